@@ -1,0 +1,49 @@
+"""fusiform: puts a vision network in the scanner and finds its category-selective units.
+
+The names below are what the command line calls; everything else is reached through them. They are
+loaded on first use, so that ``import fusiform`` stays fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusiform.engine.layers import list_layers as list_layers
+    from fusiform.engine.errors import UserError as UserError
+    from fusiform.engine.localizer import make_localizer as make_localizer
+    from fusiform.engine.scan import scan as scan
+    from fusiform.engine.scramble import scramble_directory as scramble_directory
+    from fusiform.engine.spec import Criterion as Criterion
+    from fusiform.engine.spec import Preprocessing as Preprocessing
+    from fusiform.engine.store import Store as Store
+    from fusiform.engine.store import open_store as open_store
+    from fusiform.engine.summary import summarise as summarise
+
+_HOME = {
+    "Criterion": "spec",
+    "Preprocessing": "spec",
+    "Store": "store",
+    "UserError": "errors",
+    "list_layers": "layers",
+    "make_localizer": "localizer",
+    "open_store": "store",
+    "scan": "scan",
+    "scramble_directory": "scramble",
+    "summarise": "summary",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("fusiform")
+    if name not in _HOME:
+        raise AttributeError(f"module 'fusiform' has no attribute {name!r}")
+    return getattr(import_module(f"fusiform.engine.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

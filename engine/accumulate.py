@@ -1,0 +1,100 @@
+"""Activations of one layer to moments per block; the one place that picks a kernel by device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from ..kernels import jit
+from ..kernels.moments import Moments, read_out
+from .errors import UserError
+from .plan import Block, Run
+from .spec import Layer
+
+OnFinished = Callable[[Layer, Block, Moments], None]
+
+
+class LayerMoments:
+    """The live moments of one layer: one block at a time, in buffers that are used again.
+
+    Activations are consumed in the order in which they lie in memory (channels last, say), without
+    a copy; read-out puts units back into the layer's own order.
+    """
+
+    def __init__(self, layer: Layer, device: torch.device, on_finished: OnFinished) -> None:
+        self._layer = layer
+        self._on_finished = on_finished
+        self._kernels = _kernels_for(device)
+        self._count = 0
+        self._memory_order: tuple[int, ...] | None = None
+        # Half precision has a float32 pivot: it lies between the halves.
+        wide = torch.float64 if layer.dtype == "float64" else torch.float32
+        self._pivot = torch.zeros(layer.units, dtype=wide, device=device)
+        self._sums = torch.zeros(2, layer.units, dtype=torch.float64, device=device)
+
+    def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
+        """Add a batch ``[stimulus, *layer.shape]``; blocks that its ``runs`` complete are handed on.
+
+        Raises
+        ------
+        UserError : the activation is not shaped as it was in the trial pass
+        """
+        rows = self._rows(activation)
+        for run in runs:
+            state = self._arrays(self._pivot), *map(self._arrays, self._sums)
+            x = self._arrays(rows[run.start : run.stop])
+            if not self._count:
+                self._sums.zero_()
+                self._kernels.fix_pivot(x, state[0])
+            self._kernels.fold_in(x, *state)
+            self._count += run.stop - run.start
+            if run.last:
+                self._on_finished(self._layer, run.block, self._read_out())
+                self._count = 0
+
+    def _rows(self, activation: torch.Tensor) -> torch.Tensor:
+        """The activation as ``[stimulus, unit]``, units in memory order: a view if that is dense."""
+        if tuple(activation.shape[1:]) != self._layer.shape:
+            raise UserError(
+                f"a layer has one shape for all stimuli; {self._layer.name} had "
+                f"{list(self._layer.shape)} and now gave {list(activation.shape[1:])}"
+            )
+        if self._memory_order is None:
+            axes = range(1, activation.ndim)
+            self._memory_order = tuple(sorted(axes, key=activation.stride, reverse=True))
+        return activation.permute(0, *self._memory_order).contiguous().flatten(1)
+
+    def _arrays(self, tensor: torch.Tensor) -> np.ndarray | torch.Tensor:
+        """``tensor`` as its kernels take it: on the CPU numpy, with halves as their raw bits."""
+        if tensor.device.type != "cpu":
+            return tensor
+        if tensor.dtype == torch.bfloat16:
+            return tensor.view(torch.int16).numpy()
+        if tensor.dtype == torch.float16:
+            return tensor.view(torch.uint16).numpy()
+        return tensor.numpy()
+
+    def _read_out(self) -> Moments:
+        moments = read_out(self._count, self._pivot.double(), *self._sums)
+        return Moments(moments.count, self._in_layer_order(moments.mean), self._in_layer_order(moments.m2))
+
+    def _in_layer_order(self, values: torch.Tensor) -> np.ndarray:
+        order = self._memory_order
+        assert order is not None
+        in_memory = values.reshape([self._layer.shape[axis - 1] for axis in order])
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return in_memory.permute(back).contiguous().cpu().numpy()
+
+
+def _kernels_for(device: torch.device) -> ModuleType:
+    if device.type == "cpu":
+        from ..kernels import cpu
+
+        jit.use_threads(torch.get_num_threads())
+        return cpu
+    from ..kernels import device as on_device
+
+    return on_device

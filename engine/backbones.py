@@ -1,0 +1,237 @@
+"""Name to network: torchvision, open_clip's visual towers, timm, or a user's own factory.
+
+Each source builds an architecture, says how its images are prepared, and knows its library's own
+trained weights. A local weights file and ``none`` (untrained, from a seed) work for all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import UserError, nearest, shortened
+from .spec import INTERPOLATIONS, Preprocessing
+from .weights import download, hash_weights, load_strictly, looks_like_file, quiet
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network in evaluation mode, ready to be shown images prepared by ``preprocessing``.
+
+    ``weights`` says in words where the weights come from; ``weights_hash`` names them by content.
+    """
+
+    name: str
+    model: nn.Module
+    preprocessing: Preprocessing
+    weights: str
+    weights_hash: str
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a library offers for one architecture.
+
+    ``untrained()`` builds it; ``trained(tag)`` builds it with the library's weights ``tag`` (may
+    download). ``tags`` lists the library's weights, the default first. ``tower`` is the prefix of
+    this network's names in a larger checkpoint.
+    """
+
+    name: str
+    untrained: Callable[[], tuple[nn.Module, Preprocessing]]
+    trained: Callable[[str], tuple[nn.Module, Preprocessing]] | None = None
+    tags: list[str] = field(default_factory=list)
+    tower: str = ""
+
+
+def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbone:
+    """Build the network ``name`` and load its weights.
+
+    Parameters
+    ----------
+    name : ``NAME`` or ``torchvision:NAME``, ``clip:NAME`` (the visual tower of an open_clip model),
+        ``timm:NAME``, or ``package.module:factory``, a function without arguments that returns a
+        network, or a network and its :class:`Preprocessing`
+    weights : ``default`` (the library's own; what a factory built), ``none`` (untrained, drawn from
+        ``seed``), one of the library's tags, or a local ``.safetensors`` or torch file
+    seed : for weights that are drawn at random
+
+    Raises
+    ------
+    UserError : unknown name or tag, weights that cannot be had, read, or do not fit
+    """
+    source = _find(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if looks_like_file(weights):
+            model, preprocessing = source.untrained()
+            load_strictly(model, Path(weights), source.name, source.tower)
+            described = f"file {Path(weights).name}"
+        elif weights == "none" or (weights == "default" and source.trained is None):
+            model, preprocessing = source.untrained()
+            described = f"untrained, seed {seed}" if weights == "none" else "as the factory built"
+        else:
+            tag = _known_tag(source, weights)
+            assert source.trained is not None
+            trained = source.trained
+            model, preprocessing = download(lambda: trained(tag), f"{source.name} ({tag})")
+            described = tag
+    model.eval().requires_grad_(False)
+    return Backbone(source.name, model, preprocessing, described, hash_weights(model))
+
+
+def _known_tag(source: _Source, weights: str) -> str:
+    if source.trained is None or not source.tags:
+        raise UserError(
+            f"weights of {source.name} are 'none' or a local file; got {weights!r}"
+            + ("" if weights == "default" else ", which is no file")
+        )
+    if weights.lower() == "default":
+        return source.tags[0]
+    if weights not in source.tags:
+        raise UserError(
+            f"weights are default, none, a local file, or a tag of {source.name} "
+            f"({shortened(source.tags)}); got {weights!r}"
+        )
+    return weights
+
+
+def _find(name: str) -> _Source:
+    library, colon, rest = name.partition(":")
+    if not colon:
+        return _torchvision(name)
+    if library in _LIBRARIES:
+        return _LIBRARIES[library](rest)
+    return _factory(name, library, rest)
+
+
+def _torchvision(name: str) -> _Source:
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise UserError(
+            f"{name!r} is no torchvision model: {nearest(name, models.list_models())} "
+            "(others: clip:NAME, timm:NAME, package.module:factory)"
+        )
+    offered = list(models.get_model_weights(name))
+    default = models.get_model_weights(name).DEFAULT if offered else None
+    tags = sorted((w.name for w in offered), key=lambda tag: tag != default.name)
+
+    def preset(entry: Any) -> Preprocessing:
+        transforms = entry.transforms()
+        if not hasattr(transforms, "crop_size"):
+            raise UserError(f"fusiform shows images to classifiers; {name} takes other inputs")
+        return Preprocessing(
+            transforms.resize_size[0],
+            transforms.crop_size[0],
+            transforms.interpolation.value,
+            tuple(transforms.mean),
+            tuple(transforms.std),
+        )
+
+    def untrained() -> tuple[nn.Module, Preprocessing]:
+        # Weights from elsewhere were most likely trained by the architecture's first recipe; the
+        # later ones of torchvision resize to sizes of their own.
+        return models.get_model(name, weights=None), preset(offered[0]) if offered else Preprocessing()
+
+    def trained(tag: str) -> tuple[nn.Module, Preprocessing]:
+        entry = models.get_model_weights(name)[tag]
+        return models.get_model(name, weights=entry), preset(entry)
+
+    return _Source(f"torchvision:{name}", untrained, trained, tags)
+
+
+def _clip(name: str) -> _Source:
+    import open_clip
+
+    if name not in open_clip.list_models():
+        raise UserError(f"{name!r} is no open_clip model: {nearest(name, open_clip.list_models())}")
+    tags = open_clip.list_pretrained_tags_by_model(name)
+
+    def build(tag: str | None) -> tuple[nn.Module, Preprocessing]:
+        # OpenAI's networks were trained with another form of GELU than open_clip's default, which
+        # would load without complaint and compute something else.
+        offered = open_clip.get_pretrained_cfg(name, tag) if tag else {}
+        with quiet():
+            model = open_clip.create_model(
+                name, pretrained=tag, force_quick_gelu=bool(offered.get("quick_gelu"))
+            )
+        chosen = open_clip.get_model_preprocess_cfg(model)
+        size = chosen["size"] if isinstance(chosen["size"], int) else chosen["size"][0]
+        if chosen["resize_mode"] == "longest":
+            raise UserError(f"clip:{name} pads its images, which fusiform does not do")
+        return model.visual, Preprocessing(
+            size,
+            size,
+            chosen["interpolation"],
+            tuple(chosen["mean"]),
+            tuple(chosen["std"]),
+            squash=chosen["resize_mode"] == "squash",
+        )
+
+    return _Source(
+        f"clip:{name}",
+        lambda: build(None),
+        build,
+        sorted(tags, key=lambda tag: tag != "openai"),
+        tower="visual.",
+    )
+
+
+def _timm(name: str) -> _Source:
+    import timm
+
+    if not timm.is_model(name):
+        raise UserError(f"{name!r} is no timm model: {nearest(name, timm.list_models())}")
+
+    def build(pretrained: bool) -> tuple[nn.Module, Preprocessing]:
+        with quiet():
+            model = timm.create_model(name, pretrained=pretrained)
+        chosen = timm.data.resolve_model_data_config(model)
+        crop = chosen["input_size"][-1]
+        if chosen["crop_mode"] == "border":
+            raise UserError(f"timm:{name} pads its images, which fusiform does not do")
+        interpolation = chosen["interpolation"]
+        return model, Preprocessing(
+            int(crop / chosen["crop_pct"]),
+            crop,
+            interpolation if interpolation in INTERPOLATIONS else "bicubic",
+            tuple(chosen["mean"]),
+            tuple(chosen["std"]),
+            squash=chosen["crop_mode"] == "squash",
+        )
+
+    return _Source(f"timm:{name}", lambda: build(False), lambda _: build(True), ["default"])
+
+
+def _factory(name: str, module: str, function: str) -> _Source:
+    def build() -> tuple[nn.Module, Preprocessing]:
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: the user's own files come first
+        try:
+            factory = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
+                f"cannot import {name!r} ({error})"
+            ) from error
+        built = factory()
+        model, preprocessing = built if isinstance(built, tuple) else (built, Preprocessing())
+        if not isinstance(model, nn.Module) or not isinstance(preprocessing, Preprocessing):
+            raise UserError(
+                f"a factory returns a torch module, or a module and a fusiform.Preprocessing; "
+                f"{name} returned {type(model).__name__}, {type(preprocessing).__name__}"
+            )
+        return model, preprocessing
+
+    return _Source(name, build)
+
+
+_LIBRARIES = {"torchvision": _torchvision, "clip": _clip, "timm": _timm}

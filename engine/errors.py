@@ -1,0 +1,28 @@
+"""What fusiform says when a user's request cannot be carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A request that cannot be carried out as it was made.
+
+    The message is one line that says the rule, what came instead, and the remedy. The command
+    line prints it without a traceback and leaves with exit code 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``known`` names most like ``name``, ready to stand at the end of an error message."""
+    known = list(known)
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(close)}?" if close else f"known: {shortened(known)}"
+
+
+def shortened(names: Iterable[object], limit: int = 8) -> str:
+    """``names`` joined by commas, cut after ``limit`` with a count of the rest."""
+    listed = [str(name) for name in names]
+    rest = f", and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + rest

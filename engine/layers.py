@@ -1,0 +1,270 @@
+"""What a network can record: one forward pass over placeholder images tells, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch import nn
+
+from .backbones import load_backbone
+from .errors import UserError, nearest, shortened
+from .spec import Layer, Preprocessing
+
+# The output of the network as a whole, where its modules need a name for it.
+OUTPUT = "output"
+# Stimuli of the trial pass: an uncommon number, so that a first dimension of this size is the batch.
+_TRIAL = 3
+
+
+@dataclass(frozen=True)
+class Recordable:
+    """What the trial pass found: ``layers`` in the order in which they finished, ``refused`` modules
+    with the reason why they cannot be recorded, and the names that make up ``blocks``.
+    """
+
+    layers: tuple[Layer, ...]
+    refused: dict[str, str]
+    blocks: tuple[str, ...]
+    leaves: tuple[str, ...]
+
+
+def list_layers(model: str | nn.Module, *, crop: int | None = None) -> Recordable:
+    """What ``model`` can record: its layers in the order of the network, and what each default is.
+
+    Parameters
+    ----------
+    model : a name as :func:`fusiform.scan` takes it (built untrained: nothing is downloaded), or a
+        torch module
+    crop : side of the input in pixels; by default the model's own
+
+    Raises
+    ------
+    UserError : unknown model, or one that does not run on images of this size
+
+    Examples
+    --------
+    >>> [layer.name for layer in fusiform.list_layers("resnet18").layers][:3]
+    ['conv1', 'bn1', 'maxpool']
+    """
+    if isinstance(model, str):
+        backbone = load_backbone(model, "none")
+        return trial(backbone.model, crop or backbone.preprocessing.crop)
+    return trial(model.eval(), crop or Preprocessing().crop)
+
+
+def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All modules by dotted name; the network itself is called ``output``."""
+    for name, module in model.named_modules():
+        yield name or OUTPUT, module
+
+
+def single_tensor(output: Any) -> torch.Tensor | None:
+    """The one tensor in a module's output: itself, or alone in a tuple, list or dict."""
+    if isinstance(output, torch.Tensor):
+        return output
+    inside = list(output.values()) if isinstance(output, dict) else output
+    if isinstance(inside, tuple | list):
+        tensors = [item for item in inside if item is not None]
+        if len(tensors) == 1 and isinstance(tensors[0], torch.Tensor):
+            return tensors[0]
+    return None
+
+
+def trial(model: nn.Module, crop: int) -> Recordable:
+    """Run ``model`` once on placeholder images and list what it can record.
+
+    Parameters
+    ----------
+    model : in evaluation mode
+    crop : side of the input in pixels
+
+    Raises
+    ------
+    UserError : the network does not run on images of this size
+    """
+    calls: dict[str, int] = {}
+    outputs: dict[str, Layer | str] = {}
+    hooks = []
+
+    def note(name: str, module: nn.Module, output: Any) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        outputs[name] = _describe(name, module, output)
+
+    for name, module in named_modules(model):
+        hooks.append(
+            module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
+        )
+    parameter = next(model.parameters(), torch.empty(0))
+    dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
+    images = torch.zeros(_TRIAL, 3, crop, crop, device=parameter.device, dtype=dtype)
+    try:
+        with torch.inference_mode():
+            model(images)
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"the network has to run on images [batch, 3, {crop}, {crop}]; it fails with "
+            f"{reason!r}: choose its input size with --crop"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return _sort_out(model, calls, outputs)
+
+
+def _describe(name: str, module: nn.Module, output: Any) -> Layer | str:
+    tensor = single_tensor(output)
+    if tensor is None:
+        inside = f" of {len(output)}" if isinstance(output, tuple | list | dict) else ""
+        return f"returns a {type(output).__name__}{inside}, not one tensor"
+    if not tensor.is_floating_point():
+        return f"returns {tensor.dtype}, not floating-point numbers"
+    if tensor.ndim < 2 or tensor.shape[0] != _TRIAL:
+        return f"returns shape {list(tensor.shape)} for {_TRIAL} images: no row per image"
+    shape = tuple(tensor.shape[1:])
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Layer(name, type(module).__name__, _dims(shape), shape, dtype)
+
+
+def _dims(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of a layer's dimensions. Of three, the two equal neighbours are space."""
+    if len(shape) == 1:
+        return ("unit",)
+    if len(shape) == 2:
+        return ("token", "channel")
+    if len(shape) == 3:
+        channels_last = shape[0] == shape[1] != shape[2]
+        return ("y", "x", "channel") if channels_last else ("channel", "y", "x")
+    return tuple(f"axis_{axis}" for axis in range(len(shape)))
+
+
+def _sort_out(
+    model: nn.Module, calls: dict[str, int], outputs: dict[str, Layer | str]
+) -> Recordable:
+    modules = dict(named_modules(model))
+    refused = {name: "is not run by a forward pass" for name in modules if name not in calls}
+    layers = []
+    for name, output in outputs.items():
+        if calls[name] > 1:
+            refused[name] = f"is called {calls[name]} times in a forward pass"
+        elif isinstance(output, str):
+            refused[name] = output
+        else:
+            layers.append(output)
+    names = [layer.name for layer in layers]
+    leaves = tuple(name for name in names if not any(modules[name].children()))
+    inner = [name for name in _find_blocks(model) if name in names]
+    blocks = [*_stem(list(outputs), names, inner), *inner, *_pooled(layers, modules, inner)]
+    return Recordable(tuple(layers), refused, tuple(blocks) if inner else (), leaves)
+
+
+def _is_container(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+
+
+def _is_composite(module: nn.Module) -> bool:
+    return not _is_container(module) and any(True for _ in module.children())
+
+
+def _holds_blocks(module: nn.Module) -> bool:
+    """Whether a stage lies inside: a container all of whose members are composite modules."""
+    return any(
+        _is_container(part) and len(list(part.children())) and all(map(_is_composite, part.children()))
+        for part in module.modules()
+    )
+
+
+def _find_blocks(model: nn.Module) -> list[str]:
+    """Residual and transformer blocks by structure, whatever the library: the outermost composite
+    modules that hold no stage themselves, of a class that occurs more than once among them.
+    """
+    found: dict[str, type[nn.Module]] = {}
+
+    def descend(parent: nn.Module, prefix: str) -> None:
+        for name, child in parent.named_children():
+            if _is_container(child) or _holds_blocks(child):
+                descend(child, f"{prefix}{name}.")
+            elif _is_composite(child):
+                found[prefix + name] = type(child)
+
+    descend(model, "")
+    kinds = list(found.values())
+    return [name for name, kind in found.items() if kinds.count(kind) > 1]
+
+
+def _stem(finished: list[str], recordable: list[str], blocks: list[str]) -> list[str]:
+    """What goes into the first block: the last recordable layer that finished before it began."""
+    if not blocks:
+        return []
+    first = blocks[0]
+    earlier = takewhile(lambda name: not f"{name}.".startswith(f"{first}."), finished)
+    return [name for name in earlier if name in recordable][-1:]
+
+
+def _pooled(layers: Sequence[Layer], modules: dict[str, nn.Module], blocks: list[str]) -> list[str]:
+    """The pooled output: after the last block and before a classifier, the first layer with one
+    vector per stimulus; where no module gives one (class tokens), the last layer there.
+    """
+    if not blocks:
+        return []
+    names = [layer.name for layer in layers]
+    after = layers[names.index(blocks[-1]) + 1 :]
+    # A container around the last block gives the block's own output once more.
+    after = [layer for layer in after if not blocks[-1].startswith(f"{layer.name}.")]
+    body = list(takewhile(lambda layer: not isinstance(modules[layer.name], nn.Linear), after))
+    body = [layer for layer in body if layer.name != OUTPUT] or list(after[-1:])
+    vectors = [layer for layer in body if max(layer.shape) == layer.units]
+    return [layer.name for layer in (vectors[:1] or body[-1:])]
+
+
+def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...], list[str]]:
+    """Layers that ``patterns`` name, in the order of the network, and notes on what was left out.
+
+    A pattern is ``blocks`` (every residual or transformer block, the stem before and the pooled
+    output after them), ``all``, ``leaf`` (modules without children), a dotted name, or a glob on
+    dotted names.
+
+    Raises
+    ------
+    UserError : a pattern matches nothing, or names just one module and that cannot be recorded
+    """
+    by_name = {layer.name: layer for layer in found.layers}
+    chosen: set[str] = set()
+    notes = []
+    for pattern in patterns:
+        if pattern in found.refused:
+            raise UserError(
+                f"a layer gives one tensor, once, per forward pass; {pattern} "
+                f"{found.refused[pattern]}: name a module inside or around it"
+            )
+        matched = _match(found, pattern)
+        if not matched:
+            raise UserError(
+                f"no layer matches {pattern!r}: {nearest(pattern, by_name)} "
+                "('fusiform layers MODEL' lists them)"
+            )
+        left_out = [name for name in found.refused if _matches_name(name, pattern)]
+        if left_out:
+            notes.append(
+                f"layers {pattern!r}: left out {len(left_out)} that cannot be recorded "
+                f"({shortened((f'{name} {found.refused[name]}' for name in left_out), 3)})"
+            )
+        chosen |= set(matched)
+    return tuple(layer for layer in found.layers if layer.name in chosen), notes
+
+
+def _match(found: Recordable, pattern: str) -> list[str]:
+    if pattern == "blocks":
+        return list(found.blocks or found.leaves)
+    if pattern == "leaf":
+        return list(found.leaves)
+    return [layer.name for layer in found.layers if _matches_name(layer.name, pattern)]
+
+
+def _matches_name(name: str, pattern: str) -> bool:
+    return pattern == "all" or fnmatchcase(name, pattern)

@@ -1,0 +1,136 @@
+"""What will be done, before it is done: folds, order, blocks and batches. Pure; no torch.
+
+Stimuli are shown category by category and fold by fold, as in a block design, so that one group of
+moments is live at a time and memory does not grow with the number of categories. Batches are cut
+from that order without regard to blocks (a batch is full even when blocks are small); each says
+which of its rows belong to which block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UserError
+
+
+class Block(NamedTuple):
+    """The stimuli of one category and fold: ``start`` to ``stop`` in the order of showing."""
+
+    category: int
+    fold: int
+    start: int
+    stop: int
+
+
+class Run(NamedTuple):
+    """Rows ``start`` to ``stop`` of a batch, which continue ``block``; ``last`` completes it."""
+
+    block: Block
+    start: int
+    stop: int
+    last: bool
+
+
+class Batch(NamedTuple):
+    """Stimuli ``[row]`` shown together, as indices into the catalogue, and their runs."""
+
+    stimuli: NDArray[np.int64]
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order of showing, and how it is cut.
+
+    ``order [stimulus]`` holds indices into the catalogue; ``fold_of [stimulus]`` the fold of every
+    stimulus of the catalogue; ``blocks`` follow each other in ``order``.
+    """
+
+    order: NDArray[np.int64]
+    fold_of: NDArray[np.int32]
+    blocks: tuple[Block, ...]
+    batch_size: int
+    folds: int
+
+    @property
+    def n_batches(self) -> int:
+        """Number of forward passes."""
+        return -(-len(self.order) // self.batch_size)
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches in order; the last may be short."""
+        block = 0
+        for start in range(0, len(self.order), self.batch_size):
+            stop = min(start + self.batch_size, len(self.order))
+            runs = []
+            while block < len(self.blocks) and self.blocks[block].start < stop:
+                current = self.blocks[block]
+                last = current.stop <= stop
+                first_row = max(current.start, start) - start
+                runs.append(Run(current, first_row, min(current.stop, stop) - start, last))
+                if not last:
+                    break
+                block += 1
+            yield Batch(self.order[start:stop], tuple(runs))
+
+    def counts(self, n_categories: int) -> NDArray[np.int64]:
+        """Number of stimuli ``[category, fold]``."""
+        counts = np.zeros((n_categories, self.folds), dtype=np.int64)
+        for block in self.blocks:
+            counts[block.category, block.fold] = block.stop - block.start
+        return counts
+
+
+def make_plan(
+    labels: NDArray[np.int32], categories: tuple[str, ...], *, folds: int = 2, batch_size: int = 32
+) -> Plan:
+    """Cut a catalogue into folds, blocks and batches.
+
+    Stimuli of a category are dealt to the folds in turn (odd-even for two folds), so that every
+    fold gets its share of each folder that a group joins. The plan depends on its arguments alone.
+
+    Parameters
+    ----------
+    labels : category index ``[stimulus]``
+    categories : names, for errors
+    folds : number of parts for cross-validation; 1 switches it off
+    batch_size : stimuli per forward pass
+
+    Raises
+    ------
+    UserError : folds or batch size below 1; a category with fewer than two stimuli in a fold
+    """
+    if folds < 1 or batch_size < 1:
+        raise UserError(f"folds and batch size are at least 1; got {folds} and {batch_size}")
+    fold_of = np.zeros(len(labels), dtype=np.int32)
+    order: list[NDArray[np.int64]] = []
+    blocks: list[Block] = []
+    shown = 0
+    for category, name in enumerate(categories):
+        members = np.flatnonzero(labels == category)
+        if len(members) < 2 * folds:
+            remedy = ": add images" + (", or choose --folds 1" if len(members) > 1 < folds else "")
+            raise UserError(
+                f"a t statistic needs 2 images per category and fold ({2 * folds} with --folds "
+                f"{folds}); {name} has {len(members)}{remedy}"
+            )
+        fold_of[members] = np.arange(len(members)) % folds
+        for fold in range(folds):
+            chosen = members[fold::folds]
+            order.append(chosen)
+            blocks.append(Block(category, fold, shown, shown + len(chosen)))
+            shown += len(chosen)
+    return Plan(np.concatenate(order), fold_of, tuple(blocks), batch_size, folds)
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """SHA-256 of everything that determines a result, given as plain JSON values."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,278 @@
+"""The scan: shows a network every stimulus once and leaves a store of moments and contrasts.
+
+The only file that knows plan, stimuli, capture, accumulate and store together.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .accumulate import LayerMoments
+from .backbones import Backbone, load_backbone
+from .capture import capture
+from .decode import decode_ahead, normalise
+from .errors import UserError
+from .layers import choose, trial
+from .plan import Block, Plan, Run, fingerprint, make_plan
+from .select import DEFAULT, materialise
+from .spec import Layer, Preprocessing, as_record
+from .stimuli import Catalogue, Groups, read_catalogue
+from .store import Store, create_store, refuse_existing
+from .weights import hash_weights
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a scan is: what it is doing, ``done`` of ``total`` steps, seconds since it began to.
+
+    ``peak_bytes`` is the largest resident memory of this program so far.
+    """
+
+    stage: str
+    done: int
+    total: int
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where a scan reports to: ``note(line)`` for what a user should know, ``progress(event)``."""
+
+    note: Callable[[str], None] = lambda line: None
+    progress: Callable[[Progress], None] = lambda event: None
+
+
+def scan(
+    model: str | nn.Module,
+    stimuli: str | Path,
+    output: str | Path,
+    *,
+    groups: Groups | None = None,
+    weights: str = "default",
+    seed: int = 0,
+    layers: str | Sequence[str] = "blocks",
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    folds: int = 2,
+    batch_size: int = 32,
+    device: str | None = None,
+    decode_workers: int | None = None,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> Store:
+    """Show a network a localizer set and say which of its units are category-selective.
+
+    Activations are streamed into online moments per layer, category and fold, and are never held
+    longer than one batch. Then t, q, CSI and the selective mask of every category are written
+    beside the moments (criterion ``each``: Welch t against every other category, Benjamini-Hochberg
+    q at most 0.05 in the layer).
+
+    Parameters
+    ----------
+    model : a name (see :func:`fusiform.list_layers`) or a torch module that takes ``[batch, 3, y,
+        x]``; a module is put into evaluation mode and onto ``device`` for the scan
+    stimuli : a folder with a folder per category, or a CSV manifest (columns path, category)
+    output : the store to create, by custom ``NAME.zarr``
+    groups : category -> the folders it joins; where given, only those are used
+    weights, seed : see :func:`load_backbone <fusiform.engine.backbones.load_backbone>`; for names
+    layers : ``blocks``, ``all``, ``leaf``, dotted names or globs; one or several
+    preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``)
+    folds : parts of the set for cross-validation, 1 for none
+    batch_size : stimuli per forward pass
+    device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one
+    decode_workers : threads that decode images; by default as many as cores, at most 8
+    overwrite : replace an earlier store at ``output``
+    listener : hears notes and progress
+
+    Returns
+    -------
+    the finished :class:`fusiform.Store <fusiform.engine.store.Store>`
+
+    Raises
+    ------
+    UserError : anything about the request that cannot be done, before anything is written where
+        that can be known
+
+    Examples
+    --------
+    >>> store = fusiform.scan("resnet18", "stimuli/", "r18.zarr", weights="none")  # doctest: +SKIP
+    >>> store.dataset("layer4.1").t.sel(category="faces").max().compute()  # doctest: +SKIP
+    """
+    listener = listener or Listener()
+    output = Path(output)
+    refuse_existing(output, overwrite)
+    target = _device(device, model)
+    catalogue = read_catalogue(stimuli, groups)
+    plan = make_plan(catalogue.labels, catalogue.categories, folds=folds, batch_size=batch_size)
+    for note in catalogue.notes:
+        listener.note(note)
+    stimulus_hashes = catalogue.hashes
+    backbone = _backbone(model, weights, seed, preprocessing)
+    network = backbone.model.to(target)
+    if any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    chosen, notes = choose(trial(network, backbone.preprocessing.crop), patterns)
+    for note in notes:
+        listener.note(note)
+    listener.note(
+        f"{backbone.name} ({backbone.weights}): {len(chosen)} layers, "
+        f"{sum(layer.units for layer in chosen):,} units; "
+        f"{len(catalogue)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
+    )
+    listener.note(f"preprocessing: {backbone.preprocessing}")
+    store = create_store(
+        output,
+        layers=chosen,
+        categories=catalogue.categories,
+        counts=plan.counts(len(catalogue.categories)),
+        stimuli={
+            "stimulus_path": catalogue.names,
+            "stimulus_category": catalogue.labels,
+            "stimulus_fold": plan.fold_of,
+            "stimulus_sha256": stimulus_hashes,
+        },
+        provenance=_provenance(backbone, catalogue, plan, chosen, target, str(stimuli)),
+        overwrite=overwrite,
+    )
+    _stream(store, backbone, catalogue, plan, target, decode_workers or _cores(), listener)
+    _materialise(store, listener)
+    return store
+
+
+def _stream(
+    store: Store,
+    backbone: Backbone,
+    catalogue: Catalogue,
+    plan: Plan,
+    device: torch.device,
+    workers: int,
+    listener: Listener,
+) -> None:
+    """The loop: decode, show, fold in, and write every block's moments when it is complete."""
+
+    def write(layer: Layer, block: Block, moments: Any) -> None:
+        store.write_moments(layer, block.category, block.fold, moments)
+
+    accumulators = {layer.name: LayerMoments(layer, device, write) for layer in store.layers}
+    runs: tuple[Run, ...] = ()
+
+    def fold_in(layer: str, activation: torch.Tensor) -> None:
+        accumulators[layer].fold_in(activation, runs)
+
+    dtype = next((p.dtype for p in backbone.model.parameters()), torch.float32)
+    started, shown = time.perf_counter(), 0
+    with capture(backbone.model, accumulators, fold_in) as show:
+        for batch, pixels in decode_ahead(catalogue, plan, backbone.preprocessing, workers):
+            runs = batch.runs
+            show(normalise(pixels, backbone.preprocessing, device, dtype))
+            shown += len(batch.stimuli)
+            seconds = time.perf_counter() - started
+            listener.progress(
+                Progress("scan", shown, len(catalogue), seconds, peak_memory())
+            )
+
+
+def _materialise(store: Store, listener: Listener) -> None:
+    started, total = time.perf_counter(), sum(layer.units for layer in store.layers)
+    done = 0
+
+    def report(layer: Layer) -> None:
+        nonlocal done
+        done += layer.units
+        seconds = time.perf_counter() - started
+        listener.progress(Progress("contrasts", done, total, seconds, peak_memory()))
+
+    materialise(store, report)
+    store.annotate(status="complete")
+
+
+def _backbone(
+    model: str | nn.Module,
+    weights: str,
+    seed: int,
+    preprocessing: Preprocessing | Mapping[str, Any] | None,
+) -> Backbone:
+    if isinstance(model, str):
+        backbone = load_backbone(model, weights, seed)
+    else:
+        model.eval()
+        name = type(model).__name__
+        backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
+    if isinstance(preprocessing, Preprocessing):
+        return replace(backbone, preprocessing=preprocessing)
+    return replace(backbone, preprocessing=replace(backbone.preprocessing, **(preprocessing or {})))
+
+
+def _provenance(
+    backbone: Backbone,
+    catalogue: Catalogue,
+    plan: Plan,
+    layers: Sequence[Layer],
+    device: torch.device,
+    source: str,
+) -> dict[str, Any]:
+    """What a reader needs to trust the numbers, and the fingerprint under which they may grow."""
+    identity = {
+        "model": backbone.name,
+        "weights_sha256": backbone.weights_hash,
+        "preprocessing": as_record(backbone.preprocessing),
+        "layers": [as_record(layer) for layer in layers],
+        "categories": list(catalogue.categories),
+        "folds": plan.folds,
+        "batch_size": plan.batch_size,
+        "device_type": device.type,
+    }
+    shown = [catalogue.hashes[stimulus] for stimulus in plan.order]
+    blocks = [list(block) for block in plan.blocks]
+    packages = ("fusiform", "torch", "numpy", "numba", "scipy", "zarr", "pillow")
+    return {
+        **{key: identity[key] for key in identity if key not in ("layers", "categories", "folds")},
+        "weights": backbone.weights,
+        "stimuli": source,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "fingerprint": fingerprint({**identity, "stimuli": shown, "blocks": blocks}),
+        "criterion": as_record(DEFAULT),
+        "versions": {name: version(name) for name in packages},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _device(device: str | None, model: str | nn.Module) -> torch.device:
+    if device is None and isinstance(model, nn.Module):
+        return next((p.device for p in model.parameters()), torch.device("cpu"))
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(name)
+        torch.zeros(1, dtype=torch.float64, device=target)
+    except (RuntimeError, AssertionError, TypeError):
+        raise UserError(
+            f"a device has to be there and know float64 (mps does not); {name!r} is not one: "
+            "use --device cpu"
+        ) from None
+    return target
+
+
+def _cores() -> int:
+    return min(8, os.cpu_count() or 1)
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this program so far, in bytes; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

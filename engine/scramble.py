@@ -1,0 +1,197 @@
+"""Scrambled controls: pictures that keep the low-level content of others and lose their objects.
+
+Phase scrambling keeps every channel's amplitude spectrum and makes its phases random. The random
+phases are those of white noise, which gives them the Hermitian symmetry that a real picture
+needs (Dakin), and the same ones are added to all channels, which keeps the phase differences
+between channels and so the colours (Prins; both on visionlist, 1 June 2007,
+http://visionscience.com/pipermail/visionlist/2007/002181.html; for time series: Prichard &
+Theiler, Physical Review Letters 73, 951, 1994). As in every such control, the borders of a
+picture that does not wrap around show as horizontal and vertical streaks: they are part of its
+spectrum. Block scrambling cuts a picture into a grid of tiles and shuffles them: it keeps the
+pixels and brings in new edges along the grid.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .errors import UserError
+from .images import image_files, open_image
+
+Method = Literal["phase", "blocks"]
+
+
+def phase_scramble(image: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Give ``image`` random phases, the same on all channels, and keep its amplitude spectrum.
+
+    Exact: neither rounded nor clipped (see :func:`phase_scramble_8bit`). Each channel keeps its
+    mean.
+
+    Parameters
+    ----------
+    image : [h, w] or [h, w, channel], real
+    rng : the source of the phases
+
+    Returns
+    -------
+    The scrambled picture, of the shape of ``image``; values may lie outside the range of its.
+    """
+    height, width = image.shape[:2]
+    spectrum = np.fft.rfft2(rng.standard_normal((height, width)))
+    turn = spectrum / np.abs(spectrum)
+    # The mean has no phase, only a sign, and must keep it. The other frequencies that are their
+    # own mirror image may change sign: that is all the phase they have.
+    turn[0, 0] = 1.0
+    planes = np.fft.rfft2(image.astype(np.float64), axes=(0, 1))
+    turned = planes * turn.reshape(turn.shape + (1,) * (image.ndim - 2))
+    return np.asarray(np.fft.irfft2(turned, s=(height, width), axes=(0, 1)), dtype=np.float64)
+
+
+def phase_scramble_8bit(
+    image: NDArray[np.uint8], rng: np.random.Generator, attempts: int = 5
+) -> tuple[NDArray[np.uint8], float]:
+    """Phase-scramble ``image`` back into 8 bits.
+
+    Random phases make the histogram nearly Gaussian, so the tails of a high-contrast picture
+    leave the range 0 to 255. Values are rounded and clipped, never rescaled, since rescaling would
+    change the contrast of every picture by a different factor. Of up to ``attempts`` draws of the
+    phases the one that clips least is kept; the first that clips nothing ends the search.
+
+    Returns
+    -------
+    The picture, shaped as ``image``, and the share of its values that were clipped, 0 to 1.
+    """
+    best, least = image, 2.0
+    for _ in range(attempts):
+        exact = np.rint(phase_scramble(image, rng))
+        clipped = float(np.mean((exact < 0) | (exact > 255)))
+        if clipped < least:
+            best, least = np.clip(exact, 0, 255).astype(np.uint8), clipped
+        if least == 0:
+            break
+    return best, least
+
+
+def block_scramble(
+    image: NDArray[np.uint8], rng: np.random.Generator, blocks: int = 16
+) -> NDArray[np.uint8]:
+    """Cut ``image`` into ``blocks`` by ``blocks`` tiles and shuffle them; every pixel is kept.
+
+    Where ``blocks`` divides both sides the tiles are equal and any may go anywhere. Where it does
+    not, tile edges lie at the rounded multiples of side / blocks, so that tiles differ by one
+    pixel at most, and each tile changes places with tiles of its own shape.
+
+    Parameters
+    ----------
+    image : [h, w] or [h, w, channel]
+    blocks : tiles along each side
+
+    Raises
+    ------
+    UserError : ``blocks`` is below 2 or above the shorter side of ``image``
+    """
+    height, width = image.shape[:2]
+    if not 2 <= blocks <= min(height, width):
+        raise UserError(
+            f"blocks must lie between 2 and the shorter side of every image; got {blocks} for "
+            f"{width} x {height} pixels: choose another number"
+        )
+    shapes: dict[tuple[int, int], list[tuple[slice, slice]]] = {}
+    for rows in _edges(height, blocks):
+        for columns in _edges(width, blocks):
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            shapes.setdefault(shape, []).append((rows, columns))
+    scrambled = np.empty_like(image)
+    for tiles in shapes.values():
+        for place, source in zip(tiles, rng.permutation(len(tiles)), strict=True):
+            scrambled[place] = image[tiles[source]]
+    return scrambled
+
+
+def _edges(length: int, blocks: int) -> list[slice]:
+    edges = [(i * length + blocks // 2) // blocks for i in range(blocks + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def scramble_directory(
+    source: Path, output: Path, *, method: Method, seed: int = 0, blocks: int = 16
+) -> list[Path]:
+    """Write a scrambled control of every image in ``source``, or in the folders within it.
+
+    An image that lies directly in ``source`` becomes ``output/<stem>.png``; one in a folder of
+    ``source`` becomes ``output/scrambled_<folder>/<stem>.png``. Where several images of a folder
+    share a stem, theirs are named ``<stem>.<suffix>.png``. Grey images stay grey, all others
+    become RGB. Each picture is drawn from ``seed`` and its own path within ``source``, so that it
+    depends neither on the other images nor on their order.
+
+    Parameters
+    ----------
+    method : ``phase`` or ``blocks``
+    blocks : tiles along each side, for ``blocks`` only
+
+    Returns
+    -------
+    The files written: those of ``source`` itself, then folder by folder.
+
+    Raises
+    ------
+    UserError : ``method`` is not known, ``source`` holds no images or is ``output``, ``output``
+        is not empty, or an image cannot be read or is too small for ``blocks``
+    """
+    if method not in get_args(Method):
+        raise UserError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
+    pairs = _planned(source, output)
+    _refuse_occupied(source, output)
+    for path, target in pairs:
+        image = np.asarray(open_image(path))
+        own = sha256(path.relative_to(source).as_posix().encode()).digest()
+        rng = np.random.default_rng([seed, *own])
+        if method == "phase":
+            scrambled, _ = phase_scramble_8bit(image, rng)
+        else:
+            scrambled = block_scramble(image, rng, blocks)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scrambled).save(target)
+    return [target for _, target in pairs]
+
+
+def _planned(source: Path, output: Path) -> list[tuple[Path, Path]]:
+    """Which image goes where, for all of ``source``."""
+    if not source.is_dir():
+        raise UserError(f"the images to scramble must lie in a folder; {source} is not one")
+    folders = sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+    places = [(source, output)] + [(p, output / f"scrambled_{p.name}") for p in folders]
+    pairs: list[tuple[Path, Path]] = []
+    for folder, target in places:
+        files = image_files(folder)
+        pairs += zip(files, (target / name for name in _target_names(files)), strict=True)
+    if not pairs:
+        raise UserError(f"{source} holds no images, nor does a folder in it: name another")
+    return pairs
+
+
+def _target_names(files: Sequence[Path]) -> list[str]:
+    """A PNG name for each file: its stem, or its whole name where stems would meet."""
+    names = [file.stem for file in files]
+    # A whole name can meet another stem in turn (a.png, a.jpg and a.jpg.png), hence the loop;
+    # whole names differ, so it ends.
+    while clashes := {name for name, count in Counter(names).items() if count > 1}:
+        pairs = zip(files, names, strict=True)
+        names = [file.name if name in clashes else name for file, name in pairs]
+    return [f"{name}.png" for name in names]
+
+
+def _refuse_occupied(source: Path, output: Path) -> None:
+    if output.resolve() == source.resolve():
+        raise UserError(f"the scrambled images need a folder of their own; {output} is the source")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"the output must be a new or empty folder; {output} is not: name another")

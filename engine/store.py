@@ -1,0 +1,283 @@
+"""The zarr store: creating it, filling it group by group, opening it. Never imports torch.
+
+One zarr v3 store holds a group per layer with ``mean`` and ``m2 [category, fold, *layer dims]``;
+the root holds ``count [category, fold]``, the stimulus table, and the provenance as attributes.
+Contrasts that were materialised lie beside the moments. Anyone can read it with
+``xarray.open_datatree(path, engine="zarr")``.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from ..kernels.moments import Moments, merge
+from .errors import UserError, nearest
+from .spec import SCHEMA_VERSION, VARIABLES, Layer, as_record
+
+if TYPE_CHECKING:
+    import xarray
+
+# Units per chunk: 2 MiB of float64. Smaller chunks cost time, compression gains little either way.
+_CHUNK_UNITS = 262_144
+_STIMULUS_COLUMNS = ("stimulus_path", "stimulus_category", "stimulus_fold", "stimulus_sha256")
+
+
+class Store:
+    """A result on disk. Numbers are read when they are asked for, slab by slab.
+
+    ``path`` is the store's folder; ``categories``, ``folds``, ``counts [category, fold]`` and
+    ``layers`` describe it, ``provenance`` says how it came about.
+    """
+
+    def __init__(self, path: Path, root: zarr.Group) -> None:
+        self.path = path
+        self._root = root
+        self.provenance: dict[str, Any] = dict(root.attrs)
+        self.categories: tuple[str, ...] = tuple(self.provenance["categories"])
+        self.folds: int = self.provenance["folds"]
+        self.layers = tuple(
+            Layer(**{**record, "dims": tuple(record["dims"]), "shape": tuple(record["shape"])})
+            for record in self.provenance["layers"]
+        )
+        self._arrays: dict[tuple[str, str], zarr.Array] = {}
+
+    def __repr__(self) -> str:
+        units = sum(layer.units for layer in self.layers)
+        return (
+            f"<fusiform.Store {self.path.name}: {self.provenance['model']} "
+            f"({self.provenance['weights']}), {len(self.layers)} layers, {units:,} units, "
+            f"{len(self.categories)} categories, {self.folds} folds>"
+        )
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of stimuli ``[category, fold]``."""
+        return np.asarray(self._root["count"][:])  # type: ignore[index]
+
+    def layer(self, name: str) -> Layer:
+        """The layer called ``name``."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        known = nearest(name, (layer.name for layer in self.layers))
+        raise UserError(f"{self.path} has no layer {name!r}: {known}")
+
+    def tree(self) -> xarray.DataTree:
+        """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer."""
+        import xarray
+
+        return xarray.open_datatree(self.path, engine="zarr", chunks={}, consolidated=False)
+
+    def dataset(self, layer: str) -> xarray.Dataset:
+        """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories."""
+        return self.tree()[self.layer(layer).name].to_dataset()
+
+    def has(self, layer: Layer, variable: str) -> bool:
+        """Whether ``variable`` was materialised for ``layer``."""
+        return f"{layer.name}/{variable}" in self._root
+
+    def array(self, layer: Layer, variable: str) -> zarr.Array:
+        """The zarr array of a layer's variable."""
+        key = (layer.name, variable)
+        if key not in self._arrays:
+            self._arrays[key] = self._root[f"{layer.name}/{variable}"]  # type: ignore[assignment]
+        return self._arrays[key]
+
+    def slabs(self, layer: Layer) -> Iterator[tuple[slice, slice]]:
+        """Cut a layer along its first dimension where its chunks are cut.
+
+        Yields the slice of that dimension and the slice of flat units that it stands for.
+        """
+        inner = layer.units // layer.shape[0]
+        step = _chunk_length(layer)
+        for start in range(0, layer.shape[0], step):
+            stop = min(start + step, layer.shape[0])
+            yield slice(start, stop), slice(start * inner, stop * inner)
+
+    def moments(self, layer: Layer, slab: slice, folds: Sequence[int] | None = None) -> Moments:
+        """Moments of a slab of a layer, ``count [category, 1]``, ``mean, m2 [category, unit]``.
+
+        ``folds`` are merged; None means all of them.
+        """
+        counts = self.counts
+        parts = [
+            Moments(
+                counts[:, fold, np.newaxis],
+                self._categories(layer, "mean", fold, slab),
+                self._categories(layer, "m2", fold, slab),
+            )
+            for fold in (range(self.folds) if folds is None else folds)
+        ]
+        return reduce(merge, parts)
+
+    def _categories(
+        self, layer: Layer, variable: str, fold: int, slab: slice
+    ) -> NDArray[np.float64]:
+        values = np.asarray(self.array(layer, variable)[:, fold, slab])
+        return values.reshape(len(values), -1)
+
+    def read(self, layer: Layer, variable: str) -> NDArray[Any]:
+        """A whole variable ``[*leading, unit]``, units flat."""
+        values = np.asarray(self.array(layer, variable)[...])
+        return values.reshape(*values.shape[: values.ndim - len(layer.shape)], -1)
+
+    def write_moments(self, layer: Layer, category: int, fold: int, moments: Moments) -> None:
+        """Write the finished moments of one category and fold."""
+        self.array(layer, "mean")[category, fold] = moments.mean
+        self.array(layer, "m2")[category, fold] = moments.m2
+
+    def write(self, layer: Layer, variable: str, values: NDArray[Any]) -> None:
+        """Materialise a variable: ``values [*leading, unit]``, put beside the layer's moments."""
+        if not self.has(layer, variable):
+            self._create_array(layer, variable)
+        shape = (*values.shape[:-1], *layer.shape)
+        self.array(layer, variable)[...] = values.reshape(shape)
+
+    def annotate(self, **attributes: Any) -> None:
+        """Add to the provenance."""
+        self._root.attrs.update(attributes)
+        self.provenance.update(attributes)
+
+    def _create_array(self, layer: Layer, variable: str) -> None:
+        definition = VARIABLES[variable]
+        sizes = {"category": len(self.categories), "fold": self.folds}
+        leading = tuple(sizes[dim] for dim in definition.leading)
+        length = _chunk_length(layer)
+        cut = math.ceil(layer.shape[0] / length)
+        ones = (1,) * len(leading)
+        group = self._root.require_group(layer.name)
+        group.create_array(
+            variable,
+            shape=(*leading, *layer.shape),
+            dtype=definition.dtype,
+            chunks=(*ones, length, *layer.shape[1:]),
+            # One file per category and fold, so that groups can be written as they finish.
+            shards=(*ones, length * cut, *layer.shape[1:]) if cut > 1 else None,
+            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()],
+            fill_value=np.nan if definition.dtype.startswith("float") else False,
+            dimension_names=(*definition.leading, *layer.dims),
+            attributes=definition.attributes(),
+        )
+
+
+def create_store(
+    path: Path,
+    *,
+    layers: Sequence[Layer],
+    categories: Sequence[str],
+    counts: NDArray[np.int64],
+    stimuli: Mapping[str, Sequence[Any]],
+    provenance: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Store:
+    """Create an empty store on disk.
+
+    Parameters
+    ----------
+    path : the folder to create
+    counts : number of stimuli ``[category, fold]``
+    stimuli : the stimulus table, columns ``stimulus_path``, ``stimulus_category``,
+        ``stimulus_fold``, ``stimulus_sha256``, one entry per stimulus
+    provenance : attributes of the root, plain JSON values
+    overwrite : replace an earlier store at ``path`` (and nothing but a store)
+
+    Raises
+    ------
+    UserError : see :func:`refuse_existing`
+    """
+    refuse_existing(path, overwrite)
+    if path.exists():
+        shutil.rmtree(path)
+    root = zarr.create_group(
+        path,
+        zarr_format=3,
+        attributes={
+            "schema": "fusiform",
+            "schema_version": SCHEMA_VERSION,
+            "status": "scanning",
+            **provenance,
+            "categories": list(categories),
+            "folds": int(counts.shape[1]),
+            "layers": [as_record(layer) for layer in layers],
+        },
+    )
+    _put(root, "category", np.array(categories, dtype=object), ("category",))
+    _put(root, "fold", np.arange(counts.shape[1]), ("fold",))
+    _put(root, "count", counts, ("category", "fold"))
+    for column in _STIMULUS_COLUMNS:
+        values = stimuli[column]
+        text = isinstance(values[0], str)
+        _put(root, column, np.array(values, dtype=object if text else None), ("stimulus",))
+    store = Store(path, root)
+    for layer in layers:
+        for variable in ("mean", "m2"):
+            store._create_array(layer, variable)
+    return store
+
+
+def _put(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...]) -> None:
+    dtype = str if values.dtype == object else values.dtype
+    array = root.create_array(name, shape=values.shape, dtype=dtype, dimension_names=dims)
+    array[...] = values
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse an output that exists, unless it is a store and may be overwritten.
+
+    Raises
+    ------
+    UserError : ``path`` exists and ``overwrite`` is off, or it is something else than a store
+    """
+    if not path.exists():
+        if not path.resolve().parent.is_dir():
+            raise UserError(f"the output's folder has to exist; {path.parent} does not: create it")
+        return
+    if not overwrite:
+        raise UserError(f"the output must not exist; {path} does: choose another, or --overwrite")
+    try:
+        open_store(path)
+    except UserError:
+        raise UserError(
+            f"--overwrite replaces fusiform stores only; {path} is none: remove it yourself"
+        ) from None
+
+
+def open_store(path: Path | str) -> Store:
+    """Open a result for reading; nothing but metadata is read.
+
+    Raises
+    ------
+    UserError : ``path`` is no store, or one of another schema version
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"no store at {path}: make one with 'fusiform scan ... -o {path}'")
+    try:
+        root = zarr.open_group(path, mode="r+", zarr_format=3)
+    except Exception:  # zarr raises many kinds for folders that are no groups
+        raise UserError(f"{path} is not a zarr v3 store: name one that fusiform scan made") from None
+    if root.attrs.get("schema") != "fusiform":
+        raise UserError(f"{path} is a zarr store, but not of fusiform: name one from fusiform scan")
+    version = root.attrs.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"this fusiform reads stores of schema {SCHEMA_VERSION}; {path} has {version}: "
+            "scan again, or install the version that made it"
+        )
+    return Store(path, root)
+
+
+def _chunk_length(layer: Layer) -> int:
+    """Length of a chunk along the layer's first dimension."""
+    inner = layer.units // layer.shape[0]
+    return max(1, min(layer.shape[0], _CHUNK_UNITS // inner))

@@ -1,0 +1,53 @@
+"""Count, mean and M2: the formulas, for numpy arrays and torch tensors alike.
+
+M2 is the sum of squared deviations from the mean. A group of stimuli is accumulated about a pivot
+that is fixed at its start (see :mod:`.cpu` and :mod:`.device`); groups combine by the pairwise
+update of Chan, Golub & LeVeque (1979, "Updating formulae and a pairwise algorithm for computing
+sample variances", Stanford STAN-CS-79-773). No variance is ever part of the state: ``ddof`` is an
+argument of the read-out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Array = Any  # numpy array or torch tensor: the formulas below ask only for arithmetic and `clip`
+
+
+class Moments(NamedTuple):
+    """Sufficient statistics of one set of stimuli, or of several sets at once.
+
+    ``mean`` and ``m2`` are float64 arrays of one shape; ``count``, the number of stimuli, is a
+    number or an array that broadcasts against them (``[category, 1]`` for ``[category, unit]``).
+    """
+
+    count: Any
+    mean: Array
+    m2: Array
+
+
+def read_out(count: int, pivot: Array, s1: Array, s2: Array) -> Moments:
+    """Moments of ``count`` samples from ``s1 = sum(x - pivot)`` and ``s2 = sum((x - pivot)**2)``.
+
+    ``mean = pivot + s1 / n`` and ``M2 = s2 - s1**2 / n`` (Chan, Golub & LeVeque 1983, "Algorithms
+    for computing the sample variance", The American Statistician 37(3), eq. 1.6, shifted form).
+    Rounding could leave M2 a hair below zero: it is clipped there. NaN stays NaN.
+    """
+    return Moments(count, pivot + s1 / count, (s2 - s1 * (s1 / count)).clip(0))
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of the union of two disjoint sets of stimuli (Chan, Golub & LeVeque 1979).
+
+    ``mean = mean_a + d n_b / n`` and ``M2 = M2_a + M2_b + d**2 n_a n_b / n`` with
+    ``d = mean_b - mean_a``. Neither side may be empty.
+    """
+    count = a.count + b.count
+    delta = b.mean - a.mean
+    mean = a.mean + delta * (b.count / count)
+    return Moments(count, mean, a.m2 + b.m2 + delta * delta * (a.count * b.count / count))
+
+
+def variance(moments: Moments, ddof: int = 1) -> Array:
+    """``M2 / (n - ddof)``: the unbiased sample variance for ``ddof = 1``."""
+    return moments.m2 / (moments.count - ddof)
