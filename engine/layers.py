@@ -180,21 +180,26 @@ def _holds_blocks(module: nn.Module) -> bool:
 
 
 def _find_blocks(model: nn.Module) -> list[str]:
-    """Residual and transformer blocks by structure, whatever the library: the outermost composite
-    modules that hold no stage themselves, of a class that occurs more than once among them.
+    """Residual and transformer blocks by structure, whatever the library.
+
+    They are the outermost composite modules that hold no stage themselves and are members of a
+    container; where no container has any, those of a class that occurs more than once.
     """
-    found: dict[str, type[nn.Module]] = {}
+    in_containers: list[str] = []
+    elsewhere: dict[str, type[nn.Module]] = {}
 
     def descend(parent: nn.Module, prefix: str) -> None:
         for name, child in parent.named_children():
             if _is_container(child) or _holds_blocks(child):
                 descend(child, f"{prefix}{name}.")
+            elif _is_composite(child) and _is_container(parent):
+                in_containers.append(prefix + name)
             elif _is_composite(child):
-                found[prefix + name] = type(child)
+                elsewhere[prefix + name] = type(child)
 
     descend(model, "")
-    kinds = list(found.values())
-    return [name for name, kind in found.items() if kinds.count(kind) > 1]
+    kinds = list(elsewhere.values())
+    return in_containers or [name for name, kind in elsewhere.items() if kinds.count(kind) > 1]
 
 
 def _stem(finished: list[str], recordable: list[str], blocks: list[str]) -> list[str]:
@@ -208,18 +213,23 @@ def _stem(finished: list[str], recordable: list[str], blocks: list[str]) -> list
 
 def _pooled(layers: Sequence[Layer], modules: dict[str, nn.Module], blocks: list[str]) -> list[str]:
     """The pooled output: after the last block and before a classifier, the first layer with one
-    vector per stimulus; where no module gives one (class tokens), the last layer there.
+    vector per stimulus; where no module gives one (a class token), the last layer there.
     """
     if not blocks:
         return []
+
+    def classifies(layer: Layer) -> bool:
+        return isinstance(modules[layer.name], nn.Linear) and layer.dims == ("unit",)
+
+    def pools(layer: Layer) -> bool:
+        return layer.dims != ("token", "channel") and max(layer.shape) == layer.units
+
     names = [layer.name for layer in layers]
     after = layers[names.index(blocks[-1]) + 1 :]
     # A container around the last block gives the block's own output once more.
     after = [layer for layer in after if not blocks[-1].startswith(f"{layer.name}.")]
-    body = list(takewhile(lambda layer: not isinstance(modules[layer.name], nn.Linear), after))
-    body = [layer for layer in body if layer.name != OUTPUT] or list(after[-1:])
-    vectors = [layer for layer in body if max(layer.shape) == layer.units]
-    return [layer.name for layer in (vectors[:1] or body[-1:])]
+    body = list(takewhile(lambda layer: not classifies(layer), after))
+    return [layer.name for layer in ([layer for layer in body if pools(layer)][:1] or body[-1:])]
 
 
 def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...], list[str]]:
@@ -248,6 +258,8 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
                 f"no layer matches {pattern!r}: {nearest(pattern, by_name)} "
                 "('fusiform layers MODEL' lists them)"
             )
+        if pattern == "blocks" and not found.blocks:
+            notes.append("this network has no residual or transformer blocks: recording its leaves")
         left_out = [name for name in found.refused if _matches_name(name, pattern)]
         if left_out:
             notes.append(

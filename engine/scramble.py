@@ -65,6 +65,8 @@ def phase_scramble_8bit(
     leave the range 0 to 255. Values are rounded and clipped, never rescaled, since rescaling would
     change the contrast of every picture by a different factor. Of up to ``attempts`` draws of the
     phases the one that clips least is kept; the first that clips nothing ends the search.
+    About a mid-grey mean nothing to speak of is clipped up to a standard deviation of 45, and some
+    4 % of the values at 65.
 
     Returns
     -------
@@ -144,11 +146,14 @@ def scramble_directory(
 
     Raises
     ------
-    UserError : ``method`` is not known, ``source`` holds no images or is ``output``, ``output``
-        is not empty, or an image cannot be read or is too small for ``blocks``
+    UserError : ``method`` is not known, ``seed`` is negative, ``source`` holds no images or is
+        ``output``, ``output`` is not empty, or an image cannot be read or is too small for
+        ``blocks``
     """
     if method not in get_args(Method):
         raise UserError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
+    if seed < 0:
+        raise UserError(f"a seed is 0 or more; got {seed}: choose another")
     pairs = _planned(source, output)
     _refuse_occupied(source, output)
     for path, target in pairs:

@@ -1,0 +1,5 @@
+"""``python -m fusiform``."""
+
+from fusiform.cli import main
+
+main()

@@ -1,0 +1,405 @@
+"""The command line: parse, call the engine, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fusiform.engine.errors import UserError
+from fusiform.engine.spec import INTERPOLATIONS, Criterion
+
+if TYPE_CHECKING:
+    from fusiform.engine.scan import Listener, Progress
+    from fusiform.engine.summary import Row
+
+app = typer.Typer(
+    help="Find category-selective units in vision networks: one pass, nothing stored in between.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+stimuli_app = typer.Typer(help="Make stimulus sets and scrambled controls.", no_args_is_help=True)
+app.add_typer(stimuli_app, name="stimuli")
+
+MODEL_HELP = (
+    "NAME or torchvision:NAME, clip:NAME (open_clip's visual tower), timm:NAME, "
+    "or package.module:factory."
+)
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+Crop = Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")]
+Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("fusiform"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And leave.")
+    ] = False,
+) -> None:
+    """Find category-selective units in vision networks: one pass, nothing stored in between."""
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path, typer.Argument(help="Where the stimuli and the store go.")
+    ] = Path("fusiform-demo"),
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "resnet18",
+    weights: Annotated[
+        str, typer.Option(help="Weights of the network; none is untrained, and needs no network.")
+    ] = "none",
+    per_category: Annotated[int, typer.Option(help="Stimuli drawn per category.")] = 24,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the built-in localizer set, scan a network with it, and say what is selective."""
+    from fusiform import make_localizer, scan
+    from fusiform.engine.store import refuse_existing
+
+    store_path = directory / f"{model.replace(':', '-')}.zarr"
+    stimuli = directory / "stimuli"
+    if directory.exists():
+        raise UserError(f"the demo draws into a new folder; {directory} exists: remove it, or name another")
+    make_localizer(stimuli, per_category=per_category, seed=seed)
+    listener = _listener(quiet)
+    listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
+    refuse_existing(store_path, overwrite=False)
+    store = scan(model, stimuli, store_path, weights=weights, seed=seed, listener=listener)
+    summary([store_path])
+    if weights == "none":
+        print(
+            "\nThis network is untrained: what it selects is low-level (where in the image, how "
+            "much contrast).\nScan a trained one next:"
+            f"\n  fusiform scan resnet50 {stimuli} -o r50.zarr"
+        )
+    del store
+
+
+@app.command()
+def layers(model: Model, crop: Crop = None, as_json: AsJson = False) -> None:
+    """List what a network can record: name, type, shape, units, bytes of live state."""
+    from fusiform import list_layers
+
+    found = list_layers(model, crop=crop)
+    if as_json:
+        rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
+                 "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
+        print(json.dumps({"layers": rows, "refused": found.refused}, indent=2))
+        return
+    _print_table(
+        ["layer", "type", "shape", "units", "state", ""],
+        [
+            [
+                layer.name,
+                layer.kind,
+                " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
+                f"{layer.units:,}",
+                _bytes(layer.state_bytes),
+                "blocks" if layer.name in found.blocks else "",
+            ]
+            for layer in found.layers
+        ],
+        right={3, 4},
+    )
+    default = [layer for layer in found.layers if layer.name in found.blocks]
+    print(
+        f"\n--layers blocks (the default): {len(default)} layers, "
+        f"{sum(layer.units for layer in default):,} units, "
+        f"{_bytes(sum(layer.state_bytes for layer in default))} of live state"
+    )
+    for name, reason in found.refused.items():
+        print(f"not recordable: {name} {reason}")
+
+
+@app.command("scan")
+def scan_command(
+    model: Model,
+    stimuli: Annotated[
+        Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store to create (NAME.zarr).")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CATEGORY=FOLDER,...",
+            help="Join folders into a category; repeatable. Where given, only these are used.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(help="default (the library's own), none (untrained), a tag, or a local file."),
+    ] = "default",
+    seed: Seed = 0,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Parts for cross-validation; 1 for none.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Stimuli per forward pass.")] = 32,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")
+    ] = None,
+    decode_workers: Annotated[
+        int | None, typer.Option(help="Threads that decode images; as many as cores, at most 8.")
+    ] = None,
+    resize: Annotated[
+        int | None, typer.Option(help="Shorter side of the resized image, in pixels.")
+    ] = None,
+    crop: Crop = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(INTERPOLATIONS)}.")
+    ] = None,
+    mean: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Per channel, R G B.")
+    ] = None,
+    std: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Per channel, R G B.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show a network every stimulus once; leave moments, t, q, CSI and masks in a zarr store.
+
+    Preprocessing is the model's own; --resize, --crop, --interpolation, --mean and --std override
+    single values of it.
+    """
+    from fusiform import scan
+
+    overrides = {
+        "resize": resize, "crop": crop, "interpolation": interpolation, "mean": mean, "std": std,
+    }  # fmt: skip
+    listener = _listener(quiet)
+    scan(
+        model,
+        stimuli,
+        output,
+        groups=_groups(group),
+        weights=weights,
+        seed=seed,
+        layers=[part for given in layers or ["blocks"] for part in given.split(",")],
+        preprocessing={name: value for name, value in overrides.items() if value is not None},
+        folds=folds,
+        batch_size=batch_size,
+        device=device,
+        decode_workers=decode_workers,
+        overwrite=overwrite,
+        listener=listener,
+    )
+    listener.note(f"wrote {output}; next: fusiform summary {output}")
+
+
+@app.command()
+def summary(
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Results of scans.")],
+    contrast: Annotated[
+        Literal["each", "rest"],
+        typer.Option(help="Against each other category, or against all of them pooled."),
+    ] = "each",
+    q: Annotated[float, typer.Option(help="False discovery rate within the layer.")] = 0.05,
+    t: Annotated[float | None, typer.Option(help="Select by t above this instead of q.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Per layer and category: units, dead, selective, replicated on held-out stimuli, CSI."""
+    from fusiform import open_store, summarise
+
+    criterion = Criterion(contrast, q, t)
+    results = []
+    for path in stores:
+        store = open_store(path)
+        results.append((path, store.provenance, summarise(store, criterion)))
+    if as_json:
+        print(json.dumps([_as_json(*result, criterion) for result in results], indent=2))
+        return
+    for path, provenance, rows in results:
+        print(f"{path}: {provenance['model']} ({provenance['weights']})")
+        print(f"selective: {criterion}\n")
+        _print_summary(rows, provenance["folds"])
+
+
+def _as_json(path: Path, provenance: dict[str, Any], rows: list[Row], criterion: Criterion) -> Any:
+    kept = ("model", "weights", "weights_sha256", "fingerprint", "folds")
+    return {
+        "store": str(path),
+        **{name: provenance[name] for name in kept},
+        "criterion": asdict(criterion),
+        "rows": [{**asdict(row), "share": row.share} for row in rows],
+    }
+
+
+def _print_summary(rows: list[Row], folds: int) -> None:
+    def percent(share: float | None) -> str:
+        return "-" if share is None else f"{100 * share:.2f}"
+
+    _print_table(
+        ["layer", "category", "units", "dead %", "selective", "%", "replicated %", "CSI"],
+        [
+            [
+                row.layer if index == 0 or rows[index - 1].layer != row.layer else "",
+                row.category,
+                f"{row.units:,}",
+                percent(row.dead / row.units),
+                f"{row.selective:,}",
+                percent(row.share),
+                percent(row.replicated),
+                "-" if row.csi is None else f"{row.csi:.2f}",
+            ]
+            for index, row in enumerate(rows)
+        ],
+        right={2, 3, 4, 5, 6, 7},
+    )
+    if folds > 1:
+        print("\nreplicated, CSI: of the units selected on one fold, measured on the others")
+    else:
+        print("\nno replication or CSI without bias: the scan had --folds 1")
+    for row in {row.layer: row for row in rows if row.nonfinite}.values():
+        print(f"warning: {row.nonfinite:,} units of {row.layer} gave NaN or infinity")
+
+
+@stimuli_app.command()
+def make(
+    directory: Annotated[Path, typer.Argument(help="The folder to draw into.")],
+    per_category: Annotated[int, typer.Option(help="Stimuli per category.")] = 48,
+    size: Annotated[int, typer.Option(help="Side in pixels.")] = 256,
+    seed: Seed = 0,
+) -> None:
+    """Draw the built-in set: faces, bodies, scenes, words, scrambled_scenes, scrambled_words."""
+    from fusiform import make_localizer
+
+    made = make_localizer(directory, per_category=per_category, size=size, seed=seed)
+    print(f"drew {len(made)} stimuli in {directory}")
+
+
+@stimuli_app.command()
+def scramble(
+    source: Annotated[Path, typer.Argument(help="A folder of images, or of folders of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to create.")],
+    method: Annotated[
+        Literal["phase", "blocks"],
+        typer.Option(help="phase keeps the amplitude spectrum, blocks the pixels."),
+    ] = "phase",
+    blocks: Annotated[int, typer.Option(help="Tiles along each side, for blocks.")] = 16,
+    seed: Seed = 0,
+) -> None:
+    """Make the scrambled control of any stimulus folder."""
+    from fusiform import scramble_directory
+
+    made = scramble_directory(source, output, method=method, seed=seed, blocks=blocks)
+    print(f"scrambled {len(made)} images into {output}")
+
+
+def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
+    if given is None:
+        return None
+    groups: dict[str, list[str]] = {}
+    for text in given:
+        category, equals, folders = text.partition("=")
+        listed = [folder.strip() for folder in folders.split(",") if folder.strip()]
+        if not category.strip() or not equals or not listed:
+            raise UserError(f"a group is CATEGORY=FOLDER,FOLDER...; got --group {text!r}")
+        if category.strip() in groups:
+            raise UserError(f"a category is given by one --group; {category.strip()} has two: join them")
+        groups[category.strip()] = listed
+    return groups
+
+
+def _listener(quiet: bool) -> Listener:
+    """Notes and progress on stderr: a live bar on a terminal, plain lines elsewhere."""
+    from fusiform.engine.scan import Listener
+
+    if quiet:
+        return Listener()
+
+    def note(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    return Listener(note, _bar() if sys.stderr.isatty() else _lines())
+
+
+def _describe(event: Progress) -> str:
+    rate = event.done / max(event.seconds, 1e-9)
+    left = (event.total - event.done) / rate
+    pace = f"{rate:.1f} images/s, " if event.stage == "scan" else ""
+    return f"{pace}{left:.0f} s left, peak {_bytes(event.peak_bytes)}"
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    bar = Progress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        console=Console(stderr=True),
+    )
+    tasks: dict[str, Any] = {}
+
+    def progress(event: Progress) -> None:
+        if event.stage not in tasks:
+            bar.start()
+            tasks[event.stage] = bar.add_task(event.stage, pace="")
+        bar.update(tasks[event.stage], completed=event.done, total=event.total, pace=_describe(event))
+        if event.done == event.total:
+            bar.refresh()
+            bar.stop()
+
+    return progress
+
+
+def _lines() -> Any:
+    printed: dict[str, float] = {}
+
+    def progress(event: Progress) -> None:
+        # The first and the last, and one every ten seconds between them.
+        if event.done < event.total and event.seconds < printed.get(event.stage, 0.0) + 10:
+            return
+        printed[event.stage] = event.seconds
+        print(f"{event.stage} {event.done:,}/{event.total:,}, {_describe(event)}", file=sys.stderr, flush=True)
+
+    return progress
+
+
+def _print_table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, ["-" * width for width in widths], *rows]:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
