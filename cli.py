@@ -81,25 +81,21 @@ def demo(
 ) -> None:
     """Draw the built-in localizer set, scan a network with it, and say what is selective."""
     from fusiform import make_localizer, scan
-    from fusiform.engine.store import refuse_existing
 
-    store_path = directory / f"{model.replace(':', '-')}.zarr"
-    stimuli = directory / "stimuli"
     if directory.exists():
-        raise UserError(f"the demo draws into a new folder; {directory} exists: remove it, or name another")
-    make_localizer(stimuli, per_category=per_category, seed=seed)
+        raise UserError(f"the demo needs a new folder; {directory} exists: remove it or name another")
     listener = _listener(quiet)
+    stimuli, output = directory / "stimuli", directory / "demo.zarr"
+    make_localizer(stimuli, per_category=per_category, seed=seed)
     listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
-    refuse_existing(store_path, overwrite=False)
-    store = scan(model, stimuli, store_path, weights=weights, seed=seed, listener=listener)
-    summary([store_path])
+    scan(model, stimuli, output, weights=weights, seed=seed, listener=listener)
+    summary([output])
     if weights == "none":
         print(
             "\nThis network is untrained: what it selects is low-level (where in the image, how "
             "much contrast).\nScan a trained one next:"
             f"\n  fusiform scan resnet50 {stimuli} -o r50.zarr"
         )
-    del store
 
 
 @app.command()

@@ -130,5 +130,6 @@ def _over_slabs(
     folds: Sequence[int] | None = None,
 ) -> Columns:
     """Apply ``work`` to a layer slab by slab, and join what it gives along units."""
-    done = [work(store.moments(layer, slab, folds)) for slab, _ in store.slabs(layer)]
+    with np.errstate(invalid="ignore", over="ignore"):  # units that are not finite stay so
+        done = [work(store.moments(layer, slab, folds)) for slab, _ in store.slabs(layer)]
     return {name: np.concatenate([part[name] for part in done], axis=-1) for name in done[0]}

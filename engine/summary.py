@@ -88,7 +88,8 @@ def _held_out_csi(
     for slab, units in store.slabs(layer):
         for fold in range(store.folds):
             others = [other for other in range(store.folds) if other != fold]
-            mean = store.moments(layer, slab, others).mean
+            with np.errstate(invalid="ignore", over="ignore"):
+                mean = store.moments(layer, slab, others).mean
             csi = np.empty_like(mean)
             selectivity_index(mean, csi)
             total[:, fold] += np.where(selected[:, fold, units], csi, 0).sum(axis=1)

@@ -113,10 +113,9 @@ def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
                 for j in range(i + 1, categories):
                     other = m2[j, u] / (count[j] - 1) / count[j]
                     value = welch_t(mean[i, u] - mean[j, u], error + other)
-                    # `not >=` rather than `<`: NaN takes over and stays.
-                    if not value >= t[i, u]:
+                    if value < t[i, u] or np.isnan(value):
                         t[i, u] = value
-                    if not -value >= t[j, u]:
+                    if -value < t[j, u] or np.isnan(value):
                         t[j, u] = -value
 
 

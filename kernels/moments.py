@@ -29,8 +29,8 @@ class Moments(NamedTuple):
 def read_out(count: int, pivot: Array, s1: Array, s2: Array) -> Moments:
     """Moments of ``count`` samples from ``s1 = sum(x - pivot)`` and ``s2 = sum((x - pivot)**2)``.
 
-    ``mean = pivot + s1 / n`` and ``M2 = s2 - s1**2 / n`` (Chan, Golub & LeVeque 1983, "Algorithms
-    for computing the sample variance", The American Statistician 37(3), eq. 1.6, shifted form).
+    ``mean = pivot + s1 / n`` and ``M2 = s2 - s1**2 / n``: the shifted form of Chan, Golub & LeVeque
+    (1983), "Algorithms for computing the sample variance", The American Statistician 37(3).
     Rounding could leave M2 a hair below zero: it is clipped there. NaN stays NaN.
     """
     return Moments(count, pivot + s1 / count, (s2 - s1 * (s1 / count)).clip(0))

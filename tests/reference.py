@@ -1,0 +1,72 @@
+"""Every algorithm again as plain loops in float64, straight from its definition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def moments(values: Sequence[float]) -> tuple[int, float, float]:
+    """Count, mean, M2 in two passes, each sum exact to the last bit."""
+    values = [float(value) for value in values]
+    mean = math.fsum(values) / len(values)
+    return len(values), mean, math.fsum((value - mean) ** 2 for value in values)
+
+
+def welch(target: Sequence[float], baseline: Sequence[float]) -> tuple[float, float]:
+    """t and degrees of freedom, as in a textbook; constants by the rule of the house."""
+    n_a, mean_a, m2_a = moments(target)
+    n_b, mean_b, m2_b = moments(baseline)
+    error_a, error_b = m2_a / (n_a - 1) / n_a, m2_b / (n_b - 1) / n_b
+    if error_a + error_b == 0:
+        difference = mean_a - mean_b
+        return (math.copysign(math.inf, difference) if difference else 0.0), math.nan
+    t = (mean_a - mean_b) / math.sqrt(error_a + error_b)
+    df = (error_a + error_b) ** 2 / (error_a**2 / (n_a - 1) + error_b**2 / (n_b - 1))
+    return t, df
+
+
+def against_rest(groups: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """Welch of every group against all others pooled, for one unit."""
+    tests = []
+    for k, group in enumerate(groups):
+        rest = [value for j, other in enumerate(groups) if j != k for value in other]
+        tests.append(welch(group, rest))
+    return tests
+
+
+def against_each(groups: Sequence[Sequence[float]]) -> list[float]:
+    """The smallest Welch t of every group against each other group, for one unit."""
+    return [
+        min(welch(group, other)[0] for j, other in enumerate(groups) if j != k)
+        for k, group in enumerate(groups)
+    ]
+
+
+def selectivity_index(means: Sequence[float]) -> list[float]:
+    """CSI of every category, for one unit."""
+    indices = []
+    for k, mean in enumerate(means):
+        others = math.fsum(m for j, m in enumerate(means) if j != k) / (len(means) - 1)
+        size = abs(mean) + abs(others)
+        indices.append(0.0 if size == 0 else (mean - others) / size)
+    return indices
+
+
+def benjamini_hochberg(p: Sequence[float]) -> list[float]:
+    """q of every p: the smallest level at which the step-up procedure rejects it."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    q = [0.0] * len(p)
+    smallest = 1.0
+    for rank in range(len(p), 0, -1):
+        smallest = min(smallest, p[order[rank - 1]] * len(p) / rank)
+        q[order[rank - 1]] = smallest
+    return q
+
+
+def m2_longdouble(x: np.ndarray) -> np.ndarray:
+    """M2 per column in extended precision, two passes."""
+    wide = x.astype(np.longdouble)
+    return ((wide - wide.mean(0)) ** 2).sum(0)

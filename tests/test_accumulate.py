@@ -1,0 +1,108 @@
+"""Activations of any layout and precision become the moments of their blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from fusiform.engine import accumulate
+from fusiform.engine.accumulate import LayerMoments
+from fusiform.engine.errors import UserError
+from fusiform.engine.plan import Block, make_plan
+from fusiform.engine.spec import Layer
+from fusiform.kernels import device
+from fusiform.kernels.moments import Moments
+
+from . import reference
+
+CPU = torch.device("cpu")
+LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "contiguous": ((4, 3, 5), lambda x: x),
+    "channels_last": ((4, 3, 5), lambda x: x.contiguous(memory_format=torch.channels_last)),
+    "transposed": ((4, 3, 5), lambda x: x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)),
+    "sliced, not dense": ((4, 3, 5), lambda x: torch.cat([x, x], dim=3)[..., :5]),
+    "tokens": ((6, 7), lambda x: x),
+    "units": ((9,), lambda x: x),
+    "pooled": ((9, 1, 1), lambda x: x.contiguous(memory_format=torch.channels_last)),
+}
+
+
+def layer_of(x: torch.Tensor) -> Layer:
+    dims = tuple(f"axis_{axis}" for axis in range(x.ndim - 1))
+    return Layer("layer", "Module", dims, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
+
+
+def accumulated(x: torch.Tensor, batch_size: int = 4) -> dict[tuple[int, int], Moments]:
+    """Moments per (category, fold) of activations ``x`` of 14 stimuli, two categories of 7."""
+    plan = make_plan(np.repeat(np.int32([0, 1]), 7), ("a", "b"), folds=2, batch_size=batch_size)
+    finished: dict[tuple[int, int], Moments] = {}
+
+    def keep(layer: Layer, block: Block, moments: Moments) -> None:
+        finished[block.category, block.fold] = moments
+
+    moments = LayerMoments(layer_of(x), CPU, keep)
+    for batch in plan.batches():
+        moments.fold_in(x[batch.stimuli], batch.runs)
+    return finished
+
+
+def check(x: torch.Tensor, found: dict[tuple[int, int], Moments], rel: float = 1e-12) -> None:
+    values = x.double().numpy().reshape(14, -1)
+    assert sorted(found) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for (category, fold), moments in found.items():
+        assert moments.mean.shape == tuple(x.shape[1:])
+        members = values[7 * category : 7 * category + 7][fold::2]
+        for unit in range(values.shape[1]):
+            count, mean, m2 = reference.moments(members[:, unit])
+            assert moments.count == count
+            assert moments.mean.ravel()[unit] == pytest.approx(mean, rel=rel, abs=1e-13)
+            assert moments.m2.ravel()[unit] == pytest.approx(m2, rel=rel, abs=1e-13)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 14])
+@pytest.mark.parametrize("on_device", [False, True], ids=["cpu", "device"])
+def test_units_keep_their_place_in_any_layout(
+    layout: str, batch_size: int, on_device: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on_device:
+        monkeypatch.setattr(accumulate, "_kernels_for", lambda _: device)
+        monkeypatch.setattr(LayerMoments, "_arrays", lambda _, tensor: tensor)
+    shape, lay_out = LAYOUTS[layout]
+    x = torch.randn(14, *shape, generator=torch.Generator().manual_seed(1))
+    check(x, accumulated(lay_out(x), batch_size))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_precisions(dtype: torch.dtype) -> None:
+    x = torch.randn(14, 4, 3, 5, generator=torch.Generator().manual_seed(2)).to(dtype)
+    check(x, accumulated(x))
+
+
+def test_dense_activations_are_not_copied() -> None:
+    x = torch.randn(4, 8, 5, 5).contiguous(memory_format=torch.channels_last)
+    moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
+    assert moments._rows(x).data_ptr() == x.data_ptr()
+
+
+def test_a_layout_that_changes_between_batches_does_not_mix_units_up() -> None:
+    x = torch.randn(14, 4, 3, 5, generator=torch.Generator().manual_seed(3))
+    plan = make_plan(np.repeat(np.int32([0, 1]), 7), ("a", "b"), folds=2, batch_size=3)
+    finished: dict[tuple[int, int], Moments] = {}
+    moments = LayerMoments(
+        layer_of(x), CPU, lambda _, block, m: finished.update({(block.category, block.fold): m})
+    )
+    formats = [torch.channels_last, torch.contiguous_format]
+    for index, batch in enumerate(plan.batches()):
+        activation = x[batch.stimuli].contiguous(memory_format=formats[index % 2])
+        moments.fold_in(activation, batch.runs)
+    check(x, finished)
+
+
+def test_a_layer_whose_shape_changes_is_refused() -> None:
+    x = torch.randn(4, 3, 8, 8)
+    moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
+    with pytest.raises(UserError, match=r"had \[3, 8, 8\] and now gave \[3, 9, 8\]"):
+        moments.fold_in(torch.randn(4, 3, 9, 8), ())

@@ -1,0 +1,84 @@
+"""The house rules that a reader cannot see at a glance: who may import whom, and when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+KERNELS = sorted((ROOT / "kernels").glob("*.py"))
+ENGINE = sorted((ROOT / "engine").rglob("*.py"))
+ASKING = [ROOT / "engine" / f"{name}.py" for name in ("store", "select", "summary", "spec", "errors")]
+SCANNING = {"accumulate", "backbones", "capture", "decode", "layers", "plan", "scan", "stimuli", "weights"}
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of everything a file imports, at any depth, relative ones made absolute."""
+    package = ["fusiform", *path.relative_to(ROOT).parts[:-1]]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*parent, *(node.module.split(".") if node.module else [])])
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def offending(paths: list[Path], *forbidden: str) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in paths
+        for name in imported(path)
+        if any(name == bad or name.startswith(f"{bad}.") for bad in forbidden)
+    ]
+
+
+def test_the_files_are_found() -> None:
+    assert KERNELS
+    assert ENGINE
+    assert all(path.exists() for path in ASKING)
+    assert SCANNING <= {path.stem for path in ENGINE}
+    assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store.py")
+
+
+def test_kernels_know_arrays_only() -> None:
+    assert not offending(KERNELS, "fusiform.engine", "fusiform.cli", "pathlib", "zarr", "rich", "PIL")
+
+
+def test_the_engine_does_not_know_the_command_line() -> None:
+    assert not offending(ENGINE, "fusiform.cli", "typer", "rich", "click")
+
+
+def test_the_asking_wing_needs_neither_torch_nor_the_scanning_wing() -> None:
+    scanning = [f"fusiform.engine.{name}" for name in SCANNING]
+    assert not offending(ASKING, "torch", "torchvision", "fusiform.kernels.device", *scanning)
+
+
+def test_only_the_scan_joins_the_scanning_wing_to_the_store() -> None:
+    wing = [ROOT / "engine" / f"{name}.py" for name in SCANNING - {"scan"}]
+    assert not offending(wing, "fusiform.engine.store", "fusiform.engine.select")
+
+
+def test_numba_is_set_up_in_one_place() -> None:
+    others = [path for path in KERNELS if path.name != "jit.py"]
+    assert not [path.name for path in others if "njit" in path.read_text()]
+
+
+@pytest.mark.parametrize("command", ["import fusiform", "import fusiform.cli"])
+def test_start_up_loads_nothing_heavy(command: str) -> None:
+    heavy = "torch torchvision numba dask zarr xarray scipy numpy PIL timm open_clip".split()
+    code = f"import sys; {command}; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_opening_a_store_does_not_load_torch() -> None:
+    code = "import sys; import fusiform; fusiform.open_store; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

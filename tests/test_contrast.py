@@ -1,0 +1,206 @@
+"""t, degrees of freedom, p, q and CSI against plain loops, scipy and statsmodels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from fusiform.kernels import contrast
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from . import reference
+
+Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def moments_of(groups: list[np.ndarray]) -> Moments:
+    """``count [category]``, ``mean, m2 [category, unit]`` of samples ``[stimulus, unit]``."""
+    count = np.array([len(group) for group in groups])
+    mean = np.stack([group.mean(0) for group in groups])
+    m2 = np.stack([((group - group.mean(0)) ** 2).sum(0) for group in groups])
+    return count, mean, m2
+
+
+def rest(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    t, df = np.empty_like(mean), np.empty_like(mean)
+    contrast.against_rest(count, mean, m2, t, df)
+    return t, df
+
+
+def each(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> np.ndarray:
+    t = np.empty_like(mean)
+    contrast.against_each(count, mean, m2, t)
+    return t
+
+
+def draw(seed: int, sizes: list[int], units: int = 40) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(rng.normal(0, 1, units), rng.uniform(0.1, 3, units), (n, units)) for n in sizes]
+
+
+SIZES = pytest.mark.parametrize("sizes", [[2, 2], [2, 50], [5, 9, 13], [20, 2, 7, 30, 4, 11]], ids=str)
+
+
+@SIZES
+def test_rest_equals_scipy(sizes: list[int]) -> None:
+    groups = draw(0, sizes)
+    t, df = rest(*moments_of(groups))
+    p = contrast.upper_tail(t, df)
+    for k, group in enumerate(groups):
+        others = np.concatenate([g for j, g in enumerate(groups) if j != k])
+        oracle = stats.ttest_ind(group, others, equal_var=False, alternative="greater")
+        np.testing.assert_allclose(t[k], oracle.statistic, rtol=1e-10)
+        np.testing.assert_allclose(df[k], oracle.df, rtol=1e-10)
+        np.testing.assert_allclose(p[k], oracle.pvalue, rtol=1e-9)
+
+
+@SIZES
+def test_each_equals_scipy(sizes: list[int]) -> None:
+    groups = draw(1, sizes)
+    found = moments_of(groups)
+    t = each(*found)
+    p = contrast.p_each(*found, t)
+    for k, group in enumerate(groups):
+        oracles = [
+            stats.ttest_ind(group, other, equal_var=False, alternative="greater")
+            for j, other in enumerate(groups)
+            if j != k
+        ]
+        np.testing.assert_allclose(t[k], np.min([o.statistic for o in oracles], axis=0), rtol=1e-10)
+        conjunction = np.max([o.pvalue for o in oracles], axis=0)
+        np.testing.assert_allclose(p[k], np.where(t[k] > 0, conjunction, 1), rtol=1e-9)
+
+
+@SIZES
+def test_equals_plain_loops(sizes: list[int]) -> None:
+    groups = draw(2, sizes, units=5)
+    found = moments_of(groups)
+    t, df = rest(*found)
+    t_each = each(*found)
+    csi = np.empty_like(found[1])
+    contrast.selectivity_index(found[1], csi)
+    for unit in range(5):
+        samples = [group[:, unit] for group in groups]
+        np.testing.assert_allclose(
+            np.stack([t[:, unit], df[:, unit]], axis=1), reference.against_rest(samples), rtol=1e-10
+        )
+        np.testing.assert_allclose(t_each[:, unit], reference.against_each(samples), rtol=1e-10)
+        np.testing.assert_allclose(
+            csi[:, unit], reference.selectivity_index(list(found[1][:, unit])), rtol=1e-12
+        )
+
+
+def test_tiles_of_units_are_all_computed() -> None:
+    found = moments_of(draw(3, [6, 7, 8], units=2 * contrast._TILE + 5))
+    t, df = rest(*found)
+    alone = rest(*(part if part.ndim == 1 else part[:, -3:].copy() for part in found))
+    np.testing.assert_array_equal(t[:, -3:], alone[0])
+    np.testing.assert_array_equal(df[:, -3:], alone[1])
+
+
+def test_pruned_p_is_exact_where_it_is_computed() -> None:
+    found = moments_of(draw(4, [8, 9, 10, 11], units=3000))
+    t = each(*found)
+    full, pruned = contrast.p_each(*found, t), contrast.p_each(*found, t, at_least=1.6448)
+    np.testing.assert_array_equal(pruned[t > 1.6448], full[t > 1.6448])
+    assert (pruned[t <= 1.6448] == 1).all()
+    # What was left out could not have been selected: a t distribution has no lighter tails.
+    assert full[t <= 1.6448].min() > 0.05
+
+
+def test_constant_units_follow_the_rule() -> None:
+    groups = [np.array([[0.0, 1, 2, 0]] * 4), np.array([[0.0, 1, 1, 3]] * 5), np.zeros((6, 4))]
+    groups[2][:, 1] = 1
+    found = moments_of(groups)
+    t, df = rest(*found)
+    p = contrast.upper_tail(t, df)
+    t_each = each(*found)
+    assert t[0, 0] == 0
+    assert p[0, 0] == 1  # constant over all stimuli
+    assert t[:, 1].tolist() == [0, 0, 0]
+    # Unit 2: constant within each category, all three differ.
+    assert t_each[0, 2] == math.inf
+    assert contrast.p_each(*found, t_each)[0, 2] == 0
+    assert t_each[2, 2] == -math.inf
+
+
+def test_no_variance_but_another_mean_is_infinite() -> None:
+    found = moments_of([np.full((3, 1), 2.0), np.full((4, 1), 1.0)])
+    t, df = rest(*found)
+    assert t[:, 0].tolist() == [math.inf, -math.inf]
+    assert contrast.upper_tail(t, df)[:, 0].tolist() == [0, 1]
+
+
+def test_nan_in_nan_out() -> None:
+    groups = draw(5, [6, 7, 8], units=3)
+    groups[1][2, 1] = np.nan
+    found = moments_of(groups)
+    t, df = rest(*found)
+    assert np.isnan(t[:, 1]).all()
+    assert np.isnan(contrast.upper_tail(t, df)[:, 1]).all()
+    t_each = each(*found)
+    p = contrast.p_each(*found, t_each)
+    assert np.isnan(t_each[1, 1])
+    assert np.isnan(t_each[:, 1]).all()
+    assert np.isnan(p[:, 1]).all()
+    assert not np.isnan(np.delete(p, 1, axis=1)).any()
+
+
+def test_variances_near_the_edges_of_doubles() -> None:
+    groups = draw(6, [5, 6], units=4)
+    expected = rest(*moments_of(groups))
+    for scale in (1e-140, 1e140):
+        count, mean, m2 = moments_of(groups)
+        t, df = rest(count, mean * scale, m2 * scale**2)
+        np.testing.assert_allclose(t, expected[0], rtol=1e-12)
+        np.testing.assert_allclose(df, expected[1], rtol=1e-12)
+
+
+def test_rest_does_not_lose_a_small_group_beside_a_huge_one() -> None:
+    rng = np.random.default_rng(7)
+    groups = [rng.normal(1e9, 1, (50, 3)), rng.normal(1, 1e-3, (9, 3)), rng.normal(2, 1e-3, (8, 3))]
+    count, mean, m2 = moments_of(groups)
+    t, _ = rest(count, mean, m2)
+    oracle = stats.ttest_ind(groups[0], np.concatenate(groups[1:]), equal_var=False).statistic
+    np.testing.assert_allclose(t[0], oracle, rtol=1e-12)
+
+
+@pytest.mark.parametrize("means", [[0, 0], [1, 1], [2, 1], [-2, 1], [-2, -1], [3, 0, 0], [1, 2, 3, -6]])
+def test_csi_is_bounded_and_zero_where_nothing_responds(means: list[float]) -> None:
+    mean = np.array(means, float)[:, np.newaxis]
+    csi = np.empty_like(mean)
+    contrast.selectivity_index(mean, csi)
+    assert (np.abs(csi) <= 1).all()
+    assert csi[:, 0].tolist() == reference.selectivity_index(means)
+
+
+@settings(max_examples=100, deadline=None)
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=60))
+def test_q_equals_statsmodels_and_plain_loops(p: list[float]) -> None:
+    q = contrast.benjamini_hochberg(np.array(p))
+    np.testing.assert_allclose(q, reference.benjamini_hochberg(p), rtol=1e-12)
+    np.testing.assert_allclose(q, multipletests(p, method="fdr_bh")[1], rtol=1e-12)
+
+
+def test_q_leaves_nan_out_of_the_family() -> None:
+    p = np.array([0.01, np.nan, 0.04, 0.03, np.nan])
+    q = contrast.benjamini_hochberg(p)
+    assert np.isnan(q[[1, 4]]).all()
+    np.testing.assert_allclose(q[[0, 2, 3]], contrast.benjamini_hochberg(p[[0, 2, 3]]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
+def test_t_is_blind_to_unit_of_measurement_and_order_of_categories(
+    seed: int, scale: float, shift: float
+) -> None:
+    groups = draw(seed % 1000, [5, 8, 6], units=3)
+    t = each(*moments_of(groups))
+    moved = each(*moments_of([group * scale + shift for group in groups]))
+    np.testing.assert_allclose(moved, t, rtol=1e-6, atol=1e-9)
+    backwards = each(*moments_of(groups[::-1]))
+    np.testing.assert_allclose(backwards[::-1], t, rtol=1e-12)

@@ -1,0 +1,230 @@
+"""Moments of batches: exact where the numbers allow, on every back end and in any order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fusiform.kernels import cpu, device
+from fusiform.kernels.moments import Moments, merge, read_out, variance
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from . import reference
+
+
+class Cpu:
+    """numba, on numpy arrays."""
+
+    name = "cpu"
+
+    @staticmethod
+    def run(batches: list[np.ndarray], pivot: np.ndarray | None = None) -> Moments:
+        units = batches[0].shape[1]
+        wide = np.float64 if batches[0].dtype == np.float64 else np.float32
+        p, s1, s2 = np.zeros(units, wide), np.zeros(units), np.zeros(units)
+        if pivot is None:
+            cpu.fix_pivot(batches[0], p)
+        else:
+            p[:] = pivot
+        for batch in batches:
+            cpu.fold_in(batch, p, s1, s2)
+        with np.errstate(invalid="ignore"):  # infinity minus infinity, where a test asks for it
+            return read_out(sum(map(len, batches)), p.astype(np.float64), s1, s2)
+
+
+class Device:
+    """The torch kernels, which run on any device, on the CPU."""
+
+    name = "device"
+
+    @staticmethod
+    def run(batches: list[np.ndarray], pivot: np.ndarray | None = None) -> Moments:
+        units = batches[0].shape[1]
+        tensors = [torch.from_numpy(batch) for batch in batches]
+        wide = torch.float64 if batches[0].dtype == np.float64 else torch.float32
+        p = torch.zeros(units, dtype=wide)
+        s1, s2 = torch.zeros(2, units, dtype=torch.float64)
+        if pivot is None:
+            device.fix_pivot(tensors[0], p)
+        else:
+            p[:] = torch.from_numpy(pivot)
+        for tensor in tensors:
+            device.fold_in(tensor, p, s1, s2)
+        count, mean, m2 = read_out(sum(map(len, batches)), p.double(), s1, s2)
+        return Moments(count, mean.numpy(), m2.numpy())
+
+
+BACK_ENDS = pytest.mark.parametrize("back_end", [Cpu, Device], ids=lambda b: b.name)
+
+
+def split(x: np.ndarray, *at: int) -> list[np.ndarray]:
+    return [np.ascontiguousarray(part) for part in np.split(x, at) if len(part)]
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.max(np.abs(found - expected) / np.abs(expected)))
+
+
+@BACK_ENDS
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 33])
+@pytest.mark.parametrize("units", [1, 3, 8191, 8193])
+def test_equals_plain_loops(back_end: type[Cpu], rows: int, units: int) -> None:
+    x = np.random.default_rng(rows).normal(3, 2, (rows, units)).astype(np.float32)
+    found = back_end.run(split(x, 5))
+    for unit in {0, units // 2, units - 1}:
+        count, mean, m2 = reference.moments(x[:, unit])
+        assert found.count == count
+        assert found.mean[unit] == pytest.approx(mean, rel=1e-13, abs=1e-13)
+        assert found.m2[unit] == pytest.approx(m2, rel=1e-12, abs=1e-12)
+
+
+@BACK_ENDS
+@pytest.mark.parametrize(
+    ("mean", "sd", "dtype"),
+    [
+        (1000, 1, np.float32),  # numbagg's group_nanvar 0.9.6 gives a variance of -302
+        (1e8, 1, np.float64),  # fast-array-utils 1.3.1 gives 2.00 for 1.00
+        (1e4, 1e-2, np.float32),
+        (1e8, 1e-2, np.float64),
+    ],
+)
+def test_large_means_do_not_cancel(
+    back_end: type[Cpu], mean: float, sd: float, dtype: type
+) -> None:
+    x = np.random.default_rng(0).normal(mean, sd, (64 * 32, 50)).astype(dtype)
+    found = back_end.run(np.split(x, 64))
+    assert relative_error(found.m2, reference.m2_longdouble(x)) < 1e-12
+
+
+@BACK_ENDS
+def test_a_drifting_mean_is_not_lost(back_end: type[Cpu]) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 1, (64 * 32, 50)).astype(np.float32)
+    x[32:] += np.float32(1e4)  # the pivot was fixed before the jump
+    found = back_end.run(np.split(x, 64))
+    assert relative_error(found.m2, reference.m2_longdouble(x)) < 1e-12
+
+
+@BACK_ENDS
+def test_a_bad_pivot_costs_few_digits(back_end: type[Cpu]) -> None:
+    x = np.random.default_rng(2).normal(1, 1, (64 * 32, 50)).astype(np.float32)
+    found = back_end.run(np.split(x, 64), pivot=np.full(50, 11, np.float32))
+    assert relative_error(found.m2, reference.m2_longdouble(x)) < 1e-12
+
+
+@BACK_ENDS
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_units_have_exactly_no_variance(back_end: type[Cpu], dtype: type) -> None:
+    values = np.array([0, -0.0, 1 / 3, 0.1, 1e-30, -7e20, 16777217.3], dtype)
+    found = back_end.run(split(np.tile(values, (29, 1)), 8, 20))
+    assert (found.m2 == 0).all()
+    assert (found.mean == values.astype(np.float64)).all()
+
+
+@BACK_ENDS
+def test_nonfinite_values_poison_their_own_unit_only(back_end: type[Cpu]) -> None:
+    x = np.random.default_rng(3).normal(size=(20, 6)).astype(np.float32)
+    clean = back_end.run(split(x, 8))
+    x[2, 1], x[12, 3], x[15, 5] = np.nan, np.inf, -np.inf
+    found = back_end.run(split(x, 8))
+    assert np.isnan(found.m2[[1, 3, 5]]).all()
+    assert (found.m2[[0, 2, 4]] == clean.m2[[0, 2, 4]]).all()
+
+
+@pytest.mark.parametrize(("dtype", "raw"), [(torch.bfloat16, torch.int16), (torch.float16, torch.uint16)])
+def test_half_precision_is_widened_exactly(dtype: torch.dtype, raw: torch.dtype) -> None:
+    every_value = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    wide = every_value.float().numpy()[np.newaxis]
+    pivot, s1, s2 = (np.zeros(wide.size, t) for t in (np.float32, np.float64, np.float64))
+    cpu.fold_in(every_value.view(raw).numpy()[np.newaxis], pivot, s1, s2)
+    with np.errstate(invalid="ignore"):  # signalling NaN turn quiet
+        np.testing.assert_array_equal(s1, wide[0].astype(np.float64))
+
+    rows = torch.randn(19, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
+    halves = rows.view(raw).numpy()
+    pivot, s1, s2 = (np.zeros(300, t) for t in (np.float32, np.float64, np.float64))
+    cpu.fix_pivot(halves, pivot)
+    cpu.fold_in(halves, pivot, s1, s2)
+    found = read_out(19, pivot.astype(np.float64), s1, s2)
+    expected = reference.m2_longdouble(rows.float().numpy())
+    assert relative_error(found.m2, expected) < 1e-12
+
+
+def test_back_ends_agree() -> None:
+    x = np.random.default_rng(4).normal(5, 3, (41, 1000)).astype(np.float32)
+    a, b = Cpu.run(split(x, 16, 32)), Device.run(split(x, 16, 32))
+    np.testing.assert_allclose(a.mean, b.mean, rtol=1e-14)
+    np.testing.assert_allclose(a.m2, b.m2, rtol=1e-13)
+
+
+def test_device_kernel_takes_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(5).normal(size=(23, 40)).astype(np.float32)
+    whole = Device.run([x])
+    monkeypatch.setattr(device, "_SCRATCH", 8 * 40 * 3)
+    np.testing.assert_allclose(Device.run([x]).m2, whole.m2, rtol=1e-13)
+
+
+# NIST Statistical Reference Datasets, univariate: the NumAcc series by its construction, with the
+# certified mean and standard deviation.
+NIST = {
+    "NumAcc1": ([10000001.0, 10000003.0, 10000002.0], 10000002.0, 1.0),
+    "NumAcc2": ([1.2, *[1.1, 1.3] * 500], 1.2, 0.1),
+    "NumAcc3": ([1000000.2, *[1000000.1, 1000000.3] * 500], 1000000.2, 0.1),
+    "NumAcc4": ([10000000.2, *[10000000.1, 10000000.3] * 500], 10000000.2, 0.1),
+}
+
+
+@BACK_ENDS
+@pytest.mark.parametrize("name", NIST)
+def test_nist_certified_values(back_end: type[Cpu], name: str) -> None:
+    values, mean, sd = NIST[name]
+    x = np.array(values, np.float64)[:, np.newaxis]
+    found = back_end.run(split(x, *range(7, len(x), 13)))
+    # Doubles hold the data themselves only to a relative 1e-16: at NumAcc4 that is 1e-8 of the sd.
+    digits = {"NumAcc1": 1e-15, "NumAcc2": 1e-13, "NumAcc3": 1e-9, "NumAcc4": 1e-7}[name]
+    assert found.mean[0] == pytest.approx(mean, rel=1e-14)
+    assert np.sqrt(variance(found)[0]) == pytest.approx(sd, rel=digits)
+
+
+samples = hnp.arrays(
+    np.float64,
+    st.tuples(st.integers(2, 40), st.just(3)),
+    elements=st.floats(-1e6, 1e6, allow_subnormal=False).map(lambda value: round(value, 3)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(x=samples, seed=st.integers(0, 2**31))
+def test_any_split_order_and_merge_tree_gives_the_same(x: np.ndarray, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(x)
+    groups = [
+        Cpu.run(split(part, len(part) // 2))
+        for part in split(shuffled, *sorted(rng.integers(0, len(x), 4)))
+    ]
+    while len(groups) > 1:
+        a, b = groups.pop(rng.integers(len(groups))), groups.pop(rng.integers(len(groups)))
+        groups.append(merge(a, b))
+    expected = reference.m2_longdouble(x).astype(np.float64)
+    scale = np.abs(x).max(axis=0)
+    assert groups[0].count == len(x)
+    np.testing.assert_allclose(groups[0].mean, x.astype(np.longdouble).mean(0).astype(float),
+                               rtol=1e-12, atol=1e-14 * scale.max() + 1e-300)  # fmt: skip
+    error = np.abs(groups[0].m2 - expected)
+    assert (error <= 1e-12 * expected + 1e-26 * len(x) * scale**2 + 1e-300).all()
+
+
+def test_merging_constants_stays_exact() -> None:
+    parts = [Cpu.run([np.full((n, 1), 0.1)]) for n in (3, 7, 11)]
+    merged = merge(merge(parts[0], parts[1]), parts[2])
+    assert merged.m2[0] == 0
+    assert merged.mean[0] == 0.1
+
+
+def test_variance_takes_ddof() -> None:
+    x = np.random.default_rng(6).normal(size=(12, 4))
+    found = Cpu.run([x])
+    for ddof in (0, 1):
+        np.testing.assert_allclose(variance(found, ddof), x.var(0, ddof=ddof), rtol=1e-13)

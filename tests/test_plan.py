@@ -1,0 +1,80 @@
+"""The plan shows every stimulus once, in blocks, and depends on nothing but its arguments."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fusiform.engine.errors import UserError
+from fusiform.engine.plan import fingerprint, make_plan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NAMES = ("faces", "bodies", "scenes", "words", "tools")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    sizes=st.lists(st.integers(6, 20), min_size=2, max_size=5),
+    folds=st.integers(1, 3),
+    batch_size=st.integers(1, 50),
+    seed=st.integers(0, 99),
+)
+def test_every_stimulus_is_shown_once_in_its_block(
+    sizes: list[int], folds: int, batch_size: int, seed: int
+) -> None:
+    labels = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    np.random.default_rng(seed).shuffle(labels)
+    plan = make_plan(labels, NAMES[: len(sizes)], folds=folds, batch_size=batch_size)
+    batches = list(plan.batches())
+    assert len(batches) == plan.n_batches
+    assert all(len(batch.stimuli) == batch_size for batch in batches[:-1])
+    shown = np.concatenate([batch.stimuli for batch in batches])
+    assert sorted(shown) == list(range(len(labels)))
+
+    finished = []
+    for batch in batches:
+        covered = [row for run in batch.runs for row in range(run.start, run.stop)]
+        assert covered == list(range(len(batch.stimuli)))
+        for run in batch.runs:
+            stimuli = batch.stimuli[run.start : run.stop]
+            assert (labels[stimuli] == run.block.category).all()
+            assert (plan.fold_of[stimuli] == run.block.fold).all()
+            if run.last:
+                finished.append(run.block)
+    assert finished == list(plan.blocks)
+    assert plan.counts(len(sizes)).sum(axis=1).tolist() == np.bincount(labels).tolist()
+
+
+def test_folds_share_every_joined_folder() -> None:
+    labels = np.zeros(20, np.int32)
+    labels[10:] = 1
+    plan = make_plan(labels, NAMES[:2], folds=2)
+    first_folder = plan.fold_of[:6]  # say faces = adult (6) + child (4)
+    assert np.bincount(first_folder).tolist() == [3, 3]
+
+
+def test_order_is_a_block_design() -> None:
+    labels = np.array([1, 0, 1, 0, 1, 0, 1, 0], np.int32)
+    plan = make_plan(labels, NAMES[:2], folds=2, batch_size=3)
+    assert plan.order.tolist() == [1, 5, 3, 7, 0, 4, 2, 6]
+
+
+@pytest.mark.parametrize(
+    ("size", "folds", "said"),
+    [(1, 2, "faces has 1"), (3, 2, "--folds 1"), (1, 1, "faces has 1"), (0, 1, "faces has 0")],
+)
+def test_too_few_stimuli_are_refused(size: int, folds: int, said: str) -> None:
+    labels = np.array([0] * size + [1] * 9, np.int32)
+    with pytest.raises(UserError, match=said):
+        make_plan(labels, NAMES[:2], folds=folds)
+
+
+@pytest.mark.parametrize(("folds", "batch_size"), [(0, 32), (2, 0), (-1, 1)])
+def test_nonsense_is_refused(folds: int, batch_size: int) -> None:
+    with pytest.raises(UserError, match="at least 1"):
+        make_plan(np.repeat(np.int32([0, 1]), 8), NAMES[:2], folds=folds, batch_size=batch_size)
+
+
+def test_fingerprint_knows_values_and_not_the_order_of_keys() -> None:
+    assert fingerprint({"a": 1, "b": [1.5]}) == fingerprint({"b": [1.5], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
