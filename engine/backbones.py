@@ -65,8 +65,11 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
 
     Raises
     ------
-    UserError : unknown name or tag, weights that cannot be had, read, or do not fit
+    UserError : unknown name or tag, a seed out of range, weights that cannot be had, read, or do
+        not fit
     """
+    if not 0 <= seed < 2**63:
+        raise UserError(f"a seed is a whole number from 0 to 2**63 - 1; got {seed}")
     source = _find(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -139,11 +142,13 @@ def _torchvision(name: str) -> _Source:
     def untrained() -> tuple[nn.Module, Preprocessing]:
         # Weights from elsewhere were most likely trained by the architecture's first recipe; the
         # later ones of torchvision resize to sizes of their own.
-        return models.get_model(name, weights=None), preset(offered[0]) if offered else Preprocessing()
+        preprocessing = preset(offered[0]) if offered else Preprocessing()
+        return models.get_model(name, weights=None), preprocessing
 
     def trained(tag: str) -> tuple[nn.Module, Preprocessing]:
         entry = models.get_model_weights(name)[tag]
-        return models.get_model(name, weights=entry), preset(entry)
+        preprocessing = preset(entry)  # before it downloads: some models take no pictures
+        return models.get_model(name, weights=entry), preprocessing
 
     return _Source(f"torchvision:{name}", untrained, trained, tags)
 
@@ -195,9 +200,11 @@ def _timm(name: str) -> _Source:
         with quiet():
             model = timm.create_model(name, pretrained=pretrained)
         chosen = timm.data.resolve_model_data_config(model)
-        crop = chosen["input_size"][-1]
+        _, height, crop = chosen["input_size"]
         if chosen["crop_mode"] == "border":
             raise UserError(f"timm:{name} pads its images, which fusiform does not do")
+        if height != crop:
+            raise UserError(f"fusiform shows square images; timm:{name} takes {height} x {crop}")
         interpolation = chosen["interpolation"]
         return model, Preprocessing(
             int(crop / chosen["crop_pct"]),
@@ -217,19 +224,28 @@ def _factory(name: str, module: str, function: str) -> _Source:
             sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: the user's own files come first
         try:
             factory = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
                 f"cannot import {name!r} ({error})"
             ) from error
-        built = factory()
-        model, preprocessing = built if isinstance(built, tuple) else (built, Preprocessing())
-        if not isinstance(model, nn.Module) or not isinstance(preprocessing, Preprocessing):
+        if not callable(factory):
             raise UserError(
-                f"a factory returns a torch module, or a module and a fusiform.Preprocessing; "
-                f"{name} returned {type(model).__name__}, {type(preprocessing).__name__}"
+                f"a factory is a function without arguments; {name} is a {type(factory).__name__}"
             )
-        return model, preprocessing
+        match factory():
+            case nn.Module() as model:
+                return model, Preprocessing()
+            case (nn.Module() as model, Preprocessing() as preprocessing):
+                return model, preprocessing
+            case (*parts,):
+                returned = ", ".join(type(part).__name__ for part in parts) or "nothing"
+            case other:
+                returned = type(other).__name__
+        raise UserError(
+            f"a factory returns a torch module, or a module and a fusiform.Preprocessing; "
+            f"{name} returned {returned}"
+        )
 
     return _Source(name, build)
 

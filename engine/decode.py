@@ -44,7 +44,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
     if size != image.size:
         image = image.resize(size, _FILTERS[preprocessing.interpolation])
     left, top = round((size[0] - crop) / 2.0), round((size[1] - crop) / 2.0)
-    return np.asarray(image.crop((left, top, left + crop, top + crop)))
+    return np.array(image.crop((left, top, left + crop, top + crop)))
 
 
 def normalise(

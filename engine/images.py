@@ -57,9 +57,9 @@ def open_image(source: Path, content: bytes | None = None) -> Image.Image:
             return _eight_bit(ImageOps.exif_transpose(image), source)
     except UnidentifiedImageError:
         raise UserError(f"stimuli must be images; {source} is not one: remove it") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
         raise UserError(f"cannot read the image {source} ({error}): replace or remove it") from None
 
 
@@ -72,15 +72,15 @@ def check_header(source: Path, content: bytes) -> None:
     """
     try:
         Image.open(BytesIO(content)).close()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError as error:
+        raise UserError(f"cannot read the image {source} ({error}): replace or remove it") from None
+    except Exception:  # Pillow's readers raise many kinds for damaged files
         raise UserError(f"stimuli must be images; {source} is not one: remove it") from None
 
 
 def _eight_bit(image: Image.Image, source: Path) -> Image.Image:
-    if image.mode in ("L", "RGB"):
+    if image.mode in ("L", "RGB") and not image.has_transparency_data:
         return image
-    if image.mode == "1":
-        return image.convert("L")
     if image.mode.startswith("I"):
         return _from_wide_integers(image, source)
     if image.mode == "F":
@@ -91,9 +91,9 @@ def _eight_bit(image: Image.Image, source: Path) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, BACKGROUND), layer).convert(
-            "L" if image.mode in ("LA", "La") else "RGB"
+            "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
         )
-    return image.convert("RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _from_wide_integers(image: Image.Image, source: Path) -> Image.Image:

@@ -17,6 +17,8 @@ from .spec import Layer, Preprocessing
 
 # The output of the network as a whole, where its modules need a name for it.
 OUTPUT = "output"
+# Patterns that mean groups of layers.
+_GROUPS = ("blocks", "all", "leaf")
 # Stimuli of the trial pass: an uncommon number, so that a first dimension of this size is the batch.
 _TRIAL = 3
 
@@ -247,7 +249,7 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
     chosen: set[str] = set()
     notes = []
     for pattern in patterns:
-        if pattern in found.refused:
+        if pattern in found.refused and pattern not in _GROUPS:
             raise UserError(
                 f"a layer gives one tensor, once, per forward pass; {pattern} "
                 f"{found.refused[pattern]}: name a module inside or around it"
@@ -260,7 +262,7 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
             )
         if pattern == "blocks" and not found.blocks:
             notes.append("this network has no residual or transformer blocks: recording its leaves")
-        left_out = [name for name in found.refused if _matches_name(name, pattern)]
+        left_out = [name for name in found.refused if _is_meant(name, pattern)]
         if left_out:
             notes.append(
                 f"layers {pattern!r}: left out {len(left_out)} that cannot be recorded "
@@ -275,8 +277,9 @@ def _match(found: Recordable, pattern: str) -> list[str]:
         return list(found.blocks or found.leaves)
     if pattern == "leaf":
         return list(found.leaves)
-    return [layer.name for layer in found.layers if _matches_name(layer.name, pattern)]
+    return [layer.name for layer in found.layers if _is_meant(layer.name, pattern)]
 
 
-def _matches_name(name: str, pattern: str) -> bool:
-    return pattern == "all" or fnmatchcase(name, pattern)
+def _is_meant(name: str, pattern: str) -> bool:
+    # Modules may be called like a group (a transformer's "blocks"): then the group is meant.
+    return pattern == "all" or (pattern not in _GROUPS and fnmatchcase(name, pattern))

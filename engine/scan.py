@@ -112,6 +112,8 @@ def scan(
     listener = listener or Listener()
     output = Path(output)
     refuse_existing(output, overwrite)
+    if decode_workers is not None and decode_workers < 1:
+        raise UserError(f"decoding needs at least 1 thread; got {decode_workers} decode workers")
     target = _device(device, model)
     catalogue = read_catalogue(stimuli, groups)
     plan = make_plan(catalogue.labels, catalogue.categories, folds=folds, batch_size=batch_size)
@@ -195,7 +197,7 @@ def _materialise(store: Store, listener: Listener) -> None:
         listener.progress(Progress("contrasts", done, total, seconds, peak_memory()))
 
     materialise(store, report)
-    store.annotate(status="complete")
+    store.complete()
 
 
 def _backbone(
@@ -255,7 +257,7 @@ def _device(device: str | None, model: str | nn.Module) -> torch.device:
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         target = torch.device(name)
-        torch.zeros(1, dtype=torch.float64, device=target)
+        torch.zeros(1, dtype=torch.float64, device=target).item()
     except (RuntimeError, AssertionError, TypeError):
         raise UserError(
             f"a device has to be there and know float64 (mps does not); {name!r} is not one: "

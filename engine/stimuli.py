@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,19 +85,29 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
 
     Raises
     ------
-    UserError : source missing or of neither kind, fewer than two categories, a category without
-        images, a group that names an unknown folder or one that another group has already
+    UserError : source missing, unreadable or of neither kind, fewer than two categories, a category
+        without images, a group that names an unknown folder or one that another group has already,
+        a name that is not UTF-8
     """
     source = Path(source)
-    if source.is_dir():
-        members, notes = _folders(source, groups)
-        root = source
-    elif source.suffix.lower() == ".csv" and source.is_file():
-        members, notes = _manifest(source)
-        root = source.parent
-    else:
-        state = "is neither" if source.exists() else "does not exist"
-        raise UserError(f"stimuli are a folder with a folder per category, or a .csv; {source} {state}")
+    try:
+        if source.is_dir():
+            groups = groups and _tidied(groups)
+            members, notes = _folders(source, groups)
+            root = source
+        elif source.suffix.lower() == ".csv" and source.is_file():
+            members, notes = _manifest(source)
+            root = source.parent
+        else:
+            state = "is neither" if source.exists() else "does not exist"
+            raise UserError(
+                f"stimuli are a folder with a folder per category, or a .csv; {source} {state}"
+            )
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"cannot read the stimuli in {error.filename or source} ({reason}): make it readable"
+        ) from None
     if groups is not None:
         members = _join(members, groups, source)
     if len(members) < 2:
@@ -112,21 +123,35 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
             )
     labels = np.repeat(np.arange(len(members), dtype=np.int32), [len(v) for v in members.values()])
     names = tuple(name for listed in members.values() for name in listed)
+    _require_unicode([*members, *names])
     return Catalogue(root, tuple(members), names, labels, tuple(notes))
+
+
+def _tidied(groups: Groups) -> Groups:
+    """Each folder by the one name it is listed under: ``a/`` and ``./a`` are ``a``."""
+    return {category: [posixpath.normpath(f) for f in given] for category, given in groups.items()}
+
+
+def _require_unicode(names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the store keeps names in UTF-8; {name!a} is not: rename it") from None
 
 
 def _folders(source: Path, groups: Groups | None) -> tuple[dict[str, list[str]], list[str]]:
     """Every category folder's image names; the folders that groups name may lie deeper."""
     folders = [p.name for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")]
     folders.sort(key=natural_key)
-    nested = {name for chosen in (groups or {}).values() for name in chosen if "/" in name}
-    folders += sorted(name for name in nested if (source / name).is_dir())
+    chosen = {name for joined in groups.values() for name in joined} if groups else set(folders)
+    folders += sorted(name for name in chosen if "/" in name and (source / name).is_dir())
     members, notes = {}, []
     for folder in folders:
         files = image_files(source / folder)
         members[folder] = [f"{folder}/{file.name}" for file in files]
         others = sum(not p.name.startswith(".") for p in (source / folder).iterdir()) - len(files)
-        if others:
+        if others and folder in chosen:
             notes.append(f"{source / folder}: passed over {others} that are no image files by name")
     return members, notes
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -76,7 +77,7 @@ class Store:
         """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer."""
         import xarray
 
-        return xarray.open_datatree(self.path, engine="zarr", chunks={}, consolidated=False)
+        return xarray.open_datatree(self.path, engine="zarr", chunks={})
 
     def dataset(self, layer: str) -> xarray.Dataset:
         """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories."""
@@ -147,6 +148,15 @@ class Store:
         """Add to the provenance."""
         self._root.attrs.update(attributes)
         self.provenance.update(attributes)
+
+    def complete(self) -> None:
+        """Mark the store as whole, and gather its metadata where one read finds all of it."""
+        self.annotate(status="complete")
+        with warnings.catch_warnings():
+            # zarr warns that other readers of format 3 may not know consolidated metadata: they
+            # read the store without it.
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            zarr.consolidate_metadata(self._root.store)
 
     def _create_array(self, layer: Layer, variable: str) -> None:
         definition = VARIABLES[variable]
@@ -263,7 +273,7 @@ def open_store(path: Path | str) -> Store:
     if not path.exists():
         raise UserError(f"no store at {path}: make one with 'fusiform scan ... -o {path}'")
     try:
-        root = zarr.open_group(path, mode="r+", zarr_format=3)
+        root = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
     except Exception:  # zarr raises many kinds for folders that are no groups
         raise UserError(f"{path} is not a zarr v3 store: name one that fusiform scan made") from None
     if root.attrs.get("schema") != "fusiform":

@@ -113,6 +113,8 @@ def download(fetch: Callable[[], _Loaded], what: str) -> _Loaded:
     try:
         with quiet(), _offline_at_once():
             return fetch()
+    except UserError:
+        raise
     except Exception as error:  # network, hub, disk and cache errors of three libraries
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(

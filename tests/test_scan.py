@@ -1,0 +1,332 @@
+"""A scan from images to a store, against keeping every activation and asking scipy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fusiform
+import numpy as np
+import pytest
+import torch
+from fusiform.engine.backbones import load_backbone
+from fusiform.engine.decode import normalise, prepare
+from fusiform.engine.images import open_image
+from fusiform.engine.localizer import make_localizer
+from fusiform.engine.scan import Listener, Progress
+from fusiform.engine.spec import Preprocessing
+from fusiform.engine.store import Store
+from fusiform.kernels import contrast
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from torch import nn
+
+SMALL = Preprocessing(resize=32, crop=32)
+CATEGORIES = ("bodies", "faces", "scenes", "scrambled_scenes", "scrambled_words", "words")
+
+
+class TinyNet(nn.Module):
+    """Two convolutions with an in-place operation after each recorded one, and a dead unit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, stride=2)
+        self.act = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(6, 5, 3)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(5, 3)
+        with torch.no_grad():
+            self.second.weight[0] = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.act(self.second(self.act_first(images)))
+        return self.head(self.pool(hidden).flatten(1))
+
+    def act_first(self, images: torch.Tensor) -> torch.Tensor:
+        return self.first(images).relu_()
+
+
+@pytest.fixture(scope="module")
+def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("stimuli") / "set"
+    make_localizer(directory, per_category=7, size=32, seed=3)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def net() -> TinyNet:
+    torch.manual_seed(0)
+    return TinyNet()
+
+
+@pytest.fixture(scope="module")
+def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    output = tmp_path_factory.mktemp("store") / "tiny.zarr"
+    return tiny_scan(net, stimuli, output)
+
+
+def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> Store:
+    options = {"layers": ["first", "second", "pool", "head"], "batch_size": 4, **options}
+    return fusiform.scan(net, stimuli, output, preprocessing=SMALL, **options)
+
+
+@contextmanager
+def every_activation_kept(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The very activations that a scan of ``model`` sees, ``[stimulus shown, unit]`` in float64."""
+    kept: dict[str, Any] = {layer: [] for layer in layers}
+    hooks = [
+        model.get_submodule(layer).register_forward_hook(
+            lambda _, __, out, layer=layer: kept[layer].append(out.double().flatten(1).numpy().copy())
+        )
+        for layer in layers
+    ]
+    yield kept
+    for hook in hooks:
+        hook.remove()
+    for layer, batches in kept.items():
+        kept[layer] = np.concatenate(batches[1:])  # the first pass is the trial
+
+
+def check_against_scipy(store: Store, activations: dict[str, np.ndarray], rtol: float = 1e-6) -> None:
+    """t, degrees of freedom, p, q, CSI and masks of every layer equal scipy's and statsmodels'."""
+    labels = np.sort(store.tree()["stimulus_category"].values)  # shown category by category
+    for layer in store.layers:
+        x = activations[layer.name]
+        moments = store.moments(layer, slice(None))
+        t, df = np.empty_like(moments.mean), np.empty_like(moments.mean)
+        contrast.against_rest(moments.count.ravel(), moments.mean, moments.m2, t, df)
+        p = contrast.upper_tail(t, df)
+        alive = np.ptp(x, axis=0) > 0
+        np.testing.assert_array_equal(store.read(layer, "dead"), ~alive)
+        groups = [x[labels == k][:, alive] for k in range(len(store.categories))]
+        for k, group in enumerate(groups):
+            others = np.concatenate([g for j, g in enumerate(groups) if j != k])
+            oracle = stats.ttest_ind(group, others, equal_var=False, alternative="greater")
+            np.testing.assert_allclose(t[k, alive], oracle.statistic, rtol=rtol, atol=1e-9)
+            np.testing.assert_allclose(df[k, alive], oracle.df, rtol=rtol)
+            np.testing.assert_allclose(p[k, alive], oracle.pvalue, rtol=rtol)
+            np.testing.assert_allclose(store.read(layer, "t")[k, alive], oracle.statistic, rtol=rtol, atol=1e-9)
+
+            tests = [
+                stats.ttest_ind(group, g, equal_var=False, alternative="greater")
+                for j, g in enumerate(groups)
+                if j != k
+            ]
+            # Two constant sides: scipy has no answer, the rule of the house is t 0 and p 1.
+            smallest = np.min([np.nan_to_num(test.statistic, nan=0) for test in tests], axis=0)
+            np.testing.assert_allclose(store.read(layer, "t_each")[k, alive], smallest, rtol=rtol, atol=1e-9)
+            conjunction = np.ones(layer.units)
+            conjunction[alive] = np.max(
+                [np.nan_to_num(test.pvalue, nan=1) for test in tests], axis=0
+            )
+            q = multipletests(conjunction, method="fdr_bh")[1]
+            found = store.read(layer, "q_each")[k]
+            np.testing.assert_allclose(found[q < 0.5], q[q < 0.5], rtol=rtol)
+            clear = np.abs(q - 0.05) > 1e-6
+            np.testing.assert_array_equal(store.read(layer, "selective")[k][clear], (q <= 0.05)[clear])
+
+            m_t = group.mean(0)
+            m_o = np.mean([g.mean(0) for j, g in enumerate(groups) if j != k], axis=0)
+            csi = (m_t - m_o) / (np.abs(m_t) + np.abs(m_o))
+            np.testing.assert_allclose(store.read(layer, "csi")[k, alive], csi, rtol=1e-6, atol=1e-9)
+
+
+def test_equals_scipy_on_stored_activations(
+    stimuli: Path, net: TinyNet, tmp_path: Path
+) -> None:
+    with every_activation_kept(net, ["first", "second", "pool", "head"]) as kept:
+        store = tiny_scan(net, stimuli, tmp_path / "kept.zarr")
+    assert [layer.name for layer in store.layers] == list(kept)
+    check_against_scipy(store, kept)
+
+
+def test_in_place_operations_do_not_reach_what_was_recorded(store: Store) -> None:
+    assert store.read(store.layer("first"), "mean").min() < 0  # relu_ came after
+
+
+def test_units_keep_their_coordinates(store: Store, stimuli: Path, net: TinyNet) -> None:
+    name = "faces/faces-3.png"
+    with torch.inference_mode():
+        pixels = prepare(open_image(stimuli / name), SMALL)[np.newaxis]
+        activation = net.first(normalise(pixels, SMALL, torch.device("cpu"), torch.float32))[0]
+    others = [f"faces/faces-{i}.png" for i in (1, 5, 7)]
+    total = activation.double().numpy()
+    for other in others:
+        pixels = prepare(open_image(stimuli / other), SMALL)[np.newaxis]
+        with torch.inference_mode():
+            total = total + net.first(
+                normalise(pixels, SMALL, torch.device("cpu"), torch.float32)
+            )[0].double().numpy()
+    mean = store.dataset("first")["mean"].sel(category="faces", fold=0)
+    assert mean.dims == ("channel", "y", "x")
+    np.testing.assert_allclose(mean.values, total / 4, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 42])
+def test_batch_size_does_not_matter(
+    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path, batch_size: int
+) -> None:
+    other = tiny_scan(net, stimuli, tmp_path / "o.zarr", batch_size=batch_size)
+    for layer in store.layers:
+        for variable in ("mean", "m2"):
+            np.testing.assert_allclose(
+                other.read(layer, variable), store.read(layer, variable), rtol=1e-4, atol=1e-6
+            )
+
+
+def test_a_scan_repeated_gives_the_same_bits(
+    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+) -> None:
+    again = tiny_scan(net, stimuli, tmp_path / "again.zarr", decode_workers=3)
+    assert again.provenance["fingerprint"] == store.provenance["fingerprint"]
+    assert_same_bits(again, store)
+
+
+def assert_same_bits(a: Store, b: Store) -> None:
+    assert a.layers == b.layers
+    for layer in a.layers:
+        for variable in ("mean", "m2", "t", "t_each", "q_each", "csi", "selective", "selective_fold"):
+            left, right = a.read(layer, variable), b.read(layer, variable)
+            assert left.tobytes() == right.tobytes(), (layer.name, variable)
+
+
+def test_fingerprint_knows_weights_stimuli_and_preprocessing(
+    store: Store, stimuli: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    prints = {store.provenance["fingerprint"]}
+    prints.add(tiny_scan(TinyNet(), stimuli, tmp_path / "1.zarr").provenance["fingerprint"])
+    torch.manual_seed(0)
+    net = TinyNet()
+    prints.add(tiny_scan(net, stimuli, tmp_path / "2.zarr", folds=1).provenance["fingerprint"])
+    prints.add(
+        fusiform.scan(
+            net, stimuli, tmp_path / "3.zarr", layers="first", batch_size=4, preprocessing=SMALL
+        ).provenance["fingerprint"]
+    )
+    changed = fusiform.scan(
+        net, stimuli, tmp_path / "4.zarr", layers=["first", "second", "pool", "head"], batch_size=4,
+        preprocessing={"resize": 34, "crop": 32},
+    )  # fmt: skip
+    assert changed.provenance["preprocessing"]["resize"] == 34
+    prints.add(changed.provenance["fingerprint"])
+    assert len(prints) == 5
+
+
+def test_provenance_says_how_it_came_about(store: Store, stimuli: Path) -> None:
+    said = store.provenance
+    assert said["status"] == "complete"
+    assert said["model"] == "TinyNet"
+    assert said["preprocessing"]["crop"] == 32
+    assert said["criterion"] == {"contrast": "each", "q": 0.05, "t": None}
+    assert said["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert store.categories == CATEGORIES
+    assert store.counts.tolist() == [[4, 3]] * 6
+    tree = store.tree()
+    assert tree["stimulus_path"].values[0] == "bodies/bodies-1.png"
+    assert tree["stimulus_fold"].values[:4].tolist() == [0, 1, 0, 1]
+
+
+def test_one_fold(stimuli: Path, net: TinyNet, store: Store, tmp_path: Path) -> None:
+    single = tiny_scan(net, stimuli, tmp_path / "one.zarr", folds=1)
+    assert single.counts.tolist() == [[7]] * 6
+    layer = single.layer("second")
+    whole, merged = single.moments(layer, slice(None)), store.moments(layer, slice(None))
+    np.testing.assert_allclose(whole.m2, merged.m2, rtol=1e-5, atol=1e-12)
+    assert all(row.replicated is None and row.csi is None for row in fusiform.summarise(single))
+
+
+def test_progress_is_told(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
+    events: list[Progress] = []
+    notes: list[str] = []
+    tiny_scan(net, stimuli, tmp_path / "p.zarr", listener=Listener(notes.append, events.append))
+    shown = [event.done for event in events if event.stage == "scan"]
+    assert shown == [*range(4, 42, 4), 42]
+    assert events[-1].stage == "contrasts"
+    assert events[-1].done == events[-1].total
+    assert all(event.peak_bytes > 0 for event in events)
+    assert any("42 stimuli, 6 categories, 2 folds" in note for note in notes)
+
+
+def test_a_network_that_overflows_is_counted_and_never_selected(
+    stimuli: Path, tmp_path: Path
+) -> None:
+    class Overflows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Flatten()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            values = images[:, 0, :4, :4].clone()
+            values[:, 0, 0] = torch.where(values[:, 1, 1] > values[:, 1, 1].mean(), torch.inf, 1.0)
+            return self.layer(values)
+
+    store = fusiform.scan(Overflows(), stimuli, tmp_path / "inf.zarr", layers="layer", preprocessing=SMALL)
+    layer = store.layers[0]
+    assert store.read(layer, "nonfinite").tolist() == [True] + [False] * 15
+    assert not store.read(layer, "selective")[:, 0].any()
+    assert fusiform.summarise(store)[0].nonfinite == 1
+
+
+def test_a_model_in_double_precision(stimuli: Path, tmp_path: Path, store: Store) -> None:
+    torch.manual_seed(0)
+    double = tiny_scan(TinyNet().double(), stimuli, tmp_path / "double.zarr")
+    assert {layer.dtype for layer in double.layers} == {"float64"}
+    layer = double.layer("pool")
+    np.testing.assert_allclose(
+        double.read(layer, "mean"), store.read(store.layer("pool"), "mean"), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_clip_from_a_file_gives_the_bits_of_the_model_it_came_from(
+    stimuli: Path, tmp_path: Path
+) -> None:
+    import open_clip
+    from fusiform.engine.weights import quiet
+
+    torch.manual_seed(5)
+    with quiet():
+        clip = open_clip.create_model("RN50").eval()
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    options = {"layers": ["layer1.0", "layer4.2", "attnpool"], "batch_size": 14}
+    groups = {"faces": ["faces"], "words": ["words"]}
+    preprocessing = load_backbone("clip:RN50", "none").preprocessing
+    direct = fusiform.scan(
+        clip.visual, stimuli, tmp_path / "a.zarr", groups=groups, preprocessing=preprocessing, **options
+    )
+    from_file = fusiform.scan(
+        "clip:RN50", stimuli, tmp_path / "b.zarr", groups=groups, weights=str(tmp_path / "clip.pt"),
+        **options,
+    )  # fmt: skip
+    assert from_file.provenance["weights_sha256"] == direct.provenance["weights_sha256"]
+    assert_same_bits(from_file, direct)
+
+
+@pytest.mark.parametrize("source", ["drawn, untrained", "photographs, trained"])
+def test_resnet18_equals_scipy_on_stored_activations(
+    source: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    layers = ["layer1.0", "layer3.1", "layer4.1", "avgpool"]
+    if source.startswith("drawn"):
+        directory, groups, weights = tmp_path / "set", None, "none"
+        make_localizer(directory, per_category=8, size=128, seed=1)
+    else:
+        testdata = request.getfixturevalue("testdata")
+        weights = str(testdata / "weights" / "resnet18_imagenet_compressed.safetensors")
+        directory = tmp_path / "floc"
+        for folder in ("adult", "limb", "word"):
+            (directory / folder).mkdir(parents=True)
+            for i in range(1, 13):
+                name = f"{folder}/{folder}-{i}.jpg"
+                os.symlink(testdata / "stimuli" / "floc" / name, directory / name)
+        groups = {"faces": ["adult"], "bodies": ["limb"], "characters": ["word"]}
+    model = load_backbone("resnet18", weights).model
+    with every_activation_kept(model, layers) as kept:
+        store = fusiform.scan(
+            model, directory, tmp_path / "r18.zarr", groups=groups, layers=layers,
+            preprocessing=Preprocessing(128, 112), batch_size=16,
+        )  # fmt: skip
+    check_against_scipy(store, kept)
