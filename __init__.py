@@ -11,8 +11,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusiform.engine.layers import list_layers as list_layers
     from fusiform.engine.errors import UserError as UserError
+    from fusiform.engine.layers import list_layers as list_layers
     from fusiform.engine.localizer import make_localizer as make_localizer
     from fusiform.engine.scan import scan as scan
     from fusiform.engine.scramble import scramble_directory as scramble_directory

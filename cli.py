@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import INTERPOLATIONS, Criterion
 
@@ -68,9 +67,9 @@ def _options(
 
 @app.command()
 def demo(
-    directory: Annotated[
-        Path, typer.Argument(help="Where the stimuli and the store go.")
-    ] = Path("fusiform-demo"),
+    directory: Annotated[Path, typer.Argument(help="Where the stimuli and the store go.")] = Path(
+        "fusiform-demo"
+    ),
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "resnet18",
     weights: Annotated[
         str, typer.Option(help="Weights of the network; none is untrained, and needs no network.")
@@ -83,7 +82,9 @@ def demo(
     from fusiform import make_localizer, scan
 
     if directory.exists():
-        raise UserError(f"the demo needs a new folder; {directory} exists: remove it or name another")
+        raise UserError(
+            f"the demo needs a new folder; {directory} exists: remove it or name another"
+        )
     listener = _listener(quiet)
     stimuli, output = directory / "stimuli", directory / "demo.zarr"
     make_localizer(stimuli, per_category=per_category, seed=seed)
@@ -140,7 +141,9 @@ def scan_command(
     stimuli: Annotated[
         Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to create (NAME.zarr).")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The store to create (NAME.zarr).")
+    ],
     group: Annotated[
         list[str] | None,
         typer.Option(
@@ -199,7 +202,7 @@ def scan_command(
         groups=_groups(group),
         weights=weights,
         seed=seed,
-        layers=[part for given in layers or ["blocks"] for part in given.split(",")],
+        layers=[part.strip() for given in layers or ["blocks"] for part in given.split(",")],
         preprocessing={name: value for name, value in overrides.items() if value is not None},
         folds=folds,
         batch_size=batch_size,
@@ -320,7 +323,9 @@ def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
         if not category.strip() or not equals or not listed:
             raise UserError(f"a group is CATEGORY=FOLDER,FOLDER...; got --group {text!r}")
         if category.strip() in groups:
-            raise UserError(f"a category is given by one --group; {category.strip()} has two: join them")
+            raise UserError(
+                f"a category is given by one --group; {category.strip()} has two: join them"
+            )
         groups[category.strip()] = listed
     return groups
 
@@ -346,14 +351,14 @@ def _describe(event: Progress) -> str:
 
 
 def _bar() -> Any:
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    bar = Progress(
-        TextColumn("{task.description:<9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
+    bar = rich.Progress(
+        rich.TextColumn("{task.description:<9}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[pace]}"),
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
@@ -362,7 +367,9 @@ def _bar() -> Any:
         if event.stage not in tasks:
             bar.start()
             tasks[event.stage] = bar.add_task(event.stage, pace="")
-        bar.update(tasks[event.stage], completed=event.done, total=event.total, pace=_describe(event))
+        bar.update(
+            tasks[event.stage], completed=event.done, total=event.total, pace=_describe(event)
+        )
         if event.done == event.total:
             bar.refresh()
             bar.stop()
@@ -378,7 +385,11 @@ def _lines() -> Any:
         if event.done < event.total and event.seconds < printed.get(event.stage, 0.0) + 10:
             return
         printed[event.stage] = event.seconds
-        print(f"{event.stage} {event.done:,}/{event.total:,}, {_describe(event)}", file=sys.stderr, flush=True)
+        print(
+            f"{event.stage} {event.done:,}/{event.total:,}, {_describe(event)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return progress
 

@@ -36,7 +36,7 @@ class LayerMoments:
         self._sums = torch.zeros(2, layer.units, dtype=torch.float64, device=device)
 
     def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
-        """Add a batch ``[stimulus, *layer.shape]``; blocks that its ``runs`` complete are handed on.
+        """Add a batch ``[stimulus, *layer.shape]``; blocks that ``runs`` complete are handed on.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class LayerMoments:
                 self._count = 0
 
     def _rows(self, activation: torch.Tensor) -> torch.Tensor:
-        """The activation as ``[stimulus, unit]``, units in memory order: a view if that is dense."""
+        """The activation as ``[stimulus, unit]``, units in memory order: a view if dense."""
         if tuple(activation.shape[1:]) != self._layer.shape:
             raise UserError(
                 f"a layer has one shape for all stimuli; {self._layer.name} had "
@@ -79,7 +79,9 @@ class LayerMoments:
 
     def _read_out(self) -> Moments:
         moments = read_out(self._count, self._pivot.double(), *self._sums)
-        return Moments(moments.count, self._in_layer_order(moments.mean), self._in_layer_order(moments.m2))
+        return Moments(
+            moments.count, self._in_layer_order(moments.mean), self._in_layer_order(moments.m2)
+        )
 
     def _in_layer_order(self, values: torch.Tensor) -> np.ndarray:
         order = self._memory_order

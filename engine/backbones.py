@@ -124,8 +124,8 @@ def _torchvision(name: str) -> _Source:
             "(others: clip:NAME, timm:NAME, package.module:factory)"
         )
     offered = list(models.get_model_weights(name))
-    default = models.get_model_weights(name).DEFAULT if offered else None
-    tags = sorted((w.name for w in offered), key=lambda tag: tag != default.name)
+    default = models.get_model_weights(name).DEFAULT.name if offered else ""
+    tags = sorted((w.name for w in offered), key=lambda tag: tag != default)
 
     def preset(entry: Any) -> Preprocessing:
         transforms = entry.transforms()
@@ -192,6 +192,7 @@ def _clip(name: str) -> _Source:
 
 def _timm(name: str) -> _Source:
     import timm
+    from timm.data.config import resolve_model_data_config
 
     if not timm.is_model(name):
         raise UserError(f"{name!r} is no timm model: {nearest(name, timm.list_models())}")
@@ -199,7 +200,7 @@ def _timm(name: str) -> _Source:
     def build(pretrained: bool) -> tuple[nn.Module, Preprocessing]:
         with quiet():
             model = timm.create_model(name, pretrained=pretrained)
-        chosen = timm.data.resolve_model_data_config(model)
+        chosen = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
         _, height, crop = chosen["input_size"]
         if chosen["crop_mode"] == "border":
             raise UserError(f"timm:{name} pads its images, which fusiform does not do")
@@ -221,7 +222,9 @@ def _timm(name: str) -> _Source:
 def _factory(name: str, module: str, function: str) -> _Source:
     def build() -> tuple[nn.Module, Preprocessing]:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: the user's own files come first
+            sys.path.insert(
+                0, str(Path.cwd())
+            )  # as `python -m` does: the user's own files come first
         try:
             factory = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, TypeError, ValueError) as error:

@@ -37,7 +37,7 @@ def capture(
     seen: set[str] = set()
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if name in seen:
                 raise UserError(
                     f"a layer is recorded once per forward pass; {name} is called again: "
@@ -61,7 +61,9 @@ def capture(
         except _Enough:
             return
         absent = [name for name in layers if name not in seen]
-        raise UserError(f"a layer is recorded in every forward pass; {absent[0]} was not run in one")
+        raise UserError(
+            f"a layer is recorded in every forward pass; {absent[0]} was not run in one"
+        )
 
     hooks = [modules[name].register_forward_hook(hook_for(name)) for name in layers]
     try:

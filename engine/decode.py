@@ -48,11 +48,14 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
 
 
 def normalise(
-    pixels: NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device, dtype: torch.dtype
+    pixels: NDArray[np.uint8],
+    preprocessing: Preprocessing,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> torch.Tensor:
     """The network's input ``[stimulus, 3, y, x]`` (channels last in memory) on ``device``.
 
-    ``pixels`` is ``[stimulus, y, x, 3]``. Arithmetic is float32, whatever ``dtype`` the network has.
+    ``pixels`` is ``[stimulus, y, x, 3]``. Arithmetic is float32, whatever the network's ``dtype``.
     """
     images = torch.from_numpy(pixels).to(device).to(torch.float32).div_(255)
     images.sub_(torch.tensor(preprocessing.mean, device=device))

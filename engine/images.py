@@ -12,7 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import UserError
 
 SUFFIXES = frozenset(
-    ".bmp .dib .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+    f".{name}"
+    for name in (
+        *("bmp", "dib", "gif", "jfif", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm"),
+        *("tga", "tif", "tiff", "webp"),
+    )
 )
 # What shows through transparent pixels: the mid-grey on which localizer stimuli are shown.
 BACKGROUND = (128, 128, 128, 255)

@@ -19,14 +19,16 @@ from .spec import Layer, Preprocessing
 OUTPUT = "output"
 # Patterns that mean groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
-# Stimuli of the trial pass: an uncommon number, so that a first dimension of this size is the batch.
+# Stimuli of the trial pass: an uncommon number, so that a dimension of this size is the batch.
 _TRIAL = 3
 
 
 @dataclass(frozen=True)
 class Recordable:
-    """What the trial pass found: ``layers`` in the order in which they finished, ``refused`` modules
-    with the reason why they cannot be recorded, and the names that make up ``blocks``.
+    """What the trial pass found.
+
+    ``layers`` stand in the order in which they finished; ``refused`` modules cannot be recorded,
+    for the reason given; ``blocks`` and ``leaves`` are the layers that these patterns mean.
     """
 
     layers: tuple[Layer, ...]
@@ -98,9 +100,7 @@ def trial(model: nn.Module, crop: int) -> Recordable:
         outputs[name] = _describe(name, module, output)
 
     for name, module in named_modules(model):
-        hooks.append(
-            module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
-        )
+        hooks.append(module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out)))
     parameter = next(model.parameters(), torch.empty(0))
     dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
     images = torch.zeros(_TRIAL, 3, crop, crop, device=parameter.device, dtype=dtype)
@@ -176,7 +176,9 @@ def _is_composite(module: nn.Module) -> bool:
 def _holds_blocks(module: nn.Module) -> bool:
     """Whether a stage lies inside: a container all of whose members are composite modules."""
     return any(
-        _is_container(part) and len(list(part.children())) and all(map(_is_composite, part.children()))
+        _is_container(part)
+        and len(list(part.children()))
+        and all(map(_is_composite, part.children()))
         for part in module.modules()
     )
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -50,8 +50,8 @@ class Progress:
 class Listener:
     """Where a scan reports to: ``note(line)`` for what a user should know, ``progress(event)``."""
 
-    note: Callable[[str], None] = lambda line: None
-    progress: Callable[[Progress], None] = lambda event: None
+    note: Callable[[str], None] = lambda _: None
+    progress: Callable[[Progress], None] = lambda _: None
 
 
 def scan(
@@ -123,7 +123,7 @@ def scan(
     backbone = _backbone(model, weights, seed, preprocessing)
     network = backbone.model.to(target)
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     patterns = [layers] if isinstance(layers, str) else list(layers)
     chosen, notes = choose(trial(network, backbone.preprocessing.crop), patterns)
     for note in notes:
@@ -141,8 +141,8 @@ def scan(
         counts=plan.counts(len(catalogue.categories)),
         stimuli={
             "stimulus_path": catalogue.names,
-            "stimulus_category": catalogue.labels,
-            "stimulus_fold": plan.fold_of,
+            "stimulus_category": catalogue.labels.tolist(),
+            "stimulus_fold": plan.fold_of.tolist(),
             "stimulus_sha256": stimulus_hashes,
         },
         provenance=_provenance(backbone, catalogue, plan, chosen, target, str(stimuli)),
@@ -181,9 +181,7 @@ def _stream(
             show(normalise(pixels, backbone.preprocessing, device, dtype))
             shown += len(batch.stimuli)
             seconds = time.perf_counter() - started
-            listener.progress(
-                Progress("scan", shown, len(catalogue), seconds, peak_memory())
-            )
+            listener.progress(Progress("scan", shown, len(catalogue), seconds, peak_memory()))
 
 
 def _materialise(store: Store, listener: Listener) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from .store import Store
 
 DEFAULT = Criterion()
 
-Columns = dict[str, NDArray[np.generic]]  # by name, units along the last axis
+Columns = dict[str, NDArray[Any]]  # by name, units along the last axis
 
 # The variables that a scan materialises with the default criterion, and masks are read back from.
 _MASKS = ("selective", "selective_fold", "dead", "nonfinite")
@@ -29,8 +30,8 @@ class Selection:
     """Which units of a layer meet a criterion, units flat in the layer's order.
 
     ``selective [category, unit]`` on all stimuli; ``selective_fold [category, fold, unit]`` on each
-    fold's stimuli alone; ``dead [unit]`` is constant over all stimuli; ``nonfinite [unit]`` gave NaN
-    or infinity for some stimulus and is never selective.
+    fold's stimuli alone; ``dead [unit]`` is constant over all stimuli; ``nonfinite [unit]`` gave
+    NaN or infinity for some stimulus and is never selective.
     """
 
     selective: NDArray[np.bool_]
@@ -54,7 +55,7 @@ def select(store: Store, layer: Layer, criterion: Criterion = DEFAULT) -> Select
     return Selection(parts[0], np.stack(parts[1:], axis=1), states["dead"], states["nonfinite"])
 
 
-def materialise(store: Store, progress: Callable[[Layer], None] = lambda layer: None) -> None:
+def materialise(store: Store, progress: Callable[[Layer], None] = lambda _: None) -> None:
     """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer."""
     for layer in store.layers:
         columns = _over_slabs(store, layer, _everything)
@@ -102,7 +103,9 @@ def _meets(store: Store, layer: Layer, criterion: Criterion, fold: int | None) -
         if criterion.contrast == "rest":
             df = np.empty_like(t)
             contrast.against_rest(count, moments.mean, moments.m2, t, df)
-            return {"t": t} if criterion.t is not None else {"t": t, "p": contrast.upper_tail(t, df)}
+            return (
+                {"t": t} if criterion.t is not None else {"t": t, "p": contrast.upper_tail(t, df)}
+            )
         contrast.against_each(count, moments.mean, moments.m2, t)
         if criterion.t is not None:
             return {"t": t}
@@ -119,7 +122,7 @@ def _meets(store: Store, layer: Layer, criterion: Criterion, fold: int | None) -
 
 
 def _false_discovery_rates(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """q ``[category, unit]``: the family is a layer's units, category by category."""
+    """Q ``[category, unit]``: the family is a layer's units, category by category."""
     return np.stack([contrast.benjamini_hochberg(row) for row in p])
 
 

@@ -112,8 +112,8 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
         members = _join(members, groups, source)
     if len(members) < 2:
         raise UserError(
-            f"a contrast needs two or more categories; {source} has {shortened(members) or 'none'}: "
-            "make one folder per category, or name folders with --group"
+            f"a contrast needs two or more categories; {source} has "
+            f"{shortened(members) or 'none'}: make one folder per category, or name folders with --group"
         )
     for category, names in members.items():
         if not names:
@@ -122,9 +122,9 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
                 "or choose others with --group"
             )
     labels = np.repeat(np.arange(len(members), dtype=np.int32), [len(v) for v in members.values()])
-    names = tuple(name for listed in members.values() for name in listed)
+    shown = tuple(name for listed in members.values() for name in listed)
     _require_unicode([*members, *names])
-    return Catalogue(root, tuple(members), names, labels, tuple(notes))
+    return Catalogue(root, tuple(members), shown, labels, tuple(notes))
 
 
 def _tidied(groups: Groups) -> Groups:
@@ -165,7 +165,9 @@ def _manifest(source: Path) -> tuple[dict[str, list[str]], list[str]]:
             rows = csv.DictReader(lines)
             if not {"path", "category"} <= set(rows.fieldnames or ()):
                 found = shortened(rows.fieldnames or ()) or "none"
-                raise UserError(f"a manifest has the columns path and category; {source} has {found}")
+                raise UserError(
+                    f"a manifest has the columns path and category; {source} has {found}"
+                )
             for row in rows:
                 path, category = (row["path"] or "").strip(), (row["category"] or "").strip()
                 if not path or not category:

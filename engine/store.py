@@ -50,7 +50,7 @@ class Store:
             Layer(**{**record, "dims": tuple(record["dims"]), "shape": tuple(record["shape"])})
             for record in self.provenance["layers"]
         )
-        self._arrays: dict[tuple[str, str], zarr.Array] = {}
+        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
 
     def __repr__(self) -> str:
         units = sum(layer.units for layer in self.layers)
@@ -87,7 +87,7 @@ class Store:
         """Whether ``variable`` was materialised for ``layer``."""
         return f"{layer.name}/{variable}" in self._root
 
-    def array(self, layer: Layer, variable: str) -> zarr.Array:
+    def array(self, layer: Layer, variable: str) -> zarr.Array[Any]:
         """The zarr array of a layer's variable."""
         key = (layer.name, variable)
         if key not in self._arrays:
@@ -275,7 +275,9 @@ def open_store(path: Path | str) -> Store:
     try:
         root = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
     except Exception:  # zarr raises many kinds for folders that are no groups
-        raise UserError(f"{path} is not a zarr v3 store: name one that fusiform scan made") from None
+        raise UserError(
+            f"{path} is not a zarr v3 store: name one that fusiform scan made"
+        ) from None
     if root.attrs.get("schema") != "fusiform":
         raise UserError(f"{path} is a zarr store, but not of fusiform: name one from fusiform scan")
     version = root.attrs.get("schema_version")

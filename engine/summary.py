@@ -1,4 +1,4 @@
-"""The table that answers the first question: per layer and category, what is selective?"""
+"""The table that answers the first question: what is selective, per layer and category."""
 
 from __future__ import annotations
 
@@ -78,10 +78,8 @@ def replication(chosen: Selection, category: int) -> float | None:
     return float(np.mean(rates)) if rates else None
 
 
-def _held_out_csi(
-    store: Store, layer: Layer, selected: NDArray[np.bool_]
-) -> list[float | None]:
-    """Mean CSI per category of the units ``selected [category, fold, unit]``, on the other folds."""
+def _held_out_csi(store: Store, layer: Layer, selected: NDArray[np.bool_]) -> list[float | None]:
+    """Mean CSI per category of units ``selected [category, fold, unit]``, on the other folds."""
     if store.folds == 1:
         return [None] * len(store.categories)
     total = np.zeros((len(store.categories), store.folds))

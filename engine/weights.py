@@ -57,7 +57,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"a weights file holds named tensors (a state dict); {path} does not")
     if all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return content
+    return dict(content)
 
 
 def _all_tensors(content: dict[Any, Any]) -> bool:
@@ -136,7 +136,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _offline_at_once() -> Iterator[None]:
-    """Where the hub's host cannot be found, use its local cache instead of retrying for a minute."""
+    """Where the hub's host cannot be found, use its cache instead of retrying for a minute."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE

@@ -1,1 +1,1 @@
-"""Arithmetic on arrays: moments of batches, and contrasts of moments. No files, models, printing."""
+"""Arithmetic on arrays: moments of batches, contrasts of moments. No files, models, printing."""

@@ -32,11 +32,11 @@ def welch_t(difference: float, squared_error: float) -> float:
     """Welch's t: a difference of means over its standard error."""
     if squared_error == 0 and difference == 0:
         return 0.0
-    return difference / np.sqrt(squared_error)
+    return float(difference / np.sqrt(squared_error))
 
 
 @inner
-def welch_df(error_a: float, count_a: int, error_b: float, count_b: int) -> float:
+def welch_df(error_a: float, count_a: float, error_b: float, count_b: float) -> float:
     """Welch-Satterthwaite degrees of freedom; NaN where neither side varies.
 
     ``error`` is a side's squared standard error, variance / n. Written with the share of each side
@@ -61,8 +61,8 @@ def _merge(count_a: float, mean_a: float, m2_a: float, count_b: float, mean_b: f
 def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats) -> None:
     """Welch's t and its degrees of freedom, every category against all others pooled (``rest``).
 
-    Welch (1947), Biometrika 34(1/2); Satterthwaite (1946), Biometrics Bulletin 2(6). Fills ``t`` and
-    ``df [category, unit]``. The moments of the rest come from merging the categories before and
+    Welch (1947), Biometrika 34(1/2); Satterthwaite (1946), Biometrics Bulletin 2(6). Fills ``t``
+    and ``df [category, unit]``. The moments of the rest come from merging the categories before and
     those after the target, never from subtraction. Every category needs two stimuli or more.
     """
     categories, units = mean.shape
@@ -100,8 +100,8 @@ def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats)
 def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
     """The smallest Welch t of every category against each other category (``each``).
 
-    The statistic of a conjunction: it is large only if every single t is (minimum statistic compared
-    to the conjunction null: Nichols et al. 2005, NeuroImage 25(3)). Fills ``t [category, unit]``.
+    The statistic of a conjunction: large only if every single t is (minimum statistic compared to
+    the conjunction null: Nichols et al. 2005, NeuroImage 25(3)). Fills ``t [category, unit]``.
     """
     categories, units = mean.shape
     for tile in prange((units + _TILE - 1) // _TILE):
@@ -133,9 +133,7 @@ def _against(
         df[index] = welch_df(error, count[target], rest, count[other])
 
 
-def p_each(
-    count: Counts, mean: Floats, m2: Floats, t: Floats, at_least: float = 0.0
-) -> Floats:
+def p_each(count: Counts, mean: Floats, m2: Floats, t: Floats, at_least: float = 0.0) -> Floats:
     """One-sided p of the conjunction, ``[category, unit]``: the largest p of its single tests.
 
     ``t`` is that of :func:`against_each`. p is computed where t is above ``at_least`` (0 or more)

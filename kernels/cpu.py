@@ -30,7 +30,7 @@ def _widen(value: Any) -> Any:
     raise NotImplementedError("compiled code only")
 
 
-@overload(_widen, jit_options=ARITHMETIC)
+@overload(_widen, jit_options=ARITHMETIC)  # type: ignore[arg-type]
 def _compiled_widen(value: Any) -> Any:
     if value == types.int16:
         return _bfloat16

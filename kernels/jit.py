@@ -26,4 +26,5 @@ def parallel(function: _Function) -> _Function:
 
 def use_threads(count: int) -> None:
     """Run parallel kernels on ``count`` threads, or as many as numba was started with."""
-    numba.set_num_threads(max(1, min(count, numba.config.NUMBA_NUM_THREADS)))
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(max(1, min(count, most)))

@@ -39,10 +39,14 @@ def each(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> np.ndarray:
 
 def draw(seed: int, sizes: list[int], units: int = 40) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    return [rng.normal(rng.normal(0, 1, units), rng.uniform(0.1, 3, units), (n, units)) for n in sizes]
+    return [
+        rng.normal(rng.normal(0, 1, units), rng.uniform(0.1, 3, units), (n, units)) for n in sizes
+    ]
 
 
-SIZES = pytest.mark.parametrize("sizes", [[2, 2], [2, 50], [5, 9, 13], [20, 2, 7, 30, 4, 11]], ids=str)
+SIZES = pytest.mark.parametrize(
+    "sizes", [[2, 2], [2, 50], [5, 9, 13], [20, 2, 7, 30, 4, 11]], ids=str
+)
 
 
 @SIZES
@@ -169,7 +173,9 @@ def test_rest_does_not_lose_a_small_group_beside_a_huge_one() -> None:
     np.testing.assert_allclose(t[0], oracle, rtol=1e-12)
 
 
-@pytest.mark.parametrize("means", [[0, 0], [1, 1], [2, 1], [-2, 1], [-2, -1], [3, 0, 0], [1, 2, 3, -6]])
+@pytest.mark.parametrize(
+    "means", [[0, 0], [1, 1], [2, 1], [-2, 1], [-2, -1], [3, 0, 0], [1, 2, 3, -6]]
+)
 def test_csi_is_bounded_and_zero_where_nothing_responds(means: list[float]) -> None:
     mean = np.array(means, float)[:, np.newaxis]
     csi = np.empty_like(mean)

@@ -67,15 +67,18 @@ def test_a_category_is_not_one_picture(localizer: Path, category: str) -> None:
     assert correlation.max() < 0.9
     assert np.median(correlation) < 0.5
     means, spreads = stack.mean(axis=1), stack.std(axis=1)
-    assert np.ptp(means) > 15 and np.ptp(spreads) > 3
+    assert np.ptp(means) > 15
+    assert np.ptp(spreads) > 3
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_brightness_and_contrast_do_not_tell_the_category(localizer: Path, category: str) -> None:
     stack = pictures(localizer, category)
     means, spreads = stack.mean(axis=(1, 2)), stack.std(axis=(1, 2))
-    assert means.min() > 90 and means.max() < 165
-    assert spreads.min() > 8 and spreads.max() < 48
+    assert means.min() > 90
+    assert means.max() < 165
+    assert spreads.min() > 8
+    assert spreads.max() < 48
     assert np.mean((stack == 0) | (stack == 255)) < 0.03
 
 
@@ -99,7 +102,8 @@ def test_scrambled_controls_have_the_spectrum_of_their_originals(
 def test_every_kind_of_scene_fills_the_picture(kind: str) -> None:
     for seed in range(3):
         picture = KINDS[kind](np.random.default_rng([9, seed]), 64)
-        assert picture.shape == (64, 64) and np.isfinite(picture).all()
+        assert picture.shape == (64, 64)
+        assert np.isfinite(picture).all()
         # Each quarter holds something: no empty canvas shows through.
         quarters = picture.reshape(2, 32, 2, 32).std(axis=(1, 3))
         assert quarters.min() > 1, (kind, seed)
@@ -110,7 +114,8 @@ def test_every_kind_of_scene_fills_the_picture(kind: str) -> None:
 def test_pictures_of_any_size_can_be_drawn(category: str, size: int) -> None:
     for seed in range(4):
         picture = _ARTISTS[category](np.random.default_rng([5, seed]), size)
-        assert picture.shape == (size, size) and np.isfinite(picture).all()
+        assert picture.shape == (size, size)
+        assert np.isfinite(picture).all()
 
 
 def test_pseudo_words_are_letters_only_varied_and_clean() -> None:
@@ -128,7 +133,8 @@ def test_a_word_lies_whole_within_the_picture() -> None:
         rng = np.random.default_rng([7, seed])
         mask = np.asarray(_placed(_set([pseudo_word(rng)], rng), rng, 192))
         border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-        assert mask.max() > 128 and border.max() == 0, seed
+        assert mask.max() > 128, seed
+        assert border.max() == 0, seed
 
 
 def test_the_canvas_paints_shades_and_leaves_the_background() -> None:
@@ -168,7 +174,8 @@ def test_noise_falls_off_as_asked(exponent: float) -> None:
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
     use = (frequency > 0.02) & (frequency < 0.5)
     slope = np.polyfit(np.log(frequency[use]), np.log(amplitude[use]), 1)[0]
-    assert abs(field.mean()) < 1e-12 and abs(field.std() - 1) < 1e-12
+    assert abs(field.mean()) < 1e-12
+    assert abs(field.std() - 1) < 1e-12
     assert abs(slope + exponent) < 0.05
 
 

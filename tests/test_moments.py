@@ -133,7 +133,9 @@ def test_nonfinite_values_poison_their_own_unit_only(back_end: type[Cpu]) -> Non
     assert (found.m2[[0, 2, 4]] == clean.m2[[0, 2, 4]]).all()
 
 
-@pytest.mark.parametrize(("dtype", "raw"), [(torch.bfloat16, torch.int16), (torch.float16, torch.uint16)])
+@pytest.mark.parametrize(
+    ("dtype", "raw"), [(torch.bfloat16, torch.int16), (torch.float16, torch.uint16)]
+)
 def test_half_precision_is_widened_exactly(dtype: torch.dtype, raw: torch.dtype) -> None:
     every_value = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     wide = every_value.float().numpy()[np.newaxis]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +78,9 @@ def every_activation_kept(model: nn.Module, layers: Sequence[str]) -> Iterator[d
     kept: dict[str, Any] = {layer: [] for layer in layers}
     hooks = [
         model.get_submodule(layer).register_forward_hook(
-            lambda _, __, out, layer=layer: kept[layer].append(out.double().flatten(1).numpy().copy())
+            lambda _, __, out, layer=layer: kept[layer].append(
+                out.double().flatten(1).numpy().copy()
+            )
         )
         for layer in layers
     ]
@@ -90,7 +91,9 @@ def every_activation_kept(model: nn.Module, layers: Sequence[str]) -> Iterator[d
         kept[layer] = np.concatenate(batches[1:])  # the first pass is the trial
 
 
-def check_against_scipy(store: Store, activations: dict[str, np.ndarray], rtol: float = 1e-6) -> None:
+def check_against_scipy(
+    store: Store, activations: dict[str, np.ndarray], rtol: float = 1e-6
+) -> None:
     """t, degrees of freedom, p, q, CSI and masks of every layer equal scipy's and statsmodels'."""
     labels = np.sort(store.tree()["stimulus_category"].values)  # shown category by category
     for layer in store.layers:
@@ -108,7 +111,9 @@ def check_against_scipy(store: Store, activations: dict[str, np.ndarray], rtol: 
             np.testing.assert_allclose(t[k, alive], oracle.statistic, rtol=rtol, atol=1e-9)
             np.testing.assert_allclose(df[k, alive], oracle.df, rtol=rtol)
             np.testing.assert_allclose(p[k, alive], oracle.pvalue, rtol=rtol)
-            np.testing.assert_allclose(store.read(layer, "t")[k, alive], oracle.statistic, rtol=rtol, atol=1e-9)
+            np.testing.assert_allclose(
+                store.read(layer, "t")[k, alive], oracle.statistic, rtol=rtol, atol=1e-9
+            )
 
             tests = [
                 stats.ttest_ind(group, g, equal_var=False, alternative="greater")
@@ -117,7 +122,9 @@ def check_against_scipy(store: Store, activations: dict[str, np.ndarray], rtol: 
             ]
             # Two constant sides: scipy has no answer, the rule of the house is t 0 and p 1.
             smallest = np.min([np.nan_to_num(test.statistic, nan=0) for test in tests], axis=0)
-            np.testing.assert_allclose(store.read(layer, "t_each")[k, alive], smallest, rtol=rtol, atol=1e-9)
+            np.testing.assert_allclose(
+                store.read(layer, "t_each")[k, alive], smallest, rtol=rtol, atol=1e-9
+            )
             conjunction = np.ones(layer.units)
             conjunction[alive] = np.max(
                 [np.nan_to_num(test.pvalue, nan=1) for test in tests], axis=0
@@ -126,17 +133,19 @@ def check_against_scipy(store: Store, activations: dict[str, np.ndarray], rtol: 
             found = store.read(layer, "q_each")[k]
             np.testing.assert_allclose(found[q < 0.5], q[q < 0.5], rtol=rtol)
             clear = np.abs(q - 0.05) > 1e-6
-            np.testing.assert_array_equal(store.read(layer, "selective")[k][clear], (q <= 0.05)[clear])
+            np.testing.assert_array_equal(
+                store.read(layer, "selective")[k][clear], (q <= 0.05)[clear]
+            )
 
             m_t = group.mean(0)
             m_o = np.mean([g.mean(0) for j, g in enumerate(groups) if j != k], axis=0)
             csi = (m_t - m_o) / (np.abs(m_t) + np.abs(m_o))
-            np.testing.assert_allclose(store.read(layer, "csi")[k, alive], csi, rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(
+                store.read(layer, "csi")[k, alive], csi, rtol=1e-6, atol=1e-9
+            )
 
 
-def test_equals_scipy_on_stored_activations(
-    stimuli: Path, net: TinyNet, tmp_path: Path
-) -> None:
+def test_equals_scipy_on_stored_activations(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
     with every_activation_kept(net, ["first", "second", "pool", "head"]) as kept:
         store = tiny_scan(net, stimuli, tmp_path / "kept.zarr")
     assert [layer.name for layer in store.layers] == list(kept)
@@ -157,9 +166,12 @@ def test_units_keep_their_coordinates(store: Store, stimuli: Path, net: TinyNet)
     for other in others:
         pixels = prepare(open_image(stimuli / other), SMALL)[np.newaxis]
         with torch.inference_mode():
-            total = total + net.first(
-                normalise(pixels, SMALL, torch.device("cpu"), torch.float32)
-            )[0].double().numpy()
+            total = (
+                total
+                + net.first(normalise(pixels, SMALL, torch.device("cpu"), torch.float32))[0]
+                .double()
+                .numpy()
+            )
     mean = store.dataset("first")["mean"].sel(category="faces", fold=0)
     assert mean.dims == ("channel", "y", "x")
     np.testing.assert_allclose(mean.values, total / 4, rtol=1e-5, atol=1e-6)
@@ -188,7 +200,16 @@ def test_a_scan_repeated_gives_the_same_bits(
 def assert_same_bits(a: Store, b: Store) -> None:
     assert a.layers == b.layers
     for layer in a.layers:
-        for variable in ("mean", "m2", "t", "t_each", "q_each", "csi", "selective", "selective_fold"):
+        for variable in (
+            "mean",
+            "m2",
+            "t",
+            "t_each",
+            "q_each",
+            "csi",
+            "selective",
+            "selective_fold",
+        ):
             left, right = a.read(layer, variable), b.read(layer, variable)
             assert left.tobytes() == right.tobytes(), (layer.name, variable)
 
@@ -264,7 +285,9 @@ def test_a_network_that_overflows_is_counted_and_never_selected(
             values[:, 0, 0] = torch.where(values[:, 1, 1] > values[:, 1, 1].mean(), torch.inf, 1.0)
             return self.layer(values)
 
-    store = fusiform.scan(Overflows(), stimuli, tmp_path / "inf.zarr", layers="layer", preprocessing=SMALL)
+    store = fusiform.scan(
+        Overflows(), stimuli, tmp_path / "inf.zarr", layers="layer", preprocessing=SMALL
+    )
     layer = store.layers[0]
     assert store.read(layer, "nonfinite").tolist() == [True] + [False] * 15
     assert not store.read(layer, "selective")[:, 0].any()
@@ -295,7 +318,12 @@ def test_clip_from_a_file_gives_the_bits_of_the_model_it_came_from(
     groups = {"faces": ["faces"], "words": ["words"]}
     preprocessing = load_backbone("clip:RN50", "none").preprocessing
     direct = fusiform.scan(
-        clip.visual, stimuli, tmp_path / "a.zarr", groups=groups, preprocessing=preprocessing, **options
+        clip.visual,
+        stimuli,
+        tmp_path / "a.zarr",
+        groups=groups,
+        preprocessing=preprocessing,
+        **options,
     )
     from_file = fusiform.scan(
         "clip:RN50", stimuli, tmp_path / "b.zarr", groups=groups, weights=str(tmp_path / "clip.pt"),
@@ -321,7 +349,7 @@ def test_resnet18_equals_scipy_on_stored_activations(
             (directory / folder).mkdir(parents=True)
             for i in range(1, 13):
                 name = f"{folder}/{folder}-{i}.jpg"
-                os.symlink(testdata / "stimuli" / "floc" / name, directory / name)
+                (directory / name).symlink_to(testdata / "stimuli" / "floc" / name)
         groups = {"faces": ["adult"], "bodies": ["limb"], "characters": ["word"]}
     model = load_backbone("resnet18", weights).model
     with every_activation_kept(model, layers) as kept:

@@ -52,7 +52,8 @@ def test_phase_scrambling_keeps_every_channels_amplitude_spectrum(shape: tuple[i
     image = picture(shape)
     scrambled = phase_scramble(image, np.random.default_rng(1))
     before, after = np.abs(spectrum(image)), np.abs(spectrum(scrambled))
-    assert scrambled.shape == image.shape and scrambled.dtype == np.float64
+    assert scrambled.shape == image.shape
+    assert scrambled.dtype == np.float64
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-9 * before.max())
 
 
@@ -100,7 +101,8 @@ def test_the_added_phases_are_random_and_leave_nothing_of_the_picture() -> None:
     # The mean of n unit vectors in random directions has an expected length of 0.89 / sqrt(n).
     assert abs(np.abs(turns.mean(axis=0)).mean() - 0.89 / np.sqrt(20)) < 0.02
     others = [np.corrcoef(draw.ravel(), image.ravel())[0, 1] for draw in draws]
-    assert abs(np.mean(others)) < 0.25 and np.std(others) > 0
+    assert abs(np.mean(others)) < 0.25
+    assert np.std(others) > 0
 
 
 def test_eight_bits_report_their_clipping_and_choose_the_least() -> None:
@@ -109,7 +111,8 @@ def test_eight_bits_report_their_clipping_and_choose_the_least() -> None:
     rng = np.random.default_rng(4)
     exact = [np.rint(phase_scramble(stark, rng)) for _ in range(6)]
     shares = [float(np.mean((e < 0) | (e > 255))) for e in exact]
-    assert share == min(shares) and len(set(shares)) > 1
+    assert share == min(shares)
+    assert len(set(shares)) > 1
     np.testing.assert_array_equal(scrambled, np.clip(exact[int(np.argmin(shares))], 0, 255))
 
 
@@ -137,7 +140,8 @@ def test_block_scrambling_keeps_every_pixel(
     image = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     rng = np.random.default_rng(seed)
     scrambled = block_scramble(image, rng, min(blocks, height, width))
-    assert scrambled.shape == image.shape and scrambled.dtype == np.uint8
+    assert scrambled.shape == image.shape
+    assert scrambled.dtype == np.uint8
     pixels, kept = image.reshape(height * width, -1), scrambled.reshape(height * width, -1)
     np.testing.assert_array_equal(kept[np.lexsort(kept.T)], pixels[np.lexsort(pixels.T)])
 
@@ -223,7 +227,8 @@ def test_equal_stems_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for seed, name in enumerate(["a.png", "a.jpg", "a.jpg.png", "b.png"]):
         saved(tmp_path / "in" / name, seed=seed)
     written = scramble_directory(tmp_path / "in", tmp_path / "out", method="blocks", blocks=4)
-    assert len(set(written)) == 4 and all(path.is_file() for path in written)
+    assert len(set(written)) == 4
+    assert all(path.is_file() for path in written)
     names = {path.name for path in written}
     assert names == {"a.png.png", "a.jpg.png", "a.jpg.png.png", "b.png"}
 

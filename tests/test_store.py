@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
 import zarr
-from fusiform.engine import select, store as store_module
+from fusiform.engine import select
+from fusiform.engine import store as store_module
 from fusiform.engine.errors import UserError
 from fusiform.engine.select import DEFAULT
 from fusiform.engine.spec import VARIABLES, Criterion, Layer
@@ -30,7 +32,7 @@ COUNTS = np.array([[12, 11], [9, 9], [10, 12]])
 
 
 def samples(layer: Layer) -> list[list[np.ndarray]]:
-    """Responses ``[category][fold] [stimulus, unit]``: a third of the units prefer each category."""
+    """Responses ``[category][fold] [stimulus, unit]``: a quarter prefer each, a quarter none."""
     rng = np.random.default_rng(len(layer.name))
     drawn = []
     for k in range(len(CATEGORIES)):
@@ -62,17 +64,29 @@ def fill(path: Path, **options: bool) -> Store:
         for category, folds in enumerate(samples(layer)):
             for fold, x in enumerate(folds):
                 mean, m2 = x.mean(0).reshape(layer.shape), ((x - x.mean(0)) ** 2).sum(0)
-                store.write_moments(layer, category, fold, Moments(len(x), mean, m2.reshape(layer.shape)))
+                store.write_moments(
+                    layer, category, fold, Moments(len(x), mean, m2.reshape(layer.shape))
+                )
     select.materialise(store)
     store.complete()
     return store
 
 
-@pytest.fixture(params=[262_144, 12], ids=["whole layers", "small chunks"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(store_module, "_CHUNK_UNITS", request.param)
-    fill(tmp_path / "made.zarr")
-    return open_store(tmp_path / "made.zarr")
+@pytest.fixture(scope="module", params=[262_144, 12], ids=["whole layers", "small chunks"])
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    path = tmp_path_factory.mktemp("store") / "made.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "_CHUNK_UNITS", request.param)
+        fill(path)
+        yield open_store(path)
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> Store:
+    """One that a test may damage."""
+    return fill(tmp_path / "own.zarr")
 
 
 def test_moments_come_back(store: Store) -> None:
@@ -86,7 +100,9 @@ def test_moments_come_back(store: Store) -> None:
                 x = np.concatenate([groups[f] for f in (folds or [0, 1])])
                 assert slabs[0].count[k, 0] == len(x)
                 np.testing.assert_allclose(mean[k], x.mean(0), rtol=1e-12, atol=1e-14)
-                np.testing.assert_allclose(m2[k], reference.m2_longdouble(x).astype(float), rtol=1e-12)
+                np.testing.assert_allclose(
+                    m2[k], reference.m2_longdouble(x).astype(float), rtol=1e-12
+                )
 
 
 def test_slabs_cover_a_layer_in_order(store: Store) -> None:
@@ -98,7 +114,10 @@ def test_slabs_cover_a_layer_in_order(store: Store) -> None:
 def test_masks_equal_plain_loops(store: Store) -> None:
     for layer in LAYERS:
         drawn = samples(layer)
-        parts = [[np.concatenate(groups) for groups in drawn], *([g[f] for g in drawn] for f in (0, 1))]
+        parts = [
+            [np.concatenate(groups) for groups in drawn],
+            *([g[f] for g in drawn] for f in (0, 1)),
+        ]
         masks = []
         for groups in parts:
             p = np.ones((3, layer.units))
@@ -107,7 +126,9 @@ def test_masks_equal_plain_loops(store: Store) -> None:
                 for k, t in enumerate(reference.against_each(columns)):
                     if t > 0:
                         p[k, unit] = max(
-                            one_sided(columns[k], other) for j, other in enumerate(columns) if j != k
+                            one_sided(columns[k], other)
+                            for j, other in enumerate(columns)
+                            if j != k
                         )
             masks.append([np.array(reference.benjamini_hochberg(list(row))) <= 0.05 for row in p])
         chosen = select.select(store, layer)
@@ -140,7 +161,10 @@ def test_a_threshold_on_t(store: Store, contrast: str) -> None:
     groups = [np.concatenate(folds) for folds in samples(layer)]
     for unit in range(1, layer.units):
         columns = [group[:, unit] for group in groups]
-        each, rest = reference.against_each(columns), [t for t, _ in reference.against_rest(columns)]
+        each, rest = (
+            reference.against_each(columns),
+            [t for t, _ in reference.against_rest(columns)],
+        )
         expected = [t > 2.5 for t in (each if contrast == "each" else rest)]
         assert chosen.selective[:, unit].tolist() == expected
 
@@ -154,8 +178,12 @@ def test_rest_with_q(store: Store) -> None:
     for k, group in enumerate(groups):
         others = np.concatenate([g for j, g in enumerate(groups) if j != k])
         p = np.ones(layer.units)
-        p[1:] = stats.ttest_ind(group[:, 1:], others[:, 1:], equal_var=False, alternative="greater").pvalue
-        assert chosen.selective[k].tolist() == [q <= 0.01 for q in reference.benjamini_hochberg(list(p))]
+        p[1:] = stats.ttest_ind(
+            group[:, 1:], others[:, 1:], equal_var=False, alternative="greater"
+        ).pvalue
+        assert chosen.selective[k].tolist() == [
+            q <= 0.01 for q in reference.benjamini_hochberg(list(p))
+        ]
 
 
 def test_summary_equals_plain_loops(store: Store) -> None:
@@ -227,19 +255,21 @@ def test_chunks_carry_checksums(store: Store) -> None:
     assert "crc32c" in codecs
 
 
-def test_a_flipped_byte_is_found(store: Store) -> None:
-    chunk = max((store.path / "head" / "mean" / "c").rglob("*"), key=lambda p: (p.is_file(), str(p)))
+def test_a_flipped_byte_is_found(own_store: Store) -> None:
+    chunk = max(
+        (own_store.path / "head" / "mean" / "c").rglob("*"), key=lambda p: (p.is_file(), str(p))
+    )
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1
     chunk.write_bytes(content)
     with pytest.raises(ValueError, match="checksum"):
-        open_store(store.path).read(LAYERS[2], "mean")
+        open_store(own_store.path).read(LAYERS[2], "mean")
 
 
-def test_an_existing_output_is_refused(store: Store) -> None:
+def test_an_existing_output_is_refused(own_store: Store) -> None:
     with pytest.raises(UserError, match="--overwrite"):
-        fill(store.path)
-    fill(store.path, overwrite=True)
+        fill(own_store.path)
+    fill(own_store.path, overwrite=True)
 
 
 def test_overwrite_replaces_nothing_but_stores(tmp_path: Path) -> None:
@@ -270,13 +300,13 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path / "other.zarr")
 
 
-def test_another_schema_is_refused(store: Store) -> None:
-    store.annotate(schema_version=99)
-    with pytest.raises(UserError, match="schema 1; .* has 99"):
-        open_store(store.path)
+def test_another_schema_is_refused(own_store: Store) -> None:
+    own_store.annotate(schema_version=99)
+    with pytest.raises(UserError, match=r"schema 1; .* has 99"):
+        open_store(own_store.path)
 
 
-def test_an_unfinished_store_is_not_summarised(store: Store) -> None:
-    store.annotate(status="scanning")
+def test_an_unfinished_store_is_not_summarised(own_store: Store) -> None:
+    own_store.annotate(status="scanning")
     with pytest.raises(UserError, match="has not finished"):
-        summarise(open_store(store.path))
+        summarise(open_store(own_store.path))

@@ -34,9 +34,11 @@ class Camera:
         return self.focal * space[:, :2] / np.maximum(space[:, 2:], NEAR / 2) + self.ahead
 
     def quad(self, points: ArrayLike, grey: float) -> None:
+        """Fill a polygon given by its corners in space."""
         self.canvas.polygon(self.seen(points), grey)
 
     def line(self, points: ArrayLike, width: float, grey: float) -> None:
+        """Draw a line through points in space."""
         self.canvas.stroke(self.seen(points), width, grey)
 
     def across(

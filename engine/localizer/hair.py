@@ -39,7 +39,7 @@ def hair_in_front(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
     if head.style in ("bald", "receding"):
         canvas.shade(head(ellipse(-0.2, -0.72, 0.2, 0.1)), 1.2, 0.05 * head.frame.scale)
     if head.style == "receding":
-        _tufts(canvas, head, rng)
+        _tufts(canvas, head)
     elif head.style == "curly":
         _curls(canvas, head, rng, 60, 1.02, front=True)
     elif head.style != "bald":
@@ -100,7 +100,7 @@ def _resampled(line: Points, count: int) -> Points:
     return np.column_stack([np.interp(wanted, at, line[:, k]) for k in (0, 1)])
 
 
-def _tufts(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
+def _tufts(canvas: Canvas, head: Head) -> None:
     """Hair at the temples only."""
     for side in (-1.0, 1.0):
         patch = [(0.99, -0.5), (0.86, -0.46), (0.9, -0.2), (0.91, 0.08), (0.98, 0.02), (1.02, -0.2)]

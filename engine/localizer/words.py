@@ -40,7 +40,8 @@ def draw_words(rng: np.random.Generator, size: int) -> Picture:
 def pseudo_word(rng: np.random.Generator) -> str:
     """A made-up word of 4 to 9 letters, in lower case, capitals, or with a capital.
 
-    Now and then chance makes a real one."""
+    Now and then chance makes a real one.
+    """
     while True:
         word = ""
         for _ in range(rng.integers(1, 4)):

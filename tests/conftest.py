@@ -1,0 +1,92 @@
+"""Stimuli, networks and circumstances that several tests share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+CATEGORIES = ("blobs", "noise", "stripes")
+
+
+@pytest.fixture(scope="session")
+def testdata() -> Path:
+    """Real stimuli and trained weights, where this machine has them."""
+    if "FUSIFORM_TESTDATA" not in os.environ:
+        pytest.skip("FUSIFORM_TESTDATA names no folder of real stimuli and weights")
+    return Path(os.environ["FUSIFORM_TESTDATA"])
+
+
+def _picture(category: str, seed: int, side: int) -> NDArray[np.uint8]:
+    """Blobs are bright in the middle, stripes alternate, noise is noise: easily told apart."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    shape = {
+        "blobs": np.exp(-4 * (x**2 + y**2)),
+        "noise": rng.random((side, side)),
+        "stripes": (np.sin(12 * x) > 0).astype(float),
+    }[category]
+    grey = 40 + 160 * shape + rng.normal(0, 8, shape.shape)
+    return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., np.newaxis], 3, axis=2)
+
+
+@pytest.fixture
+def make_stimuli(tmp_path: Path) -> Callable[..., Path]:
+    """Draw a set of small PNG stimuli: ``make_stimuli(name, categories, each)``."""
+
+    def make(
+        name: str = "stimuli", categories: tuple[str, ...] = CATEGORIES, each: int = 6
+    ) -> Path:
+        for category in categories:
+            folder = tmp_path / name / category
+            folder.mkdir(parents=True)
+            for index in range(each):
+                pixels = _picture(category, index, 72)
+                Image.fromarray(pixels).save(folder / f"{category}-{index + 1}.png")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def stimuli(make_stimuli: Callable[..., Path]) -> Path:
+    """Three categories of six small PNG stimuli."""
+    return make_stimuli()
+
+
+@pytest.fixture
+def write_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str]:
+    """Write a user's own module and make it importable; gives its name."""
+    name = "my_networks"
+
+    def write(source: str) -> str:
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    yield write
+    sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that reaches nobody and has downloaded nothing before."""
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch-hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hf-hub"))
