@@ -223,6 +223,9 @@ def summary(
     ] = "each",
     q: Annotated[float, typer.Option(help="False discovery rate within the layer.")] = 0.05,
     t: Annotated[float | None, typer.Option(help="Select by t above this instead of q.")] = None,
+    layers: Annotated[
+        str, typer.Option(help="Only these layers: names or globs, joined by commas.")
+    ] = "*",
     as_json: AsJson = False,
 ) -> None:
     """Per layer and category: units, dead, selective, replicated on held-out stimuli, CSI."""
@@ -232,7 +235,7 @@ def summary(
     results = []
     for path in stores:
         store = open_store(path)
-        results.append((path, store.provenance, summarise(store, criterion)))
+        results.append((path, store.provenance, summarise(store, criterion, layers.split(","))))
     if as_json:
         print(json.dumps([_as_json(*result, criterion) for result in results], indent=2))
         return

@@ -119,7 +119,6 @@ def scan(
     plan = make_plan(catalogue.labels, catalogue.categories, folds=folds, batch_size=batch_size)
     for note in catalogue.notes:
         listener.note(note)
-    stimulus_hashes = catalogue.hashes
     backbone = _backbone(model, weights, seed, preprocessing)
     network = backbone.model.to(target)
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
@@ -143,7 +142,7 @@ def scan(
             "stimulus_path": catalogue.names,
             "stimulus_category": catalogue.labels.tolist(),
             "stimulus_fold": plan.fold_of.tolist(),
-            "stimulus_sha256": stimulus_hashes,
+            "stimulus_sha256": catalogue.hashes,
         },
         provenance=_provenance(backbone, catalogue, plan, chosen, target, str(stimuli)),
         overwrite=overwrite,

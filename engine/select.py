@@ -84,7 +84,9 @@ def _everything(moments: Moments) -> Columns:
     contrast.against_each(count, moments.mean, moments.m2, t_each)
     contrast.selectivity_index(moments.mean, csi)
     p_each = contrast.p_each(count, moments.mean, moments.m2, t_each)
-    return {"t": t, "t_each": t_each, "csi": csi, "p_each": p_each, **_states(moments)}
+    states = _states(moments)
+    csi[:, states["dead"]] = 0  # by definition, where rounding would leave 1e-17
+    return {"t": t, "t_each": t_each, "csi": csi, "p_each": p_each, **states}
 
 
 def _states(moments: Moments) -> Columns:

@@ -143,7 +143,12 @@ VARIABLES: dict[str, Variable] = {
     "q_each": Variable(
         ("category",), "float32", "Benjamini-Hochberg q within the layer, category against each"
     ),
-    "csi": Variable(("category",), "float32", "Category Selectivity Index"),
+    "csi": Variable(
+        ("category",),
+        "float32",
+        "Category Selectivity Index, (a - b) / (|a| + |b|), a the category's mean response, b the "
+        "mean of the other categories' means",
+    ),
     "selective": Variable(("category",), "bool", "unit meets the criterion on all stimuli"),
     "selective_fold": Variable(
         ("category", "fold"), "bool", "unit meets the criterion on this fold's stimuli alone"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,15 +41,24 @@ class Row:
         return self.selective / self.units
 
 
-def summarise(store: Store, criterion: Criterion = DEFAULT) -> list[Row]:
+def summarise(
+    store: Store, criterion: Criterion = DEFAULT, layers: Sequence[str] = ("*",)
+) -> list[Row]:
     """The summary of a store under a criterion, a row per layer and category.
+
+    ``layers`` are names or globs.
 
     Raises
     ------
-    UserError : the scan that fills the store has not finished
+    UserError : the scan that fills the store has not finished, or no layer has such a name
     """
+    for pattern in layers:
+        if not any(fnmatchcase(layer.name, pattern) for layer in store.layers):
+            store.layer(pattern)  # says which are nearest
     rows = []
     for layer in store.layers:
+        if not any(fnmatchcase(layer.name, pattern) for pattern in layers):
+            continue
         chosen = select(store, layer, criterion)
         csi = _held_out_csi(store, layer, chosen.selective_fold)
         for index, category in enumerate(store.categories):

@@ -136,6 +136,7 @@ def test_masks_equal_plain_loops(store: Store) -> None:
         np.testing.assert_array_equal(chosen.selective_fold.transpose(1, 0, 2), masks[1:])
         assert chosen.dead.tolist() == [True] + [False] * (layer.units - 1)
         assert chosen.selective.any(axis=1).all()
+        assert (store.read(layer, "csi")[:, 0] == 0).all()
 
 
 def one_sided(a: np.ndarray, b: np.ndarray) -> float:

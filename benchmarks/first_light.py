@@ -1,0 +1,162 @@
+"""First light: trained and untrained ResNets on the real localizer set, and memory by set size.
+
+Run as ``python benchmarks/first_light.py`` with FUSIFORM_TESTDATA set; writes
+``benchmarks/results/first_light.md``. Every number comes from the commands shown there.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+DOMAINS = {
+    "faces": ("adult", "child"),
+    "bodies": ("body", "limb"),
+    "characters": ("word", "number"),
+    "objects": ("car", "instrument"),
+    "places": ("house", "corridor"),
+}
+FOLDERS = [*(folder for pair in DOMAINS.values() for folder in pair), "scrambled"]
+NETWORKS = [  # name, model, weights or seed of an untrained one
+    ("ResNet-18, trained", "resnet18", "resnet18_imagenet_compressed.safetensors"),
+    ("ResNet-18, untrained, seed 0", "resnet18", 0),
+    ("ResNet-18, untrained, seed 1", "resnet18", 1),
+    ("ResNet-50, trained", "resnet50", "resnet50_imagenet_compressed.safetensors"),
+    ("ResNet-50, untrained, seed 0", "resnet50", 0),
+]
+RESULTS = Path(__file__).parent / "results" / "first_light.md"
+
+
+def main() -> None:
+    testdata = Path(os.environ["FUSIFORM_TESTDATA"]).resolve()
+    lines = [
+        "# First light",
+        "",
+        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/first_light.py`",
+        f"Machine: {os.cpu_count()} cores ({platform.machine()}), no GPU; {_versions()}.",
+        "",
+        "Stimuli: VPNL/fLoc (Stigliani, Weiner & Grill-Spector 2015), images 1 to 40 of each",
+        "folder, two folders per domain, `scrambled` left out: 80 images in each of 5 domains,",
+        "listed in `floc40.csv`. Preprocessing: resize 256 (bilinear), crop 224, ImageNet mean and std.",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        by_domain = {
+            domain: [(pair, i) for pair in pairs for i in range(1, 41)]
+            for domain, pairs in DOMAINS.items()
+        }
+        _write_manifest(Path("floc40.csv"), testdata, by_domain)
+        for name, model, source in NETWORKS:
+            lines += ["", f"## {name}", "", *_network(model, source, testdata)]
+        lines += ["", "## Peak memory of a scan by number of images", "", *_memory(testdata)]
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+def _network(model: str, source: str | int, testdata: Path) -> list[str]:
+    if isinstance(source, str):
+        options = f"--weights {source}"
+        weights = ["--weights", str(testdata / "weights" / source)]
+        store = f"{model}.zarr"
+    else:
+        options = f"--weights none --seed {source}"
+        weights = options.split()
+        store = f"{model}-untrained-{source}.zarr"
+    _, seconds, peak = _run("scan", model, "floc40.csv", *weights, "-o", store)
+    share = json.loads(_run("summary", store, "--contrast", "rest", "--t", "5", "--json")[0])[0][
+        "rows"
+    ]
+    each = json.loads(_run("summary", store, "--json")[0])[0]["rows"]
+    return [
+        "```",
+        f"fusiform scan {model} floc40.csv {options} -o {store}",
+        f"fusiform summary {store} --contrast rest --t 5    # first table",
+        f"fusiform summary {store}                          # second table",
+        "```",
+        f"{seconds:.0f} s for the whole command, peak {peak:.2f} GiB.",
+        "",
+        "Units with Welch t > 5 against the pooled rest, % of the layer; in brackets the % of",
+        "those selected on one fold that pass again on the other.",
+        "",
+        *_table(share),
+        "",
+        "Units selective at q <= 0.05 against each other domain, % of the layer (replicated %).",
+        "",
+        *_table(each),
+    ]
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        again = "-" if row["replicated"] is None else f"{100 * row['replicated']:.0f}"
+        head = [f"{row['units']:,}", f"{100 * row['dead'] / row['units']:.2f}"]
+        cells.setdefault(row["layer"], head).append(f"{100 * row['share']:.2f} ({again})")
+    head = ["layer", "units", "dead %", *DOMAINS]
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join([layer, *row]) + " |" for layer, row in cells.items()),
+    ]
+
+
+def _memory(testdata: Path) -> list[str]:
+    lines = [
+        "`fusiform scan resnet18 first-N.csv --weights none -o m.zarr`, the first N images of each",
+        "of all 11 folders as 11 categories; largest resident memory of the process, as the",
+        "operating system counts it.",
+        "",
+        "| images | peak, MiB |",
+        "|---|---|",
+    ]
+    for each in (10, 20, 30, 40, 48):
+        chosen = {folder: [(folder, i) for i in range(1, each + 1)] for folder in FOLDERS}
+        manifest = Path(f"first-{each}.csv")
+        _write_manifest(manifest, testdata, chosen)
+        _, _, peak = _run(
+            "scan", "resnet18", str(manifest), "--weights", "none", "-o", "m.zarr", "--overwrite"
+        )
+        lines.append(f"| {each * len(FOLDERS)} | {peak * 1024:.0f} |")
+    return lines
+
+
+def _write_manifest(path: Path, testdata: Path, chosen: dict[str, list[tuple[str, int]]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "category"])
+        for category, images in chosen.items():
+            for folder, i in images:
+                image = testdata / "stimuli" / "floc" / folder / f"{folder}-{i}.jpg"
+                writer.writerow([image, category])
+
+
+def _run(*arguments: str) -> tuple[str, float, float]:
+    """Output, seconds and peak GiB of one ``fusiform`` command in a process of its own."""
+    command = [sys.executable, "-m", "fusiform", *arguments]
+    print("$", shlex.join(["fusiform", *arguments]), flush=True)
+    started = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"failed: {shlex.join(command)}")
+        output.seek(0)
+        return output.read(), time.perf_counter() - started, usage.ru_maxrss / 2**20
+
+
+def _versions() -> str:
+    from importlib.metadata import version
+
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "numba", "numpy", "zarr"))
+
+
+if __name__ == "__main__":
+    main()
