@@ -113,7 +113,8 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
     if len(members) < 2:
         raise UserError(
             f"a contrast needs two or more categories; {source} has "
-            f"{shortened(members) or 'none'}: make one folder per category, or name folders with --group"
+            f"{shortened(members) or 'none'}: make one folder per category, or name folders with "
+            "--group"
         )
     for category, names in members.items():
         if not names:

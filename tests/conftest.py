@@ -38,34 +38,30 @@ def _picture(category: str, seed: int, side: int) -> NDArray[np.uint8]:
     return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., np.newaxis], 3, axis=2)
 
 
-@pytest.fixture
-def make_stimuli(tmp_path: Path) -> Callable[..., Path]:
-    """Draw a set of small PNG stimuli: ``make_stimuli(name, categories, each)``."""
+@pytest.fixture(scope="session")
+def draw_stimuli() -> Callable[..., Path]:
+    """Draw a set of small PNG stimuli: ``draw_stimuli(folder, categories, each)``."""
 
-    def make(
-        name: str = "stimuli", categories: tuple[str, ...] = CATEGORIES, each: int = 6
-    ) -> Path:
+    def draw(root: Path, categories: tuple[str, ...] = CATEGORIES, each: int = 6) -> Path:
         for category in categories:
-            folder = tmp_path / name / category
+            folder = root / category
             folder.mkdir(parents=True)
             for index in range(each):
                 pixels = _picture(category, index, 72)
                 Image.fromarray(pixels).save(folder / f"{category}-{index + 1}.png")
-        return tmp_path / name
+        return root
 
-    return make
-
-
-@pytest.fixture
-def stimuli(make_stimuli: Callable[..., Path]) -> Path:
-    """Three categories of six small PNG stimuli."""
-    return make_stimuli()
+    return draw
 
 
 @pytest.fixture
-def write_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], str]:
+def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
+    """Three categories of six small PNG stimuli: blobs, noise and stripes."""
+    return draw_stimuli(tmp_path / "stimuli")
+
+
+@pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Write a user's own module and make it importable; gives its name."""
     name = "my_networks"
 

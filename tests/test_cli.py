@@ -1,0 +1,530 @@
+"""The command line: a user's mistake is one line and leaves no trace; results can be read on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from fusiform.cli import main
+from fusiform.engine.backbones import load_backbone
+from fusiform.engine.store import open_store
+from safetensors.torch import save_file
+
+# A network of 64 x 64 pixels, untrained, two layers: a scan of a second.
+SMALL = [
+    "--weights", "none", "--resize", "64", "--crop", "64",
+    "--layers", "layer4.1,avgpool", "--device", "cpu",
+]  # fmt: skip
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def fusiform(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Command:
+    """Run the command line in ``tmp_path``."""
+
+    def run(*arguments: Any) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["fusiform", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        return Answer(left.value.code or 0, *capsys.readouterr())
+
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    """A finished store."""
+    from fusiform import scan
+
+    root = tmp_path_factory.mktemp("scanned")
+    scan(
+        "resnet18",
+        draw_stimuli(root / "stimuli"),
+        root / "store.zarr",
+        weights="none",
+        layers=["layer4.1", "avgpool"],
+        preprocessing={"resize": 64, "crop": 64},
+        device="cpu",
+    )
+    return root / "store.zarr"
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Everything under ``folder``, to tell whether anything was touched."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def in_subprocess(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout
+
+
+# A user's mistakes
+
+
+def assert_refused(answer: Answer, *fragments: str) -> None:
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert answer.err.endswith("\n")
+    for fragment in fragments:
+        assert fragment in answer.err
+
+
+def _empty_category(folder: Path) -> None:
+    (folder / "stimuli/vacant").mkdir()
+
+
+def _one_image(folder: Path) -> None:
+    (folder / "stimuli/lonely").mkdir()
+    shutil.copy(folder / "stimuli/blobs/blobs-1.png", folder / "stimuli/lonely/1.png")
+
+
+def _not_an_image(folder: Path) -> None:
+    (folder / "stimuli/noise/zzz.png").write_text("not an image")
+
+
+def _existing(folder: Path) -> None:
+    (folder / "out.zarr").mkdir()
+    (folder / "out.zarr/thesis.txt").write_text("two years of work")
+
+
+def _existing_file(folder: Path) -> None:
+    (folder / "out.zarr").write_text("two years of work")
+
+
+def _foreign_store(folder: Path) -> None:
+    zarr.create_group(folder / "out.zarr", attributes={"schema": "another"})
+
+
+def _cut_weights(folder: Path) -> None:
+    torch.save(load_backbone("timm:test_resnet", "none").model.state_dict(), folder / "w.pth")
+    whole = (folder / "w.pth").read_bytes()
+    (folder / "w.pth").write_bytes(whole[: len(whole) // 2])
+
+
+def _other_weights(folder: Path) -> None:
+    save_file(
+        load_backbone("timm:test_resnet", "none").model.state_dict(), folder / "w.safetensors"
+    )
+
+
+def _nothing(_: Path) -> None:
+    pass
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
+    "empty category": (_empty_category, "", ["vacant in stimuli has none"]),
+    "one image": (_one_image, "", ["lonely has 1", "add images"]),
+    "one image, one fold": (_one_image, "--folds 1", ["lonely has 1", "add images"]),
+    "too few for the folds": (_nothing, "--folds 4", ["blobs has 6", "--folds 1"]),
+    "not an image": (_not_an_image, "", ["stimuli/noise/zzz.png is not one", "remove it"]),
+    "unknown layer": (_nothing, "--layers layer4.2", ["'layer4.2'", "did you mean layer4.1"]),
+    "layer called twice": (_nothing, "--layers layer4.1.relu", ["layer4.1.relu is called 2 times"]),
+    "no layer": (_nothing, "--layers=", ["no layer matches ''"]),
+    "output exists": (_existing, "", ["out.zarr does", "--overwrite"]),
+    "output is a file": (_existing_file, "--overwrite", ["out.zarr is none"]),
+    "overwriting no store": (_existing, "--overwrite", ["out.zarr is none", "remove it yourself"]),
+    "overwriting another store": (_foreign_store, "--overwrite", ["out.zarr is none"]),
+    "no folder for the output": (_nothing, "-o gone/out.zarr", ["gone does not: create it"]),
+    "missing weights": (_nothing, "--weights w.pth", ["w.pth does not"]),
+    "unreadable weights": (_cut_weights, "--weights w.pth", ["cannot read w.pth"]),
+    "other architecture": (
+        _other_weights,
+        "--weights w.safetensors",
+        ["w.safetensors is not of torchvision:resnet18", "missing", "choose the model"],
+    ),
+    "unknown tag": (_nothing, "--weights IMAGENET21K", ["IMAGENET1K_V1", "'IMAGENET21K'"]),
+    "group without folders": (_nothing, "--group x=", ["CATEGORY=FOLDER", "'x='"]),
+    "group without equals": (_nothing, "--group blobs", ["CATEGORY=FOLDER", "'blobs'"]),
+    "group without category": (_nothing, "--group =blobs", ["CATEGORY=FOLDER", "'=blobs'"]),
+    "group of an unknown folder": (
+        _nothing,
+        "--group x=blob --group y=noise",
+        ["--group x names 'blob'", "did you mean blobs?"],
+    ),
+    "group given twice": (_nothing, "--group x=blobs --group x=noise", ["x has two", "join them"]),
+    "folder in two groups": (
+        _nothing,
+        "--group x=blobs --group y=noise,blobs",
+        ["blobs is in --group x and in --group y"],
+    ),
+    "one group": (_nothing, "--group x=blobs", ["stimuli has x", "--group"]),
+    "crop above resize": (_nothing, "--crop 65", ["crop 65 of 64", "raise the resize"]),
+    "crop of nothing": (_nothing, "--crop 0", ["at least 1", "crop 0"]),
+    "unknown interpolation": (_nothing, "--interpolation area", ["bicubic", "'area'"]),
+    "std of nothing": (_nothing, "--std 1 0 1", ["std above 0"]),
+    "no folds": (_nothing, "--folds 0", ["at least 1", "got 0 and 32"]),
+    "no batch": (_nothing, "--batch-size 0", ["at least 1", "got 2 and 0"]),
+    "no decoders": (_nothing, "--decode-workers -1", ["at least 1 thread", "got -1"]),
+    "unknown device": (_nothing, "--device nonsense", ["'nonsense'", "--device cpu"]),
+    "device without memory": (_nothing, "--device meta", ["'meta'", "--device cpu"]),
+    "seed out of range": (_nothing, f"--seed {2**64}", [f"got {2**64}"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_scan_is_one_line_and_leaves_no_trace(
+    fusiform: Command, stimuli: Path, mistake: str
+) -> None:
+    prepare, options, fragments = MISTAKES[mistake]
+    folder = stimuli.parent
+    prepare(folder)
+    before = contents(folder)
+    scan = ["scan", "resnet18", "stimuli", "-o", "out.zarr", "-q", *SMALL]
+    answer = fusiform(*scan, *options.split())
+    assert_refused(answer, *fragments)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "fragments"),
+    [
+        ("resnet81", "stimuli", ["'resnet81'", "did you mean resnet18"]),
+        ("clip:RN5", "stimuli", ["'RN5'", "did you mean RN50"]),
+        ("no.module:here", "stimuli", ["cannot import 'no.module:here'"]),
+        ("resnet18", "stimulus", ["stimulus does not exist"]),
+        ("resnet18", "stimuli/blobs", ["blobs has none", "one folder per category"]),
+        ("vit_b_16", "stimuli", ["[batch, 3, 64, 64]", "--crop"]),
+    ],
+)
+def test_an_unfit_model_or_source_is_one_line_and_leaves_no_trace(
+    fusiform: Command, stimuli: Path, model: str, source: str, fragments: list[str]
+) -> None:
+    before = contents(stimuli.parent)
+    answer = fusiform("scan", model, source, "-o", "out.zarr", "-q", *SMALL)
+    assert_refused(answer, *fragments)
+    assert contents(stimuli.parent) == before
+
+
+def test_an_image_that_fails_in_the_scan_is_named(fusiform: Command, stimuli: Path) -> None:
+    path = stimuli / "noise/noise-3.png"
+    path.write_bytes(path.read_bytes()[:2000])
+    answer = fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL)
+    assert_refused(answer, str(path), "replace or remove it")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["scan", "resnet18", "stimuli"],
+        ["scan", "resnet18", "stimuli", "-o", "out.zarr", "--folds", "two"],
+        ["scan", "resnet18", "stimuli", "-o", "out.zarr", "--mean", "0.5"],
+        ["scan", "resnet18", "stimuli", "-o", "out.zarr", "--fold", "2"],
+        ["summary", "out.zarr", "--contrast", "all"],
+        ["summary"],
+        ["scrutinise"],
+    ],
+)
+def test_what_cannot_be_parsed_is_a_usage_error(
+    fusiform: Command, stimuli: Path, arguments: list[str]
+) -> None:
+    before = contents(stimuli.parent)
+    answer = fusiform(*arguments)
+    assert answer.code == 2
+    assert answer.err.startswith(("Usage: ", "Error: "))
+    assert "Traceback" not in answer.err
+    assert contents(stimuli.parent) == before
+
+
+def test_a_summary_of_what_is_no_finished_store_is_refused(
+    fusiform: Command, scanned: Path, tmp_path: Path
+) -> None:
+    assert_refused(fusiform("summary", "gone.zarr"), "no store at gone.zarr", "fusiform scan")
+    (tmp_path / "folder").mkdir()
+    assert_refused(fusiform("summary", "folder"), "folder is not a zarr v3 store")
+    (tmp_path / "file").touch()
+    assert_refused(fusiform("summary", "file"), "file is not a zarr v3 store")
+    zarr.create_group(tmp_path / "foreign.zarr")
+    assert_refused(fusiform("summary", "foreign.zarr"), "foreign.zarr is a zarr store, but not of")
+    shutil.copytree(scanned, tmp_path / "half.zarr")
+    open_store(tmp_path / "half.zarr").annotate(status="scanning")
+    before = contents(tmp_path)
+    assert_refused(fusiform("summary", "half.zarr"), "half.zarr has not finished", "--overwrite")
+    assert_refused(fusiform("summary", "half.zarr", "--json", "--t", "2"), "has not finished")
+    assert contents(tmp_path) == before
+
+
+def test_a_false_discovery_rate_that_is_none_is_refused(fusiform: Command, scanned: Path) -> None:
+    assert_refused(fusiform("summary", scanned, "--q", "1.5"), "between 0 and 1", "1.5")
+
+
+def test_a_demo_needs_a_new_folder(fusiform: Command, tmp_path: Path) -> None:
+    _existing(tmp_path)
+    before = contents(tmp_path)
+    assert_refused(fusiform("demo", "out.zarr"), "out.zarr exists", "name another")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["layers", "resnet81"], "did you mean resnet18"),
+        (["layers", "timm:test_vit", "--crop", "72"], "--crop"),
+        (["stimuli", "make", "new", "--per-category", "0"], "at least 1"),
+        (["stimuli", "scramble", "gone", "-o", "new"], "gone"),
+    ],
+)
+def test_mistakes_in_other_commands_are_one_line(
+    fusiform: Command, tmp_path: Path, arguments: list[str], fragment: str
+) -> None:
+    assert_refused(fusiform(*arguments), fragment)
+    assert contents(tmp_path) == {}
+
+
+# Results
+
+
+def test_a_scan_says_what_it_does_and_what_comes_next(fusiform: Command, stimuli: Path) -> None:
+    (stimuli / "noise/list.txt").touch()
+    answer = fusiform("scan", "resnet18", "stimuli", "-o", "out.zarr", *SMALL)
+    assert answer.code == 0
+    assert answer.out == ""
+    lines = answer.err.splitlines()
+    assert lines[0] == "stimuli/noise: passed over 1 that are no image files by name"
+    assert lines[1] == (
+        "torchvision:resnet18 (untrained, seed 0): 2 layers, 2,560 units; "
+        "18 stimuli, 3 categories, 2 folds"
+    )
+    assert "resize 64 (bilinear), crop 64" in lines[2]
+    assert "scan 18/18, " in answer.err
+    assert lines[-1] == "wrote out.zarr; next: fusiform summary out.zarr"
+    store = open_store("out.zarr")
+    assert store.categories == ("blobs", "noise", "stripes")
+    assert store.counts.tolist() == [[3, 3]] * 3
+    assert store.provenance["status"] == "complete"
+
+
+def test_quiet_says_nothing(fusiform: Command, stimuli: Path) -> None:
+    (stimuli / "noise/list.txt").touch()
+    answer = fusiform("scan", "resnet18", "stimuli", "-o", "out.zarr", "--quiet", *SMALL)
+    assert answer == (0, "", "")
+    assert open_store("out.zarr").provenance["status"] == "complete"
+
+
+def test_options_of_a_scan_reach_the_store(fusiform: Command, stimuli: Path) -> None:
+    lines = [f"blobs/blobs-{i}.png,b" for i in (1, 2, 3)]
+    lines += [f"noise/noise-{i}.png,n" for i in (1, 2)] + [
+        f"stripes/stripes-{i}.png,s" for i in (1, 2)
+    ]
+    (stimuli / "set.csv").write_text("\n".join(["path,category", *lines]))
+    answer = fusiform(
+        "scan", "timm:test_resnet", "stimuli/set.csv", "-o", "out.zarr", "-q",
+        "--weights", "none", "--seed", "7", "--folds", "1", "--batch-size", "5",
+        "--group", "rest = n , s", "--group", "blob=b",
+        "--layers", "layer?, fc", "--layers", "conv1.0",
+        "--resize", "48", "--crop", "40", "--interpolation", "lanczos", "--decode-workers", "1",
+        "--mean", "0.1", "0.2", "0.3", "--std", "1", "2", "3",
+    )  # fmt: skip
+    assert answer == (0, "", "")
+    store = open_store("out.zarr")
+    assert store.categories == ("rest", "blob")
+    assert store.counts.tolist() == [[4], [3]]
+    found = [layer.name for layer in store.layers]
+    assert found[0] == "conv1.0"
+    assert found[-1] == "fc"
+    assert {"layer1", "layer2", "layer3", "layer4"} < set(found)
+    assert len(found) == 6
+    assert store.provenance["model"] == "timm:test_resnet"
+    assert store.provenance["weights"] == "untrained, seed 7"
+    assert store.provenance["batch_size"] == 5
+    assert store.provenance["preprocessing"] == {
+        "resize": 48, "crop": 40, "interpolation": "lanczos",
+        "mean": [0.1, 0.2, 0.3], "std": [1.0, 2.0, 3.0], "squash": False,
+    }  # fmt: skip
+
+
+def test_overwrite_replaces_a_store(fusiform: Command, stimuli: Path, scanned: Path) -> None:
+    shutil.copytree(scanned, "out.zarr")
+    arguments = ["scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL, "--seed", "1"]
+    assert_refused(fusiform(*arguments), "--overwrite")
+    assert fusiform(*arguments, "--overwrite").code == 0
+    replaced, earlier = open_store("out.zarr").provenance, open_store(scanned).provenance
+    assert replaced["weights"] == "untrained, seed 1"
+    assert replaced["fingerprint"] != earlier["fingerprint"]
+
+
+def test_summary_json_agrees_with_the_store(fusiform: Command, scanned: Path) -> None:
+    answer = fusiform("summary", scanned, "--json")
+    assert answer.code == 0
+    assert answer.err == ""
+    (result,) = json.loads(answer.out)
+    store = open_store(scanned)
+    assert result["store"] == str(scanned)
+    assert result["model"] == "torchvision:resnet18"
+    assert result["weights"] == "untrained, seed 0"
+    assert result["folds"] == 2
+    assert result["fingerprint"] == store.provenance["fingerprint"]
+    assert result["criterion"] == {"contrast": "each", "q": 0.05, "t": None}
+    assert [(row["layer"], row["category"]) for row in result["rows"]] == [
+        (layer, category) for layer in ("layer4.1", "avgpool") for category in store.categories
+    ]
+    for row in result["rows"]:
+        layer = store.layer(row["layer"])
+        selective = store.read(layer, "selective")[store.categories.index(row["category"])]
+        assert row["units"] == layer.units
+        assert row["selective"] == np.count_nonzero(selective)
+        assert row["share"] == row["selective"] / row["units"]
+        assert row["nonfinite"] == 0
+    assert sum(row["selective"] for row in result["rows"]) > 100
+
+
+def test_summary_criteria_are_nested(fusiform: Command, scanned: Path) -> None:
+    def selective(*options: str) -> np.ndarray:
+        (result,) = json.loads(fusiform("summary", scanned, "--json", *options).out)
+        return np.array([row["selective"] for row in result["rows"]])
+
+    assert (selective("--q", "0.001") <= selective("--q", "0.2")).all()
+    assert selective("--q", "0.001").sum() < selective("--q", "0.2").sum()
+    assert (selective("--t", "9") <= selective("--t", "2")).all()
+    assert selective("--t", "9").sum() < selective("--t", "2").sum()
+    assert not selective("--t", "1e9").any()
+    assert (selective("--contrast", "rest", "--t", "2") != selective("--t", "2")).any()
+
+
+def test_summary_is_a_table_for_people(fusiform: Command, scanned: Path) -> None:
+    answer = fusiform("summary", scanned, scanned, "--t", "3")
+    assert answer.code == 0
+    assert answer.err == ""
+    assert answer.out.count(f"{scanned}: torchvision:resnet18 (untrained, seed 0)") == 2
+    assert answer.out.count("selective: Welch t against each other category, t > 3") == 2
+    rows = [line.split() for line in answer.out.splitlines()]
+    assert ["avgpool", "blobs", "512"] in [row[:3] for row in rows]
+    assert ["layer4.1", "blobs", "2,048"] in [row[:3] for row in rows]
+    assert ["stripes", "512"] in [row[:2] for row in rows]
+    assert answer.out.count("replicated, CSI: of the units selected on one fold") == 2
+
+
+def test_summary_says_when_there_is_nothing_to_replicate_on(
+    fusiform: Command, stimuli: Path
+) -> None:
+    fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL, "--folds", "1")
+    answer = fusiform("summary", "out.zarr")
+    assert "the scan had --folds 1" in answer.out
+    (result,) = json.loads(fusiform("summary", "out.zarr", "--json").out)
+    assert {row["replicated"] for row in result["rows"]} == {None}
+    assert {row["csi"] for row in result["rows"]} == {None}
+
+
+def test_layers_lists_what_can_be_recorded(fusiform: Command) -> None:
+    answer = fusiform("layers", "resnet18", "--crop", "64", "--json")
+    assert answer.code == 0
+    assert answer.err == ""
+    found = json.loads(answer.out)
+    layers = {layer["name"]: layer for layer in found["layers"]}
+    assert layers["layer1.0"] == {
+        "name": "layer1.0", "kind": "BasicBlock", "dims": ["channel", "y", "x"],
+        "shape": [64, 16, 16], "dtype": "float32", "units": 16384, "state_bytes": 327680,
+        "in_blocks": True,
+    }  # fmt: skip
+    assert [name for name, layer in layers.items() if layer["in_blocks"]] == [
+        "maxpool",
+        *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)),
+        "avgpool",
+    ]
+    assert "is called 2 times" in found["refused"]["layer1.0.relu"]
+
+
+def test_layers_is_a_table_for_people(fusiform: Command) -> None:
+    answer = fusiform("layers", "resnet18", "--crop", "64")
+    rows = [line.split("  ") for line in answer.out.splitlines()]
+    (block,) = [[cell.strip() for cell in row if cell] for row in rows if row[0] == "layer1.0"]
+    assert block == [
+        "layer1.0", "BasicBlock", "64 x 16 x 16 (channel, y, x)", "16,384", "320 KiB", "blocks",
+    ]  # fmt: skip
+    assert "--layers blocks (the default): 10 layers" in answer.out
+    assert "not recordable: layer1.0.relu is called 2 times in a forward pass" in answer.out
+
+
+def test_stimuli_can_be_made_and_scrambled(fusiform: Command) -> None:
+    answer = fusiform("stimuli", "make", "made", "--per-category", "2", "--size", "48")
+    assert answer == (0, "drew 12 stimuli in made\n", "")
+    assert len(list(Path("made").glob("*/*.png"))) == 12
+    answer = fusiform("stimuli", "scramble", "made/faces", "-o", "scrambled", "--method", "blocks")
+    assert answer == (0, "scrambled 2 images into scrambled\n", "")
+    assert len(list(Path("scrambled").rglob("*.png"))) == 2
+
+
+def test_the_demo_ends_with_a_summary_and_the_next_command(fusiform: Command) -> None:
+    answer = fusiform("demo", "tour", "--per-category", "4", "--model", "timm:test_resnet")
+    assert answer.code == 0
+    assert answer.err.startswith("drew 4 stimuli for each of six categories in tour/stimuli\n")
+    assert "tour/demo.zarr: timm:test_resnet (untrained, seed 0)" in answer.out
+    assert "fusiform scan resnet50 tour/stimuli -o r50.zarr" in answer.out
+    assert open_store("tour/demo.zarr").counts.tolist() == [[2, 2]] * 6
+
+
+# Starting
+
+
+HEAVY = ["torch", "torchvision", "numba", "dask", "zarr", "xarray", "scipy", "numpy", "PIL"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fusiform",
+        "import fusiform.cli",
+        "import sys; sys.argv = ['fusiform', '--help']; from fusiform.cli import main; main()",
+        "import sys; sys.argv = ['fusiform', 'scan', '-h']; from fusiform.cli import main; main()",
+    ],
+)
+def test_starting_imports_nothing_heavy(code: str) -> None:
+    loaded = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"
+    out = in_subprocess(f"try:\n    {code}\nexcept SystemExit:\n    pass\n{loaded}")
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_a_summary_does_not_import_torch(scanned: Path) -> None:
+    out = in_subprocess(
+        f"import sys; sys.argv = ['fusiform', 'summary', {str(scanned)!r}]\n"
+        "from fusiform.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules)"
+    )
+    assert "avgpool" in out
+    assert out.splitlines()[-1] == "False"
+
+
+def test_help_names_every_command(fusiform: Command) -> None:
+    answer = fusiform("--help")
+    assert answer.code == 0
+    for command in ("demo", "layers", "scan", "summary", "stimuli"):
+        assert f"\n  {command} " in answer.out
+    assert answer.out == fusiform("-h").out
+
+
+def test_the_version_is_that_of_the_package(fusiform: Command) -> None:
+    assert fusiform("--version") == (0, version("fusiform") + "\n", "")
+    module = subprocess.run(
+        [sys.executable, "-m", "fusiform", "--version"], capture_output=True, text=True, check=True
+    )
+    assert module.stdout == version("fusiform") + "\n"
+    assert module.stderr == ""

@@ -1,0 +1,228 @@
+"""Images reach the network as its own library would have prepared them, in the plan's order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from fusiform.engine.backbones import load_backbone
+from fusiform.engine.decode import decode_ahead, normalise, prepare
+from fusiform.engine.errors import UserError
+from fusiform.engine.images import open_image
+from fusiform.engine.plan import Plan, make_plan
+from fusiform.engine.spec import Preprocessing
+from fusiform.engine.stimuli import Catalogue, read_catalogue
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as v2
+
+Transform = Callable[[Image.Image], torch.Tensor]
+CPU = torch.device("cpu")
+
+# Portrait, landscape, odd, square, of just the crop's and just the resized size, tiny, extreme.
+SIZES = [
+    (200, 300), (300, 200), (301, 487), (640, 481), (256, 256), (257, 255), (224, 224), (235, 235),
+    (61, 97), (33, 33), (17, 200), (1000, 233),
+]  # fmt: skip
+
+
+def picture(width: int, height: int, bands: int = 3) -> Image.Image:
+    shape = (height, width, bands) if bands == 3 else (height, width)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+def shown(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
+    pixels = np.stack([prepare(image, preprocessing)])
+    return normalise(pixels, preprocessing, CPU, torch.float32)[0]
+
+
+def from_torchvision(entry: ResNet18_Weights | ResNet50_Weights) -> tuple[Preprocessing, Transform]:
+    preset = entry.transforms()
+    (resize,), (crop,) = preset.resize_size, preset.crop_size
+    mean, std = tuple(preset.mean), tuple(preset.std)
+    return Preprocessing(resize, crop, preset.interpolation.value, mean, std), preset
+
+
+def from_timm(name: str) -> tuple[Preprocessing, Transform]:
+    chosen = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    transform = timm.data.create_transform(**chosen)
+    return load_backbone(f"timm:{name}", "none").preprocessing, transform
+
+
+@pytest.fixture(scope="module")
+def libraries() -> dict[str, tuple[Preprocessing, Transform]]:
+    clip = load_backbone("clip:RN50", "none").preprocessing
+    _, _, clip_transform = open_clip.create_model_and_transforms("RN50")
+    return {
+        "torchvision resnet18": (
+            load_backbone("resnet18", "none").preprocessing,
+            ResNet18_Weights.DEFAULT.transforms(),
+        ),
+        "torchvision resnet50 v2": from_torchvision(ResNet50_Weights.IMAGENET1K_V2),
+        "clip RN50": (clip, clip_transform),
+        "timm resnet18 bicubic": from_timm("resnet18"),
+        "timm bilinear": from_timm("test_resnet"),
+        "timm squash": from_timm("tf_efficientnetv2_b3.in21k_ft_in1k"),
+    }
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize(
+    "library",
+    [
+        "torchvision resnet18",
+        "torchvision resnet50 v2",
+        "clip RN50",
+        "timm resnet18 bicubic",
+        "timm bilinear",
+        "timm squash",
+    ],
+)
+def test_images_are_prepared_as_by_the_library_to_the_bit(
+    libraries: dict[str, tuple[Preprocessing, Transform]], library: str, bands: int
+) -> None:
+    preprocessing, transform = libraries[library]
+    for size in SIZES:
+        image = picture(*size, bands)
+        expected = transform(image.convert("RGB"))
+        result = shown(image, preprocessing)
+        assert torch.equal(result, expected), size
+
+
+def test_the_libraries_differ_from_each_other(
+    libraries: dict[str, tuple[Preprocessing, Transform]],
+) -> None:
+    assert len({preprocessing for preprocessing, _ in libraries.values()}) == len(libraries)
+    assert libraries["timm squash"][0].squash
+    assert libraries["timm bilinear"][0].interpolation == "bilinear"
+    assert libraries["clip RN50"][0].interpolation == "bicubic"
+    assert libraries["torchvision resnet50 v2"][0].resize == 232
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.integers(1, 48),
+    st.integers(0, 17),
+    st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
+)
+def test_any_size_is_resized_and_cropped_by_torchvisions_rules(
+    width: int, height: int, crop: int, margin: int, interpolation: str
+) -> None:
+    image = picture(width, height)
+    resized = v2.resize(image, [crop + margin], InterpolationMode(interpolation))
+    expected = np.asarray(v2.center_crop(resized, [crop, crop]))
+    result = prepare(image, Preprocessing(crop + margin, crop, interpolation))
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_squash_ignores_proportions_and_keeps_everything() -> None:
+    image = Image.new("RGB", (90, 30), "blue")
+    image.paste("red", (0, 0, 45, 30))
+    result = prepare(image, Preprocessing(20, 20, "nearest", squash=True))
+    assert (result[:, :10] == (255, 0, 0)).all()
+    assert (result[:, 10:] == (0, 0, 255)).all()
+
+
+def test_half_precision_is_rounded_after_the_arithmetic() -> None:
+    preprocessing = Preprocessing(32, 32)
+    pixels = np.stack([prepare(picture(32, 32), preprocessing)])
+    full = normalise(pixels, preprocessing, CPU, torch.float32)
+    half = normalise(pixels, preprocessing, CPU, torch.float16)
+    assert half.dtype == torch.float16
+    assert torch.equal(half, full.half())
+
+
+def test_normalising_leaves_the_pixels_alone() -> None:
+    pixels = np.stack([prepare(picture(32, 32), Preprocessing(32, 32))])
+    before = pixels.copy()
+    normalise(pixels, Preprocessing(32, 32), CPU, torch.float32)
+    np.testing.assert_array_equal(pixels, before)
+
+
+# Decoding ahead
+
+SMALL = Preprocessing(40, 32)
+
+
+@pytest.fixture
+def planned(stimuli: Path) -> tuple[Catalogue, Plan]:
+    catalogue = read_catalogue(stimuli)
+    return catalogue, make_plan(catalogue.labels, catalogue.categories, batch_size=4)
+
+
+def decoding_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_every_batch_comes_in_plan_order_with_its_own_pixels(
+    planned: tuple[Catalogue, Plan], workers: int
+) -> None:
+    catalogue, plan = planned
+    batches = list(decode_ahead(catalogue, plan, SMALL, workers))
+    assert [batch.runs for batch, _ in batches] == [batch.runs for batch in plan.batches()]
+    assert np.concatenate([batch.stimuli for batch, _ in batches]).tolist() == plan.order.tolist()
+    assert [len(pixels) for _, pixels in batches] == [4, 4, 4, 4, 2]
+    for batch, pixels in batches:
+        assert pixels.dtype == np.uint8
+        for stimulus, found in zip(batch.stimuli, pixels, strict=True):
+            expected = prepare(open_image(catalogue.path(stimulus)), SMALL)
+            np.testing.assert_array_equal(found, expected)
+    assert not decoding_threads()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_image_that_cannot_be_decoded_is_named_and_ends_the_threads(
+    planned: tuple[Catalogue, Plan], workers: int
+) -> None:
+    catalogue, plan = planned
+    for stimulus in plan.order[[9, 11]]:  # both in the third batch: the first is named
+        path = catalogue.path(stimulus)
+        path.write_bytes(path.read_bytes()[:200])
+    seen = []
+    with pytest.raises(UserError) as caught:
+        seen.extend(batch for batch, _ in decode_ahead(catalogue, plan, SMALL, workers))
+    assert str(catalogue.path(plan.order[9])) in str(caught.value)
+    assert len(seen) == 2
+    for thread in decoding_threads():
+        thread.join(timeout=10)
+    assert not decoding_threads()
+
+
+def test_leaving_early_ends_the_threads(planned: tuple[Catalogue, Plan]) -> None:
+    batches = decode_ahead(*planned, SMALL, 2)
+    next(batches)
+    batches.close()
+    for thread in decoding_threads():
+        thread.join(timeout=10)
+    assert not decoding_threads()
+
+
+def test_only_a_few_batches_are_decoded_ahead(
+    planned: tuple[Catalogue, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *job: Any) -> Future[Any]:
+            begun.append(job)
+            return super().submit(*job)
+
+    monkeypatch.setattr("fusiform.engine.decode.ThreadPoolExecutor", Pool)
+    batches = decode_ahead(*planned, SMALL, 1)
+    next(batches)
+    assert len(begun) == 4 * 4  # the batch in hand and three more of the five
+    batches.close()
