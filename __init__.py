@@ -11,28 +11,28 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusiform.engine.asking.summary import summarise as summarise
     from fusiform.engine.errors import UserError as UserError
-    from fusiform.engine.layers import list_layers as list_layers
-    from fusiform.engine.localizer import make_localizer as make_localizer
-    from fusiform.engine.scan import scan as scan
-    from fusiform.engine.scramble import scramble_directory as scramble_directory
+    from fusiform.engine.scanning.layers import list_layers as list_layers
+    from fusiform.engine.scanning.scan import scan as scan
     from fusiform.engine.spec import Criterion as Criterion
     from fusiform.engine.spec import Preprocessing as Preprocessing
+    from fusiform.engine.stimuli.localizer import make_localizer as make_localizer
+    from fusiform.engine.stimuli.scramble import scramble_directory as scramble_directory
     from fusiform.engine.store import Store as Store
     from fusiform.engine.store import open_store as open_store
-    from fusiform.engine.summary import summarise as summarise
 
 _HOME = {
     "Criterion": "spec",
     "Preprocessing": "spec",
     "Store": "store",
     "UserError": "errors",
-    "list_layers": "layers",
-    "make_localizer": "localizer",
+    "list_layers": "scanning.layers",
+    "make_localizer": "stimuli.localizer",
     "open_store": "store",
-    "scan": "scan",
-    "scramble_directory": "scramble",
-    "summarise": "summary",
+    "scan": "scanning.scan",
+    "scramble_directory": "stimuli.scramble",
+    "summarise": "asking.summary",
 }
 __all__ = sorted(_HOME)
 

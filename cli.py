@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,8 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.spec import INTERPOLATIONS, Criterion
 
 if TYPE_CHECKING:
-    from fusiform.engine.scan import Listener, Progress
-    from fusiform.engine.summary import Row
+    from fusiform.engine.asking.summary import Row
+    from fusiform.engine.scanning.scan import Listener, Progress
 
 app = typer.Typer(
     help="Find category-selective units in vision networks: one pass, nothing stored in between.",
@@ -74,7 +75,7 @@ def demo(
     weights: Annotated[
         str, typer.Option(help="Weights of the network; none is untrained, and needs no network.")
     ] = "none",
-    per_category: Annotated[int, typer.Option(help="Stimuli drawn per category.")] = 24,
+    per_category: Annotated[int, typer.Option(help="Stimuli drawn per category.")] = 48,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -89,12 +90,16 @@ def demo(
     stimuli, output = directory / "stimuli", directory / "demo.zarr"
     make_localizer(stimuli, per_category=per_category, seed=seed)
     listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
-    scan(model, stimuli, output, weights=weights, seed=seed, listener=listener)
+    try:
+        scan(model, stimuli, output, weights=weights, seed=seed, listener=listener)
+    except UserError:
+        shutil.rmtree(directory)  # which did not exist before
+        raise
     summary([output])
     if weights == "none":
         print(
-            "\nThis network is untrained: what it selects is low-level (where in the image, how "
-            "much contrast).\nScan a trained one next:"
+            "\nThis network is untrained: what little it selects is low-level (where in the image, "
+            "how much contrast).\nScan a trained one next:"
             f"\n  fusiform scan resnet50 {stimuli} -o r50.zarr"
         )
 
@@ -335,7 +340,7 @@ def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
 
 def _listener(quiet: bool) -> Listener:
     """Notes and progress on stderr: a live bar on a terminal, plain lines elsewhere."""
-    from fusiform.engine.scan import Listener
+    from fusiform.engine.scanning.scan import Listener
 
     if quiet:
         return Listener()

@@ -46,7 +46,7 @@ def main() -> None:
         "",
         "Stimuli: VPNL/fLoc (Stigliani, Weiner & Grill-Spector 2015), images 1 to 40 of each",
         "folder, two folders per domain, `scrambled` left out: 80 images in each of 5 domains,",
-        "listed in `floc40.csv`. Preprocessing: resize 256 (bilinear), crop 224, ImageNet mean and std.",
+        "listed in `floc40.csv`. Resize 256 (bilinear), crop 224, ImageNet mean and std.",
     ]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

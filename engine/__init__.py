@@ -1,1 +1,1 @@
-"""From images to a store (the scanning wing) and from a store to answers (the asking wing)."""
+"""From images to a store (``stimuli``, ``scanning``), and from a store to answers (``asking``)."""

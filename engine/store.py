@@ -158,6 +158,14 @@ class Store:
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             zarr.consolidate_metadata(self._root.store)
 
+    def publish(self, path: Path) -> Store:
+        """Complete the store and move it to ``path``, in place of a store that may be there."""
+        self.complete()
+        if path.exists():
+            shutil.rmtree(path)
+        self.path.replace(path)
+        return open_store(path)
+
     def _create_array(self, layer: Layer, variable: str) -> None:
         definition = VARIABLES[variable]
         sizes = {"category": len(self.categories), "fold": self.folds}

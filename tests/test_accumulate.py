@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from fusiform.engine import accumulate
-from fusiform.engine.accumulate import LayerMoments
 from fusiform.engine.errors import UserError
-from fusiform.engine.plan import Block, make_plan
+from fusiform.engine.scanning import accumulate
+from fusiform.engine.scanning.accumulate import LayerMoments
+from fusiform.engine.scanning.plan import Block, make_plan
 from fusiform.engine.spec import Layer
 from fusiform.kernels import device
 from fusiform.kernels.moments import Moments

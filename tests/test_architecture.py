@@ -12,20 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 KERNELS = sorted((ROOT / "kernels").glob("*.py"))
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
-ASKING = [
-    ROOT / "engine" / f"{name}.py" for name in ("store", "select", "summary", "spec", "errors")
-]
-SCANNING = {
-    "accumulate",
-    "backbones",
-    "capture",
-    "decode",
-    "layers",
-    "plan",
-    "scan",
-    "stimuli",
-    "weights",
-}
+SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
+ASKING = sorted((ROOT / "engine" / "asking").glob("*.py"))
+SHARED = [ROOT / "engine" / f"{name}.py" for name in ("errors", "spec", "store")]
+STIMULI = sorted((ROOT / "engine" / "stimuli").rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -52,11 +42,10 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 
 def test_the_files_are_found() -> None:
-    assert KERNELS
-    assert ENGINE
-    assert all(path.exists() for path in ASKING)
-    assert {path.stem for path in ENGINE} >= SCANNING
+    assert set(ENGINE) == {*SCANNING, *ASKING, *SHARED, *STIMULI, ROOT / "engine" / "__init__.py"}
+    assert all([KERNELS, SCANNING, ASKING, STIMULI])
     assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store.py")
+    assert "fusiform.engine.store" in imported(ROOT / "engine" / "asking" / "select.py")
 
 
 def test_kernels_know_arrays_only() -> None:
@@ -69,14 +58,20 @@ def test_the_engine_does_not_know_the_command_line() -> None:
     assert not offending(ENGINE, "fusiform.cli", "typer", "rich", "click")
 
 
-def test_the_asking_wing_needs_neither_torch_nor_the_scanning_wing() -> None:
-    scanning = [f"fusiform.engine.{name}" for name in SCANNING]
-    assert not offending(ASKING, "torch", "torchvision", "fusiform.kernels.device", *scanning)
+def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
+    torch = ("torch", "torchvision", "fusiform.kernels.device")
+    wings = ("fusiform.engine.scanning", "fusiform.engine.stimuli")
+    assert not offending([*ASKING, *SHARED], *torch, *wings)
+
+
+def test_stimuli_need_neither_torch_nor_a_store() -> None:
+    others = ("fusiform.engine.scanning", "fusiform.engine.asking", "fusiform.engine.store")
+    assert not offending(STIMULI, "torch", "torchvision", "zarr", *others)
 
 
 def test_only_the_scan_joins_the_scanning_wing_to_the_store() -> None:
-    wing = [ROOT / "engine" / f"{name}.py" for name in SCANNING - {"scan"}]
-    assert not offending(wing, "fusiform.engine.store", "fusiform.engine.select")
+    wing = [path for path in SCANNING if path.name != "scan.py"]
+    assert not offending(wing, "fusiform.engine.store", "fusiform.engine.asking", "zarr")
 
 
 def test_numba_is_set_up_in_one_place() -> None:

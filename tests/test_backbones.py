@@ -12,10 +12,10 @@ import open_clip
 import pytest
 import timm
 import torch
-from fusiform.engine.backbones import load_backbone
 from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.backbones import load_backbone
+from fusiform.engine.scanning.weights import hash_weights
 from fusiform.engine.spec import Preprocessing
-from fusiform.engine.weights import hash_weights
 from safetensors.torch import save_file
 from torch import nn
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 import zarr
 from fusiform.cli import main
-from fusiform.engine.backbones import load_backbone
+from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.store import open_store
 from safetensors.torch import save_file
 

@@ -13,13 +13,13 @@ import open_clip
 import pytest
 import timm
 import torch
-from fusiform.engine.backbones import load_backbone
-from fusiform.engine.decode import decode_ahead, normalise, prepare
 from fusiform.engine.errors import UserError
-from fusiform.engine.images import open_image
-from fusiform.engine.plan import Plan, make_plan
+from fusiform.engine.scanning.backbones import load_backbone
+from fusiform.engine.scanning.decode import decode_ahead, normalise, prepare
+from fusiform.engine.scanning.plan import Plan, make_plan
 from fusiform.engine.spec import Preprocessing
-from fusiform.engine.stimuli import Catalogue, read_catalogue
+from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
+from fusiform.engine.stimuli.images import open_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -221,7 +221,7 @@ def test_only_a_few_batches_are_decoded_ahead(
             begun.append(job)
             return super().submit(*job)
 
-    monkeypatch.setattr("fusiform.engine.decode.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("fusiform.engine.scanning.decode.ThreadPoolExecutor", Pool)
     batches = decode_ahead(*planned, SMALL, 1)
     next(batches)
     assert len(begun) == 4 * 4  # the batch in hand and three more of the five

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from fusiform.engine.capture import capture
 from fusiform.engine.errors import UserError
-from fusiform.engine.layers import Recordable, choose, list_layers, trial
+from fusiform.engine.scanning.capture import capture
+from fusiform.engine.scanning.layers import Recordable, choose, list_layers, trial
 from torch import nn
 
 listed = cache(list_layers)  # a network is built and run once for all tests
@@ -229,9 +229,9 @@ def test_a_tensor_alone_in_a_container_is_recorded(wrap: Callable[[torch.Tensor]
         (lambda x: x.int(), "returns torch.int32, not floating-point numbers"),
         (lambda x: x > 0, "returns torch.bool, not floating-point numbers"),
         (lambda x: x.to(torch.complex64), "returns torch.complex64, not floating-point numbers"),
-        (lambda x: x.mean(), "returns shape [] for 3 images: no row per image"),
-        (lambda x: x.flatten(0, 1), "returns shape [9, 8, 8] for 3 images: no row per image"),
-        (lambda x: x[:, 0, 0, 0], "returns shape [3] for 3 images: no row per image"),
+        (lambda x: x.mean(), "returns shape [] for 5 images: no row per image"),
+        (lambda x: x.flatten(0, 1), "returns shape [15, 8, 8] for 5 images: no row per image"),
+        (lambda x: x[:, 0, 0, 0], "returns shape [5] for 5 images: no row per image"),
     ],
 )
 def test_any_other_output_is_refused_by_name(
@@ -416,3 +416,31 @@ def test_a_layer_that_gives_no_tensor_in_a_later_pass_is_named() -> None:
     network = Around(Gives(lambda x: x if len(x) > 1 else "nothing"))
     with pytest.raises(UserError, match="inner gave str"):
         record(network, ["inner"], IMAGES, IMAGES[:1])
+
+
+def test_a_block_that_cannot_be_recorded_is_noted() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inside(x)
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([Block(), Block()])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.blocks[1](self.blocks[0](self.blocks[0](x)))
+
+    layers, notes = choose(trial(Twice(), 8), ["blocks"])
+    assert "blocks.1" in names(layers)
+    assert "blocks.0" not in names(layers)
+    assert "blocks.0 is called 2 times" in notes[0]
+
+
+def test_no_pattern_at_all_is_refused() -> None:
+    with pytest.raises(UserError, match="one layer or more"):
+        choose(listed("resnet18"), [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fusiform.engine.errors import UserError
-from fusiform.engine.plan import fingerprint, make_plan
+from fusiform.engine.scanning.plan import fingerprint, make_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

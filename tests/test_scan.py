@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,12 @@ import fusiform
 import numpy as np
 import pytest
 import torch
-from fusiform.engine.backbones import load_backbone
-from fusiform.engine.decode import normalise, prepare
-from fusiform.engine.images import open_image
-from fusiform.engine.localizer import make_localizer
-from fusiform.engine.scan import Listener, Progress
+from fusiform.engine.scanning.backbones import load_backbone
+from fusiform.engine.scanning.decode import normalise, prepare
+from fusiform.engine.scanning.scan import Listener, Progress
 from fusiform.engine.spec import Preprocessing
+from fusiform.engine.stimuli.images import open_image
+from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store import Store
 from fusiform.kernels import contrast
 from scipy import stats
@@ -308,7 +309,7 @@ def test_clip_from_a_file_gives_the_bits_of_the_model_it_came_from(
     stimuli: Path, tmp_path: Path
 ) -> None:
     import open_clip
-    from fusiform.engine.weights import quiet
+    from fusiform.engine.scanning.weights import quiet
 
     torch.manual_seed(5)
     with quiet():
@@ -358,3 +359,26 @@ def test_resnet18_equals_scipy_on_stored_activations(
             preprocessing=Preprocessing(128, 112), batch_size=16,
         )  # fmt: skip
     check_against_scipy(store, kept)
+
+
+def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_and_nothing_else(
+    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+) -> None:
+    shutil.copytree(stimuli, tmp_path / "set")
+    kept = tiny_scan(net, tmp_path / "set", tmp_path / "kept.zarr")
+    truncated = tmp_path / "set" / "words" / "words-6.png"
+    truncated.write_bytes(truncated.read_bytes()[:200])
+    with pytest.raises(fusiform.UserError, match=r"words-6\.png"):
+        tiny_scan(net, tmp_path / "set", kept.path, overwrite=True)
+    assert_same_bits(fusiform.open_store(kept.path), store)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.zarr", "set"]
+
+
+def test_what_a_killed_scan_left_is_in_nobodys_way(
+    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+) -> None:
+    left = tmp_path / "o.zarr.partial"
+    shutil.copytree(store.path, left)
+    fusiform.open_store(left).annotate(status="scanning")
+    assert_same_bits(tiny_scan(net, stimuli, tmp_path / "o.zarr"), store)
+    assert not left.exists()

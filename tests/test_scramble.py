@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fusiform.engine.errors import UserError
-from fusiform.engine.scramble import (
+from fusiform.engine.stimuli.scramble import (
     block_scramble,
     phase_scramble,
     phase_scramble_8bit,

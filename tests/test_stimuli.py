@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fusiform.engine.errors import UserError
-from fusiform.engine.images import check_header, image_files, natural_key, open_image
-from fusiform.engine.stimuli import read_catalogue
+from fusiform.engine.stimuli.catalogue import read_catalogue
+from fusiform.engine.stimuli.images import check_header, image_files, natural_key, open_image
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -473,3 +473,9 @@ def test_a_picture_too_large_to_decode_is_refused_as_such(
         check_header(path, path.read_bytes())
     with pytest.raises(UserError, match=r"vast\.png \(Image size"):
         open_image(path)
+
+
+def test_a_stimulus_listed_under_two_spellings_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,category\na/1.png,x\n./a/1.png,y\n")
+    with pytest.raises(UserError, match="line 3"):
+        read_catalogue(tmp_path / "m.csv")

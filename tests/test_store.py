@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from fusiform.engine import select
 from fusiform.engine import store as store_module
+from fusiform.engine.asking import select
+from fusiform.engine.asking.select import DEFAULT
+from fusiform.engine.asking.summary import replication, summarise
 from fusiform.engine.errors import UserError
-from fusiform.engine.select import DEFAULT
 from fusiform.engine.spec import VARIABLES, Criterion, Layer
 from fusiform.engine.store import Store, create_store, open_store
-from fusiform.engine.summary import replication, summarise
 from fusiform.kernels.moments import Moments
 
 from . import reference

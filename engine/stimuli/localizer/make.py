@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
+from ...errors import UserError
 from ..scramble import phase_scramble_8bit
 from .bodies import draw_body
 from .canvas import Picture, developed

@@ -6,6 +6,7 @@ The only file that knows plan, stimuli, capture, accumulate and store together.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +19,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..asking.select import DEFAULT, materialise
+from ..errors import UserError
+from ..spec import Layer, Preprocessing, as_record
+from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
+from ..store import Store, create_store, refuse_existing
 from .accumulate import LayerMoments
 from .backbones import Backbone, load_backbone
 from .capture import capture
 from .decode import decode_ahead, normalise
-from .errors import UserError
 from .layers import choose, trial
 from .plan import Block, Plan, Run, fingerprint, make_plan
-from .select import DEFAULT, materialise
-from .spec import Layer, Preprocessing, as_record
-from .stimuli import Catalogue, Groups, read_catalogue
-from .store import Store, create_store, refuse_existing
 from .weights import hash_weights
 
 
@@ -85,7 +86,7 @@ def scan(
     stimuli : a folder with a folder per category, or a CSV manifest (columns path, category)
     output : the store to create, by custom ``NAME.zarr``
     groups : category -> the folders it joins; where given, only those are used
-    weights, seed : see :func:`load_backbone <fusiform.engine.backbones.load_backbone>`; for names
+    weights, seed : for a model given by name, see :func:`.backbones.load_backbone`
     layers : ``blocks``, ``all``, ``leaf``, dotted names or globs; one or several
     preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``)
     folds : parts of the set for cross-validation, 1 for none
@@ -133,8 +134,10 @@ def scan(
         f"{len(catalogue)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
     )
     listener.note(f"preprocessing: {backbone.preprocessing}")
+    # Beside the output until it is whole: a scan that fails leaves an earlier store as it was.
+    partial = output.with_name(f"{output.name}.partial")
     store = create_store(
-        output,
+        partial,
         layers=chosen,
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
@@ -145,11 +148,15 @@ def scan(
             "stimulus_sha256": catalogue.hashes,
         },
         provenance=_provenance(backbone, catalogue, plan, chosen, target, str(stimuli)),
-        overwrite=overwrite,
+        overwrite=True,
     )
-    _stream(store, backbone, catalogue, plan, target, decode_workers or _cores(), listener)
-    _materialise(store, listener)
-    return store
+    try:
+        _stream(store, backbone, catalogue, plan, target, decode_workers or _cores(), listener)
+        _materialise(store, listener)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return store.publish(output)
 
 
 def _stream(
@@ -194,7 +201,6 @@ def _materialise(store: Store, listener: Listener) -> None:
         listener.progress(Progress("contrasts", done, total, seconds, peak_memory()))
 
     materialise(store, report)
-    store.complete()
 
 
 def _backbone(

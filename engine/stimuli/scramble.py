@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .errors import UserError
+from ..errors import UserError
 from .images import image_files, open_image
 
 Method = Literal["phase", "blocks"]

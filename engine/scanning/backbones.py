@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .errors import UserError, nearest, shortened
-from .spec import INTERPOLATIONS, Preprocessing
+from ..errors import UserError, nearest, shortened
+from ..spec import INTERPOLATIONS, Preprocessing
 from .weights import download, hash_weights, load_strictly, looks_like_file, quiet
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ..kernels import contrast
-from ..kernels.moments import Moments, merge
-from .errors import UserError
-from .spec import Criterion, Layer
-from .store import Store
+from ...kernels import contrast
+from ...kernels.moments import Moments, merge
+from ..errors import UserError
+from ..spec import Criterion, Layer
+from ..store import Store
 
 DEFAULT = Criterion()
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .canvas import Canvas, Points, ellipse, moved, smooth
-
-if TYPE_CHECKING:
-    from .faces import Head
+from .head import Head
 
 
 def hair_behind(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:

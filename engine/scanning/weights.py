@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import nn
 
-from .errors import UserError, shortened
+from ..errors import UserError, shortened
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _Loaded = TypeVar("_Loaded")

@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.contrast import selectivity_index
+from ...kernels.contrast import selectivity_index
+from ..spec import Criterion, Layer
+from ..store import Store
 from .select import DEFAULT, Selection, select
-from .spec import Criterion, Layer
-from .store import Store
 
 
 @dataclass(frozen=True)

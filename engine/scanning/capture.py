@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .errors import UserError
+from ..errors import UserError
 from .layers import named_modules, single_tensor
 
 OnActivation = Callable[[str, torch.Tensor], None]

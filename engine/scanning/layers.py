@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import UserError, nearest, shortened
+from ..spec import Layer, Preprocessing
 from .backbones import load_backbone
-from .errors import UserError, nearest, shortened
-from .spec import Layer, Preprocessing
 
 # The output of the network as a whole, where its modules need a name for it.
 OUTPUT = "output"
 # Patterns that mean groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
 # Stimuli of the trial pass: an uncommon number, so that a dimension of this size is the batch.
-_TRIAL = 3
+_TRIAL = 5
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Recordable:
     """What the trial pass found.
 
     ``layers`` stand in the order in which they finished; ``refused`` modules cannot be recorded,
-    for the reason given; ``blocks`` and ``leaves`` are the layers that these patterns mean.
+    for the reason given; ``blocks`` and ``leaves`` are the modules that these patterns mean.
     """
 
     layers: tuple[Layer, ...]
@@ -160,9 +160,14 @@ def _sort_out(
             layers.append(output)
     names = [layer.name for layer in layers]
     leaves = tuple(name for name in names if not any(modules[name].children()))
-    inner = [name for name in _find_blocks(model) if name in names]
-    blocks = [*_stem(list(outputs), names, inner), *inner, *_pooled(layers, modules, inner)]
-    return Recordable(tuple(layers), refused, tuple(blocks) if inner else (), leaves)
+    inner = _find_blocks(model)
+    recordable = [name for name in inner if name in names]
+    blocks = (
+        *_stem(list(outputs), names, recordable),
+        *inner,
+        *_pooled(layers, modules, recordable),
+    )
+    return Recordable(tuple(layers), refused, blocks if recordable else (), leaves)
 
 
 def _is_container(module: nn.Module) -> bool:
@@ -245,8 +250,12 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
 
     Raises
     ------
-    UserError : a pattern matches nothing, or names just one module and that cannot be recorded
+    UserError : no pattern, one that matches nothing, or the name of a module that cannot be
+        recorded
     """
+    patterns = list(patterns)
+    if not patterns:
+        raise UserError("a scan records one layer or more; got none: name layers, or 'blocks'")
     by_name = {layer.name: layer for layer in found.layers}
     chosen: set[str] = set()
     notes = []
@@ -256,7 +265,9 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
                 f"a layer gives one tensor, once, per forward pass; {pattern} "
                 f"{found.refused[pattern]}: name a module inside or around it"
             )
-        matched = _match(found, pattern)
+        meant = _meant(found, pattern)
+        matched = [name for name in meant if name in by_name]
+        left_out = [name for name in meant if name in found.refused]
         if not matched:
             raise UserError(
                 f"no layer matches {pattern!r}: {nearest(pattern, by_name)} "
@@ -264,7 +275,6 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
             )
         if pattern == "blocks" and not found.blocks:
             notes.append("this network has no residual or transformer blocks: recording its leaves")
-        left_out = [name for name in found.refused if _is_meant(name, pattern)]
         if left_out:
             notes.append(
                 f"layers {pattern!r}: left out {len(left_out)} that cannot be recorded "
@@ -274,14 +284,12 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
     return tuple(layer for layer in found.layers if layer.name in chosen), notes
 
 
-def _match(found: Recordable, pattern: str) -> list[str]:
+def _meant(found: Recordable, pattern: str) -> list[str]:
+    """Names of the modules that a pattern means, whether they can be recorded or not."""
+    # Modules may be called like a group (a transformer's "blocks"): then the group is meant.
     if pattern == "blocks":
         return list(found.blocks or found.leaves)
     if pattern == "leaf":
         return list(found.leaves)
-    return [layer.name for layer in found.layers if _is_meant(layer.name, pattern)]
-
-
-def _is_meant(name: str, pattern: str) -> bool:
-    # Modules may be called like a group (a transformer's "blocks"): then the group is meant.
-    return pattern == "all" or (pattern not in _GROUPS and fnmatchcase(name, pattern))
+    everything = [*(layer.name for layer in found.layers), *found.refused]
+    return [name for name in everything if pattern == "all" or fnmatchcase(name, pattern)]

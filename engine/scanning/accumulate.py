@@ -8,11 +8,11 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from ..kernels import jit
-from ..kernels.moments import Moments, read_out
-from .errors import UserError
+from ...kernels import jit
+from ...kernels.moments import Moments, read_out
+from ..errors import UserError
+from ..spec import Layer
 from .plan import Block, Run
-from .spec import Layer
 
 OnFinished = Callable[[Layer, Block, Moments], None]
 
@@ -93,10 +93,10 @@ class LayerMoments:
 
 def _kernels_for(device: torch.device) -> ModuleType:
     if device.type == "cpu":
-        from ..kernels import cpu
+        from ...kernels import cpu
 
         jit.use_threads(torch.get_num_threads())
         return cpu
-    from ..kernels import device as on_device
+    from ...kernels import device as on_device
 
     return on_device

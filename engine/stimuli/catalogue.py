@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UserError, nearest, shortened
+from ..errors import UserError, nearest, shortened
 from .images import check_header, image_files, natural_key
 
 Groups = Mapping[str, Sequence[str]]
@@ -124,7 +124,7 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
             )
     labels = np.repeat(np.arange(len(members), dtype=np.int32), [len(v) for v in members.values()])
     shown = tuple(name for listed in members.values() for name in listed)
-    _require_unicode([*members, *names])
+    _require_unicode([*members, *shown])
     return Catalogue(root, tuple(members), shown, labels, tuple(notes))
 
 
@@ -176,12 +176,12 @@ def _manifest(source: Path) -> tuple[dict[str, list[str]], list[str]]:
                         f"every row of a manifest needs a path and a category; {source} line "
                         f"{rows.line_num} has {path or 'no path'}, {category or 'no category'}"
                     )
-                if path in seen:
+                if posixpath.normpath(path) in seen:
                     raise UserError(
                         f"a manifest lists a stimulus once; {source} line {rows.line_num} lists "
                         f"{path} again: remove it"
                     )
-                seen.add(path)
+                seen.add(posixpath.normpath(path))
                 members.setdefault(category, []).append(path)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"a manifest is CSV in UTF-8; {source} is not ({error})") from None

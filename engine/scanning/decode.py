@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from .images import open_image
+from ..spec import Preprocessing
+from ..stimuli.catalogue import Catalogue
+from ..stimuli.images import open_image
 from .plan import Batch, Plan
-from .spec import Preprocessing
-from .stimuli import Catalogue
 
 # Batches decoded beyond the one in the network.
 _AHEAD = 2

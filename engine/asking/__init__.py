@@ -1,0 +1,1 @@
+"""From a store to answers: contrasts, criteria, tables. Never torch, never the network."""

@@ -1,0 +1,1 @@
+"""From stimuli and a network to a store of moments and contrasts. Knows torch."""

@@ -1,0 +1,1 @@
+"""Stimulus sets: finding and reading them, drawing one, scrambling any. No torch."""
