@@ -12,7 +12,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ class Store:
             f"{len(self.categories)} categories, {self.folds} folds>"
         )
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Number of stimuli ``[category, fold]``."""
         return np.asarray(self._root["count"][:])  # type: ignore[index]

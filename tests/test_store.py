@@ -16,7 +16,7 @@ from fusiform.engine.asking import select
 from fusiform.engine.asking.select import DEFAULT
 from fusiform.engine.asking.summary import replication, summarise
 from fusiform.engine.errors import UserError
-from fusiform.engine.spec import VARIABLES, Criterion, Layer
+from fusiform.engine.spec import VARIABLES, Criterion, Layer, as_record
 from fusiform.engine.store import Store, create_store, open_store
 from fusiform.kernels.moments import Moments
 
@@ -57,7 +57,7 @@ def fill(path: Path, **options: bool) -> Store:
             "stimulus_fold": np.arange(count) % 2,
             "stimulus_sha256": ["0" * 64] * count,
         },
-        provenance={"model": "made-up", "weights": "none"},
+        provenance={"model": "made-up", "weights": "none", "criterion": as_record(DEFAULT)},
         **options,
     )
     for layer in LAYERS:

@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from ...kernels import contrast
 from ...kernels.moments import Moments, merge
 from ..errors import UserError
-from ..spec import Criterion, Layer
+from ..spec import Criterion, Layer, as_record
 from ..store import Store
 
 DEFAULT = Criterion()
@@ -48,7 +48,7 @@ def select(store: Store, layer: Layer, criterion: Criterion = DEFAULT) -> Select
     UserError : the scan that fills the store has not finished
     """
     require_complete(store)
-    if criterion == DEFAULT:
+    if as_record(criterion) == store.provenance.get("criterion"):
         return Selection(**{name: store.read(layer, name) for name in _MASKS})
     states = _over_slabs(store, layer, _states)
     parts = [_meets(store, layer, criterion, fold) for fold in (None, *range(store.folds))]

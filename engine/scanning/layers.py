@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from ..errors import UserError, nearest, shortened
 from ..spec import Layer, Preprocessing
 from .backbones import load_backbone
+from .blocks import name_blocks
 
 # The output of the network as a whole, where its modules need a name for it.
 OUTPUT = "output"
@@ -67,6 +67,12 @@ def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield name or OUTPUT, module
 
 
+def input_dtype(model: nn.Module) -> torch.dtype:
+    """The precision in which a network takes its images: that of its parameters."""
+    types = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
+    return types[0] if types else torch.float32
+
+
 def single_tensor(output: Any) -> torch.Tensor | None:
     """The one tensor in a module's output: itself, or alone in a tuple, list or dict."""
     if isinstance(output, torch.Tensor):
@@ -101,9 +107,8 @@ def trial(model: nn.Module, crop: int) -> Recordable:
 
     for name, module in named_modules(model):
         hooks.append(module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out)))
-    parameter = next(model.parameters(), torch.empty(0))
-    dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
-    images = torch.zeros(_TRIAL, 3, crop, crop, device=parameter.device, dtype=dtype)
+    device = next(model.parameters(), torch.empty(0)).device
+    images = torch.zeros(_TRIAL, 3, crop, crop, device=device, dtype=input_dtype(model))
     try:
         with torch.inference_mode():
             model(images)
@@ -160,85 +165,8 @@ def _sort_out(
             layers.append(output)
     names = [layer.name for layer in layers]
     leaves = tuple(name for name in names if not any(modules[name].children()))
-    inner = _find_blocks(model)
-    recordable = [name for name in inner if name in names]
-    blocks = (
-        *_stem(list(outputs), names, recordable),
-        *inner,
-        *_pooled(layers, modules, recordable),
-    )
-    return Recordable(tuple(layers), refused, blocks if recordable else (), leaves)
-
-
-def _is_container(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-
-
-def _is_composite(module: nn.Module) -> bool:
-    return not _is_container(module) and any(True for _ in module.children())
-
-
-def _holds_blocks(module: nn.Module) -> bool:
-    """Whether a stage lies inside: a container all of whose members are composite modules."""
-    return any(
-        _is_container(part)
-        and len(list(part.children()))
-        and all(map(_is_composite, part.children()))
-        for part in module.modules()
-    )
-
-
-def _find_blocks(model: nn.Module) -> list[str]:
-    """Residual and transformer blocks by structure, whatever the library.
-
-    They are the outermost composite modules that hold no stage themselves and are members of a
-    container; where no container has any, those of a class that occurs more than once.
-    """
-    in_containers: list[str] = []
-    elsewhere: dict[str, type[nn.Module]] = {}
-
-    def descend(parent: nn.Module, prefix: str) -> None:
-        for name, child in parent.named_children():
-            if _is_container(child) or _holds_blocks(child):
-                descend(child, f"{prefix}{name}.")
-            elif _is_composite(child) and _is_container(parent):
-                in_containers.append(prefix + name)
-            elif _is_composite(child):
-                elsewhere[prefix + name] = type(child)
-
-    descend(model, "")
-    kinds = list(elsewhere.values())
-    return in_containers or [name for name, kind in elsewhere.items() if kinds.count(kind) > 1]
-
-
-def _stem(finished: list[str], recordable: list[str], blocks: list[str]) -> list[str]:
-    """What goes into the first block: the last recordable layer that finished before it began."""
-    if not blocks:
-        return []
-    first = blocks[0]
-    earlier = takewhile(lambda name: not f"{name}.".startswith(f"{first}."), finished)
-    return [name for name in earlier if name in recordable][-1:]
-
-
-def _pooled(layers: Sequence[Layer], modules: dict[str, nn.Module], blocks: list[str]) -> list[str]:
-    """The pooled output: after the last block and before a classifier, the first layer with one
-    vector per stimulus; where no module gives one (a class token), the last layer there.
-    """
-    if not blocks:
-        return []
-
-    def classifies(layer: Layer) -> bool:
-        return isinstance(modules[layer.name], nn.Linear) and layer.dims == ("unit",)
-
-    def pools(layer: Layer) -> bool:
-        return layer.dims != ("token", "channel") and max(layer.shape) == layer.units
-
-    names = [layer.name for layer in layers]
-    after = layers[names.index(blocks[-1]) + 1 :]
-    # A container around the last block gives the block's own output once more.
-    after = [layer for layer in after if not blocks[-1].startswith(f"{layer.name}.")]
-    body = list(takewhile(lambda layer: not classifies(layer), after))
-    return [layer.name for layer in ([layer for layer in body if pools(layer)][:1] or body[-1:])]
+    blocks = name_blocks(model, list(outputs), layers)
+    return Recordable(tuple(layers), refused, blocks, leaves)
 
 
 def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...], list[str]]:

@@ -28,7 +28,7 @@ from .accumulate import LayerMoments
 from .backbones import Backbone, load_backbone
 from .capture import capture
 from .decode import decode_ahead, normalise
-from .layers import choose, trial
+from .layers import choose, input_dtype, trial
 from .plan import Block, Plan, Run, fingerprint, make_plan
 from .weights import hash_weights
 
@@ -179,7 +179,7 @@ def _stream(
     def fold_in(layer: str, activation: torch.Tensor) -> None:
         accumulators[layer].fold_in(activation, runs)
 
-    dtype = next((p.dtype for p in backbone.model.parameters()), torch.float32)
+    dtype = input_dtype(backbone.model)
     started, shown = time.perf_counter(), 0
     with capture(backbone.model, accumulators, fold_in) as show:
         for batch, pixels in decode_ahead(catalogue, plan, backbone.preprocessing, workers):

@@ -125,7 +125,7 @@ def _edges(length: int, blocks: int) -> list[slice]:
 
 
 def scramble_directory(
-    source: Path, output: Path, *, method: Method, seed: int = 0, blocks: int = 16
+    source: Path | str, output: Path | str, *, method: Method, seed: int = 0, blocks: int = 16
 ) -> list[Path]:
     """Write a scrambled control of every image in ``source``, or in the folders within it.
 
@@ -150,6 +150,7 @@ def scramble_directory(
         ``output``, ``output`` is not empty, or an image cannot be read or is too small for
         ``blocks``
     """
+    source, output = Path(source), Path(output)
     if method not in get_args(Method):
         raise UserError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
     if seed < 0:

@@ -28,7 +28,7 @@ _ARTISTS: dict[str, Callable[[np.random.Generator, int], Picture]] = {
 
 
 def make_localizer(
-    directory: Path, *, per_category: int = 48, size: int = 256, seed: int = 0
+    directory: Path | str, *, per_category: int = 48, size: int = 256, seed: int = 0
 ) -> list[Path]:
     """Draw faces, bodies, scenes, words and two scrambled controls as 8-bit grey PNG files.
 
@@ -53,6 +53,7 @@ def make_localizer(
     ------
     UserError : an argument is out of range, or ``directory`` is not empty
     """
+    directory = Path(directory)
     if per_category < 1:
         raise UserError(f"a category needs at least 1 picture; got {per_category}: ask for more")
     if size < 32:
