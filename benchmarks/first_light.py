@@ -64,7 +64,8 @@ def main() -> None:
             "",
             "## Does the share of selective units rise with depth?",
             "",
-            "Units with Welch t > 5 against the pooled rest, % of all units of the blocks of layer1,",
+            "Units with Welch t > 5 against the pooled rest, % of all units of the blocks of "
+            "layer1,",
             "and of layer4. An untrained network is no null: characters differ from the rest in",
             "low-level ways that it passes on.",
             "",

@@ -60,7 +60,7 @@ def materialise(store: Store, progress: Callable[[Layer], None] = lambda _: None
     for layer in store.layers:
         columns = _over_slabs(store, layer, _everything)
         columns["q_each"] = _false_discovery_rates(columns.pop("p_each"))
-        columns["selective"] = (columns["q_each"] <= DEFAULT.q) & (columns["t_each"] > 0)
+        columns["selective"] = _passes(DEFAULT, columns["t_each"], columns["q_each"])
         folds = [_meets(store, layer, DEFAULT, fold) for fold in range(store.folds)]
         columns["selective_fold"] = np.stack(folds, axis=1)
         for name, values in columns.items():
@@ -90,8 +90,7 @@ def _everything(moments: Moments) -> Columns:
 
 
 def _states(moments: Moments) -> Columns:
-    # The fold over categories starts from each category's own M2, so a unit that is constant within
-    # every category but not across them is alive.
+    # Over all categories: a unit that is constant within each, but not across them, is alive.
     total = reduce(merge, (Moments(*group) for group in zip(*moments, strict=True)))
     return {"dead": total.m2 == 0, "nonfinite": ~np.isfinite(total.m2)}
 
@@ -100,17 +99,16 @@ def _meets(store: Store, layer: Layer, criterion: Criterion, fold: int | None) -
     """Mask ``[category, unit]`` of a criterion on one fold's stimuli, or on all (None)."""
 
     def test(moments: Moments) -> Columns:
-        t = np.empty_like(moments.mean)
+        t, df = np.empty_like(moments.mean), np.empty_like(moments.mean)
         count = moments.count.ravel()
         if criterion.contrast == "rest":
-            df = np.empty_like(t)
             contrast.against_rest(count, moments.mean, moments.m2, t, df)
-            return (
-                {"t": t} if criterion.t is not None else {"t": t, "p": contrast.upper_tail(t, df)}
-            )
-        contrast.against_each(count, moments.mean, moments.m2, t)
-        if criterion.t is not None:
+        else:
+            contrast.against_each(count, moments.mean, moments.m2, t)
+        if criterion.t is not None:  # p costs ten times what t does
             return {"t": t}
+        if criterion.contrast == "rest":
+            return {"t": t, "p": contrast.upper_tail(t, df)}
         # Whoever has p > q cannot have a false discovery rate of q, and no t distribution has more
         # than that beyond the normal quantile: only the others need their p.
         floor = max(0.0, -ndtri(criterion.q))
@@ -118,13 +116,19 @@ def _meets(store: Store, layer: Layer, criterion: Criterion, fold: int | None) -
 
     folds = None if fold is None else [fold]
     columns = _over_slabs(store, layer, test, folds)
-    if criterion.t is not None:
-        return columns["t"] > criterion.t
-    return (_false_discovery_rates(columns["p"]) <= criterion.q) & (columns["t"] > 0)
+    q = _false_discovery_rates(columns["p"]) if "p" in columns else np.nan
+    return _passes(criterion, columns["t"], q)
+
+
+def _passes(
+    criterion: Criterion, t: NDArray[np.float64], q: NDArray[np.float64] | float
+) -> NDArray[np.bool_]:
+    """The criterion's rule; ``q`` is not looked at where it is about t alone."""
+    return (q <= criterion.q) & (t > 0) if criterion.t is None else t > criterion.t
 
 
 def _false_discovery_rates(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Q ``[category, unit]``: the family is a layer's units, category by category."""
+    """Values of q ``[category, unit]``: the family is a layer's units, category by category."""
     return np.stack([contrast.benjamini_hochberg(row) for row in p])
 
 

@@ -1,0 +1,33 @@
+"""What the README shows, runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_python_examples_run_one_after_the_other(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(blocks)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "layer4.1 faces" in result.stdout
+    assert "Group: /layer4.1" in result.stdout
+
+
+def test_the_setting_up_takes_two_commands() -> None:
+    commands = re.findall(r"^pip install .*", README, flags=re.MULTILINE)
+    assert [command.split("#")[0].rstrip() for command in commands] == [
+        "pip install . && fusiform demo",
+        "pip install -e '.[test]' && pytest",
+    ]
