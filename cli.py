@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import sys
@@ -95,13 +96,14 @@ def demo(
     except UserError:
         shutil.rmtree(directory)  # which did not exist before
         raise
-    summary([output])
+    summary([output], contrast="rest")
     if weights == "none":
-        print(
-            "\nThis network is untrained: what little it selects is low-level (where in the image, "
-            "how much contrast).\nScan a trained one next:"
-            f"\n  fusiform scan resnet50 {stimuli} -o r50.zarr"
-        )
+        print("\nThis network is untrained: what it selects, it selects for low-level reasons.")
+    print(
+        f"\nNext, by the stricter default criterion, and with a trained network:"
+        f"\n  fusiform summary {output}"
+        f"\n  fusiform scan resnet50 {stimuli} -o r50.zarr"
+    )
 
 
 @app.command()
@@ -362,24 +364,22 @@ def _bar() -> Any:
     from rich import progress as rich
     from rich.console import Console
 
-    bar = rich.Progress(
-        rich.TextColumn("{task.description:<9}"),
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TextColumn("{task.fields[pace]}"),
-        console=Console(stderr=True),
-    )
-    tasks: dict[str, Any] = {}
+    bars: dict[str, rich.Progress] = {}
 
     def progress(event: Progress) -> None:
-        if event.stage not in tasks:
-            bar.start()
-            tasks[event.stage] = bar.add_task(event.stage, pace="")
-        bar.update(
-            tasks[event.stage], completed=event.done, total=event.total, pace=_describe(event)
-        )
+        if event.stage not in bars:
+            bars[event.stage] = rich.Progress(
+                rich.TextColumn("{task.description:<9}"),
+                rich.BarColumn(),
+                rich.TextColumn("{task.completed:,.0f}/{task.total:,.0f}, {task.fields[pace]}"),
+                console=Console(stderr=True),
+            )
+            bars[event.stage].add_task(event.stage, total=event.total, pace="")
+            bars[event.stage].start()
+            atexit.register(bars[event.stage].stop)  # gives the cursor back after an error, too
+        bar = bars[event.stage]
+        bar.update(bar.task_ids[0], completed=event.done, pace=_describe(event))
         if event.done == event.total:
-            bar.refresh()
             bar.stop()
 
     return progress
