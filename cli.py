@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import INTERPOLATIONS, Criterion
 

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,7 @@ def main() -> None:
             *networks,
         ]
         lines += ["", "## Peak memory of a scan by number of images", "", *_memory(testdata)]
+        lines += ["", "## Start-up", "", *_start_up()]
     RESULTS.write_text("\n".join(lines) + "\n")
 
 
@@ -158,6 +160,20 @@ def _memory(testdata: Path) -> list[str]:
             "scan", "resnet18", str(manifest), "--weights", "none", "-o", "m.zarr", "--overwrite"
         )
         lines.append(f"| {each * len(FOLDERS)} | {peak * 1024:.0f} |")
+    return lines
+
+
+def _start_up() -> list[str]:
+    """Median seconds of a whole process, seven runs each."""
+    lines = ["| command | median of 7, s |", "|---|---|"]
+    commands = (("-m", "fusiform", "--help"), ("-c", "import fusiform"), ("-c", "pass"))
+    for arguments in commands:
+        seconds = []
+        for _ in range(7):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            seconds.append(time.perf_counter() - started)
+        lines.append(f"| `python {shlex.join(arguments)}` | {statistics.median(seconds):.2f} |")
     return lines
 
 

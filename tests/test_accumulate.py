@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning import accumulate
 from fusiform.engine.scanning.accumulate import LayerMoments

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_stimuli_need_neither_torch_nor_a_store() -> None:
 def test_only_the_scan_joins_the_scanning_wing_to_the_store() -> None:
     wing = [path for path in SCANNING if path.name != "scan.py"]
     assert not offending(wing, "fusiform.engine.store", "fusiform.engine.asking", "zarr")
+
+
+def test_every_package_and_nothing_else_is_shipped() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = {path.parent for path in [*KERNELS, *ENGINE]}
+    shipped = {".".join(["fusiform", *path.relative_to(ROOT).parts]) for path in folders}
+    assert set(pyproject["tool"]["setuptools"]["packages"]) == {"fusiform", *shipped}
 
 
 def test_numba_is_set_up_in_one_place() -> None:

@@ -12,12 +12,13 @@ import open_clip
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
+from torch import nn
+
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.scanning.weights import hash_weights
 from fusiform.engine.spec import Preprocessing
-from safetensors.torch import save_file
-from torch import nn
 
 SMALL = "timm:test_resnet"
 State = dict[str, torch.Tensor]

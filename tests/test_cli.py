@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from safetensors.torch import save_file
+
 from fusiform.cli import main
 from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.store import open_store
-from safetensors.torch import save_file
 
 # A network of 64 x 64 pixels, untrained, two layers: a scan of a second.
 SMALL = [

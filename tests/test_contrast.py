@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from fusiform.kernels import contrast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+
+from fusiform.kernels import contrast
 
 from . import reference
 

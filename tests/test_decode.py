@@ -13,6 +13,13 @@ import open_clip
 import pytest
 import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as v2
+
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.scanning.decode import decode_ahead, normalise, prepare
@@ -20,12 +27,6 @@ from fusiform.engine.scanning.plan import Plan, make_plan
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import open_image
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as v2
 
 Transform = Callable[[Image.Image], torch.Tensor]
 CPU = torch.device("cpu")

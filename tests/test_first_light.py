@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import fusiform
 import pytest
+
+import fusiform
 
 DOMAINS = {
     "faces": ("adult", "child"),

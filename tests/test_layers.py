@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.capture import capture
 from fusiform.engine.scanning.layers import Recordable, choose, list_layers, trial
-from torch import nn
 
 listed = cache(list_layers)  # a network is built and run once for all tests
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
 from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli.localizer import CATEGORIES, make_localizer
 from fusiform.engine.stimuli.localizer.canvas import (
@@ -21,8 +24,6 @@ from fusiform.engine.stimuli.localizer.canvas import (
 from fusiform.engine.stimuli.localizer.make import _ARTISTS
 from fusiform.engine.stimuli.localizer.scenes import KINDS
 from fusiform.engine.stimuli.localizer.words import _AVOIDED, _placed, _set, pseudo_word
-from numpy.typing import NDArray
-from PIL import Image
 
 EACH, SIZE = 10, 96
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fusiform.kernels import cpu, device
-from fusiform.kernels.moments import Moments, merge, read_out, variance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from fusiform.kernels import cpu, device
+from fusiform.kernels.moments import Moments, merge, read_out, variance
 
 from . import reference
 

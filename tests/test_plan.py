@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.plan import fingerprint, make_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.plan import fingerprint, make_plan
 
 NAMES = ("faces", "bodies", "scenes", "words", "tools")
 

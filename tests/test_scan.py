@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fusiform
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from torch import nn
+
+import fusiform
 from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.scanning.decode import normalise, prepare
 from fusiform.engine.scanning.scan import Listener, Progress
@@ -20,9 +24,6 @@ from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store import Store
 from fusiform.kernels import contrast
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from torch import nn
 
 SMALL = Preprocessing(resize=32, crop=32)
 CATEGORIES = ("bodies", "faces", "scenes", "scrambled_scenes", "scrambled_words", "words")
@@ -309,6 +310,7 @@ def test_clip_from_a_file_gives_the_bits_of_the_model_it_came_from(
     stimuli: Path, tmp_path: Path
 ) -> None:
     import open_clip
+
     from fusiform.engine.scanning.weights import quiet
 
     torch.manual_seed(5)

@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
 from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli.scramble import (
     block_scramble,
@@ -14,10 +19,6 @@ from fusiform.engine.stimuli.scramble import (
     phase_scramble_8bit,
     scramble_directory,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from PIL import Image
 
 SHAPES = [(64, 64), (63, 65), (48, 31), (33, 50, 3), (64, 48, 3), (7, 1), (1, 8, 3), (1, 1)]
 

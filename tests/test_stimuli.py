@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fusiform.engine.errors import UserError
-from fusiform.engine.stimuli.catalogue import read_catalogue
-from fusiform.engine.stimuli.images import check_header, image_files, natural_key, open_image
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+
+from fusiform.engine.errors import UserError
+from fusiform.engine.stimuli.catalogue import read_catalogue
+from fusiform.engine.stimuli.images import check_header, image_files, natural_key, open_image
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
+
 from fusiform.engine import store as store_module
 from fusiform.engine.asking import select
 from fusiform.engine.asking.select import DEFAULT
