@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from numba import config
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -13,18 +15,33 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 # reorder sums or forget NaN, and speed bought with digits is not speed.
 ARITHMETIC: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
+# Compiled code is kept in the user's cache folder, unless NUMBA_CACHE_DIR says otherwise. Beside
+# the source, as numba has it, it would outlive an uninstall, and the folder that is left over in
+# site-packages would hide a later editable install.
+_USER_CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118
+
 
 def inner(function: _Function) -> _Function:
     """Compile a small loop or scalar function that is called from compiled code only."""
-    return numba.njit(cache=True, **ARITHMETIC)(function)  # type: ignore[no-any-return]
+    return _compiled(function)
 
 
 def parallel(function: _Function) -> _Function:
-    """Compile a kernel whose ``prange`` loops run on all threads; the code is cached on disk."""
-    return numba.njit(parallel=True, nogil=True, cache=True, **ARITHMETIC)(function)  # type: ignore[no-any-return]
+    """Compile a kernel whose ``prange`` loops run on all threads."""
+    return _compiled(function, parallel=True, nogil=True)
+
+
+def _compiled(function: _Function, **options: Any) -> _Function:
+    # numba decides where a function's code is kept when the function is decorated.
+    before: str = config.CACHE_DIR  # type: ignore[attr-defined]
+    config.CACHE_DIR = before or f"{_USER_CACHE}/fusiform"  # type: ignore[attr-defined]
+    try:
+        return numba.njit(cache=True, **options, **ARITHMETIC)(function)  # type: ignore[no-any-return]
+    finally:
+        config.CACHE_DIR = before  # type: ignore[attr-defined]
 
 
 def use_threads(count: int) -> None:
     """Run parallel kernels on ``count`` threads, or as many as numba was started with."""
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    most: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     numba.set_num_threads(max(1, min(count, most)))

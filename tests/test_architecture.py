@@ -103,3 +103,11 @@ def test_opening_a_store_does_not_load_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "False"
+
+
+def test_compiled_code_is_not_kept_in_the_package() -> None:
+    # There it would outlive an uninstall, and hide a later editable install.
+    from fusiform.kernels import contrast, cpu
+
+    for kernel in (cpu.fold_in, contrast.welch_t):
+        assert not Path(kernel._cache.cache_path).is_relative_to(ROOT)
