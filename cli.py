@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import shutil
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -44,11 +45,21 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    # What a cluster sends when time is up: leave as from an error, so that nothing is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_say(str(error)))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(_say(f"cannot read or write {error.filename} ({error.strerror})"))
+
+
+def _say(mistake: str) -> int:
+    print(f"error: {mistake}", file=sys.stderr)
+    return 2
 
 
 def _print_version(wanted: bool) -> None:
@@ -210,7 +221,7 @@ def scan_command(
         groups=_groups(group),
         weights=weights,
         seed=seed,
-        layers=[part.strip() for given in layers or ["blocks"] for part in given.split(",")],
+        layers=[part for given in layers or ["blocks"] for part in _listed(given)],
         preprocessing={name: value for name, value in overrides.items() if value is not None},
         folds=folds,
         batch_size=batch_size,
@@ -243,7 +254,7 @@ def summary(
     results = []
     for path in stores:
         store = open_store(path)
-        results.append((path, store.provenance, summarise(store, criterion, layers.split(","))))
+        results.append((path, store.provenance, summarise(store, criterion, _listed(layers))))
     if as_json:
         print(json.dumps([_as_json(*result, criterion) for result in results], indent=2))
         return
@@ -312,7 +323,9 @@ def scramble(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to create.")],
     method: Annotated[
         Literal["phase", "blocks"],
-        typer.Option(help="phase keeps the amplitude spectrum, blocks the pixels."),
+        typer.Option(
+            help="phase keeps the amplitude spectrum (up to clipping), blocks the pixels."
+        ),
     ] = "phase",
     blocks: Annotated[int, typer.Option(help="Tiles along each side, for blocks.")] = 16,
     seed: Seed = 0,
@@ -320,7 +333,7 @@ def scramble(
     """Make the scrambled control of any stimulus folder."""
     from fusiform import scramble_directory
 
-    made = scramble_directory(source, output, method=method, seed=seed, blocks=blocks)
+    made = scramble_directory(source, output, method=method, seed=seed, blocks=blocks, note=_note)
     print(f"scrambled {len(made)} images into {output}")
 
 
@@ -341,6 +354,14 @@ def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
     return groups
 
 
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _listener(quiet: bool) -> Listener:
     """Notes and progress on stderr: a live bar on a terminal, plain lines elsewhere."""
     from fusiform.engine.scanning.scan import Listener
@@ -348,10 +369,7 @@ def _listener(quiet: bool) -> Listener:
     if quiet:
         return Listener()
 
-    def note(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    return Listener(note, _bar() if sys.stderr.isatty() else _lines())
+    return Listener(_note, _bar() if sys.stderr.isatty() else _lines())
 
 
 def _describe(event: Progress) -> str:

@@ -130,6 +130,10 @@ class Variable:
         return {"long_name": self.long_name, "units": self.units}
 
 
+STIMULUS_COLUMNS = ("stimulus_path", "stimulus_category", "stimulus_fold", "stimulus_sha256")
+# Names at the root of the store, beside which the layers stand.
+ROOT_NAMES = frozenset(("category", "fold", "count", "stimulus", *STIMULUS_COLUMNS))
+
 # Every array that a layer's group of the store may hold.
 VARIABLES: dict[str, Variable] = {
     "mean": Variable(("category", "fold"), "float64", "mean response"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, reduce
@@ -23,14 +24,13 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ..kernels.moments import Moments, merge
 from .errors import UserError, nearest
-from .spec import SCHEMA_VERSION, VARIABLES, Layer, as_record
+from .spec import SCHEMA_VERSION, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 
 if TYPE_CHECKING:
     import xarray
 
 # Units per chunk: 2 MiB of float64. Smaller chunks cost time, compression gains little either way.
 _CHUNK_UNITS = 262_144
-_STIMULUS_COLUMNS = ("stimulus_path", "stimulus_category", "stimulus_fold", "stimulus_sha256")
 
 
 class Store:
@@ -158,12 +158,23 @@ class Store:
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             zarr.consolidate_metadata(self._root.store)
 
-    def publish(self, path: Path) -> Store:
-        """Complete the store and move it to ``path``, in place of a store that may be there."""
+    def publish(self, path: Path, overwrite: bool = False) -> Store:
+        """Complete the store and move it to ``path``, in place of a store that may be there.
+
+        Raises
+        ------
+        UserError : see :func:`refuse_existing`
+        """
         self.complete()
+        refuse_existing(path, overwrite)
         if path.exists():
-            shutil.rmtree(path)
-        self.path.replace(path)
+            # There is one store or the other at all times, but for the blink of two renames.
+            old = Path(tempfile.mkdtemp(prefix=f"{path.name}.old-", dir=path.parent))
+            path.replace(old / path.name)
+            self.path.replace(path)
+            shutil.rmtree(old)
+        else:
+            self.path.replace(path)
         return open_store(path)
 
     def _create_array(self, layer: Layer, variable: str) -> None:
@@ -172,15 +183,16 @@ class Store:
         leading = tuple(sizes[dim] for dim in definition.leading)
         length = _chunk_length(layer)
         cut = math.ceil(layer.shape[0] / length)
-        ones = (1,) * len(leading)
+        ones, rest = (1,) * len(leading), layer.shape[1:]
         group = self._root.require_group(layer.name)
         group.create_array(
             variable,
             shape=(*leading, *layer.shape),
             dtype=definition.dtype,
-            chunks=(*ones, length, *layer.shape[1:]),
-            # One file per category and fold, so that groups can be written as they finish.
-            shards=(*ones, length * cut, *layer.shape[1:]) if cut > 1 else None,
+            chunks=(*ones, length, *rest),
+            # Moments have a file per category and fold, to be written as blocks finish; what is
+            # materialised from them at the end has one.
+            shards=(*(ones if variable in ("mean", "m2") else leading), length * cut, *rest),
             compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()],
             fill_value=np.nan if definition.dtype.startswith("float") else False,
             dimension_names=(*definition.leading, *layer.dims),
@@ -196,26 +208,17 @@ def create_store(
     counts: NDArray[np.int64],
     stimuli: Mapping[str, Sequence[Any]],
     provenance: Mapping[str, Any],
-    overwrite: bool = False,
 ) -> Store:
     """Create an empty store on disk.
 
     Parameters
     ----------
-    path : the folder to create
+    path : a new or empty folder
     counts : number of stimuli ``[category, fold]``
     stimuli : the stimulus table, columns ``stimulus_path``, ``stimulus_category``,
         ``stimulus_fold``, ``stimulus_sha256``, one entry per stimulus
     provenance : attributes of the root, plain JSON values
-    overwrite : replace an earlier store at ``path`` (and nothing but a store)
-
-    Raises
-    ------
-    UserError : see :func:`refuse_existing`
     """
-    refuse_existing(path, overwrite)
-    if path.exists():
-        shutil.rmtree(path)
     root = zarr.create_group(
         path,
         zarr_format=3,
@@ -232,7 +235,7 @@ def create_store(
     _put(root, "category", np.array(categories, dtype=object), ("category",))
     _put(root, "fold", np.arange(counts.shape[1]), ("fold",))
     _put(root, "count", counts, ("category", "fold"))
-    for column in _STIMULUS_COLUMNS:
+    for column in STIMULUS_COLUMNS:
         values = stimuli[column]
         text = isinstance(values[0], str)
         _put(root, column, np.array(values, dtype=object if text else None), ("stimulus",))
@@ -281,7 +284,7 @@ def open_store(path: Path | str) -> Store:
     if not path.exists():
         raise UserError(f"no store at {path}: make one with 'fusiform scan ... -o {path}'")
     try:
-        root = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+        root = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
     except Exception:  # zarr raises many kinds for folders that are no groups
         raise UserError(
             f"{path} is not a zarr v3 store: name one that fusiform scan made"

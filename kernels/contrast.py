@@ -28,6 +28,12 @@ _CHUNK = 65_536
 
 
 @inner
+def _squared_error(m2: float, count: float) -> float:
+    """Squared standard error of a mean: the unbiased variance over n."""
+    return m2 / (count - 1) / count
+
+
+@inner
 def welch_t(difference: float, squared_error: float) -> float:
     """Welch's t: a difference of means over its standard error."""
     if squared_error == 0 and difference == 0:
@@ -84,8 +90,8 @@ def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats)
                     n, m, s = after[1, 0], after[1, 1], after[1, 2]
                 elif k < categories - 1:
                     n, m, s = _merge(n, m, s, after[k + 1, 0], after[k + 1, 1], after[k + 1, 2])
-                error = m2[k, u] / (count[k] - 1) / count[k]
-                rest = s / (n - 1) / n
+                error = _squared_error(m2[k, u], count[k])
+                rest = _squared_error(s, n)
                 t[k, u] = welch_t(mean[k, u] - m, error + rest)
                 df[k, u] = welch_df(error, count[k], rest, n)
                 if k == 0:
@@ -109,9 +115,9 @@ def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
             for k in range(categories):
                 t[k, u] = np.inf
             for i in range(categories):
-                error = m2[i, u] / (count[i] - 1) / count[i]
+                error = _squared_error(m2[i, u], count[i])
                 for j in range(i + 1, categories):
-                    other = m2[j, u] / (count[j] - 1) / count[j]
+                    other = _squared_error(m2[j, u], count[j])
                     value = welch_t(mean[i, u] - mean[j, u], error + other)
                     if value < t[i, u] or np.isnan(value):
                         t[i, u] = value
@@ -127,8 +133,8 @@ def _against(
     """Welch's t and degrees of freedom of one category against another, for some ``units``."""
     for index in prange(units.size):
         u = units[index]
-        error = m2[target, u] / (count[target] - 1) / count[target]
-        rest = m2[other, u] / (count[other] - 1) / count[other]
+        error = _squared_error(m2[target, u], count[target])
+        rest = _squared_error(m2[other, u], count[other])
         t[index] = welch_t(mean[target, u] - mean[other, u], error + rest)
         df[index] = welch_df(error, count[target], rest, count[other])
 

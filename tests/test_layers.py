@@ -445,3 +445,24 @@ def test_a_block_that_cannot_be_recorded_is_noted() -> None:
 def test_no_pattern_at_all_is_refused() -> None:
     with pytest.raises(UserError, match="one layer or more"):
         choose(listed("resnet18"), [])
+
+
+def test_a_module_called_output_keeps_its_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.output = nn.Conv2d(3, 2, 1)
+            self.count = nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.count(self.output(x))
+
+    found = trial(Named(), 8)
+    assert names(found.layers) == ["output", "output_"]
+    assert found.refused == {"count": "has a name that the store keeps for itself"}
+
+
+@pytest.mark.parametrize("crop", [0, -5])
+def test_a_side_below_one_pixel_is_refused(crop: int) -> None:
+    with pytest.raises(UserError, match="1 pixel or more"):
+        list_layers("resnet18", crop=crop)

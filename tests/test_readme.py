@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_python_examples_run_one_after_the_other(tmp_path: Path) -> None:
@@ -31,3 +32,11 @@ def test_the_setting_up_takes_two_commands() -> None:
         "pip install . && fusiform demo",
         "pip install -e '.[test]' && pytest",
     ]
+
+
+def test_its_tables_are_those_of_the_committed_results() -> None:
+    results = (ROOT / "benchmarks" / "results" / "first_light.md").read_text().splitlines()
+    blocks = re.findall(r"^```\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    rows = [row for block in blocks for row in block.splitlines() if re.search(r" \d+\.\d\d ", row)]
+    assert len(rows) == 22
+    assert not [row for row in rows if row not in results]

@@ -75,7 +75,9 @@ def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> St
 
 
 @contextmanager
-def every_activation_kept(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
+def every_activation_kept(
+    model: nn.Module, layers: Sequence[str], stimuli: int
+) -> Iterator[dict[str, Any]]:
     """The very activations that a scan of ``model`` sees, ``[stimulus shown, unit]`` in float64."""
     kept: dict[str, Any] = {layer: [] for layer in layers}
     hooks = [
@@ -90,7 +92,7 @@ def every_activation_kept(model: nn.Module, layers: Sequence[str]) -> Iterator[d
     for hook in hooks:
         hook.remove()
     for layer, batches in kept.items():
-        kept[layer] = np.concatenate(batches[1:])  # the first pass is the trial
+        kept[layer] = np.concatenate(batches[1:])[:stimuli]  # after the trial, without the filling
 
 
 def check_against_scipy(
@@ -148,7 +150,7 @@ def check_against_scipy(
 
 
 def test_equals_scipy_on_stored_activations(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
-    with every_activation_kept(net, ["first", "second", "pool", "head"]) as kept:
+    with every_activation_kept(net, ["first", "second", "pool", "head"], 42) as kept:
         store = tiny_scan(net, stimuli, tmp_path / "kept.zarr")
     assert [layer.name for layer in store.layers] == list(kept)
     check_against_scipy(store, kept)
@@ -355,7 +357,7 @@ def test_resnet18_equals_scipy_on_stored_activations(
                 (directory / name).symlink_to(testdata / "stimuli" / "floc" / name)
         groups = {"faces": ["adult"], "bodies": ["limb"], "characters": ["word"]}
     model = load_backbone("resnet18", weights).model
-    with every_activation_kept(model, layers) as kept:
+    with every_activation_kept(model, layers, 48 if groups is None else 36) as kept:
         store = fusiform.scan(
             model, directory, tmp_path / "r18.zarr", groups=groups, layers=layers,
             preprocessing=Preprocessing(128, 112), batch_size=16,
@@ -376,11 +378,56 @@ def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_and_nothing_else(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.zarr", "set"]
 
 
-def test_what_a_killed_scan_left_is_in_nobodys_way(
+def test_an_output_reached_through_a_link_is_replaced_where_it_lies(
     store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
-    left = tmp_path / "o.zarr.partial"
-    shutil.copytree(store.path, left)
-    fusiform.open_store(left).annotate(status="scanning")
-    assert_same_bits(tiny_scan(net, stimuli, tmp_path / "o.zarr"), store)
-    assert not left.exists()
+    (tmp_path / "scratch").mkdir()
+    tiny_scan(net, stimuli, tmp_path / "scratch" / "o.zarr", layers="head")
+    (tmp_path / "o.zarr").symlink_to(tmp_path / "scratch" / "o.zarr")
+    again = tiny_scan(net, stimuli, tmp_path / "o.zarr", overwrite=True)
+    assert_same_bits(fusiform.open_store(tmp_path / "o.zarr"), store)
+    assert again.path == tmp_path / "scratch" / "o.zarr"
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["o.zarr"]
+
+
+@pytest.mark.parametrize("batch_size", [8, 16, 32])
+def test_a_short_last_batch_does_not_make_constant_units_vary(
+    stimuli: Path, tmp_path: Path, batch_size: int
+) -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 128)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            same = torch.linspace(-1, 1, 64).expand(len(images), 64)
+            return self.layer(same)
+
+    torch.manual_seed(0)
+    store = tiny_scan(
+        Constant(), stimuli, tmp_path / "c.zarr", layers="layer", batch_size=batch_size
+    )
+    assert store.read(store.layers[0], "dead").all()
+    assert not store.read(store.layers[0], "selective_fold").any()
+
+
+def test_weights_beside_a_module_are_refused(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
+    with pytest.raises(fusiform.UserError, match="the weights it has"):
+        tiny_scan(net, stimuli, tmp_path / "o.zarr", weights="trained.pth")
+
+
+def test_an_unknown_override_of_the_preprocessing_is_refused(
+    stimuli: Path, net: TinyNet, tmp_path: Path
+) -> None:
+    with pytest.raises(fusiform.UserError, match="did you mean crop"):
+        fusiform.scan(net, stimuli, tmp_path / "o.zarr", preprocessing={"cropp": 32})
+
+
+def test_another_activation_function_is_another_fingerprint(stimuli: Path, tmp_path: Path) -> None:
+    prints = set()
+    for function in (nn.GELU(), nn.ReLU()):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 2, 3), function)
+        scanned = tiny_scan(net, stimuli, tmp_path / f"{len(prints)}.zarr", layers="1")
+        prints.add(scanned.provenance["fingerprint"])
+    assert len(prints) == 2

@@ -260,3 +260,18 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "in" / "b.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"b\.png"):
         scramble_directory(tmp_path / "in", tmp_path / "out", method="phase")
+
+
+def test_clipping_is_told_and_an_error_leaves_nothing(tmp_path: Path) -> None:
+    text = np.full((64, 64), 255, np.uint8)
+    text[28:36, 8:56:4] = 0
+    (tmp_path / "set").mkdir()
+    Image.fromarray(text).save(tmp_path / "set" / "a.png")
+    notes: list[str] = []
+    scramble_directory(tmp_path / "set", tmp_path / "out", method="phase", note=notes.append)
+    assert "a.png" in notes[0]
+    assert "clipped" in notes[0]
+    (tmp_path / "set" / "b.png").write_text("no image")
+    with pytest.raises(UserError, match=r"b\.png"):
+        scramble_directory(tmp_path / "set", tmp_path / "again", method="phase")
+    assert not (tmp_path / "again").exists()

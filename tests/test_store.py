@@ -18,7 +18,7 @@ from fusiform.engine.asking.select import DEFAULT
 from fusiform.engine.asking.summary import replication, summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES, Criterion, Layer, as_record
-from fusiform.engine.store import Store, create_store, open_store
+from fusiform.engine.store import Store, create_store, open_store, refuse_existing
 from fusiform.kernels.moments import Moments
 
 from . import reference
@@ -45,7 +45,7 @@ def samples(layer: Layer) -> list[list[np.ndarray]]:
     return drawn
 
 
-def fill(path: Path, **options: bool) -> Store:
+def fill(path: Path) -> Store:
     count = int(COUNTS.sum())
     store = create_store(
         path,
@@ -59,7 +59,6 @@ def fill(path: Path, **options: bool) -> Store:
             "stimulus_sha256": ["0" * 64] * count,
         },
         provenance={"model": "made-up", "weights": "none", "criterion": as_record(DEFAULT)},
-        **options,
     )
     for layer in LAYERS:
         for category, folds in enumerate(samples(layer)):
@@ -270,8 +269,8 @@ def test_a_flipped_byte_is_found(own_store: Store) -> None:
 
 def test_an_existing_output_is_refused(own_store: Store) -> None:
     with pytest.raises(UserError, match="--overwrite"):
-        fill(own_store.path)
-    fill(own_store.path, overwrite=True)
+        refuse_existing(own_store.path, overwrite=False)
+    refuse_existing(own_store.path, overwrite=True)
 
 
 def test_overwrite_replaces_nothing_but_stores(tmp_path: Path) -> None:
@@ -279,16 +278,16 @@ def test_overwrite_replaces_nothing_but_stores(tmp_path: Path) -> None:
     precious.mkdir()
     (precious / "chapter1.tex").write_text("x")
     with pytest.raises(UserError, match="stores only"):
-        fill(precious, overwrite=True)
+        refuse_existing(precious, overwrite=True)
     zarr.create_group(tmp_path / "other.zarr")
     with pytest.raises(UserError, match="stores only"):
-        fill(tmp_path / "other.zarr", overwrite=True)
+        refuse_existing(tmp_path / "other.zarr", overwrite=True)
     assert (precious / "chapter1.tex").read_text() == "x"
 
 
 def test_the_outputs_folder_has_to_exist(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="create it"):
-        fill(tmp_path / "no" / "made.zarr")
+        refuse_existing(tmp_path / "no" / "made.zarr", overwrite=False)
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -312,3 +311,35 @@ def test_an_unfinished_store_is_not_summarised(own_store: Store) -> None:
     own_store.annotate(status="scanning")
     with pytest.raises(UserError, match="has not finished"):
         summarise(open_store(own_store.path))
+
+
+def test_publishing_replaces_a_store_and_leaves_nothing_beside_it(
+    own_store: Store, tmp_path: Path
+) -> None:
+    other = fill(tmp_path / "new.zarr")
+    with pytest.raises(UserError, match="--overwrite"):
+        other.publish(own_store.path)
+    published = other.publish(own_store.path, overwrite=True)
+    assert published.path == own_store.path
+    assert [path.name for path in tmp_path.iterdir()] == ["own.zarr"]
+
+
+def test_a_unit_that_is_not_finite_in_one_fold_is_selected_in_none(tmp_path: Path) -> None:
+    layer = LAYERS[0]
+    store = fill(tmp_path / "nan.zarr")
+    preferring = np.flatnonzero(select.select(store, layer).selective_fold[0, 0])
+    assert len(preferring) > 1
+    mean, m2 = store.read(layer, "mean")[:, 1], store.read(layer, "m2")[:, 1]
+    mean[1, preferring[0]] = m2[1, preferring[0]] = np.nan  # one stimulus of the second fold
+    values = [m.reshape(layer.shape) for m in (mean[1], m2[1])]
+    store.write_moments(layer, 1, 1, Moments(COUNTS[1, 1], *values))
+    select.materialise(store)
+    for criterion in (DEFAULT, Criterion("rest"), Criterion("each", t=1.0)):
+        chosen = select.select(store, layer, criterion)
+        assert chosen.nonfinite[preferring[0]]
+        assert not chosen.selective[:, preferring[0]].any()
+        assert not chosen.selective_fold[:, :, preferring[0]].any()
+    row = summarise(store, layers=["layer1.0"])[0]
+    assert row.nonfinite == 1
+    assert row.csi is not None
+    assert 0 < row.csi < 1

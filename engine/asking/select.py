@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from ...kernels import contrast
 from ...kernels.moments import Moments, merge
 from ..errors import UserError
-from ..spec import Criterion, Layer, as_record
+from ..spec import VARIABLES, Criterion, Layer, as_record
 from ..store import Store
 
 DEFAULT = Criterion()
@@ -51,7 +51,8 @@ def select(store: Store, layer: Layer, criterion: Criterion = DEFAULT) -> Select
     if as_record(criterion) == store.provenance.get("criterion"):
         return Selection(**{name: store.read(layer, name) for name in _MASKS})
     states = _over_slabs(store, layer, _states)
-    parts = [_meets(store, layer, criterion, fold) for fold in (None, *range(store.folds))]
+    finite = ~states["nonfinite"]
+    parts = [_meets(store, layer, criterion, fold) & finite for fold in (None, *range(store.folds))]
     return Selection(parts[0], np.stack(parts[1:], axis=1), states["dead"], states["nonfinite"])
 
 
@@ -60,8 +61,9 @@ def materialise(store: Store, progress: Callable[[Layer], None] = lambda _: None
     for layer in store.layers:
         columns = _over_slabs(store, layer, _everything)
         columns["q_each"] = _false_discovery_rates(columns.pop("p_each"))
-        columns["selective"] = _passes(DEFAULT, columns["t_each"], columns["q_each"])
-        folds = [_meets(store, layer, DEFAULT, fold) for fold in range(store.folds)]
+        finite = ~columns["nonfinite"]  # on all stimuli, not just on those of a fold
+        columns["selective"] = _passes(DEFAULT, columns["t_each"], columns["q_each"]) & finite
+        folds = [_meets(store, layer, DEFAULT, fold) & finite for fold in range(store.folds)]
         columns["selective_fold"] = np.stack(folds, axis=1)
         for name, values in columns.items():
             store.write(layer, name, values)
@@ -86,7 +88,9 @@ def _everything(moments: Moments) -> Columns:
     p_each = contrast.p_each(count, moments.mean, moments.m2, t_each)
     states = _states(moments)
     csi[:, states["dead"]] = 0  # by definition, where rounding would leave 1e-17
-    return {"t": t, "t_each": t_each, "csi": csi, "p_each": p_each, **states}
+    stored = {"t": t, "t_each": t_each, "csi": csi}
+    stored = {name: values.astype(VARIABLES[name].dtype) for name, values in stored.items()}
+    return {**stored, "p_each": p_each, **states}
 
 
 def _states(moments: Moments) -> Columns:

@@ -103,5 +103,7 @@ def _held_out_csi(store: Store, layer: Layer, selected: NDArray[np.bool_]) -> li
             selectivity_index(mean, csi)
             total[:, fold] += np.where(selected[:, fold, units], csi, 0).sum(axis=1)
     counts = selected.sum(axis=-1)
-    means = np.divide(total, counts, out=np.full(total.shape, np.nan), where=counts > 0)
-    return [float(np.nanmean(row)) if not np.isnan(row).all() else None for row in means]
+    return [
+        float(np.mean(sums[selecting > 0] / selecting[selecting > 0])) if selecting.any() else None
+        for sums, selecting in zip(total, counts, strict=True)
+    ]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import Layer, Preprocessing
+from ..spec import ROOT_NAMES, Layer, Preprocessing
 from .backbones import load_backbone
 from .blocks import name_blocks
 
@@ -57,14 +57,15 @@ def list_layers(model: str | nn.Module, *, crop: int | None = None) -> Recordabl
     """
     if isinstance(model, str):
         backbone = load_backbone(model, "none")
-        return trial(backbone.model, crop or backbone.preprocessing.crop)
-    return trial(model.eval(), crop or Preprocessing().crop)
+        return trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
+    return trial(model.eval(), Preprocessing().crop if crop is None else crop)
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All modules by dotted name; the network itself is called ``output``."""
+    """All modules by dotted name; the network itself is called ``output``, where that is free."""
+    root = f"{OUTPUT}_" if OUTPUT in dict(model.named_children()) else OUTPUT
     for name, module in model.named_modules():
-        yield name or OUTPUT, module
+        yield name or root, module
 
 
 def input_dtype(model: nn.Module) -> torch.dtype:
@@ -97,6 +98,8 @@ def trial(model: nn.Module, crop: int) -> Recordable:
     ------
     UserError : the network does not run on images of this size
     """
+    if crop < 1:
+        raise UserError(f"the side of an image is 1 pixel or more; got crop {crop}")
     calls: dict[str, int] = {}
     outputs: dict[str, Layer | str] = {}
     hooks = []
@@ -157,7 +160,9 @@ def _sort_out(
     refused = {name: "is not run by a forward pass" for name in modules if name not in calls}
     layers = []
     for name, output in outputs.items():
-        if calls[name] > 1:
+        if name in ROOT_NAMES:
+            refused[name] = "has a name that the store keeps for itself"
+        elif calls[name] > 1:
             refused[name] = f"is called {calls[name]} times in a forward pass"
         elif isinstance(output, str):
             refused[name] = output

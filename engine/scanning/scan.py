@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ..asking.select import DEFAULT, materialise
-from ..errors import UserError
+from ..errors import UserError, nearest
 from ..spec import Layer, Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..store import Store, create_store, refuse_existing
@@ -81,8 +84,9 @@ def scan(
 
     Parameters
     ----------
-    model : a name (see :func:`fusiform.list_layers`) or a torch module that takes ``[batch, 3, y,
-        x]``; a module is put into evaluation mode and onto ``device`` for the scan
+    model : a name (see :func:`.backbones.load_backbone`) or a torch module that takes ``[batch, 3,
+        y, x]``; a module is put, and stays, in evaluation mode, on ``device``, its weights with
+        channels last in memory
     stimuli : a folder with a folder per category, or a CSV manifest (columns path, category)
     output : the store to create, by custom ``NAME.zarr``
     groups : category -> the folders it joins; where given, only those are used
@@ -90,8 +94,8 @@ def scan(
     layers : ``blocks``, ``all``, ``leaf``, dotted names or globs; one or several
     preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``)
     folds : parts of the set for cross-validation, 1 for none
-    batch_size : stimuli per forward pass
-    device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one
+    batch_size : stimuli per forward pass; a multiple of 8 keeps the network's rounding even
+    device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one, or where a module is
     decode_workers : threads that decode images; by default as many as cores, at most 8
     overwrite : replace an earlier store at ``output``
     listener : hears notes and progress
@@ -102,8 +106,7 @@ def scan(
 
     Raises
     ------
-    UserError : anything about the request that cannot be done, before anything is written where
-        that can be known
+    UserError : the request cannot be carried out as it was made; nothing is left behind
 
     Examples
     --------
@@ -135,7 +138,8 @@ def scan(
     )
     listener.note(f"preprocessing: {backbone.preprocessing}")
     # Beside the output until it is whole: a scan that fails leaves an earlier store as it was.
-    partial = output.with_name(f"{output.name}.partial")
+    final = output.resolve()
+    partial = Path(tempfile.mkdtemp(prefix=f"{final.name}.partial-", dir=final.parent))
     store = create_store(
         partial,
         layers=chosen,
@@ -148,7 +152,6 @@ def scan(
             "stimulus_sha256": catalogue.hashes,
         },
         provenance=_provenance(backbone, catalogue, plan, chosen, target, str(stimuli)),
-        overwrite=True,
     )
     try:
         _stream(store, backbone, catalogue, plan, target, decode_workers or _cores(), listener)
@@ -156,7 +159,7 @@ def scan(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return store.publish(output)
+    return store.publish(final, overwrite)
 
 
 def _stream(
@@ -184,10 +187,21 @@ def _stream(
     with capture(backbone.model, accumulators, fold_in) as show:
         for batch, pixels in decode_ahead(catalogue, plan, backbone.preprocessing, workers):
             runs = batch.runs
-            show(normalise(pixels, backbone.preprocessing, device, dtype))
+            show(normalise(_filled(pixels, plan), backbone.preprocessing, device, dtype))
             shown += len(batch.stimuli)
             seconds = time.perf_counter() - started
             listener.progress(Progress("scan", shown, len(catalogue), seconds, peak_memory()))
+
+
+def _filled(pixels: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+    """The last, short batch, filled up with its last image, whose extra rows belong to no run.
+
+    Networks round differently at another batch size: a unit that is constant would seem to vary.
+    """
+    missing = plan.batch_size - len(pixels)
+    if not missing or plan.n_batches == 1:
+        return pixels
+    return np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
 
 
 def _materialise(store: Store, listener: Listener) -> None:
@@ -212,12 +226,21 @@ def _backbone(
     if isinstance(model, str):
         backbone = load_backbone(model, weights, seed)
     else:
+        if weights != "default":
+            raise UserError(
+                f"a torch module is scanned with the weights it has; got weights={weights!r}: "
+                "load them into it first"
+            )
         model.eval()
         name = type(model).__name__
         backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
     if isinstance(preprocessing, Preprocessing):
         return replace(backbone, preprocessing=preprocessing)
-    return replace(backbone, preprocessing=replace(backbone.preprocessing, **(preprocessing or {})))
+    overrides = dict(preprocessing or {})
+    known = as_record(backbone.preprocessing)
+    for name in overrides.keys() - known.keys():
+        raise UserError(f"preprocessing has no {name!r}: {nearest(name, known)}")
+    return replace(backbone, preprocessing=replace(backbone.preprocessing, **overrides))
 
 
 def _provenance(
@@ -232,6 +255,8 @@ def _provenance(
     identity = {
         "model": backbone.name,
         "weights_sha256": backbone.weights_hash,
+        # The same weights under another activation function are another network.
+        "modules": [type(module).__name__ for module in backbone.model.modules()],
         "preprocessing": as_record(backbone.preprocessing),
         "layers": [as_record(layer) for layer in layers],
         "categories": list(catalogue.categories),
@@ -241,9 +266,15 @@ def _provenance(
     }
     shown = [catalogue.hashes[stimulus] for stimulus in plan.order]
     blocks = [list(block) for block in plan.blocks]
-    packages = ("fusiform", "torch", "numpy", "numba", "scipy", "zarr", "pillow")
+    packages = (
+        *("fusiform", "torch", "torchvision", "open_clip_torch", "timm"),
+        *("numpy", "numba", "scipy", "zarr", "pillow"),
+    )
     return {
-        **{key: identity[key] for key in identity if key not in ("layers", "categories", "folds")},
+        **{
+            key: identity[key]
+            for key in ("model", "weights_sha256", "preprocessing", "batch_size", "device_type")
+        },
         "weights": backbone.weights,
         "stimuli": source,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -46,11 +46,6 @@ class Catalogue:
         """Where the image lies."""
         return self.root / self.names[stimulus]
 
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Number of stimuli ``[category]``."""
-        return np.bincount(self.labels, minlength=len(self.categories))
-
     @cached_property
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of every file's content. Reads each file once and checks that it is an image.
