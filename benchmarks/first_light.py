@@ -68,8 +68,8 @@ def main() -> None:
             "Units with Welch t > 5 against the pooled rest, % of all units of the blocks of "
             "layer1,",
             "and of layer4. In the trained networks it rises for all five domains. In the",
-            "untrained ones it falls for faces and stays at 0 for places; for characters it rises (more than",
-            "in the trained ones), and for bodies and objects a little in some: differences in",
+            "untrained ones it falls for faces and stays at 0 for places; for characters it rises",
+            "(more than in the trained ones), and for bodies and objects a little in some: differences in",
             "low-level ways, which an untrained network passes on. It is no null.",
             "",
             f"| network | {' | '.join(DOMAINS)} |",

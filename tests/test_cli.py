@@ -267,7 +267,8 @@ def test_a_summary_of_what_is_no_finished_store_is_refused(
     zarr.create_group(tmp_path / "foreign.zarr")
     assert_refused(fusiform("summary", "foreign.zarr"), "foreign.zarr is a zarr store, but not of")
     shutil.copytree(scanned, tmp_path / "half.zarr")
-    open_store(tmp_path / "half.zarr").annotate(status="scanning")
+    half = zarr.open_group(tmp_path / "half.zarr", mode="r+", use_consolidated=False)
+    half.attrs["status"] = "scanning"
     before = contents(tmp_path)
     assert_refused(fusiform("summary", "half.zarr"), "half.zarr has not finished", "--overwrite")
     assert_refused(fusiform("summary", "half.zarr", "--json", "--t", "2"), "has not finished")

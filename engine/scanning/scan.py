@@ -137,23 +137,24 @@ def scan(
         f"{len(catalogue)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
     )
     listener.note(f"preprocessing: {backbone.preprocessing}")
+    provenance = _provenance(backbone, catalogue, plan, chosen, target, str(stimuli))
     # Beside the output until it is whole: a scan that fails leaves an earlier store as it was.
     final = output.resolve()
     partial = Path(tempfile.mkdtemp(prefix=f"{final.name}.partial-", dir=final.parent))
-    store = create_store(
-        partial,
-        layers=chosen,
-        categories=catalogue.categories,
-        counts=plan.counts(len(catalogue.categories)),
-        stimuli={
-            "stimulus_path": catalogue.names,
-            "stimulus_category": catalogue.labels.tolist(),
-            "stimulus_fold": plan.fold_of.tolist(),
-            "stimulus_sha256": catalogue.hashes,
-        },
-        provenance=_provenance(backbone, catalogue, plan, chosen, target, str(stimuli)),
-    )
     try:
+        store = create_store(
+            partial,
+            layers=chosen,
+            categories=catalogue.categories,
+            counts=plan.counts(len(catalogue.categories)),
+            stimuli={
+                "stimulus_path": catalogue.names,
+                "stimulus_category": catalogue.labels.tolist(),
+                "stimulus_fold": plan.fold_of.tolist(),
+                "stimulus_sha256": catalogue.hashes,
+            },
+            provenance=provenance,
+        )
         _stream(store, backbone, catalogue, plan, target, decode_workers or _cores(), listener)
         _materialise(store, listener)
     except BaseException:
