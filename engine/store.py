@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import zarr
@@ -169,7 +169,7 @@ class Store:
         refuse_existing(path, overwrite)
         if path.exists():
             # There is one store or the other at all times, but for the blink of two renames.
-            old = Path(tempfile.mkdtemp(prefix=f"{path.name}.old-", dir=path.parent))
+            old = new_folder_beside(path, "old")
             path.replace(old / path.name)
             self.path.replace(path)
             shutil.rmtree(old)
@@ -250,6 +250,16 @@ def _put(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...
     dtype = str if values.dtype == object else values.dtype
     array = root.create_array(name, shape=values.shape, dtype=dtype, dimension_names=dims)
     array[...] = values
+
+
+def new_folder_beside(path: Path, purpose: str) -> Path:
+    """Create a folder ``NAME.purpose-...`` of its own next to ``path``, for what is under way.
+
+    With the permissions that the user's folders have: a store that is moved from it keeps them.
+    """
+    folder = path.with_name(f"{path.name}.{purpose}-{uuid4().hex[:8]}")
+    folder.mkdir()
+    return folder
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

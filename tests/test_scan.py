@@ -431,3 +431,8 @@ def test_another_activation_function_is_another_fingerprint(stimuli: Path, tmp_p
         scanned = tiny_scan(net, stimuli, tmp_path / f"{len(prints)}.zarr", layers="1")
         prints.add(scanned.provenance["fingerprint"])
     assert len(prints) == 2
+
+
+def test_a_store_has_the_permissions_of_any_new_folder(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    assert store.path.stat().st_mode == (tmp_path / "new").stat().st_mode

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from ..asking.select import DEFAULT, materialise
 from ..errors import UserError, nearest
 from ..spec import Layer, Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
-from ..store import Store, create_store, refuse_existing
+from ..store import Store, create_store, new_folder_beside, refuse_existing
 from .accumulate import LayerMoments
 from .backbones import Backbone, load_backbone
 from .capture import capture
@@ -140,7 +139,7 @@ def scan(
     provenance = _provenance(backbone, catalogue, plan, chosen, target, str(stimuli))
     # Beside the output until it is whole: a scan that fails leaves an earlier store as it was.
     final = output.resolve()
-    partial = Path(tempfile.mkdtemp(prefix=f"{final.name}.partial-", dir=final.parent))
+    partial = new_folder_beside(final, "partial")
     try:
         store = create_store(
             partial,
