@@ -87,7 +87,8 @@ class Layer:
     @property
     def state_bytes(self) -> int:
         """Bytes of live state: two float64 sums and a pivot in the activations' precision."""
-        return self.units * (24 if self.dtype == "float64" else 20)
+        pivot = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[self.dtype]
+        return self.units * (16 + pivot)
 
 
 @dataclass(frozen=True)

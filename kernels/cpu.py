@@ -2,10 +2,12 @@
 
 A batch is ``x [stimulus, unit]``, row-contiguous, float32 or float64, or half precision as its raw
 bits (``int16`` for bfloat16, ``uint16`` for float16), which is widened in the kernel and not by a
-copy. The state of a group is a pivot ``[unit]`` in the activations' own precision (float32 for
-halves) and two float64 sums ``s1 = sum(x - pivot)`` and ``s2 = sum((x - pivot)**2)``; with a
-float32 pivot that is 20 bytes per unit. Deviations are taken in float64, so sums about a pivot near
-the mean do not cancel however large the mean is.
+copy. The state is ``count [group]``, ``pivot [group, unit]`` in the batch's own type, and float64
+sums ``s1 = sum(x - pivot)`` and ``s2 = sum((x - pivot)**2)`` ``[group, unit]``: 20 bytes per group
+and unit for float32. A group's pivot is its first stimulus, a value of its own range, so that sums
+about it do not cancel however large the mean is; deviations are taken in float64.
+
+The kernel waits for memory. It reads the batch once, and the state once per batch and group.
 """
 
 from __future__ import annotations
@@ -15,18 +17,28 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 from numba.extending import overload
+from numpy.typing import NDArray
 
+from .instructions import float16_as_float64, prefetch
 from .jit import ARITHMETIC, inner, parallel
+from .moments import rows_of_groups
 
-Vector = np.ndarray[Any, Any]
+Array = np.ndarray[Any, Any]
+Indices = NDArray[np.int64]
 
 # Units that a thread takes at a time: its slice of the state (160 KiB) stays in its L2 cache while
 # the rows of the batch go by.
 _TILE = 8192
+# Bytes of a cache line, and how many lines of each row are asked for before they are needed. The
+# processor's own prefetching loses track: it stops at every page, and eight rows are many streams.
+_LINE = 64
+_AHEAD = 16
+# Rows that share each load and store of the sums.
+_ROWS = 8
 
 
 def _widen(value: Any) -> Any:
-    """An element of a batch as a float; chosen at compile time by the element's type."""
+    """An element of a batch as a float64; chosen at compile time by the element's type."""
     raise NotImplementedError("compiled code only")
 
 
@@ -38,39 +50,46 @@ def _compiled_widen(value: Any) -> Any:
 
 
 def _native(value: Any) -> Any:
-    return value
+    return np.float64(value)
 
 
 def _bfloat16(value: Any) -> Any:
-    return np.uint32(np.uint32(np.uint16(value)) << np.uint32(16)).view(np.float32)
+    return np.float64(np.uint32(np.uint32(np.uint16(value)) << np.uint32(16)).view(np.float32))
 
 
 def _float16(value: Any) -> Any:
-    # Exponent and fraction go to their float32 places; the product (2**112) moves the exponent's
-    # bias and turns subnormals into normal numbers; infinity and NaN need their exponent set anew.
-    half = np.uint32(value)
-    shifted = np.uint32(np.uint32(half & np.uint32(0x7FFF)) << np.uint32(13))
-    wide = np.float32(shifted.view(np.float32) * np.float32(2.0**112)).view(np.uint32)
-    if shifted >= np.uint32(0x0F800000):
-        wide = np.uint32(wide | np.uint32(0x7F800000))
-    sign = np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16))
-    return np.uint32(wide | sign).view(np.float32)
+    return float16_as_float64(value)
+
+
+def _line_of(array: Any) -> int:
+    """How many elements of ``array`` a cache line holds, as a constant of compiled code."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_line_of)
+def _compiled_line_of(array: Any) -> Any:
+    units = _LINE * 8 // array.dtype.bitwidth
+
+    def line_of(array: Any) -> Any:  # noqa: ARG001
+        return units
+
+    return line_of
 
 
 @inner
-def _add_eight(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any,
+def _add_units(first: int, n: int, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any,
                pivot: Any, s1: Any, s2: Any) -> None:  # fmt: skip
-    # Eight rows share each load and store of the sums, which are most of the memory traffic.
-    for i in range(pivot.shape[0]):
-        p = np.float64(pivot[i])
-        d0 = np.float64(_widen(a[i])) - p
-        d1 = np.float64(_widen(b[i])) - p
-        d2 = np.float64(_widen(c[i])) - p
-        d3 = np.float64(_widen(d[i])) - p
-        d4 = np.float64(_widen(e[i])) - p
-        d5 = np.float64(_widen(f[i])) - p
-        d6 = np.float64(_widen(g[i])) - p
-        d7 = np.float64(_widen(h[i])) - p
+    for i in range(first, first + n):
+        p = _widen(pivot[i])
+        d0 = _widen(a[i]) - p
+        d1 = _widen(b[i]) - p
+        d2 = _widen(c[i]) - p
+        d3 = _widen(d[i]) - p
+        d4 = _widen(e[i]) - p
+        d5 = _widen(f[i]) - p
+        d6 = _widen(g[i]) - p
+        d7 = _widen(h[i]) - p
+        # Summed in pairs: fewer roundings than one by one, and no slower.
         s1[i] += ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7))
         s2[i] += ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) + (
             (d4 * d4 + d5 * d5) + (d6 * d6 + d7 * d7)
@@ -78,50 +97,73 @@ def _add_eight(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any,
 
 
 @inner
-def _add_one(row: Any, pivot: Any, s1: Any, s2: Any) -> None:
-    for i in range(pivot.shape[0]):
-        deviation = np.float64(_widen(row[i])) - np.float64(pivot[i])
-        s1[i] += deviation
-        s2[i] += deviation * deviation
+def _add_rows(x: Any, rows: Any, start: int, pivot: Any, s1: Any, s2: Any,
+              next_rows: Any, next_start: int) -> None:  # fmt: skip
+    """Add up to eight ``rows`` of ``x``, from unit ``start`` on; ask for what comes next."""
+    n, units = len(rows), pivot.shape[0]
+    stop = start + units
+    # Always eight, so that there is one loop: the pivot is a row that adds nothing.
+    a = x[rows[0], start:stop]
+    b = x[rows[1], start:stop] if n > 1 else pivot
+    c = x[rows[2], start:stop] if n > 2 else pivot
+    d = x[rows[3], start:stop] if n > 3 else pivot
+    e = x[rows[4], start:stop] if n > 4 else pivot
+    f = x[rows[5], start:stop] if n > 5 else pivot
+    g = x[rows[6], start:stop] if n > 6 else pivot
+    h = x[rows[7], start:stop] if n > 7 else pivot
+    flat, stride = x.reshape(x.size), x.shape[1]
+    line = _line_of(x)
+    whole = units // line * line
+    for i in range(0, whole, line):
+        later = i + _AHEAD * line
+        if later < whole:
+            for r in range(n):
+                prefetch(flat, rows[r] * stride + start + later)
+            prefetch(pivot, later)
+            for j in range(later, later + line, _line_of(s1)):
+                prefetch(s1, j)
+                prefetch(s2, j)
+        else:
+            for r in range(len(next_rows)):
+                prefetch(flat, next_rows[r] * stride + next_start + later - whole)
+        _add_units(i, line, a, b, c, d, e, f, g, h, pivot, s1, s2)
+    _add_units(whole, units - whole, a, b, c, d, e, f, g, h, pivot, s1, s2)
 
 
 @parallel
-def fold_in(x: Vector, pivot: Vector, s1: Vector, s2: Vector) -> None:
-    """Add the batch ``x [stimulus, unit]`` to the sums ``s1`` and ``s2`` ``[unit]``, in place."""
-    rows, units = x.shape
+def _add_parts(x: Array, rows: Indices, bounds: Indices, group: Indices, fresh: Indices,
+               pivot: Array, s1: Array, s2: Array) -> None:  # fmt: skip
+    """Add ``rows[bounds[part]:bounds[part + 1]]`` of ``x`` to ``group[part]``, for every part."""
+    units, parts = x.shape[1], len(group)
     for tile in prange((units + _TILE - 1) // _TILE):
         start = tile * _TILE
         stop = min(units, start + _TILE)
-        p, t1, t2 = pivot[start:stop], s1[start:stop], s2[start:stop]
-        r = 0
-        while r + 8 <= rows:
-            # Contiguous slices in small loops: indexing x[r, i] in here does not vectorise.
-            _add_eight(
-                x[r, start:stop], x[r + 1, start:stop], x[r + 2, start:stop],
-                x[r + 3, start:stop], x[r + 4, start:stop], x[r + 5, start:stop],
-                x[r + 6, start:stop], x[r + 7, start:stop], p, t1, t2,
+        for part in range(parts):
+            k = group[part]
+            p, t1, t2 = pivot[k, start:stop], s1[k, start:stop], s2[k, start:stop]
+            if fresh[part]:
+                p[:] = x[rows[bounds[part]], start:stop]
+                t1[:] = 0
+                t2[:] = 0
+            coming, coming_start = (part + 1, start) if part + 1 < parts else (0, stop)
+            _add_rows(
+                x, rows[bounds[part] : bounds[part + 1]], start, p, t1, t2,
+                rows[bounds[coming] : bounds[coming + 1]], coming_start,
             )  # fmt: skip
-            r += 8
-        while r < rows:
-            _add_one(x[r, start:stop], p, t1, t2)
-            r += 1
 
 
-@inner
-def _add_row(row: Any, total: Any) -> None:
-    for i in range(total.shape[0]):
-        total[i] += np.float64(_widen(row[i]))
+def fold_in(x: Array, groups: Indices, count: Indices, pivot: Array, s1: Array, s2: Array) -> None:
+    """Add the batch ``x [stimulus, unit]`` to the moments of its ``groups [stimulus]``, in place.
 
-
-@parallel
-def fix_pivot(x: Vector, pivot: Vector) -> None:
-    """Set ``pivot [unit]`` to the mean over the batch ``x [stimulus, unit]``, in place."""
-    rows, units = x.shape
-    for tile in prange((units + _TILE - 1) // _TILE):
-        start = tile * _TILE
-        stop = min(units, start + _TILE)
-        total = np.zeros(stop - start)
-        for r in range(rows):
-            _add_row(x[r, start:stop], total)
-        for i in range(stop - start):
-            pivot[start + i] = total[i] / rows
+    A group whose ``count`` is 0 starts anew, whatever its pivot and sums held.
+    """
+    order, parts = [], []
+    for k, rows in rows_of_groups(groups):
+        order.append(rows)
+        for first in range(0, len(rows), _ROWS):
+            parts.append((min(_ROWS, len(rows) - first), k, first == 0 and count[k] == 0))
+        count[k] += len(rows)
+    if parts:
+        sizes, group, fresh = np.array(parts, dtype=np.int64).T.copy()
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        _add_parts(x, np.concatenate(order), bounds, group, fresh, pivot, s1, s2)

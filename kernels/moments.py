@@ -9,7 +9,11 @@ argument of the read-out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 Array = Any  # numpy array or torch tensor: the formulas below ask only for arithmetic and `clip`
 
@@ -24,6 +28,13 @@ class Moments(NamedTuple):
     count: Any
     mean: Array
     m2: Array
+
+
+def rows_of_groups(groups: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Every group in ``groups [stimulus]`` with its rows, in ascending order."""
+    order = np.argsort(groups, kind="stable")
+    present, starts = np.unique(groups[order], return_index=True)
+    return zip(present.tolist(), np.split(order, starts[1:]), strict=True)
 
 
 def read_out(count: int, pivot: Array, s1: Array, s2: Array) -> Moments:

@@ -107,3 +107,10 @@ def test_a_layer_whose_shape_changes_is_refused() -> None:
     moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
     with pytest.raises(UserError, match=r"had \[3, 8, 8\] and now gave \[3, 9, 8\]"):
         moments.fold_in(torch.randn(4, 3, 9, 8), ())
+
+
+def test_a_layer_whose_precision_changes_is_refused() -> None:
+    x = torch.randn(4, 3, 8, 8)
+    moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
+    with pytest.raises(UserError, match=r"had float32 and now gave torch.float64"):
+        moments.fold_in(x.double(), ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,45 +18,46 @@ from . import reference
 
 
 class Cpu:
-    """numba, on numpy arrays."""
+    """The numba kernels. Runs batches through a back end, as one group or several."""
 
     name = "cpu"
+    kernels = cpu
+
+    @classmethod
+    def run_groups(
+        cls, batches: list[np.ndarray], groups: list[np.ndarray], n_groups: int
+    ) -> Moments:
+        """Moments ``[group]``, ``[group, unit]`` of batches whose rows belong to several groups."""
+        shape = n_groups, batches[0].shape[1]
+        count, pivot = np.zeros(n_groups, np.int64), np.full(shape, 99, batches[0].dtype)
+        # What a state held before its group began is of no account.
+        s1, s2 = np.full((2, *shape), np.nan)
+        state = [cls.array(part) for part in (pivot, s1, s2)]
+        for batch, members in zip(batches, groups, strict=True):
+            cls.kernels.fold_in(cls.array(batch), members, count, *state)
+        with np.errstate(invalid="ignore"):  # infinity minus infinity, where a test asks for it
+            return read_out(count[:, None], pivot.astype(np.float64), s1, s2)
+
+    @classmethod
+    def run(cls, batches: list[np.ndarray]) -> Moments:
+        groups = [np.zeros(len(batch), np.int64) for batch in batches]
+        count, mean, m2 = cls.run_groups(batches, groups, 1)
+        return Moments(count.item(), mean[0], m2[0])
 
     @staticmethod
-    def run(batches: list[np.ndarray], pivot: np.ndarray | None = None) -> Moments:
-        units = batches[0].shape[1]
-        wide = np.float64 if batches[0].dtype == np.float64 else np.float32
-        p, s1, s2 = np.zeros(units, wide), np.zeros(units), np.zeros(units)
-        if pivot is None:
-            cpu.fix_pivot(batches[0], p)
-        else:
-            p[:] = pivot
-        for batch in batches:
-            cpu.fold_in(batch, p, s1, s2)
-        with np.errstate(invalid="ignore"):  # infinity minus infinity, where a test asks for it
-            return read_out(sum(map(len, batches)), p.astype(np.float64), s1, s2)
+    def array(x: np.ndarray) -> Any:
+        return x
 
 
-class Device:
+class Device(Cpu):
     """The torch kernels, which run on any device, on the CPU."""
 
     name = "device"
+    kernels = device
 
     @staticmethod
-    def run(batches: list[np.ndarray], pivot: np.ndarray | None = None) -> Moments:
-        units = batches[0].shape[1]
-        tensors = [torch.from_numpy(batch) for batch in batches]
-        wide = torch.float64 if batches[0].dtype == np.float64 else torch.float32
-        p = torch.zeros(units, dtype=wide)
-        s1, s2 = torch.zeros(2, units, dtype=torch.float64)
-        if pivot is None:
-            device.fix_pivot(tensors[0], p)
-        else:
-            p[:] = torch.from_numpy(pivot)
-        for tensor in tensors:
-            device.fold_in(tensor, p, s1, s2)
-        count, mean, m2 = read_out(sum(map(len, batches)), p.double(), s1, s2)
-        return Moments(count, mean.numpy(), m2.numpy())
+    def array(x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(x)
 
 
 BACK_ENDS = pytest.mark.parametrize("back_end", [Cpu, Device], ids=lambda b: b.name)
@@ -109,10 +112,42 @@ def test_a_drifting_mean_is_not_lost(back_end: type[Cpu]) -> None:
 
 
 @BACK_ENDS
-def test_a_bad_pivot_costs_few_digits(back_end: type[Cpu]) -> None:
+def test_an_outlier_as_pivot_costs_few_digits(back_end: type[Cpu]) -> None:
+    # The pivot is the first stimulus, ten standard deviations from the mean here.
     x = np.random.default_rng(2).normal(1, 1, (64 * 32, 50)).astype(np.float32)
-    found = back_end.run(np.split(x, 64), pivot=np.full(50, 11, np.float32))
+    x[0] = 11
+    found = back_end.run(np.split(x, 64))
     assert relative_error(found.m2, reference.m2_longdouble(x)) < 1e-12
+
+
+@BACK_ENDS
+@pytest.mark.parametrize("units", [5, 8200])
+def test_mixed_batches_equal_their_groups(back_end: type[Cpu], units: int) -> None:
+    rng = np.random.default_rng(8)
+    x = rng.normal(100, 3, (90, units)).astype(np.float32)
+    groups = rng.integers(0, 6, 90)
+    groups[groups == 4] = 5  # no row of group 4 at all, and none of group 3 in the first batch
+    groups[:30][groups[:30] == 3] = 0
+    found = back_end.run_groups(np.split(x, 3), np.split(groups, 3), 6)
+    np.testing.assert_array_equal(found.count[:, 0], np.bincount(groups, minlength=6))
+    for group in (0, 1, 2, 3, 5):
+        members = x[groups == group]
+        np.testing.assert_allclose(found.mean[group], members.mean(0, np.float64), rtol=1e-14)
+        assert relative_error(found.m2[group], reference.m2_longdouble(members)) < 1e-12
+
+
+@BACK_ENDS
+def test_groups_of_rows(back_end: type[Cpu]) -> None:
+    """Every number of rows up to two kernel passes and one, alone in its group or beside others."""
+    x = np.random.default_rng(9).normal(2, 1, (17 * 18 // 2, 40)).astype(np.float32)
+    groups = np.repeat(np.arange(17), np.arange(1, 18))
+    order = np.random.default_rng(10).permutation(len(x))
+    found = back_end.run_groups([x[order]], [groups[order]], 17)
+    for group in range(17):
+        expected = reference.m2_longdouble(x[groups == group])
+        np.testing.assert_allclose(found.m2[group], expected, rtol=1e-12, atol=1e-30)
+        alone = back_end.run([x[order][groups[order] == group]])
+        np.testing.assert_allclose(found.mean[group], alone.mean, rtol=1e-15)
 
 
 @BACK_ENDS
@@ -139,20 +174,20 @@ def test_nonfinite_values_poison_their_own_unit_only(back_end: type[Cpu]) -> Non
 )
 def test_half_precision_is_widened_exactly(dtype: torch.dtype, raw: torch.dtype) -> None:
     every_value = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
-    wide = every_value.float().numpy()[np.newaxis]
-    pivot, s1, s2 = (np.zeros(wide.size, t) for t in (np.float32, np.float64, np.float64))
-    cpu.fold_in(every_value.view(raw).numpy()[np.newaxis], pivot, s1, s2)
+    zero_first = torch.stack([torch.zeros_like(every_value), every_value])
+    state = torch.zeros_like(zero_first[:1]).view(raw).numpy(), *np.zeros((2, 1, 2**16))
+    groups, count = np.zeros(2, np.int64), np.zeros(1, np.int64)
+    cpu.fold_in(zero_first.view(raw).numpy(), groups, count, *state)
     with np.errstate(invalid="ignore"):  # signalling NaN turn quiet
-        np.testing.assert_array_equal(s1, wide[0].astype(np.float64))
+        np.testing.assert_array_equal(state[1][0], every_value.double().numpy())
 
-    rows = torch.randn(19, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
-    halves = rows.view(raw).numpy()
-    pivot, s1, s2 = (np.zeros(300, t) for t in (np.float32, np.float64, np.float64))
-    cpu.fix_pivot(halves, pivot)
-    cpu.fold_in(halves, pivot, s1, s2)
-    found = read_out(19, pivot.astype(np.float64), s1, s2)
+    rows = (100 + torch.randn(19, 300, generator=torch.Generator().manual_seed(0))).to(dtype)
+    pivot, s1, s2 = torch.zeros(1, 300, dtype=dtype), *np.zeros((2, 1, 300))
+    groups, count = np.zeros(19, np.int64), np.zeros(1, np.int64)
+    cpu.fold_in(rows.view(raw).numpy(), groups, count, pivot.view(raw).numpy(), s1, s2)
+    found = read_out(19, pivot.double().numpy(), s1, s2)
     expected = reference.m2_longdouble(rows.float().numpy())
-    assert relative_error(found.m2, expected) < 1e-12
+    assert relative_error(found.m2[0], expected) < 1e-12
 
 
 def test_back_ends_agree() -> None:

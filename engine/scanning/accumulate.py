@@ -28,32 +28,28 @@ class LayerMoments:
         self._layer = layer
         self._on_finished = on_finished
         self._kernels = _kernels_for(device)
-        self._count = 0
         self._memory_order: tuple[int, ...] | None = None
-        # Half precision has a float32 pivot: it lies between the halves.
-        wide = torch.float64 if layer.dtype == "float64" else torch.float32
-        self._pivot = torch.zeros(layer.units, dtype=wide, device=device)
-        self._sums = torch.zeros(2, layer.units, dtype=torch.float64, device=device)
+        # One group is live at a time: [1] and [1, unit], as the kernels have it.
+        self._count = np.zeros(1, dtype=np.int64)
+        self._pivot = torch.zeros(1, layer.units, dtype=getattr(torch, layer.dtype), device=device)
+        self._s1 = torch.zeros(1, layer.units, dtype=torch.float64, device=device)
+        self._s2 = torch.zeros_like(self._s1)
+        self._state = [self._arrays(part) for part in (self._pivot, self._s1, self._s2)]
 
     def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
         """Add a batch ``[stimulus, *layer.shape]``; blocks that ``runs`` complete are handed on.
 
         Raises
         ------
-        UserError : the activation is not shaped as it was in the trial pass
+        UserError : the activation has not the shape or precision that it had in the trial pass
         """
         rows = self._rows(activation)
         for run in runs:
-            state = self._arrays(self._pivot), *map(self._arrays, self._sums)
             x = self._arrays(rows[run.start : run.stop])
-            if not self._count:
-                self._sums.zero_()
-                self._kernels.fix_pivot(x, state[0])
-            self._kernels.fold_in(x, *state)
-            self._count += run.stop - run.start
+            self._kernels.fold_in(x, np.zeros(len(x), dtype=np.int64), self._count, *self._state)
             if run.last:
                 self._on_finished(self._layer, run.block, self._read_out())
-                self._count = 0
+                self._count[0] = 0
 
     def _rows(self, activation: torch.Tensor) -> torch.Tensor:
         """The activation as ``[stimulus, unit]``, units in memory order: a view if dense."""
@@ -61,6 +57,11 @@ class LayerMoments:
             raise UserError(
                 f"a layer has one shape for all stimuli; {self._layer.name} had "
                 f"{list(self._layer.shape)} and now gave {list(activation.shape[1:])}"
+            )
+        if activation.dtype != self._pivot.dtype:
+            raise UserError(
+                f"a layer has one precision for all stimuli; {self._layer.name} had "
+                f"{self._layer.dtype} and now gave {activation.dtype}: scan without autocast inside"
             )
         if self._memory_order is None:
             axes = range(1, activation.ndim)
@@ -78,7 +79,8 @@ class LayerMoments:
         return tensor.numpy()
 
     def _read_out(self) -> Moments:
-        moments = read_out(self._count, self._pivot.double(), *self._sums)
+        count = int(self._count[0])
+        moments = read_out(count, self._pivot[0].double(), self._s1[0], self._s2[0])
         return Moments(
             moments.count, self._in_layer_order(moments.mean), self._in_layer_order(moments.m2)
         )

@@ -1,0 +1,44 @@
+"""Two machine instructions that numba has no words for, to be called from compiled code only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_BYTE_POINTER = ir.IntType(8).as_pointer()
+_INT32 = ir.IntType(32)
+# numba gives the function that it makes the signature of its maker.
+_instruction: Any = intrinsic
+
+
+@_instruction
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line that holds ``array [index]``; the index may lie outside the array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(start, [arguments[1]]), _BYTE_POINTER)
+        llvm = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _INT32, _INT32, _INT32]),
+            "llvm.prefetch.p0",
+        )
+        to_read, into_every_cache, not_code = _INT32(0), _INT32(3), _INT32(1)
+        builder.call(llvm, [address, to_read, into_every_cache, not_code])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@_instruction
+def float16_as_float64(typing_context: Any, bits: Any) -> Any:
+    """The value of a float16 that is given as its raw bits (``uint16``)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.DoubleType())
+
+    return types.float64(bits), generate
