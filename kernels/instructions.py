@@ -1,5 +1,7 @@
 """Two machine instructions that numba has no words for, to be called from compiled code only."""
 
+# mypy: disable-error-code="import-untyped,no-untyped-call,untyped-decorator"
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,7 +13,7 @@ from numba.extending import intrinsic
 
 _BYTE_POINTER = ir.IntType(8).as_pointer()
 _INT32 = ir.IntType(32)
-# numba gives the function that it makes the signature of its maker.
+# numba gives the function that it makes the signature of its maker: not so to a type checker.
 _instruction: Any = intrinsic
 
 
