@@ -60,7 +60,7 @@ def test_the_engine_does_not_know_the_command_line() -> None:
 
 
 def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
-    torch = ("torch", "torchvision", "fusiform.kernels.device")
+    torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     wings = ("fusiform.engine.scanning", "fusiform.engine.stimuli")
     assert not offending([*ASKING, *SHARED], *torch, *wings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from types import ModuleType
 
 import numpy as np
@@ -99,6 +100,10 @@ def _kernels_for(device: torch.device) -> ModuleType:
 
         jit.use_threads(torch.get_num_threads())
         return cpu
+    if device.type == "cuda" and find_spec("triton"):
+        from ...kernels import cuda
+
+        return cuda
     from ...kernels import device as on_device
 
     return on_device
