@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.summary import summarise as summarise
+    from fusiform.engine.bench.report import bench as bench
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.scan import scan as scan
@@ -27,6 +28,7 @@ _HOME = {
     "Preprocessing": "spec",
     "Store": "store",
     "UserError": "errors",
+    "bench": "bench.report",
     "list_layers": "scanning.layers",
     "make_localizer": "stimuli.localizer",
     "open_store": "store",

@@ -38,6 +38,8 @@ MODEL_HELP = (
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Crop = Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
+BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
@@ -180,10 +182,8 @@ def scan_command(
         typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
     ] = None,
     folds: Annotated[int, typer.Option(help="Parts for cross-validation; 1 for none.")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Stimuli per forward pass.")] = 32,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")
-    ] = None,
+    batch_size: BatchSize = 32,
+    device: Device = None,
     decode_workers: Annotated[
         int | None, typer.Option(help="Threads that decode images; as many as cores, at most 8.")
     ] = None,
@@ -303,6 +303,70 @@ def _print_summary(rows: list[Row], folds: int) -> None:
         print(f"warning: {row.nonfinite:,} units of {row.layer} gave NaN or infinity")
 
 
+@app.command()
+def bench(
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = "resnet50",
+    parts: Annotated[
+        str,
+        typer.Option(help="Any of kernels, network, decoding, memory, joined by commas."),
+    ] = "kernels,network,decoding,memory",
+    weights: Annotated[str, typer.Option(help="Weights; untrained ones cost the same.")] = "none",
+    device: Device = None,
+    units: Annotated[
+        int, typer.Option(help="Units of the arrays that the kernels are given.")
+    ] = 5_500_000,
+    batch_sizes: Annotated[
+        str, typer.Option(help="Their numbers of stimuli, joined by commas.")
+    ] = "8,32,128",
+    images: Annotated[
+        str, typer.Option(help="Numbers of images to scan for their peak memory.")
+    ] = "100,1000",
+    batch_size: BatchSize = 32,
+    repeats: Annotated[int, typer.Option(help="Turns of which the median is taken.")] = 7,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure what a scan costs on this machine, each ratio of things that took turns.
+
+    kernels: the streaming statistics in GB/s, against the speed at which memory can be read at all.
+    network: a batch with every block recorded, against the bare forward pass and a plain loop.
+    decoding: images per second. memory: peak of whole scans of ever more images.
+    Takes some minutes, and 3 GiB of memory with the default arrays.
+    """
+    from fusiform import bench
+
+    found = bench(
+        model,
+        weights=weights,
+        parts=_listed(parts),
+        device=device,
+        units=units,
+        batch_sizes=_numbers(batch_sizes),
+        images=_numbers(images),
+        batch_size=batch_size,
+        repeats=repeats,
+        note=(lambda _: None) if quiet else _note,
+    )
+    if as_json:
+        print(json.dumps([asdict(measured) for measured in found], indent=2))
+        return
+    _print_table(
+        ["part", "what", "setting", "", "", "compared"],
+        [
+            [
+                measured.part,
+                measured.what,
+                measured.setting,
+                f"{measured.value:,.{1 if measured.value < 100 else 0}f}",
+                measured.unit,
+                ", ".join(f"{ratio:.3g} {of}" for of, ratio in measured.compared.items()),
+            ]
+            for measured in found
+        ],
+        right={3},
+    )
+
+
 @stimuli_app.command()
 def make(
     directory: Annotated[Path, typer.Argument(help="The folder to draw into.")],
@@ -356,6 +420,13 @@ def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in _listed(text)]
+    except ValueError:
+        raise UserError(f"whole numbers joined by commas are needed; got {text!r}") from None
 
 
 def _note(line: str) -> None:

@@ -28,4 +28,4 @@ def read(words: NDArray[np.int64]) -> int:
     found = np.zeros(tiles, np.int64)
     for tile in prange(tiles):
         found[tile] = _parity(words[tile * _TILE : (tile + 1) * _TILE])
-    return found.sum()
+    return int(found.sum())

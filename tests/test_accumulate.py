@@ -69,8 +69,8 @@ def test_units_keep_their_place_in_any_layout(
     layout: str, batch_size: int, on_device: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if on_device:
-        monkeypatch.setattr(accumulate, "_kernels_for", lambda _: device)
-        monkeypatch.setattr(LayerMoments, "_arrays", lambda _, tensor: tensor)
+        monkeypatch.setattr(accumulate, "kernels_for", lambda _: device)
+        monkeypatch.setattr(accumulate, "as_arrays", lambda tensor: tensor)
     shape, lay_out = LAYOUTS[layout]
     x = torch.randn(14, *shape, generator=torch.Generator().manual_seed(1))
     check(x, accumulated(lay_out(x), batch_size))

@@ -16,6 +16,7 @@ ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
 ASKING = sorted((ROOT / "engine" / "asking").glob("*.py"))
 SHARED = [ROOT / "engine" / f"{name}.py" for name in ("errors", "spec", "store")]
+BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 STIMULI = sorted((ROOT / "engine" / "stimuli").rglob("*.py"))
 
 
@@ -43,7 +44,9 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 
 def test_the_files_are_found() -> None:
-    assert set(ENGINE) == {*SCANNING, *ASKING, *SHARED, *STIMULI, ROOT / "engine" / "__init__.py"}
+    assert set(ENGINE) == {
+        *SCANNING, *ASKING, *BENCH, *SHARED, *STIMULI, ROOT / "engine" / "__init__.py"
+    }  # fmt: skip
     assert all([KERNELS, SCANNING, ASKING, STIMULI])
     assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store.py")
     assert "fusiform.engine.store" in imported(ROOT / "engine" / "asking" / "select.py")
@@ -61,7 +64,7 @@ def test_the_engine_does_not_know_the_command_line() -> None:
 
 def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
-    wings = ("fusiform.engine.scanning", "fusiform.engine.stimuli")
+    wings = ("fusiform.engine.scanning", "fusiform.engine.stimuli", "fusiform.engine.bench")
     assert not offending([*ASKING, *SHARED], *torch, *wings)
 
 
@@ -73,6 +76,10 @@ def test_stimuli_need_neither_torch_nor_a_store() -> None:
 def test_only_the_scan_joins_the_scanning_wing_to_the_store() -> None:
     wing = [path for path in SCANNING if path.name != "scan.py"]
     assert not offending(wing, "fusiform.engine.store", "fusiform.engine.asking", "zarr")
+
+
+def test_nothing_depends_on_what_measures_it() -> None:
+    assert not offending([*KERNELS, *SCANNING, *STIMULI], "fusiform.engine.bench")
 
 
 def test_every_package_and_nothing_else_is_shipped() -> None:

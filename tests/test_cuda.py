@@ -109,7 +109,7 @@ def test_nothing_that_changes_between_batches_is_compiled_in(compiled: list[Any]
 
 
 def test_the_engine_takes_this_kernel_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert accumulate._kernels_for(torch.device("cuda")) is cuda
-    assert accumulate._kernels_for(torch.device("mps")) is device
+    assert accumulate.kernels_for(torch.device("cuda")) is cuda
+    assert accumulate.kernels_for(torch.device("mps")) is device
     monkeypatch.setattr(accumulate, "find_spec", lambda _: None)
-    assert accumulate._kernels_for(torch.device("cuda")) is device
+    assert accumulate.kernels_for(torch.device("cuda")) is device

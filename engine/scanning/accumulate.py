@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,14 +29,14 @@ class LayerMoments:
     def __init__(self, layer: Layer, device: torch.device, on_finished: OnFinished) -> None:
         self._layer = layer
         self._on_finished = on_finished
-        self._kernels = _kernels_for(device)
+        self._kernels = kernels_for(device)
         self._memory_order: tuple[int, ...] | None = None
         # One group is live at a time: [1] and [1, unit], as the kernels have it.
         self._count = np.zeros(1, dtype=np.int64)
         self._pivot = torch.zeros(1, layer.units, dtype=getattr(torch, layer.dtype), device=device)
         self._s1 = torch.zeros(1, layer.units, dtype=torch.float64, device=device)
         self._s2 = torch.zeros_like(self._s1)
-        self._state = [self._arrays(part) for part in (self._pivot, self._s1, self._s2)]
+        self._state = [as_arrays(part) for part in (self._pivot, self._s1, self._s2)]
 
     def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
         """Add a batch ``[stimulus, *layer.shape]``; blocks that ``runs`` complete are handed on.
@@ -46,7 +47,7 @@ class LayerMoments:
         """
         rows = self._rows(activation)
         for run in runs:
-            x = self._arrays(rows[run.start : run.stop])
+            x = as_arrays(rows[run.start : run.stop])
             self._kernels.fold_in(x, np.zeros(len(x), dtype=np.int64), self._count, *self._state)
             if run.last:
                 self._on_finished(self._layer, run.block, self._read_out())
@@ -69,16 +70,6 @@ class LayerMoments:
             self._memory_order = tuple(sorted(axes, key=activation.stride, reverse=True))
         return activation.permute(0, *self._memory_order).contiguous().flatten(1)
 
-    def _arrays(self, tensor: torch.Tensor) -> np.ndarray | torch.Tensor:
-        """``tensor`` as its kernels take it: on the CPU numpy, with halves as their raw bits."""
-        if tensor.device.type != "cpu":
-            return tensor
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy()
-        if tensor.dtype == torch.float16:
-            return tensor.view(torch.uint16).numpy()
-        return tensor.numpy()
-
     def _read_out(self) -> Moments:
         count = int(self._count[0])
         moments = read_out(count, self._pivot[0].double(), self._s1[0], self._s2[0])
@@ -94,7 +85,19 @@ class LayerMoments:
         return in_memory.permute(back).contiguous().cpu().numpy()
 
 
-def _kernels_for(device: torch.device) -> ModuleType:
+def as_arrays(tensor: torch.Tensor) -> Any:
+    """``tensor`` as the kernels of its device take it: on the CPU numpy, halves as raw bits."""
+    if tensor.device.type != "cpu":
+        return tensor
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy()
+    if tensor.dtype == torch.float16:
+        return tensor.view(torch.uint16).numpy()
+    return tensor.numpy()
+
+
+def kernels_for(device: torch.device) -> ModuleType:
+    """The module whose ``fold_in`` is the fastest on ``device``."""
     if device.type == "cpu":
         from ...kernels import cpu
 

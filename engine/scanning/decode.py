@@ -7,6 +7,7 @@ a quarter of the normalised floats.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -99,3 +100,8 @@ def decode_ahead(
                 yield batch, pixels
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def default_workers() -> int:
+    """Threads that decode where none are asked for: as many as cores, at most 8."""
+    return min(8, os.cpu_count() or 1)

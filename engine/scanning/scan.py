@@ -5,9 +5,7 @@ The only file that knows plan, stimuli, capture, accumulate and store together.
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +27,9 @@ from ..store import Store, create_store, new_folder_beside, refuse_existing
 from .accumulate import LayerMoments
 from .backbones import Backbone, load_backbone
 from .capture import capture
-from .decode import decode_ahead, normalise
+from .decode import decode_ahead, default_workers, normalise
 from .layers import choose, input_dtype, trial
+from .memory import peak_memory, recycled
 from .plan import Block, Plan, Run, fingerprint, make_plan
 from .weights import hash_weights
 
@@ -117,7 +116,7 @@ def scan(
     refuse_existing(output, overwrite)
     if decode_workers is not None and decode_workers < 1:
         raise UserError(f"decoding needs at least 1 thread; got {decode_workers} decode workers")
-    target = _device(device, model)
+    target = device_for(device, model)
     catalogue = read_catalogue(stimuli, groups)
     plan = make_plan(catalogue.labels, catalogue.categories, folds=folds, batch_size=batch_size)
     for note in catalogue.notes:
@@ -154,12 +153,35 @@ def scan(
             },
             provenance=provenance,
         )
-        _stream(store, backbone, catalogue, plan, target, decode_workers or _cores(), listener)
+        _stream(
+            store, backbone, catalogue, plan, target, decode_workers or default_workers(), listener
+        )
         _materialise(store, listener)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return store.publish(final, overwrite)
+
+
+def device_for(device: str | None, model: str | nn.Module = "") -> torch.device:
+    """The device that a scan runs on: the one asked for, else a module's own, else a GPU if any.
+
+    Raises
+    ------
+    UserError : there is no such device, or it knows no float64
+    """
+    if device is None and isinstance(model, nn.Module):
+        return next((p.device for p in model.parameters()), torch.device("cpu"))
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(name)
+        torch.zeros(1, dtype=torch.float64, device=target).item()
+    except (RuntimeError, AssertionError, TypeError):
+        raise UserError(
+            f"a device has to be there and know float64 (mps does not); {name!r} is not one: "
+            "use --device cpu"
+        ) from None
+    return target
 
 
 def _stream(
@@ -184,7 +206,7 @@ def _stream(
 
     dtype = input_dtype(backbone.model)
     started, shown = time.perf_counter(), 0
-    with capture(backbone.model, accumulators, fold_in) as show:
+    with recycled(), capture(backbone.model, accumulators, fold_in) as show:
         for batch, pixels in decode_ahead(catalogue, plan, backbone.preprocessing, workers):
             runs = batch.runs
             show(normalise(_filled(pixels, plan), backbone.preprocessing, device, dtype))
@@ -283,32 +305,3 @@ def _provenance(
         "versions": {name: version(name) for name in packages},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _device(device: str | None, model: str | nn.Module) -> torch.device:
-    if device is None and isinstance(model, nn.Module):
-        return next((p.device for p in model.parameters()), torch.device("cpu"))
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(name)
-        torch.zeros(1, dtype=torch.float64, device=target).item()
-    except (RuntimeError, AssertionError, TypeError):
-        raise UserError(
-            f"a device has to be there and know float64 (mps does not); {name!r} is not one: "
-            "use --device cpu"
-        ) from None
-    return target
-
-
-def _cores() -> int:
-    return min(8, os.cpu_count() or 1)
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this program so far, in bytes; 0 where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,95 @@
+"""A scan of a network against its bare forward pass: what the statistics add."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import torch
+from torch import nn
+
+from ..scanning.accumulate import LayerMoments
+from ..scanning.backbones import load_backbone
+from ..scanning.capture import capture
+from ..scanning.layers import choose, trial
+from ..scanning.memory import recycled
+from ..scanning.plan import Block, Run
+from .measure import Measurement, ratio, seconds
+
+
+def measure_network(
+    model: str, weights: str, target: torch.device, *, batch_size: int, repeats: int
+) -> Iterator[Measurement]:
+    """One batch of decoded images through ``model``: bare, with every block recorded, and plainly.
+
+    ``bare`` is the forward pass with the settings of a scan; ``plain`` is the loop that one would
+    write: the same network as it was loaded, ``torch.no_grad``, the system's allocator.
+    """
+    backbone = load_backbone(model, weights, 0)
+    plain = backbone.model.to(target)
+    pixels = torch.randn(
+        batch_size, 3, backbone.preprocessing.crop, backbone.preprocessing.crop
+    ).to(target)
+    network = load_backbone(model, weights, 0).model.to(target)
+    images = pixels
+    if any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        network.to(memory_format=torch.channels_last)
+        images = pixels.to(memory_format=torch.channels_last)
+    layers, _ = choose(trial(network, backbone.preprocessing.crop), ["blocks"])
+    moments = {layer.name: LayerMoments(layer, target, lambda *_: None) for layer in layers}
+    runs = [Run(Block(0, 0, 0, batch_size * repeats * 4), 0, batch_size, last=False)]
+    in_hooks = 0.0
+
+    def fold_in(layer: str, activation: torch.Tensor) -> None:
+        nonlocal in_hooks
+        started = time.perf_counter()
+        moments[layer].fold_in(activation, runs)
+        in_hooks += time.perf_counter() - started
+
+    def bare() -> None:
+        with torch.inference_mode():
+            network(images)
+        _wait(target)
+
+    def plainly() -> None:
+        with torch.no_grad():
+            plain(pixels)
+        _wait(target)
+
+    def recorded() -> None:
+        with capture(network, moments, fold_in) as show:
+            show(images)
+        _wait(target)
+
+    taken: dict[str, list[float]] = {"bare": [], "recorded": [], "plain": [], "in hooks": []}
+    for _ in range(repeats):
+        # Each warms up first: the allocator's settings change between them.
+        with recycled():
+            _twice(recorded)
+            taken["bare"].append(_twice(bare))
+            in_hooks = 0.0
+            taken["recorded"].append(seconds(recorded))
+            taken["in hooks"].append(in_hooks)
+        taken["plain"].append(_twice(plainly))
+    units = sum(layer.units for layer in layers)
+    setting = f"{backbone.name}, batch {batch_size}"
+    rows = {
+        "bare": ("bare forward pass", {}),
+        "recorded": (f"with {len(layers)} layers, {units:,} units", ("bare", "plain")),
+        "in hooks": ("statistics in it", ("bare",)),
+        "plain": ("plain loop", ("bare",)),
+    }
+    for name, (what, others) in rows.items():
+        compared = {f"of {other}": ratio(taken[name], taken[other]) for other in others}
+        yield Measurement("network", what, setting, 1e3 * median(taken[name]), "ms", compared)
+
+
+def _twice(work: Callable[[], None]) -> float:
+    work()
+    return seconds(work)
+
+
+def _wait(target: torch.device) -> None:
+    if target.type == "cuda":
+        torch.cuda.synchronize(target)

@@ -1,0 +1,80 @@
+"""All that ``fusiform bench`` measures, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ..errors import UserError, nearest
+from ..scanning.backbones import load_backbone
+from ..scanning.decode import default_workers
+from ..scanning.scan import device_for
+from .images import measure_decoding, measure_memory
+from .kernels import measure_kernels
+from .measure import Measurement
+from .network import measure_network
+
+PARTS = ("kernels", "network", "decoding", "memory")
+# Below that, a category may lack the two images per fold that a scan asks for.
+_FEWEST_IMAGES = 48
+
+
+def bench(
+    model: str = "resnet50",
+    *,
+    weights: str = "none",
+    parts: Sequence[str] = PARTS,
+    device: str | None = None,
+    units: int = 5_500_000,
+    batch_sizes: Sequence[int] = (8, 32, 128),
+    images: Sequence[int] = (100, 1000),
+    batch_size: int = 32,
+    repeats: int = 7,
+    note: Callable[[str], None] = lambda _: None,
+) -> Iterator[Measurement]:
+    """Measure what a scan costs on this machine; every ratio is of things measured in turns.
+
+    Parameters
+    ----------
+    model, weights : see :func:`fusiform.scan`; by default untrained, which costs the same
+    parts : ``kernels`` (GB/s against the read bandwidth), ``network`` (one batch with all blocks
+        recorded against the bare forward pass), ``decoding`` (images per second and thread),
+        ``memory`` (peak of whole scans by number of images)
+    device : as in :func:`fusiform.scan`
+    units, batch_sizes : of the arrays ``[batch size, units]`` that the kernels are given: their
+        largest takes ``4 x units x batch size`` bytes, and twice that in float64
+    images : numbers of images to scan, for ``memory``
+    batch_size : images per forward pass, for ``network`` and ``memory``
+    repeats : turns of which the median is taken
+    note : hears which part begins
+
+    Raises
+    ------
+    UserError : a part, device or model that is not there; a number out of range
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")
+    if min(units, batch_size, repeats, *batch_sizes) < 1:
+        raise UserError("units, batch sizes and repeats are 1 or more: raise the one that is not")
+    if min(images) < _FEWEST_IMAGES:
+        raise UserError(
+            f"a scan is measured from {_FEWEST_IMAGES} images on; got {min(images)}: ask for more"
+        )
+    target = device_for(device)
+    for part in parts:
+        note(f"measuring: {part}")
+        if part == "kernels":
+            yield from measure_kernels(
+                target, units=units, batch_sizes=sorted(batch_sizes), repeats=repeats
+            )
+        elif part == "network":
+            yield from measure_network(
+                model, weights, target, batch_size=batch_size, repeats=repeats
+            )
+        elif part == "decoding":
+            preprocessing = load_backbone(model, weights, 0).preprocessing
+            yield from measure_decoding(preprocessing, threads=default_workers(), repeats=repeats)
+        else:
+            yield from measure_memory(
+                model, weights, str(target), numbers=images, batch_size=batch_size
+            )
