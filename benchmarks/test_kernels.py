@@ -1,0 +1,43 @@
+"""``pytest benchmarks``: one batch into the moments of every unit, by everyone who can.
+
+``--benchmark-group-by param`` and the rest of pytest-benchmark's options apply. The committed
+tables come from ``cost.py``, in which the ways take turns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from peers import INSTALLED
+
+from fusiform.kernels import cpu
+
+UNITS, BATCH = 800_000, 32
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_batch_to_moments(benchmark: Any, name: str) -> None:
+    way = INSTALLED[name]
+    units = min(UNITS, way.most_units or UNITS)
+    x = np.random.default_rng(0).normal(2, 1, (BATCH, units)).astype(np.float32)
+    work = way.start(x)
+    benchmark.extra_info["bytes"] = x.nbytes
+    mean, var = benchmark.pedantic(work, rounds=7, warmup_rounds=1)()
+    np.testing.assert_allclose(mean, x.mean(0, np.float64), rtol=1e-3)
+    assert np.isfinite(var).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("batch", [1, 8, 32, 128])
+def test_cpu_kernel(benchmark: Any, dtype: str, groups: int, batch: int) -> None:
+    raw = {"bfloat16": "int16", "float16": "uint16"}.get(dtype, dtype)
+    x = np.random.default_rng(0).normal(9, 1, (1, UNITS)).astype(raw).repeat(batch, axis=0)
+    pivot, (s1, s2) = np.zeros((groups, UNITS), raw), np.zeros((2, groups, UNITS))
+    members, count = np.arange(batch) % groups, np.ones(groups, np.int64)
+    benchmark.extra_info["bytes"] = x.nbytes
+    benchmark.pedantic(
+        cpu.fold_in, (x, members, count, pivot, s1, s2), rounds=7, warmup_rounds=1
+    )
