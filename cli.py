@@ -480,7 +480,7 @@ def _lines() -> Any:
 
     def progress(event: Progress) -> None:
         # The first and the last, and one every ten seconds between them.
-        if event.done < event.total and event.seconds < printed.get(event.stage, 0.0) + 10:
+        if event.done < event.total and event.seconds < printed.get(event.stage, -10.0) + 10:
             return
         printed[event.stage] = event.seconds
         print(

@@ -96,7 +96,7 @@ def _welford(x: Array) -> Callable[[], ReadOut]:
 
 
 def _per_batch(x: Array) -> Callable[[], ReadOut]:
-    """baukit's form: mean and squared deviations of each batch, combined as Chan et al. have it."""
+    """Mean and squared deviations of each batch, combined as Chan et al. have it: baukit's form."""
     rows, n = torch.from_numpy(x), 0
     mean, m2 = torch.zeros(2, x.shape[1])
 
@@ -188,9 +188,7 @@ def _flox(x: Array) -> Callable[[], ReadOut]:
 
     def work() -> ReadOut:
         mean, *_ = flox.groupby_reduce(units_first, labels, func="mean")
-        var, *_ = flox.groupby_reduce(
-            units_first, labels, func="var", finalize_kwargs={"ddof": 1}
-        )
+        var, *_ = flox.groupby_reduce(units_first, labels, func="var", finalize_kwargs={"ddof": 1})
         return lambda: (mean[:, 0], var[:, 0])
 
     return work

@@ -38,6 +38,4 @@ def test_cpu_kernel(benchmark: Any, dtype: str, groups: int, batch: int) -> None
     pivot, (s1, s2) = np.zeros((groups, UNITS), raw), np.zeros((2, groups, UNITS))
     members, count = np.arange(batch) % groups, np.ones(groups, np.int64)
     benchmark.extra_info["bytes"] = x.nbytes
-    benchmark.pedantic(
-        cpu.fold_in, (x, members, count, pivot, s1, s2), rounds=7, warmup_rounds=1
-    )
+    benchmark.pedantic(cpu.fold_in, (x, members, count, pivot, s1, s2), rounds=7, warmup_rounds=1)

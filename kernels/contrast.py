@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numba import prange
@@ -125,18 +126,51 @@ def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
                         t[j, u] = -value
 
 
+@inner
+def _pair(count: Counts, mean: Floats, m2: Floats, target: int, other: int, unit: int) -> Any:
+    """Welch's t and degrees of freedom of one category against another, for one unit."""
+    error = _squared_error(m2[target, unit], count[target])
+    rest = _squared_error(m2[other, unit], count[other])
+    t = welch_t(mean[target, unit] - mean[other, unit], error + rest)
+    return t, welch_df(error, count[target], rest, count[other])
+
+
+@inner
+def _pairs_that_decide(
+    count: Counts, mean: Floats, m2: Floats, target: int, unit: int, t: Floats, df: Floats
+) -> int:
+    """Fill ``t`` and ``df`` with the pairs of which one has the largest p; return their number.
+
+    That is the pair with the smallest t, and those with fewer degrees of freedom than it: where t
+    is above 0, p falls with t and with the degrees of freedom.
+    """
+    smallest, smallest_df = np.inf, np.nan
+    for other in range(len(count)):
+        if other != target:
+            value, freedom = _pair(count, mean, m2, target, other, unit)
+            if value < smallest or (value == smallest and not freedom >= smallest_df):
+                smallest, smallest_df = value, freedom
+    t[0], df[0] = smallest, smallest_df
+    found = 1
+    for other in range(len(count)):
+        if other != target:
+            value, freedom = _pair(count, mean, m2, target, other, unit)
+            if freedom < smallest_df:
+                t[found], df[found] = value, freedom
+                found += 1
+    return found
+
+
 @parallel
-def _against(
-    count: Counts, mean: Floats, m2: Floats, target: int, other: int, units: Counts,
-    t: Floats, df: Floats,
+def _deciding_pairs(
+    count: Counts, mean: Floats, m2: Floats, units: Counts, targets: Counts,
+    found: Counts, t: Floats, df: Floats,
 ) -> None:  # fmt: skip
-    """Welch's t and degrees of freedom of one category against another, for some ``units``."""
-    for index in prange(units.size):
-        u = units[index]
-        error = _squared_error(m2[target, u], count[target])
-        rest = _squared_error(m2[other, u], count[other])
-        t[index] = welch_t(mean[target, u] - mean[other, u], error + rest)
-        df[index] = welch_df(error, count[target], rest, count[other])
+    """:func:`_pairs_that_decide` of every one of ``units``: ``t``, ``df [unit, other]``."""
+    for index in prange(len(units)):
+        found[index] = _pairs_that_decide(
+            count, mean, m2, targets[index], units[index], t[index], df[index]
+        )
 
 
 def p_each(count: Counts, mean: Floats, m2: Floats, t: Floats, at_least: float = 0.0) -> Floats:
@@ -144,17 +178,17 @@ def p_each(count: Counts, mean: Floats, m2: Floats, t: Floats, at_least: float =
 
     ``t`` is that of :func:`against_each`. p is computed where t is above ``at_least`` (0 or more)
     and 1 elsewhere: at t <= 0 it would be 0.5 or more, and at most one category of a unit has t
-    above 0, so that a unit costs as many p-values as there are other categories, not their square.
+    above 0. Of its single tests only those are asked that could have the largest p.
     """
     p = np.where(np.isnan(t), np.nan, 1.0)
-    for target in range(len(count)):
-        units = np.flatnonzero(t[target] > at_least)
-        largest, single, df = (np.zeros(units.size) for _ in range(3))
-        for other in range(len(count)):
-            if other != target:
-                _against(count, mean, m2, target, other, units, single, df)
-                np.maximum(largest, upper_tail(single, df), out=largest)
-        p[target, units] = largest
+    targets, units = np.nonzero(t > at_least)
+    found, shape = np.empty(len(units), np.int64), (len(units), len(count) - 1)
+    single, df = np.empty(shape), np.empty(shape)
+    _deciding_pairs(count, mean, m2, units, targets, found, single, df)
+    asked = np.arange(shape[1]) < found[:, np.newaxis]
+    tails = np.zeros(shape)
+    tails[asked] = upper_tail(single[asked], df[asked])
+    p[targets, units] = tails.max(axis=1, initial=0)
     return p
 
 
@@ -169,8 +203,9 @@ def upper_tail(t: Floats, df: Floats) -> Floats:
         constant = np.isnan(flat_df[part]) & ~np.isnan(flat_t[part])
         flat_p[part] = np.where(constant, np.where(flat_t[part] > 0, 0.0, 1.0), tail)
 
+    starts = range(0, t.size, _CHUNK)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(work, range(0, t.size, _CHUNK)))
+        list(pool.map(work, starts))
     return p
 
 
@@ -201,9 +236,10 @@ def benjamini_hochberg(p: Floats) -> Floats:
     Benjamini & Hochberg (1995), J. R. Statist. Soc. B 57(1), step-up:
     ``q_(i) = min over j >= i of p_(j) m / j``.
     """
-    q = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    scaled = p[order] * (order.size / np.arange(1, order.size + 1))
+    family = np.count_nonzero(~np.isnan(p))
+    q = np.where(np.isnan(p), np.nan, 1.0)
+    below = np.flatnonzero(p < 1)  # those with p = 1 come last, and have q = 1
+    order = below[np.argsort(p[below], kind="stable")]
+    scaled = p[order] * (family / np.arange(1, order.size + 1))
     q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
     return q

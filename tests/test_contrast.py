@@ -117,6 +117,25 @@ def test_pruned_p_is_exact_where_it_is_computed() -> None:
     assert full[t <= 1.6448].min() > 0.05
 
 
+def test_the_smallest_t_need_not_have_the_largest_p() -> None:
+    # Two stimuli against forty, and spreads that differ: degrees of freedom from 1 to 40.
+    rng = np.random.default_rng(8)
+    groups = [rng.normal(0, rng.uniform(0.1, 9), (n, 4000)) for n in (40, 2, 3, 25)]
+    groups[0] += 3
+    found = moments_of(groups)
+    t = each(*found)
+    p = contrast.p_each(*found, t)[0]
+    singles = [
+        stats.ttest_ind(groups[0], other, equal_var=False, alternative="greater")
+        for other in groups[1:]
+    ]
+    tails = np.array([single.pvalue for single in singles])
+    above = t[0] > 0
+    np.testing.assert_allclose(p[above], tails.max(axis=0)[above], rtol=1e-9)
+    weakest = np.argmin([single.statistic for single in singles], axis=0)
+    assert (tails.argmax(axis=0) != weakest)[above].any()
+
+
 def test_constant_units_follow_the_rule() -> None:
     groups = [np.array([[0.0, 1, 2, 0]] * 4), np.array([[0.0, 1, 1, 3]] * 5), np.zeros((6, 4))]
     groups[2][:, 1] = 1

@@ -38,15 +38,15 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def side_by_side(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds ``[repeat]`` of every one of ``works``, which take turns, after one turn untimed.
+    """Seconds ``[repeat]`` of every one of ``works``, which take turns.
 
-    Machines change their pace while one measures: what is compared has to share its minutes.
+    Machines change their pace while one measures: what is compared has to share its minutes. In
+    each turn a work is done twice and timed once: what another left in the caches does not count.
     """
-    for work in works.values():
-        work()
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
+            work()
             taken[name].append(seconds(work))
     return taken
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 import torch
-from torch import nn
 
 from ..scanning.accumulate import LayerMoments
 from ..scanning.backbones import load_backbone
@@ -15,6 +14,7 @@ from ..scanning.capture import capture
 from ..scanning.layers import choose, trial
 from ..scanning.memory import recycled
 from ..scanning.plan import Block, Run
+from ..scanning.scan import place
 from .measure import Measurement, ratio, seconds
 
 
@@ -27,16 +27,12 @@ def measure_network(
     write: the same network as it was loaded, ``torch.no_grad``, the system's allocator.
     """
     backbone = load_backbone(model, weights, 0)
-    plain = backbone.model.to(target)
-    pixels = torch.randn(
-        batch_size, 3, backbone.preprocessing.crop, backbone.preprocessing.crop
-    ).to(target)
-    network = load_backbone(model, weights, 0).model.to(target)
-    images = pixels
-    if any(isinstance(module, nn.Conv2d) for module in network.modules()):
-        network.to(memory_format=torch.channels_last)
-        images = pixels.to(memory_format=torch.channels_last)
-    layers, _ = choose(trial(network, backbone.preprocessing.crop), ["blocks"])
+    network = place(backbone.model, target)
+    plain = load_backbone(model, weights, 0).model.to(target)
+    crop = backbone.preprocessing.crop
+    pixels = torch.randn(batch_size, crop, crop, 3).to(target).permute(0, 3, 1, 2)
+    plain_pixels = pixels.contiguous()
+    layers, _ = choose(trial(network, crop), ["blocks"])
     moments = {layer.name: LayerMoments(layer, target, lambda *_: None) for layer in layers}
     runs = [Run(Block(0, 0, 0, batch_size * repeats * 4), 0, batch_size, last=False)]
     in_hooks = 0.0
@@ -49,17 +45,17 @@ def measure_network(
 
     def bare() -> None:
         with torch.inference_mode():
-            network(images)
+            network(pixels)
         _wait(target)
 
     def plainly() -> None:
         with torch.no_grad():
-            plain(pixels)
+            plain(plain_pixels)
         _wait(target)
 
     def recorded() -> None:
         with capture(network, moments, fold_in) as show:
-            show(images)
+            show(pixels)
         _wait(target)
 
     taken: dict[str, list[float]] = {"bare": [], "recorded": [], "plain": [], "in hooks": []}
@@ -80,6 +76,8 @@ def measure_network(
         "in hooks": ("statistics in it", ("bare",)),
         "plain": ("plain loop", ("bare",)),
     }
+    if target.type == "cuda":  # hooks hand their work on and do not wait for it
+        del rows["in hooks"]
     for name, (what, others) in rows.items():
         compared = {f"of {other}": ratio(taken[name], taken[other]) for other in others}
         yield Measurement("network", what, setting, 1e3 * median(taken[name]), "ms", compared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, shortened
 from ..scanning.backbones import load_backbone
 from ..scanning.decode import default_workers
 from ..scanning.scan import device_for
@@ -54,11 +54,14 @@ def bench(
     for part in parts:
         if part not in PARTS:
             raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")
-    if min(units, batch_size, repeats, *batch_sizes) < 1:
-        raise UserError("units, batch sizes and repeats are 1 or more: raise the one that is not")
-    if min(images) < _FEWEST_IMAGES:
+    if not batch_sizes or min(units, batch_size, repeats, *batch_sizes) < 1:
         raise UserError(
-            f"a scan is measured from {_FEWEST_IMAGES} images on; got {min(images)}: ask for more"
+            "units, batch sizes and repeats are 1 or more; got "
+            f"{units}, {shortened([batch_size, *batch_sizes])} and {repeats}"
+        )
+    if not images or min(images) < _FEWEST_IMAGES:
+        raise UserError(
+            f"a scan is measured from {_FEWEST_IMAGES} images on; got {shortened(images) or 'none'}"
         )
     target = device_for(device)
     for part in parts:

@@ -1,0 +1,275 @@
+"""What the stream costs: kernels, networks, decoding, memory, start-up, and peers.
+
+``python benchmarks/cost.py`` writes ``results/cost.md``, in about half an hour on two cores. All
+but the peers is what ``fusiform bench`` measures on any machine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from peers import INSTALLED
+
+from fusiform import Preprocessing, bench, make_localizer, scan
+from fusiform.engine.bench.images import repeat_images
+from fusiform.engine.bench.measure import Measurement, ratio, side_by_side
+from fusiform.engine.scanning.scan import Listener
+from fusiform.kernels import bandwidth, jit
+
+RESULTS = Path(__file__).parent / "results" / "cost.md"
+NETWORKS = ("resnet50", "resnet18", "clip:RN50", "vit_b_16")
+REPEATS = 7
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    lines = [
+        "# What the stream costs",
+        "",
+        "Regenerate: `python benchmarks/cost.py`",
+        f"Machine: {os.cpu_count()} cores ({_processor()}), no GPU; {_versions()}.",
+        f"Medians of {REPEATS}; what is compared took turns. Ratios are medians of the ratios of",
+        "each turn.",
+    ]
+    for section in (_kernels, _peers, _networks, _decoding, _files, _memory, _start_up):
+        print(section.__name__, flush=True)
+        lines += ["", *section()]
+        RESULTS.write_text("\n".join(lines) + "\n")
+
+
+def _kernels() -> Iterator[str]:
+    yield from ("## Kernels against the memory that they read", "")
+    yield "`fusiform bench --parts kernels`. What the traffic allows: B b / (B b + G s) of the"
+    yield "read bandwidth for B stimuli of b bytes, G groups, and s = 16 + b bytes of state per"
+    yield "unit, all of which are read; the sums are written, too, which is not in it."
+    yield ""
+    yield from _table(bench(parts=["kernels"], repeats=REPEATS, device="cpu"))
+
+
+def _networks() -> Iterator[str]:
+    yield from ("## A batch of decoded images through a network", "")
+    yield "`fusiform bench MODEL --parts network`. Bare: with the settings of a scan. Plain loop:"
+    yield "the network as it is loaded, `torch.no_grad()`, the system's allocator as it is."
+    yield ""
+    measured = (bench(name, parts=["network"], repeats=REPEATS, device="cpu") for name in NETWORKS)
+    yield from _table(row for rows in measured for row in rows)
+
+
+def _decoding() -> Iterator[str]:
+    yield from ("## Decoding", "", "`fusiform bench --parts decoding`", "")
+    yield from _table(bench(parts=["decoding"], repeats=REPEATS, device="cpu"))
+
+
+def _memory() -> Iterator[str]:
+    yield from ("## Peak memory", "")
+    yield "`fusiform bench resnet18 --parts memory --images 100,1000,10000`"
+    yield ""
+    numbers = [100, 1000, 10_000]
+    yield from _table(bench("resnet18", parts=["memory"], images=numbers, device="cpu"))
+
+
+def _table(rows: Iterable[Measurement]) -> Iterator[str]:
+    yield "| what | setting | | compared |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        compared = ", ".join(f"{value:.3g} {of}" for of, value in row.compared.items())
+        digits = 1 if row.value < 100 else 0
+        yield f"| {row.what} | {row.setting} | {row.value:,.{digits}f} {row.unit} | {compared} |"
+
+
+def _peers() -> Iterator[str]:
+    units, batch = 800_000, 32
+    yield from (f"## One batch [{batch}, {units:,}] of float32 into mean and variance per unit", "")
+    yield "`python benchmarks/cost.py`; the ways are in `peers.py`. Times fusiform: how often its"
+    yield "kernel does the same bytes in that time. Error: largest relative error of the variance"
+    yield "of 4 batches with mean 1,000 and standard deviation 1."
+    yield ""
+    x = np.random.default_rng(0).normal(2, 1, (batch, units)).astype(np.float32)
+    words = np.ones(2**27, np.int64)
+    sizes = {name: min(units, way.most_units or units) for name, way in INSTALLED.items()}
+    works = {
+        name: way.start(np.ascontiguousarray(x[:, : sizes[name]]))
+        for name, way in INSTALLED.items()
+    }
+    jit.use_threads(torch.get_num_threads())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other libraries' own
+        taken = side_by_side({"read": partial(bandwidth.read, words), **works}, REPEATS)
+    read = words.nbytes / statistics.median(taken["read"]) / 1e9
+    yield f"Read bandwidth in the same turns: {read:.0f} GB/s."
+    yield ""
+    yield "| way | GB/s | of read bandwidth | times fusiform | error |"
+    yield "|---|---|---|---|---|"
+    ours = taken["fusiform, CPU kernel"]
+    shares = {
+        name: ratio(taken["read"], taken[name]) * 4 * batch * sizes[name] / words.nbytes
+        for name in works
+    }
+    for name in sorted(works, key=shares.__getitem__, reverse=True):
+        speed = 4 * batch * sizes[name] / statistics.median(taken[name]) / 1e9
+        slower = ratio(taken[name], ours) * units / sizes[name]
+        yield (
+            f"| {name} | {speed:.3g} | {100 * shares[name]:.2g} % | {slower:.3g} "
+            f"| {_error(name):.0e} |"
+        )
+
+
+def _error(name: str) -> float:
+    x = np.random.default_rng(1).normal(1000, 1, (32, 500)).astype(np.float32)
+    work = INSTALLED[name].start(x)
+    for _ in range(4):
+        read_out = work()
+    streams = np.tile(x, (4, 1)).astype(np.longdouble)
+    once, often = (s.var(axis=0, ddof=1) for s in (x.astype(np.longdouble), streams))
+    _, found = read_out()
+    # A way that does not stream has seen the last batch only.
+    return float(min(np.max(np.abs(found - exact) / exact) for exact in (once, often)))
+
+
+def _files() -> Iterator[str]:
+    """Whole scans from JPEG files: what decoding adds, and how much of it the network hides."""
+    number = 192
+    yield from ("## From files", "")
+    yield f"`fusiform scan resnet50 DIR --weights none` of {number} JPEG files: the loop from"
+    yield "the first batch asked for to the last folded in, moments written. Beside it decoding"
+    yield "alone, and the same scan of 32 x 32 pixel files, which are next to nothing to decode."
+    yield ""
+    yield "| files | scan | decoding alone, both threads | scan / (decoding + scan of 32 x 32) |"
+    yield "|---|---|---|---|"
+    with tempfile.TemporaryDirectory() as folder:
+        sides = (32, 256, 1024)
+        for side in sides:
+            drawn = make_localizer(Path(folder) / f"drawn-{side}", per_category=4, size=side)
+            repeat_images([_as_jpeg(path) for path in drawn], Path(folder) / str(side), number)
+        works = {}
+        for side in sides:
+            stimuli = Path(folder) / str(side)
+            works[f"scan {side}"] = partial(_loop, stimuli)
+            works[f"decode {side}"] = partial(_decode_all, sorted(stimuli.rglob("*.jpg")))
+        taken: dict[str, list[float]] = {name: [] for name in works}
+        for _ in range(REPEATS):
+            for name, work in works.items():
+                taken[name].append(work())
+        for side in sides:
+            together = [
+                a + b for a, b in zip(taken[f"decode {side}"], taken["scan 32"], strict=True)
+            ]
+            yield (
+                f"| {side} x {side} | {statistics.median(taken[f'scan {side}']):.2f} s "
+                f"| {statistics.median(taken[f'decode {side}']):.2f} s "
+                f"| {ratio(taken[f'scan {side}'], together):.2f} |"
+            )
+
+
+def _as_jpeg(path: Path) -> Path:
+    from PIL import Image
+
+    jpeg = path.with_suffix(".jpg")
+    with Image.open(path) as image:
+        image.convert("RGB").save(jpeg, quality=90)
+    return jpeg
+
+
+def _loop(stimuli: Path) -> float:
+    """Seconds of the scan's loop, without start-up and contrasts."""
+    seconds = 0.0
+
+    def note(event: object) -> None:
+        nonlocal seconds
+        if event.stage == "scan":
+            seconds = event.seconds
+
+    output = stimuli.parent / "r50.zarr"
+    scan(
+        "resnet50", stimuli, output, weights="none", overwrite=True, device="cpu",
+        listener=Listener(progress=note),
+    )  # fmt: skip
+    return seconds
+
+
+def _decode_all(paths: list[Path]) -> float:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from fusiform.engine.scanning.decode import default_workers, prepare
+    from fusiform.engine.stimuli.images import open_image
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(default_workers()) as pool:
+        list(pool.map(lambda path: prepare(open_image(path), Preprocessing()), paths))
+    return time.perf_counter() - started
+
+
+def _start_up() -> Iterator[str]:
+    yield from ("## Start-up", "")
+    yield "From the command to the first batch in the moments (`fusiform scan resnet18 DIR"
+    yield "--weights none --batch-size 8`, 48 drawn images, compiled code in the cache), and the"
+    yield "imports in it that are not fusiform's."
+    yield ""
+    yield f"| | median of {REPEATS}, s |"
+    yield "|---|---|"
+    with tempfile.TemporaryDirectory() as folder:
+        stimuli = Path(folder) / "stimuli"
+        make_localizer(stimuli, per_category=8)
+        output = Path(folder) / "r18.zarr"
+        command = shlex.split(
+            f"-m fusiform scan resnet18 {stimuli} -o {output} --weights none --batch-size 8 "
+            "--device cpu --overwrite"
+        )
+        works = {
+            "to the first batch": lambda: _until("scan 8/48", *command),
+            "`import torch, torchvision`": lambda: _until("", "-c", "import torch, torchvision"),
+            "`import torch`": lambda: _until("", "-c", "import torch"),
+            "`import fusiform.cli`": lambda: _until("", "-c", "import fusiform.cli"),
+            "python": lambda: _until("", "-c", "pass"),
+        }
+        for work in works.values():
+            work()
+        taken: dict[str, list[float]] = {name: [] for name in works}
+        for _ in range(REPEATS):
+            for name, work in works.items():
+                taken[name].append(work())
+    for name, seconds in taken.items():
+        yield f"| {name} | {statistics.median(seconds):.2f} |"
+
+
+def _until(line: str, *arguments: str) -> float:
+    """Seconds from starting Python to a line on stderr that begins so, or to the end for none."""
+    started = time.perf_counter()
+    seconds = None
+    with subprocess.Popen(
+        [sys.executable, *arguments], stderr=subprocess.PIPE, text=True
+    ) as process:
+        for said in process.stderr or ():
+            if line and said.startswith(line):
+                seconds = time.perf_counter() - started
+    if process.returncode or (line and seconds is None):
+        raise SystemExit(f"failed: {shlex.join(arguments)}")
+    return time.perf_counter() - started if seconds is None else seconds
+
+
+def _processor() -> str:
+    with Path("/proc/cpuinfo").open() as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _versions() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "numba", "numpy", "zarr"))
+
+
+if __name__ == "__main__":
+    main()

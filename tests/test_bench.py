@@ -1,0 +1,133 @@
+"""What ``fusiform bench`` reports is what was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peers import INSTALLED
+
+from fusiform import UserError, bench
+from fusiform.engine.bench import measure
+from fusiform.engine.bench.images import repeat_images
+from fusiform.engine.stimuli.catalogue import read_catalogue
+from fusiform.engine.stimuli.localizer import make_localizer
+
+
+def test_turns_are_taken_side_by_side() -> None:
+    calls: list[str] = []
+    works = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    taken = measure.side_by_side(works, 3)
+    assert calls == ["a", "a", "b", "b"] * 3  # the first of each is not timed
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 3, "b": 3}
+
+
+def test_seconds_are_wall_time() -> None:
+    assert 0.03 <= measure.seconds(lambda: time.sleep(0.03)) < 0.3
+
+
+def test_ratios_are_taken_turn_by_turn() -> None:
+    # A machine that slows down tenfold in the last turn does not change a ratio.
+    assert measure.ratio([1, 1, 20], [2, 2, 40]) == 0.5
+
+
+def test_kernels_and_network(capsys: pytest.CaptureFixture[str]) -> None:
+    found = list(
+        bench(
+            "resnet18", parts=["network", "kernels"], units=70_000, batch_sizes=[8], batch_size=2,
+            repeats=1, device="cpu",
+        )
+    )  # fmt: skip
+    rows = {(m.part, m.what, m.setting): m for m in found}
+    assert len(rows) == len(found)
+    blocked = rows["kernels", "cpu kernel, blocked", "float32 [8, 70,000]"]
+    shares = blocked.compared
+    possible = 8 * 4 / (8 * 4 + 20)
+    assert shares["of read bandwidth"] == pytest.approx(
+        shares["of what its traffic allows"] * possible
+    )
+    for dtype in ("float64", "bfloat16", "float16"):
+        assert ("kernels", "cpu kernel, blocked", f"{dtype} [8, 70,000]") in rows
+    assert any("channels_last" in m.what for m in found)
+    network = {m.what: m for m in found if m.part == "network"}
+    bare, hooks = network["bare forward pass"], network["statistics in it"]
+    assert 0 < hooks.value < bare.value
+    assert hooks.compared["of bare"] == pytest.approx(hooks.value / bare.value)
+    assert "with 10 layers, 953,856 units" in network
+
+
+def test_decoding_and_memory_as_json() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "fusiform", "bench", "resnet18", "--parts", "decoding,memory",
+         "--images", "48,72", "--repeats", "1", "--batch-size", "16", "--device", "cpu", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = json.loads(result.stdout)
+    assert {row["part"] for row in rows} == {"decoding", "memory"}
+    memory = [row for row in rows if row["part"] == "memory"]
+    assert [row["setting"] for row in memory] == ["48 images", "72 images"]
+    assert memory[0]["compared"] == {"of 48 images": 1}
+    # A whole scan of this network: hundreds of MiB, and within a tenth of the same for both.
+    assert 300 < memory[0]["value"] < 4000
+    assert memory[1]["compared"]["of 48 images"] == pytest.approx(1, abs=0.1)
+    small, large = (
+        next(r["value"] for r in rows if r["what"] == f"JPEG, {side} x {side}")
+        for side in (256, 1024)
+    )
+    assert small > large > 0
+    assert result.stderr.splitlines() == ["measuring: decoding", "measuring: memory"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"parts": ["kernel"]}, "did you mean kernels"),
+        ({"repeats": 0}, "1 or more"),
+        ({"batch_sizes": [0]}, "1 or more"),
+        ({"batch_sizes": []}, "1 or more"),
+        ({"images": [10]}, "from 48 images on; got 10$"),
+        ({"images": []}, "got none"),
+        ({"device": "gpu"}, "'gpu' is not one"),
+        ({"model": "resnet19"}, "resnet18"),
+    ],
+)
+def test_mistakes_are_named(wrong: dict[str, object], message: str) -> None:
+    arguments = {"model": "resnet18", "parts": ["network"], **wrong}
+    with pytest.raises(UserError, match=message):
+        list(bench(**arguments))  # type: ignore[arg-type]
+
+
+def test_larger_sets_repeat_the_drawn_images(tmp_path: Path) -> None:
+    drawn = make_localizer(tmp_path / "drawn", per_category=2, size=32)
+    repeat_images(drawn, tmp_path / "set", 100)
+    catalogue = read_catalogue(tmp_path / "set")
+    assert len(catalogue) == 100
+    assert np.bincount(catalogue.labels).min() >= 16
+
+
+def test_a_command_that_fails_says_why() -> None:
+    with pytest.raises(UserError, match="no store at nowhere"):
+        measure.run("summary", "nowhere")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "compile" in name else [])
+        for name in INSTALLED
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_every_way_that_is_compared_is_right(name: str) -> None:
+    """The table of the benchmarks: all give mean and variance, each to its own precision."""
+    x = np.random.default_rng(0).normal(2, 1, (32, 500)).astype(np.float32)
+    work = INSTALLED[name].start(x)
+    mean, var = work()()
+    rtol = 1e-12 if name.startswith("fusiform") else 1e-4
+    np.testing.assert_allclose(mean, x.mean(0, np.float64), rtol=rtol)
+    np.testing.assert_allclose(var, x.var(0, np.float64, ddof=1), rtol=rtol)
