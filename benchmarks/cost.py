@@ -26,7 +26,8 @@ from peers import INSTALLED
 
 from fusiform import Preprocessing, bench, make_localizer, scan
 from fusiform.engine.bench.images import repeat_images
-from fusiform.engine.bench.measure import Measurement, ratio, side_by_side
+from fusiform.engine.bench.measure import Measurement, ratio, run_python, side_by_side
+from fusiform.engine.scanning.memory import recycled
 from fusiform.engine.scanning.scan import Listener
 from fusiform.kernels import bandwidth, jit
 
@@ -36,19 +37,32 @@ REPEATS = 7
 
 
 def main() -> None:
-    torch.manual_seed(0)
-    lines = [
-        "# What the stream costs",
-        "",
-        "Regenerate: `python benchmarks/cost.py`",
-        f"Machine: {os.cpu_count()} cores ({_processor()}), no GPU; {_versions()}.",
-        f"Medians of {REPEATS}; what is compared took turns. Ratios are medians of the ratios of",
-        "each turn.",
-    ]
-    for section in (_kernels, _peers, _networks, _decoding, _files, _memory, _start_up):
-        print(section.__name__, flush=True)
-        lines += ["", *section()]
+    if len(sys.argv) > 1:
+        print("\n".join(SECTIONS[sys.argv[1]]()))
+        return
+    lines = ["# What the stream costs", "", "Regenerate: `python benchmarks/cost.py`"]
+    lines += [*described(REPEATS), "What is compared took turns: ratios are medians over turns."]
+    # Each in a process of its own: what one leaves in memory does not help or hinder the next.
+    for name in SECTIONS:
+        print(name, flush=True)
+        lines += ["", run_python(__file__, name).output.rstrip()]
         RESULTS.write_text("\n".join(lines) + "\n")
+
+
+def described(repeats: int) -> Iterator[str]:
+    """Where and how the numbers of a report were measured."""
+    packages = ("torch", "numba", "numpy", "scipy", "zarr")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    yield f"Machine: {os.cpu_count()} cores ({_processor()}), no GPU; {versions}."
+    yield f"Medians of {repeats}."
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            return next(line.partition(":")[2].strip() for line in file if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor()
 
 
 def _kernels() -> Iterator[str]:
@@ -94,9 +108,11 @@ def _table(rows: Iterable[Measurement]) -> Iterator[str]:
 def _peers() -> Iterator[str]:
     units, batch = 800_000, 32
     yield from (f"## One batch [{batch}, {units:,}] of float32 into mean and variance per unit", "")
-    yield "`python benchmarks/cost.py`; the ways are in `peers.py`. Times fusiform: how often its"
-    yield "kernel does the same bytes in that time. Error: largest relative error of the variance"
-    yield "of 4 batches with mean 1,000 and standard deviation 1."
+    yield "The ways are in `peers.py`. Times fusiform: how often its kernel does the same bytes in"
+    yield "the time that a way takes. Fresh memory is how C libraries hand out large blocks; kept"
+    yield "is as within a scan of fusiform, which hands freed blocks out again: ways that make"
+    yield "large temporary arrays gain by that. Error: largest relative error of the variance of 4"
+    yield "batches with mean 1,000 and standard deviation 1."
     yield ""
     x = np.random.default_rng(0).normal(2, 1, (batch, units)).astype(np.float32)
     words = np.ones(2**27, np.int64)
@@ -108,23 +124,26 @@ def _peers() -> Iterator[str]:
     jit.use_threads(torch.get_num_threads())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other libraries' own
-        taken = side_by_side({"read": partial(bandwidth.read, words), **works}, REPEATS)
-    read = words.nbytes / statistics.median(taken["read"]) / 1e9
-    yield f"Read bandwidth in the same turns: {read:.0f} GB/s."
+        works = {"read": partial(bandwidth.read, words), **works}
+        fresh = side_by_side(works, REPEATS)
+        with recycled():
+            kept = side_by_side(works, REPEATS)
+    speeds = [words.nbytes / statistics.median(taken["read"]) / 1e9 for taken in (fresh, kept)]
+    yield f"Read bandwidth in the same turns: {speeds[0]:.0f} GB/s, then {speeds[1]:.0f} GB/s."
     yield ""
-    yield "| way | GB/s | of read bandwidth | times fusiform | error |"
-    yield "|---|---|---|---|---|"
-    ours = taken["fusiform, CPU kernel"]
-    shares = {
-        name: ratio(taken["read"], taken[name]) * 4 * batch * sizes[name] / words.nbytes
-        for name in works
-    }
-    for name in sorted(works, key=shares.__getitem__, reverse=True):
-        speed = 4 * batch * sizes[name] / statistics.median(taken[name]) / 1e9
-        slower = ratio(taken[name], ours) * units / sizes[name]
+    yield "| way | GB/s | of read bandwidth | times fusiform: fresh | kept | error |"
+    yield "|---|---|---|---|---|---|"
+    ours = "fusiform, CPU kernel"
+
+    def slower(taken: dict[str, list[float]], name: str) -> float:
+        return ratio(taken[name], taken[ours]) * units / sizes[name]
+
+    for name in sorted(INSTALLED, key=partial(slower, fresh)):
+        nbytes = x.itemsize * batch * sizes[name]
+        share = ratio(fresh["read"], fresh[name]) * nbytes / words.nbytes
         yield (
-            f"| {name} | {speed:.3g} | {100 * shares[name]:.2g} % | {slower:.3g} "
-            f"| {_error(name):.0e} |"
+            f"| {name} | {nbytes / statistics.median(fresh[name]) / 1e9:.3g} | {100 * share:.2g} % "
+            f"| {slower(fresh, name):.3g} | {slower(kept, name):.3g} | {_error(name):.0e} |"
         )
 
 
@@ -261,15 +280,15 @@ def _until(line: str, *arguments: str) -> float:
     return time.perf_counter() - started if seconds is None else seconds
 
 
-def _processor() -> str:
-    with Path("/proc/cpuinfo").open() as file:
-        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _versions() -> str:
-    return ", ".join(f"{name} {version(name)}" for name in ("torch", "numba", "numpy", "zarr"))
-
+SECTIONS = {
+    "kernels": _kernels,
+    "peers": _peers,
+    "networks": _networks,
+    "decoding": _decoding,
+    "files": _files,
+    "memory": _memory,
+    "start-up": _start_up,
+}
 
 if __name__ == "__main__":
     main()

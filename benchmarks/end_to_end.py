@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cost import described
 
 from fusiform.engine.bench.measure import Finished, run, run_python
 
@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         for number in arguments.images:
-            _link_images(Path(str(number)), number)
+            link_images(Path(str(number)), number)
         for _ in range(arguments.repeats):  # the ways take turns
             for number in arguments.images:
                 for way in WAYS:
@@ -79,7 +79,8 @@ def _run(way: str, number: int) -> Finished:
     return run_python(__file__, "--script", way, "--stimuli", str(number))
 
 
-def _link_images(folder: Path, number: int) -> None:
+def link_images(folder: Path, number: int) -> None:
+    """Fill a new ``folder`` with ``number`` photographs, as many of each domain and its folders."""
     stimuli = Path(os.environ["FUSIFORM_TESTDATA"]).resolve() / "stimuli" / "floc"
     for domain, pair in DOMAINS.items():
         (folder / domain).mkdir(parents=True)
@@ -146,15 +147,12 @@ def _slabs(activations: np.ndarray) -> Iterator[np.ndarray]:
 def _report(
     medians: dict[tuple[str, int], tuple[float, float]], images: list[int], repeats: int
 ) -> str:
-    from importlib.metadata import version
-
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "scipy", "numpy", "numba"))
     lines = [
         "# End to end: from image files to t-statistics of every unit of every block",
         "",
         f"Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/end_to_end.py --repeats {repeats}`",
-        f"Machine: {os.cpu_count()} cores ({platform.machine()}), no GPU; {versions}.",
-        f"Whole processes that took turns; medians of {repeats}.",
+        *described(repeats),
+        "Whole processes that took turns.",
         "",
         "ResNet-50 (untrained), the stem, 16 blocks and the pooled output, 5.7 million units;",
         "photographs (fLoc) of five categories. The scripts give Welch's t of each category",

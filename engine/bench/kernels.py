@@ -12,7 +12,6 @@ import torch
 
 from ...kernels import bandwidth, device
 from ..scanning.accumulate import LayerMoments, as_arrays, kernels_for
-from ..scanning.memory import recycled
 from ..scanning.plan import Block, Run
 from ..spec import Layer
 from .measure import Measurement, ratio, side_by_side
@@ -31,31 +30,30 @@ def measure_kernels(
     for a batch of ``B`` stimuli of ``b`` bytes per unit, ``G`` groups and ``s`` bytes of state per
     unit, all of which are read; that the state is written, too, is not in it.
     """
-    with recycled():
-        read = _reader(target)
-        bandwidths = side_by_side({"read": read}, repeats)["read"]
-        yield Measurement(
-            "kernels", "read bandwidth", _where(target), _gbs(_YARDSTICK_BYTES, bandwidths), "GB/s"
-        )
-        ours = kernels_for(target)
-        cases = [(ours, torch.float32, b, g) for g in (1, _MIXED) for b in batch_sizes]
-        middle = batch_sizes[len(batch_sizes) // 2]
-        others = (torch.float64, torch.bfloat16, torch.float16)
-        cases += [(ours, dtype, b, 1) for dtype in others for b in {middle, batch_sizes[-1]}]
-        if ours is not device:
-            cases.append((device, torch.float32, middle, 1))
-        for kernels, dtype, batch_size, groups in cases:
-            name = kernels.__name__.rpartition(".")[2]
-            layout = "blocked" if groups == 1 else f"mixed, {groups} groups"
-            x = _batch(batch_size, units, dtype, target)
-            work = _fold_in(kernels, x, groups)
-            yield _compare(work, read, x, groups, f"{name} kernel, {layout}", target, repeats)
-        for order in (torch.contiguous_format, torch.channels_last):
-            x = _batch(middle, units // 3136 * 3136, torch.float32, target)
-            x = x.view(middle, -1, 56, 56).to(memory_format=order)
-            name = str(order).removeprefix("torch.").removesuffix("_format")
-            what = f"a layer's activations, {name}"
-            yield _compare(_layer(x), read, x, 1, what, target, repeats)
+    read = _reader(target)
+    bandwidths = side_by_side({"read": read}, repeats)["read"]
+    yield Measurement(
+        "kernels", "read bandwidth", _where(target), _gbs(_YARDSTICK_BYTES, bandwidths), "GB/s"
+    )
+    ours = kernels_for(target)
+    cases = [(ours, torch.float32, b, g) for g in (1, _MIXED) for b in batch_sizes]
+    middle = batch_sizes[len(batch_sizes) // 2]
+    others = (torch.float64, torch.bfloat16, torch.float16)
+    cases += [(ours, dtype, b, 1) for dtype in others for b in {middle, batch_sizes[-1]}]
+    if ours is not device:
+        cases.append((device, torch.float32, middle, 1))
+    for kernels, dtype, batch_size, groups in cases:
+        name = kernels.__name__.rpartition(".")[2]
+        layout = "blocked" if groups == 1 else f"mixed, {groups} groups"
+        x = _batch(batch_size, units, dtype, target)
+        work = _fold_in(kernels, x, groups)
+        yield _compare(work, read, x, groups, f"{name} kernel, {layout}", target, repeats)
+    for order in (torch.contiguous_format, torch.channels_last):
+        x = _batch(middle, units // 3136 * 3136, torch.float32, target)
+        x = x.view(middle, -1, 56, 56).to(memory_format=order)
+        name = str(order).removeprefix("torch.").removesuffix("_format")
+        what = f"a layer's activations, {name}"
+        yield _compare(_layer(x), read, x, 1, what, target, repeats)
 
 
 def _compare(

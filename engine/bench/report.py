@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ..errors import UserError, nearest, shortened
 from ..scanning.backbones import load_backbone
 from ..scanning.decode import default_workers
+from ..scanning.memory import recycled
 from ..scanning.scan import device_for
 from .images import measure_decoding, measure_memory
 from .kernels import measure_kernels
@@ -67,9 +68,10 @@ def bench(
     for part in parts:
         note(f"measuring: {part}")
         if part == "kernels":
-            yield from measure_kernels(
-                target, units=units, batch_sizes=sorted(batch_sizes), repeats=repeats
-            )
+            with recycled():
+                yield from measure_kernels(
+                    target, units=units, batch_sizes=sorted(batch_sizes), repeats=repeats
+                )
         elif part == "network":
             yield from measure_network(
                 model, weights, target, batch_size=batch_size, repeats=repeats

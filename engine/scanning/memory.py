@@ -21,7 +21,8 @@ def recycled() -> Iterator[None]:
 
     glibc maps large blocks one by one and unmaps them when they are freed. A forward pass on the
     CPU then meets every activation as fresh pages, one fault each, and spends more on those than on
-    many a layer. Where the C library is another one, nothing changes.
+    many a layer. What is to be given back has to be free when the context ends. Where the C library
+    is another one, nothing changes.
     """
     libc = _glibc()
     if libc is None:

@@ -151,9 +151,9 @@ def scan(
             },
             provenance=provenance,
         )
-        _stream(
-            store, backbone, catalogue, plan, target, decode_workers or default_workers(), listener
-        )
+        workers = decode_workers or default_workers()
+        with recycled():
+            _stream(store, backbone, catalogue, plan, target, workers, listener)
         _materialise(store, listener)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -212,7 +212,7 @@ def _stream(
 
     dtype = input_dtype(backbone.model)
     started, shown = time.perf_counter(), 0
-    with recycled(), capture(backbone.model, accumulators, fold_in) as show:
+    with capture(backbone.model, accumulators, fold_in) as show:
         for batch, pixels in decode_ahead(catalogue, plan, backbone.preprocessing, workers):
             runs = batch.runs
             show(normalise(_filled(pixels, plan), backbone.preprocessing, device, dtype))

@@ -1,0 +1,130 @@
+"""Where the time of a scan goes, stage by stage.
+
+``python benchmarks/where_time_goes.py`` with FUSIFORM_TESTDATA set writes
+``results/where_time_goes.md``. Clocks are put around the stages of one scan after the other.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from cost import described
+from end_to_end import link_images
+
+from fusiform.engine.scanning import accumulate, scan
+from fusiform.engine.store import Store
+
+RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
+IMAGES, REPEATS = 480, 7
+# What each stage contains of those below it is taken off.
+STAGES = {
+    "network and weights built": (scan, "load_backbone"),
+    "trial pass": (scan, "trial"),
+    "files read and hashed": (scan, "_provenance"),
+    "loop": (scan, "_stream"),
+    "normalised": (scan, "normalise"),
+    "hooks": (accumulate.LayerMoments, "fold_in"),
+    "moments read out of finished blocks": (accumulate.LayerMoments, "_read_out"),
+    "moments written to the store": (Store, "write_moments"),
+    "contrasts, q and masks, read, computed and written": (scan, "_materialise"),
+}
+
+
+def main() -> None:
+    seconds: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        stimuli = Path(folder) / "stimuli"
+        link_images(stimuli, IMAGES)
+        for repeat in range(REPEATS + 1):
+            taken = _scan(stimuli, Path(folder) / "r50.zarr")
+            print({name: round(value, 2) for name, value in taken.items()}, flush=True)
+            if repeat:  # the first loads libraries and compiled code
+                for name, value in taken.items():
+                    seconds[name].append(value)
+    total = statistics.median(seconds["total"])
+    lines = [
+        "# Where the time of a scan goes",
+        "",
+        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/where_time_goes.py`",
+        *described(REPEATS),
+        "",
+        f"`fusiform.scan('resnet50', ...)`, untrained, {IMAGES} photographs of five categories in",
+        "batches of 32: 18 layers, 5.7 million units, 10 blocks. Imports are not in it.",
+        "",
+        "| stage | seconds | % |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {value:.2f} | {100 * value / total:.1f} |"
+            for name, value in ((n, statistics.median(v)) for n, v in seconds.items())
+        ),
+    ]
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+def _scan(stimuli: Path, output: Path) -> dict[str, float]:
+    clocks: dict[str, float] = defaultdict(float)
+    originals = {stage: getattr(*place) for stage, place in STAGES.items()}
+
+    def clocked(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(work)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return work(*arguments, **options)
+            finally:
+                clocks[stage] += time.perf_counter() - started
+
+        return timed
+
+    for stage, (owner, name) in STAGES.items():
+        setattr(owner, name, clocked(stage, originals[stage]))
+    decode_ahead = scan.decode_ahead
+    scan.decode_ahead = lambda *arguments: _waited(decode_ahead(*arguments), clocks)
+    try:
+        started = time.perf_counter()
+        scan.scan("resnet50", stimuli, output, weights="none", device="cpu", overwrite=True)
+        total = time.perf_counter() - started
+    finally:
+        for stage, (owner, name) in STAGES.items():
+            setattr(owner, name, originals[stage])
+        scan.decode_ahead = decode_ahead
+    loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
+    inside = ("moments read out of finished blocks", "moments written to the store")
+    clocks["statistics: batches folded into the moments"] = hooks - sum(clocks[s] for s in inside)
+    around = hooks + clocks["normalised"] + clocks["waiting for decoded images"]
+    clocks["forward passes"] = loop - around
+    clocks["the rest"] = total - sum(clocks.values())
+    order = [
+        "network and weights built",
+        "trial pass",
+        "files read and hashed",
+        "waiting for decoded images",
+        "normalised",
+        "forward passes",
+        "statistics: batches folded into the moments",
+        *inside,
+        "contrasts, q and masks, read, computed and written",
+        "the rest",
+    ]
+    return {**{stage: clocks[stage] for stage in order}, "total": total}
+
+
+def _waited(batches: Any, clocks: dict[str, float]) -> Any:
+    while True:
+        started = time.perf_counter()
+        batch = next(batches, None)
+        clocks["waiting for decoded images"] += time.perf_counter() - started
+        if batch is None:
+            return
+        yield batch
+
+
+if __name__ == "__main__":
+    main()
