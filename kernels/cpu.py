@@ -1,4 +1,4 @@
-"""Batch to moments on the CPU (numba). Same names and signatures as :mod:`.device`.
+"""Batch to moments on the CPU (numba). Same names and signatures as :mod:`.cuda`, :mod:`.device`.
 
 A batch is ``x [stimulus, unit]``, row-contiguous, float32 or float64, or half precision as its raw
 bits (``int16`` for bfloat16, ``uint16`` for float16), which is widened in the kernel and not by a

@@ -70,10 +70,11 @@ def _compare(
     state = groups * (16 + x.itemsize)
     possible = len(x) * x.itemsize / (len(x) * x.itemsize + state)
     name = str(x.dtype).removeprefix("torch.")
+    read_speed = _gbs(_YARDSTICK_BYTES, taken["read"])
     return Measurement(
         "kernels",
         what,
-        f"{name} [{len(x)}, {x[0].numel():,}]",
+        f"{name} [{len(x)}, {x[0].numel():,}], read {read_speed:.0f} GB/s",
         _gbs(x.nbytes, taken["work"]),
         "GB/s",
         {"of read bandwidth": share, "of what its traffic allows": share / possible},
