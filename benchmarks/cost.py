@@ -53,7 +53,7 @@ def described(repeats: int) -> Iterator[str]:
     """Where and how the numbers of a report were measured."""
     packages = ("torch", "numba", "numpy", "scipy", "zarr")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    yield f"Machine: {os.cpu_count()} cores ({_processor()}), no GPU; {versions}."
+    yield f"Machine: {os.cpu_count()} cores ({_processor()}), all on the CPU; {versions}."
     yield f"Medians of {repeats}."
 
 

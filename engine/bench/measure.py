@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -13,6 +12,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import UserError
+from ..scanning.memory import resident_memory
+
+# Seconds between two looks at the memory of a process.
+_LOOK_EVERY = 0.02
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,15 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 class Finished(NamedTuple):
-    """A command that has run: what it printed, seconds, and largest resident memory in bytes."""
+    """A command that has run: what it printed, seconds, and its largest memory in bytes.
+
+    ``peak_bytes`` is resident memory, ``anonymous_bytes`` that part of it that no file backs.
+    """
 
     output: str
     seconds: float
     peak_bytes: int
+    anonymous_bytes: int
 
 
 def run(*arguments: str) -> Finished:
@@ -69,27 +76,36 @@ def run(*arguments: str) -> Finished:
 
     Raises
     ------
-    UserError : it fails, with what it said; or the system does not count memory per process
+    UserError : it fails, with what it said
     """
     return run_python("-m", "fusiform", *arguments)
 
 
 def run_python(*arguments: str) -> Finished:
     """Run Python with ``arguments`` in a process of its own; see :func:`run`."""
-    if not hasattr(os, "wait4"):
-        raise UserError(
-            "peak memory of a process is counted on Linux and macOS only: leave it out of --parts"
-        )
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
+        peak = anonymous = 0
+        with subprocess.Popen(
+            [sys.executable, *arguments], stdout=output, stderr=errors
+        ) as process:
+            while True:
+                memory = resident_memory(process.pid)
+                peak = max(peak, memory.get("VmHWM", 0))
+                anonymous = max(anonymous, memory.get("RssAnon", 0))
+                try:
+                    process.wait(_LOOK_EVERY)
+                except subprocess.TimeoutExpired:
+                    continue
+                break
         taken = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            errors.seek(0)
-            said = errors.read().strip().splitlines() or ["nothing"]
-            raise UserError(f"{' '.join(arguments)} failed: {said[-1]}")
         output.seek(0)
-        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return Finished(output.read(), taken, peak)
+        errors.seek(0)
+        if process.returncode:
+            said = errors.read().strip().splitlines()
+            signal = f"ended by signal {-process.returncode}"
+            reason = (
+                said[-1] if said else signal if process.returncode < 0 else "it did not say why"
+            )
+            raise UserError(f"{' '.join(arguments)} failed: {reason}")
+        return Finished(output.read(), taken, peak, anonymous)

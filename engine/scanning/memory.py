@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # From glibc's malloc.h: the parameters of mallopt.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
@@ -47,9 +48,25 @@ def _glibc() -> ctypes.CDLL | None:
 
 def peak_memory() -> int:
     """Largest resident memory of this program so far, in bytes; 0 where the system does not say."""
+    # Not getrusage, where Linux says it itself: that begins with what the parent process had.
+    if peak := resident_memory("self").get("VmHWM"):
+        return peak
     try:
         import resource
     except ImportError:  # Windows
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_memory(process: int | str) -> dict[str, int]:
+    """What Linux says of a process's memory, in bytes by its names; nothing elsewhere.
+
+    ``VmHWM`` is the largest resident memory so far, ``RssAnon`` that of now without mapped files.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:  # another system, or the process is gone
+        return {}
+    sizes = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in sizes}
