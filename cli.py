@@ -326,12 +326,12 @@ def bench(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure what a scan costs on this machine, each ratio of things that took turns.
+    """Measure what a scan costs on this machine.
 
     kernels: the streaming statistics in GB/s, against the speed at which memory can be read at all.
     network: a batch with every block recorded, against the bare forward pass and a plain loop.
     decoding: images per second. memory: peak of whole scans of ever more images.
-    Takes some minutes, and 3 GiB of memory with the default arrays.
+    What is compared takes turns. Takes some minutes, and 4 GiB of memory with the default arrays.
     """
     from fusiform import bench
 
@@ -347,21 +347,28 @@ def bench(
         repeats=repeats,
         note=(lambda _: None) if quiet else _note,
     )
+    measured = []
+    for row in found:
+        measured.append(row)
+        if not quiet:
+            _note(f"  {row.what}, {row.setting}: {row.value:,.4g} {row.unit}")
     if as_json:
-        print(json.dumps([asdict(measured) for measured in found], indent=2))
+        print(json.dumps([asdict(row) for row in measured], indent=2))
         return
     _print_table(
         ["part", "what", "setting", "", "", "compared"],
         [
             [
-                measured.part,
-                measured.what,
-                measured.setting,
-                f"{measured.value:,.{1 if measured.value < 100 else 0}f}",
-                measured.unit,
-                ", ".join(f"{ratio:.3g} {of}" for of, ratio in measured.compared.items()),
+                row.part,
+                row.what,
+                row.setting,
+                f"{row.value:,.{1 if row.value < 100 else 0}f}",
+                row.unit,
+                "; ".join(
+                    filter(None, [*(f"{n:.3g} {of}" for of, n in row.compared.items()), row.note])
+                ),
             ]
-            for measured in found
+            for row in measured
         ],
         right={3},
     )

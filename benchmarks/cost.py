@@ -1,7 +1,8 @@
 """What the stream costs: kernels, networks, decoding, memory, start-up, and peers.
 
-``python benchmarks/cost.py`` writes ``results/cost.md``, in about half an hour on two cores. All
-but the peers is what ``fusiform bench`` measures on any machine.
+``python benchmarks/cost.py`` writes ``results/cost.md``, in about half an hour on two cores;
+``python benchmarks/cost.py peers files`` measures these sections anew and leaves the others. What
+needs no peers and no second set of files, ``fusiform bench`` measures on any machine.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import torch
 from peers import INSTALLED
 
 from fusiform import Preprocessing, bench, make_localizer, scan
-from fusiform.engine.bench.images import repeat_images
-from fusiform.engine.bench.measure import Measurement, ratio, run_python, side_by_side
+from fusiform.engine.bench.images import as_jpeg, decode, repeat_images
+from fusiform.engine.bench.measure import Measurement, ratio, run_python, seconds, side_by_side
+from fusiform.engine.scanning.decode import default_workers
 from fusiform.engine.scanning.memory import recycled
-from fusiform.engine.scanning.scan import Listener
+from fusiform.engine.scanning.scan import Listener, Progress
 from fusiform.kernels import bandwidth, jit
 
 RESULTS = Path(__file__).parent / "results" / "cost.md"
@@ -37,16 +39,20 @@ REPEATS = 7
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print("\n".join(SECTIONS[sys.argv[1]]()))
+    if sys.argv[1:2] == ["--print"]:
+        print("\n".join(SECTIONS[sys.argv[2]]()))
         return
-    lines = ["# What the stream costs", "", "Regenerate: `python benchmarks/cost.py`"]
-    lines += [*described(REPEATS), "What is compared took turns: ratios are medians over turns."]
+    chosen = sys.argv[1:] or list(SECTIONS)
+    earlier = RESULTS.read_text().split("\n## ")[1:] if RESULTS.exists() else []
+    texts = dict(zip(SECTIONS, (f"## {text.rstrip()}" for text in earlier), strict=False))
+    head = ["# What the stream costs", "", "Regenerate: `python benchmarks/cost.py`"]
+    head += [*described(REPEATS), "What is compared took turns: ratios are medians over turns."]
     # Each in a process of its own: what one leaves in memory does not help or hinder the next.
-    for name in SECTIONS:
+    for name in chosen:
         print(name, flush=True)
-        lines += ["", run_python(__file__, name).output.rstrip()]
-        RESULTS.write_text("\n".join(lines) + "\n")
+        texts[name] = run_python(__file__, "--print", name).output.rstrip()
+        in_order = [texts[section] for section in SECTIONS if section in texts]
+        RESULTS.write_text("\n\n".join(["\n".join(head), *in_order]) + "\n")
 
 
 def described(repeats: int) -> Iterator[str]:
@@ -76,21 +82,29 @@ def _kernels() -> Iterator[str]:
 
 def _networks() -> Iterator[str]:
     yield from ("## A batch of decoded images through a network", "")
-    yield "`fusiform bench MODEL --parts network`. Bare: with the settings of a scan. Plain loop:"
-    yield "the network as it is loaded, `torch.no_grad()`, the system's allocator as it is."
+    yield "`fusiform bench MODEL --parts network`. Bare: up to the last recorded layer, with the"
+    yield "settings of a scan (channels last, memory kept for the next batch); in fresh memory: the"
+    yield "same without the latter. Plain loop: the whole network as it is loaded,"
+    yield "`torch.no_grad()`, the system's allocator. Blocks do not end here: reading out and"
+    yield "writing their moments is in `where_time_goes.md`."
     yield ""
     measured = (bench(name, parts=["network"], repeats=REPEATS, device="cpu") for name in NETWORKS)
     yield from _table(row for rows in measured for row in rows)
 
 
 def _decoding() -> Iterator[str]:
-    yield from ("## Decoding", "", "`fusiform bench --parts decoding`", "")
+    yield from (
+        "## Decoding",
+        "",
+        "`fusiform bench --parts decoding`; 256 pixels need no resizing.",
+        "",
+    )
     yield from _table(bench(parts=["decoding"], repeats=REPEATS, device="cpu"))
 
 
 def _memory() -> Iterator[str]:
     yield from ("## Peak memory", "")
-    yield "`fusiform bench resnet18 --parts memory --images 100,1000,10000`"
+    yield "`fusiform bench resnet18 --parts memory --images 100,1000,10000`, medians of 3."
     yield ""
     numbers = [100, 1000, 10_000]
     yield from _table(bench("resnet18", parts=["memory"], images=numbers, device="cpu"))
@@ -102,7 +116,8 @@ def _table(rows: Iterable[Measurement]) -> Iterator[str]:
     for row in rows:
         compared = ", ".join(f"{value:.3g} {of}" for of, value in row.compared.items())
         digits = 1 if row.value < 100 else 0
-        yield f"| {row.what} | {row.setting} | {row.value:,.{digits}f} {row.unit} | {compared} |"
+        remarks = "; ".join(filter(None, [compared, row.note]))
+        yield f"| {row.what} | {row.setting} | {row.value:,.{digits}f} {row.unit} | {remarks} |"
 
 
 def _peers() -> Iterator[str]:
@@ -152,11 +167,9 @@ def _error(name: str) -> float:
     work = INSTALLED[name].start(x)
     for _ in range(4):
         read_out = work()
-    streams = np.tile(x, (4, 1)).astype(np.longdouble)
-    once, often = (s.var(axis=0, ddof=1) for s in (x.astype(np.longdouble), streams))
-    _, found = read_out()
-    # A way that does not stream has seen the last batch only.
-    return float(min(np.max(np.abs(found - exact) / exact) for exact in (once, often)))
+    seen = np.tile(x, (4, 1)) if INSTALLED[name].streams else x
+    exact = seen.astype(np.longdouble).var(axis=0, ddof=1)
+    return float(np.max(np.abs(read_out()[1] - exact) / exact))
 
 
 def _files() -> Iterator[str]:
@@ -173,12 +186,15 @@ def _files() -> Iterator[str]:
         sides = (32, 256, 1024)
         for side in sides:
             drawn = make_localizer(Path(folder) / f"drawn-{side}", per_category=4, size=side)
-            repeat_images([_as_jpeg(path) for path in drawn], Path(folder) / str(side), number)
+            repeat_images([as_jpeg(path) for path in drawn], Path(folder) / str(side), number)
         works = {}
         for side in sides:
             stimuli = Path(folder) / str(side)
+            paths = sorted(stimuli.rglob("*.jpg"))
             works[f"scan {side}"] = partial(_loop, stimuli)
-            works[f"decode {side}"] = partial(_decode_all, sorted(stimuli.rglob("*.jpg")))
+            works[f"decode {side}"] = partial(
+                seconds, partial(decode, paths, Preprocessing(), default_workers())
+            )
         taken: dict[str, list[float]] = {name: [] for name in works}
         for _ in range(REPEATS):
             for name, work in works.items():
@@ -194,49 +210,28 @@ def _files() -> Iterator[str]:
             )
 
 
-def _as_jpeg(path: Path) -> Path:
-    from PIL import Image
-
-    jpeg = path.with_suffix(".jpg")
-    with Image.open(path) as image:
-        image.convert("RGB").save(jpeg, quality=90)
-    return jpeg
-
-
 def _loop(stimuli: Path) -> float:
     """Seconds of the scan's loop, without start-up and contrasts."""
-    seconds = 0.0
+    taken = 0.0
 
-    def note(event: object) -> None:
-        nonlocal seconds
+    def note(event: Progress) -> None:
+        nonlocal taken
         if event.stage == "scan":
-            seconds = event.seconds
+            taken = event.seconds
 
     output = stimuli.parent / "r50.zarr"
     scan(
         "resnet50", stimuli, output, weights="none", overwrite=True, device="cpu",
         listener=Listener(progress=note),
     )  # fmt: skip
-    return seconds
-
-
-def _decode_all(paths: list[Path]) -> float:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from fusiform.engine.scanning.decode import default_workers, prepare
-    from fusiform.engine.stimuli.images import open_image
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(default_workers()) as pool:
-        list(pool.map(lambda path: prepare(open_image(path), Preprocessing()), paths))
-    return time.perf_counter() - started
+    return taken
 
 
 def _start_up() -> Iterator[str]:
     yield from ("## Start-up", "")
     yield "From the command to the first batch in the moments (`fusiform scan resnet18 DIR"
-    yield "--weights none --batch-size 8`, 48 drawn images, compiled code in the cache), and the"
-    yield "imports in it that are not fusiform's."
+    yield "--weights none --batch-size 8`, 48 drawn images, compiled code in the cache), and"
+    yield "imports alone."
     yield ""
     yield f"| | median of {REPEATS}, s |"
     yield "|---|---|"
@@ -261,23 +256,23 @@ def _start_up() -> Iterator[str]:
         for _ in range(REPEATS):
             for name, work in works.items():
                 taken[name].append(work())
-    for name, seconds in taken.items():
-        yield f"| {name} | {statistics.median(seconds):.2f} |"
+    for name, values in taken.items():
+        yield f"| {name} | {statistics.median(values):.2f} |"
 
 
 def _until(line: str, *arguments: str) -> float:
     """Seconds from starting Python to a line on stderr that begins so, or to the end for none."""
     started = time.perf_counter()
-    seconds = None
+    reached = None
     with subprocess.Popen(
         [sys.executable, *arguments], stderr=subprocess.PIPE, text=True
     ) as process:
         for said in process.stderr or ():
             if line and said.startswith(line):
-                seconds = time.perf_counter() - started
-    if process.returncode or (line and seconds is None):
+                reached = time.perf_counter() - started
+    if process.returncode or (line and reached is None):
         raise SystemExit(f"failed: {shlex.join(arguments)}")
-    return time.perf_counter() - started if seconds is None else seconds
+    return time.perf_counter() - started if reached is None else reached
 
 
 SECTIONS = {

@@ -9,6 +9,7 @@ unbiased variance of everything added so far. An entry whose library is not inst
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, reduce
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -16,27 +17,35 @@ import numpy as np
 import torch
 
 from fusiform.kernels import cpu, device
-from fusiform.kernels.moments import read_out, variance
+from fusiform.kernels.moments import merge, read_out, variance
 
 Array = np.ndarray[Any, Any]
 ReadOut = Callable[[], tuple[Array, Array]]
 
 
 class Way(NamedTuple):
-    """``start(x)`` gives the work to be timed; ``most_units`` is what it can be asked to do."""
+    """``start(x)`` gives the work to be timed.
+
+    What does not stream reads out the last batch only; ``most_units`` is what it can be asked for.
+    """
 
     start: Callable[[Array], Callable[[], ReadOut]]
     needs: str = "torch"
+    streams: bool = True
     most_units: int | None = None
 
 
-def _fusiform(x: Array) -> Callable[[], ReadOut]:
-    groups, count = np.zeros(len(x), np.int64), np.zeros(1, np.int64)
-    pivot, (s1, s2) = np.zeros_like(x[:1]), np.zeros((2, 1, x.shape[1]))
+def _fusiform(x: Array, categories: int = 1) -> Callable[[], ReadOut]:
+    groups, count = np.arange(len(x)) % categories, np.zeros(categories, np.int64)
+    pivot, (s1, s2) = np.zeros_like(x[:categories]), np.zeros((2, categories, x.shape[1]))
 
     def work() -> ReadOut:
         cpu.fold_in(x, groups, count, pivot, s1, s2)
-        return lambda: _of(read_out(int(count[0]), pivot[0].astype(np.float64), s1[0], s2[0]))
+        moments = (
+            read_out(int(n), p.astype(np.float64), a, b)
+            for n, p, a, b in zip(count, pivot, s1, s2, strict=True)
+        )
+        return lambda: _of(reduce(merge, moments))
 
     return work
 
@@ -124,8 +133,7 @@ def _squares(x: Array) -> Callable[[], ReadOut]:
         total.add_(rows.sum(0))
         squares.add_((rows * rows).sum(0))
         n += len(x)
-        mean = total / n
-        return lambda: (mean.numpy(), ((squares - n * mean * mean) / (n - 1)).numpy())
+        return lambda: _of_sums(n, total, squares)
 
     return work
 
@@ -141,10 +149,14 @@ def _one_hot(x: Array) -> Callable[[], ReadOut]:
         total.add_(member @ rows)
         squares.add_(member @ rows.square())
         n += len(x)
-        mean = total.sum(0) / n
-        return lambda: (mean.numpy(), ((squares.sum(0) - n * mean * mean) / (n - 1)).numpy())
+        return lambda: _of_sums(n, total.sum(0), squares.sum(0))
 
     return work
+
+
+def _of_sums(n: int, total: torch.Tensor, squares: torch.Tensor) -> tuple[Array, Array]:
+    mean = total / n
+    return mean.numpy(), ((squares - n * mean * mean) / (n - 1)).numpy()
 
 
 def _var_mean(x: Array) -> Callable[[], ReadOut]:
@@ -235,18 +247,19 @@ def _river(x: Array) -> Callable[[], ReadOut]:
 
 WAYS = {
     "fusiform, CPU kernel": Way(_fusiform),
+    "fusiform, CPU kernel, 6 categories": Way(partial(_fusiform, categories=6)),
     "torch.compile, shifted sums": Way(_compiled),
     "Welford per stimulus, torch": Way(_welford),
     "fusiform, torch kernel": Way(_fusiform_torch),
     "sum and sum of squares, torch": Way(_squares),
     "one-hot matmul, 6 categories, torch": Way(_one_hot),
     "per batch and combined (baukit's form), torch": Way(_per_batch),
-    "scanpy (fast_array_utils.stats.mean_var)": Way(_scanpy, "fast_array_utils"),
-    "numbagg nanmean and nanvar": Way(_numbagg, "numbagg"),
+    "scanpy (fast_array_utils.stats.mean_var)": Way(_scanpy, "fast_array_utils", streams=False),
+    "numbagg nanmean and nanvar": Way(_numbagg, "numbagg", streams=False),
     "scikit-learn StandardScaler.partial_fit": Way(_scikit_learn, "sklearn"),
-    "torch.var_mean": Way(_var_mean),
-    "dask.array mean and stats.moment": Way(_dask, "dask"),
-    "flox groupby_reduce mean and var": Way(_flox, "flox"),
-    "river stats.Var": Way(_river, "river", most_units=2000),
+    "torch.var_mean": Way(_var_mean, streams=False),
+    "dask.array mean and stats.moment": Way(_dask, "dask", streams=False),
+    "flox groupby_reduce mean and var": Way(_flox, "flox", streams=False),
+    "river stats.Var, 2,000 units": Way(_river, "river", most_units=2000),
 }
 INSTALLED = {name: way for name, way in WAYS.items() if find_spec(way.needs)}

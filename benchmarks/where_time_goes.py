@@ -99,7 +99,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     inside = ("moments read out of finished blocks", "moments written to the store")
     clocks["statistics: batches folded into the moments"] = hooks - sum(clocks[s] for s in inside)
     around = hooks + clocks["normalised"] + clocks["waiting for decoded images"]
-    clocks["forward passes"] = loop - around
+    clocks["forward passes, and the loop around them"] = loop - around
     clocks["the rest"] = total - sum(clocks.values())
     order = [
         "network and weights built",
@@ -107,7 +107,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
         "files read and hashed",
         "waiting for decoded images",
         "normalised",
-        "forward passes",
+        "forward passes, and the loop around them",
         "statistics: batches folded into the moments",
         *inside,
         "contrasts, q and masks, read, computed and written",

@@ -26,6 +26,8 @@ Counts = NDArray[np.int64]
 _TILE = 1024
 # Values that a thread takes at a time where scipy does the work.
 _CHUNK = 65_536
+# Pairs of a unit's category and another that are looked at together: 8 MiB for each column.
+_PAIRS = 2**20
 
 
 @inner
@@ -181,14 +183,18 @@ def p_each(count: Counts, mean: Floats, m2: Floats, t: Floats, at_least: float =
     above 0. Of its single tests only those are asked that could have the largest p.
     """
     p = np.where(np.isnan(t), np.nan, 1.0)
+    others = len(count) - 1
     targets, units = np.nonzero(t > at_least)
-    found, shape = np.empty(len(units), np.int64), (len(units), len(count) - 1)
-    single, df = np.empty(shape), np.empty(shape)
-    _deciding_pairs(count, mean, m2, units, targets, found, single, df)
-    asked = np.arange(shape[1]) < found[:, np.newaxis]
-    tails = np.zeros(shape)
-    tails[asked] = upper_tail(single[asked], df[asked])
-    p[targets, units] = tails.max(axis=1, initial=0)
+    at_once = max(1, _PAIRS // max(1, others))
+    for start in range(0, len(units) if others else 0, at_once):
+        part = slice(start, start + at_once)
+        shape = len(units[part]), others
+        found, single, df = np.empty(shape[0], np.int64), np.empty(shape), np.empty(shape)
+        _deciding_pairs(count, mean, m2, units[part], targets[part], found, single, df)
+        asked = np.arange(others) < found[:, np.newaxis]
+        tails = np.zeros(shape)
+        tails[asked] = upper_tail(single[asked], df[asked])
+        p[targets[part], units[part]] = tails.max(axis=1)
     return p
 
 

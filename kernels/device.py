@@ -3,7 +3,7 @@
 A batch is a tensor ``x [stimulus, unit]`` of any floating type; the state is as in :mod:`.cpu`, but
 tensors on the batch's device, except for ``groups`` and ``count``, which stay with the host: what
 is to be done is known without waiting for the device. Rows are taken a few at a time, so that the
-float64 deviations never need more than ``_SCRATCH`` bytes beside the batch itself.
+float64 deviations and what they come from never need more than some times ``_SCRATCH`` bytes.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
         *SCANNING, *ASKING, *BENCH, *SHARED, *STIMULI, ROOT / "engine" / "__init__.py"
     }  # fmt: skip
-    assert all([KERNELS, SCANNING, ASKING, STIMULI])
+    assert all([KERNELS, SCANNING, ASKING, BENCH, STIMULI])
     assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store.py")
     assert "fusiform.engine.store" in imported(ROOT / "engine" / "asking" / "select.py")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ def test_turns_are_taken_side_by_side() -> None:
 
 
 def test_seconds_are_wall_time() -> None:
-    assert 0.03 <= measure.seconds(lambda: time.sleep(0.03)) < 0.3
+    assert 0.03 <= measure.seconds(lambda: time.sleep(0.03)) < 5
 
 
 def test_ratios_are_taken_turn_by_turn() -> None:
@@ -36,14 +37,14 @@ def test_ratios_are_taken_turn_by_turn() -> None:
     assert measure.ratio([1, 1, 20], [2, 2, 40]) == 0.5
 
 
-def test_kernels_and_network(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kernels_and_network() -> None:
     found = list(
         bench(
             "resnet18", parts=["network", "kernels"], units=70_000, batch_sizes=[8], batch_size=2,
             repeats=1, device="cpu",
         )
     )  # fmt: skip
-    rows = {(m.part, m.what, m.setting.partition(", read")[0]): m for m in found}
+    rows = {(m.part, m.what, m.setting): m for m in found}
     assert len(rows) == len(found)
     blocked = rows["kernels", "cpu kernel, blocked", "float32 [8, 70,000]"]
     shares = blocked.compared
@@ -80,7 +81,8 @@ def test_decoding_and_memory_as_json() -> None:
         for side in (256, 1024)
     )
     assert small > large > 0
-    assert result.stderr.splitlines() == ["measuring: decoding", "measuring: memory"]
+    said = [line for line in result.stderr.splitlines() if not line.startswith("  ")]
+    assert said == ["measuring: decoding", "measuring: memory"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,8 @@ def test_decoding_and_memory_as_json() -> None:
         ({"repeats": 0}, "1 or more"),
         ({"batch_sizes": [0]}, "1 or more"),
         ({"batch_sizes": []}, "1 or more"),
-        ({"images": [10]}, "from 48 images on; got 10$"),
+        ({"images": [10]}, "from 24 images on; got 10$"),
+        ({"units": 3000}, "units 3,136 or more"),
         ({"images": []}, "got none"),
         ({"device": "gpu"}, "'gpu' is not one"),
         ({"model": "resnet19"}, "resnet18"),
@@ -99,7 +102,7 @@ def test_decoding_and_memory_as_json() -> None:
 def test_mistakes_are_named(wrong: dict[str, object], message: str) -> None:
     arguments = {"model": "resnet18", "parts": ["network"], **wrong}
     with pytest.raises(UserError, match=message):
-        list(bench(**arguments))  # type: ignore[arg-type]
+        bench(**arguments)  # type: ignore[arg-type]
 
 
 def test_larger_sets_repeat_the_drawn_images(tmp_path: Path) -> None:
@@ -125,9 +128,17 @@ def test_a_command_that_fails_says_why() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_every_way_that_is_compared_is_right(name: str) -> None:
     """The table of the benchmarks: all give mean and variance, each to its own precision."""
-    x = np.random.default_rng(0).normal(2, 1, (32, 500)).astype(np.float32)
-    work = INSTALLED[name].start(x)
-    mean, var = work()()
+    if "compile" in name and not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler")
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(m, 1, (32, 500)).astype(np.float32) for m in (2, 4))
+    x = first.copy()
+    work, seen = INSTALLED[name].start(x), first
+    read_out = work()
+    if INSTALLED[name].streams:
+        x[:] = second
+        read_out, seen = work(), np.concatenate([first, second])
+    mean, var = read_out()
     rtol = 1e-12 if name.startswith("fusiform") else 1e-4
-    np.testing.assert_allclose(mean, x.mean(0, np.float64), rtol=rtol)
-    np.testing.assert_allclose(var, x.var(0, np.float64, ddof=1), rtol=rtol)
+    np.testing.assert_allclose(mean, seen.mean(0, np.float64), rtol=rtol)
+    np.testing.assert_allclose(var, seen.var(0, np.float64, ddof=1), rtol=rtol)

@@ -109,6 +109,9 @@ def test_nothing_that_changes_between_batches_is_compiled_in(compiled: list[Any]
 
 
 def test_the_engine_takes_this_kernel_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    assert accumulate.kernels_for(torch.device("cuda")) is device
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     assert accumulate.kernels_for(torch.device("cuda")) is cuda
     assert accumulate.kernels_for(torch.device("mps")) is device
     monkeypatch.setattr(accumulate, "find_spec", lambda _: None)

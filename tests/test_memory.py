@@ -8,9 +8,15 @@ import sys
 
 import pytest
 
+from fusiform.engine.bench import measure
+from fusiform.engine.scanning import memory
+from fusiform.engine.scanning.memory import recycled
+
 # Page faults of eight tensors of 40 MB each, one after the other: before, within and after.
 CODE = """
+import ctypes
 import resource
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # no huge pages, where they come without being asked for
 import torch
 from fusiform.engine.scanning.memory import recycled
 
@@ -31,6 +37,7 @@ with recycled():
     within = resident()
 print(within - resident())
 print(faults())
+print(resource.getpagesize())
 """
 
 
@@ -39,9 +46,48 @@ def test_memory_is_recycled_and_given_back() -> None:
     result = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
     )
-    before, within, given_back, after = map(int, result.stdout.split())
-    pages = 8 * 40_000_000 // 4096
+    before, within, given_back, after, page = map(int, result.stdout.split())
+    pages = 8 * 40_000_000 // page
     assert before > 0.9 * pages
     assert within < 0.1 * pages
     assert given_back > 30_000_000
     assert after > 0.9 * pages
+
+
+def test_the_last_of_several_users_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Libc:
+        def mallopt(self, parameter: int, value: int) -> None:
+            calls.append("keep" if value in (-1, 0) else "ordinary")
+
+        def malloc_trim(self, pad: int) -> None:
+            calls.append("trim")
+
+    monkeypatch.setattr(memory, "_glibc", Libc)
+    with recycled():
+        with pytest.raises(ZeroDivisionError), recycled():
+            raise ZeroDivisionError
+        assert set(calls) == {"keep"}
+    assert calls[-1] == "trim"
+    assert "ordinary" in calls
+
+
+def test_settings_of_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
+    assert memory._glibc() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux says so itself")
+def test_peak_memory_is_not_that_of_the_parent() -> None:
+    # A process that is started inherits the parent's peak in what getrusage says.
+    ballast = b"1" * 400_000_000
+    code = "from fusiform.engine.scanning.memory import peak_memory; print(peak_memory())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert 5_000_000 < int(result.stdout) < len(ballast)
+    finished = measure.run_python("-c", "import time; time.sleep(0.5)")
+    assert 1_000_000 < finished.anonymous_bytes <= finished.peak_bytes < 100_000_000
+    fat = measure.run_python("-c", "import time; x = b'1' * 300_000_000; time.sleep(0.1)")
+    assert 300_000_000 < fat.anonymous_bytes <= fat.peak_bytes < 400_000_000

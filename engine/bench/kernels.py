@@ -16,9 +16,13 @@ from ..scanning.plan import Block, Run
 from ..spec import Layer
 from .measure import Measurement, ratio, side_by_side
 
-# More than any cache holds.
+# More than most caches hold.
 _YARDSTICK_BYTES = 2**30
+_HALVES = (torch.bfloat16, torch.float16)
 _MIXED = 6
+# Side of the feature maps of a layer.
+_MAP = 56
+LEAST_UNITS = _MAP**2
 
 
 def measure_kernels(
@@ -30,16 +34,16 @@ def measure_kernels(
     for a batch of ``B`` stimuli of ``b`` bytes per unit, ``G`` groups and ``s`` bytes of state per
     unit, all of which are read; that the state is written, too, is not in it.
     """
+    ours = kernels_for(target)  # which also sets the number of threads
     read = _reader(target)
     bandwidths = side_by_side({"read": read}, repeats)["read"]
     yield Measurement(
         "kernels", "read bandwidth", _where(target), _gbs(_YARDSTICK_BYTES, bandwidths), "GB/s"
     )
-    ours = kernels_for(target)
+    middle, last = batch_sizes[len(batch_sizes) // 2], batch_sizes[-1]
     cases = [(ours, torch.float32, b, g) for g in (1, _MIXED) for b in batch_sizes]
-    middle = batch_sizes[len(batch_sizes) // 2]
-    others = (torch.float64, torch.bfloat16, torch.float16)
-    cases += [(ours, dtype, b, 1) for dtype in others for b in {middle, batch_sizes[-1]}]
+    cases += [(ours, torch.float64, middle, 1)]
+    cases += [(ours, half, b, 1) for half in _HALVES for b in sorted({middle, last})]
     if ours is not device:
         cases.append((device, torch.float32, middle, 1))
     for kernels, dtype, batch_size, groups in cases:
@@ -48,9 +52,10 @@ def measure_kernels(
         x = _batch(batch_size, units, dtype, target)
         work = _fold_in(kernels, x, groups)
         yield _compare(work, read, x, groups, f"{name} kernel, {layout}", target, repeats)
+        del x, work  # before the next, which may be as large
     for order in (torch.contiguous_format, torch.channels_last):
-        x = _batch(middle, units // 3136 * 3136, torch.float32, target)
-        x = x.view(middle, -1, 56, 56).to(memory_format=order)
+        x = _batch(middle, units // _MAP**2 * _MAP**2, torch.float32, target)
+        x = x.view(middle, -1, _MAP, _MAP).to(memory_format=order)
         name = str(order).removeprefix("torch.").removesuffix("_format")
         what = f"a layer's activations, {name}"
         yield _compare(_layer(x), read, x, 1, what, target, repeats)
@@ -67,17 +72,18 @@ def _compare(
 ) -> Measurement:
     taken = side_by_side({"read": read, "work": _finished(work, target)}, repeats)
     share = ratio(taken["read"], taken["work"]) * x.nbytes / _YARDSTICK_BYTES
-    state = groups * (16 + x.itemsize)
+    state = min(groups, len(x)) * (16 + x.itemsize)
     possible = len(x) * x.itemsize / (len(x) * x.itemsize + state)
     name = str(x.dtype).removeprefix("torch.")
     read_speed = _gbs(_YARDSTICK_BYTES, taken["read"])
     return Measurement(
         "kernels",
         what,
-        f"{name} [{len(x)}, {x[0].numel():,}], read {read_speed:.0f} GB/s",
+        f"{name} [{len(x)}, {x[0].numel():,}]",
         _gbs(x.nbytes, taken["work"]),
         "GB/s",
         {"of read bandwidth": share, "of what its traffic allows": share / possible},
+        f"reading: {read_speed:.0f} GB/s",
     )
 
 

@@ -22,7 +22,8 @@ _LOOK_EVERY = 0.02
 class Measurement:
     """One line of a report: ``value`` of ``what`` in a ``setting``, in ``unit``.
 
-    ``compared`` holds ratios to what was measured in the same run: {"of read bandwidth": 0.8}.
+    ``compared`` holds ratios to what was measured beside it: {"of read bandwidth": 0.8}; ``note``
+    is what else is to be known.
     """
 
     part: str
@@ -31,6 +32,7 @@ class Measurement:
     value: float
     unit: str
     compared: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 def seconds(work: Callable[[], object]) -> float:

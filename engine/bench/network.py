@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from statistics import median
 
@@ -11,7 +12,7 @@ import torch
 from ..scanning.accumulate import LayerMoments
 from ..scanning.backbones import load_backbone
 from ..scanning.capture import capture
-from ..scanning.layers import choose, trial
+from ..scanning.layers import choose, input_dtype, trial
 from ..scanning.memory import recycled
 from ..scanning.plan import Block, Run
 from ..scanning.scan import place
@@ -23,14 +24,17 @@ def measure_network(
 ) -> Iterator[Measurement]:
     """One batch of decoded images through ``model``: bare, with every block recorded, and plainly.
 
-    ``bare`` is the forward pass with the settings of a scan; ``plain`` is the loop that one would
-    write: the same network as it was loaded, ``torch.no_grad``, the system's allocator.
+    ``bare`` is the forward pass with the settings of a scan, up to the last recorded layer;
+    ``fresh`` is the same in memory that is not kept for the next (:mod:`..scanning.memory`);
+    ``plain`` is the loop that one would write: the whole network as it was loaded,
+    ``torch.no_grad``, the system's allocator.
     """
     backbone = load_backbone(model, weights, 0)
     network = place(backbone.model, target)
     plain = load_backbone(model, weights, 0).model.to(target)
     crop = backbone.preprocessing.crop
-    pixels = torch.randn(batch_size, crop, crop, 3).to(target).permute(0, 3, 1, 2)
+    pixels = torch.randn(batch_size, crop, crop, 3).to(target, input_dtype(network))
+    pixels = pixels.permute(0, 3, 1, 2)
     plain_pixels = pixels.contiguous()
     layers, _ = choose(trial(network, crop), ["blocks"])
     moments = {layer.name: LayerMoments(layer, target, lambda *_: None) for layer in layers}
@@ -44,8 +48,8 @@ def measure_network(
         in_hooks += time.perf_counter() - started
 
     def bare() -> None:
-        with torch.inference_mode():
-            network(pixels)
+        with capture(network, [layers[-1].name], lambda *_: None) as show:
+            show(pixels)
         _wait(target)
 
     def plainly() -> None:
@@ -58,7 +62,7 @@ def measure_network(
             show(pixels)
         _wait(target)
 
-    taken: dict[str, list[float]] = {"bare": [], "recorded": [], "plain": [], "in hooks": []}
+    taken = defaultdict[str, list[float]](list)
     for _ in range(repeats):
         # Each warms up first: the allocator's settings change between them.
         with recycled():
@@ -67,13 +71,15 @@ def measure_network(
             in_hooks = 0.0
             taken["recorded"].append(seconds(recorded))
             taken["in hooks"].append(in_hooks)
+        taken["fresh"].append(_twice(bare))
         taken["plain"].append(_twice(plainly))
     units = sum(layer.units for layer in layers)
     setting = f"{backbone.name}, batch {batch_size}"
-    rows = {
-        "bare": ("bare forward pass", {}),
+    rows: dict[str, tuple[str, tuple[str, ...]]] = {
+        "bare": ("bare forward pass", ()),
         "recorded": (f"with {len(layers)} layers, {units:,} units", ("bare", "plain")),
         "in hooks": ("statistics in it", ("bare",)),
+        "fresh": ("bare, in fresh memory", ("bare",)),
         "plain": ("plain loop", ("bare",)),
     }
     if target.type == "cuda":  # hooks hand their work on and do not wait for it

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from ..errors import UserError, nearest, shortened
 from ..scanning.backbones import load_backbone
 from ..scanning.decode import default_workers
-from ..scanning.memory import recycled
+from ..scanning.memory import recycled, resident_memory
 from ..scanning.scan import device_for
 from .images import measure_decoding, measure_memory
-from .kernels import measure_kernels
+from .kernels import LEAST_UNITS, measure_kernels
 from .measure import Measurement
 from .network import measure_network
 
 PARTS = ("kernels", "network", "decoding", "memory")
-# Below that, a category may lack the two images per fold that a scan asks for.
-_FEWEST_IMAGES = 48
+# Four for each of six categories: two per fold, as a scan asks for.
+_FEWEST_IMAGES = 24
 
 
 def bench(
@@ -32,7 +32,7 @@ def bench(
     repeats: int = 7,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measurement]:
-    """Measure what a scan costs on this machine; every ratio is of things measured in turns.
+    """Measure what a scan costs on this machine. What is compared takes turns.
 
     Parameters
     ----------
@@ -45,8 +45,12 @@ def bench(
         largest takes ``4 x units x batch size`` bytes, and twice that in float64
     images : numbers of images to scan, for ``memory``
     batch_size : images per forward pass, for ``network`` and ``memory``
-    repeats : turns of which the median is taken
+    repeats : turns of which the median is taken; of the scans of ``memory`` it is that of three
     note : hears which part begins
+
+    Returns
+    -------
+    the measurements, one by one as they are made
 
     Raises
     ------
@@ -55,31 +59,40 @@ def bench(
     for part in parts:
         if part not in PARTS:
             raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")
-    if not batch_sizes or min(units, batch_size, repeats, *batch_sizes) < 1:
+    if not batch_sizes or min(batch_size, repeats, *batch_sizes) < 1 or units < LEAST_UNITS:
         raise UserError(
-            "units, batch sizes and repeats are 1 or more; got "
-            f"{units}, {shortened([batch_size, *batch_sizes])} and {repeats}"
+            f"batch sizes and repeats are 1 or more, units {LEAST_UNITS:,} or more; got "
+            f"{shortened([batch_size, *batch_sizes])}, {repeats} and {units:,}"
         )
     if not images or min(images) < _FEWEST_IMAGES:
         raise UserError(
             f"a scan is measured from {_FEWEST_IMAGES} images on; got {shortened(images) or 'none'}"
         )
+    if "memory" in parts and not resident_memory("self"):
+        raise UserError("a process's peak memory is measured on Linux only: leave memory out")
     target = device_for(device)
-    for part in parts:
-        note(f"measuring: {part}")
-        if part == "kernels":
-            with recycled():
-                yield from measure_kernels(
-                    target, units=units, batch_sizes=sorted(batch_sizes), repeats=repeats
+    if set(parts) != {"kernels"}:
+        load_backbone(model, weights, 0)  # now, and not after minutes of the kernels
+
+    def measured() -> Iterator[Measurement]:
+        for part in parts:
+            note(f"measuring: {part}")
+            if part == "kernels":
+                with recycled():
+                    yield from measure_kernels(
+                        target, units=units, batch_sizes=sorted(set(batch_sizes)), repeats=repeats
+                    )
+            elif part == "network":
+                yield from measure_network(
+                    model, weights, target, batch_size=batch_size, repeats=repeats
                 )
-        elif part == "network":
-            yield from measure_network(
-                model, weights, target, batch_size=batch_size, repeats=repeats
-            )
-        elif part == "decoding":
-            preprocessing = load_backbone(model, weights, 0).preprocessing
-            yield from measure_decoding(preprocessing, threads=default_workers(), repeats=repeats)
-        else:
-            yield from measure_memory(
-                model, weights, str(target), numbers=images, batch_size=batch_size
-            )
+            elif part == "decoding":
+                preprocessing = load_backbone(model, weights, 0).preprocessing
+                threads = default_workers()
+                yield from measure_decoding(preprocessing, threads=threads, repeats=repeats)
+            else:
+                yield from measure_memory(
+                    model, weights, str(target), numbers=images, batch_size=batch_size
+                )
+
+    return measured()

@@ -16,6 +16,8 @@ from ..errors import UserError
 from ..spec import Layer
 from .plan import Block, Run
 
+# Compute capability of the oldest GPUs that the Triton kernel was compiled for.
+_TRITON_FROM = (8, 0)
 OnFinished = Callable[[Layer, Block, Moments], None]
 
 
@@ -103,7 +105,11 @@ def kernels_for(device: torch.device) -> ModuleType:
 
         jit.use_threads(torch.get_num_threads())
         return cpu
-    if device.type == "cuda" and find_spec("triton"):
+    if (
+        device.type == "cuda"
+        and find_spec("triton")
+        and torch.cuda.get_device_capability(device) >= _TRITON_FROM
+    ):
         from ...kernels import cuda
 
         return cuda

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,31 +18,44 @@ _RECYCLED = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}  # never return anything, map no
 _ORDINARY = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65_536}
 
 
+_users = 0
+_lock = threading.Lock()
+
+
 @contextmanager
 def recycled() -> Iterator[None]:
     """Keep freed memory for the next allocation, and give it back to the system at the end.
 
     glibc maps large blocks one by one and unmaps them when they are freed. A forward pass on the
     CPU then meets every activation as fresh pages, one fault each, and spends more on those than on
-    many a layer. What is to be given back has to be free when the context ends. Where the C library
-    is another one, nothing changes.
+    many a layer. What is to be given back has to be free when the last such context ends. Where the
+    C library is another one, or the environment sets it up (``MALLOC_...``, ``GLIBC_TUNABLES``),
+    nothing changes.
     """
+    global _users
     libc = _glibc()
-    if libc is None:
-        yield
-        return
-    for parameter, value in _RECYCLED.items():
-        libc.mallopt(parameter, value)
+    with _lock:
+        _users += 1
+        if libc and _users == 1:
+            _set(libc, _RECYCLED)
     try:
         yield
     finally:
-        for parameter, value in _ORDINARY.items():
-            libc.mallopt(parameter, value)
-        libc.malloc_trim(0)
+        with _lock:
+            _users -= 1
+            if libc and not _users:
+                _set(libc, _ORDINARY)
+                libc.malloc_trim(0)
+
+
+def _set(libc: ctypes.CDLL, parameters: dict[int, int]) -> None:
+    for parameter, value in parameters.items():
+        libc.mallopt(parameter, value)
 
 
 def _glibc() -> ctypes.CDLL | None:
-    if not sys.platform.startswith("linux"):
+    set_up = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if set_up or not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
