@@ -46,7 +46,8 @@ def main() -> None:
     earlier = RESULTS.read_text().split("\n## ")[1:] if RESULTS.exists() else []
     texts = dict(zip(SECTIONS, (f"## {text.rstrip()}" for text in earlier), strict=False))
     head = ["# What the stream costs", "", "Regenerate: `python benchmarks/cost.py`"]
-    head += [*described(REPEATS), "What is compared took turns: ratios are medians over turns."]
+    head += [described(), f"Medians of {REPEATS}, unless it says otherwise. What is compared took"]
+    head += ["turns: ratios are medians over turns."]
     # Each in a process of its own: what one leaves in memory does not help or hinder the next.
     for name in chosen:
         print(name, flush=True)
@@ -55,12 +56,11 @@ def main() -> None:
         RESULTS.write_text("\n\n".join(["\n".join(head), *in_order]) + "\n")
 
 
-def described(repeats: int) -> Iterator[str]:
-    """Where and how the numbers of a report were measured."""
+def described() -> str:
+    """Where the numbers of a report were measured, and with what."""
     packages = ("torch", "numba", "numpy", "scipy", "zarr")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    yield f"Machine: {os.cpu_count()} cores ({_processor()}), all on the CPU; {versions}."
-    yield f"Medians of {repeats}."
+    return f"Machine: {os.cpu_count()} cores ({_processor()}), all on the CPU; {versions}."
 
 
 def _processor() -> str:

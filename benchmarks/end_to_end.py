@@ -19,17 +19,11 @@ from typing import Any
 
 import numpy as np
 from cost import described
+from first_light import DOMAINS
 
 from fusiform.engine.bench.measure import Finished, ratio, run, run_python
 
 RESULTS = Path(__file__).parent / "results"
-DOMAINS = {
-    "faces": ("adult", "child"),
-    "bodies": ("body", "limb"),
-    "characters": ("word", "number"),
-    "objects": ("car", "instrument"),
-    "places": ("house", "corridor"),
-}
 WAYS = {
     "fusiform": "fusiform scan",
     "memory": "hooks, keep in memory, scipy.stats.ttest_ind",
@@ -151,8 +145,8 @@ def _report(measured: Measured, images: list[int], repeats: int) -> str:
         "# End to end: from image files to t-statistics of every unit of every block",
         "",
         f"Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/end_to_end.py --repeats {repeats}`",
-        *described(repeats),
-        "Whole processes that took turns.",
+        described(),
+        f"Whole processes that took turns; medians of {repeats}.",
         "",
         "ResNet-50 (untrained), the stem, 16 blocks and the pooled output, 5.7 million units;",
         "photographs (fLoc) of five categories. The scripts give Welch's t of each category",

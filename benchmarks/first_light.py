@@ -1,4 +1,4 @@
-"""First light: trained and untrained ResNets on the real localizer set, and memory by set size.
+"""First light: trained and untrained ResNets on the real localizer set.
 
 Run as ``python benchmarks/first_light.py`` with FUSIFORM_TESTDATA set; writes
 ``benchmarks/results/first_light.md``. Every number comes from the commands shown there.
@@ -9,15 +9,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import platform
 import shlex
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
+
+from cost import described
+
+from fusiform.engine.bench.measure import run
 
 DOMAINS = {
     "faces": ("adult", "child"),
@@ -26,7 +25,6 @@ DOMAINS = {
     "objects": ("car", "instrument"),
     "places": ("house", "corridor"),
 }
-FOLDERS = [*(folder for pair in DOMAINS.values() for folder in pair), "scrambled"]
 NETWORKS = [  # name, model, weights or seed of an untrained one
     ("ResNet-18, trained", "resnet18", "resnet18_imagenet_compressed.safetensors"),
     ("ResNet-18, untrained, seed 0", "resnet18", 0),
@@ -43,7 +41,7 @@ def main() -> None:
         "# First light",
         "",
         "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/first_light.py`",
-        f"Machine: {os.cpu_count()} cores ({platform.machine()}), no GPU; {_versions()}.",
+        described(),
         "",
         "Stimuli: VPNL/fLoc (Stigliani, Weiner & Grill-Spector 2015), images 1 to 40 of each",
         "folder, two folders per domain, `scrambled` left out: 80 images in each of 5 domains,",
@@ -77,8 +75,6 @@ def main() -> None:
             *depth,
             *networks,
         ]
-        lines += ["", "## Peak memory of a scan by number of images", "", *_memory(testdata)]
-        lines += ["", "## Start-up", "", *_start_up()]
         lines += ["", "## What the README shows", "", *_readme(testdata)]
     RESULTS.write_text("\n".join(lines) + "\n")
 
@@ -108,18 +104,17 @@ def _network(
         options = f"--weights none --seed {source}"
         weights = options.split()
         store = f"{model}-untrained-{source}.zarr"
-    _, seconds, peak = _run("scan", model, "floc40.csv", *weights, "-o", store)
-    share = json.loads(_run("summary", store, "--contrast", "rest", "--t", "5", "--json")[0])[0][
+    _run("scan", model, "floc40.csv", *weights, "-o", store)
+    share = json.loads(_run("summary", store, "--contrast", "rest", "--t", "5", "--json"))[0][
         "rows"
     ]
-    each = json.loads(_run("summary", store, "--json")[0])[0]["rows"]
+    each = json.loads(_run("summary", store, "--json"))[0]["rows"]
     return share, [
         "```",
         f"fusiform scan {model} floc40.csv {options} -o {store}",
         f"fusiform summary {store} --contrast rest --t 5    # first table",
         f"fusiform summary {store}                          # second table",
         "```",
-        f"{seconds:.0f} s for the whole command, peak {peak:.2f} GiB.",
         "",
         "Units with Welch t > 5 against the pooled rest, % of the layer; in brackets the % of",
         "those selected on one fold that pass again on the other.",
@@ -146,40 +141,6 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _memory(testdata: Path) -> list[str]:
-    lines = [
-        "`fusiform scan resnet18 first-N.csv --weights none -o m.zarr`, the first N images of each",
-        "of all 11 folders as 11 categories; largest resident memory of the process, as the",
-        "operating system counts it.",
-        "",
-        "| images | peak, MiB |",
-        "|---|---|",
-    ]
-    for each in (10, 20, 30, 40, 48):
-        chosen = {folder: [(folder, i) for i in range(1, each + 1)] for folder in FOLDERS}
-        manifest = Path(f"first-{each}.csv")
-        _write_manifest(manifest, testdata, chosen)
-        _, _, peak = _run(
-            "scan", "resnet18", str(manifest), "--weights", "none", "-o", "m.zarr", "--overwrite"
-        )
-        lines.append(f"| {each * len(FOLDERS)} | {peak * 1024:.0f} |")
-    return lines
-
-
-def _start_up() -> list[str]:
-    """Median seconds of a whole process, seven runs each."""
-    lines = ["| command | median of 7, s |", "|---|---|"]
-    commands = (("-m", "fusiform", "--help"), ("-c", "import fusiform"), ("-c", "pass"))
-    for arguments in commands:
-        seconds = []
-        for _ in range(7):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-            seconds.append(time.perf_counter() - started)
-        lines.append(f"| `python {shlex.join(arguments)}` | {statistics.median(seconds):.2f} |")
-    return lines
-
-
 def _readme(testdata: Path) -> list[str]:
     """The two outputs on the README's first screens."""
     Path("stimuli").symlink_to(testdata / "stimuli")
@@ -190,9 +151,9 @@ def _readme(testdata: Path) -> list[str]:
     joined = [argument for group in groups for argument in ("--group", group)]
     scan = ["resnet50", "stimuli/floc", *joined, "--weights", "r50.safetensors", "-o", "r50.zarr"]
     shown = ["r50.zarr", "--layers", "layer4.2,avgpool"]
-    demo, _, _ = _run("demo")
+    demo = _run("demo")
     _run("scan", *scan, "--overwrite")
-    table, _, _ = _run("summary", *shown)
+    table = _run("summary", *shown)
     return [
         "```",
         "$ fusiform demo",
@@ -214,24 +175,10 @@ def _write_manifest(path: Path, testdata: Path, chosen: dict[str, list[tuple[str
                 writer.writerow([image, category])
 
 
-def _run(*arguments: str) -> tuple[str, float, float]:
-    """Output, seconds and peak GiB of one ``fusiform`` command in a process of its own."""
-    command = [sys.executable, "-m", "fusiform", *arguments]
+def _run(*arguments: str) -> str:
+    """Output of one ``fusiform`` command in a process of its own."""
     print("$", shlex.join(["fusiform", *arguments]), flush=True)
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit(f"failed: {shlex.join(command)}")
-        output.seek(0)
-        return output.read(), time.perf_counter() - started, usage.ru_maxrss / 2**20
-
-
-def _versions() -> str:
-    from importlib.metadata import version
-
-    return ", ".join(f"{name} {version(name)}" for name in ("torch", "numba", "numpy", "zarr"))
+    return run(*arguments).output
 
 
 if __name__ == "__main__":

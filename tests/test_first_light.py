@@ -6,16 +6,10 @@ import csv
 from pathlib import Path
 
 import pytest
+from first_light import DOMAINS
 
 import fusiform
 
-DOMAINS = {
-    "faces": ("adult", "child"),
-    "bodies": ("body", "limb"),
-    "characters": ("word", "number"),
-    "objects": ("car", "instrument"),
-    "places": ("house", "corridor"),
-}
 # Per cent of units with Welch t > 5 against the pooled rest, by independent code that kept every
 # activation and asked scipy.
 EXPECTED = {
