@@ -40,3 +40,20 @@ def test_its_tables_are_those_of_the_committed_results() -> None:
     rows = [row for block in blocks for row in block.splitlines() if re.search(r" \d+\.\d\d ", row)]
     assert len(rows) == 24
     assert not [row for row in rows if row not in results]
+
+
+def test_its_costs_are_those_of_the_committed_results() -> None:
+    results = (ROOT / "benchmarks" / "results" / "cost.md").read_text()
+    names = {
+        "ResNet-50": "torchvision:resnet50",
+        "ResNet-18": "torchvision:resnet18",
+        "CLIP RN50": "clip:RN50",
+        "ViT-B/16": "torchvision:vit_b_16",
+    }
+    rows = re.findall(r"^\| ([^|,]+)[^|]*\| (\d\.\d\d) \| (\d\.\d\d) \|$", README, re.MULTILINE)
+    assert [row[0].strip() for row in rows] == list(names)
+    for name, bare, plain in rows:
+        measured = r"\| ([\d.]+) of bare, ([\d.]+) of plain"
+        found = re.search(rf"\| with .* units \| {names[name.strip()]}, .* {measured}", results)
+        assert found
+        assert [f"{float(ratio):.2f}" for ratio in found.groups()] == [bare, plain]
