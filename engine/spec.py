@@ -110,6 +110,8 @@ class Criterion:
             raise UserError(f"a criterion's contrast is each or rest; got {self.contrast!r}")
         if not 0 < self.q < 1:
             raise UserError(f"q is a false discovery rate between 0 and 1; got {self.q}")
+        if self.t is not None and not self.t >= 0:
+            raise UserError(f"a selective unit's t is above 0; got the threshold t {self.t}")
 
     def __str__(self) -> str:
         against = "each other category" if self.contrast == "each" else "the pooled rest"

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, reduce
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -22,7 +24,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..kernels.moments import Moments, merge
+from ..kernels.moments import Moments
 from .errors import UserError, nearest
 from .spec import SCHEMA_VERSION, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 
@@ -100,32 +102,29 @@ class Store:
         Yields the slice of that dimension and the slice of flat units that it stands for.
         """
         inner = layer.units // layer.shape[0]
-        step = _chunk_length(layer)
+        step = self.array(layer, "mean").chunks[2]
         for start in range(0, layer.shape[0], step):
             stop = min(start + step, layer.shape[0])
             yield slice(start, stop), slice(start * inner, stop * inner)
 
-    def moments(self, layer: Layer, slab: slice, folds: Sequence[int] | None = None) -> Moments:
-        """Moments of a slab of a layer, ``count [category, 1]``, ``mean, m2 [category, unit]``.
+    def moments(self, layer: Layer, slab: slice) -> list[Moments]:
+        """Moments of a slab of a layer, one for every fold.
 
-        ``folds`` are merged; None means all of them.
+        ``count [category, 1]``, ``mean, m2 [category, unit]``.
         """
-        counts = self.counts
-        parts = [
-            Moments(
-                counts[:, fold, np.newaxis],
-                self._categories(layer, "mean", fold, slab),
-                self._categories(layer, "m2", fold, slab),
-            )
-            for fold in (range(self.folds) if folds is None else folds)
-        ]
-        return reduce(merge, parts)
 
-    def _categories(
-        self, layer: Layer, variable: str, fold: int, slab: slice
-    ) -> NDArray[np.float64]:
-        values = np.asarray(self.array(layer, variable)[:, fold, slab])
-        return values.reshape(len(values), -1)
+        def categories(variable: str, fold: int) -> NDArray[np.float64]:
+            values = np.asarray(self.array(layer, variable)[:, fold, slab])
+            return values.reshape(len(values), -1)
+
+        return [
+            Moments(
+                self.counts[:, fold, np.newaxis],
+                categories("mean", fold),
+                categories("m2", fold),
+            )
+            for fold in range(self.folds)
+        ]
 
     def read(self, layer: Layer, variable: str) -> NDArray[Any]:
         """A whole variable ``[*leading, unit]``, units flat."""
@@ -193,7 +192,7 @@ class Store:
             # Moments have a file per category and fold, to be written as blocks finish; what is
             # materialised from them at the end has one.
             shards=(*(ones if variable in ("mean", "m2") else leading), length * cut, *rest),
-            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()],
+            compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), Crc32cCodec()],
             fill_value=np.nan if definition.dtype.startswith("float") else False,
             dimension_names=(*definition.leading, *layer.dims),
             attributes=definition.attributes(),
@@ -250,6 +249,27 @@ def _put(root: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...
     dtype = str if values.dtype == object else values.dtype
     array = root.create_array(name, shape=values.shape, dtype=dtype, dimension_names=dims)
     array[...] = values
+
+
+@contextmanager
+def write_behind() -> Iterator[Callable[..., None]]:
+    """Give a function that calls another one in a thread, while the caller makes the next to write.
+
+    One call is under way at a time, and the caller waits for it before it hands over another: what
+    is not yet written takes the memory of two. What a call raises, the next one does, or the end.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
+        under_way: Future[None] | None = None
+
+        def later(write: Callable[..., None], *arguments: Any) -> None:
+            nonlocal under_way
+            if under_way:
+                under_way.result()
+            under_way = pool.submit(write, *arguments)
+
+        yield later
+        if under_way:
+            under_way.result()
 
 
 def new_folder_beside(path: Path, purpose: str) -> Path:
@@ -311,6 +331,6 @@ def open_store(path: Path | str) -> Store:
 
 
 def _chunk_length(layer: Layer) -> int:
-    """Length of a chunk along the layer's first dimension."""
-    inner = layer.units // layer.shape[0]
-    return max(1, min(layer.shape[0], _CHUNK_UNITS // inner))
+    """Length of a chunk along the layer's first dimension; even parts, or the last is filled up."""
+    longest = max(1, min(layer.shape[0], _CHUNK_UNITS * layer.shape[0] // layer.units))
+    return math.ceil(layer.shape[0] / math.ceil(layer.shape[0] / longest))

@@ -1,21 +1,16 @@
-"""From moments to test statistics and indices (numba; p-values from scipy). Float64 throughout.
+"""From moments to test statistics and indices (numba). Float64 throughout.
 
 The moments of all categories come as ``count [category]``, ``mean`` and ``m2 [category, unit]``.
 
 Constant units follow one rule everywhere: no difference and no variance gives t = 0 and p = 1; a
-difference without variance gives t = +-inf, and p = 0 on its side. NaN in, NaN out.
+difference without variance gives t = +-inf. NaN in, NaN out.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
-from scipy.special import stdtr
 
 from .jit import inner, parallel
 
@@ -24,24 +19,20 @@ Counts = NDArray[np.int64]
 
 # Units that a thread takes at a time, so that the rows of its categories stay in cache.
 _TILE = 1024
-# Values that a thread takes at a time where scipy does the work.
-_CHUNK = 65_536
-# Pairs of a unit's category and another that are looked at together: 8 MiB for each column.
-_PAIRS = 2**20
 
 
 @inner
-def _squared_error(m2: float, count: float) -> float:
+def squared_error(m2: float, count: float) -> float:
     """Squared standard error of a mean: the unbiased variance over n."""
     return m2 / (count - 1) / count
 
 
 @inner
-def welch_t(difference: float, squared_error: float) -> float:
-    """Welch's t: a difference of means over its standard error."""
-    if squared_error == 0 and difference == 0:
+def welch_t(difference: float, error: float) -> float:
+    """Welch's t: a difference of means over its standard error, which is given squared."""
+    if error == 0 and difference == 0:
         return 0.0
-    return float(difference / np.sqrt(squared_error))
+    return float(difference / np.sqrt(error))
 
 
 @inner
@@ -93,8 +84,8 @@ def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats)
                     n, m, s = after[1, 0], after[1, 1], after[1, 2]
                 elif k < categories - 1:
                     n, m, s = _merge(n, m, s, after[k + 1, 0], after[k + 1, 1], after[k + 1, 2])
-                error = _squared_error(m2[k, u], count[k])
-                rest = _squared_error(s, n)
+                error = squared_error(m2[k, u], count[k])
+                rest = squared_error(s, n)
                 t[k, u] = welch_t(mean[k, u] - m, error + rest)
                 df[k, u] = welch_df(error, count[k], rest, n)
                 if k == 0:
@@ -103,6 +94,18 @@ def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats)
                     before_n, before_mean, before_m2 = _merge(
                         before_n, before_mean, before_m2, count[k], mean[k, u], m2[k, u]
                     )
+
+
+@inner
+def _keep_smaller(
+    mean_a: Floats, error_a: Floats, mean_b: Floats, error_b: Floats, t_a: Floats, t_b: Floats
+) -> None:
+    """Lower ``t_a`` and ``t_b`` to Welch's t of a against b, and of b against a; NaN stays."""
+    for u in range(len(t_a)):
+        value = welch_t(mean_a[u] - mean_b[u], error_a[u] + error_b[u])
+        unknown = np.isnan(value)
+        t_a[u] = value if unknown or value < t_a[u] else t_a[u]
+        t_b[u] = -value if unknown or -value < t_b[u] else t_b[u]
 
 
 @parallel
@@ -114,105 +117,44 @@ def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
     """
     categories, units = mean.shape
     for tile in prange((units + _TILE - 1) // _TILE):
-        for u in range(tile * _TILE, min(units, (tile + 1) * _TILE)):
-            for k in range(categories):
-                t[k, u] = np.inf
-            for i in range(categories):
-                error = _squared_error(m2[i, u], count[i])
-                for j in range(i + 1, categories):
-                    other = _squared_error(m2[j, u], count[j])
-                    value = welch_t(mean[i, u] - mean[j, u], error + other)
-                    if value < t[i, u] or np.isnan(value):
-                        t[i, u] = value
-                    if -value < t[j, u] or np.isnan(value):
-                        t[j, u] = -value
-
-
-@inner
-def _pair(count: Counts, mean: Floats, m2: Floats, target: int, other: int, unit: int) -> Any:
-    """Welch's t and degrees of freedom of one category against another, for one unit."""
-    error = _squared_error(m2[target, unit], count[target])
-    rest = _squared_error(m2[other, unit], count[other])
-    t = welch_t(mean[target, unit] - mean[other, unit], error + rest)
-    return t, welch_df(error, count[target], rest, count[other])
-
-
-@inner
-def _pairs_that_decide(
-    count: Counts, mean: Floats, m2: Floats, target: int, unit: int, t: Floats, df: Floats
-) -> int:
-    """Fill ``t`` and ``df`` with the pairs of which one has the largest p; return their number.
-
-    That is the pair with the smallest t, and those with fewer degrees of freedom than it: where t
-    is above 0, p falls with t and with the degrees of freedom.
-    """
-    smallest, smallest_df = np.inf, np.nan
-    for other in range(len(count)):
-        if other != target:
-            value, freedom = _pair(count, mean, m2, target, other, unit)
-            if value < smallest or (value == smallest and not freedom >= smallest_df):
-                smallest, smallest_df = value, freedom
-    t[0], df[0] = smallest, smallest_df
-    found = 1
-    for other in range(len(count)):
-        if other != target:
-            value, freedom = _pair(count, mean, m2, target, other, unit)
-            if freedom < smallest_df:
-                t[found], df[found] = value, freedom
-                found += 1
-    return found
+        start, stop = tile * _TILE, min(units, (tile + 1) * _TILE)
+        error = np.empty((categories, stop - start))
+        for k in range(categories):
+            t[k, start:stop] = np.inf
+            for u in range(start, stop):
+                error[k, u - start] = squared_error(m2[k, u], count[k])
+        for i in range(categories):
+            for j in range(i + 1, categories):
+                _keep_smaller(
+                    mean[i, start:stop], error[i], mean[j, start:stop], error[j],
+                    t[i, start:stop], t[j, start:stop],
+                )  # fmt: skip
 
 
 @parallel
-def _deciding_pairs(
-    count: Counts, mean: Floats, m2: Floats, units: Counts, targets: Counts,
-    found: Counts, t: Floats, df: Floats,
-) -> None:  # fmt: skip
-    """:func:`_pairs_that_decide` of every one of ``units``: ``t``, ``df [unit, other]``."""
-    for index in prange(len(units)):
-        found[index] = _pairs_that_decide(
-            count, mean, m2, targets[index], units[index], t[index], df[index]
-        )
+def preferred_against_each(
+    count: Counts, mean: Floats, m2: Floats, category: Counts, t: Floats
+) -> None:
+    """The category with the largest mean, and its t of :func:`against_each`, for every unit.
 
-
-def p_each(count: Counts, mean: Floats, m2: Floats, t: Floats, at_least: float = 0.0) -> Floats:
-    """One-sided p of the conjunction, ``[category, unit]``: the largest p of its single tests.
-
-    ``t`` is that of :func:`against_each`. p is computed where t is above ``at_least`` (0 or more)
-    and 1 elsewhere: at t <= 0 it would be 0.5 or more, and at most one category of a unit has t
-    above 0. Of its single tests only those are asked that could have the largest p.
+    No other category of the unit can have a t above 0. Fills ``category`` and ``t [unit]``, in time
+    that is linear in the number of categories.
     """
-    p = np.where(np.isnan(t), np.nan, 1.0)
-    others = len(count) - 1
-    targets, units = np.nonzero(t > at_least)
-    at_once = max(1, _PAIRS // max(1, others))
-    for start in range(0, len(units) if others else 0, at_once):
-        part = slice(start, start + at_once)
-        shape = len(units[part]), others
-        found, single, df = np.empty(shape[0], np.int64), np.empty(shape), np.empty(shape)
-        _deciding_pairs(count, mean, m2, units[part], targets[part], found, single, df)
-        asked = np.arange(others) < found[:, np.newaxis]
-        tails = np.zeros(shape)
-        tails[asked] = upper_tail(single[asked], df[asked])
-        p[targets[part], units[part]] = tails.max(axis=1)
-    return p
-
-
-def upper_tail(t: Floats, df: Floats) -> Floats:
-    """One-sided p, ``P(T >= t)``, on all cores. scipy's ``stdtr`` costs ten times what t does."""
-    p = np.empty_like(t)
-    flat_t, flat_df, flat_p = t.ravel(), df.ravel(), p.ravel()
-
-    def work(start: int) -> None:
-        part = slice(start, start + _CHUNK)
-        tail = stdtr(flat_df[part], -flat_t[part])
-        constant = np.isnan(flat_df[part]) & ~np.isnan(flat_t[part])
-        flat_p[part] = np.where(constant, np.where(flat_t[part] > 0, 0.0, 1.0), tail)
-
-    starts = range(0, t.size, _CHUNK)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(work, starts))
-    return p
+    categories, units = mean.shape
+    for u in prange(units):
+        best = 0
+        for k in range(1, categories):
+            if mean[k, u] > mean[best, u]:
+                best = k
+        error = squared_error(m2[best, u], count[best])
+        smallest = np.inf
+        for k in range(categories):
+            if k != best:
+                other = squared_error(m2[k, u], count[k])
+                value = welch_t(mean[best, u] - mean[k, u], error + other)
+                if value < smallest or np.isnan(value):
+                    smallest = value
+        category[u], t[u] = best, smallest
 
 
 @parallel
@@ -234,18 +176,3 @@ def selectivity_index(mean: Floats, csi: Floats) -> None:
                 others = total / (categories - 1)
                 size = abs(mean[k, u]) + abs(others)
                 csi[k, u] = 0.0 if size == 0 else (mean[k, u] - others) / size
-
-
-def benjamini_hochberg(p: Floats) -> Floats:
-    """q-values of a family of p-values ``[unit]``; NaN is not part of the family and stays NaN.
-
-    Benjamini & Hochberg (1995), J. R. Statist. Soc. B 57(1), step-up:
-    ``q_(i) = min over j >= i of p_(j) m / j``.
-    """
-    family = np.count_nonzero(~np.isnan(p))
-    q = np.where(np.isnan(p), np.nan, 1.0)
-    below = np.flatnonzero(p < 1)  # those with p = 1 come last, and have q = 1
-    order = below[np.argsort(p[below], kind="stable")]
-    scaled = p[order] * (family / np.arange(1, order.size + 1))
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
-    return q

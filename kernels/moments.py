@@ -34,7 +34,7 @@ def rows_of_groups(groups: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.
     """Every group in ``groups [stimulus]`` with its rows, in ascending order."""
     order = np.argsort(groups, kind="stable")
     present, starts = np.unique(groups[order], return_index=True)
-    return zip(present.tolist(), np.split(order, starts[1:]), strict=True)
+    return zip(present.tolist(), np.split(order, starts)[1:], strict=True)
 
 
 def read_out(count: int, pivot: Array, s1: Array, s2: Array) -> Moments:

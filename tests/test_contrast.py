@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from fusiform.kernels import contrast
+from fusiform.kernels import contrast, pvalues
 
 from . import reference
 
@@ -38,6 +38,13 @@ def each(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> np.ndarray:
     return t
 
 
+def conjunction(*moments: np.ndarray, at_least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The preferred category of every unit, and its p."""
+    category, t = np.empty(moments[1].shape[1], np.int64), np.empty(moments[1].shape[1])
+    contrast.preferred_against_each(*moments, category, t)
+    return category, pvalues.conjunction(*moments, category, t, at_least)
+
+
 def draw(seed: int, sizes: list[int], units: int = 40) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     return [
@@ -54,7 +61,7 @@ SIZES = pytest.mark.parametrize(
 def test_rest_equals_scipy(sizes: list[int]) -> None:
     groups = draw(0, sizes)
     t, df = rest(*moments_of(groups))
-    p = contrast.upper_tail(t, df)
+    p = pvalues.upper_tail(t, df)
     for k, group in enumerate(groups):
         others = np.concatenate([g for j, g in enumerate(groups) if j != k])
         oracle = stats.ttest_ind(group, others, equal_var=False, alternative="greater")
@@ -68,7 +75,7 @@ def test_each_equals_scipy(sizes: list[int]) -> None:
     groups = draw(1, sizes)
     found = moments_of(groups)
     t = each(*found)
-    p = contrast.p_each(*found, t)
+    category, p = conjunction(*found)
     for k, group in enumerate(groups):
         oracles = [
             stats.ttest_ind(group, other, equal_var=False, alternative="greater")
@@ -76,8 +83,10 @@ def test_each_equals_scipy(sizes: list[int]) -> None:
             if j != k
         ]
         np.testing.assert_allclose(t[k], np.min([o.statistic for o in oracles], axis=0), rtol=1e-10)
-        conjunction = np.max([o.pvalue for o in oracles], axis=0)
-        np.testing.assert_allclose(p[k], np.where(t[k] > 0, conjunction, 1), rtol=1e-9)
+        largest = np.max([o.pvalue for o in oracles], axis=0)
+        assert ((t[k] > 0) <= (category == k)).all()
+        mine = category == k
+        np.testing.assert_allclose(p[mine], np.where(t[k] > 0, largest, 1)[mine], rtol=1e-9)
 
 
 @SIZES
@@ -105,35 +114,59 @@ def test_tiles_of_units_are_all_computed() -> None:
     alone = rest(*(part if part.ndim == 1 else part[:, -3:].copy() for part in found))
     np.testing.assert_array_equal(t[:, -3:], alone[0])
     np.testing.assert_array_equal(df[:, -3:], alone[1])
+    few = [part if part.ndim == 1 else part[:, -3:].copy() for part in found]
+    np.testing.assert_array_equal(each(*found)[:, -3:], each(*few))
+
+
+def test_the_preferred_category_is_the_one_that_can_be_selected() -> None:
+    found = moments_of(draw(9, [6, 7, 8, 5], units=3000))
+    t = each(*found)
+    category, preferred = np.empty(3000, np.int64), np.empty(3000)
+    contrast.preferred_against_each(*found, category, preferred)
+    np.testing.assert_array_equal(preferred, t[category, np.arange(3000)])
+    t[category, np.arange(3000)] = -np.inf
+    assert (t <= 0).all()
 
 
 def test_pruned_p_is_exact_where_it_is_computed() -> None:
     found = moments_of(draw(4, [8, 9, 10, 11], units=3000))
-    t = each(*found)
-    full, pruned = contrast.p_each(*found, t), contrast.p_each(*found, t, at_least=1.6448)
+    t = each(*found).max(axis=0)
+    full, pruned = conjunction(*found)[1], conjunction(*found, at_least=1.6448)[1]
     np.testing.assert_array_equal(pruned[t > 1.6448], full[t > 1.6448])
     assert (pruned[t <= 1.6448] == 1).all()
     # What was left out could not have been selected: a t distribution has no lighter tails.
     assert full[t <= 1.6448].min() > 0.05
 
 
-def test_the_smallest_t_need_not_have_the_largest_p() -> None:
-    # Two stimuli against forty, and spreads that differ: degrees of freedom from 1 to 40.
+@pytest.mark.parametrize("sizes", [(40, 2, 3, 25), (40, 44, 3, 5), (300, 6, 7, 9)], ids=str)
+def test_the_smallest_t_need_not_have_the_largest_p(sizes: tuple[int, ...]) -> None:
+    # Few stimuli against many, and spreads that differ: degrees of freedom from 1 to 40.
     rng = np.random.default_rng(8)
-    groups = [rng.normal(0, rng.uniform(0.1, 9), (n, 4000)) for n in (40, 2, 3, 25)]
+    groups = [rng.normal(0, rng.uniform(0.1, 9), (n, 4000)) for n in sizes]
     groups[0] += 3
     found = moments_of(groups)
-    t = each(*found)
-    p = contrast.p_each(*found, t)[0]
+    t = each(*found)[0]
+    category, p = conjunction(*found)
     singles = [
         stats.ttest_ind(groups[0], other, equal_var=False, alternative="greater")
         for other in groups[1:]
     ]
     tails = np.array([single.pvalue for single in singles])
-    above = t[0] > 0
+    above = (t > 0) & (category == 0)
     np.testing.assert_allclose(p[above], tails.max(axis=0)[above], rtol=1e-9)
     weakest = np.argmin([single.statistic for single in singles], axis=0)
     assert (tails.argmax(axis=0) != weakest)[above].any()
+
+
+def test_bounds_of_the_normal_deviate() -> None:
+    # What decides that a pair needs no p, against p itself, far into the tails.
+    df, t = np.meshgrid(np.geomspace(1, 1e6, 61), np.geomspace(1e-3, 30, 61))
+    z_squared = stats.norm.isf(pvalues.upper_tail(t, df)) ** 2
+    known = np.isfinite(z_squared)
+    upper = np.vectorize(pvalues.squared_deviate)(t, df)
+    assert known.mean() > 0.9
+    assert (z_squared <= upper * (1 + 1e-6))[known].all()
+    assert (z_squared >= (1 - 0.5 / df) * upper * (1 - 1e-6))[known].all()
 
 
 def test_constant_units_follow_the_rule() -> None:
@@ -141,14 +174,15 @@ def test_constant_units_follow_the_rule() -> None:
     groups[2][:, 1] = 1
     found = moments_of(groups)
     t, df = rest(*found)
-    p = contrast.upper_tail(t, df)
+    p = pvalues.upper_tail(t, df)
     t_each = each(*found)
     assert t[0, 0] == 0
     assert p[0, 0] == 1  # constant over all stimuli
     assert t[:, 1].tolist() == [0, 0, 0]
     # Unit 2: constant within each category, all three differ.
     assert t_each[0, 2] == math.inf
-    assert contrast.p_each(*found, t_each)[0, 2] == 0
+    category, p = conjunction(*found)
+    assert (category[2], p[2]) == (0, 0)
     assert t_each[2, 2] == -math.inf
 
 
@@ -156,7 +190,7 @@ def test_no_variance_but_another_mean_is_infinite() -> None:
     found = moments_of([np.full((3, 1), 2.0), np.full((4, 1), 1.0)])
     t, df = rest(*found)
     assert t[:, 0].tolist() == [math.inf, -math.inf]
-    assert contrast.upper_tail(t, df)[:, 0].tolist() == [0, 1]
+    assert pvalues.upper_tail(t, df)[:, 0].tolist() == [0, 1]
 
 
 def test_nan_in_nan_out() -> None:
@@ -165,13 +199,10 @@ def test_nan_in_nan_out() -> None:
     found = moments_of(groups)
     t, df = rest(*found)
     assert np.isnan(t[:, 1]).all()
-    assert np.isnan(contrast.upper_tail(t, df)[:, 1]).all()
+    assert np.isnan(pvalues.upper_tail(t, df)[:, 1]).all()
     t_each = each(*found)
-    p = contrast.p_each(*found, t_each)
-    assert np.isnan(t_each[1, 1])
     assert np.isnan(t_each[:, 1]).all()
-    assert np.isnan(p[:, 1]).all()
-    assert not np.isnan(np.delete(p, 1, axis=1)).any()
+    assert np.isnan(conjunction(*found)[1]).tolist() == [False, True, False]
 
 
 def test_variances_near_the_edges_of_doubles() -> None:
@@ -207,16 +238,22 @@ def test_csi_is_bounded_and_zero_where_nothing_responds(means: list[float]) -> N
 @settings(max_examples=100, deadline=None)
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=60))
 def test_q_equals_statsmodels_and_plain_loops(p: list[float]) -> None:
-    q = contrast.benjamini_hochberg(np.array(p))
+    q = pvalues.benjamini_hochberg(np.array(p))
     np.testing.assert_allclose(q, reference.benjamini_hochberg(p), rtol=1e-12, atol=1e-300)
     np.testing.assert_allclose(q, multipletests(p, method="fdr_bh")[1], rtol=1e-12, atol=1e-300)
 
 
 def test_q_leaves_nan_out_of_the_family() -> None:
     p = np.array([0.01, np.nan, 0.04, 0.03, np.nan])
-    q = contrast.benjamini_hochberg(p)
+    q = pvalues.benjamini_hochberg(p)
     assert np.isnan(q[[1, 4]]).all()
-    np.testing.assert_allclose(q[[0, 2, 3]], contrast.benjamini_hochberg(p[[0, 2, 3]]))
+    np.testing.assert_allclose(q[[0, 2, 3]], pvalues.benjamini_hochberg(p[[0, 2, 3]]))
+
+
+def test_q_of_a_part_of_the_family() -> None:
+    p = np.array([0.01, 1, 0.04, 0.03, 1])
+    part = pvalues.benjamini_hochberg(p[p < 1], family=5)
+    np.testing.assert_array_equal(part, pvalues.benjamini_hochberg(p)[p < 1])
 
 
 @settings(max_examples=50, deadline=None)

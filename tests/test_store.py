@@ -92,13 +92,13 @@ def own_store(tmp_path: Path) -> Store:
 def test_moments_come_back(store: Store) -> None:
     for layer in LAYERS:
         drawn = samples(layer)
-        for folds in (None, [0], [1]):
-            slabs = [store.moments(layer, slab, folds) for slab, _ in store.slabs(layer)]
-            mean = np.concatenate([slab.mean for slab in slabs], axis=1)
-            m2 = np.concatenate([slab.m2 for slab in slabs], axis=1)
+        slabs = [store.moments(layer, slab) for slab, _ in store.slabs(layer)]
+        for fold in (0, 1):
+            mean = np.concatenate([slab[fold].mean for slab in slabs], axis=1)
+            m2 = np.concatenate([slab[fold].m2 for slab in slabs], axis=1)
             for k, groups in enumerate(drawn):
-                x = np.concatenate([groups[f] for f in (folds or [0, 1])])
-                assert slabs[0].count[k, 0] == len(x)
+                x = groups[fold]
+                assert slabs[0][fold].count[k, 0] == len(x)
                 np.testing.assert_allclose(mean[k], x.mean(0), rtol=1e-12, atol=1e-14)
                 np.testing.assert_allclose(
                     m2[k], reference.m2_longdouble(x).astype(float), rtol=1e-12

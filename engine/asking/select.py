@@ -1,8 +1,11 @@
-"""Contrasts and criteria over a store, slab by slab: which units are selective, and for what."""
+"""Contrasts and criteria over a store, slab by slab: which units are selective, and for what.
+
+A criterion is tested on samples of the stimuli: on all of them, and on each fold's alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -11,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ...kernels import contrast
-from ...kernels.moments import Moments, merge
+from ...kernels import contrast, pvalues
+from ...kernels.moments import Moments, merge, rows_of_groups
 from ..errors import UserError
 from ..spec import VARIABLES, Criterion, Layer, as_record
-from ..store import Store
+from ..store import Store, write_behind
 
 DEFAULT = Criterion()
 
@@ -50,24 +53,35 @@ def select(store: Store, layer: Layer, criterion: Criterion = DEFAULT) -> Select
     require_complete(store)
     if as_record(criterion) == store.provenance.get("criterion"):
         return Selection(**{name: store.read(layer, name) for name in _MASKS})
-    states = _over_slabs(store, layer, _states)
-    finite = ~states["nonfinite"]
-    parts = [_meets(store, layer, criterion, fold) & finite for fold in (None, *range(store.folds))]
-    return Selection(parts[0], np.stack(parts[1:], axis=1), states["dead"], states["nonfinite"])
+    test = _against_each if criterion.contrast == "each" else _against_rest
+
+    def work(folds: list[Moments]) -> Columns:
+        samples = _samples(folds)
+        return {**_stacked([test(one, criterion) for one in samples]), **_states(samples[0])}
+
+    columns = _over_slabs(store, layer, work)
+    if criterion.t is not None:
+        return _selection(store, columns, columns["t"] > criterion.t)
+    q = _false_discovery_rates(columns["p"], columns.get("preferred"))
+    return _selection(store, columns, q <= criterion.q)
 
 
 def materialise(store: Store, progress: Callable[[Layer], None] = lambda _: None) -> None:
     """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer."""
-    for layer in store.layers:
-        columns = _over_slabs(store, layer, _everything)
-        columns["q_each"] = _false_discovery_rates(columns.pop("p_each"))
-        finite = ~columns["nonfinite"]  # on all stimuli, not just on those of a fold
-        columns["selective"] = _passes(DEFAULT, columns["t_each"], columns["q_each"]) & finite
-        folds = [_meets(store, layer, DEFAULT, fold) & finite for fold in range(store.folds)]
-        columns["selective_fold"] = np.stack(folds, axis=1)
+
+    def write(layer: Layer, columns: Columns) -> None:
         for name, values in columns.items():
             store.write(layer, name, values)
         progress(layer)
+
+    with write_behind() as later:
+        for layer in store.layers:
+            columns = _over_slabs(store, layer, _everything)
+            q = _false_discovery_rates(columns.pop("p"), columns["preferred"])
+            chosen = _selection(store, columns, q <= DEFAULT.q)
+            preferred, others = columns.pop("preferred")[0], np.where(np.isnan(q[0]), np.nan, 1)
+            columns["q_each"] = _spread(preferred, q[0], others, len(store.categories))
+            later(write, layer, columns | vars(chosen))
 
 
 def require_complete(store: Store) -> None:
@@ -78,19 +92,30 @@ def require_complete(store: Store) -> None:
         )
 
 
-def _everything(moments: Moments) -> Columns:
-    """t, CSI and the conjunction's p on all stimuli, and the units' states."""
-    t, t_each, csi = (np.empty_like(moments.mean) for _ in range(3))
-    count = moments.count.ravel()
-    contrast.against_rest(count, moments.mean, moments.m2, t, np.empty_like(t))
-    contrast.against_each(count, moments.mean, moments.m2, t_each)
-    contrast.selectivity_index(moments.mean, csi)
-    p_each = contrast.p_each(count, moments.mean, moments.m2, t_each)
-    states = _states(moments)
+def _samples(folds: list[Moments]) -> list[Moments]:
+    """What a criterion is tested on: all stimuli, then each of several folds."""
+    return [reduce(merge, folds), *folds] if len(folds) > 1 else folds
+
+
+def _everything(folds: list[Moments]) -> Columns:
+    """Of all stimuli t and CSI, the conjunction's p of all and of each fold, the units' states."""
+    samples = _samples(folds)
+    whole = samples[0]
+    t, t_each, csi = (np.empty_like(whole.mean) for _ in range(3))
+    count = whole.count.ravel()
+    contrast.against_rest(count, whole.mean, whole.m2, t, np.empty_like(t))
+    contrast.against_each(count, whole.mean, whole.m2, t_each)
+    contrast.selectivity_index(whole.mean, csi)
+    states = _states(whole)
     csi[:, states["dead"]] = 0  # by definition, where rounding would leave 1e-17
     stored = {"t": t, "t_each": t_each, "csi": csi}
-    stored = {name: values.astype(VARIABLES[name].dtype) for name, values in stored.items()}
-    return {**stored, "p_each": p_each, **states}
+    tested = [_against_each(whole, DEFAULT, exact=True)]
+    tested += [_against_each(fold, DEFAULT) for fold in samples[1:]]
+    return {
+        **{name: values.astype(VARIABLES[name].dtype) for name, values in stored.items()},
+        **_stacked(tested),
+        **states,
+    }
 
 
 def _states(moments: Moments) -> Columns:
@@ -99,50 +124,89 @@ def _states(moments: Moments) -> Columns:
     return {"dead": total.m2 == 0, "nonfinite": ~np.isfinite(total.m2)}
 
 
-def _meets(store: Store, layer: Layer, criterion: Criterion, fold: int | None) -> NDArray[np.bool_]:
-    """Mask ``[category, unit]`` of a criterion on one fold's stimuli, or on all (None)."""
+def _against_each(sample: Moments, criterion: Criterion, exact: bool = False) -> Columns:
+    """The ``preferred`` category ``[unit]``, which alone can be selected, and its t or p.
 
-    def test(moments: Moments) -> Columns:
-        t, df = np.empty_like(moments.mean), np.empty_like(moments.mean)
-        count = moments.count.ravel()
-        if criterion.contrast == "rest":
-            contrast.against_rest(count, moments.mean, moments.m2, t, df)
-        else:
-            contrast.against_each(count, moments.mean, moments.m2, t)
-        if criterion.t is not None:  # p costs ten times what t does
-            return {"t": t}
-        if criterion.contrast == "rest":
-            return {"t": t, "p": contrast.upper_tail(t, df)}
-        # Whoever has p > q cannot have a false discovery rate of q, and no t distribution has more
-        # than that beyond the normal quantile: only the others need their p.
-        floor = max(0.0, -ndtri(criterion.q))
-        return {"t": t, "p": contrast.p_each(count, moments.mean, moments.m2, t, floor)}
-
-    folds = None if fold is None else [fold]
-    columns = _over_slabs(store, layer, test, folds)
-    q = _false_discovery_rates(columns["p"]) if "p" in columns else np.nan
-    return _passes(criterion, columns["t"], q)
+    p is ``exact`` everywhere or where the criterion could be met.
+    """
+    count, units = sample.count.ravel(), sample.mean.shape[1]
+    preferred, t = np.empty(units, np.int64), np.empty(units)
+    contrast.preferred_against_each(count, sample.mean, sample.m2, preferred, t)
+    if criterion.t is not None:  # p costs ten times what t does
+        return {"preferred": preferred, "t": t}
+    least = 0.0 if exact else _least_t(criterion)
+    p = pvalues.conjunction(count, sample.mean, sample.m2, preferred, t, least)
+    return {"preferred": preferred, "p": p}
 
 
-def _passes(
-    criterion: Criterion, t: NDArray[np.float64], q: NDArray[np.float64] | float
-) -> NDArray[np.bool_]:
-    """The criterion's rule; ``q`` is not looked at where it is about t alone."""
-    return (q <= criterion.q) & (t > 0) if criterion.t is None else t > criterion.t
+def _against_rest(sample: Moments, criterion: Criterion) -> Columns:
+    """The t or p ``[category, unit]`` of every category, p where the criterion could be met."""
+    t, df = np.empty((2, *sample.mean.shape))
+    contrast.against_rest(sample.count.ravel(), sample.mean, sample.m2, t, df)
+    if criterion.t is not None:
+        return {"t": t}
+    p = np.where(np.isnan(t), np.nan, 1.0)
+    asked = t > _least_t(criterion)
+    p[asked] = pvalues.upper_tail(t[asked], df[asked])
+    return {"p": p}
 
 
-def _false_discovery_rates(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values of q ``[category, unit]``: the family is a layer's units, category by category."""
-    return np.stack([contrast.benjamini_hochberg(row) for row in p])
+def _least_t(criterion: Criterion) -> float:
+    """A t at or below which a false discovery rate of ``criterion.q`` is out of reach.
+
+    Whoever has p > q cannot have it, and no t distribution has more than that beyond the normal
+    quantile.
+    """
+    return max(0.0, -float(ndtri(criterion.q)))
 
 
-def _over_slabs(
-    store: Store,
-    layer: Layer,
-    work: Callable[[Moments], Columns],
-    folds: Sequence[int] | None = None,
-) -> Columns:
-    """Apply ``work`` to a layer slab by slab, and join what it gives along units."""
+def _selection(store: Store, columns: Columns, passes: NDArray[np.bool_]) -> Selection:
+    """The masks of what ``passes [sample, ..., unit]``: every category, or the preferred one."""
+    passes = passes & ~columns["nonfinite"]  # on all stimuli, not just on those of a fold
+    if "preferred" in columns:
+        parts = zip(columns["preferred"], passes, strict=True)
+        passes = np.stack([_spread(*part, False, len(store.categories)) for part in parts])
+    folds = passes[-store.folds :].swapaxes(0, 1)
+    return Selection(passes[0], folds, columns["dead"], columns["nonfinite"])
+
+
+def _spread(
+    preferred: NDArray[np.int64], values: NDArray[Any], otherwise: Any, categories: int
+) -> NDArray[Any]:
+    """As ``[category, unit]``: ``values [unit]`` of the preferred category, else ``otherwise``."""
+    spread = np.empty((categories, len(values)), values.dtype)
+    spread[:] = otherwise
+    spread[preferred, np.arange(len(values))] = values
+    return spread
+
+
+def _false_discovery_rates(p: NDArray[Any], preferred: NDArray[Any] | None) -> NDArray[Any]:
+    """Values of q, of the shape of ``p [sample, ..., unit]``.
+
+    The family is a layer's units, category by category. Where p is that of the ``preferred``
+    category of each unit, it is 1 for the others.
+    """
+    q = np.empty_like(p)
+    if preferred is None:
+        for family in np.ndindex(p.shape[:-1]):
+            q[family] = pvalues.benjamini_hochberg(p[family])
+        return q
+    for sample, category in enumerate(preferred):
+        known = ~np.isnan(p[sample])
+        q[sample] = np.where(known, 1, np.nan)
+        below = np.flatnonzero(p[sample] < 1)
+        for _, rows in rows_of_groups(category[below]):
+            members = below[rows]
+            q[sample, members] = pvalues.benjamini_hochberg(p[sample, members], known.sum())
+    return q
+
+
+def _stacked(tested: list[Columns]) -> Columns:
+    return {name: np.stack([columns[name] for columns in tested]) for name in tested[0]}
+
+
+def _over_slabs(store: Store, layer: Layer, work: Callable[[list[Moments]], Columns]) -> Columns:
+    """Apply ``work`` to the folds of a layer slab by slab, and join what it gives along units."""
     with np.errstate(invalid="ignore", over="ignore"):  # units that are not finite stay so
-        done = [work(store.moments(layer, slab, folds)) for slab, _ in store.slabs(layer)]
+        done = [work(store.moments(layer, slab)) for slab, _ in store.slabs(layer)]
     return {name: np.concatenate([part[name] for part in done], axis=-1) for name in done[0]}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.contrast import selectivity_index
+from ...kernels.moments import merge
 from ..spec import Criterion, Layer
 from ..store import Store
 from .select import DEFAULT, Selection, select
@@ -95,10 +97,11 @@ def _held_out_csi(store: Store, layer: Layer, selected: NDArray[np.bool_]) -> li
         return [None] * len(store.categories)
     total = np.zeros((len(store.categories), store.folds))
     for slab, units in store.slabs(layer):
+        folds = store.moments(layer, slab)
         for fold in range(store.folds):
-            others = [other for other in range(store.folds) if other != fold]
+            others = folds[:fold] + folds[fold + 1 :]
             with np.errstate(invalid="ignore", over="ignore"):
-                mean = store.moments(layer, slab, others).mean
+                mean = reduce(merge, others).mean
             csi = np.empty_like(mean)
             selectivity_index(mean, csi)
             total[:, fold] += np.where(selected[:, fold, units], csi, 0).sum(axis=1)

@@ -19,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ...kernels.moments import Moments
 from ..asking.select import DEFAULT, materialise
 from ..errors import UserError, nearest
 from ..spec import Layer, Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
-from ..store import Store, create_store, new_folder_beside, refuse_existing
+from ..store import Store, create_store, new_folder_beside, refuse_existing, write_behind
 from .accumulate import LayerMoments
 from .backbones import Backbone, load_backbone
 from .capture import capture
@@ -154,7 +155,7 @@ def scan(
         workers = decode_workers or default_workers()
         with recycled():
             _stream(store, backbone, catalogue, plan, target, workers, listener)
-        _materialise(store, listener)
+            _materialise(store, listener)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -201,8 +202,8 @@ def _stream(
 ) -> None:
     """The loop: decode, show, fold in, and write every block's moments when it is complete."""
 
-    def write(layer: Layer, block: Block, moments: Any) -> None:
-        store.write_moments(layer, block.category, block.fold, moments)
+    def write(layer: Layer, block: Block, moments: Moments) -> None:
+        later(store.write_moments, layer, block.category, block.fold, moments)
 
     accumulators = {layer.name: LayerMoments(layer, device, write) for layer in store.layers}
     runs: tuple[Run, ...] = ()
@@ -212,7 +213,7 @@ def _stream(
 
     dtype = input_dtype(backbone.model)
     started, shown = time.perf_counter(), 0
-    with capture(backbone.model, accumulators, fold_in) as show:
+    with write_behind() as later, capture(backbone.model, accumulators, fold_in) as show:
         for batch, pixels in decode_ahead(catalogue, plan, backbone.preprocessing, workers):
             runs = batch.runs
             show(normalise(_filled(pixels, plan), backbone.preprocessing, device, dtype))

@@ -1,0 +1,150 @@
+"""From t to p and q: tails of Student's distribution, conjunctions, false discovery rates."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+from .contrast import squared_error, welch_df, welch_t
+from .jit import inner, parallel
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+# Values that a thread takes at a time where scipy does the work.
+_CHUNK = 65_536
+
+
+def upper_tail(t: Floats, df: Floats) -> Floats:
+    """One-sided p, ``P(T >= t)``, on all cores. scipy's ``stdtr`` costs ten times what t does.
+
+    Units without variance have no degrees of freedom (NaN): theirs is 0 where t is above 0, else 1.
+    """
+    p = np.empty_like(t)
+    flat_t, flat_df, flat_p = t.ravel(), df.ravel(), p.ravel()
+
+    def work(start: int) -> None:
+        part = slice(start, start + _CHUNK)
+        tail = stdtr(flat_df[part], -flat_t[part])
+        constant = np.isnan(flat_df[part]) & ~np.isnan(flat_t[part])
+        flat_p[part] = np.where(constant, np.where(flat_t[part] > 0, 0.0, 1.0), tail)
+
+    starts = range(0, t.size, _CHUNK)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(work, starts))
+    return p
+
+
+@inner
+def _pair(count: Counts, mean: Floats, m2: Floats, target: int, other: int, unit: int) -> Any:
+    """Welch's t and degrees of freedom of one category against another, for one unit."""
+    error = squared_error(m2[target, unit], count[target])
+    rest = squared_error(m2[other, unit], count[other])
+    t = welch_t(mean[target, unit] - mean[other, unit], error + rest)
+    return t, welch_df(error, count[target], rest, count[other])
+
+
+@inner
+def squared_deviate(t: float, df: float) -> float:
+    """``df log(1 + t**2 / df)``, close to the square of the normal deviate z that has t's p.
+
+    Wallace (1959), "Bounds on normal approximations to Student's and the chi-square distributions",
+    Ann. Math. Statist. 30(4): z**2 is at most this, and, where df is above 1/2, at least
+    (1 - 1 / (2 df)) times this.
+    """
+    return df * float(np.log1p(t * t / df))
+
+
+@inner
+def _is_rival(t: float, df: float, smallest_df: float, deviate: float) -> bool:
+    """Whether the p of a pair could be larger than that of the pair with the smallest t above 0.
+
+    p falls with t and with the degrees of freedom: that takes fewer of them, and a t not so much
+    larger that the bounds of :func:`squared_deviate`, given of the smallest, decide.
+    """
+    return bool(df < smallest_df and (1 - 0.5 / df) * squared_deviate(t, df) < deviate)
+
+
+@parallel
+def _weakest_pairs(
+    count: Counts, mean: Floats, m2: Floats, target: Counts, units: Counts, t: Floats,
+    df: Floats, rivals: Counts,
+) -> None:  # fmt: skip
+    """Fill ``t`` and ``df [index]`` of the pair with the smallest t, and its number of rivals."""
+    for index in prange(len(units)):
+        smallest, smallest_df = np.inf, np.nan
+        for other in range(len(count)):
+            if other != target[index]:
+                value, freedom = _pair(count, mean, m2, target[index], other, units[index])
+                if value < smallest or (value == smallest and not freedom >= smallest_df):
+                    smallest, smallest_df = value, freedom
+        t[index], df[index], rivals[index] = smallest, smallest_df, 0
+        deviate = squared_deviate(smallest, smallest_df)
+        for other in range(len(count)):
+            if other != target[index]:
+                value, freedom = _pair(count, mean, m2, target[index], other, units[index])
+                rivals[index] += _is_rival(value, freedom, smallest_df, deviate)
+
+
+@parallel
+def _rivals(
+    count: Counts, mean: Floats, m2: Floats, target: Counts, units: Counts, t: Floats,
+    df: Floats, ends: Counts, rival_t: Floats, rival_df: Floats,
+) -> None:  # fmt: skip
+    """Fill ``rival_t`` and ``rival_df``, those of ``units[index]`` up to ``ends[index]``."""
+    for index in prange(len(units)):
+        place = ends[index - 1] if index else 0
+        if place == ends[index]:
+            continue
+        deviate = squared_deviate(t[index], df[index])
+        for other in range(len(count)):
+            if other != target[index]:
+                value, freedom = _pair(count, mean, m2, target[index], other, units[index])
+                if _is_rival(value, freedom, df[index], deviate):
+                    rival_t[place], rival_df[place] = value, freedom
+                    place += 1
+
+
+def conjunction(
+    count: Counts, mean: Floats, m2: Floats, category: Counts, t: Floats, at_least: float = 0.0
+) -> Floats:
+    """One-sided p ``[unit]`` of a category against each other one: the largest p of these tests.
+
+    ``category`` and ``t [unit]`` are those of :func:`.contrast.preferred_against_each`. p is
+    computed where t is above ``at_least`` (0 or more) and 1 elsewhere: at t <= 0 it would be 0.5 or
+    more. Of the single tests only those are asked that could have the largest p.
+    """
+    p = np.where(np.isnan(t), np.nan, 1.0)
+    units = np.flatnonzero(t > at_least)
+    target, rivals = category[units], np.empty(len(units), np.int64)
+    smallest, df = np.empty((2, len(units)))
+    _weakest_pairs(count, mean, m2, target, units, smallest, df, rivals)
+    p[units] = upper_tail(smallest, df)
+    ends = np.cumsum(rivals)
+    if rivals.any():
+        rival_t, rival_df = np.empty((2, ends[-1]))
+        _rivals(count, mean, m2, target, units, smallest, df, ends, rival_t, rival_df)
+        np.maximum.at(p, np.repeat(units, rivals), upper_tail(rival_t, rival_df))
+    return p
+
+
+def benjamini_hochberg(p: Floats, family: int | None = None) -> Floats:
+    """q-values of a family of p-values ``[unit]``; NaN is not part of the family and stays NaN.
+
+    ``family`` is its size where members with p = 1 were left out: they come last.
+    Benjamini & Hochberg (1995), J. R. Statist. Soc. B 57(1), step-up:
+    ``q_(i) = min over j >= i of p_(j) m / j``.
+    """
+    q = np.where(np.isnan(p), np.nan, 1.0)
+    size = np.count_nonzero(~np.isnan(p)) if family is None else family
+    below = np.flatnonzero(p < 1)
+    order = below[np.argsort(p[below], kind="stable")]
+    scaled = p[order] * (size / np.arange(1, order.size + 1))
+    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
+    return q
