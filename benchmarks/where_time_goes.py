@@ -10,7 +10,8 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,15 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, clocked(stage, originals[stage]))
-    decode_ahead = scan.decode_ahead
+    decode_ahead, write_behind = scan.decode_ahead, scan.write_behind
     scan.decode_ahead = lambda *arguments: _waited(decode_ahead(*arguments), clocks)
+
+    @contextmanager
+    def behind() -> Iterator[Any]:
+        with write_behind() as later:
+            yield clocked("waiting for moments to be written", later)
+
+    scan.write_behind = behind
     try:
         started = time.perf_counter()
         scan.scan("resnet50", stimuli, output, weights="none", device="cpu", overwrite=True)
@@ -95,9 +103,10 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     finally:
         for stage, (owner, name) in STAGES.items():
             setattr(owner, name, originals[stage])
-        scan.decode_ahead = decode_ahead
+        scan.decode_ahead, scan.write_behind = decode_ahead, write_behind
     loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
-    inside = ("moments read out of finished blocks", "moments written to the store")
+    written = clocks.pop("moments written to the store")
+    inside = ("moments read out of finished blocks", "waiting for moments to be written")
     clocks["statistics: batches folded into the moments"] = hooks - sum(clocks[s] for s in inside)
     around = hooks + clocks["normalised"] + clocks["waiting for decoded images"]
     clocks["forward passes, and the loop around them"] = loop - around
@@ -114,7 +123,8 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
         "contrasts, q and masks, read, computed and written",
         "the rest",
     ]
-    return {**{stage: clocks[stage] for stage in order}, "total": total}
+    stages = {stage: clocks[stage] for stage in order}
+    return {**stages, "total": total, "beside: moments written, in a thread": written}
 
 
 def _waited(batches: Any, clocks: dict[str, float]) -> Any:

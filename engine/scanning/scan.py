@@ -155,7 +155,7 @@ def scan(
         workers = decode_workers or default_workers()
         with recycled():
             _stream(store, backbone, catalogue, plan, target, workers, listener)
-            _materialise(store, listener)
+        _materialise(store, listener)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
