@@ -40,14 +40,15 @@ REPEATS = 7
 
 def main() -> None:
     if sys.argv[1:2] == ["--print"]:
-        print("\n".join(SECTIONS[sys.argv[2]]()))
+        title, *lines = SECTIONS[sys.argv[2]]()
+        print("\n".join([title, "", described(), *lines]))
         return
     chosen = sys.argv[1:] or list(SECTIONS)
     earlier = RESULTS.read_text().split("\n## ")[1:] if RESULTS.exists() else []
     texts = dict(zip(SECTIONS, (f"## {text.rstrip()}" for text in earlier), strict=False))
     head = ["# What the stream costs", "", "Regenerate: `python benchmarks/cost.py`"]
-    head += [described(), f"Medians of {REPEATS}, unless it says otherwise. What is compared took"]
-    head += ["turns: ratios are medians over turns."]
+    head += [f"Medians of {REPEATS}, unless it says otherwise. What is compared took turns: ratios are"]
+    head += ["medians over turns. Sections may come from different machines; each names its own."]
     # Each in a process of its own: what one leaves in memory does not help or hinder the next.
     for name in chosen:
         print(name, flush=True)
@@ -230,8 +231,8 @@ def _loop(stimuli: Path) -> float:
 def _start_up() -> Iterator[str]:
     yield from ("## Start-up", "")
     yield "From the command to the first batch in the moments (`fusiform scan resnet18 DIR"
-    yield "--weights none --batch-size 8`, 48 drawn images, compiled code in the cache), and"
-    yield "imports alone."
+    yield "--weights none --batch-size 8`, 48 drawn images, compiled code in the cache), and the"
+    yield "imports in it that are not fusiform's."
     yield ""
     yield f"| | median of {REPEATS}, s |"
     yield "|---|---|"

@@ -277,6 +277,7 @@ def test_a_summary_of_what_is_no_finished_store_is_refused(
 
 def test_a_false_discovery_rate_that_is_none_is_refused(fusiform: Command, scanned: Path) -> None:
     assert_refused(fusiform("summary", scanned, "--q", "1.5"), "between 0 and 1", "1.5")
+    assert_refused(fusiform("summary", scanned, "--t", "-1"), "above 0", "-1")
 
 
 def test_a_demo_needs_a_new_folder(fusiform: Command, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from fusiform.engine.asking.select import DEFAULT
 from fusiform.engine.asking.summary import replication, summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES, Criterion, Layer, as_record
-from fusiform.engine.store import Store, create_store, open_store, refuse_existing
+from fusiform.engine.store import Store, create_store, open_store, refuse_existing, write_behind
 from fusiform.kernels.moments import Moments
 
 from . import reference
@@ -109,6 +111,37 @@ def test_slabs_cover_a_layer_in_order(store: Store) -> None:
     for layer in LAYERS:
         units = [u for _, flat in store.slabs(layer) for u in range(flat.start, flat.stop)]
         assert units == list(range(layer.units))
+
+
+def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_CHUNK_UNITS", 24)  # four channels, of five
+    store = fill(tmp_path / "even.zarr")
+    array = store.array(LAYERS[0], "mean")
+    assert array.chunks == (1, 1, 3, 3, 2)  # not four and one
+    assert array.shards == (1, 1, 6, 3, 2)
+
+
+def test_what_is_written_behind_comes_in_order_and_raises() -> None:
+    main, done = threading.get_ident(), []
+
+    def write(name: str) -> None:
+        assert threading.get_ident() != main
+        time.sleep(0.01)
+        if name == "full":
+            raise OSError(28, "No space left on device")
+        done.append(name)
+
+    with write_behind() as later:
+        for name in "abc":
+            later(write, name)
+            assert len(done) >= "abc".index(name)  # never more than one behind
+    assert done == ["a", "b", "c"]
+    with pytest.raises(OSError, match="No space"), write_behind() as later:
+        later(write, "full")
+    with pytest.raises(OSError, match="No space"), write_behind() as later:
+        later(write, "full")
+        later(write, "d")
+    assert done == ["a", "b", "c"]
 
 
 def test_masks_equal_plain_loops(store: Store) -> None:
