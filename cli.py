@@ -241,7 +241,9 @@ def summary(
         typer.Option(help="Against each other category, or against all of them pooled."),
     ] = "each",
     q: Annotated[float, typer.Option(help="False discovery rate within the layer.")] = 0.05,
-    t: Annotated[float | None, typer.Option(help="Select by t above this (0 or more), not q.")] = None,
+    t: Annotated[
+        float | None, typer.Option(help="Select by t above this (0 or more) instead of q.")
+    ] = None,
     layers: Annotated[
         str, typer.Option(help="Only these layers: names or globs, joined by commas.")
     ] = "*",

@@ -47,8 +47,10 @@ def main() -> None:
     earlier = RESULTS.read_text().split("\n## ")[1:] if RESULTS.exists() else []
     texts = dict(zip(SECTIONS, (f"## {text.rstrip()}" for text in earlier), strict=False))
     head = ["# What the stream costs", "", "Regenerate: `python benchmarks/cost.py`"]
-    head += [f"Medians of {REPEATS}, unless it says otherwise. What is compared took turns: ratios are"]
-    head += ["medians over turns. Sections may come from different machines; each names its own."]
+    head += [f"Medians of {REPEATS}, unless it says otherwise. What is compared took turns: ratios"]
+    head += [
+        "are medians over turns. Sections may come from different machines; each names its own."
+    ]
     # Each in a process of its own: what one leaves in memory does not help or hinder the next.
     for name in chosen:
         print(name, flush=True)

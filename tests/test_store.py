@@ -131,16 +131,17 @@ def test_what_is_written_behind_comes_in_order_and_raises() -> None:
             raise OSError(28, "No space left on device")
         done.append(name)
 
-    with write_behind() as later:
-        for name in "abc":
-            later(write, name)
-            assert len(done) >= "abc".index(name)  # never more than one behind
+    def write_all(*names: str) -> None:
+        with write_behind() as later:
+            for index, name in enumerate(names):
+                later(write, name)
+                assert len(done) >= index  # never more than one behind
+
+    write_all(*"abc")
     assert done == ["a", "b", "c"]
-    with pytest.raises(OSError, match="No space"), write_behind() as later:
-        later(write, "full")
-    with pytest.raises(OSError, match="No space"), write_behind() as later:
-        later(write, "full")
-        later(write, "d")
+    for after in ("", "d"):  # raised at the end, or by what is handed over next
+        with pytest.raises(OSError, match="No space"):
+            write_all("full", *after)
     assert done == ["a", "b", "c"]
 
 
