@@ -141,10 +141,11 @@ Measured = dict[tuple[str, int], tuple[list[float], list[float]]]
 
 
 def _report(measured: Measured, images: list[int], repeats: int) -> str:
+    command = f"python benchmarks/end_to_end.py --images {' '.join(map(str, images))}"
     lines = [
         "# End to end: from image files to t-statistics of every unit of every block",
         "",
-        f"Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/end_to_end.py --repeats {repeats}`",
+        f"Regenerate: `FUSIFORM_TESTDATA=... {command} --repeats {repeats}`",
         described(),
         f"Whole processes that took turns; medians of {repeats}.",
         "",

@@ -127,7 +127,7 @@ def _states(moments: Moments) -> Columns:
 def _against_each(sample: Moments, criterion: Criterion, exact: bool = False) -> Columns:
     """The ``preferred`` category ``[unit]``, which alone can be selected, and its t or p.
 
-    p is ``exact`` everywhere or where the criterion could be met.
+    p is computed where t is above 0 if it has to be ``exact``, else where the criterion may be met.
     """
     count, units = sample.count.ravel(), sample.mean.shape[1]
     preferred, t = np.empty(units, np.int64), np.empty(units)
