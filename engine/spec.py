@@ -98,7 +98,7 @@ class Criterion:
     ``contrast`` is ``each`` (Welch against each other category, all of which must hold) or ``rest``
     (Welch against all other categories pooled). The unit is selective when its t is above 0 and its
     Benjamini-Hochberg q within the layer at most ``q``; or, where ``t`` is given, when its t is
-    above ``t``.
+    above ``t`` (0 or more).
     """
 
     contrast: Literal["each", "rest"] = "each"

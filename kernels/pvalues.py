@@ -8,14 +8,10 @@ from typing import Any
 
 import numpy as np
 from numba import prange
-from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from .contrast import squared_error, welch_df, welch_t
+from .contrast import Counts, Floats, squared_error, welch_df, welch_t
 from .jit import inner, parallel
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 # Values that a thread takes at a time where scipy does the work.
 _CHUNK = 65_536

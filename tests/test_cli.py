@@ -275,7 +275,7 @@ def test_a_summary_of_what_is_no_finished_store_is_refused(
     assert contents(tmp_path) == before
 
 
-def test_a_false_discovery_rate_that_is_none_is_refused(fusiform: Command, scanned: Path) -> None:
+def test_a_criterion_out_of_range_is_refused(fusiform: Command, scanned: Path) -> None:
     assert_refused(fusiform("summary", scanned, "--q", "1.5"), "between 0 and 1", "1.5")
     assert_refused(fusiform("summary", scanned, "--t", "-1"), "above 0", "-1")
 

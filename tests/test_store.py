@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from fusiform.engine.asking.summary import replication, summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES, Criterion, Layer, as_record
 from fusiform.engine.store import Store, create_store, open_store, refuse_existing, write_behind
-from fusiform.kernels.moments import Moments
+from fusiform.kernels.moments import Moments, merge
 
 from . import reference
 
@@ -95,12 +96,13 @@ def test_moments_come_back(store: Store) -> None:
     for layer in LAYERS:
         drawn = samples(layer)
         slabs = [store.moments(layer, slab) for slab, _ in store.slabs(layer)]
-        for fold in (0, 1):
-            mean = np.concatenate([slab[fold].mean for slab in slabs], axis=1)
-            m2 = np.concatenate([slab[fold].m2 for slab in slabs], axis=1)
+        for folds in ([0, 1], [0], [1]):
+            parts = [reduce(merge, [slab[fold] for fold in folds]) for slab in slabs]
+            mean = np.concatenate([part.mean for part in parts], axis=1)
+            m2 = np.concatenate([part.m2 for part in parts], axis=1)
             for k, groups in enumerate(drawn):
-                x = groups[fold]
-                assert slabs[0][fold].count[k, 0] == len(x)
+                x = np.concatenate([groups[fold] for fold in folds])
+                assert parts[0].count[k, 0] == len(x)
                 np.testing.assert_allclose(mean[k], x.mean(0), rtol=1e-12, atol=1e-14)
                 np.testing.assert_allclose(
                     m2[k], reference.m2_longdouble(x).astype(float), rtol=1e-12
