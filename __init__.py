@@ -11,12 +11,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusiform.engine.asking.criterion import Criterion as Criterion
+    from fusiform.engine.asking.select import save_contrast as save_contrast
     from fusiform.engine.asking.summary import summarise as summarise
     from fusiform.engine.bench.report import bench as bench
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.scan import scan as scan
-    from fusiform.engine.spec import Criterion as Criterion
     from fusiform.engine.spec import Preprocessing as Preprocessing
     from fusiform.engine.stimuli.localizer import make_localizer as make_localizer
     from fusiform.engine.stimuli.scramble import scramble_directory as scramble_directory
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fusiform.engine.store import open_store as open_store
 
 _HOME = {
-    "Criterion": "spec",
+    "Criterion": "asking.criterion",
     "Preprocessing": "spec",
     "Store": "store",
     "UserError": "errors",
@@ -32,6 +33,7 @@ _HOME = {
     "list_layers": "scanning.layers",
     "make_localizer": "stimuli.localizer",
     "open_store": "store",
+    "save_contrast": "asking.select",
     "scan": "scanning.scan",
     "scramble_directory": "stimuli.scramble",
     "summarise": "asking.summary",

@@ -7,18 +7,29 @@ import json
 import shutil
 import signal
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fusiform.engine.asking.criterion import (
+    DEFAULT,
+    PRESETS,
+    Correction,
+    Criterion,
+    Family,
+    Test,
+    preset,
+)
 from fusiform.engine.errors import UserError
-from fusiform.engine.spec import INTERPOLATIONS, Criterion
+from fusiform.engine.spec import INTERPOLATIONS, MEASURES, SAVED
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.summary import Row
     from fusiform.engine.scanning.scan import Listener, Progress
+    from fusiform.engine.store import Store
 
 app = typer.Typer(
     help="Find category-selective units in vision networks: one pass, nothing stored in between.",
@@ -42,6 +53,45 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if th
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
+LayerNames = Annotated[
+    str, typer.Option(help="Only these layers: names or globs, joined by commas.")
+]
+# A criterion. What is not given is the preset's, or the default's.
+CriterionTest = Annotated[
+    Test | None,
+    typer.Option(
+        "--test",
+        help="each: Welch t against each baseline category, the smallest counts (default). rest: "
+        "Welch t against the pooled baseline. weighted: t of weighted category means. student: as "
+        "rest, with one variance for both sides.",
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        help="The rule, 'q <= 0.05' by default. Measures compared with numbers, joined by and, or, "
+        "brackets; top 100 [by MEASURE], top 1% [by MEASURE], preferred. Measures: "
+        f"{', '.join(name for name in MEASURES if name != 'preferred_category')}."
+    ),
+]
+Sides = Annotated[
+    int | None, typer.Option(help="1: the target's response is larger (default); 2: it differs.")
+]
+CorrectionOption = Annotated[
+    Correction | None, typer.Option("--correction", help="What makes q of p; bh by default.")
+]
+FamilyOption = Annotated[
+    Family | None,
+    typer.Option("--family", help="The tests p is corrected over: of a layer (default), or all."),
+]
+Pairwise = Annotated[
+    bool | None,
+    typer.Option("--pairwise", help="The rule has to hold against each baseline category alone."),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs)."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
 
 
@@ -110,7 +160,7 @@ def demo(
     except UserError:
         shutil.rmtree(directory)  # which did not exist before
         raise
-    summary([output], contrast="rest")
+    summary([output], test="rest")
     if weights == "none":
         print("\nThis network is untrained: what it selects, it selects for low-level reasons.")
     print(
@@ -181,7 +231,23 @@ def scan_command(
         list[str] | None,
         typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
     ] = None,
-    folds: Annotated[int, typer.Option(help="Parts for cross-validation; 1 for none.")] = 2,
+    folds: Annotated[
+        int,
+        typer.Option(
+            help="Parts for cross-validation. 1 for none: then no unit's selectivity is checked on "
+            "stimuli that did not select it."
+        ),
+    ] = 2,
+    null: Annotated[
+        int,
+        typer.Option(
+            metavar="R",
+            help="Also shuffle the labels R times: a permutation null, in the same pass.",
+        ),
+    ] = 0,
+    null_units: Annotated[
+        int, typer.Option(help="Units of every layer that the null is made of, drawn at random.")
+    ] = 1000,
     batch_size: BatchSize = 32,
     device: Device = None,
     decode_workers: Annotated[
@@ -224,6 +290,8 @@ def scan_command(
         layers=[part for given in layers or ["blocks"] for part in _listed(given)],
         preprocessing={name: value for name, value in overrides.items() if value is not None},
         folds=folds,
+        null=null,
+        null_units=null_units,
         batch_size=batch_size,
         device=device,
         decode_workers=decode_workers,
@@ -236,73 +304,214 @@ def scan_command(
 @app.command()
 def summary(
     stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Results of scans.")],
-    contrast: Annotated[
-        Literal["each", "rest"],
-        typer.Option(help="Against each other category, or against all of them pooled."),
-    ] = "each",
-    q: Annotated[float, typer.Option(help="False discovery rate within the layer.")] = 0.05,
-    t: Annotated[
-        float | None, typer.Option(help="Select by t above this (0 or more) instead of q.")
-    ] = None,
-    layers: Annotated[
-        str, typer.Option(help="Only these layers: names or globs, joined by commas.")
-    ] = "*",
+    test: CriterionTest = None,
+    where: Where = None,
+    sides: Sides = None,
+    correction: CorrectionOption = None,
+    family: FamilyOption = None,
+    pairwise: Pairwise = None,
+    preset: Preset = None,
+    layers: LayerNames = "*",
     as_json: AsJson = False,
 ) -> None:
-    """Per layer and category: units, dead, selective, replicated on held-out stimuli, CSI."""
+    """Per layer and category: units, dead, selective, and what is left on held-out stimuli.
+
+    Several stores (a trained network and untrained ones, say) are put side by side.
+    """
     from fusiform import open_store, summarise
 
-    criterion = Criterion(contrast, q, t)
-    results = []
-    for path in stores:
-        store = open_store(path)
-        results.append((path, store.provenance, summarise(store, criterion, _listed(layers))))
+    criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
+    opened = [open_store(path) for path in stores]
+    rows = [summarise(store, criterion, _listed(layers)) for store in opened]
+    _print_results(stores, opened, rows, criterion, "category", as_json)
+
+
+@app.command("select")
+def select_command(
+    path: Annotated[Path, typer.Argument(metavar="STORE", help="The result of a scan.")],
+    contrasts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONTRAST...]",
+            help="'faces' (against all others), 'faces + bodies > scenes', "
+            "'faces - (bodies + scenes)/2'. Names with other characters stand in quotes.",
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every category against all others.")
+    ] = False,
+    test: CriterionTest = None,
+    where: Where = None,
+    sides: Sides = None,
+    correction: CorrectionOption = None,
+    family: FamilyOption = None,
+    pairwise: Pairwise = None,
+    preset: Preset = None,
+    layers: LayerNames = "*",
+    save: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Write measures and masks into the store, LAYER/NAME."),
+    ] = None,
+    measures: Annotated[
+        str, typer.Option(help="What --save writes beside the masks, joined by commas.")
+    ] = ",".join(SAVED),
+    as_json: AsJson = False,
+) -> None:
+    """Which units are selective under any contrast of categories, by any criterion.
+
+    Computed from the store's moments, chunk by chunk; the network is not needed. What is saved is
+    of all layers.
+    """
+    from fusiform import open_store, save_contrast, summarise
+    from fusiform.engine.asking.contrast import parse_contrast
+
+    criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
+    store = open_store(path)
+    if every == bool(contrasts):
+        raise UserError(
+            f"select takes contrasts, or --all; got {'both' if every else 'neither'}: name some of "
+            f"{', '.join(store.categories)}"
+        )
+    if save:
+        if contrasts and len(contrasts) > 1:
+            raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
+        contrast = contrasts[0] if contrasts else None
+        save_contrast(store, save, criterion, contrast, _listed(measures))
+    rows = summarise(store, criterion, _listed(layers), None if every else contrasts)
+    _print_results([path], [store], [rows], criterion, "contrast", as_json)
+    for contrast in contrasts or ():
+        if parse_contrast(contrast, store.categories).weighted and criterion.test != "weighted":
+            _note(f"{contrast} is a weighted sum: by its t of weighted category means")
+    if save:
+        _note(f"saved {save} in every layer of {path}")
+
+
+def _criterion(
+    test: Test | None,
+    where: str | None,
+    sides: int | None,
+    correction: Correction | None,
+    family: Family | None,
+    pairwise: bool | None,
+    published: str | None,
+) -> Criterion:
+    given: dict[str, Any] = {
+        "test": test, "where": where, "sides": sides, "correction": correction, "family": family,
+        "pairwise": pairwise,
+    }  # fmt: skip
+    base = preset(published) if published else DEFAULT
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def _print_results(
+    paths: list[Path],
+    stores: list[Store],
+    rows: list[list[Row]],
+    criterion: Criterion,
+    heading: str,
+    as_json: bool,
+) -> None:
     if as_json:
+        results = zip(paths, stores, rows, strict=True)
         print(json.dumps([_as_json(*result, criterion) for result in results], indent=2))
         return
-    for path, provenance, rows in results:
-        print(f"{path}: {provenance['model']} ({provenance['weights']})")
-        print(f"selective: {criterion}\n")
-        _print_summary(rows, provenance["folds"])
+    numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
+    for number, path, store in zip(numbers, paths, stores, strict=True):
+        print(f"{number}{path}: {store.provenance['model']} ({store.provenance['weights']})")
+    print(f"selective: {criterion}\n")
+    if len(paths) == 1:
+        _print_summary(rows[0], heading)
+    else:
+        _print_side_by_side(rows, heading)
+    if any(store.folds > 1 for store in stores):
+        print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
+    for path, store in zip(paths, stores, strict=True):
+        if store.folds == 1:
+            print(f"\n{path}: no replication, nothing without bias: the scan had --folds 1")
+    if any(store.shuffles for store in stores):
+        print(
+            "chance: the mean share selected under shuffled labels, of units drawn from the layer"
+        )
+    for path, found in zip(paths, rows, strict=True):
+        for row in {row.layer: row for row in found if row.nonfinite}.values():
+            print(f"warning: {row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity")
 
 
-def _as_json(path: Path, provenance: dict[str, Any], rows: list[Row], criterion: Criterion) -> Any:
-    kept = ("model", "weights", "weights_sha256", "fingerprint", "folds")
+def _as_json(path: Path, store: Store, rows: list[Row], criterion: Criterion) -> Any:
+    kept = ("model", "weights", "weights_sha256", "fingerprint", "folds", "null")
+    averages = ("share", "replicated", "csi", "d_prime", "response")
     return {
         "store": str(path),
-        **{name: provenance[name] for name in kept},
+        **{name: store.provenance.get(name) for name in kept},
         "criterion": asdict(criterion),
-        "rows": [{**asdict(row), "share": row.share} for row in rows],
+        "rows": [
+            {**asdict(row), **{name: getattr(row, name) for name in averages}} for row in rows
+        ],
     }
 
 
-def _print_summary(rows: list[Row], folds: int) -> None:
-    def percent(share: float | None) -> str:
-        return "-" if share is None else f"{100 * share:.2f}"
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
 
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _print_summary(rows: list[Row], heading: str) -> None:
+    chance = any(row.chance is not None for row in rows)
+    head = ["layer", heading, "units", "dead %", "selective", "%", *(["chance %"] * chance)]
+    head += ["replicated %", "CSI", "d'", "response"]
     _print_table(
-        ["layer", "category", "units", "dead %", "selective", "%", "replicated %", "CSI"],
+        head,
         [
             [
                 row.layer if index == 0 or rows[index - 1].layer != row.layer else "",
-                row.category,
+                row.contrast,
                 f"{row.units:,}",
-                percent(row.dead / row.units),
+                _percent(row.dead / row.units),
                 f"{row.selective:,}",
-                percent(row.share),
-                percent(row.replicated),
-                "-" if row.csi is None else f"{row.csi:.2f}",
+                _percent(row.share),
+                *([_percent(row.chance)] * chance),
+                _percent(row.replicated),
+                *map(_decimal, (row.csi, row.d_prime, row.response)),
             ]
             for index, row in enumerate(rows)
         ],
-        right={2, 3, 4, 5, 6, 7},
+        right=set(range(2, len(head))),
     )
-    if folds > 1:
-        print("\nreplicated, CSI: of the units selected on one fold, measured on the others")
-    else:
-        print("\nno replication or CSI without bias: the scan had --folds 1")
-    for row in {row.layer: row for row in rows if row.nonfinite}.values():
-        print(f"warning: {row.nonfinite:,} units of {row.layer} gave NaN or infinity")
+
+
+def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
+    """A line per layer and contrast that any store has; per measure a column for every store."""
+    found = [{(row.layer, row.contrast): row for row in rows} for rows in results]
+    lines = list(dict.fromkeys(key for rows in found for key in rows))
+    measured: dict[str, Callable[[Row], str]] = {
+        "%": lambda row: _percent(row.share),
+        "replicated %": lambda row: _percent(row.replicated),
+        "CSI": lambda row: _decimal(row.csi),
+        "d'": lambda row: _decimal(row.d_prime),
+    }
+    if any(row.chance is not None for rows in results for row in rows):
+        measured["chance %"] = lambda row: _percent(row.chance)
+    stores = range(1, len(results) + 1)
+    head = ["layer", heading, *(f"{name} {number}" for name in measured for number in stores)]
+    _print_table(
+        head,
+        [
+            [
+                layer if index == 0 or lines[index - 1][0] != layer else "",
+                contrast,
+                *(
+                    show(rows[layer, contrast]) if (layer, contrast) in rows else ""
+                    for show in measured.values()
+                    for rows in found
+                ),
+            ]
+            for index, (layer, contrast) in enumerate(lines)
+        ],
+        right=set(range(2, len(head))),
+    )
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import shlex
 import tempfile
 from pathlib import Path
@@ -31,7 +32,9 @@ NETWORKS = [  # name, model, weights or seed of an untrained one
     ("ResNet-18, untrained, seed 1", "resnet18", 1),
     ("ResNet-50, trained", "resnet50", "resnet50_imagenet_compressed.safetensors"),
     ("ResNet-50, untrained, seed 0", "resnet50", 0),
+    ("ResNet-50, untrained, seed 1", "resnet50", 1),
 ]
+NULL = ("--null", "100")
 RESULTS = Path(__file__).parent / "results" / "first_light.md"
 
 
@@ -75,6 +78,8 @@ def main() -> None:
             *depth,
             *networks,
         ]
+        lines += ["", "## Trained and untrained side by side", "", *_side_by_side()]
+        lines += ["", "## Labels shuffled", "", *_shuffled(testdata, by_domain)]
         lines += ["", "## What the README shows", "", *_readme(testdata)]
     RESULTS.write_text("\n".join(lines) + "\n")
 
@@ -85,7 +90,7 @@ def _by_depth(rows: list[dict[str, Any]]) -> str:
     for domain in DOMAINS:
         shares = []
         for stage in ("layer1.", "layer4."):
-            blocks = [r for r in rows if r["category"] == domain and r["layer"].startswith(stage)]
+            blocks = [r for r in rows if r["contrast"] == domain and r["layer"].startswith(stage)]
             selective, units = (sum(r[name] for r in blocks) for name in ("selective", "units"))
             shares.append(f"{100 * selective / units:.2f}")
         cells.append(" to ".join(shares))
@@ -104,16 +109,15 @@ def _network(
         options = f"--weights none --seed {source}"
         weights = options.split()
         store = f"{model}-untrained-{source}.zarr"
-    _run("scan", model, "floc40.csv", *weights, "-o", store)
-    share = json.loads(_run("summary", store, "--contrast", "rest", "--t", "5", "--json"))[0][
-        "rows"
-    ]
+    _run("scan", model, "floc40.csv", *weights, *NULL, "-o", store)
+    above_5 = ("--test", "rest", "--where", "t > 5")
+    share = json.loads(_run("summary", store, *above_5, "--json"))[0]["rows"]
     each = json.loads(_run("summary", store, "--json"))[0]["rows"]
     return share, [
         "```",
-        f"fusiform scan {model} floc40.csv {options} -o {store}",
-        f"fusiform summary {store} --contrast rest --t 5    # first table",
-        f"fusiform summary {store}                          # second table",
+        f"fusiform scan {model} floc40.csv {options} {' '.join(NULL)} -o {store}",
+        f"fusiform summary {store} --test rest --where 't > 5'    # first table",
+        f"fusiform summary {store}                                # second table",
         "```",
         "",
         "Units with Welch t > 5 against the pooled rest, % of the layer; in brackets the % of",
@@ -139,6 +143,52 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         "|" + "---|" * len(head),
         *("| " + " | ".join([layer, *row]) + " |" for layer, row in cells.items()),
     ]
+
+
+def _side_by_side() -> list[str]:
+    lines = [
+        "Units selective by the default criterion. 1 is the trained network.",
+        "",
+    ]
+    for model, layers in (
+        ("resnet18", "maxpool,layer?.1,avgpool"),
+        ("resnet50", "maxpool,layer1.2,layer2.3,layer3.5,layer4.2,avgpool"),
+    ):
+        stores = [f"{model}.zarr", *(f"{model}-untrained-{seed}.zarr" for seed in (0, 1))]
+        lines += _shown("summary", *stores, "--layers", layers)
+    return lines
+
+
+def _shuffled(testdata: Path, by_domain: dict[str, list[tuple[str, int]]]) -> list[str]:
+    """Real responses under labels that mean nothing: every share is chance."""
+    images = [image for images in by_domain.values() for image in images]
+    random.Random(0).shuffle(images)
+    _write_manifest(
+        Path("shuffled40.csv"),
+        testdata,
+        {domain: images[80 * k : 80 * (k + 1)] for k, domain in enumerate(DOMAINS)},
+    )
+    weights = str(testdata / "weights" / NETWORKS[0][2])
+    _run("scan", "resnet18", "shuffled40.csv", "--weights", weights, *NULL, "-o", "shuffled.zarr")
+    lines = [
+        "The trained ResNet-18 and the 400 photographs, dealt at random into five sets of 80",
+        f"(`shuffled40.csv`; otherwise `fusiform scan resnet18` as above, with {' '.join(NULL)}).",
+        "Units of a layer see the same photographs and are not independent: the share of one deal",
+        "scatters about the nominal one. The mean over 100 deals, `chance %`, does not.",
+        "",
+    ]
+    for options in (
+        ("--test", "rest", "--where", "p <= 0.05"),
+        ("--test", "rest", "--where", "p_null <= 0.05"),
+        ("--test", "rest"),
+    ):
+        lines += _shown("summary", "shuffled.zarr", *options, "--layers", "layer?.1,avgpool")
+    return lines
+
+
+def _shown(*arguments: str) -> list[str]:
+    command = f"$ fusiform {shlex.join(arguments)}"
+    return ["```", command, *_run(*arguments).splitlines(), "```", ""]
 
 
 def _readme(testdata: Path) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from .errors import UserError
 
@@ -92,34 +92,6 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Criterion:
-    """When a unit counts as selective for a category.
-
-    ``contrast`` is ``each`` (Welch against each other category, all of which must hold) or ``rest``
-    (Welch against all other categories pooled). The unit is selective when its t is above 0 and its
-    Benjamini-Hochberg q within the layer at most ``q``; or, where ``t`` is given, when its t is
-    above ``t`` (0 or more).
-    """
-
-    contrast: Literal["each", "rest"] = "each"
-    q: float = 0.05
-    t: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.contrast not in ("each", "rest"):
-            raise UserError(f"a criterion's contrast is each or rest; got {self.contrast!r}")
-        if not 0 < self.q < 1:
-            raise UserError(f"q is a false discovery rate between 0 and 1; got {self.q}")
-        if self.t is not None and not self.t >= 0:
-            raise UserError(f"a selective unit's t is above 0; got the threshold t {self.t}")
-
-    def __str__(self) -> str:
-        against = "each other category" if self.contrast == "each" else "the pooled rest"
-        rule = f"BH q <= {self.q:g} in the layer" if self.t is None else f"t > {self.t:g}"
-        return f"Welch t against {against}, {rule}"
-
-
-@dataclass(frozen=True)
 class Variable:
     """One array of the store: its leading dimensions, type, and what it holds."""
 
@@ -136,6 +108,9 @@ class Variable:
 STIMULUS_COLUMNS = ("stimulus_path", "stimulus_category", "stimulus_fold", "stimulus_sha256")
 # Names at the root of the store, beside which the layers stand.
 ROOT_NAMES = frozenset(("category", "fold", "count", "stimulus", *STIMULUS_COLUMNS))
+
+# The group of a layer that holds its moments under shuffled labels.
+SHUFFLED = "shuffled"
 
 # Every array that a layer's group of the store may hold.
 VARIABLES: dict[str, Variable] = {
@@ -163,6 +138,42 @@ VARIABLES: dict[str, Variable] = {
     "dead": Variable((), "bool", "constant over all stimuli"),
     "nonfinite": Variable((), "bool", "NaN or infinite for some stimulus; never selective"),
 }
+
+
+# What can be asked of a unit under a contrast, by the names of rules and of saved variables.
+# Formulas and sources: docs/definitions.md.
+MEASURES: dict[str, str] = {
+    "t": "t of the criterion's test",
+    "p": "p of t",
+    "log10_p": "log10 of p, also where p is too small for a double",
+    "q": "p corrected for the number of tests in the family",
+    "p_null": "share of t under shuffled labels that is as large or larger",
+    "csi": "Category Selectivity Index, (a - b) / (|a| + |b|), a the mean of the target's category "
+    "means, b that of the baseline's",
+    "csi_pooled": "as csi, a and b the means of all stimuli of a side",
+    "csi_strongest": "as csi, b the largest of the baseline's category means",
+    "csi_clamped": "as csi, negative a and b taken as 0",
+    "d_prime": "difference of means over the root of the mean variance of target and baseline",
+    "cohens_d": "difference of means over the pooled standard deviation",
+    "hedges_g": "Cohen's d corrected for small samples",
+    "ratio": "response to the target over response to the baseline",
+    "log_ratio": "log2 of the ratio of responses",
+    "response": "mean response to the target's categories",
+    "baseline_response": "mean response to the baseline's categories",
+    "f": "F of a one-way analysis of variance over all categories",
+    "p_f": "p of F",
+    "eta_squared": "share of the variance that lies between all categories",
+    "class_selectivity": "as csi, a the largest category mean, b the mean of all others",
+    "sparseness": "lifetime sparseness of the category means",
+    "margin": "largest category mean above the next",
+    "preferred_category": "index of the category with the largest mean",
+}
+
+
+# Those that are saved of a contrast beside its masks, unless others are named.
+SAVED = ("t", "log10_p", "q", "csi", "d_prime")
+# Saved as float32, but for these.
+MEASURE_TYPES: dict[str, str] = {"preferred_category": "int32"}
 
 
 def as_record(value: Any) -> dict[str, Any]:

@@ -26,7 +26,15 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ..kernels.moments import Moments
 from .errors import UserError, nearest
-from .spec import SCHEMA_VERSION, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
+from .spec import (
+    MEASURES,
+    SCHEMA_VERSION,
+    SHUFFLED,
+    STIMULUS_COLUMNS,
+    VARIABLES,
+    Layer,
+    as_record,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -143,6 +151,84 @@ class Store:
         shape = (*values.shape[:-1], *layer.shape)
         self.array(layer, variable)[...] = values.reshape(shape)
 
+    @contextmanager
+    def saving(self, name: str, record: Mapping[str, Any]) -> Iterator[SavedContrast]:
+        """Give where a contrast's variables are written, as groups ``LAYER/NAME``.
+
+        ``record`` says what it is; it stands among the root's attributes once all are written. What
+        an interrupted saving left behind is not listed there, and makes way for the next.
+
+        Raises
+        ------
+        UserError : the name would hide something else, or the store cannot be written to
+        """
+        if not name.isidentifier() or name in VARIABLES or name == SHUFFLED:
+            raise UserError(
+                "a contrast's name is made of letters, digits and _, and is no variable of a "
+                f"store; got {name!r}"
+            )
+        try:
+            root = zarr.open_group(self.path, mode="r+", zarr_format=3, use_consolidated=False)
+            saved = {key: value for key, value in self.saved.items() if key != name}
+            root.attrs["saved"] = saved
+        except OSError:
+            raise UserError(f"{self.path} cannot be written to: copy it where it can") from None
+        for layer in self.layers:
+            if f"{layer.name}/{name}" in root:
+                del root[f"{layer.name}/{name}"]
+        yield SavedContrast(root, name, len(self.categories) if record["each_category"] else 0)
+        root.attrs["saved"] = {**saved, name: dict(record)}
+        _consolidate(root)
+        self.provenance.update(root.attrs)
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """What contrasts were saved: name -> how they were written, and their criterion."""
+        return dict(self.provenance.get("saved", {}))
+
+    @property
+    def shuffles(self) -> int:
+        """How many times labels were shuffled for the permutation null; 0 without one."""
+        return int(self.provenance.get("null", {}).get("shuffles", 0))
+
+    def shuffled_moments(self, layer: Layer) -> list[Moments]:
+        """Moments under shuffled labels, one for every fold, of the units drawn from a layer.
+
+        ``count [category, 1]``, ``mean, m2 [category, shuffle * unit]``, shuffle by shuffle.
+        """
+
+        def flat(variable: str, fold: int) -> NDArray[np.float64]:
+            values = np.asarray(self.array(layer, f"{SHUFFLED}/{variable}")[:, fold])
+            return values.reshape(len(values), -1)
+
+        return [
+            Moments(self.counts[:, fold, np.newaxis], flat("mean", fold), flat("m2", fold))
+            for fold in range(self.folds)
+        ]
+
+    def write_shuffled_moments(
+        self, layer: Layer, units: NDArray[np.int64], mean: NDArray[Any], m2: NDArray[Any]
+    ) -> None:
+        """Write moments under shuffled labels ``[category, fold, shuffle, unit]``.
+
+        ``units`` are those drawn, as places in the flattened layer.
+        """
+        group = self._root.require_group(f"{layer.name}/{SHUFFLED}")
+        dims = ("category", "fold", "shuffle", "drawn_unit")
+        _put(group, "drawn_unit", units, ("drawn_unit",))
+        for variable, values in (("mean", mean), ("m2", m2)):
+            array = group.create_array(
+                variable,
+                shape=values.shape,
+                dtype=values.dtype,
+                chunks=(1, 1, *values.shape[2:]),
+                shards=values.shape,
+                compressors=_compressors(),
+                dimension_names=dims,
+                attributes={"long_name": f"{VARIABLES[variable].long_name}, labels shuffled"},
+            )
+            array[...] = values
+
     def annotate(self, **attributes: Any) -> None:
         """Add to the provenance."""
         self._root.attrs.update(attributes)
@@ -151,11 +237,7 @@ class Store:
     def complete(self) -> None:
         """Mark the store as whole, and gather its metadata where one read finds all of it."""
         self.annotate(status="complete")
-        with warnings.catch_warnings():
-            # zarr warns that other readers of format 3 may not know consolidated metadata: they
-            # read the store without it.
-            warnings.filterwarnings("ignore", message="Consolidated metadata")
-            zarr.consolidate_metadata(self._root.store)
+        _consolidate(self._root)
 
     def publish(self, path: Path, overwrite: bool = False) -> Store:
         """Complete the store and move it to ``path``, in place of a store that may be there.
@@ -179,24 +261,81 @@ class Store:
     def _create_array(self, layer: Layer, variable: str) -> None:
         definition = VARIABLES[variable]
         sizes = {"category": len(self.categories), "fold": self.folds}
-        leading = tuple(sizes[dim] for dim in definition.leading)
-        length = _chunk_length(layer)
-        cut = math.ceil(layer.shape[0] / length)
-        ones, rest = (1,) * len(leading), layer.shape[1:]
-        group = self._root.require_group(layer.name)
-        group.create_array(
+        _create(
+            self._root.require_group(layer.name),
             variable,
-            shape=(*leading, *layer.shape),
-            dtype=definition.dtype,
-            chunks=(*ones, length, *rest),
+            layer,
+            {dim: sizes[dim] for dim in definition.leading},
+            definition.dtype,
+            definition.attributes(),
             # Moments have a file per category and fold, to be written as blocks finish; what is
             # materialised from them at the end has one.
-            shards=(*(ones if variable in ("mean", "m2") else leading), length * cut, *rest),
-            compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), Crc32cCodec()],
-            fill_value=np.nan if definition.dtype.startswith("float") else False,
-            dimension_names=(*definition.leading, *layer.dims),
-            attributes=definition.attributes(),
+            one_file=variable not in ("mean", "m2"),
         )
+
+
+class SavedContrast:
+    """Where the variables of a saved contrast are written, layer by layer."""
+
+    def __init__(self, root: zarr.Group, name: str, categories: int) -> None:
+        self._root, self._name, self._categories = root, name, categories
+
+    def write(self, layer: Layer, variable: str, values: NDArray[Any]) -> None:
+        """Write a variable: ``values [*leading, unit]``, by category or fold or both."""
+        leading = {"category": self._categories} if self._categories else {}
+        if variable == "selective_fold":
+            leading["fold"] = values.shape[-2]
+        long_name = MEASURES.get(variable) or VARIABLES[variable].long_name
+        array = _create(
+            self._root.require_group(f"{layer.name}/{self._name}"),
+            variable,
+            layer,
+            leading,
+            values.dtype.name,
+            {"long_name": long_name, "units": "1"},
+            one_file=True,
+        )
+        array[...] = values.reshape(*leading.values(), *layer.shape)
+
+
+def _create(
+    group: zarr.Group,
+    variable: str,
+    layer: Layer,
+    leading: Mapping[str, int],
+    dtype: str,
+    attributes: Mapping[str, Any],
+    one_file: bool,
+) -> zarr.Array[Any]:
+    """An array ``[*leading, *layer dims]`` in chunks along the layer's first dimension."""
+    length = _chunk_length(layer)
+    cut = math.ceil(layer.shape[0] / length)
+    sizes, ones = tuple(leading.values()), (1,) * len(leading)
+    rest = layer.shape[1:]
+    return group.create_array(
+        variable,
+        shape=(*sizes, *layer.shape),
+        dtype=dtype,
+        chunks=(*ones, length, *rest),
+        shards=(*(sizes if one_file else ones), length * cut, *rest),
+        compressors=_compressors(),
+        fill_value=np.nan if dtype.startswith("float") else False if dtype == "bool" else 0,
+        dimension_names=(*leading, *layer.dims),
+        attributes=dict(attributes),
+    )
+
+
+def _compressors() -> list[Any]:
+    return [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), Crc32cCodec()]
+
+
+def _consolidate(root: zarr.Group) -> None:
+    """Gather a store's metadata where one read finds all of it."""
+    with warnings.catch_warnings():
+        # zarr warns that other readers of format 3 may not know consolidated metadata: they
+        # read the store without it.
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        zarr.consolidate_metadata(root.store)
 
 
 def create_store(

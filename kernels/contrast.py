@@ -131,6 +131,27 @@ def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
                 )  # fmt: skip
 
 
+@inner
+def _smallest(count: Counts, mean: Floats, m2: Floats, target: int, u: int) -> float:
+    """The smallest t of category ``target`` against each other one, for unit ``u``; NaN stays."""
+    error = squared_error(m2[target, u], count[target])
+    smallest = np.inf
+    for k in range(len(count)):
+        if k != target:
+            other = squared_error(m2[k, u], count[k])
+            value = welch_t(mean[target, u] - mean[k, u], error + other)
+            if value < smallest or np.isnan(value):
+                smallest = value
+    return smallest
+
+
+@parallel
+def one_against_each(count: Counts, mean: Floats, m2: Floats, target: int, t: Floats) -> None:
+    """The row of :func:`against_each` that belongs to category ``target``. Fills ``t [unit]``."""
+    for u in prange(len(t)):
+        t[u] = _smallest(count, mean, m2, target, u)
+
+
 @parallel
 def preferred_against_each(
     count: Counts, mean: Floats, m2: Floats, category: Counts, t: Floats
@@ -146,33 +167,93 @@ def preferred_against_each(
         for k in range(1, categories):
             if mean[k, u] > mean[best, u]:
                 best = k
-        error = squared_error(m2[best, u], count[best])
-        smallest = np.inf
-        for k in range(categories):
-            if k != best:
-                other = squared_error(m2[k, u], count[k])
-                value = welch_t(mean[best, u] - mean[k, u], error + other)
-                if value < smallest or np.isnan(value):
-                    smallest = value
-        category[u], t[u] = best, smallest
+        category[u], t[u] = best, _smallest(count, mean, m2, best, u)
 
 
 @parallel
-def selectivity_index(mean: Floats, csi: Floats) -> None:
-    """The Category Selectivity Index of every category, in [-1, 1]. Fills ``csi [category, unit]``.
+def pool(
+    count: Counts, mean: Floats, m2: Floats, before: Counts, after: Counts,
+    pooled_mean: Floats, pooled_m2: Floats,
+) -> None:  # fmt: skip
+    """The moments of all stimuli of the categories ``before`` and ``after``; either may be empty.
 
-    ``CSI = (m_t - m_o) / (|m_t| + |m_o|)`` with ``m_o`` the mean of the other categories' means:
-    the usual contrast ratio (a - b) / (a + b) where responses are not negative, bounded everywhere,
-    and 0 where both are 0.
+    What is before is merged from the first on, what is after from the last back, then the two: with
+    the categories before and after another one, as :func:`against_rest` does, to the bit. Fills
+    ``pooled_mean`` and ``pooled_m2 [unit]``.
     """
-    categories, units = mean.shape
-    for tile in prange((units + _TILE - 1) // _TILE):
-        for u in range(tile * _TILE, min(units, (tile + 1) * _TILE)):
-            for k in range(categories):
-                total = 0.0
-                for other in range(categories):
-                    if other != k:
-                        total += mean[other, u]
-                others = total / (categories - 1)
-                size = abs(mean[k, u]) + abs(others)
-                csi[k, u] = 0.0 if size == 0 else (mean[k, u] - others) / size
+    for u in prange(len(pooled_mean)):
+        n, m, s = 0.0, 0.0, 0.0
+        for i in range(len(before)):
+            k = before[i]
+            if i == 0:
+                n, m, s = float(count[k]), mean[k, u], m2[k, u]
+            else:
+                n, m, s = _merge(n, m, s, count[k], mean[k, u], m2[k, u])
+        n_after, m_after, s_after = 0.0, 0.0, 0.0
+        for i in range(len(after) - 1, -1, -1):
+            k = after[i]
+            if i == len(after) - 1:
+                n_after, m_after, s_after = float(count[k]), mean[k, u], m2[k, u]
+            else:
+                n_after, m_after, s_after = _merge(
+                    count[k], mean[k, u], m2[k, u], n_after, m_after, s_after
+                )
+        if n == 0:
+            n, m, s = n_after, m_after, s_after
+        elif n_after > 0:
+            n, m, s = _merge(n, m, s, n_after, m_after, s_after)
+        pooled_mean[u], pooled_m2[u] = m, s
+
+
+@parallel
+def welch(
+    count_a: int, mean_a: Floats, m2_a: Floats, count_b: int, mean_b: Floats, m2_b: Floats,
+    t: Floats, df: Floats,
+) -> None:  # fmt: skip
+    """Welch's t of a against b and its degrees of freedom. Fills ``t`` and ``df [unit]``.
+
+    Welch (1947), Biometrika 34(1/2); Satterthwaite (1946), Biometrics Bulletin 2(6).
+    """
+    for u in prange(len(t)):
+        error_a, error_b = squared_error(m2_a[u], count_a), squared_error(m2_b[u], count_b)
+        t[u] = welch_t(mean_a[u] - mean_b[u], error_a + error_b)
+        df[u] = welch_df(error_a, count_a, error_b, count_b)
+
+
+@parallel
+def student(
+    count_a: int, mean_a: Floats, m2_a: Floats, count_b: int, mean_b: Floats, m2_b: Floats,
+    t: Floats, df: Floats,
+) -> None:  # fmt: skip
+    """Student's t of a against b, the variance pooled over both. Fills ``t`` and ``df [unit]``.
+
+    Student (1908), Biometrika 6(1): for equal variances; n_a + n_b - 2 degrees of freedom.
+    """
+    freedom = count_a + count_b - 2
+    for u in prange(len(t)):
+        pooled = (m2_a[u] + m2_b[u]) / freedom
+        t[u] = welch_t(mean_a[u] - mean_b[u], pooled / count_a + pooled / count_b)
+        df[u] = freedom if pooled > 0 else np.nan
+
+
+@parallel
+def weighted(
+    weight: Floats, count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats
+) -> None:
+    """The t of a weighted sum of category means, ``weight [category]`` summing to 0.
+
+    ``t = sum w m / sqrt(sum w**2 v / n)`` with Welch-Satterthwaite degrees of freedom (Welch 1951,
+    Biometrika 38(3/4), for contrasts of several means). Means are taken relative to the first
+    weighted category's, so that equal means give exactly 0. Fills ``t`` and ``df [unit]``.
+    """
+    members = np.flatnonzero(weight)
+    for u in prange(len(t)):
+        effect, error, spread = 0.0, 0.0, 0.0
+        for k in members:
+            effect += weight[k] * (mean[k, u] - mean[members[0], u])
+            error += weight[k] * weight[k] * squared_error(m2[k, u], count[k])
+        for k in members:
+            share = weight[k] * weight[k] * squared_error(m2[k, u], count[k]) / error
+            spread += share * share / (count[k] - 1)
+        t[u] = welch_t(effect, error)
+        df[u] = 1 / spread

@@ -12,7 +12,7 @@ The kernel waits for memory. It reads the batch once, and the state once per bat
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
@@ -157,13 +157,38 @@ def fold_in(x: Array, groups: Indices, count: Indices, pivot: Array, s1: Array, 
 
     A group whose ``count`` is 0 starts anew, whatever its pivot and sums held.
     """
-    order, parts = [], []
-    for k, rows in rows_of_groups(groups):
-        order.append(rows)
-        for first in range(0, len(rows), _ROWS):
-            parts.append((min(_ROWS, len(rows) - first), k, first == 0 and count[k] == 0))
-        count[k] += len(rows)
-    if parts:
-        sizes, group, fresh = np.array(parts, dtype=np.int64).T.copy()
-        bounds = np.concatenate([[0], np.cumsum(sizes)])
-        _add_parts(x, np.concatenate(order), bounds, group, fresh, pivot, s1, s2)
+    add_parts(x, parts_of(groups, count), pivot, s1, s2)
+
+
+class Parts(NamedTuple):
+    """A batch's rows, sorted by group and cut into pieces that the kernel takes at a time."""
+
+    rows: Indices
+    bounds: Indices
+    group: Indices
+    fresh: Indices
+
+
+def parts_of(groups: Indices, count: Indices, rows: Indices | None = None) -> Parts:
+    """Cut a batch for :func:`add_parts`, and count its stimuli: adds to ``count [group]``.
+
+    ``groups`` are those of the batch's rows; or of the ``rows`` given, each of which may come more
+    than once, in other groups: that is how one batch is added under many assignments at a time.
+    """
+    order, parts = [np.empty(0, np.int64)], []
+    for k, members in rows_of_groups(groups):
+        order.append(members)
+        for first in range(0, len(members), _ROWS):
+            size = min(_ROWS, len(members) - first)
+            parts.append((size, k, first == 0 and count[k] == 0))
+        count[k] += len(members)
+    sizes, group, fresh = np.array(parts, np.int64).reshape(-1, 3).T.copy()
+    sorted_rows = np.concatenate(order)
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    return Parts(sorted_rows if rows is None else rows[sorted_rows], bounds, group, fresh)
+
+
+def add_parts(x: Array, parts: Parts, pivot: Array, s1: Array, s2: Array) -> None:
+    """Add the ``parts`` of the batch ``x [stimulus, unit]`` to the moments, in place."""
+    if len(parts.group):
+        _add_parts(x, *parts, pivot, s1, s2)

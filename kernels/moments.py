@@ -37,7 +37,7 @@ def rows_of_groups(groups: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.
     return zip(present.tolist(), np.split(order, starts)[1:], strict=True)
 
 
-def read_out(count: int, pivot: Array, s1: Array, s2: Array) -> Moments:
+def read_out(count: Any, pivot: Array, s1: Array, s2: Array) -> Moments:
     """Moments of ``count`` samples from ``s1 = sum(x - pivot)`` and ``s2 = sum((x - pivot)**2)``.
 
     ``mean = pivot + s1 / n`` and ``M2 = s2 - s1**2 / n``: the shifted form of Chan, Golub & LeVeque

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numba import prange
-from scipy.special import stdtr
+from scipy.special import betaln, stdtr
 
 from .contrast import Counts, Floats, squared_error, welch_df, welch_t
 from .jit import inner, parallel
@@ -35,6 +35,44 @@ def upper_tail(t: Floats, df: Floats) -> Floats:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(work, starts))
     return p
+
+
+# Below this p loses digits, and then is 0: the smallest normal double.
+_UNDERFLOW = np.finfo(np.float64).tiny
+
+
+def log10_upper_tail(t: Floats, df: Floats) -> Floats:
+    """log10 of :func:`upper_tail`, also where p itself is too small for a double."""
+    with np.errstate(divide="ignore"):
+        log_p = np.log10(upper_tail(t, df))
+    tiny = (log_p < np.log10(_UNDERFLOW)) & np.isfinite(t) & (df > 0)
+    if tiny.any():
+        log_p[tiny] = _log_tail(t[tiny], df[tiny]) / np.log(10)
+    return log_p
+
+
+def _log_tail(t: Floats, df: Floats) -> Floats:
+    """Log P(T >= t) of large t: half the regularised incomplete beta function, I_x(df/2, 1/2).
+
+    By its continued fraction (DLMF 8.17.22), evaluated as Lentz (1976) did, with
+    x = df / (df + t**2), where it converges in some tens of steps.
+    """
+    a, b = df / 2, 0.5
+    x = df / (df + t * t)
+    front = -a * np.log1p(t * t / df) + b * np.log1p(-x) - np.log(a) - betaln(a, b)
+    c = np.ones_like(x)
+    d = 1 / (1 - (a + b) / (a + 1) * x)
+    fraction = d.copy()
+    for m in range(1, 10_000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for step in (even, odd):
+            d = 1 / (1 + step * d)
+            c = 1 + step / c
+            fraction *= c * d
+        if (np.abs(c * d - 1) < 1e-15).all():
+            break
+    return np.asarray(front + np.log(fraction / 2))
 
 
 @inner
@@ -130,17 +168,27 @@ def conjunction(
     return p
 
 
-def benjamini_hochberg(p: Floats, family: int | None = None) -> Floats:
-    """q-values of a family of p-values ``[unit]``; NaN is not part of the family and stays NaN.
+def adjusted(p: Floats, correction: str, family: int | None = None) -> Floats:
+    """p-values ``[unit]`` corrected for their number; NaN is not part of the family and stays NaN.
 
-    ``family`` is its size where members with p = 1 were left out: they come last.
-    Benjamini & Hochberg (1995), J. R. Statist. Soc. B 57(1), step-up:
-    ``q_(i) = min over j >= i of p_(j) m / j``.
+    ``family`` is its size where members with larger p were left out. ``correction`` is
+
+    - ``bh``: the false discovery rate, ``q_(i) = min over j >= i of p_(j) m / j``, for independent
+      or positively dependent tests (Benjamini & Hochberg 1995, J. R. Statist. Soc. B 57(1));
+    - ``by``: that times ``1 + 1/2 + ... + 1/m``, for any dependence (Benjamini & Yekutieli 2001,
+      Ann. Statist. 29(4));
+    - ``bonferroni``: the family-wise error rate, ``p m``;
+    - ``none``: p as it is.
     """
-    q = np.where(np.isnan(p), np.nan, 1.0)
     size = np.count_nonzero(~np.isnan(p)) if family is None else family
+    if correction == "none":
+        return p
+    if correction == "bonferroni":
+        return np.minimum(p * size, 1)
+    factor = float(np.sum(1 / np.arange(1, size + 1))) if correction == "by" else 1.0
+    q = np.where(np.isnan(p), np.nan, 1.0)
     below = np.flatnonzero(p < 1)
     order = below[np.argsort(p[below], kind="stable")]
-    scaled = p[order] * (size / np.arange(1, order.size + 1))
+    scaled = p[order] * (size * factor / np.arange(1, order.size + 1))
     q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
     return q

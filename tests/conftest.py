@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
+from fusiform.engine import store as store_module
+from fusiform.engine.store import Store, open_store
+
+from .made import fill
 
 CATEGORIES = ("blobs", "noise", "stripes")
 
@@ -86,3 +91,15 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", unreachable)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch-hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hf-hub"))
+
+
+@pytest.fixture(scope="module", params=[262_144, 12], ids=["whole layers", "small chunks"])
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """A finished store of made-up responses, cut into chunks or not."""
+    path = tmp_path_factory.mktemp("store") / "made.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "_CHUNK_UNITS", request.param)
+        fill(path)
+        yield open_store(path)

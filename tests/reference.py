@@ -45,6 +45,15 @@ def against_each(groups: Sequence[Sequence[float]]) -> list[float]:
     ]
 
 
+def weighted(weights: Sequence[float], groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """t and degrees of freedom of a weighted sum of the groups' means, for one unit."""
+    found = [moments(group) for group in groups]
+    effect = math.fsum(w * mean for w, (_, mean, _) in zip(weights, found, strict=True))
+    errors = [w**2 * m2 / (n - 1) / n for w, (n, _, m2) in zip(weights, found, strict=True)]
+    freedom = math.fsum(e**2 / (n - 1) for e, (n, _, _) in zip(errors, found, strict=True))
+    return effect / math.sqrt(math.fsum(errors)), math.fsum(errors) ** 2 / freedom
+
+
 def selectivity_index(means: Sequence[float]) -> list[float]:
     """CSI of every category, for one unit."""
     indices = []
@@ -53,6 +62,14 @@ def selectivity_index(means: Sequence[float]) -> list[float]:
         size = abs(mean) + abs(others)
         indices.append(0.0 if size == 0 else (mean - others) / size)
     return indices
+
+
+def lifetime_sparseness(means: Sequence[float]) -> float:
+    """Of one unit; responses below 0 are none."""
+    rates = [max(mean, 0.0) for mean in means]
+    n = len(rates)
+    square = sum(rate**2 for rate in rates) / n
+    return (1 - (sum(rates) / n) ** 2 / square) / (1 - 1 / n) if square else 0.0
 
 
 def benjamini_hochberg(p: Sequence[float]) -> list[float]:

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+import xarray
 import zarr
 from safetensors.torch import save_file
 
@@ -240,7 +242,7 @@ def test_an_image_that_fails_in_the_scan_is_named(fusiform: Command, stimuli: Pa
         ["scan", "resnet18", "stimuli", "-o", "out.zarr", "--folds", "two"],
         ["scan", "resnet18", "stimuli", "-o", "out.zarr", "--mean", "0.5"],
         ["scan", "resnet18", "stimuli", "-o", "out.zarr", "--fold", "2"],
-        ["summary", "out.zarr", "--contrast", "all"],
+        ["summary", "out.zarr", "--test", "all"],
         ["summary"],
         ["scrutinise"],
     ],
@@ -271,13 +273,31 @@ def test_a_summary_of_what_is_no_finished_store_is_refused(
     half.attrs["status"] = "scanning"
     before = contents(tmp_path)
     assert_refused(fusiform("summary", "half.zarr"), "half.zarr has not finished", "--overwrite")
-    assert_refused(fusiform("summary", "half.zarr", "--json", "--t", "2"), "has not finished")
+    assert_refused(
+        fusiform("summary", "half.zarr", "--json", "--where", "t > 2"), "has not finished"
+    )
     assert contents(tmp_path) == before
 
 
 def test_a_criterion_out_of_range_is_refused(fusiform: Command, scanned: Path) -> None:
-    assert_refused(fusiform("summary", scanned, "--q", "1.5"), "between 0 and 1", "1.5")
-    assert_refused(fusiform("summary", scanned, "--t", "-1"), "above 0", "-1")
+    assert_refused(fusiform("summary", scanned, "--sides", "3"), "one of 1, 2", "got 3")
+    assert_refused(fusiform("summary", scanned, "--preset", "prince"), "did you mean prince2024")
+    assert_refused(fusiform("summary", scanned, "--where", "p_null < 1"), "--null 100")
+    assert_refused(fusiform("select", scanned), "neither", "blobs, noise, stripes")
+    assert_refused(fusiform("select", scanned, "--all", "blobs"), "both")
+    assert_refused(fusiform("select", scanned, "blobs", "noise", "--save", "x"), "one by one")
+
+
+def test_what_cannot_be_read_is_pointed_at(fusiform: Command, scanned: Path) -> None:
+    answer = fusiform("select", scanned, "blobs > nose + stripes")
+    assert answer.code == 2
+    assert answer.err.splitlines() == [
+        "error: a contrast names categories of the store (did you mean noise?); got 'nose'",
+        "  blobs > nose + stripes",
+        "          ^",
+    ]
+    answer = fusiform("summary", scanned, "--where", "t > 5 and cs > 0.3")
+    assert answer.err.splitlines()[1:] == ["  t > 5 and cs > 0.3", "            ^"]
 
 
 def test_a_demo_needs_a_new_folder(fusiform: Command, tmp_path: Path) -> None:
@@ -386,13 +406,16 @@ def test_summary_json_agrees_with_the_store(fusiform: Command, scanned: Path) ->
     assert result["weights"] == "untrained, seed 0"
     assert result["folds"] == 2
     assert result["fingerprint"] == store.provenance["fingerprint"]
-    assert result["criterion"] == {"contrast": "each", "q": 0.05, "t": None}
-    assert [(row["layer"], row["category"]) for row in result["rows"]] == [
+    assert result["criterion"] == {
+        "test": "each", "where": "q <= 0.05", "sides": 1, "correction": "bh", "family": "layer",
+        "pairwise": False,
+    }  # fmt: skip
+    assert [(row["layer"], row["contrast"]) for row in result["rows"]] == [
         (layer, category) for layer in ("layer4.1", "avgpool") for category in store.categories
     ]
     for row in result["rows"]:
         layer = store.layer(row["layer"])
-        selective = store.read(layer, "selective")[store.categories.index(row["category"])]
+        selective = store.read(layer, "selective")[store.categories.index(row["contrast"])]
         assert row["units"] == layer.units
         assert row["selective"] == np.count_nonzero(selective)
         assert row["share"] == row["selective"] / row["units"]
@@ -405,25 +428,118 @@ def test_summary_criteria_are_nested(fusiform: Command, scanned: Path) -> None:
         (result,) = json.loads(fusiform("summary", scanned, "--json", *options).out)
         return np.array([row["selective"] for row in result["rows"]])
 
-    assert (selective("--q", "0.001") <= selective("--q", "0.2")).all()
-    assert selective("--q", "0.001").sum() < selective("--q", "0.2").sum()
-    assert (selective("--t", "9") <= selective("--t", "2")).all()
-    assert selective("--t", "9").sum() < selective("--t", "2").sum()
-    assert not selective("--t", "1e9").any()
-    assert (selective("--contrast", "rest", "--t", "2") != selective("--t", "2")).any()
+    strict, lenient = (selective("--where", f"q <= {q}") for q in ("0.001", "0.2"))
+    assert (strict <= lenient).all()
+    assert strict.sum() < lenient.sum()
+    assert (selective("--where", "t > 9") <= selective("--where", "t > 2")).all()
+    assert selective("--where", "t > 9").sum() < selective("--where", "t > 2").sum()
+    assert not selective("--where", "t > 1e9").any()
+    rest = selective("--test", "rest", "--where", "t > 2")
+    assert (rest != selective("--where", "t > 2")).any()
+    assert (selective("--correction", "by") <= selective("--correction", "bh")).all()
+    floc = selective("--preset", "floc")
+    assert (floc == selective("--test", "weighted", "--where", "t > 3")).all()
+    assert (selective("--preset", "floc", "--where", "t > 9") <= floc).all()
 
 
 def test_summary_is_a_table_for_people(fusiform: Command, scanned: Path) -> None:
-    answer = fusiform("summary", scanned, scanned, "--t", "3")
+    answer = fusiform("summary", scanned, "--where", "t > 3")
     assert answer.code == 0
     assert answer.err == ""
-    assert answer.out.count(f"{scanned}: torchvision:resnet18 (untrained, seed 0)") == 2
-    assert answer.out.count("selective: Welch t against each other category, t > 3") == 2
+    assert f"{scanned}: torchvision:resnet18 (untrained, seed 0)\n" in answer.out
+    assert "selective: Welch t against each baseline category; t > 3\n" in answer.out
     rows = [line.split() for line in answer.out.splitlines()]
     assert ["avgpool", "blobs", "512"] in [row[:3] for row in rows]
     assert ["layer4.1", "blobs", "2,048"] in [row[:3] for row in rows]
     assert ["stripes", "512"] in [row[:2] for row in rows]
-    assert answer.out.count("replicated, CSI: of the units selected on one fold") == 2
+    assert "replicated, CSI, d', response: of the units selected on one fold" in answer.out
+
+
+def test_several_stores_are_put_side_by_side(
+    fusiform: Command, scanned: Path, stimuli: Path
+) -> None:
+    fusiform(
+        "scan", "resnet18", stimuli, "-o", "other.zarr", "-q", *SMALL[:-4],
+        "--layers", "avgpool,layer3.0", "--seed", "1", "--device", "cpu",
+    )  # fmt: skip
+    answer = fusiform("summary", scanned, "other.zarr", "--test", "rest")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[:2] == [
+        f"1  {scanned}: torchvision:resnet18 (untrained, seed 0)",
+        "2  other.zarr: torchvision:resnet18 (untrained, seed 1)",
+    ]
+    rows = {(row.layer, row.contrast): row for row in _rows(scanned, "--test", "rest", fusiform)}
+    others = {(r.layer, r.contrast): r for r in _rows("other.zarr", "--test", "rest", fusiform)}
+    table = [line.split() for line in lines if line.split()[:1] == ["avgpool"]]
+    one, two = rows["avgpool", "blobs"], others["avgpool", "blobs"]
+    assert table[0][:4] == ["avgpool", "blobs", f"{100 * one.share:.2f}", f"{100 * two.share:.2f}"]
+    # What only one of them has stands by itself.
+    assert any(line.startswith("layer4.1") for line in lines)
+    assert any(line.startswith("layer3.0") for line in lines)
+
+
+def _rows(store: Path | str, *rest: Any) -> list[SimpleNamespace]:
+    *options, fusiform = rest
+    (result,) = json.loads(fusiform("summary", store, "--json", *options).out)
+    return [SimpleNamespace(**row) for row in result["rows"]]
+
+
+def test_select_asks_any_contrast(fusiform: Command, scanned: Path) -> None:
+    contrasts = ["blobs", "blobs > noise + stripes", "blobs - (noise + stripes)/2"]
+    options = ["--test", "rest", "--where", "q <= 0.05 and csi > 0.1", "--layers", "avgpool"]
+    answer = fusiform("select", scanned, *contrasts, *options)
+    assert answer.code == 0
+    assert answer.err == f"{contrasts[2]} is a weighted sum: by its t of weighted category means\n"
+    for contrast in contrasts:
+        assert f" {contrast} " in answer.out
+    (result,) = json.loads(fusiform("select", scanned, *contrasts, *options, "--json").out)
+    first, second, third = result["rows"]
+    assert first["selective"] == second["selective"] > 0  # two ways to say the same
+    assert third["selective"] != first["selective"]
+    assert first["held_out"][1]["fold"] == 1
+    (result,) = json.loads(fusiform("select", scanned, "--all", *options, "--json").out)
+    assert [row["contrast"] for row in result["rows"]] == ["blobs", "noise", "stripes"]
+    assert result["rows"][0] == first
+
+
+def test_a_contrast_is_saved_beside_the_moments(fusiform: Command, scanned: Path) -> None:
+    shutil.copytree(scanned, "own.zarr")
+    answer = fusiform(
+        "select", "own.zarr", "blobs > noise", "--save", "mine", "--measures", "t,csi_strongest"
+    )
+    assert answer.code == 0
+    assert answer.err == "saved mine in every layer of own.zarr\n"
+    dataset = xarray.open_datatree("own.zarr", engine="zarr")["avgpool/mine"]
+    assert set(dataset.data_vars) == {"t", "csi_strongest", "selective", "selective_fold"}
+    assert fusiform("select", "own.zarr", "--all", "--save", "every").code == 0
+    store = open_store("own.zarr")
+    assert set(store.saved) == {"mine", "every"}
+    layer = store.layer("avgpool")
+    np.testing.assert_array_equal(store.read(layer, "every/q"), store.read(layer, "q_each"))
+    np.testing.assert_array_equal(store.read(layer, "every/csi"), store.read(layer, "csi"))
+
+
+def test_a_null_in_the_same_pass(fusiform: Command, stimuli: Path, scanned: Path) -> None:
+    answer = fusiform(
+        "scan", "resnet18", stimuli, "-o", "null.zarr", *SMALL, "--null", "20", "--null-units", "50"
+    )
+    assert answer.code == 0
+    price = "null: 20 shuffles of the labels, on 50 units of every layer (all of a smaller one): "
+    assert any(line.startswith(price) for line in answer.err.splitlines())
+    assert answer.err.index(price) < answer.err.index("scan 18/18")
+    store, other = open_store("null.zarr"), open_store(scanned)
+    assert store.provenance["null"] == {"shuffles": 20, "units": 50, "seed": 0}
+    assert store.provenance["fingerprint"] != other.provenance["fingerprint"]
+    for layer in store.layers:  # the scan itself is what it would be without
+        np.testing.assert_array_equal(store.read(layer, "m2"), other.read(layer, "m2"))
+    answer = fusiform("summary", "null.zarr", "--test", "rest", "--where", "p_null <= 0.05")
+    assert "chance %" in answer.out
+    assert "chance: the mean share selected under shuffled labels" in answer.out
+    (result,) = json.loads(fusiform("summary", "null.zarr", "--json", "--where", "t > 0").out)
+    assert all(0 < row["chance"] <= row["chance_95"] < 1 for row in result["rows"])
+    refused = fusiform("scan", "resnet18", stimuli, "-o", "n.zarr", *SMALL, "--null", "-1")
+    assert_refused(refused, "-1 shuffles")
 
 
 def test_summary_says_when_there_is_nothing_to_replicate_on(
@@ -431,7 +547,7 @@ def test_summary_says_when_there_is_nothing_to_replicate_on(
 ) -> None:
     fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL, "--folds", "1")
     answer = fusiform("summary", "out.zarr")
-    assert "the scan had --folds 1" in answer.out
+    assert "out.zarr: no replication, nothing without bias: the scan had --folds 1" in answer.out
     (result,) = json.loads(fusiform("summary", "out.zarr", "--json").out)
     assert {row["replicated"] for row in result["rows"]} == {None}
     assert {row["csi"] for row in result["rows"]} == {None}
@@ -519,7 +635,7 @@ def test_a_summary_does_not_import_torch(scanned: Path) -> None:
 def test_help_names_every_command(fusiform: Command) -> None:
     answer = fusiform("--help")
     assert answer.code == 0
-    for command in ("demo", "layers", "scan", "summary", "stimuli"):
+    for command in ("demo", "layers", "scan", "summary", "select", "bench", "stimuli"):
         assert f"\n  {command} " in answer.out
     assert answer.out == fusiform("-h").out
 

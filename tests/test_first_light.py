@@ -41,6 +41,6 @@ def test_trained_resnet18_selects_what_independent_code_found(
         layers=list(EXPECTED),
     )
     found: dict[str, list[float]] = {}
-    for row in fusiform.summarise(store, fusiform.Criterion("rest", t=5.0)):
+    for row in fusiform.summarise(store, fusiform.Criterion("rest", "t > 5")):
         found.setdefault(row.layer, []).append(round(100 * row.share, 2))
     assert {layer: tuple(shares) for layer, shares in found.items()} == EXPECTED

@@ -17,10 +17,11 @@ from statsmodels.stats.multitest import multipletests
 from torch import nn
 
 import fusiform
+from fusiform.engine.asking.criterion import DEFAULT
 from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.scanning.decode import normalise, prepare
 from fusiform.engine.scanning.scan import Listener, Progress
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.spec import Preprocessing, as_record
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store import Store
@@ -248,7 +249,7 @@ def test_provenance_says_how_it_came_about(store: Store, stimuli: Path) -> None:
     assert said["status"] == "complete"
     assert said["model"] == "TinyNet"
     assert said["preprocessing"]["crop"] == 32
-    assert said["criterion"] == {"contrast": "each", "q": 0.05, "t": None}
+    assert said["criterion"] == as_record(DEFAULT)
     assert said["versions"]["torch"] == torch.__version__.split("+")[0]
     assert store.categories == CATEGORIES
     assert store.counts.tolist() == [[4, 3]] * 6

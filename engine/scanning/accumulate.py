@@ -68,8 +68,7 @@ class LayerMoments:
                 f"{self._layer.dtype} and now gave {activation.dtype}: scan without autocast inside"
             )
         if self._memory_order is None:
-            axes = range(1, activation.ndim)
-            self._memory_order = tuple(sorted(axes, key=activation.stride, reverse=True))
+            self._memory_order = memory_order(activation)
         return activation.permute(0, *self._memory_order).contiguous().flatten(1)
 
     def _read_out(self) -> Moments:
@@ -85,6 +84,11 @@ class LayerMoments:
         in_memory = values.reshape([self._layer.shape[axis - 1] for axis in order])
         back = sorted(range(len(order)), key=order.__getitem__)
         return in_memory.permute(back).contiguous().cpu().numpy()
+
+
+def memory_order(activation: torch.Tensor) -> tuple[int, ...]:
+    """The dimensions of ``[stimulus, ...]`` but the first, as they lie in memory."""
+    return tuple(sorted(range(1, activation.ndim), key=activation.stride, reverse=True))
 
 
 def as_arrays(tensor: torch.Tensor) -> Any:

@@ -130,6 +130,25 @@ def make_plan(
     return Plan(np.concatenate(order), fold_of, tuple(blocks), batch_size, folds)
 
 
+def shuffled_labels(
+    labels: NDArray[np.int32], fold_of: NDArray[np.int32], shuffles: int, seed: int
+) -> NDArray[np.int32]:
+    """Labels ``[shuffle, stimulus]``, dealt anew at random among the stimuli of every fold.
+
+    Every category keeps its number of stimuli in every fold. A shuffle depends on ``seed`` and its
+    own number, not on how many there are. The true categories are mixed as chance will have it:
+    shuffles that balance them too give differences smaller than those of chance (Southworth, Kim &
+    Owen 2009, J. Comput. Biol. 16(4)).
+    """
+    shuffled = np.empty((shuffles, len(labels)), np.int32)
+    for shuffle in range(shuffles):
+        rng = np.random.default_rng([seed, shuffle])
+        for fold in range(fold_of.max() + 1):
+            members = np.flatnonzero(fold_of == fold)
+            shuffled[shuffle, members] = rng.permutation(labels[members])
+    return shuffled
+
+
 def fingerprint(identity: dict[str, Any]) -> str:
     """SHA-256 of everything that determines a result, given as plain JSON values."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

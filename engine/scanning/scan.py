@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...kernels.moments import Moments
-from ..asking.select import DEFAULT, materialise
+from ..asking.criterion import DEFAULT
+from ..asking.select import materialise
 from ..errors import UserError, nearest
 from ..spec import Layer, Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
@@ -31,7 +32,8 @@ from .capture import capture
 from .decode import decode_ahead, default_workers, normalise
 from .layers import choose, input_dtype, trial
 from .memory import peak_memory, recycled
-from .plan import Block, Plan, Run, fingerprint, make_plan
+from .plan import Block, Plan, Run, fingerprint, make_plan, shuffled_labels
+from .shuffle import ShuffledMoments, refuse_null
 from .weights import hash_weights
 
 
@@ -68,6 +70,8 @@ def scan(
     layers: str | Sequence[str] = "blocks",
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     folds: int = 2,
+    null: int = 0,
+    null_units: int = 1000,
     batch_size: int = 32,
     device: str | None = None,
     decode_workers: int | None = None,
@@ -89,10 +93,14 @@ def scan(
     stimuli : a folder with a folder per category, or a CSV manifest (columns path, category)
     output : the store to create, by custom ``NAME.zarr``
     groups : category -> the folders it joins; where given, only those are used
-    weights, seed : for a model given by name, see :func:`.backbones.load_backbone`
+    weights, seed : for a model given by name, see :func:`.backbones.load_backbone`; ``seed`` also
+        draws the null
     layers : ``blocks``, ``all``, ``leaf``, dotted names or globs; one or several
     preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``)
-    folds : parts of the set for cross-validation, 1 for none
+    folds : parts of the set for cross-validation, 1 for none: then nothing says how many of the
+        selected units replicate, and their CSI and d' are those that selected them, too high
+    null : how many times labels are shuffled for a permutation null; its moments are exact
+    null_units : units of every layer that the null is made of, drawn before they are seen
     batch_size : stimuli per forward pass; a multiple of 8 keeps the network's rounding even
     device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one, or where a module is
     decode_workers : threads that decode images; by default as many as cores, at most 8
@@ -117,6 +125,7 @@ def scan(
     refuse_existing(output, overwrite)
     if decode_workers is not None and decode_workers < 1:
         raise UserError(f"decoding needs at least 1 thread; got {decode_workers} decode workers")
+    refuse_null(null, null_units)
     target = device_for(device, model)
     catalogue = read_catalogue(stimuli, groups)
     plan = make_plan(catalogue.labels, catalogue.categories, folds=folds, batch_size=batch_size)
@@ -134,7 +143,15 @@ def scan(
         f"{len(catalogue)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
     )
     listener.note(f"preprocessing: {backbone.preprocessing}")
-    provenance = _provenance(backbone, catalogue, plan, chosen, target, str(stimuli))
+    if folds == 1:
+        listener.note("one fold: nothing will say how many of the selected units replicate")
+    shuffled = None
+    if null:
+        labels = shuffled_labels(catalogue.labels, plan.fold_of, null, seed)
+        shuffled = ShuffledMoments(chosen, labels, plan.fold_of, null_units, seed)
+        listener.note(_price(shuffled, plan, null, null_units))
+    drawn = {"shuffles": null, "units": null_units, "seed": seed} if null else None
+    provenance = _provenance(backbone, catalogue, plan, chosen, target, str(stimuli), drawn)
     # Beside the output until it is whole: a scan that fails leaves an earlier store as it was.
     final = output.resolve()
     partial = new_folder_beside(final, "partial")
@@ -154,7 +171,7 @@ def scan(
         )
         workers = decode_workers or default_workers()
         with recycled():
-            _stream(store, backbone, catalogue, plan, target, workers, listener)
+            _stream(store, backbone, catalogue, plan, target, workers, listener, shuffled)
         _materialise(store, listener)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -199,6 +216,7 @@ def _stream(
     device: torch.device,
     workers: int,
     listener: Listener,
+    shuffled: ShuffledMoments | None,
 ) -> None:
     """The loop: decode, show, fold in, and write every block's moments when it is complete."""
 
@@ -210,16 +228,32 @@ def _stream(
 
     def fold_in(layer: str, activation: torch.Tensor) -> None:
         accumulators[layer].fold_in(activation, runs)
+        if shuffled:
+            shuffled.fold_in(layer, activation)
 
     dtype = input_dtype(backbone.model)
     started, shown = time.perf_counter(), 0
     with write_behind() as later, capture(backbone.model, accumulators, fold_in) as show:
         for batch, pixels in decode_ahead(catalogue, plan, backbone.preprocessing, workers):
             runs = batch.runs
+            if shuffled:
+                shuffled.begin(batch.stimuli)
             show(normalise(_filled(pixels, plan), backbone.preprocessing, device, dtype))
             shown += len(batch.stimuli)
             seconds = time.perf_counter() - started
             listener.progress(Progress("scan", shown, len(catalogue), seconds, peak_memory()))
+    if shuffled:
+        for layer in store.layers:
+            null = shuffled.read_out(layer.name)
+            store.write_shuffled_moments(layer, shuffled.units[layer.name], null.mean, null.m2)
+
+
+def _price(shuffled: ShuffledMoments, plan: Plan, shuffles: int, units: int) -> str:
+    seconds = shuffled.seconds_per_batch(plan.batch_size) * plan.n_batches
+    return (
+        f"null: {shuffles:,} shuffles of the labels, on {units:,} units of every layer (all of a "
+        f"smaller one): {shuffled.state_bytes / 2**20:,.0f} MiB of memory, about {seconds:,.0f} s"
+    )
 
 
 def _filled(pixels: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
@@ -279,6 +313,7 @@ def _provenance(
     layers: Sequence[Layer],
     device: torch.device,
     source: str,
+    null: Mapping[str, int] | None,
 ) -> dict[str, Any]:
     """What a reader needs to trust the numbers, and the fingerprint under which they may grow."""
     identity = {
@@ -292,6 +327,7 @@ def _provenance(
         "folds": plan.folds,
         "batch_size": plan.batch_size,
         "device_type": device.type,
+        **({"null": dict(null)} if null else {}),
     }
     shown = [catalogue.hashes[stimulus] for stimulus in plan.order]
     blocks = [list(block) for block in plan.blocks]
@@ -302,7 +338,15 @@ def _provenance(
     return {
         **{
             key: identity[key]
-            for key in ("model", "weights_sha256", "preprocessing", "batch_size", "device_type")
+            for key in (
+                "model",
+                "weights_sha256",
+                "preprocessing",
+                "batch_size",
+                "device_type",
+                "null",
+            )
+            if key in identity
         },
         "weights": backbone.weights,
         "stimuli": source,

@@ -1,0 +1,285 @@
+"""What can be asked of units under a contrast: statistics and indices from moments, when asked.
+
+Values are float64 ``[unit]``. Formulas are in ``kernels/``, names and their meaning in
+``spec.MEASURES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from ...kernels import contrast as tests
+from ...kernels import indices, pvalues
+from ...kernels.moments import Moments, merge
+from .contrast import Contrast
+from .criterion import Criterion
+
+Floats = NDArray[np.float64]
+
+
+class Sample:
+    """Moments ``[category, unit]`` of a sample of the stimuli, and what several contrasts share."""
+
+    def __init__(self, moments: Moments) -> None:
+        self.moments = moments
+        self.count: NDArray[np.int64] = moments.count.ravel()
+        self.mean: Floats = moments.mean
+        self.m2: Floats = moments.m2
+        self.units = moments.mean.shape[1]
+
+    @cached_property
+    def total(self) -> Moments:
+        """Of all categories: a unit that is constant within each, but not across them, varies."""
+        return reduce(merge, (Moments(*group) for group in zip(*self.moments, strict=True)))
+
+    @cached_property
+    def against_rest(self) -> tuple[Floats, Floats]:
+        """T and degrees of freedom ``[category, unit]`` of every category against all others."""
+        t, df = np.empty_like(self.mean), np.empty_like(self.mean)
+        tests.against_rest(self.count, self.mean, self.m2, t, df)
+        return t, df
+
+    @cached_property
+    def against_each(self) -> Floats:
+        """T ``[category, unit]`` of every category against each other one."""
+        t = np.empty_like(self.mean)
+        tests.against_each(self.count, self.mean, self.m2, t)
+        return t
+
+    @cached_property
+    def preferred(self) -> NDArray[np.int64]:
+        """The category with the largest mean ``[unit]``, the first of several."""
+        return np.asarray(self.mean.argmax(axis=0), np.int64)
+
+    def conjunction(self, least: float) -> Floats:
+        """P ``[unit]`` of the preferred category against each other one, where t is above least."""
+        if self._conjunction is None or self._conjunction[0] != least:
+            category, t = np.empty(self.units, np.int64), np.empty(self.units)
+            tests.preferred_against_each(self.count, self.mean, self.m2, category, t)
+            p = pvalues.conjunction(self.count, self.mean, self.m2, category, t, least)
+            self._conjunction = least, p
+        return self._conjunction[1]
+
+    _conjunction: tuple[float, Floats] | None = None
+
+    @cached_property
+    def anova(self) -> tuple[Floats, Floats]:
+        """F and eta squared."""
+        return indices.one_way_anova(self.moments)
+
+
+class Measured:
+    """A contrast on a sample, under a criterion: each measure is computed when it is asked for.
+
+    p may be asked for up to ``level`` only; above it is 1 or p, whichever is at hand. ``shares``
+    says that every category is tested against all others, so that work can be shared among them.
+    ``null_t``, sorted, are the t's of this contrast under shuffled labels.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        contrast: Contrast,
+        criterion: Criterion,
+        *,
+        level: float = 1.0,
+        shares: bool = False,
+        null_t: Floats | None = None,
+    ) -> None:
+        self._sample = sample
+        self._contrast = contrast
+        self._test = "weighted" if contrast.weighted else criterion.test
+        self._two_sided = criterion.sides == 2
+        self._level = level
+        self._shares = shares
+        self._null_t = null_t
+
+    def measure(self, name: str) -> NDArray[Any]:
+        """The measure called ``name``, of those of ``spec.MEASURES`` that need no other unit."""
+        return _OF[name](self)
+
+    # t, p
+
+    @property
+    def _least(self) -> float:
+        """A t at or below which p is not within the level: no t distribution has lighter tails."""
+        if self._level >= 1:
+            return -np.inf
+        return -float(ndtri(self._level / (2 if self._two_sided else 1)))
+
+    @cached_property
+    def t(self) -> Floats:
+        """Of ``each`` in two sides: the t nearest to 0, and 0 where they have different signs."""
+        if self._test != "each":
+            return self._t_and_df[0]
+        up = self._against_each(1)
+        if not self._two_sided:
+            return up
+        return np.where(up > 0, up, -np.maximum(self._against_each(-1), 0))
+
+    @cached_property
+    def p(self) -> Floats:
+        """Of ``each`` the largest p of its tests, and 1 where one of them has t <= 0."""
+        if self._test == "each":
+            p = self._conjunction(1)
+            return np.minimum(2 * np.minimum(p, self._conjunction(-1)), 1) if self._two_sided else p
+        t, df = self._t_and_df
+        distance = np.abs(t) if self._two_sided else t
+        p = np.where(np.isnan(t), np.nan, 1.0)
+        asked = distance > self._least
+        tail = pvalues.upper_tail(distance[asked], df[asked])
+        p[asked] = np.minimum(2 * tail, 1) if self._two_sided else tail
+        return p
+
+    @cached_property
+    def log10_p(self) -> Floats:
+        """Where p underflows, of the t itself."""
+        with np.errstate(divide="ignore"):
+            log_p = np.log10(self.p)
+        if self._test == "each":  # its largest p is not of one t: as far as doubles go
+            return log_p
+        t, df = self._t_and_df
+        tiny = np.isfinite(t) & (self.p < np.finfo(np.float64).tiny)
+        sides = np.log10(2) if self._two_sided else 0
+        log_p[tiny] = pvalues.log10_upper_tail(np.abs(t[tiny]), df[tiny]) + sides
+        return log_p
+
+    @cached_property
+    def p_null(self) -> Floats:
+        """With the unit itself among the shuffles, as Phipson & Smyth (2010) ask."""
+        assert self._null_t is not None
+        t = np.abs(self.t) if self._two_sided else self.t
+        as_large = len(self._null_t) - np.searchsorted(self._null_t, t, side="left")
+        return np.where(np.isnan(t), np.nan, (as_large + 1) / (len(self._null_t) + 1))
+
+    @cached_property
+    def _t_and_df(self) -> tuple[Floats, Floats]:
+        if self._test == "rest" and self._shares:
+            (category,) = self._contrast.target
+            t, df = self._sample.against_rest
+            return t[category], df[category]
+        t, df = np.empty(self._sample.units), np.empty(self._sample.units)
+        if self._test == "weighted":
+            sample = self._sample
+            tests.weighted(self._weights, sample.count, sample.mean, sample.m2, t, df)
+        else:
+            test = tests.welch if self._test == "rest" else tests.student
+            test(*self._target, *self._baseline, t, df)
+        return t, df
+
+    def _against_each(self, sign: int) -> Floats:
+        if self._shares and sign > 0:
+            return np.asarray(self._sample.against_each[self._contrast.target[0]])
+        rows, target = self._rows(sign)
+        t = np.empty(self._sample.units)
+        tests.one_against_each(*rows, target, t)
+        return t
+
+    def _conjunction(self, sign: int) -> Floats:
+        least = max(self._least, 0.0)  # elsewhere it is 1
+        if self._shares and sign > 0:
+            p = self._sample.conjunction(least)
+            mine = (self._sample.preferred == self._contrast.target[0]) | np.isnan(p)
+            return np.where(mine, p, 1.0)
+        rows, target = self._rows(sign)
+        t = self._against_each(sign)
+        return pvalues.conjunction(*rows, np.full(len(t), target), t, least)
+
+    def _rows(self, sign: int) -> tuple[tuple[NDArray[np.int64], Floats, Floats], int]:
+        """Moments of the target and of each baseline category, and the target's row."""
+        sample, target, baseline = self._sample, self._contrast.target, self._contrast.baseline
+        if len(target) == 1 and len(baseline) == len(sample.count) - 1:
+            return (sample.count, sign * sample.mean, sample.m2), target[0]
+        pooled, rows = self._target, list(baseline)
+        count = np.array([pooled.count, *sample.count[rows]])
+        mean = np.stack([pooled.mean, *sample.mean[rows]])
+        return (count, sign * mean, np.stack([pooled.m2, *sample.m2[rows]])), 0
+
+    # The two sides
+
+    @cached_property
+    def _target(self) -> Moments:
+        """All stimuli of the target's categories."""
+        return self._pooled(self._contrast.target, ())
+
+    @cached_property
+    def _baseline(self) -> Moments:
+        """All stimuli of the baseline's categories."""
+        first, baseline = self._contrast.target[0], self._contrast.baseline
+        before = [k for k in baseline if k < first]
+        return self._pooled(before, [k for k in baseline if k > first])
+
+    def _pooled(self, before: Sequence[int], after: Sequence[int]) -> Moments:
+        sample = self._sample
+        mean, m2 = np.empty(sample.units), np.empty(sample.units)
+        members = np.array(before, np.int64), np.array(after, np.int64)
+        tests.pool(sample.count, sample.mean, sample.m2, *members, mean, m2)
+        return Moments(int(sum(sample.count[rows].sum() for rows in members)), mean, m2)
+
+    @cached_property
+    def _weights(self) -> Floats:
+        weights = np.zeros(len(self._sample.count))
+        weights[[*self._contrast.target, *self._contrast.baseline]] = self._contrast.weights
+        return weights
+
+    @cached_property
+    def response(self) -> Floats:
+        """The mean of the target's category means."""
+        return self._mean_of_means(self._contrast.target)
+
+    @cached_property
+    def baseline_response(self) -> Floats:
+        """The mean of the baseline's category means."""
+        return self._mean_of_means(self._contrast.baseline)
+
+    def _mean_of_means(self, categories: Sequence[int]) -> Floats:
+        """As shares of the first, so that equal means have exactly that mean."""
+        mean = self._sample.mean[list(categories)]
+        weights = np.abs(self._weights[list(categories)])
+        shares = (weights / weights.sum())[1:, np.newaxis]
+        return np.asarray(mean[0] + (shares * (mean[1:] - mean[0])).sum(axis=0))
+
+    def _clamped(self) -> Floats:
+        responses = self.response.clip(0), self.baseline_response.clip(0)
+        return indices.contrast_ratio(*responses)
+
+    def _strongest(self) -> Floats:
+        return np.asarray(self._sample.mean[list(self._contrast.baseline)].max(axis=0))
+
+    @cached_property
+    def preferred(self) -> NDArray[np.bool_]:
+        """Whether the unit's largest mean response is to a target category."""
+        return np.isin(self._sample.preferred, self._contrast.target)
+
+
+_OF: dict[str, Callable[[Measured], NDArray[Any]]] = {
+    "t": lambda x: x.t,
+    "p": lambda x: x.p,
+    "log10_p": lambda x: x.log10_p,
+    "p_null": lambda x: x.p_null,
+    "csi": lambda x: indices.contrast_ratio(x.response, x.baseline_response),
+    "csi_pooled": lambda x: indices.contrast_ratio(x._target.mean, x._baseline.mean),
+    "csi_strongest": lambda x: indices.contrast_ratio(x.response, x._strongest()),
+    "csi_clamped": lambda x: x._clamped(),
+    "d_prime": lambda x: indices.d_prime(x._target, x._baseline),
+    "cohens_d": lambda x: indices.cohens_d(x._target, x._baseline),
+    "hedges_g": lambda x: indices.hedges_g(x._target, x._baseline),
+    "ratio": lambda x: indices.ratio(x.response, x.baseline_response),
+    "log_ratio": lambda x: np.log2(indices.ratio(x.response, x.baseline_response)),
+    "response": lambda x: x.response,
+    "baseline_response": lambda x: x.baseline_response,
+    "f": lambda x: x._sample.anova[0],
+    "p_f": lambda x: indices.anova_p(x._sample.anova[0], x._sample.count),
+    "eta_squared": lambda x: x._sample.anova[1],
+    "class_selectivity": lambda x: indices.class_selectivity(x._sample.mean),
+    "sparseness": lambda x: indices.lifetime_sparseness(x._sample.mean),
+    "margin": lambda x: indices.margin(x._sample.mean),
+    "preferred": lambda x: x.preferred,
+    "preferred_category": lambda x: x._sample.preferred,
+}

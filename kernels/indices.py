@@ -1,0 +1,118 @@
+"""Indices of selectivity from means and moments: numpy formulas, one value per unit.
+
+Responses may be negative, so every ratio has a rule for it: :func:`contrast_ratio` divides by
+sizes, :func:`ratio` is defined for responses of 0 and more only. A difference without variance is
+infinite, no difference is 0. NaN in, NaN out. Callers silence numpy's warnings of divisions by 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import fdtrc, gammaln
+
+from .contrast import Floats
+from .moments import Moments, variance
+
+
+def contrast_ratio(a: Floats, b: Floats) -> Floats:
+    """``(a - b) / (|a| + |b|)``, in [-1, 1]; 0 where both are 0.
+
+    The Michelson form (a - b) / (a + b) where responses are not negative.
+    """
+    size = np.abs(a) + np.abs(b)
+    none = np.where(np.isnan(size), np.nan, 0.0)
+    return np.asarray(np.divide(a - b, size, out=none, where=size > 0))
+
+
+def ratio(a: Floats, b: Floats) -> Floats:
+    """``a / b`` of responses that are not negative: inf where only b is 0, 1 where both are.
+
+    NaN where either is negative: a ratio says nothing there.
+    """
+    quotient = np.where((a == 0) & (b == 0), 1.0, a / b)
+    return np.where((a < 0) | (b < 0), np.nan, quotient)
+
+
+def d_prime(a: Moments, b: Moments) -> Floats:
+    """``(m_a - m_b) / sqrt((v_a + v_b) / 2)``, v the unbiased variances.
+
+    Vinken, Prince, Konkle & Livingstone (2023), Science Advances 9(35), for faces and non-faces.
+    """
+    return _standardised(a.mean - b.mean, (variance(a) + variance(b)) / 2)
+
+
+def cohens_d(a: Moments, b: Moments) -> Floats:
+    """The difference of means in units of the pooled standard deviation (Cohen 1988)."""
+    return _standardised(a.mean - b.mean, (a.m2 + b.m2) / (a.count + b.count - 2))
+
+
+def hedges_g(a: Moments, b: Moments) -> Floats:
+    """Cohen's d without its bias, by the exact factor of Hedges (1981), J. Educ. Statist. 6(2).
+
+    ``J = G(df/2) / (sqrt(df/2) G((df-1)/2))``, G the gamma function and df = n_a + n_b - 2.
+    """
+    df = a.count + b.count - 2
+    factor = np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2)
+    return np.asarray(cohens_d(a, b) * factor)
+
+
+def class_selectivity(mean: Floats) -> Floats:
+    """The preferred category against the mean of all others, from ``mean [category, unit]``.
+
+    Morcos et al. (2018, ICLR), ``(m_max - m_-max) / (m_max + m_-max)``, by :func:`contrast_ratio`.
+    """
+    best = mean.argmax(axis=0)
+    others = np.where(np.arange(len(mean))[:, np.newaxis] == best, 0, mean)
+    return contrast_ratio(mean.max(axis=0), others.sum(axis=0) / (len(mean) - 1))
+
+
+def lifetime_sparseness(mean: Floats) -> Floats:
+    """0 for the same response to all categories, 1 for one to a single one; ``[category, unit]``.
+
+    ``(1 - (sum r / K)**2 / (sum r**2 / K)) / (1 - 1/K)``: Rolls & Tovee (1995), J. Neurophysiol.
+    73(2), in the form of Vinje & Gallant (2000), Science 287. Negative responses count as 0, which
+    is no firing; a unit without any response has 0.
+    """
+    rate = mean.clip(0)
+    square = (rate**2).mean(axis=0)
+    share = np.divide(
+        rate.mean(axis=0) ** 2,
+        square,
+        out=np.where(np.isnan(square), np.nan, 1.0),
+        where=square > 0,
+    )
+    return np.asarray(((1 - share) / (1 - 1 / len(mean))).clip(0))  # not a rounding below 0
+
+
+def margin(mean: Floats) -> Floats:
+    """Response to the preferred category above the next, from ``mean [category, unit]``."""
+    first, second = np.partition(mean, -2, axis=0)[[-1, -2]]
+    return np.asarray(first - second)
+
+
+def one_way_anova(moments: Moments) -> tuple[Floats, Floats]:
+    """F and eta squared ``[unit]`` of moments ``[category, unit]``, over all their categories.
+
+    ``F = (B / (K - 1)) / (W / (N - K))`` and ``eta**2 = B / (B + W)``, ``B = sum n (m - M)**2``
+    between and ``W = sum M2`` within categories, M the mean of all stimuli (Fisher 1925). Means are
+    taken relative to the first category's, so that a large mean of all does not cost digits.
+    """
+    count = np.broadcast_to(moments.count, moments.mean.shape)
+    shifted = moments.mean - moments.mean[0]
+    grand = (count * shifted).sum(axis=0) / count.sum(axis=0)
+    between = (count * (shifted - grand) ** 2).sum(axis=0)
+    within = moments.m2.sum(axis=0)
+    df_between, df_within = len(count) - 1, count.sum(axis=0) - len(count)
+    constant = (between == 0) & (within == 0)
+    f = np.where(constant, 0, (between / df_between) / (within / df_within))
+    return f, np.where(constant, 0, between / (between + within))
+
+
+def anova_p(f: Floats, count: NDArray[np.int64]) -> Floats:
+    """Upper tail of F for groups of ``count [category]`` stimuli."""
+    return np.asarray(fdtrc(len(count) - 1, count.sum() - len(count), f))
+
+
+def _standardised(difference: Floats, variance: Floats) -> Floats:
+    return np.where(difference == 0, 0.0 * variance, difference / np.sqrt(variance))

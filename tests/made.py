@@ -1,0 +1,62 @@
+"""A store of made-up responses, of units that prefer one category or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fusiform.engine.asking import select
+from fusiform.engine.asking.criterion import DEFAULT
+from fusiform.engine.spec import Layer, as_record
+from fusiform.engine.store import Store, create_store
+from fusiform.kernels.moments import Moments
+
+LAYERS = (
+    Layer("layer1.0", "BasicBlock", ("channel", "y", "x"), (5, 3, 2), "float32"),
+    Layer("encoder.ln", "LayerNorm", ("token", "channel"), (4, 6), "float32"),
+    Layer("head", "Linear", ("unit",), (11,), "float32"),
+)
+CATEGORIES = ("faces", "bodies", "<b>words</b>", "scenes")
+COUNTS = np.array([[12, 11], [9, 9], [10, 12], [11, 13]])
+
+
+def samples(layer: Layer) -> list[list[np.ndarray]]:
+    """Responses ``[category][fold] [stimulus, unit]``: one in five prefer each, or none."""
+    rng = np.random.default_rng(len(layer.name))
+    drawn = []
+    for k in range(len(CATEGORIES)):
+        preferred = 2.0 * (np.arange(layer.units) % (len(CATEGORIES) + 1) == k)
+        drawn.append([rng.normal(preferred, 1, (n, layer.units)) for n in COUNTS[k]])
+    for groups in drawn:
+        for group in groups:
+            group[:, 0] = 0.5  # a dead unit
+    return drawn
+
+
+def fill(path: Path) -> Store:
+    """Write a finished store of them."""
+    count = int(COUNTS.sum())
+    store = create_store(
+        path,
+        layers=LAYERS,
+        categories=CATEGORIES,
+        counts=COUNTS,
+        stimuli={
+            "stimulus_path": [f"é/{i}.png" for i in range(count)],
+            "stimulus_category": np.arange(count) % len(CATEGORIES),
+            "stimulus_fold": np.arange(count) % 2,
+            "stimulus_sha256": ["0" * 64] * count,
+        },
+        provenance={"model": "made-up", "weights": "none", "criterion": as_record(DEFAULT)},
+    )
+    for layer in LAYERS:
+        for category, folds in enumerate(samples(layer)):
+            for fold, x in enumerate(folds):
+                mean, m2 = x.mean(0).reshape(layer.shape), ((x - x.mean(0)) ** 2).sum(0)
+                store.write_moments(
+                    layer, category, fold, Moments(len(x), mean, m2.reshape(layer.shape))
+                )
+    select.materialise(store)
+    store.complete()
+    return store

@@ -1,0 +1,193 @@
+"""The languages of contrasts and rules: what can be said, and where it is pointed at if not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusiform.engine.asking.contrast import every_category, pairs, parse_contrast
+from fusiform.engine.asking.criterion import Criterion, parse_rule
+from fusiform.engine.errors import UserError
+
+CATEGORIES = ("faces", "bodies", "scenes", "top-hat", "été", "2nd")
+
+
+def sides(text: str) -> tuple[list[str], list[str]]:
+    contrast = parse_contrast(text, CATEGORIES)
+    assert not contrast.weighted
+    names = [[CATEGORIES[k] for k in side] for side in (contrast.target, contrast.baseline)]
+    return names[0], names[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "baseline"),
+    [
+        ("faces", ["faces"], ["bodies", "scenes", "top-hat", "été", "2nd"]),
+        (" faces  ", ["faces"], ["bodies", "scenes", "top-hat", "été", "2nd"]),
+        ("été + faces", ["faces", "été"], ["bodies", "scenes", "top-hat", "2nd"]),
+        ("faces > scenes", ["faces"], ["scenes"]),
+        ("faces>scenes+bodies", ["faces"], ["bodies", "scenes"]),
+        ("(faces + bodies) > (scenes)", ["faces", "bodies"], ["scenes"]),
+        ("'top-hat' > \"2nd\" + été", ["top-hat"], ["été", "2nd"]),
+    ],
+)
+def test_sides(text: str, target: list[str], baseline: list[str]) -> None:
+    assert sides(text) == (target, baseline)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("faces - scenes", {"faces": 1, "scenes": -1}),
+        ("faces - (bodies + scenes)/2", {"faces": 1, "bodies": "-1/2", "scenes": "-1/2"}),
+        ("-scenes + faces", {"faces": 1, "scenes": -1}),
+        ("2*faces - scenes - bodies", {"faces": 2, "scenes": -1, "bodies": -1}),
+        ("faces*2 - (scenes + bodies)", {"faces": 2, "scenes": -1, "bodies": -1}),
+        ("0.5*(faces + bodies) - scenes", {"faces": "1/2", "bodies": "1/2", "scenes": -1}),
+        ("faces/3 - scenes*(1/3) + bodies - bodies", {"faces": "1/3", "scenes": "-1/3"}),
+    ],
+)
+def test_weighted_sums(text: str, weights: dict[str, int | str]) -> None:
+    contrast = parse_contrast(text, CATEGORIES)
+    assert contrast.weighted
+    found = zip((*contrast.target, *contrast.baseline), contrast.weights, strict=True)
+    assert {CATEGORIES[k]: weight for k, weight in found} == {
+        name: Fraction(weight) for name, weight in weights.items()
+    }
+    assert all(weight > 0 for weight in contrast.weights[: len(contrast.target)])
+    with pytest.raises(UserError, match="has no pairs"):
+        pairs(contrast)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "fragment"),
+    [
+        ("face > bodies", 0, "did you mean faces"),
+        ("faces > bodys", 8, "did you mean bodies"),
+        ("faces >", 7, "goes on with a category"),
+        ("> faces", 0, "goes on with a category"),
+        ("faces > bodies > scenes", 15, "should end"),
+        ("faces bodies", 6, "should end"),
+        ("faces > (bodies + scenes", 24, "needs ')'"),
+        ("faces & bodies", 6, "means nothing"),
+        ("'faces > bodies", 0, "quote is not closed"),
+        ("faces > faces + scenes", 6, "faces is on both"),
+        ("2*faces > scenes", 8, "without weights"),
+        ("faces > scenes - bodies", 6, "without weights"),
+        ("faces * bodies", 6, "not a product"),
+        ("faces / bodies", 6, "divided by numbers"),
+        ("faces / 0", 6, "other than 0"),
+        ("top-hat > faces", 0, 'did you mean "top-hat"'),
+        ("faces\n> x", 8, "known"),
+    ],
+)
+def test_where_a_contrast_cannot_be_read(text: str, column: int, fragment: str) -> None:
+    with pytest.raises(UserError, match=r"got") as refused:
+        parse_contrast(text, CATEGORIES)
+    message, shown, caret = str(refused.value).split("\n")
+    assert fragment in message
+    assert shown == "  " + text.replace("\n", "?")
+    assert caret == "  " + " " * column + "^"
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("faces - bodies/2", "sum to 0; those of 'faces - bodies/2' to 1/2"),
+        ("faces - 1", "sum to 0"),
+        ("2*faces", "sum to 0"),
+        ("faces - faces", "sum to 0"),
+        ("3", "sum to 0"),
+        ("", "got nothing"),
+        ("faces + bodies + scenes + 'top-hat' + été + '2nd'", "leaves none"),
+    ],
+)
+def test_contrasts_that_compare_nothing(text: str, fragment: str) -> None:
+    with pytest.raises(UserError) as refused:
+        parse_contrast(text, CATEGORIES)
+    assert fragment in str(refused.value)
+
+
+def test_every_category_and_pairs() -> None:
+    every = every_category(CATEGORIES)
+    assert [contrast.text for contrast in every] == list(CATEGORIES)
+    assert [pair.baseline for pair in pairs(every[1])] == [(0,), (2,), (3,), (4,), (5,)]
+    assert {pair.target for pair in pairs(every[1])} == {(1,)}
+
+
+@given(st.text(alphabet="faces bodi+-*/()>.0123'\"\n\x1b%é", max_size=30))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for read in (lambda t: parse_contrast(t, CATEGORIES), parse_rule):
+        with suppress(UserError):
+            read(text)
+
+
+def test_what_is_shown_cannot_command_a_terminal() -> None:
+    with pytest.raises(UserError) as refused:
+        parse_contrast("faces \x1b[2J", CATEGORIES)
+    assert "\x1b" not in str(refused.value)
+    assert "faces ?[2J" in str(refused.value)
+
+
+def decide(rule: str, **values: float) -> bool:
+    """A rule on one unit."""
+    parsed = parse_rule(rule)
+    met = {
+        condition: np.array([condition.holds(values[condition.measure])])
+        for condition in parsed.conditions()
+    }
+    return bool(parsed.decide(met)[0])
+
+
+def test_and_binds_more_strongly_than_or() -> None:
+    assert decide("t > 1 or q < 0.1 and csi > 0.5", t=2, q=1, csi=0)
+    assert not decide("(t > 1 or q < 0.1) and csi > 0.5", t=2, q=1, csi=0)
+    assert decide("t >= 2 and t <= 2 and csi > -1/2", t=2, csi=0)
+    assert not decide("t > 2 or t < 2", t=2)
+    assert not decide("t > 0 or t <= 0", t=float("nan"))
+    assert decide("p < 1e-3", p=0.0009)
+
+
+@pytest.mark.parametrize(
+    ("rule", "column", "fragment"),
+    [
+        ("tt > 5", 0, "did you mean t"),
+        ("t >> 5", 3, "a number is needed"),
+        ("t = 5", 2, "means nothing"),
+        ("t > five", 4, "a number is needed"),
+        ("t > 5 and", 9, "goes on with a measure"),
+        ("t > 5 csi > 1", 6, "should end"),
+        ("(t > 5", 6, "needs ')'"),
+        ("t 5", 2, "compared by one of < <= > >="),
+        ("top 0", 4, "number of units"),
+        ("top 2.5", 4, "number of units"),
+        ("top 200%", 4, "percentage"),
+        ("top 5 by size", 9, "what is measured"),
+        ("top 5 by q", 9, "use t"),
+        ("", 0, "goes on with a measure"),
+        ("preferred_category > 1", 0, "what is measured"),
+        ("__import__('os')", 0, "what is measured"),
+        ("csi > 1/0", 8, "other than 0"),
+    ],
+)
+def test_where_a_rule_cannot_be_read(rule: str, column: int, fragment: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Criterion("rest", rule)
+    message, shown, caret = str(refused.value).split("\n")
+    assert fragment in message
+    assert shown == "  " + rule
+    assert caret == "  " + " " * column + "^"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"test": "all"}, {"sides": 3}, {"correction": "fdr"}, {"family": "network"}]
+)
+def test_criteria_that_are_none(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(UserError, match=f"a criterion's {name} is one of"):
+        Criterion(**wrong)

@@ -1,0 +1,177 @@
+"""The permutation null: exact in one pass, drawn before looking, and right about chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fusiform
+from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.select import chance, select
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.plan import make_plan, shuffled_labels
+from fusiform.engine.scanning.shuffle import ShuffledMoments
+from fusiform.engine.spec import Layer, Preprocessing
+from fusiform.engine.store import Store
+
+from . import reference
+
+LABELS = np.repeat(np.arange(3, dtype=np.int32), (8, 9, 11))
+NAMES = ("a", "b", "c")
+
+
+def plan(folds: int = 2, batch_size: int = 4) -> Any:
+    return make_plan(LABELS, NAMES, folds=folds, batch_size=batch_size)
+
+
+def test_labels_are_dealt_within_folds_and_from_the_seed() -> None:
+    fold_of = plan().fold_of
+    shuffled = shuffled_labels(LABELS, fold_of, 50, seed=3)
+    for fold in (0, 1):
+        own = fold_of == fold
+        for labels in shuffled:
+            assert sorted(labels[own]) == sorted(LABELS[own])
+    assert len(np.unique(shuffled, axis=0)) == 50
+    np.testing.assert_array_equal(shuffled[:7], shuffled_labels(LABELS, fold_of, 7, seed=3))
+    assert (shuffled != shuffled_labels(LABELS, fold_of, 50, seed=4)).any()
+    # Each stimulus may get each label, in proportion.
+    for stimulus in range(len(LABELS)):
+        assert len(np.unique(shuffled[:, stimulus])) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("order", ["channels first", "channels last"])
+def test_moments_are_those_of_the_shuffled_sets(dtype: torch.dtype, order: str) -> None:
+    shape = (3, 4, 2)
+    layer = Layer("l", "Conv2d", ("channel", "y", "x"), shape, str(dtype).removeprefix("torch."))
+    made = plan()
+    labels = shuffled_labels(LABELS, made.fold_of, 5, seed=0)
+    null = ShuffledMoments([layer], labels, made.fold_of, units=7, seed=0)
+    torch.manual_seed(0)
+    x = torch.randn(len(LABELS), *shape).to(dtype)
+    null.seconds_per_batch(4)  # leaves nothing behind
+    for batch in made.batches():
+        null.begin(batch.stimuli)
+        shown = x[torch.from_numpy(batch.stimuli)]
+        shown = torch.cat([shown, shown[-1:]])  # filled up with a row that belongs to no run
+        if order == "channels last":
+            shown = shown.contiguous(memory_format=torch.channels_last)
+        null.fold_in("l", shown)
+    units, found = null.units["l"], null.read_out("l")
+    assert len(np.unique(units)) == 7
+    flat = x.double().flatten(1).numpy()
+    for shuffle, fold, category in np.ndindex(5, 2, 3):
+        own = (labels[shuffle] == category) & (made.fold_of == fold)
+        assert found.count[category, fold, shuffle, 0] == own.sum()
+        for place, unit in enumerate(units):
+            _, mean, m2 = reference.moments(flat[own, unit])
+            assert found.mean[category, fold, shuffle, place] == pytest.approx(mean, rel=1e-13)
+            assert found.m2[category, fold, shuffle, place] == pytest.approx(m2, rel=1e-12)
+
+
+def test_a_small_layer_is_taken_whole() -> None:
+    layers = [Layer(str(n), "Linear", ("unit",), (n,), "float32") for n in (5, 500)]
+    fold_of = plan().fold_of
+    null = ShuffledMoments(layers, shuffled_labels(LABELS, fold_of, 2, 0), fold_of, 20, seed=1)
+    assert null.units["5"].tolist() == [0, 1, 2, 3, 4]
+    assert len(null.units["500"]) == 20
+    assert null.state_bytes == (5 + 20) * 20 * 12  # 20 bytes of 2 x 2 x 3 groups
+    again = ShuffledMoments(layers, shuffled_labels(LABELS, fold_of, 2, 0), fold_of, 20, seed=2)
+    assert (again.units["500"] != null.units["500"]).any()
+
+
+class Pixels(nn.Module):
+    """Responses that are noise, and one that is the category."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 5)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv(images).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A scan of pictures of noise, which differ by chance only."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(5)
+    for category in ("a", "b", "c"):
+        (root / category).mkdir()
+        for i in range(14):
+            pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(root / category / f"{i}.png")
+    torch.manual_seed(1)
+    return fusiform.scan(
+        Pixels(), root, root / "noise.zarr", layers=["conv", "head"],
+        preprocessing=Preprocessing(resize=16, crop=16), null=60, null_units=300,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("test", ["rest", "student", "weighted"])
+@pytest.mark.parametrize("sides", [1, 2])
+def test_chance_is_nominal_by_p_and_by_the_null(noise_store: Store, test: str, sides: int) -> None:
+    for rule in ("p <= 0.05", "p_null <= 0.05"):
+        criterion = Criterion(test, rule, sides)
+        shares = dict(chance(noise_store, criterion))
+        for layer in noise_store.layers:
+            assert shares[layer].shape == (3, 60)
+            assert shares[layer].mean() == pytest.approx(0.05, abs=0.012)
+        found = np.concatenate([s.selective.ravel() for _, s in select(noise_store, criterion)])
+        assert found.mean() == pytest.approx(0.05, abs=0.04)  # few independent units
+    q = Criterion(test, "q <= 0.05", sides)
+    assert max(share.mean() for _, share in chance(noise_store, q)) < 0.05
+
+
+def test_p_of_the_null_is_counted(noise_store: Store) -> None:
+    layer = noise_store.layer("head")
+    criterion = Criterion("rest", "p_null <= 0.2")
+    ((_, found),) = select(noise_store, criterion, layers=[layer])
+    units = np.asarray(noise_store.array(layer, "shuffled/drawn_unit")[:])
+    assert units.tolist() == [0, 1, 2, 3]
+    t = noise_store.read(layer, "t")
+    fold_moments = noise_store.shuffled_moments(layer)
+    for k in range(3):
+        null_t = []
+        for column in range(60 * 4):
+            groups = [
+                [(f.count[j, 0], f.mean[j, column], f.m2[j, column]) for f in fold_moments]
+                for j in range(3)
+            ]
+            null_t.append(welch_from(groups[k], [g for j in range(3) if j != k for g in groups[j]]))
+        for unit in range(4):
+            p = (1 + sum(value >= t[k, unit] for value in null_t)) / (1 + len(null_t))
+            assert found.selective[k, unit] == (p <= 0.2)
+
+
+def welch_from(target: list[Any], baseline: list[Any]) -> float:
+    def joined(parts: list[Any]) -> tuple[float, float, float]:
+        n = sum(part[0] for part in parts)
+        mean = sum(part[0] * part[1] for part in parts) / n
+        return n, mean, sum(part[2] + part[0] * (part[1] - mean) ** 2 for part in parts)
+
+    (n_a, m_a, s_a), (n_b, m_b, s_b) = joined(target), joined(baseline)
+    return (m_a - m_b) / np.sqrt(s_a / (n_a - 1) / n_a + s_b / (n_b - 1) / n_b)
+
+
+def test_the_family_of_the_null_may_be_the_model(noise_store: Store) -> None:
+    one, all_layers = (
+        dict(chance(noise_store, Criterion("rest", "q <= 0.5", family=family)))
+        for family in ("layer", "model")
+    )
+    assert list(one) == list(all_layers)
+    assert any((one[layer] != all_layers[layer]).any() for layer in one)
+
+
+def test_a_store_without_a_null_says_so(store: Store) -> None:
+    with pytest.raises(UserError, match="--null 100"):
+        list(chance(store))
+    with pytest.raises(UserError, match="--null 100"):
+        list(select(store, Criterion("rest", "p_null < 0.01")))
