@@ -200,19 +200,24 @@ def _readme(testdata: Path) -> list[str]:
     groups = [f"{domain}={','.join(folders)}" for domain, folders in DOMAINS.items()]
     joined = [argument for group in groups for argument in ("--group", group)]
     scan = ["resnet50", "stimuli/floc", *joined, "--weights", "r50.safetensors", "-o", "r50.zarr"]
-    shown = ["r50.zarr", "--layers", "layer4.2,avgpool"]
+    shown = ("--layers", "layer4.2,avgpool")
     demo = _run("demo")
     _run("scan", *scan, "--overwrite")
-    table = _run("summary", *shown)
     return [
         "```",
         "$ fusiform demo",
         *demo.splitlines(),
         f"$ fusiform scan {shlex.join(scan)}",
-        f"$ fusiform summary {shlex.join(shown)}",
-        *table.splitlines(),
         "```",
-    ]
+        "",
+        *_shown("summary", "r50.zarr", *shown),
+        *_shown(
+            "select", "r50.zarr", "faces > bodies + objects", "faces + bodies > places",
+            "faces - (bodies + objects)/2", "--test", "rest", "--where", "q <= 0.05 and csi > 1/3",
+            *shown,
+        ),
+        *_shown("summary", "resnet50.zarr", "resnet50-untrained-0.zarr", *shown),
+    ]  # fmt: skip
 
 
 def _write_manifest(path: Path, testdata: Path, chosen: dict[str, list[tuple[str, int]]]) -> None:

@@ -16,7 +16,7 @@ from scipy import stats
 
 from fusiform.engine.asking.contrast import parse_contrast
 from fusiform.engine.asking.criterion import Criterion
-from fusiform.engine.asking.measures import _OF, Measured, Sample
+from fusiform.engine.asking.measures import _MEASURES, Measured, Sample
 from fusiform.engine.spec import MEASURES
 from fusiform.kernels import indices
 from fusiform.kernels.moments import Moments
@@ -135,6 +135,27 @@ def test_sides_of_a_weighted_sum_are_weighted_means() -> None:
     np.testing.assert_allclose(two.measure("response"), (means[0] + means[1]) / 2)
 
 
+def test_log_p_of_a_conjunction_goes_on_where_p_does_not() -> None:
+    far = [np.full((1, 3), 100.0), np.zeros((1, 3)), np.full((1, 3), [[5.0, 60, 90]])]
+    moments = Moments(np.full((3, 1), 500), np.concatenate(far), np.ones((3, 3)))
+    for sides in (1, 2):
+        for text, sign in (("a", 1), ("b", -1)):
+            own = Measured(
+                Sample(moments), parse_contrast(text, CATEGORIES), Criterion("each", sides=sides)
+            )
+            if sides == 1 and sign < 0:  # not the largest: p is 1
+                assert own.measure("log10_p").tolist() == [0, 0, 0]
+                continue
+            pairs = [
+                Measured(Sample(moments), parse_contrast(f"{text} > {other}", CATEGORIES),
+                         Criterion("rest", sides=sides)).measure("log10_p")
+                for other in {"a": "bc", "b": "ac"}[text]
+            ]  # fmt: skip
+            np.testing.assert_allclose(own.measure("log10_p"), np.max(pairs, axis=0), rtol=1e-12)
+            assert own.measure("log10_p").max() < -320
+            assert np.isfinite(own.measure("log10_p")).all()
+
+
 @settings(max_examples=100, deadline=None)
 @given(means=st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3))
 def test_ranges(means: list[float]) -> None:
@@ -219,6 +240,6 @@ def test_the_policy(unit: str) -> None:
 
 
 def test_every_measure_is_defined_computed_and_documented() -> None:
-    assert set(_OF) == {*MEASURES, "preferred"} - {"q"}
+    assert set(_MEASURES) == {*MEASURES, "preferred"} - {"q"}
     for name in MEASURES:
         assert f"`{name}`" in DEFINITIONS

@@ -84,6 +84,10 @@ def test_weighted_sums(text: str, weights: dict[str, int | str]) -> None:
         ("faces / 0", 6, "other than 0"),
         ("top-hat > faces", 0, 'did you mean "top-hat"'),
         ("faces\n> x", 8, "known"),
+        ("(" * 51 + "faces" + ")" * 51, 50, "50 deep"),
+        ("1e9999*faces - scenes", 0, "means nothing"),
+        ("1" * 50 + "*faces - scenes", 0, "means nothing"),
+        ("1.2.3*faces - scenes", 0, "means nothing"),
     ],
 )
 def test_where_a_contrast_cannot_be_read(text: str, column: int, fragment: str) -> None:

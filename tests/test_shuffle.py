@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,6 +151,20 @@ def test_p_of_the_null_is_counted(noise_store: Store) -> None:
         for unit in range(4):
             p = (1 + sum(value >= t[k, unit] for value in null_t)) / (1 + len(null_t))
             assert found.selective[k, unit] == (p <= 0.2)
+
+
+def test_p_of_the_null_is_saved(noise_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(noise_store.path, tmp_path / "own.zarr")
+    store = fusiform.open_store(tmp_path / "own.zarr")
+    criterion = Criterion("rest", "p_null <= 0.2")
+    fusiform.save_contrast(store, "null", criterion, measures=["p_null"])
+    for layer in store.layers:
+        saved = store.read(layer, "null/p_null")
+        assert 0 < saved.min() < 0.2 < saved.max() <= 1
+        np.testing.assert_array_equal(store.read(layer, "null/selective"), saved <= 0.2)
+    pairwise = Criterion("rest", "p_null <= 0.2", pairwise=True)
+    with pytest.raises(UserError, match="save t"):
+        fusiform.save_contrast(store, "null", pairwise, measures=["p_null"])
 
 
 def welch_from(target: list[Any], baseline: list[Any]) -> float:

@@ -89,8 +89,9 @@ class Look:
                 return Seen(columns, None)
             rows = slice(*np.searchsorted(seen.tail.units, (start, stop)))
             own = seen.tail.units[rows] - start
-            return Seen(columns, Tail(own, seen.tail.p[rows], stop - start))
+            return Seen(columns, Tail(own, seen.tail.p[rows], finite))
 
+        finite = int(np.count_nonzero(~self.nonfinite[start:stop]))
         return Look(
             tuple(tuple(cut(seen) for seen in tests) for tests in self.seen),
             {name: values[:, start:stop] for name, values in self.kept.items()},
@@ -205,9 +206,10 @@ class Examination:
     def _values_kept(self, sample: Sample, test: Test, measure: str) -> NDArray[Any]:
         criterion = replace(self._criterion, test=test)
         shares = _is_every_category(self._contrasts, len(sample.count))
+        null_t = self._null_t[0] if self._null_t else [None] * len(self._contrasts)
         values = [
-            Measured(sample, contrast, criterion, shares=shares).measure(measure)
-            for contrast in self._contrasts
+            Measured(sample, contrast, criterion, shares=shares, null_t=t).measure(measure)
+            for contrast, t in zip(self._contrasts, null_t, strict=True)
         ]
         return np.stack(values).astype(MEASURE_TYPES.get(measure, "float32"))
 
@@ -224,7 +226,7 @@ class Examination:
         return min(max(bounds, default=0.0), 1.0)
 
     def _corrected(self, seen: Sequence[Seen]) -> list[Floats]:
-        """Q of the tails of a family, as far as they reach: those left out have larger p."""
+        """The q's of the tails of a family: what was left out has larger p, and changes none."""
         tails = [one.tail for one in seen if one.tail is not None]
         if not tails:
             return [np.empty(0)] * len(seen)

@@ -7,9 +7,11 @@ from typing import NamedTuple, NoReturn
 
 from ..errors import UserError
 
+# Numbers are bounded, as is how deep brackets nest: a text is not a way to keep a machine busy.
+_DEEPEST = 50
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)
+      (?P<number>(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?(?![\w.]))
     | (?P<name>[^\W\d][\w.]*)
     | "(?P<double>[^"]*)" | '(?P<single>[^']*)'
     | (?P<symbol><=|>=|[-+*/()<>%])
@@ -39,7 +41,7 @@ class Tokens:
         self._what = what
         self._tokens: list[Token] = []
         self._next = 0
-        place = 0
+        place = depth = 0
         while text[place:].strip():
             match = _TOKEN.match(text, place)
             if match is None:
@@ -52,6 +54,9 @@ class Tokens:
                 token = Token("quoted", token.text, token.start - 1)
             self._tokens.append(token)
             place = match.end()
+            depth += (token.text == "(") - (token.text == ")") if token.kind == "symbol" else 0
+            if depth > _DEEPEST:
+                self.refuse(f"brackets nest {_DEEPEST} deep at most in {what}", token)
         self._tokens.append(Token("end", "", len(text.rstrip())))
 
     @property

@@ -6,7 +6,7 @@ Values are float64 ``[unit]``. Formulas are in ``kernels/``, names and their mea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, reduce
 from typing import Any
 
@@ -32,6 +32,7 @@ class Sample:
         self.mean: Floats = moments.mean
         self.m2: Floats = moments.m2
         self.units = moments.mean.shape[1]
+        self._conjunction: tuple[float, Floats] | None = None
 
     @cached_property
     def total(self) -> Moments:
@@ -40,14 +41,14 @@ class Sample:
 
     @cached_property
     def against_rest(self) -> tuple[Floats, Floats]:
-        """T and degrees of freedom ``[category, unit]`` of every category against all others."""
+        """Welch's t and df ``[category, unit]`` of every category against all others pooled."""
         t, df = np.empty_like(self.mean), np.empty_like(self.mean)
         tests.against_rest(self.count, self.mean, self.m2, t, df)
         return t, df
 
     @cached_property
     def against_each(self) -> Floats:
-        """T ``[category, unit]`` of every category against each other one."""
+        """The smallest t ``[category, unit]`` of every category against each other one."""
         t = np.empty_like(self.mean)
         tests.against_each(self.count, self.mean, self.m2, t)
         return t
@@ -58,15 +59,13 @@ class Sample:
         return np.asarray(self.mean.argmax(axis=0), np.int64)
 
     def conjunction(self, least: float) -> Floats:
-        """P ``[unit]`` of the preferred category against each other one, where t is above least."""
+        """The p ``[unit]`` of the preferred category against each other, where t is above least."""
         if self._conjunction is None or self._conjunction[0] != least:
             category, t = np.empty(self.units, np.int64), np.empty(self.units)
             tests.preferred_against_each(self.count, self.mean, self.m2, category, t)
             p = pvalues.conjunction(self.count, self.mean, self.m2, category, t, least)
             self._conjunction = least, p
         return self._conjunction[1]
-
-    _conjunction: tuple[float, Floats] | None = None
 
     @cached_property
     def anova(self) -> tuple[Floats, Floats]:
@@ -102,7 +101,7 @@ class Measured:
 
     def measure(self, name: str) -> NDArray[Any]:
         """The measure called ``name``, of those of ``spec.MEASURES`` that need no other unit."""
-        return _OF[name](self)
+        return _MEASURES[name](self)
 
     # t, p
 
@@ -139,16 +138,30 @@ class Measured:
 
     @cached_property
     def log10_p(self) -> Floats:
-        """Where p underflows, of the t itself."""
+        """Where p is too small for a double, from t itself."""
         with np.errstate(divide="ignore"):
             log_p = np.log10(self.p)
-        if self._test == "each":  # its largest p is not of one t: as far as doubles go
-            return log_p
-        t, df = self._t_and_df
-        tiny = np.isfinite(t) & (self.p < np.finfo(np.float64).tiny)
-        sides = np.log10(2) if self._two_sided else 0
-        log_p[tiny] = pvalues.log10_upper_tail(np.abs(t[tiny]), df[tiny]) + sides
+        tiny = np.flatnonzero(np.isfinite(self.t) & (self.p < np.finfo(np.float64).tiny))
+        if self._test == "each":
+            tails = np.stack(list(self._log_tails_of_pairs(tiny))).max(axis=0)
+        else:
+            t, df = self._t_and_df
+            tails = pvalues.log10_upper_tail(np.abs(t[tiny]), df[tiny])
+        log_p[tiny] = tails + (np.log10(2) if self._two_sided else 0)
         return log_p
+
+    def _log_tails_of_pairs(self, units: NDArray[np.int64]) -> Iterator[Floats]:
+        """log10 of the one-sided p of the target against each baseline category, for ``units``."""
+        rows, target = self._rows(1)
+        groups = [
+            Moments(int(count), mean[units], m2[units])
+            for count, mean, m2 in zip(*rows, strict=True)
+        ]
+        own = groups.pop(target)
+        for other in groups:
+            t, df = np.empty((2, len(units)))
+            tests.welch(*own, *other, t, df)
+            yield pvalues.log10_upper_tail(np.abs(t), df)
 
     @cached_property
     def p_null(self) -> Floats:
@@ -258,7 +271,7 @@ class Measured:
         return np.isin(self._sample.preferred, self._contrast.target)
 
 
-_OF: dict[str, Callable[[Measured], NDArray[Any]]] = {
+_MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
     "t": lambda x: x.t,
     "p": lambda x: x.p,
     "log10_p": lambda x: x.log10_p,

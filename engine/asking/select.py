@@ -101,6 +101,8 @@ def save_contrast(
         if measure not in MEASURES:
             raise UserError(f"there is no measure {measure!r}: {nearest(measure, MEASURES)}")
     categories = store.categories
+    if "p_null" in measures and criterion.pairwise:
+        raise UserError("p_null is saved of one test, and a pairwise criterion has several: save t")
     chosen = [parse_contrast(contrast, categories)] if contrast else every_category(categories)
     kept = [Kept(measure, criterion.test, measure) for measure in measures if measure != "q"]
     keep_q = "q" if "q" in measures else None
