@@ -62,6 +62,7 @@ def test_kernels_and_network() -> None:
     assert "with 10 layers, 953,856 units" in network
 
 
+@pytest.mark.slow
 def test_decoding_and_memory_as_json() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "fusiform", "bench", "resnet18", "--parts", "decoding,memory",

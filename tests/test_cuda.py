@@ -33,6 +33,7 @@ LOADS = {
 UNITS = 1024
 
 
+@pytest.mark.slow
 def test_moments_in_the_interpreter() -> None:
     """The tests of every back end, in a process that asks for the interpreter in time."""
     result = subprocess.run(
