@@ -242,8 +242,8 @@ def weighted(
 ) -> None:
     """The t of a weighted sum of category means, ``weight [category]`` summing to 0.
 
-    ``t = sum w m / sqrt(sum w**2 v / n)`` with Welch-Satterthwaite degrees of freedom (Welch 1951,
-    Biometrika 38(3/4), for contrasts of several means). Means are taken relative to the first
+    ``t = sum w m / sqrt(sum w**2 v / n)``, with the degrees of freedom of Satterthwaite (1946,
+    Biometrics Bulletin 2(6)) for a weighted sum of variances. Means are taken relative to the first
     weighted category's, so that equal means give exactly 0. Fills ``t`` and ``df [unit]``.
     """
     members = np.flatnonzero(weight)

@@ -147,7 +147,7 @@ class Criterion:
     def __str__(self) -> str:
         parts = [_TESTS[self.test] + (", two-sided" if self.sides == 2 else ""), self.where]
         if any(condition.measure == "q" for condition in self.rule().conditions()):
-            parts.append(f"q {_CORRECTIONS[self.correction]} in the {self.family}")
+            parts.append(f"q: {_CORRECTIONS[self.correction]} in the {self.family}")
         if self.pairwise:
             parts.append("against each baseline category by itself")
         return "; ".join(parts)

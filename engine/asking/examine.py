@@ -50,7 +50,7 @@ class Kept(NamedTuple):
 class Tail(NamedTuple):
     """The smaller p-values of a test: ``p`` of ``units``, of ``tests`` in all; the rest is 1."""
 
-    units: NDArray[np.int64]
+    units: NDArray[np.int32]
     p: Floats
     tests: int
 
@@ -200,7 +200,7 @@ class Examination:
         if not self._asks_q:
             return Seen(columns, None)
         p = measured.p
-        small = np.flatnonzero((p <= level) & (p < 1))
+        small = np.flatnonzero((p <= level) & (p < 1)).astype(np.int32)
         return Seen(columns, Tail(small, p[small], int(np.count_nonzero(~np.isnan(p)))))
 
     def _values_kept(self, sample: Sample, test: Test, measure: str) -> NDArray[Any]:
@@ -285,7 +285,7 @@ def _joined(looks: Sequence[Look]) -> Look:
         tails = [part.tail for part in parts if part.tail is not None]
         if not tails:
             return Seen(columns, None)
-        units = [start + tail.units for start, tail in zip(starts, tails, strict=True)]
+        units = [int(start) + tail.units for start, tail in zip(starts, tails, strict=True)]
         p = np.concatenate([tail.p for tail in tails])
         return Seen(columns, Tail(np.concatenate(units), p, sum(tail.tests for tail in tails)))
 
