@@ -176,10 +176,12 @@ class Store:
         for layer in self.layers:
             if f"{layer.name}/{name}" in root:
                 del root[f"{layer.name}/{name}"]
+        _consolidate(root)  # or others would go on reading what is gone, as missing values
         yield SavedContrast(root, name, len(self.categories) if record["each_category"] else 0)
         root.attrs["saved"] = {**saved, name: dict(record)}
         _consolidate(root)
         self.provenance.update(root.attrs)
+        self._arrays.clear()
 
     @property
     def saved(self) -> dict[str, Any]:

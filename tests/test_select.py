@@ -336,6 +336,7 @@ def test_a_name_is_saved_again_and_interrupted_savings_are_none(
         with pytest.raises(ZeroDivisionError):
             save_contrast(own_store, "mine", Criterion("rest"), "bodies", ["t"])
     assert "mine" not in open_store(own_store.path).saved
+    assert "mine" not in xarray.open_datatree(own_store.path, engine="zarr")["head"].children
     store = open_store(own_store.path)
     save_contrast(store, "mine", Criterion("rest"), "bodies", ["csi"])
     assert set(store.saved) == {"mine"}
