@@ -37,7 +37,8 @@ def test_the_setting_up_takes_two_commands() -> None:
 def test_its_tables_are_those_of_the_committed_results() -> None:
     results = (ROOT / "benchmarks" / "results" / "first_light.md").read_text().splitlines()
     blocks = re.findall(r"^```\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-    rows = [row for block in blocks for row in block.splitlines() if re.search(r" \d+\.\d\d ", row)]
+    lines = [line for block in blocks for line in block.splitlines()]
+    rows = [line for line in lines if len(re.findall(r" \d+\.\d\d", line)) > 1]
     assert len(rows) == 38
     assert not [row for row in rows if row not in results]
 

@@ -69,11 +69,10 @@ class ShuffledMoments:
 
     def seconds_per_batch(self, batch_size: int) -> float:
         """How long a batch takes, measured on one that is thrown away."""
-        count = self._count.copy()
-        self.begin(np.arange(min(batch_size, self._group_of.shape[1])))
-        seconds = []
+        count, seconds = self._count.copy(), []
         for _ in range(2):  # the first compiles
             start = time.perf_counter()
+            self.begin(np.arange(min(batch_size, self._group_of.shape[1])))
             for name, (pivot, s1, s2) in self._state.items():
                 x = np.zeros((batch_size, len(self.units[name])), pivot.dtype)
                 cpu.add_parts(x, self._parts, pivot, s1, s2)
