@@ -38,7 +38,7 @@ def test_its_tables_are_those_of_the_committed_results() -> None:
     results = (ROOT / "benchmarks" / "results" / "first_light.md").read_text().splitlines()
     blocks = re.findall(r"^```\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines()]
-    rows = [line for line in lines if len(re.findall(r" \d+\.\d\d", line)) > 1]
+    rows = [line for line in lines if len(re.findall(r"  \d+\.\d\d", line)) > 1]
     assert len(rows) == 38
     assert not [row for row in rows if row not in results]
 

@@ -250,9 +250,10 @@ def _stream(
 
 def _price(shuffled: ShuffledMoments, plan: Plan, shuffles: int, units: int) -> str:
     seconds = shuffled.seconds_per_batch(plan.batch_size) * plan.n_batches
+    memory = f"{shuffled.state_bytes / 2**20:,.0f} MiB"
     return (
         f"null: {shuffles:,} shuffles of the labels, on {units:,} units of every layer (all of a "
-        f"smaller one): {shuffled.state_bytes / 2**20:,.0f} MiB of memory, about {seconds:,.0f} s"
+        f"smaller one): {memory} of memory, about {seconds:,.0f} s in the pass"
     )
 
 
