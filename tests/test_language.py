@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.asking.contrast import every_category, pairs, parse_contrast
@@ -124,6 +124,7 @@ def test_every_category_and_pairs() -> None:
     assert {pair.target for pair in pairs(every[1])} == {(1,)}
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="faces bodi+-*/()>.0123'\"\n\x1b%é", max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for read in (lambda t: parse_contrast(t, CATEGORIES), parse_rule):
