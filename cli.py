@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fusiform.engine.asking.criterion import (
+    COMPARED,
     DEFAULT,
     PRESETS,
     Correction,
@@ -24,7 +25,7 @@ from fusiform.engine.asking.criterion import (
     preset,
 )
 from fusiform.engine.errors import UserError
-from fusiform.engine.spec import INTERPOLATIONS, MEASURES, SAVED
+from fusiform.engine.spec import INTERPOLATIONS, SAVED
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.summary import Row
@@ -71,7 +72,7 @@ Where = Annotated[
     typer.Option(
         help="The rule, 'q <= 0.05' by default. Measures compared with numbers, joined by and, or, "
         "brackets; top 100 [by MEASURE], top 1% [by MEASURE], preferred. Measures: "
-        f"{', '.join(name for name in MEASURES if name != 'preferred_category')}."
+        f"{', '.join(COMPARED)}."
     ),
 ]
 Sides = Annotated[

@@ -39,6 +39,8 @@ _TESTS = {
     "weighted": "t of weighted category means",
     "student": "Student's t against the pooled baseline",
 }
+# What a rule can compare: all but the index of a category.
+COMPARED = tuple(measure for measure in MEASURES if measure != "preferred_category")
 _PROBABILITIES = ("p", "log10_p", "q", "p_null", "p_f")
 _CORRECTIONS = {
     "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli", "bonferroni": "Bonferroni",
@@ -225,11 +227,10 @@ def _top(tokens: Tokens) -> Top:
 
 def _measure(tokens: Tokens) -> str:
     name = tokens.take(kind="name")
-    known = [measure for measure in MEASURES if measure != "preferred_category"]
     if name is None:
         tokens.refuse("a rule goes on with a measure, top, preferred or a bracket")
-    if name.text not in known:
-        tokens.refuse(f"a rule asks for what is measured ({nearest(name.text, known)})", name)
+    if name.text not in COMPARED:
+        tokens.refuse(f"a rule asks for what is measured ({nearest(name.text, COMPARED)})", name)
     return name.text
 
 

@@ -123,16 +123,20 @@ class Measured:
         return np.where(up > 0, up, -np.maximum(self._against_each(-1), 0))
 
     @cached_property
+    def extremity(self) -> Floats:
+        """What p falls with: t, or its size in two sides."""
+        return np.abs(self.t) if self._two_sided else self.t
+
+    @cached_property
     def p(self) -> Floats:
         """Of ``each`` the largest p of its tests, and 1 where one of them has t <= 0."""
         if self._test == "each":
             p = self._conjunction(1)
             return np.minimum(2 * np.minimum(p, self._conjunction(-1)), 1) if self._two_sided else p
         t, df = self._t_and_df
-        distance = np.abs(t) if self._two_sided else t
         p = np.where(np.isnan(t), np.nan, 1.0)
-        asked = distance > self._least
-        tail = pvalues.upper_tail(distance[asked], df[asked])
+        asked = self.extremity > self._least
+        tail = pvalues.upper_tail(self.extremity[asked], df[asked])
         p[asked] = np.minimum(2 * tail, 1) if self._two_sided else tail
         return p
 
@@ -167,9 +171,8 @@ class Measured:
     def p_null(self) -> Floats:
         """With the unit itself among the shuffles, as Phipson & Smyth (2010) ask."""
         assert self._null_t is not None
-        t = np.abs(self.t) if self._two_sided else self.t
-        as_large = len(self._null_t) - np.searchsorted(self._null_t, t, side="left")
-        return np.where(np.isnan(t), np.nan, (as_large + 1) / (len(self._null_t) + 1))
+        as_large = len(self._null_t) - np.searchsorted(self._null_t, self.extremity, side="left")
+        return np.where(np.isnan(self.t), np.nan, (as_large + 1) / (len(self._null_t) + 1))
 
     @cached_property
     def _t_and_df(self) -> tuple[Floats, Floats]:

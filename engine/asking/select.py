@@ -48,18 +48,8 @@ def select(
             yield layer, Selection(**{name: store.read(layer, name) for name in _MASKS})
         return
     chosen = every_category(store.categories) if contrasts is None else contrasts
-    if criterion.family == "layer":
-        for layer in wanted:
-            examination = examine(store, layer, criterion, chosen)
-            yield layer, examination.decide([_look(store, layer, examination)])[0].selection
-        return
-    looks = [
-        _look(store, layer, examine(store, layer, criterion, chosen)) for layer in store.layers
-    ]
-    decided = Examination(criterion, chosen).decide(looks)
-    for layer, outcome in zip(store.layers, decided, strict=True):
-        if layer in wanted:
-            yield layer, outcome.selection
+    for layer, outcome in _decided(store, wanted, criterion, chosen):
+        yield layer, outcome.selection
 
 
 def materialise(store: Store, progress: Callable[[Layer], None] = lambda _: None) -> None:
@@ -107,9 +97,6 @@ def save_contrast(
     kept = [Kept(measure, criterion.test, measure) for measure in measures if measure != "q"]
     keep_q = "q" if "q" in measures else None
 
-    def examination(layer: Layer) -> Examination:
-        return examine(store, layer, criterion, chosen, kept, keep_q)
-
     def write(layer: Layer, outcome: Decided) -> None:
         selection = outcome.selection
         columns = outcome.kept | {
@@ -126,15 +113,8 @@ def save_contrast(
         "each_category": contrast is None,
     }
     with store.saving(name, record) as saved, write_behind() as later:
-        if criterion.family == "layer":
-            for layer in store.layers:
-                own = examination(layer)
-                later(write, layer, own.decide([_look(store, layer, own)])[0])
-            return
-        looks = [_look(store, layer, examination(layer)) for layer in store.layers]
-        whole = Examination(criterion, chosen, kept, keep_q)
-        for layer, outcome in zip(store.layers, whole.decide(looks), strict=True):
-            later(write, layer, outcome)
+        for decided in _decided(store, store.layers, criterion, chosen, kept, keep_q):
+            later(write, *decided)
 
 
 def chance(
@@ -190,8 +170,7 @@ def examine(
     with np.errstate(all="ignore"):
         for index, moments in enumerate(samples_of(store.shuffled_moments(layer))):
             measured = examination.measured(Sample(moments), index)
-            t = [np.abs(one.t) if criterion.sides == 2 else one.t for one in measured]
-            null_t.append([np.sort(values[~np.isnan(values)]) for values in t])
+            null_t.append([np.sort(one.extremity[~np.isnan(one.extremity)]) for one in measured])
     return Examination(criterion, contrasts, kept, keep_q, null_t)
 
 
@@ -213,6 +192,28 @@ def _require_shuffles(store: Store) -> None:
 def _was_scanned(store: Store, criterion: Criterion, contrasts: Sequence[Contrast] | None) -> bool:
     """Whether the scan has already written the masks that are asked for."""
     return contrasts is None and as_record(criterion) == store.provenance.get("criterion")
+
+
+def _decided(
+    store: Store,
+    layers: Sequence[Layer],
+    criterion: Criterion,
+    contrasts: Sequence[Contrast],
+    kept: Sequence[Kept] = (),
+    keep_q: str | None = None,
+) -> Iterator[tuple[Layer, Decided]]:
+    """The outcome for ``layers``: one by one, or all layers of the store seen before any."""
+    if criterion.family == "layer":
+        for layer in layers:
+            examination = examine(store, layer, criterion, contrasts, kept, keep_q)
+            yield layer, examination.decide([_look(store, layer, examination)])[0]
+        return
+    looks = [
+        _look(store, layer, examine(store, layer, criterion, contrasts, kept, keep_q))
+        for layer in store.layers
+    ]
+    decided = Examination(criterion, contrasts, kept, keep_q).decide(looks)
+    yield from (pair for pair in zip(store.layers, decided, strict=True) if pair[0] in layers)
 
 
 def _look(store: Store, layer: Layer, examination: Examination) -> Look:

@@ -45,9 +45,9 @@ class Row:
     """One layer and contrast.
 
     ``units`` of the layer; how many are ``dead`` (constant over all stimuli) or ``nonfinite``; how
-    many are ``selective`` on all stimuli. ``held_out`` has an entry for every fold that selects,
-    none where there is but one fold. ``chance`` is the share selected under shuffled labels, and
-    ``chance_95`` the share that 5 % of the shuffles reach; None where the scan had none.
+    many are ``selective`` on all stimuli. ``held_out`` has an entry for every fold, or none where
+    there is but one. ``chance`` is the share selected under shuffled labels, and ``chance_95`` the
+    share that 5 % of the shuffles reach; None where the scan had none.
     """
 
     layer: str
