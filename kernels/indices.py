@@ -75,6 +75,8 @@ def lifetime_sparseness(mean: Floats) -> Floats:
     is no firing; a unit without any response has 0.
     """
     rate = mean.clip(0)
+    best = rate.max(axis=0)
+    rate = rate / np.where(best > 0, best, 1)  # squares of tiny responses would lose all digits
     square = (rate**2).mean(axis=0)
     share = np.divide(
         rate.mean(axis=0) ** 2,
@@ -82,7 +84,7 @@ def lifetime_sparseness(mean: Floats) -> Floats:
         out=np.where(np.isnan(square), np.nan, 1.0),
         where=square > 0,
     )
-    return np.asarray(((1 - share) / (1 - 1 / len(mean))).clip(0))  # not a rounding below 0
+    return np.asarray(((1 - share) / (1 - 1 / len(mean))).clip(0, 1))  # rounding stays inside
 
 
 def margin(mean: Floats) -> Floats:
