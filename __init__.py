@@ -12,27 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.criterion import Criterion as Criterion
+    from fusiform.engine.asking.result import Result as Result
+    from fusiform.engine.asking.result import open_store as open_store
     from fusiform.engine.asking.select import save_contrast as save_contrast
     from fusiform.engine.asking.summary import summarise as summarise
     from fusiform.engine.bench.report import bench as bench
     from fusiform.engine.errors import UserError as UserError
+    from fusiform.engine.merge import merge_stores as merge_stores
     from fusiform.engine.scanning.layers import list_layers as list_layers
+    from fusiform.engine.scanning.lesion import lesion as lesion
     from fusiform.engine.scanning.scan import scan as scan
     from fusiform.engine.spec import Preprocessing as Preprocessing
     from fusiform.engine.stimuli.localizer import make_localizer as make_localizer
     from fusiform.engine.stimuli.scramble import scramble_directory as scramble_directory
-    from fusiform.engine.store import Store as Store
-    from fusiform.engine.store import open_store as open_store
+    from fusiform.engine.store.check import check_store as check_store
 
 _HOME = {
     "Criterion": "asking.criterion",
     "Preprocessing": "spec",
-    "Store": "store",
+    "Result": "asking.result",
     "UserError": "errors",
     "bench": "bench.report",
+    "check_store": "store.check",
+    "lesion": "scanning.lesion",
     "list_layers": "scanning.layers",
     "make_localizer": "stimuli.localizer",
-    "open_store": "store",
+    "merge_stores": "merge",
+    "open_store": "asking.result",
     "save_contrast": "asking.select",
     "scan": "scanning.scan",
     "scramble_directory": "stimuli.scramble",

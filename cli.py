@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,9 +28,11 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.spec import INTERPOLATIONS, SAVED
 
 if TYPE_CHECKING:
+    from fusiform.engine.asking.query import Query
+    from fusiform.engine.asking.result import Result
     from fusiform.engine.asking.summary import Row
+    from fusiform.engine.asking.table import Format, Table
     from fusiform.engine.scanning.scan import Listener, Progress
-    from fusiform.engine.store import Store
 
 app = typer.Typer(
     help="Find category-selective units in vision networks: one pass, nothing stored in between.",
@@ -92,6 +94,11 @@ Pairwise = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs)."),
+]
+Stores = Annotated[list[str], typer.Argument(metavar="STORE...", help="Results of scans.")]
+Output = Annotated[
+    str,
+    typer.Option("--output", "-o", help="The store to create: NAME.zarr, or an s3:// URL."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
 
@@ -161,7 +168,7 @@ def demo(
     except UserError:
         shutil.rmtree(directory)  # which did not exist before
         raise
-    summary([output], test="rest")
+    summary([str(output)], test="rest")
     if weights == "none":
         print("\nThis network is untrained: what it selects, it selects for low-level reasons.")
     print(
@@ -213,9 +220,7 @@ def scan_command(
     stimuli: Annotated[
         Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The store to create (NAME.zarr).")
-    ],
+    output: Output,
     group: Annotated[
         list[str] | None,
         typer.Option(
@@ -267,6 +272,13 @@ def scan_command(
     std: Annotated[
         tuple[float, float, float] | None, typer.Option(help="Per channel, R G B.")
     ] = None,
+    store_dtype: Annotated[
+        Literal["float64", "float32"],
+        typer.Option(
+            help="What means and sums of squares are kept in. float32 halves them, and rounds them "
+            "to 6e-8 of themselves."
+        ),
+    ] = "float64",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -296,6 +308,7 @@ def scan_command(
         batch_size=batch_size,
         device=device,
         decode_workers=decode_workers,
+        store_dtype=store_dtype,
         overwrite=overwrite,
         listener=listener,
     )
@@ -304,7 +317,7 @@ def scan_command(
 
 @app.command()
 def summary(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Results of scans.")],
+    stores: Stores,
     test: CriterionTest = None,
     where: Where = None,
     sides: Sides = None,
@@ -329,7 +342,7 @@ def summary(
 
 @app.command("select")
 def select_command(
-    path: Annotated[Path, typer.Argument(metavar="STORE", help="The result of a scan.")],
+    path: Annotated[str, typer.Argument(metavar="STORE", help="The result of a scan.")],
     contrasts: Annotated[
         list[str] | None,
         typer.Argument(
@@ -387,6 +400,161 @@ def select_command(
         _note(f"saved {save} in every layer of {path}")
 
 
+@app.command("query")
+def query_command(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STORE... QUERY",
+            help="Results of scans, and what to ask: 'faces: t > 5 and csi > 0.33'.",
+        ),
+    ],
+    layers: LayerNames = "*",
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help="The N matching units with the most of --by.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="The measure that --top sorts by.")] = "t",
+    units: Annotated[bool, typer.Option("--units", help="All units that match.")] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="What to show of units, joined by commas; means: of every category."),
+    ] = None,
+    quantiles: Annotated[
+        str | None, typer.Option(metavar="MEASURE", help="Its quantiles over matching units.")
+    ] = None,
+    histogram: Annotated[
+        str | None, typer.Option(metavar="MEASURE", help="Its histogram over matching units.")
+    ] = None,
+    bins: Annotated[int, typer.Option(help="Bins of the histogram.")] = 20,
+    group: Annotated[
+        str,
+        typer.Option(
+            help="Groups that are counted: layer, contrast, channel, y, x, token, unit, joined by "
+            "commas."
+        ),
+    ] = "layer,contrast",
+    saved: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Ask what 'select --save NAME' wrote, by its criterion."),
+    ] = None,
+    form: Annotated[
+        Literal["table", "csv", "json", "parquet", "npz"],
+        typer.Option("--format", help="parquet and npz need --output; parquet needs pyarrow."),
+    ] = "table",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; else it is printed.")
+    ] = None,
+) -> None:
+    """Which units match a predicate: how many (by default), the top, all, or a distribution.
+
+    A query is [CONTRAST:] [RULE]. The contrast is a category, or as select takes it; without one,
+    every category is asked. The rule compares measures and places, joined by and, or, not,
+    brackets: 't > 5 and csi > 1/3', 'selective and channel == 12'. t is that of the category
+    against the pooled rest, t_each the smallest against each other category, q_each its q.
+    """
+    from fusiform import open_store
+    from fusiform.engine.asking.query import top_of_all
+
+    if len(arguments) < 2:
+        raise UserError(f"query takes stores and a query; got {arguments[0]!r} alone")
+    *paths, text = arguments
+    queries = [open_store(path).query(text, _listed(layers), saved) for path in paths]
+    wanted = {"--top": top, "--units": units or None, "--quantiles": quantiles,
+              "--histogram": histogram}  # fmt: skip
+    if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
+        raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
+    shown = None if columns is None else _listed(columns)
+    groups = _listed(group)
+
+    def tables(query: Query) -> Iterator[Table]:
+        if units:
+            yield from query.parts(shown)
+        elif top is not None:
+            yield query.top(top, by, shown)
+        elif quantiles:
+            yield query.quantiles(quantiles, by=groups)
+        elif histogram:
+            yield query.histogram(histogram, bins, by=groups)
+        else:
+            yield query.counts(groups)
+
+    found = _of_stores(paths, [tables(query) for query in queries])
+    if top is not None and len(paths) > 1:
+        found = iter([top_of_all(list(found), top, by)])
+    _put_out(found, form, output)
+
+
+@app.command("merge")
+def merge_command(stores: Stores, output: Output, overwrite: Overwrite = False) -> None:
+    """Make one store of several: other stimuli or categories of the same network, or other layers.
+
+    Moments are combined exactly, contrasts are made anew. Stores that differ in anything else are
+    refused.
+    """
+    from fusiform import merge_stores
+
+    merged = merge_stores(stores, output, overwrite=overwrite, note=_note)
+    categories, stimuli = len(merged.categories), int(merged.counts.sum())
+    _note(
+        f"wrote {output}: {len(merged.layers)} layers, {categories} categories, {stimuli} stimuli"
+    )
+
+
+@app.command()
+def check(stores: Stores) -> None:
+    """Whether stores are whole: structure, checksum of every chunk, counts, fingerprint.
+
+    Everything is read. Says what is wrong with a damaged one, and leaves with exit code 1.
+    """
+    from fusiform import check_store
+
+    damaged = False
+    for path in stores:
+        found = check_store(path)
+        damaged |= bool(found.problems)
+        whole = f"whole ({found.arrays} arrays, {_bytes(found.bytes_read)} read)"
+        print(f"{path}: {'damaged' if found.problems else whole}")
+        for problem in found.problems:
+            print(f"  {problem}")
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
+    """Tables of several stores, each with its name in a first column."""
+    from fusiform.engine.asking.table import Table
+
+    for path, parts in zip(paths, tables, strict=True):
+        for part in parts:
+            named = {"store": [path] * len(part)} if len(paths) > 1 else {}
+            yield Table({**named, **part.columns})
+
+
+def _put_out(tables: Iterator[Table], form: Format, output: Path | None) -> None:
+    from fusiform.engine.asking.table import joined, write
+
+    if form != "table":
+        written = write(tables, form, output, sys.stdout)
+        if output:
+            _note(f"wrote {written:,} rows to {output}")
+        return
+    if output:
+        raise UserError(f"a table is printed; to write {output} choose --format")
+    table = joined(list(tables))
+    right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
+    _print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _criterion(
     test: Test | None,
     where: str | None,
@@ -405,8 +573,8 @@ def _criterion(
 
 
 def _print_results(
-    paths: list[Path],
-    stores: list[Store],
+    paths: list[str],
+    stores: list[Result],
     rows: list[list[Row]],
     criterion: Criterion,
     heading: str,
@@ -438,11 +606,11 @@ def _print_results(
             print(f"warning: {row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity")
 
 
-def _as_json(path: Path, store: Store, rows: list[Row], criterion: Criterion) -> Any:
+def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) -> Any:
     kept = ("model", "weights", "weights_sha256", "fingerprint", "folds", "null")
     averages = ("share", "replicated", "csi", "d_prime", "response")
     return {
-        "store": str(path),
+        "store": path,
         **{name: store.provenance.get(name) for name in kept},
         "criterion": asdict(criterion),
         "rows": [

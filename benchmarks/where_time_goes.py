@@ -20,7 +20,7 @@ from cost import described
 from end_to_end import link_images
 
 from fusiform.engine.scanning import accumulate, scan
-from fusiform.engine.store import Store
+from fusiform.engine.store.writing import Draft
 
 RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
 IMAGES, REPEATS = 480, 7
@@ -28,12 +28,12 @@ IMAGES, REPEATS = 480, 7
 STAGES = {
     "network and weights built": (scan, "load_backbone"),
     "trial pass": (scan, "trial"),
-    "files read and hashed": (scan, "_provenance"),
+    "files read and hashed": (scan, "_stimulus_table"),
     "loop": (scan, "_stream"),
     "normalised": (scan, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "_read_out"),
-    "moments written to the store": (Store, "write_moments"),
+    "moments written to the store": (Draft, "write_moments"),
     "contrasts, q and masks, read, computed and written": (scan, "_materialise"),
 }
 

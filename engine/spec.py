@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 INTERPOLATIONS: tuple[str, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -98,38 +98,77 @@ class Variable:
     leading: tuple[str, ...]
     dtype: str
     long_name: str
+    formula: str = ""
     units: str = "1"
 
     def attributes(self) -> dict[str, Any]:
         """What a reader without fusiform sees beside the numbers."""
-        return {"long_name": self.long_name, "units": self.units}
+        formula = {"formula": self.formula} if self.formula else {}
+        return {"long_name": self.long_name, "units": self.units, **formula}
 
 
-STIMULUS_COLUMNS = ("stimulus_path", "stimulus_category", "stimulus_fold", "stimulus_sha256")
+# The stimulus table, a column per array.
+STIMULUS_COLUMNS: dict[str, str] = {
+    "stimulus_path": "path in the stimulus folder or manifest",
+    "stimulus_category": "index of the category",
+    "stimulus_fold": "fold",
+    "stimulus_sha256": "SHA-256 of the file",
+}
 # Names at the root of the store, beside which the layers stand.
 ROOT_NAMES = frozenset(("category", "fold", "count", "stimulus", *STIMULUS_COLUMNS))
 
+# What numbers the units of a layer.
+COORDINATES: dict[str, str] = {
+    "channel": "channel, or feature map",
+    "y": "row, from the top",
+    "x": "column, from the left",
+    "token": "place in the sequence",
+    "unit": "unit",
+}
+
+# The types that moments are kept in.
+STORE_DTYPES = ("float64", "float32")
+MOMENTS = ("mean", "m2")
 # The group of a layer that holds its moments under shuffled labels.
 SHUFFLED = "shuffled"
+# Smallest and largest value of every chunk: what a query need not read.
+EXTREMES = "extremes"
+
+_WELCH = "(m_a - m_b) / sqrt(v_a / n_a + v_b / n_b), m means, v = m2 / (n - 1), n counts"
 
 # Every array that a layer's group of the store may hold.
 VARIABLES: dict[str, Variable] = {
-    "mean": Variable(("category", "fold"), "float64", "mean response"),
+    "mean": Variable(("category", "fold"), "float64", "mean response", "sum(x) / n"),
     "m2": Variable(
-        ("category", "fold"), "float64", "sum of squared deviations from the mean response"
+        ("category", "fold"),
+        "float64",
+        "sum of squared deviations from the mean response",
+        "sum((x - mean)**2)",
     ),
-    "t": Variable(("category",), "float32", "Welch t, category against the pooled rest"),
+    "t": Variable(
+        ("category",),
+        "float32",
+        "Welch t, category against the pooled rest",
+        f"{_WELCH}; a the category, b all other stimuli (Welch 1947)",
+    ),
     "t_each": Variable(
-        ("category",), "float32", "smallest Welch t, category against each other category"
+        ("category",),
+        "float32",
+        "smallest Welch t, category against each other category",
+        f"min over b of {_WELCH}; a the category, b another (Nichols et al. 2005)",
     ),
     "q_each": Variable(
-        ("category",), "float32", "Benjamini-Hochberg q within the layer, category against each"
+        ("category",),
+        "float32",
+        "Benjamini-Hochberg q within the layer, category against each",
+        "of the largest p of the t that t_each is the smallest of (Benjamini & Hochberg 1995)",
     ),
     "csi": Variable(
         ("category",),
         "float32",
-        "Category Selectivity Index, (a - b) / (|a| + |b|), a the category's mean response, b the "
-        "mean of the other categories' means",
+        "Category Selectivity Index",
+        "(a - b) / (|a| + |b|), a the category's mean response, b the mean of the other "
+        "categories' means; 0 where both are 0",
     ),
     "selective": Variable(("category",), "bool", "unit meets the criterion on all stimuli"),
     "selective_fold": Variable(

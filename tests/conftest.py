@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fusiform.engine import store as store_module
-from fusiform.engine.store import Store, open_store
+from fusiform.engine.asking.result import Result, open_store
+from fusiform.engine.store import layout
 
 from .made import fill
 
@@ -96,10 +96,10 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module", params=[262_144, 12], ids=["whole layers", "small chunks"])
 def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Store]:
+) -> Iterator[Result]:
     """A finished store of made-up responses, cut into chunks or not."""
     path = tmp_path_factory.mktemp("store") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "_CHUNK_UNITS", request.param)
+        patch.setattr(layout, "_CHUNK_UNITS", request.param)
         fill(path)
         yield open_store(path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fusiform.engine.asking import select
-from fusiform.engine.asking.criterion import DEFAULT
-from fusiform.engine.spec import Layer, as_record
-from fusiform.engine.store import Store, create_store
+from fusiform.engine.spec import Layer
+from fusiform.engine.store.writing import Draft, create_store
 from fusiform.kernels.moments import Moments
 
 LAYERS = (
@@ -34,29 +34,39 @@ def samples(layer: Layer) -> list[list[np.ndarray]]:
     return drawn
 
 
-def fill(path: Path) -> Store:
-    """Write a finished store of them."""
-    count = int(COUNTS.sum())
-    store = create_store(
-        path,
-        layers=LAYERS,
-        categories=CATEGORIES,
-        counts=COUNTS,
-        stimuli={
-            "stimulus_path": [f"é/{i}.png" for i in range(count)],
-            "stimulus_category": np.arange(count) % len(CATEGORIES),
-            "stimulus_fold": np.arange(count) % 2,
-            "stimulus_sha256": ["0" * 64] * count,
+def contents() -> dict[str, Any]:
+    """What such a store is created with."""
+    # A row per stimulus, in the order in which they are shown.
+    table = np.repeat(np.argwhere(COUNTS), COUNTS.ravel(), axis=0)
+    return {
+        "layers": LAYERS,
+        "categories": CATEGORIES,
+        "counts": COUNTS,
+        "stimuli": {
+            "stimulus_path": [f"é/{i}.png" for i in range(len(table))],
+            "stimulus_category": table[:, 0],
+            "stimulus_fold": table[:, 1],
+            "stimulus_sha256": [f"{i:064x}" for i in range(len(table))],
         },
-        provenance={"model": "made-up", "weights": "none", "criterion": as_record(DEFAULT)},
-    )
+        "provenance": {"model": "made-up", "weights": "none"},
+    }
+
+
+def write(draft: Draft) -> None:
+    """Write moments of the responses, and the contrasts."""
     for layer in LAYERS:
         for category, folds in enumerate(samples(layer)):
             for fold, x in enumerate(folds):
                 mean, m2 = x.mean(0).reshape(layer.shape), ((x - x.mean(0)) ** 2).sum(0)
-                store.write_moments(
+                draft.write_moments(
                     layer, category, fold, Moments(len(x), mean, m2.reshape(layer.shape))
                 )
-    select.materialise(store)
-    store.complete()
-    return store
+    select.materialise(draft)
+
+
+def fill(path: Path) -> Draft:
+    """Write a finished store of them."""
+    draft = create_store(path, **contents())
+    write(draft)
+    draft.complete()
+    return draft

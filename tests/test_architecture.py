@@ -15,7 +15,8 @@ KERNELS = sorted((ROOT / "kernels").glob("*.py"))
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
 ASKING = sorted((ROOT / "engine" / "asking").glob("*.py"))
-SHARED = [ROOT / "engine" / f"{name}.py" for name in ("errors", "spec", "store")]
+STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
+SHARED = [*STORE, *(ROOT / "engine" / f"{name}.py" for name in ("errors", "spec"))]
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 STIMULI = sorted((ROOT / "engine" / "stimuli").rglob("*.py"))
 
@@ -45,11 +46,12 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
-        *SCANNING, *ASKING, *BENCH, *SHARED, *STIMULI, ROOT / "engine" / "__init__.py"
+        *SCANNING, *ASKING, *BENCH, *SHARED, *STIMULI,
+        ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
     }  # fmt: skip
-    assert all([KERNELS, SCANNING, ASKING, BENCH, STIMULI])
-    assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store.py")
-    assert "fusiform.engine.store" in imported(ROOT / "engine" / "asking" / "select.py")
+    assert all([KERNELS, SCANNING, ASKING, BENCH, STIMULI, STORE])
+    assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store" / "reading.py")
+    assert "fusiform.engine.store.reading" in imported(ROOT / "engine" / "asking" / "select.py")
 
 
 def test_kernels_know_arrays_only() -> None:
@@ -65,7 +67,11 @@ def test_the_engine_does_not_know_the_command_line() -> None:
 def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     wings = ("fusiform.engine.scanning", "fusiform.engine.stimuli", "fusiform.engine.bench")
-    assert not offending([*ASKING, *SHARED], *torch, *wings)
+    assert not offending([*ASKING, *SHARED, ROOT / "engine" / "merge.py"], *torch, *wings)
+
+
+def test_a_store_does_not_know_what_is_asked_of_it() -> None:
+    assert not offending(STORE, "fusiform.engine.asking", "fusiform.engine.merge", "dask")
 
 
 def test_stimuli_need_neither_torch_nor_a_store() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.asking.contrast import every_category, pairs, parse_contrast
-from fusiform.engine.asking.criterion import Criterion, parse_rule
+from fusiform.engine.asking.criterion import Criterion
 from fusiform.engine.errors import UserError
 
 CATEGORIES = ("faces", "bodies", "scenes", "top-hat", "été", "2nd")
@@ -127,7 +127,7 @@ def test_every_category_and_pairs() -> None:
 @settings(deadline=None)
 @given(st.text(alphabet="faces bodi+-*/()>.0123'\"\n\x1b%é", max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    for read in (lambda t: parse_contrast(t, CATEGORIES), parse_rule):
+    for read in (lambda t: parse_contrast(t, CATEGORIES), lambda t: Criterion(where=t)):
         with suppress(UserError):
             read(text)
 
@@ -141,7 +141,7 @@ def test_what_is_shown_cannot_command_a_terminal() -> None:
 
 def decide(rule: str, **values: float) -> bool:
     """A rule on one unit."""
-    parsed = parse_rule(rule)
+    parsed = Criterion(where=rule).rule()
     met = {
         condition: np.array([condition.holds(values[condition.measure])])
         for condition in parsed.conditions()

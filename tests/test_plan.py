@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.plan import fingerprint, make_plan
+from fusiform.engine.scanning.plan import make_plan
 
 NAMES = ("faces", "bodies", "scenes", "words", "tools")
 
@@ -74,8 +74,3 @@ def test_too_few_stimuli_are_refused(size: int, folds: int, said: str) -> None:
 def test_nonsense_is_refused(folds: int, batch_size: int) -> None:
     with pytest.raises(UserError, match="at least 1"):
         make_plan(np.repeat(np.int32([0, 1]), 8), NAMES[:2], folds=folds, batch_size=batch_size)
-
-
-def test_fingerprint_knows_values_and_not_the_order_of_keys() -> None:
-    assert fingerprint({"a": 1, "b": [1.5]}) == fingerprint({"b": [1.5], "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})

@@ -24,7 +24,7 @@ from fusiform.engine.scanning.scan import Listener, Progress
 from fusiform.engine.spec import Preprocessing, as_record
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.localizer import make_localizer
-from fusiform.engine.store import Store
+from fusiform.engine.store.reading import Store
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
 

@@ -20,11 +20,12 @@ from statsmodels.stats.multitest import multipletests
 from fusiform.engine.asking.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.asking.criterion import DEFAULT, PRESETS, Criterion
 from fusiform.engine.asking.examine import Examination, Selection
+from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.select import materialise, save_contrast, select
 from fusiform.engine.asking.summary import HeldOut, Row, _replication, summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import SAVED, Layer
-from fusiform.engine.store import Store, open_store
+from fusiform.engine.store.reading import Store
 from fusiform.kernels.moments import Moments, merge, read_out
 
 from . import reference
@@ -278,7 +279,7 @@ def test_a_weighted_sum_has_no_pairs(store: Store) -> None:
 
 
 @pytest.fixture
-def own_store(tmp_path: Path) -> Store:
+def own_store(tmp_path: Path) -> Result:
     fill(tmp_path / "own.zarr")
     return open_store(tmp_path / "own.zarr")
 
@@ -288,7 +289,7 @@ def test_a_saved_contrast_is_read_by_anyone(own_store: Store) -> None:
     tree = xarray.open_datatree(own_store.path, engine="zarr", chunks={})
     for layer in LAYERS:
         found = tree[f"{layer.name}/two"].to_dataset(inherit=False)
-        assert set(found.data_vars) == {*SAVED, "selective", "selective_fold"}
+        assert set(found.data_vars) == {*SAVED, "selective", "selective_fold", "extremes"}
         assert found["t"].dims == layer.dims
         assert found["selective_fold"].dims == ("fold", *layer.dims)
         t, p = oracle(parse_contrast(FACES_AGAINST_TWO, CATEGORIES), parts(layer)[0], "rest", False)
@@ -332,7 +333,7 @@ def test_a_name_is_saved_again_and_interrupted_savings_are_none(
     save_contrast(own_store, "mine", Criterion("rest"), "faces", ["t"])
     before = own_store.read(LAYERS[2], "mine/t")
     with monkeypatch.context() as patch:
-        patch.setattr("fusiform.engine.store.SavedContrast.write", lambda *_: 1 / 0)
+        patch.setattr("fusiform.engine.store.writing.SavedContrast.write", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             save_contrast(own_store, "mine", Criterion("rest"), "bodies", ["t"])
     assert "mine" not in open_store(own_store.path).saved
@@ -341,7 +342,7 @@ def test_a_name_is_saved_again_and_interrupted_savings_are_none(
     save_contrast(store, "mine", Criterion("rest"), "bodies", ["csi"])
     assert set(store.saved) == {"mine"}
     layer = xarray.open_datatree(store.path, engine="zarr")["head/mine"]
-    assert set(layer.data_vars) == {"csi", "selective", "selective_fold"}
+    assert set(layer.data_vars) == {"csi", "selective", "selective_fold", "extremes"}
     assert before.any()
 
 

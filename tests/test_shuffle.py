@@ -18,7 +18,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.plan import make_plan, shuffled_labels
 from fusiform.engine.scanning.shuffle import ShuffledMoments
 from fusiform.engine.spec import Layer, Preprocessing
-from fusiform.engine.store import Store
+from fusiform.engine.store.reading import Store
 
 from . import reference
 
@@ -136,7 +136,7 @@ def test_p_of_the_null_is_counted(noise_store: Store) -> None:
     layer = noise_store.layer("head")
     criterion = Criterion("rest", "p_null <= 0.2")
     ((_, found),) = select(noise_store, criterion, layers=[layer])
-    units = np.asarray(noise_store.array(layer, "shuffled/drawn_unit")[:])
+    units = noise_store.null_of(layer)[0]
     assert units.tolist() == [0, 1, 2, 3]
     t = noise_store.read(layer, "t")
     fold_moments = noise_store.shuffled_moments(layer)

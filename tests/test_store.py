@@ -14,24 +14,25 @@ import pytest
 import xarray
 import zarr
 
-from fusiform.engine import store as store_module
+from fusiform.engine.asking.result import open_store
 from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES
-from fusiform.engine.store import Store, open_store, refuse_existing, write_behind
+from fusiform.engine.store import layout
+from fusiform.engine.store.writing import Draft, drafting, refuse_existing, write_behind
 from fusiform.kernels.moments import merge
 
 from . import reference
-from .made import CATEGORIES, COUNTS, LAYERS, fill, samples
+from .made import CATEGORIES, COUNTS, LAYERS, contents, fill, samples, write
 
 
 @pytest.fixture
-def own_store(tmp_path: Path) -> Store:
+def own_store(tmp_path: Path) -> Draft:
     """One that a test may damage."""
     return fill(tmp_path / "own.zarr")
 
 
-def test_moments_come_back(store: Store) -> None:
+def test_moments_come_back(store: Result) -> None:
     for layer in LAYERS:
         drawn = samples(layer)
         slabs = [store.moments(layer, slab) for slab, _ in store.slabs(layer)]
@@ -48,16 +49,16 @@ def test_moments_come_back(store: Store) -> None:
                 )
 
 
-def test_slabs_cover_a_layer_in_order(store: Store) -> None:
+def test_slabs_cover_a_layer_in_order(store: Result) -> None:
     for layer in LAYERS:
         units = [u for _, flat in store.slabs(layer) for u in range(flat.start, flat.stop)]
         assert units == list(range(layer.units))
 
 
 def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_CHUNK_UNITS", 24)  # four channels, of five
+    monkeypatch.setattr(layout, "_CHUNK_UNITS", 24)  # four channels, of five
     store = fill(tmp_path / "even.zarr")
-    array = store.array(LAYERS[0], "mean")
+    array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
     assert array.chunks == (1, 1, 3, 3, 2)  # not four and one
     assert array.shards == (1, 1, 6, 3, 2)
 
@@ -86,14 +87,14 @@ def test_what_is_written_behind_comes_in_order_and_raises() -> None:
     assert done == ["a", "b", "c"]
 
 
-def test_anyone_can_read_it(store: Store) -> None:
+def test_anyone_can_read_it(store: Result) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tree = xarray.open_datatree(store.path, engine="zarr", chunks={})
     assert set(tree.children) == {layer.name for layer in LAYERS}
     for layer in LAYERS:
         dataset = tree[layer.name].to_dataset()
-        assert set(dataset.data_vars) == set(VARIABLES)
+        assert set(dataset.data_vars) == {*VARIABLES, "extremes"}
         assert dataset["t"].dims == ("category", *layer.dims)
         assert dataset["mean"].dims == ("category", "fold", *layer.dims)
         assert dataset["category"].values.tolist() == list(CATEGORIES)
@@ -105,7 +106,7 @@ def test_anyone_can_read_it(store: Store) -> None:
     assert tree["count"].values.tolist() == COUNTS.tolist()
 
 
-def test_the_python_face_is_lazy_and_named(store: Store) -> None:
+def test_the_python_face_is_lazy_and_named(store: Result) -> None:
     faces = store.dataset("layer1.0")["t"].sel(category="faces")
     assert faces.shape == (5, 3, 2)
     np.testing.assert_array_equal(faces.values.ravel(), store.read(LAYERS[0], "t")[0])
@@ -114,17 +115,19 @@ def test_the_python_face_is_lazy_and_named(store: Store) -> None:
         store.dataset("layer1.1")
 
 
-def test_nothing_in_it_is_a_pickle(store: Store) -> None:
+def test_nothing_in_it_is_a_pickle(store: Result) -> None:
     for path in store.path.rglob("zarr.json"):
         assert "pickle" not in path.read_text()
 
 
-def test_chunks_carry_checksums(store: Store) -> None:
-    codecs = json.dumps(store.array(LAYERS[0], "mean").metadata.to_dict()["codecs"], default=str)
-    assert "crc32c" in codecs
+def test_chunks_carry_checksums(store: Result) -> None:
+    root = zarr.open_group(store.path, mode="r")
+    for name, array in root.members(max_depth=None):
+        if isinstance(array, zarr.Array) and array.dtype.kind in "fib":
+            assert "crc32c" in json.dumps(array.metadata.to_dict()["codecs"], default=str), name
 
 
-def test_a_flipped_byte_is_found(own_store: Store) -> None:
+def test_a_flipped_byte_is_found(own_store: Draft) -> None:
     chunk = max(
         (own_store.path / "head" / "mean" / "c").rglob("*"), key=lambda p: (p.is_file(), str(p))
     )
@@ -135,7 +138,7 @@ def test_a_flipped_byte_is_found(own_store: Store) -> None:
         open_store(own_store.path).read(LAYERS[2], "mean")
 
 
-def test_an_existing_output_is_refused(own_store: Store) -> None:
+def test_an_existing_output_is_refused(own_store: Draft) -> None:
     with pytest.raises(UserError, match="--overwrite"):
         refuse_existing(own_store.path, overwrite=False)
     refuse_existing(own_store.path, overwrite=True)
@@ -169,24 +172,35 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path / "other.zarr")
 
 
-def test_another_schema_is_refused(own_store: Store) -> None:
+def test_another_schema_is_refused(own_store: Draft) -> None:
     own_store.annotate(schema_version=99)
-    with pytest.raises(UserError, match=r"schema 1; .* has 99"):
+    with pytest.raises(UserError, match=r"schema 2; .* has 99"):
         open_store(own_store.path)
 
 
-def test_an_unfinished_store_is_not_summarised(own_store: Store) -> None:
+def test_an_unfinished_store_is_not_summarised(own_store: Draft) -> None:
     own_store.annotate(status="scanning")
     with pytest.raises(UserError, match="has not finished"):
         summarise(open_store(own_store.path))
 
 
-def test_publishing_replaces_a_store_and_leaves_nothing_beside_it(
-    own_store: Store, tmp_path: Path
+def test_a_draft_replaces_a_store_when_it_is_whole_and_leaves_nothing_beside_it(
+    own_store: Draft, tmp_path: Path
 ) -> None:
-    other = fill(tmp_path / "new.zarr")
-    with pytest.raises(UserError, match="--overwrite"):
-        other.publish(own_store.path)
-    published = other.publish(own_store.path, overwrite=True)
-    assert published.path == own_store.path
+    with pytest.raises(UserError, match="--overwrite"), drafting(own_store.path, False):
+        pass
+    before = sorted(own_store.path.rglob("*"))
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        with (
+            pytest.raises(type(error)),
+            drafting(own_store.path, True, **contents()) as draft,
+        ):
+            raise error
+        assert draft.path != own_store.path
+    assert sorted(own_store.path.rglob("*")) == before
+    others = {**contents(), "provenance": {"model": "another", "weights": "none"}}
+    with drafting(own_store.path, True, **others) as draft:
+        write(draft)
+        assert open_store(own_store.path).provenance["model"] == "made-up"
+    assert open_store(own_store.path).provenance["model"] == "another"
     assert [path.name for path in tmp_path.iterdir()] == ["own.zarr"]

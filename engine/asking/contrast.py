@@ -54,14 +54,15 @@ def pairs(contrast: Contrast) -> list[Contrast]:
     return [_against(contrast.text, contrast.target, [other]) for other in contrast.baseline]
 
 
-def parse_contrast(text: str, categories: Sequence[str]) -> Contrast:
-    """Read a contrast of ``categories``; see the head of this module.
+def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None) -> Contrast:
+    """Read a contrast of ``categories``, which ends at ``stop``; see the head of this module.
 
     Raises
     ------
     UserError : with a caret under the character where it cannot be read on
     """
-    tokens = Tokens(text, "a contrast")
+    tokens = Tokens(text, "a contrast", stop=stop)
+    text = text[:stop]
     if tokens.current.kind == "end":
         raise UserError(f"a contrast names categories, of: {shortened(categories)}; got nothing")
     weights = _sum(tokens, categories)

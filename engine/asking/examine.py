@@ -18,8 +18,9 @@ from ...kernels.moments import Moments, merge
 from ...kernels.pvalues import adjusted
 from ..spec import MEASURE_TYPES
 from .contrast import Contrast, pairs
-from .criterion import Comparison, Condition, Criterion, Test, Top
+from .criterion import Criterion, Test
 from .measures import Floats, Measured, Sample
+from .rule import Comparison, Condition, Top
 
 Mask = NDArray[np.bool_]
 
@@ -195,7 +196,7 @@ class Examination:
             if condition.measure != "q":
                 values = measured.measure(condition.measure)
                 columns[condition] = (
-                    condition.holds(values) if isinstance(condition, Comparison) else values
+                    values if isinstance(condition, Top) else condition.holds(values)
                 )
         if not self._asks_q:
             return Seen(columns, None)

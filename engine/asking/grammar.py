@@ -14,7 +14,7 @@ _TOKEN = re.compile(
       (?P<number>(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?(?![\w.]))
     | (?P<name>[^\W\d][\w.]*)
     | "(?P<double>[^"]*)" | '(?P<single>[^']*)'
-    | (?P<symbol><=|>=|[-+*/()<>%])
+    | (?P<symbol><=|>=|==|[-+*/()<>%])
     )""",
     re.VERBOSE,
 )
@@ -29,19 +29,20 @@ class Token(NamedTuple):
 
 
 class Tokens:
-    """The tokens of ``text``, read one by one.
+    """The tokens of ``text`` from ``start`` to ``stop``, read one by one.
 
     Raises
     ------
     UserError : at the first character that begins no token
     """
 
-    def __init__(self, text: str, what: str) -> None:
+    def __init__(self, text: str, what: str, start: int = 0, stop: int | None = None) -> None:
         self.text = text
         self._what = what
         self._tokens: list[Token] = []
         self._next = 0
-        place = depth = 0
+        text = text[:stop]
+        place, depth = start, 0
         while text[place:].strip():
             match = _TOKEN.match(text, place)
             if match is None:
@@ -57,7 +58,7 @@ class Tokens:
             depth += (token.text == "(") - (token.text == ")") if token.kind == "symbol" else 0
             if depth > _DEEPEST:
                 self.refuse(f"brackets nest {_DEEPEST} deep at most in {what}", token)
-        self._tokens.append(Token("end", "", len(text.rstrip())))
+        self._tokens.append(Token("end", "", max(start, len(text.rstrip()))))
 
     @property
     def current(self) -> Token:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
 from ..spec import MEASURES, SAVED, Layer, as_record
-from ..store import Store, write_behind
+from ..store.reading import Store, require_complete
+from ..store.writing import Draft, saving, write_behind
 from .contrast import Contrast, every_category, parse_contrast
 from .criterion import DEFAULT, Criterion
 from .examine import Decided, Examination, Kept, Look, Selection, samples_of
@@ -52,14 +53,14 @@ def select(
         yield layer, outcome.selection
 
 
-def materialise(store: Store, progress: Callable[[Layer], None] = lambda _: None) -> None:
+def materialise(store: Draft, progress: Callable[[Layer], None] = lambda _: None) -> None:
     """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer."""
+    store.annotate(criterion=as_record(DEFAULT))
     every = every_category(store.categories)
     examination = Examination(DEFAULT, every, _SCANNED, keep_q="q_each")
 
     def write(layer: Layer, columns: dict[str, NDArray[Any]]) -> None:
-        for name, values in columns.items():
-            store.write(layer, name, values)
+        store.write_contrasts(layer, columns)
         progress(layer)
 
     with write_behind() as later:
@@ -103,16 +104,17 @@ def save_contrast(
             "selective": selection.selective,
             "selective_fold": selection.selective_fold,
         }
-        for variable, values in columns.items():
-            saved.write(layer, variable, values[0] if contrast else values)
+        own = {name: values[0] for name, values in columns.items()} if contrast else columns
+        saved.write(layer, own)
         progress(layer)
 
     record = {
         "contrasts": [one.text for one in chosen],
         "criterion": as_record(criterion),
         "each_category": contrast is None,
+        "measures": list(measures),
     }
-    with store.saving(name, record) as saved, write_behind() as later:
+    with saving(store, name, record) as saved, write_behind() as later:
         for decided in _decided(store, store.layers, criterion, chosen, kept, keep_q):
             later(write, *decided)
 
@@ -172,14 +174,6 @@ def examine(
             measured = examination.measured(Sample(moments), index)
             null_t.append([np.sort(one.extremity[~np.isnan(one.extremity)]) for one in measured])
     return Examination(criterion, contrasts, kept, keep_q, null_t)
-
-
-def require_complete(store: Store) -> None:
-    """Refuse a store whose scan stopped before its end."""
-    if store.provenance.get("status") != "complete":
-        raise UserError(
-            f"the scan that fills {store.path} has not finished: scan again with --overwrite"
-        )
 
 
 def _require_shuffles(store: Store) -> None:

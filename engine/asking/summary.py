@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import reduce
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ..spec import Layer
-from ..store import Store
+from ..store.reading import Store
 from .contrast import Contrast, every_category, parse_contrast
 from .criterion import DEFAULT, Criterion
 from .examine import Selection
@@ -113,7 +112,7 @@ def summarise(
     if contrasts is not None:
         parsed = [parse_contrast(contrast, store.categories) for contrast in contrasts]
     asked = every_category(store.categories) if parsed is None else parsed
-    wanted = layers_named(store, layers)
+    wanted = store.layers_named(layers)
     by_chance: dict[str, NDArray[np.float64]] = {}
     if store.shuffles:
         by_chance = {
@@ -138,23 +137,6 @@ def summarise(
                 )
             )
     return rows
-
-
-def layers_named(store: Store, patterns: Sequence[str]) -> list[Layer]:
-    """The layers with names that match one of ``patterns``, in the store's order.
-
-    Raises
-    ------
-    UserError : a pattern matches none
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(layer.name, pattern) for layer in store.layers):
-            store.layer(pattern)  # says which are nearest
-    return [
-        layer
-        for layer in store.layers
-        if any(fnmatchcase(layer.name, pattern) for pattern in patterns)
-    ]
 
 
 def _held_out(

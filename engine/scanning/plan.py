@@ -8,11 +8,9 @@ which of its rows belong to which block.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,9 +145,3 @@ def shuffled_labels(
             members = np.flatnonzero(fold_of == fold)
             shuffled[shuffle, members] = rng.permutation(labels[members])
     return shuffled
-
-
-def fingerprint(identity: dict[str, Any]) -> str:
-    """SHA-256 of everything that determines a result, given as plain JSON values."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -5,12 +5,10 @@ The only file that knows plan, stimuli, capture, accumulate and store together.
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...kernels.moments import Moments
-from ..asking.criterion import DEFAULT
+from ..asking.result import Result
 from ..asking.select import materialise
 from ..errors import UserError, nearest
-from ..spec import Layer, Preprocessing, as_record
+from ..spec import STORE_DTYPES, Layer, Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
-from ..store import Store, create_store, new_folder_beside, refuse_existing, write_behind
+from ..store.writing import Draft, drafting, final_place, refuse_existing, write_behind
 from .accumulate import LayerMoments
 from .backbones import Backbone, load_backbone
 from .capture import capture
 from .decode import decode_ahead, default_workers, normalise
 from .layers import choose, input_dtype, trial
 from .memory import peak_memory, recycled
-from .plan import Block, Plan, Run, fingerprint, make_plan, shuffled_labels
+from .plan import Block, Plan, Run, make_plan, shuffled_labels
 from .shuffle import ShuffledMoments, refuse_null
 from .weights import hash_weights
 
@@ -75,9 +73,10 @@ def scan(
     batch_size: int = 32,
     device: str | None = None,
     decode_workers: int | None = None,
+    store_dtype: str = "float64",
     overwrite: bool = False,
     listener: Listener | None = None,
-) -> Store:
+) -> Result:
     """Show a network a localizer set and say which of its units are category-selective.
 
     Activations are streamed into online moments per layer, category and fold, and are never held
@@ -91,7 +90,7 @@ def scan(
         y, x]``; a module is put, and stays, in evaluation mode, on ``device``, its weights with
         channels last in memory
     stimuli : a folder with a folder per category, or a CSV manifest (columns path, category)
-    output : the store to create, by custom ``NAME.zarr``
+    output : the store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store
     groups : category -> the folders it joins; where given, only those are used
     weights, seed : for a model given by name, see :func:`.backbones.load_backbone`; ``seed`` also
         draws the null
@@ -104,12 +103,14 @@ def scan(
     batch_size : stimuli per forward pass; a multiple of 8 keeps the network's rounding even
     device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one, or where a module is
     decode_workers : threads that decode images; by default as many as cores, at most 8
+    store_dtype : what means and sums of squares are kept in. ``float32`` halves them; they are then
+        rounded to 6e-8 of themselves, and so is what is merged of them
     overwrite : replace an earlier store at ``output``
     listener : hears notes and progress
 
     Returns
     -------
-    the finished :class:`fusiform.Store <fusiform.engine.store.Store>`
+    the finished :class:`fusiform.Result <fusiform.engine.asking.result.Result>`
 
     Raises
     ------
@@ -121,8 +122,11 @@ def scan(
     >>> store.dataset("layer4.1").t.sel(category="faces").max().compute()  # doctest: +SKIP
     """
     listener = listener or Listener()
-    output = Path(output)
     refuse_existing(output, overwrite)
+    if store_dtype not in STORE_DTYPES:
+        raise UserError(
+            f"moments are kept in {' or '.join(STORE_DTYPES)}; got a store dtype of {store_dtype!r}"
+        )
     if decode_workers is not None and decode_workers < 1:
         raise UserError(f"decoding needs at least 1 thread; got {decode_workers} decode workers")
     refuse_null(null, null_units)
@@ -151,32 +155,26 @@ def scan(
         shuffled = ShuffledMoments(chosen, labels, plan.fold_of, null_units, seed)
         listener.note(_price(shuffled, plan, null, null_units))
     drawn = {"shuffles": null, "units": null_units, "seed": seed} if null else None
-    provenance = _provenance(backbone, catalogue, plan, chosen, target, str(stimuli), drawn)
-    # Beside the output until it is whole: a scan that fails leaves an earlier store as it was.
-    final = output.resolve()
-    partial = new_folder_beside(final, "partial")
-    try:
-        store = create_store(
-            partial,
-            layers=chosen,
-            categories=catalogue.categories,
-            counts=plan.counts(len(catalogue.categories)),
-            stimuli={
-                "stimulus_path": catalogue.names,
-                "stimulus_category": catalogue.labels.tolist(),
-                "stimulus_fold": plan.fold_of.tolist(),
-                "stimulus_sha256": catalogue.hashes,
-            },
-            provenance=provenance,
-        )
+    with drafting(
+        output,
+        overwrite,
+        layers=chosen,
+        categories=catalogue.categories,
+        counts=plan.counts(len(catalogue.categories)),
+        stimuli=_stimulus_table(catalogue, plan),
+        provenance={
+            "stimuli": str(stimuli),
+            "batch_size": batch_size,
+            "store_dtype": store_dtype,
+            **_described(backbone, target),
+            **({"null": drawn} if drawn else {}),
+        },
+    ) as store:
         workers = decode_workers or default_workers()
         with recycled():
             _stream(store, backbone, catalogue, plan, target, workers, listener, shuffled)
         _materialise(store, listener)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return store.publish(final, overwrite)
+    return Result.open(final_place(output))
 
 
 def device_for(device: str | None, model: str | nn.Module = "") -> torch.device:
@@ -209,7 +207,7 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _stream(
-    store: Store,
+    store: Draft,
     backbone: Backbone,
     catalogue: Catalogue,
     plan: Plan,
@@ -268,7 +266,7 @@ def _filled(pixels: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
     return np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
 
 
-def _materialise(store: Store, listener: Listener) -> None:
+def _materialise(store: Draft, listener: Listener) -> None:
     started, total = time.perf_counter(), sum(layer.units for layer in store.layers)
     done = 0
 
@@ -307,53 +305,25 @@ def _backbone(
     return replace(backbone, preprocessing=replace(backbone.preprocessing, **overrides))
 
 
-def _provenance(
-    backbone: Backbone,
-    catalogue: Catalogue,
-    plan: Plan,
-    layers: Sequence[Layer],
-    device: torch.device,
-    source: str,
-    null: Mapping[str, int] | None,
-) -> dict[str, Any]:
-    """What a reader needs to trust the numbers, and the fingerprint under which they may grow."""
-    identity = {
+def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Sequence[Any]]:
+    return {
+        "stimulus_path": catalogue.names,
+        "stimulus_category": catalogue.labels.tolist(),
+        "stimulus_fold": plan.fold_of.tolist(),
+        "stimulus_sha256": catalogue.hashes,
+    }
+
+
+def _described(backbone: Backbone, device: torch.device) -> dict[str, Any]:
+    """The network in a store's provenance."""
+    kinds = "\n".join(type(module).__name__ for module in backbone.model.modules())
+    return {
         "model": backbone.name,
+        "weights": backbone.weights,
         "weights_sha256": backbone.weights_hash,
         # The same weights under another activation function are another network.
-        "modules": [type(module).__name__ for module in backbone.model.modules()],
+        "modules_sha256": hashlib.sha256(kinds.encode()).hexdigest(),
         "preprocessing": as_record(backbone.preprocessing),
-        "layers": [as_record(layer) for layer in layers],
-        "categories": list(catalogue.categories),
-        "folds": plan.folds,
-        "batch_size": plan.batch_size,
         "device_type": device.type,
-        **({"null": dict(null)} if null else {}),
-    }
-    shown = [catalogue.hashes[stimulus] for stimulus in plan.order]
-    blocks = [list(block) for block in plan.blocks]
-    packages = (
-        *("fusiform", "torch", "torchvision", "open_clip_torch", "timm"),
-        *("numpy", "numba", "scipy", "zarr", "pillow"),
-    )
-    return {
-        **{
-            key: identity[key]
-            for key in (
-                "model",
-                "weights_sha256",
-                "preprocessing",
-                "batch_size",
-                "device_type",
-                "null",
-            )
-            if key in identity
-        },
-        "weights": backbone.weights,
-        "stimuli": source,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "fingerprint": fingerprint({**identity, "stimuli": shown, "blocks": blocks}),
-        "criterion": as_record(DEFAULT),
-        "versions": {name: version(name) for name in packages},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

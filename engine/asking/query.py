@@ -1,0 +1,528 @@
+"""Queries: which units meet a predicate, how many, where, and what is measured of them.
+
+    faces: t > 5 and csi > 1/3
+    faces + bodies > scenes: t > 5 or d_prime > 1
+    selective and layer dims by name: selective and channel == 12
+    faces:
+
+    query = [ contrast ":" ] [ rule ]
+
+Without a contrast it is of every category, without a rule of all units. ``t`` is that of the
+category against the pooled rest, ``t_each`` the smallest against each other category, as stored.
+A store is gone through chunk by chunk; a chunk whose extremes say that none of its units can match
+is not read. Nothing is evaluated as code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError, nearest
+from ..spec import Layer
+from ..store.reading import Store, require_complete
+from .chunks import Asked, Bounds, Chunk, Units, asked_of, chunks_of, places, source_of
+from .rule import PROBABILITIES, Comparison, Condition, Rule, Vocabulary, parse_rule
+from .table import NOWHERE, Table, joined
+
+if TYPE_CHECKING:
+    import xarray
+
+T = TypeVar("T")
+U = TypeVar("U")
+Mask = NDArray[np.bool_]
+MEANS = "means"
+# Readers at work; what decodes uses threads of its own.
+_THREADS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Units of a chunk that match, counted from the chunk's first, under one contrast."""
+
+    chunk: Chunk
+    asked: Asked
+    units: Units
+
+
+class Query:
+    """A query of a store. Nothing is read before a result is asked for.
+
+    Parameters
+    ----------
+    text : see the head of this module
+    layers : names or globs
+    saved : ask what :func:`save_contrast <fusiform.engine.asking.select.save_contrast>` wrote under
+        this name: its t, q, ..., ``selective``
+
+    Raises
+    ------
+    UserError : with a caret under the character where the query cannot be read on; the scan has not
+        finished, or no layer has such a name
+    """
+
+    def __init__(
+        self, store: Store, text: str, layers: Sequence[str] = ("*",), saved: str | None = None
+    ) -> None:
+        require_complete(store)
+        self.store, self.text = store, text
+        self.layers = store.layers_named(layers)
+        self._source = source_of(store, saved)
+        colon = _colon(text)
+        contrast = text if colon is not None else None
+        if colon is not None and not text[:colon].strip():
+            raise UserError(f"a query begins with a contrast before its colon; got {text!r}")
+        self._asked = asked_of(store, self._source, contrast, colon)
+        self.contrasts = tuple(asked.contrast.text for asked in self._asked)
+        start = 0 if colon is None else colon + 1
+        self.dims = tuple(dict.fromkeys(dim for layer in self.layers for dim in layer.dims))
+        self._rule = Rule("and", ())
+        if text[start:].strip():
+            known = Vocabulary((*self._source.measures, *self.dims), self._source.flags, top=False)
+            self._rule = parse_rule(text, known, start)
+        self._require(condition.measure for condition in self._rule.conditions())
+
+    def __repr__(self) -> str:
+        units = sum(layer.units for layer in self.layers)
+        return f"<fusiform query {self.text!r} of {units:,} units in {len(self.layers)} layers>"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a table shows of a unit unless other columns are named."""
+        names = (*(n for n in self._source.stored if n != "selective"), "d_prime", MEANS)
+        unknown = {name for name in names if self._is_unknown(name)}
+        return tuple(dict.fromkeys(name for name in names if name not in unknown))
+
+    def units(self, columns: Sequence[str] | None = None) -> Table:
+        """All units that match, in the order of the store.
+
+        Parameters
+        ----------
+        columns : measures, flags, or ``means`` for the mean response to every category
+        """
+        return joined(list(self.parts(columns)))
+
+    def parts(self, columns: Sequence[str] | None = None) -> Iterator[Table]:
+        """As :meth:`units`, in parts as they are found; the first is empty."""
+        names = self._named(columns)
+        yield self._described([], names)
+        tables = partial(self._described, columns=names)
+        yield from self._searched(self._chunks(), lambda found: tables([found]))
+
+    def top(self, size: int, by: str = "t", columns: Sequence[str] | None = None) -> Table:
+        """The matching units with the most of a measure (of p and q: the least), most first.
+
+        Of equals, those that come first in the store. Chunks are gone through in the order of their
+        extremes, as far as they can hold one of the ``size``.
+        """
+        if size < 1:
+            raise UserError(f"the top is at least 1 unit; got {size}")
+        self._require([by])
+        names = self._named(columns)
+        if by not in (*names, *self.dims):
+            names = (by, *names)
+        sign = 1.0 if by in PROBABILITIES else -1.0
+        best = np.empty((0, 4))  # signed value, chunk, contrast, unit
+        kept: dict[int, Chunk] = {}
+        rows = list(enumerate(product(self._chunks(), self._asked)))
+        least = [self._least(part, asked, by, sign) for _, (part, asked) in rows]
+        for place in np.argsort(least, kind="stable"):
+            if len(best) == size and least[place] > best[-1, 0]:
+                break  # nor can any that follows
+            index, (part, asked) = rows[place]
+            chunk = self._chunk(part, 1)
+            units = self._matching(chunk, asked, part[1])
+            if not len(units):
+                continue
+            values = sign * chunk.values(by, asked, units)
+            worst = best[-1, 0] if len(best) == size else np.inf
+            units, values = units[values <= worst], values[values <= worst]  # NaN is not
+            own = np.empty((len(units), 4))
+            own[:, 0], own[:, 3] = values, units
+            own[:, 1:3] = divmod(index, len(self._asked))
+            best = np.concatenate([best, own])
+            best = best[np.lexsort(best.T[[3, 2, 1, 0]])][:size]
+        parts = list(self._chunks())
+        found = []
+        for _, number, contrast, unit in best:
+            if number not in kept:
+                kept[number] = self._chunk(parts[int(number)], 1)
+            found.append(Found(kept[number], self._asked[int(contrast)], np.array([int(unit)])))
+        return self._described(found, names)
+
+    def counts(self, by: Sequence[str] = ("layer", "contrast")) -> Table:
+        """How many units match, of how many, in groups.
+
+        Parameters
+        ----------
+        by : any of ``layer``, ``contrast``, and the dimensions of layers (``channel``, ``y``, ...);
+            layers that have not all of these are left out. Groups without any unit are listed, as
+            are those without a match
+        """
+        dims = self._dims_of(by)
+        layers = [layer for layer in self.layers if set(dims) <= set(layer.dims)]
+        if not layers:
+            raise UserError(f"no layer has {' and '.join(dims)}: {_listed_dims(self.layers)}")
+        shapes = {layer: _shape_of(layer, dims) for layer in layers}
+        counted = {
+            (layer, k): np.zeros(shapes[layer], np.int64)
+            for layer in layers
+            for k in range(len(self._asked))
+        }
+        chunks = (part for part in self._chunks() if part[0] in shapes)
+        for layer, k, counts in self._searched(chunks, partial(self._counted, dims, shapes)):
+            counted[layer, k] += counts
+        return self._grouped(by, dims, counted)
+
+    def quantiles(
+        self,
+        measure: str,
+        at: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        by: Sequence[str] = ("layer", "contrast"),
+    ) -> Table:
+        """Quantiles of a measure over the units that match, with linear interpolation.
+
+        Exact; the measure is held of all units that match. Values that are not finite are left out.
+        """
+        for q in at:
+            if not 0 <= q <= 1:
+                raise UserError(f"quantiles are from 0 to 1; got {q:g}")
+        rows = []
+        for group, values in self._values(measure, by):
+            found = np.quantile(values, at) if len(values) else np.full(len(at), np.nan)
+            rows.append((*group, len(values), *found.tolist()))
+        return _table_of((*by, "units", *(f"q{100 * q:g}" for q in at)), rows)
+
+    def histogram(
+        self, measure: str, bins: int = 20, by: Sequence[str] = ("layer", "contrast")
+    ) -> Table:
+        """How many of the units that match have a measure in each bin; the same bins in all groups.
+
+        From the least to the largest finite value; a bin holds its lower edge, the last one both.
+        """
+        if bins < 1:
+            raise UserError(f"a histogram has at least 1 bin; got {bins}")
+        groups = list(self._values(measure, by))
+        known = [values for _, values in groups if len(values)]
+        bounds = (min(v.min() for v in known), max(v.max() for v in known)) if known else (0, 1)
+        edges = np.histogram_bin_edges(np.empty(0), bins, (float(bounds[0]), float(bounds[1])))
+        rows = []
+        for group, values in groups:
+            counts = np.histogram(values.astype(np.float64), edges)[0]
+            for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+                rows.append((*group, float(low), float(high), int(count)))
+        return _table_of((*by, "from", "to", "units"), rows)
+
+    def masks(self) -> xarray.DataTree:
+        """Where units match: a lazy boolean ``matches [contrast, *layer dims]`` for every layer.
+
+        Dask arrays, a block per chunk of the store; a block is read when it is computed, and not
+        even then where its extremes say that none of its units can match.
+        """
+        import xarray
+        from dask import array as dask_array
+
+        nodes = {}
+        for layer in self.layers:
+            slabs = [slab for slab, _ in self.store.slabs(layer)]
+            lengths = tuple(slab.stop - slab.start for slab in slabs)
+            lazy = dask_array.map_blocks(  # type: ignore[no-untyped-call]
+                partial(self._mask, layer),
+                chunks=((len(self._asked),), lengths, *((size,) for size in layer.shape[1:])),
+                name=f"matches-{uuid4().hex}",
+                meta=np.empty((0,) * (1 + len(layer.shape)), np.bool_),
+            )
+            attributes = {"long_name": "unit matches the query", "query": self.text}
+            mask = xarray.DataArray(lazy, dims=("contrast", *layer.dims), attrs=attributes)
+            coordinates = {"contrast": list(self.contrasts), **places(layer)}
+            nodes[layer.name] = xarray.Dataset({"matches": mask}, coordinates)
+        return xarray.DataTree.from_dict(nodes)
+
+    # Going through the store
+
+    def _chunks(self) -> Iterator[tuple[Layer, int, slice, slice]]:
+        return chunks_of(self.store, self.layers)
+
+    def _chunk(self, part: tuple[Layer, int, slice, slice], rows: int) -> Chunk:
+        layer, _, slab, units = part
+        return Chunk(self.store, self._source, layer, slab, units, rows)
+
+    def _searched(
+        self,
+        parts: Iterable[tuple[Layer, int, slice, slice]],
+        result: Callable[[Found], T],
+    ) -> Iterator[T]:
+        """``result`` of what is found in every chunk and contrast, in order, some at work ahead."""
+
+        def search(part: tuple[Layer, int, slice, slice]) -> list[T]:
+            possible = [a for a in self._asked if self._possible(self._bounds(part, a))]
+            chunk = self._chunk(part, len(possible))
+            found = [Found(chunk, a, self._matching(chunk, a, part[1])) for a in possible]
+            return [result(one) for one in found if len(one.units)]
+
+        for results in _ahead(search, parts):
+            yield from results
+
+    def _matching(self, chunk: Chunk, asked: Asked, number: int) -> Units:
+        """The units of a chunk that match, counted from its first."""
+        bounds = self._bounds((chunk.layer, number, chunk.slab, chunk.units), asked)
+        if not self._possible(bounds):
+            return np.empty(0, np.int64)
+        found = self._among(None, self._rule, chunk, asked)
+        return np.arange(chunk.size) if found is None else found
+
+    def _among(
+        self, chosen: Units | None, part: Rule | Condition, chunk: Chunk, asked: Asked
+    ) -> Units | None:
+        """Those of ``chosen`` units (None for all) that meet a rule.
+
+        What comes later in an ``and`` is looked at only for units that met what came before.
+        """
+        if chosen is not None and not len(chosen):
+            return chosen  # without reading anything
+        if not isinstance(part, Rule):
+            if part.measure in self.dims and part.measure not in chunk.layer.dims:
+                return np.empty(0, np.int64)
+            met = np.flatnonzero(part.holds(chunk.values(part.measure, asked, chosen)))
+            return met if chosen is None else chosen[met]
+        if part.joined_by == "and":
+            for one in part.parts:
+                chosen = self._among(chosen, one, chunk, asked)
+            return chosen
+        ways = [self._among(chosen, one, chunk, asked) for one in part.parts]
+        return ways[0] if len(ways) == 1 else np.unique(np.concatenate(ways))  # type: ignore[arg-type]
+
+    def _possible(self, bounds: Bounds, part: Rule | Condition | None = None) -> bool:
+        """Whether a unit within these bounds could match."""
+        part = self._rule if part is None else part
+        if isinstance(part, Rule):
+            ways = (self._possible(bounds, one) for one in part.parts)
+            return all(ways) if part.joined_by == "and" else any(ways)
+        known = bounds.of(part.measure)
+        if known is None or not isinstance(part, Comparison):
+            return True
+        low, high = known
+        if part.sign == "==":
+            return bool(low <= part.value <= high)
+        return bool(part.holds(high if part.sign in (">", ">=") else low))
+
+    def _bounds(self, part: tuple[Layer, int, slice, slice], asked: Asked) -> Bounds:
+        layer, number, slab, _ = part
+        return Bounds(self._extremes[layer], layer, slab, number, asked)
+
+    @cached_property
+    def _extremes(self) -> dict[Layer, Any]:
+        return {layer: self.store.extremes(layer, self._source.saved) for layer in self.layers}
+
+    def _least(
+        self, part: tuple[Layer, int, slice, slice], asked: Asked, by: str, sign: float
+    ) -> float:
+        """The best signed value that a unit of a chunk could have; infinite if none can match."""
+        bounds = self._bounds(part, asked)
+        if not self._possible(bounds):
+            return np.inf
+        known = bounds.of(by)
+        if known is None:
+            return -np.inf
+        return float(min(sign * known[0], sign * known[1]))
+
+    def _mask(self, layer: Layer, block_id: tuple[int, ...]) -> Mask:
+        """A block of a layer's masks ``[contrast, *layer dims]``."""
+        part = list(chunks_of(self.store, [layer]))[block_id[1]]
+        _, _, slab, units = part
+        mask = np.zeros((len(self._asked), units.stop - units.start), np.bool_)
+        for found in self._searched([part], lambda found: found):
+            mask[found.asked.number, found.units] = True
+        return mask.reshape(len(mask), slab.stop - slab.start, *layer.shape[1:])
+
+    # Tables
+
+    def _described(self, found: Sequence[Found], columns: Sequence[str]) -> Table:
+        """A row per unit: layer, contrast, its place, and what the columns name of it."""
+        total = sum(len(one.units) for one in found)
+        table: dict[str, Any] = {
+            "layer": _repeated([one.chunk.layer.name for one in found], found),
+            "contrast": _repeated([one.asked.contrast.text for one in found], found),
+        }
+        for dim in self.dims:
+            table[dim] = _concatenated(
+                [
+                    one.chunk.values(dim, one.asked, one.units)
+                    if dim in one.chunk.layer.dims
+                    else np.full(len(one.units), NOWHERE)
+                    for one in found
+                ],
+                np.int32,
+            )
+        for name in columns:
+            if name == MEANS:
+                means = [one.chunk.responses(one.units) for one in found]
+                for k, category in enumerate(self.store.categories):
+                    table[f"mean {category}"] = _concatenated([m[k] for m in means], np.float64)
+            elif name not in self.dims:
+                values = [one.chunk.values(name, one.asked, one.units) for one in found]
+                table[name] = _concatenated(values, self._dtype(name))
+        assert all(len(values) == total for values in table.values())
+        return Table(table)
+
+    def _dtype(self, name: str) -> type:
+        if name in self._source.flags:
+            return np.bool_
+        stored = name in self._source.stored and all(asked.stored for asked in self._asked)
+        return np.float32 if stored else np.float64
+
+    def _counted(
+        self, dims: Sequence[str], shapes: dict[Layer, tuple[int, ...]], found: Found
+    ) -> tuple[Layer, int, Any]:
+        layer = found.chunk.layer
+        own = [found.chunk.values(dim, found.asked, found.units) for dim in dims]
+        counts: Any = len(found.units)
+        if dims:
+            flat = np.ravel_multi_index(own, shapes[layer])
+            size = int(np.prod(shapes[layer]))
+            counts = np.bincount(flat, minlength=size).reshape(shapes[layer])
+        return layer, found.asked.number, counts
+
+    def _grouped(
+        self,
+        by: Sequence[str],
+        dims: Sequence[str],
+        counted: dict[tuple[Layer, int], NDArray[np.int64]],
+    ) -> Table:
+        """Counts of layers and contrasts, added up where these do not tell groups apart."""
+        sums: dict[tuple[Any, ...], list[int]] = {}
+        for (layer, k), counts in counted.items():
+            each = layer.units // counts.size
+            own = {"layer": layer.name, "contrast": self.contrasts[k]}
+            for place, count in np.ndenumerate(counts):
+                names = {**own, **dict(zip(dims, place, strict=True))}
+                sums_of = sums.setdefault(tuple(names[name] for name in by), [0, 0])
+                sums_of[0] += int(count)
+                sums_of[1] += each
+        rows = [(*group, matching, units) for group, (matching, units) in sums.items()]
+        table = _table_of((*by, "matching", "units"), rows)
+        share = table["matching"] / table["units"]
+        return Table({**table.columns, "share": share})
+
+    def _values(
+        self, measure: str, by: Sequence[str]
+    ) -> Iterator[tuple[tuple[str, ...], NDArray[Any]]]:
+        """The finite values of a measure over the units that match, group by group."""
+        if self._dims_of(by):
+            raise UserError(
+                f"quantiles and histograms are by layer and contrast; got {', '.join(by)}: "
+                "write the units, and group them as you like"
+            )
+        self._require([measure])
+        groups: dict[tuple[str, ...], list[NDArray[Any]]] = {}
+        for layer, contrast in product(self.layers, self.contrasts):
+            names = {"layer": layer.name, "contrast": contrast}
+            groups[tuple(names[name] for name in by)] = []
+
+        def values(found: Found) -> tuple[tuple[str, ...], NDArray[Any]]:
+            names = {"layer": found.chunk.layer.name, "contrast": found.asked.contrast.text}
+            own = found.chunk.values(measure, found.asked, found.units)
+            return tuple(names[name] for name in by), own[np.isfinite(own)]
+
+        for group, own in self._searched(self._chunks(), values):
+            groups[group].append(own)
+        for group, parts in groups.items():
+            yield group, np.concatenate(parts) if parts else np.empty(0)
+
+    def _dims_of(self, by: Sequence[str]) -> list[str]:
+        for name in by:
+            if name not in ("layer", "contrast", *self.dims):
+                known = ("layer", "contrast", *self.dims)
+                raise UserError(f"units are grouped by {', '.join(known)}; got {name!r}")
+        return [name for name in by if name in self.dims]
+
+    def _named(self, columns: Sequence[str] | None) -> Sequence[str]:
+        if columns is None:
+            return self.columns
+        self._require(name for name in columns if name != MEANS)
+        return columns
+
+    def _require(self, names: Iterable[str]) -> None:
+        """Refuse what is not known of a unit under the contrasts asked."""
+        for name in names:
+            known = (*self._source.measures, *self._source.flags, *self.dims)
+            if name not in known:
+                raise UserError(f"nothing is called {name!r} here: {nearest(name, known)}")
+            if self._is_unknown(name):
+                raise UserError(
+                    f"{name} was written of every category against all others; it is not known of "
+                    f"{self.contrasts[0]!r}: save that contrast first, or ask for t"
+                )
+
+    def _is_unknown(self, name: str) -> bool:
+        computed = name in self._source.measures and name not in ("q", "q_each", "p_null")
+        of_any = name in (*self.dims, MEANS, "dead", "nonfinite", "preferred")
+        return not (computed or of_any or all(asked.stored for asked in self._asked))
+
+
+def top_of_all(tables: Sequence[Table], size: int, by: str) -> Table:
+    """The top of several tables that are each a top, as by :meth:`Query.top`."""
+    whole = joined(tables)
+    sign = 1.0 if by in PROBABILITIES else -1.0
+    return whole.take(np.argsort(sign * whole[by], kind="stable")[:size])
+
+
+def _ahead(work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """``work`` of every item, in order, with as many under way as there are threads."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="query") as pool:
+        under_way: deque[Future[U]] = deque()
+        try:
+            for item in items:
+                under_way.append(pool.submit(work, item))
+                if len(under_way) > _THREADS:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _colon(text: str) -> int | None:
+    """Where the contrast of a query ends: the first colon outside quotes."""
+    quote = ""
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == ":":
+            return place
+    return None
+
+
+def _shape_of(layer: Layer, dims: Sequence[str]) -> tuple[int, ...]:
+    return tuple(layer.shape[layer.dims.index(dim)] for dim in dims)
+
+
+def _listed_dims(layers: Sequence[Layer]) -> str:
+    kinds = dict.fromkeys(" x ".join(layer.dims) for layer in layers)
+    return f"layers here are {', '.join(kinds)}"
+
+
+def _repeated(names: Sequence[str], found: Sequence[Found]) -> NDArray[Any]:
+    return np.repeat(np.array(names, object), [len(one.units) for one in found])
+
+
+def _concatenated(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *(part.astype(dtype) for part in parts)])
+
+
+def _table_of(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    return Table({name: list(values) for name, values in zip(names, columns, strict=True)})

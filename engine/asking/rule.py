@@ -1,0 +1,189 @@
+"""Rules: comparisons of what is measured, joined by ``and`` and ``or``. Parsed, never evaluated.
+
+    t > 5
+    q <= 0.05 and csi > 1/3
+    (p < 1e-4 or d_prime > 1) and not dead
+    top 100 by t        top 1% by csi
+
+    rule      = all { "or" all }
+    all       = condition { "and" condition }
+    condition = measure ("<" | "<=" | ">" | ">=" | "==") number | "top" number ["%"] ["by" measure]
+              | ["not"] flag | "(" rule ")"
+
+Which measures and flags there are, and whether ``top`` is one of the conditions, says a vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Literal
+
+from ..errors import nearest
+from .grammar import Tokens
+
+_SIGNS: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
+}  # fmt: skip
+# Those of which the least count.
+PROBABILITIES = ("p", "log10_p", "q", "q_each", "p_null", "p_f")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a rule may ask for: measures to compare, flags, and the top of a layer."""
+
+    measures: tuple[str, ...]
+    flags: tuple[str, ...]
+    top: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``measure sign value``; NaN meets none."""
+
+    measure: str
+    sign: str
+    value: float
+
+    def holds(self, values: Any) -> Any:
+        """Where ``values [unit]`` meet it."""
+        return _SIGNS[self.sign](values, self.value)
+
+
+@dataclass(frozen=True)
+class Top:
+    """The ``size`` units of a layer, or per cent of them, that have the most of a ``measure``."""
+
+    measure: str
+    size: float
+    percent: bool
+
+    def of(self, units: int) -> int:
+        """How many of a layer's units that are."""
+        return math.floor(units * self.size / 100) if self.percent else int(self.size)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What is so of a unit or, unless ``so``, is not."""
+
+    measure: str
+    so: bool
+
+    def holds(self, values: Any) -> Any:
+        """Where ``values [unit]``, booleans, meet it."""
+        return values if self.so else ~values
+
+
+Condition = Comparison | Top | Flag
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Conditions and rules joined by ``and`` or ``or``."""
+
+    joined_by: Literal["and", "or"]
+    parts: tuple[Condition | Rule, ...]
+
+    def conditions(self) -> Iterator[Condition]:
+        """All conditions, at any depth."""
+        for part in self.parts:
+            if isinstance(part, Rule):
+                yield from part.conditions()
+            else:
+                yield part
+
+    def decide(self, met: Mapping[Condition, Any]) -> Any:
+        """Where the rule holds, from where each of its conditions is met (boolean arrays)."""
+        parts = [part.decide(met) if isinstance(part, Rule) else met[part] for part in self.parts]
+        return reduce(operator.and_ if self.joined_by == "and" else operator.or_, parts)
+
+
+def parse_rule(text: str, known: Vocabulary, start: int = 0) -> Rule:
+    """Read a rule, which begins at ``start`` of the text; see the head of this module.
+
+    Raises
+    ------
+    UserError : with a caret under the character where it cannot be read on
+    """
+    tokens = Tokens(text, "a rule", start)
+    rule = _any(tokens, known)
+    tokens.end()
+    return rule
+
+
+def _any(tokens: Tokens, known: Vocabulary) -> Rule:
+    parts = [_all(tokens, known)]
+    while tokens.take("or"):
+        parts.append(_all(tokens, known))
+    return Rule("or", tuple(parts))
+
+
+def _all(tokens: Tokens, known: Vocabulary) -> Rule:
+    parts = [_condition(tokens, known)]
+    while tokens.take("and"):
+        parts.append(_condition(tokens, known))
+    return Rule("and", tuple(parts))
+
+
+def _condition(tokens: Tokens, known: Vocabulary) -> Condition | Rule:
+    if tokens.take("("):
+        rule = _any(tokens, known)
+        tokens.expect(")", "to close its bracket")
+        return rule
+    if known.top and tokens.take("top"):
+        return _top(tokens, known)
+    negated = tokens.take("not")
+    if flag := tokens.take(*known.flags):
+        return Flag(flag.text, so=negated is None)
+    if negated:
+        tokens.refuse(f"not goes before one of {', '.join(known.flags)}")
+    measure = _measure(tokens, known)
+    sign = tokens.take(*_SIGNS)
+    if sign is None:
+        tokens.refuse(f"a measure is compared by one of {' '.join(_SIGNS)}")
+    return Comparison(measure, sign.text, _number(tokens))
+
+
+def _top(tokens: Tokens, known: Vocabulary) -> Top:
+    start = tokens.current
+    size = _number(tokens)
+    percent = tokens.take("%") is not None
+    if not (0 < size <= 100 if percent else size >= 1 and size == int(size)):
+        tokens.refuse("top takes a number of units, or a percentage of a layer's", start)
+    if not tokens.take("by"):
+        return Top("t", size, percent)
+    named = tokens.current
+    measure = _measure(tokens, known)
+    if measure in PROBABILITIES:
+        tokens.refuse("top are the units with the most, and of p the least counts: use t", named)
+    return Top(measure, size, percent)
+
+
+def _measure(tokens: Tokens, known: Vocabulary) -> str:
+    name = tokens.take(kind="name")
+    if name is None:
+        flags = [*(["top"] if known.top else []), *known.flags]
+        tokens.refuse(f"a rule goes on with a measure, {', '.join(flags)} or a bracket")
+    if name.text not in known.measures:
+        names = (*known.measures, *known.flags)
+        tokens.refuse(f"a rule asks for what is measured ({nearest(name.text, names)})", name)
+    return name.text
+
+
+def _number(tokens: Tokens) -> float:
+    sign = -1 if tokens.take("-") else 1
+    number = tokens.take(kind="number")
+    if number is None:
+        tokens.refuse("a number is needed here")
+    value = float(number.text)
+    if tokens.take("/"):  # csi > 1/3
+        divisor = tokens.take(kind="number")
+        if divisor is None or not float(divisor.text):
+            tokens.refuse("a number other than 0 is needed here", divisor)
+        value /= float(divisor.text)
+    return sign * value

@@ -1,0 +1,191 @@
+"""A table of results: named columns, for people, spreadsheets and programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError, shortened
+
+if TYPE_CHECKING:
+    import pandas
+
+Format = Literal["table", "csv", "json", "parquet", "npz"]
+FORMATS: tuple[str, ...] = get_args(Format)
+# A place along a dimension that a layer has not.
+NOWHERE = -1
+
+
+class Table:
+    """Columns of equal length, in order: text, or numbers as numpy arrays."""
+
+    def __init__(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
+        self.columns: dict[str, NDArray[Any]] = {
+            name: values if isinstance(values, np.ndarray) else _column(values)
+            for name, values in columns.items()
+        }
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    def __repr__(self) -> str:
+        return repr(self.frame())
+
+    def take(self, rows: Any) -> Table:
+        """Some of its rows."""
+        return Table({name: values[rows] for name, values in self.columns.items()})
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Row by row, as plain Python values; None for what is not there."""
+        yield from zip(*map(_plain, self.columns.values()), strict=True)
+
+    def frame(self) -> pandas.DataFrame:
+        """The table as a pandas DataFrame."""
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                name: pandas.array(_plain(values), dtype="Int32") if _is_place(values) else values
+                for name, values in self.columns.items()
+            }
+        )
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """Tables below each other; places along dimensions that only some have are left open."""
+    names = list(dict.fromkeys(name for table in tables for name in table.columns))
+    lengths = [len(table) for table in tables]
+
+    def column(name: str) -> NDArray[Any]:
+        known = next(table[name] for table in tables if name in table.columns)
+        missing = np.array([NOWHERE if known.dtype.kind == "i" else np.nan]).astype(known.dtype)
+        parts = [
+            table.columns.get(name, np.broadcast_to(missing, length))
+            for table, length in zip(tables, lengths, strict=True)
+        ]
+        return np.concatenate(parts)
+
+    return Table({name: column(name) for name in names})
+
+
+def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO[str]) -> int:
+    """Write tables of the same columns, part by part as they come; gives the number of rows.
+
+    ``csv`` and ``json`` go to ``stream`` unless an ``output`` is named; the others need one.
+
+    Raises
+    ------
+    UserError : there is no output for a format that needs one, or no library for it
+    """
+    if form in ("parquet", "npz"):
+        if output is None:
+            raise UserError(f"{form} is written to a file; name one with --output")
+        return (_write_parquet if form == "parquet" else _write_npz)(tables, output)
+    writer = _write_csv if form == "csv" else _write_json
+    if output is None:
+        return writer(tables, stream)
+    with output.open("w", newline="", encoding="utf-8") as file:
+        return writer(tables, file)
+
+
+def _write_csv(tables: Iterable[Table], file: IO[str]) -> int:
+    writer, written = csv.writer(file, lineterminator="\n"), 0
+    for index, table in enumerate(_alike(tables)):
+        if index == 0:
+            writer.writerow(table.columns)
+        writer.writerows(table.rows())
+        written += len(table)
+    return written
+
+
+def _write_json(tables: Iterable[Table], file: IO[str]) -> int:
+    """An array of records, one to a line; what is no number in JSON is null."""
+    written = 0
+    file.write("[")
+    for table in _alike(tables):
+        for row in table.rows():
+            values = [None if isinstance(v, float) and not math.isfinite(v) else v for v in row]
+            file.write(",\n " if written else "\n ")
+            json.dump(dict(zip(table.columns, values, strict=True)), file, ensure_ascii=False)
+            written += 1
+    file.write("\n]\n")
+    return written
+
+
+def _write_parquet(tables: Iterable[Table], output: Path) -> int:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError("parquet needs pyarrow: pip install 'fusiform[parquet]'") from None
+    written, writer = 0, None
+    try:
+        for table in _alike(tables):
+            arrays = {
+                name: pyarrow.array(values, mask=values == NOWHERE if _is_place(values) else None)
+                for name, values in table.columns.items()
+            }
+            part = pyarrow.table(arrays)
+            writer = writer or parquet.ParquetWriter(output, part.schema)
+            writer.write_table(part)
+            written += len(table)
+    finally:
+        if writer:
+            writer.close()
+    return written
+
+
+def _write_npz(tables: Iterable[Table], output: Path) -> int:
+    whole = joined(list(tables))
+    columns: dict[str, Any] = {
+        # Text of fixed length: an array of objects would be a pickle.
+        name: values.astype(str) if values.dtype == object else values
+        for name, values in whole.columns.items()
+    }
+    with output.open("wb") as file:
+        np.savez_compressed(file, **columns)
+    return len(whole)
+
+
+def _alike(tables: Iterable[Table]) -> Iterator[Table]:
+    """Tables of the same columns, as they have to be where rows are written as they come."""
+    first: list[str] | None = None
+    for table in tables:
+        names = list(table.columns)
+        first = names if first is None else first
+        if names != first:
+            different = sorted({*names} ^ {*first})
+            raise UserError(
+                f"one table has one set of columns; {shortened(different)} are not in all stores: "
+                "name columns that are, or ask the stores one by one"
+            )
+        yield table
+
+
+def _column(values: Sequence[Any]) -> NDArray[Any]:
+    text = not values or isinstance(values[0], str)
+    return np.array(values, object if text else None)
+
+
+def _is_place(values: NDArray[Any]) -> bool:
+    return values.dtype == np.int32
+
+
+def _plain(values: NDArray[Any]) -> list[Any]:
+    """As Python values: None for no place, and no more digits than a number of its type has."""
+    if values.dtype == np.float32:
+        return [float(text) for text in values.astype(str)]
+    listed: list[Any] = values.tolist()
+    return (
+        [None if value == NOWHERE else value for value in listed] if _is_place(values) else listed
+    )

@@ -1,0 +1,207 @@
+"""Merge stores: more stimuli or categories of the same network, or more of its layers.
+
+Neither reads an activation: moments combine exactly (Chan, Golub & LeVeque 1979). Means and sums of
+squares of one layer, category and fold are in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..kernels.moments import Moments, merge
+from .asking.result import Result
+from .asking.select import materialise
+from .errors import UserError, shortened
+from .spec import STIMULUS_COLUMNS, Layer
+from .store.identity import IDENTITY
+from .store.reading import Store, require_complete
+from .store.writing import Draft, drafting, final_place, refuse_existing, write_behind
+
+# What parts may differ in, one or the other.
+_STIMULI, _LAYERS = ("categories",), ("layers",)
+_KEPT = ("weights", "stimuli", "device", *IDENTITY)
+Note = Callable[[str], None]
+
+
+def merge_stores(
+    paths: Sequence[Path | str],
+    output: Path | str,
+    *,
+    overwrite: bool = False,
+    note: Note = lambda _: None,
+    progress: Callable[[Layer], None] = lambda _: None,
+) -> Result:
+    """Make one store of several, and its contrasts anew.
+
+    Stores of the same network, layers, preprocessing and folds with other stimuli are added up:
+    moments of a category that several have are merged, other categories stand beside each other, in
+    the order of ``paths``. Stores of the same stimuli with other layers are put together. Shuffled
+    labels are kept in the latter case alone; contrasts that were saved have to be saved again.
+
+    Parameters
+    ----------
+    paths : the stores
+    output : the store to create
+    overwrite : replace an earlier store at ``output``
+    note : hears what the merged store has not
+
+    Raises
+    ------
+    UserError : fewer than two stores, or stores that differ in anything else, which is named; the
+        same stimulus in several; see also :func:`drafting <fusiform.engine.store.writing.drafting>`
+    """
+    if len(paths) < 2:
+        raise UserError(f"merging takes at least two stores; got {len(paths)}")
+    refuse_existing(output, overwrite)
+    parts = [Store.open(path) for path in paths]
+    for part in parts:
+        require_complete(part)
+    by_layers = _tables_are_equal(parts)
+    _refuse_differences(parts, _LAYERS if by_layers else _STIMULI)
+    (_refuse_same_layers if by_layers else _refuse_same_stimuli)(parts)
+    if any(part.saved for part in parts):
+        note("saved contrasts are not merged: save them again")
+    keeps_null = by_layers and len({str(part.provenance.get("null")) for part in parts}) == 1
+    if any(part.shuffles for part in parts) and not keeps_null:
+        note("shuffled labels are not merged: they were dealt within each store's stimuli")
+    first = parts[0].provenance
+    provenance = {name: first[name] for name in _KEPT if name in first}
+    provenance["merged"] = [part.provenance["fingerprint"] for part in parts]
+    if not keeps_null:
+        provenance.pop("null", None)
+    if not by_layers:
+        sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
+        provenance["stimuli"] = ", ".join(sources)
+    contents = _of_layers(parts) if by_layers else _of_stimuli(parts)
+    with drafting(output, overwrite, **contents, provenance=provenance) as draft:
+        with write_behind() as later:
+            for layer, category, fold, moments in _moments(draft, parts):
+                later(draft.write_moments, layer, category, fold, moments)
+        if keeps_null and draft.shuffles:
+            _copy_null(draft, parts)
+        materialise(draft, progress)
+    return Result.open(final_place(output))
+
+
+def _tables_are_equal(parts: Sequence[Store]) -> bool:
+    """Whether all stores saw the same stimuli, in the same categories and folds."""
+    first, *others = parts
+    return all(
+        part.categories == first.categories
+        and all(
+            np.array_equal(part.stimuli(column), first.stimuli(column))
+            for column in STIMULUS_COLUMNS
+            if column != "stimulus_path"
+        )
+        for part in others
+    )
+
+
+def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
+    first, *others = parts
+    for part in others:
+        for name, shown in IDENTITY.items():
+            own, its = first.provenance.get(name), part.provenance.get(name)
+            if own != its and name not in (*but, "null"):
+                if name == "weights_sha256":
+                    own, its = (f"{p.provenance['weights']} ({p.provenance[name][:12]})"
+                                for p in (first, part))  # fmt: skip
+                raise UserError(
+                    "stores of one network and one way to show it stimuli are merged; "
+                    f"{first.path} and {part.path} differ in their {shown}: "
+                    f"{_difference(name, own, its)}"
+                )
+
+
+def _difference(name: str, own: Any, its: Any) -> str:
+    if name == "layers":
+        names = [{record["name"] for record in records} for records in (own, its)]
+        alone = sorted(names[0] ^ names[1])
+        return f"only one has {shortened(alone)}" if alone else "some have other shapes"
+    if isinstance(own, Mapping) and isinstance(its, Mapping):
+        keys = [key for key in own if own[key] != its.get(key)]
+        own, its = ({key: one.get(key) for key in keys} for one in (own, its))
+    return f"{own} and {its}"
+
+
+def _refuse_same_layers(parts: Sequence[Store]) -> None:
+    seen: dict[str, Store] = {}
+    for part in parts:
+        for layer in part.layers:
+            if layer.name in seen:
+                raise UserError(
+                    "stores of the same stimuli are merged where their layers differ; "
+                    f"{seen[layer.name].path} and {part.path} both have {layer.name}"
+                )
+            seen[layer.name] = part
+
+
+def _refuse_same_stimuli(parts: Sequence[Store]) -> None:
+    seen: dict[str, Store] = {}
+    for part in parts:
+        hashes = part.stimuli("stimulus_sha256")
+        for index in np.flatnonzero([digest in seen for digest in hashes])[:1]:
+            name = part.stimuli("stimulus_path")[index]
+            raise UserError(
+                "a stimulus is counted once; "
+                f"{seen[hashes[index]].path} and {part.path} both have {name}: "
+                "scan the others alone"
+            )
+        seen |= dict.fromkeys(hashes, part)
+
+
+def _of_layers(parts: Sequence[Store]) -> dict[str, Any]:
+    first = parts[0]
+    return {
+        "layers": [layer for part in parts for layer in part.layers],
+        "categories": first.categories,
+        "counts": first.counts,
+        "stimuli": {column: list(first.stimuli(column)) for column in STIMULUS_COLUMNS},
+    }
+
+
+def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
+    categories = tuple(dict.fromkeys(name for part in parts for name in part.categories))
+    counts = np.zeros((len(categories), parts[0].folds), np.int64)
+    stimuli: dict[str, list[Any]] = {column: [] for column in STIMULUS_COLUMNS}
+    for part in parts:
+        place = np.array([categories.index(name) for name in part.categories])
+        counts[place] += part.counts
+        for column, values in stimuli.items():
+            own = part.stimuli(column)
+            values.extend(place[own].tolist() if column == "stimulus_category" else own.tolist())
+    return {
+        "layers": parts[0].layers,
+        "categories": categories,
+        "counts": counts,
+        "stimuli": stimuli,
+    }
+
+
+def _moments(draft: Draft, parts: Sequence[Store]) -> Iterator[tuple[Layer, int, int, Moments]]:
+    """The moments of every layer, category and fold, merged over the stores that have them."""
+    for layer in draft.layers:
+        having = [part for part in parts if layer in part.layers]
+        for category, name in enumerate(draft.categories):
+            own = [part for part in having if name in part.categories]
+            for fold in range(draft.folds):
+                yield (
+                    layer,
+                    category,
+                    fold,
+                    reduce(
+                        merge,
+                        (p.moments_of(layer, p.categories.index(name), fold) for p in own),
+                    ),
+                )
+
+
+def _copy_null(draft: Draft, parts: Sequence[Store]) -> None:
+    for part in parts:
+        for layer in part.layers:
+            draft.write_shuffled_moments(layer, *part.null_of(layer))

@@ -1,0 +1,91 @@
+"""Lesions: units that are silenced while a network runs, to see what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import UserError, nearest
+from .layers import named_modules, single_tensor
+
+
+@contextmanager
+def lesion(
+    model: nn.Module, masks: Mapping[str, NDArray[np.bool_]], to: float = 0.0
+) -> Iterator[nn.Module]:
+    """Silence units of a network while the context lasts.
+
+    Parameters
+    ----------
+    model : a torch module; its weights are left alone, its layers' outputs are changed by hooks
+    masks : layer name -> the units to silence, in the shape of the layer's output for one stimulus;
+        :meth:`Result.mask <fusiform.engine.asking.result.Result.mask>` gives one
+    to : what a silenced unit gives instead of its response
+
+    Yields
+    ------
+    ``model``
+
+    Raises
+    ------
+    UserError : the model has no such layer, a mask is not boolean; in the forward pass, when a
+        mask has not the shape of the layer's output, or the layer gives no single tensor
+
+    Examples
+    --------
+    >>> faces = result.mask("faces", "layer4.1")  # doctest: +SKIP
+    >>> with fusiform.lesion(model, {"layer4.1": faces}):  # doctest: +SKIP
+    ...     logits = model(images)
+    """
+    modules = dict(named_modules(model))
+    for name, mask in masks.items():
+        if name not in modules:
+            raise UserError(
+                f"a lesion is in a layer; there is no {name!r}: {nearest(name, modules)}"
+            )
+        if np.asarray(mask).dtype != np.bool_:
+            raise UserError(
+                f"a mask is boolean; that of {name} is {np.asarray(mask).dtype}: compare it first"
+            )
+    hooks = [
+        modules[name].register_forward_hook(_silence(name, torch.from_numpy(np.array(mask)), to))
+        for name, mask in masks.items()
+    ]
+    try:
+        yield model
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _silence(name: str, mask: torch.Tensor, to: float) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        activation = single_tensor(output)
+        if activation is None:
+            raise UserError(f"a lesion is in one tensor; {name} gave {type(output).__name__}")
+        if activation.shape[1:] != mask.shape:
+            raise UserError(
+                f"a mask has the shape of its layer; {name} gives {list(activation.shape[1:])} "
+                f"per stimulus, its mask is {list(mask.shape)}"
+            )
+        silenced = activation.masked_fill(mask.to(activation.device), to)
+        return _replaced(output, activation, silenced)
+
+    return hook
+
+
+def _replaced(output: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
+    """``output`` with one tensor for another, in the container that it came in."""
+    if output is old:
+        return new
+    kind: Any = type(output)
+    if isinstance(output, dict):
+        return kind({key: new if value is old else value for key, value in output.items()})
+    values = [new if value is old else value for value in output]
+    return kind(*values) if hasattr(output, "_fields") else kind(values)

@@ -1,0 +1,128 @@
+"""How arrays lie in a store: chunks, shards, codecs. By measurement: benchmarks/results/layout.md.
+
+An array is cut along its layer's first dimension. Chunks hold some hundred thousand units, so that
+a chunk is worth its overhead; a file holds all chunks of an array, but for moments, which have one
+per category and fold, to be written as blocks finish.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from ..spec import COORDINATES, Layer
+
+# Units per chunk. Smaller chunks cost time, compression gains little either way.
+_CHUNK_UNITS = 262_144
+# A chunk that is not there is damage, also where all its values are those that missing ones have.
+_CONFIG: Any = {"write_empty_chunks": True}
+
+
+def create_array(
+    group: zarr.Group,
+    variable: str,
+    layer: Layer,
+    leading: Mapping[str, int],
+    dtype: str,
+    attributes: Mapping[str, Any],
+    *,
+    one_file: bool,
+) -> zarr.Array[Any]:
+    """An array ``[*leading, *layer dims]`` in chunks along the layer's first dimension."""
+    length = chunk_length(layer)
+    cut = math.ceil(layer.shape[0] / length)
+    sizes, ones = tuple(leading.values()), (1,) * len(leading)
+    rest = layer.shape[1:]
+    return group.create_array(
+        variable,
+        shape=(*sizes, *layer.shape),
+        dtype=dtype,
+        chunks=(*ones, length, *rest),
+        shards=(*(sizes if one_file else ones), length * cut, *rest),
+        # What queries read comes twice as fast without compression, and hardly shrinks by it.
+        compressors=_codecs(compress=dtype == "bool" or not one_file),
+        fill_value=np.nan if dtype.startswith("float") else False if dtype == "bool" else 0,
+        dimension_names=(*leading, *layer.dims),
+        attributes=dict(attributes),
+        config=_CONFIG,
+        overwrite=True,
+    )
+
+
+def create_coordinates(group: zarr.Group, layer: Layer) -> None:
+    """Number the places along every dimension of a layer."""
+    for dim, size in zip(layer.dims, layer.shape, strict=True):
+        put(group, dim, np.arange(size, dtype=np.int32), (dim,), COORDINATES[dim])
+
+
+def put(
+    group: zarr.Group,
+    name: str,
+    values: NDArray[Any],
+    dims: tuple[str, ...],
+    long_name: str,
+    **attributes: Any,
+) -> None:
+    """A small array in one chunk; text where ``values`` are objects."""
+    dtype = str if values.dtype == object else values.dtype
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=dtype,
+        chunks=tuple(max(size, 1) for size in values.shape),
+        compressors=[Crc32cCodec()] if dtype is not str else "auto",
+        dimension_names=dims,
+        attributes={"long_name": long_name, **attributes},
+        config=_CONFIG,
+        overwrite=True,
+    )
+    array[...] = values
+
+
+def put_moments(
+    group: zarr.Group,
+    name: str,
+    values: NDArray[Any],
+    dims: tuple[str, ...],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Moments ``[category, fold, ...]`` of some units, a chunk per category and fold."""
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(1, 1, *values.shape[2:]),
+        shards=values.shape,
+        compressors=_codecs(compress=True),
+        dimension_names=dims,
+        attributes=dict(attributes),
+        config=_CONFIG,
+    )
+    array[...] = values
+
+
+def chunk_length(layer: Layer) -> int:
+    """Length of a chunk along the layer's first dimension; even parts, or the last is filled up."""
+    longest = max(1, min(layer.shape[0], _CHUNK_UNITS * layer.shape[0] // layer.units))
+    return math.ceil(layer.shape[0] / math.ceil(layer.shape[0] / longest))
+
+
+def consolidate(root: zarr.Group) -> None:
+    """Gather a store's metadata where one read finds all of it."""
+    with warnings.catch_warnings():
+        # zarr warns that other readers of format 3 may not know consolidated metadata: they
+        # read the store without it.
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        zarr.consolidate_metadata(root.store)
+
+
+def _codecs(compress: bool) -> list[Any]:
+    compressors = [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")] if compress else []
+    return [*compressors, Crc32cCodec()]

@@ -1,0 +1,91 @@
+"""Where a store lives: a folder, or a URL of an object store (s3, gs, az) or a web server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from zarr.abc.store import Store as ZarrStore
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from ..errors import UserError
+
+# A folder, or a URL.
+Place = Path | str
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
+
+
+def place_of(location: Path | str) -> Place:
+    """A URL as it is, anything else as a path."""
+    text = str(location)
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    return text.rstrip("/") if _URL.match(text) else Path(location)
+
+
+def name_of(place: Place) -> str:
+    """The last part of a place."""
+    return str(place).rstrip("/").rpartition("/")[2]
+
+
+def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
+    """What zarr reads from and writes to.
+
+    Credentials and endpoints of object stores are those of the environment (``AWS_...`` and so on).
+
+    Raises
+    ------
+    UserError : a URL of an unknown kind, or the library for URLs is not installed
+    """
+    if isinstance(place, Path):
+        return LocalStore(place, read_only=read_only)
+    if place.startswith(("http:", "https:")) and not read_only:
+        raise UserError(f"a web server is read from only; got {place}: write to a folder or s3://")
+    if find_spec("obstore") is None:
+        raise UserError(f"URLs need obstore; got {place}: pip install 'fusiform[cloud]'")
+    from obstore.exceptions import BaseError
+    from obstore.store import from_url
+    from zarr.storage import ObjectStore
+
+    options: Any = {"client_options": {"allow_http": True}} if place.startswith("http:") else {}
+    try:
+        return ObjectStore(from_url(place, **options), read_only=read_only)
+    except (BaseError, ValueError) as error:
+        raise UserError(
+            f"a store's URL is one of s3://, gs://, az://, https://; got {place} "
+            f"({_first_line(error)})"
+        ) from None
+
+
+def exists(place: Place) -> bool:
+    """Whether a folder is there, or a zarr group behind a URL.
+
+    Raises
+    ------
+    UserError : a URL that cannot be reached
+    """
+    if isinstance(place, Path):
+        return place.exists()
+
+    try:
+        # A web server lists nothing; what every store has is there or not.
+        return bool(sync(zarr_store(place).exists("zarr.json")))
+    except Exception as error:
+        raise UserError(f"cannot reach {place} ({_first_line(error)})") from None
+
+
+def remove(place: Place) -> None:
+    """Remove all that is there, as far as that is possible."""
+    if isinstance(place, Path):
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        sync(zarr_store(place, read_only=False).delete_dir(""))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
