@@ -511,7 +511,8 @@ def test_a_contrast_is_saved_beside_the_moments(fusiform: Command, scanned: Path
     assert answer.code == 0
     assert answer.err == "saved mine in every layer of own.zarr\n"
     dataset = xarray.open_datatree("own.zarr", engine="zarr")["avgpool/mine"]
-    assert set(dataset.data_vars) == {"t", "csi_strongest", "selective", "selective_fold"}
+    masks = {"selective", "selective_fold"}
+    assert set(dataset.data_vars) == {"t", "csi_strongest", "extremes", *masks}
     assert fusiform("select", "own.zarr", "--all", "--save", "every").code == 0
     store = open_store("own.zarr")
     assert set(store.saved) == {"mine", "every"}
@@ -601,6 +602,115 @@ def test_the_demo_ends_with_a_summary_and_the_next_command(fusiform: Command) ->
     assert open_store("tour/demo.zarr").counts.tolist() == [[2, 2]] * 6
 
 
+# Asking for units, merging, checking
+
+
+def test_a_query_counts_and_shows_units(fusiform: Command, scanned: Path) -> None:
+    store = open_store(scanned)
+    answer = fusiform("query", scanned, "blobs: t > 2 and csi > 0.01", "--layers", "layer4.*")
+    head, _, row = answer.out.splitlines()
+    assert head.split() == ["layer", "contrast", "matching", "units", "share"]
+    layer = store.layer("layer4.1")
+    t, csi = store.read(layer, "t")[0], store.read(layer, "csi")[0]
+    matching = int(((t > 2) & (csi > 0.01)).sum())
+    assert row.split()[:4] == ["layer4.1", "blobs", f"{matching:,}", f"{layer.units:,}"]
+    answer = fusiform("query", scanned, "blobs: t > 2", "--top", "3", "--layers", "layer4.1")
+    assert answer.out.splitlines()[0].split() == [
+        "layer", "contrast", "channel", "y", "x", "t", "t_each", "q_each", "csi", "d_prime",
+        "mean", "blobs", "mean", "noise", "mean", "stripes",
+    ]  # fmt: skip
+    assert len(answer.out.splitlines()) == 5
+    assert f"{np.sort(t)[-1]:.4g}" in answer.out.splitlines()[2]
+    flags = fusiform("query", scanned, "dead", "--units", "--columns", "dead,t").out.splitlines()
+    assert all(line.split()[-2:] == ["yes", "0"] for line in flags[2:])
+
+
+def test_a_query_is_written_in_any_format(fusiform: Command, scanned: Path) -> None:
+    query = ("query", scanned, "t > 1", "--units", "--columns", "t")
+    rows = json.loads(fusiform(*query, "--format", "json").out)
+    assert len(rows) > 10
+    lines = fusiform(*query, "--format", "csv").out.splitlines()
+    assert len(lines) == len(rows) + 1
+    for form in ("csv", "json", "parquet", "npz"):
+        answer = fusiform(*query, "--format", form, "-o", f"units.{form}")
+        assert (answer.code, answer.out) == (0, "")
+        assert answer.err == f"wrote {len(rows):,} rows to units.{form}\n"
+    assert Path("units.csv").read_text().splitlines() == lines
+    with np.load("units.npz", allow_pickle=False) as columns:
+        assert columns["t"].tolist() == np.array([row["t"] for row in rows], "f4").tolist()
+
+
+def test_a_query_of_several_stores_names_them(fusiform: Command, scanned: Path) -> None:
+    stores = (scanned, scanned)
+    answer = fusiform("query", *stores, "blobs: t > 1", "--group", "contrast")
+    assert [line.split()[0] for line in answer.out.splitlines()] == [
+        "store", "-" * len(str(scanned)), str(scanned), str(scanned),
+    ]  # fmt: skip
+    answer = fusiform("query", *stores, "t > 1", "--top", "4", "--columns", "t")
+    values = [line.split()[-1] for line in answer.out.splitlines()[2:]]
+    assert len(values) == 4
+    assert values[0] == values[1]
+
+
+def test_a_query_gives_distributions(fusiform: Command, scanned: Path) -> None:
+    answer = fusiform("query", scanned, "t > 1", "--quantiles", "csi", "--group", "layer")
+    assert answer.out.split()[:7] == ["layer", "units", "q5", "q25", "q50", "q75", "q95"]
+    answer = fusiform("query", scanned, "t > 1", "--histogram", "t", "--bins", "3")
+    assert answer.out.split()[:5] == ["layer", "contrast", "from", "to", "units"]
+    assert len(answer.out.splitlines()) == 2 + 2 * 3 * 3
+
+
+def test_mistakes_in_a_query_are_one_line(fusiform: Command, scanned: Path) -> None:
+    answer = fusiform("query", scanned, "blobs: t > 5 an csi > 0.3")
+    assert answer.err.splitlines() == [
+        "error: a rule goes on where it should end; got 'an'",
+        "  blobs: t > 5 an csi > 0.3",
+        "               ^",
+    ]
+    assert_refused(fusiform("query", scanned), "stores and a query")
+    assert_refused(fusiform("query", scanned, "t > 1", "--top", "3", "--units"), "one table")
+    assert_refused(fusiform("query", scanned, "t > 1", "-o", "x.csv"), "choose --format")
+    assert_refused(fusiform("query", scanned, "t > 1", "--format", "npz"), "name one with --output")
+    assert_refused(fusiform("query", "gone.zarr", "t > 1"), "no store at gone.zarr")
+    assert_refused(fusiform("query", scanned, "t > 1", "--saved", "x"), "nothing is saved")
+
+
+def test_a_query_needs_neither_torch_nor_dask(scanned: Path) -> None:
+    out = in_subprocess(
+        f"import sys; sys.argv = ['fusiform', 'query', {str(scanned)!r}, 't > 5 and csi > 0.3']\n"
+        "from fusiform.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('torch', 'dask', 'xarray', 'pandas', 'numba') if m in sys.modules])"
+    )
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_stores_are_merged_and_checked(fusiform: Command, scanned: Path, stimuli: Path) -> None:
+    for layer in ("layer4.1", "avgpool"):
+        small = [layer if option == "layer4.1,avgpool" else option for option in SMALL]
+        assert fusiform("scan", "resnet18", stimuli, "-o", f"{layer}.zarr", *small).code == 0
+    answer = fusiform("merge", "layer4.1.zarr", "avgpool.zarr", "-o", "both.zarr")
+    assert answer == (0, "", "wrote both.zarr: 2 layers, 3 categories, 18 stimuli\n")
+    both, whole = open_store("both.zarr"), open_store(scanned)
+    for layer in whole.layers:
+        np.testing.assert_array_equal(both.read(layer, "mean"), whole.read(layer, "mean"))
+    assert_refused(
+        fusiform("merge", "both.zarr", "both.zarr", "-o", "again.zarr"), "both have layer4.1"
+    )
+    answer = fusiform("check", "both.zarr", "avgpool.zarr")
+    assert answer.code == 0
+    assert [line.split(" (")[0] for line in answer.out.splitlines()] == [
+        "both.zarr: whole", "avgpool.zarr: whole",
+    ]  # fmt: skip
+    (chunk,) = (path for path in Path("both.zarr/avgpool/t/c").rglob("*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    answer = fusiform("check", "avgpool.zarr", "both.zarr")
+    assert answer.code == 1
+    assert answer.out.splitlines()[1] == "both.zarr: damaged"
+    assert answer.out.splitlines()[2].startswith("  avgpool/t: chunk 0/0")
+    assert_refused(fusiform("query", "both.zarr", "t > 1"), "cannot read avgpool/t")
+
+
 # Starting
 
 
@@ -635,7 +745,8 @@ def test_a_summary_does_not_import_torch(scanned: Path) -> None:
 def test_help_names_every_command(fusiform: Command) -> None:
     answer = fusiform("--help")
     assert answer.code == 0
-    for command in ("demo", "layers", "scan", "summary", "select", "bench", "stimuli"):
+    for command in ("demo", "layers", "scan", "summary", "select", "query", "merge", "check",
+                    "bench", "stimuli"):  # fmt: skip
         assert f"\n  {command} " in answer.out
     assert answer.out == fusiform("-h").out
 

@@ -17,7 +17,9 @@ from statsmodels.stats.multitest import multipletests
 from torch import nn
 
 import fusiform
-from fusiform.engine.asking.criterion import DEFAULT
+from fusiform.engine.asking.criterion import DEFAULT, Criterion
+from fusiform.engine.asking.select import select
+from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.scanning.decode import normalise, prepare
 from fusiform.engine.scanning.scan import Listener, Progress
@@ -75,6 +77,24 @@ def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory)
 def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> Store:
     options = {"layers": ["first", "second", "pool", "head"], "batch_size": 4, **options}
     return fusiform.scan(net, stimuli, output, preprocessing=SMALL, **options)
+
+
+def test_moments_in_float32_are_rounded_once(
+    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+) -> None:
+    rounded = tiny_scan(net, stimuli, tmp_path / "32.zarr", store_dtype="float32")
+    for layer in store.layers:
+        for name in ("mean", "m2"):
+            kept, whole = rounded.read(layer, name), store.read(layer, name)
+            assert kept.dtype == np.float32
+            np.testing.assert_array_equal(kept, whole.astype(np.float32))
+        # The contrasts are those of what is kept, and can be made again from it.
+        criterion = Criterion("rest", "t > 1")
+        (again,) = (s for n, s in select(rounded, criterion, layers=[layer]) if n == layer)
+        np.testing.assert_array_equal(again.selective, rounded.read(layer, "t") > 1)
+    assert rounded.provenance["fingerprint"] != store.provenance["fingerprint"]
+    with pytest.raises(UserError, match="float64 or float32; got a store dtype of 'float16'"):
+        tiny_scan(net, stimuli, tmp_path / "16.zarr", store_dtype="float16")
 
 
 @contextmanager

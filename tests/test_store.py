@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -14,7 +16,7 @@ import pytest
 import xarray
 import zarr
 
-from fusiform.engine.asking.result import open_store
+from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES
@@ -24,6 +26,8 @@ from fusiform.kernels.moments import merge
 
 from . import reference
 from .made import CATEGORIES, COUNTS, LAYERS, contents, fill, samples, write
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -104,6 +108,49 @@ def test_anyone_can_read_it(store: Result) -> None:
             assert dataset[name].chunks is not None  # lazy: dask arrays
     assert tree["stimulus_path"].values[0] == "é/0.png"
     assert tree["count"].values.tolist() == COUNTS.tolist()
+
+
+def test_it_is_read_without_fusiform(store: Result) -> None:
+    """By an interpreter that cannot import it."""
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(["fusiform", "torch", "numba"]))
+import xarray
+tree = xarray.open_datatree({str(store.path)!r}, engine="zarr")
+layer = tree["layer1.0"].to_dataset()
+faces = layer["t"].sel(category="faces", channel=3)
+print(faces.dims, faces.sizes, float(faces.max()))
+print(layer["csi"].attrs["formula"], layer["mean"].dims)
+print(float(layer["mean"].sel(category="scenes", fold=1).mean()), float(layer["m2"].sum()))
+print(tree["count"].sel(category="bodies").values, tree["stimulus_path"].values[2])
+print(layer["channel"].attrs["long_name"], tree.attrs["fingerprint"])
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    layer = LAYERS[0]
+    t = store.read(layer, "t")[0].reshape(layer.shape)[3]
+    assert lines[0] == f"('y', 'x') Frozen({{'y': 3, 'x': 2}}) {float(t.max())}"
+    assert lines[1] == (f"{VARIABLES['csi'].formula} ('category', 'fold', 'channel', 'y', 'x')")
+    mean, m2 = (float(value) for value in lines[2].split())
+    assert mean == pytest.approx(store.read(layer, "mean")[3, 1].mean())
+    assert m2 == pytest.approx(store.read(layer, "m2").sum())
+    assert lines[3] == "[9 9] é/2.png"
+    assert lines[4] == f"channel, or feature map {store.provenance['fingerprint']}"
+
+
+def test_every_array_says_what_it_is(store: Result) -> None:
+    root = zarr.open_group(store.path, mode="r")
+    described = (ROOT / "docs" / "store.md").read_text()
+    for name, array in root.members(max_depth=None):
+        if isinstance(array, zarr.Array):
+            assert array.attrs["long_name"], name
+            assert array.metadata.dimension_names, name
+            assert f"`{name.rpartition('/')[2]}`" in described, name
+    for attribute in root.attrs:
+        assert f"`{attribute}`" in described, attribute
 
 
 def test_the_python_face_is_lazy_and_named(store: Result) -> None:

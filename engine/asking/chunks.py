@@ -107,10 +107,9 @@ def asked_of(store: Store, source: Source, text: str | None, stop: int | None) -
     if text is None:
         return [Asked(row, contrast, row, stored=True) for row, contrast in enumerate(every)]
     contrast = parse_contrast(text, store.categories, stop)
-    sides = contrast.target, contrast.baseline
-    for row, one in enumerate(every):
-        if (one.target, one.baseline) == sides and not contrast.weighted:
-            return [Asked(0, contrast, row, stored=True)]
+    row = contrast.row_in(every)
+    if row is not None:
+        return [Asked(0, every[row], row, stored=True)]
     if source.saved:
         raise UserError(f"{source.saved} is saved of every category; got {contrast.text!r}")
     return [Asked(0, contrast, None, stored=False)]

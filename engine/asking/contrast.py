@@ -39,6 +39,14 @@ class Contrast:
     weights: tuple[Fraction, ...]
     weighted: bool = False
 
+    def row_in(self, contrasts: Sequence[Contrast]) -> int | None:
+        """Which of ``contrasts`` has the same sides, however it is written; None if none has."""
+        for row, one in enumerate(contrasts):
+            same = (one.target, one.baseline) == (self.target, self.baseline)
+            if same and not (one.weighted or self.weighted):
+                return row
+        return None
+
 
 def every_category(categories: Sequence[str]) -> list[Contrast]:
     """Each category against all others."""

@@ -32,7 +32,7 @@ from ..errors import UserError, nearest
 from ..spec import Layer
 from ..store.reading import Store, require_complete
 from .chunks import Asked, Bounds, Chunk, Units, asked_of, chunks_of, places, source_of
-from .rule import PROBABILITIES, Comparison, Condition, Rule, Vocabulary, parse_rule
+from .rule import PROBABILITIES, Comparison, Condition, Rule, Top, Vocabulary, parse_rule
 from .table import NOWHERE, Table, joined
 
 if TYPE_CHECKING:
@@ -132,32 +132,33 @@ class Query:
         if by not in (*names, *self.dims):
             names = (by, *names)
         sign = 1.0 if by in PROBABILITIES else -1.0
-        best = np.empty((0, 4))  # signed value, chunk, contrast, unit
-        kept: dict[int, Chunk] = {}
-        rows = list(enumerate(product(self._chunks(), self._asked)))
-        least = [self._least(part, asked, by, sign) for _, (part, asked) in rows]
+        best = np.empty((0, 4))  # signed value, part, contrast, unit
+        chunks: dict[float, Chunk] = {}
+        parts = list(self._chunks())
+        pairs = list(product(range(len(parts)), self._asked))
+        least = [self._least(parts[number], asked, by, sign) for number, asked in pairs]
         for place in np.argsort(least, kind="stable"):
             if len(best) == size and least[place] > best[-1, 0]:
                 break  # nor can any that follows
-            index, (part, asked) = rows[place]
-            chunk = self._chunk(part, 1)
-            units = self._matching(chunk, asked, part[1])
+            number, asked = pairs[place]
+            chunk = chunks.get(number) or self._chunk(parts[number], 1)
+            units = self._matching(chunk, asked, parts[number][1])
             if not len(units):
                 continue
             values = sign * chunk.values(by, asked, units)
             worst = best[-1, 0] if len(best) == size else np.inf
             units, values = units[values <= worst], values[values <= worst]  # NaN is not
             own = np.empty((len(units), 4))
+            own[:] = np.nan, number, asked.number, np.nan
             own[:, 0], own[:, 3] = values, units
-            own[:, 1:3] = divmod(index, len(self._asked))
             best = np.concatenate([best, own])
             best = best[np.lexsort(best.T[[3, 2, 1, 0]])][:size]
-        parts = list(self._chunks())
-        found = []
-        for _, number, contrast, unit in best:
-            if number not in kept:
-                kept[number] = self._chunk(parts[int(number)], 1)
-            found.append(Found(kept[number], self._asked[int(contrast)], np.array([int(unit)])))
+            chunks[number] = chunk
+            chunks = {number: chunks[number] for number in best[:, 1]}
+        found = [
+            Found(chunks[number], self._asked[int(k)], np.array([int(unit)]))
+            for _, number, k, unit in best
+        ]
         return self._described(found, names)
 
     def counts(self, by: Sequence[str] = ("layer", "contrast")) -> Table:
@@ -291,6 +292,7 @@ class Query:
         if chosen is not None and not len(chosen):
             return chosen  # without reading anything
         if not isinstance(part, Rule):
+            assert not isinstance(part, Top)  # not in the vocabulary
             if part.measure in self.dims and part.measure not in chunk.layer.dims:
                 return np.empty(0, np.int64)
             met = np.flatnonzero(part.holds(chunk.values(part.measure, asked, chosen)))

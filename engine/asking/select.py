@@ -23,7 +23,8 @@ from .measures import Sample
 # What a scan materialises beside q and the masks.
 _SCANNED = (Kept("t", "rest", "t"), Kept("t_each", "each", "t"), Kept("csi", "each", "csi"))
 # The variables that masks are read back from.
-_MASKS = ("selective", "selective_fold", "dead", "nonfinite")
+_MASKS = ("selective", "selective_fold")
+_CONDITIONS = ("dead", "nonfinite")
 
 
 def select(
@@ -44,9 +45,11 @@ def select(
     """
     require_complete(store)
     wanted = store.layers if layers is None else layers
-    if _was_scanned(store, criterion, contrasts):
+    rows = _rows_scanned(store, criterion, contrasts)
+    if rows is not None:
         for layer in wanted:
-            yield layer, Selection(**{name: store.read(layer, name) for name in _MASKS})
+            masks = {name: store.read(layer, name) for name in (*_MASKS, *_CONDITIONS)}
+            yield layer, Selection(**masks | {name: masks[name][rows] for name in _MASKS})
         return
     chosen = every_category(store.categories) if contrasts is None else contrasts
     for layer, outcome in _decided(store, wanted, criterion, chosen):
@@ -183,9 +186,15 @@ def _require_shuffles(store: Store) -> None:
         )
 
 
-def _was_scanned(store: Store, criterion: Criterion, contrasts: Sequence[Contrast] | None) -> bool:
-    """Whether the scan has already written the masks that are asked for."""
-    return contrasts is None and as_record(criterion) == store.provenance.get("criterion")
+def _rows_scanned(
+    store: Store, criterion: Criterion, contrasts: Sequence[Contrast] | None
+) -> list[int] | None:
+    """The categories whose masks are asked for, where the scan has already written all of them."""
+    if as_record(criterion) != store.provenance.get("criterion"):
+        return None
+    every = every_category(store.categories)
+    rows = [contrast.row_in(every) for contrast in (every if contrasts is None else contrasts)]
+    return None if None in rows else [row for row in rows if row is not None]
 
 
 def _decided(

@@ -132,7 +132,11 @@ def _write_parquet(tables: Iterable[Table], output: Path) -> int:
     try:
         for table in _alike(tables):
             arrays = {
-                name: pyarrow.array(values, mask=values == NOWHERE if _is_place(values) else None)
+                name: pyarrow.array(
+                    values,
+                    type=pyarrow.string() if values.dtype == object else None,
+                    mask=values == NOWHERE if _is_place(values) else None,
+                )
                 for name, values in table.columns.items()
             }
             part = pyarrow.table(arrays)

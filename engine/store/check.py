@@ -234,7 +234,7 @@ class _Check:
     def _has_files(self, key: str, array: zarr.Array[Any]) -> bool:
         missing = [file for file in files_of(array) if not present(array, file)]
         for file in missing[:3]:
-            self._say(key, f"file {array.metadata.encode_chunk_key(file)} is missing")
+            self._say(key, f"file {array.metadata.encode_chunk_key(file)} is missing or empty")
         if len(missing) > 3:
             self._say(key, f"{len(missing) - 3} more files are missing")
         return not missing

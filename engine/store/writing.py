@@ -56,15 +56,18 @@ class Draft(Store):
     URL in its place, where it says of itself that it is not complete.
     """
 
-    @property
-    def group(self) -> zarr.Group:
-        """The root."""
-        return self._root
+    def __init__(self, path: Place, root: zarr.Group) -> None:
+        super().__init__(path, root)
+        # Moments are written block by block: opening an array each time would take longer.
+        self._open: dict[str, Any] = {}
 
     def write_moments(self, layer: Layer, category: int, fold: int, moments: Moments) -> None:
         """Write the finished moments of one category and fold, ``mean, m2 [*layer dims]``."""
         for variable, values in (("mean", moments.mean), ("m2", moments.m2)):
-            self._array(f"{layer.name}/{variable}")[category, fold] = values
+            key = f"{layer.name}/{variable}"
+            if key not in self._open:
+                self._open[key] = self._root[key]
+            self._open[key][category, fold] = values
 
     def write_contrasts(self, layer: Layer, columns: Mapping[str, NDArray[Any]]) -> None:
         """Materialise variables ``[*leading, unit]``, put beside the layer's moments."""

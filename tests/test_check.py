@@ -1,0 +1,217 @@
+"""Damage of every kind: ``check`` finds it, and whoever needs the part refuses it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.result import Result, open_store
+from fusiform.engine.asking.select import save_contrast
+from fusiform.engine.asking.summary import summarise
+from fusiform.engine.errors import UserError
+from fusiform.engine.store.check import check_store
+from fusiform.engine.store.writing import create_store
+
+from .made import LAYERS, contents, fill, write
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole store, with a saved contrast."""
+    path = tmp_path_factory.mktemp("check") / "whole.zarr"
+    fill(path)
+    save_contrast(open_store(path), "two", Criterion("rest"), "faces > bodies")
+    return path
+
+
+@pytest.fixture
+def own(whole: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / "own.zarr"))
+
+
+def file_of(folder: Path) -> Path:
+    return max((path for path in (folder / "c").rglob("*") if path.is_file()), key=str)
+
+
+def flip(path: Path, place: float = 0.5) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 16
+    path.write_bytes(content)
+
+
+def attributes(own: Path, **changed: object) -> None:
+    """Change the root's attributes."""
+    root = zarr.open_group(own, mode="r+", use_consolidated=False)
+    root.attrs.update(changed)
+    zarr.consolidate_metadata(own)
+
+
+def test_a_whole_store_is_whole(own: Path) -> None:
+    found = check_store(own)
+    assert found.problems == ()
+    assert found.bytes_read > sum(2 * 8 * 8 * layer.units for layer in LAYERS)
+    assert found.arrays > 10 * len(LAYERS)
+
+
+# What is done to a store -> what check says, and who refuses to read it.
+Asking = Callable[[Result], object]
+
+
+def asks_t(store: Result) -> object:
+    return store.query("t > 1").counts()
+
+
+def asks_moments(store: Result) -> object:
+    return summarise(store, Criterion("rest", "t > 1"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "reader"),
+    [
+        ("head/t", asks_t),
+        ("layer1.0/extremes", asks_t),
+        ("head/mean", asks_moments),
+        ("encoder.ln/m2", asks_moments),
+        ("count", asks_moments),
+        ("layer1.0/selective", lambda store: store.mask("faces", "layer1.0")),
+        ("layer1.0/dead", summarise),
+        ("head/two/t", lambda store: store.query("t > 1", saved="two").counts()),
+    ],
+)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "missing"])
+@pytest.mark.filterwarnings("ignore:Consolidated")
+def test_a_damaged_chunk_is_found_and_refused(
+    own: Path, variable: str, reader: Asking, damage: str
+) -> None:
+    path = file_of(own / variable)
+    if damage == "flipped":
+        flip(path)
+    elif damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-7] if damage == "cut" else b"")
+    problems = check_store(own).problems
+    assert [problem for problem in problems if problem.startswith(f"{variable}:")]
+    assert len(problems) <= 2  # and nothing else, but what hangs on it
+    with pytest.raises(UserError, match=f"cannot read {variable} of .*fusiform check"):
+        reader(open_store(own))
+
+
+@pytest.mark.parametrize("place", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])  # also in a shard's index
+def test_a_flipped_bit_anywhere_is_found(own: Path, place: float) -> None:
+    flip(file_of(own / "head" / "mean"), place)
+    assert any(problem.startswith("head/mean:") for problem in check_store(own).problems)
+
+
+def test_what_is_missing_or_no_array_is_found(own: Path) -> None:
+    shutil.rmtree(own / "head" / "t")
+    (own / "layer1.0" / "csi" / "zarr.json").write_text("{}")
+    shutil.rmtree(own / "encoder.ln" / "two")
+    problems = "\n".join(check_store(own).problems)
+    assert "head/t: is missing" in problems
+    assert "layer1.0/csi: has no metadata that can be read" in problems
+    assert "encoder.ln/two/t: is missing" in problems
+    with pytest.raises(UserError, match="cannot read head/t of"):
+        open_store(own).query("t > 1").counts()
+
+
+def test_numbers_that_do_not_fit_are_found(own: Path) -> None:
+    root = zarr.open_group(own, mode="r+", use_consolidated=False)
+    root["count"][0, 0] = 5  # type: ignore[index]
+    problems = check_store(own).problems
+    assert problems == ("count: says 5 stimuli of faces in fold 0; the stimulus table has 12",)
+    root["count"][0, 0] = 12  # type: ignore[index]
+    root["head/t"][0, 3] = 1e6  # type: ignore[index]
+    assert check_store(own).problems == (
+        "head/extremes: are not those of t: queries would miss units",
+    )
+
+
+def test_a_changed_table_or_attribute_does_not_fit_the_fingerprint(own: Path) -> None:
+    root = zarr.open_group(own, mode="r+", use_consolidated=False)
+    root["stimulus_sha256"][3] = "f" * 64  # type: ignore[index]
+    (problem,) = check_store(own).problems
+    assert problem.startswith("fingerprint: ")
+    root["stimulus_sha256"][3] = f"{3:064x}"  # type: ignore[index]
+    assert check_store(own).problems == ()
+    with pytest.warns(UserWarning, match="Consolidated"):
+        attributes(own, model="another")
+    (problem,) = check_store(own).problems
+    assert problem.startswith("fingerprint: ")
+
+
+def test_gathered_metadata_that_is_stale_is_found(own: Path) -> None:
+    path = own / "head" / "t" / "zarr.json"
+    metadata = json.loads(path.read_text())
+    metadata["attributes"]["long_name"] = "something else"
+    path.write_text(json.dumps(metadata))
+    assert check_store(own).problems == (
+        "head/t: has other metadata than the root has gathered of it",
+    )
+
+
+def test_other_shapes_and_types_are_found(own: Path) -> None:
+    root = zarr.open_group(own, mode="r+", use_consolidated=False)
+    del root["head/csi"]
+    root.create_array("head/csi", shape=(4, 12), dtype="float64", dimension_names=["a", "unit"])
+    with pytest.warns(UserWarning, match="Consolidated"):
+        zarr.consolidate_metadata(own)
+    assert (
+        "head/csi: has to be float32 [category 4, unit 11]; it is float64 [a 4, unit 12]"
+        in check_store(own).problems
+    )
+
+
+def test_a_half_written_store_is_found_and_refused(tmp_path: Path) -> None:
+    draft = create_store(tmp_path / "half.zarr", **contents())
+    assert check_store(draft.path).problems == ("the scan that fills it has not finished",)
+    write(draft)
+    store = open_store(draft.path)
+    for ask in (
+        asks_t,
+        asks_moments,
+        lambda s: s.select("faces"),
+        lambda s: s.mask("faces", "head"),
+    ):
+        with pytest.raises(UserError, match="has not finished"):
+            ask(store)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated")
+def test_another_schema_is_refused_with_a_sentence(own: Path) -> None:
+    for version in (1, 3, "x", None):
+        attributes(own, schema_version=version)
+        for reader in (open_store, check_store):
+            with pytest.raises(UserError, match=r"reads stores of schema 2; .* scan again"):
+                reader(own)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated")
+def test_a_root_that_says_nothing_of_itself_is_refused(own: Path) -> None:
+    root = zarr.open_group(own, mode="r+", use_consolidated=False)
+    del root.attrs["layers"]
+    zarr.consolidate_metadata(own)
+    for reader in (open_store, check_store):
+        with pytest.raises(UserError, match=r"is damaged.*layers"):
+            reader(own)
+    (own / "zarr.json").write_text("{")
+    with pytest.raises(UserError, match="not a zarr v3 store"):
+        check_store(own)
+
+
+def test_all_false_masks_are_files_that_can_be_missed(own: Path) -> None:
+    # zarr leaves out chunks of nothing but fill values unless told otherwise: then a mask that
+    # got lost would be one that selects nothing.
+    assert not np.asarray(zarr.open_array(own / "head" / "nonfinite", mode="r")[:]).any()
+    file_of(own / "head" / "nonfinite").unlink()
+    assert check_store(own).problems == ("head/nonfinite: file c/0 is missing or empty",)
+    with pytest.raises(UserError, match="cannot read head/nonfinite"):
+        summarise(open_store(own))

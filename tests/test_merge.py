@@ -1,0 +1,283 @@
+"""Merging: whatever way a set is split, the parts together are what one scan gives."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import fusiform
+from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.result import Result, open_store
+from fusiform.engine.asking.select import save_contrast
+from fusiform.engine.errors import UserError
+from fusiform.engine.merge import merge_stores
+from fusiform.engine.spec import VARIABLES, Layer
+from fusiform.engine.store.check import check_store
+from fusiform.engine.store.writing import create_store
+from fusiform.kernels.moments import Moments
+
+LAYER = Layer("conv", "Conv2d", ("channel", "y", "x"), (3, 2, 2), "float32")
+CATEGORIES = ("faces", "bodies", "scenes")
+
+
+def store_of(
+    path: Path, x: np.ndarray, category: Sequence[int], fold: Sequence[int], own: Sequence[int]
+) -> Result:
+    """A finished store, without contrasts, of the stimuli ``own`` of a made-up set."""
+    present = list(dict.fromkeys(category[i] for i in own))
+    counts = np.zeros((len(present), 2), np.int64)
+    for i in own:
+        counts[present.index(category[i]), fold[i]] += 1
+    draft = create_store(
+        path,
+        layers=[LAYER],
+        categories=[CATEGORIES[k] for k in present],
+        counts=counts,
+        stimuli={
+            "stimulus_path": [f"{i}.png" for i in own],
+            "stimulus_category": [present.index(category[i]) for i in own],
+            "stimulus_fold": [fold[i] for i in own],
+            "stimulus_sha256": [f"{i:064x}" for i in own],
+        },
+        provenance={"model": "made-up", "weights": "none", "weights_sha256": "0" * 64},
+    )
+    for row, k in enumerate(present):
+        for f in range(2):
+            mine = x[[i for i in own if category[i] == k and fold[i] == f]]
+            m2 = ((mine - mine.mean(0)) ** 2).sum(0)
+            moments = Moments(len(mine), mine.mean(0), m2)
+            draft.write_moments(LAYER, row, f, moments)
+    draft.complete()
+    return Result.open(path)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    n_parts=st.integers(2, 4),
+    mean=st.sampled_from([0.0, 1.0, 1e4]),
+    whole_categories=st.booleans(),
+)
+def test_any_split_merged_is_the_whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    n_parts: int,
+    mean: float,
+    whole_categories: bool,
+) -> None:
+    folder, rng = tmp_path_factory.mktemp("split"), np.random.default_rng(seed)
+    category = np.repeat([0, 1, 2], 16)
+    fold = np.tile([0, 1], 24)
+    # Every part has two stimuli of each category and fold that it has.
+    if whole_categories:
+        part = rng.permutation([0, 1, rng.integers(2)])[category]
+    else:
+        part = np.concatenate(
+            [rng.permutation([*np.repeat(range(n_parts), 2),
+                              *rng.integers(0, n_parts, 8 - 2 * n_parts)]) for _ in range(6)]
+        )[np.argsort(np.lexsort((fold, category)))]  # fmt: skip
+    x = rng.normal(mean, rng.uniform(1e-2, 1e2), (48, *LAYER.shape))
+    whole = store_of(folder / "whole.zarr", x, category, fold, range(48))
+    paths = []
+    for p in rng.permutation(part.max() + 1):
+        paths.append(folder / f"{p}.zarr")
+        store_of(paths[-1], x, category, fold, np.flatnonzero(part == p))
+    merged = merge_stores(paths, folder / "merged.zarr")
+    assert set(merged.categories) == set(CATEGORIES)
+    places = [merged.categories.index(name) for name in CATEGORIES]
+    for name in ("mean", "m2"):
+        found = merged.read(LAYER, name)[places]
+        if whole_categories:
+            np.testing.assert_array_equal(found, whole.read(LAYER, name))
+        # A mean is as precise as the largest value that went into it.
+        np.testing.assert_allclose(found, whole.read(LAYER, name), rtol=1e-12, atol=1e-14 * mean)
+    assert merged.counts[places].tolist() == whole.counts.tolist()
+    hashes = merged.stimuli("stimulus_sha256")
+    for i, digest in enumerate(hashes):
+        own = int(digest, 16)
+        assert (
+            merged.categories[merged.stimuli("stimulus_category")[i]] == CATEGORIES[category[own]]
+        )
+        assert merged.stimuli("stimulus_fold")[i] == fold[own]
+    assert len(set(hashes)) == 48
+    assert check_store(merged.path).problems == ()
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    """16 stimuli of each of three categories, in ``stimuli``; the scan of all, ``whole.zarr``."""
+    folder = tmp_path_factory.mktemp("merge")
+    draw_stimuli(folder / "stimuli", each=16)
+    scan(folder, "whole.zarr")
+    return folder
+
+
+def scan(folder: Path, output: str, stimuli: Path | None = None, **options: Any) -> Result:
+    defaults = {
+        "layers": ["conv", "head"], "batch_size": 8, "decode_workers": 1,
+        "preprocessing": fusiform.Preprocessing(resize=32, crop=32),
+    }  # fmt: skip
+    source = stimuli or folder / "stimuli"
+    return fusiform.scan(Net(), source, folder / output, **{**defaults, **options})
+
+
+def listed(folder: Path, name: str, chosen: Callable[[int], bool]) -> Path:
+    """A manifest of some stimuli of every category."""
+    path = folder / name
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "category"])
+        for category in ("blobs", "noise", "stripes"):
+            for i in range(1, 17):
+                if chosen(i):
+                    writer.writerow([f"stimuli/{category}/{category}-{i}.png", category])
+    return path
+
+
+def test_categories_scanned_apart_give_the_bits_of_one_scan(folder: Path) -> None:
+    whole = open_store(folder / "whole.zarr")
+    scan(folder, "two.zarr", groups={"blobs": ["blobs"], "noise": ["noise"]})
+    scan(folder, "other.zarr", groups={"noise": ["noise"], "stripes": ["stripes"]})
+    # A scan has two categories at least: the one that both have is taken off by hand.
+    with pytest.raises(UserError, match=r"counted once; .*both have noise/noise-1\.png"):
+        merge_stores([folder / "two.zarr", folder / "other.zarr"], folder / "merged.zarr")
+    assert not (folder / "merged.zarr").exists()
+    renamed = shutil.copytree(folder / "stimuli" / "noise", folder / "more" / "hiss")
+    for path in renamed.iterdir():  # other content, same picture
+        with path.open("ab") as file:
+            file.write(b"\0")
+    shutil.copytree(folder / "stimuli" / "stripes", folder / "more" / "stripes")
+    scan(folder, "more.zarr", folder / "more")
+    merged = merge_stores([folder / "two.zarr", folder / "more.zarr"], folder / "merged.zarr")
+    assert merged.categories == ("blobs", "noise", "hiss", "stripes")
+    for layer in whole.layers:
+        for variable in ("mean", "m2"):
+            found, expected = merged.read(layer, variable), whole.read(layer, variable)
+            np.testing.assert_array_equal(found[[0, 1, 3]], expected)
+            np.testing.assert_array_equal(found[2], expected[1])
+    assert check_store(merged.path).problems == ()
+
+
+def test_stimuli_scanned_apart_are_merged(folder: Path) -> None:
+    whole = open_store(folder / "whole.zarr")
+    parts = []
+    for name, chosen in (("first", lambda i: i <= 8), ("second", lambda i: i > 8)):
+        manifest = listed(folder, f"{name}.csv", chosen)
+        parts.append(scan(folder, f"{name}.zarr", manifest).path)
+    merged = merge_stores(parts, folder / "both.zarr")
+    assert merged.counts.tolist() == whole.counts.tolist()
+    for layer in whole.layers:
+        for variable, definition in VARIABLES.items():
+            if definition.dtype == "float64":
+                np.testing.assert_allclose(
+                    merged.read(layer, variable), whole.read(layer, variable), rtol=1e-12
+                )
+            elif variable == "t":
+                np.testing.assert_allclose(
+                    merged.read(layer, variable), whole.read(layer, variable), rtol=1e-6
+                )
+    provenance = merged.provenance
+    assert provenance["merged"] == [open_store(part).provenance["fingerprint"] for part in parts]
+    assert provenance["fingerprint"] not in provenance["merged"]
+    assert check_store(merged.path).problems == ()
+    # A later set is added to what was merged before, in the same way.
+    more = shutil.copytree(folder / "stimuli", folder / "later")
+    for path in more.rglob("*.png"):
+        with path.open("ab") as file:
+            file.write(b"\0")
+    later = scan(folder, "later.zarr", more)
+    again = merge_stores([merged.path, later.path], folder / "again.zarr")
+    assert again.counts.tolist() == (2 * whole.counts).tolist()
+    for layer in whole.layers:
+        np.testing.assert_allclose(again.read(layer, "m2"), 2 * whole.read(layer, "m2"), rtol=1e-12)
+
+
+def test_layers_scanned_apart_are_put_together(folder: Path) -> None:
+    options = {"null": 3, "null_units": 4}
+    parts = [scan(folder, f"{name}.zarr", layers=[name], **options) for name in ("conv", "head")]
+    merged = merge_stores([part.path for part in parts], folder / "layers.zarr")
+    whole = open_store(folder / "whole.zarr")
+    assert merged.layers == whole.layers
+    for layer in whole.layers:
+        for variable in VARIABLES:
+            np.testing.assert_array_equal(merged.read(layer, variable), whole.read(layer, variable))
+        (own,) = (part for part in parts if layer in part.layers)
+        for found, expected in zip(merged.null_of(layer), own.null_of(layer), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert merged.shuffles == 3
+    assert check_store(merged.path).problems == ()
+    with pytest.raises(UserError, match=r"where their layers differ; .*both have conv"):
+        merge_stores([whole.path, parts[0].path], folder / "never.zarr")
+
+
+def test_what_the_merged_store_has_not_is_said(folder: Path) -> None:
+    manifests = [listed(folder, f"n{r}.csv", lambda i, r=r: i % 2 == r) for r in range(2)]
+    parts = [scan(folder, f"n{i}.zarr", m, null=2) for i, m in enumerate(manifests)]
+    save_contrast(parts[0], "mine", Criterion("rest"), "blobs > noise")
+    notes: list[str] = []
+    paths = [part.path for part in parts]
+    merged = merge_stores(paths, folder / "without.zarr", note=notes.append)
+    assert [note.partition(":")[0] for note in notes] == [
+        "saved contrasts are not merged", "shuffled labels are not merged",
+    ]  # fmt: skip
+    assert (merged.saved, merged.shuffles) == ({}, 0)
+    assert "null" not in merged.provenance
+    with pytest.raises(UserError, match="--overwrite"):
+        merge_stores(paths, folder / "without.zarr")
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"preprocessing": fusiform.Preprocessing(resize=34, crop=32)}, r"preprocessing: .*34"),
+        ({"folds": 1}, "folds: 2 and 1"),
+        ({"batch_size": 16}, "batch size: 8 and 16"),
+        ({"layers": "head"}, "layers: only one has conv"),
+        ({"store_dtype": "float32"}, "precision of the store: float64 and float32"),
+    ],
+)
+def test_what_differs_is_named(folder: Path, options: dict[str, Any], difference: str) -> None:
+    half = listed(folder, "half.csv", lambda i: i <= 8)
+    other = listed(folder, "other.csv", lambda i: i > 8)
+    scan(folder, "half.zarr", half, overwrite=True)
+    scan(folder, "differs.zarr", other, overwrite=True, **options)
+    with pytest.raises(
+        UserError, match=f"half.zarr and .*differs.zarr differ in their {difference}"
+    ):
+        merge_stores([folder / "half.zarr", folder / "differs.zarr"], folder / "never.zarr")
+    assert not (folder / "never.zarr").exists()
+
+
+def test_other_weights_are_named(folder: Path) -> None:
+    half = scan(folder, "half.zarr", listed(folder, "half.csv", lambda i: i <= 8), overwrite=True)
+    path = Path(shutil.copytree(folder / "whole.zarr", folder / "weights.zarr"))
+    root = zarr.open_group(path, mode="r+", use_consolidated=False)
+    root.attrs["weights_sha256"] = "0" * 64
+    with pytest.warns(UserWarning, match="Consolidated"):
+        zarr.consolidate_metadata(path)
+    with pytest.raises(UserError, match=r"differ in their weights: as given \(.*\) and as given"):
+        merge_stores([half.path, path], folder / "never.zarr")
+    with pytest.raises(UserError, match="at least two stores; got 1"):
+        merge_stores([path], folder / "never.zarr")

@@ -1,0 +1,185 @@
+"""Stores behind URLs: an S3-compatible server and a web server of the test's own."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from moto.server import ThreadedMotoServer
+
+import fusiform
+from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.result import open_store
+from fusiform.engine.asking.select import save_contrast
+from fusiform.engine.asking.summary import summarise
+from fusiform.engine.errors import UserError
+from fusiform.engine.store.check import check_store
+from fusiform.engine.store.writing import drafting
+
+from .made import LAYERS, contents, fill, write
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("local") / "made.zarr"
+    fill(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket of an S3 server on this machine."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Serves parts of files, as web servers do."""
+
+    def do_GET(self) -> None:
+        path, asked = Path(self.translate_path(self.path)), self.headers.get("Range")
+        if asked is None or not path.is_file():
+            return super().do_GET()
+        content = path.read_bytes()
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start = int(first) if first else max(len(content) - int(last), 0)
+        stop = min(int(last) + 1, len(content)) if first and last else len(content)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
+        self.send_header("Content-Length", str(stop - start))
+        self.end_headers()
+        self.wfile.write(content[start:stop])
+        return None
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web(local: Path) -> Iterator[str]:
+    """The URL of the folder of a store, on a web server on this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(local.parent)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def same(url: str, local: Path) -> None:
+    one, other = open_store(url), open_store(local)
+    assert one.layers == other.layers
+    for layer in LAYERS:
+        for variable in ("mean", "m2", "t", "q_each", "csi", "selective_fold"):
+            np.testing.assert_array_equal(one.read(layer, variable), other.read(layer, variable))
+    assert summarise(one) == summarise(other)
+    table, expected = (s.query("faces: t > 1 and csi > 0.1").units() for s in (one, other))
+    assert list(table.rows()) == list(expected.rows())
+    assert one.tree()["head"]["t"].equals(other.tree()["head"]["t"].compute())
+
+
+def test_a_store_in_a_bucket_is_written_and_read(bucket: str, local: Path) -> None:
+    url = f"{bucket}/results/made.zarr"
+    with pytest.raises(UserError, match=f"no store at {url}"):
+        open_store(url)
+    with drafting(url, overwrite=False, **contents()) as draft:
+        write(draft)
+        assert check_store(url).problems == ("the scan that fills it has not finished",)
+    same(url, local)
+    assert check_store(url).problems == ()
+    save_contrast(open_store(url), "two", Criterion("rest"), "faces > bodies")
+    assert open_store(url).query("t > 1", saved="two").counts()["matching"].sum() > 0
+    with pytest.raises(UserError, match="--overwrite"), drafting(url, False, **contents()):
+        pass
+    with drafting(url, overwrite=True, **contents()) as draft:
+        write(draft)
+    assert open_store(url).saved == {}
+
+
+def test_what_fails_leaves_nothing_in_a_bucket(bucket: str) -> None:
+    url = f"{bucket}/failed.zarr"
+    with pytest.raises(ZeroDivisionError), drafting(url, overwrite=False, **contents()):
+        _ = 1 / 0
+    with pytest.raises(UserError, match="no store at"):
+        open_store(url)
+    assert "Contents" not in boto3.client("s3").list_objects(Bucket="bucket", Prefix="failed")
+
+
+def test_damage_in_a_bucket_is_found(bucket: str) -> None:
+    url, s3 = f"{bucket}/damaged.zarr", boto3.client("s3")
+    with drafting(url, overwrite=False, **contents()) as draft:
+        write(draft)
+    s3.delete_object(Bucket="bucket", Key="damaged.zarr/head/t/c/0/0")
+    s3.put_object(Bucket="bucket", Key="damaged.zarr/head/csi/c/0/0", Body=b"")
+    assert check_store(url).problems == tuple(
+        f"head/{name}: file c/0/0 is missing or empty" for name in ("t", "csi")
+    )
+    for rule in ("t > 1", "csi > 0.1"):
+        with pytest.raises(UserError, match="cannot read head/"):
+            open_store(url).query(rule).counts()
+
+
+def test_a_scan_goes_to_a_bucket_and_is_merged_there(
+    bucket: str, stimuli: Path, tmp_path: Path
+) -> None:
+    from .test_lesion import Net
+
+    options: dict[str, Any] = {
+        "layers": "head", "decode_workers": 1,
+        "preprocessing": fusiform.Preprocessing(resize=32, crop=32),
+    }  # fmt: skip
+    here = fusiform.scan(Net(), stimuli, tmp_path / "here.zarr", **options)
+    there = fusiform.scan(Net(), stimuli, f"{bucket}/there.zarr", **options)
+    assert there.path == f"{bucket}/there.zarr"
+    layer = here.layer("head")
+    np.testing.assert_array_equal(here.read(layer, "m2"), there.read(layer, "m2"))
+    conv = fusiform.scan(Net(), stimuli, tmp_path / "conv.zarr", **{**options, "layers": "conv"})
+    merged = fusiform.merge_stores([there.path, conv.path], f"{bucket}/merged.zarr")
+    assert [layer.name for layer in merged.layers] == ["head", "conv"]
+    np.testing.assert_array_equal(merged.read(layer, "t"), here.read(layer, "t"))
+
+
+def test_a_store_on_a_web_server_is_read(web: str, local: Path) -> None:
+    same(f"{web}/made.zarr", local)
+    with pytest.raises(UserError, match="no store at"):
+        open_store(f"{web}/none.zarr")
+    with (
+        pytest.raises(UserError, match="read from only"),
+        drafting(f"{web}/new.zarr", False, **contents()),
+    ):
+        pass
+    with pytest.raises(UserError, match="cannot be written to"):
+        save_contrast(open_store(f"{web}/made.zarr"), "two", Criterion("rest"), "faces")
+
+
+def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, local: Path) -> None:
+    with pytest.raises(UserError, match="a store's URL is one of s3://"):
+        open_store("ftp://somewhere/r50.zarr")
+    assert open_store(f"file://{local}").path == local
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.setattr("fusiform.engine.store.places.find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"pip install 'fusiform\[cloud\]'"):
+        open_store("s3://bucket/r50.zarr")

@@ -1,0 +1,433 @@
+"""Queries: the units that a plain look at every array finds, whatever is skipped on the way."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dask import array as dask_array
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.query import Query, top_of_all
+from fusiform.engine.asking.result import Result, open_store
+from fusiform.engine.asking.select import save_contrast
+from fusiform.engine.asking.table import FORMATS, Table, joined, write
+from fusiform.engine.errors import UserError
+from fusiform.engine.store.reading import Store
+
+from .made import CATEGORIES, LAYERS, fill
+
+STORED = ("t", "t_each", "q_each", "csi")
+SIGNS = {
+    "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal,
+}  # fmt: skip
+
+
+def plain(store: Store, layer: Any, name: str, category: int) -> np.ndarray:
+    """A measure, flag or place of every unit of a layer, from whole arrays."""
+    if name in layer.dims:
+        return np.indices(layer.shape)[layer.dims.index(name)].ravel()
+    if name in ("channel", "y", "x", "token", "unit"):
+        return np.full(layer.units, np.nan)  # compares with nothing
+    values = store.read(layer, name)
+    return values if values.ndim == 1 else values[category]
+
+
+# A random rule, and what it is of any unit: (text, values by name -> mask).
+def comparisons() -> st.SearchStrategy[Any]:
+    def rule(name: str, sign: str, value: float) -> Any:
+        return f"{name} {sign} {value:g}", lambda of: SIGNS[sign](of(name), float(f"{value:g}"))
+
+    numbers = st.floats(-6, 6).map(lambda v: round(v, 2))
+    measured = st.builds(rule, st.sampled_from(STORED), st.sampled_from(sorted(SIGNS)), numbers)
+    placed = st.builds(
+        rule,
+        st.sampled_from(["channel", "y", "x", "token", "unit"]),
+        st.sampled_from(sorted(SIGNS)),
+        st.integers(-1, 6),
+    )
+    flags = st.sampled_from(["selective", "dead", "nonfinite"])
+    flagged = st.builds(
+        lambda name, so: (name, lambda of: of(name)) if so
+        else (f"not {name}", lambda of: ~of(name)),
+        flags, st.booleans(),
+    )  # fmt: skip
+    return measured | placed | flagged
+
+
+def rules() -> st.SearchStrategy[Any]:
+    def both(a: Any, b: Any, word: str) -> Any:
+        joint = np.logical_and if word == "and" else np.logical_or
+        return f"({a[0]}) {word} ({b[0]})", lambda of: joint(a[1](of), b[1](of))
+
+    return st.recursive(
+        comparisons(),
+        lambda inner: st.builds(both, inner, inner, st.sampled_from(["and", "or"])),
+        max_leaves=5,
+    )
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rule=rules(), k=st.none() | st.integers(0, len(CATEGORIES) - 1))
+def test_a_query_finds_what_a_plain_look_finds(store: Result, rule: Any, k: int | None) -> None:
+    text, holds = rule
+    asked = range(len(CATEGORIES)) if k is None else [k]
+    query = store.query(text if k is None else f'"{CATEGORIES[k]}": {text}')
+    expected = {
+        (layer.name, CATEGORIES[c]): np.flatnonzero(
+            holds(lambda name, layer=layer, c=c: plain(store, layer, name, c))
+        )
+        for layer in LAYERS
+        for c in asked
+    }
+    table = query.units([])
+    places = list(table.rows())
+    found = [
+        (layer.name, CATEGORIES[c], *_places(layer, unit))
+        for layer in LAYERS
+        for c in asked
+        for unit in expected[layer.name, CATEGORIES[c]]
+    ]
+    # Chunk by chunk categories take turns: the order within a layer is by chunk.
+    assert sorted(map(repr, places)) == sorted(map(repr, found))
+    counts = query.counts()
+    assert counts["matching"].tolist() == [len(units) for units in expected.values()]
+
+
+def test_masks_are_where_units_match(store: Result) -> None:
+    for text in ("t > 1", "faces: csi > 0.2 and y == 1", "scenes > bodies: t > 1"):
+        query = store.query(text)
+        units, masks = query.units([]), query.masks()
+        for layer in LAYERS:
+            matches = masks[layer.name]["matches"]
+            assert matches.dims == ("contrast", *layer.dims)
+            for contrast in query.contrasts:
+                own = (units["layer"] == layer.name) & (units["contrast"] == contrast)
+                places = tuple(units[dim][own] for dim in layer.dims)
+                mask = matches.sel(contrast=contrast).values
+                assert mask[places].all()
+                assert mask.sum() == own.sum()
+
+
+def _places(layer: Any, unit: int) -> tuple[int | None, ...]:
+    own = dict(zip(layer.dims, np.unravel_index(unit, layer.shape), strict=True))
+    return tuple(
+        int(own[dim]) if dim in own else None for dim in ("channel", "y", "x", "token", "unit")
+    )
+
+
+@pytest.mark.parametrize("by", ["t", "csi", "q_each", "d_prime", "sparseness"])
+@pytest.mark.parametrize("size", [1, 7, 40, 1000])
+def test_the_top_is_that_of_all_units_sorted(store: Result, by: str, size: int) -> None:
+    query = store.query("t > -2")
+    everything = query.units([by, "t"])
+    order = np.argsort((1 if by == "q_each" else -1) * everything[by], kind="stable")
+    top = query.top(size, by, [by, "t"])
+    assert len(top) == min(size, len(everything))
+    assert top[by].tolist() == everything[by][order][:size].tolist()
+    assert {*zip(top["layer"], top["contrast"], top["t"], strict=True)} <= {
+        *zip(everything["layer"], everything["contrast"], everything["t"], strict=True)
+    }
+
+
+def test_equals_come_in_the_order_of_the_store(store: Result) -> None:
+    top = store.query("faces: dead").top(3, by="t", columns=["t"])
+    assert top["layer"].tolist() == [layer.name for layer in LAYERS]
+    assert top["t"].tolist() == [0, 0, 0]
+
+
+def test_what_cannot_match_is_not_read(store: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[str, Any]] = []
+    part = Store._part
+
+    def watched(self: Store, key: str, selection: Any = ()) -> Any:
+        read.append((key.rpartition("/")[2], selection))
+        return part(self, key, selection)
+
+    monkeypatch.setattr(Store, "_part", watched)
+    query = store.query("t > 1000")
+    assert read == []  # nothing is read before it is asked for
+    assert query.counts()["matching"].sum() == 0
+    assert {key for key, _ in read} == {"extremes"}
+    read.clear()
+    best = max(float(store.read(layer, "t").max()) for layer in LAYERS)
+    read.clear()
+    assert store.query(f"t >= {best:.9g}").top(1, columns=["t"])["t"].tolist() == [best]
+    assert [key for key, _ in read].count("t") == 1
+    read.clear()
+    masks = store.query("t > 2").masks()
+    selected = store.select("faces")
+    assert isinstance(masks["head"]["matches"].data, dask_array.Array)
+    assert isinstance(selected["head"]["selective"].data, dask_array.Array)
+    assert read == []
+    assert masks["head"]["matches"].values.any()
+    assert {key for key, _ in read} == {"extremes", "t"}
+
+
+def test_the_first_chunk_of_a_layer_alone_is_read_for_its_first_channel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusiform.engine.store.layout._CHUNK_UNITS", 6)  # a channel
+    fill(tmp_path / "own.zarr")
+    store = open_store(tmp_path / "own.zarr")
+    asked: list[Any] = []
+    read_slab = Store.read_slab
+    monkeypatch.setattr(
+        Store, "read_slab", lambda *a, **k: asked.append(a[3]) or read_slab(*a, **k)
+    )
+    table = store.query("faces: channel == 3 and t > -100", layers="layer1.0").units(["t"])
+    assert len(table) == 6
+    assert set(table["channel"]) == {3}
+    assert asked == [slice(3, 4)]
+
+
+def test_means_and_computed_measures_are_those_of_the_moments(store: Result) -> None:
+    table = store.query("bodies: t > 1").units(["t", "p", "d_prime", "response", "means"])
+    for layer in LAYERS:
+        own = table.take(table["layer"] == layer.name)
+        flat = np.ravel_multi_index([own[dim] for dim in layer.dims], layer.shape)
+        counts = store.counts[..., np.newaxis]
+        mean = (counts * store.read(layer, "mean")).sum(1) / counts.sum(1)
+        for k, category in enumerate(CATEGORIES):
+            np.testing.assert_allclose(own[f"mean {category}"], mean[k, flat], rtol=1e-12)
+        np.testing.assert_allclose(own["response"], mean[1, flat], rtol=1e-12)
+        np.testing.assert_array_equal(own["t"], store.read(layer, "t")[1, flat])
+        assert ((own["p"] < 0.5) & (own["d_prime"] > 0)).all()
+
+
+def test_any_contrast_can_be_asked(store: Result) -> None:
+    criterion = Criterion("rest", "t > 2")
+    for text in ("faces > bodies", "faces + bodies > scenes", "faces - (bodies + scenes)/2"):
+        query = store.query(f"{text}: t > 2")
+        assert query.contrasts == (text,)
+        for layer in LAYERS:
+            matches = query.masks()[layer.name]["matches"].values[0]
+            np.testing.assert_array_equal(matches, store.mask(text, layer.name, criterion))
+    assert "q_each" not in store.query("faces > bodies:").columns
+    with pytest.raises(UserError, match="q_each was written of every category"):
+        store.query("faces > bodies: q_each < 0.05")
+    with pytest.raises(UserError, match="selective was written of every category"):
+        store.query("faces > bodies: selective")
+    # A category against all the others, however it is written, is stored.
+    whole = store.query('faces > bodies + "<b>words</b>" + scenes: t > 2 and q_each < 1')
+    assert whole.counts()["matching"].tolist() == (
+        store.query("faces: t > 2 and q_each < 1").counts()["matching"].tolist()
+    )
+
+
+def test_what_was_saved_is_asked_by_its_name(tmp_path: Path) -> None:
+    fill(tmp_path / "own.zarr")
+    store = open_store(tmp_path / "own.zarr")
+    two = Criterion("student", "q <= 0.1", sides=2)
+    save_contrast(store, "two", two, "faces > bodies + scenes", ["t", "q"])
+    save_contrast(store, "all", two, measures=["t", "csi", "d_prime"])
+    query = store.query("q < 0.05", saved="two")
+    assert query.columns == ("t", "q", "d_prime", "means")
+    layer = LAYERS[0]
+    expected = (store.read(layer, "two/q") < np.float32(0.05)).reshape(layer.shape)
+    np.testing.assert_array_equal(query.masks()[layer.name]["matches"].values[0], expected)
+    again = store.query("faces > bodies + scenes: q < 0.05", saved="two")
+    assert again.counts()["matching"].tolist() == query.counts()["matching"].tolist()
+    chosen = store.query("selective", saved="two").counts(["layer"])
+    assert chosen["matching"].sum() == sum(store.read(one, "two/selective").sum() for one in LAYERS)
+    every = store.query("scenes: d_prime > 1", saved="all").counts(["layer"])
+    assert every["matching"].tolist() == [
+        int((store.read(one, "all/d_prime")[3] > 1).sum()) for one in LAYERS
+    ]
+    with pytest.raises(UserError, match="is of 'faces > bodies"):
+        store.query("faces: q < 0.05", saved="two")
+    with pytest.raises(UserError, match="did you mean two"):
+        store.query("q < 0.05", saved="tow")
+    with pytest.raises(UserError, match="saved of every category"):
+        store.query("faces > bodies: t > 2", saved="all")
+
+
+# Groups, quantiles, histograms
+
+
+def test_counts_by_any_group_add_up(store: Result) -> None:
+    query = store.query("t > 1")
+    total = query.counts()["matching"].sum()
+    for by in (["layer"], ["contrast"], ["contrast", "layer"]):
+        counts = query.counts(by)
+        assert list(counts.columns) == [*by, "matching", "units", "share"]
+        assert counts["matching"].sum() == total
+        assert counts["units"].sum() == len(CATEGORIES) * sum(layer.units for layer in LAYERS)
+    by_channel = query.counts(["layer", "channel"])
+    assert by_channel["matching"].sum() < total  # the last layer has no channels
+    assert len(by_channel) == 5 + 6  # channels without a match are listed
+    assert set(by_channel["units"]) == {6 * 4, 4 * 4}
+    units = query.units([])
+    for layer, channel, matching, *_ in by_channel.rows():
+        own = (units["layer"] == layer) & (units["channel"] == channel)
+        assert matching == own.sum()
+    places = store.query("faces: t > 1", layers="layer1.0").counts(["y", "x"])
+    mask = store.query("faces: t > 1").masks()["layer1.0"]["matches"].values[0]
+    assert places["matching"].tolist() == mask.sum(axis=0).ravel().tolist()
+
+
+def test_quantiles_and_histograms_are_numpys(store: Result) -> None:
+    query = store.query("t > 0")
+    units = query.units(["csi"])
+    quantiles = query.quantiles("csi", [0, 0.3, 1])
+    histogram = query.histogram("csi", bins=7)
+    edges = np.histogram_bin_edges(units["csi"].astype(float), 7)
+    for row, (layer, contrast) in enumerate((la.name, c) for la in LAYERS for c in CATEGORIES):
+        own = units["csi"][(units["layer"] == layer) & (units["contrast"] == contrast)]
+        assert quantiles["units"][row] == len(own)
+        found = [quantiles[name][row] for name in ("q0", "q30", "q100")]
+        np.testing.assert_allclose(found, np.quantile(own, [0, 0.3, 1]), rtol=1e-6)
+        counts = histogram["units"][7 * row : 7 * row + 7]
+        np.testing.assert_array_equal(counts, np.histogram(own.astype(float), edges)[0])
+    assert query.quantiles("csi", by=["contrast"])["units"].sum() == len(units)
+    nothing = store.query("t > 1000").quantiles("t", [0.5])
+    assert np.isnan(nothing["q50"]).all()
+    assert store.query("t > 1000").histogram("t", 2)["units"].sum() == 0
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "fragment"),
+    [
+        ("faces: tt > 5", 7, "did you mean t"),
+        ("faces: t > 5 and", 16, "a rule goes on with a measure"),
+        ("facs: t > 5", 0, "did you mean faces"),
+        ('"<b>words</b>": t > 5 or csi >', 30, "a number is needed"),
+        ("faces: top 5", 7, "a rule asks for what is measured"),
+        ("faces: not t > 5", 11, "not goes before one of selective"),
+        ("faces: (t > 5", 13, "needs ')'"),
+        ("faces: q < 0.05", 7, "known: t, t_each, q_each, csi"),
+        ("faces: bodies: t > 5", 13, "this means nothing"),
+        ("t > 5; import os", 5, "this means nothing"),
+        ("__import__('os').system('true')", 16, "this means nothing"),
+        ("__import__('os')", 0, "a rule asks for what is measured"),
+    ],
+)
+def test_errors_point_at_the_place(store: Result, text: str, column: int, fragment: str) -> None:
+    with pytest.raises(UserError) as refused:
+        store.query(text)
+    message, shown, caret = str(refused.value).split("\n")
+    assert fragment in message
+    assert shown == f"  {text}"
+    assert caret.index("^") == column + 2
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(alphabet="faces: t>5<=andornotcsi()\"'.+-*/%\n\x1b\u202eé;_[]{}", max_size=40))
+def test_any_text_is_asked_or_refused(store: Result, text: str) -> None:
+    with suppress(UserError):
+        store.query(text)
+
+
+def test_what_is_not_there_is_refused(store: Result) -> None:
+    query = store.query("t > 1")
+    with pytest.raises(UserError, match="nothing is called 'tt'"):
+        query.units(["tt"])
+    with pytest.raises(UserError, match="nothing is called 'tt'"):
+        query.top(5, by="tt")
+    with pytest.raises(UserError, match="at least 1 unit"):
+        query.top(0)
+    with pytest.raises(UserError, match="grouped by layer, contrast, channel"):
+        query.counts(["chanel"])
+    with pytest.raises(UserError, match="no layer has token and y"):
+        query.counts(["token", "y"])
+    with pytest.raises(UserError, match="by layer and contrast"):
+        query.quantiles("t", by=["channel"])
+    with pytest.raises(UserError, match="from 0 to 1"):
+        query.quantiles("t", at=[5])
+    with pytest.raises(UserError, match="at least 1 bin"):
+        query.histogram("t", bins=0)
+    with pytest.raises(UserError, match=r"did you mean layer1\.0"):
+        store.query("t > 1", layers="layer1")
+    with pytest.raises(UserError, match="before its colon"):
+        store.query(": t > 1")
+
+
+# Tables
+
+
+def read_back(form: str, path: Path) -> dict[str, list[Any]]:
+    if form == "csv":
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        return {name: [row[name] for row in rows] for name in rows[0]}
+    if form == "json":
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {name: [row[name] for row in rows] for name in rows[0]}
+    if form == "parquet":
+        return parquet.read_table(path).to_pydict()
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name].tolist() for name in file}
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "table"])
+def test_every_format_holds_the_units(store: Result, form: Any, tmp_path: Path) -> None:
+    query = store.query("t > 1")
+    table = query.units(["t", "dead"])
+    path = tmp_path / f"units.{form}"
+    assert write(query.parts(["t", "dead"]), form, path, io.StringIO()) == len(table)
+    found = read_back(form, path)
+    assert list(found) == list(table.columns)
+    assert found["layer"] == table["layer"].tolist()
+    assert found["contrast"] == table["contrast"].tolist()
+    assert np.array_equal(np.array(found["t"], np.float32), table["t"])
+    missing = {"csv": "", "npz": -1}.get(form)
+    channels = [missing if c == -1 else c for c in table["channel"].tolist()]
+    assert found["channel"] == (list(map(str, channels)) if form == "csv" else channels)
+
+
+def test_nothing_found_is_a_table_without_rows(store: Result, tmp_path: Path) -> None:
+    stream = io.StringIO()
+    assert write(store.query("t > 1000").parts(["t"]), "csv", None, stream) == 0
+    assert stream.getvalue() == "layer,contrast,channel,y,x,token,unit,t\n"
+    stream = io.StringIO()
+    write(store.query("t > 1000").parts(["t"]), "json", None, stream)
+    assert json.loads(stream.getvalue()) == []
+    write(store.query("t > 1000").parts(["t"]), "parquet", tmp_path / "none.parquet", stream)
+    assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
+    assert len(store.query("t > 1000").top(5)) == 0
+
+
+def test_what_is_no_number_is_null_in_json() -> None:
+    stream = io.StringIO()
+    write([Table({"a": [1.5, float("nan"), float("inf")]})], "json", None, stream)
+    assert json.loads(stream.getvalue()) == [{"a": 1.5}, {"a": None}, {"a": None}]
+
+
+def test_files_are_named_where_a_format_needs_one(store: Result) -> None:
+    for form in ("parquet", "npz"):
+        with pytest.raises(UserError, match="name one with --output"):
+            write(store.query("t > 1").parts(), form, None, io.StringIO())  # type: ignore[arg-type]
+
+
+def test_tables_of_several_stores_are_joined(store: Result) -> None:
+    one, other = (store.query("t > 1", layers=name).units(["t"]) for name in ("layer1.0", "head"))
+    both = joined([one, other])
+    assert len(both) == len(one) + len(other)
+    assert set(both["channel"][len(one) :]) == {-1}
+    frame = both.frame()
+    assert frame["channel"].isna().sum() == len(other)
+    tops = [store.query("t > 1", layers=name).top(3) for name in ("layer1.0", "head")]
+    assert (
+        top_of_all(tops, 3, "t")["t"].tolist()
+        == sorted([*tops[0]["t"], *tops[1]["t"]], reverse=True)[:3]
+    )
+    with pytest.raises(UserError, match="one set of columns"):
+        write([one, other], "csv", None, io.StringIO())
+
+
+def test_it_says_what_it_is(store: Result) -> None:
+    assert repr(store.query("t > 1")) == "<fusiform query 't > 1' of 65 units in 3 layers>"
+    assert isinstance(store.query("t > 1"), Query)
