@@ -338,6 +338,11 @@ def test_what_is_not_there_is_refused(store: Result) -> None:
         query.units(["tt"])
     with pytest.raises(UserError, match="nothing is called 'tt'"):
         query.top(5, by="tt")
+    for name in ("dead", "channel"):
+        with pytest.raises(UserError, match=f"such as t; {name} is none"):
+            query.top(5, by=name)
+        with pytest.raises(UserError, match=f"such as t; {name} is none"):
+            query.histogram(name)
     with pytest.raises(UserError, match="at least 1 unit"):
         query.top(0)
     with pytest.raises(UserError, match="grouped by layer, contrast, channel"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..spec import MEASURES, VARIABLES, Layer
-from ..store.reading import Extremes, Store
+from ..store.reading import Store
 from .contrast import Contrast, every_category, parse_contrast
 from .criterion import Criterion
 
@@ -115,15 +115,29 @@ def asked_of(store: Store, source: Source, text: str | None, stop: int | None) -
     return [Asked(0, contrast, None, stored=False)]
 
 
-class Chunk:
-    """A chunk of a layer, ``units`` of its flat units, and what has been read of it."""
+class Part(NamedTuple):
+    """The ``number``-th chunk of a layer: a slice of its first dimension, and of its flat units."""
 
-    def __init__(
-        self, store: Store, source: Source, layer: Layer, slab: slice, units: slice, rows: int
-    ) -> None:
-        self.layer, self.slab, self.units = layer, slab, units
+    layer: Layer
+    number: int
+    slab: slice
+    units: slice
+
+
+def parts_of(store: Store, layers: Sequence[Layer]) -> Iterator[Part]:
+    """The chunks of layers, in order."""
+    for layer in layers:
+        for number, (slab, units) in enumerate(store.slabs(layer)):
+            yield Part(layer, number, slab, units)
+
+
+class Chunk:
+    """What has been read of a part of a layer, ``rows`` of whose categories will be asked."""
+
+    def __init__(self, store: Store, source: Source, part: Part, rows: int) -> None:
+        self.layer, self.slab, self.units = part.layer, part.slab, part.units
         self._store, self._source = store, source
-        # Of how many categories something will be asked: reading all at once is cheaper than most.
+        # Reading all at once is cheaper than reading most.
         self._at_once = 2 * rows > len(store.categories)
         self._read: dict[tuple[str, int | None], NDArray[Any]] = {}
         self._folds: list[Moments] = []
@@ -180,39 +194,6 @@ class Chunk:
         return Sample(reduce(merge, (Moments(n, m[:, own], s[:, own]) for n, m, s in self._folds)))
 
 
-class Bounds:
-    """Between what values the units of a chunk lie, as far as that is known without reading it."""
-
-    def __init__(
-        self, extremes: Extremes, layer: Layer, slab: slice, chunk: int, asked: Asked
-    ) -> None:
-        self._extremes = extremes if asked.stored else {}
-        self._layer, self._slab = layer, slab
-        self._place = (chunk,) if asked.row is None else (asked.row, chunk)
-
-    def of(self, name: str) -> tuple[Any, Any] | None:
-        """The least and the largest value, of the type in which units are compared.
-
-        NaN where there is none; None where it is not known.
-        """
-        if name in self._layer.dims:
-            axis = self._layer.dims.index(name)
-            if axis == 0:
-                return self._slab.start, self._slab.stop - 1
-            return 0, self._layer.shape[axis] - 1
-        if name not in self._extremes:
-            return None
-        low, high = self._extremes[name]
-        return low[self._place], high[self._place]
-
-
 def places(layer: Layer) -> dict[str, Units]:
     """The coordinates of a layer: dimension -> its places."""
     return {dim: np.arange(size) for dim, size in zip(layer.dims, layer.shape, strict=True)}
-
-
-def chunks_of(store: Store, layers: Sequence[Layer]) -> Iterator[tuple[Layer, int, slice, slice]]:
-    """All chunks: layer, number, slice of its first dimension, and slice of its flat units."""
-    for layer in layers:
-        for number, (slab, units) in enumerate(store.slabs(layer)):
-            yield layer, number, slab, units

@@ -2,27 +2,23 @@
 
     faces: t > 5 and csi > 1/3
     faces + bodies > scenes: t > 5 or d_prime > 1
-    selective and layer dims by name: selective and channel == 12
+    selective and channel == 12
     faces:
 
     query = [ contrast ":" ] [ rule ]
 
 Without a contrast it is of every category, without a rule of all units. ``t`` is that of the
 category against the pooled rest, ``t_each`` the smallest against each other category, as stored.
-A store is gone through chunk by chunk; a chunk whose extremes say that none of its units can match
-is not read. Nothing is evaluated as code.
+Nothing is evaluated as code.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, partial
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -31,28 +27,16 @@ from numpy.typing import NDArray
 from ..errors import UserError, nearest
 from ..spec import Layer
 from ..store.reading import Store, require_complete
-from .chunks import Asked, Bounds, Chunk, Units, asked_of, chunks_of, places, source_of
-from .rule import PROBABILITIES, Comparison, Condition, Rule, Top, Vocabulary, parse_rule
+from .chunks import Part, asked_of, places, source_of
+from .rule import PROBABILITIES, Rule, Vocabulary, parse_rule
+from .search import Found, Search
 from .table import NOWHERE, Table, joined
 
 if TYPE_CHECKING:
     import xarray
 
-T = TypeVar("T")
-U = TypeVar("U")
-Mask = NDArray[np.bool_]
+# A column for every category: the mean response to it.
 MEANS = "means"
-# Readers at work; what decodes uses threads of its own.
-_THREADS = min(4, os.cpu_count() or 1)
-
-
-@dataclass(frozen=True)
-class Found:
-    """Units of a chunk that match, counted from the chunk's first, under one contrast."""
-
-    chunk: Chunk
-    asked: Asked
-    units: Units
 
 
 class Query:
@@ -86,11 +70,12 @@ class Query:
         self.contrasts = tuple(asked.contrast.text for asked in self._asked)
         start = 0 if colon is None else colon + 1
         self.dims = tuple(dict.fromkeys(dim for layer in self.layers for dim in layer.dims))
-        self._rule = Rule("and", ())
+        rule = Rule("and", ())
         if text[start:].strip():
             known = Vocabulary((*self._source.measures, *self.dims), self._source.flags, top=False)
-            self._rule = parse_rule(text, known, start)
-        self._require(condition.measure for condition in self._rule.conditions())
+            rule = parse_rule(text, known, start)
+        self._require(condition.measure for condition in rule.conditions())
+        self._search = Search(store, self.layers, self._source, self._asked, rule)
 
     def __repr__(self) -> str:
         units = sum(layer.units for layer in self.layers)
@@ -117,49 +102,20 @@ class Query:
         names = self._named(columns)
         yield self._described([], names)
         tables = partial(self._described, columns=names)
-        yield from self._searched(self._chunks(), lambda found: tables([found]))
+        yield from self._search.found(self._search.parts, lambda found: tables([found]))
 
     def top(self, size: int, by: str = "t", columns: Sequence[str] | None = None) -> Table:
         """The matching units with the most of a measure (of p and q: the least), most first.
 
-        Of equals, those that come first in the store. Chunks are gone through in the order of their
-        extremes, as far as they can hold one of the ``size``.
+        Of equals, those that come first in the store.
         """
         if size < 1:
             raise UserError(f"the top is at least 1 unit; got {size}")
-        self._require([by])
+        self._require_measure(by)
         names = self._named(columns)
-        if by not in (*names, *self.dims):
+        if by not in names:
             names = (by, *names)
-        sign = 1.0 if by in PROBABILITIES else -1.0
-        best = np.empty((0, 4))  # signed value, part, contrast, unit
-        chunks: dict[float, Chunk] = {}
-        parts = list(self._chunks())
-        pairs = list(product(range(len(parts)), self._asked))
-        least = [self._least(parts[number], asked, by, sign) for number, asked in pairs]
-        for place in np.argsort(least, kind="stable"):
-            if len(best) == size and least[place] > best[-1, 0]:
-                break  # nor can any that follows
-            number, asked = pairs[place]
-            chunk = chunks.get(number) or self._chunk(parts[number], 1)
-            units = self._matching(chunk, asked, parts[number][1])
-            if not len(units):
-                continue
-            values = sign * chunk.values(by, asked, units)
-            worst = best[-1, 0] if len(best) == size else np.inf
-            units, values = units[values <= worst], values[values <= worst]  # NaN is not
-            own = np.empty((len(units), 4))
-            own[:] = np.nan, number, asked.number, np.nan
-            own[:, 0], own[:, 3] = values, units
-            best = np.concatenate([best, own])
-            best = best[np.lexsort(best.T[[3, 2, 1, 0]])][:size]
-            chunks[number] = chunk
-            chunks = {number: chunks[number] for number in best[:, 1]}
-        found = [
-            Found(chunks[number], self._asked[int(k)], np.array([int(unit)]))
-            for _, number, k, unit in best
-        ]
-        return self._described(found, names)
+        return self._described(self._search.best(size, by), names)
 
     def counts(self, by: Sequence[str] = ("layer", "contrast")) -> Table:
         """How many units match, of how many, in groups.
@@ -180,8 +136,8 @@ class Query:
             for layer in layers
             for k in range(len(self._asked))
         }
-        chunks = (part for part in self._chunks() if part[0] in shapes)
-        for layer, k, counts in self._searched(chunks, partial(self._counted, dims, shapes)):
+        parts = (part for part in self._search.parts if part.layer in shapes)
+        for layer, k, counts in self._search.found(parts, partial(_counted, dims, shapes)):
             counted[layer, k] += counts
         return self._grouped(by, dims, counted)
 
@@ -235,10 +191,10 @@ class Query:
 
         nodes = {}
         for layer in self.layers:
-            slabs = [slab for slab, _ in self.store.slabs(layer)]
-            lengths = tuple(slab.stop - slab.start for slab in slabs)
+            parts = [part for part in self._search.parts if part.layer == layer]
+            lengths = tuple(part.slab.stop - part.slab.start for part in parts)
             lazy = dask_array.map_blocks(  # type: ignore[no-untyped-call]
-                partial(self._mask, layer),
+                partial(_block, self._search, parts),
                 chunks=((len(self._asked),), lengths, *((size,) for size in layer.shape[1:])),
                 name=f"matches-{uuid4().hex}",
                 meta=np.empty((0,) * (1 + len(layer.shape)), np.bool_),
@@ -249,109 +205,8 @@ class Query:
             nodes[layer.name] = xarray.Dataset({"matches": mask}, coordinates)
         return xarray.DataTree.from_dict(nodes)
 
-    # Going through the store
-
-    def _chunks(self) -> Iterator[tuple[Layer, int, slice, slice]]:
-        return chunks_of(self.store, self.layers)
-
-    def _chunk(self, part: tuple[Layer, int, slice, slice], rows: int) -> Chunk:
-        layer, _, slab, units = part
-        return Chunk(self.store, self._source, layer, slab, units, rows)
-
-    def _searched(
-        self,
-        parts: Iterable[tuple[Layer, int, slice, slice]],
-        result: Callable[[Found], T],
-    ) -> Iterator[T]:
-        """``result`` of what is found in every chunk and contrast, in order, some at work ahead."""
-
-        def search(part: tuple[Layer, int, slice, slice]) -> list[T]:
-            possible = [a for a in self._asked if self._possible(self._bounds(part, a))]
-            chunk = self._chunk(part, len(possible))
-            found = [Found(chunk, a, self._matching(chunk, a, part[1])) for a in possible]
-            return [result(one) for one in found if len(one.units)]
-
-        for results in _ahead(search, parts):
-            yield from results
-
-    def _matching(self, chunk: Chunk, asked: Asked, number: int) -> Units:
-        """The units of a chunk that match, counted from its first."""
-        bounds = self._bounds((chunk.layer, number, chunk.slab, chunk.units), asked)
-        if not self._possible(bounds):
-            return np.empty(0, np.int64)
-        found = self._among(None, self._rule, chunk, asked)
-        return np.arange(chunk.size) if found is None else found
-
-    def _among(
-        self, chosen: Units | None, part: Rule | Condition, chunk: Chunk, asked: Asked
-    ) -> Units | None:
-        """Those of ``chosen`` units (None for all) that meet a rule.
-
-        What comes later in an ``and`` is looked at only for units that met what came before.
-        """
-        if chosen is not None and not len(chosen):
-            return chosen  # without reading anything
-        if not isinstance(part, Rule):
-            assert not isinstance(part, Top)  # not in the vocabulary
-            if part.measure in self.dims and part.measure not in chunk.layer.dims:
-                return np.empty(0, np.int64)
-            met = np.flatnonzero(part.holds(chunk.values(part.measure, asked, chosen)))
-            return met if chosen is None else chosen[met]
-        if part.joined_by == "and":
-            for one in part.parts:
-                chosen = self._among(chosen, one, chunk, asked)
-            return chosen
-        ways = [self._among(chosen, one, chunk, asked) for one in part.parts]
-        return ways[0] if len(ways) == 1 else np.unique(np.concatenate(ways))  # type: ignore[arg-type]
-
-    def _possible(self, bounds: Bounds, part: Rule | Condition | None = None) -> bool:
-        """Whether a unit within these bounds could match."""
-        part = self._rule if part is None else part
-        if isinstance(part, Rule):
-            ways = (self._possible(bounds, one) for one in part.parts)
-            return all(ways) if part.joined_by == "and" else any(ways)
-        known = bounds.of(part.measure)
-        if known is None or not isinstance(part, Comparison):
-            return True
-        low, high = known
-        if part.sign == "==":
-            return bool(low <= part.value <= high)
-        return bool(part.holds(high if part.sign in (">", ">=") else low))
-
-    def _bounds(self, part: tuple[Layer, int, slice, slice], asked: Asked) -> Bounds:
-        layer, number, slab, _ = part
-        return Bounds(self._extremes[layer], layer, slab, number, asked)
-
-    @cached_property
-    def _extremes(self) -> dict[Layer, Any]:
-        return {layer: self.store.extremes(layer, self._source.saved) for layer in self.layers}
-
-    def _least(
-        self, part: tuple[Layer, int, slice, slice], asked: Asked, by: str, sign: float
-    ) -> float:
-        """The best signed value that a unit of a chunk could have; infinite if none can match."""
-        bounds = self._bounds(part, asked)
-        if not self._possible(bounds):
-            return np.inf
-        known = bounds.of(by)
-        if known is None:
-            return -np.inf
-        return float(min(sign * known[0], sign * known[1]))
-
-    def _mask(self, layer: Layer, block_id: tuple[int, ...]) -> Mask:
-        """A block of a layer's masks ``[contrast, *layer dims]``."""
-        part = list(chunks_of(self.store, [layer]))[block_id[1]]
-        _, _, slab, units = part
-        mask = np.zeros((len(self._asked), units.stop - units.start), np.bool_)
-        for found in self._searched([part], lambda found: found):
-            mask[found.asked.number, found.units] = True
-        return mask.reshape(len(mask), slab.stop - slab.start, *layer.shape[1:])
-
-    # Tables
-
     def _described(self, found: Sequence[Found], columns: Sequence[str]) -> Table:
         """A row per unit: layer, contrast, its place, and what the columns name of it."""
-        total = sum(len(one.units) for one in found)
         table: dict[str, Any] = {
             "layer": _repeated([one.chunk.layer.name for one in found], found),
             "contrast": _repeated([one.asked.contrast.text for one in found], found),
@@ -374,7 +229,6 @@ class Query:
             elif name not in self.dims:
                 values = [one.chunk.values(name, one.asked, one.units) for one in found]
                 table[name] = _concatenated(values, self._dtype(name))
-        assert all(len(values) == total for values in table.values())
         return Table(table)
 
     def _dtype(self, name: str) -> type:
@@ -382,18 +236,6 @@ class Query:
             return np.bool_
         stored = name in self._source.stored and all(asked.stored for asked in self._asked)
         return np.float32 if stored else np.float64
-
-    def _counted(
-        self, dims: Sequence[str], shapes: dict[Layer, tuple[int, ...]], found: Found
-    ) -> tuple[Layer, int, Any]:
-        layer = found.chunk.layer
-        own = [found.chunk.values(dim, found.asked, found.units) for dim in dims]
-        counts: Any = len(found.units)
-        if dims:
-            flat = np.ravel_multi_index(own, shapes[layer])
-            size = int(np.prod(shapes[layer]))
-            counts = np.bincount(flat, minlength=size).reshape(shapes[layer])
-        return layer, found.asked.number, counts
 
     def _grouped(
         self,
@@ -425,7 +267,7 @@ class Query:
                 f"quantiles and histograms are by layer and contrast; got {', '.join(by)}: "
                 "write the units, and group them as you like"
             )
-        self._require([measure])
+        self._require_measure(measure)
         groups: dict[tuple[str, ...], list[NDArray[Any]]] = {}
         for layer, contrast in product(self.layers, self.contrasts):
             names = {"layer": layer.name, "contrast": contrast}
@@ -436,7 +278,7 @@ class Query:
             own = found.chunk.values(measure, found.asked, found.units)
             return tuple(names[name] for name in by), own[np.isfinite(own)]
 
-        for group, own in self._searched(self._chunks(), values):
+        for group, own in self._search.found(self._search.parts, values):
             groups[group].append(own)
         for group, parts in groups.items():
             yield group, np.concatenate(parts) if parts else np.empty(0)
@@ -466,10 +308,32 @@ class Query:
                     f"{self.contrasts[0]!r}: save that contrast first, or ask for t"
                 )
 
+    def _require_measure(self, name: str) -> None:
+        if name in (*self._source.flags, *self.dims):
+            raise UserError(f"a measure is needed here, such as t; {name} is none")
+        self._require([name])
+
     def _is_unknown(self, name: str) -> bool:
         computed = name in self._source.measures and name not in ("q", "q_each", "p_null")
         of_any = name in (*self.dims, MEANS, "dead", "nonfinite", "preferred")
         return not (computed or of_any or all(asked.stored for asked in self._asked))
+
+
+def _block(search: Search, parts: Sequence[Part], block_id: tuple[int, ...]) -> Any:
+    return search.mask(parts[block_id[1]])
+
+
+def _counted(
+    dims: Sequence[str], shapes: dict[Layer, tuple[int, ...]], found: Found
+) -> tuple[Layer, int, Any]:
+    """How many units were found at each place along ``dims``."""
+    layer = found.chunk.layer
+    counts: Any = len(found.units)
+    if dims:
+        own = [found.chunk.values(dim, found.asked, found.units) for dim in dims]
+        flat = np.ravel_multi_index(own, shapes[layer])
+        counts = np.bincount(flat, minlength=math.prod(shapes[layer])).reshape(shapes[layer])
+    return layer, found.asked.number, counts
 
 
 def top_of_all(tables: Sequence[Table], size: int, by: str) -> Table:
@@ -477,22 +341,6 @@ def top_of_all(tables: Sequence[Table], size: int, by: str) -> Table:
     whole = joined(tables)
     sign = 1.0 if by in PROBABILITIES else -1.0
     return whole.take(np.argsort(sign * whole[by], kind="stable")[:size])
-
-
-def _ahead(work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-    """``work`` of every item, in order, with as many under way as there are threads."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="query") as pool:
-        under_way: deque[Future[U]] = deque()
-        try:
-            for item in items:
-                under_way.append(pool.submit(work, item))
-                if len(under_way) > _THREADS:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
 
 
 def _colon(text: str) -> int | None:
