@@ -455,9 +455,9 @@ def query_command(
     from fusiform import open_store
     from fusiform.engine.asking.query import top_of_all
 
-    if len(arguments) < 2:
-        raise UserError(f"query takes stores and a query; got {arguments[0]!r} alone")
     *paths, text = arguments
+    if not paths or Path(text).exists():
+        raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")
     queries = [open_store(path).query(text, _listed(layers), saved) for path in paths]
     wanted = {"--top": top, "--units": units or None, "--quantiles": quantiles,
               "--histogram": histogram}  # fmt: skip

@@ -667,7 +667,8 @@ def test_mistakes_in_a_query_are_one_line(fusiform: Command, scanned: Path) -> N
         "  blobs: t > 5 an csi > 0.3",
         "               ^",
     ]
-    assert_refused(fusiform("query", scanned), "stores and a query")
+    for stores in ((scanned,), (scanned, scanned), ("t > 1",)):
+        assert_refused(fusiform("query", *stores), "stores and, last, a query")
     assert_refused(fusiform("query", scanned, "t > 1", "--top", "3", "--units"), "one table")
     assert_refused(fusiform("query", scanned, "t > 1", "-o", "x.csv"), "choose --format")
     assert_refused(fusiform("query", scanned, "t > 1", "--format", "npz"), "name one with --output")

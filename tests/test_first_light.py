@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from first_light import DOMAINS
 
@@ -21,26 +23,53 @@ EXPECTED = {
 }
 
 
+def scan(
+    testdata: Path, output: Path, domains: Iterable[str], images: Iterable[int]
+) -> fusiform.Result:
+    """A trained ResNet-18 shown some of the photographs of some domains."""
+    manifest = output.with_suffix(".csv")
+    with manifest.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "category"])
+        for domain in domains:
+            for folder in DOMAINS[domain]:
+                for i in images:
+                    image = testdata / "stimuli" / "floc" / folder / f"{folder}-{i}.jpg"
+                    writer.writerow([image, domain])
+    weights = testdata / "weights" / "resnet18_imagenet_compressed.safetensors"
+    return fusiform.scan("resnet18", manifest, output, weights=str(weights), layers=list(EXPECTED))
+
+
 @pytest.mark.slow
 def test_trained_resnet18_selects_what_independent_code_found(
     testdata: Path, tmp_path: Path
 ) -> None:
-    with (tmp_path / "floc40.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "category"])
-        for domain, folders in DOMAINS.items():
-            for folder in folders:
-                for i in range(1, 41):
-                    image = testdata / "stimuli" / "floc" / folder / f"{folder}-{i}.jpg"
-                    writer.writerow([image, domain])
-    store = fusiform.scan(
-        "resnet18",
-        tmp_path / "floc40.csv",
-        tmp_path / "r18.zarr",
-        weights=str(testdata / "weights" / "resnet18_imagenet_compressed.safetensors"),
-        layers=list(EXPECTED),
-    )
+    whole = scan(testdata, tmp_path / "r18.zarr", DOMAINS, range(1, 41))
     found: dict[str, list[float]] = {}
-    for row in fusiform.summarise(store, fusiform.Criterion("rest", "t > 5")):
+    for row in fusiform.summarise(whole, fusiform.Criterion("rest", "t > 5")):
         found.setdefault(row.layer, []).append(round(100 * row.share, 2))
     assert {layer: tuple(shares) for layer, shares in found.items()} == EXPECTED
+
+    # Domains scanned apart, merged, are the same bits: their blocks are whole.
+    parts = [
+        scan(testdata, tmp_path / f"{number}.zarr", domains, range(1, 41)).path
+        for number, domains in enumerate((list(DOMAINS)[:2], list(DOMAINS)[2:]))
+    ]
+    merged = fusiform.merge_stores(parts, tmp_path / "domains.zarr")
+    for layer in whole.layers:
+        for variable in ("mean", "m2", "t", "q_each", "selective_fold"):
+            np.testing.assert_array_equal(merged.read(layer, variable), whole.read(layer, variable))
+
+    # Stimuli scanned apart: the same moments, to what merging rounds.
+    parts = [
+        scan(testdata, tmp_path / f"from{first}.zarr", DOMAINS, range(first, first + 20)).path
+        for first in (1, 21)
+    ]
+    merged = fusiform.merge_stores(parts, tmp_path / "stimuli.zarr")
+    assert merged.counts.tolist() == whole.counts.tolist()
+    for layer in whole.layers:
+        for variable in ("mean", "m2"):
+            expected = whole.read(layer, variable)
+            np.testing.assert_allclose(
+                merged.read(layer, variable), expected, rtol=1e-12, atol=1e-12 * expected.max()
+            )

@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_python_examples_run_one_after_the_other(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", "\n".join(blocks)],
         cwd=tmp_path,

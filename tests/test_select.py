@@ -469,3 +469,55 @@ def test_criteria_are_kept_as_json(own_store: Store) -> None:
     save_contrast(own_store, "kept", PRESETS["prince2024"], "faces", ["t"])
     record = open_store(own_store.path).saved["kept"]
     assert Criterion(**json.loads(json.dumps(record["criterion"]))) == PRESETS["prince2024"]
+
+
+# Lazily, in xarray
+
+
+@pytest.mark.parametrize(
+    ("criterion", "contrasts"),
+    [
+        (Criterion(), None),
+        (Criterion("rest", "t > 1 and csi > 0.1"), ["faces"]),
+        (Criterion("each", "q <= 0.2", family="model"), ["scenes", FACES_AGAINST_TWO]),
+        (Criterion("student", "top 10%", sides=2, pairwise=True), None),
+    ],
+)
+def test_lazy_masks_are_those_that_are_selected(
+    store: Result, criterion: Criterion, contrasts: list[str] | None
+) -> None:
+    tree = store.select(contrasts, criterion)
+    for layer in LAYERS:
+        dataset = tree[layer.name].to_dataset()
+        assert dataset.chunks  # dask arrays: nothing has been computed yet
+        assert dataset["contrast"].values.tolist() == (contrasts or list(CATEGORIES))
+        assert dataset["selective_fold"].dims == ("contrast", "fold", *layer.dims)
+        expected = chosen(store, layer, criterion, contrasts)
+        for name, mask in vars(expected).items():
+            shape = (*mask.shape[:-1], *layer.shape)
+            np.testing.assert_array_equal(dataset[name].values, mask.reshape(shape))
+        first = (contrasts or CATEGORIES)[0]
+        quoted = first if first.isidentifier() or contrasts else f'"{first}"'
+        np.testing.assert_array_equal(
+            store.mask(quoted, layer.name, criterion), dataset["selective"].values[0]
+        )
+
+
+def test_masks_of_one_category_are_read_where_they_were_scanned(
+    store: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "moments", lambda *_: 1 / 0)
+    assert store.mask("faces", "head").any()
+    assert store.mask('faces > bodies + "<b>words</b>" + scenes', "head").any()
+    with pytest.raises(ZeroDivisionError):
+        store.mask("faces > bodies", "head")
+
+
+def test_layers_and_contrasts_of_lazy_masks_are_looked_up_at_once(store: Result) -> None:
+    assert list(store.select("faces", layers="h*").children) == ["head"]
+    with pytest.raises(UserError, match="did you mean head"):
+        store.select("faces", layers="haed")
+    with pytest.raises(UserError, match="did you mean faces"):
+        store.select("fases")
+    with pytest.raises(UserError, match="has no layer 'haed'"):
+        store.mask("faces", "haed")
