@@ -59,6 +59,12 @@ def merge_stores(
         raise UserError(f"merging takes at least two stores; got {len(paths)}")
     refuse_existing(output, overwrite)
     parts = [Store.open(path) for path in paths]
+    place = final_place(output)
+    if isinstance(place, str) and place in [part.path for part in parts]:
+        raise UserError(
+            f"a store behind a URL is written in its place; {place} is also merged: "
+            "choose another output"
+        )
     for part in parts:
         require_complete(part)
     by_layers = _tables_are_equal(parts)
@@ -78,14 +84,14 @@ def merge_stores(
         sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
         provenance["stimuli"] = ", ".join(sources)
     contents = _of_layers(parts) if by_layers else _of_stimuli(parts)
-    with drafting(output, overwrite, **contents, provenance=provenance) as draft:
+    with drafting(place, overwrite, **contents, provenance=provenance) as draft:
         with write_behind() as later:
             for layer, category, fold, moments in _moments(draft, parts):
                 later(draft.write_moments, layer, category, fold, moments)
         if keeps_null and draft.shuffles:
             _copy_null(draft, parts)
         materialise(draft, progress)
-    return Result.open(final_place(output))
+    return Result.open(place)
 
 
 def _tables_are_equal(parts: Sequence[Store]) -> bool:

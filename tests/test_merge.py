@@ -202,13 +202,13 @@ def test_stimuli_scanned_apart_are_merged(folder: Path) -> None:
     assert provenance["merged"] == [open_store(part).provenance["fingerprint"] for part in parts]
     assert provenance["fingerprint"] not in provenance["merged"]
     assert check_store(merged.path).problems == ()
-    # A later set is added to what was merged before, in the same way.
+    # A later set is added to what was merged before, in the same way, and in its place.
     more = shutil.copytree(folder / "stimuli", folder / "later")
     for path in more.rglob("*.png"):
         with path.open("ab") as file:
             file.write(b"\0")
     later = scan(folder, "later.zarr", more)
-    again = merge_stores([merged.path, later.path], folder / "again.zarr")
+    again = merge_stores([merged.path, later.path], merged.path, overwrite=True)
     assert again.counts.tolist() == (2 * whole.counts).tolist()
     for layer in whole.layers:
         np.testing.assert_allclose(again.read(layer, "m2"), 2 * whole.read(layer, "m2"), rtol=1e-12)

@@ -159,6 +159,8 @@ def test_a_scan_goes_to_a_bucket_and_is_merged_there(
     conv = fusiform.scan(Net(), stimuli, tmp_path / "conv.zarr", **{**options, "layers": "conv"})
     merged = fusiform.merge_stores([there.path, conv.path], f"{bucket}/merged.zarr")
     assert [layer.name for layer in merged.layers] == ["head", "conv"]
+    with pytest.raises(UserError, match="is also merged: choose another output"):
+        fusiform.merge_stores([there.path, conv.path], there.path, overwrite=True)
     np.testing.assert_array_equal(merged.read(layer, "t"), here.read(layer, "t"))
 
 

@@ -237,7 +237,7 @@ def test_what_was_saved_is_asked_by_its_name(tmp_path: Path) -> None:
     layer = LAYERS[0]
     expected = (store.read(layer, "two/q") < np.float32(0.05)).reshape(layer.shape)
     np.testing.assert_array_equal(query.masks()[layer.name]["matches"].values[0], expected)
-    again = store.query("faces > bodies + scenes: q < 0.05", saved="two")
+    again = store.query("faces>scenes + bodies: q < 0.05", saved="two")
     assert again.counts()["matching"].tolist() == query.counts()["matching"].tolist()
     chosen = store.query("selective", saved="two").counts(["layer"])
     assert chosen["matching"].sum() == sum(store.read(one, "two/selective").sum() for one in LAYERS)

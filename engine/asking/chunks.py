@@ -98,12 +98,12 @@ def asked_of(store: Store, source: Source, text: str | None, stop: int | None) -
     """
     every = every_category(store.categories)
     if source.saved and not store.saved[source.saved]["each_category"]:
-        (own,) = store.saved[source.saved]["contrasts"]
-        if text is not None and parse_contrast(text, store.categories, stop) != parse_contrast(
-            own, store.categories
-        ):
-            raise UserError(f"what is saved as {source.saved} is of {own!r}; got {text[:stop]!r}")
-        return [Asked(0, parse_contrast(own, store.categories), None, stored=True)]
+        own = parse_contrast(store.saved[source.saved]["contrasts"][0], store.categories)
+        if text is not None and not parse_contrast(text, store.categories, stop).is_same_as(own):
+            raise UserError(
+                f"what is saved as {source.saved} is of {own.text!r}; got {text[:stop]!r}"
+            )
+        return [Asked(0, own, None, stored=True)]
     if text is None:
         return [Asked(row, contrast, row, stored=True) for row, contrast in enumerate(every)]
     contrast = parse_contrast(text, store.categories, stop)

@@ -39,13 +39,14 @@ class Contrast:
     weights: tuple[Fraction, ...]
     weighted: bool = False
 
+    def is_same_as(self, other: Contrast) -> bool:
+        """Whether it weighs the same categories in the same way, however it is written."""
+        own, its = ((c.target, c.baseline, c.weights, c.weighted) for c in (self, other))
+        return own == its
+
     def row_in(self, contrasts: Sequence[Contrast]) -> int | None:
-        """Which of ``contrasts`` has the same sides, however it is written; None if none has."""
-        for row, one in enumerate(contrasts):
-            same = (one.target, one.baseline) == (self.target, self.baseline)
-            if same and not (one.weighted or self.weighted):
-                return row
-        return None
+        """Which of ``contrasts`` is the same; None if none is."""
+        return next((row for row, one in enumerate(contrasts) if one.is_same_as(self)), None)
 
 
 def every_category(categories: Sequence[str]) -> list[Contrast]:

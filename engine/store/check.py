@@ -116,6 +116,9 @@ class _Check:
         self._variables(layer, "", {name: one.leading for name, one in VARIABLES.items()})
         if self._store.shuffles:
             drawn = self._length(f"{layer.name}/{SHUFFLED}/drawn_unit")
+            self._whole(
+                f"{layer.name}/{SHUFFLED}/drawn_unit", _Expected(("drawn_unit",), (drawn,), "int64")
+            )
             sizes = {**self._leading, "shuffle": self._store.shuffles, "drawn_unit": drawn}
             for variable in MOMENTS:
                 expected = _Expected(tuple(sizes), tuple(sizes.values()), "float64")
