@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ..spec import COORDINATES, Layer
 
-# Units per chunk. Smaller chunks cost time, compression gains little either way.
+# Units per chunk. Smaller chunks cost time; larger ones gain little, and take memory to read.
 _CHUNK_UNITS = 262_144
 # A chunk that is not there is damage, also where all its values are those that missing ones have.
 _CONFIG: Any = {"write_empty_chunks": True}
@@ -46,7 +46,7 @@ def create_array(
         dtype=dtype,
         chunks=(*ones, length, *rest),
         shards=(*(sizes if one_file else ones), length * cut, *rest),
-        # What queries read comes twice as fast without compression, and hardly shrinks by it.
+        # What queries compare is read a quarter faster uncompressed, and shrinks by an eighth only.
         compressors=_codecs(compress=dtype == "bool" or not one_file),
         fill_value=np.nan if dtype.startswith("float") else False if dtype == "bool" else 0,
         dimension_names=(*leading, *layer.dims),
