@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusiform.engine.asking.criterion import Criterion as Criterion
+    from fusiform.engine.asking.language.criterion import Criterion as Criterion
     from fusiform.engine.asking.result import Result as Result
     from fusiform.engine.asking.result import open_store as open_store
     from fusiform.engine.asking.select import save_contrast as save_contrast
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fusiform.engine.store.check import check_store as check_store
 
 _HOME = {
-    "Criterion": "asking.criterion",
+    "Criterion": "asking.language.criterion",
     "Preprocessing": "spec",
     "Result": "asking.result",
     "UserError": "errors",

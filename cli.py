@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fusiform.engine.asking.criterion import (
+from fusiform.engine.asking.language.criterion import (
     COMPARED,
     DEFAULT,
     PRESETS,
@@ -377,7 +377,7 @@ def select_command(
     of all layers.
     """
     from fusiform import open_store, save_contrast, summarise
-    from fusiform.engine.asking.contrast import parse_contrast
+    from fusiform.engine.asking.language.contrast import parse_contrast
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     store = open_store(path)

@@ -220,8 +220,8 @@ def _precision(source: Result) -> Iterator[str]:
     """What rounding moments to float32 does to t and to the masks of a rule."""
     from functools import reduce
 
-    from fusiform.engine.asking.contrast import every_category
-    from fusiform.engine.asking.criterion import Criterion
+    from fusiform.engine.asking.language.contrast import every_category
+    from fusiform.engine.asking.language.criterion import Criterion
     from fusiform.engine.asking.measures import Measured as Measure
     from fusiform.engine.asking.measures import Sample
     from fusiform.kernels.moments import merge

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -91,6 +92,22 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", unreachable)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch-hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hf-hub"))
+
+
+@pytest.fixture(scope="session")
+def made_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished store of made-up responses, to be copied and left alone."""
+    path = tmp_path_factory.mktemp("made") / "made.zarr"
+    with pytest.MonkeyPatch.context() as patch:  # a test with small chunks may be the first to ask
+        patch.setattr(layout, "_CHUNK_UNITS", 262_144)
+        fill(path)
+    return path
+
+
+@pytest.fixture
+def own_store(made_path: Path, tmp_path: Path) -> Result:
+    """A finished store of made-up responses that a test may change."""
+    return open_store(shutil.copytree(made_path, tmp_path / "own.zarr"))
 
 
 @pytest.fixture(scope="module", params=[262_144, 12], ids=["whole layers", "small chunks"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from fusiform.engine.asking import select
 from fusiform.engine.spec import Layer
@@ -70,3 +71,8 @@ def fill(path: Path) -> Draft:
     write(draft)
     draft.complete()
     return draft
+
+
+def annotate(path: Path, **attributes: Any) -> None:
+    """Change what a store says of itself."""
+    zarr.open_group(path, mode="r+", use_consolidated=False).attrs.update(attributes)

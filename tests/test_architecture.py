@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 KERNELS = sorted((ROOT / "kernels").glob("*.py"))
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
-ASKING = sorted((ROOT / "engine" / "asking").glob("*.py"))
+ASKING = sorted((ROOT / "engine" / "asking").rglob("*.py"))
 STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
 SHARED = [*STORE, *(ROOT / "engine" / f"{name}.py" for name in ("errors", "spec"))]
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
@@ -68,6 +68,12 @@ def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     wings = ("fusiform.engine.scanning", "fusiform.engine.stimuli", "fusiform.engine.bench")
     assert not offending([*ASKING, *SHARED, ROOT / "engine" / "merge.py"], *torch, *wings)
+
+
+def test_what_can_be_asked_knows_no_store() -> None:
+    language = [path for path in ASKING if path.parent.name == "language"]
+    assert language
+    assert not offending(language, "fusiform.engine.store", "fusiform.kernels", "numpy", "zarr")
 
 
 def test_a_store_does_not_know_what_is_asked_of_it() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.language.criterion import Criterion
 from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.select import save_contrast
 from fusiform.engine.asking.summary import summarise
@@ -19,14 +19,13 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import create_store
 
-from .made import LAYERS, contents, fill, write
+from .made import LAYERS, annotate, contents, write
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole store, with a saved contrast."""
-    path = tmp_path_factory.mktemp("check") / "whole.zarr"
-    fill(path)
+    path = Path(shutil.copytree(made_path, tmp_path_factory.mktemp("check") / "whole.zarr"))
     save_contrast(open_store(path), "two", Criterion("rest"), "faces > bodies")
     return path
 
@@ -45,13 +44,6 @@ def flip(path: Path, place: float = 0.5) -> None:
     content = bytearray(path.read_bytes())
     content[int(place * (len(content) - 1))] ^= 16
     path.write_bytes(content)
-
-
-def attributes(own: Path, **changed: object) -> None:
-    """Change the root's attributes."""
-    root = zarr.open_group(own, mode="r+", use_consolidated=False)
-    root.attrs.update(changed)
-    zarr.consolidate_metadata(own)
 
 
 def test_a_whole_store_is_whole(own: Path) -> None:
@@ -87,7 +79,6 @@ def asks_moments(store: Result) -> object:
     ],
 )
 @pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "missing"])
-@pytest.mark.filterwarnings("ignore:Consolidated")
 def test_a_damaged_chunk_is_found_and_refused(
     own: Path, variable: str, reader: Asking, damage: str
 ) -> None:
@@ -142,8 +133,7 @@ def test_a_changed_table_or_attribute_does_not_fit_the_fingerprint(own: Path) ->
     assert problem.startswith("fingerprint: ")
     root["stimulus_sha256"][3] = f"{3:064x}"  # type: ignore[index]
     assert check_store(own).problems == ()
-    with pytest.warns(UserWarning, match="Consolidated"):
-        attributes(own, model="another")
+    annotate(own, model="another")
     (problem,) = check_store(own).problems
     assert problem.startswith("fingerprint: ")
 
@@ -185,20 +175,17 @@ def test_a_half_written_store_is_found_and_refused(tmp_path: Path) -> None:
             ask(store)
 
 
-@pytest.mark.filterwarnings("ignore:Consolidated")
 def test_another_schema_is_refused_with_a_sentence(own: Path) -> None:
     for version in (1, 3, "x", None):
-        attributes(own, schema_version=version)
+        annotate(own, schema_version=version)
         for reader in (open_store, check_store):
             with pytest.raises(UserError, match=r"reads stores of schema 2; .* scan again"):
                 reader(own)
 
 
-@pytest.mark.filterwarnings("ignore:Consolidated")
 def test_a_root_that_says_nothing_of_itself_is_refused(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     del root.attrs["layers"]
-    zarr.consolidate_metadata(own)
     for reader in (open_store, check_store):
         with pytest.raises(UserError, match=r"is damaged.*layers"):
             reader(own)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusiform.engine.asking.contrast import every_category, pairs, parse_contrast
-from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.language.contrast import every_category, pairs, parse_contrast
+from fusiform.engine.asking.language.criterion import Criterion
 from fusiform.engine.errors import UserError
 
 CATEGORIES = ("faces", "bodies", "scenes", "top-hat", "été", "2nd")

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import fusiform
-from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.language.criterion import Criterion
 from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.select import save_contrast
 from fusiform.engine.errors import UserError
@@ -26,6 +25,8 @@ from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments
+
+from .made import annotate
 
 LAYER = Layer("conv", "Conv2d", ("channel", "y", "x"), (3, 2, 2), "float32")
 CATEGORIES = ("faces", "bodies", "scenes")
@@ -273,10 +274,7 @@ def test_what_differs_is_named(folder: Path, options: dict[str, Any], difference
 def test_other_weights_are_named(folder: Path) -> None:
     half = scan(folder, "half.zarr", listed(folder, "half.csv", lambda i: i <= 8), overwrite=True)
     path = Path(shutil.copytree(folder / "whole.zarr", folder / "weights.zarr"))
-    root = zarr.open_group(path, mode="r+", use_consolidated=False)
-    root.attrs["weights_sha256"] = "0" * 64
-    with pytest.warns(UserWarning, match="Consolidated"):
-        zarr.consolidate_metadata(path)
+    annotate(path, weights_sha256="0" * 64)
     with pytest.raises(UserError, match=r"differ in their weights: as given \(.*\) and as given"):
         merge_stores([half.path, path], folder / "never.zarr")
     with pytest.raises(UserError, match="at least two stores; got 1"):

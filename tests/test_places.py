@@ -16,7 +16,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import fusiform
-from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.language.criterion import Criterion
 from fusiform.engine.asking.result import open_store
 from fusiform.engine.asking.select import save_contrast
 from fusiform.engine.asking.summary import summarise
@@ -24,14 +24,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import drafting
 
-from .made import LAYERS, contents, fill, write
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("local") / "made.zarr"
-    fill(path)
-    return path
+from .made import LAYERS, contents, write
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +71,9 @@ class Ranges(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def web(local: Path) -> Iterator[str]:
+def web(made_path: Path) -> Iterator[str]:
     """The URL of the folder of a store, on a web server on this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(local.parent)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(made_path.parent)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -89,8 +82,8 @@ def web(local: Path) -> Iterator[str]:
     server.server_close()
 
 
-def same(url: str, local: Path) -> None:
-    one, other = open_store(url), open_store(local)
+def same(url: str, made_path: Path) -> None:
+    one, other = open_store(url), open_store(made_path)
     assert one.layers == other.layers
     for layer in LAYERS:
         for variable in ("mean", "m2", "t", "q_each", "csi", "selective_fold"):
@@ -101,14 +94,14 @@ def same(url: str, local: Path) -> None:
     assert one.tree()["head"]["t"].equals(other.tree()["head"]["t"].compute())
 
 
-def test_a_store_in_a_bucket_is_written_and_read(bucket: str, local: Path) -> None:
+def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -> None:
     url = f"{bucket}/results/made.zarr"
     with pytest.raises(UserError, match=f"no store at {url}"):
         open_store(url)
     with drafting(url, overwrite=False, **contents()) as draft:
         write(draft)
         assert check_store(url).problems == ("the scan that fills it has not finished",)
-    same(url, local)
+    same(url, made_path)
     assert check_store(url).problems == ()
     save_contrast(open_store(url), "two", Criterion("rest"), "faces > bodies")
     assert open_store(url).query("t > 1", saved="two").counts()["matching"].sum() > 0
@@ -164,8 +157,8 @@ def test_a_scan_goes_to_a_bucket_and_is_merged_there(
     np.testing.assert_array_equal(merged.read(layer, "t"), here.read(layer, "t"))
 
 
-def test_a_store_on_a_web_server_is_read(web: str, local: Path) -> None:
-    same(f"{web}/made.zarr", local)
+def test_a_store_on_a_web_server_is_read(web: str, made_path: Path) -> None:
+    same(f"{web}/made.zarr", made_path)
     with pytest.raises(UserError, match="no store at"):
         open_store(f"{web}/none.zarr")
     with (
@@ -177,10 +170,10 @@ def test_a_store_on_a_web_server_is_read(web: str, local: Path) -> None:
         save_contrast(open_store(f"{web}/made.zarr"), "two", Criterion("rest"), "faces")
 
 
-def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, local: Path) -> None:
+def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, made_path: Path) -> None:
     with pytest.raises(UserError, match="a store's URL is one of s3://"):
         open_store("ftp://somewhere/r50.zarr")
-    assert open_store(f"file://{local}").path == local
+    assert open_store(f"file://{made_path}").path == made_path
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.setattr("fusiform.engine.store.places.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'fusiform\[cloud\]'"):

@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from torch import nn
 
 import fusiform
-from fusiform.engine.asking.criterion import DEFAULT, Criterion
+from fusiform.engine.asking.language.criterion import DEFAULT, Criterion
 from fusiform.engine.asking.select import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.backbones import load_backbone
@@ -331,6 +331,7 @@ def test_a_model_in_double_precision(stimuli: Path, tmp_path: Path, store: Store
     )
 
 
+@pytest.mark.slow
 def test_clip_from_a_file_gives_the_bits_of_the_model_it_came_from(
     stimuli: Path, tmp_path: Path
 ) -> None:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from fusiform.engine.asking.contrast import Contrast, every_category, parse_contrast
-from fusiform.engine.asking.criterion import DEFAULT, PRESETS, Criterion
 from fusiform.engine.asking.examine import Examination, Selection
+from fusiform.engine.asking.language.contrast import Contrast, every_category, parse_contrast
+from fusiform.engine.asking.language.criterion import DEFAULT, PRESETS, Criterion
 from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.select import materialise, save_contrast, select
 from fusiform.engine.asking.summary import HeldOut, Row, _replication, summarise
@@ -276,12 +276,6 @@ def test_a_weighted_sum_has_no_pairs(store: Store) -> None:
 
 
 # Saved contrasts
-
-
-@pytest.fixture
-def own_store(tmp_path: Path) -> Result:
-    fill(tmp_path / "own.zarr")
-    return open_store(tmp_path / "own.zarr")
 
 
 def test_a_saved_contrast_is_read_by_anyone(own_store: Store) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import fusiform
-from fusiform.engine.asking.criterion import Criterion
+from fusiform.engine.asking.language.criterion import Criterion
 from fusiform.engine.asking.select import chance, select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.plan import make_plan, shuffled_labels

@@ -21,19 +21,13 @@ from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES
 from fusiform.engine.store import layout
-from fusiform.engine.store.writing import Draft, drafting, refuse_existing, write_behind
+from fusiform.engine.store.writing import drafting, refuse_existing, write_behind
 from fusiform.kernels.moments import merge
 
 from . import reference
-from .made import CATEGORIES, COUNTS, LAYERS, contents, fill, samples, write
+from .made import CATEGORIES, COUNTS, LAYERS, annotate, contents, fill, samples, write
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def own_store(tmp_path: Path) -> Draft:
-    """One that a test may damage."""
-    return fill(tmp_path / "own.zarr")
 
 
 def test_moments_come_back(store: Result) -> None:
@@ -174,7 +168,7 @@ def test_chunks_carry_checksums(store: Result) -> None:
             assert "crc32c" in json.dumps(array.metadata.to_dict()["codecs"], default=str), name
 
 
-def test_a_flipped_byte_is_found(own_store: Draft) -> None:
+def test_a_flipped_byte_is_found(own_store: Result) -> None:
     chunk = max(
         (own_store.path / "head" / "mean" / "c").rglob("*"), key=lambda p: (p.is_file(), str(p))
     )
@@ -185,7 +179,7 @@ def test_a_flipped_byte_is_found(own_store: Draft) -> None:
         open_store(own_store.path).read(LAYERS[2], "mean")
 
 
-def test_an_existing_output_is_refused(own_store: Draft) -> None:
+def test_an_existing_output_is_refused(own_store: Result) -> None:
     with pytest.raises(UserError, match="--overwrite"):
         refuse_existing(own_store.path, overwrite=False)
     refuse_existing(own_store.path, overwrite=True)
@@ -219,20 +213,20 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path / "other.zarr")
 
 
-def test_another_schema_is_refused(own_store: Draft) -> None:
-    own_store.annotate(schema_version=99)
+def test_another_schema_is_refused(own_store: Result) -> None:
+    annotate(own_store.path, schema_version=99)
     with pytest.raises(UserError, match=r"schema 2; .* has 99"):
         open_store(own_store.path)
 
 
-def test_an_unfinished_store_is_not_summarised(own_store: Draft) -> None:
-    own_store.annotate(status="scanning")
+def test_an_unfinished_store_is_not_summarised(own_store: Result) -> None:
+    annotate(own_store.path, status="scanning")
     with pytest.raises(UserError, match="has not finished"):
         summarise(open_store(own_store.path))
 
 
 def test_a_draft_replaces_a_store_when_it_is_whole_and_leaves_nothing_beside_it(
-    own_store: Draft, tmp_path: Path
+    own_store: Result, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="--overwrite"), drafting(own_store.path, False):
         pass

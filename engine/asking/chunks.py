@@ -18,8 +18,8 @@ from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..spec import MEASURES, VARIABLES, Layer
 from ..store.reading import Store
-from .contrast import Contrast, every_category, parse_contrast
-from .criterion import Criterion
+from .language.contrast import Contrast, every_category, parse_contrast
+from .language.criterion import Criterion
 
 if TYPE_CHECKING:
     from .measures import Sample

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments, merge
 from ...kernels.pvalues import adjusted
 from ..spec import MEASURE_TYPES
-from .contrast import Contrast, pairs
-from .criterion import Criterion, Test
+from .language.contrast import Contrast, pairs
+from .language.criterion import Criterion, Test
+from .language.rule import Comparison, Condition, Top
 from .measures import Floats, Measured, Sample
-from .rule import Comparison, Condition, Top
 
 Mask = NDArray[np.bool_]
 

@@ -17,8 +17,8 @@ from scipy.special import ndtri
 from ...kernels import contrast as tests
 from ...kernels import indices, pvalues
 from ...kernels.moments import Moments, merge
-from .contrast import Contrast
-from .criterion import Criterion
+from .language.contrast import Contrast
+from .language.criterion import Criterion
 
 Floats = NDArray[np.float64]
 

@@ -28,7 +28,7 @@ from ..errors import UserError, nearest
 from ..spec import Layer
 from ..store.reading import Store, require_complete
 from .chunks import Part, asked_of, places, source_of
-from .rule import PROBABILITIES, Rule, Vocabulary, parse_rule
+from .language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from .search import Found, Search
 from .table import NOWHERE, Table, joined
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ..spec import Layer
 from ..store.reading import Store, require_complete
 from .chunks import places
-from .contrast import every_category, parse_contrast
-from .criterion import DEFAULT, Criterion
+from .language.contrast import every_category, parse_contrast
+from .language.criterion import DEFAULT, Criterion
 from .query import Query
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Result(Store):
 
         Parameters
         ----------
-        contrasts : as :mod:`.contrast` reads them; by default every category against all others
+        contrasts : as :mod:`.language.contrast` reads them; by default every category
 
         Raises
         ------

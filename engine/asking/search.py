@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..spec import Layer
 from ..store.reading import Extremes, Store
 from .chunks import Asked, Chunk, Part, Source, Units, parts_of
-from .rule import PROBABILITIES, Comparison, Condition, Rule, Top
+from .language.rule import PROBABILITIES, Comparison, Condition, Rule, Top
 
 T = TypeVar("T")
 U = TypeVar("U")

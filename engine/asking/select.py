@@ -15,9 +15,9 @@ from ..errors import UserError, nearest
 from ..spec import MEASURES, SAVED, Layer, as_record
 from ..store.reading import Store, require_complete
 from ..store.writing import Draft, saving, write_behind
-from .contrast import Contrast, every_category, parse_contrast
-from .criterion import DEFAULT, Criterion
 from .examine import Decided, Examination, Kept, Look, Selection, samples_of
+from .language.contrast import Contrast, every_category, parse_contrast
+from .language.criterion import DEFAULT, Criterion
 from .measures import Sample
 
 # What a scan materialises beside q and the masks.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments, merge
 from ..spec import Layer
 from ..store.reading import Store
-from .contrast import Contrast, every_category, parse_contrast
-from .criterion import DEFAULT, Criterion
 from .examine import Selection
+from .language.contrast import Contrast, every_category, parse_contrast
+from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample
 from .select import chance, select
 
@@ -101,7 +101,7 @@ def summarise(
     Parameters
     ----------
     layers : names or globs
-    contrasts : as :mod:`.contrast` reads them; by default every category against all others
+    contrasts : as :mod:`.language.contrast` reads them; by default every category
 
     Raises
     ------

@@ -33,10 +33,10 @@ def create_array(
     dtype: str,
     attributes: Mapping[str, Any],
     *,
+    length: int,
     one_file: bool,
 ) -> zarr.Array[Any]:
-    """An array ``[*leading, *layer dims]`` in chunks along the layer's first dimension."""
-    length = chunk_length(layer)
+    """An array ``[*leading, *layer dims]`` in chunks of ``length`` along its first layer dim."""
     cut = math.ceil(layer.shape[0] / length)
     sizes, ones = tuple(leading.values()), (1,) * len(leading)
     rest = layer.shape[1:]

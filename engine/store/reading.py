@@ -147,13 +147,16 @@ class Store:
         """Whether ``variable`` was materialised for ``layer``."""
         return f"{layer.name}/{variable}" in self._root
 
+    def chunk_length(self, layer: Layer) -> int:
+        """Length of a chunk along the layer's first dimension: the same for all its variables."""
+        return int(self._array(f"{layer.name}/mean").chunks[2])
+
     def slabs(self, layer: Layer) -> Iterator[tuple[slice, slice]]:
         """Cut a layer along its first dimension where its chunks are cut.
 
         Yields the slice of that dimension and the slice of flat units that it stands for.
         """
-        inner = layer.units // layer.shape[0]
-        step = self._array(f"{layer.name}/mean").chunks[2]
+        inner, step = layer.units // layer.shape[0], self.chunk_length(layer)
         for start in range(0, layer.shape[0], step):
             stop = min(start + step, layer.shape[0])
             yield slice(start, stop), slice(start * inner, stop * inner)

@@ -71,14 +71,15 @@ class Draft(Store):
 
     def write_contrasts(self, layer: Layer, columns: Mapping[str, NDArray[Any]]) -> None:
         """Materialise variables ``[*leading, unit]``, put beside the layer's moments."""
-        group = self._root[layer.name]
+        group, length = self._root[layer.name], self.chunk_length(layer)
         assert isinstance(group, zarr.Group)
         for variable, values in columns.items():
             definition = VARIABLES[variable]
             leading = dict(zip(definition.leading, values.shape, strict=False))
             attributes = definition.attributes()
-            _write(group, variable, layer, leading, values.astype(definition.dtype), attributes)
-        _write_extremes(group, layer, columns)
+            own = values.astype(definition.dtype)
+            _write(group, variable, layer, length, leading, own, attributes)
+        _write_extremes(group, layer, length, columns)
 
     def write_shuffled_moments(
         self, layer: Layer, units: NDArray[np.int64], mean: NDArray[Any], m2: NDArray[Any]
@@ -109,20 +110,23 @@ class Draft(Store):
 class SavedContrast:
     """Where the variables of a saved contrast are written, layer by layer."""
 
-    def __init__(self, root: zarr.Group, name: str, categories: int) -> None:
-        self._root, self._name, self._categories = root, name, categories
+    def __init__(self, store: Store, root: zarr.Group, name: str, each_category: bool) -> None:
+        self._store, self._root, self._name = store, root, name
+        self._leading = {"category": len(store.categories)} if each_category else {}
 
     def write(self, layer: Layer, columns: Mapping[str, NDArray[Any]]) -> None:
         """Write variables ``[*leading, unit]``, by category or fold or both."""
         group = self._root.require_group(f"{layer.name}/{self._name}")
+        # As the store is cut, which another version may have made.
+        length = self._store.chunk_length(layer)
         for variable, values in columns.items():
-            leading = {"category": self._categories} if self._categories else {}
+            leading = dict(self._leading)
             if variable == "selective_fold":
                 leading["fold"] = values.shape[-2]
             long_name = MEASURES.get(variable) or VARIABLES[variable].long_name
             attributes = {"long_name": long_name, "units": "1"}
-            _write(group, variable, layer, leading, values, attributes)
-        _write_extremes(group, layer, columns, self._name)
+            _write(group, variable, layer, length, leading, values, attributes)
+        _write_extremes(group, layer, length, columns, self._name)
 
 
 @contextmanager
@@ -153,7 +157,7 @@ def saving(store: Store, name: str, record: Mapping[str, Any]) -> Iterator[Saved
         if f"{layer.name}/{name}" in root:
             del root[f"{layer.name}/{name}"]
     consolidate(root)  # or others would go on reading what is gone, as missing values
-    yield SavedContrast(root, name, len(store.categories) if record["each_category"] else 0)
+    yield SavedContrast(store, root, name, record["each_category"])
     root.attrs["saved"] = {**saved, name: dict(record)}
     consolidate(root)
     store.refresh()
@@ -210,7 +214,10 @@ def create_store(
         create_coordinates(group, layer)
         for variable in MOMENTS:
             attributes, dtype = VARIABLES[variable].attributes(), store.provenance["store_dtype"]
-            create_array(group, variable, layer, leading, dtype, attributes, one_file=False)
+            create_array(
+                group, variable, layer, leading, dtype, attributes,
+                length=chunk_length(layer), one_file=False,
+            )  # fmt: skip
     return store
 
 
@@ -321,24 +328,29 @@ def _write(
     group: zarr.Group,
     variable: str,
     layer: Layer,
+    length: int,
     leading: Mapping[str, int],
     values: NDArray[Any],
     attributes: Mapping[str, Any],
 ) -> None:
     array = create_array(
-        group, variable, layer, leading, values.dtype.name, attributes, one_file=True
+        group, variable, layer, leading, values.dtype.name, attributes, length=length, one_file=True
     )
     array[...] = values.reshape(*leading.values(), *layer.shape)
 
 
 def _write_extremes(
-    group: zarr.Group, layer: Layer, columns: Mapping[str, NDArray[Any]], saved: str = ""
+    group: zarr.Group,
+    layer: Layer,
+    length: int,
+    columns: Mapping[str, NDArray[Any]],
+    saved: str = "",
 ) -> None:
     """The smallest and largest value of every chunk, of the variables that can be compared."""
     floats = {name: values for name, values in columns.items() if values.dtype.kind == "f"}
     if not floats:
         return
-    cuts = np.arange(0, layer.shape[0], chunk_length(layer)) * (layer.units // layer.shape[0])
+    cuts = np.arange(0, layer.shape[0], length) * (layer.units // layer.shape[0])
     found = [
         [bound.reduceat(values, cuts, axis=-1) for bound in (np.fmin, np.fmax)]  # NaN aside
         for values in floats.values()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..errors import UserError, nearest
-from ..spec import MEASURES
+from ...errors import UserError, nearest
+from ...spec import MEASURES
 from .rule import Rule, Vocabulary, parse_rule
 
 Test = Literal["each", "rest", "weighted", "student"]

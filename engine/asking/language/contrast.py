@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ..errors import UserError, nearest, shortened
+from ...errors import UserError, nearest, shortened
 from .grammar import Token, Tokens
 
 

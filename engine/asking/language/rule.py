@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
 
-from ..errors import nearest
+from ...errors import nearest
 from .grammar import Tokens
 
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, NoReturn
 
-from ..errors import UserError
+from ...errors import UserError
 
 # Numbers are bounded, as is how deep brackets nest: a text is not a way to keep a machine busy.
 _DEEPEST = 50
