@@ -23,7 +23,7 @@ from fusiform.engine.scanning import accumulate, scan
 from fusiform.engine.store.writing import Draft
 
 RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
-IMAGES, REPEATS = 480, 7
+IMAGES, REPEATS = 480, 5
 # What each stage contains of those below it is taken off.
 STAGES = {
     "network and weights built": (scan, "load_backbone"),

@@ -143,10 +143,6 @@ class Store:
         """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories."""
         return self.tree()[self.layer(layer).name].to_dataset()
 
-    def has(self, layer: Layer, variable: str) -> bool:
-        """Whether ``variable`` was materialised for ``layer``."""
-        return f"{layer.name}/{variable}" in self._root
-
     def chunk_length(self, layer: Layer) -> int:
         """Length of a chunk along the layer's first dimension: the same for all its variables."""
         return int(self._array(f"{layer.name}/mean").chunks[2])
