@@ -95,7 +95,7 @@ Preset = Annotated[
     str | None,
     typer.Option(help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs)."),
 ]
-Stores = Annotated[list[str], typer.Argument(metavar="STORE...", help="Results of scans.")]
+Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Results of scans.")]
 Output = Annotated[
     str,
     typer.Option("--output", "-o", help="The store to create: NAME.zarr, or an s3:// URL."),
@@ -450,7 +450,8 @@ def query_command(
     A query is [CONTRAST:] [RULE]. The contrast is a category, or as select takes it; without one,
     every category is asked. The rule compares measures and places, joined by and, or, not,
     brackets: 't > 5 and csi > 1/3', 'selective and channel == 12'. t is that of the category
-    against the pooled rest, t_each the smallest against each other category, q_each its q.
+    against the pooled rest, t_each the smallest against each other category, q_each its q; other
+    measures are those of select --where, but for q.
     """
     from fusiform import open_store
     from fusiform.engine.asking.query import top_of_all
