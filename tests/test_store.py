@@ -19,9 +19,9 @@ import zarr
 from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
-from fusiform.engine.spec import VARIABLES
+from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store import layout
-from fusiform.engine.store.writing import drafting, refuse_existing, write_behind
+from fusiform.engine.store.writing import create_store, drafting, refuse_existing, write_behind
 from fusiform.kernels.moments import merge
 
 from . import reference
@@ -177,6 +177,14 @@ def test_a_flipped_byte_is_found(own_store: Result) -> None:
     chunk.write_bytes(content)
     with pytest.raises(ValueError, match="checksum"):
         open_store(own_store.path).read(LAYERS[2], "mean")
+
+
+def test_a_layer_of_any_number_of_dimensions_is_kept(tmp_path: Path) -> None:
+    layer = Layer("windows", "Window", ("axis_0", "axis_1", "axis_2", "axis_3"), (2, 3, 2, 4), "f4")
+    draft = create_store(tmp_path / "odd.zarr", **{**contents(), "layers": [layer]})
+    draft.complete()
+    assert draft.dataset("windows")["axis_3"].values.tolist() == [0, 1, 2, 3]
+    assert draft.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
 
 
 def test_an_existing_output_is_refused(own_store: Result) -> None:

@@ -145,7 +145,7 @@ class _Check:
         key = f"{layer.name}/{within}{EXTREMES}"
         if not extremes:
             return
-        stored = self._read(key)
+        stored = self._whole(key, None)
         if stored is None:
             return
         attributes: Any = self._found[key].attrs
@@ -199,15 +199,11 @@ class _Check:
         self.bytes_read += values.nbytes
         return values
 
-    def _whole(self, key: str, expected: _Expected) -> Any:
+    def _whole(self, key: str, expected: _Expected | None) -> Any:
         array = self._array(key, expected)
         if array is None or not self._has_files(key, array):
             return None
         return self._part(key, array, ())
-
-    def _read(self, key: str) -> Any:
-        array = self._array(key, None)
-        return self._part(key, array, ()) if array and self._has_files(key, array) else None
 
     def _part(self, key: str, array: zarr.Array[Any], part: tuple[Any, ...]) -> Any:
         try:

@@ -59,7 +59,8 @@ def create_array(
 def create_coordinates(group: zarr.Group, layer: Layer) -> None:
     """Number the places along every dimension of a layer."""
     for dim, size in zip(layer.dims, layer.shape, strict=True):
-        put(group, dim, np.arange(size, dtype=np.int32), (dim,), COORDINATES[dim])
+        long_name = COORDINATES.get(dim, f"place along {dim}")  # axis_0, ... of odd outputs
+        put(group, dim, np.arange(size, dtype=np.int32), (dim,), long_name)
 
 
 def put(
