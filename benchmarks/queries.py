@@ -284,6 +284,7 @@ def _make_big(path: Path) -> None:
             "stimulus_category": np.repeat(range(5), 96),
             "stimulus_fold": np.arange(480) % 2,
             "stimulus_sha256": [f"{i:064x}" for i in range(480)],
+            "stimulus_status": ["shown"] * 480,
         },
         provenance={"model": "noise", "weights": "none"},
     )

@@ -17,7 +17,7 @@ from ..kernels.moments import Moments, merge
 from .asking.result import Result
 from .asking.select import materialise
 from .errors import UserError, shortened
-from .spec import STIMULUS_COLUMNS, Layer
+from .spec import SHOWN, STIMULUS_COLUMNS, Layer
 from .store.identity import IDENTITY
 from .store.reading import Store, require_complete
 from .store.writing import Draft, drafting, final_place, refuse_existing, write_behind
@@ -150,9 +150,10 @@ def _refuse_same_layers(parts: Sequence[Store]) -> None:
 def _refuse_same_stimuli(parts: Sequence[Store]) -> None:
     seen: dict[str, Store] = {}
     for part in parts:
-        hashes = part.stimuli("stimulus_sha256")
+        hashes = part.stimuli("stimulus_sha256")[part.stimuli("stimulus_status") == SHOWN]
         for index in np.flatnonzero([digest in seen for digest in hashes])[:1]:
-            name = part.stimuli("stimulus_path")[index]
+            same = part.stimuli("stimulus_sha256") == hashes[index]
+            name = part.stimuli("stimulus_path")[same][0]
             raise UserError(
                 "a stimulus is counted once; "
                 f"{seen[hashes[index]].path} and {part.path} both have {name}: "

@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 INTERPOLATIONS: tuple[str, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -111,9 +111,12 @@ class Variable:
 STIMULUS_COLUMNS: dict[str, str] = {
     "stimulus_path": "path in the stimulus folder or manifest",
     "stimulus_category": "index of the category",
-    "stimulus_fold": "fold",
-    "stimulus_sha256": "SHA-256 of the file",
+    "stimulus_fold": "fold, -1 where it was given none",
+    "stimulus_sha256": "SHA-256 of the file, nothing where it could not be read",
+    "stimulus_status": "shown, or why it was not",
 }
+# What the status of a stimulus is that is in the counts.
+SHOWN = "shown"
 # Names at the root of the store, beside which the layers stand.
 ROOT_NAMES = frozenset(("category", "fold", "count", "stimulus", *STIMULUS_COLUMNS))
 

@@ -48,6 +48,7 @@ def contents() -> dict[str, Any]:
             "stimulus_category": table[:, 0],
             "stimulus_fold": table[:, 1],
             "stimulus_sha256": [f"{i:064x}" for i in range(len(table))],
+            "stimulus_status": ["shown"] * len(table),
         },
         "provenance": {"model": "made-up", "weights": "none"},
     }

@@ -185,10 +185,10 @@ def test_a_half_written_store_is_found_and_refused(tmp_path: Path) -> None:
 
 
 def test_another_schema_is_refused_with_a_sentence(own: Path) -> None:
-    for version in (1, 3, "x", None):
+    for version in (1, 2, "x", None):
         annotate(own, schema_version=version)
         for reader in (open_store, check_store):
-            with pytest.raises(UserError, match=r"reads stores of schema 2; .* scan again"):
+            with pytest.raises(UserError, match=r"reads stores of schema 3; .* scan again"):
                 reader(own)
 
 

@@ -50,6 +50,7 @@ def store_of(
             "stimulus_category": [present.index(category[i]) for i in own],
             "stimulus_fold": [fold[i] for i in own],
             "stimulus_sha256": [f"{i:064x}" for i in own],
+            "stimulus_status": ["shown"] * len(own),
         },
         provenance={"model": "made-up", "weights": "none", "weights_sha256": "0" * 64},
     )

@@ -223,7 +223,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused(own_store: Result) -> None:
     annotate(own_store.path, schema_version=99)
-    with pytest.raises(UserError, match=r"schema 2; .* has 99"):
+    with pytest.raises(UserError, match=r"schema 3; .* has 99"):
         open_store(own_store.path)
 
 

@@ -21,7 +21,7 @@ from ...kernels.moments import Moments
 from ..asking.result import Result
 from ..asking.select import materialise
 from ..errors import UserError, nearest
-from ..spec import STORE_DTYPES, Layer, Preprocessing, as_record
+from ..spec import SHOWN, STORE_DTYPES, Layer, Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..store.writing import Draft, drafting, final_place, refuse_existing, write_behind
 from .accumulate import LayerMoments
@@ -311,6 +311,7 @@ def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Sequence[Any]
         "stimulus_category": catalogue.labels.tolist(),
         "stimulus_fold": plan.fold_of.tolist(),
         "stimulus_sha256": catalogue.hashes,
+        "stimulus_status": [SHOWN] * len(catalogue),
     }
 
 

@@ -17,6 +17,7 @@ from ..spec import (
     EXTREMES,
     MEASURE_TYPES,
     MOMENTS,
+    SHOWN,
     SHUFFLED,
     STIMULUS_COLUMNS,
     VARIABLES,
@@ -81,21 +82,22 @@ class _Check:
     def root(self) -> None:
         """The coordinates, the counts, the stimulus table, and the fingerprint over them."""
         store = self._store
-        stimuli = self._length("stimulus_path")
+        stimuli = int(store.provenance["n_stimuli"])
         tables = {
             "category": _Expected(("category",), (len(store.categories),), "str"),
             "fold": _Expected(("fold",), (store.folds,), "int64"),
             "count": _Expected(tuple(self._leading), tuple(self._leading.values()), "int64"),
         }
         for column in STIMULUS_COLUMNS:
-            dtype = "str" if column in ("stimulus_path", "stimulus_sha256") else "int"
+            dtype = "int" if column in ("stimulus_category", "stimulus_fold") else "str"
             tables[column] = _Expected(("stimulus",), (stimuli,), dtype)
         values: dict[str, Any] = {name: self._whole(name, one) for name, one in tables.items()}
         if any(found is None for found in values.values()):
             return
         if list(values["category"]) != list(store.categories):
             self._say("category", "does not hold the names that the root's attributes have")
-        category, fold = values["stimulus_category"], values["stimulus_fold"]
+        shown = values["stimulus_status"] == SHOWN
+        category, fold = values["stimulus_category"][shown], values["stimulus_fold"][shown]
         counted = np.zeros_like(values["count"])
         try:
             np.add.at(counted, (category, fold), 1)
@@ -109,8 +111,7 @@ class _Check:
                 f"says {values['count'][k, f]} stimuli of {store.categories[k]} in fold {f}; "
                 f"the stimulus table has {counted[k, f]}",
             )
-        printed = fingerprint(store.provenance, list(values["stimulus_sha256"]), category, fold)
-        if printed != store.provenance.get("fingerprint"):
+        if fingerprint(store.provenance, values) != store.provenance.get("fingerprint"):
             self._say("fingerprint", "is not that of the stimuli and attributes beside it")
 
     def layer(self, layer: Layer) -> None:

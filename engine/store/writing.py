@@ -193,9 +193,9 @@ def create_store(
         "categories": list(categories),
         "folds": int(counts.shape[1]),
         "layers": [as_record(layer) for layer in layers],
+        "n_stimuli": len(stimuli["stimulus_path"]),
     }
-    shown = [stimuli[f"stimulus_{column}"] for column in ("sha256", "category", "fold")]
-    attributes["fingerprint"] = fingerprint(attributes, *shown)
+    attributes["fingerprint"] = fingerprint(attributes, stimuli)
     root = zarr.create_group(
         zarr_store(place, read_only=False), zarr_format=3, attributes=attributes
     )
