@@ -11,18 +11,21 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusiform.engine.asking.info import describe_store as describe_store
     from fusiform.engine.asking.language.criterion import Criterion as Criterion
     from fusiform.engine.asking.result import Result as Result
     from fusiform.engine.asking.result import open_store as open_store
     from fusiform.engine.asking.select import save_contrast as save_contrast
     from fusiform.engine.asking.summary import summarise as summarise
     from fusiform.engine.bench.report import bench as bench
+    from fusiform.engine.doctor.diagnose import diagnose as diagnose
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.merge import merge_stores as merge_stores
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.lesion import lesion as lesion
     from fusiform.engine.scanning.scan import scan as scan
     from fusiform.engine.spec import Preprocessing as Preprocessing
+    from fusiform.engine.stimuli.check import check_stimuli as check_stimuli
     from fusiform.engine.stimuli.localizer import make_localizer as make_localizer
     from fusiform.engine.stimuli.scramble import scramble_directory as scramble_directory
     from fusiform.engine.store.check import check_store as check_store
@@ -33,7 +36,10 @@ _HOME = {
     "Result": "asking.result",
     "UserError": "errors",
     "bench": "bench.report",
+    "check_stimuli": "stimuli.check",
     "check_store": "store.check",
+    "describe_store": "asking.info",
+    "diagnose": "doctor.diagnose",
     "lesion": "scanning.lesion",
     "list_layers": "scanning.layers",
     "make_localizer": "stimuli.localizer",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,11 +31,13 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.spec import INTERPOLATIONS, SAVED
 
 if TYPE_CHECKING:
+    from fusiform.engine.asking.info import StoreInfo
     from fusiform.engine.asking.query import Query
     from fusiform.engine.asking.result import Result
     from fusiform.engine.asking.summary import Row
     from fusiform.engine.asking.table import Format, Table
     from fusiform.engine.scanning.scan import Listener, Progress
+    from fusiform.engine.stimuli.check import StimuliReport
 
 app = typer.Typer(
     help="Find category-selective units in vision networks: one pass, nothing stored in between.",
@@ -42,7 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-stimuli_app = typer.Typer(help="Make stimulus sets and scrambled controls.", no_args_is_help=True)
+stimuli_app = typer.Typer(help="Make, scramble and check stimulus sets.", no_args_is_help=True)
 app.add_typer(stimuli_app, name="stimuli")
 
 MODEL_HELP = (
@@ -95,30 +100,53 @@ Preset = Annotated[
     str | None,
     typer.Option(help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs)."),
 ]
+# What a summary says where activations were in half precision and are no numbers.
+OVERFLOW = (
+    "float16 holds nothing above 65,504, this is most likely overflow: scan in bfloat16 or float32"
+)
 Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Results of scans.")]
+OneStore = Annotated[str, typer.Argument(metavar="STORE", help="The result of a scan.")]
 Output = Annotated[
     str,
     typer.Option("--output", "-o", help="The store to create: NAME.zarr, or an s3:// URL."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Stimuli may also lie in here, where a path or a link leads to it."),
+]
 
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
     # What a cluster sends when time is up: leave as from an error, so that nothing is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # whatever the locale: no name ends the program
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:
-        sys.exit(_say(str(error)))
+        sys.exit(_say(*error.lines, *getattr(error, "__notes__", ())))
     except OSError as error:
         if error.filename is None:
             raise
         sys.exit(_say(f"cannot read or write {error.filename} ({error.strerror})"))
 
 
-def _say(mistake: str) -> int:
-    print(f"error: {mistake}", file=sys.stderr)
+@contextmanager
+def _stopped_in_a_line() -> Iterator[None]:
+    """Say what is kept of a scan that was asked to stop, and leave as one leaves at a signal."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        kept = getattr(stopped, "__notes__", ["nothing was committed yet: nothing is left"])
+        _note(f"stopped; {'; '.join(kept)}")
+        raise typer.Exit(128 + getattr(stopped, "signal", signal.SIGINT)) from None
+
+
+def _say(mistake: str, *below: str) -> int:
+    print(f"error: {_printable(mistake)}", *map(_printable, below), sep="\n", file=sys.stderr)
     return 2
 
 
@@ -173,8 +201,8 @@ def demo(
         print("\nThis network is untrained: what it selects, it selects for low-level reasons.")
     print(
         f"\nNext, by the stricter default criterion, and with a trained network:"
-        f"\n  fusiform summary {output}"
-        f"\n  fusiform scan resnet50 {stimuli} -o r50.zarr"
+        f"\n  fusiform summary {_printable(str(output))}"
+        f"\n  fusiform scan resnet50 {_printable(str(stimuli))} -o r50.zarr"
     )
 
 
@@ -211,7 +239,7 @@ def layers(model: Model, crop: Crop = None, as_json: AsJson = False) -> None:
         f"{_bytes(sum(layer.state_bytes for layer in default))} of live state"
     )
     for name, reason in found.refused.items():
-        print(f"not recordable: {name} {reason}")
+        print(_printable(f"not recordable: {name} {reason}"))
 
 
 @app.command("scan")
@@ -279,13 +307,31 @@ def scan_command(
             "to 6e-8 of themselves."
         ),
     ] = "float64",
+    on_error: Annotated[
+        Literal["stop", "skip"],
+        typer.Option(
+            help="When a stimulus cannot be shown (no image, damaged, gone, changed): stop, or "
+            "leave it out of the counts. 'fusiform stimuli check' lists all of them before."
+        ),
+    ] = "stop",
+    root: Root = None,
+    commit_every: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Commit what is done this often: no more of it is ever lost."
+        ),
+    ] = 60,
     overwrite: Overwrite = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Give up what an unfinished scan has done.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Show a network every stimulus once; leave moments, t, q, CSI and masks in a zarr store.
 
     Preprocessing is the model's own; --resize, --crop, --interpolation, --mean and --std override
-    single values of it.
+    single values of it. A scan that was stopped, by Ctrl-C, a kill or a full disk, goes on with the
+    same command.
     """
     from fusiform import scan
 
@@ -293,25 +339,30 @@ def scan_command(
         "resize": resize, "crop": crop, "interpolation": interpolation, "mean": mean, "std": std,
     }  # fmt: skip
     listener = _listener(quiet)
-    scan(
-        model,
-        stimuli,
-        output,
-        groups=_groups(group),
-        weights=weights,
-        seed=seed,
-        layers=[part for given in layers or ["blocks"] for part in _listed(given)],
-        preprocessing={name: value for name, value in overrides.items() if value is not None},
-        folds=folds,
-        null=null,
-        null_units=null_units,
-        batch_size=batch_size,
-        device=device,
-        decode_workers=decode_workers,
-        store_dtype=store_dtype,
-        overwrite=overwrite,
-        listener=listener,
-    )
+    with _stopped_in_a_line():
+        scan(
+            model,
+            stimuli,
+            output,
+            groups=_groups(group),
+            root=root,
+            weights=weights,
+            seed=seed,
+            layers=[part for given in layers or ["blocks"] for part in _listed(given)],
+            preprocessing={name: value for name, value in overrides.items() if value is not None},
+            folds=folds,
+            null=null,
+            null_units=null_units,
+            batch_size=batch_size,
+            device=device,
+            decode_workers=decode_workers,
+            store_dtype=store_dtype,
+            on_error=on_error,
+            commit_every=commit_every,
+            overwrite=overwrite,
+            restart=restart,
+            listener=listener,
+        )
     listener.note(f"wrote {output}; next: fusiform summary {output}")
 
 
@@ -457,7 +508,7 @@ def query_command(
     from fusiform.engine.asking.query import top_of_all
 
     *paths, text = arguments
-    if not paths or Path(text).exists():
+    if not paths or os.path.exists(text):  # noqa: PTH110  a query may be no path at all
         raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")
     queries = [open_store(path).query(text, _listed(layers), saved) for path in paths]
     wanted = {"--top": top, "--units": units or None, "--quantiles": quantiles,
@@ -514,11 +565,89 @@ def check(stores: Stores) -> None:
         found = check_store(path)
         damaged |= bool(found.problems)
         whole = f"whole ({found.arrays} arrays, {_bytes(found.bytes_read)} read)"
-        print(f"{path}: {'damaged' if found.problems else whole}")
+        print(_printable(f"{path}: {'damaged' if found.problems else whole}"))
         for problem in found.problems:
-            print(f"  {problem}")
+            print(_printable(f"  {problem}"))
     if damaged:
         raise typer.Exit(1)
+
+
+@app.command()
+def info(path: OneStore, as_json: AsJson = False) -> None:
+    """What a store is of: network, layers, stimuli, how it was scanned, what was saved in it.
+
+    By its metadata alone, which are not trusted: nothing in a store from a stranger is run, and
+    what is larger than a scan could have made it is refused. Whether it is whole, check says.
+    """
+    from fusiform import describe_store
+
+    found = describe_store(path)
+    if as_json:
+        described = asdict(found) | {"units": found.units, "criterion": found.criterion}
+        print(json.dumps(described, indent=2))
+        return
+    for name, value in _info_lines(found):
+        if value:
+            print(_printable(f"{name + ':':<{_INFO_WIDTH}} {_cut(value)}"))
+    print()
+    _print_table(
+        ["layer", "type", "shape", "units"],
+        [
+            [
+                _cut(layer.name),
+                _cut(layer.kind),
+                " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
+                f"{layer.units:,}",
+            ]
+            for layer in found.layers[:_INFO_LAYERS]
+        ],
+        right={3},
+    )
+    if len(found.layers) > _INFO_LAYERS:
+        print(f"... and {len(found.layers) - _INFO_LAYERS:,} more: --json lists them")
+
+
+_INFO_WIDTH, _INFO_LAYERS = 16, 30
+
+
+def _info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
+    """What a store says of itself, name by name; what it does not say is left out."""
+    from fusiform.engine.errors import shortened
+
+    said = found.attributes
+    yield "store", found.path
+    unfinished = "not complete: the scan that fills it has not finished"
+    yield "status", "complete" if found.complete else unfinished
+    yield "model", f"{said['model']} ({said['weights']})"
+    listed = {name: ", ".join(f"{k} {v}" for k, v in said[name].items())
+              for name in ("preprocessing", "versions", "null")
+              if isinstance(said.get(name), dict)}  # fmt: skip
+    for name in ("weights_sha256", "modules_sha256"):
+        yield name.replace("_", " "), str(said.get(name) or "")
+    yield "preprocessing", listed.get("preprocessing", "")
+    yield "layers", f"{len(found.layers):,}, of {found.units:,} units"
+    yield "categories", f"{len(found.categories):,}: {shortened(found.categories)}"
+    yield "folds", str(found.folds)
+    source = f", of {said['stimuli']}" if said.get("stimuli") else ""
+    yield "stimuli", f"{found.stimuli:,}{source}"
+    yield "device", str(said.get("device") or "")
+    yield "batch size", str(said.get("batch_size") or "")
+    yield "moments", str(said.get("store_dtype"))
+    yield "null", listed.get("null", "") if found.shuffles else ""
+    yield "criterion", found.criterion or ""
+    yield "saved", shortened(found.saved)
+    yield "created", str(said.get("created") or "")
+    yield "versions", listed.get("versions", "")
+    merged = said.get("merged")
+    yield "merged from", f"{len(merged)} stores" if isinstance(merged, list) else ""
+    yield "fingerprint", str(said.get("fingerprint") or "")
+    if found.files is not None:
+        least = "" if found.all_counted else "at least "
+        yield "size", f"{least}{_bytes(found.bytes or 0)} in {least}{found.files:,} files"
+
+
+def _cut(text: str, longest: int = 300) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
@@ -587,8 +716,9 @@ def _print_results(
         return
     numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
     for number, path, store in zip(numbers, paths, stores, strict=True):
-        print(f"{number}{path}: {store.provenance['model']} ({store.provenance['weights']})")
-    print(f"selective: {criterion}\n")
+        model, weights = store.provenance["model"], store.provenance["weights"]
+        print(_printable(f"{number}{path}: {model} ({weights})"))
+    print(_printable(f"selective: {criterion}"), end="\n\n")
     if len(paths) == 1:
         _print_summary(rows[0], heading)
     else:
@@ -597,14 +727,24 @@ def _print_results(
         print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
     for path, store in zip(paths, stores, strict=True):
         if store.folds == 1:
-            print(f"\n{path}: no replication, nothing without bias: the scan had --folds 1")
+            said = f"{path}: no replication, nothing without bias: the scan had --folds 1"
+            print(f"\n{_printable(said)}")
+    for path, store in zip(paths, stores, strict=True):
+        if store.skipped:
+            which = ", ".join(f"{name} {number}" for name, number in store.skipped.items())
+            shown = int(store.counts.sum())
+            said = f"{path}: {sum(store.skipped.values())} stimuli could not be shown ({which})"
+            print(f"\n{_printable(f'{said}, {shown:,} were')}")
     if any(store.shuffles for store in stores):
         print(
             "chance: the mean share selected under shuffled labels, of units drawn from the layer"
         )
-    for path, found in zip(paths, rows, strict=True):
+    for path, store, found in zip(paths, stores, rows, strict=True):
         for row in {row.layer: row for row in found if row.nonfinite}.values():
-            print(f"warning: {row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity")
+            warning = f"{row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity"
+            if store.layer(row.layer).dtype == "float16":
+                warning += f": {OVERFLOW}"
+            print(_printable(f"warning: {warning}"))
 
 
 def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) -> Any:
@@ -613,6 +753,7 @@ def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) ->
     return {
         "store": path,
         **{name: store.provenance.get(name) for name in kept},
+        "skipped": store.skipped,
         "criterion": asdict(criterion),
         "rows": [
             {**asdict(row), **{name: getattr(row, name) for name in averages}} for row in rows
@@ -682,6 +823,43 @@ def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
         ],
         right=set(range(2, len(head))),
     )
+
+
+@app.command()
+def doctor(
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "resnet18",
+    stimuli: Annotated[
+        Path | None, typer.Option(help="A set to decode some images of; else drawn ones are.")
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Where stores are to go: 64 MiB are tried there.")
+    ] = ".",
+    device: Device = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Whether this machine is fit for a scan, and what would make it fitter.
+
+    Versions, devices, threads, memory, disk, and whether decoding keeps up with the network. Takes
+    about half a minute; leaves with exit code 1 where a scan cannot work.
+    """
+    from fusiform import diagnose
+
+    note = (lambda _: None) if quiet else _note
+    findings = list(diagnose(model, stimuli, output, device=device, note=note))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        said = {"unknown": "not checked"}
+        rows = [[f.topic, said.get(f.severity, f.severity), f.found] for f in findings]
+        _print_table(["what", "", "found"], rows, right=set())
+        advised = [f for f in findings if f.advice]
+        if advised:
+            print()
+        for finding in advised:
+            print(_printable(f"{finding.topic}: {finding.advice}"))
+    if any(finding.severity == "fault" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -766,7 +944,7 @@ def make(
     from fusiform import make_localizer
 
     made = make_localizer(directory, per_category=per_category, size=size, seed=seed)
-    print(f"drew {len(made)} stimuli in {directory}")
+    print(_printable(f"drew {len(made)} stimuli in {directory}"))
 
 
 @stimuli_app.command()
@@ -786,7 +964,48 @@ def scramble(
     from fusiform import scramble_directory
 
     made = scramble_directory(source, output, method=method, seed=seed, blocks=blocks, note=_note)
-    print(f"scrambled {len(made)} images into {output}")
+    print(_printable(f"scrambled {len(made)} images into {output}"))
+
+
+@stimuli_app.command("check")
+def check_stimuli_command(
+    stimuli: Annotated[
+        Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
+    ],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CATEGORY=FOLDER,...", help="As for scan; repeatable."),
+    ] = None,
+    root: Root = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether a set can be shown, and what would confound it: every image is decoded.
+
+    Lists all stimuli that cannot be shown and all that are there twice, and compares categories in
+    luma, contrast and spectrum. Leaves with exit code 1 if some cannot be shown, or if one is in
+    several categories.
+    """
+    from fusiform import check_stimuli
+
+    report = check_stimuli(stimuli, _groups(group), root)
+    if as_json:
+        print(json.dumps(report.as_record(), indent=2))
+    else:
+        _print_stimuli(report)
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+def _print_stimuli(report: StimuliReport) -> None:
+    from fusiform.engine.stimuli.report import advice, lines, table
+
+    for line in lines(report):
+        print(_printable(line))
+    print()
+    head, *rows = table(report)
+    _print_table(head, rows, right={1})
+    for line in advice(report):
+        print(_printable(line))
 
 
 def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
@@ -818,7 +1037,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(_printable(line), file=sys.stderr, flush=True)
 
 
 def _listener(quiet: bool) -> Listener:
@@ -832,7 +1051,7 @@ def _listener(quiet: bool) -> Listener:
 
 
 def _describe(event: Progress) -> str:
-    rate = event.done / max(event.seconds, 1e-9)
+    rate = (event.done - event.before) / max(event.seconds, 1e-9)
     left = (event.total - event.done) / rate
     pace = f"{rate:.1f} images/s, " if event.stage == "scan" else ""
     return f"{pace}{left:.0f} s left, peak {_bytes(event.peak_bytes)}"
@@ -880,7 +1099,18 @@ def _lines() -> Any:
     return progress
 
 
+def _printable(text: str) -> str:
+    """``text`` on one line, and what a terminal would obey or hide written as escapes.
+
+    So with control characters, line ends, right-to-left marks, halves of surrogate pairs: names
+    come from folders and stores that others made.
+    """
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
+
+
 def _print_table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
+    head, *rows = [[_printable(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, ["-" * width for width in widths], *rows]:
         cells = [

@@ -110,7 +110,7 @@ def _network(
         options = f"--weights none --seed {source}"
         weights = options.split()
         store = f"{model}-untrained-{source}.zarr"
-    _run("scan", model, "floc40.csv", *weights, *NULL, "-o", store)
+    _run("scan", model, "floc40.csv", "--root", str(testdata), *weights, *NULL, "-o", store)
     above_5 = ("--test", "rest", "--where", "t > 5")
     share = json.loads(_run("summary", store, *above_5, "--json"))[0]["rows"]
     each = json.loads(_run("summary", store, "--json"))[0]["rows"]
@@ -169,8 +169,8 @@ def _shuffled(testdata: Path, by_domain: dict[str, list[tuple[str, int]]]) -> li
         testdata,
         {domain: images[80 * k : 80 * (k + 1)] for k, domain in enumerate(DOMAINS)},
     )
-    weights = str(testdata / "weights" / NETWORKS[0][2])
-    _run("scan", "resnet18", "shuffled40.csv", "--weights", weights, *NULL, "-o", "shuffled.zarr")
+    places = ["--root", str(testdata), "--weights", str(testdata / "weights" / NETWORKS[0][2])]
+    _run("scan", "resnet18", "shuffled40.csv", *places, *NULL, "-o", "shuffled.zarr")
     lines = [
         "The trained ResNet-18 and the 400 photographs, dealt at random into five sets of 80",
         f"(`shuffled40.csv`; otherwise `fusiform scan resnet18` as above, with {' '.join(NULL)}).",

@@ -26,15 +26,15 @@ RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
 IMAGES, REPEATS = 480, 5
 # What each stage contains of those below it is taken off.
 STAGES = {
-    "network and weights built": (scan, "load_backbone"),
+    "network and weights built": (scan, "backbone_of"),
     "trial pass": (scan, "trial"),
-    "files read and hashed": (scan, "_stimulus_table"),
-    "loop": (scan, "_stream"),
+    "files read and hashed": (scan, "_left_out"),
+    "loop": (scan._Work, "show"),
     "normalised": (scan, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "_read_out"),
     "moments written to the store": (Draft, "write_moments"),
-    "contrasts, q and masks, read, computed and written": (scan, "_materialise"),
+    "contrasts, q and masks, read, computed and written": (scan._Work, "contrast"),
 }
 
 
@@ -88,12 +88,14 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, clocked(stage, originals[stage]))
     decode_ahead, write_behind = scan.decode_ahead, scan.write_behind
-    scan.decode_ahead = lambda *arguments: _waited(decode_ahead(*arguments), clocks)
+    scan.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
 
     @contextmanager
     def behind() -> Iterator[Any]:
         with write_behind() as later:
-            yield clocked("waiting for moments to be written", later)
+            timed: Any = clocked("waiting for moments to be written", later)
+            timed.wait = later.wait
+            yield timed
 
     scan.write_behind = behind
     try:

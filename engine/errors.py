@@ -10,8 +10,13 @@ class UserError(ValueError):
     """A request that cannot be carried out as it was made.
 
     The message is one line that says the rule, what came instead, and the remedy. The command
-    line prints it without a traceback and leaves with exit code 2.
+    line prints it without a traceback and leaves with exit code 2. Where the mistake is at a place
+    in a text, ``below`` are further lines that show it.
     """
+
+    def __init__(self, message: str, *below: str) -> None:
+        super().__init__("\n".join((message, *below)))
+        self.lines = (message, *below)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

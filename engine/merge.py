@@ -6,7 +6,7 @@ squares of one layer, category and fold are in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import numpy as np
 from ..kernels.moments import Moments, merge
 from .asking.result import Result
 from .asking.select import materialise
-from .errors import UserError, shortened
+from .errors import UserError
 from .spec import SHOWN, STIMULUS_COLUMNS, Layer
-from .store.identity import IDENTITY
+from .store.identity import IDENTITY, difference
 from .store.reading import Store, require_complete
 from .store.writing import Draft, drafting, final_place, refuse_existing, write_behind
 
@@ -111,28 +111,12 @@ def _tables_are_equal(parts: Sequence[Store]) -> bool:
 def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
     first, *others = parts
     for part in others:
-        for name, shown in IDENTITY.items():
-            own, its = first.provenance.get(name), part.provenance.get(name)
-            if own != its and name not in (*but, "null"):
-                if name == "weights_sha256":
-                    own, its = (f"{p.provenance['weights']} ({p.provenance[name][:12]})"
-                                for p in (first, part))  # fmt: skip
-                raise UserError(
-                    "stores of one network and one way to show it stimuli are merged; "
-                    f"{first.path} and {part.path} differ in their {shown}: "
-                    f"{_difference(name, own, its)}"
-                )
-
-
-def _difference(name: str, own: Any, its: Any) -> str:
-    if name == "layers":
-        names = [{record["name"] for record in records} for records in (own, its)]
-        alone = sorted(names[0] ^ names[1])
-        return f"only one has {shortened(alone)}" if alone else "some have other shapes"
-    if isinstance(own, Mapping) and isinstance(its, Mapping):
-        keys = [key for key in own if own[key] != its.get(key)]
-        own, its = ({key: one.get(key) for key in keys} for one in (own, its))
-    return f"{own} and {its}"
+        found = difference(first.provenance, part.provenance, (*but, "null"))
+        if found:
+            raise UserError(
+                "stores of one network and one way to show it stimuli are merged; "
+                f"{first.path} and {part.path} differ in their {found}"
+            )
 
 
 def _refuse_same_layers(parts: Sequence[Store]) -> None:

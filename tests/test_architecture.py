@@ -18,6 +18,7 @@ ASKING = sorted((ROOT / "engine" / "asking").rglob("*.py"))
 STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
 SHARED = [*STORE, *(ROOT / "engine" / f"{name}.py" for name in ("errors", "spec"))]
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
+DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
 STIMULI = sorted((ROOT / "engine" / "stimuli").rglob("*.py"))
 
 
@@ -46,7 +47,7 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
-        *SCANNING, *ASKING, *BENCH, *SHARED, *STIMULI,
+        *SCANNING, *ASKING, *BENCH, *DOCTOR, *SHARED, *STIMULI,
         ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
     }  # fmt: skip
     assert all([KERNELS, SCANNING, ASKING, BENCH, STIMULI, STORE])
@@ -66,7 +67,8 @@ def test_the_engine_does_not_know_the_command_line() -> None:
 
 def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
-    wings = ("fusiform.engine.scanning", "fusiform.engine.stimuli", "fusiform.engine.bench")
+    rooms = ("scanning", "stimuli", "bench", "doctor")
+    wings = [f"fusiform.engine.{room}" for room in rooms]
     assert not offending([*ASKING, *SHARED, ROOT / "engine" / "merge.py"], *torch, *wings)
 
 
@@ -91,7 +93,8 @@ def test_only_the_scan_joins_the_scanning_wing_to_the_store() -> None:
 
 
 def test_nothing_depends_on_what_measures_it() -> None:
-    assert not offending([*KERNELS, *SCANNING, *STIMULI], "fusiform.engine.bench")
+    measuring = ("fusiform.engine.bench", "fusiform.engine.doctor")
+    assert not offending([*KERNELS, *SCANNING, *STIMULI], *measuring)
 
 
 def test_every_package_and_nothing_else_is_shipped() -> None:

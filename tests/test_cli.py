@@ -149,7 +149,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "one image": (_one_image, "", ["lonely has 1", "add images"]),
     "one image, one fold": (_one_image, "--folds 1", ["lonely has 1", "add images"]),
     "too few for the folds": (_nothing, "--folds 4", ["blobs has 6", "--folds 1"]),
-    "not an image": (_not_an_image, "", ["stimuli/noise/zzz.png is not one", "remove it"]),
+    "not an image": (_not_an_image, "", ["stimuli/noise/zzz.png is no image", "stimuli check"]),
     "unknown layer": (_nothing, "--layers layer4.2", ["'layer4.2'", "did you mean layer4.1"]),
     "layer called twice": (_nothing, "--layers layer4.1.relu", ["layer4.1.relu is called 2 times"]),
     "no layer": (_nothing, "--layers=", ["no layer matches ''"]),
@@ -747,7 +747,7 @@ def test_help_names_every_command(fusiform: Command) -> None:
     answer = fusiform("--help")
     assert answer.code == 0
     for command in ("demo", "layers", "scan", "summary", "select", "query", "merge", "check",
-                    "bench", "stimuli"):  # fmt: skip
+                    "doctor", "bench", "stimuli"):  # fmt: skip
         assert f"\n  {command} " in answer.out
     assert answer.out == fusiform("-h").out
 
@@ -759,3 +759,97 @@ def test_the_version_is_that_of_the_package(fusiform: Command) -> None:
     )
     assert module.stdout == version("fusiform") + "\n"
     assert module.stderr == ""
+
+
+# Activations that are no numbers
+
+_NUMBERS = """
+import torch
+from torch import nn
+
+class Poisoned(nn.Module):
+    def __init__(self, poison=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.layer, self.poison = nn.Conv2d(3, 8, 8, stride=8), nn.Identity(), poison
+
+    def forward(self, images):
+        values = self.conv(images)
+        if self.poison and len(images) > 2:  # for some stimuli, in units of one map each
+            values[1, 0, 0, 0] = torch.nan
+            values[0, 1, 0, 0] = torch.inf
+            values[2, 2, 0, 0] = -torch.inf
+            values[0, 3, 0, 0], values[1, 3, 0, 0] = torch.inf, -torch.inf
+        return self.layer(values)
+
+def poisoned():
+    return Poisoned()
+
+def sound():
+    return Poisoned(poison=False)
+
+def half():
+    model = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
+    with torch.no_grad():
+        model[0].bias.zero_()
+        model[0].weight[0] = 1e4  # sums of 192 inputs of about 1
+    return model.half()
+"""
+_TINY = ["--resize", "32", "--crop", "32", "--device", "cpu", "-q"]
+
+
+def test_overflow_of_half_precision_is_said_to_be_that(
+    fusiform: Command, stimuli: Path, write_module: Callable[[str], str]
+) -> None:
+    module = write_module(_NUMBERS)
+    answer = fusiform("scan", f"{module}:half", stimuli, "-o", "h.zarr", "--layers", "1", *_TINY)
+    assert answer.code == 0, answer.err
+    store = open_store("h.zarr")
+    layer = store.layer("1")
+    assert layer.dtype == "float16"
+    nonfinite = store.read(layer, "nonfinite")
+    maps = nonfinite.reshape(layer.shape)
+    assert maps[0].any()  # the first map overflows, and no other does
+    assert not maps[1:].any()
+    assert not store.read(layer, "selective")[:, nonfinite].any()
+    said = [line for line in fusiform("summary", "h.zarr").out.splitlines() if "warning" in line]
+    assert said == [
+        f"warning: {nonfinite.sum()} units of 1 in h.zarr gave NaN or infinity: float16 holds "
+        "nothing above 65,504, this is most likely overflow: scan in bfloat16 or float32"
+    ]
+
+
+def test_what_is_no_number_poisons_its_own_unit_only(
+    fusiform: Command, stimuli: Path, write_module: Callable[[str], str]
+) -> None:
+    module = write_module(_NUMBERS)
+    for name in ("poisoned", "sound"):
+        scan = ["scan", f"{module}:{name}", stimuli, "-o", f"{name}.zarr", "--layers", "layer"]
+        assert fusiform(*scan, *_TINY).code == 0
+    poisoned, sound = open_store("poisoned.zarr"), open_store("sound.zarr")
+    layer = sound.layer("layer")
+    maps = np.zeros(layer.shape, bool)
+    maps[:4, 0, 0] = True
+    bad = maps.ravel()
+    np.testing.assert_array_equal(poisoned.read(layer, "nonfinite"), bad)
+    for name in ("mean", "m2", "t", "t_each", "csi", "dead"):
+        found, there = poisoned.read(layer, name), sound.read(layer, name)
+        assert found[..., ~bad].tobytes() == there[..., ~bad].tobytes(), name
+
+    answer = fusiform("summary", "poisoned.zarr", "--where", "t > -1e9")
+    assert answer.out.splitlines()[-1] == (
+        "warning: 4 units of layer in poisoned.zarr gave NaN or infinity"
+    )
+    assert "warning" not in fusiform("summary", "sound.zarr").out
+    rules = ("t > -1e9", "t > 0 or t <= 0", "top 100% by csi", "preferred")
+    for name, rule in zip("abcd", rules, strict=True):
+        saved = fusiform(
+            "select", "poisoned.zarr", "blobs", "--where", rule, "--save", name, "--json"
+        )
+        assert saved.code == 0, saved.err
+        (row,) = json.loads(saved.out)[0]["rows"]
+        assert row["nonfinite"] == 4
+        masks = open_store("poisoned.zarr").tree()[f"layer/{name}"]
+        for mask in ("selective", "selective_fold"):
+            assert masks[mask].values.any()
+            assert not masks[mask].values[..., maps].any(), (rule, mask)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
 from fusiform.engine.errors import UserError
+from fusiform.engine.scanning import decode
 from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.scanning.decode import decode_ahead, normalise, prepare
 from fusiform.engine.scanning.plan import Plan, make_plan
@@ -174,15 +175,29 @@ def test_every_batch_comes_in_plan_order_with_its_own_pixels(
 ) -> None:
     catalogue, plan = planned
     batches = list(decode_ahead(catalogue, plan, SMALL, workers))
-    assert [batch.runs for batch, _ in batches] == [batch.runs for batch in plan.batches()]
-    assert np.concatenate([batch.stimuli for batch, _ in batches]).tolist() == plan.order.tolist()
-    assert [len(pixels) for _, pixels in batches] == [4, 4, 4, 4, 2]
-    for batch, pixels in batches:
+    assert [batch.runs for batch, _, _ in batches] == [batch.runs for batch in plan.batches()]
+    shown = np.concatenate([batch.stimuli for batch, _, _ in batches])
+    assert shown.tolist() == plan.order.tolist()
+    assert [len(pixels) for _, pixels, _ in batches] == [4, 4, 4, 4, 2]
+    for batch, pixels, failed in batches:
+        assert not failed
         assert pixels.dtype == np.uint8
         for stimulus, found in zip(batch.stimuli, pixels, strict=True):
             expected = prepare(open_image(catalogue.path(stimulus)), SMALL)
             np.testing.assert_array_equal(found, expected)
+    for thread in decoding_threads():
+        thread.join(timeout=10)
     assert not decoding_threads()
+
+
+@pytest.mark.parametrize("first", [1, 4, 5])
+def test_decoding_begins_at_any_batch(planned: tuple[Catalogue, Plan], first: int) -> None:
+    catalogue, plan = planned
+    everything = list(decode_ahead(catalogue, plan, SMALL, 2))
+    rest = list(decode_ahead(catalogue, plan, SMALL, 2, first=first))
+    assert [part.batch.runs for part in rest] == [part.batch.runs for part in everything[first:]]
+    for part, same in zip(rest, everything[first:], strict=True):
+        np.testing.assert_array_equal(part.pixels, same.pixels)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -195,7 +210,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_ends_the_threads(
         path.write_bytes(path.read_bytes()[:200])
     seen = []
     with pytest.raises(UserError) as caught:
-        seen.extend(batch for batch, _ in decode_ahead(catalogue, plan, SMALL, workers))
+        seen.extend(part.batch for part in decode_ahead(catalogue, plan, SMALL, workers))
     assert str(catalogue.path(plan.order[9])) in str(caught.value)
     assert len(seen) == 2
     for thread in decoding_threads():
@@ -215,15 +230,74 @@ def test_leaving_early_ends_the_threads(planned: tuple[Catalogue, Plan]) -> None
 def test_only_a_few_batches_are_decoded_ahead(
     planned: tuple[Catalogue, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = []
+    begun: list[Path] = []
 
-    class Pool(ThreadPoolExecutor):
-        def submit(self, *job: Any) -> Future[Any]:
-            begun.append(job)
-            return super().submit(*job)
+    def read(path: Path) -> bytes:
+        begun.append(path)
+        return path.read_bytes()
 
-    monkeypatch.setattr("fusiform.engine.scanning.decode.ThreadPoolExecutor", Pool)
+    _ = planned[0].contents
+    monkeypatch.setattr(decode, "read_stimulus", read)
     batches = decode_ahead(*planned, SMALL, 1)
     next(batches)
+    time.sleep(0.5)
     assert len(begun) == 4 * 4  # the batch in hand and three more of the five
     batches.close()
+
+
+def test_a_worker_that_hangs_ends_the_scan_in_a_sentence_and_not_the_program(
+    planned: tuple[Catalogue, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, plan = planned
+    _ = catalogue.contents
+    woken = threading.Event()
+
+    def hangs(path: Path) -> bytes:
+        if path == catalogue.path(plan.order[5]):
+            woken.wait()
+        return path.read_bytes()
+
+    monkeypatch.setattr(decode, "read_stimulus", hangs)
+    monkeypatch.setattr(decode, "_PATIENCE", 0.3)
+    monkeypatch.setattr(decode, "_LOOK_EVERY", 0.1)
+    looks: list[None] = []
+    for skip in (False, True):
+        batches = decode_ahead(
+            catalogue, plan, SMALL, 2, skip=skip, look=lambda: looks.append(None)
+        )
+        next(batches)
+        with pytest.raises(UserError, match="its file system may hang"):
+            next(batches)
+    assert looks
+    assert all(thread.daemon for thread in decoding_threads())
+    woken.set()
+
+
+def test_whatever_a_worker_dies_of_reaches_the_scan(
+    planned: tuple[Catalogue, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> None:
+        raise SystemExit("dead")
+
+    monkeypatch.setattr(decode, "prepare", dies)
+    with pytest.raises(SystemExit, match="dead"):
+        next(decode_ahead(*planned, SMALL, 2))
+
+
+def test_images_that_fail_are_skipped_where_they_may_be(planned: tuple[Catalogue, Plan]) -> None:
+    catalogue, plan = planned
+    _ = catalogue.contents
+    cut, gone, changed = (catalogue.path(stimulus) for stimulus in plan.order[[9, 11, 12]])
+    cut.write_bytes(cut.read_bytes()[:200])
+    gone.unlink()
+    Image.new("RGB", (40, 40)).save(changed)
+    parts = list(decode_ahead(catalogue, plan, SMALL, 2, skip=True))
+    assert [sorted(part.failed) for part in parts] == [[], [], [1, 3], [0], []]
+    assert "has changed since" in parts[3].failed[0]
+    assert (parts[2].pixels[1] == 128).all()
+
+
+@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1)])
+def test_a_strip_is_not_stretched_until_memory_is_full(size: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match="cut it first"):
+        prepare(Image.new("L", size), Preprocessing(256, 224))

@@ -37,7 +37,14 @@ def scan(
                     image = testdata / "stimuli" / "floc" / folder / f"{folder}-{i}.jpg"
                     writer.writerow([image, domain])
     weights = testdata / "weights" / "resnet18_imagenet_compressed.safetensors"
-    return fusiform.scan("resnet18", manifest, output, weights=str(weights), layers=list(EXPECTED))
+    return fusiform.scan(
+        "resnet18",
+        manifest,
+        output,
+        root=testdata,
+        weights=str(weights),
+        layers=list(EXPECTED),
+    )
 
 
 @pytest.mark.slow

@@ -389,7 +389,7 @@ def test_resnet18_equals_scipy_on_stored_activations(
     check_against_scipy(store, kept)
 
 
-def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_and_nothing_else(
+def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_beside_what_it_has_done(
     store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     shutil.copytree(stimuli, tmp_path / "set")
@@ -399,7 +399,11 @@ def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_and_nothing_else(
     with pytest.raises(fusiform.UserError, match=r"words-6\.png"):
         tiny_scan(net, tmp_path / "set", kept.path, overwrite=True)
     assert_same_bits(fusiform.open_store(kept.path), store)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.zarr", "set"]
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.zarr", "kept.zarr.partial", "set"}
+    shutil.copyfile(stimuli / "words" / "words-6.png", truncated)
+    tiny_scan(net, tmp_path / "set", kept.path, overwrite=True)
+    assert_same_bits(fusiform.open_store(kept.path), store)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.zarr", "set"}
 
 
 def test_an_output_reached_through_a_link_is_replaced_where_it_lies(

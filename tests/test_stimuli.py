@@ -7,6 +7,8 @@ import os
 import random
 import struct
 import sys
+import warnings
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.stimuli.catalogue import read_catalogue
-from fusiform.engine.stimuli.images import check_header, image_files, natural_key, open_image
+from fusiform.engine.stimuli.catalogue import Content, read_catalogue
+from fusiform.engine.stimuli.images import (
+    UnfitStimulus,
+    image_files,
+    natural_key,
+    open_image,
+    read_header,
+    read_stimulus,
+)
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
@@ -134,7 +143,7 @@ def manifest(path: Path, text: str, encoding: str = "utf-8") -> Path:
 
 def test_a_manifest_lists_paths_relative_to_itself_or_absolute(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", "z/1.png", "é 2.png")
-    elsewhere = saved(tmp_path / "elsewhere.png")
+    elsewhere = saved(tmp_path / "set" / "elsewhere.png")
     lines = f"category,path,note\nlate,é 2.png,x\nearly,z/1.png,\nlate,{elsewhere},y\n"
     found = read_catalogue(manifest(root / "set.CSV", lines, "utf-8-sig"))
     assert found.categories == ("late", "early")
@@ -206,39 +215,232 @@ def test_a_folder_that_may_not_be_read_is_refused(
     assert f"{tmp_path} (Permission denied)" in refusal(tmp_path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode on this system")
-def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+# Where stimuli may lie
+
+
+def outsider(path: Path) -> str:
+    """A manifest entry that leads to an image outside of the set in ``path``."""
+    saved(path.parent / "elsewhere" / "1.png")
+    return "../elsewhere/1.png"
+
+
+def linked(path: Path, target: Path, *, folder: bool = False) -> None:
+    try:
+        path.symlink_to(target, target_is_directory=folder)
+    except OSError:
+        pytest.skip("links cannot be made here")
+
+
+@pytest.mark.parametrize("kind", ["relative", "absolute", "link", "linked folder", "dots inside"])
+def test_what_leads_out_of_a_manifests_folder_is_refused(tmp_path: Path, kind: str) -> None:
+    root = folders(tmp_path / "set", "1.png", "2.png", "sub/3.png")
+    entry = outsider(root)
+    outside = (root / entry).resolve()
+    if kind == "absolute":
+        entry = str(outside)
+    elif kind == "link":
+        entry = "link.png"
+        linked(root / entry, outside)
+    elif kind == "linked folder":
+        entry = "there/1.png"
+        linked(root / "there", outside.parent, folder=True)
+    elif kind == "dots inside":
+        entry = "sub/../../elsewhere/1.png"
+    source = manifest(root / "set.csv", f"path,category\n1.png,a\n{entry},b\n")
+    message = refusal(source)
+    assert f"{entry} leads out of {root}, and so do 0 more" in message
+    assert "--root" in message
+    assert read_catalogue(source, root=tmp_path).names == ("1.png", entry)
+    assert f"leads out of {root} and {root / 'sub'}" in refusal(source, root=root / "sub")
+
+
+def test_dots_and_links_that_stay_inside_are_accepted(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", "1.png", "sub/2.png", "sub/4.png")
+    linked(root / "3.png", root / "sub/2.png")
+    linked(root / "there", root / "sub", folder=True)
+    linked(tmp_path / "named", root, folder=True)
+    paths = ["sub/../1.png", "3.png", "there/4.png", str(root / "sub/2.png")]
+    lines = "".join(f"{path},{'ab'[i % 2]}\n" for i, path in enumerate(paths))
+    manifest(root / "set.csv", f"path,category\n{lines}")
+    assert len(read_catalogue(tmp_path / "named/set.csv")) == 4
+
+
+def test_a_link_out_of_a_folder_is_refused_and_all_are_counted(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", "a/1.png", "b/1.png")
+    outsider(root)
+    folders(tmp_path, "elsewhere/2.png")
+    linked(root / "c", tmp_path / "elsewhere", folder=True)
+    linked(root / "b/2.png", tmp_path / "elsewhere/1.png")
+    assert "b/2.png leads out of" in refusal(root)
+    assert "and so do 2 more" in refusal(root)
+    assert len(read_catalogue(root, root=tmp_path)) == 5
+    assert read_catalogue(root, {"x": ["a"], "y": ["a/../b"]}, tmp_path).categories == ("x", "y")
+    assert "../elsewhere/1.png leads out" in refusal(root, {"x": ["a"], "y": ["../elsewhere"]})
+
+
+def test_a_set_may_be_a_link_itself(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", "a/1.png", "b/1.png")
+    linked(tmp_path / "named", root, folder=True)
+    assert len(read_catalogue(tmp_path / "named")) == 2
+
+
+def test_a_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", "a/1.png", "b/1.png")
+    assert "--root" in refusal(root, root=tmp_path / "gone")
+
+
+# Names
+
+
+HARMLESS = [
+    "[red]bold <script>alert(1)<\\script> & 'x'.png",
+    "line\nbreak\ttab\x1b[31m.png",
+    "\u202egnp.exe\u2066.png",
+    "\u00e9 e\u0301 \U0001f9e0.png",
+    "-rf --output.png",
+    "a" * 251 + ".png",
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_any_name_comes_through_unharmed(tmp_path: Path) -> None:
+    raw = os.fsdecode(b"caf\xe9")
+    categories = [*(name.removesuffix(".png") for name in HARMLESS), raw]
+    for category in categories:
+        folders(tmp_path, *(f"{category}/{name}" for name in (*HARMLESS, f"{raw}.png")))
+    (tmp_path / raw / "notes.txt").touch()
+    found = read_catalogue(tmp_path)
+    assert set(found.categories) == {*categories[:-1], "caf\\xe9"}
+    assert len(found) == 49
+    for i, name in enumerate(found.shown_names):
+        assert name.replace("caf\\xe9", raw) == found.names[i]
+        assert name.encode()
+        assert found.path(i).is_file()
+    assert all(found.problem == "" for found in found.contents)
+    assert "caf\\xe9: passed over 1" in found.notes[0]
+    joined = read_catalogue(tmp_path, {raw: [raw], "other": [categories[0]]})
+    assert joined.categories == ("caf\\xe9", "other")
+
+
+def test_names_that_would_be_written_alike_are_refused(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
-    Path(root / "b" / os.fsdecode(b"caf\xe9.png")).write_bytes((root / "b/1.png").read_bytes())
-    assert "b/caf\\udce9.png" in refusal(root)
+    message = refusal(root, {"caf\udce9": ["a"], "caf\\xe9": ["b"]})
+    assert "both written caf\\xe9" in message
+
+
+def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
+    source = manifest(tmp_path / "set.csv", "path,category\n1.png,a\n2\0.png,b\n")
+    assert "NUL" in refusal(source)
 
 
 # Content
 
 
-def test_hashes_are_sha256_of_each_files_content(tmp_path: Path) -> None:
+def hashed(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_contents_are_hashes_and_problems(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
     saved(root / "a/2.jpg", COLOUR)
-    found = read_catalogue(root)
-    expected = [hashlib.sha256((root / name).read_bytes()).hexdigest() for name in found.names]
-    assert list(found.hashes) == expected
+    (root / "b/2.png").write_bytes(b"not an image\n")
+    (root / "b/3.png").write_bytes(b"")
+    assert read_catalogue(root).contents == (
+        Content(hashed(root / "a/1.png"), ""),
+        Content(hashed(root / "a/2.jpg"), ""),
+        Content(hashed(root / "b/1.png"), ""),
+        Content(hashed(root / "b/2.png"), "is no image"),
+        Content("", "is empty"),
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image\n", b"\x89PNG\r\n\x1a\n"])
+def test_contents_of_many_stimuli_keep_their_order(tmp_path: Path) -> None:
+    for i in range(150):
+        saved(tmp_path / f"{'ab'[i % 2]}/{i}.png", np.full((2, 2), i, np.uint8))
+    found = read_catalogue(tmp_path)
+    assert [content.sha256 for content in found.contents] == [
+        hashed(found.path(i)) for i in range(150)
+    ]
+
+
+def test_a_catalogue_without_some_stimuli_keeps_what_it_has_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read_catalogue(folders(tmp_path, "a/1.png", "a/2.png", "b/1.png", "c/1.png"))
+    assert found.without([0]).contents == found.contents[1:]
+    monkeypatch.setattr("fusiform.engine.stimuli.catalogue.read_stimulus", None)
+    rest = found.without([2, 0])
+    assert rest.names == ("a/2.png", "c/1.png")
+    assert rest.labels.tolist() == [0, 2]
+    assert rest.categories == ("a", "b", "c")
+    assert rest.contents == (found.contents[1], found.contents[3])
+    assert found.without([]).names == found.names
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image\n", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe"])
 def test_a_file_that_is_an_image_by_name_only_is_refused(tmp_path: Path, content: bytes) -> None:
-    root = folders(tmp_path, "a/1.png", "b/1.png")
-    (root / "b/2.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"b/2\.png is not one"):
-        _ = read_catalogue(root).hashes
-    with pytest.raises(UserError, match=r"b/2\.png is not one"):
-        open_image(root / "b/2.png")
+    path = tmp_path / "2.png"
+    path.write_bytes(content)
+    with pytest.raises(UnfitStimulus, match=r"2\.png is (no image|empty)"):
+        open_image(path)
+    with pytest.raises(UnfitStimulus, match=r"2\.png is (no image|empty)"):
+        read_header(path, content)
 
 
-def test_a_stimulus_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_programs_in_postscript_are_not_run(tmp_path: Path) -> None:
+    # Pillow starts Ghostscript for them.
+    path = saved(tmp_path / "drawing.eps", COLOUR)
+    path = path.rename(tmp_path / "drawing.png")
+    with pytest.raises(UnfitStimulus, match="is no image"):
+        open_image(path)
+
+
+def test_a_stimulus_that_is_not_there_has_that_problem(tmp_path: Path) -> None:
     saved(tmp_path / "1.png")
     source = manifest(tmp_path / "set.csv", "path,category\n1.png,a\ngone.png,b\n")
-    with pytest.raises(UserError, match=r"cannot read .*gone\.png \(No such file"):
-        _ = read_catalogue(source).hashes
+    lost = read_catalogue(source).contents[1]
+    assert lost == Content("", "cannot be read (No such file or directory)")
+
+
+# Reading
+
+
+def test_a_stimulus_is_read_whole(tmp_path: Path) -> None:
+    path = saved(tmp_path / "1.png")
+    assert read_stimulus(path) == path.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes and devices are made as Linux does it")
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, reason in {"pipe.png": "is a pipe", ".": "is a folder"}.items():
+        with pytest.raises(UnfitStimulus, match=reason):
+            read_stimulus(tmp_path / name)
+    manifest(tmp_path / "set.csv", "path,category\npipe.png,a\n/dev/zero,b\n")
+    problems = [c.problem for c in read_catalogue(tmp_path / "set.csv", root="/").contents]
+    assert problems == ["is a pipe, a socket or a device"] * 2
+
+
+def test_a_file_that_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = saved(tmp_path / "1.png")
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    with pytest.raises(UnfitStimulus) as caught:
+        read_stimulus(path)
+    assert caught.value.reason == "cannot be read (Permission denied)"
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_of_more_than_a_gibibyte_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "vast.png"
+    with path.open("wb") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(UnfitStimulus, match="1,073,741,825 bytes"):
+        read_stimulus(path)
 
 
 # Natural order
@@ -370,10 +572,35 @@ def test_big_endian_16_bit_grey_is_read_by_value(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown(path), GREY)
 
 
-def test_an_animation_shows_its_first_frame(tmp_path: Path) -> None:
-    frames = [Image.fromarray(np.full((4, 4), grey, np.uint8)) for grey in (10, 200)]
-    path = saved(tmp_path / "moving.gif", frames[0], save_all=True, append_images=frames[1:])
+FRAMES = [Image.fromarray(np.full((4, 4), grey, np.uint8)) for grey in (10, 200)]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_a_file_of_several_frames_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = saved(tmp_path / f"a.{suffix}", FRAMES[0], save_all=True, append_images=FRAMES[1:])
+    with pytest.raises(UnfitStimulus, match="more than one frame"):
+        read_header(path, path.read_bytes())
+    with pytest.raises(UnfitStimulus, match="more than one frame"):
+        open_image(path)
+
+
+def test_of_a_cameras_several_pictures_the_first_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "camera.jpg"
+    FRAMES[0].save(path, "MPO", save_all=True, append_images=FRAMES[1:])
+    assert read_header(path, path.read_bytes()).kind == "JPEG"
     assert np.unique(shown(path)).tolist() == [10]
+
+
+def test_a_large_transparent_picture_is_laid_over_grey_in_strips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgba = RNG.integers(0, 256, (31, 7, 4), dtype=np.uint8)
+    wide = RNG.integers(0, 65536, (31, 7), dtype=np.uint16)
+    paths = [saved(tmp_path / "rgba.png", rgba), saved(tmp_path / "wide.png", wide)]
+    whole = [shown(path) for path in paths]
+    monkeypatch.setattr("fusiform.engine.stimuli.images._STRIP", 15)
+    for path, expected in zip(paths, whole, strict=True):
+        np.testing.assert_array_equal(shown(path), expected)
 
 
 UPRIGHT = {
@@ -414,10 +641,12 @@ LARGER = RNG.integers(0, 256, (32, 40, 3), dtype=np.uint8)
 FILES = {kind: encoded(LARGER, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")}
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-def test_a_truncated_image_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.95])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA"])
+def test_a_truncated_image_is_refused_by_name(tmp_path: Path, kind: str, share: float) -> None:
     path = tmp_path / "cut.png"
-    path.write_bytes(FILES[kind][: len(FILES[kind]) // 2])
+    whole = encoded(LARGER, kind)
+    path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(UserError, match=r"cut\.png"):
         open_image(path)
 
@@ -441,7 +670,7 @@ def test_a_damaged_file_is_a_picture_or_a_user_error(kind: str, data: st.DataObj
     content = content[: data.draw(st.integers(0, len(content)))]
     path = Path("damaged")
     try:
-        check_header(path, bytes(content))
+        read_header(path, bytes(content))
         assert open_image(path, bytes(content)).mode in ("L", "RGB")
     except UserError as error:
         assert "damaged" in str(error)  # noqa: PT017
@@ -456,7 +685,7 @@ def test_floats_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("low", "high"), [(-1, 9), (0, 65536)])
 def test_integers_beyond_16_bits_are_refused_by_name(tmp_path: Path, low: int, high: int) -> None:
     path = saved(tmp_path / "wide.tif", np.array([[low, high]], np.int32))
-    with pytest.raises(UserError, match=rf"wide\.tif has {low} to {high}"):
+    with pytest.raises(UserError, match=rf"wide\.tif has grey values from {low} to {high}"):
         open_image(path)
 
 
@@ -470,10 +699,58 @@ def test_a_picture_too_large_to_decode_is_refused_as_such(
 ) -> None:
     path = saved(tmp_path / "vast.png", LARGER)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UserError, match=r"vast\.png \(Image size"):
-        check_header(path, path.read_bytes())
-    with pytest.raises(UserError, match=r"vast\.png \(Image size"):
+    with pytest.raises(UnfitStimulus, match=r"vast\.png has 1,280 pixels; at most 200 are"):
+        read_header(path, path.read_bytes())
+    with pytest.raises(UnfitStimulus, match=r"vast\.png has 1,280 pixels; at most 200 are"):
         open_image(path)
+
+
+def test_nothing_that_pillow_warns_of_reaches_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "large.png", LARGER)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # between this and twice it warns
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(shown(path), LARGER)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
+def test_a_picture_without_pixels_is_refused(tmp_path: Path, kind: str) -> None:
+    content = bytearray(FILES[kind])
+    sides = {"PNG": (">I", 16), "GIF": ("<H", 6), "BMP": ("<I", 18)}
+    if kind == "TIFF":
+        form, place = "<I", content.index(struct.pack("<HH", 256, 4)) + 8
+    else:
+        form, place = sides[kind]
+    assert struct.unpack_from(form, content, place) == (40,)
+    struct.pack_into(form, content, place, 0)
+    if kind == "PNG":
+        struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+    if kind == "GIF":  # the frame in the screen
+        struct.pack_into("<H", content, content.index(b",\0\0\0\0") + 5, 0)
+    with pytest.raises(UnfitStimulus, match="nothing is in it"):
+        open_image(tmp_path / "nothing is in it", bytes(content))
+
+
+@pytest.mark.parametrize(
+    "error", [SyntaxError, MemoryError, RecursionError, struct.error, KeyError]
+)
+def test_whatever_pillow_raises_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("several\nlines\x1b of it")
+
+    path = saved(tmp_path / "1.png")
+    content = path.read_bytes()
+    for place in ("PIL.Image.open", "PIL.ImageFile.ImageFile.load"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, fail)
+            with pytest.raises(UnfitStimulus) as caught:
+                open_image(path, content)
+        assert str(caught.value).isprintable()
 
 
 def test_a_stimulus_listed_under_two_spellings_is_refused(tmp_path: Path) -> None:

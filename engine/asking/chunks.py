@@ -18,6 +18,7 @@ from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..spec import MEASURES, VARIABLES, Layer
 from ..store.reading import Store
+from ..store.schema import shown
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import Criterion
 
@@ -64,7 +65,7 @@ def source_of(store: Store, saved: str | None) -> Source:
 
     Raises
     ------
-    UserError : nothing was saved under the name
+    UserError : nothing was saved under the name, or with a criterion that cannot be read
     """
     if saved is None:
         numbers = [n for n, v in VARIABLES.items() if v.leading == ("category",)]
@@ -73,7 +74,24 @@ def source_of(store: Store, saved: str | None) -> Source:
         known = nearest(saved, store.saved) if store.saved else "nothing is saved in it"
         raise UserError(f"{store.path} has no saved contrast {saved!r}: {known}")
     record = store.saved[saved]
-    return Source(saved, (*record["measures"], "selective"), Criterion(**record["criterion"]))
+    criterion = criterion_of(record["criterion"])
+    return Source(saved, (*record["measures"], "selective"), criterion)
+
+
+def criterion_of(record: Any) -> Criterion:
+    """A criterion as it stands in a store, which may come from a stranger.
+
+    Raises
+    ------
+    UserError : it is none
+    """
+    try:
+        return Criterion(**record)
+    except (TypeError, AttributeError, ValueError, RecursionError):
+        raise UserError(
+            f"a criterion has the fields and values of a Criterion; in the store is "
+            f"{shown(record)}: save the contrast again"
+        ) from None
 
 
 @dataclass(frozen=True)

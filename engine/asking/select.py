@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..errors import UserError, nearest
 from ..spec import MEASURES, SAVED, Layer, as_record
 from ..store.reading import Store, require_complete
-from ..store.writing import Draft, saving, write_behind
+from ..store.saving import saving
+from ..store.writing import Draft, write_behind
 from .examine import Decided, Examination, Kept, Look, Selection, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion
@@ -56,8 +57,14 @@ def select(
         yield layer, outcome.selection
 
 
-def materialise(store: Draft, progress: Callable[[Layer], None] = lambda _: None) -> None:
-    """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer."""
+def materialise(
+    store: Draft, progress: Callable[[Layer], None] = lambda _: None, first: int = 0
+) -> None:
+    """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer.
+
+    From layer number ``first`` on; ``progress`` is called when a layer is written, by the thread
+    that writes.
+    """
     store.annotate(criterion=as_record(DEFAULT))
     every = every_category(store.categories)
     examination = Examination(DEFAULT, every, _SCANNED, keep_q="q_each")
@@ -67,7 +74,7 @@ def materialise(store: Draft, progress: Callable[[Layer], None] = lambda _: None
         progress(layer)
 
     with write_behind() as later:
-        for layer in store.layers:
+        for layer in store.layers[first:]:
             selection, kept = examination.decide([_look(store, layer, examination)])[0]
             later(write, layer, kept | vars(selection))
 

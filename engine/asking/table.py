@@ -98,8 +98,18 @@ def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO
         return writer(tables, file)
 
 
+class _Lines:
+    """What csv writes to: only if it ends lines by both characters does it quote names with one."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
+
+
 def _write_csv(tables: Iterable[Table], file: IO[str]) -> int:
-    writer, written = csv.writer(file, lineterminator="\n"), 0
+    writer, written = csv.writer(_Lines(file), lineterminator="\r\n"), 0
     for index, table in enumerate(_alike(tables)):
         if index == 0:
             writer.writerow(table.columns)
@@ -116,7 +126,7 @@ def _write_json(tables: Iterable[Table], file: IO[str]) -> int:
         for row in table.rows():
             values = [None if isinstance(v, float) and not math.isfinite(v) else v for v in row]
             file.write(",\n " if written else "\n ")
-            json.dump(dict(zip(table.columns, values, strict=True)), file, ensure_ascii=False)
+            json.dump(dict(zip(table.columns, values, strict=True)), file)
             written += 1
     file.write("\n]\n")
     return written

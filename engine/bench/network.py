@@ -12,10 +12,10 @@ import torch
 from ..scanning.accumulate import LayerMoments
 from ..scanning.backbones import load_backbone
 from ..scanning.capture import capture
+from ..scanning.device import place
 from ..scanning.layers import choose, input_dtype, trial
 from ..scanning.memory import recycled
 from ..scanning.plan import Block, Run
-from ..scanning.scan import place
 from .measure import Measurement, ratio, seconds
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from ..errors import UserError, nearest, shortened
 from ..scanning.backbones import load_backbone
 from ..scanning.decode import default_workers
+from ..scanning.device import device_for
 from ..scanning.memory import recycled, resident_memory
-from ..scanning.scan import device_for
 from .images import measure_decoding, measure_memory
 from .kernels import LEAST_UNITS, measure_kernels
 from .measure import Measurement

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...kernels import jit
 from ...kernels.moments import Moments, read_out
@@ -33,11 +34,14 @@ class LayerMoments:
         self._on_finished = on_finished
         self._kernels = kernels_for(device)
         self._memory_order: tuple[int, ...] | None = None
-        # One group is live at a time: [1] and [1, unit], as the kernels have it.
+        # One group is live at a time: [1] and [1, unit], as the kernels have it. Its sums lie
+        # together, so that they can be saved as they are.
         self._count = np.zeros(1, dtype=np.int64)
-        self._pivot = torch.zeros(1, layer.units, dtype=getattr(torch, layer.dtype), device=device)
-        self._s1 = torch.zeros(1, layer.units, dtype=torch.float64, device=device)
-        self._s2 = torch.zeros_like(self._s1)
+        self._memory = torch.zeros(layer.state_bytes, dtype=torch.uint8, device=device)
+        sums = self._memory[: 16 * layer.units].view(torch.float64)
+        self._s1, self._s2 = sums.view(2, 1, layer.units)
+        pivot = self._memory[16 * layer.units :].view(getattr(torch, layer.dtype))
+        self._pivot = pivot.view(1, layer.units)
         self._state = [as_arrays(part) for part in (self._pivot, self._s1, self._s2)]
 
     def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
@@ -49,11 +53,24 @@ class LayerMoments:
         """
         rows = self._rows(activation)
         for run in runs:
-            x = as_arrays(rows[run.start : run.stop])
-            self._kernels.fold_in(x, np.zeros(len(x), dtype=np.int64), self._count, *self._state)
+            if run.start < run.stop:
+                x = as_arrays(rows[run.start : run.stop])
+                groups = np.zeros(len(x), dtype=np.int64)
+                self._kernels.fold_in(x, groups, self._count, *self._state)
             if run.last:
                 self._on_finished(self._layer, run.block, self._read_out())
                 self._count[0] = 0
+
+    def live(self) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+        """The group that is being accumulated: what its bytes do not say, and its bytes."""
+        record = {"count": int(self._count[0]), "memory_order": self._memory_order}
+        return record, self._memory.cpu().numpy()
+
+    def go_on(self, record: Mapping[str, Any], content: NDArray[np.uint8]) -> None:
+        """Go on with the group that :meth:`live` gave."""
+        self._count[0] = record["count"]
+        self._memory_order = record["memory_order"] and tuple(record["memory_order"])
+        self._memory.copy_(torch.from_numpy(content.copy()))
 
     def _rows(self, activation: torch.Tensor) -> torch.Tensor:
         """The activation as ``[stimulus, unit]``, units in memory order: a view if dense."""
@@ -80,7 +97,7 @@ class LayerMoments:
 
     def _in_layer_order(self, values: torch.Tensor) -> np.ndarray:
         order = self._memory_order
-        assert order is not None
+        assert order is not None  # something was folded in
         in_memory = values.reshape([self._layer.shape[axis - 1] for axis in order])
         back = sorted(range(len(order)), key=order.__getitem__)
         return in_memory.permute(back).contiguous().cpu().numpy()

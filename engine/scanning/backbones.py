@@ -6,10 +6,11 @@ trained weights. A local weights file and ``none`` (untrained, from a seed) work
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import INTERPOLATIONS, Preprocessing
+from ..spec import INTERPOLATIONS, Preprocessing, as_record
 from .weights import download, hash_weights, load_strictly, looks_like_file, quiet
 
 
@@ -88,6 +89,55 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
             described = tag
     model.eval().requires_grad_(False)
     return Backbone(source.name, model, preprocessing, described, hash_weights(model))
+
+
+def backbone_of(
+    model: str | nn.Module,
+    weights: str,
+    seed: int,
+    preprocessing: Preprocessing | Mapping[str, Any] | None,
+) -> Backbone:
+    """The network that a scan was asked for, by name or as a module, with its preprocessing.
+
+    ``preprocessing`` replaces the network's own, whole or by single values.
+
+    Raises
+    ------
+    UserError : see :func:`load_backbone`; weights beside a module; preprocessing that there is not
+    """
+    if isinstance(model, str):
+        backbone = load_backbone(model, weights, seed)
+    else:
+        if weights != "default":
+            raise UserError(
+                f"a torch module is scanned with the weights it has; got weights={weights!r}: "
+                "load them into it first"
+            )
+        model.eval()
+        name = type(model).__name__
+        backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
+    if isinstance(preprocessing, Preprocessing):
+        return replace(backbone, preprocessing=preprocessing)
+    overrides = dict(preprocessing or {})
+    known = as_record(backbone.preprocessing)
+    for name in overrides.keys() - known.keys():
+        raise UserError(f"preprocessing has no {name!r}: {nearest(name, known)}")
+    return replace(backbone, preprocessing=replace(backbone.preprocessing, **overrides))
+
+
+def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
+    """The network in a store's provenance."""
+    kinds = "\n".join(type(module).__name__ for module in backbone.model.modules())
+    return {
+        "model": backbone.name,
+        "weights": backbone.weights,
+        "weights_sha256": backbone.weights_hash,
+        # The same weights under another activation function are another network.
+        "modules_sha256": hashlib.sha256(kinds.encode()).hexdigest(),
+        "preprocessing": as_record(backbone.preprocessing),
+        "device_type": device.type,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
 
 
 def _known_tag(source: _Source, weights: str) -> str:

@@ -7,23 +7,36 @@ a quarter of the normalised floats.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..errors import UserError
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue
-from ..stimuli.images import open_image
+from ..stimuli.images import open_image, read_stimulus
 from .plan import Batch, Plan
 
 # Batches decoded beyond the one in the network.
 _AHEAD = 2
+# Pixels that an image may have when it is resized: a strip of one pixel's width would be stretched.
+_MOST_PIXELS = 2**28
+# Seconds after which an image is not waited for any more, and how often that is looked at.
+_PATIENCE = 300.0
+_LOOK_EVERY = 0.5
+# What stands in for an image that is skipped: it is shown, and folded in nowhere.
+_GREY = 128
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -32,8 +45,21 @@ _FILTERS = {
 }
 
 
+class Decoded(NamedTuple):
+    """A batch with its images ``[stimulus, crop, crop, 3]``, of which some ``failed``: row, why."""
+
+    batch: Batch
+    pixels: NDArray[np.uint8]
+    failed: dict[int, str]
+
+
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Resize and crop a picture to ``[crop, crop, 3]``, by torchvision's rules to the pixel."""
+    """Resize and crop a picture to ``[crop, crop, 3]``, by torchvision's rules to the pixel.
+
+    Raises
+    ------
+    UserError : the picture is so long and narrow that resized it would not fit in memory
+    """
     width, height = image.size
     side, crop = preprocessing.resize, preprocessing.crop
     size = (side, side)
@@ -41,6 +67,11 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
         shorter = min(width, height)
         size = (int(side * width / shorter), int(side * height / shorter))
         size = (side, size[1]) if width <= height else (size[0], side)
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise UserError(
+            f"an image of {width} x {height} pixels would be resized to {size[0]} x {size[1]}; at "
+            f"most {_MOST_PIXELS:,} pixels are: cut it first"
+        )
     image = image.convert("RGB")
     if size != image.size:
         image = image.resize(size, _FILTERS[preprocessing.interpolation])
@@ -65,41 +96,122 @@ def normalise(
 
 
 def decode_ahead(
-    catalogue: Catalogue, plan: Plan, preprocessing: Preprocessing, workers: int
-) -> Iterator[tuple[Batch, NDArray[np.uint8]]]:
-    """Every batch of ``plan`` with its decoded images ``[stimulus, crop, crop, 3]``, in order.
+    catalogue: Catalogue,
+    plan: Plan,
+    preprocessing: Preprocessing,
+    workers: int,
+    *,
+    first: int = 0,
+    skip: bool = False,
+    look: Callable[[], None] = lambda: None,
+) -> Iterator[Decoded]:
+    """Every batch of ``plan`` from number ``first`` on with its decoded images, in order.
+
+    Parameters
+    ----------
+    workers : threads
+    skip : go on without images that cannot be decoded, which are said to have failed
+    look : called now and then while an image is waited for; what it raises ends the waiting
 
     Raises
     ------
-    UserError : naming the first image, in the order of showing, that cannot be decoded
+    UserError : naming the first image, in the order of showing, that cannot be decoded or is not
+        what it was when the catalogue was read; one that takes minutes
     """
     crop = preprocessing.crop
 
     def decode(pixels: NDArray[np.uint8], row: int, stimulus: int) -> None:
-        pixels[row] = prepare(open_image(catalogue.path(stimulus)), preprocessing)
+        path = catalogue.path(stimulus)
+        content = read_stimulus(path)
+        if hashlib.sha256(content).hexdigest() != catalogue.contents[stimulus].sha256:
+            raise UserError(
+                f"stimuli stay as they are while they are shown; {path} has changed since the scan "
+                "began: restore it"
+            )
+        try:
+            pixels[row] = prepare(open_image(path, content), preprocessing)
+        except UserError as error:
+            raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[Batch, NDArray[np.uint8], list[Future[None]]]] = deque()
-        remaining = plan.batches()
+    def finish(batch: Batch, pixels: NDArray[np.uint8], jobs: list[Future[None]]) -> Decoded:
+        failed = {}
+        for row, job in enumerate(jobs):
+            try:
+                _wait(job, look)
+            except UserError as error:
+                if not skip:
+                    error.add_note("--on-error skip goes on without it")
+                    raise
+                failed[row], pixels[row] = str(error), _GREY
+            except TimeoutError:
+                raise UserError(
+                    f"an image is decoded in seconds; {catalogue.path(batch.stimuli[row])} has "
+                    f"taken {_PATIENCE:.0f}: its file system may hang, or it is no ordinary image"
+                ) from None
+        return Decoded(batch, pixels, failed)
 
-        def submit() -> None:
+    remaining = plan.batches(first)
+    waiting: deque[tuple[Batch, NDArray[np.uint8], list[Future[None]]]] = deque()
+    with _daemons(workers) as submit:
+
+        def begin() -> None:
             batch = next(remaining, None)
             if batch is not None:
                 pixels = np.empty((len(batch.stimuli), crop, crop, 3), dtype=np.uint8)
-                jobs = [pool.submit(decode, pixels, row, s) for row, s in enumerate(batch.stimuli)]
+                jobs = [submit(decode, pixels, row, s) for row, s in enumerate(batch.stimuli)]
                 waiting.append((batch, pixels, jobs))
 
+        for _ in range(1 + _AHEAD):
+            begin()
+        while waiting:
+            decoded = finish(*waiting.popleft())
+            begin()
+            yield decoded
+
+
+def _wait(job: Future[None], look: Callable[[], None]) -> None:
+    """Until ``job`` is done; raises what it has raised, or TimeoutError."""
+    for _ in range(int(_PATIENCE / _LOOK_EVERY)):
         try:
-            for _ in range(1 + _AHEAD):
-                submit()
-            while waiting:
-                batch, pixels, jobs = waiting.popleft()
-                for job in jobs:
-                    job.result()
-                submit()
-                yield batch, pixels
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            return job.result(timeout=_LOOK_EVERY)
+        except TimeoutError:
+            look()
+    raise TimeoutError
+
+
+@contextmanager
+def _daemons(workers: int) -> Iterator[Callable[..., Future[None]]]:
+    """Give what has a thread call a function.
+
+    Unlike a pool's, the threads do not keep the program from ending when one of them hangs.
+    """
+    jobs: SimpleQueue[tuple[Future[None], Callable[..., None], tuple[Any, ...]] | None]
+    jobs = SimpleQueue()
+
+    def work() -> None:
+        while job := jobs.get():
+            future, function, arguments = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*arguments))
+                except BaseException as error:
+                    future.set_exception(error)
+
+    def submit(function: Callable[..., None], *arguments: Any) -> Future[None]:
+        future: Future[None] = Future()
+        jobs.put((future, function, arguments))
+        return future
+
+    for number in range(workers):
+        Thread(target=work, name=f"decode_{number}", daemon=True).start()
+    try:
+        yield submit
+    finally:
+        with suppress(Empty):
+            while True:  # what nobody waits for any more
+                jobs.get_nowait()
+        for _ in range(workers):
+            jobs.put(None)
 
 
 def default_workers() -> int:

@@ -8,7 +8,7 @@ which of its rows belong to which block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,13 +42,29 @@ class Batch(NamedTuple):
     stimuli: NDArray[np.int64]
     runs: tuple[Run, ...]
 
+    def without(self, rows: Collection[int]) -> Batch:
+        """The same batch, in which these rows belong to no run: its other rows stay in place."""
+        if not rows:
+            return self
+        runs: list[Run] = []
+        for run in self.runs:
+            cuts = [row for row in sorted(rows) if run.start <= row < run.stop]
+            starts, stops = [run.start, *(row + 1 for row in cuts)], [*cuts, run.stop]
+            parts = [Run(run.block, *bounds, False) for bounds in zip(starts, stops, strict=True)]
+            parts = [part for part in parts if part.start < part.stop]
+            if run.last:  # completes its block, be it with no row
+                end = parts.pop() if parts else run._replace(start=run.stop)
+                parts.append(end._replace(last=True))
+            runs += parts
+        return Batch(self.stimuli, tuple(runs))
+
 
 @dataclass(frozen=True)
 class Plan:
     """The order of showing, and how it is cut.
 
     ``order [stimulus]`` holds indices into the catalogue; ``fold_of [stimulus]`` the fold of every
-    stimulus of the catalogue; ``blocks`` follow each other in ``order``.
+    stimulus of the catalogue, -1 where it is not shown; ``blocks`` follow each other in ``order``.
     """
 
     order: NDArray[np.int64]
@@ -62,10 +78,11 @@ class Plan:
         """Number of forward passes."""
         return -(-len(self.order) // self.batch_size)
 
-    def batches(self) -> Iterator[Batch]:
-        """All batches in order; the last may be short."""
-        block = 0
-        for start in range(0, len(self.order), self.batch_size):
+    def batches(self, first: int = 0) -> Iterator[Batch]:
+        """All batches in order, from number ``first`` on; the last may be short."""
+        shown = first * self.batch_size
+        block = sum(block.stop <= shown for block in self.blocks)
+        for start in range(shown, len(self.order), self.batch_size):
             stop = min(start + self.batch_size, len(self.order))
             runs = []
             while block < len(self.blocks) and self.blocks[block].start < stop:
@@ -87,7 +104,12 @@ class Plan:
 
 
 def make_plan(
-    labels: NDArray[np.int32], categories: tuple[str, ...], *, folds: int = 2, batch_size: int = 32
+    labels: NDArray[np.int32],
+    categories: tuple[str, ...],
+    *,
+    folds: int = 2,
+    batch_size: int = 32,
+    left_out: Collection[int] = (),
 ) -> Plan:
     """Cut a catalogue into folds, blocks and batches.
 
@@ -100,6 +122,7 @@ def make_plan(
     categories : names, for errors
     folds : number of parts for cross-validation; 1 switches it off
     batch_size : stimuli per forward pass
+    left_out : stimuli that are not shown
 
     Raises
     ------
@@ -107,17 +130,21 @@ def make_plan(
     """
     if folds < 1 or batch_size < 1:
         raise UserError(f"folds and batch size are at least 1; got {folds} and {batch_size}")
-    fold_of = np.zeros(len(labels), dtype=np.int32)
+    fold_of = np.full(len(labels), -1, dtype=np.int32)
+    kept = np.ones(len(labels), dtype=bool)
+    kept[list(left_out)] = False
     order: list[NDArray[np.int64]] = []
     blocks: list[Block] = []
     shown = 0
     for category, name in enumerate(categories):
-        members = np.flatnonzero(labels == category)
+        members = np.flatnonzero((labels == category) & kept)
         if len(members) < 2 * folds:
+            without = np.count_nonzero(labels == category) - len(members)
             remedy = ": add images" + (", or choose --folds 1" if len(members) > 1 < folds else "")
             raise UserError(
                 f"a t statistic needs 2 images per category and fold ({2 * folds} with --folds "
-                f"{folds}); {name} has {len(members)}{remedy}"
+                f"{folds}); {name} has {len(members)}"
+                f"{f', and {without} that cannot be shown' if without else ''}{remedy}"
             )
         fold_of[members] = np.arange(len(members)) % folds
         for fold in range(folds):
@@ -138,7 +165,7 @@ def shuffled_labels(
     shuffles that balance them too give differences smaller than those of chance (Southworth, Kim &
     Owen 2009, J. Comput. Biol. 16(4)).
     """
-    shuffled = np.empty((shuffles, len(labels)), np.int32)
+    shuffled = np.zeros((shuffles, len(labels)), np.int32)
     for shuffle in range(shuffles):
         rng = np.random.default_rng([seed, shuffle])
         for fold in range(fold_of.max() + 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,8 @@ class ShuffledMoments:
         self._shape = (int(labels.max()) + 1, int(fold_of.max()) + 1, self._shuffles)
         # A group for every category, fold and shuffle, in the order in which they are read out.
         own = np.arange(self._shuffles)[:, np.newaxis]
-        self._group_of = np.ravel_multi_index((labels, fold_of[np.newaxis], own), self._shape)
+        folds = np.maximum(fold_of, 0)  # what is never shown may be in any
+        self._group_of = np.ravel_multi_index((labels, folds[np.newaxis], own), self._shape)
         groups = int(np.prod(self._shape))
         self._count = np.zeros(groups, np.int64)
         self._parts = cpu.parts_of(np.empty(0, np.int64), self._count)
@@ -61,6 +63,10 @@ class ShuffledMoments:
                 (groups, drawn), layer.dtype if layer.dtype == "float64" else "float32"
             )
             self._state[layer.name] = (pivot, *np.zeros((2, groups, drawn)))
+
+    def live(self) -> list[NDArray[Any]]:
+        """What has been accumulated, the very arrays: to be saved, or to be set."""
+        return [self._count, *(part for state in self._state.values() for part in state)]
 
     @property
     def state_bytes(self) -> int:

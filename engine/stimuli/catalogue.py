@@ -2,35 +2,55 @@
 
 A stimulus set is a folder with one folder per category, or a CSV manifest with the columns ``path``
 and ``category``. Groups join and choose folders (or manifest categories) under a new name.
+
+Names may hold anything that a file system takes: they are kept as they are to open files by, and
+as storable text (see :func:`storable`) to be written and shown.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest, shortened
-from .images import check_header, image_files, natural_key
+from .images import UnfitStimulus, image_files, natural_key, read_header, read_stimulus
 
 Groups = Mapping[str, Sequence[str]]
+# Stimuli that a thread reads at a time: a job for each would be a gigabyte for a million.
+_AT_ONCE = 64
+
+
+class Content(NamedTuple):
+    """What reading a stimulus once found.
+
+    ``sha256`` is "" where it cannot be read; ``problem`` is "" where nothing speaks against
+    showing it, otherwise one short reason without the path.
+    """
+
+    sha256: str
+    problem: str
 
 
 @dataclass(frozen=True)
 class Catalogue:
     """A labelled, ordered set of stimuli.
 
-    ``names`` are paths relative to ``root`` (as the store shows them), ``labels [stimulus]`` index
-    into ``categories``, and stimuli of one category stand together, in the order of ``categories``.
-    ``notes`` say what was passed over.
+    ``names`` are paths relative to ``root``, ``labels [stimulus]`` index into ``categories``, and
+    stimuli of one category stand together, in the order of ``categories``. ``notes`` say what was
+    passed over. Categories and notes are storable text; names become so as ``shown_names``.
     """
 
     root: Path
@@ -47,29 +67,67 @@ class Catalogue:
         return self.root / self.names[stimulus]
 
     @cached_property
-    def hashes(self) -> tuple[str, ...]:
-        """SHA-256 of every file's content. Reads each file once and checks that it is an image.
+    def shown_names(self) -> tuple[str, ...]:
+        """Names as the store keeps them."""
+        return tuple(map(storable, self.names))
 
-        Raises
-        ------
-        UserError : naming the first files that cannot be read or are not images
-        """
+    @cached_property
+    def contents(self) -> tuple[Content, ...]:
+        """What every stimulus holds: each file is read once, and its header looked at."""
+        starts = range(0, len(self), _AT_ONCE)
         with ThreadPoolExecutor() as pool:
-            return tuple(pool.map(self._hash, range(len(self))))
+            return tuple(found for part in pool.map(self._read, starts) for found in part)
 
-    def _hash(self, stimulus: int) -> str:
-        path = self.path(stimulus)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"cannot read {path} ({reason}): restore or remove it") from None
-        check_header(path, content)
-        return hashlib.sha256(content).hexdigest()
+    def _read(self, start: int) -> list[Content]:
+        return [_content(self.path(i)) for i in range(start, min(start + _AT_ONCE, len(self)))]
+
+    def without(self, stimuli: Collection[int]) -> Catalogue:
+        """Less some stimuli. Categories stay, and what was read before is not read again."""
+        keep = np.ones(len(self), bool)
+        keep[list(stimuli)] = False
+        kept = np.flatnonzero(keep).tolist()
+        rest = replace(self, names=tuple(self.names[i] for i in kept), labels=self.labels[keep])
+        if "contents" in vars(self):
+            vars(rest)["contents"] = tuple(self.contents[i] for i in kept)
+        return rest
 
 
-def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogue:
+def _content(path: Path) -> Content:
+    try:
+        content = read_stimulus(path)
+    except UnfitStimulus as unfit:
+        return Content("", unfit.reason)
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        read_header(path, content)
+    except UnfitStimulus as unfit:
+        return Content(digest, unfit.reason)
+    return Content(digest, "")
+
+
+def storable(name: str) -> str:
+    r"""``name`` as text that UTF-8 can hold: bytes that are not UTF-8 become ``\xe9``."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", _escape, name)
+    return name
+
+
+def _escape(surrogate: re.Match[str]) -> str:
+    code = ord(surrogate[0])
+    # How Python passes on a byte that is not UTF-8; the others are Windows' own.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def read_catalogue(
+    source: Path | str, groups: Groups | None = None, root: Path | str | None = None
+) -> Catalogue:
     """The catalogue of a stimulus set.
+
+    Stimuli lie in the folder that is named, or in that of the manifest. What a path (``..``, or
+    absolute) or a link leads to outside of it is refused, since a set that someone else made could
+    otherwise name any file of this machine; ``root`` allows it within another folder.
 
     Parameters
     ----------
@@ -77,22 +135,23 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
         columns ``path`` (relative to the manifest, or absolute) and ``category``
     groups : new category -> the folders (or manifest categories) it joins; where given, only what
         it names is used, in its order
+    root : a folder in which stimuli may lie as well
 
     Raises
     ------
     UserError : source missing, unreadable or of neither kind, fewer than two categories, a category
         without images, a group that names an unknown folder or one that another group has already,
-        a name that is not UTF-8
+        a stimulus outside of ``source`` and ``root``, a name with a NUL in it
     """
     source = Path(source)
     try:
         if source.is_dir():
             groups = groups and _tidied(groups)
             members, notes = _folders(source, groups)
-            root = source
+            base = source
         elif source.suffix.lower() == ".csv" and source.is_file():
             members, notes = _manifest(source)
-            root = source.parent
+            base = source.parent
         else:
             state = "is neither" if source.exists() else "does not exist"
             raise UserError(
@@ -105,6 +164,15 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
         ) from None
     if groups is not None:
         members = _join(members, groups, source)
+    _refuse_unusable(members, source)
+    labels = np.repeat(np.arange(len(members), dtype=np.int32), [len(v) for v in members.values()])
+    names = tuple(name for listed in members.values() for name in listed)
+    _refuse_outside(base, names, root)
+    categories = tuple(map(storable, members))
+    return Catalogue(base, categories, names, labels, tuple(map(storable, notes)))
+
+
+def _refuse_unusable(members: Mapping[str, Sequence[str]], source: Path) -> None:
     if len(members) < 2:
         raise UserError(
             f"a contrast needs two or more categories; {source} has "
@@ -117,23 +185,51 @@ def read_catalogue(source: Path | str, groups: Groups | None = None) -> Catalogu
                 f"a category needs images; {category} in {source} has none: add some, remove it, "
                 "or choose others with --group"
             )
-    labels = np.repeat(np.arange(len(members), dtype=np.int32), [len(v) for v in members.values()])
-    shown = tuple(name for listed in members.values() for name in listed)
-    _require_unicode([*members, *shown])
-    return Catalogue(root, tuple(members), shown, labels, tuple(notes))
+        if any("\0" in name for name in (category, *names)):
+            raise UserError(f"a name has no NUL in it; one of {category!a} has: take it out")
+    alike = [name for name, count in Counter(map(storable, members)).items() if count > 1]
+    if alike:
+        raise UserError(
+            f"categories differ in name; two of {source} are both written {alike[0]}: rename one"
+        )
+
+
+def _refuse_outside(base: Path, names: Sequence[str], root: Path | str | None) -> None:
+    if root is not None and not Path(root).is_dir():
+        raise UserError(f"stimuli lie in a folder; --root {root} is none: name another")
+    allowed = [os.path.realpath(place) for place in (base, root) if place is not None]
+    outside = _outside(base, names, allowed)
+    first = next(outside, None)
+    if first is not None:
+        more = sum(1 for _ in outside)
+        raise UserError(
+            f"stimuli lie in the folder that is named, or in that of the manifest; {first} leads "
+            f"out of {base if root is None else f'{base} and {root}'}, "
+            f"and so do {more:,} more: copy them in, or name a folder that holds them with --root"
+        )
+
+
+def _outside(base: Path, names: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:
+    """Those of ``names`` that lead out of ``allowed``: one look per folder, one per stimulus."""
+
+    def within(path: str) -> bool:
+        real = os.path.realpath(path)
+        return any(os.path.commonpath([real, place]) == place for place in allowed)
+
+    known: dict[str, bool] = {}
+    for name in names:  # by os.path: pathlib takes ten times as long
+        folder, last = os.path.split(os.path.join(base, name))  # noqa: PTH118
+        if folder not in known:
+            known[folder] = within(folder)
+        path = os.path.join(folder, last)  # noqa: PTH118
+        odd = last in ("", ".", "..") or os.path.islink(path)  # noqa: PTH114
+        if not (within(path) if odd else known[folder]):
+            yield name
 
 
 def _tidied(groups: Groups) -> Groups:
     """Each folder by the one name it is listed under: ``a/`` and ``./a`` are ``a``."""
     return {category: [posixpath.normpath(f) for f in given] for category, given in groups.items()}
-
-
-def _require_unicode(names: Iterable[str]) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"the store keeps names in UTF-8; {name!a} is not: rename it") from None
 
 
 def _folders(source: Path, groups: Groups | None) -> tuple[dict[str, list[str]], list[str]]:

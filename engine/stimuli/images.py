@@ -1,25 +1,88 @@
-"""Image files: finding them, and reading any kind of them as an upright 8-bit picture."""
+"""Image files: finding them, and reading any kind of them as an upright 8-bit picture.
+
+Files are read as what they hold, whatever their names say, and only as one of ``KINDS``: Pillow
+knows others, some of which start programs (EPS).
+"""
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import re
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from ..errors import UserError
 
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("bmp", "dib", "gif", "jfif", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm"),
-        *("tga", "tif", "tiff", "webp"),
-    )
-)
+# What Pillow calls a kind of file -> the suffixes that such files have.
+KINDS = {
+    "BMP": frozenset({".bmp", ".dib"}),
+    "DIB": frozenset({".bmp", ".dib"}),
+    "GIF": frozenset({".gif"}),
+    "JPEG": frozenset({".jfif", ".jpe", ".jpeg", ".jpg"}),
+    "PNG": frozenset({".png"}),
+    "PPM": frozenset({".pbm", ".pgm", ".pnm", ".ppm"}),
+    "TGA": frozenset({".tga"}),
+    "TIFF": frozenset({".tif", ".tiff"}),
+    "WEBP": frozenset({".webp"}),
+}
+SUFFIXES = frozenset().union(*KINDS.values())
 # What shows through transparent pixels: the mid-grey on which localizer stimuli are shown.
 BACKGROUND = (128, 128, 128, 255)
+_LARGEST = 2**30
+# Larger pictures are converted in strips of so many pixels, so that they are in memory once.
+_STRIP = 2**22
+# A JPEG of a few bytes may have thousands of scans, each of which touches every pixel; cameras and
+# programs write at most ten or so. This many pixel visits are some seconds.
+_MOST_VISITS = 2**32
+# Pillow decodes some kinds (BMP in run-length encoding, plain PNM) in Python: ten million pixels
+# take a second in which no other thread decodes.
+_MOST_SLOW_PIXELS = 2**24
+_ORIENTATION = 0x0112  # in EXIF
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PILLOW = r"PIL\."
+_SILENT = ("ignore", None, Warning, re.compile(_PILLOW), 0)
+
+# Pillow's log and libtiff would say on stderr, without the file's name, what Pillow raises, too.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+with suppress(OSError, AttributeError):
+    _set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+    _set_handler.restype = ctypes.c_void_p
+    _set_handler(ctypes.c_void_p(None))
+
+
+class UnfitStimulus(UserError):
+    """A file that cannot be shown; ``reason`` says why without the file's name."""
+
+    def __init__(self, source: Path | str, reason: str) -> None:
+        super().__init__(
+            f"stimuli are BMP, GIF, JPEG, PNG, PNM, TGA, TIFF or WEBP images; {source} {reason}: "
+            "replace or remove it"
+        )
+        self.reason = reason
+
+
+class Header(NamedTuple):
+    """What an image file says of itself: a key of ``KINDS``, and whether pixels may be clear."""
+
+    kind: str
+    alpha: bool
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -39,12 +102,35 @@ def image_files(directory: Path) -> list[Path]:
     return sorted(visible, key=lambda p: natural_key(p.name))
 
 
+def read_stimulus(path: Path) -> bytes:
+    """The content of a regular file of at most 1 GiB.
+
+    Raises
+    ------
+    UnfitStimulus : there is no such file, it cannot be read, is empty, larger, or not a regular
+        one (a pipe or a device would be waited for)
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
+            raise UnfitStimulus(path, f"is {kind}")
+        if found.st_size > _LARGEST:
+            raise UnfitStimulus(path, f"has {found.st_size:,} bytes; at most {_LARGEST:,} are read")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
+    if not content:
+        raise UnfitStimulus(path, "is empty")
+    return content
+
+
 def open_image(source: Path, content: bytes | None = None) -> Image.Image:
     """Read an image file as an upright 8-bit picture, mode ``L`` or ``RGB``.
 
     The EXIF orientation is applied; 16-bit grey is scaled (not clipped) to 8 bits; palettes and
-    CMYK become RGB; transparent pixels are laid over mid-grey (128); of an animation the first
-    frame is taken.
+    CMYK become RGB; transparent pixels are laid over mid-grey (128); of the several pictures that
+    cameras put into one JPEG (MPO) the first is taken.
 
     Parameters
     ----------
@@ -53,33 +139,78 @@ def open_image(source: Path, content: bytes | None = None) -> Image.Image:
 
     Raises
     ------
-    UserError : the file cannot be read, is not an image, or is damaged
+    UnfitStimulus : the file cannot be read, is not an image, is damaged, has more than one frame
+        (an animation, a TIFF of several pages), or is larger than Pillow's limit against
+        decompression bombs (178,956,970 pixels)
     """
+    if content is None:
+        content = read_stimulus(source)
     try:
-        with Image.open(source if content is None else BytesIO(content)) as image:
+        with _opened(source, content) as image:
             image.load()
-            return _eight_bit(ImageOps.exif_transpose(image), source)
-    except UnidentifiedImageError:
-        raise UserError(f"stimuli must be images; {source} is not one: remove it") from None
+            method = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+            return _eight_bit(image.transpose(method) if method is not None else image, source)
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
-        raise UserError(f"cannot read the image {source} ({error}): replace or remove it") from None
+        raise UnfitStimulus(source, f"cannot be decoded ({_one_line(error)})") from None
 
 
-def check_header(source: Path, content: bytes) -> None:
-    """Refuse, without decoding it, a file whose ``content`` does not begin as an image does.
+def read_header(source: Path | str, content: bytes) -> Header:
+    """What the file says of itself, without decoding it; ``content`` is all of it.
 
     Raises
     ------
-    UserError : naming ``source``
+    UnfitStimulus : as :func:`open_image`, for what can be told without decoding
     """
+    with _opened(source, content) as image:
+        kind = image.format or ""
+        return Header("JPEG" if kind == "MPO" else kind, image.has_transparency_data)
+
+
+def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
+    """The image before it is decoded."""
+    # What Pillow warns of is either shown all the same or refused below. The filter may be gone
+    # since the last call: whoever uses warnings.catch_warnings puts an older list back.
+    if _SILENT not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PILLOW)
     try:
-        Image.open(BytesIO(content)).close()
+        image = Image.open(BytesIO(content), formats=tuple(KINDS))
+        several = image.format != "MPO" and getattr(image, "is_animated", False)
+    except UnidentifiedImageError:
+        raise UnfitStimulus(source, "is no image" if content else "is empty") from None
     except Image.DecompressionBombError as error:
-        raise UserError(f"cannot read the image {source} ({error}): replace or remove it") from None
-    except Exception:  # Pillow's readers raise many kinds for damaged files
-        raise UserError(f"stimuli must be images; {source} is not one: remove it") from None
+        pixels = max(map(int, re.findall(r"\d+", str(error))), default=0)
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UnfitStimulus(
+            source, f"has {pixels:,} pixels; at most {limit:,} are decoded"
+        ) from None
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
+        raise UnfitStimulus(source, f"is no image that can be read ({_one_line(error)})") from None
+    _refuse_slow(source, content, image)
+    if several:
+        raise UnfitStimulus(source, "has more than one frame, and a stimulus is one picture")
+    return image
+
+
+def _refuse_slow(source: Path | str, content: bytes, image: ImageFile.ImageFile) -> None:
+    """Refuse what a file of a few bytes can make to be decoded for minutes."""
+    pixels = image.width * image.height
+    scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    if scans * pixels > _MOST_VISITS:
+        raise UnfitStimulus(source, f"has {scans:,} scans, too many for a picture of its size")
+    slow = any(tile[0] in Image.DECODERS for tile in image.tile[:1])
+    if slow and pixels > _MOST_SLOW_PIXELS:
+        most = f"at most {_MOST_SLOW_PIXELS:,} are decoded of its encoding"
+        raise UnfitStimulus(source, f"has {pixels:,} pixels; {most}")
+
+
+def _one_line(error: Exception) -> str:
+    """What went wrong, on one line: the messages are Pillow's, parts of them the file's."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 def _eight_bit(image: Image.Image, source: Path) -> Image.Image:
@@ -88,24 +219,36 @@ def _eight_bit(image: Image.Image, source: Path) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_wide_integers(image, source)
     if image.mode == "F":
-        raise UserError(
-            f"stimuli need 8 or 16 bits per pixel; {source} holds floats of unknown scale: "
-            "save it as 8-bit"
-        )
+        raise UnfitStimulus(source, "holds floats of unknown scale, and not 8 or 16 bits")
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, BACKGROUND), layer).convert(
-            "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-        )
+        return _laid_over_grey(image)
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _laid_over_grey(image: Image.Image) -> Image.Image:
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    laid = Image.new(mode, image.size)
+    for top, bottom in strips(image.size):
+        layer = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        ground = Image.new("RGBA", layer.size, BACKGROUND)
+        laid.paste(Image.alpha_composite(ground, layer).convert(mode), (0, top))
+    return laid
 
 
 def _from_wide_integers(image: Image.Image, source: Path) -> Image.Image:
     """16-bit grey to 8-bit: Pillow's own conversion would clip every value above 255."""
-    wide = np.asarray(image).astype(np.int64)
-    if wide.size and (wide.min() < 0 or wide.max() > 65535):
-        raise UserError(
-            f"grey images need values from 0 to 65535; {source} has {wide.min()} to {wide.max()}: "
-            "save it as 8- or 16-bit"
-        )
-    return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    wide = np.asarray(image)
+    low, high = int(wide.min()), int(wide.max())
+    if low < 0 or high > 65535:
+        raise UnfitStimulus(source, f"has grey values from {low} to {high}, and not 0 to 65535")
+    grey = np.empty(wide.shape, np.uint8)
+    for top, bottom in strips(image.size):
+        grey[top:bottom] = (wide[top:bottom].astype(np.int64) + 128) // 257
+    return Image.fromarray(grey)
+
+
+def strips(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """First row and the row after the last of every strip of a picture (width, height)."""
+    width, height = size
+    rows = max(1, _STRIP // width)
+    return ((top, min(top + rows, height)) for top in range(0, height, rows))

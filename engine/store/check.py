@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,17 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ..spec import (
-    EXTREMES,
-    MEASURE_TYPES,
-    MOMENTS,
-    SHOWN,
-    SHUFFLED,
-    STIMULUS_COLUMNS,
-    VARIABLES,
-    Layer,
-)
+from ..errors import UserError
+from ..spec import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES, Layer
 from .identity import fingerprint
-from .places import zarr_store
-from .reading import Store, files_of, present
+from .metadata import Misfit, refusing
+from .reading import Store
+from .schema import shown
 
 # Bytes up to which the chunks of all categories and folds are read together.
 _TOGETHER = 64 * 2**20
+# Files of an array that are named one by one.
+_MOST_FAULTS = 3
 
 
 @dataclass(frozen=True)
@@ -38,15 +33,6 @@ class Checked:
     problems: tuple[str, ...]
     arrays: int
     bytes_read: int
-
-
-@dataclass(frozen=True)
-class _Expected:
-    """What an array has to be."""
-
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: str
 
 
 def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) -> Checked:
@@ -73,37 +59,28 @@ class _Check:
         self.arrays = 0
         self.bytes_read = 0
         self._store = store
-        # What lies in every folder, beside what the root has gathered of it.
-        place = zarr_store(store.path)
-        self._found = zarr.open_group(place, mode="r", zarr_format=3, use_consolidated=False)
-        self._gathered = zarr.open_group(place, mode="r", zarr_format=3)
-        self._leading = {"category": len(store.categories), "fold": store.folds}
 
     def root(self) -> None:
         """The coordinates, the counts, the stimulus table, and the fingerprint over them."""
         store = self._store
-        stimuli = int(store.provenance["n_stimuli"])
-        tables = {
-            "category": _Expected(("category",), (len(store.categories),), "str"),
-            "fold": _Expected(("fold",), (store.folds,), "int64"),
-            "count": _Expected(tuple(self._leading), tuple(self._leading.values()), "int64"),
-        }
-        for column in STIMULUS_COLUMNS:
-            dtype = "int" if column in ("stimulus_category", "stimulus_fold") else "str"
-            tables[column] = _Expected(("stimulus",), (stimuli,), dtype)
-        values: dict[str, Any] = {name: self._whole(name, one) for name, one in tables.items()}
+        names = store.schema.of_root()
+        values: dict[str, Any] = {name: self._whole(name) for name in names}
         if any(found is None for found in values.values()):
             return
+        if (values["fold"] != np.arange(store.folds)).any():
+            self._say("fold", "does not number the folds")
         if list(values["category"]) != list(store.categories):
             self._say("category", "does not hold the names that the root's attributes have")
-        shown = values["stimulus_status"] == SHOWN
-        category, fold = values["stimulus_category"][shown], values["stimulus_fold"][shown]
+        seen = values["stimulus_status"] == SHOWN
+        category, fold = values["stimulus_category"][seen], values["stimulus_fold"][seen]
         counted = np.zeros_like(values["count"])
-        try:
-            np.add.at(counted, (category, fold), 1)
-        except IndexError:
+        known = [
+            (own >= 0) & (own < n) for own, n in zip((category, fold), counted.shape, strict=True)
+        ]
+        if not np.all(known):
             self._say("stimulus_category, stimulus_fold", "name a category or fold that is none")
             return
+        np.add.at(counted, (category, fold), 1)
         if (counted != values["count"]).any():
             k, f = np.argwhere(counted != values["count"])[0]
             self._say(
@@ -116,66 +93,58 @@ class _Check:
 
     def layer(self, layer: Layer) -> None:
         """A layer's coordinates, moments, contrasts, null and saved contrasts."""
+        schema = self._store.schema
         for dim, size in zip(layer.dims, layer.shape, strict=True):
-            self._whole(f"{layer.name}/{dim}", _Expected((dim,), (size,), "int32"))
-        self._variables(layer, "", {name: one.leading for name, one in VARIABLES.items()})
+            places = self._whole(f"{layer.name}/{dim}")
+            if places is not None and (places != np.arange(size)).any():
+                self._say(f"{layer.name}/{dim}", f"does not number the places along {dim}")
+        self._variables(layer, "", VARIABLES)
         if self._store.shuffles:
-            drawn = self._length(f"{layer.name}/{SHUFFLED}/drawn_unit")
-            self._whole(
-                f"{layer.name}/{SHUFFLED}/drawn_unit", _Expected(("drawn_unit",), (drawn,), "int64")
-            )
-            sizes = {**self._leading, "shuffle": self._store.shuffles, "drawn_unit": drawn}
+            within = f"{layer.name}/{SHUFFLED}"
+            drawn = self._whole(f"{within}/drawn_unit")
+            if drawn is not None and ((drawn < 0) | (drawn >= layer.units)).any():
+                self._say(f"{within}/drawn_unit", "names units that the layer has not")
             for variable in MOMENTS:
-                expected = _Expected(tuple(sizes), tuple(sizes.values()), "float64")
-                self._whole(f"{layer.name}/{SHUFFLED}/{variable}", expected)
-        for name, record in self._store.saved.items():
-            category = ("category",) if record["each_category"] else ()
-            leading = dict.fromkeys([*record["measures"], "selective"], category)
-            self._variables(layer, f"{name}/", {**leading, "selective_fold": (*category, "fold")})
+                self._whole(f"{within}/{variable}")
+        for name in self._store.saved:
+            self._variables(layer, f"{name}/", schema.saved_variables(name))
 
-    def _variables(self, layer: Layer, within: str, leading: Mapping[str, tuple[str, ...]]) -> None:
+    def _variables(self, layer: Layer, within: str, names: Iterable[str]) -> None:
         """Variables of a layer that lie in one group, and the extremes of their chunks."""
+        compared = self._store.schema.compared(within.rstrip("/"))
         extremes: dict[str, NDArray[Any]] = {}
-        for name, dims in leading.items():
-            dtype = self._dtype(name, within)
-            sizes = tuple(self._leading[dim] for dim in dims)
-            expected = _Expected((*dims, *layer.dims), (*sizes, *layer.shape), dtype)
-            found = self._chunks(f"{layer.name}/{within}{name}", expected, layer, sizes)
-            if found is not None and dtype == "float32" and name not in MOMENTS:
+        for name in names:
+            found = self._chunks(f"{layer.name}/{within}{name}", layer)
+            if found is not None and name in compared:
                 extremes[name] = found
-        key = f"{layer.name}/{within}{EXTREMES}"
-        if not extremes:
+        if not compared:
             return
-        stored = self._whole(key, None)
+        key = f"{layer.name}/{within}{EXTREMES}"
+        stored = self._whole(key)
         if stored is None:
             return
-        attributes: Any = self._found[key].attrs
+        attributes: Any = self._store.arrays.opened(key).array.attrs
         names = list(attributes.get("variables", []))
+        if sorted(names) != sorted(compared):
+            self._say(key, f"are of {shown(names)}, not of {', '.join(compared)}")
+            return
         for name, found in extremes.items():
-            if name not in names or not np.array_equal(
-                stored[names.index(name)], found, equal_nan=True
-            ):
+            if not np.array_equal(stored[names.index(name)], found, equal_nan=True):
                 self._say(key, f"are not those of {name}: queries would miss units")
 
-    def _dtype(self, name: str, within: str) -> str:
-        if name in MOMENTS:
-            return str(self._store.provenance["store_dtype"])
-        if within and name in MEASURE_TYPES:
-            return MEASURE_TYPES[name]
-        return VARIABLES[name].dtype if name in VARIABLES else "float32"
-
-    def _chunks(
-        self, key: str, expected: _Expected, layer: Layer, leading: tuple[int, ...]
-    ) -> NDArray[Any] | None:
+    def _chunks(self, key: str, layer: Layer) -> NDArray[Any] | None:
         """Read an array chunk by chunk; give their extremes ``[bound, *leading, chunk]``."""
-        array = self._array(key, expected)
-        if array is None or not self._has_files(key, array):
+        array = self._array(key)
+        if array is None:
             return None
-        slabs = [slab for slab, _ in self._store.slabs(layer)]
-        extremes = np.empty((2, *leading, len(slabs)), np.float64)
+        leading = array.shape[: array.ndim - len(layer.shape)]
+        cut = self._slabs(layer)
+        # Where it is not known how the layer is cut, all is read at once.
+        slabs = cut or [slice(0, layer.shape[0])]
+        extremes = np.empty((2, *leading, len(slabs)), array.dtype)
         for chunk, row in product(range(len(slabs)), np.ndindex(*leading)):
             if not any(row):
-                together = self._together(array, leading, slabs[chunk])
+                together = self._together(array, key, len(leading), slabs[chunk])
             values = (
                 self._part(key, array, (*row, slabs[chunk])) if together is None else together[row]
             )
@@ -187,87 +156,64 @@ class _Check:
             with np.errstate(invalid="ignore"):
                 place: Any = (..., *row, chunk)
                 extremes[place] = np.fmin.reduce(values.ravel()), np.fmax.reduce(values.ravel())
-        return extremes.astype(np.float32)
+        return extremes if cut else None
 
-    def _together(self, array: zarr.Array[Any], leading: tuple[int, ...], slab: slice) -> Any:
+    def _together(self, array: zarr.Array[Any], key: str, rows: int, slab: slice) -> Any:
         """A slab of all categories and folds, if it is small; None if not, or if it is damaged."""
+        leading = array.shape[:rows]
         if math.prod((*leading, *array.chunks)) * array.dtype.itemsize > _TOGETHER:
             return None
         try:
-            values = np.asarray(array[(*[slice(None)] * len(leading), slab)])
-        except Exception:  # read one by one it will be said which chunk it is
+            values = self._store.arrays.part(key, (*[slice(None)] * rows, slab))
+        except Misfit:  # read one by one it will be said which chunk it is
             return None
         self.bytes_read += values.nbytes
         return values
 
-    def _whole(self, key: str, expected: _Expected | None) -> Any:
-        array = self._array(key, expected)
-        if array is None or not self._has_files(key, array):
-            return None
-        return self._part(key, array, ())
+    def _slabs(self, layer: Layer) -> list[slice]:
+        try:
+            return [slab for slab, _ in self._store.slabs(layer)]
+        except UserError:  # said where the moments, by which a layer is cut, are looked at
+            return []
+
+    def _whole(self, key: str) -> Any:
+        array = self._array(key)
+        return None if array is None else self._part(key, array, ())
 
     def _part(self, key: str, array: zarr.Array[Any], part: tuple[Any, ...]) -> Any:
         try:
-            values = np.asarray(array[part or ...])
-        except Exception as error:  # which kind depends on what decodes it
+            values = self._store.arrays.part(key, part)
+        except Misfit as error:
             place = "/".join(
                 str(one.start // array.chunks[axis]) if isinstance(one, slice) else str(one)
                 for axis, one in enumerate(part)
             )
-            said = str(error).partition("\n")[0]
-            self._say(key, f"chunk {place} is not what was written ({said})" if place else said)
+            self._say(
+                key, f"chunk {place} is not what was written ({error})" if place else str(error)
+            )
             return None
         self.bytes_read += values.nbytes
         return values
 
-    def _array(self, key: str, expected: _Expected | None) -> zarr.Array[Any] | None:
-        """The array called ``key``, if it is what it has to be and what the root says it is."""
+    def _array(self, key: str) -> zarr.Array[Any] | None:
+        """The array called ``key``, if it is what it has to be, and its files are there."""
         self.arrays += 1
+        arrays = self._store.arrays
         try:
-            array, gathered = self._found[key], self._gathered[key]
-        except KeyError:
-            self._say(key, "is missing")
+            with refusing(Misfit):
+                own = arrays.own_metadata(key)
+                array = arrays.opened(key).array
+                faults = list(islice(arrays.faults(key), _MOST_FAULTS + 1))
+            if not arrays.is_gathered(key, own):
+                raise Misfit("has other metadata than the root has gathered of it")
+        except Misfit as misfit:
+            self._say(key, str(misfit))
             return None
-        except Exception as error:  # zarr raises many kinds for metadata that is none
-            self._say(key, f"has no metadata that can be read ({error})")
-            return None
-        if not isinstance(array, zarr.Array) or not isinstance(gathered, zarr.Array):
-            self._say(key, "is no array")
-            return None
-        if repr(array.metadata) != repr(gathered.metadata):  # NaN is no equal of itself
-            self._say(key, "has other metadata than the root has gathered of it")
-            return None
-        if expected is None:
-            return array
-        found = _Expected(
-            tuple(str(dim) for dim in array.metadata.dimension_names or ()),  # type: ignore[union-attr]
-            array.shape,
-            "str" if array.dtype.kind in "OTU" else array.dtype.name,
-        )
-        same_type = found.dtype.startswith(expected.dtype)
-        if (found.dims, found.shape) != (expected.dims, expected.shape) or not same_type:
-            self._say(key, f"has to be {_shown(expected)}; it is {_shown(found)}")
-            return None
-        return array
-
-    def _has_files(self, key: str, array: zarr.Array[Any]) -> bool:
-        missing = [file for file in files_of(array) if not present(array, file)]
-        for file in missing[:3]:
-            self._say(key, f"file {array.metadata.encode_chunk_key(file)} is missing or empty")
-        if len(missing) > 3:
-            self._say(key, f"{len(missing) - 3} more files are missing")
-        return not missing
-
-    def _length(self, key: str) -> int:
-        try:
-            return int(self._found[key].shape[0])  # type: ignore[union-attr]
-        except Exception:  # said where the array itself is checked
-            return 0
+        for fault in faults[:_MOST_FAULTS]:
+            self._say(key, fault)
+        if len(faults) > _MOST_FAULTS:
+            self._say(key, "more files are missing or cannot be whole")
+        return None if faults else array
 
     def _say(self, key: str, problem: str) -> None:
         self.problems.append(f"{key}: {problem}")
-
-
-def _shown(expected: _Expected) -> str:
-    sizes = zip(expected.dims, expected.shape, strict=False)
-    return f"{expected.dtype} [{', '.join(f'{dim} {size}' for dim, size in sizes)}]"

@@ -1,12 +1,13 @@
-"""What a result is a result of: the fingerprint under which stores may be merged."""
+"""What a result is a result of: under one fingerprint scans go on and stores are merged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ..errors import shortened
 from ..spec import SHOWN
 
 # Attributes of the root that determine the numbers, beside the stimuli.
@@ -39,3 +40,31 @@ def fingerprint(provenance: Mapping[str, Any], stimuli: Mapping[str, Sequence[An
     ]
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def difference(
+    one: Mapping[str, Any], other: Mapping[str, Any], but: Collection[str] = ()
+) -> str | None:
+    """What the attributes of two roots first differ in that determines numbers, and how.
+
+    As the end of a sentence, "weights: ... and ..."; None where they agree in all ``but`` these.
+    """
+    for name, shown in IDENTITY.items():
+        own, its = one.get(name), other.get(name)
+        if own == its or name in but:
+            continue
+        if name == "weights_sha256":
+            own, its = (f"{root['weights']} ({root[name][:12]})" for root in (one, other))
+        return f"{shown}: {_difference(name, own, its)}"
+    return None
+
+
+def _difference(name: str, own: Any, its: Any) -> str:
+    if name == "layers":
+        names = [{record["name"] for record in records} for records in (own, its)]
+        alone = sorted(names[0] ^ names[1])
+        return f"only one has {shortened(alone)}" if alone else "some have other shapes"
+    if isinstance(own, Mapping) and isinstance(its, Mapping):
+        keys = [key for key in own if own[key] != its.get(key)]
+        own, its = ({key: one.get(key) for key in keys} for one in (own, its))
+    return f"{own} and {its}"

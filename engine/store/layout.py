@@ -17,7 +17,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..spec import COORDINATES, Layer
+from ..spec import COORDINATES, EXTREMES, Layer
 
 # Units per chunk. Smaller chunks cost time; larger ones gain little, and take memory to read.
 _CHUNK_UNITS = 262_144
@@ -78,7 +78,8 @@ def put(
         shape=values.shape,
         dtype=dtype,
         chunks=tuple(max(size, 1) for size in values.shape),
-        compressors=[Crc32cCodec()] if dtype is not str else "auto",
+        # Texts, too: what zarr compresses them with expands without bound in a stranger's store.
+        compressors=[Crc32cCodec()],
         dimension_names=dims,
         attributes={"long_name": long_name, **attributes},
         config=_CONFIG,
@@ -105,8 +106,53 @@ def put_moments(
         dimension_names=dims,
         attributes=dict(attributes),
         config=_CONFIG,
+        overwrite=True,
     )
     array[...] = values
+
+
+def put_variable(
+    group: zarr.Group,
+    variable: str,
+    layer: Layer,
+    length: int,
+    leading: Mapping[str, int],
+    values: NDArray[Any],
+    attributes: Mapping[str, Any],
+) -> None:
+    """A variable ``[*leading, unit]`` of a layer, in one file."""
+    array = create_array(
+        group, variable, layer, leading, values.dtype.name, attributes, length=length, one_file=True
+    )
+    array[...] = values.reshape(*leading.values(), *layer.shape)
+
+
+def put_extremes(
+    group: zarr.Group,
+    layer: Layer,
+    length: int,
+    columns: Mapping[str, NDArray[Any]],
+    saved: str = "",
+) -> None:
+    """The smallest and largest value of every chunk, of the variables that can be compared."""
+    floats = {name: values for name, values in columns.items() if values.dtype.kind == "f"}
+    if not floats:
+        return
+    cuts = np.arange(0, layer.shape[0], length) * (layer.units // layer.shape[0])
+    found = [
+        [bound.reduceat(values, cuts, axis=-1) for bound in (np.fmin, np.fmax)]  # NaN aside
+        for values in floats.values()
+    ]
+    leading = ("category",) if found[0][0].ndim == 2 else ()
+    put(
+        group,
+        EXTREMES,
+        np.array(found, np.float32),
+        # Groups inside each other have one length for a dimension of one name.
+        (f"{saved}_variable" if saved else "variable", "bound", *leading, "chunk"),
+        "smallest and largest value in every chunk of a variable",
+        variables=list(floats),
+    )
 
 
 def chunk_length(layer: Layer) -> int:

@@ -13,6 +13,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from ..errors import UserError
+from .durable import DurableFolder
 
 # A folder, or a URL.
 Place = Path | str
@@ -43,7 +44,7 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     UserError : a URL of an unknown kind, or the library for URLs is not installed
     """
     if isinstance(place, Path):
-        return LocalStore(place, read_only=read_only)
+        return LocalStore(place, read_only=True) if read_only else DurableFolder(place)
     if place.startswith(("http:", "https:")) and not read_only:
         raise UserError(f"a web server is read from only; got {place}: write to a folder or s3://")
     if find_spec("obstore") is None:
@@ -69,9 +70,16 @@ def exists(place: Place) -> bool:
     ------
     UserError : a URL that cannot be reached
     """
-    if isinstance(place, Path):
-        return place.exists()
+    return place.exists() if isinstance(place, Path) else is_group(place)
 
+
+def is_group(place: Place) -> bool:
+    """Whether a zarr group or array is there.
+
+    Raises
+    ------
+    UserError : a URL that cannot be reached
+    """
     try:
         # A web server lists nothing; what every store has is there or not.
         return bool(sync(zarr_store(place).exists("zarr.json")))

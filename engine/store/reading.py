@@ -10,27 +10,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.sync import sync
-from zarrs import ZarrsCodecPipeline
+from zarr.core.group import AsyncGroup, GroupMetadata
+from zarr.storage import StorePath
 
 from ...kernels.moments import Moments
 from ..errors import UserError, nearest
-from ..spec import EXTREMES, SCHEMA_VERSION, SHUFFLED, Layer
+from ..spec import EXTREMES, SCHEMA_VERSION, SHOWN, SHUFFLED, Layer
+from .arrays import Arrays, Gathered
+from .arrays import files_of as files_of
+from .arrays import present as present
+from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
 from .places import Place, exists, name_of, place_of, zarr_store
+from .schema import schema_of
 
 if TYPE_CHECKING:
     import xarray
 
 Extremes = dict[str, tuple[NDArray[Any], NDArray[Any]]]
+# Columns of the stimulus table that point at something.
+_INDICES = ("stimulus_category", "stimulus_fold")
+# Values of a layer and its chunks from which on it is looked at whether files hold as many.
+_LARGE_LAYER, _MANY_CHUNKS = 2**26, 2**10
 
 
 class Store:
@@ -40,22 +49,24 @@ class Store:
     and ``layers`` describe it, ``provenance`` says how it came about.
     """
 
-    def __init__(self, path: Place, root: zarr.Group) -> None:
+    def __init__(self, path: Place, root: zarr.Group, gathered: Gathered | None = None) -> None:
         self.path = path
         self._root = root
-        self._describe()
+        self._describe(gathered)
 
-    def _describe(self) -> None:
-        """Take over what the root's attributes say."""
+    def _describe(self, gathered: Gathered | None) -> None:
+        """Take over what the root says; where it has gathered no metadata, arrays have their own.
+
+        Raises
+        ------
+        UserError : it is not what a scan writes
+        """
         self.provenance: dict[str, Any] = dict(self._root.attrs)
-        self.categories: tuple[str, ...] = tuple(self.provenance["categories"])
-        self.folds: int = self.provenance["folds"]
-        self.layers = tuple(
-            Layer(**{**record, "dims": tuple(record["dims"]), "shape": tuple(record["shape"])})
-            for record in self.provenance["layers"]
-        )
-        self._arrays: dict[str, zarr.Array[Any]] = {}
-        self._present: set[tuple[str, tuple[int, ...]]] = set()
+        self.schema = schema_of(self.provenance)
+        self.categories = self.schema.categories
+        self.folds = self.schema.folds
+        self.layers = self.schema.layers
+        self.arrays = Arrays(self.path, self._root.store, self.schema, gathered)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -67,29 +78,21 @@ class Store:
 
         Raises
         ------
-        UserError : ``path`` is no store, or one of another schema version
+        UserError : ``path`` is no store, one of another schema version, or one that no scan made
         """
         place = place_of(path)
-        if not exists(place):
-            raise UserError(f"no store at {place}: make one with 'fusiform scan ... -o {place}'")
+        root, gathered = open_root(place)
         try:
-            root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3)
-        except Exception:  # zarr raises many kinds for folders that are no groups
+            return cls(place, root, gathered)
+        except UserError as error:
             raise UserError(
-                f"{place} is not a zarr v3 store: name one that fusiform scan made"
-            ) from None
-        refuse_schema(place, root)
-        try:
-            return cls(place, root)
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{place} is damaged: what its root says of itself is not whole ({error!r})"
+                f"{place} is damaged: what its root says of itself is not whole ({error})"
             ) from None
 
     def refresh(self) -> None:
         """Read again what the store says of itself, after something was added to it."""
-        self._root = zarr.open_group(zarr_store(self.path), mode="r", zarr_format=3)
-        self._describe()
+        self._root, gathered = open_root(self.path)
+        self._describe(gathered)
 
     def __repr__(self) -> str:
         units = sum(layer.units for layer in self.layers)
@@ -102,7 +105,10 @@ class Store:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Number of stimuli ``[category, fold]``."""
-        return np.asarray(self._part("count"))
+        counts = np.asarray(self._part("count"))
+        if (counts < 0).any() or counts.sum() > self.schema.stimuli:
+            raise self._unreadable("count", "these are no numbers of stimuli")
+        return counts
 
     def layer(self, name: str) -> Layer:
         """The layer called ``name``."""
@@ -130,14 +136,28 @@ class Store:
 
     def stimuli(self, column: str) -> NDArray[Any]:
         """A column ``[stimulus]`` of the stimulus table; see ``spec.STIMULUS_COLUMNS``."""
-        return self._part(column)
+        values = self._part(column)
+        if column in _INDICES and len(values):
+            known = len(self.categories) if column == "stimulus_category" else self.folds
+            if values.min() < -1 or values.max() >= known:
+                raise self._unreadable(column, "it names one that is none")
+        return values
+
+    @cached_property
+    def skipped(self) -> dict[str, int]:
+        """How many stimuli of a category could not be shown, by its name; those with none aside."""
+        gone = self.stimuli("stimulus_category")[self.stimuli("stimulus_status") != SHOWN]
+        numbers = np.bincount(gone, minlength=len(self.categories)).tolist()
+        return {name: n for name, n in zip(self.categories, numbers, strict=True) if n}
 
     def tree(self) -> xarray.DataTree:
         """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer."""
         import xarray
 
         place: Any = self.path if isinstance(self.path, Path) else zarr_store(self.path)
-        return xarray.open_datatree(place, engine="zarr", chunks={})
+        with self._refusing("all"):
+            self.arrays.require_sound()
+            return xarray.open_datatree(place, engine="zarr", chunks={})
 
     def dataset(self, layer: str) -> xarray.Dataset:
         """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories."""
@@ -145,7 +165,15 @@ class Store:
 
     def chunk_length(self, layer: Layer) -> int:
         """Length of a chunk along the layer's first dimension: the same for all its variables."""
-        return int(self._array(f"{layer.name}/mean").chunks[2])
+        key = f"{layer.name}/mean"
+        cut = self._opened(key).cut
+        length = cut.chunk[2]
+        values = layer.units * len(self.categories)
+        # What is declared is made room for before it is read.
+        if values > _LARGE_LAYER or layer.shape[0] > _MANY_CHUNKS * length:
+            with self._refusing(key):
+                self.arrays.require_file(key, (0,) * len(cut.shape))
+        return length
 
     def slabs(self, layer: Layer) -> Iterator[tuple[slice, slice]]:
         """Cut a layer along its first dimension where its chunks are cut.
@@ -194,7 +222,7 @@ class Store:
         self, layer: Layer, variable: str, slab: slice, category: int | None = None
     ) -> NDArray[Any]:
         """A slab of a variable ``[category, unit]`` or ``[unit]``, units flat; or one category."""
-        array = self._array(f"{layer.name}/{variable}")
+        array = self._opened(f"{layer.name}/{variable}").array
         if array.ndim == len(layer.shape):
             return self._part(f"{layer.name}/{variable}", (slab,)).reshape(-1)
         if category is not None:
@@ -209,21 +237,25 @@ class Store:
         single contrast are ``[chunk]``. NaN where a chunk has nothing else.
         """
         key = f"{layer.name}/{saved}/{EXTREMES}" if saved else f"{layer.name}/{EXTREMES}"
-        if key not in self._root:
+        names = self.schema.compared(saved)
+        if not names:
             return {}
         values = self._part(key)
-        named: Any = self._array(key).attrs["variables"]
+        named: Any = self._opened(key).array.attrs.get("variables")
+        chunks = math.ceil(layer.shape[0] / self.chunk_length(layer))
+        if named is None or sorted(named) != sorted(names) or values.shape[-1] != chunks:
+            raise self._unreadable(key, "it is not of the chunks and variables of its layer")
         return {str(name): (low, high) for name, (low, high) in zip(named, values, strict=True)}
 
     @property
     def saved(self) -> dict[str, Any]:
         """What contrasts were saved: name -> how they were written, and their criterion."""
-        return dict(self.provenance.get("saved", {}))
+        return dict(self.schema.saved)
 
     @property
     def shuffles(self) -> int:
         """How many times labels were shuffled for the permutation null; 0 without one."""
-        return int(self.provenance.get("null", {}).get("shuffles", 0))
+        return self.schema.shuffles
 
     def shuffled_moments(self, layer: Layer) -> list[Moments]:
         """Moments under shuffled labels, one for every fold, of the units drawn from a layer.
@@ -247,45 +279,57 @@ class Store:
         )
         return drawn, mean, m2
 
-    def _array(self, key: str) -> zarr.Array[Any]:
-        if key not in self._arrays:
-            try:
-                array: Any = self._root[key]
-                # It knows local files only, and numbers.
-                if isinstance(self.path, Path) and array.dtype.kind in "bif":
-                    array = _decoded_by_compiled_code(array)
-            except Exception as error:  # KeyError, or any of zarr's for what is no metadata
-                raise self._unreadable(key, error) from None
-            self._arrays[key] = array
-        return self._arrays[key]
-
     def _part(self, key: str, selection: tuple[int | slice, ...] = ()) -> NDArray[Any]:
         """Part of an array; whatever else than its numbers comes is damage.
 
         Raises
         ------
-        UserError : a file is missing, which zarr would read as missing values, or is not what was
-            written
+        UserError : it is missing, is not what the schema says, or not what was written
         """
-        array = self._array(key)
-        for file in files_of(array, selection):
-            if (key, file) not in self._present:
-                if not present(array, file):
-                    raise self._unreadable(
-                        key, f"its file {'/'.join(map(str, file))} is missing or empty"
-                    )
-                self._present.add((key, file))
-        try:
-            return np.asarray(array[selection or ...])
-        except Exception as error:  # which kind depends on what decodes it
-            raise self._unreadable(key, error) from None
+        with self._refusing(key):
+            return self.arrays.part(key, selection)
 
-    def _unreadable(self, key: str, error: Exception | str) -> UserError:
-        said = str(error).partition("\n")[0]
+    def _opened(self, key: str) -> Opened:
+        with self._refusing(key):
+            return self.arrays.opened(key)
+
+    def _refusing(self, key: str) -> AbstractContextManager[None]:
+        return refusing(lambda said: self._unreadable(key, said))
+
+    def _unreadable(self, key: str, said: str) -> UserError:
         return UserError(
             f"cannot read {key} of {self.path} ({said}): it is damaged, or out of reach; "
             f"'fusiform check {self.path}' says more"
         )
+
+
+def open_root(place: Place) -> tuple[zarr.Group, Gathered | None]:
+    """The root of a store of this schema, and the metadata that it has gathered, if it has.
+
+    Raises
+    ------
+    UserError : there is none
+    """
+    if not exists(place):
+        raise UserError(f"no store at {place}: make one with 'fusiform scan ... -o {place}'")
+
+    def none_of_ours(said: str) -> UserError:
+        return UserError(
+            f"{place} is not a zarr v3 store ({said}): name one that fusiform scan made"
+        )
+
+    store = zarr_store(place)
+    with refusing(none_of_ours):
+        document = read_json(store, "zarr.json", ROOT_BYTES)
+        attributes = document.get("attributes", {})
+        if (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
+            raise Misfit("its zarr.json is not that of a group")
+        if not isinstance(attributes, dict) or not document.keys() <= GROUP_KEYS:
+            raise Misfit("its zarr.json has fields that no scan writes")
+        gathered = gathered_in(document)
+    root = zarr.Group(AsyncGroup(GroupMetadata(attributes, 3), StorePath(store)))
+    refuse_schema(place, root)
+    return root, gathered
 
 
 def refuse_schema(place: Place, root: zarr.Group) -> None:
@@ -318,37 +362,3 @@ def require_complete(store: Store) -> None:
         raise UserError(
             f"the scan that fills {store.path} has not finished: scan again with --overwrite"
         )
-
-
-def files_of(
-    array: zarr.Array[Any], selection: Sequence[int | slice] = ()
-) -> Iterator[tuple[int, ...]]:
-    """The files that hold ``selection`` of an array, by their place in its grid."""
-    sizes = array.shards or array.chunks
-    chosen = [*selection, *[slice(None)] * (array.ndim - len(selection))]
-    ranges = []
-    for one, length, size in zip(chosen, array.shape, sizes, strict=True):
-        start, stop, _ = (slice(one, one + 1) if isinstance(one, int) else one).indices(length)
-        ranges.append(range(start // size, math.ceil(stop / size)))
-    yield from product(*ranges)
-
-
-def present(array: zarr.Array[Any], file: tuple[int, ...]) -> bool:
-    """Whether a file of an array is there, and not empty."""
-    path = array.store_path / array.metadata.encode_chunk_key(file)
-    try:
-        return sync(path.store.getsize(path.path)) > 0
-    except FileNotFoundError:
-        return False
-
-
-def _decoded_by_compiled_code(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The array, read by zarrs, in a third of the time.
-
-    Not by zarr's configuration: that is the program's, and arrays that are being written need
-    zarr's own pipeline, which also writes chunks of nothing but fill values.
-    """
-    metadata, store = array.metadata, array.store
-    pipeline = ZarrsCodecPipeline.from_array_metadata_and_store(metadata, store)
-    object.__setattr__(array.async_array, "codec_pipeline", pipeline)
-    return array

@@ -89,4 +89,5 @@ class Tokens:
         came = at.text or ("the end" if at.kind == "end" else "an empty name")
         # Control characters would break the line that the caret counts on.
         shown = "".join(c if c.isprintable() else "?" for c in self.text)
-        raise UserError(f"{rule}; got {came!r}\n  {shown}\n  {' ' * at.start}^") from None
+        place = (f"  {shown}", f"  {' ' * at.start}^")
+        raise UserError(f"{rule}; got {came!r}", *place) from None

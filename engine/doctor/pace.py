@@ -1,0 +1,210 @@
+"""Whether decoding keeps up with the network, and whether both fit into memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from .finding import Finding, found, size
+from .machine import Limits, Memory, memory, usable_cores
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..scanning.backbones import Backbone
+    from ..spec import Preprocessing
+
+BATCH_SIZE = 32
+# Seconds that decoding and the network are each measured for, about.
+_SECONDS = 3.0
+_IMAGES = 96
+_DRAWN_SIDE = 500
+# Times the side that the network asks for, from which on an image is decoded in vain.
+_LARGE = 1.6
+_FEW = 2
+_PASSES = 20
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Images per second on ``workers`` threads; ``side`` is the median of their shorter sides."""
+
+    rate: float
+    workers: int
+    side: int
+    failed: int
+    tried: int
+
+
+def check_pace(
+    model: str, stimuli: str | Path | None, device: str | None, limits: Limits
+) -> Iterator[Finding]:
+    """Decoding against the network's forward pass, in images per second, and memory of a scan."""
+    import torch
+
+    from ..scanning.backbones import load_backbone
+    from ..scanning.decode import default_workers
+    from ..scanning.device import device_for
+    from ..scanning.memory import peak_memory, resident_memory
+
+    backbone = load_backbone(model, "none", 0)
+    target = device_for(device)
+    workers, cores = default_workers(), usable_cores(limits)
+    with tempfile.TemporaryDirectory() as folder:
+        paths, what = _pictures(stimuli, Path(folder))
+        decoding = measure_decoding(paths, backbone.preprocessing, workers)
+    if decoding.failed:
+        yield found(
+            "stimuli",
+            f"{decoding.failed} of {decoding.tried} cannot be decoded",
+            f"a scan refuses them: fusiform stimuli check {stimuli}",
+        )
+    if not decoding.rate:
+        return
+    rate, batch, state = _measure_network(backbone, target)
+    kind = str(target) if target.type == "cpu" else torch.cuda.get_device_name(target)
+    yield Finding("decoding", f"{decoding.rate:,.0f} images/s on {workers} threads, {what}")
+    yield Finding("network", f"{rate:,.0f} images/s: {model}, batch {batch}, {kind}")
+    yield judge_pace(
+        decoding, rate, resize=backbone.preprocessing.resize, cores=cores,
+        shared=target.type == "cpu",
+    )  # fmt: skip
+    if target.type == "cpu":
+        had = resident_memory("self").get("VmRSS", 0)
+        yield judge_fit(peak_memory() + state, memory(limits), had)
+
+
+def judge_pace(
+    decoding: Decoding, network: float, *, resize: int, cores: float, shared: bool
+) -> Finding:
+    """Which of the two a scan waits for.
+
+    Parameters
+    ----------
+    network : images per second of the forward pass
+    resize : side that images are resized to
+    cores : that may be used; ``shared`` by decoding and the network, on the CPU
+    """
+    decode = decoding.rate
+    slower, faster = sorted([decode, network])
+    which = "decoding" if decode < network else "the network"
+    text = f"a scan waits for {which}: the other is {faster / max(slower, 1e-9):.1f} times as fast"
+    if shared:
+        text += f"; on the same cores about {1 / (1 / decode + 1 / network):,.0f} images/s together"
+    ways = []
+    most = max(1, int(cores))
+    if decoding.workers > most:
+        ways.append(f"set --decode-workers {most}, there are no more cores")
+    if decode < network:
+        if decoding.workers < most:
+            ways.append(f"set --decode-workers {most}")
+        if decoding.side > _LARGE * resize:
+            ways.append(
+                f"store images smaller: their shorter side has {decoding.side} pixels, "
+                f"{resize} are used"
+            )
+        if not ways:
+            ways.append("decoding takes all cores: more of them is what would help")
+    return found("pace", text, "; ".join(ways))
+
+
+def judge_fit(needed: int, known: Memory | None, had: int) -> Finding:
+    """Memory that a scan takes, against what is free and what this program ``had`` already."""
+    text = f"about {size(needed)} for a scan (program, network, batch, state of the blocks)"
+    if known is None:
+        return Finding("memory of a scan", text, severity="unknown")
+    left = known.available + had
+    short = f"{size(left)} can be had: lower --batch-size, or record fewer --layers"
+    return found("memory of a scan", text, short if needed > 0.9 * left else "")
+
+
+def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str]:
+    """Images spread over the given set, or drawn ones; and what they are."""
+    if stimuli is None:
+        from ..bench.images import as_jpeg
+        from ..stimuli.localizer import make_localizer
+
+        drawn = make_localizer(folder / "drawn", per_category=2, size=_DRAWN_SIDE)
+        paths = list(islice(cycle([as_jpeg(path) for path in drawn]), _IMAGES))
+        return paths, f"drawn JPEG of {_DRAWN_SIDE} x {_DRAWN_SIDE}"
+    from ..stimuli.catalogue import read_catalogue
+
+    catalogue = read_catalogue(stimuli)
+    count = min(_IMAGES, len(catalogue))
+    spread = [index * len(catalogue) // count for index in range(count)]
+    return [catalogue.path(index) for index in spread], f"{count} of the given stimuli"
+
+
+def measure_decoding(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Decoding:
+    """Decode images as a scan does, each once, for a few seconds at most."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ..errors import UserError
+    from ..scanning.decode import prepare
+    from ..stimuli.images import open_image
+
+    sides: list[int] = []
+    failed: list[Path] = []
+    started = time.perf_counter()
+
+    def decode(path: Path) -> None:
+        if time.perf_counter() - started > _SECONDS:
+            return
+        try:
+            image = open_image(path)
+            prepare(image, preprocessing)
+        except UserError:
+            failed.append(path)
+        else:
+            sides.append(min(image.size))
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(decode, paths))
+    taken = time.perf_counter() - started
+    side = int(median(sides)) if sides else 0
+    return Decoding(len(sides) / taken, workers, side, len(failed), len(sides) + len(failed))
+
+
+def _measure_network(backbone: Backbone, target: torch.device) -> tuple[float, int, int]:
+    """Images per second up to the last block, the batch size, and bytes of the blocks' state."""
+    import torch
+
+    from ..bench.measure import seconds
+    from ..scanning.capture import capture
+    from ..scanning.device import place
+    from ..scanning.layers import choose, input_dtype, trial
+    from ..scanning.memory import recycled
+
+    network = place(backbone.model, target)
+    crop = backbone.preprocessing.crop
+    layers, _ = choose(trial(network, crop), ["blocks"])
+    images = torch.rand(BATCH_SIZE, crop, crop, 3).to(target, input_dtype(network))
+    images = images.permute(0, 3, 1, 2)
+
+    def forward(batch: int) -> float:
+        def work() -> None:
+            show(images[:batch])
+            if target.type == "cuda":
+                torch.cuda.synchronize(target)
+
+        return seconds(work)
+
+    with recycled(), capture(network, [layers[-1].name], lambda *_: None) as show:
+        forward(_FEW)
+        batch = batch_for(forward(_FEW) / _FEW)
+        forward(batch)
+        spent = [forward(batch)]
+        while sum(spent) < _SECONDS and len(spent) < _PASSES:
+            spent.append(forward(batch))
+    return batch / median(spent), batch, sum(layer.state_bytes for layer in layers)
+
+
+def batch_for(seconds_per_image: float) -> int:
+    """The default batch size, or fewer images where a network takes longer over those."""
+    return max(1, min(BATCH_SIZE, int(2 * _SECONDS / max(seconds_per_image, 1e-9))))

@@ -1,0 +1,63 @@
+"""All that is accumulated at a time: the group of every layer, and the null."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..spec import Layer
+from .accumulate import LayerMoments, OnFinished
+from .plan import Batch, Run
+from .shuffle import ShuffledMoments
+
+
+class Live:
+    """The live moments of a scan, folded in batch by batch, and saved between two of them."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        device: torch.device,
+        on_finished: OnFinished,
+        shuffled: ShuffledMoments | None,
+    ) -> None:
+        self.layers = {layer.name: LayerMoments(layer, device, on_finished) for layer in layers}
+        self._shuffled = shuffled
+        self._runs: tuple[Run, ...] = ()
+
+    def begin(self, batch: Batch) -> None:
+        """A batch begins: its activations come next, layer by layer."""
+        self._runs = batch.runs
+        if self._shuffled:
+            self._shuffled.begin(batch.stimuli)
+
+    def fold_in(self, layer: str, activation: torch.Tensor) -> None:
+        """Add a layer's activation ``[stimulus, ...]`` to the batch that has begun."""
+        self.layers[layer].fold_in(activation, self._runs)
+        if self._shuffled:
+            self._shuffled.fold_in(layer, activation)
+
+    def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
+        """What is accumulated: of every part what its bytes do not say, and its bytes."""
+        records, contents = {}, {}
+        for name, moments in self.layers.items():
+            records[name], contents[name] = moments.live()
+        for index, part in enumerate(self._shuffled.live() if self._shuffled else ()):
+            contents[_null(index)] = part.reshape(-1).view(np.uint8)
+        return records, contents
+
+    def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Go on from what :meth:`save` gave; from nothing, where nothing was saved."""
+        for name, record in records.items():
+            self.layers[name].go_on(record, contents[name])
+        if contents and self._shuffled:
+            for index, part in enumerate(self._shuffled.live()):
+                part[...] = contents[_null(index)].view(part.dtype).reshape(part.shape)
+
+
+def _null(index: int) -> str:
+    return f"null {index}"

@@ -1,0 +1,259 @@
+"""What is wrong with a stimulus set: what cannot be shown, what is there twice, what confounds."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .catalogue import Catalogue, Groups, read_catalogue
+from .images import KINDS, UnfitStimulus, open_image, read_header, read_stimulus, strips
+from .lowlevel import Difference, difference, luma, mean_and_contrast, spectral_slope
+
+# In the order of the table's columns.
+MEASURES = ("luma", "contrast", "slope", "side", "colour")
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A stimulus that cannot be shown, and why."""
+
+    name: str
+    category: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Misnamed:
+    """A stimulus whose suffix is not that of what it holds; it is shown all the same."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Stimuli that are one picture: files of the same ``content``, or of the same ``pixels``."""
+
+    names: tuple[str, ...]
+    categories: tuple[str, ...]
+    same: Literal["content", "pixels"]
+
+    @property
+    def across(self) -> bool:
+        """Whether they lie in several categories, which a contrast then cannot tell apart."""
+        return len(self.categories) > 1
+
+
+@dataclass(frozen=True)
+class CategoryRow:
+    """The pictures of a category that can be shown.
+
+    ``sizes`` counts how many differ; ``smallest`` and ``largest`` are (width, height) in pixels.
+    ``modes`` counts grey, colour, and either with alpha; a picture is grey if its channels are
+    equal. ``means`` and ``sds`` (n - 1; NaN for one picture) are by measure: ``luma`` and
+    ``contrast`` (:func:`.lowlevel.mean_and_contrast`), ``slope``
+    (:func:`.lowlevel.spectral_slope`), ``side`` (root of the number of pixels), ``colour`` (1, for
+    grey 0).
+    """
+
+    category: str
+    stimuli: int
+    sizes: int
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    modes: dict[str, int]
+    means: dict[str, float]
+    sds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StimuliReport:
+    """What :func:`check_stimuli` found, in the order of the catalogue."""
+
+    stimuli: int
+    refused: tuple[Refused, ...]
+    misnamed: tuple[Misnamed, ...]
+    duplicates: tuple[Duplicate, ...]
+    categories: tuple[CategoryRow, ...]
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether all can be shown and no picture is in two categories."""
+        return not self.refused and not any(same.across for same in self.duplicates)
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values for JSON; NaN becomes None."""
+        record: dict[str, Any] = _plain(asdict(self))
+        for listed, found in (("duplicates", self.duplicates), ("differences", self.differences)):
+            flag = "across" if listed == "duplicates" else "large"
+            for entry, one in zip(record[listed], found, strict=True):
+                entry[flag] = getattr(one, flag)
+        return {"sound": self.sound, **record}
+
+
+class _Seen(NamedTuple):
+    """One stimulus. Without ``size`` it cannot be shown, and ``reason`` says why."""
+
+    reason: str = ""
+    content: bytes = b""
+    pixels: bytes = b""
+    kind: str = ""
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    measures: tuple[float, ...] = ()
+
+
+def check_stimuli(
+    source: Path | str,
+    groups: Groups | None = None,
+    root: Path | str | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> StimuliReport:
+    """Decode every stimulus of a set and report what speaks against scanning with it.
+
+    Each thread has one picture in memory at a time.
+
+    Parameters
+    ----------
+    source, groups, root : as for :func:`.catalogue.read_catalogue`
+    progress : hears how many stimuli are done, and of how many
+
+    Raises
+    ------
+    UserError : there is no such set (see :func:`.catalogue.read_catalogue`); what is wrong with
+        single stimuli is in the report
+    """
+    catalogue = read_catalogue(source, groups, root)
+    seen: list[_Seen] = []
+    starts = range(0, len(catalogue), _AT_ONCE)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for part in pool.map(lambda start: _examine_some(catalogue, start), starts):
+            seen += part
+            progress(len(seen), len(catalogue))
+    return _report(catalogue, seen)
+
+
+def _examine_some(catalogue: Catalogue, start: int) -> list[_Seen]:
+    stop = min(start + _AT_ONCE, len(catalogue))
+    return [_examine(catalogue.path(stimulus)) for stimulus in range(start, stop)]
+
+
+def _examine(path: Path) -> _Seen:
+    try:
+        content = read_stimulus(path)
+        header = read_header(path, content)
+        image = open_image(path, content)
+    except UnfitStimulus as unfit:
+        return _Seen(reason=unfit.reason)
+    grey, area = luma(image), image.width * image.height
+    pixels, coloured = _pixels(image)
+    return _Seen(
+        content=hashlib.sha256(content).digest(),
+        pixels=pixels,
+        kind=header.kind,
+        mode=("colour" if coloured else "grey") + (" with alpha" if header.alpha else ""),
+        size=image.size,
+        measures=(*mean_and_contrast(grey), spectral_slope(grey), math.sqrt(area), float(coloured)),
+    )
+
+
+def _pixels(image: Image.Image) -> tuple[bytes, bool]:
+    """A hash of what a network is shown (grey as equal channels), and whether any differ."""
+    shown, coloured = hashlib.sha256(str(image.size).encode()), False
+    for top, bottom in strips(image.size):
+        strip = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGB"))
+        shown.update(strip.data)
+        coloured = coloured or bool((strip != strip[..., :1]).any())
+    return shown.digest(), coloured
+
+
+def _report(catalogue: Catalogue, seen: Sequence[_Seen]) -> StimuliReport:
+    names, labels = catalogue.shown_names, catalogue.labels
+    values = np.array([one.measures or (math.nan,) * len(MEASURES) for one in seen])
+    visible = np.array([bool(one.mode) for one in seen])
+    stops = np.searchsorted(labels, np.arange(1, len(catalogue.categories)))
+    shown = [members[visible[members]] for members in np.split(np.arange(len(seen)), stops)]
+    return StimuliReport(
+        stimuli=len(seen),
+        refused=tuple(
+            Refused(names[i], catalogue.categories[labels[i]], one.reason)
+            for i, one in enumerate(seen)
+            if one.reason
+        ),
+        misnamed=tuple(
+            Misnamed(names[i], one.kind)
+            for i, one in enumerate(seen)
+            if _is_misnamed(names[i], one)
+        ),
+        duplicates=tuple(_duplicates(catalogue, seen)),
+        categories=tuple(
+            _row(category, [seen[i] for i in members.tolist()], values[members])
+            for category, members in zip(catalogue.categories, shown, strict=True)
+        ),
+        differences=tuple(
+            difference(measure, [values[members, m] for members in shown])
+            for m, measure in enumerate(MEASURES)
+        ),
+        notes=catalogue.notes,
+    )
+
+
+def _is_misnamed(name: str, one: _Seen) -> bool:
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    return bool(one.kind and suffix) and suffix not in KINDS[one.kind]
+
+
+def _duplicates(catalogue: Catalogue, seen: Sequence[_Seen]) -> Iterator[Duplicate]:
+    alike: dict[bytes, list[int]] = {}
+    for i, one in enumerate(seen):
+        if one.pixels:
+            alike.setdefault(one.pixels, []).append(i)
+    for members in alike.values():
+        if len(members) > 1:
+            yield Duplicate(
+                tuple(catalogue.shown_names[i] for i in members),
+                tuple(dict.fromkeys(catalogue.categories[catalogue.labels[i]] for i in members)),
+                "content" if len({seen[i].content for i in members}) == 1 else "pixels",
+            )
+
+
+def _row(category: str, seen: Sequence[_Seen], values: NDArray[np.float64]) -> CategoryRow:
+    sizes = sorted({one.size for one in seen}, key=lambda size: (size[0] * size[1], size))
+    means, sds = {}, {}
+    for measure, column in zip(MEASURES, values.T, strict=True):
+        known = column[np.isfinite(column)]
+        means[measure] = float(known.mean()) if len(known) else math.nan
+        sds[measure] = float(known.std(ddof=1)) if len(known) > 1 else math.nan
+    modes = Counter(one.mode for one in seen)
+    return CategoryRow(
+        category=category,
+        stimuli=len(seen),
+        sizes=len(sizes),
+        smallest=sizes[0] if sizes else (0, 0),
+        largest=sizes[-1] if sizes else (0, 0),
+        modes=dict(sorted(modes.items())),
+        means=means,
+        sds=sds,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,106 @@
+"""Commits: what a scan leaves behind from time to time, so that another run can go on from there.
+
+A commit is a record of how far the scan has come, and the live moments of the group that is being
+accumulated. There are two places for them, used in turn, so that the one before stays whole while
+the next is written: first the live moments, then, when all of it and of the finished groups is on
+the disk, the record, with the checksums. A record that is torn, or does not fit its moments, is as
+if it had never been.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import cpu, default_buffer_prototype
+from zarr.core.sync import sync
+
+from .durable import flush
+
+# No module of a network can be called like this, so no layer.
+FOLDER = ".commits"
+_PLACES = 2
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """How far a scan has come.
+
+    ``batches`` of its plan are folded in, contrasts of ``contrasts`` layers are written, and
+    ``skipped`` says which stimuli were left out on the way, and why. ``live`` says of every live
+    state what its bytes do not; ``machine`` on what the numbers were computed.
+    """
+
+    number: int = 0
+    batches: int = 0
+    contrasts: int = 0
+    skipped: Mapping[int, str] = field(default_factory=dict)
+    live: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _sum(content: Any) -> int:
+    return zlib.crc32(content)
+
+
+class Commits:
+    """The commits of the scan that fills ``store``."""
+
+    def __init__(self, store: ZarrStore) -> None:
+        self._store = store
+        self._sums: dict[str, tuple[int, int]] = {}
+
+    def write_live(self, number: int, live: Mapping[str, Bytes]) -> None:
+        """Write the live moments of commit ``number``, while commit ``number - 1`` is whole."""
+        self._sums = {}
+        for index, (name, content) in enumerate(live.items()):
+            self._sums[name] = len(content), _sum(content)
+            self._write(f"{number % _PLACES}/{index}", content)
+
+    def write(self, commit: Commit) -> None:
+        """Write the record whose live moments were written last: then they count."""
+        flush(self._store)
+        text = json.dumps({**asdict(commit), "sums": self._sums}).encode()
+        record = b"%08x %b" % (zlib.crc32(text), text)
+        self._write(f"{commit.number % _PLACES}.json", np.frombuffer(record, np.uint8))
+        flush(self._store)
+
+    def latest(self) -> tuple[Commit, dict[str, Bytes]] | None:
+        """The last whole commit and its live moments, by name; None where there is none."""
+        found = [self._read(place) for place in range(_PLACES)]
+        return max(filter(None, found), key=lambda pair: pair[0].number, default=None)
+
+    def remove(self) -> None:
+        """Remove all commits: the scan has come to its end."""
+        sync(self._store.delete_dir(FOLDER))
+
+    def _read(self, place: int) -> tuple[Commit, dict[str, Bytes]] | None:
+        record = self._content(f"{place}.json").tobytes()
+        sum_, _, text = record.partition(b" ")
+        if sum_ != b"%08x" % zlib.crc32(text):
+            return None
+        fields = json.loads(text)
+        sums = fields.pop("sums")
+        fields["skipped"] = {int(stimulus): why for stimulus, why in fields["skipped"].items()}
+        live = {}
+        for index, (name, (size, expected)) in enumerate(sums.items()):
+            content = self._content(f"{place}/{index}")
+            if (len(content), _sum(content)) != (size, expected):
+                return None
+            live[name] = content
+        return Commit(**fields), live
+
+    def _write(self, key: str, content: Bytes) -> None:
+        sync(self._store.set(f"{FOLDER}/{key}", cpu.Buffer.from_array_like(content)))
+
+    def _content(self, key: str) -> Bytes:
+        found = sync(self._store.get(f"{FOLDER}/{key}", default_buffer_prototype()))
+        return np.empty(0, np.uint8) if found is None else np.asarray(found.as_numpy_array())

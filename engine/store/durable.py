@@ -1,0 +1,134 @@
+"""A folder of which it is known what may be lost when the power fails, and how to keep it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+from ..errors import UserError
+
+# What a file is called while it is written; zarr gives its own such names.
+_UNFINISHED = ".partial"
+
+
+class DurableFolder(LocalStore):
+    """A folder as zarr writes to it. A file is there whole or not at all; :meth:`flush` keeps it.
+
+    What is in a file reaches the disk some time after it was written, and in any order. Metadata
+    that replace others are on the disk before they do: no crash leaves neither.
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self._unflushed: set[Path] = set()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a file."""
+        path = self.root / key
+        # Metadata says what all else is; other files are as good as absent until they are flushed.
+        if path.name == "zarr.json" and await asyncio.to_thread(path.is_file):
+            await asyncio.to_thread(_replace, path, value)
+        else:
+            await super().set(key, value)
+        self._unflushed.add(path)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write a file, unless it is there."""
+        await super().set_if_not_exists(key, value)
+        self._unflushed.add(self.root / key)
+
+    def flush(self) -> None:
+        """Wait until all that was written is on the disk."""
+        paths, self._unflushed = self._unflushed, set()
+        folders = {self.root}
+        for path in paths:
+            if _synchronised(path):
+                folders.update(p for p in path.parents if p.is_relative_to(self.root))
+        for folder in folders:
+            _synchronised(folder)
+
+
+def flush(store: ZarrStore) -> None:
+    """Wait until what was written to ``store`` will outlive a power failure.
+
+    Behind a URL it does so as soon as it is written.
+    """
+    if isinstance(store, DurableFolder):
+        store.flush()
+
+
+def publish(folder: Path, final: Path) -> None:
+    """Rename a folder, which may replace nothing, for good."""
+    folder.replace(final)
+    _synchronised(final.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writes that did not come to their end have left in a folder."""
+    for path in folder.rglob(f"*{_UNFINISHED}"):
+        if path.is_file():
+            path.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Create ``folder``, if it is not there, and keep other programs that ask from filling it.
+
+    Raises
+    ------
+    UserError : another program fills it
+    """
+    folder.mkdir(exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"one scan at a time fills {folder}; another does: wait for its end, or choose "
+                "another output"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, value: Buffer) -> None:
+    new = path.with_name(f"{path.name}.{uuid4().hex}{_UNFINISHED}")
+    try:
+        with new.open("wb") as file:
+            file.write(value.as_buffer_like())
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except Exception:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _synchronised(path: Path) -> bool:
+    """Have the system write a file or folder to the disk; whether it was there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # removed or replaced since
+        return False
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True

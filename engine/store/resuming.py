@@ -1,0 +1,180 @@
+"""Drafts that outlive the run that began them: found again, checked, and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from ..errors import UserError
+from .commits import Commits
+from .durable import locked, sweep
+from .identity import difference
+from .places import Place, exists, is_group, remove, zarr_store
+from .reading import refuse_schema
+from .writing import (
+    Draft,
+    create_store,
+    described,
+    final_place,
+    finish,
+    refuse_existing,
+    told_of_the_disk,
+)
+
+Note = Callable[[str], None]
+
+
+def unfinished_place(output: Path | str) -> Place:
+    """Where the draft of a scan lies until it is whole."""
+    final = final_place(output)
+    return final.with_name(f"{final.name}.partial") if isinstance(final, Path) else final
+
+
+@contextmanager
+def resuming(
+    output: Path | str,
+    overwrite: bool,
+    restart: bool,
+    note: Note,
+    order: NDArray[np.int64],
+    **contents: Any,
+) -> Iterator[Draft]:
+    """Give the draft of a scan: what an earlier run of it has left, or a new one.
+
+    It stands at ``output`` when the context ends without an error; until then an earlier store
+    stays as it was (behind a URL, where nothing can be moved, it is gone from the start). After an
+    error the draft stays if something was committed, and the error says so. ``contents`` are those
+    of :func:`.writing.create_store`, ``order`` holds the stimuli in the order of showing; with
+    ``restart`` what an earlier run has left is given up.
+
+    Raises
+    ------
+    UserError : see :func:`.writing.refuse_existing`; what was left is of another scan, or damaged;
+        another program fills it; the output cannot be written to
+    """
+    refuse_existing(output, overwrite, unfinished=True)
+    final, place = final_place(output), unfinished_place(output)
+    draft, begun = None, False
+    with told_of_the_disk(final), locked(place) if isinstance(place, Path) else nullcontext():
+        try:
+            if not restart:
+                draft = _left_behind(place, contents, order)
+            if draft is None:
+                begun = True
+                draft = _begun(place, note, contents)
+            with told_of_the_disk(final):
+                yield draft
+                finish(draft, final, overwrite)
+        except BaseException as error:
+            if draft and draft.was_committed and is_group(place):
+                error.add_note(f"what was done is kept in {place}: the same command goes on")
+            elif begun:
+                remove(place)
+            raise
+
+
+def _begun(place: Place, note: Note, contents: Mapping[str, Any]) -> Draft:
+    """A new draft, in place of anything that an earlier run has left."""
+    if Commits(zarr_store(place, read_only=False)).latest():
+        note("what an earlier scan had done is given up: this one begins anew")
+    if isinstance(place, Path):
+        _empty(place)
+    elif exists(place):
+        remove(place)
+    return create_store(place, **contents)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder, which stays, and is locked."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            remove(path)
+        else:
+            path.unlink()
+
+
+def _left_behind(
+    place: Place, contents: Mapping[str, Any], order: NDArray[np.int64]
+) -> Draft | None:
+    """The draft that an earlier run of the same scan has left; None where nothing is committed."""
+    store = zarr_store(place, read_only=False)
+    try:
+        root = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
+        refuse_schema(place, root)
+        draft = Draft(place, root)
+    except UserError:
+        if not Commits(store).latest():
+            return None
+        raise
+    except Exception as error:  # zarr raises many kinds for what is no group, or half of one
+        if not Commits(store).latest():
+            return None
+        raise _unusable(place, str(error).partition("\n")[0]) from None
+    if not draft.was_committed:
+        return None
+    _agree(draft, contents, order)
+    if isinstance(place, Path):
+        sweep(place)
+    return draft
+
+
+def _agree(draft: Draft, contents: Mapping[str, Any], order: NDArray[np.int64]) -> None:
+    """Refuse to go on with a draft that was begun otherwise than ``contents`` say.
+
+    But for stimuli that were not shown yet: one that could not be read may have been restored.
+    """
+    began, wanted, table = draft.provenance, described(**contents), contents["stimuli"]
+    shown = np.ones(began["n_stimuli"], bool)
+    if not draft.is_complete:
+        shown[order[draft.commit.batches * began["batch_size"] :]] = False
+    differing = difference(began, wanted) or _other_stimulus(draft, table, shown)
+    if differing:
+        raise UserError(
+            f"an unfinished scan goes on as it was begun; that in {draft.path} and this one differ "
+            f"in their {differing}: scan as then, choose another output, or give up what it had "
+            "done with --restart"
+        )
+    changed = ", ".join(
+        f"{name} {began['versions'].get(name)}"
+        for name, version in wanted["versions"].items()
+        if began["versions"].get(name) != version
+    )
+    if changed:
+        raise UserError(
+            "an unfinished scan goes on with the versions it was begun with, others may round "
+            f"differently; {draft.path} was begun with {changed}: install them, or give up what "
+            "it had done with --restart"
+        )
+    if not draft.is_complete and began["fingerprint"] != wanted["fingerprint"]:
+        draft.exchange_stimuli(table)
+
+
+def _other_stimulus(
+    draft: Draft, table: Mapping[str, Sequence[Any]], shown: NDArray[np.bool_]
+) -> str | None:
+    """The first stimulus that a draft's table and another differ in, as the end of a sentence."""
+    paths, hashes, statuses = (f"stimulus_{name}" for name in ("path", "sha256", "status"))
+    before, now = list(draft.stimuli(paths)), list(table[paths])
+    if len(before) != len(now):
+        other = sorted(set(before) ^ set(now))[:1] or now[:1]
+        return f"stimuli: {other[0]} is {'new' if other[0] in now else 'not there any more'}"
+    for column in ("stimulus_category", "stimulus_fold"):
+        for row in np.flatnonzero(draft.stimuli(column) != np.asarray(table[column]))[:1]:
+            told = {before[row]: draft.stimuli(statuses)[row], now[row]: table[statuses][row]}
+            return "stimuli: " + ", ".join(f"{name} ({status})" for name, status in told.items())
+    counted = shown & (draft.stimuli("stimulus_fold") >= 0)
+    for row in np.flatnonzero(counted & (draft.stimuli(hashes) != np.asarray(table[hashes])))[:1]:
+        return f"stimuli: {now[row]} has changed, and was shown"
+    return None
+
+
+def _unusable(place: Place, reason: str) -> UserError:
+    return UserError(
+        f"the unfinished scan in {place} is damaged ({reason}): give it up with --restart"
+    )

@@ -1,0 +1,166 @@
+"""A scan that is killed at random moments, again and again, and ends with the same bits.
+
+``python -m tests.fuzz.kills --count 200 --seed 0``. Scans are forked from one process that has
+loaded torch and computed nothing, so that a run begins at once; they are killed with SIGKILL, which
+nothing can catch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import fusiform
+from fusiform.engine.scanning.scan import Listener
+from fusiform.engine.spec import Preprocessing
+from fusiform.engine.stimuli.localizer import make_localizer
+from fusiform.engine.store.commits import Commits
+from fusiform.engine.store.writing import Draft
+
+from ..disks import contents
+
+# Where in a scan a kill may fall, in the order in which the byte that says so has them.
+STAGES = ("before the first batch", "scan", "commit", "contrasts", "completion")
+
+
+@dataclass(frozen=True)
+class Storm:
+    """What came of it: kills by stage, scans that came to their end, and those that differed."""
+
+    kills: Counter[str]
+    finished: int
+    differing: int
+    seconds: float
+
+
+class Net(nn.Module):
+    """A small network, with a layer of each kind of shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU())
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.body(images)).flatten(1))
+
+
+def scan(stimuli: Path, output: Path, stage: mmap.mmap) -> None:
+    """A scan that commits after every batch, and says in ``stage`` where it is."""
+    write, complete = Commits.write, Draft.complete
+
+    def marked_write(self: Commits, commit: object) -> None:
+        before, stage[0] = stage[0], STAGES.index("commit")
+        write(self, commit)  # type: ignore[arg-type]
+        stage[0] = before
+
+    def marked_complete(self: Draft) -> None:
+        stage[0] = STAGES.index("completion")
+        complete(self)
+
+    Commits.write, Draft.complete = marked_write, marked_complete  # type: ignore[method-assign]
+
+    def progress(event: object) -> None:
+        stage[0] = STAGES.index(event.stage)  # type: ignore[attr-defined]
+
+    fusiform.scan(
+        Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2, null_units=9,
+        preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
+        listener=Listener(progress=progress),
+    )  # fmt: skip
+
+
+def run(count: int, seed: int, report: bool = False) -> Storm:
+    """Kill scans ``count`` times, and compare every one that comes to its end."""
+    rng, began = random.Random(seed), time.perf_counter()
+    kills: Counter[str] = Counter()
+    finished = differing = 0
+    with tempfile.TemporaryDirectory() as folder:
+        stimuli, output = Path(folder) / "stimuli", Path(folder) / "o.zarr"
+        make_localizer(stimuli, per_category=10, size=64, seed=1)
+        stage = mmap.mmap(-1, 1)
+        longest = 0.0
+        for _ in range(2):  # the first compiles
+            shutil.rmtree(output, ignore_errors=True)
+            _, longest = _run(stimuli, output, stage, None)
+        expected = contents(output)
+        shutil.rmtree(output)
+        while kills.total() < count or not output.exists():
+            stage[0] = 0
+            # From the first moment of a whole run to a little after its last.
+            delay = rng.uniform(0, 1.1 * longest) if kills.total() < count else None
+            killed, _ = _run(stimuli, output, stage, delay)
+            if killed:
+                kills[STAGES[stage[0]]] += 1
+            elif output.exists():
+                finished += 1
+                differing += contents(output) != expected
+                if kills.total() < count:
+                    shutil.rmtree(output)
+            if report and kills.total() % 20 == 0:
+                print(f"{kills.total()} kills, {finished} whole", file=sys.stderr, flush=True)
+    return Storm(kills, finished, differing, time.perf_counter() - began)
+
+
+def _run(stimuli: Path, output: Path, stage: mmap.mmap, delay: float | None) -> tuple[bool, float]:
+    """Fork a scan, and kill it after ``delay`` seconds; whether that came to pass, and the time.
+
+    Raises
+    ------
+    RuntimeError : the scan failed by itself
+    """
+    began = time.perf_counter()
+    child = os.fork()
+    if not child:
+        try:
+            if not output.exists():
+                scan(stimuli, output, stage)
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    while delay is not None and time.perf_counter() - began < delay:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False, time.perf_counter() - began
+        time.sleep(0.001)
+    if delay is not None:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError("a scan failed by itself")
+    return os.WIFSIGNALED(status), time.perf_counter() - began
+
+
+def main() -> None:
+    """Run a storm and say what came of it."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--count", type=int, default=200)
+    arguments.add_argument("--seed", type=int, default=0)
+    given = arguments.parse_args()
+    storm = run(given.count, given.seed, report=True)
+    for name in STAGES:
+        print(f"killed in {name}: {storm.kills[name]}")
+    print(
+        f"{storm.kills.total()} kills, {storm.finished} scans came to their end, "
+        f"{storm.differing} of them with other bits; {storm.seconds:.0f} s"
+    )
+    sys.exit(storm.differing > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,458 @@
+"""What ``fusiform doctor`` decides of made-up machines, and that it does not fail on this one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fusiform import UserError, cli, diagnose
+from fusiform.engine.doctor import devices, machine, pace, places, threads, versions
+from fusiform.engine.doctor.diagnose import guarded
+from fusiform.engine.doctor.finding import Finding
+from fusiform.engine.doctor.machine import Limits, Memory, control_group_limits
+from fusiform.engine.spec import Preprocessing
+
+NO_LIMITS = Limits(None, None, 0)
+GIB = 2**30
+
+
+def files(root: Path, contents: dict[str, str]) -> Path:
+    for name, text in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n")
+    return root
+
+
+# Control groups
+
+
+def test_version_2_limits_are_the_tightest_on_the_way_to_the_root(tmp_path: Path) -> None:
+    mount = files(
+        tmp_path,
+        {
+            "job/cpu.max": "400000 100000",
+            "job/step/cpu.max": "max 100000",
+            "job/memory.max": str(8 * GIB),
+            "job/memory.current": str(3 * GIB),
+            "job/memory.stat": f"anon 5\ninactive_file {GIB}\nactive_file 7",
+            "job/step/memory.max": "max",
+            "job/step/memory.current": "12",
+        },
+    )
+    assert control_group_limits(mount, "0::/job/step\n") == Limits(4.0, 8 * GIB, 2 * GIB)
+
+
+def test_version_1_limits_lie_in_a_folder_per_controller(tmp_path: Path) -> None:
+    mount = files(
+        tmp_path,
+        {
+            "cpu,cpuacct/docker/cpu.cfs_quota_us": "150000",
+            "cpu,cpuacct/docker/cpu.cfs_period_us": "100000",
+            "cpu,cpuacct/cpu.cfs_quota_us": "-1",
+            "cpu,cpuacct/cpu.cfs_period_us": "100000",
+            "memory/memory.limit_in_bytes": str(2 * GIB),
+            "memory/memory.usage_in_bytes": str(GIB),
+            "memory/memory.stat": f"total_inactive_file {GIB // 2}",
+            "memory/elsewhere/memory.limit_in_bytes": "9223372036854771712",
+            "memory/elsewhere/memory.usage_in_bytes": "0",
+        },
+    )
+    membership = "4:memory:/elsewhere\n2:cpu,cpuacct:/docker\n1:name=systemd:/x\n"
+    assert control_group_limits(mount, membership) == Limits(1.5, 2 * GIB, GIB // 2)
+
+
+@pytest.mark.parametrize(
+    ("maximum", "cores"),
+    [("max 100000", None), ("200000 100000", 2.0), ("50000 100000", 0.5), ("1", None),
+     ("0 0", None), ("-1 100000", None), ("rubbish", None), ("", None)],
+)  # fmt: skip
+def test_quotas(tmp_path: Path, maximum: str, cores: float | None) -> None:
+    assert control_group_limits(files(tmp_path, {"cpu.max": maximum}), "0::/").cores == cores
+
+
+def test_a_group_outside_of_what_is_mounted_is_not_looked_for(tmp_path: Path) -> None:
+    mount = files(tmp_path / "mount", {"cpu.max": "100000 100000"})
+    files(tmp_path, {"cpu.max": "1000 100000"})
+    assert control_group_limits(mount, "0::/..\n0::/../../x\n").cores == 1.0
+    assert control_group_limits(tmp_path / "nowhere", "rubbish\n") == NO_LIMITS
+
+
+def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 9}, raising=False)
+    assert machine.usable_cores(NO_LIMITS) == 3
+    assert machine.usable_cores(Limits(1.5, None, 0)) == 1.5
+    assert machine.usable_cores(Limits(64.0, None, 0)) == 3
+
+
+# Memory
+
+
+def test_memory_is_no_more_than_the_group_has_left() -> None:
+    information = "MemTotal:  16777216 kB\nMemFree: 1 kB\nMemAvailable:  8388608 kB\nHugePages: 0"
+    assert machine.memory(NO_LIMITS, information) == Memory(16 * GIB, 8 * GIB, None)
+    assert machine.memory(Limits(None, 4 * GIB, GIB), information) == Memory(
+        16 * GIB, 3 * GIB, 4 * GIB
+    )
+    assert machine.memory(Limits(None, GIB, 2 * GIB), information) == Memory(16 * GIB, 0, GIB)
+    assert machine.memory(NO_LIMITS, "no such thing") is None
+
+
+def test_little_memory_is_advised_of() -> None:
+    assert places.judge_memory(Memory(16 * GIB, 8 * GIB, None)).severity == "ok"
+    little = places.judge_memory(Memory(16 * GIB, GIB, 4 * GIB))
+    assert "limited to 4.0 GiB" in little.found
+    assert "--batch-size" in little.advice
+    assert places.judge_memory(None).severity == "unknown"
+    fits = pace.judge_fit(2 * GIB, Memory(16 * GIB, GIB, None), had=2 * GIB)
+    assert fits.severity == "ok"
+    assert "3.0 GiB can be had" in pace.judge_fit(4 * GIB, Memory(8, GIB, None), 2 * GIB).advice
+    assert pace.judge_fit(4 * GIB, None, 0).severity == "unknown"
+
+
+def test_variables_that_set_up_the_allocator_are_named() -> None:
+    assert places.judge_allocator({"HOME": "/", "NO_MALLOC_": "1"}).severity == "ok"
+    for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
+        finding = places.judge_allocator({name: "2"})
+        assert name in finding.found
+        assert f"unset {name}" in finding.advice
+
+
+# Threads
+
+
+@pytest.mark.parametrize(
+    ("cores", "of_torch", "of_numba", "advice"),
+    [
+        (8, 8, 8, ""),
+        (8, 4, 8, ""),  # one for each core and not for each of its two threads
+        (1.5, 2, 2, ""),
+        (2, 64, 64, "set OMP_NUM_THREADS=2 NUMBA_NUM_THREADS=2"),
+        (2, 2, 64, "more threads than cores"),
+        (0.5, 4, 4, "OMP_NUM_THREADS=1"),
+        (16, 1, 16, "cores are left idle"),
+        (8, 8, 2, "NUMBA_NUM_THREADS=8"),
+    ],
+)
+def test_threads_fit_the_cores(cores: float, of_torch: int, of_numba: int, advice: str) -> None:
+    finding = threads.judge_threads(cores, of_torch, of_numba)
+    assert (finding.severity == "advice") == bool(advice)
+    assert advice in finding.advice
+
+
+_MAPS = """\
+7f00-7f01 r-xp 00000000 fe:00 1  /site/torch/lib/libgomp.so.1
+7f01-7f02 r--p 00000000 fe:00 1  /site/torch/lib/libgomp.so.1
+7f02-7f03 r-xp 00000000 fe:00 2  /usr/lib/libgomp-a34b.so.1.0.0
+7f03-7f04 r-xp 00000000 fe:00 3  /site/mine/libcompost.so
+7f04-7f05 rw-p 00000000 00:00 0
+"""
+
+
+def test_openmp_runtimes_are_counted_once() -> None:
+    assert threads.openmp_runtimes(_MAPS) == ["libgomp-a34b.so.1.0.0", "libgomp.so.1"]
+    intel = _MAPS + "1-2 r-xp 0 0:0 4 /opt/my env/lib/libiomp5.so\n1-2 r 0 0:0 5 /x/libomp.dylib\n"
+    assert len(threads.openmp_runtimes(intel)) == 4
+    assert threads.openmp_runtimes("") == []
+
+
+def test_runtimes_are_advised_of_only_where_they_cost_time() -> None:
+    assert threads.judge_runtimes(_MAPS, "omp").severity == "ok"
+    assert "tbb" in threads.judge_runtimes("", "workqueue").advice
+    assert threads.judge_fight(1.05, cores=2, most=8, busy=False).severity == "ok"
+    assert threads.judge_fight(2.7, cores=2, most=8, busy=True).severity == "unknown"
+    crowded = threads.judge_fight(2.7, cores=2.5, most=8, busy=False)
+    assert crowded.advice.endswith("set OMP_NUM_THREADS=2 NUMBA_NUM_THREADS=2")
+    spinning = threads.judge_fight(2.7, cores=2, most=2, busy=False)
+    assert "OMP_WAIT_POLICY=PASSIVE" in spinning.advice
+    assert "NUM_THREADS" not in spinning.advice
+
+
+def test_load_and_variables() -> None:
+    assert threads.judge_load(0.4, 2).severity == "ok"
+    assert threads.judge_load(6.0, 8).severity == "advice"
+    set_up = {"OMP_NUM_THREADS": "3", "HOME": "/", "MKL_NUM_THREADS": ""}
+    assert threads.thread_variables(set_up) == "OMP_NUM_THREADS=3"
+    assert threads.thread_variables({}) == "none set"
+
+
+# Versions
+
+
+def test_what_is_older_than_required_or_missing_is_a_fault() -> None:
+    required = [
+        "numpy>=2",
+        "torch>=2.6",
+        "zarrs>=0.2",
+        "obstore>=0.6; extra == 'cloud'",
+        "python>=3.11",
+    ]
+    installed = {"numpy": "2.10.1", "torch": "2.10.0a0+cu128", "zarrs": "0.2", "python": "3.11.0"}
+    found = list(versions.judge_versions(required, installed))
+    assert {f.severity for f in found} == {"ok"}
+    assert any("torch 2.10.0a0+cu128" in f.found for f in found)
+    for wrong, topic in (({"numpy": "1.26"}, "numpy"), ({"python": "3.10"}, "python")):
+        *_, last = versions.judge_versions(required, {**installed, **wrong})
+        assert (last.topic, last.severity) == (topic, "fault")
+        assert next(iter(wrong.values())) in last.found
+    *_, last = versions.judge_versions(["timm>=1.0.15"], {})
+    assert last.found.startswith("missing")
+    assert "pip install --upgrade 'timm>=1.0.15'" in last.advice
+
+
+def test_every_requirement_of_this_installation_is_met() -> None:
+    assert {finding.severity for finding in versions.check_versions()} == {"ok"}
+
+
+def test_a_library_that_does_not_load_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist\nand more")
+
+    monkeypatch.setattr(versions, "import_module", broken)
+    (fault,) = [f for f in versions.check_versions() if f.severity == "fault"]
+    assert fault.topic == "torchvision"
+    assert fault.found.endswith("operator torchvision::nms does not exist")
+
+
+# Devices
+
+
+def test_devices() -> None:
+    assert devices.judge_processor("CPU", "AVX2").severity == "ok"
+    assert devices.judge_no_gpu(False, None, "").severity == "ok"
+    assert "built without" in devices.judge_no_gpu(True, None, "").found
+    unfit = devices.judge_no_gpu(True, "12.8", "driver too old (found 11040)\nplease update")
+    assert unfit.advice.endswith("(CUDA 12.8) match: driver too old (found 11040)")
+    assert devices.judge_gpu("GPU 0", "H100", True, (9, 0)).severity == "ok"
+    assert "7.5" in devices.judge_gpu("GPU 0", "T4", False, (7, 5)).advice
+    assert "install triton" in devices.judge_gpu("GPU 0", "H100", False, (9, 0)).advice
+
+
+def test_a_device_that_cannot_be_used_is_a_fault() -> None:
+    *_, last = devices.check_devices("mps:7")
+    assert last.severity == "fault"
+    assert "float64" in last.advice
+
+
+def test_processors_have_names() -> None:
+    assert (
+        machine.processor("processor: 0\nmodel name\t:  Some  CPU @ 2 GHz\n") == "Some CPU @ 2 GHz"
+    )
+    assert machine.processor("")
+
+
+# Places
+
+
+def test_file_systems_are_told_by_the_mount_nearest_to_the_folder() -> None:
+    mounts = (
+        "/dev/sda / ext4 rw 0 0\nserver:/x /mnt/my\\040share nfs4 rw 0 0\n"
+        "tmpfs /mnt tmpfs rw 0 0\nnone /mnt overlay rw 0 0\nrubbish\n"
+    )
+    kinds = {
+        "/home": "ext4", "/mnt": "overlay", "/mntx": "ext4", "/mnt/my share/deep": "nfs4",
+    }  # fmt: skip
+    for folder, kind in kinds.items():
+        assert machine.file_system(Path(folder), mounts) == kind
+    assert machine.file_system(Path("/home"), "") is None
+
+
+def test_file_systems_that_differ_are_advised_of() -> None:
+    for kind, severity in (("ext4", "ok"), ("nfs4", "advice"), ("lustre", "advice"),
+                           ("tmpfs", "advice"), (None, "unknown")):  # fmt: skip
+        assert places.judge_file_system(kind).severity == severity
+
+
+def test_slow_and_full_disks() -> None:
+    here = Path("out")
+    assert places.judge_output(here, 900e6, 9 * GIB).severity == "ok"
+    assert "local disk" in places.judge_output(here, 5e6, 9 * GIB).advice
+    assert "make room" in places.judge_output(here, 900e6, GIB // 2).advice
+
+
+def test_a_store_goes_to_the_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "old.zarr").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/zarr.json").touch()
+    for name in ("old.zarr", "new.zarr", "other", "a/b/c.zarr", "a", "."):
+        assert places.folder_for(tmp_path / name) == tmp_path
+
+
+def test_what_is_tried_in_the_output_is_gone(tmp_path: Path) -> None:
+    output, _ = places.check_output(str(tmp_path / "new.zarr"))
+    assert "MB/s" in output.found
+    assert output.severity != "fault"
+    assert list(tmp_path.iterdir()) == []
+    assert next(places.check_output("s3://bucket/x.zarr")).severity == "unknown"
+
+
+def test_an_output_that_cannot_be_written_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    (fault,) = places.check_output(str(tmp_path))
+    assert fault.severity == "fault"
+    assert "No space left on device" in fault.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open_files_and_compiled_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert places.judge_files(1024, 4096, -1).severity == "ok"
+    assert "ulimit -n 512" in places.judge_files(256, 512, -1).advice
+    assert "ulimit -n 1024" in places.judge_files(256, -1, -1).advice
+    assert places.judge_files(-1, -1, -1).found == "no limit"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept"))
+    assert next(places.check_cache()).severity == "ok"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    assert "NUMBA_CACHE_DIR" in next(places.check_cache()).advice
+
+
+# Pace
+
+
+def judged(rate: float, network: float, **options: Any) -> Finding:
+    decoding = pace.Decoding(rate, options.pop("workers", 2), options.pop("side", 300), 0, 96)
+    circumstances = {"resize": 256, "cores": 2.0, "shared": True, **options}
+    return pace.judge_pace(decoding, network, **circumstances)
+
+
+def test_the_slower_one_is_named() -> None:
+    network = judged(1000, 100)
+    assert network.severity == "ok"
+    assert "waits for the network: the other is 10.0 times as fast" in network.found
+    assert "about 91 images/s together" in network.found
+    decoding = judged(100, 1000)
+    assert "waits for decoding" in decoding.found
+    assert decoding.severity == "advice"
+    assert "together" not in judged(1000, 100, shared=False).found
+
+
+def test_what_helps_slow_decoding() -> None:
+    assert "--decode-workers 16" in judged(100, 1000, workers=8, cores=16, shared=False).advice
+    large = judged(100, 1000, side=3000)
+    assert "shorter side has 3000 pixels, 256 are used" in large.advice
+    assert "--decode-workers" not in large.advice
+    assert "takes all cores" in judged(100, 1000).advice
+    # More threads than cores, as where a quota hides them.
+    assert "--decode-workers 2" in judged(1000, 100, workers=8).advice
+
+
+@pytest.mark.parametrize(("seconds", "batch"), [(0.001, 32), (0.5, 12), (100, 1), (0, 32)])
+def test_large_networks_are_shown_fewer_images(seconds: float, batch: int) -> None:
+    assert pace.batch_for(seconds) == batch
+
+
+def test_damaged_images_are_counted_and_not_timed(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path in paths[:3]:
+        Image.new("RGB", (60, 40)).save(path)
+    paths[3].write_text("no image")
+    found = pace.measure_decoding(paths, Preprocessing(resize=32, crop=32), workers=2)
+    assert (found.tried, found.failed, found.side, found.workers) == (4, 1, 40, 2)
+    assert found.rate > 0
+
+
+# All of it
+
+
+def test_a_check_that_fails_says_so_and_keeps_what_it_found() -> None:
+    def check() -> Iterator[Finding]:
+        yield Finding("first", "found")
+        raise OSError("no /proc\nhere")
+
+    first, second = guarded("topic", check)
+    assert first.found == "found"
+    assert second == Finding("topic", "cannot be checked: OSError: no /proc", "", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"model": "resnet19"}, "resnet18"), ({"stimuli": "nowhere"}, "nowhere does not exist")],
+)
+def test_mistakes_are_named_before_anything_is_measured(wrong: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        diagnose(**wrong)
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def doctor(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Command:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pace, "_SECONDS", 0.1)
+    monkeypatch.setattr(threads, "_SECONDS_PER_TURN", 0.005)
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fusiform", "doctor", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return left.value.code or 0, *capsys.readouterr()  # type: ignore[return-value]
+
+    return run
+
+
+def test_everything_of_this_machine_can_be_checked(
+    doctor: Command, tmp_path: Path, stimuli: Path
+) -> None:
+    code, out, err = doctor("--model", "timm:test_resnet", "--stimuli", stimuli, "--json")
+    assert code == 0, out
+    found = {finding["topic"]: finding for finding in json.loads(out)}
+    unknown = {topic for topic, finding in found.items() if finding["severity"] == "unknown"}
+    assert unknown <= {
+        "memory",
+        "memory of a scan",
+        "file system",
+        "open files",
+        "torch with numba",
+    }
+    assert {"fusiform", "processor", "device", "cores", "threads", "output", "pace"} <= set(found)
+    assert "18 of the given stimuli" in found["decoding"]["found"]
+    for finding in found.values():
+        assert (finding["severity"] in ("ok", "unknown")) == (finding["advice"] == "")
+        assert "\n" not in finding["found"] + finding["advice"]
+    assert "checking: pace" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["stimuli"]
+
+
+def test_advice_is_a_line_under_the_table(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made_up(*_: Any, **__: Any) -> Iterator[Finding]:
+        yield Finding("good", "well")
+        yield Finding("bad", "so\x1b[0m so", "do\nsomething", "advice")
+        yield Finding("new", "not known", severity="unknown")
+
+    monkeypatch.setattr("fusiform.engine.doctor.diagnose.diagnose", made_up)
+    code, out, err = doctor("-q")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[2:] == [
+        "good  ok           well",
+        "bad   advice       so\\x1b[0m so",
+        "new   not checked  not known",
+        "",
+        "bad: do\\nsomething",
+    ]
+
+
+def test_what_rules_out_a_scan_is_exit_code_1(
+    doctor: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [Finding("output", "read-only", "give another", "fault")]
+    monkeypatch.setattr("fusiform.engine.doctor.diagnose.diagnose", lambda *_, **__: iter(faults))
+    code, out, _ = doctor("-q")
+    assert code == 1
+    assert "output: give another" in out
+    assert doctor("--json", "-q")[0] == 1

@@ -1,0 +1,235 @@
+"""Forward passes without memory, a GPU that fails, and a disk that is full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import fusiform
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.faults import explained
+from fusiform.engine.spec import Preprocessing
+
+from .disks import contents
+from .fuzz import kills
+
+SMALL = Preprocessing(resize=16, crop=16)
+CPU = torch.device("cpu")
+
+
+class Hungry(nn.Module):
+    """Runs out of something at batches larger than ``most``, after its first layer."""
+
+    def __init__(self, most: int, error: type[Exception], said: str) -> None:
+        super().__init__()
+        self.first = nn.Flatten()
+        self.second = nn.Flatten()
+        self.most, self.error, self.said = most, error, said
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(images)
+        if len(images) > self.most:
+            raise self.error(self.said)
+        return self.second(hidden)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 20.00 MiB."),
+        (RuntimeError, "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory"),
+        (MemoryError, ""),
+    ],
+)
+@pytest.mark.parametrize(("most", "remedy"), [(5, "--batch-size 4 fits"), (0, "not even one")])
+def test_out_of_memory_says_which_batch_fits(
+    error: type[Exception], said: str, most: int, remedy: str
+) -> None:
+    network = Hungry(most, error, said)
+    with (
+        pytest.raises(UserError, match=rf"out of memory at a batch of 32 .*{remedy}"),
+        explained(network, (32, 3, 8, 8), torch.float32, CPU),
+    ):
+        network(torch.zeros(32, 3, 8, 8))
+
+
+def test_a_gpu_that_fails_is_named() -> None:
+    said = "CUDA error: an illegal memory access was encountered"
+    network = Hungry(0, RuntimeError, said)
+    with (
+        pytest.raises(UserError, match=r"the GPU has failed .CUDA error: an illegal"),
+        explained(network, (2, 3, 8, 8), torch.float32, CPU),
+    ):
+        network(torch.zeros(2, 3, 8, 8))
+
+
+def test_other_errors_of_a_network_stay_what_they_are() -> None:
+    network = Hungry(0, RuntimeError, "shapes do not match")
+    with (
+        pytest.raises(RuntimeError, match="shapes do not match"),
+        explained(network, (2, 3, 8, 8), torch.float32, CPU),
+    ):
+        network(torch.zeros(2, 3, 8, 8))
+
+
+def test_a_scan_that_runs_out_of_memory_on_the_way_keeps_what_it_had(
+    stimuli: Path, tmp_path: Path
+) -> None:
+    network = Hungry(99, MemoryError, "")
+    options = {"layers": ["first", "second"], "batch_size": 4, "preprocessing": SMALL}
+    whole = fusiform.scan(network, stimuli, tmp_path / "whole.zarr", **options)
+    batches = 0
+
+    def shrink(*_: object) -> None:
+        nonlocal batches
+        batches += 1
+        network.most = 2 if batches > 1 + 2 else 99
+
+    hook = network.first.register_forward_pre_hook(shrink)
+    with pytest.raises(UserError, match="--batch-size 2 fits") as caught:
+        fusiform.scan(network, stimuli, tmp_path / "o.zarr", commit_every=0, **options)
+    assert "goes on" in caught.value.__notes__[0]
+    hook.remove()
+    network.most = 99
+    store = fusiform.scan(network, stimuli, tmp_path / "o.zarr", **options)
+    assert contents(store.path) == contents(whole.path)
+
+
+# Whole programs
+
+
+@pytest.fixture(scope="module")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    return draw_stimuli(tmp_path_factory.mktemp("set") / "stimuli")
+
+
+@pytest.fixture(scope="module")
+def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network for the command line, which is slow on purpose."""
+    folder = tmp_path_factory.mktemp("module")
+    (folder / "slow_net.py").write_text(
+        "import time, torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Conv2d(3, 4, 5, stride=5)\n"
+        "    def forward(self, images):\n"
+        "        time.sleep(0.2)\n"
+        "        return self.layer(images)\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    return Net()\n"
+    )
+    return folder
+
+
+def command(
+    stimuli: Path, output: Path, folder: Path, *options: str, **popen: object
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "fusiform", "scan", "slow_net:net", str(stimuli)),
+            *("-o", str(output), "--layers", "layer", "--resize", "16", "--crop", "16"),
+            *("--batch-size", "2", *options),
+        ],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        stderr=subprocess.PIPE,
+        text=True,
+        **popen,  # type: ignore[call-overload]
+    )
+
+
+def until_first_batch(program: subprocess.Popen[str]) -> None:
+    assert program.stderr
+    for line in program.stderr:
+        if line.startswith("scan "):
+            return
+    raise AssertionError("it never began")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_command_in_a_line_and_it_goes_on(
+    tiny_set: Path, tmp_path: Path, module_folder: Path, how: signal.Signals
+) -> None:
+    program = command(tiny_set, tmp_path / "o.zarr", module_folder)
+    until_first_batch(program)
+    program.send_signal(how)
+    _, said = program.communicate(timeout=60)
+    assert program.returncode == 128 + how
+    assert "o.zarr.partial: the same command goes on" in said
+    assert "Traceback" not in said
+    again = command(tiny_set, tmp_path / "o.zarr", module_folder)
+    _, said = again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert "going on with an unfinished scan" in said
+
+
+def test_a_storm_of_kills_ends_with_the_same_bits() -> None:
+    storm = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.kills", "--count", "6"],
+        cwd=Path(kills.__file__).parents[2], capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert storm.returncode == 0, storm.stderr
+    assert "6 kills" in storm.stdout
+    assert "0 of them with other bits" in storm.stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory of a given size, where this machine lets one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size: str) -> Path:
+        if (
+            not shutil.which("mount")
+            or subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)],
+                capture_output=True,
+            ).returncode
+        ):
+            pytest.skip("this user may not mount a file system")
+        return place
+
+    yield mount
+    subprocess.run(["umount", str(place)], capture_output=True)
+
+
+@pytest.mark.parametrize("kib", [8, 60, 150, 250, 330, 400])
+def test_a_real_disk_that_is_full_stops_the_scan_in_a_line_and_it_goes_on(
+    stimuli: Path, tmp_path: Path, small_disk: Callable[[str], Path], kib: int
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU())
+    options = {"layers": "0", "batch_size": 4, "preprocessing": SMALL, "commit_every": 0}
+    whole = contents(fusiform.scan(network, stimuli, tmp_path / "whole.zarr", **options).path)
+    place = small_disk(f"{kib}k")
+    with pytest.raises(UserError, match=r"cannot write .*No space left on device.*make room"):
+        fusiform.scan(network, stimuli, place / "o.zarr", **options)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
+    store = fusiform.scan(network, stimuli, place / "o.zarr", **options)
+    assert contents(store.path) == whole
+    assert [path.name for path in place.iterdir()] == ["o.zarr"]
+
+
+def test_a_disk_that_may_be_too_small_is_warned_of(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fusiform.engine.scanning.scan import Listener
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1))  # type: ignore[attr-defined]
+    notes: list[str] = []
+    fusiform.scan(
+        nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()), stimuli, tmp_path / "o.zarr", layers="0",
+        preprocessing=SMALL, listener=Listener(notes.append),
+    )  # fmt: skip
+    assert any(note.startswith("warning: ") and "GiB are free there" in note for note in notes)

@@ -1,0 +1,527 @@
+"""Stores that someone made to do harm: refused in one line, within bounds of time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import pytest
+import zarr
+from zarr.codecs import GzipCodec, ZstdCodec
+
+from fusiform import Criterion, check_store, cli, describe_store, open_store, summarise
+from fusiform.engine.errors import UserError
+from fusiform.engine.store.metadata import ROOT_BYTES
+
+SECONDS = 3.0
+
+
+@pytest.fixture
+def own(made_path: Path, tmp_path: Path) -> Path:
+    """A whole store, to be made hostile."""
+    return Path(shutil.copytree(made_path, tmp_path / "own.zarr"))
+
+
+@pytest.fixture(autouse=True)
+def _in_time_and_memory() -> Iterator[None]:
+    """Whatever a test opens takes neither long nor much: its peak is that of this program."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the root's zarr.json."""
+    document = json.loads((path / "zarr.json").read_text())
+    change(document)
+    (path / "zarr.json").write_text(json.dumps(document))
+
+
+def rewrite_array(path: Path, key: str, **fields: Any) -> None:
+    """Change an array's metadata, in its own place and where the root has gathered them."""
+    own = path / key / "zarr.json"
+    document = {**json.loads(own.read_text()), **fields}
+    own.write_text(json.dumps(document))
+    rewrite(path, lambda root: root["consolidated_metadata"]["metadata"].update({key: document}))
+
+
+def seal(content: bytes) -> bytes:
+    return content + struct.pack("<I", google_crc32c.value(content))
+
+
+OPENERS = (open_store, check_store, describe_store)
+WHOLE_NUMBER = "has to be a whole number from 1 to"
+
+ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
+    "a million categories": (
+        {"categories": [str(k) for k in range(1_000_000)]},
+        "number of categories: has to be 1 to 10,000; it is 1000000",
+    ),
+    "categories of numbers": ({"categories": [1, None, {}]}, "categories: has to be texts"),
+    "categories twice": ({"categories": ["a", "a"]}, "categories: has to be different names"),
+    "a text of categories": ({"categories": "faces"}, "categories: has to be a list"),
+    "a billion folds": ({"folds": 10**9}, f"folds: {WHOLE_NUMBER} 10,000; it is 1000000000"),
+    "no folds": ({"folds": 0}, f"folds: {WHOLE_NUMBER}"),
+    "half a fold": ({"folds": 1.5}, f"folds: {WHOLE_NUMBER}"),
+    "true folds": ({"folds": True}, f"folds: {WHOLE_NUMBER}"),
+    "files without end": (
+        {"categories": [str(k) for k in range(9_999)], "folds": 9_999},
+        "categories times folds: has to be at most 1,000,000",
+    ),
+    "a precision that is none": ({"store_dtype": "object"}, "store_dtype: has to be one of"),
+    "negative stimuli": ({"n_stimuli": -1}, "n_stimuli: has to be a whole number from 0"),
+    "shuffles without end": (
+        {"null": {"shuffles": 10**15, "units": 1}},
+        "shuffles of the null: has to be a whole number from 0 to 1,000,000",
+    ),
+    "a model that is none": ({"model": {"a": 1}}, "model: has to be a text"),
+    "a model without end": ({"model": "x" * 10**6}, "model: has to be a text"),
+    "a saved contrast elsewhere": (
+        {"saved": {"../../x": {}}},
+        "name of a saved contrast: has to be letters, digits and _; it is '../../x'",
+    ),
+    "saved measures that are none": (
+        {"saved": {"two": {"measures": ["__class__"]}}},
+        "measures of saved contrast 'two'",
+    ),
+    "lists in lists": ({"versions": [[[[[[[[[[]]]]]]]]]]}, "at most 8 values inside each other"),
+}
+
+
+@pytest.mark.parametrize("what", ATTRIBUTES)
+def test_a_root_that_no_scan_writes_is_refused(own: Path, what: str) -> None:
+    changed, said = ATTRIBUTES[what]
+    rewrite(own, lambda root: root["attributes"].update(changed))
+    for opener in OPENERS:
+        with pytest.raises(UserError, match="is damaged: what its root says") as caught:
+            opener(own)
+        assert said in str(caught.value)
+        assert len(str(caught.value)) < 600
+        assert "\n" not in str(caught.value)
+
+
+LAYERS: dict[str, tuple[dict[str, Any], str]] = {
+    "a name that leads out": ({"name": "../../etc"}, "a layer's name"),
+    "a name with a folder in it": ({"name": "a/b"}, "a layer's name"),
+    "a name that a terminal obeys": ({"name": "\x1b[2Jconv"}, r"it is '\x1b[2Jconv'"),
+    "a name written backwards": ({"name": "conv\u202e"}, "a layer's name"),
+    "half a character": ({"name": "\ud800"}, "a layer's name"),
+    "a name too long for a file": ({"name": "x" * 10_000}, "a layer's name"),
+    "no name": ({"name": ""}, "a layer's name"),
+    "a name of the root's": ({"name": "count"}, "a layer's name"),
+    "a name that is none": ({"name": 3}, "layers: has to be each of name"),
+    "a trillion units": (
+        {"dims": ["unit"], "shape": [10**12]},
+        "shape of layer 'layer1.0': has to be sizes from 1",
+    ),
+    "units without end": ({"shape": [2**20, 2**20, 2**20]}, "at most 2,147,483,647"),
+    "a negative shape": ({"shape": [-5, 3, 2]}, "sizes from 1"),
+    "a shape of texts": ({"shape": ["5", 3, 2]}, "sizes from 1"),
+    "dims that are variables": ({"dims": ["t", "y", "x"]}, "dims of layer"),
+    "one dim twice": ({"dims": ["x", "x", "y"]}, "dims of layer"),
+    "fewer dims than sizes": ({"dims": ["x"]}, "dims of layer"),
+    "a type that is none": ({"dtype": "object"}, "dtype of layer"),
+    "a field too many": ({"code": "import os"}, "layers: has to be each of name"),
+}
+
+
+@pytest.mark.parametrize("what", LAYERS)
+def test_a_layer_that_no_scan_records_is_refused(own: Path, what: str) -> None:
+    changed, said = LAYERS[what]
+    rewrite(own, lambda root: root["attributes"]["layers"][0].update(changed))
+    for opener in OPENERS:
+        with pytest.raises(UserError) as caught:
+            opener(own)
+        assert said in str(caught.value)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("depth", [1_000, 100_000])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_nesting_without_end_is_refused(own: Path, depth: int, opening: str) -> None:
+    text = (own / "zarr.json").read_text()
+    deep = opening * depth + "1" + ("]" if opening == "[" else "}") * depth
+    (own / "zarr.json").write_text(text.replace('"status":', f'"deep": {deep}, "status":', 1))
+    for opener in OPENERS:
+        with pytest.raises(UserError, match=r"recursion depth|inside each other"):
+            opener(own)
+
+
+def test_a_root_of_many_bytes_or_values_is_refused_before_it_is_parsed(own: Path) -> None:
+    text = (own / "zarr.json").read_text()
+    many = text.replace('"status":', f'"many": [{"1," * 5_000_000}1], "status":', 1)
+    (own / "zarr.json").write_text(many)
+    with pytest.raises(UserError, match="more than 4,000,000 values"):
+        open_store(own)
+    with (own / "zarr.json").open("wb") as file:
+        file.truncate(2**40)  # holes
+    with pytest.raises(UserError, match=f"bytes; .* at most {ROOT_BYTES:,}"):
+        open_store(own)
+
+
+def test_a_number_without_end_is_refused(own: Path) -> None:
+    text = (own / "zarr.json").read_text()
+    (own / "zarr.json").write_text(text.replace('"folds": 2', f'"folds": {"9" * 10_000}', 1))
+    with pytest.raises(UserError, match="digits"):
+        open_store(own)
+
+
+ZSTD = {"name": "zstd", "configuration": {"level": 0, "checksum": False}}
+BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+CRC = {"name": "crc32c"}
+ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
+    "another shape": ({"shape": [4, 10**12]}, "it is float32 [category 4, unit 1000000000000]"),
+    "another type": ({"data_type": "complex128"}, "it is complex128 [category 4, unit 11]"),
+    "an object": ({"data_type": {"name": "object"}}, "has to be float32 [category 4, unit 11]"),
+    "a time": ({"data_type": "datetime64"}, "it is datetime64"),
+    "another number of dims": ({"dimension_names": None}, "has to be float32"),
+    "chunks of ten billion": (
+        {
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 10**10]}},
+            "codecs": [BYTES, CRC],
+        },
+        "has chunks of 40,000,000,000 bytes; they have at most 1,073,741,824",
+    ),
+    "chunks of none": (
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [0, -1]}}},
+        "has chunks of [0, -1]",
+    ),
+    "a bomb of zstd": ({"codecs": [BYTES, ZSTD]}, "is encoded by ['bytes', 'zstd']"),
+    "a bomb of gzip": (
+        {"codecs": [BYTES, {"name": "gzip", "configuration": {"level": 5}}]},
+        "is encoded by ['bytes', 'gzip']",
+    ),
+    "a pickle": (
+        {"codecs": [{"name": "numcodecs.pickle", "configuration": {}}, BYTES]},
+        "is encoded by ['numcodecs.pickle', 'bytes']",
+    ),
+    "no checksum": ({"codecs": [BYTES]}, "is encoded by ['bytes']"),
+    "files elsewhere": (
+        {"chunk_key_encoding": {"name": "v2", "configuration": {"separator": "."}}},
+        "file names",
+    ),
+    "attributes without end": ({"attributes": {"a": [[1]]}}, "fields"),
+    "another grid": ({"chunk_grid": {"name": "rectangular"}}, "regular grid"),
+    "a field too many": ({"storage_transformers": [{"name": "x"}]}, "fields"),
+}
+
+
+@pytest.mark.parametrize("what", ARRAYS)
+def test_an_array_that_fusiform_does_not_write_is_refused(own: Path, what: str) -> None:
+    changed, said = ARRAYS[what]
+    rewrite_array(own, "head/t", **changed)
+    store = open_store(own)
+    for use in (
+        lambda: store.read(store.layer("head"), "t"),
+        lambda: store.query("t > 1").counts(),
+        store.tree,
+    ):
+        with pytest.raises(UserError) as caught:
+            use()
+        assert said in str(caught.value)
+    (problem,) = check_store(own).problems
+    assert problem.startswith("head/t: ")
+    assert said in problem
+    assert describe_store(own).units == 65  # says what it can without reading an array
+
+
+@pytest.mark.parametrize("codec", [ZstdCodec(), GzipCodec()])
+def test_a_real_bomb_does_not_go_off(own: Path, codec: Any) -> None:
+    root = zarr.open_group(own, mode="r+", use_consolidated=False)
+    del root["head/t"]
+    zeros = root.create_array("head/t", shape=(4, 11), chunks=(4, 50_000_000), dtype="float32",
+                              compressors=[codec], dimension_names=["category", "unit"],
+                              config={"write_empty_chunks": True})  # fmt: skip
+    (own / "head" / "t" / "c" / "0").mkdir(parents=True)
+    (own / "head" / "t" / "c" / "0" / "0").write_bytes(zlib.compress(bytes(1_000_000)))
+    rewrite_array(own, "head/t", codecs=zeros.metadata.to_dict()["codecs"])
+    with pytest.raises(UserError, match="in another way than fusiform does"):
+        open_store(own).query("t > 1").counts()
+
+
+def _lz4_bomb(path: Path, declared: int) -> None:
+    """A shard whose only chunk says of itself that it holds ``declared`` bytes; checksums fit."""
+    content = bytearray(path.read_bytes())
+    start, length = struct.unpack("<QQ", content[-20:-4])
+    content[start + 4 : start + 8] = struct.pack("<I", declared)
+    chunk = bytes(content[start : start + length - 4])
+    path.write_bytes(seal(chunk) + bytes(content[start + length :]))
+
+
+@pytest.mark.parametrize("declared", [0, 1, 10**6, 2**31 - 1, 2**32 - 1])
+def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared: int) -> None:
+    # The decoder would set aside as much, and where there is not as much, end the program.
+    _lz4_bomb(own / "head" / "mean" / "c" / "0" / "0" / "0", declared)
+    with pytest.raises(UserError, match="by what it says of itself, not 88"):
+        summarise(open_store(own), Criterion("rest", "t > 1"))
+    assert any(f"a chunk of {declared:,} bytes" in one for one in check_store(own).problems)
+
+
+def test_a_small_file_does_not_become_a_large_array(own: Path) -> None:
+    """An array that is declared as large as layers may be, of a few bytes on the disk."""
+    units = 2**27
+
+    def enlarge(root: dict[str, Any]) -> None:
+        root["attributes"]["layers"][2]["shape"] = [units]
+        for key, one in root["consolidated_metadata"]["metadata"].items():
+            if key.startswith("head/") and "shape" in one and one["shape"][-1] == 11:
+                one["shape"][-1] = units
+                one["chunk_grid"]["configuration"]["chunk_shape"][-1] = units
+                if one["codecs"][0]["name"] == "sharding_indexed":
+                    one["codecs"][0]["configuration"]["chunk_shape"][-1] = units
+
+    rewrite(own, enlarge)
+    store = open_store(own)
+    head = store.layer("head")
+    assert head.units == units
+    for use in (
+        lambda: store.read(head, "t"),
+        lambda: store.moments(head, slice(0, 5)),
+        lambda: store.query("t > 1").counts(),
+        lambda: store.query("t > 1", layers="head").counts(by=("unit",)),
+        lambda: store.query("t > 1", layers="head").masks(),
+        lambda: list(store.slabs(head)),
+        store.tree,
+    ):
+        with pytest.raises(UserError, match="is cut short: it has"):
+            use()
+    assert describe_store(own).units == 54 + units
+
+
+def test_chunks_without_end_are_refused(own: Path) -> None:
+    """A layer that is declared to be cut into a billion chunks."""
+    units = 2**30
+
+    def cut_up(root: dict[str, Any]) -> None:
+        root["attributes"]["layers"][2]["shape"] = [units]
+        one = root["consolidated_metadata"]["metadata"]["head/mean"]
+        one["shape"][-1] = one["chunk_grid"]["configuration"]["chunk_shape"][-1] = units
+        one["codecs"][0]["configuration"]["chunk_shape"][-1] = 1
+
+    rewrite(own, cut_up)
+    with pytest.raises(UserError, match="is cut short"):
+        list(open_store(own).slabs(open_store(own).layer("head")))
+
+
+def test_files_without_end_are_not_looked_for(own: Path) -> None:
+    grid = {"name": "regular", "configuration": {"chunk_shape": [1, 1]}}
+    rewrite_array(own, "head/t", chunk_grid=grid, codecs=[BYTES, CRC])
+    assert check_store(own).problems == (
+        "head/t: is cut into files of [1, 1], smaller than fusiform does",
+    )
+
+
+def test_chunks_that_lie_in_each_other_are_refused(own: Path) -> None:
+    path = own / "head" / "selective" / "c" / "0" / "0"
+    content = path.read_bytes()
+    index = content[-68:-4]
+    path.write_bytes(content[:-68] + seal(index[:16] * 4))  # every chunk is the first
+    rewritten = open_store(own)
+    assert len(rewritten.read(rewritten.layer("head"), "dead")) == 11
+    path.write_bytes(content[:30] + content[:-68] + seal(index[:16] * 4))
+    with pytest.raises(UserError, match="cannot read head/selective"):
+        rewritten.read(rewritten.layer("head"), "selective")
+
+
+def test_texts_that_are_more_than_they_are_are_refused(own: Path) -> None:
+    path = own / "stimulus_path" / "c" / "0"
+    content = path.read_bytes()[:-4]
+    path.write_bytes(seal(struct.pack("<I", 2**32 - 1) + content[4:]))
+    with pytest.raises(UserError, match="says it holds 4,294,967,295 texts, not 87"):
+        open_store(own).stimuli("stimulus_path")
+    assert "stimulus_path: file c/0 says it holds" in check_store(own).problems[0]
+    path.write_bytes(seal(content[:4] + struct.pack("<I", 2**31 - 1) + content[8:]))
+    with pytest.raises(UserError, match="cannot read stimulus_path"):
+        open_store(own).stimuli("stimulus_path")
+
+
+@pytest.mark.parametrize(
+    ("column", "place", "value"),
+    [("stimulus_category", 0, 4), ("stimulus_category", 0, -2), ("stimulus_fold", 1, 2)],
+)
+def test_a_table_that_points_at_nothing_is_refused(
+    own: Path, column: str, place: int, value: int
+) -> None:
+    zarr.open_array(own / column, mode="r+")[place] = value
+    with pytest.raises(UserError, match="it names one that is none"):
+        open_store(own).stimuli(column)
+    assert any("name a category or fold that is none" in one for one in check_store(own).problems)
+
+
+def test_links_are_followed_to_files_and_nothing_else(own: Path, tmp_path: Path) -> None:
+    path = own / "head" / "t" / "c" / "0" / "0"
+    elsewhere = tmp_path / "t"
+    shutil.move(path, elsewhere)
+    path.symlink_to(elsewhere)  # as people do who move what is large to another disk
+    assert check_store(own).problems == ()
+    for target in ("/dev/zero", path, own, tmp_path / "none"):
+        path.unlink()
+        path.symlink_to(target)
+        assert check_store(own).problems[0].startswith("head/t: ")
+        with pytest.raises(UserError, match="cannot read head/t"):
+            open_store(own).query("t > 1").counts()
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "head/t/zarr.json", "head/t/c/0/0", "count/c/0/0"])
+def test_a_pipe_does_not_keep_anyone_waiting(own: Path, name: str) -> None:
+    (own / name).unlink()
+    os.mkfifo(own / name)
+    if name == "zarr.json":
+        for opener in OPENERS:
+            with pytest.raises(UserError, match="not a zarr v3 store"):
+                opener(own)
+        return
+    assert check_store(own).problems[0].startswith(name.partition("/")[0])
+
+
+def test_a_stranger_cannot_add_what_others_would_open(own: Path) -> None:
+    """A coordinate is read at once by xarray: of a trillion places, if it could."""
+    grid = {"name": "regular", "configuration": {"chunk_shape": [10**12]}}
+    huge = {"shape": [10**12], "dimension_names": ["z"], "chunk_grid": grid}
+
+    def add(root: dict[str, Any]) -> None:
+        gathered = root["consolidated_metadata"]["metadata"]
+        gathered["head/z"] = {**gathered["count"], **huge}
+
+    rewrite(own, add)
+    with pytest.raises(UserError, match="'head/z' is no array of a store"):
+        open_store(own).tree()
+
+
+def test_one_category_of_a_damaged_chunk_is_refused(own: Path) -> None:
+    """What is read of a file in part, too: zarrs compares no checksums there."""
+    for variable in ("t", "selective"):
+        path = own / "head" / variable / "c" / "0" / "0"
+        content = bytearray(path.read_bytes())
+        start, length = struct.unpack("<QQ", content[-36:-20])  # of the third category
+        content[start + length - 8] ^= 1
+        path.write_bytes(content)
+        store = open_store(own)
+        head = store.layer("head")
+        store.read_slab(head, variable, slice(0, 11), 0)
+        with pytest.raises(UserError, match="its checksum differs"):
+            store.read_slab(head, variable, slice(0, 11), 2)
+
+
+def test_info_takes_a_bounded_time_and_amount_of_memory(own: Path) -> None:
+    """Of a root that is nearly as full as is let in."""
+    rewrite(
+        own,
+        lambda root: root["attributes"].update(
+            junk=[[0]] * 1_000_000, categories=[f"c{k}" for k in range(10_000)]
+        ),
+    )
+    code = f"""
+import resource
+from fusiform import describe_store
+from pathlib import Path
+own = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (own + 2**30, own + 2**30))
+print(len(describe_store({str(own)!r}).categories))
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (result.stdout.strip(), result.stderr) == ("10000", "")
+
+
+def test_a_zarr_of_someone_else_is_said_to_be_one(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "other.zarr")
+    group.create_array("huge", shape=(10**12,), chunks=(10**10,), dtype="complex128")
+    zarr.create_array(tmp_path / "array.zarr", shape=(10**12,), chunks=(10**10,), dtype="f8")
+    for name, said in (("other", "not of fusiform"), ("array", "not a zarr v3 store")):
+        for opener in OPENERS:
+            with pytest.raises(UserError, match=said):
+                opener(tmp_path / f"{name}.zarr")
+
+
+def test_nothing_in_a_store_is_run(own: Path, tmp_path: Path) -> None:
+    """Texts that would be code, were they ever run as such."""
+    code = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()"
+    rewrite(
+        own,
+        lambda root: root["attributes"].update(
+            model=code, criterion={"where": code}, versions={"fusiform": code}, device=code
+        ),
+    )
+    assert code in str(describe_store(own).attributes["model"])
+    assert "none that can be read" in str(describe_store(own).criterion)
+    check_store(own)
+    summarise(open_store(own))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_names_of_layers_and_contrasts_are_checked_when_a_store_is_made(tmp_path: Path) -> None:
+    """Or a scan would end in a store that nobody can open."""
+    from dataclasses import replace
+
+    from fusiform.engine.store.writing import create_store
+
+    from . import made
+
+    layer = replace(made.LAYERS[0], name="a/b")
+    with pytest.raises(UserError, match="a layer's name"):
+        create_store(tmp_path / "new.zarr", **{**made.contents(), "layers": [layer]})
+
+
+def info(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> str:
+    """What ``fusiform info`` prints."""
+    monkeypatch.setattr(sys, "argv", ["fusiform", "info", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    out, err = capsys.readouterr()
+    return out if not left.value.code else err
+
+
+def test_info_prints_what_a_store_says_and_nothing_that_a_terminal_obeys(
+    own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = info(capsys, monkeypatch, str(own))
+    assert "status:          complete\n" in printed
+    assert "model:           made-up (none)\n" in printed
+    assert "layers:          3, of 65 units\n" in printed
+    assert "categories:      4: faces, bodies, <b>words</b>, scenes\n" in printed
+    assert "layer1.0    BasicBlock  5 x 3 x 2 (channel, y, x)     30\n" in printed
+    described = json.loads(info(capsys, monkeypatch, str(own), "--json"))
+    assert (described["units"], described["complete"]) == (65, True)
+    assert described["attributes"]["model"] == "made-up"
+    names = ["\x1b[2J\x1b]0;owned\x07", "\u202ecod", "a\nb", "\ud800"]
+    rewrite(
+        own,
+        lambda root: root["attributes"].update(
+            model=names[0], categories=names, status="scanning", merged=3, versions={"\x9b": []}
+        ),
+    )
+    printed = info(capsys, monkeypatch, str(own))
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert r"\x1b[2J\x1b]0;owned\x07 (none)" in printed
+    assert "status:          not complete: the scan that fills it has not finished" in printed
+    assert info(capsys, monkeypatch, str(own), "--json").isascii()
+    (own / "zarr.json").write_text("[" * 100_000)
+    (line,) = info(capsys, monkeypatch, str(own)).splitlines()
+    assert line.startswith("error: ")
+
+
+def test_what_is_not_finished_is_described(own: Path) -> None:
+    rewrite(own, lambda root: root["attributes"].update(status="scanning"))
+    assert not describe_store(own).complete
+    found = describe_store(own)
+    assert (found.units, found.folds, found.stimuli) == (65, 2, 87)
+    assert found.files == sum(path.is_file() for path in own.rglob("*"))
+    assert found.bytes == sum(p.stat().st_size for p in own.rglob("*") if p.is_file())

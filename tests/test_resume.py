@@ -1,0 +1,504 @@
+"""A scan that was stopped goes on with the same call, and ends with the same bits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fusiform
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning import decode, scan
+from fusiform.engine.scanning.interrupt import Interrupted
+from fusiform.engine.scanning.scan import Listener, Progress
+from fusiform.engine.spec import Preprocessing
+from fusiform.engine.stimuli.images import open_image
+from fusiform.engine.store.commits import Commit, Commits
+from fusiform.engine.store.durable import DurableFolder, locked
+
+from .disks import Disk, PowerCut, contents, on
+
+SMALL = Preprocessing(resize=16, crop=16)
+CATEGORIES = ("blobs", "noise", "stripes")
+
+
+class Net(nn.Module):
+    """Two layers; ``sees`` is called with every batch before it is shown."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Conv2d(3, 3, 5, stride=5, dtype=dtype)
+        self.head = nn.Linear(27, 4, dtype=dtype)
+        self.sees: Callable[[torch.Tensor], None] = lambda _: None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.sees(images)
+        return self.head(self.body(images).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    return draw_stimuli(tmp_path_factory.mktemp("set") / "stimuli", each=5)
+
+
+def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options: Any) -> Any:
+    given = {"layers": ["body", "head"], "batch_size": 4, "commit_every": 0, **options}
+    return fusiform.scan(net or Net(), stimuli, output, preprocessing=SMALL, **given)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The files of a scan that nothing has happened to."""
+    return contents(scanned(stimuli, tmp_path_factory.mktemp("whole") / "o.zarr").path)
+
+
+def stopping_after(events: int, stage: str = "scan", how: Any = signal.SIGINT) -> Listener:
+    """A listener that sends this program a signal, or raises, after so many events of a stage."""
+
+    def progress(event: Progress) -> None:
+        nonlocal events
+        events -= event.stage == stage
+        if events == 0 and event.stage == stage:
+            if isinstance(how, signal.Signals):
+                os.kill(os.getpid(), how)
+            else:
+                raise how
+
+    return Listener(progress=progress)
+
+
+# Being stopped
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("options", [{}, {"null": 3, "null_units": 5}, {"folds": 1}])
+def test_a_scan_stopped_at_every_batch_ends_with_the_bits_of_an_undisturbed_one(
+    stimuli: Path, tmp_path: Path, options: dict[str, Any], how: signal.Signals
+) -> None:
+    whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
+    output = tmp_path / "o.zarr"
+    for _ in range(4):  # as many batches
+        with pytest.raises(Interrupted) as stopped:
+            scanned(
+                stimuli, output, listener=stopping_after(1, how=how), commit_every=1e9, **options
+            )
+        assert stopped.value.signal == how
+        assert not output.exists()
+    scanned(stimuli, output, **options)
+    assert contents(output) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.zarr", "whole.zarr"]
+
+
+def test_stopped_among_the_contrasts_it_goes_on_after_those_that_are_written(
+    stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    with pytest.raises(Interrupted):
+        scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(1, "contrasts"))
+    notes: list[str] = []
+    events: list[Progress] = []
+    scanned(stimuli, tmp_path / "o.zarr", listener=Listener(notes.append, events.append))
+    assert any("15 of 15 stimuli were shown" in note and "1 of 2 layers" in note for note in notes)
+    assert [event.stage for event in events] == ["contrasts"]
+    assert contents(tmp_path / "o.zarr") == undisturbed
+
+
+def test_it_says_what_is_done_and_shows_only_the_rest(
+    stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    with pytest.raises(Interrupted) as caught:
+        scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(2))
+    assert "the same command goes on" in caught.value.__notes__[0]
+    notes: list[str] = []
+    shown: list[Progress] = []
+    net, seen = Net(), []
+    net.sees = lambda images: seen.append(len(images))
+    scanned(stimuli, tmp_path / "o.zarr", net, listener=Listener(notes.append, shown.append))
+    assert any("8 of 15 stimuli were shown, 3 of 6 groups are finished" in note for note in notes)
+    assert len(seen) == 1 + 2  # the trial, and two of four batches
+    assert [(e.done, e.before) for e in shown if e.stage == "scan"] == [(12, 8), (15, 8)]
+    assert contents(tmp_path / "o.zarr") == undisturbed
+
+
+def test_a_second_sigint_leaves_at_once_and_loses_only_what_was_not_committed(
+    stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    net, batches = Net(), 0
+
+    def twice(_: torch.Tensor) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 1 + 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    net.sees = twice
+    with pytest.raises(KeyboardInterrupt) as caught:
+        scanned(stimuli, tmp_path / "o.zarr", net)
+    assert not isinstance(caught.value, Interrupted)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    scanned(stimuli, tmp_path / "o.zarr")
+    assert contents(tmp_path / "o.zarr") == undisturbed
+
+
+def test_an_error_in_the_middle_of_a_batch_loses_that_batch_only(
+    stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    net = Net()
+    calls = 0
+
+    def fails(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1 + 3:  # between the two layers
+            raise ZeroDivisionError
+
+    net.body.register_forward_hook(fails, prepend=False)
+    with pytest.raises(ZeroDivisionError):
+        scanned(stimuli, tmp_path / "o.zarr", net, commit_every=1e9)
+    # Nothing was committed yet: nothing is left.
+    assert list(tmp_path.iterdir()) == []
+    calls = 0
+    with pytest.raises(ZeroDivisionError):
+        scanned(stimuli, tmp_path / "o.zarr", net)
+    scanned(stimuli, tmp_path / "o.zarr")
+    assert contents(tmp_path / "o.zarr") == undisturbed
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_live_moments_of_any_precision_and_order_in_memory_go_on(
+    stimuli: Path, tmp_path: Path, dtype: str
+) -> None:
+    net = Net(getattr(torch, dtype))
+    whole = contents(scanned(stimuli, tmp_path / "whole.zarr", net).path)
+    for batches in (1, 2):
+        with pytest.raises(Interrupted):
+            scanned(stimuli, tmp_path / "o.zarr", net, listener=stopping_after(batches))
+    assert contents(scanned(stimuli, tmp_path / "o.zarr", net).path) == whole
+
+
+def test_outside_the_main_thread_a_scan_leaves_signals_alone(stimuli: Path, tmp_path: Path) -> None:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(scanned(stimuli, tmp_path / "o.zarr")))
+    thread.start()
+    thread.join()
+    assert found[0].provenance["status"] == "complete"
+
+
+def test_an_interrupted_overwriting_keeps_the_earlier_store_until_the_end(
+    stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    output = tmp_path / "o.zarr"
+    scanned(stimuli, output, folds=1)
+    with pytest.raises(Interrupted):
+        scanned(stimuli, output, overwrite=True, listener=stopping_after(2))
+    assert fusiform.open_store(output).folds == 1
+    scanned(stimuli, output, overwrite=True)
+    assert contents(output) == undisturbed
+    assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
+
+
+# The same scan, or another
+
+
+@pytest.fixture
+def begun(stimuli: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A stimulus set of one's own, and the output of a scan of it that was stopped half way."""
+    own = shutil.copytree(stimuli, tmp_path / "set")
+    with pytest.raises(Interrupted):
+        scanned(own, tmp_path / "o.zarr", listener=stopping_after(2))
+    return own, tmp_path / "o.zarr"
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"batch_size": 5}, "batch size: 4 and 5"),
+        ({"folds": 1}, "folds: 2 and 1"),
+        ({"layers": "body"}, "layers: only one has head"),
+        ({"null": 2}, "shuffled labels: None and {"),
+        ({"store_dtype": "float32"}, "precision of the store: float64 and float32"),
+        ({"groups": {"a": ["blobs"], "b": ["noise"]}}, "categories: "),
+    ],
+)
+def test_another_scan_does_not_go_on_and_says_what_differs(
+    begun: tuple[Path, Path], options: dict[str, Any], difference: str
+) -> None:
+    before = contents(begun[1].with_name("o.zarr.partial"))
+    with pytest.raises(UserError, match=rf"differ in their {difference}.*--restart"):
+        scanned(*begun, **options)
+    assert contents(begun[1].with_name("o.zarr.partial")) == before
+
+
+def test_other_weights_or_stimuli_do_not_go_on(begun: tuple[Path, Path]) -> None:
+    stimuli, _ = begun
+    other = Net()
+    with torch.no_grad():
+        other.head.bias += 1
+    with pytest.raises(UserError, match="differ in their weights: as given"):
+        scanned(*begun, other)
+    image = stimuli / "blobs" / "blobs-2.png"
+    content = image.read_bytes()
+    shutil.copyfile(stimuli / "blobs" / "blobs-1.png", image)
+    with pytest.raises(UserError, match=r"stimuli: blobs/blobs-2.png has changed, and was shown"):
+        scanned(*begun)
+    image.unlink()
+    with pytest.raises(UserError, match=r"stimuli: blobs/blobs-2.png is not there any more"):
+        scanned(*begun)
+    image.write_bytes(content)
+    scanned(*begun)
+
+
+def test_other_versions_do_not_go_on(
+    begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusiform.engine.store.writing.version", lambda name: "99")
+    with pytest.raises(UserError, match=r"was begun with fusiform 0.*install them"):
+        scanned(*begun)
+
+
+def test_restart_gives_up_what_was_done(
+    begun: tuple[Path, Path], undisturbed: dict[str, Any]
+) -> None:
+    notes: list[str] = []
+    stimuli, output = begun
+    scanned(stimuli, output, restart=True, batch_size=5, listener=Listener(notes.append))
+    assert any("is given up" in note for note in notes)
+    assert fusiform.open_store(output).provenance["batch_size"] == 5
+    assert sorted(path.name for path in output.parent.iterdir()) == ["o.zarr", "set"]
+
+
+def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_machine", lambda: {"threads": 99, "instructions": "X"})
+    notes: list[str] = []
+    scanned(*begun, listener=Listener(notes.append))
+    assert any("goes on with 99 threads and X instructions" in note for note in notes)
+
+
+def test_two_at_a_time_do_not_fill_one_output(begun: tuple[Path, Path]) -> None:
+    with (
+        locked(begun[1].with_name("o.zarr.partial")),
+        pytest.raises(UserError, match="one scan at a time"),
+    ):
+        scanned(*begun)
+    scanned(*begun)
+
+
+def test_commits_that_are_damaged_give_way_to_the_one_before(
+    stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    for damage in ("0.json", "1.json", "0/0", "1/1"):
+        with pytest.raises(Interrupted):
+            scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(3))
+        file = tmp_path / "o.zarr.partial" / ".commits" / damage
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        scanned(stimuli, tmp_path / "o.zarr")
+        assert contents(tmp_path / "o.zarr") == undisturbed
+        shutil.rmtree(tmp_path / "o.zarr")
+
+
+def test_moments_that_are_gone_are_noticed(begun: tuple[Path, Path]) -> None:
+    shutil.rmtree(begun[1].with_name("o.zarr.partial") / "head" / "mean" / "c")
+    with pytest.raises(UserError, match=r"damaged \(cannot read head/mean .*--restart"):
+        scanned(*begun)
+
+
+def test_an_output_that_vanishes_is_noticed(stimuli: Path, tmp_path: Path) -> None:
+    net, batches = Net(), 0
+
+    def vanishing(_: torch.Tensor) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 3:
+            shutil.rmtree(tmp_path / "o.zarr.partial")
+
+    net.sees = vanishing
+    with pytest.raises(UserError, match=r"o.zarr.partial was being filled and is gone"):
+        scanned(stimuli, tmp_path / "o.zarr", net)
+
+
+# Disks
+
+
+def fail(stimuli: Path, folder: Path, how: str, n: int, patch: pytest.MonkeyPatch) -> None:
+    """Scan on a disk whose ``n``-th write fails, then again on a sound one."""
+    with on(Disk(n, how, seed=n), patch), pytest.raises((UserError, PowerCut)) as caught:
+        scanned(stimuli, folder / "o.zarr")
+    assert how == "cut" or "No space left on device" in str(caught.value)
+    scanned(stimuli, folder / "o.zarr")
+    assert [path.name for path in folder.iterdir()] == ["o.zarr"]
+
+
+def writes_of(stimuli: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
+    disk = Disk()
+    with on(disk, patch):
+        scanned(stimuli, folder / "counted.zarr")
+    shutil.rmtree(folder / "counted.zarr")
+    return disk.writes
+
+
+@pytest.mark.parametrize("how", ["full", "cut"])
+@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_whichever_write_fails_the_scan_goes_on_to_the_same_bits(
+    stimuli: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    every: int,
+) -> None:
+    writes = writes_of(stimuli, tmp_path, monkeypatch)
+    assert writes > 100
+    for n in range(1 + writes % every, writes + 1, every):
+        fail(stimuli, tmp_path, how, n, monkeypatch)
+        assert contents(tmp_path / "o.zarr") == undisturbed, n
+        shutil.rmtree(tmp_path / "o.zarr")
+
+
+def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "o.zarr.partial")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(UserError, match=r"cannot write .*o.zarr \(Permission denied\)"):
+        scanned(stimuli, tmp_path / "o.zarr")
+
+
+# Commits
+
+
+def test_a_commit_comes_back_and_a_torn_one_does_not(tmp_path: Path) -> None:
+    commits = Commits(DurableFolder(tmp_path))
+    assert commits.latest() is None
+    live = {"a": np.arange(9, dtype=np.uint8), "b": np.empty(0, np.uint8)}
+    first = Commit(1, 3, 0, {5: "gone"}, {"a": {"count": 2}}, {"threads": 2})
+    commits.write_live(1, live)
+    commits.write(first)
+    found, content = commits.latest() or (None, {})
+    assert found == first
+    assert {name: part.tolist() for name, part in content.items()} == {"a": [*range(9)], "b": []}
+    commits.write_live(2, live)
+    commits.write(Commit(2, 4))
+    assert (commits.latest() or (Commit(),))[0].number == 2
+    for name in ("0.json", "0/0"):
+        path = tmp_path / ".commits" / name
+        whole = path.read_bytes()
+        for length in range(len(whole)):
+            path.write_bytes(whole[:length])
+            assert (commits.latest() or (Commit(),))[0].number == 1
+        path.write_bytes(whole)
+    commits.remove()
+    assert commits.latest() is None
+
+
+# Stimuli that fail on the way
+
+
+@pytest.fixture
+def own(stimuli: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(stimuli, tmp_path / "set")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def test_a_stimulus_that_cannot_be_decoded_stops_the_scan_which_goes_on_when_it_is_restored(
+    own: Path, tmp_path: Path, stimuli: Path, undisturbed: dict[str, Any]
+) -> None:
+    net, image = Net(), own / "stripes" / "stripes-2.png"
+    seen = 0
+
+    def vanishes(_: torch.Tensor) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 1:  # the trial: the catalogue has been read
+            image.unlink()
+
+    net.sees = vanishes
+    with pytest.raises(UserError, match=r"stripes-2.png") as caught:
+        scanned(own, tmp_path / "o.zarr", net, commit_every=1e9)
+    assert "goes on" in caught.value.__notes__[0]
+    shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
+    net.sees = lambda _: None
+    scanned(own, tmp_path / "o.zarr", net)
+    found = contents(tmp_path / "o.zarr")
+    differing = {name for name in undisturbed if found[name] != undisturbed[name]}
+    assert differing <= {"zarr.json"}  # where the folder is named
+
+
+def test_one_that_was_damaged_from_the_start_may_be_restored_before_it_is_shown(
+    own: Path, tmp_path: Path, stimuli: Path, undisturbed: dict[str, Any]
+) -> None:
+    image = own / "stripes" / "stripes-2.png"
+    cut(image)
+    with pytest.raises(UserError, match=r"stripes-2.png") as caught:
+        scanned(own, tmp_path / "o.zarr")
+    assert "--on-error skip" in caught.value.__notes__[0]
+    shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
+    store = scanned(own, tmp_path / "o.zarr")
+    assert not fusiform.check_store(store.path).problems
+    found = contents(store.path)
+    assert {name for name in undisturbed if found[name] != undisturbed[name]} <= {"zarr.json"}
+
+
+def test_a_stimulus_that_has_changed_since_the_scan_began_is_not_shown(
+    own: Path, tmp_path: Path
+) -> None:
+    net, image = Net(), own / "noise" / "noise-3.png"
+    net.sees = lambda _: shutil.copyfile(own / "noise" / "noise-1.png", image) and None
+    with pytest.raises(UserError, match=r"noise-3.png has changed since the scan began"):
+        scanned(own, tmp_path / "o.zarr", net)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_skipped_stimuli_are_in_the_table_and_in_no_count(
+    tmp_path: Path, draw_stimuli: Callable[..., Path], stop: bool
+) -> None:
+    own = draw_stimuli(tmp_path / "more", each=7)
+    (own / "blobs" / "blobs-1.png").write_bytes(b"no image")  # known before the plan
+    cut(own / "noise" / "noise-2.png")  # found on the way, first of its group and of a batch
+    cut(own / "stripes" / "stripes-7.png")
+    notes: list[str] = []
+    if stop:
+        with pytest.raises(Interrupted):
+            scanned(own, tmp_path / "o.zarr", on_error="skip", listener=stopping_after(3))
+    store = scanned(own, tmp_path / "o.zarr", on_error="skip", listener=Listener(notes.append))
+    assert any("skipped: " in note and "blobs-1.png" in note for note in notes)
+    shown = store.stimuli("stimulus_status") == "shown"
+    assert list(store.stimuli("stimulus_path")[~shown]) == [
+        "blobs/blobs-1.png",
+        "noise/noise-2.png",
+        "stripes/stripes-7.png",
+    ]
+    assert store.stimuli("stimulus_fold")[0] == -1
+    assert store.counts.tolist() == [[3, 3], [4, 2], [3, 3]]
+    assert store.skipped == {"blobs": 1, "noise": 1, "stripes": 1}
+    assert not fusiform.check_store(store.path).problems
+    net = Net()
+    for layer, module in (("body", net.body), ("head", net)):
+        for category, fold in np.argwhere(store.counts):
+            of_category = store.stimuli("stimulus_category") == category
+            of_fold = store.stimuli("stimulus_fold") == fold
+            names = store.stimuli("stimulus_path")[shown & of_category & of_fold]
+            pixels = np.stack([decode.prepare(open_image(own / name), SMALL) for name in names])
+            images = decode.normalise(pixels, SMALL, torch.device("cpu"), torch.float32)
+            with torch.inference_mode():
+                x = module(images).double().numpy()
+            found = store.moments_of(store.layer(layer), int(category), int(fold))
+            assert found.count == len(names)
+            np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found.m2, x.var(0) * len(x), rtol=1e-3, atol=1e-5)
