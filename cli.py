@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fusiform.engine.asking.result import Result
     from fusiform.engine.asking.summary import Row
     from fusiform.engine.asking.table import Format, Table
-    from fusiform.engine.scanning.scan import Listener, Progress
+    from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
 
 app = typer.Typer(
@@ -113,7 +113,7 @@ Output = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
 Root = Annotated[
     Path | None,
-    typer.Option(help="Stimuli may also lie in here, where a path or a link leads to it."),
+    typer.Option(help="A folder that stimuli of a CSV may lie in as well; else in its own."),
 ]
 
 
@@ -183,18 +183,22 @@ def demo(
     """Draw the built-in localizer set, scan a network with it, and say what is selective."""
     from fusiform import make_localizer, scan
 
-    if directory.exists():
+    stimuli, output = directory / "stimuli", directory / "demo.zarr"
+    goes_on = output.with_name("demo.zarr.partial").exists()
+    if directory.exists() and not goes_on:
         raise UserError(
             f"the demo needs a new folder; {directory} exists: remove it or name another"
         )
     listener = _listener(quiet)
-    stimuli, output = directory / "stimuli", directory / "demo.zarr"
-    make_localizer(stimuli, per_category=per_category, seed=seed)
-    listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
+    if not goes_on:
+        make_localizer(stimuli, per_category=per_category, seed=seed)
+        listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
     try:
-        scan(model, stimuli, output, weights=weights, seed=seed, listener=listener)
+        with _stopped_in_a_line():
+            scan(model, stimuli, output, weights=weights, seed=seed, listener=listener)
     except UserError:
-        shutil.rmtree(directory)  # which did not exist before
+        if not output.with_name("demo.zarr.partial").exists():
+            shutil.rmtree(directory)  # which did not exist before
         raise
     summary([str(output)], test="rest")
     if weights == "none":
@@ -1042,7 +1046,7 @@ def _note(line: str) -> None:
 
 def _listener(quiet: bool) -> Listener:
     """Notes and progress on stderr: a live bar on a terminal, plain lines elsewhere."""
-    from fusiform.engine.scanning.scan import Listener
+    from fusiform.engine.scanning.progress import Listener
 
     if quiet:
         return Listener()

@@ -19,7 +19,7 @@ from cost import described
 from end_to_end import link_images
 
 from fusiform.engine.scanning import scan
-from fusiform.engine.scanning.scan import Listener
+from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.store.commits import Commits
 
 RESULTS = Path(__file__).parent / "results" / "commits.md"
@@ -46,9 +46,9 @@ def main() -> None:
         "medians.",
         "",
         "A commit writes the live moments while the network stands still, and has all that was",
-        "written reach the disk (fsync) while it goes on. `of a minute`: both together, as a share of",
-        f"the default interval of {INTERVAL} s; wanted below 2 %. `each batch`: the stream of a scan",
-        "that commits after every batch, as a multiple of one that commits at its end only.",
+        "written reach the disk (fsync) while it goes on. `of a minute`: both together, as a share",
+        f"of the default interval of {INTERVAL} s; wanted below 2 %. `each batch`: the stream of a",
+        "scan that commits after every batch, as a multiple of one that commits at its end only.",
         "",
         "| network | live moments | standing still | to the disk | of a minute | each batch |",
         "|---|---|---|---|---|---|",
@@ -94,7 +94,7 @@ def _scan(
 
         return timed
 
-    def progress(event: scan.Progress) -> None:
+    def progress(event: Progress) -> None:
         if event.stage == "scan":
             seconds.append(time.perf_counter())
 

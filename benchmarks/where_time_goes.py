@@ -19,8 +19,8 @@ from typing import Any
 from cost import described
 from end_to_end import link_images
 
-from fusiform.engine.scanning import accumulate, scan
-from fusiform.engine.store.writing import Draft
+from fusiform.engine.scanning import accumulate, scan, work
+from fusiform.engine.store.draft import Draft
 
 RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
 IMAGES, REPEATS = 480, 5
@@ -29,12 +29,12 @@ STAGES = {
     "network and weights built": (scan, "backbone_of"),
     "trial pass": (scan, "trial"),
     "files read and hashed": (scan, "_left_out"),
-    "loop": (scan._Work, "show"),
-    "normalised": (scan, "normalise"),
+    "loop": (work.Work, "show"),
+    "normalised": (work, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "_read_out"),
     "moments written to the store": (Draft, "write_moments"),
-    "contrasts, q and masks, read, computed and written": (scan._Work, "contrast"),
+    "contrasts, q and masks, read, computed and written": (work.Work, "contrast"),
 }
 
 
@@ -74,12 +74,12 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     clocks: dict[str, float] = defaultdict(float)
     originals = {stage: getattr(*place) for stage, place in STAGES.items()}
 
-    def clocked(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(work)
+    def clocked(stage: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(do)
         def timed(*arguments: Any, **options: Any) -> Any:
             started = time.perf_counter()
             try:
-                return work(*arguments, **options)
+                return do(*arguments, **options)
             finally:
                 clocks[stage] += time.perf_counter() - started
 
@@ -87,8 +87,8 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, clocked(stage, originals[stage]))
-    decode_ahead, write_behind = scan.decode_ahead, scan.write_behind
-    scan.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
+    decode_ahead, write_behind = work.decode_ahead, work.write_behind
+    work.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
 
     @contextmanager
     def behind() -> Iterator[Any]:
@@ -97,7 +97,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
             timed.wait = later.wait
             yield timed
 
-    scan.write_behind = behind
+    work.write_behind = behind
     try:
         started = time.perf_counter()
         scan.scan("resnet50", stimuli, output, weights="none", device="cpu", overwrite=True)
@@ -105,7 +105,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     finally:
         for stage, (owner, name) in STAGES.items():
             setattr(owner, name, originals[stage])
-        scan.decode_ahead, scan.write_behind = decode_ahead, write_behind
+        work.decode_ahead, work.write_behind = decode_ahead, write_behind
     loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
     written = clocks.pop("moments written to the store")
     inside = ("moments read out of finished blocks", "waiting for moments to be written")

@@ -18,9 +18,11 @@ from .asking.result import Result
 from .asking.select import materialise
 from .errors import UserError
 from .spec import SHOWN, STIMULUS_COLUMNS, Layer
+from .store.behind import write_behind
+from .store.draft import Draft
 from .store.identity import IDENTITY, difference
 from .store.reading import Store, require_complete
-from .store.writing import Draft, drafting, final_place, refuse_existing, write_behind
+from .store.writing import drafting, final_place, refuse_existing
 
 # What parts may differ in, one or the other.
 _STIMULI, _LAYERS = ("categories",), ("layers",)

@@ -23,6 +23,14 @@ from .made import fill
 CATEGORIES = ("blobs", "noise", "stripes")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Nothing outlives these tests: that all is flushed which has to be is a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def testdata() -> Path:
     """Real stimuli and trained weights, where this machine has them."""

@@ -24,7 +24,7 @@ class PowerCut(BaseException):
 class Disk:
     """Counts writes; the ``n``-th and all later ones fail, as ``how`` says.
 
-    ``full``: no space is left. ``cut``: the power fails in the middle of the write, and of what was
+    ``full``: no space is left. ``once``: the same, and the next write finds some. ``cut``: the power fails in the middle of the write, and of what was
     written since the last flush some is there, some is torn, and some is not.
     """
 
@@ -37,6 +37,8 @@ class Disk:
 
     @property
     def broken(self) -> bool:
+        if self.how == "once":
+            return self.writes == self.n
         return self.n is not None and self.writes >= self.n
 
     def write(self, path: Path) -> None:
@@ -44,7 +46,7 @@ class Disk:
         self.writes += 1
         if not self.broken:
             self.before.setdefault(path, path.read_bytes() if path.exists() else None)
-        elif self.how == "full":
+        elif self.how != "cut":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         else:
             self.forget()

@@ -10,7 +10,8 @@ import zarr
 
 from fusiform.engine.asking import select
 from fusiform.engine.spec import Layer
-from fusiform.engine.store.writing import Draft, create_store
+from fusiform.engine.store.draft import Draft
+from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments
 
 LAYERS = (

@@ -708,7 +708,7 @@ def test_stores_are_merged_and_checked(fusiform: Command, scanned: Path, stimuli
     answer = fusiform("check", "avgpool.zarr", "both.zarr")
     assert answer.code == 1
     assert answer.out.splitlines()[1] == "both.zarr: damaged"
-    assert answer.out.splitlines()[2].startswith("  avgpool/t: chunk 0/0")
+    assert answer.out.splitlines()[2].startswith("  avgpool/t: file c/0/0/0/0 is cut short")
     assert_refused(fusiform("query", "both.zarr", "t > 1"), "cannot read avgpool/t")
 
 

@@ -224,7 +224,7 @@ def test_a_real_disk_that_is_full_stops_the_scan_in_a_line_and_it_goes_on(
 def test_a_disk_that_may_be_too_small_is_warned_of(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fusiform.engine.scanning.scan import Listener
+    from fusiform.engine.scanning.progress import Listener
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1))  # type: ignore[attr-defined]
     notes: list[str] = []

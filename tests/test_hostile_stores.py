@@ -271,6 +271,17 @@ def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared
     assert any(f"a chunk of {declared:,} bytes" in one for one in check_store(own).problems)
 
 
+def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
+    """The decoder goes by what a chunk says, whatever the metadata say: zstd is none of ours."""
+    path = own / "head" / "mean" / "c" / "0" / "0" / "0"
+    content = bytearray(path.read_bytes())
+    start, length = struct.unpack("<QQ", content[-20:-4])
+    content[start + 2] = content[start + 2] & 0b11111 | 4 << 5
+    path.write_bytes(seal(bytes(content[start : start + length - 4])) + content[start + length :])
+    with pytest.raises(UserError, match="is not compressed by lz4"):
+        summarise(open_store(own), Criterion("rest", "t > 1"))
+
+
 def test_a_small_file_does_not_become_a_large_array(own: Path) -> None:
     """An array that is declared as large as layers may be, of a few bytes on the disk."""
     units = 2**27
@@ -347,6 +358,13 @@ def test_texts_that_are_more_than_they_are_are_refused(own: Path) -> None:
     path.write_bytes(seal(content[:4] + struct.pack("<I", 2**31 - 1) + content[8:]))
     with pytest.raises(UserError, match="cannot read stimulus_path"):
         open_store(own).stimuli("stimulus_path")
+
+
+@pytest.mark.parametrize("counts", [[-1, 1], [2**62, 2**62], [88, 0]])
+def test_counts_that_are_none_are_refused(own: Path, counts: list[int]) -> None:
+    zarr.open_array(own / "count", mode="r+")[0] = counts
+    with pytest.raises(UserError, match="these are no numbers of stimuli"):
+        summarise(open_store(own), Criterion("rest", "t > 1"))
 
 
 @pytest.mark.parametrize(

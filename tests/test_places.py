@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
+import google_crc32c
 import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
 import fusiform
+from fusiform.engine.asking.info import describe_store
 from fusiform.engine.asking.language.criterion import Criterion
-from fusiform.engine.asking.result import open_store
+from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.select import save_contrast
 from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
@@ -70,16 +74,23 @@ class Ranges(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def web(made_path: Path) -> Iterator[str]:
-    """The URL of the folder of a store, on a web server on this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(made_path.parent)))
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The URL of a folder on a web server on this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def web(made_path: Path) -> Iterator[str]:
+    """The URL of the folder of a store, on a web server."""
+    with served(made_path.parent) as url:
+        yield url
 
 
 def same(url: str, made_path: Path) -> None:
@@ -178,3 +189,35 @@ def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, made_path:
     monkeypatch.setattr("fusiform.engine.store.places.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'fusiform\[cloud\]'"):
         open_store("s3://bucket/r50.zarr")
+
+
+def test_a_strangers_store_behind_a_url_is_refused(own_store: Result) -> None:
+    folder = own_store.path
+    assert isinstance(folder, Path)
+    bomb = folder / "head" / "mean" / "c" / "0" / "0" / "0"
+    content = bytearray(bomb.read_bytes())
+    start, length = struct.unpack("<QQ", content[-20:-4])
+    content[start + 4 : start + 8] = struct.pack("<I", 2**31 - 1)  # decoded bytes, by what it says
+    checksum = google_crc32c.value(bytes(content[start : start + length - 4]))
+    content[start + length - 4 : start + length] = struct.pack("<I", checksum)
+    bomb.write_bytes(content)
+    texts = folder / "stimulus_path" / "c" / "0"
+    content = bytearray(texts.read_bytes()[:-4])
+    content[:4] = struct.pack("<I", 2**32 - 1)
+    texts.write_bytes(content + struct.pack("<I", google_crc32c.value(bytes(content))))
+    (folder / "head" / "t" / "c" / "0" / "0").write_bytes(b"short")
+    with served(folder.parent) as url:
+        store = open_store(f"{url}/{folder.name}")
+        assert describe_store(store.path).files is None
+        with pytest.raises(UserError, match="cannot read head/mean"):
+            summarise(store, Criterion("rest", "t > 1"))
+        with pytest.raises(UserError, match="says it holds 4,294,967,295 texts"):
+            store.stimuli("stimulus_path")
+        with pytest.raises(UserError, match="is cut short"):
+            store.query("t > 1").counts()
+        assert {problem.partition(":")[0] for problem in check_store(store.path).problems} == {
+            "head/mean", "head/t", "stimulus_path",
+        }  # fmt: skip
+        (folder / "zarr.json").write_text("[" * 100_000)
+        with pytest.raises(UserError, match="recursion depth"):
+            open_store(f"{url}/{folder.name}")

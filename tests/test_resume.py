@@ -17,12 +17,13 @@ from torch import nn
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import decode, scan
+from fusiform.engine.scanning import decode, work
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.scanning.scan import Listener, Progress
+from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store.commits import Commit, Commits
+from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.durable import DurableFolder, locked
 
 from .disks import Disk, PowerCut, contents, on
@@ -278,7 +279,7 @@ def test_restart_gives_up_what_was_done(
 
 
 def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "_machine", lambda: {"threads": 99, "instructions": "X"})
+    monkeypatch.setattr(work, "_machine", lambda: {"threads": 99, "instructions": "X"})
     notes: list[str] = []
     scanned(*begun, listener=Listener(notes.append))
     assert any("goes on with 99 threads and X instructions" in note for note in notes)
@@ -348,7 +349,7 @@ def writes_of(stimuli: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
     return disk.writes
 
 
-@pytest.mark.parametrize("how", ["full", "cut"])
+@pytest.mark.parametrize("how", ["full", "once", "cut"])
 @pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_whichever_write_fails_the_scan_goes_on_to_the_same_bits(
     stimuli: Path,
@@ -364,6 +365,45 @@ def test_whichever_write_fails_the_scan_goes_on_to_the_same_bits(
         fail(stimuli, tmp_path, how, n, monkeypatch)
         assert contents(tmp_path / "o.zarr") == undisturbed, n
         shutil.rmtree(tmp_path / "o.zarr")
+
+
+@pytest.mark.parametrize("number", [1, 2, 6])
+def test_moments_that_could_not_be_written_are_in_no_commit(
+    stimuli: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    calls, write = 0, Draft.write_moments
+
+    def fails(self: Draft, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise OSError(5, "Input/output error")
+        write(self, *arguments)
+
+    monkeypatch.setattr(Draft, "write_moments", fails)
+    with pytest.raises(UserError, match="Input/output error"):
+        scanned(stimuli, tmp_path / "o.zarr")
+    assert contents(scanned(stimuli, tmp_path / "o.zarr").path) == undisturbed
+
+
+def test_all_of_a_store_is_on_the_disk_before_it_stands_at_its_place(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronised: set[int] = set()
+    place = tmp_path / "o.zarr"
+
+    def note(descriptor: int) -> None:
+        found = os.fstat(descriptor).st_ino
+        assert not place.exists() or found == tmp_path.stat().st_ino  # after the renaming
+        synchronised.add(found)
+
+    monkeypatch.setattr(os, "fsync", note)
+    scanned(stimuli, place)
+    assert {path.stat().st_ino for path in (tmp_path, place, *place.rglob("*"))} <= synchronised
 
 
 def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(

@@ -22,7 +22,7 @@ from fusiform.engine.asking.select import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.backbones import load_backbone
 from fusiform.engine.scanning.decode import normalise, prepare
-from fusiform.engine.scanning.scan import Listener, Progress
+from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Preprocessing, as_record
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.localizer import make_localizer

@@ -21,7 +21,8 @@ from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store import layout
-from fusiform.engine.store.writing import create_store, drafting, refuse_existing, write_behind
+from fusiform.engine.store.behind import write_behind
+from fusiform.engine.store.writing import create_store, drafting, refuse_existing
 from fusiform.kernels.moments import merge
 
 from . import reference

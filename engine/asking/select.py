@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
 from ..spec import MEASURES, SAVED, Layer, as_record
+from ..store.behind import write_behind
+from ..store.draft import Draft
 from ..store.reading import Store, require_complete
 from ..store.saving import saving
-from ..store.writing import Draft, write_behind
 from .examine import Decided, Examination, Kept, Look, Selection, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion

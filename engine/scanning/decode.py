@@ -72,7 +72,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
             f"an image of {width} x {height} pixels would be resized to {size[0]} x {size[1]}; at "
             f"most {_MOST_PIXELS:,} pixels are: cut it first"
         )
-    image = image.convert("RGB")
+    if image.mode != "RGB":  # or it would be copied
+        image = image.convert("RGB")
     if size != image.size:
         image = image.resize(size, _FILTERS[preprocessing.interpolation])
     left, top = round((size[0] - crop) / 2.0), round((size[1] - crop) / 2.0)

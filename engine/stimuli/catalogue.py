@@ -15,9 +15,9 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -81,16 +81,6 @@ class Catalogue:
     def _read(self, start: int) -> list[Content]:
         return [_content(self.path(i)) for i in range(start, min(start + _AT_ONCE, len(self)))]
 
-    def without(self, stimuli: Collection[int]) -> Catalogue:
-        """Less some stimuli. Categories stay, and what was read before is not read again."""
-        keep = np.ones(len(self), bool)
-        keep[list(stimuli)] = False
-        kept = np.flatnonzero(keep).tolist()
-        rest = replace(self, names=tuple(self.names[i] for i in kept), labels=self.labels[keep])
-        if "contents" in vars(self):
-            vars(rest)["contents"] = tuple(self.contents[i] for i in kept)
-        return rest
-
 
 def _content(path: Path) -> Content:
     try:
@@ -125,9 +115,10 @@ def read_catalogue(
 ) -> Catalogue:
     """The catalogue of a stimulus set.
 
-    Stimuli lie in the folder that is named, or in that of the manifest. What a path (``..``, or
-    absolute) or a link leads to outside of it is refused, since a set that someone else made could
-    otherwise name any file of this machine; ``root`` allows it within another folder.
+    Stimuli of a manifest lie in its folder. What a path (``..``, or absolute) or a link leads to
+    outside of it is refused, since a list that someone else made could otherwise name any file of
+    this machine; ``root`` allows it within another folder. Links in a folder are followed: to
+    arrange a set out of links is common, and no text file makes them.
 
     Parameters
     ----------
@@ -135,13 +126,13 @@ def read_catalogue(
         columns ``path`` (relative to the manifest, or absolute) and ``category``
     groups : new category -> the folders (or manifest categories) it joins; where given, only what
         it names is used, in its order
-    root : a folder in which stimuli may lie as well
+    root : a folder in which stimuli of a manifest may lie as well
 
     Raises
     ------
     UserError : source missing, unreadable or of neither kind, fewer than two categories, a category
         without images, a group that names an unknown folder or one that another group has already,
-        a stimulus outside of ``source`` and ``root``, a name with a NUL in it
+        a stimulus that a manifest lists outside of its folder and ``root``, a name with a NUL in it
     """
     source = Path(source)
     try:
@@ -167,7 +158,10 @@ def read_catalogue(
     _refuse_unusable(members, source)
     labels = np.repeat(np.arange(len(members), dtype=np.int32), [len(v) for v in members.values()])
     names = tuple(name for listed in members.values() for name in listed)
-    _refuse_outside(base, names, root)
+    if root is not None and not Path(root).is_dir():
+        raise UserError(f"stimuli lie in a folder; --root {root} is none: name another")
+    if base != source:
+        _refuse_outside(base, names, root)
     categories = tuple(map(storable, members))
     return Catalogue(base, categories, names, labels, tuple(map(storable, notes)))
 
@@ -195,16 +189,14 @@ def _refuse_unusable(members: Mapping[str, Sequence[str]], source: Path) -> None
 
 
 def _refuse_outside(base: Path, names: Sequence[str], root: Path | str | None) -> None:
-    if root is not None and not Path(root).is_dir():
-        raise UserError(f"stimuli lie in a folder; --root {root} is none: name another")
     allowed = [os.path.realpath(place) for place in (base, root) if place is not None]
     outside = _outside(base, names, allowed)
     first = next(outside, None)
     if first is not None:
         more = sum(1 for _ in outside)
         raise UserError(
-            f"stimuli lie in the folder that is named, or in that of the manifest; {first} leads "
-            f"out of {base if root is None else f'{base} and {root}'}, "
+            f"stimuli of a manifest lie in its folder; {first} leads out of "
+            f"{base if root is None else f'{base} and {root}'}, "
             f"and so do {more:,} more: copy them in, or name a folder that holds them with --root"
         )
 

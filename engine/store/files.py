@@ -18,8 +18,10 @@ from zarr.storage import StorePath
 
 from .metadata import CHECKSUM, CHUNK_BYTES, INDEX_ENTRY, Cut, Misfit, Opened
 
-# What lz4 says at the head of a chunk: 4 bytes of its own, decoded bytes, block size, bytes.
-_HEADER = struct.Struct("<4xIII")
+# What stands at the head of a compressed chunk: flags, decoded bytes, size of a block, bytes.
+_HEADER = struct.Struct("<2xBxIII")
+# The compressor, in the three upper bits of the flags: the decoder goes by them.
+_LZ4 = 1
 
 
 def fault_of_file(opened: Opened, file: tuple[int, ...], folder: Path | None) -> str | None:
@@ -85,7 +87,9 @@ def _fault_of_shard(path: Path, key: str, size: int, cut: Cut) -> str | None:
             return None if fits else f"file {key} has chunks of another size than they have"
         for place, encoded in places.tolist():
             header = _read(file, place, _HEADER.size).ljust(_HEADER.size, b"\0")
-            declared, _, held = _HEADER.unpack(header)
+            flags, declared, _, held = _HEADER.unpack(header)
+            if flags >> 5 != _LZ4:
+                return f"file {key} has a chunk that is not compressed by lz4"
             if (declared, held) != (cut.chunk_bytes, encoded - CHECKSUM):
                 return (
                     f"file {key} has a chunk of {declared:,} bytes by what it says of itself, "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..spec import COORDINATES, EXTREMES, Layer
+from ..spec import COORDINATES, EXTREMES, STIMULUS_COLUMNS, Layer
 
 # Units per chunk. Smaller chunks cost time; larger ones gain little, and take memory to read.
 _CHUNK_UNITS = 262_144
@@ -86,6 +86,17 @@ def put(
         overwrite=True,
     )
     array[...] = values
+
+
+def put_count(root: zarr.Group, counts: NDArray[np.int64]) -> None:
+    """The number of stimuli ``[category, fold]``."""
+    put(root, "count", counts, ("category", "fold"), "number of stimuli")
+
+
+def put_column(root: zarr.Group, column: str, values: Sequence[Any] | NDArray[Any]) -> None:
+    """A column ``[stimulus]`` of the stimulus table."""
+    array = np.array(values, dtype=object if isinstance(values[0], str) else None)
+    put(root, column, array, ("stimulus",), STIMULUS_COLUMNS[column])
 
 
 def put_moments(

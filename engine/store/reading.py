@@ -106,7 +106,8 @@ class Store:
     def counts(self) -> NDArray[np.int64]:
         """Number of stimuli ``[category, fold]``."""
         counts = np.asarray(self._part("count"))
-        if (counts < 0).any() or counts.sum() > self.schema.stimuli:
+        known = (counts >= 0) & (counts <= self.schema.stimuli)
+        if not known.all() or counts.sum() > self.schema.stimuli:
             raise self._unreadable("count", "these are no numbers of stimuli")
         return counts
 
@@ -320,7 +321,10 @@ def open_root(place: Place) -> tuple[zarr.Group, Gathered | None]:
 
     store = zarr_store(place)
     with refusing(none_of_ours):
-        document = read_json(store, "zarr.json", ROOT_BYTES)
+        try:
+            document = read_json(store, "zarr.json", ROOT_BYTES)
+        except FileNotFoundError:
+            raise Misfit("it has no zarr.json") from None
         attributes = document.get("attributes", {})
         if (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
             raise Misfit("its zarr.json is not that of a group")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from .commits import Commits
+from .draft import Draft
 from .durable import locked, sweep
 from .identity import difference
 from .places import Place, exists, is_group, remove, zarr_store
 from .reading import refuse_schema
 from .writing import (
-    Draft,
     create_store,
     described,
     final_place,

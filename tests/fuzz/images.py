@@ -30,7 +30,7 @@ from tests.fuzz.mutations import damaged
 from tests.fuzz.seeds import seeds
 
 # What an image may take: seconds of a core (the largest that is decoded, of 178,956,970 pixels,
-# takes two or so), and bytes of memory beyond what the program has.
+# takes one or two), and bytes of memory beyond what the program has.
 SECONDS = 5.0
 MEMORY = 2 * 2**30
 # Seconds after which a case is taken to hang; failures after which nothing more is to be learnt.
@@ -203,7 +203,7 @@ def _mib(size: int) -> str:
 def _versions() -> str:
     from PIL import __version__, features
 
-    libraries = ("jpg", "libtiff", "webp", "zlib")
+    libraries = ("libjpeg_turbo", "libtiff", "webp", "zlib")
     return f"Pillow {__version__} with " + ", ".join(
         f"{name} {features.version(name)}" for name in libraries
     )

@@ -24,11 +24,11 @@ import torch
 from torch import nn
 
 import fusiform
-from fusiform.engine.scanning.scan import Listener
+from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store.commits import Commits
-from fusiform.engine.store.writing import Draft
+from fusiform.engine.store.draft import Draft
 
 from ..disks import contents
 
