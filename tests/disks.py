@@ -24,8 +24,9 @@ class PowerCut(BaseException):
 class Disk:
     """Counts writes; the ``n``-th and all later ones fail, as ``how`` says.
 
-    ``full``: no space is left. ``once``: the same, and the next write finds some. ``cut``: the power fails in the middle of the write, and of what was
-    written since the last flush some is there, some is torn, and some is not.
+    ``full``: no space is left. ``once``: the same, and the next write finds some. ``cut``: the
+    power fails in the middle of the write, and of what was written since the last flush some is
+    there, some is torn, and some is not.
     """
 
     def __init__(self, n: int | None = None, how: str = "full", seed: int = 0) -> None:

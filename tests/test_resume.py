@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def stopping_after(events: int, stage: str = "scan", how: Any = signal.SIGINT) -
         if events == 0 and event.stage == stage:
             if isinstance(how, signal.Signals):
                 os.kill(os.getpid(), how)
+                time.sleep(0.1)  # it arrives in the main thread, which this need not be
             else:
                 raise how
 

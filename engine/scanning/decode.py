@@ -25,7 +25,7 @@ from PIL import Image
 from ..errors import UserError
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue
-from ..stimuli.images import open_image, read_stimulus
+from ..stimuli.images import UnfitStimulus, open_image, read_stimulus
 from .plan import Batch, Plan
 
 # Batches decoded beyond the one in the network.
@@ -69,8 +69,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
         size = (side, size[1]) if width <= height else (size[0], side)
     if size[0] * size[1] > _MOST_PIXELS:
         raise UserError(
-            f"an image of {width} x {height} pixels would be resized to {size[0]} x {size[1]}; at "
-            f"most {_MOST_PIXELS:,} pixels are: cut it first"
+            f"{width} x {height} pixels would become {size[0]} x {size[1]}, at most "
+            f"{_MOST_PIXELS:,} are made: cut it"
         )
     if image.mode != "RGB":  # or it would be copied
         image = image.convert("RGB")
@@ -125,25 +125,23 @@ def decode_ahead(
         path = catalogue.path(stimulus)
         content = read_stimulus(path)
         if hashlib.sha256(content).hexdigest() != catalogue.contents[stimulus].sha256:
-            raise UserError(
-                f"stimuli stay as they are while they are shown; {path} has changed since the scan "
-                "began: restore it"
-            )
+            raise UnfitStimulus(path, "has changed since the scan began", "restore it")
+        image = open_image(path, content)
         try:
-            pixels[row] = prepare(open_image(path, content), preprocessing)
+            pixels[row] = prepare(image, preprocessing)
         except UserError as error:
-            raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+            raise UnfitStimulus(path, f"cannot be resized ({error})") from None
 
     def finish(batch: Batch, pixels: NDArray[np.uint8], jobs: list[Future[None]]) -> Decoded:
         failed = {}
         for row, job in enumerate(jobs):
             try:
                 _wait(job, look)
-            except UserError as error:
+            except UnfitStimulus as unfit:
                 if not skip:
-                    error.add_note("--on-error skip goes on without it")
+                    unfit.add_note("--on-error skip goes on without it")
                     raise
-                failed[row], pixels[row] = str(error), _GREY
+                failed[row], pixels[row] = unfit.reason, _GREY
             except TimeoutError:
                 raise UserError(
                     f"an image is decoded in seconds; {catalogue.path(batch.stimuli[row])} has "

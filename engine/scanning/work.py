@@ -52,16 +52,10 @@ class Work:
             self._listener.note("an earlier run has done all but put the store in its place")
             return
         shown = min(commit.batches * plan.batch_size, len(plan.order))
-        finished = [block for block in plan.blocks if block.stop <= shown]
-        try:
-            self._draft.require_moments([(block.category, block.fold) for block in finished])
-        except UserError as error:
-            raise UserError(
-                f"what an unfinished scan had done is damaged ({error}): give it up with --restart"
-            ) from None
+        finished = sum(block.stop <= shown for block in plan.blocks)
         self._listener.note(
             f"going on with an unfinished scan: {shown:,} of {len(plan.order):,} stimuli were "
-            f"shown, {len(finished):,} of {len(plan.blocks):,} groups are finished, contrasts of "
+            f"shown, {finished:,} of {len(plan.blocks):,} groups are finished, contrasts of "
             f"{commit.contrasts} of {len(self._draft.layers)} layers are written"
         )
         if commit.machine and commit.machine != _machine():
@@ -175,7 +169,7 @@ class Work:
         """
         failed = {int(decoded.batch.stimuli[row]): why for row, why in decoded.failed.items()}
         for stimulus, why in failed.items():
-            self._listener.note(f"skipped: {why}")
+            self._listener.note(f"skipped: {catalogue.path(stimulus)} {why}")
             category, fold = catalogue.labels[stimulus], self._plan.fold_of[stimulus]
             gone = [
                 other
@@ -186,7 +180,8 @@ class Work:
             if self._plan.counts(len(catalogue.categories))[category, fold] - len(gone) < 2:
                 raise UserError(
                     f"a t statistic needs 2 images per category and fold; {name} has fewer that "
-                    f"can be shown ({why}): restore them, or add others and --restart"
+                    f"can be shown ({catalogue.path(stimulus)} {why}): restore them, or add others "
+                    "and --restart"
                 )
         return failed
 

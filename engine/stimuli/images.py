@@ -70,10 +70,12 @@ with suppress(OSError, AttributeError):
 class UnfitStimulus(UserError):
     """A file that cannot be shown; ``reason`` says why without the file's name."""
 
-    def __init__(self, source: Path | str, reason: str) -> None:
+    def __init__(
+        self, source: Path | str, reason: str, remedy: str = "replace or remove it"
+    ) -> None:
         super().__init__(
             f"stimuli are BMP, GIF, JPEG, PNG, PNM, TGA, TIFF or WEBP images; {source} {reason}: "
-            "replace or remove it"
+            f"{remedy}"
         )
         self.reason = reason
 

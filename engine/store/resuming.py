@@ -130,10 +130,7 @@ def _agree(draft: Draft, contents: Mapping[str, Any], order: NDArray[np.int64]) 
     But for stimuli that were not shown yet: one that could not be read may have been restored.
     """
     began, wanted, table = draft.provenance, described(**contents), contents["stimuli"]
-    shown = np.ones(began["n_stimuli"], bool)
-    if not draft.is_complete:
-        shown[order[draft.commit.batches * began["batch_size"] :]] = False
-    differing = difference(began, wanted) or _other_stimulus(draft, table, shown)
+    differing = difference(began, wanted) or _other_stimulus(draft, table, order)
     if differing:
         raise UserError(
             f"an unfinished scan goes on as it was begun; that in {draft.path} and this one differ "
@@ -151,12 +148,33 @@ def _agree(draft: Draft, contents: Mapping[str, Any], order: NDArray[np.int64]) 
             f"differently; {draft.path} was begun with {changed}: install them, or give up what "
             "it had done with --restart"
         )
+    _require_finished(draft, _shown(draft, order))
     if not draft.is_complete and began["fingerprint"] != wanted["fingerprint"]:
         draft.exchange_stimuli(table)
 
 
+def _shown(draft: Draft, order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which stimuli of the table, in that order of showing, are in the moments."""
+    shown = np.ones(draft.provenance["n_stimuli"], bool)
+    if not draft.is_complete:
+        shown[order[draft.commit.batches * draft.provenance["batch_size"] :]] = False
+    return shown & (draft.stimuli("stimulus_fold") >= 0)
+
+
+def _require_finished(draft: Draft, shown: NDArray[np.bool_]) -> None:
+    """Refuse a draft that misses moments of a group whose stimuli were all shown."""
+    group = draft.stimuli("stimulus_category"), draft.stimuli("stimulus_fold")
+    missing = np.zeros((len(draft.categories), draft.folds), np.int64)
+    dealt = group[1] >= 0
+    np.add.at(missing, tuple(column[dealt] for column in group), ~shown[dealt])
+    try:
+        draft.require_moments((int(k), int(f)) for k, f in np.argwhere(missing == 0))
+    except UserError as error:
+        raise _unusable(draft.path, str(error)) from None
+
+
 def _other_stimulus(
-    draft: Draft, table: Mapping[str, Sequence[Any]], shown: NDArray[np.bool_]
+    draft: Draft, table: Mapping[str, Sequence[Any]], order: NDArray[np.int64]
 ) -> str | None:
     """The first stimulus that a draft's table and another differ in, as the end of a sentence."""
     paths, hashes, statuses = (f"stimulus_{name}" for name in ("path", "sha256", "status"))
@@ -168,8 +186,8 @@ def _other_stimulus(
         for row in np.flatnonzero(draft.stimuli(column) != np.asarray(table[column]))[:1]:
             told = {before[row]: draft.stimuli(statuses)[row], now[row]: table[statuses][row]}
             return "stimuli: " + ", ".join(f"{name} ({status})" for name, status in told.items())
-    counted = shown & (draft.stimuli("stimulus_fold") >= 0)
-    for row in np.flatnonzero(counted & (draft.stimuli(hashes) != np.asarray(table[hashes])))[:1]:
+    others = draft.stimuli(hashes) != np.asarray(table[hashes])
+    for row in np.flatnonzero(_shown(draft, order) & others)[:1]:
         return f"stimuli: {now[row]} has changed, and was shown"
     return None
 
