@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from io import TextIOWrapper
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fusiform import terminal
 from fusiform.engine.asking.language.criterion import (
     COMPARED,
     DEFAULT,
@@ -31,13 +31,8 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.spec import INTERPOLATIONS, SAVED
 
 if TYPE_CHECKING:
-    from fusiform.engine.asking.info import StoreInfo
     from fusiform.engine.asking.query import Query
-    from fusiform.engine.asking.result import Result
-    from fusiform.engine.asking.summary import Row
-    from fusiform.engine.asking.table import Format, Table
-    from fusiform.engine.scanning.progress import Listener, Progress
-    from fusiform.engine.stimuli.check import StimuliReport
+    from fusiform.engine.asking.table import Table
 
 app = typer.Typer(
     help="Find category-selective units in vision networks: one pass, nothing stored in between.",
@@ -100,10 +95,6 @@ Preset = Annotated[
     str | None,
     typer.Option(help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs)."),
 ]
-# What a summary says where activations were in half precision and are no numbers.
-OVERFLOW = (
-    "float16 holds nothing above 65,504, this is most likely overflow: scan in bfloat16 or float32"
-)
 Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Results of scans.")]
 OneStore = Annotated[str, typer.Argument(metavar="STORE", help="The result of a scan.")]
 Output = Annotated[
@@ -127,11 +118,11 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.exit(_say(*error.lines, *getattr(error, "__notes__", ())))
+        sys.exit(terminal.say(*error.lines, *getattr(error, "__notes__", ())))
     except OSError as error:
         if error.filename is None:
             raise
-        sys.exit(_say(f"cannot read or write {error.filename} ({error.strerror})"))
+        sys.exit(terminal.say(f"cannot read or write {error.filename} ({error.strerror})"))
 
 
 @contextmanager
@@ -141,13 +132,8 @@ def _stopped_in_a_line() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stopped:
         kept = getattr(stopped, "__notes__", ["nothing was committed yet: nothing is left"])
-        _note(f"stopped; {'; '.join(kept)}")
+        terminal.note(f"stopped; {'; '.join(kept)}")
         raise typer.Exit(128 + getattr(stopped, "signal", signal.SIGINT)) from None
-
-
-def _say(mistake: str, *below: str) -> int:
-    print(f"error: {_printable(mistake)}", *map(_printable, below), sep="\n", file=sys.stderr)
-    return 2
 
 
 def _print_version(wanted: bool) -> None:
@@ -189,7 +175,7 @@ def demo(
         raise UserError(
             f"the demo needs a new folder; {directory} exists: remove it or name another"
         )
-    listener = _listener(quiet)
+    listener = terminal.listener(quiet)
     if not goes_on:
         make_localizer(stimuli, per_category=per_category, seed=seed)
         listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
@@ -205,8 +191,8 @@ def demo(
         print("\nThis network is untrained: what it selects, it selects for low-level reasons.")
     print(
         f"\nNext, by the stricter default criterion, and with a trained network:"
-        f"\n  fusiform summary {_printable(str(output))}"
-        f"\n  fusiform scan resnet50 {_printable(str(stimuli))} -o r50.zarr"
+        f"\n  fusiform summary {terminal.printable(str(output))}"
+        f"\n  fusiform scan resnet50 {terminal.printable(str(stimuli))} -o r50.zarr"
     )
 
 
@@ -221,7 +207,7 @@ def layers(model: Model, crop: Crop = None, as_json: AsJson = False) -> None:
                  "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
         print(json.dumps({"layers": rows, "refused": found.refused}, indent=2))
         return
-    _print_table(
+    terminal.print_table(
         ["layer", "type", "shape", "units", "state", ""],
         [
             [
@@ -229,7 +215,7 @@ def layers(model: Model, crop: Crop = None, as_json: AsJson = False) -> None:
                 layer.kind,
                 " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
                 f"{layer.units:,}",
-                _bytes(layer.state_bytes),
+                terminal.in_bytes(layer.state_bytes),
                 "blocks" if layer.name in found.blocks else "",
             ]
             for layer in found.layers
@@ -240,10 +226,10 @@ def layers(model: Model, crop: Crop = None, as_json: AsJson = False) -> None:
     print(
         f"\n--layers blocks (the default): {len(default)} layers, "
         f"{sum(layer.units for layer in default):,} units, "
-        f"{_bytes(sum(layer.state_bytes for layer in default))} of live state"
+        f"{terminal.in_bytes(sum(layer.state_bytes for layer in default))} of live state"
     )
     for name, reason in found.refused.items():
-        print(_printable(f"not recordable: {name} {reason}"))
+        print(terminal.printable(f"not recordable: {name} {reason}"))
 
 
 @app.command("scan")
@@ -342,7 +328,7 @@ def scan_command(
     overrides = {
         "resize": resize, "crop": crop, "interpolation": interpolation, "mean": mean, "std": std,
     }  # fmt: skip
-    listener = _listener(quiet)
+    listener = terminal.listener(quiet)
     with _stopped_in_a_line():
         scan(
             model,
@@ -392,7 +378,7 @@ def summary(
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     opened = [open_store(path) for path in stores]
     rows = [summarise(store, criterion, _listed(layers)) for store in opened]
-    _print_results(stores, opened, rows, criterion, "category", as_json)
+    terminal.print_results(stores, opened, rows, criterion, "category", as_json)
 
 
 @app.command("select")
@@ -447,12 +433,12 @@ def select_command(
         contrast = contrasts[0] if contrasts else None
         save_contrast(store, save, criterion, contrast, _listed(measures))
     rows = summarise(store, criterion, _listed(layers), None if every else contrasts)
-    _print_results([path], [store], [rows], criterion, "contrast", as_json)
+    terminal.print_results([path], [store], [rows], criterion, "contrast", as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and criterion.test != "weighted":
-            _note(f"{contrast} is a weighted sum: by its t of weighted category means")
+            terminal.note(f"{contrast} is a weighted sum: by its t of weighted category means")
     if save:
-        _note(f"saved {save} in every layer of {path}")
+        terminal.note(f"saved {save} in every layer of {path}")
 
 
 @app.command("query")
@@ -534,10 +520,10 @@ def query_command(
         else:
             yield query.counts(groups)
 
-    found = _of_stores(paths, [tables(query) for query in queries])
+    found = terminal.of_stores(paths, [tables(query) for query in queries])
     if top is not None and len(paths) > 1:
         found = iter([top_of_all(list(found), top, by)])
-    _put_out(found, form, output)
+    terminal.put_out(found, form, output)
 
 
 @app.command("merge")
@@ -549,9 +535,9 @@ def merge_command(stores: Stores, output: Output, overwrite: Overwrite = False) 
     """
     from fusiform import merge_stores
 
-    merged = merge_stores(stores, output, overwrite=overwrite, note=_note)
+    merged = merge_stores(stores, output, overwrite=overwrite, note=terminal.note)
     categories, stimuli = len(merged.categories), int(merged.counts.sum())
-    _note(
+    terminal.note(
         f"wrote {output}: {len(merged.layers)} layers, {categories} categories, {stimuli} stimuli"
     )
 
@@ -568,10 +554,10 @@ def check(stores: Stores) -> None:
     for path in stores:
         found = check_store(path)
         damaged |= bool(found.problems)
-        whole = f"whole ({found.arrays} arrays, {_bytes(found.bytes_read)} read)"
-        print(_printable(f"{path}: {'damaged' if found.problems else whole}"))
+        whole = f"whole ({found.arrays} arrays, {terminal.in_bytes(found.bytes_read)} read)"
+        print(terminal.printable(f"{path}: {'damaged' if found.problems else whole}"))
         for problem in found.problems:
-            print(_printable(f"  {problem}"))
+            print(terminal.printable(f"  {problem}"))
     if damaged:
         raise typer.Exit(1)
 
@@ -590,16 +576,16 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
         described = asdict(found) | {"units": found.units, "criterion": found.criterion}
         print(json.dumps(described, indent=2))
         return
-    for name, value in _info_lines(found):
+    for name, value in terminal.info_lines(found):
         if value:
-            print(_printable(f"{name + ':':<{_INFO_WIDTH}} {_cut(value)}"))
+            print(terminal.printable(f"{name + ':':<{_INFO_WIDTH}} {terminal.cut(value)}"))
     print()
-    _print_table(
+    terminal.print_table(
         ["layer", "type", "shape", "units"],
         [
             [
-                _cut(layer.name),
-                _cut(layer.kind),
+                terminal.cut(layer.name),
+                terminal.cut(layer.kind),
                 " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
                 f"{layer.units:,}",
             ]
@@ -612,81 +598,6 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
 
 
 _INFO_WIDTH, _INFO_LAYERS = 16, 30
-
-
-def _info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
-    """What a store says of itself, name by name; what it does not say is left out."""
-    from fusiform.engine.errors import shortened
-
-    said = found.attributes
-    yield "store", found.path
-    unfinished = "not complete: the scan that fills it has not finished"
-    yield "status", "complete" if found.complete else unfinished
-    yield "model", f"{said['model']} ({said['weights']})"
-    listed = {name: ", ".join(f"{k} {v}" for k, v in said[name].items())
-              for name in ("preprocessing", "versions", "null")
-              if isinstance(said.get(name), dict)}  # fmt: skip
-    for name in ("weights_sha256", "modules_sha256"):
-        yield name.replace("_", " "), str(said.get(name) or "")
-    yield "preprocessing", listed.get("preprocessing", "")
-    yield "layers", f"{len(found.layers):,}, of {found.units:,} units"
-    yield "categories", f"{len(found.categories):,}: {shortened(found.categories)}"
-    yield "folds", str(found.folds)
-    source = f", of {said['stimuli']}" if said.get("stimuli") else ""
-    yield "stimuli", f"{found.stimuli:,}{source}"
-    yield "device", str(said.get("device") or "")
-    yield "batch size", str(said.get("batch_size") or "")
-    yield "moments", str(said.get("store_dtype"))
-    yield "null", listed.get("null", "") if found.shuffles else ""
-    yield "criterion", found.criterion or ""
-    yield "saved", shortened(found.saved)
-    yield "created", str(said.get("created") or "")
-    yield "versions", listed.get("versions", "")
-    merged = said.get("merged")
-    yield "merged from", f"{len(merged)} stores" if isinstance(merged, list) else ""
-    yield "fingerprint", str(said.get("fingerprint") or "")
-    if found.files is not None:
-        least = "" if found.all_counted else "at least "
-        yield "size", f"{least}{_bytes(found.bytes or 0)} in {least}{found.files:,} files"
-
-
-def _cut(text: str, longest: int = 300) -> str:
-    return text if len(text) <= longest else f"{text[:longest]}..."
-
-
-def _of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
-    """Tables of several stores, each with its name in a first column."""
-    from fusiform.engine.asking.table import Table
-
-    for path, parts in zip(paths, tables, strict=True):
-        for part in parts:
-            named = {"store": [path] * len(part)} if len(paths) > 1 else {}
-            yield Table({**named, **part.columns})
-
-
-def _put_out(tables: Iterator[Table], form: Format, output: Path | None) -> None:
-    from fusiform.engine.asking.table import joined, write
-
-    if form != "table":
-        written = write(tables, form, output, sys.stdout)
-        if output:
-            _note(f"wrote {written:,} rows to {output}")
-        return
-    if output:
-        raise UserError(f"a table is printed; to write {output} choose --format")
-    table = joined(list(tables))
-    right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
-    _print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _criterion(
@@ -704,129 +615,6 @@ def _criterion(
     }  # fmt: skip
     base = preset(published) if published else DEFAULT
     return replace(base, **{name: value for name, value in given.items() if value is not None})
-
-
-def _print_results(
-    paths: list[str],
-    stores: list[Result],
-    rows: list[list[Row]],
-    criterion: Criterion,
-    heading: str,
-    as_json: bool,
-) -> None:
-    if as_json:
-        results = zip(paths, stores, rows, strict=True)
-        print(json.dumps([_as_json(*result, criterion) for result in results], indent=2))
-        return
-    numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
-    for number, path, store in zip(numbers, paths, stores, strict=True):
-        model, weights = store.provenance["model"], store.provenance["weights"]
-        print(_printable(f"{number}{path}: {model} ({weights})"))
-    print(_printable(f"selective: {criterion}"), end="\n\n")
-    if len(paths) == 1:
-        _print_summary(rows[0], heading)
-    else:
-        _print_side_by_side(rows, heading)
-    if any(store.folds > 1 for store in stores):
-        print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
-    for path, store in zip(paths, stores, strict=True):
-        if store.folds == 1:
-            said = f"{path}: no replication, nothing without bias: the scan had --folds 1"
-            print(f"\n{_printable(said)}")
-    for path, store in zip(paths, stores, strict=True):
-        if store.skipped:
-            which = ", ".join(f"{name} {number}" for name, number in store.skipped.items())
-            shown = int(store.counts.sum())
-            said = f"{path}: {sum(store.skipped.values())} stimuli could not be shown ({which})"
-            print(f"\n{_printable(f'{said}, {shown:,} were')}")
-    if any(store.shuffles for store in stores):
-        print(
-            "chance: the mean share selected under shuffled labels, of units drawn from the layer"
-        )
-    for path, store, found in zip(paths, stores, rows, strict=True):
-        for row in {row.layer: row for row in found if row.nonfinite}.values():
-            warning = f"{row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity"
-            if store.layer(row.layer).dtype == "float16":
-                warning += f": {OVERFLOW}"
-            print(_printable(f"warning: {warning}"))
-
-
-def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) -> Any:
-    kept = ("model", "weights", "weights_sha256", "fingerprint", "folds", "null")
-    averages = ("share", "replicated", "csi", "d_prime", "response")
-    return {
-        "store": path,
-        **{name: store.provenance.get(name) for name in kept},
-        "skipped": store.skipped,
-        "criterion": asdict(criterion),
-        "rows": [
-            {**asdict(row), **{name: getattr(row, name) for name in averages}} for row in rows
-        ],
-    }
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _print_summary(rows: list[Row], heading: str) -> None:
-    chance = any(row.chance is not None for row in rows)
-    head = ["layer", heading, "units", "dead %", "selective", "%", *(["chance %"] * chance)]
-    head += ["replicated %", "CSI", "d'", "response"]
-    _print_table(
-        head,
-        [
-            [
-                row.layer if index == 0 or rows[index - 1].layer != row.layer else "",
-                row.contrast,
-                f"{row.units:,}",
-                _percent(row.dead / row.units),
-                f"{row.selective:,}",
-                _percent(row.share),
-                *([_percent(row.chance)] * chance),
-                _percent(row.replicated),
-                *map(_decimal, (row.csi, row.d_prime, row.response)),
-            ]
-            for index, row in enumerate(rows)
-        ],
-        right=set(range(2, len(head))),
-    )
-
-
-def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
-    """A line per layer and contrast that any store has; per measure a column for every store."""
-    found = [{(row.layer, row.contrast): row for row in rows} for rows in results]
-    lines = list(dict.fromkeys(key for rows in found for key in rows))
-    measured: dict[str, Callable[[Row], str]] = {
-        "%": lambda row: _percent(row.share),
-        "replicated %": lambda row: _percent(row.replicated),
-        "CSI": lambda row: _decimal(row.csi),
-        "d'": lambda row: _decimal(row.d_prime),
-    }
-    if any(row.chance is not None for rows in results for row in rows):
-        measured["chance %"] = lambda row: _percent(row.chance)
-    stores = range(1, len(results) + 1)
-    head = ["layer", heading, *(f"{name} {number}" for name in measured for number in stores)]
-    _print_table(
-        head,
-        [
-            [
-                layer if index == 0 or lines[index - 1][0] != layer else "",
-                contrast,
-                *(
-                    show(rows[layer, contrast]) if (layer, contrast) in rows else ""
-                    for show in measured.values()
-                    for rows in found
-                ),
-            ]
-            for index, (layer, contrast) in enumerate(lines)
-        ],
-        right=set(range(2, len(head))),
-    )
 
 
 @app.command()
@@ -849,19 +637,19 @@ def doctor(
     """
     from fusiform import diagnose
 
-    note = (lambda _: None) if quiet else _note
+    note = (lambda _: None) if quiet else terminal.note
     findings = list(diagnose(model, stimuli, output, device=device, note=note))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         said = {"unknown": "not checked"}
         rows = [[f.topic, said.get(f.severity, f.severity), f.found] for f in findings]
-        _print_table(["what", "", "found"], rows, right=set())
+        terminal.print_table(["what", "", "found"], rows, right=set())
         advised = [f for f in findings if f.advice]
         if advised:
             print()
         for finding in advised:
-            print(_printable(f"{finding.topic}: {finding.advice}"))
+            print(terminal.printable(f"{finding.topic}: {finding.advice}"))
     if any(finding.severity == "fault" for finding in findings):
         raise typer.Exit(1)
 
@@ -908,17 +696,17 @@ def bench(
         images=_numbers(images),
         batch_size=batch_size,
         repeats=repeats,
-        note=(lambda _: None) if quiet else _note,
+        note=(lambda _: None) if quiet else terminal.note,
     )
     measured = []
     for row in found:
         measured.append(row)
         if not quiet:
-            _note(f"  {row.what}, {row.setting}: {row.value:,.4g} {row.unit}")
+            terminal.note(f"  {row.what}, {row.setting}: {row.value:,.4g} {row.unit}")
     if as_json:
         print(json.dumps([asdict(row) for row in measured], indent=2))
         return
-    _print_table(
+    terminal.print_table(
         ["part", "what", "setting", "", "", "compared"],
         [
             [
@@ -948,7 +736,7 @@ def make(
     from fusiform import make_localizer
 
     made = make_localizer(directory, per_category=per_category, size=size, seed=seed)
-    print(_printable(f"drew {len(made)} stimuli in {directory}"))
+    print(terminal.printable(f"drew {len(made)} stimuli in {directory}"))
 
 
 @stimuli_app.command()
@@ -967,8 +755,10 @@ def scramble(
     """Make the scrambled control of any stimulus folder."""
     from fusiform import scramble_directory
 
-    made = scramble_directory(source, output, method=method, seed=seed, blocks=blocks, note=_note)
-    print(_printable(f"scrambled {len(made)} images into {output}"))
+    made = scramble_directory(
+        source, output, method=method, seed=seed, blocks=blocks, note=terminal.note
+    )
+    print(terminal.printable(f"scrambled {len(made)} images into {output}"))
 
 
 @stimuli_app.command("check")
@@ -995,21 +785,9 @@ def check_stimuli_command(
     if as_json:
         print(json.dumps(report.as_record(), indent=2))
     else:
-        _print_stimuli(report)
+        terminal.print_stimuli(report)
     if not report.sound:
         raise typer.Exit(1)
-
-
-def _print_stimuli(report: StimuliReport) -> None:
-    from fusiform.engine.stimuli.report import advice, lines, table
-
-    for line in lines(report):
-        print(_printable(line))
-    print()
-    head, *rows = table(report)
-    _print_table(head, rows, right={1})
-    for line in advice(report):
-        print(_printable(line))
 
 
 def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
@@ -1038,95 +816,3 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in _listed(text)]
     except ValueError:
         raise UserError(f"whole numbers joined by commas are needed; got {text!r}") from None
-
-
-def _note(line: str) -> None:
-    print(_printable(line), file=sys.stderr, flush=True)
-
-
-def _listener(quiet: bool) -> Listener:
-    """Notes and progress on stderr: a live bar on a terminal, plain lines elsewhere."""
-    from fusiform.engine.scanning.progress import Listener
-
-    if quiet:
-        return Listener()
-
-    return Listener(_note, _bar() if sys.stderr.isatty() else _lines())
-
-
-def _describe(event: Progress) -> str:
-    rate = (event.done - event.before) / max(event.seconds, 1e-9)
-    left = (event.total - event.done) / rate
-    pace = f"{rate:.1f} images/s, " if event.stage == "scan" else ""
-    return f"{pace}{left:.0f} s left, peak {_bytes(event.peak_bytes)}"
-
-
-def _bar() -> Any:
-    from rich import progress as rich
-    from rich.console import Console
-
-    bars: dict[str, rich.Progress] = {}
-
-    def progress(event: Progress) -> None:
-        if event.stage not in bars:
-            bars[event.stage] = rich.Progress(
-                rich.TextColumn("{task.description:<9}"),
-                rich.BarColumn(),
-                rich.TextColumn("{task.completed:,.0f}/{task.total:,.0f}, {task.fields[pace]}"),
-                console=Console(stderr=True),
-            )
-            bars[event.stage].add_task(event.stage, total=event.total, pace="")
-            bars[event.stage].start()
-            atexit.register(bars[event.stage].stop)  # gives the cursor back after an error, too
-        bar = bars[event.stage]
-        bar.update(bar.task_ids[0], completed=event.done, pace=_describe(event))
-        if event.done == event.total:
-            bar.stop()
-
-    return progress
-
-
-def _lines() -> Any:
-    printed: dict[str, float] = {}
-
-    def progress(event: Progress) -> None:
-        # The first and the last, and one every ten seconds between them.
-        if event.done < event.total and event.seconds < printed.get(event.stage, -10.0) + 10:
-            return
-        printed[event.stage] = event.seconds
-        print(
-            f"{event.stage} {event.done:,}/{event.total:,}, {_describe(event)}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    return progress
-
-
-def _printable(text: str) -> str:
-    """``text`` on one line, and what a terminal would obey or hide written as escapes.
-
-    So with control characters, line ends, right-to-left marks, halves of surrogate pairs: names
-    come from folders and stores that others made.
-    """
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(escaped)
-
-
-def _print_table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
-    head, *rows = [[_printable(cell) for cell in row] for row in [head, *rows]]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, ["-" * width for width in widths], *rows]:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"

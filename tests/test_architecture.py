@@ -57,12 +57,26 @@ def test_the_files_are_found() -> None:
 
 def test_kernels_know_arrays_only() -> None:
     assert not offending(
-        KERNELS, "fusiform.engine", "fusiform.cli", "pathlib", "zarr", "rich", "PIL"
+        KERNELS,
+        "fusiform.engine",
+        "fusiform.cli",
+        "fusiform.terminal",
+        "pathlib",
+        "zarr",
+        "rich",
+        "PIL",
+        "fusiform.engine",
+        "fusiform.cli",
+        "fusiform.terminal",
+        "pathlib",
+        "zarr",
+        "rich",
+        "PIL",
     )
 
 
 def test_the_engine_does_not_know_the_command_line() -> None:
-    assert not offending(ENGINE, "fusiform.cli", "typer", "rich", "click")
+    assert not offending(ENGINE, "fusiform.cli", "fusiform.terminal", "typer", "rich", "click")
 
 
 def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:

@@ -232,7 +232,40 @@ def test_an_image_that_fails_in_the_scan_is_named(fusiform: Command, stimuli: Pa
     path = stimuli / "noise/noise-3.png"
     path.write_bytes(path.read_bytes()[:2000])
     answer = fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL)
-    assert_refused(answer, str(path), "replace or remove it")
+    assert_refused(answer, str(path), "restore it, or leave it out by --on-error skip")
+
+
+def test_stimuli_that_are_skipped_are_in_the_summary(fusiform: Command, stimuli: Path) -> None:
+    damaged, gone = stimuli / "noise/noise-3.png", stimuli / "blobs/blobs-2.png"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    gone.write_bytes(b"")
+    scan = ("scan", "resnet18", stimuli, "-o", "out.zarr", "--folds", "1", *SMALL)
+    assert_refused(fusiform(*scan), "1 of 18 are not", f"{gone} is empty", "stimuli check")
+    answer = fusiform(*scan, "--on-error", "skip")
+    assert answer.code == 0
+    assert f"skipped: {gone} is empty" in answer.err
+    assert f"skipped: {damaged} cannot be decoded" in answer.err
+    said = "out.zarr: 2 stimuli could not be shown (blobs 1, noise 1), 16 were"
+    assert said in fusiform("summary", "out.zarr").out
+    (shown,) = json.loads(fusiform("summary", "out.zarr", "--json").out)
+    assert shown["skipped"] == {"blobs": 1, "noise": 1}
+
+
+def test_an_unfinished_scan_is_described_by_those_who_are_asked_for_it(
+    fusiform: Command, stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fusiform.engine.scanning.work import Work
+
+    scan = ("scan", "resnet18", stimuli, "-o", "out.zarr", *SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "contrast", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        answer = fusiform(*scan)
+    assert answer.code == 130
+    assert "stopped; what was done is kept in" in answer.err
+    for command in ("info", "summary", "check"):
+        assert_refused(fusiform(command, "out.zarr"), "out.zarr.partial", "the same command")
+    assert "has not finished" in fusiform("info", "out.zarr.partial").out
+    assert "going on with an unfinished scan: 18 of 18" in fusiform(*scan).err
 
 
 @pytest.mark.parametrize(
@@ -272,7 +305,9 @@ def test_a_summary_of_what_is_no_finished_store_is_refused(
     half = zarr.open_group(tmp_path / "half.zarr", mode="r+", use_consolidated=False)
     half.attrs["status"] = "scanning"
     before = contents(tmp_path)
-    assert_refused(fusiform("summary", "half.zarr"), "half.zarr has not finished", "--overwrite")
+    assert_refused(
+        fusiform("summary", "half.zarr"), "half.zarr has not finished", "its command goes on"
+    )
     assert_refused(
         fusiform("summary", "half.zarr", "--json", "--where", "t > 2"), "has not finished"
     )

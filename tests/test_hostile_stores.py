@@ -71,6 +71,10 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
         "number of categories: has to be 1 to 10,000; it is 1000000",
     ),
     "categories of numbers": ({"categories": [1, None, {}]}, "categories: has to be texts"),
+    "a category without end": (
+        {"categories": ["x" * 10**6]},
+        "categories: has to be texts of at most 1,000 characters",
+    ),
     "categories twice": ({"categories": ["a", "a"]}, "categories: has to be different names"),
     "a text of categories": ({"categories": "faces"}, "categories: has to be a list"),
     "a billion folds": ({"folds": 10**9}, f"folds: {WHOLE_NUMBER} 10,000; it is 1000000000"),

@@ -125,7 +125,7 @@ def decode_ahead(
         path = catalogue.path(stimulus)
         content = read_stimulus(path)
         if hashlib.sha256(content).hexdigest() != catalogue.contents[stimulus].sha256:
-            raise UnfitStimulus(path, "has changed since the scan began", "restore it")
+            raise UnfitStimulus(path, "has changed since the scan began")
         image = open_image(path, content)
         try:
             pixels[row] = prepare(image, preprocessing)
@@ -139,8 +139,9 @@ def decode_ahead(
                 _wait(job, look)
             except UnfitStimulus as unfit:
                 if not skip:
-                    unfit.add_note("--on-error skip goes on without it")
-                    raise
+                    path = catalogue.path(batch.stimuli[row])
+                    remedy = "restore it, or leave it out by --on-error skip"
+                    raise UnfitStimulus(path, unfit.reason, remedy) from None
                 failed[row], pixels[row] = unfit.reason, _GREY
             except TimeoutError:
                 raise UserError(

@@ -29,7 +29,7 @@ from .arrays import Arrays, Gathered
 from .arrays import files_of as files_of
 from .arrays import present as present
 from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
-from .places import Place, exists, name_of, place_of, zarr_store
+from .places import Place, exists, name_of, place_of, unfinished_place, zarr_store
 from .schema import schema_of
 
 if TYPE_CHECKING:
@@ -312,6 +312,11 @@ def open_root(place: Place) -> tuple[zarr.Group, Gathered | None]:
     UserError : there is none
     """
     if not exists(place):
+        if isinstance(place, Path) and (unfinished := unfinished_place(place)).exists():
+            raise UserError(
+                f"no store at {place} yet, but an unfinished scan in {unfinished}: the same "
+                "command goes on with it"
+            )
         raise UserError(f"no store at {place}: make one with 'fusiform scan ... -o {place}'")
 
     def none_of_ours(said: str) -> UserError:
@@ -364,5 +369,5 @@ def require_complete(store: Store) -> None:
     """
     if store.provenance.get("status") != "complete":
         raise UserError(
-            f"the scan that fills {store.path} has not finished: scan again with --overwrite"
+            f"the scan that fills {store.path} has not finished: its command goes on with it"
         )

@@ -16,7 +16,7 @@ from .commits import Commits
 from .draft import Draft
 from .durable import locked, sweep
 from .identity import difference
-from .places import Place, exists, is_group, remove, zarr_store
+from .places import Place, exists, is_group, remove, unfinished_place, zarr_store
 from .reading import refuse_schema
 from .writing import (
     create_store,
@@ -28,12 +28,6 @@ from .writing import (
 )
 
 Note = Callable[[str], None]
-
-
-def unfinished_place(output: Path | str) -> Place:
-    """Where the draft of a scan lies until it is whole."""
-    final = final_place(output)
-    return final.with_name(f"{final.name}.partial") if isinstance(final, Path) else final
 
 
 @contextmanager
@@ -59,7 +53,8 @@ def resuming(
         another program fills it; the output cannot be written to
     """
     refuse_existing(output, overwrite, unfinished=True)
-    final, place = final_place(output), unfinished_place(output)
+    final = final_place(output)
+    place = unfinished_place(final) if isinstance(final, Path) else final
     draft, begun = None, False
     with told_of_the_disk(final), locked(place) if isinstance(place, Path) else nullcontext():
         try:

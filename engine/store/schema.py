@@ -38,7 +38,7 @@ MOST = {
     "shuffles": 1_000_000,
     "saved": 1_000,
 }
-_LONGEST_TEXT = 100_000
+_LONGEST_TEXT, _LONGEST_NAME = 100_000, 1_000
 _DEEPEST = 8
 # Texts among the attributes; those that are needed, and those that may be missing.
 _NEEDED = ("model", "weights")
@@ -265,7 +265,8 @@ def _whole(value: Any, name: str, kind: str = "", least: int = 1) -> int:
 def _names(value: Any, name: str) -> tuple[str, ...]:
     _require(isinstance(value, list), name, "a list of names", value)
     _require(1 <= len(value) <= MOST[name], f"number of {name}", f"1 to {MOST[name]:,}", len(value))
-    _require(all(isinstance(one, str) for one in value), name, "texts", value)
+    texts = all(isinstance(one, str) and len(one) <= _LONGEST_NAME for one in value)
+    _require(texts, name, f"texts of at most {_LONGEST_NAME:,} characters", value)
     _require(len(set(value)) == len(value), name, "different names", value)
     return tuple(value)
 
@@ -307,7 +308,7 @@ def _layer(record: Any) -> Layer:
         all(is_whole(size, 1, most) for size in shape), f"shape of {what}", "sizes from 1", shape
     )
     _require(record["dtype"] in _LAYER_DTYPES, f"dtype of {what}", "a float", record["dtype"])
-    _require(len(record["kind"]) <= 1000, f"kind of {what}", "short", record["kind"])
+    _require(len(record["kind"]) <= _LONGEST_NAME, f"kind of {what}", "short", record["kind"])
     layer = Layer(name, record["kind"], tuple(dims), tuple(shape), record["dtype"])
     _require(layer.units <= most, f"units of {what}", _up_to("units"), layer.units)
     return layer

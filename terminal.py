@@ -1,0 +1,342 @@
+"""What the command line shows: tables, notes, errors and progress."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusiform.engine.errors import UserError
+
+if TYPE_CHECKING:
+    from fusiform.engine.asking.info import StoreInfo
+    from fusiform.engine.asking.language.criterion import Criterion
+    from fusiform.engine.asking.result import Result
+    from fusiform.engine.asking.summary import Row
+    from fusiform.engine.asking.table import Format, Table
+    from fusiform.engine.scanning.progress import Listener, Progress
+    from fusiform.engine.stimuli.check import StimuliReport
+
+# What a summary says where activations were in half precision and are no numbers.
+OVERFLOW = (
+    "float16 holds nothing above 65,504, this is most likely overflow: scan in bfloat16 or float32"
+)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, and what a terminal would obey or hide written as escapes.
+
+    So with control characters, line ends, right-to-left marks, halves of surrogate pairs: names
+    come from folders and stores that others made.
+    """
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
+
+
+def note(line: str) -> None:
+    """What a user should know, on stderr."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def say(mistake: str, *below: str) -> int:
+    """A user's mistake, on stderr; gives the exit code."""
+    print(f"error: {printable(mistake)}", *map(printable, below), sep="\n", file=sys.stderr)
+    return 2
+
+
+def print_table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
+    """A table, of which these columns stand on the right."""
+    head, *rows = [[printable(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, ["-" * width for width in widths], *rows]:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes, in the unit that it is read in best."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def cut(text: str, longest: int = 300) -> str:
+    """The beginning of a text that may be of any length."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def print_results(
+    paths: list[str],
+    stores: list[Result],
+    rows: list[list[Row]],
+    criterion: Criterion,
+    heading: str,
+    as_json: bool,
+) -> None:
+    """The summaries of stores, one by one or side by side."""
+    if as_json:
+        results = zip(paths, stores, rows, strict=True)
+        print(json.dumps([_as_json(*result, criterion) for result in results], indent=2))
+        return
+    numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
+    for number, path, store in zip(numbers, paths, stores, strict=True):
+        model, weights = store.provenance["model"], store.provenance["weights"]
+        print(printable(f"{number}{path}: {model} ({weights})"))
+    print(printable(f"selective: {criterion}"), end="\n\n")
+    if len(paths) == 1:
+        _print_summary(rows[0], heading)
+    else:
+        _print_side_by_side(rows, heading)
+    if any(store.folds > 1 for store in stores):
+        print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
+    for path, store in zip(paths, stores, strict=True):
+        if store.folds == 1:
+            said = f"{path}: no replication, nothing without bias: the scan had --folds 1"
+            print(f"\n{printable(said)}")
+    for path, store in zip(paths, stores, strict=True):
+        if store.skipped:
+            which = ", ".join(f"{name} {number}" for name, number in store.skipped.items())
+            shown = int(store.counts.sum())
+            said = f"{path}: {sum(store.skipped.values())} stimuli could not be shown ({which})"
+            print(f"\n{printable(f'{said}, {shown:,} were')}")
+    if any(store.shuffles for store in stores):
+        print(
+            "chance: the mean share selected under shuffled labels, of units drawn from the layer"
+        )
+    for path, store, found in zip(paths, stores, rows, strict=True):
+        for row in {row.layer: row for row in found if row.nonfinite}.values():
+            warning = f"{row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity"
+            if store.layer(row.layer).dtype == "float16":
+                warning += f": {OVERFLOW}"
+            print(printable(f"warning: {warning}"))
+
+
+def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) -> Any:
+    kept = ("model", "weights", "weights_sha256", "fingerprint", "folds", "null")
+    averages = ("share", "replicated", "csi", "d_prime", "response")
+    return {
+        "store": path,
+        **{name: store.provenance.get(name) for name in kept},
+        "skipped": store.skipped,
+        "criterion": asdict(criterion),
+        "rows": [
+            {**asdict(row), **{name: getattr(row, name) for name in averages}} for row in rows
+        ],
+    }
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _print_summary(rows: list[Row], heading: str) -> None:
+    chance = any(row.chance is not None for row in rows)
+    head = ["layer", heading, "units", "dead %", "selective", "%", *(["chance %"] * chance)]
+    head += ["replicated %", "CSI", "d'", "response"]
+    print_table(
+        head,
+        [
+            [
+                row.layer if index == 0 or rows[index - 1].layer != row.layer else "",
+                row.contrast,
+                f"{row.units:,}",
+                _percent(row.dead / row.units),
+                f"{row.selective:,}",
+                _percent(row.share),
+                *([_percent(row.chance)] * chance),
+                _percent(row.replicated),
+                *map(_decimal, (row.csi, row.d_prime, row.response)),
+            ]
+            for index, row in enumerate(rows)
+        ],
+        right=set(range(2, len(head))),
+    )
+
+
+def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
+    """A line per layer and contrast that any store has; per measure a column for every store."""
+    found = [{(row.layer, row.contrast): row for row in rows} for rows in results]
+    lines = list(dict.fromkeys(key for rows in found for key in rows))
+    measured: dict[str, Callable[[Row], str]] = {
+        "%": lambda row: _percent(row.share),
+        "replicated %": lambda row: _percent(row.replicated),
+        "CSI": lambda row: _decimal(row.csi),
+        "d'": lambda row: _decimal(row.d_prime),
+    }
+    if any(row.chance is not None for rows in results for row in rows):
+        measured["chance %"] = lambda row: _percent(row.chance)
+    stores = range(1, len(results) + 1)
+    head = ["layer", heading, *(f"{name} {number}" for name in measured for number in stores)]
+    print_table(
+        head,
+        [
+            [
+                layer if index == 0 or lines[index - 1][0] != layer else "",
+                contrast,
+                *(
+                    show(rows[layer, contrast]) if (layer, contrast) in rows else ""
+                    for show in measured.values()
+                    for rows in found
+                ),
+            ]
+            for index, (layer, contrast) in enumerate(lines)
+        ],
+        right=set(range(2, len(head))),
+    )
+
+
+def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
+    """Tables of several stores, each with its name in a first column."""
+    from fusiform.engine.asking.table import Table
+
+    for path, parts in zip(paths, tables, strict=True):
+        for part in parts:
+            named = {"store": [path] * len(part)} if len(paths) > 1 else {}
+            yield Table({**named, **part.columns})
+
+
+def put_out(tables: Iterator[Table], form: Format, output: Path | None) -> None:
+    """Print tables as one, or write them in another form."""
+    from fusiform.engine.asking.table import joined, write
+
+    if form != "table":
+        written = write(tables, form, output, sys.stdout)
+        if output:
+            note(f"wrote {written:,} rows to {output}")
+        return
+    if output:
+        raise UserError(f"a table is printed; to write {output} choose --format")
+    table = joined(list(tables))
+    right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
+    print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
+    """What a store says of itself, name by name; what it does not say is left out."""
+    from fusiform.engine.errors import shortened
+
+    said = found.attributes
+    yield "store", found.path
+    unfinished = "not complete: the scan that fills it has not finished"
+    yield "status", "complete" if found.complete else unfinished
+    yield "model", f"{said['model']} ({said['weights']})"
+    listed = {name: ", ".join(f"{k} {v}" for k, v in said[name].items())
+              for name in ("preprocessing", "versions", "null")
+              if isinstance(said.get(name), dict)}  # fmt: skip
+    for name in ("weights_sha256", "modules_sha256"):
+        yield name.replace("_", " "), str(said.get(name) or "")
+    yield "preprocessing", listed.get("preprocessing", "")
+    yield "layers", f"{len(found.layers):,}, of {found.units:,} units"
+    yield "categories", f"{len(found.categories):,}: {shortened(found.categories)}"
+    yield "folds", str(found.folds)
+    source = f", of {said['stimuli']}" if said.get("stimuli") else ""
+    yield "stimuli", f"{found.stimuli:,}{source}"
+    yield "device", str(said.get("device") or "")
+    yield "batch size", str(said.get("batch_size") or "")
+    yield "moments", str(said.get("store_dtype"))
+    yield "null", listed.get("null", "") if found.shuffles else ""
+    yield "criterion", found.criterion or ""
+    yield "saved", shortened(found.saved)
+    yield "created", str(said.get("created") or "")
+    yield "versions", listed.get("versions", "")
+    merged = said.get("merged")
+    yield "merged from", f"{len(merged)} stores" if isinstance(merged, list) else ""
+    yield "fingerprint", str(said.get("fingerprint") or "")
+    if found.files is not None:
+        least = "" if found.all_counted else "at least "
+        yield "size", f"{least}{in_bytes(found.bytes or 0)} in {least}{found.files:,} files"
+
+
+def print_stimuli(report: StimuliReport) -> None:
+    """What was found in a stimulus set."""
+    from fusiform.engine.stimuli.report import advice, lines, table
+
+    for line in lines(report):
+        print(printable(line))
+    print()
+    head, *rows = table(report)
+    print_table(head, rows, right={1})
+    for line in advice(report):
+        print(printable(line))
+
+
+def listener(quiet: bool) -> Listener:
+    """Notes and progress on stderr: a live bar on a terminal, plain lines elsewhere."""
+    from fusiform.engine.scanning.progress import Listener
+
+    if quiet:
+        return Listener()
+
+    return Listener(note, _bar() if sys.stderr.isatty() else _lines())
+
+
+def _describe(event: Progress) -> str:
+    rate = (event.done - event.before) / max(event.seconds, 1e-9)
+    left = (event.total - event.done) / rate
+    pace = f"{rate:.1f} images/s, " if event.stage == "scan" else ""
+    return f"{pace}{left:.0f} s left, peak {in_bytes(event.peak_bytes)}"
+
+
+def _bar() -> Any:
+    from rich import progress as rich
+    from rich.console import Console
+
+    bars: dict[str, rich.Progress] = {}
+
+    def progress(event: Progress) -> None:
+        if event.stage not in bars:
+            bars[event.stage] = rich.Progress(
+                rich.TextColumn("{task.description:<9}"),
+                rich.BarColumn(),
+                rich.TextColumn("{task.completed:,.0f}/{task.total:,.0f}, {task.fields[pace]}"),
+                console=Console(stderr=True),
+            )
+            bars[event.stage].add_task(event.stage, total=event.total, pace="")
+            bars[event.stage].start()
+            atexit.register(bars[event.stage].stop)  # gives the cursor back after an error, too
+        bar = bars[event.stage]
+        bar.update(bar.task_ids[0], completed=event.done, pace=_describe(event))
+        if event.done == event.total:
+            bar.stop()
+
+    return progress
+
+
+def _lines() -> Any:
+    printed: dict[str, float] = {}
+
+    def progress(event: Progress) -> None:
+        # The first and the last, and one every ten seconds between them.
+        if event.done < event.total and event.seconds < printed.get(event.stage, -10.0) + 10:
+            return
+        printed[event.stage] = event.seconds
+        print(
+            f"{event.stage} {event.done:,}/{event.total:,}, {_describe(event)}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return progress
