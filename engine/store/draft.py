@@ -27,7 +27,6 @@ from .layout import (
     put_moments,
     put_variable,
 )
-from .metadata import Misfit
 from .places import Place, is_group, zarr_store
 from .reading import Store
 
@@ -124,12 +123,11 @@ class Draft(Store):
         for layer in self.layers:
             for variable in MOMENTS:
                 key = f"{layer.name}/{variable}"
-                array = self.arrays.opened(key).array
-                for file in (file for block in blocks for file in files_of(array, block)):
-                    try:
-                        self.arrays.require_file(key, file)
-                    except Misfit as misfit:
-                        raise self._unreadable(key, str(misfit)) from None
+                array = self._opened(key).array
+                with self._refusing(key):
+                    for block in blocks:
+                        for file in files_of(array, block):
+                            self.arrays.require_file(key, file)
 
     def annotate(self, **attributes: Any) -> None:
         """Add to the provenance."""
