@@ -67,7 +67,7 @@ def _measured(network: str, stimuli: Path, output: Path) -> str:
         if turn:  # the first loads libraries and compiled code
             ratios.append(often / never)
             for name, values in clocks.items():
-                taken[name] += values[:-1]  # the last has no live moments
+                taken[name] += values
     blocking, beside = (statistics.median(taken[name]) for name in (BLOCKING, BESIDE))
     return (
         f"| {network} | {size / 2**20:.0f} MiB | {1e3 * blocking:.0f} ms | {1e3 * beside:.0f} ms | "
@@ -80,17 +80,19 @@ def _scan(
 ) -> tuple[float, int]:
     """Seconds from the first batch to the last, and bytes of live moments."""
     seconds: list[float] = []
-    size = 0
+    size = live = 0
 
     def clocked(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(work)
         def timed(self: Commits, *arguments: Any) -> Any:
-            nonlocal size
+            nonlocal size, live
             if name == BLOCKING:
-                size = max(size, sum(map(len, arguments[1].values())))
+                live = sum(map(len, arguments[1].values()))
+                size = max(size, live)
             started = time.perf_counter()
             work(self, *arguments)
-            clocks[name].append(time.perf_counter() - started)
+            if live:  # those of the end, and of the contrasts, have no live moments
+                clocks[name].append(time.perf_counter() - started)
 
         return timed
 

@@ -16,7 +16,9 @@ import boto3
 import google_crc32c
 import numpy as np
 import pytest
+import torch
 from moto.server import ThreadedMotoServer
+from torch import nn
 
 import fusiform
 from fusiform.engine.asking.info import describe_store
@@ -25,6 +27,8 @@ from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.select import save_contrast
 from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import drafting
 
@@ -130,6 +134,33 @@ def test_what_fails_leaves_nothing_in_a_bucket(bucket: str) -> None:
     with pytest.raises(UserError, match="no store at"):
         open_store(url)
     assert "Contents" not in boto3.client("s3").list_objects(Bucket="bucket", Prefix="failed")
+
+
+def test_a_scan_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path) -> None:
+    torch.manual_seed(0)
+    network, url = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), f"{bucket}/scanned.zarr"
+    options = {"layers": "0", "batch_size": 4, "preprocessing": Preprocessing(16, 16)}
+    whole = fusiform.scan(network, stimuli, tmp_path / "whole.zarr", **options)
+    for _ in range(2):
+        shown = iter([None, 1])
+        listener = Listener(progress=lambda _, shown=shown: 1 / 0 if next(shown, 0) else None)
+        with pytest.raises(ZeroDivisionError) as caught:
+            fusiform.scan(network, stimuli, url, commit_every=0, listener=listener, **options)
+        assert "the same command goes on" in caught.value.__notes__[0]
+        with pytest.raises(UserError, match=r"has not finished: its command goes on"):
+            summarise(open_store(url))
+    with pytest.raises(UserError, match=r"batch size: 4 and 5"):
+        fusiform.scan(network, stimuli, url, **{**options, "batch_size": 5})
+    store = fusiform.scan(network, stimuli, url, **options)
+    assert check_store(url).problems == ()
+    for variable in ("mean", "m2", "t", "q_each", "selective_fold"):
+        np.testing.assert_array_equal(
+            store.read(store.layers[0], variable), whole.read(whole.layers[0], variable)
+        )
+    found = boto3.client("s3").list_objects(Bucket="bucket", Prefix="scanned.zarr/.commits")
+    assert "Contents" not in found
+    with pytest.raises(UserError, match="--overwrite"):
+        fusiform.scan(network, stimuli, url, **options)
 
 
 def test_damage_in_a_bucket_is_found(bucket: str) -> None:

@@ -7,7 +7,9 @@ import shutil
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,25 @@ def test_restart_gives_up_what_was_done(
     assert any("is given up" in note for note in notes)
     assert fusiform.open_store(output).provenance["batch_size"] == 5
     assert sorted(path.name for path in output.parent.iterdir()) == ["o.zarr", "set"]
+
+
+def test_commits_of_another_version_are_kept_for_it(begun: tuple[Path, Path]) -> None:
+    commits = Commits(DurableFolder(begun[1].with_name("o.zarr.partial")))
+    commit, _ = commits.latest() or (Commit(), {})
+    before = commits._write
+    commits._write = lambda key, content: before(  # type: ignore[method-assign]
+        key, _summed(bytes(content).partition(b" ")[2].replace(b"batches", b"shown"))
+    )
+    for number in (1, 2):
+        commits.write_live(commit.number + number, {})
+        commits.write(replace(commit, number=commit.number + number))
+    with pytest.raises(UserError, match=r"another version of fusiform.*--restart"):
+        scanned(*begun)
+    scanned(*begun, restart=True)
+
+
+def _summed(text: bytes) -> np.ndarray:
+    return np.frombuffer(b"%08x %b" % (zlib.crc32(text), text), np.uint8)
 
 
 def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

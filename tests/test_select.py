@@ -327,7 +327,7 @@ def test_a_name_is_saved_again_and_interrupted_savings_are_none(
     save_contrast(own_store, "mine", Criterion("rest"), "faces", ["t"])
     before = own_store.read(LAYERS[2], "mine/t")
     with monkeypatch.context() as patch:
-        patch.setattr("fusiform.engine.store.writing.SavedContrast.write", lambda *_: 1 / 0)
+        patch.setattr("fusiform.engine.store.saving.SavedContrast.write", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             save_contrast(own_store, "mine", Criterion("rest"), "bodies", ["t"])
     assert "mine" not in open_store(own_store.path).saved

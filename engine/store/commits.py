@@ -21,6 +21,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 
+from ..errors import UserError
 from .durable import flush
 
 # No module of a network can be called like this, so no layer.
@@ -73,8 +74,19 @@ class Commits:
         self._write(f"{commit.number % _PLACES}.json", np.frombuffer(record, np.uint8))
         flush(self._store)
 
+    @property
+    def are_there(self) -> bool:
+        """Whether there are any, whole or not."""
+        records = (f"{FOLDER}/{place}.json" for place in range(_PLACES))
+        return any(sync(self._store.exists(record)) for record in records)
+
     def latest(self) -> tuple[Commit, dict[str, Bytes]] | None:
-        """The last whole commit and its live moments, by name; None where there is none."""
+        """The last whole commit and its live moments, by name; None where there is none.
+
+        Raises
+        ------
+        UserError : another version of fusiform has written it
+        """
         found = [self._read(place) for place in range(_PLACES)]
         return max(filter(None, found), key=lambda pair: pair[0].number, default=None)
 
@@ -88,15 +100,22 @@ class Commits:
         if sum_ != b"%08x" % zlib.crc32(text):
             return None
         fields = json.loads(text)
-        sums = fields.pop("sums")
-        fields["skipped"] = {int(stimulus): why for stimulus, why in fields["skipped"].items()}
+        sums = fields.pop("sums", {})
+        try:
+            skipped = {int(stimulus): why for stimulus, why in fields["skipped"].items()}
+            commit = Commit(**{**fields, "skipped": skipped})
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{self._store} was begun by another version of fusiform: go on with that one, or "
+                "give up what it had done with --restart"
+            ) from None
         live = {}
         for index, (name, (size, expected)) in enumerate(sums.items()):
             content = self._content(f"{place}/{index}")
             if (len(content), _sum(content)) != (size, expected):
                 return None
             live[name] = content
-        return Commit(**fields), live
+        return commit, live
 
     def _write(self, key: str, content: Bytes) -> None:
         sync(self._store.set(f"{FOLDER}/{key}", cpu.Buffer.from_array_like(content)))

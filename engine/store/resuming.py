@@ -76,7 +76,7 @@ def resuming(
 
 def _begun(place: Place, note: Note, contents: Mapping[str, Any]) -> Draft:
     """A new draft, in place of anything that an earlier run has left."""
-    if Commits(zarr_store(place, read_only=False)).latest():
+    if Commits(zarr_store(place)).are_there:
         note("what an earlier scan had done is given up: this one begins anew")
     if isinstance(place, Path):
         _empty(place)
