@@ -12,8 +12,8 @@ from fusiform.engine.errors import UserError
 if sys.platform != "linux":
     pytest.skip("memory is limited and measured as Linux does it", allow_module_level=True)
 
-from tests.fuzz import images
-from tests.fuzz.seeds import saved, seeds
+from .fuzz import images
+from .fuzz.seeds import saved, seeds
 
 
 def test_damaged_images_are_shown_or_refused() -> None:

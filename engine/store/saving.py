@@ -10,10 +10,11 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import COORDINATES, EXTREMES, MEASURES, SHUFFLED, VARIABLES, Layer
+from ..spec import MEASURES, VARIABLES, Layer
 from .layout import consolidate, put_extremes, put_variable
 from .places import zarr_store
 from .reading import Store
+from .schema import is_free
 
 
 class SavedContrast:
@@ -49,8 +50,7 @@ def saving(store: Store, name: str, record: Mapping[str, Any]) -> Iterator[Saved
     ------
     UserError : the name would hide something else, or the store cannot be written to
     """
-    taken = {*VARIABLES, *COORDINATES, SHUFFLED, EXTREMES}
-    if not name.isidentifier() or name in taken or name.startswith("axis_"):
+    if not is_free(name):
         raise UserError(
             "a contrast's name is made of letters, digits and _, and is no variable of a "
             f"store; got {name!r}"

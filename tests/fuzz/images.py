@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from fusiform.engine.errors import UserError
-from tests.fuzz.mutations import damaged
-from tests.fuzz.seeds import seeds
+
+from .mutations import damaged
+from .seeds import seeds
 
 # What an image may take: seconds of a core (the largest that is decoded, of 178,956,970 pixels,
 # takes one or two), and bytes of memory beyond what the program has.

@@ -6,7 +6,7 @@ import random
 import struct
 from collections.abc import Callable
 
-from tests.fuzz.seeds import chunk
+from .seeds import chunk
 
 _SIDES = (0, 1, 2, 255, 13000, 16383, 32767, 65535)
 _NUMBERS = (*_SIDES, 0x7FFF, 0x8000, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
