@@ -104,7 +104,8 @@ class Draft(Store):
 
         ``units`` are those drawn, as places in the flattened layer.
         """
-        group = self._draft.require_group(f"{layer.name}/{SHUFFLED}")
+        # Overwritten: what an earlier run has left of it may be torn.
+        group = self._draft.create_group(f"{layer.name}/{SHUFFLED}", overwrite=True)
         put(group, "drawn_unit", units, ("drawn_unit",), "place of the unit in the flat layer")
         for variable, values in (("mean", mean), ("m2", m2)):
             attributes = VARIABLES[variable].attributes()

@@ -38,6 +38,7 @@ import numpy as np
 from fusiform import Criterion, check_store, describe_store, open_store, save_contrast, summarise
 from fusiform.engine.asking import select
 from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.memory import peak_memory
 from fusiform.engine.store import layout
 from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments
@@ -474,8 +475,7 @@ def work(base: Path, seed: int, numbers: range) -> None:
             finally:
                 mutation.undo()
             print(json.dumps(asdict(outcome)), flush=True)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"peak": peak}), flush=True)
+        print(json.dumps({"peak": peak_memory()}), flush=True)
 
 
 def _virtual_bytes() -> int:
