@@ -19,8 +19,8 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.faults import explained
 from fusiform.engine.spec import Preprocessing
 
-from .disks import contents
 from .fuzz import kills
+from .fuzz.small import contents
 
 SMALL = Preprocessing(resize=16, crop=16)
 CPU = torch.device("cpu")

@@ -20,17 +20,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
-import fusiform
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store.commits import Commits
 from fusiform.engine.store.draft import Draft
 
-from ..disks import contents
+from .small import contents, scan
 
 # Where in a scan a kill may fall, in the order in which the byte that says so has them.
 STAGES = ("before the first batch", "scan", "commit", "contrasts", "completion")
@@ -46,21 +41,7 @@ class Storm:
     seconds: float
 
 
-class Net(nn.Module):
-    """A small network, with a layer of each kind of shape."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU())
-        self.pool = nn.AdaptiveAvgPool2d(4)
-        self.head = nn.Linear(128, 10)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.pool(self.body(images)).flatten(1))
-
-
-def scan(stimuli: Path, output: Path, stage: mmap.mmap) -> None:
+def scan_in_stages(stimuli: Path, output: Path, stage: mmap.mmap) -> None:
     """A scan that commits after every batch, and says in ``stage`` where it is."""
     write, complete = Commits.write, Draft.complete
 
@@ -78,11 +59,7 @@ def scan(stimuli: Path, output: Path, stage: mmap.mmap) -> None:
     def progress(event: object) -> None:
         stage[0] = STAGES.index(event.stage)  # type: ignore[attr-defined]
 
-    fusiform.scan(
-        Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2, null_units=9,
-        preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
-        listener=Listener(progress=progress),
-    )  # fmt: skip
+    scan(stimuli, output, Listener(progress=progress))
 
 
 def run(count: int, seed: int, report: bool = False) -> Storm:
@@ -129,7 +106,7 @@ def _run(stimuli: Path, output: Path, stage: mmap.mmap, delay: float | None) -> 
     if not child:
         try:
             if not output.exists():
-                scan(stimuli, output, stage)
+                scan_in_stages(stimuli, output, stage)
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)

@@ -1,20 +1,35 @@
-"""Disks that are full, break off in the middle of a write, or forget what was not flushed."""
+"""Disks that are full, break off in the middle of a write, or forget what was not flushed.
+
+``python -m tests.fuzz.disks``: every write of a small scan fails in turn, in every way, and the
+same scan goes on afterwards.
+"""
 
 from __future__ import annotations
 
+import argparse
 import errno
-import json
 import random
+import shutil
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from zarr.core.buffer import Buffer
 
+from fusiform.engine.errors import UserError
+from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store import places, resuming, writing
 from fusiform.engine.store.durable import DurableFolder
+
+from .small import contents, scan
+
+# What a write may come to: see Disk.
+WAYS = ("full", "once", "cut")
 
 
 class PowerCut(BaseException):
@@ -70,7 +85,7 @@ class Disk:
 
 
 @contextmanager
-def on(disk: Disk, patch: pytest.MonkeyPatch) -> Iterator[None]:
+def on(disk: Disk) -> Iterator[None]:
     """Have stores written to ``disk`` in this context."""
 
     class Folder(DurableFolder):
@@ -84,7 +99,7 @@ def on(disk: Disk, patch: pytest.MonkeyPatch) -> Iterator[None]:
             super().flush()
             disk.before = {}
 
-    with patch.context() as own:
+    with pytest.MonkeyPatch.context() as own:
         own.setattr(places, "DurableFolder", Folder)
         for module in (resuming, writing):
             own.setattr(module, "remove", lambda place: None if disk.how == "cut" and disk.broken
@@ -93,14 +108,68 @@ def on(disk: Disk, patch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def contents(store: Path) -> dict[str, Any]:
-    """Every file of a store, by name: its bytes, but for when it was made."""
-    files: dict[str, Any] = {
-        str(path.relative_to(store)): path.read_bytes()
-        for path in sorted(store.rglob("*"))
-        if path.is_file()
-    }
-    root = json.loads(files["zarr.json"])
-    root["attributes"].pop("created")
-    files["zarr.json"] = json.dumps(root)
-    return files
+@dataclass
+class Trial:
+    """What came of it: the writes of a whole scan, those that failed, and what went wrong then."""
+
+    writes: int
+    failed: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def run(how: str, every: int = 1) -> Trial:
+    """Let every ``every``-th write of a scan fail, and go on on a sound disk."""
+    with tempfile.TemporaryDirectory() as name:
+        stimuli, folder = Path(name) / "stimuli", Path(name) / "stores"
+        make_localizer(stimuli, per_category=4, size=64, seed=1)
+        folder.mkdir()
+        sound = Disk()
+        with on(sound):
+            whole = contents(scan(stimuli, folder / "o.zarr"))
+        trial = Trial(sound.writes)
+        for n in range(1 + sound.writes % every, sound.writes + 1, every):
+            shutil.rmtree(folder)
+            folder.mkdir()
+            trial.failed += 1
+            if wrong := _disturbed(stimuli, folder, Disk(n, how, seed=n), whole):
+                trial.wrong.append(f"write {n}: {wrong}")
+    return trial
+
+
+def _disturbed(stimuli: Path, folder: Path, disk: Disk, whole: dict[str, object]) -> str:
+    """What is wrong with a scan that goes on after one on ``disk``; nothing, if all is well."""
+    try:
+        with on(disk):
+            scan(stimuli, folder / "o.zarr")
+        return "it came to its end"
+    except PowerCut:
+        pass
+    except UserError as error:
+        if "No space left on device" not in str(error):
+            return f"it says: {error}"
+    try:
+        scan(stimuli, folder / "o.zarr")
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if contents(folder / "o.zarr") != whole:
+        return "other bits"
+    return ", ".join(sorted(path.name for path in folder.iterdir() if path.name != "o.zarr"))
+
+
+def main() -> None:
+    """See the head of this module."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--every", type=int, default=1)
+    given = arguments.parse_args()
+    began, wrong = time.perf_counter(), False
+    for how in WAYS:
+        trial = run(how, given.every)
+        print(f"{how}: {trial.failed} of {trial.writes} writes failed, {len(trial.wrong)} wrongly")
+        print(*trial.wrong, sep="\n", end="\n" if trial.wrong else "")
+        wrong = wrong or bool(trial.wrong)
+    print(f"{time.perf_counter() - began:.0f} s")
+    sys.exit(wrong)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""A small scan that writes every kind of file, for those who disturb it again and again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import fusiform
+from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.spec import Preprocessing
+
+
+class Net(nn.Module):
+    """A small network, with a layer of each kind of shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU())
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.body(images)).flatten(1))
+
+
+def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
+    """A scan, with shuffled labels, that commits after every batch."""
+    store = fusiform.scan(
+        Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2, null_units=9,
+        preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
+        listener=listener or Listener(),
+    )  # fmt: skip
+    return Path(store.path)
+
+
+def contents(store: Path) -> dict[str, Any]:
+    """Every file of a store, by name: its bytes, but for when it was made."""
+    files: dict[str, Any] = {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+    root = json.loads(files["zarr.json"])
+    root["attributes"].pop("created")
+    files["zarr.json"] = json.dumps(root)
+    return files
