@@ -65,13 +65,6 @@ def test_kernels_know_arrays_only() -> None:
         "zarr",
         "rich",
         "PIL",
-        "fusiform.engine",
-        "fusiform.cli",
-        "fusiform.terminal",
-        "pathlib",
-        "zarr",
-        "rich",
-        "PIL",
     )
 
 
