@@ -7,8 +7,8 @@ from .fuzz import stores
 
 def test_mutated_stores_are_read_or_refused_and_nothing_else() -> None:
     # What is run at length begins with these. All kinds of mutations are among them.
-    outcomes, peak = stores.run(count=12, seed=0)
-    assert len(outcomes) == 12
+    outcomes, peak = stores.run(count=40, seed=0)
+    assert len(outcomes) == 40
     failures = [outcome for outcome in outcomes if outcome.failed]
     assert not failures, stores.report(outcomes, peak, 0)
     assert len({outcome.kind for outcome in outcomes}) > 4
