@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -408,6 +409,20 @@ def test_a_pipe_does_not_keep_anyone_waiting(own: Path, name: str) -> None:
                 opener(own)
         return
     assert check_store(own).problems[0].startswith(name.partition("/")[0])
+
+
+def test_a_pipe_in_what_is_read_lazily_does_not_keep_anyone_waiting(own: Path) -> None:
+    """xarray opens whatever lies where a chunk should."""
+    pipe = own / "head" / "t" / "c" / "0" / "0"
+    pipe.unlink()
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    closing = threading.Timer(2, os.close, [writer])  # who reads after all comes to an end
+    closing.start()
+    with pytest.raises(OSError, match="no plain file"):
+        open_store(own).dataset("head")["t"].compute()
+    closing.cancel()
+    os.close(writer)
 
 
 def test_a_stranger_cannot_add_what_others_would_open(own: Path) -> None:

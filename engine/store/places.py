@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
@@ -66,6 +69,22 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
             f"a store's URL is one of s3://, gs://, az://, https://; got {place} "
             f"({_first_line(error)})"
         ) from None
+
+
+class PlainFiles(LocalStore):
+    """A folder for readers who open what they find: not a pipe, nor a device, which has no end."""
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read a file, or part of one. Raises OSError where something else is there."""
+        path = self.root / key
+        if await asyncio.to_thread(lambda: path.exists() and not path.is_file()):
+            raise OSError(f"{path} is no plain file")
+        return await super().get(key, prototype, byte_range)
 
 
 def exists(place: Place) -> bool:

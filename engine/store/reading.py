@@ -29,7 +29,7 @@ from .arrays import Arrays, Gathered
 from .arrays import files_of as files_of
 from .arrays import present as present
 from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
-from .places import Place, exists, name_of, place_of, unfinished_place, zarr_store
+from .places import Place, PlainFiles, exists, name_of, place_of, unfinished_place, zarr_store
 from .schema import schema_of
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ class Store:
         """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer."""
         import xarray
 
-        place: Any = self.path if isinstance(self.path, Path) else zarr_store(self.path)
+        local = isinstance(self.path, Path)
+        place: Any = PlainFiles(self.path, read_only=True) if local else zarr_store(self.path)
         with self._refusing("all"):
             self.arrays.require_sound()
             return xarray.open_datatree(place, engine="zarr", chunks={})
