@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
@@ -51,6 +51,11 @@ class Decoded(NamedTuple):
     batch: Batch
     pixels: NDArray[np.uint8]
     failed: dict[int, str]
+
+    def but_for(self, skipped: Mapping[int, str]) -> Decoded:
+        """The same, in which these stimuli have failed as well."""
+        rows = {r: skipped[s] for r, s in enumerate(self.batch.stimuli) if s in skipped}
+        return self._replace(failed={**self.failed, **rows})
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import nn
 
 from ..asking.result import Result
 from ..errors import UserError
-from ..spec import SHOWN, STORE_DTYPES, Preprocessing
+from ..spec import SHOWN, STORE_DTYPES, Layer, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..store.draft import Draft
 from ..store.resuming import resuming
@@ -22,7 +24,7 @@ from .device import device_for, place
 from .interrupt import asked_to_stop
 from .layers import choose, trial
 from .memory import recycled
-from .plan import Plan, make_plan, shuffled_labels
+from .plan import Plan, make_plan, parts_within, shuffled_labels
 from .progress import Listener
 from .shuffle import ShuffledMoments, refuse_null
 from .work import Work
@@ -141,11 +143,11 @@ def scan(
     listener.note(f"preprocessing: {backbone.preprocessing}")
     if folds == 1:
         listener.note("one fold: nothing will say how many of the selected units replicate")
-    shuffled = None
+    shuffled_of: Callable[[Sequence[Layer]], ShuffledMoments] | None = None
     if null:
         labels = shuffled_labels(catalogue.labels, plan.fold_of, null, seed)
-        shuffled = ShuffledMoments(chosen, labels, plan.fold_of, null_units, seed)
-        listener.note(_price(shuffled, plan, null, null_units))
+        shuffled_of = partial(ShuffledMoments, chosen, labels, plan.fold_of, null_units, seed)
+        listener.note(_price(shuffled_of(chosen), plan, null, null_units))
     drawn = {"shuffles": null, "units": null_units, "seed": seed} if null else None
     with resuming(
         output,
@@ -173,7 +175,8 @@ def scan(
                     backbone,
                     catalogue,
                     target,
-                    shuffled,
+                    shuffled_of,
+                    partial(parts_within, most_bytes=math.inf),
                     decode_workers or default_workers(),
                     skip=on_error == "skip",
                 )

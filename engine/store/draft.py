@@ -113,7 +113,7 @@ class Draft(Store):
             dims = ("category", "fold", "shuffle", "drawn_unit")
             put_moments(group, variable, values, dims, attributes)
 
-    def require_moments(self, blocks: Iterable[tuple[int, int]]) -> None:
+    def require_moments(self, layers: Iterable[Layer], blocks: Iterable[tuple[int, int]]) -> None:
         """Refuse a draft in which moments of a category and fold in ``blocks`` are missing.
 
         Raises
@@ -121,7 +121,7 @@ class Draft(Store):
         UserError : a file of them is gone
         """
         blocks = list(blocks)
-        for layer in self.layers:
+        for layer in layers:
             for variable in MOMENTS:
                 key = f"{layer.name}/{variable}"
                 array = self._opened(key).array
