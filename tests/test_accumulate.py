@@ -88,7 +88,9 @@ def test_a_block_that_shards_share_is_merged_of_its_parts() -> None:
     x = x.contiguous(memory_format=torch.channels_last)
     whole, cut = {}, {}
     for found, shards in ((whole, False), (cut, True)):
-        moments = LayerMoments(layer_of(x), CPU, lambda _, block, m, to=found: to.update({block: m}))
+        moments = LayerMoments(
+            layer_of(x), CPU, lambda _, block, m, to=found: to.update({block: m})
+        )
         block = Block(0, 0, 0, 14)
         for start in (0, 4, 8, 12):
             rows = x[start : start + 4]

@@ -52,8 +52,9 @@ def test_every_stimulus_is_shown_once_in_its_block(
     for shard in plan.shards:
         assert len(shard) >= min(4, len(batches))
         own = list(plan.batches(shard.start, shard.stop))
-        np.testing.assert_equal([tuple(batch) for batch in own],
-                                [tuple(batches[number]) for number in shard])
+        np.testing.assert_equal(
+            [tuple(batch) for batch in own], [tuple(batches[number]) for number in shard]
+        )
     assert plan.counts(len(sizes)).sum(axis=1).tolist() == np.bincount(labels).tolist()
 
 
