@@ -54,6 +54,17 @@ Crop = Annotated[int | None, typer.Option(help="Side of the network's input in p
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
+ScanBatchSize = Annotated[
+    int | None, typer.Option(help="Stimuli per forward pass: 32, or fewer where they do not fit.")
+]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Take at most so much memory where the network runs (8GiB, say): smaller batches, and "
+        "several passes over the stimuli, follow from it. By default what is free, less a tenth.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
 LayerNames = Annotated[
@@ -272,7 +283,8 @@ def scan_command(
     null_units: Annotated[
         int, typer.Option(help="Units of every layer that the null is made of, drawn at random.")
     ] = 1000,
-    batch_size: BatchSize = 32,
+    batch_size: ScanBatchSize = None,
+    memory_budget: MemoryBudget = None,
     device: Device = None,
     decode_workers: Annotated[
         int | None, typer.Option(help="Threads that decode images; as many as cores, at most 8.")
@@ -344,6 +356,7 @@ def scan_command(
             null=null,
             null_units=null_units,
             batch_size=batch_size,
+            memory_budget=memory_budget,
             device=device,
             decode_workers=decode_workers,
             store_dtype=store_dtype,

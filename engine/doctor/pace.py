@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ..machine import Limits, Memory, memory, usable_cores
 from .finding import Finding, found, size
-from .machine import Limits, Memory, memory, usable_cores
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ do not depend on the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -179,19 +179,23 @@ def make_plan(
     return Plan(np.concatenate(order), fold_of, tuple(blocks), batch_size, folds)
 
 
-def parts_within(layers: Sequence[Layer], most_bytes: float) -> list[tuple[Layer, ...]]:
-    """Layers that follow each other, with live moments of at most so many bytes in each part.
+def parts_within(
+    layers: Sequence[Layer], bytes_of: Callable[[Layer], int], most: int | None
+) -> list[tuple[Layer, ...]]:
+    """Layers that follow each other, that take at most so many bytes together in each part.
 
     The stimuli are shown once for every part; a layer that is larger makes a part of its own.
     """
+    if most is None:
+        return [tuple(layers)]
     parts: list[tuple[Layer, ...]] = []
-    room = 0.0
+    room = 0
     for layer in layers:
-        if not parts or layer.state_bytes > room:
+        if not parts or bytes_of(layer) > room:
             parts.append(())
-            room = most_bytes
+            room = most
         parts[-1] += (layer,)
-        room -= layer.state_bytes
+        room -= bytes_of(layer)
     return parts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,19 +12,18 @@ from torch import nn
 
 from ..asking.result import Result
 from ..errors import UserError
-from ..spec import SHOWN, STORE_DTYPES, Layer, Preprocessing
-from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
+from ..spec import SHOWN, STORE_DTYPES, Preprocessing
+from ..stimuli.catalogue import Catalogue, Groups
 from ..store.draft import Draft
-from ..store.resuming import resuming
+from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
-from .backbones import backbone_of, provenance_of
+from .backbones import provenance_of
 from .decode import default_workers
-from .device import device_for, place
 from .interrupt import asked_to_stop
-from .layers import choose, trial
 from .memory import recycled
-from .plan import Plan, make_plan, parts_within, shuffled_labels
+from .plan import Plan, shuffled_labels
 from .progress import Listener
+from .setup import set_up
 from .shuffle import ShuffledMoments, refuse_null
 from .work import Work
 
@@ -47,7 +45,8 @@ def scan(
     folds: int = 2,
     null: int = 0,
     null_units: int = 1000,
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    memory_budget: int | str | None = None,
     device: str | None = None,
     decode_workers: int | None = None,
     store_dtype: str = "float64",
@@ -84,7 +83,11 @@ def scan(
         selected units replicate, and their CSI and d' are those that selected them, too high
     null : how many times labels are shuffled for a permutation null; its moments are exact
     null_units : units of every layer that the null is made of, drawn before they are seen
-    batch_size : stimuli per forward pass; a multiple of 8 keeps the network's rounding even
+    batch_size : stimuli per forward pass, by default 32, or less where that does not fit; a
+        multiple of 8 keeps the network's rounding even
+    memory_budget : bytes (or ``"8GiB"``) that this program takes at most where the network runs, by
+        default what is free, less a tenth. Where all layers do not fit, stimuli are shown several
+        times, to some layers each
     device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one, or where a module is
     decode_workers : threads that decode images; by default as many as cores, at most 8
     store_dtype : what means and sums of squares are kept in. ``float32`` halves them; they are then
@@ -118,36 +121,33 @@ def scan(
     refuse_existing(output, overwrite, unfinished=True)
     _refuse_unknown(store_dtype, on_error, commit_every, decode_workers)
     refuse_null(null, null_units)
-    target = device_for(device, model)
-    catalogue = read_catalogue(stimuli, groups, root)
-    for note in catalogue.notes:
-        listener.note(note)
-    plan = make_plan(
-        catalogue.labels,
-        catalogue.categories,
+    if batch_size is None and not restart:
+        begun = begun_with(output).get("batch_size")
+        batch_size = begun if isinstance(begun, int) and begun > 0 else None
+    setup = set_up(
+        model,
+        stimuli,
+        groups=groups,
+        root=root,
+        weights=weights,
+        seed=seed,
+        layers=layers,
+        preprocessing=preprocessing,
         folds=folds,
+        null=null,
+        null_units=null_units,
         batch_size=batch_size,
-        left_out=_left_out(catalogue, stimuli, on_error, listener),
+        memory_budget=memory_budget,
+        device=device,
+        listener=listener,
+        left_out=lambda catalogue: _left_out(catalogue, stimuli, on_error, listener),
     )
-    backbone = backbone_of(model, weights, seed, preprocessing)
-    network = place(backbone.model, target)
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    chosen, notes = choose(trial(network, backbone.preprocessing.crop), patterns)
-    for note in notes:
-        listener.note(note)
-    listener.note(
-        f"{backbone.name} ({backbone.weights}): {len(chosen)} layers, "
-        f"{sum(layer.units for layer in chosen):,} units; "
-        f"{len(plan.order)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
-    )
-    listener.note(f"preprocessing: {backbone.preprocessing}")
-    if folds == 1:
-        listener.note("one fold: nothing will say how many of the selected units replicate")
-    shuffled_of: Callable[[Sequence[Layer]], ShuffledMoments] | None = None
+    catalogue, plan = setup.catalogue, setup.plan
+    shuffled_of: Callable[..., ShuffledMoments] | None = None
     if null:
         labels = shuffled_labels(catalogue.labels, plan.fold_of, null, seed)
-        shuffled_of = partial(ShuffledMoments, chosen, labels, plan.fold_of, null_units, seed)
-        listener.note(_price(shuffled_of(chosen), plan, null, null_units))
+        shuffled_of = partial(ShuffledMoments, setup.layers, labels, plan.fold_of, null_units, seed)
+        listener.note(_price(shuffled_of(setup.layers), plan, null, null_units))
     drawn = {"shuffles": null, "units": null_units, "seed": seed} if null else None
     with resuming(
         output,
@@ -155,15 +155,15 @@ def scan(
         restart,
         listener.note,
         plan.order,
-        layers=chosen,
+        layers=setup.layers,
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
         stimuli=_stimulus_table(catalogue, plan),
         provenance={
             "stimuli": str(stimuli),
-            "batch_size": batch_size,
+            "batch_size": plan.batch_size,
             "store_dtype": store_dtype,
-            **provenance_of(backbone, target),
+            **provenance_of(setup.backbone, setup.device),
             **({"null": drawn} if drawn else {}),
         },
     ) as draft:
@@ -172,11 +172,8 @@ def scan(
             work = Work(draft, plan, listener, stop, commit_every)
             with recycled():
                 work.show(
-                    backbone,
-                    catalogue,
-                    target,
+                    setup,
                     shuffled_of,
-                    partial(parts_within, most_bytes=math.inf),
                     decode_workers or default_workers(),
                     skip=on_error == "skip",
                 )

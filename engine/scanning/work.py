@@ -18,13 +18,13 @@ from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..store.behind import write_behind
 from ..store.draft import Draft
-from .backbones import Backbone
 from .decode import Decoded, decode_ahead
 from .interrupt import Stop
 from .live import Live
 from .memory import peak_memory
 from .plan import Block, Plan
 from .progress import Listener, Progress
+from .setup import Setup
 from .showing import showing
 from .shuffle import ShuffledMoments
 
@@ -75,22 +75,20 @@ class Work:
 
     def show(
         self,
-        backbone: Backbone,
-        catalogue: Catalogue,
-        device: torch.device,
-        shuffled_of: Callable[[Sequence[Layer]], ShuffledMoments] | None,
-        split: Callable[[Sequence[Layer]], Sequence[Sequence[Layer]]],
+        setup: Setup,
+        shuffled_of: Callable[..., ShuffledMoments] | None,
         workers: int,
         skip: bool,
     ) -> None:
-        """Show the network all stimuli, once for every part of the layers that ``split`` makes."""
+        """Show the network all stimuli, once for every part of the layers that fits."""
         commit, layers = self._draft.commit, self._draft.layers
         if self._draft.is_complete:
             return
         # A part that was begun is gone on with as it is.
         begun = [layer for layer in layers if layer.name in commit.live]
-        rest = [one for one in layers if one not in begun and one.name not in commit.finished]
-        parts = [*([begun] if begun else []), *(split(rest) if rest else ())]
+        done = {*commit.live, *commit.finished}
+        rest = [[one for one in part if one.name not in done] for part in setup.fitting.parts]
+        parts = [part for part in (begun, *rest) if part]
         stimuli, size, started = len(self._plan.order), self._plan.batch_size, time.perf_counter()
         before = min(commit.batches * size, stimuli)
 
@@ -99,17 +97,13 @@ class Work:
             self._report("scan", done, len(parts) * stimuli, before, started)
 
         for number, part in enumerate(parts):
-            self._show_to(
-                part, backbone, catalogue, device, shuffled_of and shuffled_of(part), workers, skip,
-                partial(report, number),
-            )  # fmt: skip
+            shuffled = shuffled_of(shown=part) if shuffled_of else None
+            self._show_to(part, setup, shuffled, workers, skip, partial(report, number))
 
     def _show_to(
         self,
         layers: Sequence[Layer],
-        backbone: Backbone,
-        catalogue: Catalogue,
-        device: torch.device,
+        setup: Setup,
         shuffled: ShuffledMoments | None,
         workers: int,
         skip: bool,
@@ -139,18 +133,18 @@ class Work:
             )
             self._committed = time.perf_counter()
 
-        live = Live(layers, device, write, shuffled)
+        live = Live(layers, setup.device, write, shuffled)
         live.go_on(commit.live, draft.live)
         draft.live = {}
         batches, skipped, whole = commit.batches, dict(commit.skipped), True
         images = decode_ahead(
-            catalogue, plan, backbone.preprocessing, workers,
+            setup.catalogue, plan, setup.backbone.preprocessing, workers,
             first=batches, skip=skip and not shuffled, look=self._stop.look,
         )  # fmt: skip
-        with write_behind() as later, showing(backbone, plan, device, live) as show:
+        with write_behind() as later, showing(setup.backbone, plan, setup.device, live) as show:
             try:
                 for decoded in images:
-                    skipping = {**skipped, **self._failed(decoded, skipped, catalogue)}
+                    skipping = {**skipped, **self._failed(decoded, skipped, setup.catalogue)}
                     whole = False
                     show(decoded.but_for(skipping))
                     batches, skipped, whole = batches + 1, skipping, True

@@ -75,6 +75,22 @@ def resuming(
             raise
 
 
+def begun_with(output: Path | str) -> dict[str, Any]:
+    """What the root says of an unfinished scan that would be gone on with; nothing without one.
+
+    What cannot be read is judged when it is gone on with.
+    """
+    final = final_place(output)
+    place = unfinished_place(final) if isinstance(final, Path) else final
+    try:
+        root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3, use_consolidated=False)
+    except Exception:  # zarr raises many kinds for what is no group, or half of one
+        return {}
+    attributes = dict(root.attrs)
+    published = isinstance(place, str) and attributes.get("status") == "complete"
+    return {} if published else attributes
+
+
 def _begun(place: Place, note: Note, contents: Mapping[str, Any]) -> Draft:
     """A new draft, in place of anything that an earlier run has left."""
     if Commits(zarr_store(place)).are_there:
