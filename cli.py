@@ -65,6 +65,49 @@ MemoryBudget = Annotated[
         "several passes over the stimuli, follow from it. By default what is free, less a tenth.",
     ),
 ]
+# What is scanned, and how: of a scan and of its plan.
+StimuliSource = Annotated[
+    Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
+]
+GroupsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CATEGORY=FOLDER,...",
+        help="Join folders into a category; repeatable. Where given, only these are used.",
+    ),
+]
+RecordedLayers = Annotated[
+    list[str] | None,
+    typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
+]
+Folds = Annotated[
+    int,
+    typer.Option(
+        help="Parts for cross-validation. 1 for none: then no unit's selectivity is checked on "
+        "stimuli that did not select it."
+    ),
+]
+Null = Annotated[
+    int,
+    typer.Option(
+        metavar="R",
+        help="Also shuffle the labels R times: a permutation null, in the same pass.",
+    ),
+]
+NullUnits = Annotated[
+    int, typer.Option(help="Units of every layer that the null is made of, drawn at random.")
+]
+DecodeWorkers = Annotated[
+    int | None, typer.Option(help="Threads that decode images; as many as cores, at most 8.")
+]
+Resize = Annotated[int | None, typer.Option(help="Shorter side of the resized image, in pixels.")]
+StoreDtype = Annotated[
+    Literal["float64", "float32"],
+    typer.Option(
+        help="What means and sums of squares are kept in. float32 halves them, and rounds them "
+        "to 6e-8 of themselves."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
 LayerNames = Annotated[
@@ -243,55 +286,74 @@ def layers(model: Model, crop: Crop = None, as_json: AsJson = False) -> None:
         print(terminal.printable(f"not recordable: {name} {reason}"))
 
 
+@app.command()
+def plan(
+    model: Model,
+    stimuli: StimuliSource,
+    group: GroupsOption = None,
+    layers: RecordedLayers = None,
+    folds: Folds = 2,
+    null: Null = 0,
+    null_units: NullUnits = 1000,
+    batch_size: ScanBatchSize = None,
+    memory_budget: MemoryBudget = None,
+    device: Device = None,
+    decode_workers: DecodeWorkers = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    store_dtype: StoreDtype = "float64",
+    root: Root = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """What a scan will take, before it is run: memory, disk, time, passes, what it waits for.
+
+    The network is built untrained and shown a few batches of noise; some stimuli are decoded. The
+    options are those of a scan, and what does not fit is refused as a scan would.
+    """
+    from fusiform import forecast
+
+    sizes = {"resize": resize, "crop": crop}
+    found = forecast(
+        model,
+        stimuli,
+        groups=_groups(group),
+        root=root,
+        layers=_recorded(layers),
+        preprocessing={name: size for name, size in sizes.items() if size is not None},
+        folds=folds,
+        null=null,
+        null_units=null_units,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+        device=device,
+        decode_workers=decode_workers,
+        store_dtype=store_dtype,
+        listener=terminal.listener(quiet),
+    )
+    terminal.print_forecast(found, as_json)
+
+
 @app.command("scan")
 def scan_command(
     model: Model,
-    stimuli: Annotated[
-        Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
-    ],
+    stimuli: StimuliSource,
     output: Output,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CATEGORY=FOLDER,...",
-            help="Join folders into a category; repeatable. Where given, only these are used.",
-        ),
-    ] = None,
+    group: GroupsOption = None,
     weights: Annotated[
         str,
         typer.Option(help="default (the library's own), none (untrained), a tag, or a local file."),
     ] = "default",
     seed: Seed = 0,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
-    ] = None,
-    folds: Annotated[
-        int,
-        typer.Option(
-            help="Parts for cross-validation. 1 for none: then no unit's selectivity is checked on "
-            "stimuli that did not select it."
-        ),
-    ] = 2,
-    null: Annotated[
-        int,
-        typer.Option(
-            metavar="R",
-            help="Also shuffle the labels R times: a permutation null, in the same pass.",
-        ),
-    ] = 0,
-    null_units: Annotated[
-        int, typer.Option(help="Units of every layer that the null is made of, drawn at random.")
-    ] = 1000,
+    layers: RecordedLayers = None,
+    folds: Folds = 2,
+    null: Null = 0,
+    null_units: NullUnits = 1000,
     batch_size: ScanBatchSize = None,
     memory_budget: MemoryBudget = None,
     device: Device = None,
-    decode_workers: Annotated[
-        int | None, typer.Option(help="Threads that decode images; as many as cores, at most 8.")
-    ] = None,
-    resize: Annotated[
-        int | None, typer.Option(help="Shorter side of the resized image, in pixels.")
-    ] = None,
+    decode_workers: DecodeWorkers = None,
+    resize: Resize = None,
     crop: Crop = None,
     interpolation: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(INTERPOLATIONS)}.")
@@ -302,13 +364,7 @@ def scan_command(
     std: Annotated[
         tuple[float, float, float] | None, typer.Option(help="Per channel, R G B.")
     ] = None,
-    store_dtype: Annotated[
-        Literal["float64", "float32"],
-        typer.Option(
-            help="What means and sums of squares are kept in. float32 halves them, and rounds them "
-            "to 6e-8 of themselves."
-        ),
-    ] = "float64",
+    store_dtype: StoreDtype = "float64",
     on_error: Annotated[
         Literal["stop", "skip"],
         typer.Option(
@@ -350,7 +406,7 @@ def scan_command(
             root=root,
             weights=weights,
             seed=seed,
-            layers=[part for given in layers or ["blocks"] for part in _listed(given)],
+            layers=_recorded(layers),
             preprocessing={name: value for name, value in overrides.items() if value is not None},
             folds=folds,
             null=null,
@@ -801,6 +857,10 @@ def check_stimuli_command(
         terminal.print_stimuli(report)
     if not report.sound:
         raise typer.Exit(1)
+
+
+def _recorded(layers: list[str] | None) -> list[str]:
+    return [part for given in layers or ["blocks"] for part in _listed(given)]
 
 
 def _groups(given: list[str] | None) -> dict[str, list[str]] | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..scanning.backbones import Backbone
     from ..spec import Preprocessing
+    from ..stimuli.catalogue import Catalogue
 
 BATCH_SIZE = 32
 # Seconds that decoding and the network are each measured for, about.
@@ -135,10 +136,14 @@ def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str
         return paths, f"drawn JPEG of {_DRAWN_SIDE} x {_DRAWN_SIDE}"
     from ..stimuli.catalogue import read_catalogue
 
-    catalogue = read_catalogue(stimuli)
-    count = min(_IMAGES, len(catalogue))
-    spread = [index * len(catalogue) // count for index in range(count)]
-    return [catalogue.path(index) for index in spread], f"{count} of the given stimuli"
+    paths = spread(read_catalogue(stimuli), _IMAGES)
+    return paths, f"{len(paths)} of the given stimuli"
+
+
+def spread(catalogue: Catalogue, most: int) -> list[Path]:
+    """Stimuli from all over a set."""
+    count = min(most, len(catalogue))
+    return [catalogue.path(index * len(catalogue) // count) for index in range(count)]
 
 
 def measure_decoding(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Decoding:

@@ -21,6 +21,8 @@ from .plan import parts_within
 
 # The batch size of a scan that has room for it, and what is tried where there is none.
 BATCH_SIZES = (32, 16, 8, 4, 2, 1)
+# Of a forward pass, the part that does not grow with the batch, in stimuli: what a small one costs.
+_OVERHEAD = 4
 # Of what is free, the share that is left to others where no budget is given.
 _MARGIN = 0.1
 # Bytes per unit: of a group that several shards share, what the earlier ones have seen; and of the
@@ -138,7 +140,7 @@ def fit(
     budget: int | None,
     batch_size: int | None,
 ) -> Fit:
-    """The fewest passes, and then the largest batch, that a budget has room for.
+    """The batch size and the passes that take the least time, of those that a budget has room for.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ def fit(
     if not fits:
         assert budget is not None
         raise _too_little(layers, footprint_of(sizes[-1]), budget, sizes[-1])
-    return min(fits, key=lambda one: len(one.parts))  # the first of several is the largest batch
+    return min(fits, key=lambda one: len(one.parts) * (1 + _OVERHEAD / one.batch_size))
 
 
 def _too_little(

@@ -14,7 +14,7 @@ from ..asking.result import Result
 from ..errors import UserError
 from ..spec import SHOWN, STORE_DTYPES, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups
-from ..store.draft import Draft
+from ..store.draft import Draft, most_bytes
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
 from .backbones import provenance_of
@@ -246,7 +246,10 @@ def _warn_of_little_space(draft: Draft, output: str | Path, listener: Listener) 
     """Say so if the disk may be too small; it is full when it is, and nothing is lost then."""
     if not isinstance(draft.path, Path):
         return
-    needed, free = draft.most_bytes, shutil.disk_usage(draft.path).free
+    needed = most_bytes(
+        draft.layers, len(draft.categories), draft.folds, draft.provenance["store_dtype"]
+    )
+    free = shutil.disk_usage(draft.path).free
     if needed > free:
         listener.note(
             f"warning: {output} may take up to {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} "

@@ -54,21 +54,6 @@ class Draft(Store):
         return bool(self.provenance["status"] == "complete")
 
     @property
-    def most_bytes(self) -> int:
-        """What all will take on the disk, if nothing of it can be compressed."""
-        groups = len(self.categories) * self.folds
-        moments = groups * len(MOMENTS) * np.dtype(self.provenance["store_dtype"]).itemsize
-        contrasts: int = sum(
-            np.dtype(variable.dtype).itemsize
-            * (len(self.categories) if "category" in variable.leading else 1)
-            * (self.folds if "fold" in variable.leading else 1)
-            for name, variable in VARIABLES.items()
-            if name not in MOMENTS
-        )
-        commits = 2 * sum(layer.state_bytes for layer in self.layers)
-        return int(commits + (moments + contrasts) * sum(layer.units for layer in self.layers))
-
-    @property
     def was_committed(self) -> bool:
         """Whether another run could go on from here."""
         return self.commit.number > 0 or self.is_complete
@@ -186,3 +171,17 @@ class Draft(Store):
         put_column(self._draft, "stimulus_status", table["stimulus_status"])
         self.counts = counts
         self.annotate(fingerprint=fingerprint(self.provenance, table))
+
+
+def most_bytes(layers: Sequence[Layer], categories: int, folds: int, store_dtype: str) -> int:
+    """What a scan will take on the disk, if nothing of it can be compressed."""
+    moments = categories * folds * len(MOMENTS) * np.dtype(store_dtype).itemsize
+    contrasts: int = sum(
+        np.dtype(variable.dtype).itemsize
+        * (categories if "category" in variable.leading else 1)
+        * (folds if "fold" in variable.leading else 1)
+        for name, variable in VARIABLES.items()
+        if name not in MOMENTS
+    )
+    commits = 2 * sum(layer.state_bytes for layer in layers)
+    return int(commits + (moments + contrasts) * sum(layer.units for layer in layers))
