@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ...kernels import contrast as tests
-from ...kernels import indices, pvalues
+from ...kernels import each, indices, pvalues
 from ...kernels.moments import Moments, merge
 from .language.contrast import Contrast
 from .language.criterion import Criterion
@@ -50,7 +50,7 @@ class Sample:
     def against_each(self) -> Floats:
         """The smallest t ``[category, unit]`` of every category against each other one."""
         t = np.empty_like(self.mean)
-        tests.against_each(self.count, self.mean, self.m2, t)
+        each.against_each(self.count, self.mean, self.m2, t)
         return t
 
     @cached_property
@@ -62,7 +62,7 @@ class Sample:
         """The p ``[unit]`` of the preferred category against each other, where t is above least."""
         if self._conjunction is None or self._conjunction[0] != least:
             category, t = np.empty(self.units, np.int64), np.empty(self.units)
-            tests.preferred_against_each(self.count, self.mean, self.m2, category, t)
+            each.preferred_against_each(self.count, self.mean, self.m2, category, t)
             p = pvalues.conjunction(self.count, self.mean, self.m2, category, t, least)
             self._conjunction = least, p
         return self._conjunction[1]
@@ -194,7 +194,7 @@ class Measured:
             return np.asarray(self._sample.against_each[self._contrast.target[0]])
         rows, target = self._rows(sign)
         t = np.empty(self._sample.units)
-        tests.one_against_each(*rows, target, t)
+        each.one_against_each(*rows, target, t)
         return t
 
     def _conjunction(self, sign: int) -> Floats:
