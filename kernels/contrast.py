@@ -132,6 +132,61 @@ def pool(
 
 
 @parallel
+def pool_others(
+    count: Counts, mean: Floats, m2: Floats, pooled_mean: Floats, pooled_m2: Floats
+) -> None:
+    """For every category what :func:`pool` gives of all others, to the bit, in linear time.
+
+    Fills ``pooled_mean`` and ``pooled_m2 [category, unit]``. Two categories or more.
+    """
+    categories, units = mean.shape
+    for tile in prange((units + TILE - 1) // TILE):
+        after = np.zeros((categories, 3))  # moments of the categories from an index on
+        for u in range(tile * TILE, min(units, (tile + 1) * TILE)):
+            last = categories - 1
+            after[last, 0], after[last, 1], after[last, 2] = count[last], mean[last, u], m2[last, u]
+            for k in range(last - 1, 0, -1):
+                after[k, 0], after[k, 1], after[k, 2] = _merge(
+                    count[k], mean[k, u], m2[k, u],
+                    after[k + 1, 0], after[k + 1, 1], after[k + 1, 2],
+                )  # fmt: skip
+            pooled_mean[0, u], pooled_m2[0, u] = after[1, 1], after[1, 2]
+            n, m, s = float(count[0]), mean[0, u], m2[0, u]
+            for k in range(1, last):
+                _, pooled_mean[k, u], pooled_m2[k, u] = _merge(
+                    n, m, s, after[k + 1, 0], after[k + 1, 1], after[k + 1, 2]
+                )
+                n, m, s = _merge(n, m, s, count[k], mean[k, u], m2[k, u])
+            pooled_mean[last, u], pooled_m2[last, u] = m, s
+
+
+@parallel
+def mean_of_others(mean: Floats, first: int, others: Floats) -> None:
+    """The mean of the other categories' means, for categories from ``first`` on.
+
+    From ``mean [category, unit]`` fills ``others [row, unit]``: what comes before the category is
+    summed from the first on, what comes after it from the last back. Sums are of differences from
+    the first of the others, so that equal means have exactly that mean.
+    """
+    categories, units = mean.shape
+    for tile in prange((units + TILE - 1) // TILE):
+        after = np.zeros(categories + 1)  # sums from an index on
+        for u in range(tile * TILE, min(units, (tile + 1) * TILE)):
+            if first == 0:
+                total = 0.0
+                for k in range(categories - 1, 1, -1):
+                    total += mean[k, u] - mean[1, u]
+                others[0, u] = mean[1, u] + total / (categories - 1)
+            for k in range(categories - 1, first, -1):
+                after[k] = after[k + 1] + (mean[k, u] - mean[0, u])
+            before = 0.0
+            for k in range(1, first + len(others)):
+                if k >= first:
+                    others[k - first, u] = mean[0, u] + (before + after[k + 1]) / (categories - 1)
+                before += mean[k, u] - mean[0, u]
+
+
+@parallel
 def welch(
     count_a: int, mean_a: Floats, m2_a: Floats, count_b: int, mean_b: Floats, m2_b: Floats,
     t: Floats, df: Floats,

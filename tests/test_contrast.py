@@ -391,6 +391,33 @@ def test_t_is_blind_to_unit_of_measurement_and_order_of_categories(
     np.testing.assert_allclose(backwards[::-1], t, rtol=1e-12)
 
 
+@pytest.mark.parametrize("categories", [2, 3, 9, 60])
+def test_all_others_are_pooled_at_once_to_the_bit(categories: int) -> None:
+    found = moments_of(draw(16, [3 + k % 5 for k in range(categories)], units=1500))
+    mean, m2 = np.empty((2, categories, 1500))
+    contrast.pool_others(*found, mean, m2)
+    for k in range(categories):
+        _, own, spread = pooled(found, list(range(k)), list(range(k + 1, categories)))
+        np.testing.assert_array_equal(mean[k], own)
+        np.testing.assert_array_equal(m2[k], spread)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 60])
+def test_means_of_others(categories: int) -> None:
+    mean = np.random.default_rng(1).normal(3, 2, (categories, 1100))
+    mean[:, 7] = 0.1
+    mean[-1, 7], mean[0, 8], mean[1:, 8] = 5, 5, 0.1
+    others = np.empty_like(mean)
+    contrast.mean_of_others(mean, 0, others)
+    for k in range(categories):
+        expected = [math.fsum(np.delete(column, k)) / (categories - 1) for column in mean.T]
+        np.testing.assert_allclose(others[k], expected, rtol=1e-13)
+        row = np.empty((1, 1100))
+        contrast.mean_of_others(mean, k, row)
+        np.testing.assert_array_equal(row[0], others[k])
+    assert (others[-1, 7], others[0, 8]) == (0.1, 0.1)  # exactly
+
+
 # Many categories: a few pairs instead of all
 
 AWKWARD = (0.0, -0.0, 1.0, 1.0, 2.0, -1.0, 1e-320, 1e-160, 1e160, -1e308, math.inf, math.nan)
@@ -420,7 +447,7 @@ def test_a_few_rivals_give_the_bits_of_all_pairs(data: st.DataObject) -> None:
     size = {"min_size": 3 * categories, "max_size": 3 * categories}
     mean = np.array(data.draw(st.lists(means, **size))).reshape(categories, 3)
     m2 = np.array(data.draw(st.lists(spreads, **size))).reshape(categories, 3)
-    count = np.array(data.draw(st.lists(st.integers(2, 9), **{k: categories for k in size})))
+    count = np.array(data.draw(st.lists(st.integers(2, 9), **dict.fromkeys(size, categories))))
     with np.errstate(all="ignore"):
         assert_same_bits(*of_both(count, mean, m2))
 

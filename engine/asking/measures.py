@@ -54,6 +54,25 @@ class Sample:
         return t
 
     @cached_property
+    def mean_of_others(self) -> Floats:
+        """The mean of the other categories' means ``[category, unit]``."""
+        return self.mean_of_others_than(slice(0, len(self.count)))
+
+    def mean_of_others_than(self, categories: slice) -> Floats:
+        """Rows of :attr:`mean_of_others`, to the bit."""
+        others = np.empty_like(self.mean[categories])
+        tests.mean_of_others(self.mean, categories.start, others)
+        return others
+
+    @cached_property
+    def rest(self) -> list[Moments]:
+        """The moments of all stimuli of all other categories, category by category."""
+        mean, m2 = np.empty_like(self.mean), np.empty_like(self.mean)
+        tests.pool_others(self.count, self.mean, self.m2, mean, m2)
+        others = self.count.sum() - self.count
+        return [Moments(int(n), *own) for n, *own in zip(others, mean, m2, strict=True)]
+
+    @cached_property
     def preferred(self) -> NDArray[np.int64]:
         """The category with the largest mean ``[unit]``, the first of several."""
         return np.asarray(self.mean.argmax(axis=0), np.int64)
@@ -228,6 +247,8 @@ class Measured:
     def _baseline(self) -> Moments:
         """All stimuli of the baseline's categories."""
         first, baseline = self._contrast.target[0], self._contrast.baseline
+        if self._shares:
+            return self._sample.rest[first]
         before = [k for k in baseline if k < first]
         return self._pooled(before, [k for k in baseline if k > first])
 
@@ -252,7 +273,23 @@ class Measured:
     @cached_property
     def baseline_response(self) -> Floats:
         """The mean of the baseline's category means."""
+        if self._is_of_many:  # in another order of sums than of few, which takes the square
+            (target,) = self._contrast.target
+            if self._shares:
+                return self._sample.mean_of_others[target]
+            return self._sample.mean_of_others_than(slice(target, target + 1))[0]
         return self._mean_of_means(self._contrast.baseline)
+
+    @property
+    def _is_of_many(self) -> bool:
+        """Whether it is of one of many categories against all others, each with the same weight."""
+        contrast, categories = self._contrast, len(self._sample.count)
+        return (
+            categories > each.FEW
+            and len(contrast.target) == 1
+            and len(contrast.baseline) == categories - 1
+            and len(set(contrast.weights[1:])) == 1
+        )
 
     def _mean_of_means(self, categories: Sequence[int]) -> Floats:
         """As shares of the first, so that equal means have exactly that mean."""
