@@ -82,10 +82,10 @@ def _of_rivals(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
 @inner
 def _is_ordinary(mean: Floats, error: Floats) -> bool:
     """Whether no t of a unit can be NaN, and no difference or sum is too large for a double."""
+    ordinary = True
     for k in range(len(mean)):
-        if not (abs(mean[k]) <= _LARGE and 0 <= error[k] <= _LARGE):
-            return False
-    return True
+        ordinary &= abs(mean[k]) <= _LARGE and 0 <= error[k] <= _LARGE
+    return ordinary
 
 
 @inner

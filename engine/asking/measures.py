@@ -276,8 +276,9 @@ class Measured:
         if self._is_of_many:  # in another order of sums than of few, which takes the square
             (target,) = self._contrast.target
             if self._shares:
-                return self._sample.mean_of_others[target]
-            return self._sample.mean_of_others_than(slice(target, target + 1))[0]
+                return np.asarray(self._sample.mean_of_others[target])
+            own = slice(target, target + 1)
+            return np.asarray(self._sample.mean_of_others_than(own)[0])
         return self._mean_of_means(self._contrast.baseline)
 
     @property
