@@ -190,7 +190,7 @@ def _stores() -> Iterator[str]:
         "",
         "## Stores",
         "",
-        f"{len(LAYERS)} layers, {units:,} units, 2 folds, moments in float32, made up. Each step in",
+        f"{len(LAYERS)} layers, {units:,} units, 2 folds, float32 moments, made up. Each step in",
         "a process of its own: seconds without imports, and the most memory that it had of its own",
         f"(without mapped files), imports included. The query: counts of `{QUERY}` per layer",
         "and category.",

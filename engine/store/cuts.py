@@ -52,6 +52,11 @@ def file_shape(layer: Layer, chunk: Shape, rows: int) -> Shape:
     return tuple(file)
 
 
+def least_of_a_file() -> int:
+    """The values in a file that is not of a whole layer: parts are even, which may halve twice."""
+    return _FILE_VALUES // 4
+
+
 def whole_file(layer: Layer, chunk: Shape) -> Shape:
     """The shape of a file of all slabs of a layer."""
     sizes = zip(layer.shape, chunk, strict=True)

@@ -23,7 +23,7 @@ from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from ..errors import UserError
-from .cuts import is_in_order
+from .cuts import is_in_order, least_of_a_file
 from .schema import Expected, described, is_whole, shown
 
 # Of a root, which gathers the metadata of all arrays; and of one array.
@@ -179,13 +179,14 @@ def cut_of(document: Mapping[str, Any], expected: Expected) -> Cut:
 
 
 def _is_cut(cut: Cut, expected: Expected) -> bool:
-    """Whether its chunks follow each other in the order of the array, and its files, too."""
+    """Whether its chunks and files are in the order of the array, and files not too small."""
     shape, file, chunk = (part[expected.split :] for part in (cut.shape, cut.file, cut.chunk))
-    if not expected.slabs:
-        return all(size <= length for size, length in zip(shape, file, strict=True)) and (
-            not cut.sharded or is_in_order(shape, chunk)
-        )
-    return is_in_order(shape, chunk) and is_in_order(shape, file)
+    whole = all(size <= length for size, length in zip(shape, file, strict=True))
+    if cut.sharded and not is_in_order(shape, chunk):
+        return False
+    return whole or (
+        expected.slabs and is_in_order(shape, file) and math.prod(cut.file) >= least_of_a_file()
+    )
 
 
 def _is_expected(shape: Any, dims: Any, dtype: Any, expected: Expected) -> bool:
