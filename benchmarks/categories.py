@@ -11,7 +11,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 
@@ -41,6 +41,9 @@ _PER_FOLD = 25
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--stores", type=int, nargs="+", default=STORES, help="of so many categories"
+    )
     parser.add_argument("--step", choices=["make", *STEPS], help="one step, here")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--categories", type=int)
@@ -50,7 +53,7 @@ def main() -> None:
     elif arguments.step:
         print(json.dumps(_STEPS[arguments.step](arguments.store)))
     else:
-        lines = [*_head(arguments.repeats), *_kernels(arguments.repeats), *_stores()]
+        lines = [*_head(arguments), *_kernels(arguments.repeats), *_stores(arguments.stores)]
         RESULTS.write_text("\n".join(lines) + "\n")
 
 
@@ -184,7 +187,7 @@ def _query(path: Path) -> float:
 _STEPS = {"materialise": _materialise, "summary": _summary, "query": _query}
 
 
-def _stores() -> Iterator[str]:
+def _stores(numbers: Sequence[int]) -> Iterator[str]:
     units = sum(layer.units for layer in LAYERS)
     yield from (
         "",
@@ -199,7 +202,7 @@ def _stores() -> Iterator[str]:
         "|---|---|---|---|---|---|---|",
     )
     checks = []
-    for categories in STORES:
+    for categories in numbers:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "made.zarr"
             own = ("--store", str(path), "--categories", str(categories))
@@ -259,13 +262,14 @@ def _against_scipy(path: Path) -> float:
     return largest
 
 
-def _head(repeats: int) -> list[str]:
+def _head(arguments: argparse.Namespace) -> list[str]:
     from cost import described
 
     return [
         "# Many categories",
         "",
-        f"Regenerate: `python benchmarks/categories.py --repeats {repeats}`",
+        f"Regenerate: `python benchmarks/categories.py --repeats {arguments.repeats} --stores "
+        f"{' '.join(map(str, arguments.stores))}`",
         described(),
     ]
 

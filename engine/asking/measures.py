@@ -287,13 +287,15 @@ class Measured:
         contrast, categories = self._contrast, len(self._sample.count)
         return (
             categories > each.FEW
+            and not contrast.weighted
             and len(contrast.target) == 1
             and len(contrast.baseline) == categories - 1
-            and len(set(contrast.weights[1:])) == 1
         )
 
     def _mean_of_means(self, categories: Sequence[int]) -> Floats:
         """As shares of the first, so that equal means have exactly that mean."""
+        if len(categories) == 1:  # without its weight: those of many take time
+            return np.asarray(self._sample.mean[categories[0]] + 0.0)
         mean = self._sample.mean[list(categories)]
         weights = np.abs(self._weights[list(categories)])
         shares = (weights / weights.sum())[1:, np.newaxis]
