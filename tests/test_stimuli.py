@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.stimuli.catalogue import Content, read_catalogue
+from fusiform.engine.stimuli.catalogue import read_catalogue
+from fusiform.engine.stimuli.columns import Content
 from fusiform.engine.stimuli.images import (
     UnfitStimulus,
     image_files,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..asking.result import Result
 from ..errors import UserError
 from ..spec import SHOWN, STORE_DTYPES, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
+from ..stimuli.columns import Column
 from ..store.draft import Draft
 from ..store.resuming import resuming
 from ..store.writing import final_place, refuse_existing
@@ -21,9 +23,9 @@ from .decode import default_workers
 from .device import device_for, place
 from .interrupt import asked_to_stop
 from .layers import choose, trial
-from .memory import recycled
+from .memory import peak_memory, recycled
 from .plan import Plan, make_plan, shuffled_labels
-from .progress import Listener
+from .progress import Listener, Progress
 from .shuffle import ShuffledMoments, refuse_null
 from .work import Work
 
@@ -208,10 +210,17 @@ def _left_out(
     ------
     UserError : there are some, and they are not
     """
-    bad = [index for index, content in enumerate(catalogue.contents) if content.problem]
+    started = time.perf_counter()
+
+    def report(done: int, total: int) -> None:
+        seconds = time.perf_counter() - started
+        listener.progress(Progress("stimuli", done, total, seconds, peak_memory()))
+
+    problems = catalogue.look(report).problems
+    bad = list(problems)
     if not bad:
         return []
-    first = f"{catalogue.path(bad[0])} {catalogue.contents[bad[0]].problem}"
+    first = f"{catalogue.path(bad[0])} {problems[bad[0]]}"
     if on_error == "stop":
         raise UserError(
             f"stimuli are images that can be read; {len(bad)} of {len(catalogue)} are not ({first}"
@@ -219,17 +228,19 @@ def _left_out(
             "--on-error skip leaves them out"
         )
     for index in bad:
-        listener.note(f"skipped: {catalogue.path(index)} {catalogue.contents[index].problem}")
+        listener.note(f"skipped: {catalogue.path(index)} {problems[index]}")
     return bad
 
 
-def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Sequence[Any]]:
+def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
+    """Columns of a few bytes a row: texts are made of them as they are written."""
+    contents = catalogue.contents
     return {
         "stimulus_path": catalogue.shown_names,
-        "stimulus_category": catalogue.labels.tolist(),
-        "stimulus_fold": plan.fold_of.tolist(),
-        "stimulus_sha256": [content.sha256 for content in catalogue.contents],
-        "stimulus_status": [content.problem or SHOWN for content in catalogue.contents],
+        "stimulus_category": catalogue.labels,
+        "stimulus_fold": plan.fold_of,
+        "stimulus_sha256": Column(len(catalogue), contents.sha256),
+        "stimulus_status": Column(len(catalogue), lambda i: contents.problems.get(i, SHOWN)),
     }
 
 
