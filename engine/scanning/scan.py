@@ -31,6 +31,8 @@ from .work import Work
 
 # What is to happen when a stimulus cannot be shown.
 ON_ERROR = ("stop", "skip")
+# Seconds after which the reading of stimuli before the scan is said to go on.
+_SAY_EVERY = 0.5
 
 
 def scan(
@@ -210,11 +212,13 @@ def _left_out(
     ------
     UserError : there are some, and they are not
     """
-    started = time.perf_counter()
+    started = said = time.perf_counter()
 
     def report(done: int, total: int) -> None:
-        seconds = time.perf_counter() - started
-        listener.progress(Progress("stimuli", done, total, seconds, peak_memory()))
+        nonlocal said
+        if (now := time.perf_counter()) - said >= _SAY_EVERY:
+            said = now
+            listener.progress(Progress("stimuli", done, total, now - started, peak_memory()))
 
     problems = catalogue.look(report).problems
     bad = list(problems)

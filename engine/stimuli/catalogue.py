@@ -28,7 +28,7 @@ from ..errors import UserError, nearest, shortened
 from .columns import SHA256_BYTES, Contents, Texts, storable
 from .folders import list_folders
 from .images import UnfitStimulus, natural_key, read_header, read_stimulus
-from .listing import Listing, rows_by_category
+from .listing import Listing, are_alike, rows_by_category
 from .manifest import MANIFESTS, list_manifest
 from .shards import SHARD, Index, Members
 
@@ -307,7 +307,7 @@ def _list_shards(shards: Sequence[Path]) -> Listing:
             yield found.name
 
     listed = Texts.of(names())
-    if len(np.unique(np.frombuffer(marks, np.int64))) < len(marks):
+    if are_alike(np.frombuffer(marks, np.int64)):
         for name, count in Counter(listed).items():
             if count > 1:
                 raise UserError(f"a shard holds a name once; {name} is there {count} times")

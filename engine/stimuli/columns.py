@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import index
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,12 @@ class Column(Sequence[T]):
 
     def __len__(self) -> int:
         return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
 
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
@@ -56,6 +62,15 @@ class Texts(Column[str]):
         super().__init__(len(ends), self._text)
         small = len(content) < 2**32
         self.content, self.ends = content, ends.astype(np.uint32 if small else np.int64)
+
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        for first in range(0, len(self), _AT_ONCE):
+            ends = self.ends[first : first + _AT_ONCE].tolist()
+            content, begin = self.content[start : ends[-1]].tobytes(), start
+            for end in ends:
+                yield content[start - begin : end - begin].decode(*_CODEC)
+                start = end
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Texts:

@@ -36,3 +36,9 @@ def rows_by_category(
     order = np.argsort(numbers, kind="stable").astype(np.int64)
     cuts = np.cumsum(np.bincount(numbers, minlength=len(names)))[:-1]
     return dict(zip(names, np.split(order, cuts), strict=True)) if names else {}
+
+
+def are_alike(marks: NDArray[np.int64]) -> bool:
+    """Whether two of these numbers are equal."""
+    ordered = np.sort(marks)
+    return bool((ordered[1:] == ordered[:-1]).any())

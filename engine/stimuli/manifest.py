@@ -13,26 +13,21 @@ from array import array
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import UserError, shortened
 from .columns import SHA256_BYTES, Texts
-from .listing import Listing, rows_by_category
+from .listing import Listing, are_alike, rows_by_category
 
 _ARROW = (".parquet", ".arrow", ".feather")
 MANIFESTS = (".csv", *_ARROW)
 _NEEDED, _OPTIONAL = ("path", "category"), "sha256"
 
 
-class _Row(NamedTuple):
-    """A row of a manifest, and what to call its place."""
-
-    place: str
-    path: str
-    category: str
-    sha256: str | None
+# What to call a row's place, its path, category and hash.
+_Row = tuple[str, str, str, str | None]
 
 
 def list_manifest(source: Path) -> Listing:
@@ -47,32 +42,31 @@ def list_manifest(source: Path) -> Listing:
     known: dict[str, int] = {}
 
     def paths() -> Iterator[str]:
-        for row in _rows(source):
-            numbers.append(known.setdefault(row.category, len(known)))
+        for place, path, category, sha256 in _rows(source):
+            numbers.append(known.setdefault(category, len(known)))
             # Eight bytes to know again what was listed: the paths themselves would be a hundred.
-            marks.append(hash(posixpath.normpath(row.path)))
-            if row.sha256 is not None:
-                digests.extend(_digest(row, source))
-            yield row.path
+            marks.append(hash(posixpath.normpath(path)))
+            if sha256 is not None:
+                digests.extend(_digest(sha256, place, source))
+            yield path
 
     names = Texts.of(paths())
-    if len(np.unique(np.frombuffer(marks, np.int64))) < len(marks):
+    if are_alike(np.frombuffer(marks, np.int64)):
         _refuse_repeated(source)
     given = np.frombuffer(digests, np.uint8).reshape(-1, SHA256_BYTES) if digests else None
     return Listing(names, rows_by_category(known, np.frombuffer(numbers, np.int32)), digests=given)
 
 
 def _rows(source: Path) -> Iterator[_Row]:
-    for place, path, category, sha256 in (
-        _csv_rows(source) if source.suffix.lower() == ".csv" else _arrow_rows(source)
-    ):
-        row = _Row(place, (path or "").strip(), (category or "").strip(), sha256)
-        if not row.path or not row.category:
+    kind, rows = ("line", _csv_rows) if source.suffix.lower() == ".csv" else ("row", _arrow_rows)
+    for number, path, category, *rest in rows(source):
+        path, category = (path or "").strip(), (category or "").strip()
+        if not path or not category:
             raise UserError(
-                f"every row of a manifest needs a path and a category; {source} {place} has "
-                f"{row.path or 'no path'}, {row.category or 'no category'}"
+                f"every row of a manifest needs a path and a category; {source} {kind} {number} "
+                f"has {path or 'no path'}, {category or 'no category'}"
             )
-        yield row
+        yield f"{kind} {number}", path, category, rest[0] or "" if rest else None
 
 
 def _csv_rows(source: Path) -> Iterator[Sequence[Any]]:
@@ -84,8 +78,7 @@ def _csv_rows(source: Path) -> Iterator[Sequence[Any]]:
             wanted = [columns[name] for name in (*_NEEDED, _OPTIONAL) if name in columns]
             for row in rows:
                 if row:
-                    cells = [row[place] if place < len(row) else "" for place in wanted]
-                    yield f"line {rows.line_num}", *cells, *[None] * (3 - len(cells))
+                    yield rows.line_num, *[row[i] if i < len(row) else "" for i in wanted]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"a manifest is CSV in UTF-8; {source} is not ({error})") from None
 
@@ -104,7 +97,7 @@ def _arrow_rows(source: Path) -> Iterator[Sequence[Any]]:
             columns = [_texts(batch.column(name), name, source) for name in batch.schema.names]
             for row in zip(*columns, strict=True):
                 number += 1
-                yield f"row {number}", *row, *[None] * (3 - len(row))
+                yield number, *row
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
@@ -154,15 +147,15 @@ def _require_columns(names: Any, source: Path) -> None:
         raise UserError(f"a manifest has the columns path and category; {source} has {found}")
 
 
-def _digest(row: _Row, source: Path) -> bytes:
+def _digest(sha256: str, place: str, source: Path) -> bytes:
     try:
-        digest = bytes.fromhex((row.sha256 or "").strip())
+        digest = bytes.fromhex(sha256.strip())
     except ValueError:
         digest = b""
     if len(digest) != SHA256_BYTES or not any(digest):
         raise UserError(
-            f"a column sha256 has 64 hexadecimal digits in every row; {source} {row.place} has "
-            f"{row.sha256!r}: correct it, or leave the column out"
+            f"a column sha256 has 64 hexadecimal digits in every row; {source} {place} has "
+            f"{sha256!r}: correct it, or leave the column out"
         )
     return digest
 
@@ -170,11 +163,9 @@ def _digest(row: _Row, source: Path) -> bytes:
 def _refuse_repeated(source: Path) -> None:
     """Name the first path that is listed twice, if one is and not only two alike in their mark."""
     seen: set[str] = set()
-    for row in _rows(source):
-        path = posixpath.normpath(row.path)
-        if path in seen:
+    for place, path, *_ in _rows(source):
+        if posixpath.normpath(path) in seen:
             raise UserError(
-                f"a manifest lists a stimulus once; {source} {row.place} lists {row.path} again: "
-                "remove it"
+                f"a manifest lists a stimulus once; {source} {place} lists {path} again: remove it"
             )
-        seen.add(path)
+        seen.add(posixpath.normpath(path))

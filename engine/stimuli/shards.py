@@ -150,7 +150,7 @@ def _files(path: Path) -> Iterator[tarfile.TarInfo]:
                         "sparse: leave it out"
                     )
                 yield one
-            _require_end(path, tar.offset)  # type: ignore[attr-defined]
+            _require_end(path, tar.offset)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         if isinstance(error, UserError):
             raise
