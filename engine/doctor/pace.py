@@ -138,7 +138,13 @@ def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str
     catalogue = read_catalogue(stimuli)
     count = min(_IMAGES, len(catalogue))
     spread = [index * len(catalogue) // count for index in range(count)]
-    return [catalogue.path(index) for index in spread], f"{count} of the given stimuli"
+    said = f"{count} of the given stimuli"
+    if catalogue.members is None:
+        return [catalogue.path(index) for index in spread], said
+    paths = [folder / f"{index}" for index in spread]
+    for index, path in zip(spread, paths, strict=True):  # out of their shards, to be opened
+        path.write_bytes(catalogue.read(index))
+    return paths, said
 
 
 def measure_decoding(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Decoding:

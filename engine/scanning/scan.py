@@ -74,7 +74,8 @@ def scan(
     model : a name (see :func:`.backbones.load_backbone`) or a torch module that takes ``[batch, 3,
         y, x]``; a module is put, and stays, in evaluation mode, on ``device``, its weights with
         channels last in memory
-    stimuli : a folder with a folder per category, or a CSV manifest (columns path, category)
+    stimuli : a folder with a folder per category, a manifest (.csv, .parquet, .arrow; columns path,
+        category and perhaps sha256), or a folder of tar shards (see :mod:`..stimuli.shards`)
     output : the store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store
     groups : category -> the folders it joins; where given, only those are used
     root : the folder that all stimuli lie in, where some lie outside of ``stimuli``
