@@ -11,7 +11,6 @@ as storable text (see :func:`storable`) to be written and shown.
 from __future__ import annotations
 
 import hashlib
-import os
 import posixpath
 from array import array
 from collections import Counter
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest, shortened
+from .bounds import refuse_outside
 from .columns import SHA256_BYTES, Contents, Texts, storable
 from .folders import list_folders
 from .images import UnfitStimulus, natural_key, read_header, read_stimulus
@@ -192,7 +192,7 @@ def read_catalogue(
         raise UserError(f"stimuli lie in a folder; --root {root} is none: name another")
     catalogue = _catalogue(base, listing, rows, source)
     if is_manifest:
-        _refuse_outside(base, catalogue.names, root)
+        refuse_outside(base, catalogue.names, root)
     return catalogue
 
 
@@ -241,39 +241,6 @@ def _refuse_unusable(rows: Mapping[str, NDArray[np.int64]], source: Path) -> Non
 
 def _refuse_nul(category: str) -> None:
     raise UserError(f"a name has no NUL in it; one of {category!a} has: take it out")
-
-
-def _refuse_outside(base: Path, names: Texts, root: Path | str | None) -> None:
-    allowed = [os.path.realpath(place) for place in (base, root) if place is not None]
-    outside = _outside(base, names, allowed)
-    first = next(outside, None)
-    if first is not None:
-        more = sum(1 for _ in outside)
-        raise UserError(
-            f"stimuli of a manifest lie in its folder; {first} leads out of "
-            f"{base if root is None else f'{base} and {root}'}, "
-            f"and so do {more:,} more: copy them in, or name a folder that holds them with --root"
-        )
-
-
-def _outside(base: Path, names: Texts, allowed: Sequence[str]) -> Iterator[str]:
-    """Those of ``names`` that lead out of ``allowed``: one look per folder, one per stimulus."""
-
-    def within(path: str) -> bool:
-        real = os.path.realpath(path)
-        return any(os.path.commonpath([real, place]) == place for place in allowed)
-
-    known: dict[str, tuple[str, bool]] = {}
-    for name in names:  # by os.path: pathlib takes ten times as long
-        folder, last = os.path.split(name)
-        if folder not in known:
-            whole = os.path.join(base, folder)  # noqa: PTH118
-            known[folder] = whole, within(whole)
-        whole, inside = known[folder]
-        path = os.path.join(whole, last)  # noqa: PTH118
-        odd = last in ("", ".", "..") or os.path.islink(path)  # noqa: PTH114
-        if not (within(path) if odd else inside):
-            yield name
 
 
 def _tidied(groups: Groups) -> Groups:
