@@ -49,6 +49,10 @@ MODEL_HELP = (
     "NAME or torchvision:NAME, clip:NAME (open_clip's visual tower), timm:NAME, "
     "or package.module:factory."
 )
+STIMULI_HELP = (
+    "A folder with a folder per category; a manifest (.csv, .parquet, .arrow) with the columns "
+    "path, category and perhaps sha256; or a folder of .tar shards in WebDataset's layout."
+)
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Crop = Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
@@ -66,9 +70,7 @@ MemoryBudget = Annotated[
     ),
 ]
 # What is scanned, and how: of a scan and of its plan.
-StimuliSource = Annotated[
-    Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
-]
+StimuliSource = Annotated[Path, typer.Argument(help=STIMULI_HELP)]
 GroupsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -158,7 +160,7 @@ Output = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
 Root = Annotated[
     Path | None,
-    typer.Option(help="A folder that stimuli of a CSV may lie in as well; else in its own."),
+    typer.Option(help="A folder that stimuli of a manifest may lie in as well; else in its own."),
 ]
 
 
@@ -832,9 +834,7 @@ def scramble(
 
 @stimuli_app.command("check")
 def check_stimuli_command(
-    stimuli: Annotated[
-        Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
-    ],
+    stimuli: Annotated[Path, typer.Argument(help=STIMULI_HELP)],
     group: Annotated[
         list[str] | None,
         typer.Option(metavar="CATEGORY=FOLDER,...", help="As for scan; repeatable."),

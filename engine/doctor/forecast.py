@@ -5,6 +5,7 @@ The network is shown a few batches of noise, and a few of the stimuli are decode
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -176,8 +177,9 @@ def _decoding(setup: Setup, workers: int) -> float:
     """
     from .pace import measure_decoding, spread
 
-    paths = spread(setup.catalogue, _STIMULI)
-    measured = measure_decoding(paths, setup.backbone.preprocessing, workers)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = spread(setup.catalogue, _STIMULI, Path(folder))
+        measured = measure_decoding(paths, setup.backbone.preprocessing, workers)
     if not measured.rate:
         raise UserError(
             f"stimuli are images that can be decoded; of {measured.tried} tried none is: "

@@ -136,14 +136,20 @@ def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str
         return paths, f"drawn JPEG of {_DRAWN_SIDE} x {_DRAWN_SIDE}"
     from ..stimuli.catalogue import read_catalogue
 
-    paths = spread(read_catalogue(stimuli), _IMAGES)
+    paths = spread(read_catalogue(stimuli), _IMAGES, folder)
     return paths, f"{len(paths)} of the given stimuli"
 
 
-def spread(catalogue: Catalogue, most: int) -> list[Path]:
-    """Stimuli from all over a set."""
+def spread(catalogue: Catalogue, most: int, folder: Path) -> list[Path]:
+    """Stimuli from all over a set; those in shards are put into ``folder``, to be opened."""
     count = min(most, len(catalogue))
-    return [catalogue.path(index * len(catalogue) // count) for index in range(count)]
+    chosen = [index * len(catalogue) // count for index in range(count)]
+    if catalogue.members is None:
+        return [catalogue.path(index) for index in chosen]
+    paths = [folder / f"{index}" for index in chosen]
+    for index, path in zip(chosen, paths, strict=True):
+        path.write_bytes(catalogue.read(index))
+    return paths
 
 
 def measure_decoding(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Decoding:

@@ -7,7 +7,6 @@ a quarter of the normalised floats.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +24,7 @@ from PIL import Image
 from ..errors import UserError
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue
-from ..stimuli.images import UnfitStimulus, open_image, read_stimulus
+from ..stimuli.images import UnfitStimulus, open_image
 from .plan import Batch, Plan
 
 # Batches decoded beyond the one in the network.
@@ -128,9 +127,8 @@ def decode_ahead(
 
     def decode(pixels: NDArray[np.uint8], row: int, stimulus: int) -> None:
         path = catalogue.path(stimulus)
-        content = read_stimulus(path)
-        if hashlib.sha256(content).hexdigest() != catalogue.contents[stimulus].sha256:
-            raise UnfitStimulus(path, "has changed since the scan began")
+        content = catalogue.read(stimulus)
+        catalogue.require_unchanged(stimulus, content)
         image = open_image(path, content)
         try:
             pixels[row] = prepare(image, preprocessing)

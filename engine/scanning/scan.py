@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,21 +15,24 @@ from ..asking.result import Result
 from ..errors import UserError
 from ..spec import SHOWN, STORE_DTYPES, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups
+from ..stimuli.columns import Column
 from ..store.draft import Draft, most_bytes
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
 from .backbones import provenance_of
 from .decode import default_workers
 from .interrupt import asked_to_stop
-from .memory import recycled
+from .memory import peak_memory, recycled
 from .plan import Plan, shuffled_labels
-from .progress import Listener
+from .progress import Listener, Progress
 from .setup import set_up
 from .shuffle import ShuffledMoments, refuse_null
 from .work import Work
 
 # What is to happen when a stimulus cannot be shown.
 ON_ERROR = ("stop", "skip")
+# Seconds after which the reading of stimuli before the scan is said to go on.
+_SAY_EVERY = 0.5
 
 
 def scan(
@@ -71,7 +75,8 @@ def scan(
     model : a name (see :func:`.backbones.load_backbone`) or a torch module that takes ``[batch, 3,
         y, x]``; a module is put, and stays, in evaluation mode, on ``device``, its weights with
         channels last in memory
-    stimuli : a folder with a folder per category, or a CSV manifest (columns path, category)
+    stimuli : a folder with a folder per category, a manifest (.csv, .parquet, .arrow; columns path,
+        category and perhaps sha256), or a folder of tar shards (see :mod:`..stimuli.shards`)
     output : the store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store
     groups : category -> the folders it joins; where given, only those are used
     root : the folder that all stimuli lie in, where some lie outside of ``stimuli``
@@ -208,10 +213,19 @@ def _left_out(
     ------
     UserError : there are some, and they are not
     """
-    bad = [index for index, content in enumerate(catalogue.contents) if content.problem]
+    started = said = time.perf_counter()
+
+    def report(done: int, total: int) -> None:
+        nonlocal said
+        if (now := time.perf_counter()) - said >= _SAY_EVERY:
+            said = now
+            listener.progress(Progress("stimuli", done, total, now - started, peak_memory()))
+
+    problems = catalogue.look(report).problems
+    bad = list(problems)
     if not bad:
         return []
-    first = f"{catalogue.path(bad[0])} {catalogue.contents[bad[0]].problem}"
+    first = f"{catalogue.path(bad[0])} {problems[bad[0]]}"
     if on_error == "stop":
         raise UserError(
             f"stimuli are images that can be read; {len(bad)} of {len(catalogue)} are not ({first}"
@@ -219,17 +233,19 @@ def _left_out(
             "--on-error skip leaves them out"
         )
     for index in bad:
-        listener.note(f"skipped: {catalogue.path(index)} {catalogue.contents[index].problem}")
+        listener.note(f"skipped: {catalogue.path(index)} {problems[index]}")
     return bad
 
 
-def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Sequence[Any]]:
+def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
+    """Columns of a few bytes a row: texts are made of them as they are written."""
+    contents = catalogue.contents
     return {
         "stimulus_path": catalogue.shown_names,
-        "stimulus_category": catalogue.labels.tolist(),
-        "stimulus_fold": plan.fold_of.tolist(),
-        "stimulus_sha256": [content.sha256 for content in catalogue.contents],
-        "stimulus_status": [content.problem or SHOWN for content in catalogue.contents],
+        "stimulus_category": catalogue.labels,
+        "stimulus_fold": plan.fold_of,
+        "stimulus_sha256": Column(len(catalogue), contents.sha256),
+        "stimulus_status": Column(len(catalogue), lambda i: contents.problems.get(i, SHOWN)),
     }
 
 

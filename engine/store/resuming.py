@@ -197,17 +197,20 @@ def _other_stimulus(
 ) -> str | None:
     """The first stimulus that a draft's table and another differ in, as the end of a sentence."""
     paths, hashes, statuses = (f"stimulus_{name}" for name in ("path", "sha256", "status"))
-    before, now = list(draft.stimuli(paths)), list(table[paths])
+    before, now = draft.stimuli(paths), table[paths]
     if len(before) != len(now):
-        other = sorted(set(before) ^ set(now))[:1] or now[:1]
-        return f"stimuli: {other[0]} is {'new' if other[0] in now else 'not there any more'}"
+        others = set(map(str, before)) ^ set(now)
+        other, listed = min(others, default=now[0]), set(now)
+        return f"stimuli: {other} is {'new' if other in listed else 'not there any more'}"
     for column in ("stimulus_category", "stimulus_fold"):
-        for row in np.flatnonzero(draft.stimuli(column) != np.asarray(table[column]))[:1]:
+        for row in np.flatnonzero(draft.stimuli(column) != np.asarray(table[column]))[:1].tolist():
             told = {before[row]: draft.stimuli(statuses)[row], now[row]: table[statuses][row]}
             return "stimuli: " + ", ".join(f"{name} ({status})" for name, status in told.items())
-    others = draft.stimuli(hashes) != np.asarray(table[hashes])
-    for row in np.flatnonzero(_shown(draft, order) & others)[:1]:
-        return f"stimuli: {now[row]} has changed, and was shown"
+    shown = np.flatnonzero(_shown(draft, order)).tolist()
+    before, wanted = draft.stimuli(hashes), table[hashes]
+    for row in shown:  # one by one: the texts of all would be in memory twice
+        if before[row] != wanted[row]:
+            return f"stimuli: {now[row]} has changed, and was shown"
     return None
 
 
