@@ -28,7 +28,7 @@ from fusiform.engine.asking.language.criterion import (
     preset,
 )
 from fusiform.engine.errors import UserError
-from fusiform.engine.spec import INTERPOLATIONS, SAVED
+from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.query import Query
@@ -51,6 +51,14 @@ MODEL_HELP = (
 )
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Crop = Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")]
+Units = Annotated[
+    Literal["all", "channel", "token", "cls"],
+    typer.Option(
+        help="What is recorded of a layer. "
+        + "; ".join(f"{name}: {meaning}" for name, meaning in UNITS.items())
+        + "."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
@@ -197,11 +205,11 @@ def demo(
 
 
 @app.command()
-def layers(model: Model, crop: Crop = None, as_json: AsJson = False) -> None:
+def layers(model: Model, crop: Crop = None, units: Units = "all", as_json: AsJson = False) -> None:
     """List what a network can record: name, type, shape, units, bytes of live state."""
     from fusiform import list_layers
 
-    found = list_layers(model, crop=crop)
+    found = list_layers(model, crop=crop, units=units)
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
                  "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
@@ -254,6 +262,14 @@ def scan_command(
     layers: Annotated[
         list[str] | None,
         typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
+    ] = None,
+    units: Units = "all",
+    precision: Annotated[
+        Literal["float32", "tf32", "bfloat16", "float16"] | None,
+        typer.Option(
+            help="What the network computes in; by default its own. tf32 is for NVIDIA's GPUs. "
+            "Moments are float64 in any case."
+        ),
     ] = None,
     folds: Annotated[
         int,
@@ -339,6 +355,8 @@ def scan_command(
             weights=weights,
             seed=seed,
             layers=[part for given in layers or ["blocks"] for part in _listed(given)],
+            units=units,
+            precision=precision,
             preprocessing={name: value for name, value in overrides.items() if value is not None},
             folds=folds,
             null=null,

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..asking.result import Result
 from ..errors import UserError
-from ..spec import SHOWN, STORE_DTYPES, Preprocessing
+from ..spec import SHOWN, STORE_DTYPES, UNITS, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..store.draft import Draft
 from ..store.resuming import resuming
@@ -23,7 +23,9 @@ from .interrupt import asked_to_stop
 from .layers import choose, trial
 from .memory import recycled
 from .plan import Plan, make_plan, shuffled_labels
+from .precision import multiplied, refuse_precision
 from .progress import Listener
+from .reduce import NO_CLASS_TOKEN, has_class_token, reduced, refuse_units
 from .shuffle import ShuffledMoments, refuse_null
 from .work import Work
 
@@ -41,6 +43,8 @@ def scan(
     weights: str = "default",
     seed: int = 0,
     layers: str | Sequence[str] = "blocks",
+    units: str = "all",
+    precision: str | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     folds: int = 2,
     null: int = 0,
@@ -77,6 +81,13 @@ def scan(
     weights, seed : for a model given by name, see :func:`.backbones.load_backbone`; ``seed`` also
         draws the null
     layers : ``blocks``, ``all``, ``leaf``, dotted names or globs; one or several
+    units : what is recorded of a layer: ``all`` of its output; of every ``channel`` the mean over
+        positions; of every ``token``, or place in a feature map, the mean over channels; or
+        ``cls``, the channels of the first token, which is the class token where a network has one.
+        Layers without such dimensions are recorded whole, or with ``cls`` left out
+    precision : ``float32``, ``bfloat16`` or ``float16``, to which parameters and images are cast
+        (of a module a copy is), or ``tf32``, by which NVIDIA's GPUs multiply float32; by default
+        the network's own, and float32 is multiplied as such. Moments are float64 in any case
     preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``)
     folds : parts of the set for cross-validation, 1 for none: then nothing says how many of the
         selected units replicate, and their CSI and d' are those that selected them, too high
@@ -116,7 +127,9 @@ def scan(
     refuse_existing(output, overwrite, unfinished=True)
     _refuse_unknown(store_dtype, on_error, commit_every, decode_workers)
     refuse_null(null, null_units)
+    refuse_units(units)
     target = device_for(device, model)
+    refuse_precision(precision, target)
     catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:
         listener.note(note)
@@ -127,15 +140,20 @@ def scan(
         batch_size=batch_size,
         left_out=_left_out(catalogue, stimuli, on_error, listener),
     )
-    backbone = backbone_of(model, weights, seed, preprocessing)
+    backbone = backbone_of(model, weights, seed, preprocessing, precision)
     network = place(backbone.model, target)
     patterns = [layers] if isinstance(layers, str) else list(layers)
     chosen, notes = choose(trial(network, backbone.preprocessing.crop), patterns)
-    for note in notes:
+    chosen, otherwise = reduced(chosen, units)
+    if units == "cls" and not has_class_token(network):
+        otherwise.append(NO_CLASS_TOKEN)
+    for note in (*notes, *otherwise):
         listener.note(note)
+    said = f" in {backbone.precision}" if backbone.precision else ""
+    meant = f" ({UNITS[units]})" if units != "all" else ""
     listener.note(
-        f"{backbone.name} ({backbone.weights}): {len(chosen)} layers, "
-        f"{sum(layer.units for layer in chosen):,} units; "
+        f"{backbone.name} ({backbone.weights}){said}: {len(chosen)} layers, "
+        f"{sum(layer.units for layer in chosen):,} units{meant}; "
         f"{len(plan.order)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
     )
     listener.note(f"preprocessing: {backbone.preprocessing}")
@@ -162,13 +180,14 @@ def scan(
             "batch_size": batch_size,
             "store_dtype": store_dtype,
             **provenance_of(backbone, target),
+            **({"units": units} if units != "all" else {}),
             **({"null": drawn} if drawn else {}),
         },
     ) as draft:
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
             work = Work(draft, plan, listener, stop, commit_every)
-            with recycled():
+            with recycled(), multiplied(backbone.precision, target):
                 work.show(
                     backbone,
                     catalogue,

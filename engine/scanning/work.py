@@ -89,7 +89,9 @@ class Work:
         def write(layer: Layer, block: Block, moments: Moments) -> None:
             if layer.name not in warned and not np.isfinite(moments.m2).all():
                 warned.add(layer.name)
-                self._listener.note(_nonfinite(layer, moments, draft.categories[block.category]))
+                self._listener.note(
+                    _nonfinite(layer, moments, draft.categories[block.category], dtype)
+                )
             later(draft.write_moments, layer, block.category, block.fold, moments)
 
         def keep() -> None:
@@ -106,13 +108,14 @@ class Work:
             )
             self._committed = time.perf_counter()
 
-        live = Live(draft.layers, device, write, shuffled)
+        live = Live(draft.layers, device, write, shuffled, units=draft.units)
         live.go_on(commit.live, draft.live)
         draft.live = {}
         batches, skipped, whole = commit.batches, dict(commit.skipped), True
         images = decode_ahead(
             catalogue, plan, backbone.preprocessing, workers,
             first=batches, skip=skip and not shuffled, look=self._stop.look,
+            pinned=device.type == "cuda",
         )  # fmt: skip
         started, before = time.perf_counter(), min(batches * plan.batch_size, len(plan.order))
         side = backbone.preprocessing.crop
@@ -231,11 +234,11 @@ def _filled(pixels: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
     return np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
 
 
-def _nonfinite(layer: Layer, moments: Moments, category: str) -> str:
+def _nonfinite(layer: Layer, moments: Moments, category: str, dtype: torch.dtype) -> str:
     units = int(np.count_nonzero(~np.isfinite(moments.m2)))
     cause = (
         ": float16 holds nothing above 65,504, most likely why: scan in bfloat16 or float32"
-        if layer.dtype == "float16"
+        if layer.dtype == "float16" or dtype == torch.float16  # of which it may be a mean
         else ""
     )
     return (
