@@ -28,7 +28,7 @@ from fusiform.engine.asking.language.criterion import (
     preset,
 )
 from fusiform.engine.errors import UserError
-from fusiform.engine.spec import INTERPOLATIONS, SAVED
+from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.query import Query
@@ -55,6 +55,14 @@ STIMULI_HELP = (
 )
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Crop = Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")]
+Units = Annotated[
+    Literal["all", "channel", "token", "cls"],
+    typer.Option(
+        help="What is recorded of a layer. "
+        + "; ".join(f"{name}: {meaning}" for name, meaning in UNITS.items())
+        + "."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
@@ -108,6 +116,14 @@ StoreDtype = Annotated[
     typer.Option(
         help="What means and sums of squares are kept in. float32 halves them, and rounds them "
         "to 6e-8 of themselves."
+    ),
+]
+PrecisionOption = Annotated[
+    Literal["float32", "tf32", "bfloat16", "float16"] | None,
+    typer.Option(
+        "--precision",
+        help="What the network computes in; by default its own. tf32 is for NVIDIA's GPUs. "
+        "Moments are float64 in any case.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -253,11 +269,11 @@ def demo(
 
 
 @app.command()
-def layers(model: Model, crop: Crop = None, as_json: AsJson = False) -> None:
+def layers(model: Model, crop: Crop = None, units: Units = "all", as_json: AsJson = False) -> None:
     """List what a network can record: name, type, shape, units, bytes of live state."""
     from fusiform import list_layers
 
-    found = list_layers(model, crop=crop)
+    found = list_layers(model, crop=crop, units=units)
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
                  "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
@@ -294,6 +310,8 @@ def plan(
     stimuli: StimuliSource,
     group: GroupsOption = None,
     layers: RecordedLayers = None,
+    units: Units = "all",
+    precision: PrecisionOption = None,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -322,6 +340,8 @@ def plan(
         groups=_groups(group),
         root=root,
         layers=_recorded(layers),
+        units=units,
+        precision=precision,
         preprocessing={name: size for name, size in sizes.items() if size is not None},
         folds=folds,
         null=null,
@@ -348,6 +368,8 @@ def scan_command(
     ] = "default",
     seed: Seed = 0,
     layers: RecordedLayers = None,
+    units: Units = "all",
+    precision: PrecisionOption = None,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -409,6 +431,8 @@ def scan_command(
             weights=weights,
             seed=seed,
             layers=_recorded(layers),
+            units=units,
+            precision=precision,
             preprocessing={name: value for name, value in overrides.items() if value is not None},
             folds=folds,
             null=null,

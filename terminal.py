@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusiform.engine.errors import UserError
+from fusiform.engine.spec import UNITS
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.info import StoreInfo
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fusiform.engine.doctor.forecast import Forecast
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
+    from fusiform.engine.store.reading import Store
 
 # What a summary says where activations were in half precision and are no numbers.
 OVERFLOW = (
@@ -91,7 +93,7 @@ def print_results(
     numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
     for number, path, store in zip(numbers, paths, stores, strict=True):
         model, weights = store.provenance["model"], store.provenance["weights"]
-        print(printable(f"{number}{path}: {model} ({weights})"))
+        print(printable(f"{number}{path}: {model} ({weights}){_otherwise(store)}"))
     print(printable(f"selective: {criterion}"), end="\n\n")
     if len(paths) == 1:
         _print_summary(rows[0], heading)
@@ -116,13 +118,23 @@ def print_results(
     for path, store, found in zip(paths, stores, rows, strict=True):
         for row in {row.layer: row for row in found if row.nonfinite}.values():
             warning = f"{row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity"
-            if store.layer(row.layer).dtype == "float16":
+            halves = (store.layer(row.layer).dtype, store.provenance.get("precision"))
+            if "float16" in halves:
                 warning += f": {OVERFLOW}"
             print(printable(f"warning: {warning}"))
 
 
+def _otherwise(store: Store) -> str:
+    """What a scan did otherwise than it does by itself: units that are means, another precision."""
+    units, precision = store.units, store.provenance.get("precision")
+    said = [*([f"in {precision}"] if precision else []),
+            *([f"units: {UNITS[units]}"] if units != "all" else [])]  # fmt: skip
+    return f"; {', '.join(said)}" if said else ""
+
+
 def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) -> Any:
-    kept = ("model", "weights", "weights_sha256", "fingerprint", "folds", "null")
+    kept = ["model", "weights", "weights_sha256", "precision", "units"]
+    kept += ["fingerprint", "folds", "null"]
     averages = ("share", "replicated", "csi", "d_prime", "response")
     return {
         "store": path,
@@ -250,6 +262,8 @@ def info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
     for name in ("weights_sha256", "modules_sha256"):
         yield name.replace("_", " "), str(said.get(name) or "")
     yield "preprocessing", listed.get("preprocessing", "")
+    yield "precision", str(said.get("precision") or "")
+    yield "units", UNITS[said["units"]] if "units" in said else ""
     yield "layers", f"{len(found.layers):,}, of {found.units:,} units"
     yield "categories", f"{len(found.categories):,}: {shortened(found.categories)}"
     yield "folds", str(found.folds)

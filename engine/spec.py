@@ -66,6 +66,17 @@ class Preprocessing:
         )
 
 
+# What a scan takes as the units of a layer, and what a unit then is.
+UNITS: dict[str, str] = {
+    "all": "every element of a layer's output",
+    "channel": "means over positions, one a channel",
+    "token": "means over channels, one a token or place",
+    "cls": "channels of the first token",
+}
+# What a network can be made to compute in.
+PRECISIONS: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
+
+
 @dataclass(frozen=True)
 class Layer:
     """One recordable layer: a module of the network, and what one stimulus gives there.
@@ -89,6 +100,21 @@ class Layer:
         """Bytes of live state: two float64 sums and a pivot in the activations' precision."""
         pivot = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[self.dtype]
         return self.units * (16 + pivot)
+
+
+def dims_of(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of a layer's dimensions, by its output's ``shape`` for one stimulus.
+
+    Of three, the two equal neighbours are space.
+    """
+    if len(shape) == 1:
+        return ("unit",)
+    if len(shape) == 2:
+        return ("token", "channel")
+    if len(shape) == 3:
+        channels_last = shape[0] == shape[1] != shape[2]
+        return ("y", "x", "channel") if channels_last else ("channel", "y", "x")
+    return tuple(f"axis_{axis}" for axis in range(len(shape)))
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ class Result(Store):
     def mask(self, contrast: str, layer: str, criterion: Criterion = DEFAULT) -> NDArray[np.bool_]:
         """The units of a layer that a criterion selects, in the shape of the layer's output.
 
-        Ready for a forward hook, or for :func:`fusiform.lesion`.
+        Ready for a forward hook, or for :func:`fusiform.lesion`; where the scan reduced the layer,
+        in the shape that it then had, for ``lesion(..., units=result.units)``.
 
         Raises
         ------

@@ -70,6 +70,8 @@ def forecast(
     groups: Groups | None = None,
     root: str | Path | None = None,
     layers: str | Sequence[str] = "blocks",
+    units: str = "all",
+    precision: str | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     folds: int = 2,
     null: int = 0,
@@ -101,13 +103,14 @@ def forecast(
 
     setup = set_up(
         model, stimuli, groups=groups, root=root, seed=0, layers=layers,
+        units=units, precision=precision,
         weights="none" if isinstance(model, str) else "default",
         preprocessing=preprocessing, folds=folds, null=null, null_units=null_units,
         batch_size=batch_size, memory_budget=memory_budget, device=device,
         listener=listener or Listener(),
     )  # fmt: skip
     workers = decode_workers or default_workers()
-    per_batch = _rehearsed(setup)
+    per_batch = _rehearsed(setup, units)
     plan, catalogue, footprint = setup.plan, setup.catalogue, setup.footprint
     parts = setup.fitting.parts
     decoding = _decoding(setup, workers)
@@ -137,7 +140,7 @@ def forecast(
     )
 
 
-def _rehearsed(setup: Setup) -> list[float]:
+def _rehearsed(setup: Setup, units: str) -> list[float]:
     """Seconds per batch of every part of the layers."""
     import numpy as np
     import torch
@@ -153,7 +156,7 @@ def _rehearsed(setup: Setup) -> list[float]:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     seconds = []
     for part in setup.fitting.parts:
-        live = Live(part, setup.device, lambda *_: None, None)
+        live = Live(part, setup.device, lambda *_: None, None, units=units)
         with recycled(), showing(setup.backbone, plan, setup.device, live) as show:
             taken = []
             for _ in range(1 + _BATCHES):

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..errors import UserError, nearest, shortened
 from ..spec import INTERPOLATIONS, Preprocessing, as_record
+from .precision import cast
 from .weights import download, hash_weights, load_strictly, looks_like_file, quiet
 
 
@@ -26,7 +27,8 @@ from .weights import download, hash_weights, load_strictly, looks_like_file, qui
 class Backbone:
     """A network in evaluation mode, ready to be shown images prepared by ``preprocessing``.
 
-    ``weights`` says in words where the weights come from; ``weights_hash`` names them by content.
+    ``weights`` says in words where the weights come from; ``weights_hash`` names them by content,
+    as they were before they were cast to ``precision``, None where that is the network's own.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Backbone:
     preprocessing: Preprocessing
     weights: str
     weights_hash: str
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,16 @@ def backbone_of(
     weights: str,
     seed: int,
     preprocessing: Preprocessing | Mapping[str, Any] | None,
+    precision: str | None = None,
 ) -> Backbone:
     """The network that a scan was asked for, by name or as a module, with its preprocessing.
 
-    ``preprocessing`` replaces the network's own, whole or by single values.
+    ``preprocessing`` replaces the network's own, whole or by single values; ``precision`` too.
 
     Raises
     ------
-    UserError : see :func:`load_backbone`; weights beside a module; preprocessing that there is not
+    UserError : see :func:`load_backbone`; weights beside a module; preprocessing that there is not;
+        a module that cannot be cast to ``precision``
     """
     if isinstance(model, str):
         backbone = load_backbone(model, weights, seed)
@@ -116,6 +121,8 @@ def backbone_of(
         model.eval()
         name = type(model).__name__
         backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
+    network, differing = cast(backbone.model, precision, own=isinstance(model, str))
+    backbone = replace(backbone, model=network, precision=differing)
     if isinstance(preprocessing, Preprocessing):
         return replace(backbone, preprocessing=preprocessing)
     overrides = dict(preprocessing or {})
@@ -137,6 +144,7 @@ def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
         "preprocessing": as_record(backbone.preprocessing),
         "device_type": device.type,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        **({"precision": backbone.precision} if backbone.precision else {}),
     }
 
 

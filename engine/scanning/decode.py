@@ -93,8 +93,10 @@ def normalise(
     """The network's input ``[stimulus, 3, y, x]`` (channels last in memory) on ``device``.
 
     ``pixels`` is ``[stimulus, y, x, 3]``. Arithmetic is float32, whatever the network's ``dtype``.
+    Where ``pixels`` are pinned, a GPU fetches them while the program goes on.
     """
-    images = torch.from_numpy(pixels).to(device).to(torch.float32).div_(255)
+    sent = torch.from_numpy(pixels).to(device, non_blocking=device.type == "cuda")
+    images = sent.to(torch.float32).div_(255)
     images.sub_(torch.tensor(preprocessing.mean, device=device))
     images.div_(torch.tensor(preprocessing.std, device=device))
     return images.permute(0, 3, 1, 2).to(dtype)
@@ -109,6 +111,7 @@ def decode_ahead(
     first: int = 0,
     skip: bool = False,
     look: Callable[[], None] = lambda: None,
+    pinned: bool = False,
 ) -> Iterator[Decoded]:
     """Every batch of ``plan`` from number ``first`` on with its decoded images, in order.
 
@@ -117,6 +120,7 @@ def decode_ahead(
     workers : threads
     skip : go on without images that cannot be decoded, which are said to have failed
     look : called now and then while an image is waited for; what it raises ends the waiting
+    pinned : decode into memory that a GPU can fetch from by itself
 
     Raises
     ------
@@ -160,7 +164,8 @@ def decode_ahead(
         def begin() -> None:
             batch = next(remaining, None)
             if batch is not None:
-                pixels = np.empty((len(batch.stimuli), crop, crop, 3), dtype=np.uint8)
+                shape = (len(batch.stimuli), crop, crop, 3)
+                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
                 jobs = [submit(decode, pixels, row, s) for row, s in enumerate(batch.stimuli)]
                 waiting.append((batch, pixels, jobs))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import ROOT_NAMES, Layer, Preprocessing
+from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of
 from .backbones import load_backbone
 from .blocks import name_blocks
+from .reduce import reduced, reduced_layer, refuse_units
 
 # The output of the network as a whole, where its modules need a name for it.
 OUTPUT = "output"
@@ -37,7 +38,9 @@ class Recordable:
     leaves: tuple[str, ...]
 
 
-def list_layers(model: str | nn.Module, *, crop: int | None = None) -> Recordable:
+def list_layers(
+    model: str | nn.Module, *, crop: int | None = None, units: str = "all"
+) -> Recordable:
     """What ``model`` can record: its layers in the order of the network, and what each default is.
 
     Parameters
@@ -45,20 +48,27 @@ def list_layers(model: str | nn.Module, *, crop: int | None = None) -> Recordabl
     model : a name as :func:`fusiform.scan` takes it (built untrained: nothing is downloaded), or a
         torch module
     crop : side of the input in pixels; by default the model's own
+    units : layers as a scan with these units records them, see :func:`fusiform.scan`
 
     Raises
     ------
-    UserError : unknown model, or one that does not run on images of this size
+    UserError : unknown model, or one that does not run on images of this size; unknown units, or
+        units that no layer has
 
     Examples
     --------
     >>> [layer.name for layer in fusiform.list_layers("resnet18").layers][:3]
     ['conv1', 'bn1', 'maxpool']
     """
+    refuse_units(units)
     if isinstance(model, str):
         backbone = load_backbone(model, "none")
-        return trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
-    return trial(model.eval(), Preprocessing().crop if crop is None else crop)
+        found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
+    else:
+        found = trial(model.eval(), Preprocessing().crop if crop is None else crop)
+    left_out = [layer.name for layer in found.layers if not reduced_layer(layer, units)]
+    refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}
+    return replace(found, layers=reduced(found.layers, units)[0], refused=refused)
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -138,19 +148,7 @@ def _describe(name: str, module: nn.Module, output: Any) -> Layer | str:
         return f"returns shape {list(tensor.shape)} for {TRIAL_STIMULI} images: no row per image"
     shape = tuple(tensor.shape[1:])
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return Layer(name, type(module).__name__, _dims(shape), shape, dtype)
-
-
-def _dims(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of a layer's dimensions. Of three, the two equal neighbours are space."""
-    if len(shape) == 1:
-        return ("unit",)
-    if len(shape) == 2:
-        return ("token", "channel")
-    if len(shape) == 3:
-        channels_last = shape[0] == shape[1] != shape[2]
-        return ("y", "x", "channel") if channels_last else ("channel", "y", "x")
-    return tuple(f"axis_{axis}" for axis in range(len(shape)))
+    return Layer(name, type(module).__name__, dims_of(shape), shape, dtype)
 
 
 def _sort_out(

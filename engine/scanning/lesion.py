@@ -13,11 +13,15 @@ from torch import nn
 
 from ..errors import UserError, nearest
 from .layers import named_modules, single_tensor
+from .reduce import refuse_units, spread
 
 
 @contextmanager
 def lesion(
-    model: nn.Module, masks: Mapping[str, NDArray[np.bool_]], to: float = 0.0
+    model: nn.Module,
+    masks: Mapping[str, NDArray[np.bool_]],
+    to: float = 0.0,
+    units: str = "all",
 ) -> Iterator[nn.Module]:
     """Silence units of a network while the context lasts.
 
@@ -27,6 +31,9 @@ def lesion(
     masks : layer name -> the units to silence, in the shape of the layer's output for one stimulus;
         :meth:`Result.mask <fusiform.engine.asking.result.Result.mask>` gives one
     to : what a silenced unit gives instead of its response
+    units : what a mask is of, as the scan had it (``result.units``). All that goes into a unit of a
+        reduced layer is silenced: of ``channel`` the whole feature map, of ``token`` all channels
+        of a token or place, of ``cls`` a channel of the first token, and of no other
 
     Yields
     ------
@@ -34,8 +41,9 @@ def lesion(
 
     Raises
     ------
-    UserError : the model has no such layer, a mask is not boolean; in the forward pass, when a
-        mask has not the shape of the layer's output, or the layer gives no single tensor
+    UserError : the model has no such layer, a mask is not boolean, there are no such units; in the
+        forward pass, when a mask has not the shape of the layer's output, or that of its reduction
+        to ``units``, or the layer gives no single tensor
 
     Examples
     --------
@@ -43,6 +51,7 @@ def lesion(
     >>> with fusiform.lesion(model, {"layer4.1": faces}):  # doctest: +SKIP
     ...     logits = model(images)
     """
+    refuse_units(units)
     modules = dict(named_modules(model))
     for name, mask in masks.items():
         if name not in modules:
@@ -54,7 +63,9 @@ def lesion(
                 f"a mask is boolean; that of {name} is {np.asarray(mask).dtype}: compare it first"
             )
     hooks = [
-        modules[name].register_forward_hook(_silence(name, torch.from_numpy(np.array(mask)), to))
+        modules[name].register_forward_hook(
+            _silence(name, torch.from_numpy(np.array(mask)), to, units)
+        )
         for name, mask in masks.items()
     ]
     try:
@@ -64,17 +75,23 @@ def lesion(
             hook.remove()
 
 
-def _silence(name: str, mask: torch.Tensor, to: float) -> Callable[[nn.Module, Any, Any], Any]:
+def _silence(
+    name: str, mask: torch.Tensor, to: float, units: str
+) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         activation = single_tensor(output)
         if activation is None:
             raise UserError(f"a lesion is in one tensor; {name} gave {type(output).__name__}")
-        if activation.shape[1:] != mask.shape:
+        shape = tuple(activation.shape[1:])
+        whole = spread(mask, shape, units)
+        if whole is None:
+            wanted = f", reduced to units {units}" if units != "all" else ""
+            remedy = ": if a scan reduced it, say its units" if mask.ndim < len(shape) else ""
             raise UserError(
-                f"a mask has the shape of its layer; {name} gives {list(activation.shape[1:])} "
-                f"per stimulus, its mask is {list(mask.shape)}"
+                f"a mask has the shape of its layer{wanted}; {name} gives {list(shape)} "
+                f"per stimulus, its mask is {list(mask.shape)}{remedy}"
             )
-        silenced = activation.masked_fill(mask.to(activation.device), to)
+        silenced = activation.masked_fill(whole.to(activation.device), to)
         return _replaced(output, activation, silenced)
 
     return hook

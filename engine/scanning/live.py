@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..spec import Layer
 from .accumulate import LayerMoments, OnFinished
 from .plan import Batch, Run
+from .reduce import reduce
 from .shuffle import ShuffledMoments
 
 
@@ -25,9 +26,11 @@ class Live:
         device: torch.device,
         on_finished: OnFinished,
         shuffled: ShuffledMoments | None,
+        units: str = "all",
     ) -> None:
         self.layers = {layer.name: LayerMoments(layer, device, on_finished) for layer in layers}
         self._shuffled = shuffled
+        self._units = units
         self._runs: tuple[Run, ...] = ()
 
     def begin(self, batch: Batch) -> None:
@@ -41,6 +44,7 @@ class Live:
 
     def fold_in(self, layer: str, activation: torch.Tensor) -> None:
         """Add a layer's activation ``[stimulus, ...]`` to the batch that has begun."""
+        activation = reduce(activation, self._units)
         self.layers[layer].fold_in(activation, self._runs)
         if self._shuffled:
             self._shuffled.fold_in(layer, activation)

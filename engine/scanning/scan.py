@@ -24,6 +24,7 @@ from .decode import default_workers
 from .interrupt import asked_to_stop
 from .memory import peak_memory, recycled
 from .plan import Plan, shuffled_labels
+from .precision import multiplied
 from .progress import Listener, Progress
 from .setup import set_up
 from .shuffle import ShuffledMoments, refuse_null
@@ -45,6 +46,8 @@ def scan(
     weights: str = "default",
     seed: int = 0,
     layers: str | Sequence[str] = "blocks",
+    units: str = "all",
+    precision: str | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     folds: int = 2,
     null: int = 0,
@@ -83,6 +86,13 @@ def scan(
     weights, seed : for a model given by name, see :func:`.backbones.load_backbone`; ``seed`` also
         draws the null
     layers : ``blocks``, ``all``, ``leaf``, dotted names or globs; one or several
+    units : what is recorded of a layer: ``all`` of its output; of every ``channel`` the mean over
+        positions; of every ``token``, or place in a feature map, the mean over channels; or
+        ``cls``, the channels of the first token, which is the class token where a network has one.
+        Layers without such dimensions are recorded whole, or with ``cls`` left out
+    precision : ``float32``, ``bfloat16`` or ``float16``, to which parameters and images are cast
+        (of a module a copy is), or ``tf32``, by which NVIDIA's GPUs multiply float32; by default
+        the network's own, and float32 is multiplied as such. Moments are float64 in any case
     preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``)
     folds : parts of the set for cross-validation, 1 for none: then nothing says how many of the
         selected units replicate, and their CSI and d' are those that selected them, too high
@@ -137,6 +147,8 @@ def scan(
         weights=weights,
         seed=seed,
         layers=layers,
+        units=units,
+        precision=precision,
         preprocessing=preprocessing,
         folds=folds,
         null=null,
@@ -169,13 +181,14 @@ def scan(
             "batch_size": plan.batch_size,
             "store_dtype": store_dtype,
             **provenance_of(setup.backbone, setup.device),
+            **({"units": units} if units != "all" else {}),
             **({"null": drawn} if drawn else {}),
         },
     ) as draft:
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
             work = Work(draft, plan, listener, stop, commit_every)
-            with recycled():
+            with recycled(), multiplied(setup.backbone.precision, setup.device):
                 work.show(
                     setup,
                     shuffled_of,

@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..spec import Layer, Preprocessing
+from ..spec import UNITS, Layer, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from .backbones import Backbone, backbone_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
 from .device import device_for, place
 from .layers import TRIAL_STIMULI, choose, trial
 from .plan import Plan, make_plan
+from .precision import refuse_precision
 from .progress import Listener
+from .reduce import NO_CLASS_TOKEN, has_class_token, reduced, refuse_units
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ def set_up(
     weights: str,
     seed: int,
     layers: str | Sequence[str],
+    units: str,
+    precision: str | None,
     preprocessing: Preprocessing | Mapping[str, Any] | None,
     folds: int,
     null: int,
@@ -64,6 +68,8 @@ def set_up(
     """
     budget = None if memory_budget is None else bytes_of(memory_budget)
     target = device_for(device, model)
+    refuse_units(units)
+    refuse_precision(precision, target)
     catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:
         listener.note(note)
@@ -74,13 +80,16 @@ def set_up(
         batch_size=BATCH_SIZES[0] if batch_size is None else batch_size,
         left_out=left_out(catalogue),
     )
-    backbone = backbone_of(model, weights, seed, preprocessing)
+    backbone = backbone_of(model, weights, seed, preprocessing, precision)
     network, crop = place(backbone.model, target), backbone.preprocessing.crop
     patterns = [layers] if isinstance(layers, str) else list(layers)
     with growth(target) as grown:
         found = trial(network, crop)
     chosen, notes = choose(found, patterns)
-    for note in notes:
+    chosen, otherwise = reduced(chosen, units)
+    if units == "cls" and not has_class_token(network):
+        otherwise.append(NO_CLASS_TOKEN)
+    for note in (*notes, *otherwise):
         listener.note(note)
     footprint = Footprint(
         used_memory(target),
@@ -96,9 +105,11 @@ def set_up(
     if known is None and memory_budget is not None:
         raise UserError("a memory budget can be kept where the system says what is used: on Linux")
     fitting = fit(chosen, footprint_of, known, batch_size)
+    said = f" in {backbone.precision}" if backbone.precision else ""
+    meant = f" ({UNITS[units]})" if units != "all" else ""
     listener.note(
-        f"{backbone.name} ({backbone.weights}): {len(chosen)} layers, "
-        f"{sum(layer.units for layer in chosen):,} units; "
+        f"{backbone.name} ({backbone.weights}){said}: {len(chosen)} layers, "
+        f"{sum(layer.units for layer in chosen):,} units{meant}; "
         f"{len(plan.order)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
     )
     listener.note(f"preprocessing: {backbone.preprocessing}")

@@ -20,6 +20,7 @@ from ..store.behind import write_behind
 from ..store.draft import Draft
 from .decode import Decoded, decode_ahead
 from .interrupt import Stop
+from .layers import input_dtype
 from .live import Live
 from .memory import peak_memory
 from .plan import Block, Plan
@@ -111,12 +112,15 @@ class Work:
     ) -> None:
         """The loop: decode, show, fold in, and write every block's moments when it is complete."""
         draft, plan, commit = self._draft, self._plan, self._draft.commit
+        dtype = input_dtype(setup.backbone.model)
         warned: set[str] = set()
 
         def write(layer: Layer, block: Block, moments: Moments) -> None:
             if layer.name not in warned and not np.isfinite(moments.m2).all():
                 warned.add(layer.name)
-                self._listener.note(_nonfinite(layer, moments, draft.categories[block.category]))
+                self._listener.note(
+                    _nonfinite(layer, moments, draft.categories[block.category], dtype)
+                )
             later(draft.write_moments, layer, block.category, block.fold, moments)
 
         def keep() -> None:
@@ -133,13 +137,14 @@ class Work:
             )
             self._committed = time.perf_counter()
 
-        live = Live(layers, setup.device, write, shuffled)
+        live = Live(layers, setup.device, write, shuffled, units=draft.units)
         live.go_on(commit.live, draft.live)
         draft.live = {}
         batches, skipped, whole = commit.batches, dict(commit.skipped), True
         images = decode_ahead(
             setup.catalogue, plan, setup.backbone.preprocessing, workers,
             first=batches, skip=skip and not shuffled, look=self._stop.look,
+            pinned=setup.device.type == "cuda",
         )  # fmt: skip
         with write_behind() as later, showing(setup.backbone, plan, setup.device, live) as show:
             try:
@@ -244,11 +249,11 @@ class Work:
         self._listener.progress(Progress(stage, done, total, seconds, peak_memory(), before))
 
 
-def _nonfinite(layer: Layer, moments: Moments, category: str) -> str:
+def _nonfinite(layer: Layer, moments: Moments, category: str, dtype: torch.dtype) -> str:
     units = int(np.count_nonzero(~np.isfinite(moments.m2)))
     cause = (
         ": float16 holds nothing above 65,504, most likely why: scan in bfloat16 or float32"
-        if layer.dtype == "float16"
+        if layer.dtype == "float16" or dtype == torch.float16  # of which it may be a mean
         else ""
     )
     return (

@@ -19,6 +19,8 @@ IDENTITY: dict[str, str] = {
     "weights_sha256": "weights",
     "modules_sha256": "modules",
     "preprocessing": "preprocessing",
+    "precision": "precision of the network",
+    "units": "units",
     "layers": "layers",
     "categories": "categories",
     "folds": "folds",
@@ -27,6 +29,8 @@ IDENTITY: dict[str, str] = {
     "store_dtype": "precision of the store",
     "null": "shuffled labels",
 }
+# What a root means that has not the attribute.
+_UNSAID = {"precision": "its own", "units": "all"}
 
 
 def fingerprint(provenance: Mapping[str, Any], stimuli: Mapping[str, Sequence[Any]]) -> str:
@@ -74,7 +78,7 @@ def difference(
     As the end of a sentence, "weights: ... and ..."; None where they agree in all ``but`` these.
     """
     for name, shown in IDENTITY.items():
-        own, its = one.get(name), other.get(name)
+        own, its = (root.get(name, _UNSAID.get(name)) for root in (one, other))
         if own == its or name in but:
             continue
         if name == "weights_sha256":

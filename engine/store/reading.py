@@ -102,6 +102,11 @@ class Store:
             f"{len(self.categories)} categories, {self.folds} folds>"
         )
 
+    @property
+    def units(self) -> str:
+        """What the scan took as units, one of :data:`.spec.UNITS`."""
+        return str(self.provenance.get("units", "all"))
+
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Number of stimuli ``[category, fold]``."""

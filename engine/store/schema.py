@@ -19,10 +19,12 @@ from ..spec import (
     MEASURE_TYPES,
     MEASURES,
     MOMENTS,
+    PRECISIONS,
     ROOT_NAMES,
     SHUFFLED,
     STIMULUS_COLUMNS,
     STORE_DTYPES,
+    UNITS,
     VARIABLES,
     Layer,
 )
@@ -210,6 +212,9 @@ def schema_of(attributes: Mapping[str, Any]) -> Schema:
     _require(groups <= MOST["groups"], "categories times folds", _up_to("groups"), groups)
     dtype = attributes.get("store_dtype")
     _require(dtype in STORE_DTYPES, "store_dtype", f"one of {', '.join(STORE_DTYPES)}", dtype)
+    for name, known in (("units", tuple(UNITS)), ("precision", PRECISIONS)):
+        value = attributes.get(name, known[0])
+        _require(value in known, name, f"one of {', '.join(known)}", value)
     null = attributes.get("null", {"shuffles": 0, "units": 1})
     _require(isinstance(null, dict), "null", "shuffles and units", null)
     return Schema(
