@@ -5,6 +5,7 @@ A criterion is tested on samples of the stimuli: on all of them, and on each fol
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from .measures import Sample
 # What a scan materialises beside q and the masks.
 _SCANNED = (Kept("t", "rest", "t"), Kept("t_each", "each", "t"), Kept("csi", "each", "csi"))
 # The variables that masks are read back from.
+# Means that contrasts are timed on.
+_MADE_UP = 2**20
 _MASKS = ("selective", "selective_fold")
 _CONDITIONS = ("dead", "nonfinite")
 Columns = dict[str, NDArray[Any]]
@@ -114,6 +117,27 @@ def materialise(
                     columns["q_each"] = one.q
                 later(write_slab, writers[layer], number, columns)
             later(finish, layer)
+
+
+def seconds_per_unit(categories: int, folds: int) -> float:
+    """How long the contrasts of a scan take to compute, per unit, on made-up moments."""
+    every = every_category([str(category) for category in range(categories)])
+    examination = Examination(DEFAULT, every, _SCANNED, keep_q="q_each")
+    units = max(256, _MADE_UP // (categories * folds))
+    rng = np.random.default_rng(0)
+    shape = (categories, units)
+    made_up = [
+        Moments(np.full((categories, 1), 20), rng.normal(size=shape), rng.chisquare(19, shape))
+        for _ in range(folds)
+    ]
+    seconds = []
+    for _ in range(2):  # the first compiles
+        started = time.perf_counter()
+        look = examination.look(made_up)
+        examination.settle([[look]])
+        examination.decide(look)
+        seconds.append(time.perf_counter() - started)
+    return seconds[-1] / units
 
 
 def save_contrast(

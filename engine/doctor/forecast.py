@@ -36,7 +36,8 @@ class Forecast:
     ``batch_size``. ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the
     most that the store takes on the disk, ``peak_bytes`` the most that the program takes where the
     network runs, of a ``budget_bytes``. ``network`` and ``decoding`` are images per second,
-    ``seconds`` how long all stimuli take in all passes; contrasts come after that.
+    ``seconds`` how long all stimuli take in all passes, ``contrast_seconds`` how long contrasts are
+    computed after that.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Forecast:
     decoding: float
     decode_workers: int
     seconds: float
+    contrast_seconds: float
 
     @property
     def bound(self) -> str:
@@ -96,6 +98,7 @@ def forecast(
     --------
     >>> fusiform.forecast("resnet50", "stimuli/").seconds  # doctest: +SKIP
     """
+    from ..asking.select import seconds_per_unit
     from ..scanning.decode import default_workers
     from ..scanning.progress import Listener
     from ..scanning.setup import set_up
@@ -137,6 +140,8 @@ def forecast(
         decoding=decoding,
         decode_workers=workers,
         seconds=len(parts) * len(plan.order) * spent,
+        contrast_seconds=sum(layer.units for layer in setup.layers)
+        * seconds_per_unit(len(catalogue.categories), folds),
     )
 
 
