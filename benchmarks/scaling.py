@@ -76,7 +76,8 @@ def main() -> None:
         ),
         "cores that decode, to keep up": f"{IMAGES / GPUS / forward / decoding:.0f}",
         "image files read": (
-            f"{IMAGES * FILE / GPUS / 1e9:,.0f} GB, {IMAGES * FILE / GPUS / forward / 1e6:,.0f} MB/s"
+            f"{IMAGES * FILE / GPUS / 1e9:,.0f} GB, "
+            f"{IMAGES * FILE / GPUS / forward / 1e6:,.0f} MB/s"
         ),
         "moments written": f"{units * 16 * groups / GPUS / 1e9:,.0f} GB, {_hours(written)}",
         "**all together**": "",
