@@ -26,6 +26,7 @@ from .layout import (
     put_extremes,
     put_moments,
     put_variable,
+    written_whole,
 )
 from .places import Place, is_group, zarr_store
 from .reading import Store
@@ -78,7 +79,7 @@ class Draft(Store):
         for variable, values in (("mean", moments.mean), ("m2", moments.m2)):
             key = f"{layer.name}/{variable}"
             if key not in self._open:
-                self._open[key] = self._draft[key]
+                self._open[key] = written_whole(self._draft[key])
             array = self._open[key]
             if self.was_committed:  # a file that was being written then may be torn, and in the way
                 for file in files_of(array, (category, fold)):

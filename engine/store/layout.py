@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -54,6 +54,11 @@ def create_array(
         config=_CONFIG,
         overwrite=True,
     )
+
+
+def written_whole(array: Any) -> zarr.Array[Any]:
+    """An array that was opened again, and writes its chunks of nothing but NaN or False as well."""
+    return cast(zarr.Array[Any], array.with_config(_CONFIG))
 
 
 def create_coordinates(group: zarr.Group, layer: Layer) -> None:
