@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fusiform.engine.asking.summary import summarise as summarise
     from fusiform.engine.bench.report import bench as bench
     from fusiform.engine.doctor.diagnose import diagnose as diagnose
+    from fusiform.engine.doctor.forecast import forecast as forecast
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.merge import merge_stores as merge_stores
     from fusiform.engine.scanning.layers import list_layers as list_layers
@@ -40,6 +41,7 @@ _HOME = {
     "check_store": "store.check",
     "describe_store": "asking.info",
     "diagnose": "doctor.diagnose",
+    "forecast": "doctor.forecast",
     "lesion": "scanning.lesion",
     "list_layers": "scanning.layers",
     "make_localizer": "stimuli.localizer",

@@ -49,6 +49,10 @@ MODEL_HELP = (
     "NAME or torchvision:NAME, clip:NAME (open_clip's visual tower), timm:NAME, "
     "or package.module:factory."
 )
+STIMULI_HELP = (
+    "A folder with a folder per category; a manifest (.csv, .parquet, .arrow) with the columns "
+    "path, category and perhaps sha256; or a folder of .tar shards in WebDataset's layout."
+)
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Crop = Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")]
 Units = Annotated[
@@ -59,9 +63,68 @@ Units = Annotated[
         + "."
     ),
 ]
+Precision = Annotated[
+    Literal["float32", "tf32", "bfloat16", "float16"] | None,
+    typer.Option(
+        help="What the network computes in; by default its own. tf32 is for NVIDIA's GPUs. "
+        "Moments are float64 in any case."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
+ScanBatchSize = Annotated[
+    int | None, typer.Option(help="Stimuli per forward pass: 32, or fewer where they do not fit.")
+]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Take at most so much memory where the network runs (8GiB, say): smaller batches, and "
+        "several passes over the stimuli, follow from it. By default what is free, less a tenth.",
+    ),
+]
+# What is scanned, and how: of a scan and of its plan.
+StimuliSource = Annotated[Path, typer.Argument(help=STIMULI_HELP)]
+GroupsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CATEGORY=FOLDER,...",
+        help="Join folders into a category; repeatable. Where given, only these are used.",
+    ),
+]
+RecordedLayers = Annotated[
+    list[str] | None,
+    typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
+]
+Folds = Annotated[
+    int,
+    typer.Option(
+        help="Parts for cross-validation. 1 for none: then no unit's selectivity is checked on "
+        "stimuli that did not select it."
+    ),
+]
+Null = Annotated[
+    int,
+    typer.Option(
+        metavar="R",
+        help="Also shuffle the labels R times: a permutation null, in the same pass.",
+    ),
+]
+NullUnits = Annotated[
+    int, typer.Option(help="Units of every layer that the null is made of, drawn at random.")
+]
+DecodeWorkers = Annotated[
+    int | None, typer.Option(help="Threads that decode images; as many as cores, at most 8.")
+]
+Resize = Annotated[int | None, typer.Option(help="Shorter side of the resized image, in pixels.")]
+StoreDtype = Annotated[
+    Literal["float64", "float32"],
+    typer.Option(
+        help="What means and sums of squares are kept in. float32 halves them, and rounds them "
+        "to 6e-8 of themselves."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
 LayerNames = Annotated[
@@ -112,7 +175,7 @@ Output = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
 Root = Annotated[
     Path | None,
-    typer.Option(help="A folder that stimuli of a CSV may lie in as well; else in its own."),
+    typer.Option(help="A folder that stimuli of a manifest may lie in as well; else in its own."),
 ]
 
 
@@ -240,62 +303,80 @@ def layers(model: Model, crop: Crop = None, units: Units = "all", as_json: AsJso
         print(terminal.printable(f"not recordable: {name} {reason}"))
 
 
+@app.command()
+def plan(
+    model: Model,
+    stimuli: StimuliSource,
+    group: GroupsOption = None,
+    layers: RecordedLayers = None,
+    units: Units = "all",
+    precision: Precision = None,
+    folds: Folds = 2,
+    null: Null = 0,
+    null_units: NullUnits = 1000,
+    batch_size: ScanBatchSize = None,
+    memory_budget: MemoryBudget = None,
+    device: Device = None,
+    decode_workers: DecodeWorkers = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    store_dtype: StoreDtype = "float64",
+    root: Root = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """What a scan will take, before it is run: memory, disk, time, passes, what it waits for.
+
+    The network is built untrained and shown a few batches of noise; some stimuli are decoded. The
+    options are those of a scan, and what does not fit is refused as a scan would.
+    """
+    from fusiform import forecast
+
+    sizes = {"resize": resize, "crop": crop}
+    found = forecast(
+        model,
+        stimuli,
+        groups=_groups(group),
+        root=root,
+        layers=_recorded(layers),
+        units=units,
+        precision=precision,
+        preprocessing={name: size for name, size in sizes.items() if size is not None},
+        folds=folds,
+        null=null,
+        null_units=null_units,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+        device=device,
+        decode_workers=decode_workers,
+        store_dtype=store_dtype,
+        listener=terminal.listener(quiet),
+    )
+    terminal.print_forecast(found, as_json)
+
+
 @app.command("scan")
 def scan_command(
     model: Model,
-    stimuli: Annotated[
-        Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
-    ],
+    stimuli: StimuliSource,
     output: Output,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CATEGORY=FOLDER,...",
-            help="Join folders into a category; repeatable. Where given, only these are used.",
-        ),
-    ] = None,
+    group: GroupsOption = None,
     weights: Annotated[
         str,
         typer.Option(help="default (the library's own), none (untrained), a tag, or a local file."),
     ] = "default",
     seed: Seed = 0,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
-    ] = None,
+    layers: RecordedLayers = None,
     units: Units = "all",
-    precision: Annotated[
-        Literal["float32", "tf32", "bfloat16", "float16"] | None,
-        typer.Option(
-            help="What the network computes in; by default its own. tf32 is for NVIDIA's GPUs. "
-            "Moments are float64 in any case."
-        ),
-    ] = None,
-    folds: Annotated[
-        int,
-        typer.Option(
-            help="Parts for cross-validation. 1 for none: then no unit's selectivity is checked on "
-            "stimuli that did not select it."
-        ),
-    ] = 2,
-    null: Annotated[
-        int,
-        typer.Option(
-            metavar="R",
-            help="Also shuffle the labels R times: a permutation null, in the same pass.",
-        ),
-    ] = 0,
-    null_units: Annotated[
-        int, typer.Option(help="Units of every layer that the null is made of, drawn at random.")
-    ] = 1000,
-    batch_size: BatchSize = 32,
+    precision: Precision = None,
+    folds: Folds = 2,
+    null: Null = 0,
+    null_units: NullUnits = 1000,
+    batch_size: ScanBatchSize = None,
+    memory_budget: MemoryBudget = None,
     device: Device = None,
-    decode_workers: Annotated[
-        int | None, typer.Option(help="Threads that decode images; as many as cores, at most 8.")
-    ] = None,
-    resize: Annotated[
-        int | None, typer.Option(help="Shorter side of the resized image, in pixels.")
-    ] = None,
+    decode_workers: DecodeWorkers = None,
+    resize: Resize = None,
     crop: Crop = None,
     interpolation: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(INTERPOLATIONS)}.")
@@ -306,13 +387,7 @@ def scan_command(
     std: Annotated[
         tuple[float, float, float] | None, typer.Option(help="Per channel, R G B.")
     ] = None,
-    store_dtype: Annotated[
-        Literal["float64", "float32"],
-        typer.Option(
-            help="What means and sums of squares are kept in. float32 halves them, and rounds them "
-            "to 6e-8 of themselves."
-        ),
-    ] = "float64",
+    store_dtype: StoreDtype = "float64",
     on_error: Annotated[
         Literal["stop", "skip"],
         typer.Option(
@@ -354,7 +429,7 @@ def scan_command(
             root=root,
             weights=weights,
             seed=seed,
-            layers=[part for given in layers or ["blocks"] for part in _listed(given)],
+            layers=_recorded(layers),
             units=units,
             precision=precision,
             preprocessing={name: value for name, value in overrides.items() if value is not None},
@@ -362,6 +437,7 @@ def scan_command(
             null=null,
             null_units=null_units,
             batch_size=batch_size,
+            memory_budget=memory_budget,
             device=device,
             decode_workers=decode_workers,
             store_dtype=store_dtype,
@@ -781,9 +857,7 @@ def scramble(
 
 @stimuli_app.command("check")
 def check_stimuli_command(
-    stimuli: Annotated[
-        Path, typer.Argument(help="A folder with a folder per category, or a CSV: path,category.")
-    ],
+    stimuli: Annotated[Path, typer.Argument(help=STIMULI_HELP)],
     group: Annotated[
         list[str] | None,
         typer.Option(metavar="CATEGORY=FOLDER,...", help="As for scan; repeatable."),
@@ -806,6 +880,10 @@ def check_stimuli_command(
         terminal.print_stimuli(report)
     if not report.sound:
         raise typer.Exit(1)
+
+
+def _recorded(layers: list[str] | None) -> list[str]:
+    return [part for given in layers or ["blocks"] for part in _listed(given)]
 
 
 def _groups(given: list[str] | None) -> dict[str, list[str]] | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fusiform.engine.asking.result import Result
     from fusiform.engine.asking.summary import Row
     from fusiform.engine.asking.table import Format, Table
+    from fusiform.engine.doctor.forecast import Forecast
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
     from fusiform.engine.store.reading import Store
@@ -284,6 +285,66 @@ def info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
         yield "size", f"{least}{in_bytes(found.bytes or 0)} in {least}{found.files:,} files"
 
 
+def print_forecast(found: Forecast, as_json: bool) -> None:
+    """What a scan will take."""
+    if as_json:
+        layers = [{**asdict(one), "units": one.units, "state_bytes": one.state_bytes}
+                  for one in found.layers]  # fmt: skip
+        print(json.dumps({**asdict(found), "layers": layers, "bound": found.bound}, indent=2))
+        return
+    passes = {name: number for number, part in enumerate(found.passes, 1) for name in part}
+    several = len(found.passes) > 1
+    print_table(
+        ["layer", "type", "shape", "units", "live moments", *(["pass"] * several)],
+        [
+            [
+                one.name,
+                one.kind,
+                " x ".join(map(str, one.shape)),
+                f"{one.units:,}",
+                in_bytes(one.state_bytes),
+                *([str(passes[one.name])] * several),
+            ]
+            for one in found.layers
+        ],
+        right={3, 4, 5},
+    )
+    print()
+    for name, text in _forecast_lines(found):
+        print(printable(f"{name:<10} {text}"))
+
+
+def _forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
+    units = sum(layer.units for layer in found.layers)
+    yield "network", f"{found.model} on {found.device}: {len(found.layers)} layers, {units:,} units"
+    yield (
+        "stimuli",
+        f"{found.stimuli:,} in {len(found.categories):,} categories, {found.folds} folds",
+    )
+    passes = len(found.passes)
+    shown = "once" if passes == 1 else f"{passes} times, to the layers of one pass each"
+    yield "batches", f"{found.batches:,} of {found.batch_size}; the stimuli are shown {shown}"
+    budget = "" if found.budget_bytes is None else f" of {in_bytes(found.budget_bytes)}"
+    yield (
+        "memory",
+        f"at most {in_bytes(found.peak_bytes)}{budget}, {in_bytes(found.state_bytes)} of it live "
+        "moments",
+    )
+    yield "store", f"at most {in_bytes(found.store_bytes)}"
+    yield (
+        "pace",
+        f"network {found.network:,.1f} images/s, decoding {found.decoding:,.1f} on "
+        f"{found.decode_workers} threads: the scan waits for {found.bound}",
+    )
+    yield "time", f"about {_duration(found.seconds)}, then contrasts"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def print_stimuli(report: StimuliReport) -> None:
     """What was found in a stimulus set."""
     from fusiform.engine.stimuli.report import advice, lines, table
@@ -310,7 +371,7 @@ def listener(quiet: bool) -> Listener:
 def _describe(event: Progress) -> str:
     rate = (event.done - event.before) / max(event.seconds, 1e-9)
     left = (event.total - event.done) / rate
-    pace = f"{rate:.1f} images/s, " if event.stage == "scan" else ""
+    pace = f"{rate:.1f} images/s, " if event.stage in ("stimuli", "scan") else ""
     return f"{pace}{left:.0f} s left, peak {in_bytes(event.peak_bytes)}"
 
 

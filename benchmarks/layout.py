@@ -21,7 +21,7 @@ from cost import described
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.store import layout, writing
+from fusiform.engine.store import cuts, layout, writing
 from fusiform.kernels.moments import Moments
 
 RESULTS = Path(__file__).parent / "results" / "layout.md"
@@ -96,14 +96,14 @@ def _measure(source: Result, way: Way) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "way.zarr"
         codecs = layout._codecs
-        layout._CHUNK_UNITS = way.units
+        cuts._CHUNK_UNITS = way.units
         layout._codecs = lambda compress: [
             *CODECS[way.moments if compress else way.contrasts], Crc32cCodec(),
         ]  # fmt: skip
         try:
             moments, contrasts = _write(source, path, way.dtype)
         finally:
-            layout._CHUNK_UNITS, layout._codecs = OWN.units, codecs
+            cuts._CHUNK_UNITS, layout._codecs = OWN.units, codecs
         files = [file for file in path.rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in files)
         store = open_store(path)

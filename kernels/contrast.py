@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 # Units that a thread takes at a time, so that the rows of its categories stay in cache.
-_TILE = 1024
+TILE = 1024
 
 
 @inner
@@ -66,9 +66,9 @@ def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats)
     those after the target, never from subtraction. Every category needs two stimuli or more.
     """
     categories, units = mean.shape
-    for tile in prange((units + _TILE - 1) // _TILE):
+    for tile in prange((units + TILE - 1) // TILE):
         after = np.zeros((categories + 1, 3))  # moments of the categories from an index on
-        for u in range(tile * _TILE, min(units, (tile + 1) * _TILE)):
+        for u in range(tile * TILE, min(units, (tile + 1) * TILE)):
             for k in range(categories - 1, 0, -1):
                 after[k, 0], after[k, 1], after[k, 2] = count[k], mean[k, u], m2[k, u]
                 if k < categories - 1:
@@ -94,80 +94,6 @@ def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats)
                     before_n, before_mean, before_m2 = _merge(
                         before_n, before_mean, before_m2, count[k], mean[k, u], m2[k, u]
                     )
-
-
-@inner
-def _keep_smaller(
-    mean_a: Floats, error_a: Floats, mean_b: Floats, error_b: Floats, t_a: Floats, t_b: Floats
-) -> None:
-    """Lower ``t_a`` and ``t_b`` to Welch's t of a against b, and of b against a; NaN stays."""
-    for u in range(len(t_a)):
-        value = welch_t(mean_a[u] - mean_b[u], error_a[u] + error_b[u])
-        unknown = np.isnan(value)
-        t_a[u] = value if unknown or value < t_a[u] else t_a[u]
-        t_b[u] = -value if unknown or -value < t_b[u] else t_b[u]
-
-
-@parallel
-def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
-    """The smallest Welch t of every category against each other category (``each``).
-
-    The statistic of a conjunction: large only if every single t is (minimum statistic compared to
-    the conjunction null: Nichols et al. 2005, NeuroImage 25(3)). Fills ``t [category, unit]``.
-    """
-    categories, units = mean.shape
-    for tile in prange((units + _TILE - 1) // _TILE):
-        start, stop = tile * _TILE, min(units, (tile + 1) * _TILE)
-        error = np.empty((categories, stop - start))
-        for k in range(categories):
-            t[k, start:stop] = np.inf
-            for u in range(start, stop):
-                error[k, u - start] = squared_error(m2[k, u], count[k])
-        for i in range(categories):
-            for j in range(i + 1, categories):
-                _keep_smaller(
-                    mean[i, start:stop], error[i], mean[j, start:stop], error[j],
-                    t[i, start:stop], t[j, start:stop],
-                )  # fmt: skip
-
-
-@inner
-def _smallest(count: Counts, mean: Floats, m2: Floats, target: int, u: int) -> float:
-    """The smallest t of category ``target`` against each other one, for unit ``u``; NaN stays."""
-    error = squared_error(m2[target, u], count[target])
-    smallest = np.inf
-    for k in range(len(count)):
-        if k != target:
-            other = squared_error(m2[k, u], count[k])
-            value = welch_t(mean[target, u] - mean[k, u], error + other)
-            if value < smallest or np.isnan(value):
-                smallest = value
-    return smallest
-
-
-@parallel
-def one_against_each(count: Counts, mean: Floats, m2: Floats, target: int, t: Floats) -> None:
-    """The row of :func:`against_each` that belongs to category ``target``. Fills ``t [unit]``."""
-    for u in prange(len(t)):
-        t[u] = _smallest(count, mean, m2, target, u)
-
-
-@parallel
-def preferred_against_each(
-    count: Counts, mean: Floats, m2: Floats, category: Counts, t: Floats
-) -> None:
-    """The category with the largest mean, and its t of :func:`against_each`, for every unit.
-
-    No other category of the unit can have a t above 0. Fills ``category`` and ``t [unit]``, in time
-    that is linear in the number of categories.
-    """
-    categories, units = mean.shape
-    for u in prange(units):
-        best = 0
-        for k in range(1, categories):
-            if mean[k, u] > mean[best, u]:
-                best = k
-        category[u], t[u] = best, _smallest(count, mean, m2, best, u)
 
 
 @parallel
@@ -203,6 +129,61 @@ def pool(
         elif n_after > 0:
             n, m, s = _merge(n, m, s, n_after, m_after, s_after)
         pooled_mean[u], pooled_m2[u] = m, s
+
+
+@parallel
+def pool_others(
+    count: Counts, mean: Floats, m2: Floats, pooled_mean: Floats, pooled_m2: Floats
+) -> None:
+    """For every category what :func:`pool` gives of all others, to the bit, in linear time.
+
+    Fills ``pooled_mean`` and ``pooled_m2 [category, unit]``. Two categories or more.
+    """
+    categories, units = mean.shape
+    for tile in prange((units + TILE - 1) // TILE):
+        after = np.zeros((categories, 3))  # moments of the categories from an index on
+        for u in range(tile * TILE, min(units, (tile + 1) * TILE)):
+            last = categories - 1
+            after[last, 0], after[last, 1], after[last, 2] = count[last], mean[last, u], m2[last, u]
+            for k in range(last - 1, 0, -1):
+                after[k, 0], after[k, 1], after[k, 2] = _merge(
+                    count[k], mean[k, u], m2[k, u],
+                    after[k + 1, 0], after[k + 1, 1], after[k + 1, 2],
+                )  # fmt: skip
+            pooled_mean[0, u], pooled_m2[0, u] = after[1, 1], after[1, 2]
+            n, m, s = float(count[0]), mean[0, u], m2[0, u]
+            for k in range(1, last):
+                _, pooled_mean[k, u], pooled_m2[k, u] = _merge(
+                    n, m, s, after[k + 1, 0], after[k + 1, 1], after[k + 1, 2]
+                )
+                n, m, s = _merge(n, m, s, count[k], mean[k, u], m2[k, u])
+            pooled_mean[last, u], pooled_m2[last, u] = m, s
+
+
+@parallel
+def mean_of_others(mean: Floats, first: int, others: Floats) -> None:
+    """The mean of the other categories' means, for categories from ``first`` on.
+
+    From ``mean [category, unit]`` fills ``others [row, unit]``: what comes before the category is
+    summed from the first on, what comes after it from the last back. Sums are of differences from
+    the first of the others, so that equal means have exactly that mean.
+    """
+    categories, units = mean.shape
+    for tile in prange((units + TILE - 1) // TILE):
+        after = np.zeros(categories + 1)  # sums from an index on
+        for u in range(tile * TILE, min(units, (tile + 1) * TILE)):
+            if first == 0:
+                total = 0.0
+                for k in range(categories - 1, 1, -1):
+                    total += mean[k, u] - mean[1, u]
+                others[0, u] = mean[1, u] + total / (categories - 1)
+            for k in range(categories - 1, first, -1):
+                after[k] = after[k + 1] + (mean[k, u] - mean[0, u])
+            before = 0.0
+            for k in range(1, first + len(others)):
+                if k >= first:
+                    others[k - first, u] = mean[0, u] + (before + after[k + 1]) / (categories - 1)
+                before += mean[k, u] - mean[0, u]
 
 
 @parallel

@@ -150,7 +150,7 @@ def conjunction(
 ) -> Floats:
     """One-sided p ``[unit]`` of a category against each other one: the largest p of these tests.
 
-    ``category`` and ``t [unit]`` are those of :func:`.contrast.preferred_against_each`. p is
+    ``category`` and ``t [unit]`` are those of :func:`.each.preferred_against_each`. p is
     computed where t is above ``at_least`` (0 or more) and 1 elsewhere: at t <= 0 it would be 0.5 or
     more. Of the single tests only those are asked that could have the largest p.
     """

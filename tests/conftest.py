@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.store import layout
+from fusiform.engine.store import cuts
 
 from .made import fill
 
@@ -107,7 +107,7 @@ def made_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished store of made-up responses, to be copied and left alone."""
     path = tmp_path_factory.mktemp("made") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:  # a test with small chunks may be the first to ask
-        patch.setattr(layout, "_CHUNK_UNITS", 262_144)
+        patch.setattr(cuts, "_CHUNK_UNITS", 262_144)
         fill(path)
     return path
 
@@ -125,6 +125,6 @@ def store(
     """A finished store of made-up responses, cut into chunks or not."""
     path = tmp_path_factory.mktemp("store") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layout, "_CHUNK_UNITS", request.param)
+        patch.setattr(cuts, "_CHUNK_UNITS", request.param)
         fill(path)
         yield open_store(path)

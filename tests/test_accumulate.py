@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -11,10 +12,10 @@ import torch
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning import accumulate
 from fusiform.engine.scanning.accumulate import LayerMoments
-from fusiform.engine.scanning.plan import Block, make_plan
+from fusiform.engine.scanning.plan import Block, Run, make_plan
 from fusiform.engine.spec import Layer
 from fusiform.kernels import device
-from fusiform.kernels.moments import Moments
+from fusiform.kernels.moments import Moments, merge
 
 from . import reference
 
@@ -80,6 +81,39 @@ def test_units_keep_their_place_in_any_layout(
 def test_other_precisions(dtype: torch.dtype) -> None:
     x = torch.randn(14, 4, 3, 5, generator=torch.Generator().manual_seed(2)).to(dtype)
     check(x, accumulated(x))
+
+
+def test_a_block_that_shards_share_is_merged_of_its_parts() -> None:
+    x = torch.randn(14, 4, 3, 5, generator=torch.Generator().manual_seed(4)) + 100
+    x = x.contiguous(memory_format=torch.channels_last)
+    whole, cut = {}, {}
+    for found, shards in ((whole, False), (cut, True)):
+        moments = LayerMoments(
+            layer_of(x), CPU, lambda _, block, m, to=found: to.update({block: m})
+        )
+        block = Block(0, 0, 0, 14)
+        for start in (0, 4, 8, 12):
+            rows = x[start : start + 4]
+            if shards:
+                record, contents = moments.live()
+                moments = LayerMoments(layer_of(x), CPU, moments._on_finished)  # as if resumed
+                moments.go_on(record, contents)
+                moments.cut()
+            moments.fold_in(rows, [Run(block, 0, len(rows), last=start == 12)])
+    one, other = whole[block], cut[block]
+    assert one.count == other.count == 14
+    np.testing.assert_allclose(other.mean, one.mean, rtol=1e-14)
+    np.testing.assert_allclose(other.m2, one.m2, rtol=1e-12)
+    # Chan's formula over the parts, in their order, to the bit.
+    by_hand = LayerMoments(layer_of(x), CPU, lambda *_: None)
+    read = []
+    for start in (0, 4, 8, 12):
+        by_hand.fold_in(x[start : start + 4], [Run(block, 0, len(x[start : start + 4]), False)])
+        read.append(by_hand.part())
+    assert by_hand.part() is None
+    merged = functools.reduce(merge, read)
+    np.testing.assert_array_equal(other.mean, merged.mean)
+    np.testing.assert_array_equal(other.m2, merged.m2)
 
 
 def test_dense_activations_are_not_copied() -> None:

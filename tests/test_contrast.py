@@ -17,6 +17,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from fusiform.kernels import contrast, pvalues
+from fusiform.kernels import each as each_kernels
 
 from . import reference
 
@@ -39,14 +40,14 @@ def rest(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> tuple[np.ndarra
 
 def each(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> np.ndarray:
     t = np.empty_like(mean)
-    contrast.against_each(count, mean, m2, t)
+    each_kernels.against_each(count, mean, m2, t)
     return t
 
 
 def conjunction(*moments: np.ndarray, at_least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The preferred category of every unit, and its p."""
     category, t = np.empty(moments[1].shape[1], np.int64), np.empty(moments[1].shape[1])
-    contrast.preferred_against_each(*moments, category, t)
+    each_kernels.preferred_against_each(*moments, category, t)
     return category, pvalues.conjunction(*moments, category, t, at_least)
 
 
@@ -110,7 +111,7 @@ def test_equals_plain_loops(sizes: list[int]) -> None:
 
 
 def test_tiles_of_units_are_all_computed() -> None:
-    found = moments_of(draw(3, [6, 7, 8], units=2 * contrast._TILE + 5))
+    found = moments_of(draw(3, [6, 7, 8], units=2 * contrast.TILE + 5))
     t, df = rest(*found)
     alone = rest(*(part if part.ndim == 1 else part[:, -3:].copy() for part in found))
     np.testing.assert_array_equal(t[:, -3:], alone[0])
@@ -160,7 +161,7 @@ def test_one_against_each_is_its_row_to_the_bit() -> None:
     found = moments_of(draw(13, [6, 7, 8, 5], units=3000))
     for k, expected in enumerate(each(*found)):
         t = np.empty(3000)
-        contrast.one_against_each(*found, k, t)
+        each_kernels.one_against_each(*found, k, t)
         np.testing.assert_array_equal(t, expected)
 
 
@@ -248,7 +249,7 @@ def test_the_preferred_category_is_the_one_that_can_be_selected() -> None:
     found = moments_of(draw(9, [6, 7, 8, 5], units=3000))
     t = each(*found)
     category, preferred = np.empty(3000, np.int64), np.empty(3000)
-    contrast.preferred_against_each(*found, category, preferred)
+    each_kernels.preferred_against_each(*found, category, preferred)
     np.testing.assert_array_equal(preferred, t[category, np.arange(3000)])
     t[category, np.arange(3000)] = -np.inf
     assert (t <= 0).all()
@@ -388,3 +389,99 @@ def test_t_is_blind_to_unit_of_measurement_and_order_of_categories(
     np.testing.assert_allclose(moved, t, rtol=1e-6, atol=1e-9)
     backwards = each(*moments_of(groups[::-1]))
     np.testing.assert_allclose(backwards[::-1], t, rtol=1e-12)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 9, 60])
+def test_all_others_are_pooled_at_once_to_the_bit(categories: int) -> None:
+    found = moments_of(draw(16, [3 + k % 5 for k in range(categories)], units=1500))
+    mean, m2 = np.empty((2, categories, 1500))
+    contrast.pool_others(*found, mean, m2)
+    for k in range(categories):
+        _, own, spread = pooled(found, list(range(k)), list(range(k + 1, categories)))
+        np.testing.assert_array_equal(mean[k], own)
+        np.testing.assert_array_equal(m2[k], spread)
+
+
+@pytest.mark.parametrize("categories", [2, 3, 60])
+def test_means_of_others(categories: int) -> None:
+    mean = np.random.default_rng(1).normal(3, 2, (categories, 1100))
+    mean[:, 7] = 0.1
+    mean[-1, 7], mean[0, 8], mean[1:, 8] = 5, 5, 0.1
+    others = np.empty_like(mean)
+    contrast.mean_of_others(mean, 0, others)
+    for k in range(categories):
+        expected = [math.fsum(np.delete(column, k)) / (categories - 1) for column in mean.T]
+        np.testing.assert_allclose(others[k], expected, rtol=1e-13)
+        row = np.empty((1, 1100))
+        contrast.mean_of_others(mean, k, row)
+        np.testing.assert_array_equal(row[0], others[k])
+    assert (others[-1, 7], others[0, 8]) == (0.1, 0.1)  # exactly
+
+
+# Many categories: a few pairs instead of all
+
+AWKWARD = (0.0, -0.0, 1.0, 1.0, 2.0, -1.0, 1e-320, 1e-160, 1e160, -1e308, math.inf, math.nan)
+
+
+def of_both(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pairs, rivals = np.empty((2, *mean.shape))
+    each_kernels._of_pairs(count, mean, m2, pairs)
+    each_kernels._of_rivals(count, mean, m2, rivals)
+    return pairs, rivals
+
+
+def assert_same_bits(pairs: np.ndarray, rivals: np.ndarray) -> None:
+    np.testing.assert_array_equal(np.isnan(pairs), np.isnan(rivals))
+    known = ~np.isnan(pairs)
+    np.testing.assert_array_equal(pairs[known].view(np.int64), rivals[known].view(np.int64))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_few_rivals_give_the_bits_of_all_pairs(data: st.DataObject) -> None:
+    categories = data.draw(st.integers(2, 24))
+    ordinary = st.floats(-3, 3) | st.integers(-2, 2).map(float)
+    means = ordinary | st.sampled_from(AWKWARD) if data.draw(st.booleans()) else ordinary
+    spreads = st.floats(0, 5) | st.integers(0, 3).map(float)
+    spreads = spreads | st.sampled_from(AWKWARD).map(abs) if data.draw(st.booleans()) else spreads
+    size = {"min_size": 3 * categories, "max_size": 3 * categories}
+    mean = np.array(data.draw(st.lists(means, **size))).reshape(categories, 3)
+    m2 = np.array(data.draw(st.lists(spreads, **size))).reshape(categories, 3)
+    count = np.array(data.draw(st.lists(st.integers(2, 9), **dict.fromkeys(size, categories))))
+    with np.errstate(all="ignore"):
+        assert_same_bits(*of_both(count, mean, m2))
+
+
+@pytest.mark.parametrize("categories", [2, 7, 100, 300])
+@pytest.mark.parametrize("rectified", [False, True])
+def test_rivals_of_many_categories(categories: int, rectified: bool) -> None:
+    rng = np.random.default_rng(categories)
+    count = rng.integers(4, 30, categories)
+    groups = [rng.normal(rng.normal(-0.5, 1, 37), 1, (n, 37)) for n in count]
+    if rectified:  # the larger the mean, the larger the variance; many constant
+        groups = [group.clip(0) for group in groups]
+    found = moments_of(groups)
+    found[1][:, 5], found[2][:, 5] = 0, 0
+    found[1][:, 6], found[2][:, 7] = 3, 0
+    found[1][1, 8] = np.nan
+    pairs, rivals = of_both(*found)
+    assert_same_bits(pairs, rivals)
+    np.testing.assert_array_equal(each(*found), pairs)
+    expected = reference.against_each([group[:, 1] for group in groups])
+    np.testing.assert_allclose(rivals[:, 1], expected, rtol=1e-9)
+
+
+def test_rivals_are_those_to_which_none_is_superior() -> None:
+    rng = np.random.default_rng(3)
+    for size in (1, 5, 200):
+        mean, error = rng.integers(0, 30, (2, size)).astype(float)
+        kept_mean, kept_error = np.empty((2, size))
+        number = each_kernels.find_rivals(mean, error, kept_mean, kept_error)
+        pairs = set(zip(mean, error, strict=True))
+        best = {
+            (m, e)
+            for m, e in pairs
+            if not any(other != (m, e) and other[0] >= m and other[1] <= e for other in pairs)
+        }
+        kept = list(zip(kept_mean[:number], kept_error[:number], strict=True))
+        assert kept == sorted(best, reverse=True)

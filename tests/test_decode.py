@@ -232,12 +232,12 @@ def test_only_a_few_batches_are_decoded_ahead(
 ) -> None:
     begun: list[Path] = []
 
-    def read(path: Path) -> bytes:
-        begun.append(path)
-        return path.read_bytes()
+    def read(catalogue: Catalogue, stimulus: int) -> bytes:
+        begun.append(catalogue.path(stimulus))
+        return begun[-1].read_bytes()
 
     _ = planned[0].contents
-    monkeypatch.setattr(decode, "read_stimulus", read)
+    monkeypatch.setattr(Catalogue, "read", read)
     batches = decode_ahead(*planned, SMALL, 1)
     next(batches)
     time.sleep(0.5)
@@ -252,12 +252,12 @@ def test_a_worker_that_hangs_ends_the_scan_in_a_sentence_and_not_the_program(
     _ = catalogue.contents
     woken = threading.Event()
 
-    def hangs(path: Path) -> bytes:
-        if path == catalogue.path(plan.order[5]):
+    def hangs(catalogue: Catalogue, stimulus: int) -> bytes:
+        if stimulus == plan.order[5]:
             woken.wait()
-        return path.read_bytes()
+        return catalogue.path(stimulus).read_bytes()
 
-    monkeypatch.setattr(decode, "read_stimulus", hangs)
+    monkeypatch.setattr(Catalogue, "read", hangs)
     monkeypatch.setattr(decode, "_PATIENCE", 0.3)
     monkeypatch.setattr(decode, "_LOOK_EVERY", 0.1)
     looks: list[None] = []

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from fusiform import UserError, cli, diagnose
-from fusiform.engine.doctor import devices, machine, pace, places, threads, versions
+from fusiform.engine import machine
+from fusiform.engine.doctor import devices, pace, places, threads, versions
 from fusiform.engine.doctor.diagnose import guarded
 from fusiform.engine.doctor.finding import Finding
-from fusiform.engine.doctor.machine import Limits, Memory, control_group_limits
+from fusiform.engine.machine import Limits, Memory, control_group_limits
 from fusiform.engine.spec import Preprocessing
 
 NO_LIMITS = Limits(None, None, 0)

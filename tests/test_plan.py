@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.plan import make_plan
+from fusiform.engine.scanning.plan import make_plan, parts_within
+from fusiform.engine.spec import Layer
 
 NAMES = ("faces", "bodies", "scenes", "words", "tools")
 
@@ -43,7 +46,27 @@ def test_every_stimulus_is_shown_once_in_its_block(
             if run.last:
                 finished.append(run.block)
     assert finished == list(plan.blocks)
+    assert [number for shard in plan.shards for number in shard] == list(range(len(batches)))
+    beginning = [number for number, batch in enumerate(batches) if batch.begins_shard]
+    assert beginning == [shard.start for shard in plan.shards]
+    for shard in plan.shards:
+        assert len(shard) >= min(4, len(batches))
+        own = list(plan.batches(shard.start, shard.stop))
+        np.testing.assert_equal(
+            [tuple(batch) for batch in own], [tuple(batches[number]) for number in shard]
+        )
     assert plan.counts(len(sizes)).sum(axis=1).tolist() == np.bincount(labels).tolist()
+
+
+@given(units=st.lists(st.integers(1, 50), min_size=1, max_size=9), most=st.integers(20, 2000))
+def test_layers_are_cut_into_the_fewest_parts_that_fit(units: list[int], most: int) -> None:
+    layers = [Layer(f"{i}", "M", ("unit",), (n,), "float32") for i, n in enumerate(units)]
+    parts = parts_within(layers, lambda layer: layer.state_bytes, most)
+    assert [layer for part in parts for layer in part] == layers
+    sizes = [sum(layer.state_bytes for layer in part) for part in parts]
+    assert all(size <= most or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
+    for part, after in itertools.pairwise(parts):  # no part could have taken one more
+        assert sum(layer.state_bytes for layer in (*part, after[0])) > most
 
 
 def test_folds_share_every_joined_folder() -> None:

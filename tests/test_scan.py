@@ -125,7 +125,7 @@ def check_against_scipy(
     labels = np.sort(store.tree()["stimulus_category"].values)  # shown category by category
     for layer in store.layers:
         x = activations[layer.name]
-        moments = reduce(merge, store.moments(layer, slice(None)))
+        moments = reduce(merge, store.moments(layer, ()))
         t, df = np.empty_like(moments.mean), np.empty_like(moments.mean)
         contrast.against_rest(moments.count.ravel(), moments.mean, moments.m2, t, df)
         p = pvalues.upper_tail(t, df)
@@ -282,7 +282,7 @@ def test_one_fold(stimuli: Path, net: TinyNet, store: Store, tmp_path: Path) -> 
     single = tiny_scan(net, stimuli, tmp_path / "one.zarr", folds=1)
     assert single.counts.tolist() == [[7]] * 6
     layer = single.layer("second")
-    (whole,), halves = single.moments(layer, slice(None)), store.moments(layer, slice(None))
+    (whole,), halves = single.moments(layer, ()), store.moments(layer, ())
     np.testing.assert_allclose(whole.m2, merge(*halves).m2, rtol=1e-5, atol=1e-12)
     assert all(row.replicated is None and row.csi is None for row in fusiform.summarise(single))
 

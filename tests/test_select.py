@@ -210,7 +210,7 @@ def test_equals_in_the_top_go_by_their_order(store: Store) -> None:
     assert found.selective.sum() <= 3
     constant = [Moments(np.full((2, 1), 5), np.ones((2, 6)), np.zeros((2, 6)))]
     examination = Examination(Criterion("rest", "top 2"), every_category("ab"))
-    mask = examination.decide([examination.look([constant])])[0].selection.selective
+    mask = decided(examination, constant)
     assert mask.tolist() == [[True, True, False, False, False, False]] * 2
 
 
@@ -395,7 +395,8 @@ def test_a_summary_of_contrasts(store: Store) -> None:
 
 def test_replication_over_more_folds_and_none() -> None:
     folds = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]], bool)
-    rates = [_replication(folds, fold) for fold in range(3)]
+    both = folds.astype(int) @ folds.astype(int).T
+    rates = [_replication(both, fold) for fold in range(3)]
     assert rates == [pytest.approx(0.25), pytest.approx(0.25), None]
     nothing = HeldOut(2, 0, None, None, None, None)
     some = HeldOut(0, 2, 0.25, 0.5, 1.0, 2.0)
@@ -427,6 +428,13 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_selected_in_none(tmp_path: Pat
     assert 0 < row.csi < 1
 
 
+def decided(examination: Examination, folds: list[Moments]) -> np.ndarray:
+    """What is selected of units that are a family of their own."""
+    look = examination.look(folds)
+    examination.settle([[look]])
+    return examination.decide(look).selection.selective
+
+
 # Invariance
 
 
@@ -445,7 +453,7 @@ def test_folds_order_and_merging_change_nothing(seed: int, folds: int) -> None:
     criterion = Criterion("each", "q <= 0.05 or t > 4 or csi > 0.9 and d_prime > 0.2")
     examination = Examination(criterion, every_category("abcd"))
     expected = moments(groups)
-    selected = examination.decide([examination.look([[expected]])])[0].selection.selective
+    selected = decided(examination, [expected])
     dealt = []
     for group in groups:
         order = rng.permutation(len(group))
@@ -455,7 +463,7 @@ def test_folds_order_and_merging_change_nothing(seed: int, folds: int) -> None:
     merged = reduce(merge, found)
     np.testing.assert_allclose(merged.mean, expected.mean, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(merged.m2, expected.m2, rtol=1e-12)
-    again = examination.decide([examination.look([found])])[0].selection.selective
+    again = decided(examination, found)
     np.testing.assert_array_equal(again, selected)
 
 

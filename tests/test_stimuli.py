@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import struct
 import sys
 import warnings
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.stimuli.catalogue import Content, read_catalogue
+from fusiform.engine.stimuli.catalogue import read_catalogue
+from fusiform.engine.stimuli.columns import Content
 from fusiform.engine.stimuli.images import (
     UnfitStimulus,
     image_files,
@@ -449,6 +451,17 @@ def test_natural_order_is_total_and_the_same_for_every_shuffle(
     expected, backwards = sorted(names, key=natural_key), names[::-1]
     assert sorted(backwards, key=natural_key) == expected
     assert sorted(chance.sample(names, len(names)), key=natural_key) == expected
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=12)))
+@example(["a1", "a", "ab", "a01", "a1b", "aB", "é2", "é10", "0", "00", "-", "img" + "9" * 40])
+def test_numbers_come_before_text_and_names_decide_between_equals(names: list[str]) -> None:
+    def plain(name: str) -> Any:
+        parts = re.findall(r"[0-9]+|[^0-9]+", name)
+        kinds = [(0, int(p), "") if p[0] in "0123456789" else (1, 0, p.casefold()) for p in parts]
+        return kinds, name
+
+    assert sorted(names, key=natural_key) == sorted(names, key=plain)
 
 
 def test_image_files_are_told_by_suffix_in_either_case(tmp_path: Path) -> None:

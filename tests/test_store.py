@@ -20,7 +20,7 @@ from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES, Layer
-from fusiform.engine.store import layout
+from fusiform.engine.store import cuts
 from fusiform.engine.store.behind import write_behind
 from fusiform.engine.store.writing import create_store, drafting, refuse_existing
 from fusiform.kernels.moments import merge
@@ -55,7 +55,7 @@ def test_slabs_cover_a_layer_in_order(store: Result) -> None:
 
 
 def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "_CHUNK_UNITS", 24)  # four channels, of five
+    monkeypatch.setattr(cuts, "_CHUNK_UNITS", 24)  # four channels, of five
     store = fill(tmp_path / "even.zarr")
     array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
     assert array.chunks == (1, 1, 3, 3, 2)  # not four and one

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..spec import MEASURES, VARIABLES, Layer
+from ..store.cuts import Slab
 from ..store.reading import Store
 from ..store.schema import shown
 from .language.contrast import Contrast, every_category, parse_contrast
@@ -134,11 +135,11 @@ def asked_of(store: Store, source: Source, text: str | None, stop: int | None) -
 
 
 class Part(NamedTuple):
-    """The ``number``-th chunk of a layer: a slice of its first dimension, and of its flat units."""
+    """The ``number``-th chunk of a layer: slices of its dimensions, and of its flat units."""
 
     layer: Layer
     number: int
-    slab: slice
+    slab: Slab
     units: slice
 
 

@@ -1,12 +1,14 @@
 """Units under a criterion: looked at slab by slab, decided when all of a family has been seen.
 
-Most conditions of a rule concern a unit alone and are decided at once. What depends on others (q,
-the top of a layer) waits for the family's end; until then only what it needs is kept.
+A rule that concerns a unit alone is decided at once. What depends on others (q, the top of a
+layer) waits for the family's end. Until then it is kept, of q the smaller p: 12 bytes each, of
+``each`` one for a unit and sample, however many categories there are. Of other conditions of such a
+rule a byte is kept for every unit, sample and contrast, and of a top the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, NamedTuple
@@ -48,64 +50,51 @@ class Kept(NamedTuple):
     measure: str
 
 
-class Tail(NamedTuple):
-    """The smaller p-values of a test: ``p`` of ``units``, of ``tests`` in all; the rest is 1."""
+class Tails(NamedTuple):
+    """The smaller p-values of every test on every sample: ``p`` of ``units``; the rest is 1.
+
+    One after the other, each up to its ``stops [sample, test]``; of ``tests [sample, test]`` units
+    in all.
+    """
 
     units: NDArray[np.int32]
     p: Floats
-    tests: int
+    stops: NDArray[np.int64]
+    tests: NDArray[np.int64]
+
+    def part(self, sample: int, test: int) -> slice:
+        """Where one test on one sample stands."""
+        place = int(np.ravel_multi_index((sample, test), self.stops.shape))
+        return slice(self.stops.flat[place - 1] if place else 0, self.stops.flat[place])
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One test on one sample of the stimuli: what each condition of the rule needs of the units.
+@dataclass
+class Look:
+    """What was seen of the units of a slab, for every sample of the stimuli and every test.
 
-    Decided conditions have a mask; the top of a layer has values; q has the tail of p.
+    ``columns [sample, test, unit]``: of decided conditions of the rule a mask, of the top of a
+    layer the values. q has the tails of p, which become those of q when the family is settled.
+    ``kept`` values are ``[contrast, unit]``.
     """
 
     columns: dict[Condition, NDArray[Any]]
-    tail: Tail | None
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was seen of some units, by ``[sample][test]``; ``kept`` values ``[contrast, unit]``."""
-
-    seen: tuple[tuple[Seen, ...], ...]
+    tails: Tails | None
     kept: dict[str, NDArray[Any]]
     dead: Mask
     nonfinite: Mask
+    samples: int
 
     @property
     def units(self) -> int:
         """Number of units."""
         return len(self.dead)
 
-    def part(self, start: int, stop: int) -> Look:
-        """What was seen of the units from ``start`` to ``stop``, as if they were all."""
-
-        def cut(seen: Seen) -> Seen:
-            columns = {condition: c[start:stop] for condition, c in seen.columns.items()}
-            if seen.tail is None:
-                return Seen(columns, None)
-            rows = slice(*np.searchsorted(seen.tail.units, (start, stop)))
-            own = seen.tail.units[rows] - start
-            return Seen(columns, Tail(own, seen.tail.p[rows], finite))
-
-        finite = int(np.count_nonzero(~self.nonfinite[start:stop]))
-        return Look(
-            tuple(tuple(cut(seen) for seen in tests) for tests in self.seen),
-            {name: values[:, start:stop] for name, values in self.kept.items()},
-            self.dead[start:stop],
-            self.nonfinite[start:stop],
-        )
-
 
 class Decided(NamedTuple):
-    """The outcome for a layer: its selection, and what was kept, ``[contrast, unit]``."""
+    """The outcome for a slab: its selection, and q ``[contrast, unit]`` if it is kept."""
 
     selection: Selection
-    kept: dict[str, NDArray[Any]]
+    q: NDArray[np.float32] | None
 
 
 class Examination:
@@ -137,34 +126,39 @@ class Examination:
         self._groups = [range(b - len(group), b) for b, group in zip(stops, groups, strict=True)]
         self._asks_q = keep_q is not None or any(c.measure == "q" for c in self._conditions)
 
-    def look(self, slabs: Iterable[Sequence[Moments]]) -> Look:
-        """Look at units, whose moments come slab by slab, those of every fold together."""
-        with np.errstate(all="ignore"):  # constant units divide by 0, by the rules of the kernels
-            return _joined([self._look(list(folds)) for folds in slabs])
+    @property
+    def waits(self) -> bool:
+        """Whether all of a family has to be looked at before any unit can be decided on."""
+        return self._asks_q or any(isinstance(condition, Top) for condition in self._conditions)
 
-    def decide(self, family: Sequence[Look]) -> list[Decided]:
-        """Decide on every look; p is corrected over all of them together."""
-        masks = [
-            np.empty((len(look.seen), len(self._tests), look.units), np.bool_) for look in family
-        ]
-        q = [np.empty((len(self._tests), look.units), "float32") for look in family if self._keep_q]
-        for sample, test in np.ndindex(masks[0].shape[:2]):
-            seen = [look.seen[sample][test] for look in family]
-            for i, rates in enumerate(self._corrected(seen)):
-                masks[i][sample, test] = self._passes(seen[i], rates, family[i].nonfinite)
-                tail = seen[i].tail
-                if self._keep_q and sample == 0 and tail is not None:
-                    q[i][test] = np.where(family[i].nonfinite, np.nan, 1)
-                    q[i][test, tail.units] = rates
-        decided = []
-        for i, look in enumerate(family):
-            chosen = np.stack([masks[i][:, group].all(axis=1) for group in self._groups])
-            kept = dict(look.kept)
-            if self._keep_q:
-                kept[self._keep_q] = np.stack([q[i][group].max(axis=0) for group in self._groups])
-            folds = chosen[:, 1:] if len(look.seen) > 1 else chosen
-            decided.append(Decided(Selection(chosen[:, 0], folds, look.dead, look.nonfinite), kept))
-        return decided
+    def look(self, folds: Sequence[Moments]) -> Look:
+        """Look at the units of a slab, given by their moments, one for every fold."""
+        with np.errstate(all="ignore"):  # constant units divide by 0, by the rules of the kernels
+            return self._look(folds)
+
+    def settle(self, family: Sequence[Sequence[Look]]) -> None:
+        """Correct p over all looks together, and find the top of each layer; in place.
+
+        ``family`` has for every layer the looks at its slabs, in order.
+        """
+        looks = [look for layer in family for look in layer]
+        for sample, test in np.ndindex(looks[0].samples, len(self._tests)):
+            if self._asks_q:
+                self._correct([look.tails for look in looks if look.tails], sample, test)
+        for layer in family:
+            for condition in self._conditions:
+                if isinstance(condition, Top):
+                    _find_top(layer, condition)
+
+    def decide(self, look: Look) -> Decided:
+        """Decide on the units of a slab, whose family is settled if it :attr:`waits`."""
+        masks = np.empty((look.samples, len(self._tests), look.units), np.bool_)
+        for sample, test in np.ndindex(masks.shape[:2]):
+            masks[sample, test] = self._passes(look, sample, test)
+        chosen = np.stack([masks[:, group].all(axis=1) for group in self._groups])
+        folds = chosen[:, 1:] if look.samples > 1 else chosen
+        selection = Selection(chosen[:, 0], folds, look.dead, look.nonfinite)
+        return Decided(selection, self._rates(look) if self._keep_q else None)
 
     def measured(self, sample: Sample, index: int) -> list[Measured]:
         """Every test on a sample, the ``index``-th: 0 for all stimuli, then fold by fold."""
@@ -177,42 +171,49 @@ class Examination:
         ]
 
     def _look(self, folds: Sequence[Moments]) -> Look:
-        samples = [Sample(moments) for moments in samples_of(folds)]
-        measured = [self.measured(sample, index) for index, sample in enumerate(samples)]
-        seen = [
-            tuple(self._seen(one, self._level(index)) for one in tests)
-            for index, tests in enumerate(measured)
-        ]
-        whole = samples[0]
-        kept = {
-            variable: self._values_kept(whole, test, measure)
-            for variable, test, measure in self._kept
+        samples = samples_of(folds)
+        units, shape = samples[0].mean.shape[1], (len(samples), len(self._tests))
+        columns: dict[Condition, NDArray[Any]] = {
+            condition: np.empty((*shape, units), float if isinstance(condition, Top) else np.bool_)
+            for condition in self._conditions
+            if condition.measure != "q"
         }
-        return Look(tuple(seen), kept, whole.total.m2 == 0, ~np.isfinite(whole.total.m2))
-
-    def _seen(self, measured: Measured, level: float) -> Seen:
-        columns: dict[Condition, NDArray[Any]] = {}
-        for condition in self._conditions:
-            if condition.measure != "q":
-                values = measured.measure(condition.measure)
-                columns[condition] = (
-                    values if isinstance(condition, Top) else condition.holds(values)
-                )
-        if not self._asks_q:
-            return Seen(columns, None)
-        p = measured.p
-        small = np.flatnonzero((p <= level) & (p < 1)).astype(np.int32)
-        return Seen(columns, Tail(small, p[small], int(np.count_nonzero(~np.isnan(p)))))
+        tails: list[tuple[NDArray[np.int32], Floats, int]] = []
+        for index, moments in enumerate(samples):
+            sample = Sample(moments)
+            if not index:
+                total = sample.total
+                kept = {
+                    variable: self._values_kept(sample, test, measure)
+                    for variable, test, measure in self._kept
+                }
+            for place, measured in enumerate(self.measured(sample, index)):
+                for condition, column in columns.items():
+                    values = measured.measure(condition.measure)
+                    column[index, place] = (
+                        values if isinstance(condition, Top) else condition.holds(values)
+                    )
+                if self._asks_q:
+                    tails.append(_tail(measured.p, self._level(index)))
+        joined = None
+        if tails:
+            own, p, tests = zip(*tails, strict=True)
+            stops = np.cumsum([len(part) for part in own]).reshape(shape)
+            joined = Tails(
+                np.concatenate(own), np.concatenate(p), stops, np.array(tests).reshape(shape)
+            )
+        dead, nonfinite = total.m2 == 0, ~np.isfinite(total.m2)
+        return Look(columns, joined, kept, dead, nonfinite, len(samples))
 
     def _values_kept(self, sample: Sample, test: Test, measure: str) -> NDArray[Any]:
         criterion = replace(self._criterion, test=test)
         shares = _is_every_category(self._contrasts, len(sample.count))
         null_t = self._null_t[0] if self._null_t else [None] * len(self._contrasts)
-        values = [
-            Measured(sample, contrast, criterion, shares=shares, null_t=t).measure(measure)
-            for contrast, t in zip(self._contrasts, null_t, strict=True)
-        ]
-        return np.stack(values).astype(MEASURE_TYPES.get(measure, "float32"))
+        dtype = MEASURE_TYPES.get(measure, "float32")
+        values = np.empty((len(self._contrasts), sample.units), dtype)
+        for row, contrast, t in zip(values, self._contrasts, null_t, strict=True):
+            row[:] = Measured(sample, contrast, criterion, shares=shares, null_t=t).measure(measure)
+        return values
 
     def _level(self, sample: int) -> float:
         """The p up to which it matters on a sample: that of the rule, or any."""
@@ -226,28 +227,46 @@ class Examination:
             return 1.0
         return min(max(bounds, default=0.0), 1.0)
 
-    def _corrected(self, seen: Sequence[Seen]) -> list[Floats]:
-        """The q's of the tails of a family: what was left out has larger p, and changes none."""
-        tails = [one.tail for one in seen if one.tail is not None]
-        if not tails:
-            return [np.empty(0)] * len(seen)
-        p = np.concatenate([tail.p for tail in tails])
-        q = adjusted(p, self._criterion.correction, sum(tail.tests for tail in tails))
-        return np.split(q, np.cumsum([len(tail.p) for tail in tails])[:-1])
+    def _correct(self, tails: Sequence[Tails], sample: int, test: int) -> None:
+        """Turn p of a family into q: what was left out has larger p, and changes none."""
+        parts = [own.p[own.part(sample, test)] for own in tails]
+        size = sum(int(own.tests[sample, test]) for own in tails)
+        q = adjusted(np.concatenate(parts), self._criterion.correction, size)
+        start = 0
+        for part in parts:
+            part[:] = q[start : start + len(part)]
+            start += len(part)
 
-    def _passes(self, seen: Seen, q: Floats, nonfinite: Mask) -> Mask:
+    def _passes(self, look: Look, sample: int, test: int) -> Mask:
         met: dict[Condition, Mask] = {}
         for condition in self._conditions:
-            if isinstance(condition, Top):
-                met[condition] = _top(seen.columns[condition], condition, ~nonfinite)
-            elif isinstance(condition, Comparison) and condition.measure == "q":
-                assert seen.tail is not None
-                met[condition] = np.full(len(nonfinite), condition.holds(1.0))
-                met[condition][seen.tail.units] = condition.holds(q)
+            if isinstance(condition, Comparison) and condition.measure == "q":
+                assert look.tails is not None
+                part = look.tails.part(sample, test)
+                met[condition] = np.full(look.units, condition.holds(1.0))
+                met[condition][look.tails.units[part]] = condition.holds(look.tails.p[part])
             else:
-                met[condition] = seen.columns[condition]
-        passes: Mask = self._rule.decide(met) & ~nonfinite
+                met[condition] = look.columns[condition][sample, test]
+        passes: Mask = self._rule.decide(met) & ~look.nonfinite
         return passes
+
+    def _rates(self, look: Look) -> NDArray[np.float32]:
+        """The q of all stimuli ``[contrast, unit]``: of several tests the largest."""
+        assert look.tails is not None
+        q = np.empty((len(self._tests), look.units), np.float32)
+        q[:] = np.where(look.nonfinite, np.nan, 1)
+        for test, row in enumerate(q):
+            part = look.tails.part(0, test)
+            row[look.tails.units[part]] = look.tails.p[part]
+        if len(self._groups) == len(self._tests):
+            return q
+        return np.stack([q[group].max(axis=0) for group in self._groups])
+
+
+def _tail(p: Floats, level: float) -> tuple[NDArray[np.int32], Floats, int]:
+    """The units with p up to a level, their p, and how many were tested."""
+    small = np.flatnonzero((p <= level) & (p < 1)).astype(np.int32)
+    return small, p[small], int(np.count_nonzero(~np.isnan(p)))
 
 
 def samples_of(folds: Sequence[Moments]) -> list[Moments]:
@@ -263,42 +282,18 @@ def _is_every_category(tests: Sequence[Contrast], categories: int) -> bool:
     )
 
 
-def _top(values: Floats, top: Top, eligible: Mask) -> Mask:
-    """The units with the largest values; of equals, those that come first."""
-    chosen = np.zeros(len(values), np.bool_)
-    ranked = np.argsort(-values, kind="stable")  # NaN last
-    ranked = ranked[(eligible & ~np.isnan(values))[ranked]]
-    chosen[ranked[: top.of(len(values))]] = True
-    return chosen
-
-
-def _joined(looks: Sequence[Look]) -> Look:
-    """Looks at units that follow each other, as one."""
-    if len(looks) == 1:
-        return looks[0]
-    starts = np.cumsum([0, *(look.units for look in looks[:-1])])
-
-    def joined(parts: Sequence[Seen]) -> Seen:
-        columns = {
-            condition: np.concatenate([part.columns[condition] for part in parts])
-            for condition in parts[0].columns
-        }
-        tails = [part.tail for part in parts if part.tail is not None]
-        if not tails:
-            return Seen(columns, None)
-        units = [int(start) + tail.units for start, tail in zip(starts, tails, strict=True)]
-        p = np.concatenate([tail.p for tail in tails])
-        return Seen(columns, Tail(np.concatenate(units), p, sum(tail.tests for tail in tails)))
-
-    return Look(
-        tuple(
-            tuple(joined(parts) for parts in zip(*tests, strict=True))
-            for tests in zip(*(look.seen for look in looks), strict=True)
-        ),
-        {
-            name: np.concatenate([look.kept[name] for look in looks], axis=-1)
-            for name in looks[0].kept
-        },
-        np.concatenate([look.dead for look in looks]),
-        np.concatenate([look.nonfinite for look in looks]),
-    )
+def _find_top(layer: Sequence[Look], top: Top) -> None:
+    """Turn values into masks of the largest of a layer; of equals, those that come first."""
+    eligible = ~np.concatenate([look.nonfinite for look in layer])
+    stops = np.cumsum([look.units for look in layer])[:-1]
+    masks = [np.zeros(look.columns[top].shape, np.bool_) for look in layer]
+    for sample, test in np.ndindex(masks[0].shape[:2]):
+        values = np.concatenate([look.columns[top][sample, test] for look in layer])
+        ranked = np.argsort(-values, kind="stable")  # NaN last
+        ranked = ranked[(eligible & ~np.isnan(values))[ranked]]
+        chosen = np.zeros(len(values), np.bool_)
+        chosen[ranked[: top.of(len(values))]] = True
+        for mask, own in zip(masks, np.split(chosen, stops), strict=True):
+            mask[sample, test] = own
+    for look, mask in zip(layer, masks, strict=True):
+        look.columns[top] = mask

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ...kernels import contrast as tests
-from ...kernels import indices, pvalues
+from ...kernels import each, indices, pvalues
 from ...kernels.moments import Moments, merge
 from .language.contrast import Contrast
 from .language.criterion import Criterion
@@ -50,8 +50,27 @@ class Sample:
     def against_each(self) -> Floats:
         """The smallest t ``[category, unit]`` of every category against each other one."""
         t = np.empty_like(self.mean)
-        tests.against_each(self.count, self.mean, self.m2, t)
+        each.against_each(self.count, self.mean, self.m2, t)
         return t
+
+    @cached_property
+    def mean_of_others(self) -> Floats:
+        """The mean of the other categories' means ``[category, unit]``."""
+        return self.mean_of_others_than(slice(0, len(self.count)))
+
+    def mean_of_others_than(self, categories: slice) -> Floats:
+        """Rows of :attr:`mean_of_others`, to the bit."""
+        others = np.empty_like(self.mean[categories])
+        tests.mean_of_others(self.mean, categories.start, others)
+        return others
+
+    @cached_property
+    def rest(self) -> list[Moments]:
+        """The moments of all stimuli of all other categories, category by category."""
+        mean, m2 = np.empty_like(self.mean), np.empty_like(self.mean)
+        tests.pool_others(self.count, self.mean, self.m2, mean, m2)
+        others = self.count.sum() - self.count
+        return [Moments(int(n), *own) for n, *own in zip(others, mean, m2, strict=True)]
 
     @cached_property
     def preferred(self) -> NDArray[np.int64]:
@@ -62,7 +81,7 @@ class Sample:
         """The p ``[unit]`` of the preferred category against each other, where t is above least."""
         if self._conjunction is None or self._conjunction[0] != least:
             category, t = np.empty(self.units, np.int64), np.empty(self.units)
-            tests.preferred_against_each(self.count, self.mean, self.m2, category, t)
+            each.preferred_against_each(self.count, self.mean, self.m2, category, t)
             p = pvalues.conjunction(self.count, self.mean, self.m2, category, t, least)
             self._conjunction = least, p
         return self._conjunction[1]
@@ -194,7 +213,7 @@ class Measured:
             return np.asarray(self._sample.against_each[self._contrast.target[0]])
         rows, target = self._rows(sign)
         t = np.empty(self._sample.units)
-        tests.one_against_each(*rows, target, t)
+        each.one_against_each(*rows, target, t)
         return t
 
     def _conjunction(self, sign: int) -> Floats:
@@ -228,6 +247,8 @@ class Measured:
     def _baseline(self) -> Moments:
         """All stimuli of the baseline's categories."""
         first, baseline = self._contrast.target[0], self._contrast.baseline
+        if self._shares:
+            return self._sample.rest[first]
         before = [k for k in baseline if k < first]
         return self._pooled(before, [k for k in baseline if k > first])
 
@@ -252,10 +273,29 @@ class Measured:
     @cached_property
     def baseline_response(self) -> Floats:
         """The mean of the baseline's category means."""
+        if self._is_of_many:  # in another order of sums than of few, which takes the square
+            (target,) = self._contrast.target
+            if self._shares:
+                return np.asarray(self._sample.mean_of_others[target])
+            own = slice(target, target + 1)
+            return np.asarray(self._sample.mean_of_others_than(own)[0])
         return self._mean_of_means(self._contrast.baseline)
+
+    @property
+    def _is_of_many(self) -> bool:
+        """Whether it is of one of many categories against all others, each with the same weight."""
+        contrast, categories = self._contrast, len(self._sample.count)
+        return (
+            categories > each.FEW
+            and not contrast.weighted
+            and len(contrast.target) == 1
+            and len(contrast.baseline) == categories - 1
+        )
 
     def _mean_of_means(self, categories: Sequence[int]) -> Floats:
         """As shares of the first, so that equal means have exactly that mean."""
+        if len(categories) == 1:  # without its weight: those of many take time
+            return np.asarray(self._sample.mean[categories[0]] + 0.0)
         mean = self._sample.mean[list(categories)]
         weights = np.abs(self._weights[list(categories)])
         shares = (weights / weights.sum())[1:, np.newaxis]

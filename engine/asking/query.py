@@ -192,10 +192,14 @@ class Query:
         nodes = {}
         for layer in self.layers:
             parts = [part for part in self._search.parts if part.layer == layer]
-            lengths = tuple(part.slab.stop - part.slab.start for part in parts)
+            chunk = self.store.chunk_shape(layer)
+            lengths = [
+                tuple(min(length, size - start) for start in range(0, size, length))
+                for size, length in zip(layer.shape, chunk, strict=True)
+            ]
             lazy = dask_array.map_blocks(  # type: ignore[no-untyped-call]
-                partial(_block, self._search, parts),
-                chunks=((len(self._asked),), lengths, *((size,) for size in layer.shape[1:])),
+                partial(_block, self._search, parts, tuple(map(len, lengths))),
+                chunks=((len(self._asked),), *lengths),
                 name=f"matches-{uuid4().hex}",
                 meta=np.empty((0,) * (1 + len(layer.shape)), np.bool_),
             )
@@ -319,8 +323,10 @@ class Query:
         return not (computed or of_any or all(asked.stored for asked in self._asked))
 
 
-def _block(search: Search, parts: Sequence[Part], block_id: tuple[int, ...]) -> Any:
-    return search.mask(parts[block_id[1]])
+def _block(
+    search: Search, parts: Sequence[Part], grid: tuple[int, ...], block_id: tuple[int, ...]
+) -> Any:
+    return search.mask(parts[int(np.ravel_multi_index(block_id[1:], grid))])
 
 
 def _counted(

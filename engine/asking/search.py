@@ -106,7 +106,7 @@ class Search:
         mask = np.zeros((len(self._asked), part.units.stop - part.units.start), np.bool_)
         for found in self.found([part], lambda found: found):
             mask[found.asked.number, found.units] = True
-        return mask.reshape(len(mask), -1, *part.layer.shape[1:])
+        return mask.reshape(len(mask), *(one.stop - one.start for one in part.slab))
 
     def _matching(self, chunk: Chunk, asked: Asked) -> Units:
         """The units of a chunk that match, counted from its first."""
@@ -184,7 +184,7 @@ class _Bounds:
         layer, slab = self._part.layer, self._part.slab
         if name in layer.dims:
             axis = layer.dims.index(name)
-            return (slab.start, slab.stop - 1) if axis == 0 else (0, layer.shape[axis] - 1)
+            return slab[axis].start, slab[axis].stop - 1
         if name not in self._extremes:
             return None
         low, high = self._extremes[name]

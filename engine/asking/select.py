@@ -5,18 +5,20 @@ A criterion is tested on samples of the stimuli: on all of them, and on each fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.moments import Moments
 from ..errors import UserError, nearest
 from ..spec import MEASURES, SAVED, Layer, as_record
 from ..store.behind import write_behind
-from ..store.draft import Draft
+from ..store.draft import Draft, write_slab
 from ..store.reading import Store, require_complete
 from ..store.saving import saving
+from ..store.slabs import SlabWriter
 from .examine import Decided, Examination, Kept, Look, Selection, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion
@@ -27,6 +29,7 @@ _SCANNED = (Kept("t", "rest", "t"), Kept("t_each", "each", "t"), Kept("csi", "ea
 # The variables that masks are read back from.
 _MASKS = ("selective", "selective_fold")
 _CONDITIONS = ("dead", "nonfinite")
+Columns = dict[str, NDArray[Any]]
 
 
 def select(
@@ -45,17 +48,39 @@ def select(
     UserError : the scan that fills the store has not finished; the store has no shuffled labels to
         compare with
     """
+    for layer, slabs in select_slabs(store, criterion, contrasts, layers):
+        parts = [vars(one) for one in slabs]
+        yield (
+            layer,
+            Selection(
+                **{
+                    name: np.concatenate([part[name] for part in parts], axis=-1)
+                    for name in parts[0]
+                }
+            ),
+        )
+
+
+def select_slabs(
+    store: Store,
+    criterion: Criterion = DEFAULT,
+    contrasts: Sequence[Contrast] | None = None,
+    layers: Sequence[Layer] | None = None,
+) -> Iterator[tuple[Layer, Iterator[Selection]]]:
+    """As :func:`select`, slab by slab of a layer: no more than a slab of masks is held.
+
+    Layers in turn, each to its last slab.
+    """
     require_complete(store)
     wanted = store.layers if layers is None else layers
     rows = _rows_scanned(store, criterion, contrasts)
     if rows is not None:
         for layer in wanted:
-            masks = {name: store.read(layer, name) for name in (*_MASKS, *_CONDITIONS)}
-            yield layer, Selection(**masks | {name: masks[name][rows] for name in _MASKS})
+            yield layer, _scanned(store, layer, rows)
         return
     chosen = every_category(store.categories) if contrasts is None else contrasts
-    for layer, outcome in _decided(store, wanted, criterion, chosen):
-        yield layer, outcome.selection
+    for layer, decided in _decided(store, wanted, criterion, chosen):
+        yield layer, (one.selection for one in decided)
 
 
 def materialise(
@@ -68,16 +93,27 @@ def materialise(
     """
     store.annotate(criterion=as_record(DEFAULT))
     every = every_category(store.categories)
-    examination = Examination(DEFAULT, every, _SCANNED, keep_q="q_each")
+    writers: dict[Layer, SlabWriter] = {}
 
-    def write(layer: Layer, columns: dict[str, NDArray[Any]]) -> None:
-        store.write_contrasts(layer, columns)
+    def finish(layer: Layer) -> None:
+        writers.pop(layer).finish()
         progress(layer)
 
     with write_behind() as later:
-        for layer in store.layers[first:]:
-            selection, kept = examination.decide([_look(store, layer, examination)])[0]
-            later(write, layer, kept | vars(selection))
+
+        def keep(layer: Layer, number: int, kept: Columns) -> None:
+            if number == 0:
+                writers[layer] = store.slab_writer(layer)
+            later(write_slab, writers[layer], number, kept)
+
+        layers = store.layers[first:]
+        for layer, slabs in _decided(store, layers, DEFAULT, every, _SCANNED, "q_each", keep):
+            for number, one in enumerate(slabs):
+                columns: Columns = dict(vars(one.selection))
+                if one.q is not None:
+                    columns["q_each"] = one.q
+                later(write_slab, writers[layer], number, columns)
+            later(finish, layer)
 
 
 def save_contrast(
@@ -109,25 +145,36 @@ def save_contrast(
     kept = [Kept(measure, criterion.test, measure) for measure in measures if measure != "q"]
     keep_q = "q" if "q" in measures else None
 
-    def write(layer: Layer, outcome: Decided) -> None:
-        selection = outcome.selection
-        columns = outcome.kept | {
-            "selective": selection.selective,
-            "selective_fold": selection.selective_fold,
-        }
-        own = {name: values[0] for name, values in columns.items()} if contrast else columns
-        saved.write(layer, own)
-        progress(layer)
-
     record = {
         "contrasts": [one.text for one in chosen],
         "criterion": as_record(criterion),
         "each_category": contrast is None,
         "measures": list(measures),
     }
+    writers: dict[Layer, SlabWriter] = {}
+
+    def finish(layer: Layer) -> None:
+        writers.pop(layer).finish()
+        progress(layer)
+
     with saving(store, name, record) as saved, write_behind() as later:
-        for decided in _decided(store, store.layers, criterion, chosen, kept, keep_q):
-            later(write, *decided)
+
+        def write(layer: Layer, number: int, columns: Columns) -> None:
+            own = {name: values[0] for name, values in columns.items()} if contrast else columns
+            later(saved.write, writers[layer], number, own)
+
+        def keep(layer: Layer, number: int, columns: Columns) -> None:
+            if number == 0:
+                writers[layer] = saved.slab_writer(layer)
+            write(layer, number, columns)
+
+        for layer, slabs in _decided(store, store.layers, criterion, chosen, kept, keep_q, keep):
+            for number, one in enumerate(slabs):
+                columns: Columns = {name: getattr(one.selection, name) for name in _MASKS}
+                if one.q is not None:
+                    columns["q"] = one.q
+                write(layer, number, columns)
+            later(finish, layer)
 
 
 def chance(
@@ -152,12 +199,11 @@ def chance(
     together = criterion.family == "model"
     looks = {}
     for layer in store.layers if together else wanted:
-        all_stimuli = samples_of(store.shuffled_moments(layer))[:1]
-        looks[layer] = examine(store, layer, criterion, chosen).look([all_stimuli])
+        looks[layer] = _looks_at_shuffles(store, layer, examine(store, layer, criterion, chosen))
         if not together:
-            yield layer, _shares(store, Examination(criterion, chosen), [looks.pop(layer)])[0]
+            yield layer, _shares(Examination(criterion, chosen), [looks.pop(layer)])[0]
     if together:
-        shares = _shares(store, Examination(criterion, chosen), list(looks.values()))
+        shares = _shares(Examination(criterion, chosen), list(looks.values()))
         yield from (pair for pair in zip(looks, shares, strict=True) if pair[0] in wanted)
 
 
@@ -205,6 +251,15 @@ def _rows_scanned(
     return None if None in rows else [row for row in rows if row is not None]
 
 
+def _scanned(store: Store, layer: Layer, rows: Sequence[int]) -> Iterator[Selection]:
+    """The masks that the scan has written of some categories, slab by slab."""
+    for slab, _ in store.slabs(layer):
+        masks = {name: store.read_slab(layer, name, slab) for name in (*_MASKS, *_CONDITIONS)}
+        if list(rows) != list(range(len(store.categories))):
+            masks |= {name: masks[name][rows] for name in _MASKS}
+        yield Selection(**masks)
+
+
 def _decided(
     store: Store,
     layers: Sequence[Layer],
@@ -212,36 +267,51 @@ def _decided(
     contrasts: Sequence[Contrast],
     kept: Sequence[Kept] = (),
     keep_q: str | None = None,
-) -> Iterator[tuple[Layer, Decided]]:
-    """The outcome for ``layers``: one by one, or all layers of the store seen before any."""
-    if criterion.family == "layer":
-        for layer in layers:
-            examination = examine(store, layer, criterion, contrasts, kept, keep_q)
-            yield layer, examination.decide([_look(store, layer, examination)])[0]
+    keep: Callable[[Layer, int, Columns], None] = lambda *_: None,
+) -> Iterator[tuple[Layer, Iterator[Decided]]]:
+    """The outcome for ``layers``, slab by slab; for a family that is the model, all are seen first.
+
+    ``keep`` is called with what is kept of each slab, as soon as it was looked at.
+    """
+    settled = Examination(criterion, contrasts, kept, keep_q)
+
+    def looks(layer: Layer) -> Iterator[Look]:
+        examination = examine(store, layer, criterion, contrasts, kept, keep_q)
+        for number, (slab, _) in enumerate(store.slabs(layer)):
+            look = examination.look(store.moments(layer, slab))
+            keep(layer, number, look.kept)
+            look.kept = {}
+            yield look
+
+    def of_layer(layer: Layer) -> Iterator[Decided]:
+        seen: Iterable[Look] = looks(layer)
+        if settled.waits:
+            seen = list(seen)
+            settled.settle([seen])
+        yield from map(settled.decide, seen)
+
+    if criterion.family == "layer" or not settled.waits:
+        yield from ((layer, of_layer(layer)) for layer in layers)
         return
-    looks = [
-        _look(store, layer, examine(store, layer, criterion, contrasts, kept, keep_q))
-        for layer in store.layers
-    ]
-    decided = Examination(criterion, contrasts, kept, keep_q).decide(looks)
-    yield from (pair for pair in zip(store.layers, decided, strict=True) if pair[0] in layers)
+    family = {layer: list(looks(layer)) for layer in store.layers}
+    settled.settle(list(family.values()))
+    yield from ((layer, map(settled.decide, family[layer])) for layer in layers)
 
 
-def _look(store: Store, layer: Layer, examination: Examination) -> Look:
-    return examination.look(store.moments(layer, slab) for slab, _ in store.slabs(layer))
+def _looks_at_shuffles(store: Store, layer: Layer, examination: Examination) -> list[Look]:
+    """A look at the units drawn from a layer, all stimuli together, for every shuffle."""
+    count, mean, m2 = samples_of(store.shuffled_moments(layer))[0]
+    units = mean.shape[1] // store.shuffles
+    parts = [slice(start, start + units) for start in range(0, mean.shape[1], units)]
+    return [examination.look([Moments(count, mean[:, own], m2[:, own])]) for own in parts]
 
 
-def _shares(
-    store: Store, examination: Examination, looks: Sequence[Look]
-) -> list[NDArray[np.float64]]:
-    """Of every look at shuffled units, the share selected ``[contrast, shuffle]``."""
+def _shares(examination: Examination, looks: Sequence[Sequence[Look]]) -> list[NDArray[np.float64]]:
+    """Of every layer's shuffles, the share selected ``[contrast, shuffle]``; a family is one."""
     shares: list[list[NDArray[np.float64]]] = [[] for _ in looks]
-    for shuffle in range(store.shuffles):
-        sizes = [look.units // store.shuffles for look in looks]
-        parts = [
-            look.part(shuffle * size, (shuffle + 1) * size)
-            for look, size in zip(looks, sizes, strict=True)
-        ]
-        for found, outcome in zip(shares, examination.decide(parts), strict=True):
-            found.append(outcome.selection.selective.mean(axis=1))
+    for shuffle in zip(*looks, strict=True):
+        if examination.waits:
+            examination.settle([[look] for look in shuffle])
+        for found, look in zip(shares, shuffle, strict=True):
+            found.append(examination.decide(look).selection.selective.mean(axis=1))
     return [np.stack(found, axis=1) for found in shares]

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ..spec import Layer
+from ..store.cuts import Slab
 from ..store.reading import Store
 from .examine import Selection
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample
-from .select import chance, select
+from .select import chance, select_slabs
 
 _MEASURED = ("csi", "d_prime", "response")
 
@@ -119,8 +120,10 @@ def summarise(
             layer.name: shares for layer, shares in chance(store, criterion, parsed, wanted)
         }
     rows = []
-    for layer, chosen in select(store, criterion, parsed, wanted):
-        held_out = _held_out(store, layer, criterion, asked, chosen)
+    for layer, slabs in select_slabs(store, criterion, parsed, wanted):
+        counted = _Counted(store, layer, criterion, asked)
+        for (slab, _), chosen in zip(store.slabs(layer), slabs, strict=True):
+            counted.add(slab, chosen)
         for index, contrast in enumerate(asked):
             shares = by_chance[layer.name][index] if by_chance else None
             rows.append(
@@ -128,10 +131,10 @@ def summarise(
                     layer.name,
                     contrast.text,
                     layer.units,
-                    int(chosen.dead.sum()),
-                    int(chosen.nonfinite.sum()),
-                    int(chosen.selective[index].sum()),
-                    held_out[index],
+                    counted.dead,
+                    counted.nonfinite,
+                    int(counted.selective[index]),
+                    counted.held_out(index),
                     None if shares is None else float(shares.mean()),
                     None if shares is None else float(np.quantile(shares, 0.95, method="higher")),
                 )
@@ -139,55 +142,80 @@ def summarise(
     return rows
 
 
-def _held_out(
-    store: Store,
-    layer: Layer,
-    criterion: Criterion,
-    contrasts: Sequence[Contrast],
-    chosen: Selection,
-) -> list[tuple[HeldOut, ...]]:
-    """For every contrast an entry per fold; none where there is but one."""
-    if store.folds == 1:
-        return [()] * len(contrasts)
-    sums = np.zeros((len(contrasts), store.folds, len(_MEASURED)))
-    finite = np.zeros_like(sums)
-    for slab, units in store.slabs(layer):
-        selected = chosen.selective_fold[:, :, units]
-        if not selected.any():
-            continue
-        moments = store.moments(layer, slab)
-        for contrast, fold in zip(*np.nonzero(selected.any(axis=2)), strict=True):
-            others = [part for index, part in enumerate(moments) if index != fold]
-            own = selected[contrast, fold]
-            parts = [Moments(part.count, part.mean[:, own], part.m2[:, own]) for part in others]
-            with np.errstate(all="ignore"):
-                measured = Measured(Sample(reduce(merge, parts)), contrasts[contrast], criterion)
-                for index, name in enumerate(_MEASURED):
-                    values = measured.measure(name)
-                    known = np.isfinite(values)
-                    sums[contrast, fold, index] += values[known].sum()
-                    finite[contrast, fold, index] += np.count_nonzero(known)
-    return [
-        tuple(
+class _Counted:
+    """What was selected of a layer, and what it is like on held-out stimuli, slab by slab."""
+
+    def __init__(
+        self, store: Store, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
+    ) -> None:
+        self._store, self._layer = store, layer
+        self._criterion, self._contrasts = criterion, contrasts
+        self.dead, self.nonfinite = 0, 0
+        self.selective = np.zeros(len(contrasts), np.int64)
+        shape = (len(contrasts), store.folds, len(_MEASURED))
+        self._sums, self._finite = np.zeros(shape), np.zeros(shape)
+        # Units selected on one fold that are on the other [contrast, fold, fold].
+        self._both = np.zeros((len(contrasts), store.folds, store.folds), np.int64)
+
+    def add(self, slab: Slab, chosen: Selection) -> None:
+        """Count the units of a slab."""
+        self.dead += int(chosen.dead.sum())
+        self.nonfinite += int(chosen.nonfinite.sum())
+        self.selective += chosen.selective.sum(axis=1)
+        if self._store.folds == 1 or not chosen.selective_fold.any():
+            return
+        moments = self._store.moments(self._layer, slab)
+        for index in np.flatnonzero(chosen.selective_fold.any(axis=(1, 2))):
+            selected = chosen.selective_fold[index]
+            for fold, own in enumerate(selected):
+                if own.any():
+                    self._both[index, fold] += (selected & own).sum(axis=1)
+                    self._measure(int(index), fold, own, moments)
+
+    def held_out(self, index: int) -> tuple[HeldOut, ...]:
+        """For a contrast an entry per fold; none where there is but one."""
+        if self._store.folds == 1:
+            return ()
+        return tuple(
             HeldOut(
                 fold,
-                int(selected[fold].sum()),
-                _replication(selected, fold),
+                int(self._both[index, fold, fold]),
+                _replication(self._both[index], fold),
                 *(
                     float(total / count) if count else None
-                    for total, count in zip(sums[index, fold], finite[index, fold], strict=True)
+                    for total, count in zip(
+                        self._sums[index, fold], self._finite[index, fold], strict=True
+                    )
                 ),
             )
-            for fold in range(store.folds)
+            for fold in range(self._store.folds)
         )
-        for index, selected in enumerate(chosen.selective_fold)
-    ]
+
+    def _measure(
+        self, index: int, fold: int, own: NDArray[np.bool_], moments: Sequence[Moments]
+    ) -> None:
+        """Measure units that were selected on a fold on all others together."""
+        parts = [
+            Moments(part.count, part.mean[:, own], part.m2[:, own])
+            for other, part in enumerate(moments)
+            if other != fold
+        ]
+        with np.errstate(all="ignore"):
+            sample = Sample(reduce(merge, parts))
+            measured = Measured(sample, self._contrasts[index], self._criterion)
+            for place, name in enumerate(_MEASURED):
+                values = measured.measure(name)
+                known = np.isfinite(values)
+                self._sums[index, fold, place] += values[known].sum()
+                self._finite[index, fold, place] += np.count_nonzero(known)
 
 
-def _replication(selected: NDArray[np.bool_], fold: int) -> float | None:
-    """Share of the units selected on ``fold`` that pass again on another, averaged over them."""
-    own = selected[fold]
-    if not own.any():
+def _replication(both: NDArray[np.int64], fold: int) -> float | None:
+    """Share of the units selected on ``fold`` that pass again on another, averaged over them.
+
+    ``both [fold, fold]`` are the units selected on the one and on the other.
+    """
+    own = both[fold, fold]
+    if not own:
         return None
-    again = [selected[other][own].mean() for other in range(len(selected)) if other != fold]
-    return float(np.mean(again))
+    return float(np.mean([both[fold, other] / own for other in range(len(both)) if other != fold]))

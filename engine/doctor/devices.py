@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..machine import processor
 from .finding import Finding, found, size
-from .machine import processor
 
 _VECTORS = ("AVX", "NEON", "SVE", "VSX", "ZVECTOR", "RVV")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import UserError
+from ..machine import control_group_limits
 from .devices import check_devices
 from .finding import Finding
-from .machine import control_group_limits
 from .pace import check_pace
 from .places import check_cache, check_files, check_memory, check_output
 from .threads import check_threads

@@ -11,14 +11,15 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ..machine import Limits, Memory, memory, usable_cores
 from .finding import Finding, found, size
-from .machine import Limits, Memory, memory, usable_cores
 
 if TYPE_CHECKING:
     import torch
 
     from ..scanning.backbones import Backbone
     from ..spec import Preprocessing
+    from ..stimuli.catalogue import Catalogue
 
 BATCH_SIZE = 32
 # Seconds that decoding and the network are each measured for, about.
@@ -135,10 +136,20 @@ def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str
         return paths, f"drawn JPEG of {_DRAWN_SIDE} x {_DRAWN_SIDE}"
     from ..stimuli.catalogue import read_catalogue
 
-    catalogue = read_catalogue(stimuli)
-    count = min(_IMAGES, len(catalogue))
-    spread = [index * len(catalogue) // count for index in range(count)]
-    return [catalogue.path(index) for index in spread], f"{count} of the given stimuli"
+    paths = spread(read_catalogue(stimuli), _IMAGES, folder)
+    return paths, f"{len(paths)} of the given stimuli"
+
+
+def spread(catalogue: Catalogue, most: int, folder: Path) -> list[Path]:
+    """Stimuli from all over a set; those in shards are put into ``folder``, to be opened."""
+    count = min(most, len(catalogue))
+    chosen = [index * len(catalogue) // count for index in range(count)]
+    if catalogue.members is None:
+        return [catalogue.path(index) for index in chosen]
+    paths = [folder / f"{index}" for index in chosen]
+    for index, path in zip(chosen, paths, strict=True):
+        path.write_bytes(catalogue.read(index))
+    return paths
 
 
 def measure_decoding(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Decoding:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..machine import Limits, Memory, file_system, memory
 from .finding import Finding, found, size
-from .machine import Limits, Memory, file_system, memory
 
 _NETWORK = (
     "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs",

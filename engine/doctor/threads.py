@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from ..machine import Limits, usable_cores
 from .finding import Finding, found
-from .machine import Limits, usable_cores
 
 _VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels import jit
-from ...kernels.moments import Moments, read_out
+from ...kernels.moments import Moments, merge, read_out
 from ..errors import UserError
 from ..spec import Layer
 from .plan import Block, Run
@@ -26,7 +26,8 @@ class LayerMoments:
     """The live moments of one layer: one block at a time, in buffers that are used again.
 
     Activations are consumed in the order in which they lie in memory (channels last, say), without
-    a copy; read-out puts units back into the layer's own order.
+    a copy; read-out puts units back into the layer's own order. A block that several shards of the
+    plan share is merged of its parts, in their order.
     """
 
     def __init__(self, layer: Layer, device: torch.device, on_finished: OnFinished) -> None:
@@ -43,6 +44,19 @@ class LayerMoments:
         pivot = self._memory[16 * layer.units :].view(getattr(torch, layer.dtype))
         self._pivot = pivot.view(1, layer.units)
         self._state = [as_arrays(part) for part in (self._pivot, self._s1, self._s2)]
+        # Of the live block, what earlier shards have seen: [unit], in the order of memory.
+        self._earlier: Moments | None = None
+
+    def cut(self) -> None:
+        """A shard has ended: what is live becomes the part that it has of its block."""
+        self._earlier = self._so_far()
+        self._count[0] = 0
+
+    def part(self) -> Moments | None:
+        """What was folded in of the live block since it began, or None; it begins anew."""
+        self.cut()
+        moments, self._earlier = self._earlier, None
+        return moments and self._in_layer_order(moments)
 
     def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
         """Add a batch ``[stimulus, *layer.shape]``; blocks that ``runs`` complete are handed on.
@@ -58,19 +72,30 @@ class LayerMoments:
                 groups = np.zeros(len(x), dtype=np.int64)
                 self._kernels.fold_in(x, groups, self._count, *self._state)
             if run.last:
-                self._on_finished(self._layer, run.block, self._read_out())
-                self._count[0] = 0
+                moments = self.part()
+                assert moments is not None  # of two stimuli or more
+                self._on_finished(self._layer, run.block, moments)
 
-    def live(self) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-        """The group that is being accumulated: what its bytes do not say, and its bytes."""
-        record = {"count": int(self._count[0]), "memory_order": self._memory_order}
-        return record, self._memory.cpu().numpy()
+    def live(self) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
+        """The block that is being accumulated: what its bytes do not say, and its bytes."""
+        earlier = self._earlier
+        record = {
+            "count": int(self._count[0]),
+            "earlier": earlier.count if earlier else 0,
+            "memory_order": self._memory_order,
+        }
+        parts = [self._memory, *(earlier[1:] if earlier else ())]
+        return record, [part.view(torch.uint8).cpu().numpy() for part in parts]
 
-    def go_on(self, record: Mapping[str, Any], content: NDArray[np.uint8]) -> None:
-        """Go on with the group that :meth:`live` gave."""
+    def go_on(self, record: Mapping[str, Any], contents: Sequence[NDArray[np.uint8]]) -> None:
+        """Go on with the block that :meth:`live` gave."""
         self._count[0] = record["count"]
         self._memory_order = record["memory_order"] and tuple(record["memory_order"])
-        self._memory.copy_(torch.from_numpy(content.copy()))
+        sums, *earlier = (torch.from_numpy(content.copy()) for content in contents)
+        self._memory.copy_(sums)
+        if earlier:
+            mean, m2 = (part.to(self._memory.device).view(torch.float64) for part in earlier)
+            self._earlier = Moments(record["earlier"], mean, m2)
 
     def _rows(self, activation: torch.Tensor) -> torch.Tensor:
         """The activation as ``[stimulus, unit]``, units in memory order: a view if dense."""
@@ -88,19 +113,24 @@ class LayerMoments:
             self._memory_order = memory_order(activation)
         return activation.permute(0, *self._memory_order).contiguous().flatten(1)
 
-    def _read_out(self) -> Moments:
+    def _so_far(self) -> Moments | None:
+        """Moments of all that was folded in of the live block, units in the order of memory."""
         count = int(self._count[0])
+        if not count:
+            return self._earlier
         moments = read_out(count, self._pivot[0].double(), self._s1[0], self._s2[0])
-        return Moments(
-            moments.count, self._in_layer_order(moments.mean), self._in_layer_order(moments.m2)
-        )
+        return merge(self._earlier, moments) if self._earlier else moments
 
-    def _in_layer_order(self, values: torch.Tensor) -> np.ndarray:
+    def _in_layer_order(self, moments: Moments) -> Moments:
         order = self._memory_order
         assert order is not None  # something was folded in
-        in_memory = values.reshape([self._layer.shape[axis - 1] for axis in order])
+        in_memory = [self._layer.shape[axis - 1] for axis in order]
         back = sorted(range(len(order)), key=order.__getitem__)
-        return in_memory.permute(back).contiguous().cpu().numpy()
+        mean, m2 = (
+            values.reshape(in_memory).permute(back).contiguous().cpu().numpy()
+            for values in moments[1:]
+        )
+        return Moments(moments.count, mean, m2)
 
 
 def memory_order(activation: torch.Tensor) -> tuple[int, ...]:

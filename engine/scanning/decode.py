@@ -7,10 +7,9 @@ a quarter of the normalised floats.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
@@ -25,7 +24,7 @@ from PIL import Image
 from ..errors import UserError
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue
-from ..stimuli.images import UnfitStimulus, open_image, read_stimulus
+from ..stimuli.images import UnfitStimulus, open_image
 from .plan import Batch, Plan
 
 # Batches decoded beyond the one in the network.
@@ -51,6 +50,11 @@ class Decoded(NamedTuple):
     batch: Batch
     pixels: NDArray[np.uint8]
     failed: dict[int, str]
+
+    def but_for(self, skipped: Mapping[int, str]) -> Decoded:
+        """The same, in which these stimuli have failed as well."""
+        rows = {r: skipped[s] for r, s in enumerate(self.batch.stimuli) if s in skipped}
+        return self._replace(failed={**self.failed, **rows})
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -127,9 +131,8 @@ def decode_ahead(
 
     def decode(pixels: NDArray[np.uint8], row: int, stimulus: int) -> None:
         path = catalogue.path(stimulus)
-        content = read_stimulus(path)
-        if hashlib.sha256(content).hexdigest() != catalogue.contents[stimulus].sha256:
-            raise UnfitStimulus(path, "has changed since the scan began")
+        content = catalogue.read(stimulus)
+        catalogue.require_unchanged(stimulus, content)
         image = open_image(path, content)
         try:
             pixels[row] = prepare(image, preprocessing)

@@ -21,7 +21,7 @@ OUTPUT = "output"
 # Patterns that mean groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
 # Stimuli of the trial pass: an uncommon number, so that a dimension of this size is the batch.
-_TRIAL = 5
+TRIAL_STIMULI = 5
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def trial(model: nn.Module, crop: int) -> Recordable:
     for name, module in named_modules(model):
         hooks.append(module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out)))
     device = next(model.parameters(), torch.empty(0)).device
-    images = torch.zeros(_TRIAL, 3, crop, crop, device=device, dtype=input_dtype(model))
+    images = torch.zeros(TRIAL_STIMULI, 3, crop, crop, device=device, dtype=input_dtype(model))
     try:
         with torch.inference_mode():
             model(images)
@@ -144,8 +144,8 @@ def _describe(name: str, module: nn.Module, output: Any) -> Layer | str:
         return f"returns a {type(output).__name__}{inside}, not one tensor"
     if not tensor.is_floating_point():
         return f"returns {tensor.dtype}, not floating-point numbers"
-    if tensor.ndim < 2 or tensor.shape[0] != _TRIAL:
-        return f"returns shape {list(tensor.shape)} for {_TRIAL} images: no row per image"
+    if tensor.ndim < 2 or tensor.shape[0] != TRIAL_STIMULI:
+        return f"returns shape {list(tensor.shape)} for {TRIAL_STIMULI} images: no row per image"
     shape = tuple(tensor.shape[1:])
     dtype = str(tensor.dtype).removeprefix("torch.")
     return Layer(name, type(module).__name__, dims_of(shape), shape, dtype)

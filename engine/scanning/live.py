@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class Live:
     def begin(self, batch: Batch) -> None:
         """A batch begins: its activations come next, layer by layer."""
         self._runs = batch.runs
+        if batch.begins_shard:
+            for moments in self.layers.values():
+                moments.cut()
         if self._shuffled:
             self._shuffled.begin(batch.stimuli)
 
@@ -47,9 +51,11 @@ class Live:
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
         """What is accumulated: of every part what its bytes do not say, and its bytes."""
-        records, contents = {}, {}
+        records: dict[str, Any] = {}
+        contents: dict[str, NDArray[np.uint8]] = {}
         for name, moments in self.layers.items():
-            records[name], contents[name] = moments.live()
+            records[name], parts = moments.live()
+            contents |= {f"{name} {index}": part for index, part in enumerate(parts)}
         for index, part in enumerate(self._shuffled.live() if self._shuffled else ()):
             contents[_null(index)] = part.reshape(-1).view(np.uint8)
         return records, contents
@@ -57,11 +63,13 @@ class Live:
     def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
         """Go on from what :meth:`save` gave; from nothing, where nothing was saved."""
         for name, record in records.items():
-            self.layers[name].go_on(record, contents[name])
+            parts = (f"{name} {index}" for index in count())
+            own = [contents[part] for part in takewhile(contents.__contains__, parts)]
+            self.layers[name].go_on(record, own)
         if contents and self._shuffled:
             for index, part in enumerate(self._shuffled.live()):
                 part[...] = contents[_null(index)].view(part.dtype).reshape(part.shape)
 
 
 def _null(index: int) -> str:
-    return f"null {index}"
+    return f"/{index}"  # no layer has a name like this

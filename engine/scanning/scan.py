@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +13,26 @@ from torch import nn
 
 from ..asking.result import Result
 from ..errors import UserError
-from ..spec import SHOWN, STORE_DTYPES, UNITS, Preprocessing
-from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
-from ..store.draft import Draft
-from ..store.resuming import resuming
+from ..spec import SHOWN, STORE_DTYPES, Preprocessing
+from ..stimuli.catalogue import Catalogue, Groups
+from ..stimuli.columns import Column
+from ..store.draft import Draft, most_bytes
+from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
-from .backbones import backbone_of, provenance_of
+from .backbones import provenance_of
 from .decode import default_workers
-from .device import device_for, place
 from .interrupt import asked_to_stop
-from .layers import choose, trial
-from .memory import recycled
-from .plan import Plan, make_plan, shuffled_labels
-from .precision import multiplied, refuse_precision
-from .progress import Listener
-from .reduce import NO_CLASS_TOKEN, has_class_token, reduced, refuse_units
+from .memory import peak_memory, recycled
+from .plan import Plan, shuffled_labels
+from .progress import Listener, Progress
+from .setup import set_up
 from .shuffle import ShuffledMoments, refuse_null
 from .work import Work
 
 # What is to happen when a stimulus cannot be shown.
 ON_ERROR = ("stop", "skip")
+# Seconds after which the reading of stimuli before the scan is said to go on.
+_SAY_EVERY = 0.5
 
 
 def scan(
@@ -49,7 +51,8 @@ def scan(
     folds: int = 2,
     null: int = 0,
     null_units: int = 1000,
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    memory_budget: int | str | None = None,
     device: str | None = None,
     decode_workers: int | None = None,
     store_dtype: str = "float64",
@@ -74,7 +77,8 @@ def scan(
     model : a name (see :func:`.backbones.load_backbone`) or a torch module that takes ``[batch, 3,
         y, x]``; a module is put, and stays, in evaluation mode, on ``device``, its weights with
         channels last in memory
-    stimuli : a folder with a folder per category, or a CSV manifest (columns path, category)
+    stimuli : a folder with a folder per category, a manifest (.csv, .parquet, .arrow; columns path,
+        category and perhaps sha256), or a folder of tar shards (see :mod:`..stimuli.shards`)
     output : the store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store
     groups : category -> the folders it joins; where given, only those are used
     root : the folder that all stimuli lie in, where some lie outside of ``stimuli``
@@ -93,7 +97,11 @@ def scan(
         selected units replicate, and their CSI and d' are those that selected them, too high
     null : how many times labels are shuffled for a permutation null; its moments are exact
     null_units : units of every layer that the null is made of, drawn before they are seen
-    batch_size : stimuli per forward pass; a multiple of 8 keeps the network's rounding even
+    batch_size : stimuli per forward pass, by default 32, or less where that does not fit; a
+        multiple of 8 keeps the network's rounding even
+    memory_budget : bytes (or ``"8GiB"``) that this program takes at most where the network runs, by
+        default what is free, less a tenth. Where all layers do not fit, stimuli are shown several
+        times, to some layers each
     device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one, or where a module is
     decode_workers : threads that decode images; by default as many as cores, at most 8
     store_dtype : what means and sums of squares are kept in. ``float32`` halves them; they are then
@@ -127,43 +135,35 @@ def scan(
     refuse_existing(output, overwrite, unfinished=True)
     _refuse_unknown(store_dtype, on_error, commit_every, decode_workers)
     refuse_null(null, null_units)
-    refuse_units(units)
-    target = device_for(device, model)
-    refuse_precision(precision, target)
-    catalogue = read_catalogue(stimuli, groups, root)
-    for note in catalogue.notes:
-        listener.note(note)
-    plan = make_plan(
-        catalogue.labels,
-        catalogue.categories,
+    if batch_size is None and not restart:
+        begun = begun_with(output).get("batch_size")
+        batch_size = begun if isinstance(begun, int) and begun > 0 else None
+    setup = set_up(
+        model,
+        stimuli,
+        groups=groups,
+        root=root,
+        weights=weights,
+        seed=seed,
+        layers=layers,
+        units=units,
+        precision=precision,
+        preprocessing=preprocessing,
         folds=folds,
+        null=null,
+        null_units=null_units,
         batch_size=batch_size,
-        left_out=_left_out(catalogue, stimuli, on_error, listener),
+        memory_budget=memory_budget,
+        device=device,
+        listener=listener,
+        left_out=lambda catalogue: _left_out(catalogue, stimuli, on_error, listener),
     )
-    backbone = backbone_of(model, weights, seed, preprocessing, precision)
-    network = place(backbone.model, target)
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    chosen, notes = choose(trial(network, backbone.preprocessing.crop), patterns)
-    chosen, otherwise = reduced(chosen, units)
-    if units == "cls" and not has_class_token(network):
-        otherwise.append(NO_CLASS_TOKEN)
-    for note in (*notes, *otherwise):
-        listener.note(note)
-    said = f" in {backbone.precision}" if backbone.precision else ""
-    meant = f" ({UNITS[units]})" if units != "all" else ""
-    listener.note(
-        f"{backbone.name} ({backbone.weights}){said}: {len(chosen)} layers, "
-        f"{sum(layer.units for layer in chosen):,} units{meant}; "
-        f"{len(plan.order)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
-    )
-    listener.note(f"preprocessing: {backbone.preprocessing}")
-    if folds == 1:
-        listener.note("one fold: nothing will say how many of the selected units replicate")
-    shuffled = None
+    catalogue, plan = setup.catalogue, setup.plan
+    shuffled_of: Callable[..., ShuffledMoments] | None = None
     if null:
         labels = shuffled_labels(catalogue.labels, plan.fold_of, null, seed)
-        shuffled = ShuffledMoments(chosen, labels, plan.fold_of, null_units, seed)
-        listener.note(_price(shuffled, plan, null, null_units))
+        shuffled_of = partial(ShuffledMoments, setup.layers, labels, plan.fold_of, null_units, seed)
+        listener.note(_price(shuffled_of(setup.layers), plan, null, null_units))
     drawn = {"shuffles": null, "units": null_units, "seed": seed} if null else None
     with resuming(
         output,
@@ -171,15 +171,15 @@ def scan(
         restart,
         listener.note,
         plan.order,
-        layers=chosen,
+        layers=setup.layers,
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
         stimuli=_stimulus_table(catalogue, plan),
         provenance={
             "stimuli": str(stimuli),
-            "batch_size": batch_size,
+            "batch_size": plan.batch_size,
             "store_dtype": store_dtype,
-            **provenance_of(backbone, target),
+            **provenance_of(setup.backbone, setup.device),
             **({"units": units} if units != "all" else {}),
             **({"null": drawn} if drawn else {}),
         },
@@ -187,12 +187,10 @@ def scan(
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
             work = Work(draft, plan, listener, stop, commit_every)
-            with recycled(), multiplied(backbone.precision, target):
+            with recycled():
                 work.show(
-                    backbone,
-                    catalogue,
-                    target,
-                    shuffled,
+                    setup,
+                    shuffled_of,
                     decode_workers or default_workers(),
                     skip=on_error == "skip",
                 )
@@ -227,10 +225,19 @@ def _left_out(
     ------
     UserError : there are some, and they are not
     """
-    bad = [index for index, content in enumerate(catalogue.contents) if content.problem]
+    started = said = time.perf_counter()
+
+    def report(done: int, total: int) -> None:
+        nonlocal said
+        if (now := time.perf_counter()) - said >= _SAY_EVERY:
+            said = now
+            listener.progress(Progress("stimuli", done, total, now - started, peak_memory()))
+
+    problems = catalogue.look(report).problems
+    bad = list(problems)
     if not bad:
         return []
-    first = f"{catalogue.path(bad[0])} {catalogue.contents[bad[0]].problem}"
+    first = f"{catalogue.path(bad[0])} {problems[bad[0]]}"
     if on_error == "stop":
         raise UserError(
             f"stimuli are images that can be read; {len(bad)} of {len(catalogue)} are not ({first}"
@@ -238,17 +245,19 @@ def _left_out(
             "--on-error skip leaves them out"
         )
     for index in bad:
-        listener.note(f"skipped: {catalogue.path(index)} {catalogue.contents[index].problem}")
+        listener.note(f"skipped: {catalogue.path(index)} {problems[index]}")
     return bad
 
 
-def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Sequence[Any]]:
+def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
+    """Columns of a few bytes a row: texts are made of them as they are written."""
+    contents = catalogue.contents
     return {
         "stimulus_path": catalogue.shown_names,
-        "stimulus_category": catalogue.labels.tolist(),
-        "stimulus_fold": plan.fold_of.tolist(),
-        "stimulus_sha256": [content.sha256 for content in catalogue.contents],
-        "stimulus_status": [content.problem or SHOWN for content in catalogue.contents],
+        "stimulus_category": catalogue.labels,
+        "stimulus_fold": plan.fold_of,
+        "stimulus_sha256": Column(len(catalogue), contents.sha256),
+        "stimulus_status": Column(len(catalogue), lambda i: contents.problems.get(i, SHOWN)),
     }
 
 
@@ -265,7 +274,10 @@ def _warn_of_little_space(draft: Draft, output: str | Path, listener: Listener) 
     """Say so if the disk may be too small; it is full when it is, and nothing is lost then."""
     if not isinstance(draft.path, Path):
         return
-    needed, free = draft.most_bytes, shutil.disk_usage(draft.path).free
+    needed = most_bytes(
+        draft.layers, len(draft.categories), draft.folds, draft.provenance["store_dtype"]
+    )
+    free = shutil.disk_usage(draft.path).free
     if needed > free:
         listener.note(
             f"warning: {output} may take up to {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} "

@@ -31,6 +31,7 @@ class ShuffledMoments:
     fold_of : the fold of every stimulus
     units : how many to draw from a layer, or all it has
     seed : for drawing
+    shown : those of ``layers`` that have live moments, or all
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ShuffledMoments:
         fold_of: NDArray[np.int32],
         units: int,
         seed: int,
+        shown: Sequence[Layer] | None = None,
     ) -> None:
         self._shuffles = len(labels)
         self._shape = (int(labels.max()) + 1, int(fold_of.max()) + 1, self._shuffles)
@@ -57,7 +59,7 @@ class ShuffledMoments:
         # As places in memory, once it is known how an activation lies there.
         self._places: dict[str, torch.Tensor] = {}
         self._state = {}
-        for layer in layers:
+        for layer in layers if shown is None else shown:
             drawn = len(self.units[layer.name])
             pivot = np.zeros(
                 (groups, drawn), layer.dtype if layer.dtype == "float64" else "float32"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
 from ..asking.select import materialise
@@ -18,16 +18,15 @@ from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..store.behind import write_behind
 from ..store.draft import Draft
-from .backbones import Backbone
-from .capture import capture
-from .decode import Decoded, decode_ahead, normalise
-from .faults import explained
+from .decode import Decoded, decode_ahead
 from .interrupt import Stop
 from .layers import input_dtype
 from .live import Live
 from .memory import peak_memory
 from .plan import Block, Plan
 from .progress import Listener, Progress
+from .setup import Setup
+from .showing import showing
 from .shuffle import ShuffledMoments
 
 
@@ -51,12 +50,17 @@ class Work:
         if self._draft.is_complete:
             self._listener.note("an earlier run has done all but put the store in its place")
             return
-        shown = min(commit.batches * plan.batch_size, len(plan.order))
+        layers = self._draft.layers
+        all_shown = len(commit.finished) == len(layers)
+        shown = len(plan.order) if all_shown else commit.batches * plan.batch_size
         finished = sum(block.stop <= shown for block in plan.blocks)
+        several = 0 < len(commit.finished) < len(layers)
+        to = f" to {len(commit.live)} layers, all to {len(commit.finished)}" if several else ""
         self._listener.note(
-            f"going on with an unfinished scan: {shown:,} of {len(plan.order):,} stimuli were "
-            f"shown, {finished:,} of {len(plan.blocks):,} groups are finished, contrasts of "
-            f"{commit.contrasts} of {len(self._draft.layers)} layers are written"
+            f"going on with an unfinished scan: {min(shown, len(plan.order)):,} of "
+            f"{len(plan.order):,} stimuli were shown{to}, "
+            f"{finished:,} of {len(plan.blocks):,} groups are finished, contrasts of "
+            f"{commit.contrasts} of {len(layers)} layers are written"
         )
         if commit.machine and commit.machine != _machine():
             self._listener.note(
@@ -72,26 +76,49 @@ class Work:
 
     def show(
         self,
-        backbone: Backbone,
-        catalogue: Catalogue,
-        device: torch.device,
-        shuffled: ShuffledMoments | None,
+        setup: Setup,
+        shuffled_of: Callable[..., ShuffledMoments] | None,
         workers: int,
         skip: bool,
     ) -> None:
+        """Show the network all stimuli, once for every part of the layers that fits."""
+        commit, layers = self._draft.commit, self._draft.layers
+        if self._draft.is_complete:
+            return
+        # A part that was begun is gone on with as it is.
+        begun = [layer for layer in layers if layer.name in commit.live]
+        done = {*commit.live, *commit.finished}
+        rest = [[one for one in part if one.name not in done] for part in setup.fitting.parts]
+        parts = [part for part in (begun, *rest) if part]
+        stimuli, size, started = len(self._plan.order), self._plan.batch_size, time.perf_counter()
+        before = min(commit.batches * size, stimuli)
+
+        def report(part: int, batches: int) -> None:
+            done = part * stimuli + min(batches * size, stimuli)
+            self._report("scan", done, len(parts) * stimuli, before, started)
+
+        for number, part in enumerate(parts):
+            shuffled = shuffled_of(shown=part) if shuffled_of else None
+            self._show_to(part, setup, shuffled, workers, skip, partial(report, number))
+
+    def _show_to(
+        self,
+        layers: Sequence[Layer],
+        setup: Setup,
+        shuffled: ShuffledMoments | None,
+        workers: int,
+        skip: bool,
+        report: Callable[[int], None],
+    ) -> None:
         """The loop: decode, show, fold in, and write every block's moments when it is complete."""
         draft, plan, commit = self._draft, self._plan, self._draft.commit
-        if draft.is_complete or (commit.batches == plan.n_batches and not commit.live):
-            return
-        dtype = input_dtype(backbone.model)
         warned: set[str] = set()
 
         def write(layer: Layer, block: Block, moments: Moments) -> None:
             if layer.name not in warned and not np.isfinite(moments.m2).all():
                 warned.add(layer.name)
-                self._listener.note(
-                    _nonfinite(layer, moments, draft.categories[block.category], dtype)
-                )
+                category, own = draft.categories[block.category], input_dtype(setup.backbone.model)
+                self._listener.note(_nonfinite(layer, moments, category, own))
             later(draft.write_moments, layer, block.category, block.fold, moments)
 
         def keep() -> None:
@@ -108,31 +135,23 @@ class Work:
             )
             self._committed = time.perf_counter()
 
-        live = Live(draft.layers, device, write, shuffled, units=draft.units)
+        live = Live(layers, setup.device, write, shuffled, setup.units)
         live.go_on(commit.live, draft.live)
         draft.live = {}
         batches, skipped, whole = commit.batches, dict(commit.skipped), True
         images = decode_ahead(
-            catalogue, plan, backbone.preprocessing, workers,
+            setup.catalogue, plan, setup.backbone.preprocessing, workers,
             first=batches, skip=skip and not shuffled, look=self._stop.look,
-            pinned=device.type == "cuda",
+            pinned=setup.device.type == "cuda",
         )  # fmt: skip
-        started, before = time.perf_counter(), min(batches * plan.batch_size, len(plan.order))
-        side = backbone.preprocessing.crop
-        with (
-            write_behind() as later,
-            explained(backbone.model, (plan.batch_size, 3, side, side), dtype, device),
-            capture(backbone.model, live.layers, live.fold_in) as show,
-        ):
+        with write_behind() as later, showing(setup.backbone, plan, setup.device, live) as show:
             try:
                 for decoded in images:
-                    failed = self._failed(decoded, skipped, catalogue)
-                    pixels = _filled(decoded.pixels, plan)
+                    skipping = {**skipped, **self._failed(decoded, skipped, setup.catalogue)}
                     whole = False
-                    live.begin(decoded.batch.without(decoded.failed))
-                    show(normalise(pixels, backbone.preprocessing, device, dtype))
-                    batches, skipped, whole = batches + 1, skipped | failed, True
-                    self._report("scan", batches * plan.batch_size, before, started)
+                    show(decoded.but_for(skipping))
+                    batches, skipped, whole = batches + 1, skipping, True
+                    report(batches)
                     if self._is_due:
                         keep()
                     self._stop.look()
@@ -148,7 +167,7 @@ class Work:
                         later.wait()
                 raise
             if shuffled:
-                for layer in draft.layers:
+                for layer in layers:
                     null = shuffled.read_out(layer.name)
                     later(
                         draft.write_shuffled_moments,
@@ -159,7 +178,11 @@ class Work:
                     )
             later.wait()
             draft.save_live({})
-            later(draft.write_commit, batches=batches, skipped=skipped, live={}, machine=_machine())
+            finished = [*commit.finished, *(layer.name for layer in layers)]
+            later(
+                draft.write_commit, finished=finished, batches=0, skipped=skipped, live={},
+                machine=_machine(),
+            )  # fmt: skip
 
     def _failed(
         self, decoded: Decoded, skipped: Mapping[int, str], catalogue: Catalogue
@@ -172,6 +195,13 @@ class Work:
         """
         failed = {int(decoded.batch.stimuli[row]): why for row, why in decoded.failed.items()}
         for stimulus, why in failed.items():
+            if stimulus in skipped:
+                continue
+            if self._draft.commit.finished:
+                raise UserError(
+                    f"all layers see the same stimuli, shown once for each part of them; "
+                    f"{catalogue.path(stimulus)} {why}, and was shown before: restore it"
+                )
             self._listener.note(f"skipped: {catalogue.path(stimulus)} {why}")
             category, fold = catalogue.labels[stimulus], self._plan.fold_of[stimulus]
             gone = [
@@ -202,7 +232,8 @@ class Work:
         def report(_: Layer) -> None:
             nonlocal written
             written += 1
-            self._report("contrasts", sum(one.units for one in layers[:written]), before, started)
+            done = sum(one.units for one in layers[:written])
+            self._report("contrasts", done, sum(one.units for one in layers), before, started)
             if self._is_due or self._stop.signal is not None:
                 draft.save_live({})
                 draft.write_commit(contrasts=written)
@@ -211,27 +242,9 @@ class Work:
 
         materialise(draft, report, first)
 
-    def _report(self, stage: str, done: int, before: int, started: float) -> None:
-        total = (
-            len(self._plan.order)
-            if stage == "scan"
-            else sum(layer.units for layer in self._draft.layers)
-        )
+    def _report(self, stage: str, done: int, total: int, before: int, started: float) -> None:
         seconds = time.perf_counter() - started
-        self._listener.progress(
-            Progress(stage, min(done, total), total, seconds, peak_memory(), before)
-        )
-
-
-def _filled(pixels: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
-    """The last, short batch, filled up with its last image, whose extra rows belong to no run.
-
-    Networks round differently at another batch size: a unit that is constant would seem to vary.
-    """
-    missing = plan.batch_size - len(pixels)
-    if not missing or plan.n_batches == 1:
-        return pixels
-    return np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
+        self._listener.progress(Progress(stage, done, total, seconds, peak_memory(), before))
 
 
 def _nonfinite(layer: Layer, moments: Moments, category: str, dtype: torch.dtype) -> str:

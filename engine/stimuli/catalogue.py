@@ -1,7 +1,8 @@
 """The catalogue: which images are shown, in which category, in an order that is the same anywhere.
 
-A stimulus set is a folder with one folder per category, or a CSV manifest with the columns ``path``
-and ``category``. Groups join and choose folders (or manifest categories) under a new name.
+A stimulus set is a folder with one folder per category, a manifest (see :mod:`.manifest`), or tar
+shards (see :mod:`.shards`). Groups join and choose folders (or the categories of a manifest or of
+shards) under a new name.
 
 Names may hold anything that a file system takes: they are kept as they are to open files by, and
 as storable text (see :func:`storable`) to be written and shown.
@@ -9,105 +10,130 @@ as storable text (see :func:`storable`) to be written and shown.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import os
 import posixpath
-import re
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest, shortened
-from .images import UnfitStimulus, image_files, natural_key, read_header, read_stimulus
+from .bounds import refuse_outside
+from .columns import SHA256_BYTES, Contents, Texts, storable
+from .folders import list_folders
+from .images import UnfitStimulus, natural_key, read_header, read_stimulus
+from .listing import Listing, are_alike, rows_by_category
+from .manifest import MANIFESTS, list_manifest
+from .shards import SHARD, Index, Members
 
 Groups = Mapping[str, Sequence[str]]
 # Stimuli that a thread reads at a time: a job for each would be a gigabyte for a million.
 _AT_ONCE = 64
 
 
-class Content(NamedTuple):
-    """What reading a stimulus once found.
-
-    ``sha256`` is "" where it cannot be read; ``problem`` is "" where nothing speaks against
-    showing it, otherwise one short reason without the path.
-    """
-
-    sha256: str
-    problem: str
-
-
 @dataclass(frozen=True)
 class Catalogue:
-    """A labelled, ordered set of stimuli.
+    """A labelled, ordered set of stimuli, in some 75 bytes each beside their names.
 
     ``names`` are paths relative to ``root``, ``labels [stimulus]`` index into ``categories``, and
     stimuli of one category stand together, in the order of ``categories``. ``notes`` say what was
     passed over. Categories and notes are storable text; names become so as ``shown_names``.
+    ``members`` say where stimuli in tar shards lie, ``listed [stimulus, byte]`` are the SHA-256
+    that a manifest gives.
     """
 
     root: Path
     categories: tuple[str, ...]
-    names: tuple[str, ...]
+    names: Texts
     labels: NDArray[np.int32]
     notes: tuple[str, ...] = ()
+    members: Members | None = None
+    listed: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def path(self, stimulus: int) -> Path:
-        """Where the image lies."""
+        """Where the image lies; in a shard, as if that were a folder."""
         return self.root / self.names[stimulus]
 
+    def read(self, stimulus: int) -> bytes:
+        """The bytes of the image file.
+
+        Raises
+        ------
+        UnfitStimulus : see :func:`.images.read_stimulus` and :meth:`.shards.Members.read`
+        """
+        path = self.path(stimulus)
+        return self.members.read(stimulus, path) if self.members else read_stimulus(path)
+
+    def require_unchanged(self, stimulus: int, content: bytes) -> None:
+        """Refuse bytes that are not those that the catalogue has the SHA-256 of.
+
+        Raises
+        ------
+        UnfitStimulus : they are others
+        """
+        if hashlib.sha256(content).digest() != self.contents.digests[stimulus].tobytes():
+            reason = (
+                "has changed since the scan began"
+                if self.listed is None
+                else "is not what its manifest lists, by the sha256 there"
+            )
+            raise UnfitStimulus(self.path(stimulus), reason)
+
     @cached_property
-    def shown_names(self) -> tuple[str, ...]:
+    def shown_names(self) -> Texts:
         """Names as the store keeps them."""
-        return tuple(map(storable, self.names))
+        return self.names.storable()
 
     @cached_property
-    def contents(self) -> tuple[Content, ...]:
-        """What every stimulus holds: each file is read once, and its header looked at."""
-        starts = range(0, len(self), _AT_ONCE)
+    def contents(self) -> Contents:
+        """What every stimulus holds; see :meth:`look`."""
+        return self.look()
+
+    def look(self, progress: Callable[[int, int], None] = lambda *_: None) -> Contents:
+        """What every stimulus holds: each file is read once, and its header looked at.
+
+        Where a manifest gives hashes no file is: they are compared when a stimulus is shown.
+
+        Parameters
+        ----------
+        progress : hears how many stimuli are read, and of how many
+        """
+        if "contents" not in self.__dict__:
+            self.__dict__["contents"] = (
+                self._read_all(progress) if self.listed is None else Contents(self.listed, {})
+            )
+        found: Contents = self.__dict__["contents"]
+        return found
+
+    def _read_all(self, progress: Callable[[int, int], None]) -> Contents:
+        digests = np.zeros((len(self), SHA256_BYTES), np.uint8)
+        problems: dict[int, str] = {}
+
+        def read(start: int) -> int:
+            stop = min(start + _AT_ONCE, len(self))
+            for stimulus in range(start, stop):
+                try:
+                    content = self.read(stimulus)
+                    digest = hashlib.sha256(content).digest()
+                    digests[stimulus] = np.frombuffer(digest, np.uint8)
+                    read_header(self.path(stimulus), content)
+                except UnfitStimulus as unfit:
+                    problems[stimulus] = unfit.reason
+            return stop
+
         with ThreadPoolExecutor() as pool:
-            return tuple(found for part in pool.map(self._read, starts) for found in part)
-
-    def _read(self, start: int) -> list[Content]:
-        return [_content(self.path(i)) for i in range(start, min(start + _AT_ONCE, len(self)))]
-
-
-def _content(path: Path) -> Content:
-    try:
-        content = read_stimulus(path)
-    except UnfitStimulus as unfit:
-        return Content("", unfit.reason)
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        read_header(path, content)
-    except UnfitStimulus as unfit:
-        return Content(digest, unfit.reason)
-    return Content(digest, "")
-
-
-def storable(name: str) -> str:
-    r"""``name`` as text that UTF-8 can hold: bytes that are not UTF-8 become ``\xe9``."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return re.sub("[\ud800-\udfff]", _escape, name)
-    return name
-
-
-def _escape(surrogate: re.Match[str]) -> str:
-    code = ord(surrogate[0])
-    # How Python passes on a byte that is not UTF-8; the others are Windows' own.
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+            for done in pool.map(read, range(0, len(self), _AT_ONCE)):
+                progress(done, len(self))
+        return Contents(digests, problems)
 
 
 def read_catalogue(
@@ -122,8 +148,9 @@ def read_catalogue(
 
     Parameters
     ----------
-    source : a folder that holds one folder of images per category, or a ``.csv`` manifest with the
-        columns ``path`` (relative to the manifest, or absolute) and ``category``
+    source : a folder that holds one folder of images per category; a manifest (``.csv``,
+        ``.parquet``, ``.arrow``) with the columns ``path`` (relative to the manifest, or absolute),
+        ``category`` and perhaps ``sha256``; a folder of ``.tar`` shards, or one of them
     groups : new category -> the folders (or manifest categories) it joins; where given, only what
         it names is used, in its order
     root : a folder in which stimuli of a manifest may lie as well
@@ -132,91 +159,88 @@ def read_catalogue(
     ------
     UserError : source missing, unreadable or of neither kind, fewer than two categories, a category
         without images, a group that names an unknown folder or one that another group has already,
-        a stimulus that a manifest lists outside of its folder and ``root``, a name with a NUL in it
+        a stimulus that a manifest lists outside of its folder and ``root``, a name with a NUL in
+        it, a shard that is damaged
     """
     source = Path(source)
+    is_manifest = False
     try:
-        if source.is_dir():
+        if source.is_dir() and (shards := _shards_in(source)):
+            listing, base = _list_shards(shards), source
+        elif source.is_dir():
             groups = groups and _tidied(groups)
-            members, notes = _folders(source, groups)
-            base = source
-        elif source.suffix.lower() == ".csv" and source.is_file():
-            members, notes = _manifest(source)
-            base = source.parent
+            named = [folder for joined in (groups or {}).values() for folder in joined]
+            listing, base = list_folders(source, named), source
+        elif source.suffix.lower() == SHARD and source.is_file():
+            listing, base = _list_shards([source]), source.parent
+        elif source.suffix.lower() in MANIFESTS and source.is_file():
+            listing, base, is_manifest = list_manifest(source), source.parent, True
         else:
             state = "is neither" if source.exists() else "does not exist"
             raise UserError(
-                f"stimuli are a folder with a folder per category, or a .csv; {source} {state}"
+                "stimuli are a folder with a folder per category, a folder of .tar shards, or a "
+                f"manifest ({', '.join(MANIFESTS)}); {source} {state}"
             )
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
             f"cannot read the stimuli in {error.filename or source} ({reason}): make it readable"
         ) from None
-    if groups is not None:
-        members = _join(members, groups, source)
-    _refuse_unusable(members, source)
-    labels = np.repeat(np.arange(len(members), dtype=np.int32), [len(v) for v in members.values()])
-    names = tuple(name for listed in members.values() for name in listed)
+    rows = listing.rows if groups is None else _join(listing.rows, groups, source)
     if root is not None and not Path(root).is_dir():
+        _refuse_unusable(rows, source)
         raise UserError(f"stimuli lie in a folder; --root {root} is none: name another")
-    if base != source:
-        _refuse_outside(base, names, root)
-    categories = tuple(map(storable, members))
-    return Catalogue(base, categories, names, labels, tuple(map(storable, notes)))
+    catalogue = _catalogue(base, listing, rows, source)
+    if is_manifest:
+        refuse_outside(base, catalogue.names, root)
+    return catalogue
 
 
-def _refuse_unusable(members: Mapping[str, Sequence[str]], source: Path) -> None:
-    if len(members) < 2:
+def _catalogue(
+    base: Path, listing: Listing, rows: Mapping[str, NDArray[np.int64]], source: Path
+) -> Catalogue:
+    """What a listing has of the categories in ``rows``, in their order."""
+    _refuse_unusable(rows, source)
+    order = np.concatenate(list(rows.values()))
+    names = listing.names.take(order)
+    labels = np.repeat(np.arange(len(rows), dtype=np.int32), [len(own) for own in rows.values()])
+    for byte in np.flatnonzero(names.content == 0)[:1].tolist():
+        _refuse_nul(list(rows)[labels[names.row_of(byte)]])
+    return Catalogue(
+        base,
+        tuple(map(storable, rows)),
+        names,
+        labels,
+        tuple(map(storable, listing.notes)),
+        listing.members and listing.members.take(order),
+        None if listing.digests is None else listing.digests[order],
+    )
+
+
+def _refuse_unusable(rows: Mapping[str, NDArray[np.int64]], source: Path) -> None:
+    if len(rows) < 2:
         raise UserError(
             f"a contrast needs two or more categories; {source} has "
-            f"{shortened(members) or 'none'}: make one folder per category, or name folders with "
+            f"{shortened(rows) or 'none'}: make one folder per category, or name folders with "
             "--group"
         )
-    for category, names in members.items():
-        if not names:
+    for category, own in rows.items():
+        if not len(own):
             raise UserError(
                 f"a category needs images; {category} in {source} has none: add some, remove it, "
                 "or choose others with --group"
             )
-        if any("\0" in name for name in (category, *names)):
-            raise UserError(f"a name has no NUL in it; one of {category!a} has: take it out")
-    alike = [name for name, count in Counter(map(storable, members)).items() if count > 1]
+        if "\0" in category:
+            _refuse_nul(category)
+    alike = [name for name, count in Counter(map(storable, rows)).items() if count > 1]
     if alike:
         raise UserError(
             f"categories differ in name; two of {source} are both written {alike[0]}: rename one"
         )
 
 
-def _refuse_outside(base: Path, names: Sequence[str], root: Path | str | None) -> None:
-    allowed = [os.path.realpath(place) for place in (base, root) if place is not None]
-    outside = _outside(base, names, allowed)
-    first = next(outside, None)
-    if first is not None:
-        more = sum(1 for _ in outside)
-        raise UserError(
-            f"stimuli of a manifest lie in its folder; {first} leads out of "
-            f"{base if root is None else f'{base} and {root}'}, "
-            f"and so do {more:,} more: copy them in, or name a folder that holds them with --root"
-        )
-
-
-def _outside(base: Path, names: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:
-    """Those of ``names`` that lead out of ``allowed``: one look per folder, one per stimulus."""
-
-    def within(path: str) -> bool:
-        real = os.path.realpath(path)
-        return any(os.path.commonpath([real, place]) == place for place in allowed)
-
-    known: dict[str, bool] = {}
-    for name in names:  # by os.path: pathlib takes ten times as long
-        folder, last = os.path.split(os.path.join(base, name))  # noqa: PTH118
-        if folder not in known:
-            known[folder] = within(folder)
-        path = os.path.join(folder, last)  # noqa: PTH118
-        odd = last in ("", ".", "..") or os.path.islink(path)  # noqa: PTH114
-        if not (within(path) if odd else known[folder]):
-            yield name
+def _refuse_nul(category: str) -> None:
+    raise UserError(f"a name has no NUL in it; one of {category!a} has: take it out")
 
 
 def _tidied(groups: Groups) -> Groups:
@@ -224,61 +248,56 @@ def _tidied(groups: Groups) -> Groups:
     return {category: [posixpath.normpath(f) for f in given] for category, given in groups.items()}
 
 
-def _folders(source: Path, groups: Groups | None) -> tuple[dict[str, list[str]], list[str]]:
-    """Every category folder's image names; the folders that groups name may lie deeper."""
-    folders = [p.name for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    folders.sort(key=natural_key)
-    chosen = {name for joined in groups.values() for name in joined} if groups else set(folders)
-    folders += sorted(name for name in chosen if "/" in name and (source / name).is_dir())
-    members, notes = {}, []
-    for folder in folders:
-        files = image_files(source / folder)
-        members[folder] = [f"{folder}/{file.name}" for file in files]
-        others = sum(not p.name.startswith(".") for p in (source / folder).iterdir()) - len(files)
-        if others and folder in chosen:
-            notes.append(f"{source / folder}: passed over {others} that are no image files by name")
-    return members, notes
+def _shards_in(folder: Path) -> list[Path]:
+    """The tar files of a folder that has no folders, in natural order."""
+    paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if any(path.is_dir() for path in paths):
+        return []
+    shards = [path for path in paths if path.suffix.lower() == SHARD and path.is_file()]
+    return sorted(shards, key=lambda path: natural_key(path.name))
 
 
-def _manifest(source: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """Image names per category, both in the order in which the manifest lists them."""
-    members: dict[str, list[str]] = {}
-    seen: set[str] = set()
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.DictReader(lines)
-            if not {"path", "category"} <= set(rows.fieldnames or ()):
-                found = shortened(rows.fieldnames or ()) or "none"
-                raise UserError(
-                    f"a manifest has the columns path and category; {source} has {found}"
-                )
-            for row in rows:
-                path, category = (row["path"] or "").strip(), (row["category"] or "").strip()
-                if not path or not category:
-                    raise UserError(
-                        f"every row of a manifest needs a path and a category; {source} line "
-                        f"{rows.line_num} has {path or 'no path'}, {category or 'no category'}"
-                    )
-                if posixpath.normpath(path) in seen:
-                    raise UserError(
-                        f"a manifest lists a stimulus once; {source} line {rows.line_num} lists "
-                        f"{path} again: remove it"
-                    )
-                seen.add(posixpath.normpath(path))
-                members.setdefault(category, []).append(path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"a manifest is CSV in UTF-8; {source} is not ({error})") from None
-    return members, []
+def _list_shards(shards: Sequence[Path]) -> Listing:
+    """The images of shards, as they lie in them; categories in natural order.
+
+    Raises
+    ------
+    UserError : see :class:`.shards.Index`; a shard that lists a name twice
+    """
+    index, known = Index(shards), dict[str, int]()
+    numbers, marks = array("i"), array("q")
+
+    def names() -> Iterator[str]:
+        for found in index:
+            numbers.append(known.setdefault(found.category, len(known)))
+            marks.append(hash(found.name))
+            yield found.name
+
+    listed = Texts.of(names())
+    if are_alike(np.frombuffer(marks, np.int64)):
+        for name, count in Counter(listed).items():
+            if count > 1:
+                raise UserError(f"a shard holds a name once; {name} is there {count} times")
+    rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
+    others = f"{shards[0].parent}: passed over {index.others:,} files in shards that are no images"
+    return Listing(
+        listed,
+        {category: rows[category] for category in sorted(rows, key=natural_key)},
+        (others,) if index.others else (),
+        members=index.members(),
+    )
 
 
-def _join(members: dict[str, list[str]], groups: Groups, source: Path) -> dict[str, list[str]]:
+def _join(
+    rows: Mapping[str, NDArray[np.int64]], groups: Groups, source: Path
+) -> dict[str, NDArray[np.int64]]:
     owner: dict[str, str] = {}
     for category, folders in groups.items():
         for folder in folders:
-            if folder not in members:
+            if folder not in rows:
                 raise UserError(
                     f"a group joins categories of {source}; --group {category} names {folder!r}: "
-                    f"{nearest(folder, members)}"
+                    f"{nearest(folder, rows)}"
                 )
             if folder in owner:
                 raise UserError(
@@ -286,7 +305,8 @@ def _join(members: dict[str, list[str]], groups: Groups, source: Path) -> dict[s
                     f"--group {category}: take it out of one"
                 )
             owner[folder] = category
+    nothing = np.empty(0, np.int64)
     return {
-        category: [name for folder in folders for name in members[folder]]
+        category: np.concatenate([nothing, *(rows[folder] for folder in folders)])
         for category, folders in groups.items()
     }

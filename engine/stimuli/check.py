@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .catalogue import Catalogue, Groups, read_catalogue
-from .images import KINDS, UnfitStimulus, open_image, read_header, read_stimulus, strips
+from .images import KINDS, UnfitStimulus, open_image, read_header, strips, suffix_of
 from .lowlevel import Difference, difference, luma, mean_and_contrast, spectral_slope
 
 # In the order of the table's columns.
@@ -149,12 +149,13 @@ def check_stimuli(
 
 def _examine_some(catalogue: Catalogue, start: int) -> list[_Seen]:
     stop = min(start + _AT_ONCE, len(catalogue))
-    return [_examine(catalogue.path(stimulus)) for stimulus in range(start, stop)]
+    return [_examine(catalogue, stimulus) for stimulus in range(start, stop)]
 
 
-def _examine(path: Path) -> _Seen:
+def _examine(catalogue: Catalogue, stimulus: int) -> _Seen:
+    path = catalogue.path(stimulus)
     try:
-        content = read_stimulus(path)
+        content = catalogue.read(stimulus)
         header = read_header(path, content)
         image = open_image(path, content)
     except UnfitStimulus as unfit:
@@ -213,7 +214,7 @@ def _report(catalogue: Catalogue, seen: Sequence[_Seen]) -> StimuliReport:
 
 
 def _is_misnamed(name: str, one: _Seen) -> bool:
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    suffix = suffix_of(name)
     return bool(one.kind and suffix) and suffix not in KINDS[one.kind]
 
 

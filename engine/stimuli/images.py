@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import re
 import stat
 import warnings
@@ -37,7 +38,7 @@ KINDS = {
 SUFFIXES = frozenset().union(*KINDS.values())
 # What shows through transparent pixels: the mid-grey on which localizer stimuli are shown.
 BACKGROUND = (128, 128, 128, 255)
-_LARGEST = 2**30
+LARGEST = 2**30
 # Larger pictures are converted in strips of so many pixels, so that they are in memory once.
 _STRIP = 2**22
 # A JPEG of a few bytes may have thousands of scans, each of which touches every pixel; cameras and
@@ -87,21 +88,46 @@ class Header(NamedTuple):
     alpha: bool
 
 
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key under which ``face-2`` comes before ``face-10``, the same on every machine."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    chunks = [(0, int(p), "") if p[0] in "0123456789" else (1, 0, p.casefold()) for p in parts]
-    return chunks, name
+def natural_key(name: str) -> tuple[bytes, str]:
+    """Sort key under which ``face-2`` comes before ``face-10``, the same on every machine.
+
+    Numbers come before text, and are written with the number of their digits before them.
+    """
+    key = bytearray()
+    for part in re.findall(r"[0-9]+|[^0-9]+", name):
+        if part[0] in "0123456789":
+            digits = part.lstrip("0").encode()
+            key += b"\x01" + len(digits).to_bytes(4, "big") + digits
+        else:
+            key += b"\x02" + part.casefold().encode("utf-8", "surrogatepass") + b"\x00"
+    return bytes(key), name
+
+
+def image_names(directory: Path) -> tuple[list[str], int]:
+    """Names of the image files directly in ``directory``, in natural order, told by their suffix.
+
+    And how many others are there. Hidden files (a leading dot) are passed over.
+    """
+    names, others = [], 0
+    with os.scandir(directory) as entries:  # a Path for each would take ten times as long
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if suffix_of(entry.name) in SUFFIXES and entry.is_file():
+                names.append(entry.name)
+            else:
+                others += 1
+    return sorted(names, key=natural_key), others
 
 
 def image_files(directory: Path) -> list[Path]:
-    """The image files that lie directly in ``directory``, in natural order, told by their suffix.
+    """The files that :func:`image_names` names."""
+    return [directory / name for name in image_names(directory)[0]]
 
-    Hidden files (a leading dot) are passed over.
-    """
-    names = [p for p in directory.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
-    visible = [p for p in names if not p.name.startswith(".")]
-    return sorted(visible, key=lambda p: natural_key(p.name))
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name, in small letters."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122
 
 
 def read_stimulus(path: Path) -> bytes:
@@ -117,8 +143,8 @@ def read_stimulus(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
             raise UnfitStimulus(path, f"is {kind}")
-        if found.st_size > _LARGEST:
-            raise UnfitStimulus(path, f"has {found.st_size:,} bytes; at most {_LARGEST:,} are read")
+        if found.st_size > LARGEST:
+            raise UnfitStimulus(path, f"has {found.st_size:,} bytes; at most {LARGEST:,} are read")
         content = path.read_bytes()
     except OSError as error:
         raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..spec import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES, Layer
+from .cuts import Slab
 from .identity import fingerprint
 from .metadata import Misfit, refusing
 from .reading import Store
@@ -140,13 +141,13 @@ class _Check:
         leading = array.shape[: array.ndim - len(layer.shape)]
         cut = self._slabs(layer)
         # Where it is not known how the layer is cut, all is read at once.
-        slabs = cut or [slice(0, layer.shape[0])]
+        slabs = cut or [tuple(slice(0, size) for size in layer.shape)]
         extremes = np.empty((2, *leading, len(slabs)), array.dtype)
         for chunk, row in product(range(len(slabs)), np.ndindex(*leading)):
             if not any(row):
                 together = self._together(array, key, len(leading), slabs[chunk])
             values = (
-                self._part(key, array, (*row, slabs[chunk])) if together is None else together[row]
+                self._part(key, array, (*row, *slabs[chunk])) if together is None else together[row]
             )
             if values is None:
                 return None
@@ -158,19 +159,19 @@ class _Check:
                 extremes[place] = np.fmin.reduce(values.ravel()), np.fmax.reduce(values.ravel())
         return extremes if cut else None
 
-    def _together(self, array: zarr.Array[Any], key: str, rows: int, slab: slice) -> Any:
+    def _together(self, array: zarr.Array[Any], key: str, rows: int, slab: Slab) -> Any:
         """A slab of all categories and folds, if it is small; None if not, or if it is damaged."""
         leading = array.shape[:rows]
         if math.prod((*leading, *array.chunks)) * array.dtype.itemsize > _TOGETHER:
             return None
         try:
-            values = self._store.arrays.part(key, (*[slice(None)] * rows, slab))
+            values = self._store.arrays.part(key, (*[slice(None)] * rows, *slab))
         except Misfit:  # read one by one it will be said which chunk it is
             return None
         self.bytes_read += values.nbytes
         return values
 
-    def _slabs(self, layer: Layer) -> list[slice]:
+    def _slabs(self, layer: Layer) -> list[Slab]:
         try:
             return [slab for slab, _ in self._store.slabs(layer)]
         except UserError:  # said where the moments, by which a layer is cut, are looked at

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,9 +35,11 @@ Bytes = NDArray[np.uint8]
 class Commit:
     """How far a scan has come.
 
-    ``batches`` of its plan are folded in, contrasts of ``contrasts`` layers are written, and
-    ``skipped`` says which stimuli were left out on the way, and why. ``live`` says of every live
-    state what its bytes do not; ``machine`` on what the numbers were computed.
+    The stimuli are shown once for every part of the layers that fits into memory: those of the
+    layers ``finished`` are all folded in, and ``batches`` of the plan into those that are ``live``,
+    which says of their states what the bytes do not. Contrasts of ``contrasts`` layers are written.
+    ``skipped`` says which stimuli were left out on the way, and why; ``machine`` on what the
+    numbers were computed.
     """
 
     number: int = 0
@@ -46,6 +48,7 @@ class Commit:
     skipped: Mapping[int, str] = field(default_factory=dict)
     live: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
+    finished: Sequence[str] = ()
 
 
 def _sum(content: Any) -> int:
@@ -103,7 +106,8 @@ class Commits:
         sums = fields.pop("sums", {})
         try:
             skipped = {int(stimulus): why for stimulus, why in fields["skipped"].items()}
-            commit = Commit(**{**fields, "skipped": skipped})
+            finished = tuple(fields["finished"])
+            commit = Commit(**{**fields, "skipped": skipped, "finished": finished})
         except (KeyError, TypeError):
             raise UserError(
                 f"{self._store} was begun by another version of fusiform: go on with that one, or "

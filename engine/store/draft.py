@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,27 +10,19 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.sync import sync
 
 from ...kernels.moments import Moments
 from ..errors import UserError
 from ..spec import MOMENTS, SHOWN, SHUFFLED, STIMULUS_COLUMNS, VARIABLES, Layer
 from .arrays import files_of
 from .commits import Bytes, Commit, Commits
+from .cuts import slabs
 from .durable import flush
 from .identity import fingerprint
-from .layout import (
-    consolidate,
-    put,
-    put_column,
-    put_count,
-    put_extremes,
-    put_moments,
-    put_variable,
-    written_whole,
-)
+from .layout import consolidate, put, put_column, put_count, put_moments
 from .places import Place, is_group, zarr_store
 from .reading import Store
+from .slabs import SlabWriter, filled_up, write_file
 
 
 class Draft(Store):
@@ -55,21 +48,6 @@ class Draft(Store):
         return bool(self.provenance["status"] == "complete")
 
     @property
-    def most_bytes(self) -> int:
-        """What all will take on the disk, if nothing of it can be compressed."""
-        groups = len(self.categories) * self.folds
-        moments = groups * len(MOMENTS) * np.dtype(self.provenance["store_dtype"]).itemsize
-        contrasts: int = sum(
-            np.dtype(variable.dtype).itemsize
-            * (len(self.categories) if "category" in variable.leading else 1)
-            * (self.folds if "fold" in variable.leading else 1)
-            for name, variable in VARIABLES.items()
-            if name not in MOMENTS
-        )
-        commits = 2 * sum(layer.state_bytes for layer in self.layers)
-        return int(commits + (moments + contrasts) * sum(layer.units for layer in self.layers))
-
-    @property
     def was_committed(self) -> bool:
         """Whether another run could go on from here."""
         return self.commit.number > 0 or self.is_complete
@@ -79,24 +57,32 @@ class Draft(Store):
         for variable, values in (("mean", moments.mean), ("m2", moments.m2)):
             key = f"{layer.name}/{variable}"
             if key not in self._open:
-                self._open[key] = written_whole(self._draft[key])
+                self._open[key] = self._draft[key]
             array = self._open[key]
-            if self.was_committed:  # a file that was being written then may be torn, and in the way
-                for file in files_of(array, (category, fold)):
-                    sync((array.store_path / array.metadata.encode_chunk_key(file)).delete())
-            array[category, fold] = values
+            chunk = array.chunks[2:]
+            fill = np.full(math.prod(chunk), array.fill_value, array.dtype)
+            # All of a file, also of one that an earlier run may have torn.
+            write_file(
+                array,
+                (category, fold, *(0 for _ in chunk)),
+                (
+                    filled_up(values[slab], slab, chunk, fill)
+                    for slab, _ in slabs(layer.shape, chunk)
+                ),
+            )
+
+    def slab_writer(self, layer: Layer) -> SlabWriter:
+        """What writes variables beside a layer's moments, slab by slab."""
+        group = self._draft[layer.name]
+        assert isinstance(group, zarr.Group)
+        return SlabWriter(group, layer, self.chunk_shape(layer))
 
     def write_contrasts(self, layer: Layer, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Materialise variables ``[*leading, unit]``, put beside the layer's moments."""
-        group, length = self._draft[layer.name], self.chunk_length(layer)
-        assert isinstance(group, zarr.Group)
-        for variable, values in columns.items():
-            definition = VARIABLES[variable]
-            leading = dict(zip(definition.leading, values.shape, strict=False))
-            attributes = definition.attributes()
-            own = values.astype(definition.dtype)
-            put_variable(group, variable, layer, length, leading, own, attributes)
-        put_extremes(group, layer, length, columns)
+        """Materialise variables ``[*leading, unit]`` of a whole layer, beside its moments."""
+        writer = self.slab_writer(layer)
+        for number, (_, units) in enumerate(self.slabs(layer)):
+            write_slab(writer, number, {name: c[..., units] for name, c in columns.items()})
+        writer.finish()
 
     def write_shuffled_moments(
         self, layer: Layer, units: NDArray[np.int64], mean: NDArray[Any], m2: NDArray[Any]
@@ -114,7 +100,7 @@ class Draft(Store):
             dims = ("category", "fold", "shuffle", "drawn_unit")
             put_moments(group, variable, values, dims, attributes)
 
-    def require_moments(self, blocks: Iterable[tuple[int, int]]) -> None:
+    def require_moments(self, layers: Iterable[Layer], blocks: Iterable[tuple[int, int]]) -> None:
         """Refuse a draft in which moments of a category and fold in ``blocks`` are missing.
 
         Raises
@@ -122,7 +108,7 @@ class Draft(Store):
         UserError : a file of them is gone
         """
         blocks = list(blocks)
-        for layer in self.layers:
+        for layer in layers:
             for variable in MOMENTS:
                 key = f"{layer.name}/{variable}"
                 array = self._opened(key).array
@@ -187,3 +173,25 @@ class Draft(Store):
         put_column(self._draft, "stimulus_status", table["stimulus_status"])
         self.counts = counts
         self.annotate(fingerprint=fingerprint(self.provenance, table))
+
+
+def most_bytes(layers: Sequence[Layer], categories: int, folds: int, store_dtype: str) -> int:
+    """What a scan will take on the disk, if nothing of it can be compressed."""
+    moments = categories * folds * len(MOMENTS) * np.dtype(store_dtype).itemsize
+    contrasts: int = sum(
+        np.dtype(variable.dtype).itemsize
+        * (categories if "category" in variable.leading else 1)
+        * (folds if "fold" in variable.leading else 1)
+        for name, variable in VARIABLES.items()
+        if name not in MOMENTS
+    )
+    commits = 2 * sum(layer.state_bytes for layer in layers)
+    return int(commits + (moments + contrasts) * sum(layer.units for layer in layers))
+
+
+def write_slab(writer: SlabWriter, number: int, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write a slab of some of the variables that a scan leaves, ``[*leading, unit]``."""
+    for name, values in columns.items():
+        variable = VARIABLES[name]
+        leading = dict(zip(variable.leading, values.shape, strict=False))
+        writer.write(number, name, values.astype(variable.dtype), leading, variable.attributes())

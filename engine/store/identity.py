@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from ..errors import shortened
 from ..spec import SHOWN
 
+# Stimuli that are turned into text at a time: the whole list would be 200 bytes for each.
+_AT_ONCE = 4096
 # Attributes of the root that determine the numbers, beside the stimuli.
 IDENTITY: dict[str, str] = {
     "model": "network",
@@ -36,14 +39,35 @@ def fingerprint(provenance: Mapping[str, Any], stimuli: Mapping[str, Sequence[An
     ``provenance`` are the attributes of a store's root, ``stimuli`` the columns of its stimulus
     table, of which those that were shown count: together they also give the order of showing.
     """
-    columns = ("sha256", "category", "fold", "status")
-    rows = zip(*(stimuli[f"stimulus_{column}"] for column in columns), strict=True)
     identity = {name: provenance[name] for name in IDENTITY if name in provenance}
-    identity["stimuli"] = [
-        [digest, int(k), int(f)] for digest, k, f, status in rows if status == SHOWN
-    ]
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    digest, opened = hashlib.sha256(), "{"
+    for name in sorted([*identity, "stimuli"]):
+        digest.update(f"{opened}{_canonical(name)}:".encode())
+        if name == "stimuli":
+            for part in _shown_rows(stimuli):
+                digest.update(part.encode())
+        else:
+            digest.update(_canonical(identity[name]).encode())
+        opened = ","
+    digest.update(b"}")
+    return digest.hexdigest()
+
+
+def _shown_rows(stimuli: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """The list of hash, category and fold of all that were shown, as JSON, in parts."""
+    columns = [stimuli[f"stimulus_{name}"] for name in ("sha256", "category", "fold", "status")]
+    rows = zip(*columns, strict=True)
+    opened = "["
+    while part := list(islice(rows, _AT_ONCE)):
+        shown = [[str(sha256), int(k), int(f)] for sha256, k, f, status in part if status == SHOWN]
+        if shown:
+            yield opened + _canonical(shown)[1:-1]
+            opened = ","
+    yield "[]" if opened == "[" else "]"
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def difference(

@@ -1,26 +1,24 @@
 """How arrays lie in a store: chunks, shards, codecs. By measurement: benchmarks/results/layout.md.
 
-An array is cut along its layer's first dimension. Chunks hold some hundred thousand units, so that
-a chunk is worth its overhead; a file holds all chunks of an array, but for moments, which have one
-per category and fold, to be written as blocks finish.
+Chunks are slabs of the layer (:mod:`.cuts`), of one category and fold. A file holds all chunks of
+an array, or as many as are written at a time; those of moments hold one category and fold, to be
+written as blocks finish.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..spec import COORDINATES, EXTREMES, STIMULUS_COLUMNS, Layer
+from ..spec import COORDINATES, STIMULUS_COLUMNS, Layer
+from .cuts import Shape
 
-# Units per chunk. Smaller chunks cost time; larger ones gain little, and take memory to read.
-_CHUNK_UNITS = 262_144
 # A chunk that is not there is damage, also where all its values are those that missing ones have.
 _CONFIG: Any = {"write_empty_chunks": True}
 
@@ -33,19 +31,21 @@ def create_array(
     dtype: str,
     attributes: Mapping[str, Any],
     *,
-    length: int,
+    chunk: Shape,
+    file: Shape,
     one_file: bool,
 ) -> zarr.Array[Any]:
-    """An array ``[*leading, *layer dims]`` in chunks of ``length`` along its first layer dim."""
-    cut = math.ceil(layer.shape[0] / length)
+    """An array ``[*leading, *layer dims]``; ``chunk`` and ``file`` are shapes of layer dims.
+
+    With ``one_file`` a file holds all of ``leading``, else one of each.
+    """
     sizes, ones = tuple(leading.values()), (1,) * len(leading)
-    rest = layer.shape[1:]
     return group.create_array(
         variable,
         shape=(*sizes, *layer.shape),
         dtype=dtype,
-        chunks=(*ones, length, *rest),
-        shards=(*(sizes if one_file else ones), length * cut, *rest),
+        chunks=(*ones, *chunk),
+        shards=(*(sizes if one_file else ones), *file),
         # What queries compare is read a quarter faster uncompressed, and shrinks by an eighth only.
         compressors=_codecs(compress=dtype == "bool" or not one_file),
         fill_value=np.nan if dtype.startswith("float") else False if dtype == "bool" else 0,
@@ -54,11 +54,6 @@ def create_array(
         config=_CONFIG,
         overwrite=True,
     )
-
-
-def written_whole(array: Any) -> zarr.Array[Any]:
-    """An array that was opened again, and writes its chunks of nothing but NaN or False as well."""
-    return cast(zarr.Array[Any], array.with_config(_CONFIG))
 
 
 def create_coordinates(group: zarr.Group, layer: Layer) -> None:
@@ -125,56 +120,6 @@ def put_moments(
         overwrite=True,
     )
     array[...] = values
-
-
-def put_variable(
-    group: zarr.Group,
-    variable: str,
-    layer: Layer,
-    length: int,
-    leading: Mapping[str, int],
-    values: NDArray[Any],
-    attributes: Mapping[str, Any],
-) -> None:
-    """A variable ``[*leading, unit]`` of a layer, in one file."""
-    array = create_array(
-        group, variable, layer, leading, values.dtype.name, attributes, length=length, one_file=True
-    )
-    array[...] = values.reshape(*leading.values(), *layer.shape)
-
-
-def put_extremes(
-    group: zarr.Group,
-    layer: Layer,
-    length: int,
-    columns: Mapping[str, NDArray[Any]],
-    saved: str = "",
-) -> None:
-    """The smallest and largest value of every chunk, of the variables that can be compared."""
-    floats = {name: values for name, values in columns.items() if values.dtype.kind == "f"}
-    if not floats:
-        return
-    cuts = np.arange(0, layer.shape[0], length) * (layer.units // layer.shape[0])
-    found = [
-        [bound.reduceat(values, cuts, axis=-1) for bound in (np.fmin, np.fmax)]  # NaN aside
-        for values in floats.values()
-    ]
-    leading = ("category",) if found[0][0].ndim == 2 else ()
-    put(
-        group,
-        EXTREMES,
-        np.array(found, np.float32),
-        # Groups inside each other have one length for a dimension of one name.
-        (f"{saved}_variable" if saved else "variable", "bound", *leading, "chunk"),
-        "smallest and largest value in every chunk of a variable",
-        variables=list(floats),
-    )
-
-
-def chunk_length(layer: Layer) -> int:
-    """Length of a chunk along the layer's first dimension; even parts, or the last is filled up."""
-    longest = max(1, min(layer.shape[0], _CHUNK_UNITS * layer.shape[0] // layer.units))
-    return math.ceil(layer.shape[0] / math.ceil(layer.shape[0] / longest))
 
 
 def consolidate(root: zarr.Group) -> None:

@@ -23,6 +23,7 @@ from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from ..errors import UserError
+from .cuts import is_in_order, least_of_a_file
 from .schema import Expected, described, is_whole, shown
 
 # Of a root, which gathers the metadata of all arrays; and of one array.
@@ -172,10 +173,20 @@ def cut_of(document: Mapping[str, Any], expected: Expected) -> Cut:
     cut = _encoded(document.get("codecs"), shape, _sizes(grid, len(shape)), dtype)  # type: ignore[arg-type]
     if cut.chunk_bytes > CHUNK_BYTES:
         raise Misfit(f"has chunks of {cut.chunk_bytes:,} bytes; they have at most {CHUNK_BYTES:,}")
-    whole = zip(cut.shape[expected.split :], cut.file[expected.split :], strict=True)
-    if any(size > length for size, length in whole):
-        raise Misfit(f"is cut into files of {list(cut.file)}, smaller than fusiform does")
+    if not _is_cut(cut, expected):
+        raise Misfit(f"is cut into files of {list(cut.file)}, in another way than fusiform does")
     return cut
+
+
+def _is_cut(cut: Cut, expected: Expected) -> bool:
+    """Whether its chunks and files are in the order of the array, and files not too small."""
+    shape, file, chunk = (part[expected.split :] for part in (cut.shape, cut.file, cut.chunk))
+    whole = all(size <= length for size, length in zip(shape, file, strict=True))
+    if cut.sharded and not is_in_order(shape, chunk):
+        return False
+    return whole or (
+        expected.slabs and is_in_order(shape, file) and math.prod(cut.file) >= least_of_a_file()
+    )
 
 
 def _is_expected(shape: Any, dims: Any, dtype: Any, expected: Expected) -> bool:

@@ -8,7 +8,6 @@ Contrasts that were materialised lie beside the moments. Anyone can read it with
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
@@ -28,6 +27,7 @@ from ..spec import EXTREMES, SCHEMA_VERSION, SHOWN, SHUFFLED, Layer
 from .arrays import Arrays, Gathered
 from .arrays import files_of as files_of
 from .arrays import present as present
+from .cuts import Shape, Slab, number_of_slabs, slabs
 from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
 from .places import Place, PlainFiles, exists, name_of, place_of, unfinished_place, zarr_store
 from .schema import schema_of
@@ -170,36 +170,38 @@ class Store:
         """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories."""
         return self.tree()[self.layer(layer).name].to_dataset()
 
-    def chunk_length(self, layer: Layer) -> int:
-        """Length of a chunk along the layer's first dimension: the same for all its variables."""
+    def chunk_shape(self, layer: Layer) -> Shape:
+        """The shape of a slab of a layer, which is a chunk of all its variables.
+
+        Raises
+        ------
+        UserError : the layer is cut as no scan does
+        """
         key = f"{layer.name}/mean"
         cut = self._opened(key).cut
-        length = cut.chunk[2]
+        chunk = cut.chunk[2:]
         values = layer.units * len(self.categories)
         # What is declared is made room for before it is read.
-        if values > _LARGE_LAYER or layer.shape[0] > _MANY_CHUNKS * length:
+        if values > _LARGE_LAYER or number_of_slabs(layer.shape, chunk) > _MANY_CHUNKS:
             with self._refusing(key):
                 self.arrays.require_file(key, (0,) * len(cut.shape))
-        return length
+        return chunk
 
-    def slabs(self, layer: Layer) -> Iterator[tuple[slice, slice]]:
-        """Cut a layer along its first dimension where its chunks are cut.
+    def slabs(self, layer: Layer) -> Iterator[tuple[Slab, slice]]:
+        """Cut a layer where its chunks are cut.
 
-        Yields the slice of that dimension and the slice of flat units that it stands for.
+        Yields the slices of its dimensions and the slice of flat units that they stand for.
         """
-        inner, step = layer.units // layer.shape[0], self.chunk_length(layer)
-        for start in range(0, layer.shape[0], step):
-            stop = min(start + step, layer.shape[0])
-            yield slice(start, stop), slice(start * inner, stop * inner)
+        yield from slabs(layer.shape, self.chunk_shape(layer))
 
-    def moments(self, layer: Layer, slab: slice) -> list[Moments]:
+    def moments(self, layer: Layer, slab: Slab) -> list[Moments]:
         """Moments of a slab of a layer, one for every fold.
 
         ``count [category, 1]``, ``mean, m2 [category, unit]``.
         """
 
         def categories(variable: str, fold: int) -> NDArray[np.float64]:
-            values = self._part(f"{layer.name}/{variable}", (slice(None), fold, slab))
+            values = self._part(f"{layer.name}/{variable}", (slice(None), fold, *slab))
             return values.reshape(len(values), -1).astype(np.float64, copy=False)
 
         return [
@@ -226,16 +228,15 @@ class Store:
         return values.reshape(*values.shape[: values.ndim - len(layer.shape)], -1)
 
     def read_slab(
-        self, layer: Layer, variable: str, slab: slice, category: int | None = None
+        self, layer: Layer, variable: str, slab: Slab, category: int | None = None
     ) -> NDArray[Any]:
-        """A slab of a variable ``[category, unit]`` or ``[unit]``, units flat; or one category."""
-        array = self._opened(f"{layer.name}/{variable}").array
-        if array.ndim == len(layer.shape):
-            return self._part(f"{layer.name}/{variable}", (slab,)).reshape(-1)
-        if category is not None:
-            return self._part(f"{layer.name}/{variable}", (category, slab)).reshape(-1)
-        values = self._part(f"{layer.name}/{variable}", (slice(None), slab))
-        return values.reshape(len(values), -1)
+        """A slab of a variable ``[*leading, unit]``, units flat; or that of one category."""
+        key = f"{layer.name}/{variable}"
+        leading = self._opened(key).array.ndim - len(layer.shape)
+        if category is not None and leading == 1:
+            return self._part(key, (category, *slab)).reshape(-1)
+        values = self._part(key, (*[slice(None)] * leading, *slab))
+        return values.reshape(*values.shape[:leading], -1)
 
     def extremes(self, layer: Layer, saved: str = "") -> Extremes:
         """Smallest and largest value of every chunk: variable -> two of ``[category, chunk]``.
@@ -249,7 +250,7 @@ class Store:
             return {}
         values = self._part(key)
         named: Any = self._opened(key).array.attrs.get("variables")
-        chunks = math.ceil(layer.shape[0] / self.chunk_length(layer))
+        chunks = number_of_slabs(layer.shape, self.chunk_shape(layer))
         if named is None or sorted(named) != sorted(names) or values.shape[-1] != chunks:
             raise self._unreadable(key, "it is not of the chunks and variables of its layer")
         return {str(name): (low, high) for name, (low, high) in zip(named, values, strict=True)}

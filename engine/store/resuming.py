@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..spec import Layer
 from .commits import Commits
 from .draft import Draft
 from .durable import locked, sweep
@@ -72,6 +73,22 @@ def resuming(
             elif begun:
                 remove(place)
             raise
+
+
+def begun_with(output: Path | str) -> dict[str, Any]:
+    """What the root says of an unfinished scan that would be gone on with; nothing without one.
+
+    What cannot be read is judged when it is gone on with.
+    """
+    final = final_place(output)
+    place = unfinished_place(final) if isinstance(final, Path) else final
+    try:
+        root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3, use_consolidated=False)
+    except Exception:  # zarr raises many kinds for what is no group, or half of one
+        return {}
+    attributes = dict(root.attrs)
+    published = isinstance(place, str) and attributes.get("status") == "complete"
+    return {} if published else attributes
 
 
 def _begun(place: Place, note: Note, contents: Mapping[str, Any]) -> Draft:
@@ -143,29 +160,36 @@ def _agree(draft: Draft, contents: Mapping[str, Any], order: NDArray[np.int64]) 
             f"differently; {draft.path} was begun with {changed}: install them, or give up what "
             "it had done with --restart"
         )
-    _require_finished(draft, _shown(draft, order))
+    _require_finished(draft, order)
     if not draft.is_complete and began["fingerprint"] != wanted["fingerprint"]:
         draft.exchange_stimuli(table)
 
 
 def _shown(draft: Draft, order: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which stimuli of the table, in that order of showing, are in the moments."""
+    """Which stimuli of the table, in that order of showing, are in moments of any layer."""
     shown = np.ones(draft.provenance["n_stimuli"], bool)
-    if not draft.is_complete:
+    if not draft.is_complete and not draft.commit.finished:
         shown[order[draft.commit.batches * draft.provenance["batch_size"] :]] = False
     return shown & (draft.stimuli("stimulus_fold") >= 0)
 
 
-def _require_finished(draft: Draft, shown: NDArray[np.bool_]) -> None:
-    """Refuse a draft that misses moments of a group whose stimuli were all shown."""
+def _require_finished(draft: Draft, order: NDArray[np.int64]) -> None:
+    """Refuse a draft that misses moments of a group whose stimuli were all shown to a layer."""
     group = draft.stimuli("stimulus_category"), draft.stimuli("stimulus_fold")
-    missing = np.zeros((len(draft.categories), draft.folds), np.int64)
-    dealt = group[1] >= 0
-    np.add.at(missing, tuple(column[dealt] for column in group), ~shown[dealt])
+    groups = list(np.ndindex(len(draft.categories), draft.folds))
+    coming = order[draft.commit.batches * draft.provenance["batch_size"] :]
+    unfinished = set(zip(*(column[coming].tolist() for column in group), strict=True))
+    whole = draft.layers if draft.is_complete else _named(draft, draft.commit.finished)
     try:
-        draft.require_moments((int(k), int(f)) for k, f in np.argwhere(missing == 0))
+        draft.require_moments(whole, groups)
+        live = _named(draft, draft.commit.live)
+        draft.require_moments(live, [one for one in groups if one not in unfinished])
     except UserError as error:
         raise _unusable(draft.path, str(error)) from None
+
+
+def _named(draft: Draft, names: Collection[str]) -> list[Layer]:
+    return [layer for layer in draft.layers if layer.name in names]
 
 
 def _other_stimulus(
@@ -173,17 +197,20 @@ def _other_stimulus(
 ) -> str | None:
     """The first stimulus that a draft's table and another differ in, as the end of a sentence."""
     paths, hashes, statuses = (f"stimulus_{name}" for name in ("path", "sha256", "status"))
-    before, now = list(draft.stimuli(paths)), list(table[paths])
+    before, now = draft.stimuli(paths), table[paths]
     if len(before) != len(now):
-        other = sorted(set(before) ^ set(now))[:1] or now[:1]
-        return f"stimuli: {other[0]} is {'new' if other[0] in now else 'not there any more'}"
+        others = set(map(str, before)) ^ set(now)
+        other, listed = min(others, default=now[0]), set(now)
+        return f"stimuli: {other} is {'new' if other in listed else 'not there any more'}"
     for column in ("stimulus_category", "stimulus_fold"):
-        for row in np.flatnonzero(draft.stimuli(column) != np.asarray(table[column]))[:1]:
+        for row in np.flatnonzero(draft.stimuli(column) != np.asarray(table[column]))[:1].tolist():
             told = {before[row]: draft.stimuli(statuses)[row], now[row]: table[statuses][row]}
             return "stimuli: " + ", ".join(f"{name} ({status})" for name, status in told.items())
-    others = draft.stimuli(hashes) != np.asarray(table[hashes])
-    for row in np.flatnonzero(_shown(draft, order) & others)[:1]:
-        return f"stimuli: {now[row]} has changed, and was shown"
+    shown = np.flatnonzero(_shown(draft, order)).tolist()
+    before, wanted = draft.stimuli(hashes), table[hashes]
+    for row in shown:  # one by one: the texts of all would be in memory twice
+        if before[row] != wanted[row]:
+            return f"stimuli: {now[row]} has changed, and was shown"
     return None
 
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..spec import MEASURES, VARIABLES, Layer
-from .layout import consolidate, put_extremes, put_variable
+from .layout import consolidate
 from .places import zarr_store
 from .reading import Store
 from .schema import is_free
+from .slabs import SlabWriter
 
 
 class SavedContrast:
@@ -24,19 +25,20 @@ class SavedContrast:
         self._store, self._root, self._name = store, root, name
         self._leading = {"category": len(store.categories)} if each_category else {}
 
-    def write(self, layer: Layer, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Write variables ``[*leading, unit]``, by category or fold or both."""
+    def slab_writer(self, layer: Layer) -> SlabWriter:
+        """What writes a layer's variables; as the store is cut, which another version may do."""
         group = self._root.require_group(f"{layer.name}/{self._name}")
-        # As the store is cut, which another version may have made.
-        length = self._store.chunk_length(layer)
+        return SlabWriter(group, layer, self._store.chunk_shape(layer), self._name)
+
+    def write(self, writer: SlabWriter, number: int, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Write a slab of variables ``[*leading, unit]``, by category or fold or both."""
         for variable, values in columns.items():
             leading = dict(self._leading)
             if variable == "selective_fold":
                 leading["fold"] = values.shape[-2]
             long_name = MEASURES.get(variable) or VARIABLES[variable].long_name
             attributes = {"long_name": long_name, "units": "1"}
-            put_variable(group, variable, layer, length, leading, values, attributes)
-        put_extremes(group, layer, length, columns, self._name)
+            writer.write(number, variable, values, leading, attributes)
 
 
 @contextmanager

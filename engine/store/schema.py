@@ -59,13 +59,15 @@ class Expected:
     """What an array has to be.
 
     ``shape`` has None where the number of chunks of a layer belongs; ``dtype`` is ``str``, ``int``
-    of any width, or a type. Along the first ``split`` dimensions it may be cut into files.
+    of any width, or a type. Along the first ``split`` dimensions it may be cut into files; with
+    ``slabs`` along the others, too, in their order.
     """
 
     dims: tuple[str, ...]
     shape: tuple[int | None, ...]
     dtype: str
     split: int = 0
+    slabs: bool = False
 
     def __str__(self) -> str:
         return described(self.dtype, self.dims, self.shape)
@@ -175,6 +177,7 @@ class Schema:
                 (*(sizes[dim] for dim in dims), *layer.shape),
                 dtype,
                 split=len(dims),
+                slabs=name not in MOMENTS,
             )
             for name, (dims, dtype) in variables.items()
         }

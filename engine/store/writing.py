@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..spec import MOMENTS, SCHEMA_VERSION, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
+from .cuts import chunk_shape, whole_file
 from .draft import Draft
 from .durable import publish
 from .identity import fingerprint
-from .layout import chunk_length, create_array, create_coordinates, put, put_column, put_count
+from .layout import create_array, create_coordinates, put, put_column, put_count
 from .places import Place, exists, place_of, remove, zarr_store
 
 # What numbers can depend on.
@@ -93,11 +94,12 @@ def create_store(
     for layer in layers:
         group = root.require_group(layer.name)
         create_coordinates(group, layer)
+        chunk = chunk_shape(layer, len(categories) * store.folds)
         for variable in MOMENTS:
             attributes, dtype = VARIABLES[variable].attributes(), store.provenance["store_dtype"]
             create_array(
                 group, variable, layer, leading, dtype, attributes,
-                length=chunk_length(layer), one_file=False,
+                chunk=chunk, file=whole_file(layer, chunk), one_file=False,
             )  # fmt: skip
     return store
 

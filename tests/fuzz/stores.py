@@ -39,7 +39,7 @@ from fusiform import Criterion, check_store, describe_store, open_store, save_co
 from fusiform.engine.asking import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.memory import peak_memory
-from fusiform.engine.store import layout
+from fusiform.engine.store import cuts
 from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments
 
@@ -78,7 +78,7 @@ def make(path: Path) -> Path:
     null = {"shuffles": shuffles, "units": drawn, "seed": 0}
     table = np.repeat(np.argwhere(COUNTS[:2]), COUNTS[:2].ravel(), axis=0)
     columns = {name: values[: len(table)] for name, values in contents()["stimuli"].items()}
-    whole, layout._CHUNK_UNITS = layout._CHUNK_UNITS, 12
+    whole, cuts._CHUNK_UNITS = cuts._CHUNK_UNITS, 12
     try:
         draft = create_store(
             path,
@@ -99,7 +99,7 @@ def make(path: Path) -> Path:
         draft.complete()
         save_contrast(open_store(path), "two", Criterion("rest"), "faces > bodies", ["t", "csi"])
     finally:
-        layout._CHUNK_UNITS = whole
+        cuts._CHUNK_UNITS = whole
     return path
 
 

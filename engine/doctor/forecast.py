@@ -1,0 +1,190 @@
+"""What a scan will take, before it is run: memory, disk, time, and what it waits for.
+
+The network is shown a few batches of noise, and a few of the stimuli are decoded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..spec import Layer, Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..scanning.progress import Listener
+    from ..scanning.setup import Setup
+    from ..stimuli.catalogue import Groups
+
+# Batches that the network is timed on, after one that does not count; one counts that takes long.
+_BATCHES, _LONG = 3, 10.0
+# What decoding is measured on.
+_STIMULI = 96
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a scan will take.
+
+    ``passes`` are the layers for each of which all ``stimuli`` are shown, in ``batches`` of
+    ``batch_size``. ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the
+    most that the store takes on the disk, ``peak_bytes`` the most that the program takes where the
+    network runs, of a ``budget_bytes``. ``network`` and ``decoding`` are images per second,
+    ``seconds`` how long all stimuli take in all passes; contrasts come after that.
+    """
+
+    model: str
+    device: str
+    layers: tuple[Layer, ...]
+    passes: tuple[tuple[str, ...], ...]
+    stimuli: int
+    categories: tuple[str, ...]
+    folds: int
+    batch_size: int
+    batches: int
+    state_bytes: int
+    store_bytes: int
+    peak_bytes: int
+    budget_bytes: int | None
+    network: float
+    decoding: float
+    decode_workers: int
+    seconds: float
+
+    @property
+    def bound(self) -> str:
+        """What the scan waits for: ``decoding`` or ``network``."""
+        return "decoding" if self.decoding < self.network else "network"
+
+
+def forecast(
+    model: str | nn.Module,
+    stimuli: str | Path,
+    *,
+    groups: Groups | None = None,
+    root: str | Path | None = None,
+    layers: str | Sequence[str] = "blocks",
+    units: str = "all",
+    precision: str | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    folds: int = 2,
+    null: int = 0,
+    null_units: int = 1000,
+    batch_size: int | None = None,
+    memory_budget: int | str | None = None,
+    device: str | None = None,
+    decode_workers: int | None = None,
+    store_dtype: str = "float64",
+    listener: Listener | None = None,
+) -> Forecast:
+    """What ``fusiform.scan`` of the same will take, without scanning.
+
+    For the parameters see :func:`fusiform.scan`; weights make no difference, and are not loaded.
+    Stimuli are listed, and some are decoded.
+
+    Raises
+    ------
+    UserError : the scan cannot be carried out as it was asked for; it does not fit into memory
+
+    Examples
+    --------
+    >>> fusiform.forecast("resnet50", "stimuli/").seconds  # doctest: +SKIP
+    """
+    from ..scanning.decode import default_workers
+    from ..scanning.progress import Listener
+    from ..scanning.setup import set_up
+    from ..store.draft import most_bytes
+
+    setup = set_up(
+        model, stimuli, groups=groups, root=root, seed=0, layers=layers,
+        weights="none" if isinstance(model, str) else "default", units=units, precision=precision,
+        preprocessing=preprocessing, folds=folds, null=null, null_units=null_units,
+        batch_size=batch_size, memory_budget=memory_budget, device=device,
+        listener=listener or Listener(),
+    )  # fmt: skip
+    workers = decode_workers or default_workers()
+    per_batch = _rehearsed(setup)
+    plan, catalogue, footprint = setup.plan, setup.catalogue, setup.footprint
+    parts = setup.fitting.parts
+    decoding = _decoding(setup, workers)
+    shown = plan.n_batches * len(parts)
+    network = len(parts) * plan.batch_size / sum(per_batch)
+    # On the CPU both have the same cores; else the slower one is waited for.
+    each = [1 / network, 1 / decoding]
+    spent = sum(each) if setup.device.type == "cpu" else max(each)
+    return Forecast(
+        model=setup.backbone.name,
+        device=str(setup.device),
+        layers=setup.layers,
+        passes=tuple(tuple(layer.name for layer in part) for part in parts),
+        stimuli=len(plan.order),
+        categories=catalogue.categories,
+        folds=folds,
+        batch_size=plan.batch_size,
+        batches=shown,
+        state_bytes=max(sum(map(footprint.of_layer, part)) for part in parts),
+        store_bytes=most_bytes(setup.layers, len(catalogue.categories), folds, store_dtype),
+        peak_bytes=setup.fitting.peak,
+        budget_bytes=setup.budget,
+        network=network,
+        decoding=decoding,
+        decode_workers=workers,
+        seconds=len(parts) * len(plan.order) * spent,
+    )
+
+
+def _rehearsed(setup: Setup) -> list[float]:
+    """Seconds per batch of every part of the layers."""
+    import numpy as np
+    import torch
+
+    from ..scanning.decode import Decoded
+    from ..scanning.live import Live
+    from ..scanning.memory import recycled
+    from ..scanning.showing import showing
+
+    plan, side = setup.plan, setup.backbone.preprocessing.crop
+    batch = next(plan.batches())
+    shape = (len(batch.stimuli), side, side, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    seconds = []
+    for part in setup.fitting.parts:
+        live = Live(part, setup.device, lambda *_: None, None, setup.units)
+        with recycled(), showing(setup.backbone, plan, setup.device, live) as show:
+            taken = []
+            for _ in range(1 + _BATCHES):
+                started = time.perf_counter()
+                show(Decoded(batch, pixels, {}))
+                if setup.device.type == "cuda":
+                    torch.cuda.synchronize(setup.device)
+                taken.append(time.perf_counter() - started)
+                if taken[-1] > _LONG:
+                    break
+            seconds.append(sorted(taken[1:] or taken)[len(taken[1:]) // 2])
+    return seconds
+
+
+def _decoding(setup: Setup, workers: int) -> float:
+    """Images per second that are decoded, of stimuli spread over the set.
+
+    Raises
+    ------
+    UserError : none of them can be
+    """
+    from .pace import measure_decoding, spread
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = spread(setup.catalogue, _STIMULI, Path(folder))
+        measured = measure_decoding(paths, setup.backbone.preprocessing, workers)
+    if not measured.rate:
+        raise UserError(
+            f"stimuli are images that can be decoded; of {measured.tried} tried none is: "
+            "'fusiform stimuli check' says why"
+        )
+    return measured.rate

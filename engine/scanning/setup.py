@@ -1,0 +1,145 @@
+"""What a scan is of, before it begins: stimuli, network, layers, plan, and how it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from ..spec import UNITS, Layer, Preprocessing
+from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
+from .backbones import Backbone, backbone_of
+from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
+from .device import device_for, place
+from .layers import TRIAL_STIMULI, choose, trial
+from .plan import Plan, make_plan
+from .precision import refuse_precision
+from .progress import Listener
+from .reduce import NO_CLASS_TOKEN, has_class_token, reduced, refuse_units
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a scan is of: ``layers`` as they are recorded, reduced to ``units``.
+
+    ``fitting`` says how it fits into memory, ``budget`` into how much.
+    """
+
+    catalogue: Catalogue
+    plan: Plan
+    backbone: Backbone
+    device: torch.device
+    layers: tuple[Layer, ...]
+    units: str
+    footprint: Footprint
+    fitting: Fit
+    budget: int | None
+
+
+def set_up(
+    model: str | nn.Module,
+    stimuli: str | Path,
+    *,
+    groups: Groups | None,
+    root: str | Path | None,
+    weights: str,
+    seed: int,
+    layers: str | Sequence[str],
+    units: str,
+    precision: str | None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None,
+    folds: int,
+    null: int,
+    null_units: int,
+    batch_size: int | None,
+    memory_budget: int | str | None,
+    device: str | None,
+    listener: Listener,
+    left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
+) -> Setup:
+    """Find out what a scan is of; for the parameters see :func:`.scan.scan`.
+
+    ``left_out`` says which stimuli of a catalogue are not shown.
+
+    Raises
+    ------
+    UserError : the scan cannot be carried out as it was asked for
+    """
+    budget = None if memory_budget is None else bytes_of(memory_budget)
+    refuse_units(units)
+    target = device_for(device, model)
+    refuse_precision(precision, target)
+    catalogue = read_catalogue(stimuli, groups, root)
+    for note in catalogue.notes:
+        listener.note(note)
+    plan = make_plan(
+        catalogue.labels,
+        catalogue.categories,
+        folds=folds,
+        batch_size=BATCH_SIZES[0] if batch_size is None else batch_size,
+        left_out=left_out(catalogue),
+    )
+    backbone = backbone_of(model, weights, seed, preprocessing, precision)
+    network, crop = place(backbone.model, target), backbone.preprocessing.crop
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    with growth(target) as grown:
+        found = trial(network, crop)
+    chosen, notes = choose(found, patterns)
+    chosen, otherwise = reduced(chosen, units)
+    if units == "cls" and not has_class_token(network):
+        otherwise.append(NO_CLASS_TOKEN)
+    for note in (*notes, *otherwise):
+        listener.note(note)
+    footprint = Footprint(
+        used_memory(target),
+        grown[0] // TRIAL_STIMULI,
+        crop,
+        null=(null * len(plan.blocks), null_units),
+    )
+
+    def footprint_of(size: int) -> Footprint:
+        return replace(footprint, cut=len(replace(plan, batch_size=size).shards) > 1)
+
+    known = free_memory(target) if budget is None else budget
+    if known is None and memory_budget is not None:
+        raise UserError("a memory budget can be kept where the system says what is used: on Linux")
+    fitting = fit(chosen, footprint_of, known, batch_size)
+    said = f" in {backbone.precision}" if backbone.precision else ""
+    meant = f" ({UNITS[units]})" if units != "all" else ""
+    listener.note(
+        f"{backbone.name} ({backbone.weights}){said}: {len(chosen)} layers, "
+        f"{sum(layer.units for layer in chosen):,} units{meant}; "
+        f"{len(plan.order)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
+    )
+    listener.note(f"preprocessing: {backbone.preprocessing}")
+    if folds == 1:
+        listener.note("one fold: nothing will say how many of the selected units replicate")
+    if budget is not None or len(fitting.parts) > 1 or fitting.batch_size != plan.batch_size:
+        listener.note(_how(fitting, known))
+    plan = replace(plan, batch_size=fitting.batch_size)
+    return Setup(
+        catalogue,
+        plan,
+        backbone,
+        target,
+        chosen,
+        units,
+        footprint_of(plan.batch_size),
+        fitting,
+        known,
+    )
+
+
+def _how(fitting: Fit, budget: int | None) -> str:
+    passes = len(fitting.parts)
+    shown = "once" if passes == 1 else f"{passes} times, to some of the layers each"
+    of = "" if budget is None else f" of {budget / 2**30:.2f}"
+    return (
+        f"memory: at most {fitting.peak / 2**30:.2f}{of} GiB, in batches of {fitting.batch_size}; "
+        f"the stimuli are shown {shown}"
+    )

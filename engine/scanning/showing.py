@@ -1,0 +1,55 @@
+"""Showing a network decoded batches, whose activations go into the live moments as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .backbones import Backbone
+from .capture import capture
+from .decode import Decoded, normalise
+from .faults import explained
+from .layers import input_dtype
+from .live import Live
+from .plan import Plan
+from .precision import multiplied
+
+
+@contextmanager
+def showing(
+    backbone: Backbone, plan: Plan, device: torch.device, live: Live
+) -> Iterator[Callable[[Decoded], None]]:
+    """Give what shows the network one batch of ``plan`` and folds it into ``live``.
+
+    Stimuli that have failed are shown as they are, and folded in nowhere.
+    """
+    dtype = input_dtype(backbone.model)
+    side = backbone.preprocessing.crop
+    shape = (plan.batch_size, 3, side, side)
+    with (
+        multiplied(backbone.precision, device),
+        explained(backbone.model, shape, dtype, device),
+        capture(backbone.model, live.layers, live.fold_in) as show,
+    ):
+
+        def fold_in(decoded: Decoded) -> None:
+            live.begin(decoded.batch.without(decoded.failed))
+            pixels = _filled(decoded.pixels, plan)
+            show(normalise(pixels, backbone.preprocessing, device, dtype))
+
+        yield fold_in
+
+
+def _filled(pixels: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+    """The last, short batch, filled up with its last image, whose extra rows belong to no run.
+
+    Networks round differently at another batch size: a unit that is constant would seem to vary.
+    """
+    missing = plan.batch_size - len(pixels)
+    if not missing or plan.n_batches == 1:
+        return pixels
+    return np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])

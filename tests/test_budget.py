@@ -1,0 +1,299 @@
+"""A scan keeps to its memory budget, by smaller batches and several passes, with the same bits."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+import fusiform
+from fusiform.cli import app
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning import setup
+from fusiform.engine.scanning.budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit
+from fusiform.engine.scanning.interrupt import Interrupted
+from fusiform.engine.scanning.progress import Listener, Progress
+from fusiform.engine.spec import Layer, Preprocessing
+
+from .fuzz.small import contents
+from .test_resume import stopping_after
+
+SMALL = Preprocessing(resize=16, crop=16)
+GIB = 2**30
+
+
+class Net(nn.Module):
+    """Three layers, of which a pass may be left after any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Conv2d(3, 3, 5, stride=5)
+        self.head = nn.Linear(27, 4)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(self.head(self.body(images).flatten(1)))
+
+
+@pytest.fixture(scope="module")
+def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    return draw_stimuli(tmp_path_factory.mktemp("set") / "stimuli", each=12)
+
+
+def scanned(stimuli: Path, output: Path, **options: Any) -> Any:
+    given = {"layers": ["body", "head", "last"], "batch_size": 4, **options}
+    return fusiform.scan(Net(), stimuli, output, preprocessing=SMALL, **given)
+
+
+@pytest.fixture
+def in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were room for the first layer alone, and for the other two together."""
+
+    def cut(layers: Any, *given: Any) -> Fit:
+        found = fit(layers, *given)
+        return found._replace(parts=(tuple(layers[:1]), tuple(layers[1:])))
+
+    monkeypatch.setattr(setup, "fit", cut)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GiB", 8 * GIB), ("500 MB", 500e6), ("2g", 2e9), ("1.5 KiB", 1536), ("77", 77), (12, 12)],
+)
+def test_sizes_as_users_write_them(text: str | int, size: float) -> None:
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "0", 0, "8 iB", "1e9", "8GiBs"])
+def test_sizes_that_are_none(text: str | int) -> None:
+    with pytest.raises(UserError, match="a memory budget is a number of bytes"):
+        bytes_of(text)
+
+
+@given(
+    units=st.lists(st.integers(1, 10**6), min_size=1, max_size=8),
+    forward=st.integers(0, 10**8),
+    budget=st.integers(GIB // 2, 4 * GIB),
+    asked=st.sampled_from([None, 1, 7, 32, 256]),
+    cut=st.booleans(),
+)
+def test_what_fits_fits_and_is_all_of_it(
+    units: list[int], forward: int, budget: int, asked: int | None, cut: bool
+) -> None:
+    layers = [Layer(f"{i}", "M", ("unit",), (n,), "float32") for i, n in enumerate(units)]
+    footprint = Footprint(GIB // 4, forward, 224, cut)
+    largest = max(layers, key=lambda layer: layer.units)
+    if footprint.peak([largest], asked or BATCH_SIZES[-1]) > budget:
+        with pytest.raises(UserError, match="raise --memory-budget"):
+            fit(layers, lambda _: footprint, budget, asked)
+        return
+    found = fit(layers, lambda _: footprint, budget, asked)
+    assert [layer for part in found.parts for layer in part] == layers
+    assert found.batch_size in ([asked] if asked else BATCH_SIZES)
+    whole = replace(footprint, program=0).without_moments(layers, found.batch_size)
+    assert found.peak <= budget
+    assert found.peak >= whole + sum(layer.state_bytes for layer in found.parts[0])
+    if budget >= footprint.peak(layers, asked or BATCH_SIZES[0]):
+        assert found.batch_size == (asked or BATCH_SIZES[0])
+        assert len(found.parts) == 1
+
+
+def test_no_budget_is_none() -> None:
+    layers = [Layer("huge", "M", ("unit",), (10**9,), "float32")]
+    assert fit(layers, lambda _: Footprint(GIB, GIB, 224), None, None).batch_size == 32
+
+
+@pytest.mark.parametrize("options", [{}, {"null": 3, "null_units": 5}])
+def test_several_passes_give_the_bits_of_one(
+    stimuli: Path, tmp_path: Path, options: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
+    request.getfixturevalue("in_passes")
+    events: list[Progress] = []
+    scanned(stimuli, tmp_path / "o.zarr", listener=Listener(progress=events.append), **options)
+    assert contents(tmp_path / "o.zarr") == whole
+    shown = [event for event in events if event.stage == "scan"]
+    assert (shown[-1].done, shown[-1].total, len(shown)) == (72, 72, 18)
+
+
+@pytest.mark.parametrize("options", [{}, {"null": 3, "null_units": 5}])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_stopped_at_every_batch_of_every_pass_and_shard(
+    stimuli: Path, tmp_path: Path, options: dict[str, Any], passes: int,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
+    if passes > 1:
+        request.getfixturevalue("in_passes")
+    notes: list[str] = []
+    for _ in range(9 * passes):
+        stopping = stopping_after(1, how=signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            scanned(stimuli, tmp_path / "o.zarr", commit_every=1e9, **options,
+                    listener=Listener(notes.append, stopping.progress))  # fmt: skip
+    scanned(stimuli, tmp_path / "o.zarr", **options)
+    assert contents(tmp_path / "o.zarr") == whole
+    assert any("all to 1" in note for note in notes) == (passes > 1)
+
+
+def test_what_is_skipped_in_one_pass_is_in_none(
+    stimuli: Path, tmp_path: Path, in_passes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    for path in sorted(stimuli.rglob("*.png")):
+        (copy / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (copy / path.parent.name / path.name).write_bytes(path.read_bytes())
+    damaged = copy / "noise" / "noise-3.png"
+    sound = damaged.read_bytes()
+    events = 0
+
+    def mend_or_damage(event: Progress) -> None:
+        nonlocal events
+        events += 1
+        if event.stage == "scan" and events == 1:
+            damaged.write_bytes(b"gone")
+        if event.stage == "scan" and events == 9:
+            damaged.write_bytes(sound)
+
+    store = scanned(copy, tmp_path / "o.zarr", on_error="skip",
+                    listener=Listener(progress=mend_or_damage))  # fmt: skip
+    assert store.skipped == {"noise": 1}
+    # Two layers of one pass each saw the same: the means of the first follow from the pixels.
+    again = scanned(copy, tmp_path / "all.zarr", on_error="skip")
+    kept = sorted(copy.rglob("noise-*.png"), key=lambda p: int(p.stem[6:]))
+    net = Net()
+    for layer, module in (("body", lambda x: net.body(x)), ("head", None)):
+        fold = store.stimuli("stimulus_fold")
+        chosen = [i for i, p in enumerate(kept) if p != damaged and fold[12 + i] == 0]
+        x = torch.stack([_prepared(kept[i]) for i in chosen])
+        with torch.no_grad():
+            out = net.body(x) if module else net.head(net.body(x).flatten(1))
+        mean = store.moments_of(store.layer(layer), 1, 0).mean
+        np.testing.assert_allclose(mean, out.double().mean(0).numpy(), rtol=1e-5, atol=1e-6)
+    assert again.counts.sum() == store.counts.sum() + 1
+
+
+def _prepared(path: Path) -> torch.Tensor:
+    from fusiform.engine.scanning.decode import normalise, prepare
+
+    pixels = prepare(Image.open(path), SMALL)
+    return normalise(pixels[np.newaxis], SMALL, torch.device("cpu"), torch.float32)[0]
+
+
+def test_a_stimulus_that_fails_in_a_later_pass_stops_the_scan(
+    draw_stimuli: Callable[..., Path], tmp_path: Path, in_passes: None
+) -> None:
+    copy = draw_stimuli(tmp_path / "copy", each=12)
+    events = 0
+
+    def damage(event: Progress) -> None:
+        nonlocal events
+        events += 1
+        if events == 9:  # the first pass is over
+            (copy / "stripes" / "stripes-11.png").write_bytes(b"gone")
+
+    with pytest.raises(UserError, match=r"stripes-11.png .*, and was shown before: restore it"):
+        scanned(copy, tmp_path / "o.zarr", on_error="skip", listener=Listener(progress=damage))
+
+
+def test_a_budget_that_is_too_small_is_refused_before_anything_is_shown(
+    stimuli: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"live moments of body .*raise --memory-budget"):
+        scanned(stimuli, tmp_path / "o.zarr", memory_budget="100MiB")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unfinished_scan_goes_on_with_its_batch_size(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = contents(scanned(stimuli, tmp_path / "whole.zarr", batch_size=8).path)
+    with pytest.raises(Interrupted):
+        scanned(stimuli, tmp_path / "o.zarr", batch_size=8, listener=stopping_after(2))
+    scanned(stimuli, tmp_path / "o.zarr", batch_size=None)  # which would be 32
+    assert contents(tmp_path / "o.zarr") == whole
+
+
+def test_the_plan_is_the_scan_that_follows(stimuli: Path, tmp_path: Path) -> None:
+    given = {"layers": ["body", "head"], "preprocessing": SMALL, "batch_size": 4}
+    found = fusiform.forecast(Net(), stimuli, **given)
+    assert (found.stimuli, found.batches, found.batch_size, found.folds) == (36, 9, 4, 2)
+    assert found.categories == ("blobs", "noise", "stripes")
+    assert found.passes == (("body", "head"),)
+    store = fusiform.scan(Net(), stimuli, tmp_path / "o.zarr", **given)
+    assert found.layers == store.layers
+    taken = sum(p.stat().st_size for p in store.path.rglob("*") if p.is_file())
+    small = 200_000  # metadata and tables, of which there is more here than of numbers
+    assert found.store_bytes > taken - small
+    assert found.bound in ("decoding", "network")
+    assert min(found.network, found.decoding, found.seconds) > 0
+
+
+def test_the_plan_on_the_command_line(stimuli: Path, tmp_path: Path) -> None:
+    given = ["plan", "resnet18", str(stimuli), "--layers", "layer4.?,avgpool", "--crop", "64"]
+    result = CliRunner().invoke(app, [*given, "--resize", "64", "--batch-size", "8"])
+    assert result.exit_code == 0, result.output
+    for said in ("layer4.1", "5 of 8; the stimuli are shown once", "the scan waits for", "GiB"):
+        assert said in result.output
+    result = CliRunner().invoke(app, [*given, "--resize", "64", "--json", "--quiet"])
+    found = json.loads(result.stdout)
+    assert found["stimuli"] == 36
+    assert [layer["units"] for layer in found["layers"]] == [2048, 2048, 512]
+    assert not list(tmp_path.glob("*.zarr"))
+
+
+SCAN = """
+import sys, fusiform
+from fusiform.engine.scanning.memory import peak_memory
+from fusiform.engine.scanning.progress import Listener
+notes = []
+model, stimuli, output, budget, layers = sys.argv[1:]
+fusiform.scan(model, stimuli, output, weights="none", memory_budget=budget, layers=layers,
+              device="cpu", listener=Listener(notes.append))
+print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep="|")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="where the system says what is used")
+@pytest.mark.parametrize(
+    ("model", "layers", "budgets"),
+    [
+        ("resnet18", "blocks", ["1GiB", "1.5GiB", "8GiB"]),
+        ("resnet18", "all", ["1.2GiB"]),
+        ("resnet50", "blocks", ["1450MiB", "2GiB", "8GiB"]),
+        ("vit_b_16", "blocks", ["1700MiB", "3GiB"]),
+        ("timm:convnext_tiny", "blocks", ["1300MiB", "4GiB"]),
+    ],
+)
+def test_what_is_measured_is_at_most_what_was_projected(
+    draw_stimuli: Callable[..., Path], tmp_path: Path, model: str, layers: str, budgets: list[str]
+) -> None:
+    stimuli = draw_stimuli(tmp_path / "stimuli", each=66)  # several shards
+    for budget in budgets:
+        output = tmp_path / f"{budget}.zarr"
+        arguments = [model, str(stimuli), str(output), budget, layers]
+        result = subprocess.run(
+            [sys.executable, "-c", SCAN, *arguments], capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        peak, note = result.stdout.strip().split("|")
+        projected = float(note.removeprefix("memory: at most ").split()[0]) * GIB
+        print(model, layers, budget, note, int(peak) / GIB)
+        assert int(peak) <= projected * 1.001  # which was rounded to be shown
+        assert projected <= bytes_of(budget) * 1.001

@@ -1,0 +1,195 @@
+"""Slabs: how layers are cut by the number of categories, written, and read again."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusiform import Criterion, check_store, open_store, save_contrast, summarise
+from fusiform.engine.asking.select import materialise, select
+from fusiform.engine.spec import Layer
+from fusiform.engine.store import cuts
+from fusiform.engine.store.cuts import chunk_shape, file_shape, is_in_order, slabs, whole_file
+from fusiform.engine.store.draft import Draft
+from fusiform.engine.store.writing import create_store
+from fusiform.kernels.moments import Moments
+
+from .made import LAYERS, fill
+
+
+def layer_of(*shape: int) -> Layer:
+    return Layer("odd", "Odd", tuple(f"axis_{i}" for i in range(len(shape))), shape, "float32")
+
+
+def test_slabs_of_few_categories_are_chunks_of_the_first_dimension() -> None:
+    stem = layer_of(64, 112, 112)
+    for groups in (1, 5, 12):
+        assert chunk_shape(stem, groups) == (16, 112, 112)
+    assert chunk_shape(layer_of(100, 7), 12) == (100, 7)
+    assert file_shape(stem, (16, 112, 112), 5) == (64, 112, 112)
+
+
+def test_slabs_of_many_categories_are_small() -> None:
+    for shape in ((64, 112, 112), (1, 900_000), (1, 56, 56, 128), (197, 768), (2048,)):
+        layer = layer_of(*shape)
+        for groups in (2_000, 20_000):
+            chunk = chunk_shape(layer, groups)
+            assert math.prod(chunk) * groups <= cuts._CHUNK_VALUES
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    most=st.integers(1, 60),
+    rows=st.integers(1, 9),
+    values=st.integers(1, 300),
+)
+def test_slabs_and_files_cover_a_layer_in_order(
+    shape: list[int], most: int, rows: int, values: int
+) -> None:
+    layer = layer_of(*shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuts, "_CHUNK_UNITS", most)
+        patch.setattr(cuts, "_FILE_VALUES", values)
+        chunk = chunk_shape(layer, 1)
+        file = file_shape(layer, chunk, rows)
+    assert math.prod(chunk) <= most
+    assert all(f % c == 0 for f, c in zip(file, chunk, strict=True))
+    assert is_in_order(shape, chunk)
+    assert is_in_order(shape, file)
+    assert math.prod(file) * rows <= max(values, math.prod(chunk) * rows)
+    assert all(f >= s for f, s in zip(whole_file(layer, chunk), shape, strict=True))
+    flat = np.arange(layer.units).reshape(shape)
+    seen, files = [], []
+    for slab, units in slabs(tuple(shape), chunk):
+        assert flat[slab].ravel().tolist() == list(range(units.start, units.stop))
+        seen += flat[slab].ravel().tolist()
+        files.append(tuple(part.start // f for part, f in zip(slab, file, strict=True)))
+    assert seen == list(range(layer.units))
+    assert files == sorted(files)  # a file is full before the next one begins
+
+
+def test_files_are_those_that_zarr_writes(tmp_path: Path) -> None:
+    fill(tmp_path / "own.zarr")
+    root = zarr.open_group(tmp_path / "own.zarr", mode="r+")
+    for name in ("layer1.0/mean", "head/m2", "encoder.ln/mean"):
+        files = sorted(f for f in (tmp_path / "own.zarr" / name / "c").rglob("*") if f.is_file())
+        before = [file.read_bytes() for file in files]
+        root[name][...] = root[name][...]
+        assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("values", [1, 40, 100])
+def test_what_is_cut_finely_holds_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int
+) -> None:
+    whole = fill(tmp_path / "whole.zarr")
+    monkeypatch.setattr(cuts, "_CHUNK_VALUES", 8 * 4)  # four units
+    monkeypatch.setattr(cuts, "_FILE_VALUES", values)
+    fill(tmp_path / "cut.zarr")
+    cut, whole = open_store(tmp_path / "cut.zarr"), open_store(whole.path)
+    files = list((cut.path / "layer1.0" / "t" / "c").rglob("*"))
+    assert sum(file.is_file() for file in files) > 1
+    for store in (cut, whole):
+        save_contrast(store, "mine", Criterion("rest", "q <= 0.2 and csi > 0"), None, ["t", "q"])
+        save_contrast(store, "one", Criterion("each", "top 3 or d_prime > 2"), "faces", ["csi"])
+    for layer in LAYERS:
+        assert math.prod(cut.chunk_shape(layer)) <= 4
+        names = ("mean", "t", "q_each", "selective_fold", "dead", "mine/q", "mine/selective",
+                 "one/csi", "one/selective_fold")  # fmt: skip
+        for name in names:
+            np.testing.assert_array_equal(cut.read(layer, name), whole.read(layer, name))
+    assert check_store(cut.path).problems == ()
+    for text in ("faces: t > 1 and y == 2", "t_each > 0", "selective and csi > 0.2"):
+        found, expected = (store.query(text) for store in (cut, whole))
+        assert found.counts()["matching"].tolist() == expected.counts()["matching"].tolist()
+        assert sorted(found.units()["t"]) == sorted(expected.units()["t"])
+        for layer in LAYERS:
+            np.testing.assert_array_equal(
+                found.masks()[layer.name]["matches"].values,
+                expected.masks()[layer.name]["matches"].values,
+            )
+    rows = zip(summarise(cut), summarise(whole), strict=True)
+    assert all(a.selective == b.selective and a.replicated == b.replicated for a, b in rows)
+    tree = cut.select("faces", Criterion("rest"))
+    assert tree["layer1.0"]["selective"].shape == (1, 5, 3, 2)
+
+
+def noise(path: Path, categories: int, layer: Layer) -> Draft:
+    rng = np.random.default_rng(0)
+    draft = create_store(
+        path,
+        layers=[layer],
+        categories=[f"c{k}" for k in range(categories)],
+        counts=np.full((categories, 2), 5),
+        stimuli={
+            "stimulus_path": [str(i) for i in range(10 * categories)],
+            "stimulus_category": np.arange(10 * categories) // 10,
+            "stimulus_fold": np.arange(10 * categories) % 2,
+            "stimulus_sha256": [f"{i:064x}" for i in range(10 * categories)],
+            "stimulus_status": ["shown"] * (10 * categories),
+        },
+        provenance={"model": "noise", "weights": "none", "store_dtype": "float32"},
+    )
+    for k, fold in np.ndindex(categories, 2):
+        mean = rng.normal(size=layer.shape)
+        draft.write_moments(layer, k, fold, Moments(5, mean, rng.chisquare(4, layer.shape)))
+    return draft
+
+
+@pytest.mark.parametrize("categories", [6, 60])
+def test_memory_grows_neither_with_categories_nor_with_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, categories: int
+) -> None:
+    monkeypatch.setattr(cuts, "_CHUNK_VALUES", 30_000)
+    monkeypatch.setattr(cuts, "_FILE_VALUES", 30_000)
+    draft = noise(tmp_path / "own.zarr", categories, layer_of(2, 120_000 // categories))
+
+    def peak(work: object) -> int:
+        work()  # what is compiled or imported is no array
+        tracemalloc.start()
+        work()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    # All of t, t_each, q_each and csi would be 3.8 MB, the moments 7.7 MB in double precision.
+    bound = 120 * 30_000
+    assert peak(lambda: materialise(draft)) < bound
+    draft.complete()
+    store = open_store(draft.path)
+    assert peak(lambda: summarise(store)) < bound
+    assert peak(lambda: summarise(store, Criterion("rest", "t > 3"))) < bound
+    assert peak(lambda: store.query("t > 3 and csi > 0.1").counts()) < bound
+    assert peak(lambda: check_store(store.path)) < bound
+    measures = ["t", "csi", "d_prime"]
+    assert (
+        peak(lambda: save_contrast(store, "own", Criterion("rest", "t > 3"), None, measures))
+        < bound
+    )
+
+
+def test_contrasts_of_many_categories_are_those_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = noise(tmp_path / "own.zarr", 60, layer_of(700))
+    materialise(draft)
+    draft.complete()
+    store = open_store(draft.path)
+    layer = store.layers[0]
+    save_contrast(store, "one", Criterion("rest"), "c7", ["t", "csi", "d_prime"])
+    save_contrast(store, "all", Criterion("rest"), None, ["t", "csi", "d_prime"])
+    np.testing.assert_array_equal(store.read(layer, "one/csi"), store.read(layer, "csi")[7])
+    np.testing.assert_array_equal(store.read(layer, "one/t"), store.read(layer, "t")[7])
+    np.testing.assert_array_equal(
+        store.read(layer, "one/d_prime"), store.read(layer, "all/d_prime")[7]
+    )
+    ((_, found),) = select(store, Criterion())
+    np.testing.assert_array_equal(found.selective, store.read(layer, "selective"))
