@@ -34,11 +34,13 @@ def main() -> None:
         link_images(stimuli, IMAGES)
         paces: dict[str, list[float]] = defaultdict(list)
         stores: dict[str, Result] = {}
+        loads: list[float] = []
         for _ in range(TURNS):
             for precision in PRECISIONS:
                 output = Path(folder) / f"{precision}.zarr"
                 stores[precision], pace = _scanned(testdata, stimuli, output, precision)
                 paces[precision].append(pace)
+                loads.append(os.getloadavg()[0])
                 print(precision, f"{pace:.1f} images/s", flush=True)
         layers = stores["float32"].layers
         rows = [_row(layer, stores) for layer in layers]
@@ -54,7 +56,7 @@ def main() -> None:
         f"t is that of each category against the rest. `t > {THRESHOLD}`: share of units and",
         "categories; `otherwise`: share that is above in one precision and not in the other than",
         "float32; `largest`: the largest difference of a t from that in float32, and that of 99 in",
-        "a hundred.",
+        "a hundred. It is 1.00 where a unit responds to a single image in one precision alone.",
         "",
         f"| layer | units | t > {THRESHOLD}, float32 | "
         + " | ".join(f"{name} | otherwise | largest (99 %)" for name in halves)
@@ -63,7 +65,8 @@ def main() -> None:
         *rows,
         "",
         "Images a second, of the whole scan from the first batch to the last (median of "
-        f"{TURNS} turns; decoding goes on beside it):",
+        f"{TURNS} turns; decoding goes on beside it; the machine's load was {min(loads):.0f} to "
+        f"{max(loads):.0f}):",
         "",
         "| " + " | ".join(PRECISIONS) + " |",
         "|" + "---|" * len(PRECISIONS),
