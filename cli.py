@@ -63,6 +63,13 @@ Units = Annotated[
         + "."
     ),
 ]
+Precision = Annotated[
+    Literal["float32", "tf32", "bfloat16", "float16"] | None,
+    typer.Option(
+        help="What the network computes in; by default its own. tf32 is for NVIDIA's GPUs. "
+        "Moments are float64 in any case."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
@@ -116,14 +123,6 @@ StoreDtype = Annotated[
     typer.Option(
         help="What means and sums of squares are kept in. float32 halves them, and rounds them "
         "to 6e-8 of themselves."
-    ),
-]
-PrecisionOption = Annotated[
-    Literal["float32", "tf32", "bfloat16", "float16"] | None,
-    typer.Option(
-        "--precision",
-        help="What the network computes in; by default its own. tf32 is for NVIDIA's GPUs. "
-        "Moments are float64 in any case.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -311,7 +310,7 @@ def plan(
     group: GroupsOption = None,
     layers: RecordedLayers = None,
     units: Units = "all",
-    precision: PrecisionOption = None,
+    precision: Precision = None,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -369,7 +368,7 @@ def scan_command(
     seed: Seed = 0,
     layers: RecordedLayers = None,
     units: Units = "all",
-    precision: PrecisionOption = None,
+    precision: Precision = None,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,

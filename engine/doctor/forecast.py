@@ -106,14 +106,13 @@ def forecast(
 
     setup = set_up(
         model, stimuli, groups=groups, root=root, seed=0, layers=layers,
-        units=units, precision=precision,
-        weights="none" if isinstance(model, str) else "default",
+        weights="none" if isinstance(model, str) else "default", units=units, precision=precision,
         preprocessing=preprocessing, folds=folds, null=null, null_units=null_units,
         batch_size=batch_size, memory_budget=memory_budget, device=device,
         listener=listener or Listener(),
     )  # fmt: skip
     workers = decode_workers or default_workers()
-    per_batch = _rehearsed(setup, units)
+    per_batch = _rehearsed(setup)
     plan, catalogue, footprint = setup.plan, setup.catalogue, setup.footprint
     parts = setup.fitting.parts
     decoding = _decoding(setup, workers)
@@ -145,7 +144,7 @@ def forecast(
     )
 
 
-def _rehearsed(setup: Setup, units: str) -> list[float]:
+def _rehearsed(setup: Setup) -> list[float]:
     """Seconds per batch of every part of the layers."""
     import numpy as np
     import torch
@@ -161,7 +160,7 @@ def _rehearsed(setup: Setup, units: str) -> list[float]:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     seconds = []
     for part in setup.fitting.parts:
-        live = Live(part, setup.device, lambda *_: None, None, units=units)
+        live = Live(part, setup.device, lambda *_: None, None, setup.units)
         with recycled(), showing(setup.backbone, plan, setup.device, live) as show:
             taken = []
             for _ in range(1 + _BATCHES):

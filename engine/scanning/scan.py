@@ -24,7 +24,6 @@ from .decode import default_workers
 from .interrupt import asked_to_stop
 from .memory import peak_memory, recycled
 from .plan import Plan, shuffled_labels
-from .precision import multiplied
 from .progress import Listener, Progress
 from .setup import set_up
 from .shuffle import ShuffledMoments, refuse_null
@@ -188,7 +187,7 @@ def scan(
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
             work = Work(draft, plan, listener, stop, commit_every)
-            with recycled(), multiplied(setup.backbone.precision, setup.device):
+            with recycled():
                 work.show(
                     setup,
                     shuffled_of,

@@ -112,15 +112,13 @@ class Work:
     ) -> None:
         """The loop: decode, show, fold in, and write every block's moments when it is complete."""
         draft, plan, commit = self._draft, self._plan, self._draft.commit
-        dtype = input_dtype(setup.backbone.model)
         warned: set[str] = set()
 
         def write(layer: Layer, block: Block, moments: Moments) -> None:
             if layer.name not in warned and not np.isfinite(moments.m2).all():
                 warned.add(layer.name)
-                self._listener.note(
-                    _nonfinite(layer, moments, draft.categories[block.category], dtype)
-                )
+                category, own = draft.categories[block.category], input_dtype(setup.backbone.model)
+                self._listener.note(_nonfinite(layer, moments, category, own))
             later(draft.write_moments, layer, block.category, block.fold, moments)
 
         def keep() -> None:
@@ -137,7 +135,7 @@ class Work:
             )
             self._committed = time.perf_counter()
 
-        live = Live(layers, setup.device, write, shuffled, units=draft.units)
+        live = Live(layers, setup.device, write, shuffled, setup.units)
         live.go_on(commit.live, draft.live)
         draft.live = {}
         batches, skipped, whole = commit.batches, dict(commit.skipped), True
