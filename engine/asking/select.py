@@ -59,14 +59,18 @@ def select(
 
 
 def materialise(
-    store: Draft, progress: Callable[[Layer], None] = lambda _: None, first: int = 0
+    store: Draft,
+    progress: Callable[[Layer], None] = lambda _: None,
+    first: int = 0,
+    stop: int | None = None,
 ) -> None:
     """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer.
 
-    From layer number ``first`` on; ``progress`` is called when a layer is written, by the thread
-    that writes.
+    From layer number ``first`` on, up to ``stop``; ``progress`` is called when a layer is written,
+    by the thread that writes. Where others write other layers, the criterion is there already.
     """
-    store.annotate(criterion=as_record(DEFAULT))
+    if "criterion" not in store.provenance:
+        annotate_criterion(store)
     every = every_category(store.categories)
     examination = Examination(DEFAULT, every, _SCANNED, keep_q="q_each")
 
@@ -75,9 +79,14 @@ def materialise(
         progress(layer)
 
     with write_behind() as later:
-        for layer in store.layers[first:]:
+        for layer in store.layers[first:stop]:
             selection, kept = examination.decide([_look(store, layer, examination)])[0]
             later(write, layer, kept | vars(selection))
+
+
+def annotate_criterion(store: Draft) -> None:
+    """Say by which criterion the masks are."""
+    store.annotate(criterion=as_record(DEFAULT))
 
 
 def save_contrast(

@@ -12,6 +12,8 @@ from typing import Any
 from torch import nn
 
 from ..asking.result import Result
+from ..distributing.cluster import workers_asked_for
+from ..distributing.driver import distribute
 from ..errors import UserError
 from ..spec import SHOWN, STORE_DTYPES, Layer, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
@@ -27,6 +29,7 @@ from .memory import recycled
 from .plan import Plan, make_plan, parts_within, shuffled_labels
 from .progress import Listener
 from .shuffle import ShuffledMoments, refuse_null
+from .weights import looks_like_file
 from .work import Work
 
 # What is to happen when a stimulus cannot be shown.
@@ -53,6 +56,9 @@ def scan(
     store_dtype: str = "float64",
     on_error: str = "stop",
     commit_every: float = 60,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    threads_per_worker: int | None = None,
     overwrite: bool = False,
     restart: bool = False,
     listener: Listener | None = None,
@@ -93,7 +99,13 @@ def scan(
         scan began: ``stop``; or ``skip``, which leaves it out of the counts and says so in the
         stimulus table. With a null, one that fails after labels were shuffled stops the scan
     commit_every : seconds after which what was done is committed: no more is lost when the scan is
-        stopped from outside
+        stopped from outside. Workers commit every shard of at least four batches as it is done
+    workers : processes of this machine that share the work, to the same bits; the model is given by
+        name then, and there is no null
+    scheduler : the address of a dask scheduler whose workers share the work, ``tcp://...``; they
+        reach stimuli and output by the same paths
+    threads_per_worker : that each computes and decodes in; by default all ``workers`` share the
+        cores, those of a scheduler have as many as dask gave them
     overwrite : replace an earlier store at ``output``
     restart : begin anew, whatever an unfinished scan has left
     listener : hears notes and progress
@@ -118,6 +130,7 @@ def scan(
     refuse_existing(output, overwrite, unfinished=True)
     _refuse_unknown(store_dtype, on_error, commit_every, decode_workers)
     refuse_null(null, null_units)
+    crew = workers_asked_for(workers, scheduler, threads_per_worker, model, null)
     target = device_for(device, model)
     catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:
@@ -129,7 +142,10 @@ def scan(
         batch_size=batch_size,
         left_out=_left_out(catalogue, stimuli, on_error, listener),
     )
-    backbone = backbone_of(model, weights, seed, preprocessing)
+    if crew and looks_like_file(weights):
+        weights = str(Path(weights).absolute())  # workers may stand elsewhere
+    build = partial(backbone_of, model, weights, seed, preprocessing)
+    backbone = build()
     network = place(backbone.model, target)
     patterns = [layers] if isinstance(layers, str) else list(layers)
     chosen, notes = choose(trial(network, backbone.preprocessing.crop), patterns)
@@ -168,19 +184,29 @@ def scan(
         },
     ) as draft:
         _warn_of_little_space(draft, output, listener)
+        split = partial(parts_within, most_bytes=math.inf)
         with asked_to_stop() as stop:
-            work = Work(draft, plan, listener, stop, commit_every)
-            with recycled():
-                work.show(
-                    backbone,
-                    catalogue,
-                    target,
-                    shuffled_of,
-                    partial(parts_within, most_bytes=math.inf),
-                    decode_workers or default_workers(),
+            if crew:
+                distribute(
+                    crew, draft, plan, catalogue, listener, stop, split,
+                    build=build,
+                    device=str(target),
+                    decode_workers=decode_workers,
                     skip=on_error == "skip",
-                )
-            work.contrast()
+                )  # fmt: skip
+            else:
+                work = Work(draft, plan, listener, stop, commit_every)
+                with recycled():
+                    work.show(
+                        backbone,
+                        catalogue,
+                        target,
+                        shuffled_of,
+                        split,
+                        decode_workers or default_workers(),
+                        skip=on_error == "skip",
+                    )
+                work.contrast()
     return Result.open(final_place(output))
 
 

@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +77,13 @@ class Catalogue:
         starts = range(0, len(self), _AT_ONCE)
         with ThreadPoolExecutor() as pool:
             return tuple(found for part in pool.map(self._read, starts) for found in part)
+
+    def chosen(self, stimuli: NDArray[np.int64]) -> Catalogue:
+        """The catalogue of these stimuli, whose contents are known."""
+        names = tuple(self.names[stimulus] for stimulus in stimuli)
+        part = replace(self, names=names, labels=self.labels[stimuli], notes=())
+        part.__dict__["contents"] = tuple(self.contents[stimulus] for stimulus in stimuli)
+        return part
 
     def _read(self, start: int) -> list[Content]:
         return [_content(self.path(i)) for i in range(start, min(start + _AT_ONCE, len(self)))]
