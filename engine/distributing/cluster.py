@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -97,6 +98,7 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Any]:
     """
     import dask
 
+    distributed = _distributed()
     if workers.scheduler is not None:
         with _client_of(workers.scheduler) as client:
             listener.note(_said(client, workers.scheduler))
@@ -110,15 +112,15 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Any]:
     with (
         _own_main_left_alone(),
         dask.config.set(settings),
-        _cluster(
+        distributed.LocalCluster(
             n_workers=workers.number,
             threads_per_worker=1,  # of dask's: one task at a time
-            dashboard_address="127.0.0.1:0" if bokeh else None,
+            dashboard_address="127.0.0.1:0",  # whichever port is free
             memory_limit=0,  # what fits is the scan's own matter
             silence_logs=logging.CRITICAL,
             env=dict.fromkeys(_THREADS, workers.threads_each),
         ) as cluster,
-        _client(cluster) as client,
+        distributed.Client(cluster, set_as_default=False) as client,
     ):
         listener.note(
             f"{workers.number} workers of {workers.threads_each} threads"
@@ -130,7 +132,7 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Any]:
 @contextmanager
 def _client_of(scheduler: str) -> Iterator[Any]:
     try:
-        client = _client(scheduler, timeout=_PATIENCE)
+        client = _distributed().Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -142,19 +144,9 @@ def _client_of(scheduler: str) -> Iterator[Any]:
         yield client
 
 
-# distributed is imported late, and has no types.
-def _cluster(**options: Any) -> Any:
-    import distributed
-
-    cluster: Any = distributed.LocalCluster
-    return cluster(**options)
-
-
-def _client(of: Any, **options: Any) -> Any:
-    import distributed
-
-    client: Any = distributed.Client
-    return client(of, set_as_default=False, **options)
+def _distributed() -> Any:
+    """dask.distributed, which has no types. Loading it settles its settings: before any is set."""
+    return import_module("distributed")
 
 
 def _said(client: Any, scheduler: str) -> str:

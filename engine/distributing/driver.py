@@ -23,9 +23,19 @@ from ..store.draft import Draft
 from ..store.durable import sweep
 from .cluster import Workers, connected
 from .handing import Task, hand_out
-from .tasks import CONTRAST, MERGE, SHOW, Job, Outcome, contrast, leave, merge_group, part_of, show
-
-Record = dict[str, Any]
+from .tasks import (
+    CONTRAST,
+    MERGE,
+    SHOW,
+    Job,
+    Outcome,
+    Record,
+    contrast,
+    leave,
+    merge_group,
+    part_of,
+    show,
+)
 
 
 def distribute(
@@ -169,12 +179,12 @@ class Distribution:
 
     def _heard(self, task: Task, outcome: Outcome) -> None:
         """Take over what a shard has left; say what was skipped, and what is no number."""
-        for layer, warning in outcome.warnings.items():
+        for layer, warning in outcome.record["warnings"].items():
             if layer not in self._warned:
                 self._warned.add(layer)
                 self._listener.note(warning)
         earlier, before = self._skipped(), list(self._records.values())
-        record = dict(outcome.record)
+        record = {**outcome.record, "batches": tuple(outcome.record["batches"])}
         self._records[task.name] = record
         for stimulus, why in self._skipped_in(record).items():
             if stimulus in earlier:

@@ -37,6 +37,7 @@ from ..store.records import Seal
 
 # The stages of a scan, which the names of tasks begin with.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"
+Record = dict[str, Any]
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -63,8 +64,15 @@ class Outcome(NamedTuple):
 
     refused: tuple[str, ...] = ()
     record: Mapping[str, Any] = {}
-    warnings: Mapping[str, str] = {}  # by layer
     peak_bytes: int = 0
+
+
+class Here(NamedTuple):
+    """What a task has where it is done: its job, the draft, and its name in the records."""
+
+    job: Job
+    draft: Draft
+    name: str
 
 
 class _Seat:
@@ -93,35 +101,45 @@ _one_at_a_time = threading.Lock()
 
 
 def _task(
-    work: Callable[Concatenate[Job, Draft, _Arguments], Outcome],
-) -> Callable[Concatenate[Job, _Arguments], Outcome]:
-    """Give ``work`` the draft, one at a time; a user's mistake is an answer like others."""
+    work: Callable[Concatenate[Here, _Arguments], Record],
+) -> Callable[Concatenate[Job, str, _Arguments], Outcome]:
+    """Do ``work`` on the draft, one at a time, and record what it gives under the task's name.
+
+    A user's mistake is an answer like others.
+    """
 
     @wraps(work)
-    def answering(job: Job, *arguments: _Arguments.args, **named: _Arguments.kwargs) -> Outcome:
+    def answering(
+        job: Job, name: str, *arguments: _Arguments.args, **named: _Arguments.kwargs
+    ) -> Outcome:
         try:
             with _one_at_a_time:
+                draft = _joined(job)
+                # Who did it may have died before the scan heard of it.
+                if (record := draft.records.read(name)) is not None:
+                    return Outcome(record=record)
                 torch.set_num_threads(_threads(job))
-                outcome = work(job, _joined(job), *arguments, **named)
-                return outcome._replace(peak_bytes=peak_memory())
+                record = work(Here(job, draft, name), *arguments, **named)
+                if not is_group(job.place):
+                    raise UserError(f"{job.place} was being filled and is gone: scan again")
+                draft.records.write(name, **record)
+                return Outcome(record=record, peak_bytes=peak_memory())
         except UserError as mistake:
             return Outcome(mistake.lines)
 
-    return cast("Callable[Concatenate[Job, _Arguments], Outcome]", answering)
+    return cast("Callable[Concatenate[Job, str, _Arguments], Outcome]", answering)
 
 
 @_task
 def show(
-    job: Job,
-    draft: Draft,
-    name: str,
+    here: Here,
     plan: Plan,
     catalogue: Catalogue,
     numbers: tuple[int, int],
     layers: Sequence[str],
     skipped: Mapping[int, str],
-) -> Outcome:
-    """Show the network a shard, and record it under ``name``.
+) -> Record:
+    """Show the network a shard; gives what its record holds.
 
     Moments of groups that lie inside are written; of others, what the shard has of them is kept.
 
@@ -132,6 +150,7 @@ def show(
     layers : that are recorded in this pass
     skipped : stimuli that are left out, and why
     """
+    job, draft, name = here
     seat = _seated(job, draft)
     own = [layer for layer in draft.layers if layer.name in layers]
     finished: set[tuple[int, int]] = set()
@@ -165,29 +184,28 @@ def show(
             for layer in own:
                 if moments := live.layers[layer.name].part():
                     later(keep, layer, last, moments)
-    record = {
+    return {
         "batches": numbers,
         "layers": [layer.name for layer in own],
         "finished": sorted(finished),
         "kept": kept,
         "skipped": failed,
         "machine": machine(),
+        "warnings": warnings,
     }
-    return _recorded(job, draft, name, record)._replace(warnings=warnings)
 
 
 @_task
 def merge_group(
-    job: Job,
-    draft: Draft,
-    name: str,
+    here: Here,
     group: tuple[int, int],
     parts: Mapping[str, Sequence[tuple[str, Seal]]],
-) -> Outcome:
+) -> Record:
     """Merge what shards have of a group, in the plan's order, as one process does.
 
     ``parts`` are for every layer the names of the shards' tasks, and what they kept.
     """
+    draft = here.draft
     for layer in draft.layers:
         merged: Moments | None = None
         for task, seal in parts[layer.name]:
@@ -202,14 +220,14 @@ def merge_group(
             merged = merge(merged, part) if merged else part
         assert merged is not None  # of two stimuli or more
         draft.write_moments(layer, *group, Moments(merged[0], *(m.numpy() for m in merged[1:])))
-    return _recorded(job, draft, name, {})
+    return {}
 
 
 @_task
-def contrast(job: Job, draft: Draft, name: str, number: int) -> Outcome:
+def contrast(here: Here, number: int) -> Record:
     """Write the contrasts of a layer beside its moments."""
-    materialise(draft, first=number, stop=number + 1)
-    return _recorded(job, draft, name, {})
+    materialise(here.draft, first=number, stop=number + 1)
+    return {}
 
 
 def leave(token: str) -> None:
@@ -256,13 +274,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not at all"
-
-
-def _recorded(job: Job, draft: Draft, name: str, record: dict[str, Any]) -> Outcome:
-    if not is_group(job.place):
-        raise UserError(f"{job.place} was being filled and is gone: scan again")
-    draft.records.write(name, **record)
-    return Outcome(record=record)
 
 
 def _seated(job: Job, draft: Draft) -> _Seat:

@@ -61,6 +61,10 @@ class Records:
         self._set(f"{name}.json", sealed(fields))
         flush(self._store)
 
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The record of a task; None where it is not done."""
+        return unsealed(self._content(f"{name}.json"))
+
     def of(self, stage: str) -> dict[str, dict[str, Any]]:
         """The whole records of a stage, by the tasks' names."""
         names = sorted(self._names(f"{FOLDER}/{stage}/"))
@@ -89,7 +93,7 @@ class Records:
         content = self._content(name)
         if (len(content), _sum(content)) != (size, sum_):
             return None
-        mean, m2 = content.view(np.float64).reshape(2, *layer.shape)
+        mean, m2 = content.view(np.float64).reshape(2, *layer.shape).copy()
         return Moments(count, mean, m2)
 
     def remove(self) -> None:
