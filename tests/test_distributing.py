@@ -120,8 +120,8 @@ def whole(folder: Path, stimuli: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def scheduler(folder: Path) -> Iterator[str]:
-    """The address of a user's own scheduler, with two workers."""
+def own_cluster(folder: Path) -> Iterator[Any]:
+    """A user's own cluster, with two workers."""
     with (
         pytest.MonkeyPatch.context() as patch,
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
@@ -136,7 +136,13 @@ def scheduler(folder: Path) -> Iterator[str]:
             silence_logs=logging.CRITICAL,
             env=ONE_THREAD,
         ) as own:
-            yield own.scheduler_address
+            yield own
+
+
+@pytest.fixture
+def scheduler(own_cluster: Any) -> str:
+    """The address of its scheduler."""
+    return str(own_cluster.scheduler_address)
 
 
 def scanned(stimuli: Path, output: Path, model: str = "small", **options: Any) -> Path:
@@ -186,6 +192,15 @@ def test_so_do_those_of_a_scheduler_by_the_command_line(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
 ) -> None:
     in_one_process(stimuli, tmp_path / "o.zarr", "--scheduler", scheduler)
+    assert contents(tmp_path / "o.zarr") == whole
+
+
+def test_so_do_those_of_a_cluster_in_python(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], own_cluster: Any
+) -> None:
+    notes: list[str] = []
+    scanned(stimuli, tmp_path / "o.zarr", scheduler=own_cluster, listener=Listener(notes.append))
+    assert any(note.startswith("2 workers at tcp://127.0.0.1:") for note in notes)
     assert contents(tmp_path / "o.zarr") == whole
 
 

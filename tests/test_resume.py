@@ -303,7 +303,7 @@ def _summed(text: bytes) -> np.ndarray:
 
 
 def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_machine", lambda: {"threads": 99, "instructions": "X"})
+    monkeypatch.setattr(work, "machine", lambda: {"threads": 99, "instructions": "X"})
     notes: list[str] = []
     scanned(*begun, listener=Listener(notes.append))
     assert any("goes on with 99 threads and X instructions" in note for note in notes)

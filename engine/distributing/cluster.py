@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -29,12 +30,14 @@ _ALLOWED_DEATHS = 5
 class Workers:
     """Who is to do a scan: ``number`` processes of its own, or the cluster of a ``scheduler``.
 
+    A scheduler is named by its address, or is a cluster as dask's own deployments give one.
+
     Each computes and decodes in ``threads`` threads; by default a scan's own share the cores, and
     those of a cluster have as many as dask was told to give them.
     """
 
     number: int | None
-    scheduler: str | None
+    scheduler: Any
     threads: int | None
 
     @property
@@ -47,7 +50,7 @@ class Workers:
 
 def workers_asked_for(
     number: int | None,
-    scheduler: str | None,
+    scheduler: Any,
     threads: int | None,
     model: str | nn.Module,
     null: int,
@@ -88,9 +91,16 @@ def workers_asked_for(
     return Workers(number, scheduler, threads)
 
 
+class Crew(NamedTuple):
+    """A dask client of the workers, and what replaces those that are lost, where that is ours."""
+
+    client: Any
+    replace_lost: Callable[[], None]
+
+
 @contextmanager
-def connected(workers: Workers, listener: Listener) -> Iterator[Any]:
-    """Give a client of the workers, which are there as long as the context lasts.
+def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
+    """Give the workers, which are there as long as the context lasts.
 
     Raises
     ------
@@ -102,7 +112,7 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Any]:
     if workers.scheduler is not None:
         with _client_of(workers.scheduler) as client:
             listener.note(_said(client, workers.scheduler))
-            yield client
+            yield Crew(client, lambda: None)
         return
     settings = {
         "distributed.scheduler.allowed-failures": _ALLOWED_DEATHS,
@@ -126,11 +136,13 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Any]:
             f"{workers.number} workers of {workers.threads_each} threads"
             + (f"; dashboard: {cluster.dashboard_link}" if bokeh else "")
         )
-        yield client
+        # A worker that dies is started again by its nanny; one that dies while it starts is not,
+        # and dask gives it up after a while: then another takes its place.
+        yield Crew(client, partial(cluster.scale, workers.number))
 
 
 @contextmanager
-def _client_of(scheduler: str) -> Iterator[Any]:
+def _client_of(scheduler: Any) -> Iterator[Any]:
     try:
         client = _distributed().Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
@@ -149,10 +161,11 @@ def _distributed() -> Any:
     return import_module("distributed")
 
 
-def _said(client: Any, scheduler: str) -> str:
+def _said(client: Any, scheduler: Any) -> str:
+    address = getattr(scheduler, "scheduler_address", scheduler)
     number = len(client.nthreads())
     link = f"; dashboard: {client.dashboard_link}" if find_spec("bokeh") else ""
-    return f"{number} workers at {scheduler}{link}" + ("" if number else ": waiting for some")
+    return f"{number} workers at {address}{link}" + ("" if number else ": waiting for some")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..store.draft import Draft
 from ..store.durable import sweep
-from .cluster import Workers, connected
+from .cluster import Crew, Workers, connected
 from .handing import Task, hand_out
 from .tasks import (
     CONTRAST,
@@ -71,12 +71,12 @@ def distribute(
     job = Job(
         uuid4().hex, draft.path, {}, build, device, workers.threads_each, decode_workers, skip
     )
-    with connected(workers, listener) as client:
+    with connected(workers, listener) as crew:
         try:
-            distribution.run(client, job, split)
+            distribution.run(crew, job, split)
         finally:
-            if workers.scheduler and client.status == "running":
-                client.run(leave, job.token)
+            if workers.scheduler and crew.client.status == "running":
+                crew.client.run(leave, job.token, on_error="ignore")
     if isinstance(draft.path, Path):
         sweep(draft.path)  # of what workers that died were writing
 
@@ -109,18 +109,18 @@ class Distribution:
 
     def run(
         self,
-        client: Any,
+        crew: Crew,
         job: Job,
         split: Callable[[Sequence[Layer]], Sequence[Sequence[Layer]]],
     ) -> None:
         """Have the workers do all of it, the stimuli once for every part that ``split`` makes."""
         if "criterion" not in self._draft.provenance:
             annotate_criterion(self._draft)
-        self._show(client, self._as_it_is(job), split)
+        self._show(crew, self._as_it_is(job), split)
         self._draft.leave_out(self._skipped())
         job = self._as_it_is(job)
-        self._merge(client, job)
-        self._contrast(client, job)
+        self._merge(crew, job)
+        self._contrast(crew, job)
         self._draft.commit = replace(self._draft.commit, skipped=self._skipped())
 
     def _as_it_is(self, job: Job) -> Job:
@@ -132,7 +132,7 @@ class Distribution:
 
     def _show(
         self,
-        client: Any,
+        crew: Crew,
         job: Job,
         split: Callable[[Sequence[Layer]], Sequence[Sequence[Layer]]],
     ) -> None:
@@ -144,7 +144,7 @@ class Distribution:
             if tasks:  # what comes after is of moments that are still to be made
                 self._draft.records.forget(MERGE)
                 self._draft.records.forget(CONTRAST)
-            for task, outcome in self._done(client, job, tasks):
+            for task, outcome in self._done(crew, job, tasks):
                 self._heard(task, outcome)
                 done += self._stimuli(outcome.record)
                 self._report("scan", done, len(parts) * total, before, started)
@@ -219,7 +219,7 @@ class Distribution:
 
     # Moments and contrasts
 
-    def _merge(self, client: Any, job: Job) -> None:
+    def _merge(self, crew: Crew, job: Job) -> None:
         """Merge what shards have of the groups that none of them has whole."""
         ordered = sorted(self._records.items(), key=lambda item: item[1]["batches"][0])
 
@@ -237,10 +237,10 @@ class Distribution:
         tasks = [task_of(block) for block in self._plan.blocks if self._spans(block)]
         left = [task for task in tasks if task.name not in there]
         started, before = time.perf_counter(), len(tasks) - len(left)
-        for done, _ in enumerate(self._done(client, job, left), before + 1):
+        for done, _ in enumerate(self._done(crew, job, left), before + 1):
             self._report("merge", done, len(tasks), before, started)
 
-    def _contrast(self, client: Any, job: Job) -> None:
+    def _contrast(self, crew: Crew, job: Job) -> None:
         there, layers = self._draft.records.of(CONTRAST), self._draft.layers
         names = [f"{CONTRAST}/{number}" for number in range(len(layers))]
         tasks = [
@@ -251,7 +251,7 @@ class Distribution:
         units = {name: layer.units for name, layer in zip(names, layers, strict=True)}
         started, before = time.perf_counter(), sum(units[name] for name in there)
         done = before
-        for task, _ in self._done(client, job, tasks):
+        for task, _ in self._done(crew, job, tasks):
             done += units[task.name]
             self._report("contrasts", done, sum(units.values()), before, started)
 
@@ -307,14 +307,14 @@ class Distribution:
             for shard in self._plan.shards
         )
 
-    def _done(self, client: Any, job: Job, tasks: Sequence[Task]) -> Iterator[Any]:
+    def _done(self, crew: Crew, job: Job, tasks: Sequence[Task]) -> Iterator[Any]:
         """Every task with its outcome, as they are done.
 
         Raises
         ------
         UserError : what a worker was told is the user's mistake; see :func:`.handing.hand_out`
         """
-        for task, outcome in hand_out(client, job, tasks, self._stop, self._listener.note):
+        for task, outcome in hand_out(crew, job, tasks, self._stop, self._listener.note):
             if outcome.refused:
                 raise UserError(*outcome.refused)
             self._peak = max(self._peak, outcome.peak_bytes)

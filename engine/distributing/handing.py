@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..scanning.interrupt import Stop
+from .cluster import Crew
 from .tasks import Job, Outcome
 
 # Seconds after which it is looked whether the scan is to stop, and how many workers there are.
@@ -30,7 +31,7 @@ class Task:
 
 
 def hand_out(
-    client: Any, job: Job, tasks: Sequence[Task], stop: Stop, note: Callable[[str], None]
+    crew: Crew, job: Job, tasks: Sequence[Task], stop: Stop, note: Callable[[str], None]
 ) -> Iterator[tuple[Task, Outcome]]:
     """Every task with its outcome, as they are done; as many are under way as there are workers.
 
@@ -43,10 +44,10 @@ def hand_out(
     """
     waiting, under_way = deque(tasks), dict[str, tuple[Task, Any]]()
     done: SimpleQueue[Any] = SimpleQueue()
-    crew = _Crew(client, note)
+    client, roll = crew.client, _Roll(crew, note)
     try:
         while waiting or under_way:
-            while waiting and len(under_way) < crew.size:
+            while waiting and len(under_way) < roll.size:
                 task = waiting.popleft()
                 # Keys are the whole cluster's: another scan has shards of the same names.
                 key = f"{task.shown} #{job.token[:6]}"
@@ -66,26 +67,25 @@ def hand_out(
             future.cancel()
 
 
-class _Crew:
+class _Roll:
     """How many workers there are, asked for now and then."""
 
-    def __init__(self, client: Any, note: Callable[[str], None]) -> None:
-        self._client, self._note = client, note
-        self._size, self._asked = 0, 0.0
-        self._seen = time.monotonic()
+    def __init__(self, crew: Crew, note: Callable[[str], None]) -> None:
+        self._crew, self._note = crew, note
+        self._size, self._asked, self._seen = 0, 0.0, time.monotonic()
 
     @property
     def size(self) -> int:
         now = time.monotonic()
-        if now - self._asked > _COUNT_EVERY or not self._size:
-            _require_scheduler(self._client)
-            self._size, self._asked = len(self._client.nthreads()), now
+        if now - self._asked < _COUNT_EVERY:
+            return self._size
+        _require_scheduler(self._crew.client)
+        self._size, self._asked = len(self._crew.client.nthreads()), now
+        self._crew.replace_lost()
         if self._size:
             self._seen = now
         elif now - self._seen > _MISSED_AFTER:
-            self._note(
-                "no workers are there: waiting for some (Ctrl-C stops, and keeps what is done)"
-            )
+            self._note("no workers are there: waiting for some")
             self._seen = float("inf")
         return self._size
 

@@ -57,7 +57,7 @@ def scan(
     on_error: str = "stop",
     commit_every: float = 60,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: Any = None,
     threads_per_worker: int | None = None,
     overwrite: bool = False,
     restart: bool = False,
@@ -102,8 +102,8 @@ def scan(
         stopped from outside. Workers commit every shard of at least four batches as it is done
     workers : processes of this machine that share the work, to the same bits; the model is given by
         name then, and there is no null
-    scheduler : the address of a dask scheduler whose workers share the work, ``tcp://...``; they
-        reach stimuli and output by the same paths
+    scheduler : the address of a dask scheduler whose workers share the work, ``tcp://...``, or a
+        cluster of dask's; they reach stimuli and output by the same paths
     threads_per_worker : that each computes and decodes in; by default all ``workers`` share the
         cores, those of a scheduler have as many as dask gave them
     overwrite : replace an earlier store at ``output``

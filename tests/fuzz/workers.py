@@ -61,12 +61,16 @@ class _Killer(threading.Thread):
     def __init__(self, rng: random.Random, count: int) -> None:
         super().__init__(daemon=True)
         self._rng, self._count = rng, count
+        self.replace_lost: Any = None
         self.kills: Counter[str] = Counter()
         self.stage = STAGES[-1]
         self.over = threading.Event()
 
     def run(self) -> None:
-        while self.kills.total() < self._count and not self.over.wait(self._rng.uniform(0.1, 3)):
+        while not self.over.wait(self._rng.uniform(0.5, 5)):
+            self.replace_lost()
+            if self.kills.total() == self._count:
+                return
             workers = [child.pid for child in multiprocessing.active_children() if child.pid]
             if workers and self.stage != STAGES[-1]:
                 os.kill(self._rng.choice(workers), signal.SIGKILL)
@@ -102,6 +106,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
                 silence_logs=logging.CRITICAL, env=_ONE_THREAD,
             ) as cluster,
         ):  # fmt: skip
+            killer.replace_lost = lambda: cluster.scale(WORKERS)  # that died while they started
             killer.start()
             while killer.is_alive() or not output.exists():
                 shutil.rmtree(output, ignore_errors=True)
@@ -119,7 +124,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
                     killer.stage = STAGES[-1]
                 finished += 1
                 differing += contents(output) != expected
-                if report:
+                if report:  # of how far it is
                     done = f"{killer.kills.total()} kills, {stopped} stopped, {finished} whole"
                     print(done, file=sys.stderr, flush=True)
             killer.over.set()
