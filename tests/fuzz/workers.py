@@ -33,8 +33,8 @@ from fusiform.engine.stimuli.localizer import make_localizer
 
 from .small import contents
 
-# Of the scan, where a kill may fall.
-STAGES = ("begin", "scan", "merge", "contrasts", "between scans")
+# Where in a scan a kill may fall: stages as they are reported, when something of them is done.
+STAGES = ("the first shards", "scan", "merge", "contrasts", "between scans")
 WORKERS = 3
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 _SETTINGS = {
