@@ -402,6 +402,26 @@ def scan_command(
             metavar="SECONDS", help="Commit what is done this often: no more of it is ever lost."
         ),
     ] = 60,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Share the work among N processes of this machine, to the same bits. Needs "
+            "fusiform[dask].",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://...",
+            help="Share the work among the workers of a dask scheduler, which reach stimuli and "
+            "output by the same paths.",
+        ),
+    ] = None,
+    threads_per_worker: Annotated[
+        int | None,
+        typer.Option(help="Threads of each worker; by default they share the cores."),
+    ] = None,
     overwrite: Overwrite = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Give up what an unfinished scan has done.")
@@ -443,6 +463,9 @@ def scan_command(
             store_dtype=store_dtype,
             on_error=on_error,
             commit_every=commit_every,
+            workers=workers,
+            scheduler=scheduler,
+            threads_per_worker=threads_per_worker,
             overwrite=overwrite,
             restart=restart,
             listener=listener,

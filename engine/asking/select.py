@@ -87,14 +87,18 @@ def select_slabs(
 
 
 def materialise(
-    store: Draft, progress: Callable[[Layer], None] = lambda _: None, first: int = 0
+    store: Draft,
+    progress: Callable[[Layer], None] = lambda _: None,
+    first: int = 0,
+    stop: int | None = None,
 ) -> None:
     """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer.
 
-    From layer number ``first`` on; ``progress`` is called when a layer is written, by the thread
-    that writes.
+    From layer number ``first`` on, up to ``stop``; ``progress`` is called when a layer is written,
+    by the thread that writes. Where others write other layers, the criterion is there already.
     """
-    store.annotate(criterion=as_record(DEFAULT))
+    if "criterion" not in store.provenance:
+        annotate_criterion(store)
     every = every_category(store.categories)
     writers: dict[Layer, SlabWriter] = {}
 
@@ -109,7 +113,7 @@ def materialise(
                 writers[layer] = store.slab_writer(layer)
             later(write_slab, writers[layer], number, kept)
 
-        layers = store.layers[first:]
+        layers = store.layers[first:stop]
         for layer, slabs in _decided(store, layers, DEFAULT, every, _SCANNED, "q_each", keep):
             for number, one in enumerate(slabs):
                 columns: Columns = dict(vars(one.selection))
@@ -138,6 +142,11 @@ def seconds_per_unit(categories: int, folds: int) -> float:
         examination.decide(look)
         seconds.append(time.perf_counter() - started)
     return seconds[-1] / units
+
+
+def annotate_criterion(store: Draft) -> None:
+    """Say by which criterion the masks are."""
+    store.annotate(criterion=as_record(DEFAULT))
 
 
 def save_contrast(

@@ -60,11 +60,13 @@ def set_up(
     memory_budget: int | str | None,
     device: str | None,
     listener: Listener,
+    processes: int = 1,
     left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
 ) -> Setup:
     """Find out what a scan is of; for the parameters see :func:`.scan.scan`.
 
-    ``left_out`` says which stimuli of a catalogue are not shown.
+    ``left_out`` says which stimuli of a catalogue are not shown; ``processes`` of the same kind
+    share the memory.
 
     Raises
     ------
@@ -106,6 +108,8 @@ def set_up(
         return replace(footprint, cut=len(replace(plan, batch_size=size).shards) > 1)
 
     known = free_memory(target) if budget is None else budget
+    if known is not None and target.type == "cpu":
+        known //= processes
     if budget is not None and not footprint.program and target.type == "cpu":
         raise UserError(
             "a memory budget can be kept where the system says what a program has, on Linux: leave "
