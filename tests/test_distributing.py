@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 import fusiform
 from fusiform.engine.distributing import cluster
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import scan as scanning
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.plan import make_plan
 from fusiform.engine.scanning.progress import Listener, Progress
@@ -205,9 +204,8 @@ def test_so_do_those_of_a_cluster_in_python(
 
 
 def test_layers_that_do_not_fit_together_are_shown_the_stimuli_in_turns(
-    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str, monkeypatch: Any
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str, in_passes: None
 ) -> None:
-    monkeypatch.setattr(scanning, "parts_within", lambda layers, **_: [layers[:1], layers[1:]])
     events: list[Progress] = []
     with pytest.raises(Interrupted):
         scanned(stimuli, tmp_path / "o.zarr", scheduler=scheduler, listener=stopping_after(7))
