@@ -28,8 +28,9 @@ def main() -> None:
         "",
         "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/bigger.py`",
         described(),
-        f"`{MODEL}`, untrained, every block: 66 layers, 134,874,112 units; {2 * IMAGES} photographs",
-        "of two categories in two folds. Resident memory at its largest, of each command's process.",
+        f"`{MODEL}`, untrained, every block: 66 layers, 134,874,112 units; "
+        f"{2 * IMAGES} photographs of two",
+        "categories in two folds. Resident memory at its largest, of each command's process.",
         "",
         "| command | budget, GiB | projected | measured | s |",
         "|---|---|---|---|---|",
