@@ -203,6 +203,17 @@ def test_so_do_those_of_a_cluster_in_python(
     assert contents(tmp_path / "o.zarr") == whole
 
 
+def test_so_do_they_in_another_precision_and_of_reduced_layers(
+    stimuli: Path, tmp_path: Path, scheduler: str
+) -> None:
+    asked = ("--units", "channel", "--precision", "bfloat16")
+    alone = contents(in_one_process(stimuli, tmp_path / "whole.zarr", *asked))
+    path = tmp_path / "o.zarr"
+    scanned(stimuli, path, scheduler=scheduler, units="channel", precision="bfloat16")
+    assert contents(path) == alone
+    assert fusiform.open_store(path).layer("body").shape == (8,)
+
+
 def test_layers_that_do_not_fit_together_are_shown_the_stimuli_in_turns(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str, in_passes: None
 ) -> None:
