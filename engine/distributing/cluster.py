@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -18,8 +20,8 @@ from torch import nn
 from ..errors import UserError
 from ..scanning.progress import Listener
 
-# Seconds in which a scheduler answers, and in which workers that were told to leave have to go.
-_PATIENCE, _LEAVING = 10, 2
+# Seconds in which a scheduler answers.
+_PATIENCE = 10
 # Each reads it once, when the library that it belongs to is loaded.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 # How often a task may lose its worker, until the task is taken for the cause.
@@ -119,6 +121,7 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
         "distributed.admin.system-monitor.gil.enabled": False,
     }
     bokeh = find_spec("bokeh") is not None
+    _tidy_up_quietly()
     with (
         _own_main_left_alone(),
         dask.config.set(settings),
@@ -128,6 +131,7 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
             dashboard_address="127.0.0.1:0",  # whichever port is free
             memory_limit=0,  # what fits is the scan's own matter
             silence_logs=logging.CRITICAL,
+            preload=[f"{__package__}.signals"],
             env=dict.fromkeys(_THREADS, workers.threads_each),
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
@@ -136,9 +140,22 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
             f"{workers.number} workers of {workers.threads_each} threads"
             + (f"; dashboard: {cluster.dashboard_link}" if bokeh else "")
         )
-        # A worker that dies is started again by its nanny; one that dies while it starts is not,
-        # and dask gives it up after a while: then another takes its place.
-        yield Crew(client, partial(cluster.scale, workers.number))
+        try:
+            # A worker that dies is started again by its nanny; one that dies while it starts is
+            # not, and dask gives it up after a while: then another takes its place.
+            yield Crew(client, partial(cluster.scale, workers.number))
+        except BaseException:
+            _end_at_once(cluster)
+            raise
+
+
+def _end_at_once(cluster: Any) -> None:
+    """Do not wait for tasks that are given up: what they have written is without a record."""
+    for nanny in cluster.workers.values():
+        nanny.close_gracefully()  # or it would start the next
+        if nanny.pid:
+            with suppress(ProcessLookupError):
+                os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 @contextmanager
@@ -154,6 +171,19 @@ def _client_of(scheduler: Any) -> Iterator[Any]:
         ) from None
     with client:
         yield client
+
+
+def _tidy_up_quietly() -> None:
+    """Have Python not warn, at its end, that it cleans up what workers that were killed have left.
+
+    A process of its own does so, which takes over the options for warnings as it starts.
+    """
+    option = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(option)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(option)
 
 
 def _distributed() -> Any:
