@@ -42,7 +42,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-stimuli_app = typer.Typer(help="Make, scramble, check and pack stimulus sets.", no_args_is_help=True)
+stimuli_app = typer.Typer(
+    help="Make, scramble, check and pack stimulus sets.", no_args_is_help=True
+)
 app.add_typer(stimuli_app, name="stimuli")
 
 MODEL_HELP = (

@@ -130,9 +130,7 @@ def judge_fit(needed: int, known: Memory | None, had: int) -> Finding:
     return found("memory of a scan", text, short if needed > 0.9 * left else "")
 
 
-def _pictures(
-    stimuli: str | Path | None, folder: Path
-) -> tuple[list[Path], str, Catalogue | None]:
+def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str, Catalogue | None]:
     """Images spread over the given set, or drawn ones; what they are, and the set."""
     if stimuli is None:
         from ..bench.images import as_jpeg
