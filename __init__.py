@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fusiform.engine.merge import merge_stores as merge_stores
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.lesion import lesion as lesion
+    from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
     from fusiform.engine.scanning.scan import scan as scan
     from fusiform.engine.spec import Preprocessing as Preprocessing
     from fusiform.engine.stimuli.check import check_stimuli as check_stimuli
@@ -47,6 +48,7 @@ _HOME = {
     "make_localizer": "stimuli.localizer",
     "merge_stores": "merge",
     "open_store": "asking.result",
+    "pack_stimuli": "scanning.pack",
     "save_contrast": "asking.select",
     "scan": "scanning.scan",
     "scramble_directory": "stimuli.scramble",

@@ -59,11 +59,13 @@ class Preprocessing:
         def listed(values: tuple[float, ...]) -> str:
             return " ".join(f"{value:.4g}" for value in values)
 
-        return (
-            f"{'squash to' if self.squash else 'resize'} {self.resize} ({self.interpolation}), "
-            f"crop {self.crop}, "
-            f"mean {listed(self.mean)}, std {listed(self.std)}"
-        )
+        return f"{self.geometry}, mean {listed(self.mean)}, std {listed(self.std)}"
+
+    @property
+    def geometry(self) -> str:
+        """What it does to a picture before values are scaled, in words."""
+        how = "squash to" if self.squash else "resize"
+        return f"{how} {self.resize} ({self.interpolation}), crop {self.crop}"
 
 
 # What a scan takes as the units of a layer, and what a unit then is.

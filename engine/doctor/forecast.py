@@ -182,11 +182,12 @@ def _decoding(setup: Setup, workers: int) -> float:
     ------
     UserError : none of them can be
     """
-    from .pace import measure_decoding, spread
+    from .pace import as_measured, measure_decoding, spread
 
     with tempfile.TemporaryDirectory() as folder:
         paths = spread(setup.catalogue, _STIMULI, Path(folder))
-        measured = measure_decoding(paths, setup.backbone.preprocessing, workers)
+        preprocessing = as_measured(setup.backbone.preprocessing, setup.catalogue)
+        measured = measure_decoding(paths, preprocessing, workers)
     if not measured.rate:
         raise UserError(
             f"stimuli are images that can be decoded; of {measured.tried} tried none is: "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from ..machine import Limits, Memory, memory, usable_cores
 from .finding import Finding, found, size
 
@@ -58,8 +60,11 @@ def check_pace(
     target = device_for(device)
     workers, cores = default_workers(), usable_cores(limits)
     with tempfile.TemporaryDirectory() as folder:
-        paths, what = _pictures(stimuli, Path(folder))
-        decoding = measure_decoding(paths, backbone.preprocessing, workers)
+        preprocessing = backbone.preprocessing
+        paths, what, catalogue = _pictures(stimuli, Path(folder))
+        if catalogue is not None:
+            preprocessing = as_measured(preprocessing, catalogue)
+        decoding = measure_decoding(paths, preprocessing, workers)
     if decoding.failed:
         yield found(
             "stimuli",
@@ -125,38 +130,45 @@ def judge_fit(needed: int, known: Memory | None, had: int) -> Finding:
     return found("memory of a scan", text, short if needed > 0.9 * left else "")
 
 
-def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str]:
-    """Images spread over the given set, or drawn ones; and what they are."""
+def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str, Catalogue | None]:
+    """Images spread over the given set, or drawn ones; what they are, and the set."""
     if stimuli is None:
         from ..bench.images import as_jpeg
         from ..stimuli.localizer import make_localizer
 
         drawn = make_localizer(folder / "drawn", per_category=2, size=_DRAWN_SIDE)
         paths = list(islice(cycle([as_jpeg(path) for path in drawn]), _IMAGES))
-        return paths, f"drawn JPEG of {_DRAWN_SIDE} x {_DRAWN_SIDE}"
+        return paths, f"drawn JPEG of {_DRAWN_SIDE} x {_DRAWN_SIDE}", None
     from ..stimuli.catalogue import read_catalogue
 
-    paths = spread(read_catalogue(stimuli), _IMAGES, folder)
-    return paths, f"{len(paths)} of the given stimuli"
+    catalogue = read_catalogue(stimuli)
+    paths = spread(catalogue, _IMAGES, folder)
+    return paths, f"{len(paths)} of the given stimuli", catalogue
 
 
 def spread(catalogue: Catalogue, most: int, folder: Path) -> list[Path]:
-    """Stimuli from all over a set; those in shards are put into ``folder``, to be opened."""
+    """Stimuli from all over a set; those in shards or packed are put into ``folder``."""
     count = min(most, len(catalogue))
     chosen = [index * len(catalogue) // count for index in range(count)]
-    if catalogue.members is None:
+    if catalogue.members is None and catalogue.pictures is None:
         return [catalogue.path(index) for index in chosen]
     paths = [folder / f"{index}" for index in chosen]
     for index, path in zip(chosen, paths, strict=True):
-        path.write_bytes(catalogue.read(index))
+        with suppress(UserError):  # then it is one that cannot be opened
+            path.write_bytes(catalogue.read(index))
     return paths
+
+
+def as_measured(preprocessing: Preprocessing, catalogue: Catalogue) -> Preprocessing:
+    """What is left to be done with the stimuli of a set: packed ones are resized already."""
+    packed = catalogue.pictures
+    return replace(preprocessing, resize=preprocessing.crop) if packed else preprocessing
 
 
 def measure_decoding(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Decoding:
     """Decode images as a scan does, each once, for a few seconds at most."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from ..errors import UserError
     from ..scanning.decode import prepare
     from ..stimuli.images import open_image
 

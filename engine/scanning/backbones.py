@@ -123,13 +123,35 @@ def backbone_of(
         backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
     network, differing = cast(backbone.model, precision, own=isinstance(model, str))
     backbone = replace(backbone, model=network, precision=differing)
-    if isinstance(preprocessing, Preprocessing):
-        return replace(backbone, preprocessing=preprocessing)
-    overrides = dict(preprocessing or {})
-    known = as_record(backbone.preprocessing)
+    return replace(backbone, preprocessing=_overridden(backbone.preprocessing, preprocessing))
+
+
+def preprocessing_of(
+    model: str | None,
+    weights: str,
+    preprocessing: Preprocessing | Mapping[str, Any] | None,
+) -> Preprocessing:
+    """The preprocessing of a network by name, or the usual one, overridden as that of a scan.
+
+    Raises
+    ------
+    UserError : see :func:`load_backbone`; preprocessing that there is not
+    """
+    own = Preprocessing()
+    if model is not None and not isinstance(preprocessing, Preprocessing):
+        own = load_backbone(model, weights).preprocessing
+    return _overridden(own, preprocessing)
+
+
+def _overridden(
+    own: Preprocessing, given: Preprocessing | Mapping[str, Any] | None
+) -> Preprocessing:
+    if isinstance(given, Preprocessing):
+        return given
+    overrides, known = dict(given or {}), as_record(own)
     for name in overrides.keys() - known.keys():
         raise UserError(f"preprocessing has no {name!r}: {nearest(name, known)}")
-    return replace(backbone, preprocessing=replace(backbone.preprocessing, **overrides))
+    return replace(own, **overrides)
 
 
 def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def scan(
         processes=(crew and crew.number) or 1,
         device=device,
         listener=listener,
-        left_out=lambda catalogue: _left_out(catalogue, stimuli, on_error, listener),
+        left_out=lambda catalogue: left_out(catalogue, stimuli, on_error, listener),
     )
     catalogue, plan = setup.catalogue, setup.plan
     shuffled_of: Callable[..., ShuffledMoments] | None = None
@@ -229,18 +229,28 @@ def _refuse_unknown(
         raise UserError(
             f"moments are kept in {' or '.join(STORE_DTYPES)}; got a store dtype of {store_dtype!r}"
         )
+    refuse_on_error(on_error, decode_workers)
+    if not commit_every >= 0:
+        raise UserError(f"commits are some seconds apart, or 0; got {commit_every}")
+
+
+def refuse_on_error(on_error: str, decode_workers: int | None) -> None:
+    """Refuse what stimuli cannot be decoded by.
+
+    Raises
+    ------
+    UserError : ``on_error`` is none of ``ON_ERROR``, or there are no threads
+    """
     if on_error not in ON_ERROR:
         raise UserError(
             f"at a stimulus that cannot be shown a scan is to {' or '.join(ON_ERROR)}; "
             f"got {on_error!r}"
         )
-    if not commit_every >= 0:
-        raise UserError(f"commits are some seconds apart, or 0; got {commit_every}")
     if decode_workers is not None and decode_workers < 1:
         raise UserError(f"decoding needs at least 1 thread; got {decode_workers} decode workers")
 
 
-def _left_out(
+def left_out(
     catalogue: Catalogue, stimuli: str | Path, on_error: str, listener: Listener
 ) -> list[int]:
     """The stimuli that cannot be shown, if they are to be skipped.

@@ -87,6 +87,8 @@ def set_up(
         left_out=left_out(catalogue),
     )
     backbone = backbone_of(model, weights, seed, preprocessing, precision)
+    if catalogue.pictures:
+        catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     network, crop = place(backbone.model, target), backbone.preprocessing.crop
     patterns = [layers] if isinstance(layers, str) else list(layers)
     with growth(target) as grown:

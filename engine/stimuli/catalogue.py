@@ -1,8 +1,8 @@
 """The catalogue: which images are shown, in which category, in an order that is the same anywhere.
 
-A stimulus set is a folder with one folder per category, a manifest (see :mod:`.manifest`), or tar
-shards (see :mod:`.shards`). Groups join and choose folders (or the categories of a manifest or of
-shards) under a new name.
+A stimulus set is a folder with one folder per category, a manifest (see :mod:`.manifest`), tar
+shards (see :mod:`.shards`), or a packed set (see :mod:`.packed`). Groups join and choose folders
+(or the categories of the others) under a new name.
 
 Names may hold anything that a file system takes: they are kept as they are to open files by, and
 as storable text (see :func:`storable`) to be written and shown.
@@ -30,6 +30,9 @@ from .folders import list_folders
 from .images import UnfitStimulus, natural_key, read_header, read_stimulus
 from .listing import Listing, are_alike, rows_by_category
 from .manifest import MANIFESTS, list_manifest
+from .packed.layout import METADATA
+from .packed.pictures import Pictures
+from .packed.table import list_packed
 from .shards import SHARD, Index, Members
 
 Groups = Mapping[str, Sequence[str]]
@@ -44,8 +47,8 @@ class Catalogue:
     ``names`` are paths relative to ``root``, ``labels [stimulus]`` index into ``categories``, and
     stimuli of one category stand together, in the order of ``categories``. ``notes`` say what was
     passed over. Categories and notes are storable text; names become so as ``shown_names``.
-    ``members`` say where stimuli in tar shards lie, ``listed [stimulus, byte]`` are the SHA-256
-    that a manifest gives.
+    ``members`` say where stimuli in tar shards lie, ``pictures`` where in a packed set, ``listed
+    [stimulus, byte]`` are the SHA-256 that a manifest or a packed set gives.
     """
 
     root: Path
@@ -55,22 +58,26 @@ class Catalogue:
     notes: tuple[str, ...] = ()
     members: Members | None = None
     listed: NDArray[np.uint8] | None = None
+    pictures: Pictures | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def path(self, stimulus: int) -> Path:
-        """Where the image lies; in a shard, as if that were a folder."""
+        """Where the image lies; in a shard or a packed set, as if that were a folder."""
         return self.root / self.names[stimulus]
 
     def read(self, stimulus: int) -> bytes:
-        """The bytes of the image file.
+        """The bytes of the image file; of a packed one, those of a PNM file of its pixels.
 
         Raises
         ------
-        UnfitStimulus : see :func:`.images.read_stimulus` and :meth:`.shards.Members.read`
+        UnfitStimulus : see :func:`.images.read_stimulus`, :meth:`.shards.Members.read` and
+            :meth:`.packed.pictures.Pictures.read`
         """
         path = self.path(stimulus)
+        if self.pictures:
+            return self.pictures.as_file(stimulus, path)
         return self.members.read(stimulus, path) if self.members else read_stimulus(path)
 
     def require_unchanged(self, stimulus: int, content: bytes) -> None:
@@ -101,15 +108,17 @@ class Catalogue:
     def look(self, progress: Callable[[int, int], None] = lambda *_: None) -> Contents:
         """What every stimulus holds: each file is read once, and its header looked at.
 
-        Where a manifest gives hashes no file is: they are compared when a stimulus is shown.
+        Where a manifest gives hashes no file is: they are compared when a stimulus is shown. Of a
+        packed set it is seen whether its files are there.
 
         Parameters
         ----------
         progress : hears how many stimuli are read, and of how many
         """
         if "contents" not in self.__dict__:
+            lost = self.pictures.lost() if self.pictures else {}
             self.__dict__["contents"] = (
-                self._read_all(progress) if self.listed is None else Contents(self.listed, {})
+                self._read_all(progress) if self.listed is None else Contents(self.listed, lost)
             )
         found: Contents = self.__dict__["contents"]
         return found
@@ -178,7 +187,8 @@ def read_catalogue(
     ----------
     source : a folder that holds one folder of images per category; a manifest (``.csv``,
         ``.parquet``, ``.arrow``) with the columns ``path`` (relative to the manifest, or absolute),
-        ``category`` and perhaps ``sha256``; a folder of ``.tar`` shards, or one of them
+        ``category`` and perhaps ``sha256``; a folder of ``.tar`` shards, or one of them; what
+        ``fusiform stimuli pack`` has written
     groups : new category -> the folders (or manifest categories) it joins; where given, only what
         it names is used, in its order
     root : a folder in which stimuli of a manifest may lie as well
@@ -188,12 +198,14 @@ def read_catalogue(
     UserError : source missing, unreadable or of neither kind, fewer than two categories, a category
         without images, a group that names an unknown folder or one that another group has already,
         a stimulus that a manifest lists outside of its folder and ``root``, a name with a NUL in
-        it, a shard that is damaged
+        it, a shard or a packed set that is damaged
     """
     source = Path(source)
     is_manifest = False
     try:
-        if source.is_dir() and (shards := _shards_in(source)):
+        if (source / METADATA).is_file():
+            listing, base = list_packed(source), source
+        elif source.is_dir() and (shards := _shards_in(source)):
             listing, base = _list_shards(shards), source
         elif source.is_dir():
             groups = groups and _tidied(groups)
@@ -206,8 +218,8 @@ def read_catalogue(
         else:
             state = "is neither" if source.exists() else "does not exist"
             raise UserError(
-                "stimuli are a folder with a folder per category, a folder of .tar shards, or a "
-                f"manifest ({', '.join(MANIFESTS)}); {source} {state}"
+                "stimuli are a folder with a folder per category, a folder of .tar shards, a "
+                f"packed set, or a manifest ({', '.join(MANIFESTS)}); {source} {state}"
             )
     except OSError as error:
         reason = error.strerror or error
@@ -242,6 +254,7 @@ def _catalogue(
         tuple(map(storable, listing.notes)),
         listing.members and listing.members.take(order),
         None if listing.digests is None else listing.digests[order],
+        listing.pictures and listing.pictures.take(order),
     )
 
 

@@ -198,7 +198,7 @@ def _report(catalogue: Catalogue, seen: Sequence[_Seen]) -> StimuliReport:
         misnamed=tuple(
             Misnamed(names[i], one.kind)
             for i, one in enumerate(seen)
-            if _is_misnamed(names[i], one)
+            if not catalogue.pictures and _is_misnamed(names[i], one)
         ),
         duplicates=tuple(_duplicates(catalogue, seen)),
         categories=tuple(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Texts
+from .packed.pictures import Pictures
 from .shards import Members
 
 
@@ -18,7 +19,8 @@ class Listing:
     """Names in the order in which a source lists them, and the rows that each category has.
 
     ``digests [row, byte]`` are the SHA-256 that a manifest gives, ``members`` where the stimuli lie
-    in tar shards; None where there are none. ``notes`` say what was passed over.
+    in tar shards, ``pictures`` where in a packed set; None where there are none. ``notes`` say what
+    was passed over.
     """
 
     names: Texts
@@ -26,6 +28,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     digests: NDArray[np.uint8] | None = None
     members: Members | None = None
+    pictures: Pictures | None = None
 
 
 def rows_by_category(

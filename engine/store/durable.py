@@ -50,10 +50,10 @@ class DurableFolder(LocalStore):
         paths, self._unflushed = self._unflushed, set()
         folders = {self.root}
         for path in paths:
-            if _synchronised(path):
+            if synchronised(path):
                 folders.update(p for p in path.parents if p.is_relative_to(self.root))
         for folder in folders:
-            _synchronised(folder)
+            synchronised(folder)
 
 
 def flush(store: ZarrStore) -> None:
@@ -68,7 +68,7 @@ def flush(store: ZarrStore) -> None:
 def publish(folder: Path, final: Path) -> None:
     """Rename a folder, which may replace nothing, for good."""
     folder.replace(final)
-    _synchronised(final.parent)
+    synchronised(final.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -121,7 +121,7 @@ def _replace(path: Path, value: Buffer) -> None:
         raise
 
 
-def _synchronised(path: Path) -> bool:
+def synchronised(path: Path) -> bool:
     """Have the system write a file or folder to the disk; whether it was there."""
     try:
         descriptor = os.open(path, os.O_RDONLY)

@@ -121,7 +121,7 @@ def drafting(output: Path | str, overwrite: bool, **contents: Any) -> Iterator[D
     if isinstance(final, str) and exists(final):
         remove(final)
     with told_of_the_disk(final):
-        partial = _new_folder_beside(final, "partial") if isinstance(final, Path) else final
+        partial = new_folder_beside(final, "partial") if isinstance(final, Path) else final
         try:
             draft = create_store(partial, **contents)
             yield draft
@@ -199,7 +199,7 @@ def told_of_the_disk(place: Place) -> Iterator[None]:
         ) from error
 
 
-def _new_folder_beside(path: Path, purpose: str) -> Path:
+def new_folder_beside(path: Path, purpose: str) -> Path:
     """Create a folder ``NAME.purpose-...`` of its own next to ``path``, for what is under way.
 
     With the permissions that the user's folders have: a store that is moved from it keeps them.

@@ -1,0 +1,245 @@
+"""Packing: decode a stimulus set once, and leave its pictures for many networks to be shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError
+from ..spec import Preprocessing
+from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
+from ..stimuli.packed.layout import (
+    METADATA,
+    SCHEMA,
+    VERSION,
+    column_path,
+    encoded,
+    metadata,
+    per_shard,
+    prepared,
+    shard_index,
+    shard_path,
+    with_checksum,
+)
+from ..store.durable import publish, synchronised
+from ..store.places import remove
+from ..store.writing import new_folder_beside, told_of_the_disk
+from .backbones import preprocessing_of
+from .decode import decode_ahead, default_workers
+from .interrupt import asked_to_stop
+from .memory import peak_memory
+from .plan import make_plan
+from .progress import Listener, Progress
+from .scan import left_out, refuse_on_error
+
+# Pictures decoded together.
+_BATCH = 32
+
+
+def pack_stimuli(
+    stimuli: str | Path,
+    output: str | Path,
+    *,
+    model: str | None = None,
+    weights: str = "default",
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    groups: Groups | None = None,
+    root: str | Path | None = None,
+    decode_workers: int | None = None,
+    on_error: str = "stop",
+    listener: Listener | None = None,
+) -> int:
+    """Decode, resize and crop every stimulus once; a scan of the result has the same bits.
+
+    The pictures come to stand in a zarr array ``pictures [stimulus, y, x, rgb]`` of uint8, three
+    bytes a pixel, with the stimulus table beside it. ``stimulus_sha256`` are the original files',
+    so that the fingerprint of a scan is that of a scan of the files. Networks that take pictures of
+    the same size, cut and resized in the same way, can be shown them. A few dozen pictures are in
+    memory at a time.
+
+    Parameters
+    ----------
+    stimuli, groups, root : as for :func:`.scan.scan`
+    output : the folder to create, by custom ``NAME.zarr``
+    model, weights : the network whose preprocessing is used, as for :func:`.scan.scan`; without one
+        it is that of :class:`fusiform.Preprocessing`
+    preprocessing : replaces it, whole or by single values (``{"crop": 288}``)
+    decode_workers : threads that decode images; by default as many as cores, at most 8
+    on_error : what happens when a stimulus is no image or cannot be read: ``stop``; or ``skip``,
+        which leaves it out
+    listener : hears notes and progress
+
+    Returns
+    -------
+    the number of stimuli packed
+
+    Raises
+    ------
+    UserError : the request cannot be carried out as it was made; nothing is left behind
+    KeyboardInterrupt : at SIGINT or SIGTERM; nothing is left behind
+    """
+    listener = listener or Listener()
+    final = _place(output)
+    refuse_on_error(on_error, decode_workers)
+    catalogue = read_catalogue(stimuli, groups, root)
+    for note in catalogue.notes:
+        listener.note(note)
+    if catalogue.pictures:
+        raise UserError(f"files are packed; {stimuli} is a packed set already: give the files")
+    chosen = preprocessing_of(model, weights, preprocessing)
+    listener.note(f"preprocessing: {chosen.geometry}")
+    skipped = left_out(catalogue, stimuli, on_error, listener)
+    plan = make_plan(
+        catalogue.labels, catalogue.categories, folds=1, batch_size=_BATCH, left_out=skipped
+    )
+    started, total, kept = time.perf_counter(), len(plan.order), list[NDArray[np.int64]]()
+    done = 0
+    with told_of_the_disk(final), asked_to_stop() as stop:
+        partial = new_folder_beside(final, "partial")
+        try:
+            with Shards(partial, chosen.crop) as shards:
+                for decoded in decode_ahead(
+                    catalogue, plan, chosen, decode_workers or default_workers(),
+                    skip=on_error == "skip", look=stop.look,
+                ):  # fmt: skip
+                    fit = np.ones(len(decoded.pixels), bool)
+                    for row, reason in decoded.failed.items():
+                        fit[row] = False
+                        path = catalogue.path(decoded.batch.stimuli[row])
+                        listener.note(f"skipped: {path} {reason}")
+                    shards.add(decoded.pixels[fit])
+                    kept.append(decoded.batch.stimuli[fit])
+                    done += len(fit)
+                    seconds = time.perf_counter() - started
+                    listener.progress(Progress("pack", done, total, seconds, peak_memory()))
+                    stop.look()
+            _write_table(partial, catalogue, np.concatenate(kept), chosen, str(stimuli))
+            _refuse_existing(final)
+            publish(partial, final)
+        except BaseException:
+            remove(partial)
+            raise
+    return shards.pictures
+
+
+class Shards:
+    """Files of pictures ``[side, side, 3]``, written one after the other."""
+
+    def __init__(self, folder: Path, side: int) -> None:
+        self._folder, self._side = folder, side
+        self._full = per_shard(side)
+        self._file: BinaryIO | None = None
+        self.pictures = 0
+
+    def __enter__(self) -> Shards:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._file:
+            if kind is None:
+                self._end()
+            else:
+                self._file.close()
+
+    def add(self, pictures: Iterable[NDArray[np.uint8]]) -> None:
+        """Write pictures behind those that are written."""
+        for picture in pictures:
+            if self._file is None:
+                path = shard_path(self._folder, self.pictures // self._full)
+                path.parent.mkdir(parents=True)
+                self._file = path.open("wb")
+            self._file.write(with_checksum(picture.tobytes()))
+            self.pictures += 1
+            if self.pictures % self._full == 0:
+                self._end()
+
+    def _end(self) -> None:
+        """Write the index, and have the file on the disk."""
+        assert self._file is not None
+        self._file.write(shard_index(self._side, self.pictures))
+        _close(self._file)
+        self._file = None
+
+
+def _write_table(
+    folder: Path,
+    catalogue: Catalogue,
+    kept: NDArray[np.int64],
+    preprocessing: Preprocessing,
+    source: str,
+) -> None:
+    """Write the columns, then the metadata, without which nothing is a packed set."""
+    labels, names = catalogue.labels[kept], catalogue.shown_names
+    for category in np.flatnonzero(np.bincount(labels, minlength=len(catalogue.categories)) == 0):
+        raise UserError(
+            f"a category needs images; none of {catalogue.categories[category]} can be decoded: "
+            "restore them, or leave it out by --group"
+        )
+    columns = {
+        "category": encoded(catalogue.categories),
+        "stimulus_path": encoded(names.take(kept)),
+        "stimulus_category": with_checksum(labels.astype("<i4").tobytes()),
+        "stimulus_sha256": encoded([catalogue.contents.sha256(i) for i in kept.tolist()]),
+    }
+    for column, content in columns.items():
+        _write(column_path(folder, column), content)
+    arrays = metadata(len(kept), len(catalogue.categories), preprocessing.crop)
+    for name, document in arrays.items():
+        _write(folder / name / METADATA, _json(document))
+    for below in (path for path in folder.rglob("*") if path.is_dir()):
+        synchronised(below)
+    attributes = {
+        "schema": SCHEMA,
+        "schema_version": VERSION,
+        "preprocessing": prepared(preprocessing),
+        "stimuli": source,
+        "versions": {name: version(name) for name in ("fusiform", "pillow")},
+    }
+    gathered = {"kind": "inline", "must_understand": False, "metadata": arrays}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    _write(folder / METADATA, _json({**group, "consolidated_metadata": gathered}))
+    synchronised(folder)
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=2).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("wb")
+    file.write(content)
+    _close(file)
+
+
+def _close(file: BinaryIO) -> None:
+    """Close a file that is to outlive a power failure."""
+    with file:
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _place(output: str | Path) -> Path:
+    """Where the set comes to stand: a folder that is not there yet."""
+    if "://" in str(output):
+        raise UserError(f"a packed set is a folder; got {output}: pack into one, and copy it")
+    final = Path(output)
+    _refuse_existing(final)
+    if not final.resolve().parent.is_dir():
+        raise UserError(f"the output's folder has to exist; {final.parent} does not: create it")
+    return final
+
+
+def _refuse_existing(final: Path) -> None:
+    if final.exists() or final.is_symlink():
+        raise UserError(
+            f"the output must not exist; {final} does: choose another, or remove it yourself"
+        )

@@ -1,0 +1,148 @@
+"""The stimulus table of a packed set. Sets come from strangers: accepted is what is written here.
+
+Whatever a set says of itself, no more is read into memory than its files have bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import UserError
+from ...spec import Preprocessing
+from ..columns import SHA256_BYTES, Texts
+from ..listing import Listing, rows_by_category
+from .layout import (
+    CHECKSUM,
+    METADATA,
+    PICTURES,
+    PREPARED,
+    SCHEMA,
+    VERSION,
+    column_path,
+    metadata,
+    with_checksum,
+)
+from .pictures import Pictures
+
+_MOST_METADATA, _MOST_STIMULI, _LONGEST_TEXT = 2**20, 2**27, 2**12
+
+
+def list_packed(folder: Path) -> Listing:
+    """The pictures of a packed set, in their order; categories in that of the set.
+
+    Raises
+    ------
+    UserError : the folder holds something else than was written by ``fusiform stimuli pack``
+    """
+    try:
+        return _listed(folder)
+    except (_Misfit, OSError, ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            "stimuli in a zarr store are those that 'fusiform stimuli pack' has written; "
+            f"{folder} is no such store, or damaged ({reason}): pack the set again"
+        ) from None
+
+
+class _Misfit(Exception):
+    """What a packed set is not; says in which way."""
+
+
+def _listed(folder: Path) -> Listing:
+    root = json.loads(_read(folder / METADATA, _MOST_METADATA))
+    arrays = _at(root, "consolidated_metadata", "metadata")
+    if _at(root, "attributes", "schema") != SCHEMA:
+        raise _Misfit("its schema is another")
+    if _at(root, "attributes", "schema_version") != VERSION:
+        raise _Misfit(f"its version is not {VERSION}: another fusiform wrote it")
+    preprocessing = _preprocessing(_at(root, "attributes", "preprocessing"))
+    shapes = [_at(arrays, name, "shape") for name in (PICTURES, "category")]
+    lengths = [shape[0] if isinstance(shape, list) and shape else 0 for shape in shapes]
+    for length in lengths:
+        if type(length) is not int or not 0 < length <= _MOST_STIMULI:
+            raise _Misfit(f"it has {length!a} stimuli or categories")
+    number, categories = lengths
+    if arrays != metadata(number, categories, preprocessing.crop):
+        raise _Misfit("its arrays are others than those that are written")
+    names = list(_texts(folder, "category", categories))
+    size = number * 4 + CHECKSUM
+    labels = np.frombuffer(_checked(column_path(folder, "stimulus_category"), size), "<i4")
+    if len(labels) != number or labels.min() < 0 or labels.max() >= categories:
+        raise _Misfit("its stimuli have categories that it has not")
+    if len(set(names)) != categories:
+        raise _Misfit("it has a category twice")
+    paths = Texts.of(_texts(folder, "stimulus_path", number))
+    row = np.arange(number, dtype=np.int64)
+    return Listing(
+        paths,
+        rows_by_category(names, labels),
+        digests=_digests(folder, number),
+        pictures=Pictures(folder, preprocessing, number, row),
+    )
+
+
+def _at(document: Any, *keys: str) -> Any:
+    for key in keys:
+        if not isinstance(document, dict) or key not in document:
+            raise _Misfit(f"its metadata lack {key}")
+        document = document[key]
+    return document
+
+
+def _preprocessing(record: Any) -> Preprocessing:
+    known = record if isinstance(record, dict) else {}
+    if {name: type(value) for name, value in known.items()} != PREPARED:
+        raise _Misfit("it does not say how its pictures were made")
+    try:
+        return Preprocessing(**record)
+    except UserError as error:
+        raise _Misfit(str(error)) from None
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A file of at most so many bytes."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        raise _Misfit(f"{path.name} has {found.st_size:,} bytes, at most {most:,} are read")
+    return path.read_bytes()
+
+
+def _checked(path: Path, most: int) -> bytes:
+    """A chunk of at most so many bytes, without its checksum."""
+    content = _read(path, most)
+    if len(content) < CHECKSUM or with_checksum(content[:-CHECKSUM]) != content:
+        raise _Misfit(f"the column in {path.parts[-3]} has another checksum than was written")
+    return content[:-CHECKSUM]
+
+
+def _texts(folder: Path, column: str, number: int) -> Iterator[str]:
+    most = 4 + number * (4 + _LONGEST_TEXT) + CHECKSUM
+    content = _checked(column_path(folder, column), most)
+    place = 4
+    for _ in range(number):
+        start = place + 4
+        place = start + int.from_bytes(content[place:start], "little")
+        if place > len(content):
+            break
+        yield content[start:place].decode()
+    if place != len(content) or int.from_bytes(content[:4], "little") != number:
+        raise _Misfit(f"{column} has another number of texts than of rows")
+
+
+def _digests(folder: Path, number: int) -> NDArray[np.uint8]:
+    digests = np.zeros((number, SHA256_BYTES), np.uint8)
+    for row, text in enumerate(_texts(folder, "stimulus_sha256", number)):
+        digest = bytes.fromhex(text)
+        if len(digest) != SHA256_BYTES or not any(digest):
+            raise _Misfit("a SHA-256 in it is none")
+        digests[row] = np.frombuffer(digest, np.uint8)
+    return digests
