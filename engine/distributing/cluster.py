@@ -6,10 +6,10 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -22,6 +22,8 @@ from ..scanning.progress import Listener
 
 # Seconds in which a scheduler answers.
 _PATIENCE = 10
+# Seconds without a process after which a worker is taken for lost.
+_EMPTY_FOR = 5
 # Each reads it once, when the library that it belongs to is loaded.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 # How often a task may lose its worker, until the task is taken for the cause.
@@ -100,6 +102,29 @@ class Crew(NamedTuple):
     replace_lost: Callable[[], None]
 
 
+class Replacing:
+    """Called now and then, puts others in the place of workers of a local cluster that are lost.
+
+    A worker that dies is started again by its nanny. One that dies while it starts is not: dask
+    leaves the place empty.
+    """
+
+    def __init__(self, cluster: Any, number: int | None) -> None:
+        self._cluster, self._number = cluster, number
+        self._missed: dict[Any, float] = {}
+
+    def __call__(self) -> None:
+        """Look for empty places."""
+        now = time.monotonic()
+        for name, nanny in list(self._cluster.workers.items()):
+            if nanny.pid:
+                self._missed.pop(name, None)
+            elif now - self._missed.setdefault(name, now) > _EMPTY_FOR:
+                self._cluster.workers.pop(name, None)
+                del self._missed[name]
+        self._cluster.scale(self._number)  # starts those that are in no place
+
+
 @contextmanager
 def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
     """Give the workers, which are there as long as the context lasts.
@@ -141,9 +166,7 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
             + (f"; dashboard: {cluster.dashboard_link}" if bokeh else "")
         )
         try:
-            # A worker that dies is started again by its nanny; one that dies while it starts is
-            # not, and dask gives it up after a while: then another takes its place.
-            yield Crew(client, partial(cluster.scale, workers.number))
+            yield Crew(client, Replacing(cluster, workers.number))
         except BaseException:
             _end_at_once(cluster)
             raise

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import fusiform
+from fusiform.engine.distributing.cluster import Replacing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.stimuli.localizer import make_localizer
@@ -106,7 +107,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
                 silence_logs=logging.CRITICAL, env=_ONE_THREAD,
             ) as cluster,
         ):  # fmt: skip
-            killer.replace_lost = lambda: cluster.scale(WORKERS)  # that died while they started
+            killer.replace_lost = Replacing(cluster, WORKERS)
             killer.start()
             while killer.is_alive() or not output.exists():
                 shutil.rmtree(output, ignore_errors=True)
