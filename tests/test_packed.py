@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -586,3 +587,12 @@ def test_the_command_line_packs_and_scans(
     code, said = run(*scan, *sizes, "--layers", "avgpool")
     assert code == 0
     assert fusiform.open_store("r.zarr").categories == ("x", "y")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_pack_that_is_told_to_stop_leaves_nothing(files: Path, number: int) -> None:
+    told = Listener(progress=lambda _: os.kill(os.getpid(), number))
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        fusiform.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=told)
+    assert stopped.value.signal == number
+    assert left(files.parent) == {"files"}
