@@ -66,6 +66,13 @@ Units = Annotated[
         + "."
     ),
 ]
+Precision = Annotated[
+    Literal["float32", "tf32", "bfloat16", "float16"] | None,
+    typer.Option(
+        help="What the network computes in; by default its own. tf32 is for NVIDIA's GPUs. "
+        "Moments are float64 in any case."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
@@ -120,14 +127,6 @@ StoreDtype = Annotated[
     typer.Option(
         help="What means and sums of squares are kept in. float32 halves them, and rounds them "
         "to 6e-8 of themselves."
-    ),
-]
-PrecisionOption = Annotated[
-    Literal["float32", "tf32", "bfloat16", "float16"] | None,
-    typer.Option(
-        "--precision",
-        help="What the network computes in; by default its own. tf32 is for NVIDIA's GPUs. "
-        "Moments are float64 in any case.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -315,7 +314,7 @@ def plan(
     group: GroupsOption = None,
     layers: RecordedLayers = None,
     units: Units = "all",
-    precision: PrecisionOption = None,
+    precision: Precision = None,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -373,7 +372,7 @@ def scan_command(
     seed: Seed = 0,
     layers: RecordedLayers = None,
     units: Units = "all",
-    precision: PrecisionOption = None,
+    precision: Precision = None,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -405,6 +404,26 @@ def scan_command(
             metavar="SECONDS", help="Commit what is done this often: no more of it is ever lost."
         ),
     ] = 60,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Share the work among N processes of this machine, to the same bits. Needs "
+            "fusiform[dask].",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://...",
+            help="Share the work among the workers of a dask scheduler, which reach stimuli and "
+            "output by the same paths.",
+        ),
+    ] = None,
+    threads_per_worker: Annotated[
+        int | None,
+        typer.Option(help="Threads of each worker; by default they share the cores."),
+    ] = None,
     overwrite: Overwrite = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Give up what an unfinished scan has done.")
@@ -446,6 +465,9 @@ def scan_command(
             store_dtype=store_dtype,
             on_error=on_error,
             commit_every=commit_every,
+            workers=workers,
+            scheduler=scheduler,
+            threads_per_worker=threads_per_worker,
             overwrite=overwrite,
             restart=restart,
             listener=listener,

@@ -336,7 +336,8 @@ def _forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
         f"network {found.network:,.1f} images/s, decoding {found.decoding:,.1f} on "
         f"{found.decode_workers} threads: the scan waits for {found.bound}",
     )
-    yield "time", f"about {_duration(found.seconds)}, then contrasts"
+    contrasts = f"{_duration(found.contrast_seconds)} to compute contrasts"
+    yield "time", f"about {_duration(found.seconds)}, and then {contrasts}"
 
 
 def _duration(seconds: float) -> str:

@@ -78,7 +78,7 @@ def _kernels(repeats: int) -> Iterator[str]:
         "",
         "## The smallest t against each other category",
         "",
-        "Nanoseconds per unit and category on one thread, medians; both ways take turns, and give",
+        "Nanoseconds of one core per unit and category, medians; both ways take turns, and give",
         "the same bits. All pairs: what `against_each` does up to "
         f"{each.FEW} categories. Rivals: what it",
         "does with more. Looked at: pairs per category, the mean over units. Normal responses, and",
@@ -95,10 +95,10 @@ def _kernels(repeats: int) -> Iterator[str]:
             taken: dict = {way: [] for way in ways}
             for turn in range(repeats + 1):
                 for way, t in ways.items():
-                    started = time.perf_counter()
+                    started = time.process_time()
                     way(count, mean, m2, t)
                     if turn:  # the first compiles
-                        taken[way].append(time.perf_counter() - started)
+                        taken[way].append(time.process_time() - started)
             pairs, rivals = (t.view(np.int64) for t in ways.values())
             assert (pairs == rivals).all()
             costs = [1e9 * statistics.median(taken[way]) / mean.size for way in ways]

@@ -90,6 +90,18 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
 
 
 @pytest.fixture
+def in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were room for the first layer of a scan alone, and for the others together."""
+    from fusiform.engine.scanning import budget, setup
+
+    def cut(layers: Any, *given: Any) -> Any:
+        found = budget.fit(layers, *given)
+        return found._replace(parts=(tuple(layers[:1]), tuple(layers[1:])))
+
+    monkeypatch.setattr(setup, "fit", cut)
+
+
+@pytest.fixture
 def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that reaches nobody and has downloaded nothing before."""
 

@@ -17,6 +17,7 @@ SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
 ASKING = sorted((ROOT / "engine" / "asking").rglob("*.py"))
 STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
 SHARED = [*STORE, *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "spec"))]
+DISTRIBUTING = sorted((ROOT / "engine" / "distributing").glob("*.py"))
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
 STIMULI = sorted((ROOT / "engine" / "stimuli").rglob("*.py"))
@@ -47,7 +48,7 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
-        *SCANNING, *ASKING, *BENCH, *DOCTOR, *SHARED, *STIMULI,
+        *SCANNING, *ASKING, *BENCH, *DISTRIBUTING, *DOCTOR, *SHARED, *STIMULI,
         ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
     }  # fmt: skip
     assert all([KERNELS, SCANNING, ASKING, BENCH, STIMULI, STORE])
@@ -74,7 +75,7 @@ def test_the_engine_does_not_know_the_command_line() -> None:
 
 def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
-    rooms = ("scanning", "stimuli", "bench", "doctor")
+    rooms = ("scanning", "distributing", "stimuli", "bench", "doctor")
     wings = [f"fusiform.engine.{room}" for room in rooms]
     assert not offending([*ASKING, *SHARED, ROOT / "engine" / "merge.py"], *torch, *wings)
 
@@ -100,9 +101,14 @@ def test_only_the_scan_its_work_and_packing_join_the_scanning_wing_to_the_store(
     assert not offending(wing, "fusiform.engine.store", "fusiform.engine.asking", "zarr")
 
 
+def test_only_the_scan_knows_that_there_are_workers() -> None:
+    others = [path for path in [*SCANNING, *STIMULI] if path.name != "scan.py"]
+    assert not offending([*KERNELS, *others], "fusiform.engine.distributing", "distributed")
+
+
 def test_nothing_depends_on_what_measures_it() -> None:
     measuring = ("fusiform.engine.bench", "fusiform.engine.doctor")
-    assert not offending([*KERNELS, *SCANNING, *STIMULI], *measuring)
+    assert not offending([*KERNELS, *SCANNING, *DISTRIBUTING, *STIMULI], *measuring)
 
 
 def test_every_package_and_nothing_else_is_shipped() -> None:
@@ -119,7 +125,18 @@ def test_numba_is_set_up_in_one_place() -> None:
 
 @pytest.mark.parametrize("command", ["import fusiform", "import fusiform.cli"])
 def test_start_up_loads_nothing_heavy(command: str) -> None:
-    heavy = ["torch", "numba", "dask", "zarr", "xarray", "scipy", "numpy", "PIL", "timm"]
+    heavy = [
+        "torch",
+        "numba",
+        "dask",
+        "distributed",
+        "zarr",
+        "xarray",
+        "scipy",
+        "numpy",
+        "PIL",
+        "timm",
+    ]
     code = f"import sys; {command}; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

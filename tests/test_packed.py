@@ -169,6 +169,13 @@ def test_the_catalogue_of_a_packed_set_is_that_of_the_files(files: Path, packed:
     assert not report.misnamed
 
 
+def test_a_part_of_a_packed_set_has_its_own_pictures(packed: Path) -> None:
+    whole = read_catalogue(packed)
+    chosen = np.array([7, 2, 11])
+    part = whole.chosen(chosen)
+    assert [part.read(i) for i in range(3)] == [whole.read(i) for i in chosen.tolist()]
+
+
 @pytest.mark.parametrize("number", [1, 4, 5, 6, 10])
 def test_any_number_of_pictures_fills_files(tmp_path: Path, number: int) -> None:
     pictures = np.random.default_rng(number).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)

@@ -343,12 +343,38 @@ def test_the_command_line_shows_reduced_layers_and_says_what_units_are(
     assert json.loads(run("info", store, "--json"))["attributes"]["units"] == "channel"
 
 
+def test_a_forecast_is_of_reduced_layers(stimuli: Path) -> None:
+    found = {
+        units: fusiform.forecast(
+            Net(), stimuli, layers="tokens", units=units, precision="bfloat16", preprocessing=SMALL
+        )
+        for units in ("all", "channel", "token")
+    }
+    assert [one.layers[0].shape for one in found.values()] == [(8, 12), (12,), (8,)]
+    assert found["token"].state_bytes == 8 * 20
+    assert found["all"].state_bytes == 96 * 18
+    with pytest.raises(UserError, match="units are all"):
+        fusiform.forecast(Net(), stimuli, units="chanel", preprocessing=SMALL)
+
+
 def test_a_store_with_units_that_there_are_not_is_refused(own_store: Any) -> None:
     from .made import annotate
 
     annotate(own_store.path, units="chanel")
     with pytest.raises(UserError, match="units: has to be one of all, channel, token, cls"):
         fusiform.open_store(own_store.path)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "patches"), [(196, True), (197, False), (201, False), (1, False)]
+)
+def test_layers_with_a_token_a_patch_are_said_to_have_no_class_token(
+    tokens: int, patches: bool
+) -> None:
+    layer = Layer("early", "Block", ("token", "channel"), (tokens, 8), "float32")
+    _, notes = reduced([layer], "cls")
+    assert [note.endswith("the first is then one: early") for note in notes] == [True] * patches
+    assert reduced([layer], "channel")[1] == []
 
 
 def test_no_layer_is_reduced_where_all_units_are_asked() -> None:

@@ -10,12 +10,14 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_ind_from_stats
 from torch import nn
 
 import fusiform
@@ -28,6 +30,7 @@ from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store.commits import Commit, Commits
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.durable import DurableFolder, locked
+from fusiform.kernels.moments import merge
 
 from .fuzz import disks
 from .fuzz.small import contents
@@ -303,7 +306,7 @@ def _summed(text: bytes) -> np.ndarray:
 
 
 def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_machine", lambda: {"threads": 99, "instructions": "X"})
+    monkeypatch.setattr(work, "machine", lambda: {"threads": 99, "instructions": "X"})
     notes: list[str] = []
     scanned(*begun, listener=Listener(notes.append))
     assert any("goes on with 99 threads and X instructions" in note for note in notes)
@@ -540,3 +543,23 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
             assert found.count == len(names)
             np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(found.m2, x.var(0) * len(x), rtol=1e-3, atol=1e-5)
+
+
+def test_contrasts_are_of_the_stimuli_that_were_shown(
+    tmp_path: Path, draw_stimuli: Callable[..., Path]
+) -> None:
+    own = draw_stimuli(tmp_path / "more", each=7)
+    for number in (1, 2, 3):
+        cut(own / "noise" / f"noise-{number}.png")  # found on the way
+    store = scanned(own, tmp_path / "o.zarr", on_error="skip")
+    assert store.counts.tolist() == [[4, 3], [2, 2], [4, 3]]
+    layer = store.layer("head")
+    found = store.read(layer, "t")
+    for target in range(3):
+        sides = []
+        for among in ([target], [k for k in range(3) if k != target]):
+            groups = [store.moments_of(layer, k, fold) for k in among for fold in range(2)]
+            sides.append(reduce(merge, groups))
+        stats = [(m.mean, np.sqrt(m.m2 / (m.count - 1)), m.count) for m in sides]
+        t = ttest_ind_from_stats(*stats[0], *stats[1], equal_var=False).statistic
+        np.testing.assert_allclose(found[target], t, rtol=1e-5)

@@ -5,6 +5,7 @@ A criterion is tested on samples of the stimuli: on all of them, and on each fol
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from .measures import Sample
 # What a scan materialises beside q and the masks.
 _SCANNED = (Kept("t", "rest", "t"), Kept("t_each", "each", "t"), Kept("csi", "each", "csi"))
 # The variables that masks are read back from.
+# Means that contrasts are timed on.
+_MADE_UP = 2**20
 _MASKS = ("selective", "selective_fold")
 _CONDITIONS = ("dead", "nonfinite")
 Columns = dict[str, NDArray[Any]]
@@ -84,14 +87,18 @@ def select_slabs(
 
 
 def materialise(
-    store: Draft, progress: Callable[[Layer], None] = lambda _: None, first: int = 0
+    store: Draft,
+    progress: Callable[[Layer], None] = lambda _: None,
+    first: int = 0,
+    stop: int | None = None,
 ) -> None:
     """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer.
 
-    From layer number ``first`` on; ``progress`` is called when a layer is written, by the thread
-    that writes.
+    From layer number ``first`` on, up to ``stop``; ``progress`` is called when a layer is written,
+    by the thread that writes. Where others write other layers, the criterion is there already.
     """
-    store.annotate(criterion=as_record(DEFAULT))
+    if "criterion" not in store.provenance:
+        annotate_criterion(store)
     every = every_category(store.categories)
     writers: dict[Layer, SlabWriter] = {}
 
@@ -106,7 +113,7 @@ def materialise(
                 writers[layer] = store.slab_writer(layer)
             later(write_slab, writers[layer], number, kept)
 
-        layers = store.layers[first:]
+        layers = store.layers[first:stop]
         for layer, slabs in _decided(store, layers, DEFAULT, every, _SCANNED, "q_each", keep):
             for number, one in enumerate(slabs):
                 columns: Columns = dict(vars(one.selection))
@@ -114,6 +121,32 @@ def materialise(
                     columns["q_each"] = one.q
                 later(write_slab, writers[layer], number, columns)
             later(finish, layer)
+
+
+def seconds_per_unit(categories: int, folds: int) -> float:
+    """How long the contrasts of a scan take to compute, per unit, on made-up moments."""
+    every = every_category([str(category) for category in range(categories)])
+    examination = Examination(DEFAULT, every, _SCANNED, keep_q="q_each")
+    units = max(256, _MADE_UP // (categories * folds))
+    rng = np.random.default_rng(0)
+    shape = (categories, units)
+    made_up = [
+        Moments(np.full((categories, 1), 20), rng.normal(size=shape), rng.chisquare(19, shape))
+        for _ in range(folds)
+    ]
+    seconds = []
+    for _ in range(2):  # the first compiles
+        started = time.perf_counter()
+        look = examination.look(made_up)
+        examination.settle([[look]])
+        examination.decide(look)
+        seconds.append(time.perf_counter() - started)
+    return seconds[-1] / units
+
+
+def annotate_criterion(store: Draft) -> None:
+    """Say by which criterion the masks are."""
+    store.annotate(criterion=as_record(DEFAULT))
 
 
 def save_contrast(

@@ -36,7 +36,8 @@ class Forecast:
     ``batch_size``. ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the
     most that the store takes on the disk, ``peak_bytes`` the most that the program takes where the
     network runs, of a ``budget_bytes``. ``network`` and ``decoding`` are images per second,
-    ``seconds`` how long all stimuli take in all passes; contrasts come after that.
+    ``seconds`` how long all stimuli take in all passes, ``contrast_seconds`` how long contrasts are
+    computed after that.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Forecast:
     decoding: float
     decode_workers: int
     seconds: float
+    contrast_seconds: float
 
     @property
     def bound(self) -> str:
@@ -96,6 +98,7 @@ def forecast(
     --------
     >>> fusiform.forecast("resnet50", "stimuli/").seconds  # doctest: +SKIP
     """
+    from ..asking.select import seconds_per_unit
     from ..scanning.decode import default_workers
     from ..scanning.progress import Listener
     from ..scanning.setup import set_up
@@ -103,14 +106,13 @@ def forecast(
 
     setup = set_up(
         model, stimuli, groups=groups, root=root, seed=0, layers=layers,
-        units=units, precision=precision,
-        weights="none" if isinstance(model, str) else "default",
+        weights="none" if isinstance(model, str) else "default", units=units, precision=precision,
         preprocessing=preprocessing, folds=folds, null=null, null_units=null_units,
         batch_size=batch_size, memory_budget=memory_budget, device=device,
         listener=listener or Listener(),
     )  # fmt: skip
     workers = decode_workers or default_workers()
-    per_batch = _rehearsed(setup, units)
+    per_batch = _rehearsed(setup)
     plan, catalogue, footprint = setup.plan, setup.catalogue, setup.footprint
     parts = setup.fitting.parts
     decoding = _decoding(setup, workers)
@@ -137,10 +139,12 @@ def forecast(
         decoding=decoding,
         decode_workers=workers,
         seconds=len(parts) * len(plan.order) * spent,
+        contrast_seconds=sum(layer.units for layer in setup.layers)
+        * seconds_per_unit(len(catalogue.categories), folds),
     )
 
 
-def _rehearsed(setup: Setup, units: str) -> list[float]:
+def _rehearsed(setup: Setup) -> list[float]:
     """Seconds per batch of every part of the layers."""
     import numpy as np
     import torch
@@ -156,7 +160,7 @@ def _rehearsed(setup: Setup, units: str) -> list[float]:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     seconds = []
     for part in setup.fitting.parts:
-        live = Live(part, setup.device, lambda *_: None, None, units=units)
+        live = Live(part, setup.device, lambda *_: None, None, setup.units)
         with recycled(), showing(setup.backbone, plan, setup.device, live) as show:
             taken = []
             for _ in range(1 + _BATCHES):

@@ -73,8 +73,8 @@ class LayerMoments:
                 self._kernels.fold_in(x, groups, self._count, *self._state)
             if run.last:
                 moments = self.part()
-                assert moments is not None  # of two stimuli or more
-                self._on_finished(self._layer, run.block, moments)
+                if moments:  # or all that a shard has of it were left out: others have the rest
+                    self._on_finished(self._layer, run.block, moments)
 
     def live(self) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
         """The block that is being accumulated: what its bytes do not say, and its bytes."""

@@ -79,6 +79,7 @@ class Plan:
 
     ``order [stimulus]`` holds indices into the catalogue; ``fold_of [stimulus]`` the fold of every
     stimulus of the catalogue, -1 where it is not shown; ``blocks`` follow each other in ``order``.
+    One that ``is_shard`` is a part of another plan, and is not cut further.
     """
 
     order: NDArray[np.int64]
@@ -86,6 +87,7 @@ class Plan:
     blocks: tuple[Block, ...]
     batch_size: int
     folds: int
+    is_shard: bool = False
 
     @property
     def n_batches(self) -> int:
@@ -95,9 +97,33 @@ class Plan:
     @cached_property
     def shards(self) -> tuple[range, ...]:
         """The numbers of the batches of every shard, of about equal lengths."""
-        shards = min(max(1, self.n_batches // _LEAST_BATCHES), _MOST_SHARDS)
+        most = 1 if self.is_shard else _MOST_SHARDS
+        shards = min(max(1, self.n_batches // _LEAST_BATCHES), most)
         bounds = [shard * self.n_batches // shards for shard in range(shards + 1)]
         return tuple(map(range, bounds[:-1], bounds[1:]))
+
+    def stimuli_of(self, shard: int) -> NDArray[np.int64]:
+        """The stimuli of a shard, as they are shown."""
+        batches = self.shards[shard]
+        return self.order[batches.start * self.batch_size : batches.stop * self.batch_size]
+
+    def shard(self, shard: int) -> Plan:
+        """A shard as a plan of its own, of which its stimuli, as they are shown, are the catalogue.
+
+        Its first block may have begun before it (and has a negative start), its last may end after
+        it.
+        """
+        stimuli = self.stimuli_of(shard)
+        first = self.shards[shard].start * self.batch_size
+        moved = [b._replace(start=b.start - first, stop=b.stop - first) for b in self.blocks]
+        return Plan(
+            np.arange(len(stimuli)),
+            self.fold_of[stimuli],
+            tuple(b for b in moved if b.start < len(stimuli) and b.stop > 0),
+            self.batch_size,
+            self.folds,
+            is_shard=True,
+        )
 
     def batches(self, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """The batches in order, from number ``first`` up to ``stop``; the last may be short."""

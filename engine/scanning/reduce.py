@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import isqrt
 
 import torch
 from torch import nn
@@ -44,6 +45,12 @@ def reduced(layers: Iterable[Layer], units: str) -> tuple[tuple[Layer, ...], lis
     notes = []
     if left_out:
         notes.append(f"units {units}: left out, having no tokens: {shortened(left_out)}")
+    squares = [one.name for one in layers if one.dims == _TOKENS and _is_square(one.shape[0])]
+    if units == "cls" and squares:
+        notes.append(
+            "warning: as many tokens as a square image has patches, the first is then one: "
+            f"{shortened(squares)}"
+        )
     odd = [layer.name for layer in layers if layer.dims[0] == "axis_0"]
     if units != "all" and odd:
         notes.append(f"units {units}: of no known shape, recorded whole: {shortened(odd)}")
@@ -125,6 +132,10 @@ def refuse_units(units: str) -> None:
     """
     if units not in UNITS:
         raise UserError(f"units are {', '.join(UNITS)}; got {units!r}: {nearest(units, UNITS)}")
+
+
+def _is_square(tokens: int) -> bool:
+    return tokens > 1 and isqrt(tokens) ** 2 == tokens
 
 
 def _averaged(dims: tuple[str, ...], units: str) -> list[int]:

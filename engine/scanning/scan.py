@@ -12,6 +12,8 @@ from typing import Any
 from torch import nn
 
 from ..asking.result import Result
+from ..distributing.cluster import workers_asked_for
+from ..distributing.driver import distribute
 from ..errors import UserError
 from ..spec import SHOWN, STORE_DTYPES, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups
@@ -19,15 +21,15 @@ from ..stimuli.columns import Column
 from ..store.draft import Draft, most_bytes
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
-from .backbones import provenance_of
+from .backbones import backbone_of, provenance_of
 from .decode import default_workers
 from .interrupt import asked_to_stop
 from .memory import peak_memory, recycled
 from .plan import Plan, shuffled_labels
-from .precision import multiplied
 from .progress import Listener, Progress
 from .setup import set_up
 from .shuffle import ShuffledMoments, refuse_null
+from .weights import looks_like_file
 from .work import Work
 
 # What is to happen when a stimulus cannot be shown.
@@ -59,6 +61,9 @@ def scan(
     store_dtype: str = "float64",
     on_error: str = "stop",
     commit_every: float = 60,
+    workers: int | None = None,
+    scheduler: Any = None,
+    threads_per_worker: int | None = None,
     overwrite: bool = False,
     restart: bool = False,
     listener: Listener | None = None,
@@ -100,9 +105,9 @@ def scan(
     null_units : units of every layer that the null is made of, drawn before they are seen
     batch_size : stimuli per forward pass, by default 32, or less where that does not fit; a
         multiple of 8 keeps the network's rounding even
-    memory_budget : bytes (or ``"8GiB"``) that this program takes at most where the network runs, by
-        default what is free, less a tenth. Where all layers do not fit, stimuli are shown several
-        times, to some layers each
+    memory_budget : bytes (or ``"8GiB"``) that this program takes at most where the network runs, or
+        all ``workers`` together, by default what is free, less a tenth. Where all layers do not
+        fit, stimuli are shown several times, to some layers each
     device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one, or where a module is
     decode_workers : threads that decode images; by default as many as cores, at most 8
     store_dtype : what means and sums of squares are kept in. ``float32`` halves them; they are then
@@ -111,7 +116,13 @@ def scan(
         scan began: ``stop``; or ``skip``, which leaves it out of the counts and says so in the
         stimulus table. With a null, one that fails after labels were shuffled stops the scan
     commit_every : seconds after which what was done is committed: no more is lost when the scan is
-        stopped from outside
+        stopped from outside. Workers commit every shard of at least four batches as it is done
+    workers : processes of this machine that share the work, to the same bits; the model is given by
+        name then, and there is no null
+    scheduler : the address of a dask scheduler whose workers share the work, ``tcp://...``, or a
+        cluster of dask's; they reach stimuli and output by the same paths
+    threads_per_worker : that each computes and decodes in; by default all ``workers`` share the
+        cores, those of a scheduler have as many as dask gave them
     overwrite : replace an earlier store at ``output``
     restart : begin anew, whatever an unfinished scan has left
     listener : hears notes and progress
@@ -136,6 +147,9 @@ def scan(
     refuse_existing(output, overwrite, unfinished=True)
     _refuse_unknown(store_dtype, on_error, commit_every, decode_workers)
     refuse_null(null, null_units)
+    crew = workers_asked_for(workers, scheduler, threads_per_worker, model, null)
+    if crew and looks_like_file(weights):
+        weights = str(Path(weights).absolute())  # workers may stand elsewhere
     if batch_size is None and not restart:
         begun = begun_with(output).get("batch_size")
         batch_size = begun if isinstance(begun, int) and begun > 0 else None
@@ -155,6 +169,7 @@ def scan(
         null_units=null_units,
         batch_size=batch_size,
         memory_budget=memory_budget,
+        processes=(crew and crew.number) or 1,
         device=device,
         listener=listener,
         left_out=lambda catalogue: left_out(catalogue, stimuli, on_error, listener),
@@ -187,15 +202,23 @@ def scan(
     ) as draft:
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
-            work = Work(draft, plan, listener, stop, commit_every)
-            with recycled(), multiplied(setup.backbone.precision, setup.device):
-                work.show(
-                    setup,
-                    shuffled_of,
-                    decode_workers or default_workers(),
+            if crew:
+                distribute(
+                    crew, draft, setup, listener, stop,
+                    build=partial(backbone_of, model, weights, seed, preprocessing, precision),
+                    decode_workers=decode_workers,
                     skip=on_error == "skip",
-                )
-            work.contrast()
+                )  # fmt: skip
+            else:
+                work = Work(draft, plan, listener, stop, commit_every)
+                with recycled():
+                    work.show(
+                        setup,
+                        shuffled_of,
+                        decode_workers or default_workers(),
+                        skip=on_error == "skip",
+                    )
+                work.contrast()
     return Result.open(final_place(output))
 
 

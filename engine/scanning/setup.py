@@ -25,13 +25,17 @@ from .reduce import NO_CLASS_TOKEN, has_class_token, reduced, refuse_units
 
 @dataclass(frozen=True)
 class Setup:
-    """What a scan is of. ``fitting`` says how it fits into memory, ``budget`` into how much."""
+    """What a scan is of: ``layers`` as they are recorded, reduced to ``units``.
+
+    ``fitting`` says how it fits into memory, ``budget`` into how much.
+    """
 
     catalogue: Catalogue
     plan: Plan
     backbone: Backbone
     device: torch.device
     layers: tuple[Layer, ...]
+    units: str
     footprint: Footprint
     fitting: Fit
     budget: int | None
@@ -56,19 +60,21 @@ def set_up(
     memory_budget: int | str | None,
     device: str | None,
     listener: Listener,
+    processes: int = 1,
     left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
 ) -> Setup:
     """Find out what a scan is of; for the parameters see :func:`.scan.scan`.
 
-    ``left_out`` says which stimuli of a catalogue are not shown.
+    ``left_out`` says which stimuli of a catalogue are not shown; ``processes`` of the same kind
+    share the memory.
 
     Raises
     ------
     UserError : the scan cannot be carried out as it was asked for
     """
     budget = None if memory_budget is None else bytes_of(memory_budget)
-    target = device_for(device, model)
     refuse_units(units)
+    target = device_for(device, model)
     refuse_precision(precision, target)
     catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:
@@ -104,8 +110,13 @@ def set_up(
         return replace(footprint, cut=len(replace(plan, batch_size=size).shards) > 1)
 
     known = free_memory(target) if budget is None else budget
-    if known is None and memory_budget is not None:
-        raise UserError("a memory budget can be kept where the system says what is used: on Linux")
+    if known is not None and target.type == "cpu":
+        known //= processes
+    if budget is not None and not footprint.program and target.type == "cpu":
+        raise UserError(
+            "a memory budget can be kept where the system says what a program has, on Linux: leave "
+            "it out, and choose --batch-size"
+        )
     fitting = fit(chosen, footprint_of, known, batch_size)
     said = f" in {backbone.precision}" if backbone.precision else ""
     meant = f" ({UNITS[units]})" if units != "all" else ""
@@ -121,7 +132,15 @@ def set_up(
         listener.note(_how(fitting, known))
     plan = replace(plan, batch_size=fitting.batch_size)
     return Setup(
-        catalogue, plan, backbone, target, chosen, footprint_of(plan.batch_size), fitting, known
+        catalogue,
+        plan,
+        backbone,
+        target,
+        chosen,
+        units,
+        footprint_of(plan.batch_size),
+        fitting,
+        known,
     )
 
 

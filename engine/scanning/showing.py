@@ -16,6 +16,7 @@ from .faults import explained
 from .layers import input_dtype
 from .live import Live
 from .plan import Plan
+from .precision import multiplied
 
 
 @contextmanager
@@ -30,6 +31,7 @@ def showing(
     side = backbone.preprocessing.crop
     shape = (plan.batch_size, 3, side, side)
     with (
+        multiplied(backbone.precision, device),
         explained(backbone.model, shape, dtype, device),
         capture(backbone.model, live.layers, live.fold_in) as show,
     ):

@@ -42,6 +42,11 @@ class Work:
         self._stop = stop
         self._every = commit_every
         self._committed = time.perf_counter()
+        if not draft.is_complete and draft.records.are_there:
+            raise UserError(
+                f"an unfinished scan goes on as it was begun; that in {draft.path} was by workers: "
+                "go on with --workers (any number) or --scheduler, or give it up with --restart"
+            )
         if draft.was_committed:
             self._go_on()
 
@@ -62,9 +67,9 @@ class Work:
             f"{finished:,} of {len(plan.blocks):,} groups are finished, contrasts of "
             f"{commit.contrasts} of {len(layers)} layers are written"
         )
-        if commit.machine and commit.machine != _machine():
+        if commit.machine and commit.machine != machine():
             self._listener.note(
-                f"it was begun with {_said(commit.machine)}, and goes on with {_said(_machine())}: "
+                f"it was begun with {said(commit.machine)}, and goes on with {said(machine())}: "
                 "the last bits may differ from those of one run"
             )
 
@@ -112,15 +117,13 @@ class Work:
     ) -> None:
         """The loop: decode, show, fold in, and write every block's moments when it is complete."""
         draft, plan, commit = self._draft, self._plan, self._draft.commit
-        dtype = input_dtype(setup.backbone.model)
         warned: set[str] = set()
 
         def write(layer: Layer, block: Block, moments: Moments) -> None:
             if layer.name not in warned and not np.isfinite(moments.m2).all():
                 warned.add(layer.name)
-                self._listener.note(
-                    _nonfinite(layer, moments, draft.categories[block.category], dtype)
-                )
+                category, own = draft.categories[block.category], input_dtype(setup.backbone.model)
+                self._listener.note(nonfinite(layer, moments, category, own))
             later(draft.write_moments, layer, block.category, block.fold, moments)
 
         def keep() -> None:
@@ -133,11 +136,11 @@ class Work:
                 batches=batches,
                 skipped=skipped,
                 live=records,
-                machine=_machine(),
+                machine=machine(),
             )
             self._committed = time.perf_counter()
 
-        live = Live(layers, setup.device, write, shuffled, units=draft.units)
+        live = Live(layers, setup.device, write, shuffled, setup.units)
         live.go_on(commit.live, draft.live)
         draft.live = {}
         batches, skipped, whole = commit.batches, dict(commit.skipped), True
@@ -183,7 +186,7 @@ class Work:
             finished = [*commit.finished, *(layer.name for layer in layers)]
             later(
                 draft.write_commit, finished=finished, batches=0, skipped=skipped, live={},
-                machine=_machine(),
+                machine=machine(),
             )  # fmt: skip
 
     def _failed(
@@ -205,19 +208,7 @@ class Work:
                     f"{catalogue.path(stimulus)} {why}, and was shown before: restore it"
                 )
             self._listener.note(f"skipped: {catalogue.path(stimulus)} {why}")
-            category, fold = catalogue.labels[stimulus], self._plan.fold_of[stimulus]
-            gone = [
-                other
-                for other in {**skipped, **failed}
-                if (catalogue.labels[other], self._plan.fold_of[other]) == (category, fold)
-            ]
-            name = catalogue.categories[category]
-            if self._plan.counts(len(catalogue.categories))[category, fold] - len(gone) < 2:
-                raise UserError(
-                    f"a t statistic needs 2 images per category and fold; {name} has fewer that "
-                    f"can be shown ({catalogue.path(stimulus)} {why}): restore them, or add others "
-                    "and --restart"
-                )
+            refuse_too_few(catalogue, self._plan, {**skipped, **failed}, stimulus)
         return failed
 
     # Contrasts
@@ -227,6 +218,7 @@ class Work:
         draft = self._draft
         if draft.is_complete:
             return
+        draft.leave_out(draft.commit.skipped)
         first, layers = draft.commit.contrasts, draft.layers
         started, written = time.perf_counter(), first
         before = sum(layer.units for layer in layers[:first])
@@ -249,7 +241,27 @@ class Work:
         self._listener.progress(Progress(stage, done, total, seconds, peak_memory(), before))
 
 
-def _nonfinite(layer: Layer, moments: Moments, category: str, dtype: torch.dtype) -> str:
+def refuse_too_few(
+    catalogue: Catalogue, plan: Plan, skipped: Mapping[int, str], stimulus: int
+) -> None:
+    """Refuse to leave out a stimulus where, with all that are skipped, too few would be left.
+
+    Raises
+    ------
+    UserError : fewer than two of its category and fold would be
+    """
+    group = catalogue.labels[stimulus], plan.fold_of[stimulus]
+    gone = sum((catalogue.labels[other], plan.fold_of[other]) == group for other in skipped)
+    if plan.counts(len(catalogue.categories))[group] - gone < 2:
+        raise UserError(
+            f"a t statistic needs 2 images per category and fold; {catalogue.categories[group[0]]} "
+            f"has fewer that can be shown ({catalogue.path(stimulus)} {skipped[stimulus]}): "
+            "restore them, or add others and --restart"
+        )
+
+
+def nonfinite(layer: Layer, moments: Moments, category: str, dtype: torch.dtype) -> str:
+    """The warning that moments of some units are no numbers."""
     units = int(np.count_nonzero(~np.isfinite(moments.m2)))
     cause = (
         ": float16 holds nothing above 65,504, most likely why: scan in bfloat16 or float32"
@@ -262,13 +274,14 @@ def _nonfinite(layer: Layer, moments: Moments, category: str, dtype: torch.dtype
     )
 
 
-def _machine() -> dict[str, Any]:
-    """What else than the plan and the versions the last bits can depend on."""
+def machine() -> dict[str, Any]:
+    """What the last bits can depend on beside the plan and the versions."""
     return {
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
 
 
-def _said(machine: Mapping[str, Any]) -> str:
+def said(machine: Mapping[str, Any]) -> str:
+    """A machine in words."""
     return f"{machine['threads']} threads and {machine['instructions']} instructions"

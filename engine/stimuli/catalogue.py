@@ -16,7 +16,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -143,6 +143,35 @@ class Catalogue:
             for done in pool.map(read, range(0, len(self), _AT_ONCE)):
                 progress(done, len(self))
         return Contents(digests, problems)
+
+    def chosen(self, stimuli: NDArray[np.int64]) -> Catalogue:
+        """The catalogue of these stimuli, whose contents are known."""
+        known = self.contents
+        part = replace(
+            self,
+            names=self.names.take(stimuli),
+            labels=self.labels[stimuli],
+            notes=(),
+            members=self.members and self.members.take(stimuli),
+            listed=None if self.listed is None else self.listed[stimuli],
+            pictures=self.pictures and self.pictures.take(stimuli),
+        )
+        problems = {
+            row: known.problems[stimulus]
+            for row, stimulus in enumerate(stimuli.tolist())
+            if stimulus in known.problems
+        }
+        part.__dict__["contents"] = Contents(known.digests[stimuli], problems)
+        return part
+
+    def absolute(self) -> Catalogue:
+        """The same, by paths that hold in whatever folder a program stands."""
+        members = self.members
+        if members:
+            members = replace(members, shards=tuple(path.absolute() for path in members.shards))
+        part = replace(self, root=self.root.absolute(), members=members)
+        part.__dict__["contents"] = self.contents
+        return part
 
 
 def read_catalogue(

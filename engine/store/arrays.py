@@ -37,6 +37,8 @@ from .metadata import (
 from .places import Place
 from .schema import Schema, shown
 
+# Chunks of which it is remembered that their checksum fits: of 1,000 categories there are millions.
+_MOST_COMPARED = 100_000
 # The metadata of every group and array, by its name, as JSON.
 Gathered = Mapping[str, Any]
 
@@ -58,7 +60,8 @@ class Arrays:
         self._folder = place if isinstance(place, Path) else None
         self._schema, self._gathered = schema, gathered
         self._known: dict[str, Opened] = {}
-        self._sound: set[tuple[Any, ...]] = set()
+        self._sound: set[tuple[str, tuple[int, ...]]] = set()
+        self._compared: set[tuple[str, tuple[int, ...], int]] = set()
 
     def opened(self, key: str) -> Opened:
         """An array that is what the schema says, and encoded as fusiform does."""
@@ -110,12 +113,14 @@ class Arrays:
         """Refuse chunks that have another checksum than was written beside them."""
         opened = self.opened(key)
         for file, chunks in chunks_of(opened.cut, selection).items():
-            unknown = [chunk for chunk in chunks if (key, file, chunk) not in self._sound]
+            unknown = [chunk for chunk in chunks if (key, file, chunk) not in self._compared]
             if unknown:
                 fault = fault_of_chunks(opened, file, unknown, folder)
                 if fault:
                     raise Misfit(fault)
-                self._sound.update((key, file, chunk) for chunk in unknown)
+                if len(self._compared) > _MOST_COMPARED:
+                    self._compared.clear()
+                self._compared.update((key, file, chunk) for chunk in unknown)
 
     def own_metadata(self, key: str) -> dict[str, Any]:
         """What lies in an array's own place, beside what the root has gathered of it."""

@@ -9,7 +9,6 @@ if it had never been.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from zarr.core.sync import sync
 
 from ..errors import UserError
 from .durable import flush
+from .records import sealed, unsealed
 
 # No module of a network can be called like this, so no layer.
 FOLDER = ".commits"
@@ -72,9 +72,8 @@ class Commits:
     def write(self, commit: Commit) -> None:
         """Write the record whose live moments were written last: then they count."""
         flush(self._store)
-        text = json.dumps({**asdict(commit), "sums": self._sums}).encode()
-        record = b"%08x %b" % (zlib.crc32(text), text)
-        self._write(f"{commit.number % _PLACES}.json", np.frombuffer(record, np.uint8))
+        record = sealed({**asdict(commit), "sums": self._sums})
+        self._write(f"{commit.number % _PLACES}.json", record)
         flush(self._store)
 
     @property
@@ -98,11 +97,9 @@ class Commits:
         sync(self._store.delete_dir(FOLDER))
 
     def _read(self, place: int) -> tuple[Commit, dict[str, Bytes]] | None:
-        record = self._content(f"{place}.json").tobytes()
-        sum_, _, text = record.partition(b" ")
-        if sum_ != b"%08x" % zlib.crc32(text):
+        fields = unsealed(self._content(f"{place}.json"))
+        if fields is None:
             return None
-        fields = json.loads(text)
         sums = fields.pop("sums", {})
         try:
             skipped = {int(stimulus): why for stimulus, why in fields["skipped"].items()}

@@ -22,6 +22,7 @@ from .identity import fingerprint
 from .layout import consolidate, put, put_column, put_count, put_moments
 from .places import Place, is_group, zarr_store
 from .reading import Store
+from .records import Records
 from .slabs import SlabWriter, filled_up, write_file
 
 
@@ -30,7 +31,8 @@ class Draft(Store):
 
     Beside its final place where that is a folder, so that there is a whole store or none; behind a
     URL in its place, where it says of itself that it is not complete. ``commit`` is how far an
-    earlier run had come with it, and ``live`` what it had in its hands then.
+    earlier run had come with it, and ``live`` what it had in its hands then; ``records`` are of the
+    tasks that workers have done.
     """
 
     def __init__(self, path: Place, root: zarr.Group) -> None:
@@ -41,6 +43,14 @@ class Draft(Store):
         self._open: dict[str, Any] = {}
         self._commits = Commits(root.store)
         self.commit, self.live = self._commits.latest() or (Commit(), {})
+        self.records = Records(root.store)
+
+    @classmethod
+    def join(cls, path: Place) -> Draft:
+        """The draft that another program has begun, for one that fills a part of it."""
+        store = zarr_store(path, read_only=False)
+        root = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
+        return cls(path, root)
 
     @property
     def is_complete(self) -> bool:
@@ -50,7 +60,7 @@ class Draft(Store):
     @property
     def was_committed(self) -> bool:
         """Whether another run could go on from here."""
-        return self.commit.number > 0 or self.is_complete
+        return self.commit.number > 0 or self.is_complete or self.records.are_there
 
     def write_moments(self, layer: Layer, category: int, fold: int, moments: Moments) -> None:
         """Write the finished moments of one category and fold, ``mean, m2 [*layer dims]``."""
@@ -153,22 +163,23 @@ class Draft(Store):
     def complete(self) -> None:
         """Mark the store as whole, and gather its metadata where one read finds all of it."""
         if not self.is_complete:
-            self._leave_out(self.commit.skipped)
+            self.leave_out(self.commit.skipped)
             self.annotate(status="complete")
         self._commits.remove()
+        self.records.remove()
         consolidate(self._draft)
         flush(self._draft.store)
 
-    def _leave_out(self, skipped: Mapping[int, str]) -> None:
+    def leave_out(self, skipped: Mapping[int, str]) -> None:
         """Take stimuli that were skipped on the way out of the counts and the fingerprint."""
-        if not skipped:
-            return
         table: dict[str, Any] = {column: self.stimuli(column).copy() for column in STIMULUS_COLUMNS}
         counts = np.zeros_like(self.counts)
         for stimulus, why in skipped.items():
             table["stimulus_status"][stimulus] = why
         shown = table["stimulus_status"] == SHOWN
         np.add.at(counts, (table["stimulus_category"][shown], table["stimulus_fold"][shown]), 1)
+        if not skipped and (counts == self.counts).all():
+            return
         put_count(self._draft, counts)
         put_column(self._draft, "stimulus_status", table["stimulus_status"])
         self.counts = counts

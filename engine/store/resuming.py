@@ -19,6 +19,7 @@ from .durable import locked, sweep
 from .identity import difference
 from .places import Place, exists, is_group, remove, unfinished_place, zarr_store
 from .reading import refuse_schema
+from .records import Records
 from .writing import (
     create_store,
     described,
@@ -93,7 +94,8 @@ def begun_with(output: Path | str) -> dict[str, Any]:
 
 def _begun(place: Place, note: Note, contents: Mapping[str, Any]) -> Draft:
     """A new draft, in place of anything that an earlier run has left."""
-    if Commits(zarr_store(place)).are_there:
+    store = zarr_store(place)
+    if Commits(store).are_there or Records(store).are_there:
         note("what an earlier scan had done is given up: this one begins anew")
     if isinstance(place, Path):
         _empty(place)
@@ -121,11 +123,11 @@ def _left_behind(
         refuse_schema(place, root)
         draft = Draft(place, root)
     except UserError:
-        if not Commits(store).latest():
+        if not (Commits(store).latest() or Records(store).are_there):
             return None
         raise
     except Exception as error:  # zarr raises many kinds for what is no group, or half of one
-        if not Commits(store).latest():
+        if not (Commits(store).latest() or Records(store).are_there):
             return None
         raise _unusable(place, str(error).partition("\n")[0]) from None
     if not draft.was_committed:
@@ -169,7 +171,11 @@ def _shown(draft: Draft, order: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which stimuli of the table, in that order of showing, are in moments of any layer."""
     shown = np.ones(draft.provenance["n_stimuli"], bool)
     if not draft.is_complete and not draft.commit.finished:
-        shown[order[draft.commit.batches * draft.provenance["batch_size"] :]] = False
+        size = draft.provenance["batch_size"]
+        shown[order[draft.commit.batches * size :]] = False
+        for record in draft.records.of("show").values():
+            first, stop = record["batches"]
+            shown[order[first * size : stop * size]] = True
     return shown & (draft.stimuli("stimulus_fold") >= 0)
 
 

@@ -1,0 +1,219 @@
+"""The workers of a scan: processes of its own on this machine, or a dask cluster of the user's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from multiprocessing import resource_tracker
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ..errors import UserError
+from ..scanning.progress import Listener
+
+# Seconds in which a scheduler answers.
+_PATIENCE = 10
+# Each reads it once, when the library that it belongs to is loaded.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+# How often a task may lose its worker, until the task is taken for the cause.
+_ALLOWED_DEATHS = 5
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who is to do a scan: ``number`` processes of its own, or the cluster of a ``scheduler``.
+
+    A scheduler is named by its address, or is a cluster as dask's own deployments give one.
+
+    Each computes and decodes in ``threads`` threads; by default a scan's own share the cores, and
+    those of a cluster have as many as dask was told to give them.
+    """
+
+    number: int | None
+    scheduler: Any
+    threads: int | None
+
+    @property
+    def threads_each(self) -> int | None:
+        """Threads of a worker; None where it knows itself."""
+        if self.threads or self.number is None:
+            return self.threads
+        return max(1, (os.cpu_count() or 1) // self.number)
+
+
+def workers_asked_for(
+    number: int | None,
+    scheduler: Any,
+    threads: int | None,
+    model: str | nn.Module,
+    null: int,
+) -> Workers | None:
+    """The workers that a scan is to be done by; None where it is to be done in this process.
+
+    Raises
+    ------
+    UserError : workers that there cannot be, or that cannot do this scan
+    """
+    if number is None and scheduler is None:
+        if threads is not None:
+            raise UserError(
+                "threads per worker are for a scan by workers; got --threads-per-worker alone: add "
+                "--workers or --scheduler"
+            )
+        return None
+    if number is not None and scheduler is not None:
+        raise UserError(
+            "workers are processes of this scan's own or those of a scheduler; got --workers and "
+            "--scheduler: leave one out"
+        )
+    for name, value in (("workers", number), ("threads per worker", threads)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} are at least 1; got {value}")
+    if not isinstance(model, str):
+        raise UserError(
+            f"every worker builds the network itself; got a {type(model).__name__}: give it by "
+            "name, package.module:factory for your own"
+        )
+    if null:
+        raise UserError(
+            f"a null is made in one process; got {null} shuffles and workers: scan without "
+            "--workers, or without --null"
+        )
+    if find_spec("distributed") is None:
+        raise UserError("workers need dask.distributed: pip install 'fusiform[dask]'")
+    return Workers(number, scheduler, threads)
+
+
+class Crew(NamedTuple):
+    """A dask client of the workers, and what replaces those that are lost, where that is ours."""
+
+    client: Any
+    replace_lost: Callable[[], None]
+
+
+@contextmanager
+def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
+    """Give the workers, which are there as long as the context lasts.
+
+    Raises
+    ------
+    UserError : no scheduler answers
+    """
+    import dask
+
+    distributed = _distributed()
+    if workers.scheduler is not None:
+        with _client_of(workers.scheduler) as client:
+            listener.note(_said(client, workers.scheduler))
+            yield Crew(client, lambda: None)
+        return
+    settings = {
+        "distributed.scheduler.allowed-failures": _ALLOWED_DEATHS,
+        "distributed.admin.system-monitor.gil.enabled": False,
+    }
+    bokeh = find_spec("bokeh") is not None
+    _tidy_up_quietly()
+    with (
+        _own_main_left_alone(),
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=workers.number,
+            threads_per_worker=1,  # of dask's: one task at a time
+            dashboard_address="127.0.0.1:0",  # whichever port is free
+            memory_limit=0,  # what fits is the scan's own matter
+            silence_logs=logging.CRITICAL,
+            preload=[f"{__package__}.signals"],
+            env=dict.fromkeys(_THREADS, workers.threads_each),
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        listener.note(
+            f"{workers.number} workers of {workers.threads_each} threads"
+            + (f"; dashboard: {cluster.dashboard_link}" if bokeh else "")
+        )
+        try:
+            # A worker that dies is started again by its nanny; one that dies while it starts is
+            # not, and dask gives it up after a while: then another takes its place.
+            yield Crew(client, partial(cluster.scale, workers.number))
+        except BaseException:
+            _end_at_once(cluster)
+            raise
+
+
+def _end_at_once(cluster: Any) -> None:
+    """Do not wait for tasks that are given up: what they have written is without a record."""
+    for nanny in cluster.workers.values():
+        nanny.close_gracefully()  # or it would start the next
+        if nanny.pid:
+            with suppress(ProcessLookupError):
+                os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+@contextmanager
+def _client_of(scheduler: Any) -> Iterator[Any]:
+    try:
+        client = _distributed().Client(scheduler, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            "a scheduler is named by an address that answers, as tcp://10.0.0.1:8786; "
+            f"{scheduler!r} does not ({reason[:120]}): start one with 'dask scheduler', "
+            "or scan with --workers"
+        ) from None
+    with client:
+        yield client
+
+
+def _tidy_up_quietly() -> None:
+    """Have Python not warn, at its end, that it cleans up what workers that were killed have left.
+
+    A process of its own does so, which takes over the options for warnings as it starts.
+    """
+    option = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(option)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(option)
+
+
+def _distributed() -> Any:
+    """dask.distributed, which has no types. Loading it settles its settings: before any is set."""
+    return import_module("distributed")
+
+
+def _said(client: Any, scheduler: Any) -> str:
+    address = getattr(scheduler, "scheduler_address", scheduler)
+    number = len(client.nthreads())
+    link = f"; dashboard: {client.dashboard_link}" if find_spec("bokeh") else ""
+    return f"{number} workers at {address}{link}" + ("" if number else ": waiting for some")
+
+
+@contextmanager
+def _own_main_left_alone() -> Iterator[None]:
+    """Start processes that do not import the user's script, and so do not scan in their turn.
+
+    Python has every new process import the script that the program was started with. Workers need
+    nothing of it, and a script that scans outside of ``if __name__ == "__main__"`` would not end.
+    """
+    main: Any = sys.modules["__main__"]
+    nothing = object()
+    before = {name: getattr(main, name, nothing) for name in ("__file__", "__spec__")}
+    for name, value in before.items():
+        if value is not nothing:
+            setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is not nothing:
+                setattr(main, name, value)

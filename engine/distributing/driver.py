@@ -1,0 +1,316 @@
+"""A scan by workers: its shards are handed out, then its groups merged, then its contrasts made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ..asking.select import annotate_criterion
+from ..errors import UserError, shortened
+from ..scanning.backbones import Backbone
+from ..scanning.interrupt import Stop
+from ..scanning.memory import peak_memory
+from ..scanning.plan import Block
+from ..scanning.progress import Listener, Progress
+from ..scanning.setup import Setup
+from ..scanning.work import refuse_too_few, said
+from ..store.draft import Draft
+from ..store.durable import sweep
+from .cluster import Crew, Workers, connected
+from .handing import Task, hand_out
+from .tasks import (
+    CONTRAST,
+    MERGE,
+    SHOW,
+    Job,
+    Outcome,
+    Record,
+    contrast,
+    leave,
+    merge_group,
+    part_of,
+    show,
+)
+
+
+def distribute(
+    workers: Workers,
+    draft: Draft,
+    setup: Setup,
+    listener: Listener,
+    stop: Stop,
+    *,
+    build: Callable[[], Backbone],
+    decode_workers: int | None,
+    skip: bool,
+) -> None:
+    """Have workers do for a draft what a scan does in one process: all of it, or what is left.
+
+    Parameters
+    ----------
+    build : makes the network; it is sent to every worker
+    decode_workers : threads of each that decode
+    skip : leave out stimuli that cannot be decoded
+
+    Raises
+    ------
+    UserError : no workers can be had; what a worker was told is the user's mistake
+    """
+    distribution = Distribution(draft, setup, listener, stop)
+    if draft.is_complete:
+        return
+    job = Job(
+        uuid4().hex,
+        draft.path,
+        {},
+        build,
+        str(setup.device),
+        workers.threads_each,
+        decode_workers,
+        skip,
+    )
+    with connected(workers, listener) as crew:
+        try:
+            distribution.run(crew, job)
+        finally:
+            if workers.scheduler and crew.client.status == "running":
+                crew.client.run(leave, job.token, on_error="ignore")
+    if isinstance(draft.path, Path):
+        sweep(draft.path)  # of what workers that died were writing
+
+
+class Distribution:
+    """A scan that workers do for its draft: all of it, or what is left.
+
+    Bits are those of one process: shards and groups are the plan's, and parts of a group are merged
+    in its order, whoever has made them.
+    """
+
+    def __init__(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
+        self._draft, self._plan = draft, setup.plan
+        self._layers = setup.fitting.parts
+        self._catalogue = setup.catalogue.absolute()
+        self._listener, self._stop = listener, stop
+        self._warned: set[str] = set()
+        self._peak = 0
+        if draft.commit.number and not draft.is_complete:
+            raise UserError(
+                f"an unfinished scan goes on as it was begun; that in {draft.path} was in one "
+                "process: go on without --workers and --scheduler, or give it up with --restart"
+            )
+        self._records: dict[str, Record] = {}
+        if not draft.is_complete:
+            self._records = self._whole(draft.records.of(SHOW))
+            if self._records:
+                self._say_what_is_done()
+
+    def run(self, crew: Crew, job: Job) -> None:
+        """Have the workers do it all, the stimuli once for every part of the layers that fits."""
+        if "criterion" not in self._draft.provenance:
+            annotate_criterion(self._draft)
+        self._show(crew, self._as_it_is(job))
+        self._draft.leave_out(self._skipped())
+        job = self._as_it_is(job)
+        self._merge(crew, job)
+        self._contrast(crew, job)
+        self._draft.commit = replace(self._draft.commit, skipped=self._skipped())
+
+    def _as_it_is(self, job: Job) -> Job:
+        """The job, by which workers know the draft again."""
+        identity = {name: self._draft.provenance[name] for name in ("created", "fingerprint")}
+        return replace(job, identity=identity)
+
+    # Stimuli
+
+    def _show(self, crew: Crew, job: Job) -> None:
+        parts = self._parts()
+        total, started = len(self._plan.order), time.perf_counter()
+        before = done = sum(self._stimuli(record) for record in self._records.values())
+        for part in parts:
+            tasks = [task for task in self._shards(part) if task.name not in self._records]
+            if tasks:  # what comes after is of moments that are still to be made
+                self._draft.records.forget(MERGE)
+                self._draft.records.forget(CONTRAST)
+            for task, outcome in self._done(crew, job, tasks):
+                self._heard(task, outcome)
+                done += self._stimuli(outcome.record)
+                self._report("scan", done, len(parts) * total, before, started)
+
+    def _parts(self) -> list[tuple[str, ...]]:
+        """Names of the layers that are shown the stimuli together: what was begun so goes on so."""
+        begun = {tuple(record["layers"]): None for record in self._records.values()}
+        named = {name for part in begun for name in part}
+        left = (
+            tuple(layer.name for layer in part if layer.name not in named) for part in self._layers
+        )
+        return [*begun, *(part for part in left if part)]
+
+    def _shards(self, part: tuple[str, ...]) -> Iterator[Task]:
+        plan, catalogue = self._plan, self._catalogue
+        first = [layer.name for layer in self._draft.layers].index(part[0])
+        skipped = self._skipped()
+        for number, batches in enumerate(plan.shards):
+            stimuli = plan.stimuli_of(number)
+            own = {row: skipped[s] for row, s in enumerate(stimuli.tolist()) if s in skipped}
+            cut = plan.shard(number)
+            shown = dict.fromkeys(self._draft.categories[block.category] for block in cut.blocks)
+            passing = f", layers from {part[0]}" if len(part) < len(self._draft.layers) else ""
+            name = f"{SHOW}/{first}/{number}"
+            yield Task(
+                name,
+                f"show shard {number + 1} ({shortened(shown, 3)}{passing})",
+                show,
+                (name, cut, catalogue.chosen(stimuli), (batches.start, batches.stop), part, own),
+            )
+
+    def _heard(self, task: Task, outcome: Outcome) -> None:
+        """Take over what a shard has left; say what was skipped, and what is no number."""
+        for layer, warning in outcome.record["warnings"].items():
+            if layer not in self._warned:
+                self._warned.add(layer)
+                self._listener.note(warning)
+        earlier, before = self._skipped(), list(self._records.values())
+        record = {**outcome.record, "batches": tuple(outcome.record["batches"])}
+        self._records[task.name] = record
+        for stimulus, why in self._skipped_in(record).items():
+            if stimulus in earlier:
+                continue
+            path = self._catalogue.path(stimulus)
+            try:
+                if any(other["batches"] == record["batches"] for other in before):
+                    raise UserError(
+                        "all layers see the same stimuli, shown once for each part of them; "
+                        f"{path} {why}, and was shown before: restore it"
+                    )
+                self._listener.note(f"skipped: {path} {why}")
+                refuse_too_few(self._catalogue, self._plan, self._skipped(), stimulus)
+            except UserError:
+                self._forget_those_without(stimulus)
+                raise
+        machines = [said(one["machine"]) for one in self._records.values()]
+        if len(set(machines)) > 1 and said(record["machine"]) not in machines[:-1]:
+            self._listener.note(
+                f"one worker computes with {said(record['machine'])}, others with {machines[0]}: "
+                "the last bits may differ from those of workers that are all alike"
+            )
+
+    def _forget_those_without(self, stimulus: int) -> None:
+        """Have shards done again that were shown without one of a group: it may be restored."""
+        catalogue, fold_of = self._catalogue, self._plan.fold_of
+        group = catalogue.labels[stimulus], fold_of[stimulus]
+        for name, record in self._records.items():
+            gone = self._skipped_in(record)
+            if any((catalogue.labels[other], fold_of[other]) == group for other in gone):
+                self._draft.records.forget(name)
+
+    # Moments and contrasts
+
+    def _merge(self, crew: Crew, job: Job) -> None:
+        """Merge what shards have of the groups that none of them has whole."""
+        ordered = sorted(self._records.items(), key=lambda item: item[1]["batches"][0])
+
+        def task_of(block: Block) -> Task:
+            group, name = (block.category, block.fold), f"{MERGE}/{block.category}.{block.fold}"
+            keys = {layer.name: part_of(layer, group) for layer in self._draft.layers}
+            parts = {
+                layer: [(task, one["kept"][key]) for task, one in ordered if key in one["kept"]]
+                for layer, key in keys.items()
+            }
+            shown = f"merge {self._draft.categories[block.category]} fold {block.fold}"
+            return Task(name, shown, merge_group, (name, group, parts))
+
+        there = self._draft.records.of(MERGE)
+        tasks = [task_of(block) for block in self._plan.blocks if self._spans(block)]
+        left = [task for task in tasks if task.name not in there]
+        started, before = time.perf_counter(), len(tasks) - len(left)
+        for done, _ in enumerate(self._done(crew, job, left), before + 1):
+            self._report("merge", done, len(tasks), before, started)
+
+    def _contrast(self, crew: Crew, job: Job) -> None:
+        there, layers = self._draft.records.of(CONTRAST), self._draft.layers
+        names = [f"{CONTRAST}/{number}" for number in range(len(layers))]
+        tasks = [
+            Task(name, f"contrast {layer.name}", contrast, (name, number))
+            for number, (name, layer) in enumerate(zip(names, layers, strict=True))
+            if name not in there
+        ]
+        units = {name: layer.units for name, layer in zip(names, layers, strict=True)}
+        started, before = time.perf_counter(), sum(units[name] for name in there)
+        done = before
+        for task, _ in self._done(crew, job, tasks):
+            done += units[task.name]
+            self._report("contrasts", done, sum(units.values()), before, started)
+
+    # What is done
+
+    def _whole(self, records: dict[str, Record]) -> dict[str, Record]:
+        """The records of shards that have all that they say: others are done again."""
+        whole = {}
+        for name, record in records.items():
+            own = [layer for layer in self._draft.layers if layer.name in record["layers"]]
+            try:
+                self._draft.require_moments(own, [(k, f) for k, f in record["finished"]])
+            except UserError as missing:
+                self._listener.note(f"a shard is done again: {missing}")
+                self._draft.records.forget(name)
+            else:
+                whole[name] = {**record, "batches": tuple(record["batches"])}
+        return whole
+
+    def _say_what_is_done(self) -> None:
+        stimuli = sum(self._stimuli(record) for record in self._records.values())
+        passes = len({record["layers"][0] for record in self._records.values()})
+        self._listener.note(
+            f"going on with an unfinished scan: {len(self._records)} of "
+            f"{passes * len(self._plan.shards)} shards are done ({stimuli:,} of "
+            f"{passes * len(self._plan.order):,} stimuli), "
+            f"contrasts of {len(self._draft.records.of(CONTRAST))} of {len(self._draft.layers)} "
+            "layers are written"
+        )
+
+    def _stimuli(self, record: Any) -> int:
+        first, stop = record["batches"]
+        size, total = self._plan.batch_size, len(self._plan.order)
+        return int(min(stop * size, total) - first * size)
+
+    def _skipped_in(self, record: Record) -> dict[int, str]:
+        """Stimuli that a shard was shown without, and why, as the catalogue numbers them."""
+        first = record["batches"][0] * self._plan.batch_size
+        return {int(self._plan.order[first + int(r)]): why for r, why in record["skipped"].items()}
+
+    def _skipped(self) -> dict[int, str]:
+        return {
+            stimulus: why
+            for record in self._records.values()
+            for stimulus, why in self._skipped_in(record).items()
+        }
+
+    def _spans(self, block: Block) -> bool:
+        """Whether a block lies in more than one shard."""
+        size = self._plan.batch_size
+        return not any(
+            shard.start * size <= block.start and block.stop <= shard.stop * size
+            for shard in self._plan.shards
+        )
+
+    def _done(self, crew: Crew, job: Job, tasks: Sequence[Task]) -> Iterator[Any]:
+        """Every task with its outcome, as they are done.
+
+        Raises
+        ------
+        UserError : what a worker was told is the user's mistake; see :func:`.handing.hand_out`
+        """
+        for task, outcome in hand_out(crew, job, tasks, self._stop, self._listener.note):
+            if outcome.refused:
+                raise UserError(*outcome.refused)
+            self._peak = max(self._peak, outcome.peak_bytes)
+            yield task, outcome
+
+    def _report(self, stage: str, done: int, total: int, before: int, started: float) -> None:
+        seconds = time.perf_counter() - started
+        peak = max(self._peak, peak_memory())
+        self._listener.progress(Progress(stage, done, total, seconds, peak, before))

@@ -1,0 +1,530 @@
+"""A scan by workers ends with the bits of a scan in one process, whoever of them dies."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import distributed
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fusiform
+from fusiform.engine.distributing import cluster
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.interrupt import Interrupted
+from fusiform.engine.scanning.plan import make_plan
+from fusiform.engine.scanning.progress import Listener, Progress
+from fusiform.engine.spec import Layer
+from fusiform.engine.store.durable import DurableFolder
+from fusiform.engine.store.records import Records, sealed, unsealed
+from fusiform.kernels.moments import Moments
+
+from .fuzz.small import contents
+
+# Three categories of 30 in two folds: groups of 15, shards of 16 or 20, so that groups span shards.
+EACH, BATCH = 30, 4
+SHARDS = 5
+NETWORK = """
+import torch
+from torch import nn
+from fusiform import Preprocessing
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU())
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, images):
+        return self.head(self.pool(self.body(images)).flatten(1))
+
+def small():
+    return Net(), Preprocessing(40, 32)
+
+def other():
+    import os
+    net = Net()
+    with torch.no_grad():
+        net.head.bias += os.getpid()
+    return net, Preprocessing(40, 32)
+
+def deadly():
+    class Deadly(Net):
+        def forward(self, images):
+            import multiprocessing, os, signal
+            if multiprocessing.parent_process():
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().forward(images)
+    return Deadly(), Preprocessing(40, 32)
+
+def failing():
+    class Failing(Net):
+        def forward(self, images):
+            import multiprocessing
+            if multiprocessing.parent_process():
+                raise MemoryError("can't allocate memory")
+            return super().forward(images)
+    return Failing(), Preprocessing(40, 32)
+"""
+OPTIONS: dict[str, Any] = {"layers": ["body", "pool", "head"], "batch_size": BATCH}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a user's own networks, importable here and in what is started from here."""
+    folder = tmp_path_factory.mktemp("distributing")
+    (folder / "nets_of_workers.py").write_text(NETWORK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def stimuli(folder: Path, draw_stimuli: Callable[..., Path]) -> Path:
+    return draw_stimuli(folder / "stimuli", each=EACH)
+
+
+def in_one_process(stimuli: Path, output: Path, *options: str) -> Path:
+    """The command line, in a process of its own that computes in one thread as workers do."""
+    command = [
+        *(sys.executable, "-m", "fusiform", "scan", "nets_of_workers:small", str(stimuli)),
+        *("-o", str(output), "--layers", "body,pool,head", "--batch-size", str(BATCH)),
+    ]
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([*command, *options], check=True, env=environment, capture_output=True)
+    return output
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, stimuli: Path) -> dict[str, Any]:
+    """The files of a scan in one process."""
+    return contents(in_one_process(stimuli, folder / "whole.zarr"))
+
+
+@pytest.fixture(scope="module")
+def own_cluster(folder: Path) -> Iterator[Any]:
+    """A user's own cluster, with two workers."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+    ):
+        for name, value in ONE_THREAD.items():
+            patch.setenv(name, value)
+        with distributed.LocalCluster(
+            2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+            env=ONE_THREAD,
+        ) as own:
+            yield own
+
+
+@pytest.fixture
+def scheduler(own_cluster: Any) -> str:
+    """The address of its scheduler."""
+    return str(own_cluster.scheduler_address)
+
+
+def scanned(stimuli: Path, output: Path, model: str = "small", **options: Any) -> Path:
+    fusiform.scan(f"nets_of_workers:{model}", stimuli, output, **{**OPTIONS, **options})
+    return output
+
+
+def stopping_after(events: int, stage: str = "scan") -> Listener:
+    """A listener that sends this program SIGINT after so many events of a stage."""
+
+    def progress(event: Progress) -> None:
+        nonlocal events
+        events -= event.stage == stage
+        if events == 0 and event.stage == stage:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return Listener(progress=progress)
+
+
+# Bits
+
+SLOWER = [pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 4)]
+STOPS = [(1, "scan"), (3, "scan"), (1, "merge"), (1, "contrasts")]
+
+
+@pytest.mark.parametrize(
+    "workers", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4))]
+)
+def test_workers_of_its_own_give_the_bits_of_one_process(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], workers: int
+) -> None:
+    events: list[Progress] = []
+    scanned(
+        stimuli, tmp_path / "o.zarr", workers=workers, threads_per_worker=1,
+        listener=Listener(progress=events.append),
+    )  # fmt: skip
+    assert contents(tmp_path / "o.zarr") == whole
+    assert not fusiform.check_store(tmp_path / "o.zarr").problems
+    last = {event.stage: (event.done, event.total) for event in events}
+    assert last["scan"] == (90, 90)
+    assert last["merge"][0] == last["merge"][1] >= 3
+    assert last["contrasts"][0] == last["contrasts"][1]
+    assert sum(event.stage == "scan" for event in events) == SHARDS
+
+
+def test_so_do_those_of_a_scheduler_by_the_command_line(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
+) -> None:
+    in_one_process(stimuli, tmp_path / "o.zarr", "--scheduler", scheduler)
+    assert contents(tmp_path / "o.zarr") == whole
+
+
+def test_so_do_those_of_a_cluster_in_python(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], own_cluster: Any
+) -> None:
+    notes: list[str] = []
+    scanned(stimuli, tmp_path / "o.zarr", scheduler=own_cluster, listener=Listener(notes.append))
+    assert any(note.startswith("2 workers at tcp://127.0.0.1:") for note in notes)
+    assert contents(tmp_path / "o.zarr") == whole
+
+
+def test_so_do_they_in_another_precision_and_of_reduced_layers(
+    stimuli: Path, tmp_path: Path, scheduler: str
+) -> None:
+    asked = ("--units", "channel", "--precision", "bfloat16")
+    alone = contents(in_one_process(stimuli, tmp_path / "whole.zarr", *asked))
+    path = tmp_path / "o.zarr"
+    scanned(stimuli, path, scheduler=scheduler, units="channel", precision="bfloat16")
+    assert contents(path) == alone
+    assert fusiform.open_store(path).layer("body").shape == (8,)
+
+
+def test_layers_that_do_not_fit_together_are_shown_the_stimuli_in_turns(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str, in_passes: None
+) -> None:
+    events: list[Progress] = []
+    with pytest.raises(Interrupted):
+        scanned(stimuli, tmp_path / "o.zarr", scheduler=scheduler, listener=stopping_after(7))
+    scanned(
+        stimuli, tmp_path / "o.zarr", scheduler=scheduler, listener=Listener(progress=events.append)
+    )
+    assert {event.total for event in events if event.stage == "scan"} == {2 * 90}
+    assert contents(tmp_path / "o.zarr") == whole
+
+
+@given(
+    each=st.lists(st.integers(4, 60), min_size=2, max_size=4),
+    folds=st.integers(1, 2),
+    batch=st.integers(1, 9),
+)
+def test_the_shards_of_a_plan_have_its_batches(each: list[int], folds: int, batch: int) -> None:
+    labels = np.repeat(np.arange(len(each), dtype=np.int32), each)
+    plan = make_plan(labels, tuple(map(str, each)), folds=folds, batch_size=batch)
+    expected = list(plan.batches())
+    at = 0
+    for number, numbers in enumerate(plan.shards):
+        cut, stimuli = plan.shard(number), plan.stimuli_of(number)
+        own = list(cut.batches())
+        assert [batch.begins_shard for batch in own] == [True, *[False] * (len(numbers) - 1)]
+        for mine, theirs in zip(own, expected[numbers.start : numbers.stop], strict=True):
+            assert stimuli[mine.stimuli].tolist() == theirs.stimuli.tolist()
+            assert [run[1:] for run in mine.runs] == [run[1:] for run in theirs.runs]
+            assert [run.block[:2] for run in mine.runs] == [run.block[:2] for run in theirs.runs]
+        at += len(own)
+    assert at == len(expected)
+
+
+# Death
+
+
+def kill_one(rng: random.Random) -> bool:
+    """Kill one of the workers that this program has started, if it has any."""
+    alive = [child.pid for child in multiprocessing.active_children() if child.pid]
+    if alive:
+        os.kill(rng.choice(alive), signal.SIGKILL)
+    return bool(alive)
+
+
+def test_workers_that_are_killed_are_replaced_and_the_bits_are_the_same(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], monkeypatch: Any
+) -> None:
+    # Started from a process that has loaded all, so that the next is there soon.
+    for name, value in ONE_THREAD.items():
+        monkeypatch.setenv(name, value)
+    rng, killed, over = random.Random(0), [0], threading.Event()
+
+    def killing() -> None:
+        while killed[0] < 3 and not over.wait(rng.uniform(1, 4)):
+            killed[0] += kill_one(rng) if started.is_set() else 0
+
+    started = threading.Event()
+    killer = threading.Thread(target=killing)
+    killer.start()
+    events: list[Progress] = []
+
+    def progress(event: Progress) -> None:
+        events.append(event)
+        if not started.is_set():
+            started.set()
+            killed[0] += kill_one(rng)
+
+    try:
+        with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+            scanned(
+                stimuli, tmp_path / "o.zarr", workers=2, threads_per_worker=1,
+                listener=Listener(progress=progress),
+            )  # fmt: skip
+    finally:
+        over.set()
+        killer.join()
+    assert killed[0] >= 1
+    assert contents(tmp_path / "o.zarr") == whole
+
+
+def test_a_shard_that_kills_every_worker_is_named(
+    stimuli: Path, tmp_path: Path, scheduler: str
+) -> None:
+    with pytest.raises(UserError, match=r"over 'show shard \d \(.*\)' 4 have died"):
+        scanned(stimuli, tmp_path / "o.zarr", "deadly", scheduler=scheduler)
+    assert not (tmp_path / "o.zarr").exists()
+
+
+def test_a_driver_that_is_killed_is_called_again(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
+) -> None:
+    output = tmp_path / "o.zarr"
+    code = (
+        "import os, fusiform\n"
+        "from fusiform.engine.scanning.progress import Listener\n"
+        "die = Listener(progress=lambda event: os.kill(os.getpid(), 9))\n"
+        f"fusiform.scan('nets_of_workers:small', {str(stimuli)!r}, {str(output)!r},"
+        f" layers=['body', 'pool', 'head'], batch_size=4, scheduler={scheduler!r}, listener=die)"
+    )
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    notes: list[str] = []
+    scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
+    assert any("going on with an unfinished scan: " in note for note in notes)
+    assert contents(output) == whole
+
+
+# Stopping, and going on
+
+
+@pytest.mark.parametrize(
+    ("events", "stage"), [(1, "scan"), (3, "scan"), (1, "merge"), (1, "contrasts")]
+)
+def test_a_scan_that_is_stopped_goes_on_with_what_was_recorded(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str, events: int, stage: str
+) -> None:
+    output = tmp_path / "o.zarr"
+    with pytest.raises(Interrupted) as stopped:
+        scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(events, stage))
+    assert "the same command goes on" in stopped.value.__notes__[0]
+    seen: list[Progress] = []
+    scanned(stimuli, output, scheduler=scheduler, listener=Listener(progress=seen.append))
+    assert seen[0].before >= (events if stage != "scan" else 16)
+    assert contents(output) == whole
+
+
+def test_a_scan_goes_on_as_it_was_begun_in_one_process_or_by_workers(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
+) -> None:
+    output = tmp_path / "o.zarr"
+    with pytest.raises(Interrupted):
+        scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1))
+    with pytest.raises(UserError, match=r"was by workers: go on with --workers"):
+        scanned(stimuli, output)
+    with pytest.raises(Interrupted):
+        scanned(stimuli, output, restart=True, listener=stopping_after(1))
+    with pytest.raises(UserError, match=r"was in one process: go on without --workers"):
+        scanned(stimuli, output, scheduler=scheduler)
+    scanned(stimuli, output, scheduler=scheduler, restart=True)
+    assert contents(output) == whole
+
+
+def test_a_shard_whose_moments_are_gone_or_torn_is_done_again(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
+) -> None:
+    output = tmp_path / "o.zarr"
+    with pytest.raises(Interrupted):
+        scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1, "merge"))
+    draft = Path(f"{output}.partial")
+    records = Records(DurableFolder(draft)).of("show")
+    assert len(records) == SHARDS
+    bereft = next(name for name, record in records.items() if record["finished"])
+    gone = records[bereft]["finished"][0]
+    shutil.rmtree(draft / "body" / "mean" / "c" / str(gone[0]) / str(gone[1]))
+    torn = next(name for name, one in records.items() if one["kept"] and name != bereft)
+    part = draft / ".records" / torn / next(iter(records[torn]["kept"]))
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"are damaged: the same command does that part again"):
+        scanned(stimuli, output, scheduler=scheduler)
+    scanned(stimuli, output, scheduler=scheduler)
+    assert contents(output) == whole
+
+
+def test_a_torn_record_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+    records, layer = Records(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
+    assert not records.are_there
+    moments = Moments(4, np.arange(3.0), np.ones(3))
+    seal = records.keep("show/0/1/a/0.0", moments)
+    assert not records.are_there
+    records.write("show/0/1", kept={"a": seal})
+    assert records.of("show") == {"show/0/1": {"kept": {"a": list(seal)}}}
+    found = records.kept("show/0/1/a/0.0", layer, seal)
+    assert found is not None
+    assert (found.count, found.mean.tolist(), found.m2.tolist()) == (4, [0, 1, 2], [1, 1, 1])
+    path = tmp_path / ".records" / "show" / "0" / "1.json"
+    text = path.read_bytes()
+    for length in range(len(text)):
+        path.write_bytes(text[:length])
+        assert not records.are_there
+    path.write_bytes(text)
+    records.forget("show/0/1")
+    assert records.kept("show/0/1/a/0.0", layer, seal) is None
+    assert not records.are_there
+    assert unsealed(sealed({"a": [1]})) == {"a": [1]}
+
+
+# Stimuli that cannot be shown
+
+
+def cut(path: Path) -> bytes:
+    content = path.read_bytes()
+    path.write_bytes(content[:-40])
+    return content
+
+
+def test_an_image_that_cannot_be_decoded_is_named_and_the_rest_kept(
+    stimuli: Path, tmp_path: Path, scheduler: str
+) -> None:
+    own = shutil.copytree(stimuli, tmp_path / "stimuli")
+    image = own / "stripes" / "stripes-30.png"  # shown last
+    content = cut(image)
+    with pytest.raises(UserError, match=r"stripes-30.png") as caught:
+        scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
+    assert "the same command goes on" in caught.value.__notes__[0]
+    image.write_bytes(content)
+    scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
+    assert not fusiform.check_store(tmp_path / "o.zarr").problems
+
+
+def test_those_that_are_skipped_are_left_out_as_in_one_process(
+    stimuli: Path, tmp_path: Path, scheduler: str
+) -> None:
+    own = shutil.copytree(stimuli, tmp_path / "stimuli")
+    for name in ("blobs/blobs-1", "noise/noise-16", "noise/noise-30"):
+        cut(own / f"{name}.png")
+    (own / "blobs" / "blobs-3.png").write_bytes(b"no image")
+    one = contents(in_one_process(own, tmp_path / "one.zarr", "--on-error", "skip"))
+    notes: list[str] = []
+    scanned(
+        own, tmp_path / "o.zarr", scheduler=scheduler, on_error="skip",
+        listener=Listener(notes.append),
+    )  # fmt: skip
+    assert sum(note.startswith("skipped: ") for note in notes) == 4
+    assert contents(tmp_path / "o.zarr") == one
+    assert not fusiform.check_store(tmp_path / "o.zarr").problems
+
+
+def test_where_too_few_are_left_the_scan_stops_and_goes_on_when_they_are_restored(
+    tmp_path: Path, scheduler: str, draw_stimuli: Callable[..., Path], folder: Path
+) -> None:
+    own = draw_stimuli(tmp_path / "stimuli", each=9)
+    images = [own / "noise" / f"noise-{number}.png" for number in (1, 3, 5, 7)]
+    whole = contents(in_one_process(own, tmp_path / "whole.zarr"))
+    before = [cut(image) for image in images]
+    with pytest.raises(UserError, match=r"noise has fewer that can be shown"):
+        scanned(own, tmp_path / "o.zarr", scheduler=scheduler, on_error="skip")
+    for image, content in zip(images, before, strict=True):
+        image.write_bytes(content)
+    scanned(own, tmp_path / "o.zarr", scheduler=scheduler, on_error="skip")
+    assert contents(tmp_path / "o.zarr") == whole
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers are at least 1; got 0"),
+        ({"workers": 1, "threads_per_worker": 0}, "threads per worker are at least 1; got 0"),
+        ({"threads_per_worker": 2}, "add --workers or --scheduler"),
+        ({"workers": 1, "scheduler": "tcp://127.0.0.1:1"}, "leave one out"),
+        ({"workers": 1, "null": 2}, "a null is made in one process"),
+    ],
+)
+def test_workers_that_there_cannot_be_are_refused(
+    stimuli: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        scanned(stimuli, tmp_path / "o.zarr", **options)
+
+
+def test_a_module_without_a_name_cannot_be_sent(stimuli: Path, tmp_path: Path) -> None:
+    import torch
+
+    with pytest.raises(UserError, match=r"got a Identity: give it by name"):
+        fusiform.scan(torch.nn.Identity(), stimuli, tmp_path / "o.zarr", workers=2)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "gopher://x:1"])
+def test_a_scheduler_that_does_not_answer_is_named(
+    stimuli: Path, tmp_path: Path, address: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(cluster, "_PATIENCE", 1)
+    with pytest.raises(UserError, match=f"'{address}' does not .*start one with 'dask scheduler'"):
+        scanned(stimuli, tmp_path / "o.zarr", scheduler=address)
+    assert not (tmp_path / "o.zarr.partial").exists()
+
+
+def test_without_distributed_the_remedy_is_named(
+    stimuli: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"pip install 'fusiform\[dask\]'"):
+        scanned(stimuli, tmp_path / "o.zarr", workers=2)
+
+
+def test_workers_with_another_network_or_without_memory_are_told_in_one_line(
+    stimuli: Path, tmp_path: Path, scheduler: str
+) -> None:
+    with pytest.raises(UserError, match=r"show the same network; one has other weights"):
+        scanned(stimuli, tmp_path / "o.zarr", "other", scheduler=scheduler)
+    with pytest.raises(UserError, match=r"out of memory at a batch of 4"):
+        scanned(stimuli, tmp_path / "o.zarr", "failing", scheduler=scheduler)
+    assert not (tmp_path / "o.zarr.partial").exists()
+
+
+def test_a_script_needs_no_guard(stimuli: Path, tmp_path: Path, whole: dict[str, Any]) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fusiform\n"
+        f"fusiform.scan('nets_of_workers:small', {str(stimuli)!r}, {str(tmp_path / 'o.zarr')!r},"
+        " layers=['body', 'pool', 'head'], batch_size=4, workers=1, threads_per_worker=1)\n"
+        "print('once')\n"
+    )
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, str(script)], env=environment, check=True, capture_output=True, text=True
+    )
+    assert (ended.stdout, ended.stderr) == ("once\n", "")
+    assert contents(tmp_path / "o.zarr") == whole

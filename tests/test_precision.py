@@ -1,0 +1,224 @@
+"""Networks in another precision than their own, and how images get to a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import fusiform
+from fusiform.cli import app
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning import decode
+from fusiform.engine.scanning.interrupt import Interrupted
+from fusiform.engine.scanning.plan import make_plan
+from fusiform.engine.scanning.precision import cast, multiplied, refuse_precision
+from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.spec import Preprocessing
+from fusiform.engine.stimuli.catalogue import read_catalogue
+
+from .fuzz.small import contents
+from .test_resume import Net, scanned, stopping_after
+
+SMALL = Preprocessing(resize=16, crop=16)
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "float32"])
+def test_a_cast_scan_is_that_of_a_network_cast_by_hand(
+    stimuli: Path, tmp_path: Path, precision: str
+) -> None:
+    own = torch.bfloat16 if precision == "float32" else torch.float32
+    net = Net(own)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    result = scanned(stimuli, tmp_path / "cast.zarr", net, precision=precision)
+    by_hand = scanned(stimuli, tmp_path / "hand.zarr", Net(own).to(getattr(torch, precision)))
+    for layer in result.layers:
+        assert layer.dtype == precision
+        for name in ("mean", "m2", "t", "selective"):
+            np.testing.assert_array_equal(result.read(layer, name), by_hand.read(layer, name))
+    # A user's network is left as it was, and is the one that the store names by its weights.
+    for name, tensor in net.state_dict().items():
+        assert tensor.dtype == own
+        assert torch.equal(tensor, before[name])
+    as_it_is = scanned(stimuli, tmp_path / "own.zarr", Net(own))
+    assert result.provenance["precision"] == precision
+    assert result.provenance["weights_sha256"] == as_it_is.provenance["weights_sha256"]
+    prints = {store.provenance["fingerprint"] for store in (result, by_hand, as_it_is)}
+    assert len(prints) == 3
+    assert fusiform.check_store(result.path).problems == ()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_networks_own_precision_is_nothing_to_tell(
+    stimuli: Path, tmp_path: Path, precision: str
+) -> None:
+    net = Net(getattr(torch, precision))
+    plain = scanned(stimuli, tmp_path / "plain.zarr", net)
+    named = scanned(stimuli, tmp_path / "named.zarr", net, precision=precision)
+    assert "precision" not in named.provenance
+    assert named.provenance["fingerprint"] == plain.provenance["fingerprint"]
+
+
+def test_networks_by_name_are_cast_and_reduced(stimuli: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    result = fusiform.scan(
+        "resnet18", stimuli, tmp_path / "o.zarr", weights="none", precision="bfloat16",
+        units="channel", layers=["layer1.0", "avgpool"], preprocessing={"resize": 32, "crop": 32},
+        listener=Listener(note=said.append),
+    )  # fmt: skip
+    assert [layer.dtype for layer in result.layers] == ["float32", "float32"]
+    assert [layer.shape for layer in result.layers] == [(64,), (512,)]
+    assert any(
+        line.startswith("torchvision:resnet18 (untrained, seed 0) in bfloat16: 2 layers, 576 units")
+        for line in said
+    )
+
+
+def test_a_cast_scan_goes_on_as_it_was_begun(stimuli: Path, tmp_path: Path) -> None:
+    whole = contents(scanned(stimuli, tmp_path / "whole.zarr", precision="bfloat16").path)
+    output = tmp_path / "o.zarr"
+    with pytest.raises(Interrupted):
+        scanned(stimuli, output, precision="bfloat16", listener=stopping_after(2))
+    with pytest.raises(UserError, match="precision of the network: bfloat16 and its own"):
+        scanned(stimuli, output)
+    with pytest.raises(UserError, match="precision of the network: bfloat16 and float16"):
+        scanned(stimuli, output, precision="float16")
+    assert contents(scanned(stimuli, output, precision="bfloat16").path) == whole
+
+
+def test_overflow_of_a_cast_network_is_said_to_be_that_also_of_means(
+    stimuli: Path, tmp_path: Path
+) -> None:
+    net, said = Net(), list[str]()
+    net.body.weight.data *= 1e5  # so that no unit of the head is finite
+    result = scanned(
+        stimuli, tmp_path / "o.zarr", net, precision="float16", units="channel",
+        listener=Listener(note=said.append),
+    )  # fmt: skip
+    assert result.layer("body").dtype == "float32"
+    assert any("units of body gave NaN" in line and "65,504" in line for line in said)
+    shown = CliRunner().invoke(app, ["summary", str(result.path)]).output
+    assert "warning: " in shown
+    assert "float16 holds nothing above 65,504" in shown
+    assert shown.startswith(f"{result.path}: Net (as given); in float16, units: means over")
+
+
+def test_what_cannot_be_cast_is_refused(stimuli: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="computes in float32, tf32, bfloat16, float16; got 'fp8'"):
+        scanned(stimuli, tmp_path / "o.zarr", precision="fp8")
+    with pytest.raises(UserError, match=r"tf32 is how NVIDIA's GPUs .* cpu does not"):
+        scanned(stimuli, tmp_path / "o.zarr", precision="tf32")
+    with pytest.raises(UserError, match="Sequential has none to be cast to float16"):
+        cast(nn.Sequential(nn.AvgPool2d(2)), "float16", own=True)
+    net = Net()
+    net.lock = Lock()
+    with pytest.raises(UserError, match=r"Net cannot be \(cannot pickle .*: cast it yourself"):
+        cast(net, "bfloat16", own=False)
+    assert cast(net, "bfloat16", own=True) == (net, "bfloat16")
+
+
+def test_tf32_is_a_matter_of_switches_that_are_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_precision("tf32", GPU)
+    net = Net()
+    assert cast(net, "tf32", own=False) == (net, "tf32")
+    assert cast(net, "float32", own=False) == (net, None)
+    copied, precision = cast(net.bfloat16(), "tf32", own=False)
+    assert (precision, next(copied.parameters()).dtype) == ("tf32", torch.float32)
+
+    switches = [torch.backends.cuda.matmul, torch.backends.cudnn]
+
+    def state() -> list[bool]:
+        return [switch.allow_tf32 for switch in switches]
+
+    was = state()
+    for precision, on in (("tf32", True), (None, False), ("bfloat16", False)):
+        with multiplied(precision, GPU):
+            assert state() == [on, on]
+        assert state() == was
+        with pytest.raises(ZeroDivisionError), multiplied(precision, GPU):
+            _ = 1 / 0
+        assert state() == was
+    with multiplied(None, CPU):
+        assert state() == was
+
+    class Mixed:
+        @property
+        def allow_tf32(self) -> bool:
+            raise RuntimeError("PyTorch is checking whether, ...")
+
+    monkeypatch.setattr(torch.backends.cuda, "matmul", Mixed())
+    with pytest.raises(UserError, match="this program used both"), multiplied("tf32", GPU):
+        pass
+
+
+def test_for_a_gpu_images_are_decoded_into_pinned_memory(
+    stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    empty = torch.empty
+
+    def pinning(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        asked.append(pin_memory)
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(decode.torch, "empty", pinning)
+    catalogue = read_catalogue(stimuli)
+    plan = make_plan(catalogue.labels, catalogue.categories, batch_size=4)
+    whole = list(decode.decode_ahead(catalogue, plan, SMALL, 1))
+    assert set(asked) == {False}
+    asked.clear()
+    pinned = list(decode.decode_ahead(catalogue, plan, SMALL, 1, pinned=True))
+    assert asked == [True] * plan.n_batches
+    for one, other in zip(whole, pinned, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("cuda", False), ("cpu", True)])
+def test_a_gpu_fetches_images_while_the_program_goes_on(
+    monkeypatch: pytest.MonkeyPatch, kind: str, waits: bool
+) -> None:
+    sent: list[dict[str, Any]] = []
+    from_numpy = torch.from_numpy
+
+    class Host:
+        def __init__(self, pixels: np.ndarray) -> None:
+            self.images = from_numpy(pixels)
+
+        def to(self, device: Any, **options: Any) -> torch.Tensor:
+            sent.append({"to": device.type, **options})
+            return self.images
+
+    monkeypatch.setattr(decode.torch, "from_numpy", Host)
+    monkeypatch.setattr(decode.torch, "tensor", lambda values, device: torch.as_tensor(values))
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    device: Any = SimpleNamespace(type=kind)
+    decode.normalise(pixels, SMALL, device, torch.float32)
+    assert sent == [{"to": kind, "non_blocking": not waits}]
+
+
+def test_the_command_line_casts(
+    stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
+) -> None:
+    module = write_module("from fusiform.tests.test_resume import Net\n")
+    store = str(tmp_path / "o.zarr")
+
+    def run(*arguments: str) -> str:
+        found = CliRunner().invoke(app, arguments)
+        assert not found.exception, found.output
+        return found.output
+
+    run(
+        *("scan", f"{module}:Net", str(stimuli), "-o", store, "--precision", "bfloat16"),
+        *("--layers", "leaf", "--resize", "16", "--crop", "16", "--quiet"),
+    )
+    assert run("summary", store).splitlines()[0].endswith("; in bfloat16")
+    assert "precision:" in run("info", store)
