@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -166,6 +167,13 @@ def test_the_catalogue_of_a_packed_set_is_that_of_the_files(files: Path, packed:
     report = fusiform.check_stimuli(packed)
     assert report.sound
     assert not report.misnamed
+
+
+def test_a_part_of_a_packed_set_has_its_own_pictures(packed: Path) -> None:
+    whole = read_catalogue(packed)
+    chosen = np.array([7, 2, 11])
+    part = whole.chosen(chosen)
+    assert [part.read(i) for i in range(3)] == [whole.read(i) for i in chosen.tolist()]
 
 
 @pytest.mark.parametrize("number", [1, 4, 5, 6, 10])
@@ -586,3 +594,12 @@ def test_the_command_line_packs_and_scans(
     code, said = run(*scan, *sizes, "--layers", "avgpool")
     assert code == 0
     assert fusiform.open_store("r.zarr").categories == ("x", "y")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_pack_that_is_told_to_stop_leaves_nothing(files: Path, number: int) -> None:
+    told = Listener(progress=lambda _: os.kill(os.getpid(), number))
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        fusiform.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=told)
+    assert stopped.value.signal == number
+    assert left(files.parent) == {"files"}

@@ -20,6 +20,7 @@ from ..stimuli.packed.layout import (
     METADATA,
     SCHEMA,
     VERSION,
+    checksum_of,
     column_path,
     encoded,
     metadata,
@@ -156,7 +157,9 @@ class Shards:
                 path = shard_path(self._folder, self.pictures // self._full)
                 path.parent.mkdir(parents=True)
                 self._file = path.open("wb")
-            self._file.write(with_checksum(picture.tobytes()))
+            content = picture.tobytes()
+            self._file.write(content)
+            self._file.write(checksum_of(content))
             self.pictures += 1
             if self.pictures % self._full == 0:
                 self._end()

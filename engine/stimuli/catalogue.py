@@ -154,6 +154,7 @@ class Catalogue:
             notes=(),
             members=self.members and self.members.take(stimuli),
             listed=None if self.listed is None else self.listed[stimuli],
+            pictures=self.pictures and self.pictures.take(stimuli),
         )
         problems = {
             row: known.problems[stimulus]

@@ -106,7 +106,12 @@ def metadata(number: int, categories: int, crop: int) -> dict[str, dict[str, Any
 
 def with_checksum(content: bytes) -> bytes:
     """A chunk as it is written: the CRC-32C stands behind it."""
-    return content + int(google_crc32c.value(content)).to_bytes(CHECKSUM, "little")
+    return content + checksum_of(content)
+
+
+def checksum_of(content: bytes) -> bytes:
+    """The CRC-32C, as it stands behind a chunk."""
+    return int(google_crc32c.value(content)).to_bytes(CHECKSUM, "little")
 
 
 def encoded(texts: Sequence[str]) -> bytes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...errors import UserError
 from ...spec import Preprocessing
 from ..images import UnfitStimulus
-from .layout import CHECKSUM, INDEX_ENTRY, per_shard, prepared, shard_path, with_checksum
+from .layout import CHECKSUM, INDEX_ENTRY, checksum_of, per_shard, prepared, shard_path
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,17 @@ def _picture(file: FileIO, of_file: int, place: int, size: int) -> bytes | None:
     if end < 0:
         return None
     file.seek(end)
-    index = file.read(of_file * INDEX_ENTRY + CHECKSUM) or b""
-    if with_checksum(index[:-CHECKSUM]) != index:
+    index = _read(file, of_file * INDEX_ENTRY)
+    if index is None:
         return None
     start, length = np.frombuffer(index, "<u8", 2, place * INDEX_ENTRY).tolist()
     if length != size + CHECKSUM or start + length > end:
         return None
     file.seek(start)
-    content = file.read(length) or b""
-    return content[:-CHECKSUM] if with_checksum(content[:-CHECKSUM]) == content else None
+    return _read(file, size)
+
+
+def _read(file: FileIO, length: int) -> bytes | None:
+    """What stands next in a file, unless the checksum behind it is another."""
+    content = file.read(length)
+    return content if content and checksum_of(content) == file.read(CHECKSUM) else None

@@ -25,9 +25,9 @@ from .layout import (
     PREPARED,
     SCHEMA,
     VERSION,
+    checksum_of,
     column_path,
     metadata,
-    with_checksum,
 )
 from .pictures import Pictures
 
@@ -119,9 +119,10 @@ def _read(path: Path, most: int) -> bytes:
 def _checked(path: Path, most: int) -> bytes:
     """A chunk of at most so many bytes, without its checksum."""
     content = _read(path, most)
-    if len(content) < CHECKSUM or with_checksum(content[:-CHECKSUM]) != content:
+    content, checksum = content[:-CHECKSUM], content[-CHECKSUM:]
+    if checksum_of(content) != checksum:
         raise _Misfit(f"the column in {path.parts[-3]} has another checksum than was written")
-    return content[:-CHECKSUM]
+    return content
 
 
 def _texts(folder: Path, column: str, number: int) -> Iterator[str]:
