@@ -169,10 +169,14 @@ def test_the_catalogue_of_a_packed_set_is_that_of_the_files(files: Path, packed:
     assert not report.misnamed
 
 
-def test_a_part_of_a_packed_set_has_its_own_pictures(packed: Path) -> None:
+def test_a_part_of_a_packed_set_has_its_own_pictures_wherever_it_is_read(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = read_catalogue(packed)
     chosen = np.array([7, 2, 11])
-    part = whole.chosen(chosen)
+    monkeypatch.chdir(tmp_path)
+    part = read_catalogue(packed.name).chosen(chosen).absolute()
+    monkeypatch.chdir("/")
     assert [part.read(i) for i in range(3)] == [whole.read(i) for i in chosen.tolist()]
 
 

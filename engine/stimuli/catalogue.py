@@ -169,7 +169,10 @@ class Catalogue:
         members = self.members
         if members:
             members = replace(members, shards=tuple(path.absolute() for path in members.shards))
-        part = replace(self, root=self.root.absolute(), members=members)
+        pictures = self.pictures
+        if pictures:
+            pictures = replace(pictures, folder=pictures.folder.absolute())
+        part = replace(self, root=self.root.absolute(), members=members, pictures=pictures)
         part.__dict__["contents"] = self.contents
         return part
 
