@@ -121,8 +121,7 @@ def _task(
                     return Outcome(record=record)
                 torch.set_num_threads(_threads(job))
                 record = work(Here(job, draft, name), *arguments, **named)
-                if not is_group(job.place):
-                    raise UserError(f"{job.place} was being filled and is gone: scan again")
+                _joined(job)  # not another's by now, begun while this was under way
                 draft.records.write(name, **record)
                 return Outcome(record=record, peak_bytes=peak_memory())
         except UserError as mistake:
@@ -160,6 +159,8 @@ def show(
 
     def keep(layer: Layer, block: Block, moments: Moments) -> None:
         group = block.category, block.fold
+        if layer is own[0]:
+            _joined(job)  # not another's by now
         if layer.name not in warnings and not np.isfinite(moments.m2).all():
             category, own_dtype = draft.categories[block.category], input_dtype(seat.backbone.model)
             warnings[layer.name] = nonfinite(layer, moments, category, own_dtype)

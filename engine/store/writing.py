@@ -45,7 +45,7 @@ def described(
         "schema": "fusiform",
         "schema_version": SCHEMA_VERSION,
         "status": "scanning",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "versions": {name: version(name) for name in _PACKAGES},
         "store_dtype": "float64",
         **provenance,
