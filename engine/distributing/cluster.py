@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..errors import UserError
+from ..machine import control_group_limits, usable_cores
 from ..scanning.progress import Listener
 
 # Seconds in which a scheduler answers.
@@ -49,7 +50,7 @@ class Workers:
         """Threads of a worker; None where it knows itself."""
         if self.threads or self.number is None:
             return self.threads
-        return max(1, (os.cpu_count() or 1) // self.number)
+        return max(1, int(usable_cores(control_group_limits())) // self.number)
 
 
 def workers_asked_for(
