@@ -125,6 +125,7 @@ def whole(folder: Path, stimuli: Path) -> dict[str, Any]:
 def own_cluster(folder: Path) -> Iterator[Any]:
     """A user's own cluster, with two workers."""
     with (
+        cluster._own_environment_left_alone(),  # of what dask sets in it for its workers
         pytest.MonkeyPatch.context() as patch,
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
     ):

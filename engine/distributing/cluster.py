@@ -145,11 +145,15 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
     settings = {
         "distributed.scheduler.allowed-failures": _ALLOWED_DEATHS,
         "distributed.admin.system-monitor.gil.enabled": False,
+        # By default dask has its workers give memory back at once, which a scan keeps for the next
+        # batch (scanning/memory.py).
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, workers.threads_each),
     }
     bokeh = find_spec("bokeh") is not None
     _tidy_up_quietly()
     with (
         _own_main_left_alone(),
+        _own_environment_left_alone(),
         dask.config.set(settings),
         distributed.LocalCluster(
             n_workers=workers.number,
@@ -220,6 +224,17 @@ def _said(client: Any, scheduler: Any) -> str:
     number = len(client.nthreads())
     link = f"; dashboard: {client.dashboard_link}" if find_spec("bokeh") else ""
     return f"{number} workers at {address}{link}" + ("" if number else ": waiting for some")
+
+
+@contextmanager
+def _own_environment_left_alone() -> Iterator[None]:
+    """Take back what dask sets for its workers in this program's own environment."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager
