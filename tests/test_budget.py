@@ -263,16 +263,14 @@ print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep
     ("model", "layers", "budgets"),
     [
         ("resnet18", "blocks", ["1300MiB", "8GiB"]),
-        ("resnet18", "all", ["1350MiB"]),
-        ("resnet50", "blocks", ["1450MiB", "2GiB", "8GiB"]),
-        ("vit_b_16", "blocks", ["1700MiB"]),
-        ("timm:convnext_tiny", "blocks", ["1450MiB"]),
+        ("resnet50", "blocks", ["1500MiB"]),
+        ("vit_b_16", "blocks", ["1800MiB"]),
     ],
 )
 def test_what_is_measured_is_at_most_what_was_projected(
     draw_stimuli: Callable[..., Path], tmp_path: Path, model: str, layers: str, budgets: list[str]
 ) -> None:
-    stimuli = draw_stimuli(tmp_path / "stimuli", each=44)  # several shards
+    stimuli = draw_stimuli(tmp_path / "stimuli", each=22)  # several shards, of small batches
     for budget in budgets:
         output = tmp_path / f"{budget}.zarr"
         arguments = [model, str(stimuli), str(output), budget, layers]
