@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -260,26 +261,27 @@ print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="where the system says what is used")
 @pytest.mark.parametrize(
-    ("model", "layers", "budgets"),
-    [
-        ("resnet18", "blocks", ["1300MiB", "8GiB"]),
-        ("resnet50", "blocks", ["1500MiB"]),
-        ("vit_b_16", "blocks", ["1800MiB"]),
-    ],
+    ("model", "more"), [("resnet18", (0.05, 4.0)), ("resnet50", (0.1,)), ("vit_b_16", (0.3,))]
 )
 def test_what_is_measured_is_at_most_what_was_projected(
-    draw_stimuli: Callable[..., Path], tmp_path: Path, model: str, layers: str, budgets: list[str]
+    draw_stimuli: Callable[..., Path], tmp_path: Path, model: str, more: tuple[float, ...]
 ) -> None:
     stimuli = draw_stimuli(tmp_path / "stimuli", each=22)  # several shards, of small batches
-    for budget in budgets:
-        output = tmp_path / f"{budget}.zarr"
-        arguments = [model, str(stimuli), str(output), budget, layers]
-        result = subprocess.run(
-            [sys.executable, "-c", SCAN, *arguments], capture_output=True, text=True, check=False
-        )
+
+    def scan_within(budget: str) -> subprocess.CompletedProcess[str]:
+        arguments = [model, str(stimuli), str(tmp_path / f"{budget}.zarr"), budget, "blocks"]
+        command = [sys.executable, "-c", SCAN, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    # What the program takes before it has shown anything differs from machine to machine.
+    refused = re.search(r"takes ([\d.]+) GiB of", scan_within("1MiB").stderr)
+    assert refused
+    for gib in more:
+        budget = f"{1024 * (float(refused[1]) + gib):.0f}MiB"
+        result = scan_within(budget)
         assert result.returncode == 0, result.stderr
         peak, note = result.stdout.strip().split("|")
         projected = float(note.removeprefix("memory: at most ").split()[0]) * GIB
-        print(model, layers, budget, note, int(peak) / GIB)
-        assert int(peak) <= projected * 1.001  # which was rounded to be shown
-        assert projected <= bytes_of(budget) * 1.001
+        print(model, budget, note, int(peak) / GIB)
+        assert int(peak) <= projected * 1.004  # which was rounded to be shown
+        assert projected <= bytes_of(budget) * 1.004
