@@ -28,7 +28,8 @@ class DurableFolder(LocalStore):
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
-        self._unflushed: set[Path] = set()
+        # Keys, and not paths, which take kilobytes each: a thousand categories write thousands.
+        self._unflushed: set[str] = set()
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a file."""
@@ -38,22 +39,26 @@ class DurableFolder(LocalStore):
             await asyncio.to_thread(_replace, path, value)
         else:
             await super().set(key, value)
-        self._unflushed.add(path)
+        self._unflushed.add(key)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write a file, unless it is there."""
         await super().set_if_not_exists(key, value)
-        self._unflushed.add(self.root / key)
+        self._unflushed.add(key)
 
     def flush(self) -> None:
         """Wait until all that was written is on the disk."""
-        paths, self._unflushed = self._unflushed, set()
-        folders = {self.root}
-        for path in paths:
-            if synchronised(path):
-                folders.update(p for p in path.parents if p.is_relative_to(self.root))
+        keys, self._unflushed = self._unflushed, set()
+        folders: set[str] = set()
+        for key in keys:
+            if synchronised(self.root / key):
+                folder = key.rpartition("/")[0]
+                while folder and folder not in folders:
+                    folders.add(folder)
+                    folder = folder.rpartition("/")[0]
         for folder in folders:
-            synchronised(folder)
+            synchronised(self.root / folder)
+        synchronised(self.root)
 
 
 def flush(store: ZarrStore) -> None:
