@@ -30,7 +30,8 @@ from fusiform.engine.scanning.plan import make_plan
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Layer
 from fusiform.engine.store.durable import DurableFolder
-from fusiform.engine.store.records import Records, sealed, unsealed
+from fusiform.engine.store.hidden import sealed, unsealed
+from fusiform.engine.store.records import Records
 from fusiform.kernels.moments import Moments
 
 from .fuzz.small import contents

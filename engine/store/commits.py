@@ -9,26 +9,18 @@ if it had never been.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.sync import sync
 
 from ..errors import UserError
 from .durable import flush
-from .records import sealed, unsealed
+from .hidden import Bytes, HiddenFolder, checksum, sealed, unsealed
 
-# No module of a network can be called like this, so no layer.
-FOLDER = ".commits"
 _PLACES = 2
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -51,22 +43,20 @@ class Commit:
     finished: Sequence[str] = ()
 
 
-def _sum(content: Any) -> int:
-    return zlib.crc32(content)
-
-
-class Commits:
+class Commits(HiddenFolder):
     """The commits of the scan that fills ``store``."""
 
+    folder = ".commits"
+
     def __init__(self, store: ZarrStore) -> None:
-        self._store = store
+        super().__init__(store)
         self._sums: dict[str, tuple[int, int]] = {}
 
     def write_live(self, number: int, live: Mapping[str, Bytes]) -> None:
         """Write the live moments of commit ``number``, while commit ``number - 1`` is whole."""
         self._sums = {}
         for index, (name, content) in enumerate(live.items()):
-            self._sums[name] = len(content), _sum(content)
+            self._sums[name] = len(content), checksum(content)
             self._write(f"{number % _PLACES}/{index}", content)
 
     def write(self, commit: Commit) -> None:
@@ -79,7 +69,7 @@ class Commits:
     @property
     def are_there(self) -> bool:
         """Whether there are any, whole or not."""
-        records = (f"{FOLDER}/{place}.json" for place in range(_PLACES))
+        records = (f"{self.folder}/{place}.json" for place in range(_PLACES))
         return any(sync(self._store.exists(record)) for record in records)
 
     def latest(self) -> tuple[Commit, dict[str, Bytes]] | None:
@@ -91,10 +81,6 @@ class Commits:
         """
         found = [self._read(place) for place in range(_PLACES)]
         return max(filter(None, found), key=lambda pair: pair[0].number, default=None)
-
-    def remove(self) -> None:
-        """Remove all commits: the scan has come to its end."""
-        sync(self._store.delete_dir(FOLDER))
 
     def _read(self, place: int) -> tuple[Commit, dict[str, Bytes]] | None:
         fields = unsealed(self._content(f"{place}.json"))
@@ -113,14 +99,7 @@ class Commits:
         live = {}
         for index, (name, (size, expected)) in enumerate(sums.items()):
             content = self._content(f"{place}/{index}")
-            if (len(content), _sum(content)) != (size, expected):
+            if (len(content), checksum(content)) != (size, expected):
                 return None
             live[name] = content
         return commit, live
-
-    def _write(self, key: str, content: Bytes) -> None:
-        sync(self._store.set(f"{FOLDER}/{key}", cpu.Buffer.from_array_like(content)))
-
-    def _content(self, key: str) -> Bytes:
-        found = sync(self._store.get(f"{FOLDER}/{key}", default_buffer_prototype()))
-        return np.empty(0, np.uint8) if found is None else np.asarray(found.as_numpy_array())

@@ -15,9 +15,10 @@ from ...kernels.moments import Moments
 from ..errors import UserError
 from ..spec import MOMENTS, SHOWN, SHUFFLED, STIMULUS_COLUMNS, VARIABLES, Layer
 from .arrays import files_of
-from .commits import Bytes, Commit, Commits
+from .commits import Commit, Commits
 from .cuts import slabs
 from .durable import flush
+from .hidden import Bytes
 from .identity import fingerprint
 from .layout import consolidate, put, put_column, put_count, put_moments
 from .places import Place, is_group, zarr_store
