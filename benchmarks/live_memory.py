@@ -1,7 +1,7 @@
 """Memory of a scan by number of categories: the same images, dealt to 6, 100 and 1,000 of them.
 
 ``python benchmarks/live_memory.py`` writes ``results/live_memory.md``. Scans run in processes of
-their own, up to the first contrast: those are measured by ``categories.py``.
+their own, until contrasts would begin: those are measured by ``categories.py``.
 """
 
 from __future__ import annotations
@@ -23,15 +23,11 @@ CATEGORIES, IMAGES, REPEATS = (6, 100, 1000), 6000, 3
 SCAN = """
 import os, sys
 import fusiform
-from fusiform.engine.scanning.memory import peak_memory
-from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.scanning import work
 
-def progress(event):
-    if event.stage == "contrasts":
-        os._exit(0)
-
+work.materialise = lambda *_: os._exit(0)
 fusiform.scan("resnet18", sys.argv[1], sys.argv[2], weights="none", device="cpu",
-              preprocessing={"resize": 64, "crop": 64}, listener=Listener(progress=progress))
+              preprocessing={"resize": 64, "crop": 64})
 """
 
 
