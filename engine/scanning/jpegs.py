@@ -122,7 +122,10 @@ class Jpegs:
         resized: torch.Tensor = resize(picture, [down, across], filtering, antialias=True)
         crop = self._preprocessing.crop
         top, left = round((down - crop) / 2.0), round((across - crop) / 2.0)
-        return resized[:, top : top + crop, left : left + crop].permute(1, 2, 0).contiguous()
+        cut = resized[:, top : top + crop, left : left + crop].permute(1, 2, 0)
+        # On the CPU whoever takes it copies it, by numpy: torch would call up threads of its own
+        # in every decode thread, beside those of the network.
+        return cut.contiguous() if self.on_gpu else cut
 
 
 def jpegs_of(preprocessing: Preprocessing, device: torch.device) -> Jpegs | None:
