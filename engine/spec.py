@@ -14,6 +14,11 @@ from .errors import UserError
 SCHEMA_VERSION = 3
 
 INTERPOLATIONS: tuple[str, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
+# What decodes JPEG files -> how it can resize them. Anything else is decoded by Pillow.
+DECODERS: dict[str, tuple[str, ...]] = {
+    "pillow": INTERPOLATIONS,
+    "torchvision": ("bilinear", "bicubic"),
+}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -24,7 +29,8 @@ class Preprocessing:
 
     The shorter side is resized to ``resize`` pixels (antialiased; with ``squash`` both sides are,
     whatever the proportions), the central ``crop`` x ``crop`` square is cut out, values are scaled
-    to [0, 1], and ``mean`` and ``std`` (per RGB channel) normalise them.
+    to [0, 1], and ``mean`` and ``std`` (per RGB channel) normalise them. ``decoder`` reads JPEG
+    files: ``pillow``, or ``torchvision``, whose pixels differ from Pillow's by rounding.
     """
 
     resize: int = 256
@@ -33,6 +39,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     squash: bool = False
+    decoder: str = "pillow"
 
     def __post_init__(self) -> None:
         if self.resize < 1 or self.crop < 1:
@@ -49,6 +56,13 @@ class Preprocessing:
             raise UserError(
                 f"interpolation is one of {', '.join(INTERPOLATIONS)}; got {self.interpolation!r}"
             )
+        if self.decoder not in DECODERS:
+            raise UserError(f"a decoder is {' or '.join(DECODERS)}; got {self.decoder!r}")
+        if self.interpolation not in (known := DECODERS[self.decoder]):
+            raise UserError(
+                f"{self.decoder} resizes by {' or '.join(known)}; got {self.interpolation}: choose "
+                "another --interpolation, or leave out --decoder"
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise UserError(
                 f"mean and std are three numbers each (R, G, B), std above 0; "
@@ -59,13 +73,22 @@ class Preprocessing:
         def listed(values: tuple[float, ...]) -> str:
             return " ".join(f"{value:.4g}" for value in values)
 
-        return f"{self.geometry}, mean {listed(self.mean)}, std {listed(self.std)}"
+        by = "" if self.decoder == "pillow" else f", JPEGs by {self.decoder}"
+        return f"{self.geometry}, mean {listed(self.mean)}, std {listed(self.std)}{by}"
 
     @property
     def geometry(self) -> str:
         """What it does to a picture before values are scaled, in words."""
         how = "squash to" if self.squash else "resize"
         return f"{how} {self.resize} ({self.interpolation}), crop {self.crop}"
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that a picture is resized to, by torchvision's rules."""
+        if self.squash:
+            return self.resize, self.resize
+        if width <= height:
+            return self.resize, int(self.resize * height / width)
+        return int(self.resize * width / height), self.resize
 
 
 # What a scan takes as the units of a layer, and what a unit then is.

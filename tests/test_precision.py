@@ -176,7 +176,7 @@ def test_for_a_gpu_images_are_decoded_into_pinned_memory(
     whole = list(decode.decode_ahead(catalogue, plan, SMALL, 1))
     assert set(asked) == {False}
     asked.clear()
-    pinned = list(decode.decode_ahead(catalogue, plan, SMALL, 1, pinned=True))
+    pinned = list(decode.decode_ahead(catalogue, plan, SMALL, 1, device=GPU))
     assert asked == [True] * plan.n_batches
     for one, other in zip(whole, pinned, strict=True):
         np.testing.assert_array_equal(one.pixels, other.pixels)

@@ -177,7 +177,7 @@ def show(
         images = decode_ahead(
             catalogue, plan, seat.backbone.preprocessing,
             job.decode_workers or min(8, _threads(job)), skip=job.skip,
-            pinned=seat.device.type == "cuda",
+            device=seat.device,
         )  # fmt: skip
         with showing(seat.backbone, plan, seat.device, live) as show_batch:
             for decoded in images:

@@ -156,6 +156,9 @@ def _overridden(
 
 def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
     """The network in a store's provenance."""
+    preprocessing = as_record(backbone.preprocessing)
+    if preprocessing["decoder"] == "pillow":
+        del preprocessing["decoder"]
     kinds = "\n".join(type(module).__name__ for module in backbone.model.modules())
     return {
         "model": backbone.name,
@@ -163,7 +166,7 @@ def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
         "weights_sha256": backbone.weights_hash,
         # The same weights under another activation function are another network.
         "modules_sha256": hashlib.sha256(kinds.encode()).hexdigest(),
-        "preprocessing": as_record(backbone.preprocessing),
+        "preprocessing": preprocessing,
         "device_type": device.type,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         **({"precision": backbone.precision} if backbone.precision else {}),

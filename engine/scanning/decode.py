@@ -2,7 +2,7 @@
 
 Pillow releases the interpreter while it decodes and resizes, so threads are enough: they share
 memory with the loop, start at once, and need nothing pickled. What travels to the device is 8-bit,
-a quarter of the normalised floats.
+a quarter of the normalised floats. JPEG files that a GPU decodes travel as they are.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from ..errors import UserError
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus, open_image
+from .jpegs import Jpeg, jpegs_of
 from .plan import Batch, Plan
 
 # Batches decoded beyond the one in the network.
@@ -36,6 +39,8 @@ _PATIENCE = 300.0
 _LOOK_EVERY = 0.5
 # What stands in for an image that is skipped: it is shown, and folded in nowhere.
 _GREY = 128
+_CPU = torch.device("cpu")
+_Job: TypeAlias = Future[Jpeg | None]
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -45,10 +50,13 @@ _FILTERS = {
 
 
 class Decoded(NamedTuple):
-    """A batch with its images ``[stimulus, crop, crop, 3]``, of which some ``failed``: row, why."""
+    """A batch with its images ``[stimulus, crop, crop, 3]``, of which some ``failed``: row, why.
+
+    Where JPEG files were decoded on a device, it has all ``pixels``.
+    """
 
     batch: Batch
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | torch.Tensor
     failed: dict[int, str]
 
     def but_for(self, skipped: Mapping[int, str]) -> Decoded:
@@ -65,12 +73,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
     UserError : the picture is so long and narrow that resized it would not fit in memory
     """
     width, height = image.size
-    side, crop = preprocessing.resize, preprocessing.crop
-    size = (side, side)
-    if not preprocessing.squash:
-        shorter = min(width, height)
-        size = (int(side * width / shorter), int(side * height / shorter))
-        size = (side, size[1]) if width <= height else (size[0], side)
+    crop, size = preprocessing.crop, preprocessing.resized(width, height)
     if size[0] * size[1] > _MOST_PIXELS:
         raise UserError(
             f"{width} x {height} pixels would become {size[0]} x {size[1]}, at most "
@@ -85,7 +88,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
 
 
 def normalise(
-    pixels: NDArray[np.uint8],
+    pixels: NDArray[np.uint8] | torch.Tensor,
     preprocessing: Preprocessing,
     device: torch.device,
     dtype: torch.dtype,
@@ -95,8 +98,9 @@ def normalise(
     ``pixels`` is ``[stimulus, y, x, 3]``. Arithmetic is float32, whatever the network's ``dtype``.
     Where ``pixels`` are pinned, a GPU fetches them while the program goes on.
     """
-    sent = torch.from_numpy(pixels).to(device, non_blocking=device.type == "cuda")
-    images = sent.to(torch.float32).div_(255)
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(pixels).to(device, non_blocking=device.type == "cuda")
+    images = pixels.to(torch.float32).div_(255)
     images.sub_(torch.tensor(preprocessing.mean, device=device))
     images.div_(torch.tensor(preprocessing.std, device=device))
     return images.permute(0, 3, 1, 2).to(dtype)
@@ -111,7 +115,7 @@ def decode_ahead(
     first: int = 0,
     skip: bool = False,
     look: Callable[[], None] = lambda: None,
-    pinned: bool = False,
+    device: torch.device = _CPU,
 ) -> Iterator[Decoded]:
     """Every batch of ``plan`` from number ``first`` on with its decoded images, in order.
 
@@ -120,33 +124,47 @@ def decode_ahead(
     workers : threads
     skip : go on without images that cannot be decoded, which are said to have failed
     look : called now and then while an image is waited for; what it raises ends the waiting
-    pinned : decode into memory that a GPU can fetch from by itself
+    device : of the network; for a GPU, images are decoded into memory that it can fetch from by
+        itself, or JPEG files by it where ``preprocessing`` names torchvision
 
     Raises
     ------
     UserError : naming the first image, in the order of showing, that cannot be decoded or is not
-        what it was when the catalogue was read; one that takes minutes
+        what it was when the catalogue was read; one that takes minutes; a decoder that there is
+        not
     """
-    crop = preprocessing.crop
+    crop, jpegs = preprocessing.crop, jpegs_of(preprocessing, device)
 
-    def decode(pixels: NDArray[np.uint8], row: int, stimulus: int) -> None:
+    def decode(pixels: NDArray[np.uint8], row: int, stimulus: int) -> Jpeg | None:
+        """Fill a row, or give the file that the device is to fill it from."""
         path = catalogue.path(stimulus)
         if catalogue.pictures:
             pixels[row] = catalogue.pictures.read(stimulus, path)
-            return
+            return None
         content = catalogue.read(stimulus)
         catalogue.require_unchanged(stimulus, content)
+        if jpegs and (jpeg := jpegs.read(path, content)):
+            if jpegs.on_gpu:
+                return jpeg
+            if (picture := jpegs.prepare([jpeg])[0]) is not None:
+                pixels[row] = picture.numpy()
+                return None
+        by_pillow(pixels, row, path, content)
+        return None
+
+    def by_pillow(pixels: NDArray[np.uint8], row: int, path: Path, content: bytes) -> None:
         image = open_image(path, content)
         try:
             pixels[row] = prepare(image, preprocessing)
         except UserError as error:
             raise UnfitStimulus(path, f"cannot be resized ({error})") from None
 
-    def finish(batch: Batch, pixels: NDArray[np.uint8], jobs: list[Future[None]]) -> Decoded:
-        failed = {}
-        for row, job in enumerate(jobs):
+    def finish(batch: Batch, pixels: NDArray[np.uint8], jobs: list[_Job]) -> Decoded:
+        failed: dict[int, str] = {}
+
+        def attempt(row: int, work: Callable[[], Jpeg | None]) -> Jpeg | None:
             try:
-                _wait(job, look)
+                return work()
             except UnfitStimulus as unfit:
                 if not skip:
                     path = catalogue.path(batch.stimuli[row])
@@ -158,10 +176,22 @@ def decode_ahead(
                     f"an image is decoded in seconds; {catalogue.path(batch.stimuli[row])} has "
                     f"taken {_PATIENCE:.0f}: its file system may hang, or it is no ordinary image"
                 ) from None
-        return Decoded(batch, pixels, failed)
+            return None
+
+        files = {}
+        for row, job in enumerate(jobs):
+            if (jpeg := attempt(row, partial(_wait, job, look))) is not None:
+                files[row] = jpeg
+        if not jpegs or not files:
+            return Decoded(batch, pixels, failed)
+        prepared = dict(zip(files, jpegs.prepare(list(files.values())), strict=True))
+        for row in (row for row, picture in prepared.items() if picture is None):
+            attempt(row, partial(by_pillow, pixels, row, *files[row][:2]))
+        return Decoded(batch, _joined(pixels, prepared), failed)
 
     remaining = plan.batches(first)
-    waiting: deque[tuple[Batch, NDArray[np.uint8], list[Future[None]]]] = deque()
+    waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
+    pinned = device.type == "cuda"
     with _daemons(workers) as submit:
 
         def begin() -> None:
@@ -180,7 +210,19 @@ def decode_ahead(
             yield decoded
 
 
-def _wait(job: Future[None], look: Callable[[], None]) -> None:
+def _joined(
+    pixels: NDArray[np.uint8], prepared: Mapping[int, torch.Tensor | None]
+) -> NDArray[np.uint8] | torch.Tensor:
+    """A batch where its ``prepared`` pictures are; only the rows that these lack are sent there."""
+    there = {row: picture for row, picture in prepared.items() if picture is not None}
+    if not there:
+        return pixels
+    device = next(iter(there.values())).device
+    rows = enumerate(torch.from_numpy(pixels))
+    return torch.stack([there[r] if r in there else row.to(device) for r, row in rows])
+
+
+def _wait(job: _Job, look: Callable[[], None]) -> Jpeg | None:
     """Until ``job`` is done; raises what it has raised, or TimeoutError."""
     for _ in range(int(_PATIENCE / _LOOK_EVERY)):
         try:
@@ -191,12 +233,12 @@ def _wait(job: Future[None], look: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _daemons(workers: int) -> Iterator[Callable[..., Future[None]]]:
+def _daemons(workers: int) -> Iterator[Callable[..., _Job]]:
     """Give what has a thread call a function.
 
     Unlike a pool's, the threads do not keep the program from ending when one of them hangs.
     """
-    jobs: SimpleQueue[tuple[Future[None], Callable[..., None], tuple[Any, ...]] | None]
+    jobs: SimpleQueue[tuple[_Job, Callable[..., Jpeg | None], tuple[Any, ...]] | None]
     jobs = SimpleQueue()
 
     def work() -> None:
@@ -208,8 +250,8 @@ def _daemons(workers: int) -> Iterator[Callable[..., Future[None]]]:
                 except BaseException as error:
                     future.set_exception(error)
 
-    def submit(function: Callable[..., None], *arguments: Any) -> Future[None]:
-        future: Future[None] = Future()
+    def submit(function: Callable[..., Jpeg | None], *arguments: Any) -> _Job:
+        future: _Job = Future()
         jobs.put((future, function, arguments))
         return future
 

@@ -16,6 +16,12 @@ _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 _NO_DEVICE = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")
 
 
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether memory or the GPU is the cause, whatever was asked of it."""
+    signs = (*_NO_MEMORY, *_NO_DEVICE)
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
 @contextmanager
 def explained(
     model: nn.Module, batch: tuple[int, ...], dtype: torch.dtype, device: torch.device

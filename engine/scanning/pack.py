@@ -96,6 +96,11 @@ def pack_stimuli(
     if catalogue.pictures:
         raise UserError(f"files are packed; {stimuli} is a packed set already: give the files")
     chosen = preprocessing_of(model, weights, preprocessing)
+    if chosen.decoder != "pillow":
+        raise UserError(
+            f"pictures are packed as Pillow decodes them; got the decoder {chosen.decoder}: leave "
+            "it out"
+        )
     listener.note(f"preprocessing: {chosen.geometry}")
     skipped = left_out(catalogue, stimuli, on_error, listener)
     plan = make_plan(
@@ -116,7 +121,7 @@ def pack_stimuli(
                         fit[row] = False
                         path = catalogue.path(decoded.batch.stimuli[row])
                         listener.note(f"skipped: {path} {reason}")
-                    shards.add(decoded.pixels[fit])
+                    shards.add(np.asarray(decoded.pixels)[fit])
                     kept.append(decoded.batch.stimuli[fit])
                     done += len(fit)
                     seconds = time.perf_counter() - started

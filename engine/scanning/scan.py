@@ -98,7 +98,8 @@ def scan(
     precision : ``float32``, ``bfloat16`` or ``float16``, to which parameters and images are cast
         (of a module a copy is), or ``tf32``, by which NVIDIA's GPUs multiply float32; by default
         the network's own, and float32 is multiplied as such. Moments are float64 in any case
-    preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``)
+    preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``,
+        ``{"decoder": "torchvision"}``)
     folds : parts of the set for cross-validation, 1 for none: then nothing says how many of the
         selected units replicate, and their CSI and d' are those that selected them, too high
     null : how many times labels are shuffled for a permutation null; its moments are exact

@@ -16,6 +16,7 @@ from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from .backbones import Backbone, backbone_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
 from .device import device_for, place
+from .jpegs import jpegs_of
 from .layers import TRIAL_STIMULI, choose, trial
 from .plan import Plan, make_plan
 from .precision import refuse_precision
@@ -89,6 +90,7 @@ def set_up(
     backbone = backbone_of(model, weights, seed, preprocessing, precision)
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
+    jpegs = jpegs_of(backbone.preprocessing, target)
     network, crop = place(backbone.model, target), backbone.preprocessing.crop
     patterns = [layers] if isinstance(layers, str) else list(layers)
     with growth(target) as grown:
@@ -100,7 +102,7 @@ def set_up(
     for note in (*notes, *otherwise):
         listener.note(note)
     footprint = Footprint(
-        used_memory(target),
+        used_memory(target) + (jpegs.device_bytes if jpegs else 0),
         grown[0] // TRIAL_STIMULI,
         crop,
         null=(null * len(plan.blocks), null_units),

@@ -44,7 +44,9 @@ def showing(
         yield fold_in
 
 
-def _filled(pixels: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+def _filled(
+    pixels: NDArray[np.uint8] | torch.Tensor, plan: Plan
+) -> NDArray[np.uint8] | torch.Tensor:
     """The last, short batch, filled up with its last image, whose extra rows belong to no run.
 
     Networks round differently at another batch size: a unit that is constant would seem to vary.
@@ -52,4 +54,4 @@ def _filled(pixels: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
     missing = plan.batch_size - len(pixels)
     if not missing or plan.n_batches == 1:
         return pixels
-    return np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
+    return pixels[[*range(len(pixels)), *[-1] * missing]]

@@ -147,7 +147,7 @@ class Work:
         images = decode_ahead(
             setup.catalogue, plan, setup.backbone.preprocessing, workers,
             first=batches, skip=skip and not shuffled, look=self._stop.look,
-            pinned=setup.device.type == "cuda",
+            device=setup.device,
         )  # fmt: skip
         with write_behind() as later, showing(setup.backbone, plan, setup.device, live) as show:
             try:

@@ -47,6 +47,7 @@ _MOST_VISITS = 2**32
 # Pillow decodes some kinds (BMP in run-length encoding, plain PNM) in Python: ten million pixels
 # take a second in which no other thread decodes.
 _MOST_SLOW_PIXELS = 2**24
+_END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION = 0x0112  # in EXIF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -194,6 +195,23 @@ def read_header(source: Path | str, content: bytes) -> Header:
     with _opened(source, content) as image:
         kind = image.format or ""
         return Header("JPEG" if kind == "MPO" else kind, image.has_transparency_data)
+
+
+def plain_jpeg_size(source: Path | str, content: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG that all decoders show alike; None of all others.
+
+    It is complete, upright, alone in its file, and holds grey or YCbCr of 8 bits.
+
+    Raises
+    ------
+    UnfitStimulus : as :func:`open_image`, for what can be told without decoding
+    """
+    with _opened(source, content) as image, suppress(Exception):  # of damaged EXIF
+        plain = image.format == "JPEG" and image.mode in ("L", "RGB")
+        converted = image.info.get("adobe_transform") != 0
+        if plain and converted and content.endswith(_END_OF_JPEG):
+            return image.size if image.getexif().get(_ORIENTATION, 1) not in _UPRIGHT else None
+    return None
 
 
 def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:

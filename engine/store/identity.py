@@ -29,8 +29,8 @@ IDENTITY: dict[str, str] = {
     "store_dtype": "precision of the store",
     "null": "shuffled labels",
 }
-# What a root means that has not the attribute.
-_UNSAID = {"precision": "its own", "units": "all"}
+# What a root, or its preprocessing, means that has not the attribute.
+_UNSAID = {"precision": "its own", "units": "all", "decoder": "pillow"}
 
 
 def fingerprint(provenance: Mapping[str, Any], stimuli: Mapping[str, Sequence[Any]]) -> str:
@@ -93,6 +93,9 @@ def _difference(name: str, own: Any, its: Any) -> str:
         alone = sorted(names[0] ^ names[1])
         return f"only one has {shortened(alone)}" if alone else "some have other shapes"
     if isinstance(own, Mapping) and isinstance(its, Mapping):
-        keys = [key for key in own if own[key] != its.get(key)]
-        own, its = ({key: one.get(key) for key in keys} for one in (own, its))
+        own, its = (
+            {key: one.get(key, _UNSAID.get(key)) for key in {**own, **its}} for one in (own, its)
+        )
+        keys = [key for key in own if own[key] != its[key]]
+        own, its = ({key: one[key] for key in keys} for one in (own, its))
     return f"{own} and {its}"

@@ -84,8 +84,13 @@ class Pictures:
 
         Raises
         ------
-        UserError : ``preprocessing`` resizes or crops otherwise
+        UserError : ``preprocessing`` resizes or crops otherwise, or names a decoder
         """
+        if preprocessing.decoder != self.preprocessing.decoder:
+            raise UserError(
+                f"packed pictures are decoded already, by Pillow; {self.folder} has nothing for "
+                f"{preprocessing.decoder} to decode: leave out --decoder"
+            )
         if prepared(preprocessing) != prepared(self.preprocessing):
             raise UserError(
                 f"pictures are packed as one network takes them; {self.folder} has "
