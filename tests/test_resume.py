@@ -27,6 +27,7 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.images import open_image
+from fusiform.engine.store import durable
 from fusiform.engine.store.commits import Commit, Commits
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.durable import DurableFolder, locked
@@ -391,9 +392,11 @@ def test_moments_that_could_not_be_written_are_in_no_commit(
     assert contents(scanned(stimuli, tmp_path / "o.zarr").path) == undisturbed
 
 
+@pytest.mark.parametrize("most", [3, 2048])
 def test_all_of_a_store_is_on_the_disk_before_it_stands_at_its_place(
-    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
+    monkeypatch.setattr(durable, "_MOST_UNFLUSHED", most)
     synchronised: set[int] = set()
     place = tmp_path / "o.zarr"
 
@@ -405,6 +408,25 @@ def test_all_of_a_store_is_on_the_disk_before_it_stands_at_its_place(
     monkeypatch.setattr(os, "fsync", note)
     scanned(stimuli, place)
     assert {path.stat().st_ino for path in (tmp_path, place, *place.rglob("*"))} <= synchronised
+
+
+def test_what_waits_to_be_flushed_is_bounded(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []
+    flush = DurableFolder.flush
+
+    def counted(self: DurableFolder) -> None:
+        waiting.append(len(self._unflushed))
+        flush(self)
+
+    monkeypatch.setattr(DurableFolder, "flush", counted)
+    scanned(stimuli, tmp_path / "all.zarr")
+    assert max(waiting) > 8
+    waiting.clear()
+    monkeypatch.setattr(durable, "_MOST_UNFLUSHED", 8)
+    scanned(stimuli, tmp_path / "few.zarr")
+    assert max(waiting) == 8
 
 
 def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(

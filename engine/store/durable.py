@@ -17,6 +17,8 @@ from ..errors import UserError
 
 # What a file is called while it is written; zarr gives its own such names.
 _UNFINISHED = ".partial"
+# Files that wait to be flushed: a thousand categories write tens of thousands between two commits.
+_MOST_UNFLUSHED = 2048
 
 
 class DurableFolder(LocalStore):
@@ -28,7 +30,7 @@ class DurableFolder(LocalStore):
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
-        # Keys, and not paths, which take kilobytes each: a thousand categories write thousands.
+        # Keys, and not paths, which take kilobytes each.
         self._unflushed: set[str] = set()
 
     async def set(self, key: str, value: Buffer) -> None:
@@ -40,6 +42,8 @@ class DurableFolder(LocalStore):
         else:
             await super().set(key, value)
         self._unflushed.add(key)
+        if len(self._unflushed) >= _MOST_UNFLUSHED:
+            await asyncio.to_thread(self.flush)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write a file, unless it is there."""
