@@ -1,8 +1,8 @@
 """What a second worker gives: one worker of one core against two of one core each.
 
-``python benchmarks/workers.py`` writes ``results/workers.md``: drawn images, or photographs where
-FUSIFORM_TESTDATA is set, which are shown several times under other names. Scans by one worker and
-by two take turns. Nothing else should run beside it: both cores are in use.
+``python benchmarks/workers.py`` (Linux) writes ``results/workers.md``: drawn images, or photographs
+where FUSIFORM_TESTDATA is set, which are shown several times under other names. Scans by one worker
+and by two take turns. Nothing else should run beside it: both cores are in use.
 """
 
 from __future__ import annotations
@@ -10,13 +10,19 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cost import described
+from distributed import Client, LocalCluster
 from end_to_end import link_images
 
 import fusiform
@@ -30,8 +36,8 @@ WORKERS = (1, 2)
 def main() -> None:
     """Measure, and write the report."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--networks", nargs="+", default=["resnet18", "resnet50"])
-    arguments.add_argument("--batches", type=int, default=64)
+    arguments.add_argument("--networks", nargs="+", default=["resnet18"])
+    arguments.add_argument("--batches", type=int, default=128)
     arguments.add_argument("--turns", type=int, default=3)
     arguments.add_argument("--output", type=Path, default=RESULTS)
     given = arguments.parse_args()
@@ -50,13 +56,15 @@ def main() -> None:
         "",
         f"Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/workers.py {command}`",
         described(),
-        f"{images:,} images in batches of {BATCH}, untrained networks, all blocks. Workers are",
-        f"processes of one thread each (which computes, and one that decodes); {given.turns} turns",
-        "after a first that is not counted, medians, smallest and largest in brackets.",
+        f"{images:,} images in batches of {BATCH}, untrained networks, all blocks. A worker is a",
+        "process that is kept to one core: its thread that computes, that which decodes, and that",
+        "which writes share it. The scan itself and the scheduler run on either core.",
+        f"{given.turns} turns after a first that is not counted, medians, smallest and largest in",
+        "brackets.",
         "",
         "`stream`: images a second from when the workers are there to the last shard, with the",
-        "loading of the network by each. `whole scan`: from the call to its return, with start-up",
-        "of the workers, merging and contrasts.",
+        "imports and the loading of the network by each. `whole scan`: from call to return,",
+        "with merging and contrasts; the workers were started before.",
         "",
         "| network | workers | stream, images/s | of one worker | whole scan, s | of one worker |",
         "|---|---|---|---|---|---|",
@@ -114,12 +122,42 @@ def _scan(network: str, stimuli: Path, output: Path, workers: int) -> tuple[floa
     def progress(event: Progress) -> None:
         stages[event.stage] = event.seconds
 
-    began = time.perf_counter()
-    fusiform.scan(
-        network, stimuli, output, weights="none", device="cpu", overwrite=True, batch_size=BATCH,
-        workers=workers, threads_per_worker=1, listener=Listener(progress=progress),
-    )  # fmt: skip
-    return stages["scan"], time.perf_counter() - began
+    with _workers(workers) as scheduler:
+        began = time.perf_counter()
+        fusiform.scan(
+            network, stimuli, output, weights="none", device="cpu", overwrite=True,
+            batch_size=BATCH, scheduler=scheduler, threads_per_worker=1,
+            listener=Listener(progress=progress),
+        )  # fmt: skip
+        return stages["scan"], time.perf_counter() - began
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[str]:
+    """Give the address of a scheduler of so many workers, each kept to a core of its own."""
+    libraries = ("OMP", "MKL", "OPENBLAS", "NUMBA")
+    threads = {f"{library}_NUM_THREADS": "1" for library in libraries}
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address]
+        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        started = [
+            subprocess.Popen(
+                [*command, *options, "--name", str(core)],
+                env={**os.environ, **threads},
+                preexec_fn=partial(os.sched_setaffinity, 0, {core}),
+                stderr=subprocess.DEVNULL,
+            )
+            for core in sorted(os.sched_getaffinity(0))[:number]
+        ]
+        try:
+            with Client(cluster) as client:
+                client.wait_for_workers(number)
+            yield address
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
 
 
 if __name__ == "__main__":
