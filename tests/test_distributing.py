@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import fusiform
 from fusiform.engine.distributing import cluster
@@ -208,13 +209,21 @@ def test_so_do_those_of_a_cluster_in_python(
     assert contents(tmp_path / "o.zarr") == whole
 
 
-def test_so_do_they_in_another_precision_and_of_reduced_layers(
+def test_so_do_they_in_another_precision_of_reduced_layers_and_by_another_decoder(
     stimuli: Path, tmp_path: Path, scheduler: str
 ) -> None:
-    asked = ("--units", "channel", "--precision", "bfloat16")
-    alone = contents(in_one_process(stimuli, tmp_path / "whole.zarr", *asked))
+    photographs = tmp_path / "stimuli"
+    for path in stimuli.rglob("*.png"):
+        jpeg = photographs / path.relative_to(stimuli).with_suffix(".jpg")
+        jpeg.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("RGB").save(jpeg)
+    asked = ("--units", "channel", "--precision", "bfloat16", "--decoder", "torchvision")
+    alone = contents(in_one_process(photographs, tmp_path / "whole.zarr", *asked))
     path = tmp_path / "o.zarr"
-    scanned(stimuli, path, scheduler=scheduler, units="channel", precision="bfloat16")
+    scanned(
+        photographs, path, scheduler=scheduler, units="channel", precision="bfloat16",
+        preprocessing={"decoder": "torchvision"},
+    )  # fmt: skip
     assert contents(path) == alone
     assert fusiform.open_store(path).layer("body").shape == (8,)
 
