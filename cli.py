@@ -73,6 +73,14 @@ Precision = Annotated[
         "Moments are float64 in any case."
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Run the network through torch.compile: it rounds differently, and takes tens of "
+        "seconds to be compiled.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
@@ -315,6 +323,7 @@ def plan(
     layers: RecordedLayers = None,
     units: Units = "all",
     precision: Precision = None,
+    compile: Compile = False,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -345,6 +354,7 @@ def plan(
         layers=_recorded(layers),
         units=units,
         precision=precision,
+        compile=compile,
         preprocessing={name: size for name, size in sizes.items() if size is not None},
         folds=folds,
         null=null,
@@ -373,6 +383,7 @@ def scan_command(
     layers: RecordedLayers = None,
     units: Units = "all",
     precision: Precision = None,
+    compile: Compile = False,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -454,6 +465,7 @@ def scan_command(
             layers=_recorded(layers),
             units=units,
             precision=precision,
+            compile=compile,
             preprocessing={name: value for name, value in overrides.items() if value is not None},
             folds=folds,
             null=null,
