@@ -28,8 +28,7 @@ def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
 
     Raises
     ------
-    UserError : there is no compiler, it cannot compile a layer, or would have to again and again;
-        a layer is scripted
+    UserError : there is no compiler, it cannot compile a layer, or would have to again and again
     """
     if not layers:
         yield
@@ -48,6 +47,8 @@ def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
         disable=False,
         suppress_errors=False,
         fail_on_recompile_limit_hit=True,
+        # Code that knows nothing of a hook, a lesion's say, is not run where there is one.
+        skip_nnmodule_hook_guards=False,
         recompile_limit=_MOST,
         accumulated_recompile_limit=_MOST,
     ):
@@ -70,23 +71,13 @@ def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
 
 
 def innermost(model: nn.Module, layers: Collection[str]) -> list[nn.Module]:
-    """The modules of ``layers`` that hold no other of them.
-
-    Raises
-    ------
-    UserError : one of them is scripted, or holds what is
-    """
+    """The modules of ``layers`` that hold no other of them."""
     modules = dict(named_modules(model))
     recorded = {modules[name] for name in layers}
     found = []
     for name in layers:
         own, *inside = modules[name].modules()
         if recorded.isdisjoint(inside):
-            if any(isinstance(module, torch.jit.ScriptModule) for module in (own, *inside)):
-                raise UserError(
-                    "torch.compile makes code of Python; "
-                    f"{name} is scripted (torch.jit), and has none: leave out --compile"
-                )
             found.append(own)
     return found
 

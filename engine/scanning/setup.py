@@ -15,7 +15,7 @@ from ..spec import UNITS, Layer, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from .backbones import Backbone, backbone_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
-from .compiled import innermost, refuse_without_compiler
+from .compiled import refuse_without_compiler
 from .device import device_for, place
 from .layers import TRIAL_STIMULI, choose, trial
 from .plan import Plan, make_plan
@@ -103,8 +103,6 @@ def set_up(
         otherwise.append(NO_CLASS_TOKEN)
     for note in (*notes, *otherwise):
         listener.note(note)
-    if compile:
-        innermost(network, [layer.name for layer in chosen])  # refuses what cannot be
     footprint = Footprint(
         used_memory(target),
         grown[0] // TRIAL_STIMULI,
