@@ -805,13 +805,15 @@ def bench(
     ] = "100,1000",
     batch_size: BatchSize = 32,
     repeats: Annotated[int, typer.Option(help="Turns of which the median is taken.")] = 7,
+    compile: Compile = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure what a scan costs on this machine.
 
     kernels: the streaming statistics in GB/s, against the speed at which memory can be read at all.
-    network: a batch with every block recorded, against the bare forward pass and a plain loop.
+    network: a batch with every block recorded, against the bare forward pass and a plain loop; with
+    --compile all but the loop is compiled.
     decoding: images per second. memory: peak of whole scans of ever more images.
     What is compared takes turns. Takes some minutes, and 4 GiB of memory with the default arrays.
     """
@@ -827,6 +829,7 @@ def bench(
         images=_numbers(images),
         batch_size=batch_size,
         repeats=repeats,
+        compile=compile,
         note=(lambda _: None) if quiet else terminal.note,
     )
     measured = []

@@ -125,7 +125,7 @@ def test_moments_are_those_of_the_network_as_it_is(
     assert whole.provenance["fingerprint"] != as_it_is.provenance["fingerprint"]
     assert fusiform.check_store(whole.path).problems == ()
     with pytest.raises(UserError, match="compiled network: True and False"):
-        fusiform.merge([whole.path, as_it_is.path], tmp_path / "merged.zarr")
+        fusiform.merge_stores([whole.path, as_it_is.path], tmp_path / "merged.zarr")
 
 
 @needs_compiler
@@ -268,6 +268,16 @@ def test_the_command_line_compiles(
     assert run("summary", store).splitlines()[0].endswith("; compiled")
     assert "compiled:" in run("info", store)
     assert "images/s" in run("plan", *asked, *sizes)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_bench_says_what_is_compiled() -> None:
+    asked = {"parts": ["network"], "batch_size": 2, "repeats": 1, "device": "cpu"}
+    before = graphs()
+    found = list(fusiform.bench("resnet18", compile=True, **asked))
+    assert {row.setting for row in found} == {"torchvision:resnet18, compiled, batch 2"}
+    assert graphs() > before
 
 
 @pytest.mark.slow
