@@ -36,8 +36,8 @@ class Forecast:
     ``batch_size``. ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the
     most that the store takes on the disk, ``peak_bytes`` the most that the program takes where the
     network runs, of a ``budget_bytes``. ``network`` and ``decoding`` are images per second,
-    ``seconds`` how long all stimuli take in all passes (without what compiling takes), ``contrast_seconds`` how long contrasts are
-    computed after that.
+    ``seconds`` how long all stimuli take in all passes (compiling comes on top), and
+    ``contrast_seconds`` how long contrasts are computed after that.
     """
 
     model: str
