@@ -73,6 +73,14 @@ Precision = Annotated[
         "Moments are float64 in any case."
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Run the network through torch.compile: it rounds differently, and takes tens of "
+        "seconds to be compiled.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="For everything drawn at random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one.")]
 BatchSize = Annotated[int, typer.Option(help="Stimuli per forward pass.")]
@@ -315,6 +323,7 @@ def plan(
     layers: RecordedLayers = None,
     units: Units = "all",
     precision: Precision = None,
+    compile: Compile = False,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -345,6 +354,7 @@ def plan(
         layers=_recorded(layers),
         units=units,
         precision=precision,
+        compile=compile,
         preprocessing={name: size for name, size in sizes.items() if size is not None},
         folds=folds,
         null=null,
@@ -373,6 +383,7 @@ def scan_command(
     layers: RecordedLayers = None,
     units: Units = "all",
     precision: Precision = None,
+    compile: Compile = False,
     folds: Folds = 2,
     null: Null = 0,
     null_units: NullUnits = 1000,
@@ -463,6 +474,7 @@ def scan_command(
             layers=_recorded(layers),
             units=units,
             precision=precision,
+            compile=compile,
             preprocessing={name: value for name, value in overrides.items() if value is not None},
             folds=folds,
             null=null,
@@ -802,13 +814,15 @@ def bench(
     ] = "100,1000",
     batch_size: BatchSize = 32,
     repeats: Annotated[int, typer.Option(help="Turns of which the median is taken.")] = 7,
+    compile: Compile = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure what a scan costs on this machine.
 
     kernels: the streaming statistics in GB/s, against the speed at which memory can be read at all.
-    network: a batch with every block recorded, against the bare forward pass and a plain loop.
+    network: a batch with every block recorded, against the bare forward pass and a plain loop; with
+    --compile all but the loop is compiled.
     decoding: images per second. memory: peak of whole scans of ever more images.
     What is compared takes turns. Takes some minutes, and 4 GiB of memory with the default arrays.
     """
@@ -824,6 +838,7 @@ def bench(
         images=_numbers(images),
         batch_size=batch_size,
         repeats=repeats,
+        compile=compile,
         note=(lambda _: None) if quiet else terminal.note,
     )
     measured = []

@@ -128,12 +128,13 @@ def _otherwise(store: Store) -> str:
     """What a scan did otherwise than it does by itself: units that are means, another precision."""
     units, precision = store.units, store.provenance.get("precision")
     said = [*([f"in {precision}"] if precision else []),
+            *(["compiled"] if store.provenance.get("compiled") else []),
             *([f"units: {UNITS[units]}"] if units != "all" else [])]  # fmt: skip
     return f"; {', '.join(said)}" if said else ""
 
 
 def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) -> Any:
-    kept = ["model", "weights", "weights_sha256", "precision", "units"]
+    kept = ["model", "weights", "weights_sha256", "precision", "compiled", "units"]
     kept += ["fingerprint", "folds", "null"]
     averages = ("share", "replicated", "csi", "d_prime", "response")
     return {
@@ -263,6 +264,7 @@ def info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
         yield name.replace("_", " "), str(said.get(name) or "")
     yield "preprocessing", listed.get("preprocessing", "")
     yield "precision", str(said.get("precision") or "")
+    yield "compiled", "yes" if said.get("compiled") else ""
     yield "units", UNITS[said["units"]] if "units" in said else ""
     yield "layers", f"{len(found.layers):,}, of {found.units:,} units"
     yield "categories", f"{len(found.categories):,}: {shortened(found.categories)}"

@@ -87,6 +87,7 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
         "categories times folds: has to be at most 1,000,000",
     ),
     "a precision that is none": ({"store_dtype": "object"}, "store_dtype: has to be one of"),
+    "compiled somehow": ({"compiled": "no"}, "compiled: has to be true or false"),
     "negative stimuli": ({"n_stimuli": -1}, "n_stimuli: has to be a whole number from 0"),
     "shuffles without end": (
         {"null": {"shuffles": 10**15, "units": 1}},

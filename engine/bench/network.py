@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 
 import torch
@@ -12,22 +13,30 @@ import torch
 from ..scanning.accumulate import LayerMoments
 from ..scanning.backbones import load_backbone
 from ..scanning.capture import capture
+from ..scanning.compiled import compiled
 from ..scanning.device import place
 from ..scanning.layers import choose, input_dtype, trial
 from ..scanning.memory import recycled
 from ..scanning.plan import Block, Run
+from ..scanning.precision import multiplied
 from .measure import Measurement, ratio, seconds
 
 
 def measure_network(
-    model: str, weights: str, target: torch.device, *, batch_size: int, repeats: int
+    model: str,
+    weights: str,
+    target: torch.device,
+    *,
+    batch_size: int,
+    repeats: int,
+    compile: bool = False,
 ) -> Iterator[Measurement]:
     """One batch of decoded images through ``model``: bare, with every block recorded, and plainly.
 
     ``bare`` is the forward pass with the settings of a scan, up to the last recorded layer;
     ``fresh`` is the same in memory that is not kept for the next (:mod:`..scanning.memory`);
     ``plain`` is the loop that one would write: the whole network as it was loaded,
-    ``torch.no_grad``, the system's allocator.
+    ``torch.no_grad``, the system's allocator, and float32 multiplied as torch does by itself.
     """
     backbone = load_backbone(model, weights, 0)
     network = place(backbone.model, target)
@@ -47,6 +56,11 @@ def measure_network(
         moments[layer].fold_in(activation, runs)
         in_hooks += time.perf_counter() - started
 
+    @contextmanager
+    def as_in_a_scan() -> Iterator[None]:
+        with multiplied(None, target), compiled(network, moments if compile else ()):
+            yield
+
     def bare() -> None:
         with capture(network, [layers[-1].name], lambda *_: None) as show:
             show(pixels)
@@ -65,16 +79,17 @@ def measure_network(
     taken = defaultdict[str, list[float]](list)
     for _ in range(repeats):
         # Each warms up first: the allocator's settings change between them.
-        with recycled():
+        with recycled(), as_in_a_scan():
             _twice(recorded)
             taken["bare"].append(_twice(bare))
             in_hooks = 0.0
             taken["recorded"].append(seconds(recorded))
             taken["in hooks"].append(in_hooks)
-        taken["fresh"].append(_twice(bare))
+        with as_in_a_scan():
+            taken["fresh"].append(_twice(bare))
         taken["plain"].append(_twice(plainly))
     units = sum(layer.units for layer in layers)
-    setting = f"{backbone.name}, batch {batch_size}"
+    setting = f"{backbone.name}{', compiled' if compile else ''}, batch {batch_size}"
     rows: dict[str, tuple[str, tuple[str, ...]]] = {
         "bare": ("bare forward pass", ()),
         "recorded": (f"with {len(layers)} layers, {units:,} units", ("bare", "plain")),

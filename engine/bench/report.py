@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import UserError, nearest, shortened
 from ..scanning.backbones import load_backbone
+from ..scanning.compiled import refuse_without_compiler
 from ..scanning.decode import default_workers
 from ..scanning.device import device_for
 from ..scanning.memory import recycled, resident_memory
@@ -30,6 +31,7 @@ def bench(
     images: Sequence[int] = (100, 1000),
     batch_size: int = 32,
     repeats: int = 7,
+    compile: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measurement]:
     """Measure what a scan costs on this machine. What is compared takes turns.
@@ -46,6 +48,7 @@ def bench(
     images : numbers of images to scan, for ``memory``
     batch_size : images per forward pass, for ``network`` and ``memory``
     repeats : turns of which the median is taken; of the scans of ``memory`` it is that of three
+    compile : of ``network``, all but the plain loop is compiled, as a scan with ``compile``
     note : hears which part begins
 
     Returns
@@ -54,7 +57,7 @@ def bench(
 
     Raises
     ------
-    UserError : a part, device or model that is not there; a number out of range
+    UserError : a part, device, model or compiler that is not there; a number out of range
     """
     for part in parts:
         if part not in PARTS:
@@ -71,6 +74,8 @@ def bench(
     if "memory" in parts and not resident_memory("self"):
         raise UserError("a process's peak memory is measured on Linux only: leave memory out")
     target = device_for(device)
+    if compile and "network" in parts:
+        refuse_without_compiler(target)
     if set(parts) != {"kernels"}:
         load_backbone(model, weights, 0)  # now, and not after minutes of the kernels
 
@@ -84,7 +89,7 @@ def bench(
                     )
             elif part == "network":
                 yield from measure_network(
-                    model, weights, target, batch_size=batch_size, repeats=repeats
+                    model, weights, target, batch_size=batch_size, repeats=repeats, compile=compile
                 )
             elif part == "decoding":
                 preprocessing = load_backbone(model, weights, 0).preprocessing

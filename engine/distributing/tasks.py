@@ -179,7 +179,7 @@ def show(
             job.decode_workers or min(8, _threads(job)), skip=job.skip,
             device=seat.device,
         )  # fmt: skip
-        with showing(seat.backbone, plan, seat.device, live) as show_batch:
+        with showing(seat.backbone, draft.layers, plan, seat.device, live) as show_batch:
             for decoded in images:
                 failed |= {int(decoded.batch.stimuli[r]): why for r, why in decoded.failed.items()}
                 show_batch(decoded.but_for(failed))

@@ -28,7 +28,8 @@ class Backbone:
     """A network in evaluation mode, ready to be shown images prepared by ``preprocessing``.
 
     ``weights`` says in words where the weights come from; ``weights_hash`` names them by content,
-    as they were before they were cast to ``precision``, None where that is the network's own.
+    as they were before they were cast to ``precision``, None where that is the network's own. It is
+    shown stimuli ``compiled`` or as it is.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Backbone:
     weights: str
     weights_hash: str
     precision: str | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,12 @@ def backbone_of(
     seed: int,
     preprocessing: Preprocessing | Mapping[str, Any] | None,
     precision: str | None = None,
+    compile: bool = False,
 ) -> Backbone:
     """The network that a scan was asked for, by name or as a module, with its preprocessing.
 
-    ``preprocessing`` replaces the network's own, whole or by single values; ``precision`` too.
+    ``preprocessing`` replaces the network's own, whole or by single values; ``precision`` too. With
+    ``compile`` it is to be shown stimuli compiled.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def backbone_of(
         name = type(model).__name__
         backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
     network, differing = cast(backbone.model, precision, own=isinstance(model, str))
-    backbone = replace(backbone, model=network, precision=differing)
+    backbone = replace(backbone, model=network, precision=differing, compiled=compile)
     return replace(backbone, preprocessing=_overridden(backbone.preprocessing, preprocessing))
 
 
@@ -170,6 +174,7 @@ def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
         "device_type": device.type,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         **({"precision": backbone.precision} if backbone.precision else {}),
+        **({"compiled": True} if backbone.compiled else {}),
     }
 
 

@@ -106,10 +106,16 @@ def trial(model: nn.Module, crop: int) -> Recordable:
 
     Raises
     ------
-    UserError : the network does not run on images of this size
+    UserError : the network does not run on images of this size; it is scripted, or a part of it is
     """
     if crop < 1:
         raise UserError(f"the side of an image is 1 pixel or more; got crop {crop}")
+    for name, module in named_modules(model):
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(
+                f"layers are recorded by hooks, which scripted modules (torch.jit) do not take; "
+                f"{name} is one: scan the network as it was before"
+            )
     calls: dict[str, int] = {}
     outputs: dict[str, Layer | str] = {}
     hooks = []

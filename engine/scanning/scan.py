@@ -50,6 +50,7 @@ def scan(
     layers: str | Sequence[str] = "blocks",
     units: str = "all",
     precision: str | None = None,
+    compile: bool = False,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     folds: int = 2,
     null: int = 0,
@@ -98,6 +99,8 @@ def scan(
     precision : ``float32``, ``bfloat16`` or ``float16``, to which parameters and images are cast
         (of a module a copy is), or ``tf32``, by which NVIDIA's GPUs multiply float32; by default
         the network's own, and float32 is multiplied as such. Moments are float64 in any case
+    compile : layers that hold no other recorded one run through ``torch.compile``; what is compiled
+        rounds differently
     preprocessing : replaces the model's own, whole or by single values (``{"crop": 288}``,
         ``{"decoder": "torchvision"}``)
     folds : parts of the set for cross-validation, 1 for none: then nothing says how many of the
@@ -164,6 +167,7 @@ def scan(
         layers=layers,
         units=units,
         precision=precision,
+        compile=compile,
         preprocessing=preprocessing,
         folds=folds,
         null=null,
@@ -206,7 +210,9 @@ def scan(
             if crew:
                 distribute(
                     crew, draft, setup, listener, stop,
-                    build=partial(backbone_of, model, weights, seed, preprocessing, precision),
+                    build=partial(
+                        backbone_of, model, weights, seed, preprocessing, precision, compile
+                    ),
                     decode_workers=decode_workers,
                     skip=on_error == "skip",
                 )  # fmt: skip

@@ -15,6 +15,7 @@ from ..spec import UNITS, Layer, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from .backbones import Backbone, backbone_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
+from .compiled import refuse_without_compiler
 from .device import device_for, place
 from .jpegs import jpegs_of
 from .layers import TRIAL_STIMULI, choose, trial
@@ -53,6 +54,7 @@ def set_up(
     layers: str | Sequence[str],
     units: str,
     precision: str | None,
+    compile: bool,
     preprocessing: Preprocessing | Mapping[str, Any] | None,
     folds: int,
     null: int,
@@ -77,6 +79,8 @@ def set_up(
     refuse_units(units)
     target = device_for(device, model)
     refuse_precision(precision, target)
+    if compile:
+        refuse_without_compiler(target)
     catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:
         listener.note(note)
@@ -87,7 +91,7 @@ def set_up(
         batch_size=BATCH_SIZES[0] if batch_size is None else batch_size,
         left_out=left_out(catalogue),
     )
-    backbone = backbone_of(model, weights, seed, preprocessing, precision)
+    backbone = backbone_of(model, weights, seed, preprocessing, precision, compile)
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     jpegs = jpegs_of(backbone.preprocessing, target)
@@ -121,6 +125,7 @@ def set_up(
         )
     fitting = fit(chosen, footprint_of, known, batch_size)
     said = f" in {backbone.precision}" if backbone.precision else ""
+    said += ", compiled" if compile else ""
     meant = f" ({UNITS[units]})" if units != "all" else ""
     listener.note(
         f"{backbone.name} ({backbone.weights}){said}: {len(chosen)} layers, "

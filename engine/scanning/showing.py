@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..spec import Layer
 from .backbones import Backbone
 from .capture import capture
+from .compiled import compiled
 from .decode import Decoded, normalise
 from .faults import explained
 from .layers import input_dtype
@@ -21,11 +23,12 @@ from .precision import multiplied
 
 @contextmanager
 def showing(
-    backbone: Backbone, plan: Plan, device: torch.device, live: Live
+    backbone: Backbone, layers: Sequence[Layer], plan: Plan, device: torch.device, live: Live
 ) -> Iterator[Callable[[Decoded], None]]:
     """Give what shows the network one batch of ``plan`` and folds it into ``live``.
 
-    Stimuli that have failed are shown as they are, and folded in nowhere.
+    Stimuli that have failed are shown as they are, and folded in nowhere. ``layers`` are all of the
+    scan, of which ``live`` may hold some.
     """
     dtype = input_dtype(backbone.model)
     side = backbone.preprocessing.crop
@@ -33,6 +36,7 @@ def showing(
     with (
         multiplied(backbone.precision, device),
         explained(backbone.model, shape, dtype, device),
+        compiled(backbone.model, [layer.name for layer in layers] if backbone.compiled else []),
         capture(backbone.model, live.layers, live.fold_in) as show,
     ):
 

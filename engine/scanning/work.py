@@ -149,7 +149,10 @@ class Work:
             first=batches, skip=skip and not shuffled, look=self._stop.look,
             device=setup.device,
         )  # fmt: skip
-        with write_behind() as later, showing(setup.backbone, plan, setup.device, live) as show:
+        with (
+            write_behind() as later,
+            showing(setup.backbone, setup.layers, plan, setup.device, live) as show,
+        ):
             try:
                 for decoded in images:
                     skipping = {**skipped, **self._failed(decoded, skipped, setup.catalogue)}

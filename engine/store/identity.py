@@ -20,6 +20,7 @@ IDENTITY: dict[str, str] = {
     "modules_sha256": "modules",
     "preprocessing": "preprocessing",
     "precision": "precision of the network",
+    "compiled": "compiled network",
     "units": "units",
     "layers": "layers",
     "categories": "categories",
@@ -30,7 +31,7 @@ IDENTITY: dict[str, str] = {
     "null": "shuffled labels",
 }
 # What a root, or its preprocessing, means that has not the attribute.
-_UNSAID = {"precision": "its own", "units": "all", "decoder": "pillow"}
+_UNSAID = {"precision": "its own", "compiled": False, "units": "all", "decoder": "pillow"}
 
 
 def fingerprint(provenance: Mapping[str, Any], stimuli: Mapping[str, Sequence[Any]]) -> str:

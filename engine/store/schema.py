@@ -215,6 +215,8 @@ def schema_of(attributes: Mapping[str, Any]) -> Schema:
     for name, known in (("units", tuple(UNITS)), ("precision", PRECISIONS)):
         value = attributes.get(name, known[0])
         _require(value in known, name, f"one of {', '.join(known)}", value)
+    value = attributes.get("compiled", False)
+    _require(isinstance(value, bool), "compiled", "true or false", value)
     null = attributes.get("null", {"shuffles": 0, "units": 1})
     _require(isinstance(null, dict), "null", "shuffles and units", null)
     return Schema(
