@@ -19,20 +19,20 @@ from typing import Any
 from cost import described
 from end_to_end import link_images
 
-from fusiform.engine.scanning import accumulate, scan, work
+from fusiform.engine.scanning import accumulate, scan, setup, showing, work
 from fusiform.engine.store.draft import Draft
 
 RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
 IMAGES, REPEATS = 480, 5
 # What each stage contains of those below it is taken off.
 STAGES = {
-    "network and weights built": (scan, "backbone_of"),
-    "trial pass": (scan, "trial"),
-    "files read and hashed": (scan, "_left_out"),
+    "network and weights built": (setup, "backbone_of"),
+    "trial pass": (setup, "trial"),
+    "files read and hashed": (scan, "left_out"),
     "loop": (work.Work, "show"),
-    "normalised": (work, "normalise"),
+    "normalised": (showing, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
-    "moments read out of finished blocks": (accumulate.LayerMoments, "_read_out"),
+    "moments read out of finished blocks": (accumulate.LayerMoments, "part"),
     "moments written to the store": (Draft, "write_moments"),
     "contrasts, q and masks, read, computed and written": (work.Work, "contrast"),
 }

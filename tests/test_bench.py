@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from fusiform.engine.bench import measure
 from fusiform.engine.bench.images import repeat_images
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.localizer import make_localizer
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def test_turns_are_taken_side_by_side() -> None:
@@ -143,3 +146,10 @@ def test_every_way_that_is_compared_is_right(name: str) -> None:
     rtol = 1e-12 if name.startswith("fusiform") else 1e-4
     np.testing.assert_allclose(mean, seen.mean(0, np.float64), rtol=rtol)
     np.testing.assert_allclose(var, seen.var(0, np.float64, ddof=1), rtol=rtol)
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_what_benchmarks_are_made_of_is_there(script: str) -> None:
+    module = import_module(script)
+    for place in getattr(module, "STAGES", {}).values():
+        assert callable(getattr(*place))
