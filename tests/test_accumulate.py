@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -148,3 +151,22 @@ def test_a_layer_whose_precision_changes_is_refused() -> None:
     moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
     with pytest.raises(UserError, match=r"had float32 and now gave torch.float64"):
         moments.fold_in(x.double(), ())
+
+
+def test_the_kernels_leave_torch_its_number_of_threads() -> None:
+    # In a program of its own: numba's start, which may set both, is once.
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from fusiform.engine.scanning.accumulate import LayerMoments\n"
+        "from fusiform.engine.scanning.plan import Block, Run\n"
+        "from fusiform.engine.spec import Layer\n"
+        "layer = Layer('a', 'M', ('unit',), (50_000,), 'float32')\n"
+        "moments = LayerMoments(layer, torch.device('cpu'), lambda *_: None)\n"
+        "moments.fold_in(torch.zeros(8, 50_000), [Run(Block(0, 0, 0, 8), 0, 8, True)])\n"
+        "import numba; print(torch.get_num_threads(), numba.get_num_threads())\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["1", "1"]

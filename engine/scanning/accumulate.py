@@ -154,7 +154,10 @@ def kernels_for(device: torch.device) -> ModuleType:
     if device.type == "cpu":
         from ...kernels import cpu
 
-        jit.use_threads(torch.get_num_threads())
+        threads = torch.get_num_threads()
+        jit.use_threads(threads)
+        # Where both have one OpenMP, numba's start has set it to all threads for both.
+        torch.set_num_threads(threads)
         return cpu
     if (
         device.type == "cuda"
