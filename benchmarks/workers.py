@@ -26,6 +26,7 @@ from distributed import Client, LocalCluster
 from end_to_end import link_images
 
 import fusiform
+from fusiform.engine.scanning.memory import ARENAS
 from fusiform.engine.scanning.progress import Listener, Progress
 
 RESULTS = Path(__file__).parent / "results" / "workers.md"
@@ -136,7 +137,7 @@ def _scan(network: str, stimuli: Path, output: Path, workers: int) -> tuple[floa
 def _workers(number: int) -> Iterator[str]:
     """Give the address of a scheduler of so many workers, each kept to a core of its own."""
     libraries = ("OMP", "MKL", "OPENBLAS", "NUMBA")
-    threads = {f"{library}_NUM_THREADS": "1" for library in libraries}
+    environment = {f"{library}_NUM_THREADS": "1" for library in libraries} | {ARENAS: "1"}
     with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address]
@@ -144,7 +145,7 @@ def _workers(number: int) -> Iterator[str]:
         started = [
             subprocess.Popen(
                 [*command, *options, "--name", str(core)],
-                env={**os.environ, **threads},
+                env={**os.environ, **environment},
                 preexec_fn=partial(os.sched_setaffinity, 0, {core}),
                 stderr=subprocess.DEVNULL,
             )

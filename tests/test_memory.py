@@ -82,6 +82,12 @@ def test_settings_of_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPa
     assert memory._glibc() is None
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+def test_the_number_of_heaps_is_another_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(memory.ARENAS, "1")
+    assert memory._glibc() is not None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux says so itself")
 def test_peak_memory_is_not_that_of_the_parent() -> None:
     # A process that is started inherits the parent's peak in what getrusage says.

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..machine import control_group_limits, usable_cores
+from ..scanning.memory import ARENAS
 from ..scanning.progress import Listener
 
 # Seconds in which a scheduler answers.
@@ -142,12 +143,13 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
             listener.note(_said(client, workers.scheduler))
             yield Crew(client, lambda: None)
         return
+    environment = {**dict.fromkeys(_THREADS, workers.threads_each), ARENAS: 1}
     settings = {
         "distributed.scheduler.allowed-failures": _ALLOWED_DEATHS,
         "distributed.admin.system-monitor.gil.enabled": False,
         # By default dask has its workers give memory back at once, which a scan keeps for the next
         # batch (scanning/memory.py).
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, workers.threads_each),
+        "distributed.nanny.pre-spawn-environ": environment,
     }
     bokeh = find_spec("bokeh") is not None
     _tidy_up_quietly()
@@ -162,7 +164,7 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
             memory_limit=0,  # what fits is the scan's own matter
             silence_logs=logging.CRITICAL,
             preload=[f"{__package__}.signals"],
-            env=dict.fromkeys(_THREADS, workers.threads_each),
+            env=environment,
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):

@@ -17,6 +17,10 @@ _RECYCLED = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}  # never return anything, map no
 # large blocks: once a threshold was set, it does not move them any more.
 _ORDINARY = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65_536}
 
+# The variable that says how many heaps there are. By default threads get others than that of the
+# main thread, which return what is free whatever was set: where a network runs in another thread,
+# as in a worker, there had better be one.
+ARENAS = "MALLOC_ARENA_MAX"
 
 _users = 0
 _lock = threading.Lock()
@@ -29,8 +33,8 @@ def recycled() -> Iterator[None]:
     glibc maps large blocks one by one and unmaps them when they are freed. A forward pass on the
     CPU then meets every activation as fresh pages, one fault each, and spends more on those than on
     many a layer. What is to be given back has to be free when the last such context ends. Where the
-    C library is another one, or the environment sets it up (``MALLOC_...``, ``GLIBC_TUNABLES``),
-    nothing changes.
+    C library is another one, or the environment sets it up (``GLIBC_TUNABLES``, ``MALLOC_...`` but
+    for the number of heaps), nothing changes.
     """
     global _users
     libc = _glibc()
@@ -54,7 +58,8 @@ def _set(libc: ctypes.CDLL, parameters: dict[int, int]) -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    set_up = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    others = os.environ.keys() - {ARENAS}
+    set_up = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in others)
     if set_up or not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)
