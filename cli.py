@@ -397,9 +397,8 @@ def scan_command(
     decoder: Annotated[
         Literal["pillow", "torchvision"] | None,
         typer.Option(
-            help="What decodes and resizes JPEG files; Pillow does all others. torchvision takes "
-            "less time, on an NVIDIA GPU by nvJPEG; its pixels are rounded otherwise, and so are "
-            "results."
+            help="What decodes and resizes JPEG files; Pillow does all others. torchvision uses "
+            "nvJPEG on an NVIDIA GPU; its pixels are rounded otherwise, and so are results."
         ),
     ] = None,
     mean: Annotated[

@@ -18,8 +18,7 @@ _NO_DEVICE = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")
 
 def is_of_the_machine(error: Exception) -> bool:
     """Whether memory or the GPU is the cause, whatever was asked of it."""
-    signs = (*_NO_MEMORY, *_NO_DEVICE)
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+    return _is_of_memory(error) or _is_of_the_device(error)
 
 
 @contextmanager
@@ -37,7 +36,7 @@ def explained(
         yield
     except (RuntimeError, MemoryError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        if _is_of_memory(error):
             clear_frames(error.__traceback__)  # they hold the activations that were too many
             fitting = _fitting(model, batch, dtype, device)
             remedy = f"--batch-size {fitting} fits" if fitting else "not even one image fits"
@@ -46,11 +45,19 @@ def explained(
                 "networks round differently at another batch size), or go on where there is more "
                 "memory"
             ) from error
-        if any(sign in str(error) for sign in _NO_DEVICE):
+        if _is_of_the_device(error):
             raise UserError(
                 f"the GPU has failed ({reason}): look at its log, and scan again on one that works"
             ) from error
         raise
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def _is_of_the_device(error: Exception) -> bool:
+    return any(sign in str(error) for sign in _NO_DEVICE)
 
 
 def _fitting(
