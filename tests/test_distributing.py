@@ -40,8 +40,8 @@ from .fuzz.small import contents
 # So dask says of a machine that is busy.
 pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")
 
-# Three categories of 30 in two folds: groups of 15, shards of 16 or 20, so that groups span shards.
-EACH, BATCH = 30, 4
+# Three categories of 30 in two folds: groups of 15, shards of 18, so that groups span shards.
+EACH, BATCH = 30, 2
 SHARDS = 5
 NETWORK = """
 import torch

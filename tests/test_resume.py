@@ -522,7 +522,12 @@ def test_a_stimulus_that_has_changed_since_the_scan_began_is_not_shown(
     own: Path, tmp_path: Path
 ) -> None:
     net, image = Net(), own / "noise" / "noise-3.png"
-    net.sees = lambda _: shutil.copyfile(own / "noise" / "noise-1.png", image) and None
+
+    def exchanging(_: torch.Tensor) -> None:
+        new = shutil.copyfile(own / "noise" / "noise-1.png", tmp_path / "new.png")
+        new.replace(image)  # at once: threads that decode find one or the other
+
+    net.sees = exchanging
     with pytest.raises(UserError, match=r"noise-3.png has changed since the scan began"):
         scanned(own, tmp_path / "o.zarr", net)
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..spec import Layer
 
-# A shard has at least so many batches, and a plan at most so many shards: the sums are read out and
-# merged at the end of each, which takes a hundredth of the time of four batches.
-_LEAST_BATCHES, _MOST_SHARDS = 4, 256
+# A shard has at least so many batches, and a plan at most so many shards: at the end of each the sums
+# are read out and merged, and a worker waits until what it has of them is on the disk.
+_LEAST_BATCHES, _MOST_SHARDS = 8, 256
 
 
 class Block(NamedTuple):

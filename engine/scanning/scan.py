@@ -120,7 +120,7 @@ def scan(
         scan began: ``stop``; or ``skip``, which leaves it out of the counts and says so in the
         stimulus table. With a null, one that fails after labels were shuffled stops the scan
     commit_every : seconds after which what was done is committed: no more is lost when the scan is
-        stopped from outside. Workers commit every shard of at least four batches as it is done
+        stopped from outside. Workers commit every shard of at least eight batches as it is done
     workers : processes of this machine that share the work, to the same bits; the model is given by
         name then, and there is no null
     scheduler : the address of a dask scheduler whose workers share the work, ``tcp://...``, or a
