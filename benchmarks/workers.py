@@ -21,11 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 from cost import described
 from distributed import Client, LocalCluster
 from end_to_end import link_images
 
 import fusiform
+from fusiform.engine.distributing.cluster import SELDOM
 from fusiform.engine.scanning.memory import ARENAS
 from fusiform.engine.scanning.progress import Listener, Progress
 
@@ -138,7 +140,8 @@ def _workers(number: int) -> Iterator[str]:
     """Give the address of a scheduler of so many workers, each kept to a core of its own."""
     libraries = ("OMP", "MKL", "OPENBLAS", "NUMBA")
     environment = {f"{library}_NUM_THREADS": "1" for library in libraries} | {ARENAS: "1"}
-    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+    environment |= {_variable(name): str(value) for name, value in SELDOM.items()}
+    with dask.config.set(SELDOM), LocalCluster(n_workers=0, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address]
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
@@ -159,6 +162,11 @@ def _workers(number: int) -> Iterator[str]:
             for process in started:
                 process.kill()
                 process.wait()
+
+
+def _variable(setting: str) -> str:
+    """What dask reads a setting from in the environment."""
+    return f"DASK_{setting.replace('.', '__').replace('-', '_').upper()}"
 
 
 if __name__ == "__main__":
