@@ -167,6 +167,12 @@ def stopping_after(events: int, stage: str = "scan") -> Listener:
     return Listener(progress=progress)
 
 
+def test_dask_does_not_watch_workers_all_the_time() -> None:
+    with cluster.connected(cluster.Workers(1, None, 1), Listener()) as crew:
+        for name, setting in cluster.SELDOM.items():
+            assert set(crew.client.run(dask.config.get, name).values()) == {setting}, name
+
+
 # Bits
 
 SLOWER = [pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 4)]
