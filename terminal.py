@@ -15,13 +15,14 @@ from fusiform.engine.spec import UNITS
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis
+    from fusiform.engine.analyses.tables import Printed
     from fusiform.engine.asking.info import StoreInfo
     from fusiform.engine.asking.language.criterion import Criterion
     from fusiform.engine.asking.result import Result
     from fusiform.engine.asking.summary import Row
     from fusiform.engine.asking.table import Format, Table
-    from fusiform.engine.comparing.brains import BestLayer, BrainComparison, Likeness
-    from fusiform.engine.comparing.differences import Comparison, Difference
+    from fusiform.engine.comparing.brains import BrainComparison
+    from fusiform.engine.comparing.differences import Comparison
     from fusiform.engine.doctor.forecast import Forecast
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
@@ -217,7 +218,7 @@ def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
 
 def print_comparison(found: Comparison, as_json: bool) -> None:
     """Networks side by side: a table for every measure."""
-    from fusiform.engine.comparing.differences import MEASURED
+    from fusiform.engine.comparing.tables import differences
 
     if as_json:
         print(json.dumps(asdict(found), indent=2))
@@ -225,43 +226,17 @@ def print_comparison(found: Comparison, as_json: bool) -> None:
     for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
         print(printable(f"{number}  {path}: {said['model']} ({said['weights']})"))
     print(printable(f"selective: {found.criterion}"))
-    print(f"95 %: over {found.resamples:,} draws of feature maps, with all their units")
     for warning in found.warnings:
         print(printable(f"warning: {warning}"))
-    right = {2, 3, 4, 5, 6}
-    head = ["layer", "contrast", "", "", "difference", "95 % from", "to", ""]
-    for measure in dict.fromkeys(one.measure for one in found.differences):
-        percent = "share" in measure
-        show = _percent if percent else _decimal
-        print(printable(f"\n{MEASURED[measure]}{', %' if percent else ''}"))
-        own = [one for one in found.differences if one.measure == measure]
-        for pair in dict.fromkeys((one.first, one.second) for one in own):
-            rows = [one for one in own if (one.first, one.second) == pair]
-            head[2:5] = [str(pair[0]), str(pair[1]), f"{pair[1]} - {pair[0]}"]
-            print()
-            print_table(head, _difference_rows(rows, show), right)
-
-
-def _difference_rows(
-    rows: list[Difference], show: Callable[[float | None], str]
-) -> list[list[str]]:
-    names = [
-        one.layer if one.layer == one.other_layer else f"{one.layer} / {one.other_layer}"
-        for one in rows
-    ]
-    return [
-        [
-            name if index == 0 or names[index - 1] != name else "",
-            one.contrast,
-            *map(show, (one.value, one.other_value, one.difference, one.low, one.high)),
-            "*" if one.low is not None and one.high is not None and one.low * one.high > 0 else "",
-        ]
-        for index, (name, one) in enumerate(zip(names, rows, strict=True))
-    ]
+    for table in differences(found):
+        _print_titled(table)
+    print(f"\n95 %: over {found.resamples:,} draws of whole feature maps. *: without 0")
 
 
 def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool) -> None:
-    """Networks beside regions of brains: for every population the layer that is most like it."""
+    """Networks beside regions of brains."""
+    from fusiform.engine.comparing.tables import likeness
+
     if as_json:
         print(json.dumps([asdict(found) for found in results], indent=2))
         return
@@ -270,56 +245,24 @@ def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool
         said = found.provenance
         print(printable(f"{found.store}: {said['model']} ({said['weights']})"))
         print(printable(f"selective: {found.criterion}"))
-        print(
-            printable(
-                f"{found.regions}: {found.compared}, {found.correlation}; p: of {found.orders:,} "
-                "rearrangements, of the best layer corrected over layers"
-            )
-        )
-        print()
-        _print_likeness(found, each_layer)
+        print(printable(f"regions: {found.regions}"))
+        _print_titled(likeness(found, each_layer))
         if not found.held_out:
             print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
+    print("\np corrected: over layers. units: a mean over the folds that select")
+    if any(found.best_layers for found in results) and not each_layer:
+        print("held-out r: of every subject with the layer that is best for all other subjects")
 
 
-def _print_likeness(found: BrainComparison, each_layer: bool) -> None:
-    chosen = {(one.region, one.population): one for one in found.best_layers}
-    rows: list[Likeness] = []
-    for pair in dict.fromkeys((one.region, one.population) for one in found.likeness):
-        own = [one for one in found.likeness if (one.region, one.population) == pair]
-        known = [one for one in own if one.correlation is not None]
-        best = max(known, key=lambda one: one.correlation or -1.0, default=None)
-        rows += own if each_layer else [best] if best else []
-    held_out = bool(chosen) and not each_layer
-    head = ["region", "population", "layer", "units", "r", "p", "p corrected", "ceiling"]
-    print_table(
-        [*head, *(["held-out r", "of"] * held_out)],
-        [
-            [
-                one.region,
-                one.population,
-                one.layer,
-                f"{one.units:,.0f}",
-                _decimal(one.correlation),
-                *("-" if p is None else f"{p:.4f}" for p in (one.p, one.p_corrected)),
-                "-"
-                if one.ceiling_low is None
-                else f"{one.ceiling_low:.2f} to {one.ceiling_high:.2f}",
-                *(_held_out_cells(chosen[one.region, one.population]) if held_out else []),
-            ]
-            for one in rows
-        ],
-        right={3, 4, 5, 6, 7, 8},
-    )
-    if held_out:
-        print(
-            "\nheld-out r: of every subject with the layer that is best for all others; of: the "
-            "layer that is so most often, and for how many subjects"
-        )
-
-
-def _held_out_cells(best: BestLayer) -> list[str]:
-    return [f"{best.correlation:.2f}", f"{best.layer} ({best.chosen}/{best.subjects})"]
+def _print_titled(table: Printed) -> None:
+    """A table under its title; numbers and intervals stand on the right."""
+    print(f"\n{printable(table.title)}\n")
+    numeric = {i for i in range(len(table.head))
+               if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
+    spans = {i for i, name in enumerate(table.head)
+             if name.startswith(("95", "by chance", "5 ", "ceiling"))}  # fmt: skip
+    rows = [[_cell(value) for value in row] for row in table.rows]
+    print_table(table.head, rows, right=numeric | spans)
 
 
 def print_analysis(analysis: Analysis) -> None:
@@ -330,12 +273,7 @@ def print_analysis(analysis: Analysis) -> None:
     print(printable(f"{analysis.store}: {model} ({weights})"))
     print(printable(f"selective: {analysis.criterion}"))
     for table in tables(analysis):
-        print(f"\n{printable(table.title)}\n")
-        numeric = {i for i in range(len(table.head))
-                   if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
-        spans = {i for i, name in enumerate(table.head) if name.startswith(("95", "by", "5 "))}
-        rows = [[_cell(value) for value in row] for row in table.rows]
-        print_table(table.head, rows, right=numeric | spans)
+        _print_titled(table)
     print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
     if analysis.folds == 1:
         said = "no held-out stimuli: no specificity, strength or confusion"

@@ -23,14 +23,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         stimuli = given.stimuli or Path(folder) / "stimuli"
         if given.stimuli is None:
-            fusiform.make_localizer(stimuli, per_category=16)
+            fusiform.make_localizer(stimuli, per_category=32)
         layers = ["layer3.1", "layer4.1", "avgpool"]
         untrained, other = (
             fusiform.scan(given.network, stimuli, Path(folder) / f"{seed}.zarr",
                           weights=weights, seed=seed, layers=layers)
             for seed, weights in enumerate(["none", given.weights])
         )  # fmt: skip
-        comparison = fusiform.compare([untrained, other], measures=["share", "csi"])
+        comparison = fusiform.compare(
+            [untrained, other], fusiform.Criterion("rest"), measures=["share", "csi"]
+        )
         for one in comparison.differences:
             if one.difference is None or one.low is None or one.high is None:
                 continue

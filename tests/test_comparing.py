@@ -461,9 +461,7 @@ def test_correlations_and_p_are_those_of_plain_loops_and_scipy(
     columns = [Values("faces", f"layer{i}", 7.0, one) for i, one in enumerate(values)]
     found = list(likeness(table_, columns, correlation, 10_000, 0))
     scipys = {"pearson": scipy.stats.pearsonr, "spearman": scipy.stats.spearmanr}[correlation]
-    expected = plain_p(
-        region.values[0], values, lambda a, b: scipys(a, b).statistic, is_rdm
-    )
+    expected = plain_p(region.values[0], values, lambda a, b: scipys(a, b).statistic, is_rdm)
     for one, own, (p, corrected) in zip(found, values, expected, strict=True):
         assert isinstance(one, Likeness)
         assert one.correlation == pytest.approx(scipys(region.values[0], own).statistic)
@@ -498,10 +496,7 @@ def test_the_noise_ceiling_is_that_of_plain_loops(correlation: Any) -> None:
     scaled = scipy.stats.rankdata(values, axis=1) if correlation == "spearman" else values
     scores = (scaled - scaled.mean(1, keepdims=True)) / scaled.std(1, keepdims=True)
     low = np.mean(
-        [
-            np.corrcoef(scores[s], np.delete(scores, s, 0).mean(0))[0, 1]
-            for s in range(len(values))
-        ]
+        [np.corrcoef(scores[s], np.delete(scores, s, 0).mean(0))[0, 1] for s in range(len(values))]
     )
     high = np.mean([np.corrcoef(own, scores.mean(0))[0, 1] for own in scores])
     assert noise_ceiling(values, correlation) == (pytest.approx(low), pytest.approx(high))

@@ -192,7 +192,7 @@ def likeness(
     """
     orders = rearranged(len(regions.items), rearrangements, seed)
     values = _standard(np.array([one.values for one in populations]), correlation)
-    known = np.isfinite(values).all(axis=1)
+    known = np.asarray(np.isfinite(values).all(axis=1))
     columns = [one for one, is_known in zip(populations, known, strict=True) if is_known]
     names = list(dict.fromkeys(one.population for one in columns))
     groups = [np.array([one.population == name for one in columns]) for name in names]

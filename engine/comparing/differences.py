@@ -263,9 +263,18 @@ def _rows(
         paired = min(len(draws), len(other_draws))
         differences = other_draws[:paired] - draws[:paired]
         for index, contrast in enumerate(own.contrasts):
-            value, other = values[index], other_values[index]
+            value, other = float(values[index]), float(other_values[index])
             low, high = interval(differences[:, index])
             yield Difference(
-                *layers, contrast, measure, *numbers,
-                *(or_none(number) for number in (value, other, other - value)), low, high,
-            )  # fmt: skip
+                layer=layers[0],
+                other_layer=layers[1],
+                contrast=contrast,
+                measure=measure,
+                first=numbers[0],
+                second=numbers[1],
+                value=or_none(value),
+                other_value=or_none(other),
+                difference=or_none(other - value),
+                low=low,
+                high=high,
+            )

@@ -77,9 +77,8 @@ def _nearest(place: int, layers: int, others: int) -> int:
 def _of_stimuli(first: Store, other: Store) -> str | None:
     """How the stimuli that were shown differ: by content, category and fold."""
     if first.categories != other.categories:
-        own, its = (", ".join(store.categories) for store in (first, other))
-        return f"categories {own} and {its}"
-    own, its = (_shown(store) for store in (first, other))
+        return f"categories {', '.join(first.categories)} and {', '.join(other.categories)}"
+    own, its = _shown(first), _shown(other)
     if own == its:
         return None
     if {sha for sha, *_ in own} != {sha for sha, *_ in its}:
