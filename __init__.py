@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from fusiform.engine.doctor.forecast import forecast as forecast
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.merge import merge_stores as merge_stores
+    from fusiform.engine.responses.recording import Recording as Recording
+    from fusiform.engine.responses.recording import open_recording as open_recording
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.lesion import lesion as lesion
     from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
+    from fusiform.engine.scanning.record import record as record
     from fusiform.engine.scanning.scan import scan as scan
     from fusiform.engine.spec import Preprocessing as Preprocessing
     from fusiform.engine.stimuli.check import check_stimuli as check_stimuli
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Criterion": "asking.language.criterion",
     "Preprocessing": "spec",
+    "Recording": "responses.recording",
     "Result": "asking.result",
     "UserError": "errors",
     "bench": "bench.report",
@@ -47,8 +51,10 @@ _HOME = {
     "list_layers": "scanning.layers",
     "make_localizer": "stimuli.localizer",
     "merge_stores": "merge",
+    "open_recording": "responses.recording",
     "open_store": "asking.result",
     "pack_stimuli": "scanning.pack",
+    "record": "scanning.record",
     "save_contrast": "asking.select",
     "scan": "scanning.scan",
     "scramble_directory": "stimuli.scramble",
