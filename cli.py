@@ -524,7 +524,7 @@ def record_command(
         int | None,
         typer.Option(
             metavar="N",
-            help="Of each layer and contrast the N units with the most of --by: of the selected, or "
+            help="Of each layer and contrast the N units with the most of --by: of the selected; "
             "without --select of all, for every category.",
         ),
     ] = None,
@@ -636,6 +636,83 @@ def record_command(
             listener=listener,
         )
     listener.note(f"wrote {output}; next: fusiform responses {output}")
+
+
+@app.command("responses")
+def responses_command(
+    path: Annotated[
+        str, typer.Argument(metavar="RECORDING", help="What fusiform record has made.")
+    ],
+    what: Annotated[
+        Literal["units", "best", "auc", "tuning", "rdm", "ceiling", "layers"],
+        typer.Argument(
+            metavar="[units|best|auc|tuning|rdm|ceiling|layers]", help="What to ask; see above."
+        ),
+    ] = "units",
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONTRAST",
+            help="For best and auc; repeatable. By default those that units were chosen by, or "
+            "every category.",
+        ),
+    ] = None,
+    layers: LayerNames = "*",
+    top: Annotated[
+        int, typer.Option(metavar="N", help="For best: units of each layer and contrast.")
+    ] = 3,
+    images: Annotated[int, typer.Option(help="For best: images of each unit.")] = 5,
+    sides: Annotated[
+        int, typer.Option(help="For auc: 1, p that the target's responses are larger; 2, differ.")
+    ] = 1,
+    distance: Annotated[
+        Literal["correlation", "euclidean"],
+        typer.Option(help="For rdm, ceiling and layers: how far two patterns are apart."),
+    ] = "correlation",
+    similarity: Annotated[
+        Literal["spearman", "kendall", "cka"],
+        typer.Option(help="For layers: how alike two layers are."),
+    ] = "spearman",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="For rdm: write the matrices to a .npz file."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a recording: what single stimuli did to single units.
+
+    units: what was recorded. best: the units that tell a contrast best, and the images that drive
+    them most and least. auc: area under the ROC curve and rank-sum test of every unit, exact, on
+    all stimuli and each fold's. tuning: mean response and spread by category. rdm: how far stimuli
+    lie apart in a layer. ceiling: reliability of tuning and of categories' geometry between folds.
+    layers: how alike stimuli lie in every two layers. --json gives every unit.
+    """
+    from fusiform import open_recording
+    from fusiform.engine.responses.answer import answer
+    from fusiform.engine.responses.geometry import write_matrices
+
+    recording, named = open_recording(path), _listed(layers)
+    if output and what != "rdm":
+        raise UserError(f"--output is for the matrices of rdm; got it with {what}: leave it out")
+    found = answer(
+        recording,
+        what,
+        contrasts=contrast,
+        layers=named,
+        units=top,
+        images=images,
+        sides=sides,
+        distance=distance,
+        similarity=similarity,
+    )
+    if output:
+        write_matrices(recording, output, named, distance)
+        terminal.note(f"wrote {output}")
+    if as_json:
+        print(json.dumps({"recording": path, what: found.records()}, indent=2))
+        return
+    right = {i for i, name in enumerate(found.head) if name not in found.words}
+    terminal.print_table(found.head, found.lines, right)
 
 
 @app.command()

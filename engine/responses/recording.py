@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,16 +89,26 @@ class Recording(Recorded):
             )
         return np.flatnonzero(self.chosen(layer)[self.choices.index(choice)])
 
-    @property
+    @cached_property
     def shown(self) -> NDArray[np.bool_]:
         """Which stimuli were shown ``[stimulus]``."""
         return np.asarray(self.stimuli("stimulus_status") == SHOWN)
 
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """The category of every stimulus ``[stimulus]``, as an index."""
+        return np.asarray(self.stimuli("stimulus_category"), np.int64)
+
+    @cached_property
+    def fold_of(self) -> NDArray[np.int64]:
+        """The fold of every stimulus ``[stimulus]``; -1 where it was given none."""
+        return np.asarray(self.stimuli("stimulus_fold"), np.int64)
+
     def rows_of(self, categories: Sequence[int], fold: int | None = None) -> NDArray[np.int64]:
         """The stimuli of some categories that were shown, of all folds or one, in order."""
-        own = self.shown & np.isin(self.stimuli("stimulus_category"), list(categories))
+        own = self.shown & np.isin(self.labels, list(categories))
         if fold is not None:
-            own &= self.stimuli("stimulus_fold") == fold
+            own &= self.fold_of == fold
         return np.flatnonzero(own)
 
 

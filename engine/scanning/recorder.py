@@ -1,4 +1,4 @@
-"""Taking the responses of chosen units as activations come, and handing them on in files of rows."""
+"""Taking the responses of chosen units as activations come, handed on in files of rows."""
 
 from __future__ import annotations
 

@@ -301,7 +301,7 @@ def left_out(
 
 
 def stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
-    """The stimulus table, in columns of a few bytes a row: texts are made of them as they are written."""
+    """The stimulus table, in columns of a few bytes a row: texts are made as they are written."""
     contents = catalogue.contents
     return {
         "stimulus_path": catalogue.shown_names,
