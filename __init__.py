@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from fusiform.engine.doctor.forecast import forecast as forecast
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.merge import merge_stores as merge_stores
+    from fusiform.engine.responses.recording import Recording as Recording
+    from fusiform.engine.responses.recording import open_recording as open_recording
     from fusiform.engine.scanning.backbones import load_backbone as load_backbone
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.lesion import lesion as lesion
     from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
+    from fusiform.engine.scanning.record import record as record
     from fusiform.engine.scanning.scan import scan as scan
     from fusiform.engine.spec import Preprocessing as Preprocessing
     from fusiform.engine.stimuli.check import check_stimuli as check_stimuli
@@ -41,6 +44,7 @@ _HOME = {
     "Analysis": "analyses.analyse",
     "Criterion": "asking.language.criterion",
     "Preprocessing": "spec",
+    "Recording": "responses.recording",
     "Result": "asking.result",
     "UserError": "errors",
     "analyse": "analyses.analyse",
@@ -57,8 +61,10 @@ _HOME = {
     "load_backbone": "scanning.backbones",
     "make_localizer": "stimuli.localizer",
     "merge_stores": "merge",
+    "open_recording": "responses.recording",
     "open_store": "asking.result",
     "pack_stimuli": "scanning.pack",
+    "record": "scanning.record",
     "save_contrast": "asking.select",
     "scan": "scanning.scan",
     "scramble_directory": "stimuli.scramble",
