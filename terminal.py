@@ -224,7 +224,7 @@ def print_analysis(analysis: Analysis) -> None:
         print(f"\n{printable(table.title)}\n")
         numeric = {i for i in range(len(table.head))
                    if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
-        spans = {i for i, name in enumerate(table.head) if name.startswith(("95", "by", "5 "))}
+        spans = {i for i, name in enumerate(table.head) if "95" in name or "chance" in name}
         rows = [[_cell(value) for value in row] for row in table.rows]
         print_table(table.head, rows, right=numeric | spans)
     print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
