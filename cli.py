@@ -774,6 +774,12 @@ def analyse_command(
         Literal["correlation", "euclidean"],
         typer.Option(help="Between categories, for the consistency of layers."),
     ] = "correlation",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET,...", help="Whether the criteria of publications select the same units."
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -787,12 +793,14 @@ def analyse_command(
     dissimilarity matrices.
     """
     from fusiform import analyse, open_store
+    from fusiform.engine.asking.language.criterion import preset as published
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
+    others = [published(name) for name in _listed(against)] if against else []
     asked = {} if not analyses else {"analyses": analyses}
     found = analyse(
         open_store(path), criterion, _listed(layers), contrast, **asked, resamples=resamples,
-        seed=seed, neighbours=neighbours, distance=distance,
+        seed=seed, neighbours=neighbours, distance=distance, against=others,
     )  # fmt: skip
     if as_json:
         print(json.dumps(asdict(found), indent=2))

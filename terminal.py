@@ -260,7 +260,7 @@ def _print_titled(table: Printed) -> None:
     numeric = {i for i in range(len(table.head))
                if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
     spans = {i for i, name in enumerate(table.head)
-             if name.startswith(("95", "by chance", "5 ", "ceiling"))}  # fmt: skip
+             if any(part in name for part in ("95", "chance", "ceiling"))}  # fmt: skip
     rows = [[_cell(value) for value in row] for row in table.rows]
     print_table(table.head, rows, right=numeric | spans)
 

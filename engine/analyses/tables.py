@@ -28,6 +28,10 @@ def tables(analysis: Analysis) -> Iterator[Printed]:
         elif rows := getattr(analysis, name):
             said = f"{name}: {title}"
             yield _confusion(said, rows) if name == "confusion" else _of_rows(said, name, rows)
+    if analysis.agreement:
+        yield _of_rows(
+            "agreement: units selective by two criteria", "agreement", analysis.agreement
+        )
 
 
 # Of every analysis its columns: what they are called, and what of a row they show.
@@ -53,34 +57,41 @@ _COLUMNS: dict[str, _Columns] = {
         "channels": lambda row: row.channels,
         "selective": lambda row: row.selective,
         "with any %": lambda row: percent(row.share_with_any),
-        "by chance": lambda row: _by_chance(row.random, "share_with_any", 100),
+        "any by chance": lambda row: _by_chance(row.random, "share_with_any", 100),
         "entropy": lambda row: row.entropy,
-        "by chance ": lambda row: _by_chance(row.random, "entropy"),
+        "entropy by chance": lambda row: _by_chance(row.random, "entropy"),
         "Gini": lambda row: row.gini,
-        "by chance  ": lambda row: _by_chance(row.random, "gini"),
+        "Gini by chance": lambda row: _by_chance(row.random, "gini"),
     },
     "localisation": {
         "places": lambda row: row.places,
         "selective": lambda row: row.selective,
         "entropy": lambda row: row.entropy,
-        "by chance": lambda row: _chance(row.random),
+        "entropy by chance": lambda row: _chance(row.random),
         "Moran's I": lambda row: row.moran_i,
         "p": lambda row: row.p,
     },
     "strength": {
         "units": lambda row: row.units,
         "preferred": lambda row: row.preferred,
-        "95 %": lambda row: span(row.preferred_low, row.preferred_high),
+        "preferred 95 %": lambda row: span(row.preferred_low, row.preferred_high),
         "others": lambda row: row.others,
-        "95 % ": lambda row: span(row.others_low, row.others_high),
+        "others 95 %": lambda row: span(row.others_low, row.others_high),
         "difference": lambda row: row.difference,
-        "95 %  ": lambda row: span(row.difference_low, row.difference_high),
+        "difference 95 %": lambda row: span(row.difference_low, row.difference_high),
     },
     "overlap": {
         "other": lambda row: row.other,
         "both": lambda row: row.both,
         "if independent": lambda row: row.expected,
         "either": lambda row: row.either,
+        "Jaccard": lambda row: row.jaccard,
+    },
+    "agreement": {
+        "other criterion": lambda row: row.other,
+        "selective": lambda row: row.selective,
+        "by the other": lambda row: row.other_selective,
+        "both": lambda row: row.both,
         "Jaccard": lambda row: row.jaccard,
     },
 }
