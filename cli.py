@@ -964,6 +964,14 @@ def compare_command(
             "first, second, distance; perhaps subject.",
         ),
     ] = None,
+    recorded: Annotated[
+        bool,
+        typer.Option(
+            "--recorded",
+            help="With --roi and distances between stimuli: what is named are recordings, of "
+            "fusiform record.",
+        ),
+    ] = False,
     measures: Annotated[
         str,
         typer.Option(
@@ -1020,27 +1028,28 @@ def compare_command(
     intervals are over feature maps, drawn anew with all their units. Networks that saw other
     stimuli, or the same otherwise resized and cut, are refused unless --allow says so.
     """
-    from fusiform import compare, compare_regions, open_store
+    from fusiform import compare, compare_regions, open_recording, open_store
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
-    opened = [open_store(path) for path in stores]
+    if recorded and roi is None:
+        raise UserError("recordings are compared with regions; got --recorded alone: add --roi")
     wanted: dict[str, Any] = {"layers": _listed(layers), "contrasts": contrast, "seed": seed}
     if roi is not None:
         found = [
             compare_regions(
-                store,
+                open_recording(path) if recorded else open_store(path),
                 roi,
                 criterion,
                 correlation=correlation,
                 rearrangements=rearrangements,
                 **wanted,
             )
-            for store in opened
+            for path in stores
         ]
         terminal.print_brains(found, each_layer, as_json)
         return
     comparison = compare(
-        opened,
+        [open_store(path) for path in stores],
         criterion,
         measures=_listed(measures),
         pairing=by,

@@ -243,11 +243,11 @@ def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool
     for number, found in enumerate(results):
         print(end="\n" if number else "")
         said = found.provenance
-        print(printable(f"{found.store}: {said['model']} ({said['weights']})"))
-        print(printable(f"selective: {found.criterion}"))
+        print(printable(f"{found.source}: {said['model']} ({said['weights']})"))
+        print(printable(found.chosen))
         print(printable(f"regions: {found.regions}"))
         _print_titled(likeness(found, each_layer))
-        if not found.held_out:
+        if not found.held_out and found.chosen.startswith("selective"):
             print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
     print("\np corrected: over layers. units: a mean over the folds that select")
     if any(found.best_layers for found in results) and not each_layer:

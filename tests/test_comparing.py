@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import fusiform
 from fusiform.cli import main
@@ -24,14 +26,14 @@ from fusiform.engine.asking import select
 from fusiform.engine.asking.language.contrast import every_category
 from fusiform.engine.asking.language.criterion import DEFAULT
 from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.comparing.brains import (
+from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
+from fusiform.engine.comparing.likeness import (
     Likeness,
     Values,
     likeness,
     noise_ceiling,
     rearranged,
 )
-from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
 from fusiform.engine.comparing.pairing import pair_layers
 from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
 from fusiform.engine.comparing.regions import Region, Regions, read_regions
@@ -549,6 +551,71 @@ def test_dissimilarity_matrices_of_regions_are_compared(few: Result, tmp_path: P
     (one,) = (o for o in found.likeness if (o.layer, o.population) == ("out", EVERY_UNIT))
     assert one.correlation == pytest.approx(1)
     assert not found.best_layers
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 5, stride=4)
+        self.head = nn.Linear(4 * 49, 9)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.conv(images)).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Any) -> Any:
+    """All units of two layers, to 18 stimuli."""
+    folder = tmp_path_factory.mktemp("recording")
+    return fusiform.record(
+        Net(), draw_stimuli(folder / "stimuli"), folder / "r.zarr", layers=["conv", "head"],
+        preprocessing=fusiform.Preprocessing(resize=32, crop=32), device="cpu",
+    )  # fmt: skip
+
+
+def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
+    recording: Any, tmp_path: Path, command: Any
+) -> None:
+    responses = recording.responses("head").compute().astype(np.float64)
+    paths = recording.stimuli("stimulus_path")
+    rdm, chosen = 1 - np.corrcoef(responses), [11, 3, 7, 0, 16, 5]
+    rows: list[list[Any]] = [["subject", "region", "first", "second", "distance"]]
+    for i, j in itertools.combinations(chosen, 2):
+        rows += [[f"s{s}", "IT", paths[i], paths[j], rdm[i, j]] for s in range(2)]
+    path = table(tmp_path / "t.csv", rows)
+    found = fusiform.compare_regions(recording, path)
+    conv, head = found.likeness
+    assert (conv.layer, head.layer, head.units) == ("conv", "head", 9)
+    assert head.correlation == pytest.approx(1)
+    assert head.p is not None
+    assert head.p <= 0.01
+    assert found.orders == 720
+    other = 1 - np.corrcoef(recording.responses("conv").compute().astype(np.float64))
+    upper = np.triu_indices(len(chosen), 1)
+    expected = scipy.stats.spearmanr(
+        rdm[np.ix_(chosen, chosen)][upper], other[np.ix_(chosen, chosen)][upper]
+    ).statistic
+    assert conv.correlation == pytest.approx(expected)
+    (best,) = found.best_layers
+    assert (best.layer, best.chosen) == ("head", 2)
+    code, out, err = command(recording.path, "--recorded", "--roi", path)
+    assert (code, err) == (0, "")
+    assert "dissimilarity of stimuli" in out
+    code, _, err = command(recording.path, "--recorded")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_recording_is_not_compared_with_responses_to_categories(
+    recording: Any, few: Result, tmp_path: Path
+) -> None:
+    path = table(tmp_path / "t.csv", profiles({"FFA": [3, 1, 0, 1]}))
+    with pytest.raises(UserError, match="compare them with a store"):
+        fusiform.compare_regions(recording, path)
+    rows = [["region", "first", "second", "distance"], ["IT", "a", "b", 1], ["IT", "a", "c", 2],
+            ["IT", "b", "c", 3]]  # fmt: skip
+    with pytest.raises(UserError, match="the same stimuli; .* has 'a'"):
+        fusiform.compare_regions(recording, table(tmp_path / "u.csv", rows))
 
 
 @pytest.mark.parametrize(

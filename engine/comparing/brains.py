@@ -1,98 +1,42 @@
-"""Layers of networks against regions of brains: how alike their responses are, and how surely.
-
-Correlations are those of every subject, averaged; p is the share of rearrangements of the region's
-categories (or stimuli) that give as large an average (Mantel 1967 for matrices), all of them where
-they are few. Over the layers of a network p is corrected by the largest of each rearrangement
-(Westfall & Young 1993; Nichols & Holmes 2002). The noise ceiling is that of Nili et al. (2014).
-"""
+"""Networks against regions of brains: by their selective units, or by units that were recorded."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from ..asking.language.contrast import every_category, parse_contrast
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
+from ..responses.geometry import products
+from ..responses.recording import Recording
 from ..store.reading import Store
-from .populations import Population, populations
-from .regions import Region, Regions, in_order, read_regions
+from .likeness import BestLayer, Correlation, Floats, Likeness, Values, likeness
+from .populations import populations
+from .regions import Regions, in_order, read_regions
 
-Correlation = Literal["pearson", "spearman"]
-Floats = NDArray[np.float64]
-# Rearranged values that are in memory at a time.
-_AT_ONCE = 2**22
-
-
-class Values(NamedTuple):
-    """What a population of a layer gives: a profile ``[item]``, or an RDM ``[pair]``."""
-
-    population: str
-    layer: str
-    units: float
-    values: Floats
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """A region and a population of a layer.
-
-    ``correlation`` is the mean over subjects of the correlation with the population; ``p`` that it
-    is as large by chance, ``p_corrected`` that the largest over the layers is. ``ceiling_low`` and
-    ``ceiling_high`` bound what any model could reach, given how subjects differ; None with one.
-    ``units`` are those of the population. Where the population's responses do not vary, or it has
-    too few units, ``correlation`` and p are None.
-    """
-
-    region: str
-    layer: str
-    population: str
-    units: float
-    correlation: float | None
-    p: float | None
-    p_corrected: float | None
-    ceiling_low: float | None
-    ceiling_high: float | None
-
-
-@dataclass(frozen=True)
-class BestLayer:
-    """The layer that fits a region best, chosen without the subjects that it is measured on.
-
-    For every subject the layer of the largest mean correlation with all others is taken;
-    ``correlation`` is the mean of what it has with the subject itself, ``chosen`` how many subjects
-    it was chosen for, ``layer`` that which was chosen most often.
-    """
-
-    region: str
-    population: str
-    layer: str
-    chosen: int
-    subjects: int
-    correlation: float
+# The population of a recording: whichever units were chosen for it.
+RECORDED = "recorded units"
 
 
 @dataclass(frozen=True)
 class BrainComparison:
     """A network against the regions of a table.
 
-    ``compared`` says what was, ``orders`` of how many rearrangements p is the share; ``held_out``
-    whether populations were measured on stimuli that did not select them.
+    ``compared`` says what was, ``orders`` of how many rearrangements p is the share; ``chosen`` by
+    what units were; ``held_out`` whether they were measured on stimuli that did not select them.
     """
 
-    store: str
+    source: str
     provenance: Mapping[str, Any]
     regions: str
     compared: str
-    criterion: str
+    chosen: str
     correlation: str
     orders: int
     held_out: bool
@@ -101,7 +45,7 @@ class BrainComparison:
 
 
 def compare_regions(
-    store: Store,
+    source: Store | Recording,
     table: Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
@@ -111,10 +55,11 @@ def compare_regions(
     rearrangements: int = 10_000,
     seed: int = 0,
 ) -> BrainComparison:
-    """Compare the selective populations of layers with regions of brains, on the same categories.
+    """Compare populations of the units of layers with regions of brains.
 
-    Populations are the units that each contrast selects, and all that vary; see
-    :mod:`.populations`.
+    Of a store, on the categories of the table: the units that each contrast selects, and all that
+    vary (:mod:`.populations`). Of a recording, on the stimuli of a table of dissimilarities: all
+    that were recorded.
 
     Parameters
     ----------
@@ -127,187 +72,78 @@ def compare_regions(
 
     Raises
     ------
-    UserError : the table cannot be read, or names what the store has not; a region responds to
-        everything alike; see also :func:`fusiform.summarise`
+    UserError : the table cannot be read, or names what the source has not; a region responds to
+        everything alike; a table of responses is put beside a recording; see also
+        :func:`fusiform.summarise`
     """
     regions = read_regions(table)
-    places = in_order(regions, store.categories, "categories")
-    chosen = correlation or ("spearman" if regions.are_rdms else "pearson")
-    if chosen not in get_args(Correlation):
+    how = correlation or ("spearman" if regions.are_rdms else "pearson")
+    if how not in get_args(Correlation):
         raise UserError(
-            f"a correlation is {' or '.join(get_args(Correlation))}; got {chosen!r}: choose one"
+            f"a correlation is {' or '.join(get_args(Correlation))}; got {how!r}: choose one"
         )
     if rearrangements < 1:
         raise UserError(f"rearrangements are 1 or more; got {rearrangements}")
-    texts = [contrasts] if isinstance(contrasts, str) else contrasts
-    asked = (
-        every_category(store.categories)
-        if texts is None
-        else [parse_contrast(text, store.categories) for text in texts]
-    )
-    wanted = store.layers_named([layers] if isinstance(layers, str) else list(layers))
-    values = [
-        Values(one.name, one.layer, one.units, _chosen(one, places, regions.are_rdms))
-        for one in populations(store, criterion, asked, wanted)
-    ]
-    found = list(likeness(regions, values, chosen, rearrangements, seed))
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if isinstance(source, Recording):
+        values = list(_of_recording(source, regions, names))
+        chosen = f"units of {source.path}: {', '.join(source.choices)}"
+    else:
+        texts = [contrasts] if isinstance(contrasts, str) else contrasts
+        values = list(_of_store(source, regions, criterion, texts, names))
+        chosen = f"selective: {criterion}"
+    found = list(likeness(regions, values, how, rearrangements, seed))
+    of = "stimuli" if isinstance(source, Recording) else "categories"
     return BrainComparison(
-        store=str(store.path),
-        provenance=store.provenance,
+        source=str(source.path),
+        provenance=source.provenance,
         regions=regions.source,
-        compared="dissimilarity of categories" if regions.are_rdms else "responses to categories",
-        criterion=str(criterion),
-        correlation=chosen,
-        orders=min(rearrangements, math.factorial(len(regions.items))),
-        held_out=store.folds > 1,
+        compared=f"dissimilarity of {of}" if regions.are_rdms else f"responses to {of}",
+        chosen=chosen,
+        correlation=how,
+        orders=min(rearrangements, math.factorial(min(len(regions.items), 20))),
+        held_out=isinstance(source, Store) and source.folds > 1,
         likeness=tuple(one for one in found if isinstance(one, Likeness)),
         best_layers=tuple(one for one in found if isinstance(one, BestLayer)),
     )
 
 
-def _chosen(one: Population, places: NDArray[np.int64], are_rdms: bool) -> Floats:
-    """A profile or dissimilarity matrix of the categories of a table alone, in its order."""
-    if not are_rdms:
-        return one.profile[places]
-    return one.rdm[np.ix_(places, places)][np.triu_indices(len(places), 1)]
-
-
-def likeness(
+def _of_store(
+    store: Store,
     regions: Regions,
-    populations: Sequence[Values],
-    correlation: Correlation,
-    rearrangements: int,
-    seed: int,
-) -> Iterator[Likeness | BestLayer]:
-    """Compare every region with every population of every layer; then say which layer is best.
-
-    Parameters
-    ----------
-    populations : of every layer, in the order of the table's items
-    rearrangements : how many are drawn where there are more
-
-    Raises
-    ------
-    UserError : a region responds to all items alike
-    """
-    orders = rearranged(len(regions.items), rearrangements, seed)
-    values = _standard(np.array([one.values for one in populations]), correlation)
-    known = np.asarray(np.isfinite(values).all(axis=1))
-    columns = [one for one, is_known in zip(populations, known, strict=True) if is_known]
-    names = list(dict.fromkeys(one.population for one in columns))
-    groups = [np.array([one.population == name for one in columns]) for name in names]
-    for region in regions.regions:
-        own = _standard(region.values, correlation)
-        if not np.isfinite(own).all():
-            raise UserError(
-                f"responses of a region differ; those of {region.name} in {regions.source} are all "
-                "the same for a subject: leave it out"
-            )
-        by_subject = own @ values[known].T  # [subject, column]
-        found = by_subject.mean(axis=0)
-        chance = _chance(own.mean(axis=0), values[known], found, groups, orders, regions.are_rdms)
-        numbers = iter(np.stack([found, *chance]).T.tolist())
-        ceiling = noise_ceiling(region.values, correlation)
-        for one, is_known in zip(populations, known, strict=True):
-            correlation_and_p = next(numbers) if is_known else (None, None, None)
-            yield Likeness(
-                region.name, one.layer, one.population, one.units, *correlation_and_p, *ceiling
-            )
-        for name, group in zip(names, groups, strict=True):
-            if len(region.subjects) > 1:
-                layers = [one.layer for one in columns if one.population == name]
-                yield _best_layer(region, name, layers, by_subject[:, group])
-
-
-def rearranged(items: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Orders of ``items`` ``[order, item]``: all there are, or ``most`` that are drawn.
-
-    The first is the one that there is, which counts as one that chance has brought about (Phipson &
-    Smyth 2010).
-    """
-    if math.factorial(items) <= most:
-        return np.array(list(permutations(range(items))))
-    rng = np.random.default_rng(seed)
-    drawn = [rng.permutation(items) for _ in range(most - 1)]
-    return np.stack([np.arange(items), *drawn])
-
-
-def noise_ceiling(
-    values: Floats, correlation: Correlation
-) -> tuple[float, float] | tuple[None, None]:
-    """What the best model could reach with subjects that differ, ``values [subject, item]``.
-
-    Low: the mean correlation of a subject with the mean of the others; high: with the mean of all,
-    itself among them. Subjects are standardised (or ranked) before they are averaged (Nili et al.
-    2014, PLoS Computational Biology 10(4)).
-    """
-    if len(values) < 2:
-        return None, None
-    own = _standard(values, correlation)
-    total = own.sum(axis=0)
-
-    def mean_correlation(models: Floats) -> float:
-        return float(np.mean((own * _standard(models, "pearson")).sum(axis=1)))
-
-    return mean_correlation(total - own), mean_correlation(np.broadcast_to(total, own.shape))
-
-
-def _standard(values: Floats, correlation: Correlation) -> Floats:
-    """Rows of mean 0 and length 1, of their ranks for Spearman's: products are correlations."""
-    if correlation == "spearman":
-        ranked = rankdata(values, axis=1)
-        values = np.where(np.isfinite(values), ranked, np.nan)
-    centred = values - values.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    # Equal numbers may have a mean that is a rounding away from them.
-    flat = np.ptp(values, axis=1, keepdims=True) == 0
-    with np.errstate(all="ignore"):
-        return np.asarray(np.where(flat, np.nan, centred / length))
-
-
-def _chance(
-    region: Floats,
-    values: Floats,
-    found: Floats,
-    groups: Sequence[NDArray[np.bool_]],
-    orders: NDArray[np.int64],
-    are_rdms: bool,
-) -> tuple[Floats, Floats]:
-    """The share of rearrangements with as large a correlation as was found ``[column]``.
-
-    Of the column alone, and of the largest of its group. ``region`` is the mean of the subjects'
-    standard values: its product with a column is the mean of their correlations.
-    """
-    items = orders.shape[1]
-    first, second = np.triu_indices(items, 1)
-    square = np.zeros((items, items))
-    if are_rdms:
-        square[first, second] = region
-        square += square.T
-    own, of_group = np.zeros(len(values)), np.zeros(len(values))
-    least = found - 1e-12  # the same sum in another order
-    step = max(1, _AT_ONCE // len(region))
-    for start in range(0, len(orders), step):
-        part = orders[start : start + step]
-        moved = square[part[:, first], part[:, second]] if are_rdms else region[part]
-        by_chance = moved @ values.T  # [order, column]
-        own += (by_chance >= least).sum(axis=0)
-        for group in groups:
-            largest = by_chance[:, group].max(axis=1, keepdims=True)
-            of_group[group] += (largest >= least[group]).sum(axis=0)
-    return own / len(orders), of_group / len(orders)
-
-
-def _best_layer(
-    region: Region, population: str, layers: Sequence[str], by_subject: Floats
-) -> BestLayer:
-    others = by_subject.sum(axis=0) - by_subject
-    best = others.argmax(axis=1)  # of equals the first
-    layer, chosen = max(
-        ((place, int((best == place).sum())) for place in range(len(layers))),
-        key=lambda item: item[1],
+    criterion: Criterion,
+    contrasts: Sequence[str] | None,
+    layers: Sequence[str],
+) -> Iterator[Values]:
+    """Populations of a store, on the categories of the table in its order."""
+    places = in_order(regions, store.categories, "categories")
+    asked = (
+        every_category(store.categories)
+        if contrasts is None
+        else [parse_contrast(text, store.categories) for text in contrasts]
     )
-    held_out = by_subject[np.arange(len(best)), best]
-    return BestLayer(
-        region.name, population, layers[layer], chosen, len(best), float(held_out.mean())
-    )
+    for one in populations(store, criterion, asked, store.layers_named(layers)):
+        own = _upper(one.rdm, places) if regions.are_rdms else one.profile[places]
+        yield Values(one.name, one.layer, one.units, own)
+
+
+def _of_recording(
+    recording: Recording, regions: Regions, layers: Sequence[str]
+) -> Iterator[Values]:
+    """The recorded units of every layer, on the stimuli of the table in its order."""
+    if not regions.are_rdms:
+        raise UserError(
+            "a recording is compared with dissimilarities of stimuli; "
+            f"{regions.source} has responses to categories: compare them with a store"
+        )
+    rows = np.flatnonzero(recording.shown)
+    paths = [str(path) for path in recording.stimuli("stimulus_path")[rows]]
+    places = in_order(regions, paths, "stimuli")
+    for layer in recording.layers_named(layers):
+        found = products(recording, layer.name)
+        yield Values(RECORDED, layer.name, float(found.units), _upper(found.distances(), places))
+
+
+def _upper(matrix: Floats, places: Any) -> Floats:
+    """The pairs of some rows of a dissimilarity matrix, in their order."""
+    return np.asarray(matrix[np.ix_(places, places)][np.triu_indices(len(places), 1)])

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..analyses.tables import Printed, percent, span
-from .brains import BestLayer, BrainComparison, Likeness
+from .brains import BrainComparison
 from .differences import MEASURED, Comparison, Difference
+from .likeness import BestLayer, Likeness
 
 
 def differences(comparison: Comparison) -> Iterator[Printed]:
