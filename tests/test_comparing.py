@@ -614,7 +614,7 @@ def test_a_recording_is_not_compared_with_responses_to_categories(
         fusiform.compare_regions(recording, path)
     rows = [["region", "first", "second", "distance"], ["IT", "a", "b", 1], ["IT", "a", "c", 2],
             ["IT", "b", "c", 3]]  # fmt: skip
-    with pytest.raises(UserError, match="the same stimuli; .* has 'a'"):
+    with pytest.raises(UserError, match=r"the same stimuli; .* has 'a'"):
         fusiform.compare_regions(recording, table(tmp_path / "u.csv", rows))
 
 
