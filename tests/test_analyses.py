@@ -479,6 +479,8 @@ def test_mistakes_are_one_line(odd_store: Result) -> None:
         analyse(odd_store, analyses=["share"])
     with pytest.raises(UserError, match="resamples are a number of random draws"):
         analyse(odd_store, resamples=0)
+    with pytest.raises(UserError, match="a seed is a whole number, 0 or more; got -1"):
+        analyse(odd_store, seed=-1)
     with pytest.raises(UserError, match="neighbours on a map are rook or queen; got 'king'"):
         analyse(odd_store, neighbours="king")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="a distance is correlation or euclidean; got 'cosine'"):
