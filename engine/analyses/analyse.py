@@ -100,6 +100,8 @@ def analyse(
             raise UserError(f"there is no analysis {name!r}: {nearest(name, ANALYSES)}")
     if resamples < 1:
         raise UserError(f"resamples are a number of random draws, 1 or more; got {resamples}")
+    if seed < 0:
+        raise UserError(f"a seed is a whole number, 0 or more; got {seed}")
     drawn = {"resamples": resamples, "seed": seed}
     of_layer: dict[str, Callable[[list[Census]], list[Any]]] = {
         "shares": lambda one: shares(one, **drawn),
