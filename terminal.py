@@ -230,7 +230,9 @@ def print_comparison(found: Comparison, as_json: bool) -> None:
         print(printable(f"warning: {warning}"))
     for table in differences(found):
         _print_titled(table)
-    print(f"\n95 %: over {found.resamples:,} draws of whole feature maps. *: without 0")
+    print(f"\n95 %: over {found.resamples:,} draws of whole feature maps", end="")
+    of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
+    print(f". *: the interval{of} is without 0")
 
 
 def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool) -> None:
@@ -254,13 +256,17 @@ def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool
         print("held-out r: of every subject with the layer that is best for all other subjects")
 
 
+# What the names of columns that hold numbers as text have in them.
+_SPANS = ("95", "chance", "ceiling")
+
+
 def _print_titled(table: Printed) -> None:
     """A table under its title; numbers and intervals stand on the right."""
     print(f"\n{printable(table.title)}\n")
     numeric = {i for i in range(len(table.head))
                if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
     spans = {i for i, name in enumerate(table.head)
-             if any(part in name for part in ("95", "chance", "ceiling"))}  # fmt: skip
+             if name.isdigit() or any(word in name for word in _SPANS)}  # fmt: skip
     rows = [[_cell(value) for value in row] for row in table.rows]
     print_table(table.head, rows, right=numeric | spans)
 

@@ -671,6 +671,11 @@ def test_the_command_shows_networks_side_by_side(few: Result, many: Result, comm
     read = json.loads(out)
     assert code == 0
     assert {one["measure"] for one in read["differences"]} == {"share"}
+    code, out, _ = command(few.path, many.path, many.path, "--against", "previous",
+                           "--resamples", 50, "--measures", "share")  # fmt: skip
+    (line,) = (one for one in out.splitlines() if one.split()[:2] == ["late", "faces"])
+    first, second, third = line.split()[2:]
+    assert (first.endswith("*"), second, third) == (False, f"{second.rstrip('*')}*", second[:-1])
     code, _, err = command(few.path)
     assert code == 2
     assert err.startswith("error: a comparison takes two stores or more")

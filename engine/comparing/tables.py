@@ -12,15 +12,36 @@ from .likeness import BestLayer, Likeness
 
 
 def differences(comparison: Comparison) -> Iterator[Printed]:
-    """A table for every measure and pair of networks; ``*`` where the interval is without 0."""
-    groups: dict[tuple[str, int, int], list[Difference]] = {}
+    """A table for every measure; ``*`` where the interval of a difference is without 0.
+
+    Of two networks with difference and interval, of more with the value of each.
+    """
+    measures: dict[str, list[Difference]] = {}
     for one in comparison.differences:
-        groups.setdefault((one.measure, one.first, one.second), []).append(one)
-    for (measure, first, second), rows in groups.items():
+        measures.setdefault(one.measure, []).append(one)
+    for measure, rows in measures.items():
         is_share = "share" in measure
-        head = ["layer", "contrast", str(first), str(second), f"{second} - {first}", "95 %", ""]
         title = f"{measure}: {MEASURED[measure]}{', %' if is_share else ''}"
-        yield Printed(title, head, [_difference(one, is_share) for one in rows])
+        if len(comparison.stores) == 2:
+            head = ["layer", "contrast", "1", "2", "2 - 1", "95 %", ""]
+            yield Printed(title, head, [_difference(one, is_share) for one in rows])
+        else:
+            numbers = range(1, len(comparison.stores) + 1)
+            yield Printed(title, ["layer", "contrast", *map(str, numbers)],
+                          _side_by_side(rows, len(numbers), is_share))  # fmt: skip
+
+
+def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[list[Any]]:
+    """A line per layer and contrast, with what every network has."""
+    lines: dict[tuple[str, str], list[str | None]] = {}
+    for one in rows:
+        cells = lines.setdefault((one.layer, one.contrast), [None] * stores)
+        values = {one.first: (one.value, ""), one.second: (one.other_value, _mark(one))}
+        for number, (value, mark) in values.items():
+            shown = percent(value) if is_share else value
+            if shown is not None and (mark or cells[number - 1] is None):
+                cells[number - 1] = f"{shown:.4g}{mark}"
+    return [[*key, *cells] for key, cells in lines.items()]
 
 
 def likeness(found: BrainComparison, each_layer: bool) -> Printed:
@@ -43,14 +64,18 @@ def likeness(found: BrainComparison, each_layer: bool) -> Printed:
 def _difference(one: Difference, is_share: bool) -> list[Any]:
     name = one.layer if one.layer == one.other_layer else f"{one.layer} / {one.other_layer}"
     numbers = one.value, one.other_value, one.difference
-    without_0 = one.low is not None and one.high is not None and one.low * one.high > 0
     return [
         name,
         one.contrast,
         *(percent(number) if is_share else number for number in numbers),
         span(one.low, one.high, 100 if is_share else 1),
-        "*" if without_0 else "",
+        _mark(one),
     ]
+
+
+def _mark(one: Difference) -> str:
+    without_0 = one.low is not None and one.high is not None and one.low * one.high > 0
+    return "*" if without_0 else ""
 
 
 def _most_alike(own: list[Likeness]) -> list[Likeness]:
