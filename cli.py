@@ -716,8 +716,7 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
         print(json.dumps(described, indent=2))
         return
     for name, value in terminal.info_lines(found):
-        if value:
-            print(terminal.printable(f"{name + ':':<{_INFO_WIDTH}} {terminal.cut(value)}"))
+        print(terminal.printable(f"{name + ':':<{_INFO_WIDTH}} {terminal.cut(value)}"))
     print()
     terminal.print_table(
         ["layer", "type", "shape", "units"],
