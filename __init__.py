@@ -11,6 +11,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusiform.engine.analyses.analyse import Analysis as Analysis
+    from fusiform.engine.analyses.analyse import analyse as analyse
     from fusiform.engine.asking.info import describe_store as describe_store
     from fusiform.engine.asking.language.criterion import Criterion as Criterion
     from fusiform.engine.asking.result import Result as Result
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
     from fusiform.engine.store.check import check_store as check_store
 
 _HOME = {
+    "Analysis": "analyses.analyse",
     "Criterion": "asking.language.criterion",
     "Preprocessing": "spec",
     "Result": "asking.result",
     "UserError": "errors",
+    "analyse": "analyses.analyse",
     "bench": "bench.report",
     "check_stimuli": "stimuli.check",
     "check_store": "store.check",
