@@ -52,8 +52,13 @@ class Reported:
 
     @property
     def label(self) -> str:
-        """What it is called beside others."""
-        return f"{self.letter}: {self.model}" if self.letter else self.model
+        """What it is called beside others: by the name of its store."""
+        return f"{self.letter}: {self.short}" if self.letter else self.short
+
+    @property
+    def short(self) -> str:
+        """The name of its store, without where it lies."""
+        return self.name.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
 
     @cached_property
     def peaks(self) -> dict[str, Share]:
@@ -103,7 +108,7 @@ def findings(
         "contrasts": [
             {"name": name, **of_category(place)} for place, name in enumerate(contrasts)
         ],
-        "layer": stores[0].peak.layer,
+        "layer": _first_layer(stores[0]),
         "palette": THEMES,
         "edges": {name: _edges(name) for name in BINS},
         "thresholds": {name: GRIDS[name]._asdict() for name in GRIDS
@@ -111,6 +116,13 @@ def findings(
         "stores": [_store(one, contrasts) for one in stores],
         "stimuli": list(stimuli),
     }  # fmt: skip
+
+
+def _first_layer(one: Reported) -> str:
+    """The layer to begin with: of those that have a map, the one with the largest share."""
+    mapped = {row.layer for row in one.analysis.localisation if row.places > 1}
+    rows = [row for row in one.analysis.shares if row.layer in mapped] or one.analysis.shares
+    return max(rows, key=lambda row: row.share).layer
 
 
 def _store(one: Reported, contrasts: Sequence[str]) -> dict[str, Any]:
@@ -171,12 +183,14 @@ def _store(one: Reported, contrasts: Sequence[str]) -> dict[str, Any]:
         "tables": tables,
         "thresholds": {name: _beyond(rows, found.contrasts, contrasts)
                        for name, rows in one.beyond.items()},
-        "consistency": None if found.consistency is None else {
-            name: rounded(getattr(found.consistency, name)) for name in ("spearman", "kendall", "cka")
+        "consistency": {} if found.consistency is None else {
+            name: rounded(getattr(found.consistency, name))
+            for name in _CONSISTENCY if getattr(found.consistency, name) is not None
         },
     }  # fmt: skip
 
 
+_CONSISTENCY = [f"{name}{end}" for end in ("", "_folds") for name in ("spearman", "kendall", "cka")]
 _SPREAD = ("share_with_any", "entropy", "gini")
 
 

@@ -14,7 +14,7 @@ def percent(share: float) -> str:
     """A share as a text says it: more digits where it is small."""
     size = abs(100 * share)
     digits = 0 if size == 0 else 3 if size < 0.1 else 2 if size < 1 else 1
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def title(stores: Sequence[Reported]) -> str:
@@ -29,13 +29,14 @@ def title(stores: Sequence[Reported]) -> str:
 
 def headline(stores: Sequence[Reported]) -> Markup:
     """The largest share of every store, with its interval and what its units are like."""
-    return tag("p", *[part for one in stores for part in _sentence(one)], class_="lead")
+    return Markup("".join(tag("p", *_sentence(one), class_="lead") for one in stores))
 
 
 def _sentence(one: Reported) -> Iterator[str]:
     found, peak = one.analysis, one.peak
     if one.letter:
-        yield tag("strong", f"{one.letter}, {one.model}: ")
+        yield tag("strong", one.label)
+        yield f", {one.model}: "
     else:
         yield "In "
         yield tag("strong", one.model)
@@ -54,7 +55,7 @@ def _sentence(one: Reported) -> Iterator[str]:
 def _interval(row: Share) -> str:
     if row.low is None or row.high is None:
         return ""
-    return f" (95 % interval {percent(row.low)} to {percent(row.high)})"
+    return f" (95\N{NO-BREAK SPACE}% interval {percent(row.low)[:-2]} to {percent(row.high)})"
 
 
 def peaks(stores: Sequence[Reported]) -> Markup:

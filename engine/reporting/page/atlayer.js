@@ -10,7 +10,7 @@ function distributionFigure(redraw) {
     const row = all(store, k)[0];
     const edges = findings.edges[state.measure];
     const name = measureNames[state.measure];
-    if (!row) return { ...styleOf(k, theme), edges, counts: [], quantiles: [], units: 0, text: `${contrasts[k].name}: none` };
+    if (!row?.units) return { ...styleOf(k, theme), edges, counts: [], quantiles: [], units: 0, text: `${contrasts[k].name}: none` };
     const middle = row.quantiles?.[2];
     return { ...styleOf(k, theme), edges, counts: row.histogram, quantiles: row.quantiles ?? [], mean: row.mean, units: row.units,
       text: joined(`${titleAt(store)}, ${contrasts[k].name}: median ${name} ${decimal(middle)}`,
@@ -24,7 +24,7 @@ function distributionFigure(redraw) {
       const bins = edges.slice(1).map((edge, i) => `${edges[i]} to ${edge}`);
       const spelled = (store, k) => all(store, k).map((row) => ({ ...row,
         ...Object.fromEntries(["q5", "q25", "q50", "q75", "q95"].map((name, i) => [name, row.quantiles?.[i]])),
-        ...Object.fromEntries(bins.map((name, i) => [name, row.histogram[i]])) }));
+        ...Object.fromEntries(bins.map((name, i) => [name, row.histogram?.[i]])) }));
       return tableOf(["units", "mean", "low", "high", "q5", "q25", "q50", "q75", "q95", ...bins], spelled);
     },
     picture: (width, theme) => drawRidges({
@@ -45,7 +45,7 @@ function mapsFigure() {
     const texts = row.map.map((cells, y) => cells.map((share, x) => `${contrasts[k].name}, ${titleAt(store)}, y ${y}, x ${x}: ${percent(share)} of units`));
     const most = Math.max(...row.map.flat());
     return { title, colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
-      note: joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`, row.moran_i != null && probability(row.p)) };
+      note: !most ? "none selective" : row.places < 2 ? `one place: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`, row.moran_i != null && probability(row.p)) };
   };
   const rows = (store, k) => [rowAt(store, "localisation", k)].filter(Boolean);
   return {
@@ -70,12 +70,12 @@ const OVERLAP = {
 };
 
 function overlapFigure(redraw) {
-  const state = { measure: "jaccard" };
+  const state = { measure: stores.some((store) => store.rows.confusion.length) ? "confusion" : "jaccard" };
   const values = (store) => {
     const layer = layerOf(store);
     const cells = contrasts.map(() => contrasts.map(() => null));
     if (state.measure === "confusion") {
-      for (const row of store.rows.confusion) if (row.layer === layer) cells[row.contrast][row.other] = row.share;
+      for (const row of store.rows.confusion) if (row.layer === layer) cells[row.category][row.other] = row.share;
       return cells;
     }
     for (const row of store.rows.overlap) {
@@ -92,7 +92,7 @@ function overlapFigure(redraw) {
     .filter(([name]) => name !== "confusion" || stores.some((store) => store.rows.confusion.length)));
   return {
     title: "Overlap of categories in a layer", name: "overlap",
-    controls: [choice("Measure", available, "jaccard", (value) => { state.measure = value; redraw(); })],
+    controls: [choice("Measure", available, state.measure, (value) => { state.measure = value; redraw(); })],
     table: () => ({
       columns: [...(several ? ["store"] : []), "layer", "contrast", "other", state.measure],
       rows: stores.flatMap((store) => values(store).flatMap((cells, i) => cells.map((value, j) => [
@@ -111,12 +111,14 @@ function overlapFigure(redraw) {
   };
 }
 
-const CONSISTENCY = { spearman: "Spearman's ρ of category RDMs", kendall: "Kendall's τ of category RDMs", cka: "CKA of category means" };
+const ACROSS = ", one fold against another";
+const CONSISTENCY = Object.fromEntries(Object.entries({ spearman: "Spearman's ρ of category RDMs", kendall: "Kendall's τ of category RDMs", cka: "CKA of category means" })
+  .flatMap(([name, words]) => [[name, words], [`${name}_folds`, words + ACROSS]]));
 
 function consistencyFigure(redraw) {
-  const known = Object.keys(CONSISTENCY).filter((name) => stores.some((store) => store.consistency?.[name]));
+  const known = Object.keys(CONSISTENCY).filter((name) => stores.some((store) => store.consistency[name]));
   const state = { measure: known[0] };
-  const shown = () => stores.filter((store) => store.consistency?.[state.measure]);
+  const shown = () => stores.filter((store) => store.consistency[state.measure]);
   return {
     title: "Consistency between layers", name: "consistency",
     controls: [choice("Measure", Object.fromEntries(known.map((name) => [name, CONSISTENCY[name]])), known[0], (value) => { state.measure = value; redraw(); })],

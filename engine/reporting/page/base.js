@@ -1,5 +1,7 @@
 // Elements, words for numbers, scales. What comes from names reaches the page as text, never as markup.
 
+const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
+const TEXT = 12;
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(node, attributes, children) {
@@ -29,8 +31,12 @@ function percent(value) {
   if (value == null) return MISSING;
   const size = Math.abs(100 * value);
   const digits = size === 0 ? 0 : size < 0.1 ? 3 : size < 1 ? 2 : 1;
-  return `${(100 * value).toFixed(digits)} %`;
+  return `${(100 * value).toFixed(digits)}\u00a0%`;
 }
+
+/** As an axis reads it: no more digits than it needs. */
+const percentTick = (value) => `${Number((100 * value).toPrecision(6))}\u00a0%`;
+const decimalTick = (value) => String(Number(value.toPrecision(6)));
 
 function decimal(value) {
   if (value == null) return MISSING;
@@ -54,7 +60,7 @@ function joined(...parts) {
 }
 
 function interval(low, high, format) {
-  return low == null ? "" : `95 % interval ${format(low)} to ${format(high)}`;
+  return low == null ? "" : `95\u00a0% interval ${format(low)} to ${format(high)}`;
 }
 
 /** From a domain to pixels. */
@@ -93,15 +99,30 @@ function shortened(text, most) {
   return `${text.slice(0, most - 1 - tail)}…${text.slice(-tail)}`;
 }
 
-/** Lines of a text of at most so many characters. */
-function wrapped(text, most) {
+const ruler = document.createElement("canvas").getContext("2d");
+
+/** How wide a text is in pixels. */
+function widthOf(text, size = TEXT, weight = 400) {
+  ruler.font = `${weight} ${size}px ${FONT}`;
+  return ruler.measureText(text).width;
+}
+
+/** Lines of a text that are at most so wide. */
+function wrapped(text, most, size, weight) {
   const lines = [""];
   for (const word of text.split(" ")) {
-    const line = lines.at(-1);
-    if (line && line.length + 1 + word.length > most) lines.push(word);
-    else lines[lines.length - 1] = line ? `${line} ${word}` : word;
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (lines.at(-1) && widthOf(longer, size, weight) > most) lines.push(word);
+    else lines[lines.length - 1] = longer;
   }
-  return lines;
+  return lines.map((line) => fitted(line, most, size, weight));
+}
+
+/** A name that is at most so wide, its middle left out where it is longer. */
+function fitted(text, most, size, weight) {
+  let length = text.length;
+  while (length > 4 && widthOf(shortened(text, length), size, weight) > most) length -= 1;
+  return shortened(text, length);
 }
 
 const channels = (hex) => [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16));

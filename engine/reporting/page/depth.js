@@ -1,12 +1,12 @@
 // Figures over depth: what becomes of a number from layer to layer.
 
 /**
- * Lines of a table over layers. With all contrasts a panel per store, of one contrast one panel of all stores;
- * apart: a panel per contrast in either case. point(row) -> {y, low, high, text}, band(row) -> {low, high}.
+ * Lines over layers of what rows(store, k) gives. With all contrasts a panel per store, of one contrast one panel of all stores;
+ * apart: a panel per contrast in either case. point(row) -> {y, low, high, text}, band(row) -> {low, high};
+ * own: whether each panel has an axis of its own, by the largest y of each store.
  */
-function overDepth({ title, table, label, format, point, band, bandName, apart, second, zero, keep, rows }) {
-  const source = rows ?? ((store, k) => rowsOf(store, table, k, keep));
-  const pointsOf = (store, k, axis, reader) => source(store, k).map((row) => {
+function overDepth({ title, label, tick, rows, point, band, bandName, apart, second, own }) {
+  const pointsOf = (store, k, axis, reader) => rows(store, k).map((row) => {
     const { text, ...read } = reader(row);
     const where = joined(several && nameOf(store), row.layer, contrasts[k].name);
     return { x: axis.at(store, row.layer), ...read, text: `${where}: ${text}` };
@@ -23,11 +23,11 @@ function overDepth({ title, table, label, format, point, band, bandName, apart, 
       ...(second ? [{ ...styled(part, { colour: theme.muted }), points: pointsOf(part[0], part[1], axis, second) }] : []),
     ]);
     const bands = ({ parts, axis }) => (band ? parts.map(([store, k, s]) => ({
-      colour: theme.muted, opacity: s ? 0.16 : 0.3,
-      points: source(store, k).map((row) => ({ x: axis.at(store, row.layer), ...band(row) })),
+      colour: theme.muted, dash: storeStyle(s).dash,
+      points: rows(store, k).map((row) => ({ x: axis.at(store, row.layer), ...band(row) })),
     })) : []);
     return drawLines({
-      label: title, y: { label, format, zero }, columns: together ? 3 : 2, least: together && shown.length > 1 ? 240 : 300,
+      label: title, y: { label, format: tick, own: !together && own }, columns: together ? 3 : 2, least: together && shown.length > 1 ? 240 : 300,
       height: together && shown.length > 1 ? 150 : 230,
       legend: [
         ...(together ? [] : shown.map((k) => styleOf(k, theme))),
@@ -44,23 +44,26 @@ function overDepth({ title, table, label, format, point, band, bandName, apart, 
 function tableOf(columns, source) {
   return {
     columns: [...(several ? ["store"] : []), "layer", "contrast", ...columns],
-    rows: stores.flatMap((store) => shownContrasts().flatMap((k) => source(store, k).map((row) => [
+    rows: stores.flatMap((store) => shownContrasts().flatMap((k) => rows(store, k).map((row) => [
       ...(several ? [store.label] : []), row.layer, contrasts[k].name, ...columns.map((column) => row[column]),
     ]))),
   };
 }
 
 function shareFigure(redraw) {
-  const state = { of: "units", measure: "criterion", place: 0 };
+  const state = { of: "units", measure: "criterion", place: 0, axes: "shared" };
   const grids = findings.thresholds;
+  const largest = stores.map((store) => Math.max(...store.rows.shares.map((row) => row.share)));
+  if (Math.max(...largest) > 3 * Math.min(...largest)) state.axes = "own";
   const output = el("output", { class: "threshold", id: "threshold-value" });
   const slider = el("input", {
-    type: "range", min: "0", max: "0", step: "1", "aria-label": "Threshold", disabled: true,
+    type: "range", min: "0", max: "0", step: "1", "aria-label": "Threshold",
     oninput: (event) => { state.place = Number(event.target.value); say(); redraw(); },
   });
+  const beyond = el("label", { class: "choice", hidden: true }, el("span", {}, "Threshold"), slider, output);
   const say = () => {
     const grid = grids[state.measure];
-    slider.disabled = !grid;
+    beyond.hidden = !grid;
     output.textContent = grid ? `${grid.symbol} ${grid.sign} ${grid.at[state.place]}` : "";
     slider.setAttribute("aria-valuetext", output.textContent);
   };
@@ -77,7 +80,8 @@ function shareFigure(redraw) {
       say();
       redraw();
     }),
-    el("label", { class: "choice" }, el("span", {}, "Threshold"), slider, output),
+    beyond,
+    ...(several ? [choice("Scale", { shared: "shared", own: "each its own" }, state.axes, (value) => { state.axes = value; redraw(); })] : []),
   ];
   const rows = (store, k) => rowsOf(store, "shares", k).map((row) => {
     const common = { layer: row.layer, units: row.units, living: row.living };
@@ -91,12 +95,12 @@ function shareFigure(redraw) {
     const share = row.living || state.of === "units" ? (selective / row.units) * times : null;
     return { ...common, selective, share, low: share && Math.max(0, share - margin), high: share && Math.min(1, share + margin) };
   });
-  const rule = () => (grids[state.measure] ? `${grids[state.measure].long} ${grids[state.measure].sign} ${grids[state.measure].at[state.place]}` : findings.criterion);
+  const rule = () => (grids[state.measure] ? `${grids[state.measure].long} ${grids[state.measure].sign} ${grids[state.measure].at[state.place]}` : findings.criterion).replaceAll("<=", "≤").replaceAll(">=", "≥");
   return {
     title: "Share of selective units by depth", name: "share-by-depth", controls,
     table: () => tableOf(["units", "living", "selective", "share", "low", "high"], rows),
     picture: (width, theme) => overDepth({
-      title: "Share of selective units by depth", rows, format: percent,
+      title: "Share of selective units by depth", rows, tick: percentTick, own: state.axes === "own",
       label: `Share of ${state.of === "units" ? "all" : "living"} units that are selective (${rule()})`,
       point: (row) => ({
         y: row.share, low: row.low, high: row.high,
@@ -117,7 +121,7 @@ function specificityFigure(redraw) {
     controls: [choice("Index", measureNames, "csi", (value) => { state.measure = value; redraw(); })],
     table: () => tableOf(["measure", "units", "mean", "low", "high"], rows),
     picture: (width, theme) => overDepth({
-      title: "Specificity by depth", rows, format: decimal,
+      title: "Specificity by depth", rows, tick: decimalTick,
       label: `Mean ${LONG[state.measure]}, of selective units on stimuli that did not select them`,
       point: (row) => ({ y: row.mean, low: row.low, high: row.high,
         text: joined(`${measureNames[state.measure]} ${decimal(row.mean)}`, interval(row.low, row.high, decimal), `${count(row.units)} units`) }),
@@ -144,7 +148,7 @@ function spreadFigure(redraw) {
     picture: (width, theme) => {
       const [name, label, format] = SPREAD[state.measure];
       return overDepth({
-        title: "Spread over feature maps", rows, label, format, apart: true,
+        title: "Spread over feature maps", rows, label, tick: format === percent ? percentTick : decimalTick, apart: true,
         bandName: "as many units thrown at random (95 %)",
         band: (row) => ({ low: row.chance_low, high: row.chance_high }),
         point: (row) => ({ y: row.value,
@@ -160,7 +164,7 @@ function strengthFigure() {
     title: "Activation strength of selective units", name: "activation-strength",
     table: () => tableOf(["units", "preferred", "preferred_low", "preferred_high", "others", "others_low", "others_high"], rows),
     picture: (width, theme) => overDepth({
-      title: "Activation strength of selective units", rows, format: decimal, apart: true,
+      title: "Activation strength of selective units", rows, tick: decimalTick, apart: true,
       label: "Mean response of selective units on stimuli that did not select them, in the layer's own spread (z)",
       point: (row) => ({ y: row.preferred, low: row.preferred_low, high: row.preferred_high,
         text: joined(`preferred ${decimal(row.preferred)}`, interval(row.preferred_low, row.preferred_high, decimal)) }),

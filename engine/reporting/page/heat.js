@@ -13,14 +13,13 @@ function drawMatrices(spec, width, theme) {
   const left = labelled ? Math.min(longest * 6.4 + 8, places.wide * 0.32) : 0;
   const side = Math.min(places.wide - left - 2, spec.side ?? 380);
   const shapes = spec.panels.map((panel) => sizeOf(panel, side));
-  const below = (labelled ? longest * 4.9 + 14 : 4) + (spec.panels.some((panel) => panel.note) ? 34 : 0);
+  const below = (labelled ? longest * 4.9 + 14 : 4) + (spec.panels.some((panel) => panel.note) ? 46 : 0);
   let row = 0;
   spec.panels.forEach((panel, index) => {
     if (index && index % places.columns === 0) top += heightOf(shapes, index - places.columns, places.columns) + below + 30;
     const box = { left: places.left(index) + left, top: top + 22, ...shapes[index] };
     if (panel.title) {
-      const most = Math.floor((left + Math.max(side, box.wide)) / (TEXT * 0.56));
-      plot.text(places.left(index), box.top - 8, shortened(panel.title, most), { "font-weight": 600, fill: panel.colour ?? theme.ink });
+      plot.text(places.left(index), box.top - 8, fitted(panel.title, places.wide, TEXT, 600), { "font-weight": 600, fill: panel.colour ?? theme.ink });
     }
     row = drawCells(plot, panel, box, spec, row);
     if (panel.note) noteBelow(plot, panel.note, box);
@@ -31,8 +30,7 @@ function drawMatrices(spec, width, theme) {
 }
 
 function noteBelow(plot, note, box) {
-  const most = Math.max(14, Math.floor(Math.max(box.wide, 120) / (11 * 0.52)));
-  wrapped(note, most).slice(0, 2).forEach((line, i) => {
+  wrapped(note, Math.max(box.wide, 100), 11).slice(0, 3).forEach((line, i) => {
     plot.text(box.left, box.top + box.high + 15 + 14 * i, line, { fill: plot.theme.muted, "font-size": 11 });
   });
 }
@@ -93,14 +91,15 @@ const round2 = (value) => Math.round(value * 100) / 100;
 
 /** What colours stand for. */
 function drawScale(plot, spec, y) {
-  const [wide, parts] = [Math.min(220, plot.width - 80), 24];
+  const room = widthOf(spec.scale.high) + widthOf(spec.scale.low) + 20;
+  const [wide, parts, left] = [Math.max(40, Math.min(220, plot.width - room)), 24, widthOf(spec.scale.low) + 8];
   for (let i = 0; i < parts; i += 1) {
     plot.add("rect", {
-      x: round2(40 + (i * wide) / parts), y, width: round2(wide / parts + 0.3), height: 10,
+      x: round2(left + (i * wide) / parts), y, width: round2(wide / parts + 0.3), height: 10,
       fill: onRamp(spec.scale.ramp ?? plot.theme.ramp, i / (parts - 1)),
     });
   }
-  plot.text(34, y + 9, spec.scale.low, { "text-anchor": "end", fill: plot.theme.muted });
-  plot.text(46 + wide, y + 9, spec.scale.high, { fill: plot.theme.muted });
+  plot.text(left - 6, y + 9, spec.scale.low, { "text-anchor": "end", fill: plot.theme.muted });
+  plot.text(left + wide + 6, y + 9, fitted(spec.scale.high, plot.width - left - wide - 6), { fill: plot.theme.muted });
   return y + 20;
 }

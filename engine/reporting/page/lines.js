@@ -12,11 +12,7 @@ function drawLines(spec, width, theme) {
   let top = plot.paragraph(0, 0, spec.y.label, { "font-weight": 600 }) + 4;
   top = plot.legend(spec.legend, top) + 4;
   const places = grid(width, spec.panels.length, { most: spec.columns ?? 2, least: spec.least ?? 300 });
-  const values = spec.panels.flatMap((panel) => [
-    ...panel.series.flatMap((one) => one.points.flatMap(({ y, low, high }) => [y, low, high])),
-    ...(panel.bands ?? []).flatMap((one) => one.points.flatMap(({ low, high }) => [low, high])),
-  ]);
-  const domain = domainOf(values, { zero: spec.y.zero ?? true });
+  const shared = domainOf(spec.panels.flatMap(valuesOf));
   const below = 18 + Math.max(...spec.panels.map((panel) => roomBelow(panel.x)));
   const high = spec.height ?? 220;
   const whole = 24 + high + below;
@@ -27,16 +23,22 @@ function drawLines(spec, width, theme) {
       top: top + places.row(index) * whole + 24,
     };
     box.bottom = box.top + high;
+    const domain = spec.y.own ? domainOf(valuesOf(panel)) : shared;
     const y = linear(domain, [box.bottom, box.top]);
     const x = linear([0, 1], [box.left + 8, box.right - 8]);
     drawFrame(plot, panel, box, domain, spec.y.format, x, y);
-    for (const band of panel.bands ?? []) ribbon(plot, band.points, x, y, band.colour, band.opacity ?? 0.28);
+    for (const band of panel.bands ?? []) {
+      ribbon(plot, band.points, x, y, band.colour, 0.28);
+      const middle = unbroken(band.points, "low").map((part) => part.map((p) => [x(p.x), y((p.low + p.high) / 2)]));
+      for (const part of middle) plot.line(part, { ...band, width: 1 });
+    }
     for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, 0.16);
+    const size = box.right - box.left < 320 && panel.x.ticks.length > 10 ? 0.75 : 1;
     for (const one of panel.series) {
       for (const part of unbroken(one.points)) plot.line(part.map((p) => [x(p.x), y(p.y)]), one);
       const known = one.points.filter((p) => p.y != null);
       for (const p of known) {
-        plot.marker(x(p.x), y(p.y), one);
+        plot.marker(x(p.x), y(p.y), one, size);
         plot.mark(row, { x: x(p.x), y: y(p.y), r: 8, text: p.text });
       }
       if (known.length) row += 1;
@@ -45,11 +47,14 @@ function drawLines(spec, width, theme) {
   return plot.finish(top + places.rows * whole, spec.label);
 }
 
+function valuesOf(panel) {
+  return [...panel.series, ...(panel.bands ?? [])].flatMap((one) => one.points.flatMap(({ y, low, high }) => [y, low, high]));
+}
+
 function drawFrame(plot, panel, box, domain, format, x, y) {
   const { theme } = plot;
   if (panel.title) {
-    const most = Math.floor((box.right - box.left + LEFT) / (TEXT * 0.56));
-    plot.text(box.left - LEFT, box.top - 10, shortened(panel.title, most), { "font-weight": 600 });
+    plot.text(box.left - LEFT, box.top - 10, fitted(panel.title, box.right - box.left + LEFT, TEXT, 600), { "font-weight": 600 });
   }
   for (const tick of ticks(...domain)) {
     plot.add("path", { d: `M${round(box.left)} ${round(y(tick))}H${round(box.right)}`, stroke: tick === 0 ? theme.muted : theme.grid });

@@ -1,8 +1,5 @@
 // A drawing and what can be read off it: marks in rows, which the pointer and the arrow keys visit.
 
-const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
-const TEXT = 12;
-
 class Plot {
   constructor(width, theme) {
     this.width = width;
@@ -22,8 +19,7 @@ class Plot {
 
   /** Lines of text from y on; gives the y below them. */
   paragraph(x, y, words, attributes = {}) {
-    const most = Math.max(12, Math.floor((this.width - x) / (TEXT * 0.53)));
-    for (const line of wrapped(words, most)) {
+    for (const line of wrapped(words, this.width - x, TEXT, attributes["font-weight"])) {
       this.text(x, y + TEXT, line, attributes);
       y += TEXT * 1.35;
     }
@@ -34,7 +30,8 @@ class Plot {
   legend(entries, y) {
     let x = 0;
     for (const entry of entries) {
-      const wide = 34 + entry.name.length * TEXT * 0.56 + 12;
+      const name = fitted(entry.name, this.width - 34);
+      const wide = 34 + widthOf(name) + 16;
       if (x && x + wide > this.width) [x, y] = [0, y + TEXT * 1.6];
       if (entry.band) {
         this.add("rect", { x, y: y + 3, width: 26, height: 9, fill: entry.colour, "fill-opacity": entry.band });
@@ -42,23 +39,23 @@ class Plot {
         this.line([[x, y + 8], [x + 26, y + 8]], entry);
         this.marker(x + 13, y + 8, entry);
       }
-      this.text(x + 32, y + TEXT, entry.name);
+      this.text(x + 32, y + TEXT, name);
       x += wide;
     }
     return entries.length ? y + TEXT * 1.9 : y;
   }
 
-  line(points, { colour, dash }) {
+  line(points, { colour, dash, width = 2 }) {
     const d = points.map(([x, y], i) => `${i ? "L" : "M"}${round(x)} ${round(y)}`).join("");
     this.add("path", {
-      d, fill: "none", stroke: colour, "stroke-width": 2, "stroke-dasharray": dash || null,
+      d, fill: "none", stroke: colour, "stroke-width": width, "stroke-dasharray": dash || null,
       "stroke-linejoin": "round", "stroke-linecap": dash ? "butt" : "round",
     });
   }
 
-  marker(x, y, { colour, marker = 0, hollow = false }) {
+  marker(x, y, { colour, marker = 0, hollow = false }, size = 1) {
     this.add("path", {
-      d: MARKERS[marker % MARKERS.length](round(x), round(y)),
+      d: MARKERS[marker % MARKERS.length](0, 0), transform: `translate(${round(x)} ${round(y)}) scale(${size})`,
       fill: hollow ? this.theme.paper : colour, stroke: hollow ? colour : this.theme.paper,
       "stroke-width": hollow ? 1.75 : 1,
     });

@@ -17,7 +17,7 @@ function drawRidges(spec, width, theme) {
     const head = top + places.row(index) * whole + 24;
     const foot = head + rows * each;
     const x = linear(spec.domain, [left, right]);
-    plot.text(places.left(index), head - 10, shortened(panel.title, Math.floor(places.wide / 6.7)), { "font-weight": 600 });
+    plot.text(places.left(index), head - 10, fitted(panel.title, places.wide, TEXT, 600), { "font-weight": 600 });
     for (const tick of ticks(...spec.domain, 5)) {
       plot.add("path", { d: `M${round(x(tick))} ${head}V${foot}`, stroke: tick === 0 ? theme.muted : theme.grid });
       plot.text(x(tick), foot + 16, decimal(tick), { "text-anchor": "middle", fill: theme.muted });
@@ -34,7 +34,7 @@ function drawRidges(spec, width, theme) {
 
 function drawRidge(plot, ridge, { base, high, left, x, start }) {
   const { theme } = plot;
-  plot.text(start, base - 6, shortened(ridge.name, 14), { fill: theme.ink });
+  plot.text(start, base - 6, fitted(ridge.name, left - start - 6), { fill: theme.ink });
   plot.text(start, base + 8, ridge.units ? `n = ${count(ridge.units)}` : "none", { fill: theme.muted, "font-size": 10.5 });
   plot.add("path", { d: `M${round(left)} ${base}H${round(x.right ?? x(1))}`, stroke: theme.grid });
   const most = Math.max(...ridge.counts, 0);
