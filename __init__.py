@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fusiform.engine.doctor.forecast import forecast as forecast
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.merge import merge_stores as merge_stores
+    from fusiform.engine.reporting.report import write_report as write_report
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.lesion import lesion as lesion
     from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
@@ -57,6 +58,7 @@ _HOME = {
     "scan": "scanning.scan",
     "scramble_directory": "stimuli.scramble",
     "summarise": "asking.summary",
+    "write_report": "reporting.report",
 }
 __all__ = sorted(_HOME)
 

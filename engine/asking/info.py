@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,15 @@ def describe_store(path: Path | str) -> StoreInfo:
     UserError : there is no store, or it is one that no scan of this version makes
     """
     store = Store.open(path)
-    files, size, all_counted = None, None, True
+    found = info_of(store)
     if isinstance(store.path, Path):
         files, size, all_counted = _size_of(store.path)
+        return replace(found, files=files, bytes=size, all_counted=all_counted)
+    return found
+
+
+def info_of(store: Store) -> StoreInfo:
+    """What a store that is open says of itself; its files are not looked at."""
     return StoreInfo(
         str(store.path),
         store.provenance.get("status") == "complete",
@@ -78,9 +84,9 @@ def describe_store(path: Path | str) -> StoreInfo:
         store.shuffles,
         tuple(store.saved),
         store.provenance,
-        files,
-        size,
-        all_counted,
+        files=None,
+        bytes=None,
+        all_counted=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the page's script is given: the rows of analyses as columns, with digits that mean something.
+"""What the page's script is given: rows of analyses as columns, with digits that mean something.
 
 A value of :func:`findings` is plain JSON. Layers and contrasts are places in their lists; a number
 that is not there is None.
@@ -205,7 +205,7 @@ def _beside_chance(row: Any) -> dict[str, Any]:
 
 
 def _in_blocks(row: Any) -> dict[str, Any]:
-    """A row of localisation whose map has at most so many places a side: means of blocks of them."""
+    """A row of localisation whose map has at most so many places a side: means of blocks."""
     told = asdict(row)
     side = max(len(row.map), *(len(cells) for cells in row.map))
     block = math.ceil(side / _MAP_SIDE)
@@ -214,7 +214,9 @@ def _in_blocks(row: Any) -> dict[str, Any]:
         ends = [math.ceil(length / block) * block - length for length in values.shape]
         padded = np.pad(values, [(0, end) for end in ends], constant_values=np.nan)
         rows, columns = (length // block for length in padded.shape)
-        blocks = padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
+        blocks = (
+            padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
+        )
         known = np.isfinite(blocks)
         number = known.sum(axis=-1)
         sums = np.where(known, blocks, 0).sum(axis=-1)

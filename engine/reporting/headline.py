@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..analyses.shares import Share
+from ..markup import Markup, tag
 from .findings import Reported, contrasts_of
-from .markup import Markup, join, tag
 from .palette import of_category
 
 
@@ -48,7 +48,9 @@ def _sentence(one: Reported) -> Iterator[str]:
     yield tag("strong", percent(peak.share))
     yield f" of its {peak.units:,} units{_interval(peak)}"
     csi = one.csi(peak.layer, peak.contrast)
-    yield "" if csi is None else f", with a mean CSI of {csi:.2f} on stimuli that did not select them"
+    yield (
+        "" if csi is None else f", with a mean CSI of {csi:.2f} on stimuli that did not select them"
+    )
     yield ". "
 
 

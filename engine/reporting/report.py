@@ -12,16 +12,19 @@ from ..asking.info import describe_store, facts
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..asking.result import Result, open_store
 from ..errors import UserError
+from ..markup import Markup, definitions, join, tag
+from ..spec import Preprocessing
 from ..store.places import name_of
 from . import headline, page
-from .findings import Reported, contrasts_of, findings, letters
-from .markup import Markup, definitions, json_block, policy, tag
+from .embedding import json_block, policy
+from .findings import Reported, findings, letters
 from .method import method
 from .thresholds import beyond_thresholds
 
 # With more, nobody tells lines apart, and the page grows by their square.
 MOST_CONTRASTS = 24
 # What has to be the same of two scans for their difference to be one of the networks.
+_BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
 _COMPARED = ("categories", "folds", "preprocessing", "units", "precision")
 
 
@@ -104,31 +107,37 @@ def _page(
     )
     shown = [_shown(result) for result in results]
     return page.fill(
+        "page.html",
         {
-            "title": tag("span", title)[len("<span>") : -len("</span>")],
+            "title": join([title]),
             "policy": policy(page.script(), page.style()),
             "style": page.style(),
             "script": page.script(),
             "headline": headline.headline(reported) + "".join(warnings),
-            "contents": page.contents(with_best),
             "peaks": headline.peaks(reported),
-            "figures": page.figures(with_best),
+            "best": page.shipped("best.html") if with_best else "",
+            "bestlink": _BEST_LINK if with_best else "",
             "scanned": tag("div", *scanned, class_="stores"),
             "method": method(reported, shown, criterion, fusiform),
-            "footer": tag("p", f"Made by fusiform {fusiform}. {len(contrasts_of(reported))} contrasts; "
-                          f"criterion: {criterion}."),
+            "footer": tag("p", f"Made by fusiform {fusiform}. Selective: {criterion}."),
             "findings": data,
-        }
-    )  # fmt: skip
+        },
+    )
 
 
 def _shown(result: Result) -> str:
     """How many stimuli a scan showed, and how, in words."""
     numbers = result.counts.sum(axis=1).tolist()
     each = ", ".join(f"{n:,} {name}" for name, n in zip(result.categories, numbers, strict=True))
-    said = result.provenance.get("preprocessing")
-    steps = f"; {', '.join(f'{k} {v}' for k, v in said.items())}" if isinstance(said, dict) else ""
-    return f"{sum(numbers):,} stimuli ({each}; {result.folds} folds{steps})"
+    return f"{sum(numbers):,} stimuli ({each}; {result.folds} folds{_steps(result)})"
+
+
+def _steps(result: Result) -> str:
+    """What was done to the pictures; nothing where the store says nothing that can be read."""
+    try:
+        return f"; {Preprocessing(**result.provenance['preprocessing'])}"
+    except (KeyError, TypeError, UserError):
+        return ""
 
 
 def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[str]:
@@ -142,19 +151,21 @@ def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[s
         if result.folds == 1:
             said.append(
                 f"{who}the scan had one fold, so that nothing is measured on stimuli that did not "
-                "select: there is no held-out CSI, d′ or strength."
+                "select: there is no held-out CSI, d' or strength."
             )
     for one, result in zip(reported[1:], results[1:], strict=True):
         if differing := _differences(results[0], result):
             said.append(
-                f"{one.letter} differs from {reported[0].letter} in {', '.join(differing)}: what differs "
-                "between them need not be the networks' doing."
+                f"{one.letter} differs from {reported[0].letter} in {', '.join(differing)}: what "
+                "differs between their units need not be the networks' doing."
             )
     return said
 
 
 def _differences(one: Result, other: Result) -> list[str]:
-    differing = [name for name in _COMPARED if one.provenance.get(name) != other.provenance.get(name)]
+    differing = [
+        name for name in _COMPARED if one.provenance.get(name) != other.provenance.get(name)
+    ]
     if not _same_stimuli(one, other):
         differing.insert(0, "stimuli")
     return differing

@@ -66,7 +66,7 @@ def beyond_thresholds(
     """Of every measure of :data:`GRIDS`, units beyond its thresholds, layer by layer.
 
     A slab is held at a time. q is there for categories against all others only, as the scan wrote
-    it; t and CSI of other contrasts are computed from the moments. Nonfinite units are never beyond.
+    it; t and CSI of other contrasts are computed from the moments. NaN is never beyond.
     """
     source = source_of(store, None)
     asked = _asked(store, source, contrasts)
