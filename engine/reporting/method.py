@@ -71,7 +71,7 @@ def _cited(text: str) -> Iterator[str]:
     """The references that a text names, by their first author and year."""
     for reference in shipped("references.txt").splitlines():
         author, year = _AUTHOR.findall(reference)[0]
-        if re.search(rf"{author}\b[^.;)]*{year}", text):
+        if re.search(rf"{author}\b[^;)]{{0,40}}{year}", text):
             yield reference
 
 
