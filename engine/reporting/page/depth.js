@@ -44,7 +44,7 @@ function overDepth({ title, label, tick, rows, point, band, bandName, apart, sec
 function tableOf(columns, source) {
   return {
     columns: [...(several ? ["store"] : []), "layer", "contrast", ...columns],
-    rows: stores.flatMap((store) => shownContrasts().flatMap((k) => rows(store, k).map((row) => [
+    rows: stores.flatMap((store) => shownContrasts().flatMap((k) => source(store, k).map((row) => [
       ...(several ? [store.label] : []), row.layer, contrasts[k].name, ...columns.map((column) => row[column]),
     ]))),
   };
