@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.merge import merge_stores as merge_stores
     from fusiform.engine.reporting.report import write_report as write_report
+    from fusiform.engine.responses.recording import Recording as Recording
+    from fusiform.engine.responses.recording import open_recording as open_recording
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.lesion import lesion as lesion
     from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
+    from fusiform.engine.scanning.record import record as record
     from fusiform.engine.scanning.scan import scan as scan
     from fusiform.engine.spec import Preprocessing as Preprocessing
     from fusiform.engine.stimuli.check import check_stimuli as check_stimuli
@@ -39,6 +42,7 @@ _HOME = {
     "Analysis": "analyses.analyse",
     "Criterion": "asking.language.criterion",
     "Preprocessing": "spec",
+    "Recording": "responses.recording",
     "Result": "asking.result",
     "UserError": "errors",
     "analyse": "analyses.analyse",
@@ -52,8 +56,10 @@ _HOME = {
     "list_layers": "scanning.layers",
     "make_localizer": "stimuli.localizer",
     "merge_stores": "merge",
+    "open_recording": "responses.recording",
     "open_store": "asking.result",
     "pack_stimuli": "scanning.pack",
+    "record": "scanning.record",
     "save_contrast": "asking.select",
     "scan": "scanning.scan",
     "scramble_directory": "stimuli.scramble",

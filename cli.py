@@ -495,6 +495,226 @@ def scan_command(
     listener.note(f"wrote {output}; next: fusiform summary {output}")
 
 
+@app.command("record")
+def record_command(
+    model: Model,
+    stimuli: StimuliSource,
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="The recording to create: NAME.responses.zarr."),
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STORE",
+            help="The result of a scan of the same network: it is shown "
+            "stimuli as it was then, and its units can be chosen by selectivity.",
+        ),
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONTRAST",
+            help="Record the units that the criterion selects for it ('*': for every category); "
+            "repeatable.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of each layer and contrast the N units with the most of --by: of the selected; "
+            "without --select of all, for every category.",
+        ),
+    ] = None,
+    by: Annotated[str, typer.Option(metavar="MEASURE", help="What --top ranks units by.")] = "t",
+    random: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Record N units of every layer, drawn from --seed."),
+    ] = None,
+    layers: RecordedLayers = None,
+    project: Annotated[
+        int | None,
+        typer.Option(
+            metavar="DIM",
+            help="Of layers with more chosen units than this, record a random projection to DIM "
+            "dimensions, which keeps distances between stimuli.",
+        ),
+    ] = None,
+    test: CriterionTest = None,
+    where: Where = None,
+    sides: Sides = None,
+    correction: CorrectionOption = None,
+    family: FamilyOption = None,
+    pairwise: Pairwise = None,
+    preset: Preset = None,
+    group: GroupsOption = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="As for scan; by default those of --from, unless they were a file."),
+    ] = None,
+    seed: Seed = 0,
+    units: Annotated[
+        Literal["all", "channel", "token", "cls"] | None,
+        typer.Option(help="As for scan; by default those of --from."),
+    ] = None,
+    precision: Precision = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile", help="As for scan; by default as --from.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Parts of the stimuli; by default as --from, or 2.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Stimuli per forward pass; by default as --from.")
+    ] = None,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Take at most so much memory where the network runs."),
+    ] = None,
+    device: Device = None,
+    decode_workers: DecodeWorkers = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    interpolation: Interpolation = None,
+    on_error: Annotated[
+        Literal["stop", "skip"],
+        typer.Option(help="When a stimulus cannot be shown: stop, or record NaN for it."),
+    ] = "stop",
+    root: Root = None,
+    commit_every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Commit what is done this often.")
+    ] = 60,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recording.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Give up what an unfinished recording has done.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Record the responses of chosen units to every stimulus: the second pass.
+
+    Units are those that a store's criterion selects, the top of a measure, a random sample, or,
+    where none is asked for, all of --layers; what several choose is recorded once. A recording that
+    was stopped goes on with the same command. 'fusiform responses' asks it.
+    """
+    from fusiform import record
+
+    sizes = {"resize": resize, "crop": crop, "interpolation": interpolation}
+    overrides = {name: value for name, value in sizes.items() if value is not None}
+    listener = terminal.listener(quiet)
+    with _stopped_in_a_line():
+        record(
+            model,
+            stimuli,
+            output,
+            store=source,
+            select="*" if select == ["*"] else select,
+            criterion=_criterion(test, where, sides, correction, family, pairwise, preset),
+            top=top,
+            by=by,
+            random=random,
+            layers=None if layers is None else _recorded(layers),
+            project=project,
+            groups=_groups(group),
+            root=root,
+            weights=weights,
+            seed=seed,
+            units=units,
+            precision=precision,
+            compile=compile,
+            preprocessing=overrides or None,
+            folds=folds,
+            batch_size=batch_size,
+            memory_budget=memory_budget,
+            device=device,
+            decode_workers=decode_workers,
+            on_error=on_error,
+            commit_every=commit_every,
+            overwrite=overwrite,
+            restart=restart,
+            listener=listener,
+        )
+    listener.note(f"wrote {output}; next: fusiform responses {output}")
+
+
+@app.command("responses")
+def responses_command(
+    path: Annotated[
+        str, typer.Argument(metavar="RECORDING", help="What fusiform record has made.")
+    ],
+    what: Annotated[
+        Literal["units", "best", "auc", "tuning", "rdm", "ceiling", "layers"],
+        typer.Argument(
+            metavar="[units|best|auc|tuning|rdm|ceiling|layers]", help="What to ask; see above."
+        ),
+    ] = "units",
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONTRAST",
+            help="For best and auc; repeatable. By default those that units were chosen by, or "
+            "every category.",
+        ),
+    ] = None,
+    layers: LayerNames = "*",
+    top: Annotated[
+        int, typer.Option(metavar="N", help="For best: units of each layer and contrast.")
+    ] = 3,
+    images: Annotated[int, typer.Option(help="For best: images of each unit.")] = 5,
+    sides: Annotated[
+        int, typer.Option(help="For auc: 1, p that the target's responses are larger; 2, differ.")
+    ] = 1,
+    distance: Annotated[
+        Literal["correlation", "euclidean"],
+        typer.Option(help="For rdm, ceiling and layers: how far two patterns are apart."),
+    ] = "correlation",
+    similarity: Annotated[
+        Literal["spearman", "kendall", "cka"],
+        typer.Option(help="For layers: how alike two layers are."),
+    ] = "spearman",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="For rdm: write the matrices to a .npz file."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a recording: what single stimuli did to single units.
+
+    units: what was recorded. best: the units that tell a contrast best, and the images that drive
+    them most and least. auc: area under the ROC curve and rank-sum test of every unit, exact, on
+    all stimuli and each fold's. tuning: mean response and spread by category. rdm: how far stimuli
+    lie apart in a layer. ceiling: reliability of tuning and of categories' geometry between folds.
+    layers: how alike stimuli lie in every two layers. --json gives every unit.
+    """
+    from fusiform import open_recording
+    from fusiform.engine.responses.answer import answer
+    from fusiform.engine.responses.geometry import write_matrices
+
+    recording, named = open_recording(path), _listed(layers)
+    if output and what != "rdm":
+        raise UserError(f"--output is for the matrices of rdm; got it with {what}: leave it out")
+    found = answer(
+        recording,
+        what,
+        contrasts=contrast,
+        layers=named,
+        units=top,
+        images=images,
+        sides=sides,
+        distance=distance,
+        similarity=similarity,
+    )
+    if output:
+        write_matrices(recording, output, named, distance)
+        terminal.note(f"wrote {output}")
+    if as_json:
+        print(json.dumps({"recording": path, what: found.records()}, indent=2))
+        return
+    right = {i for i, name in enumerate(found.head) if name not in found.words}
+    terminal.print_table(found.head, found.lines, right)
+
+
 @app.command()
 def summary(
     stores: Stores,

@@ -345,7 +345,9 @@ def listener(quiet: bool) -> Listener:
 def _describe(event: Progress) -> str:
     rate = (event.done - event.before) / max(event.seconds, 1e-9)
     left = (event.total - event.done) / rate
-    pace = f"{rate:.1f} images/s, " if event.stage in ("stimuli", "scan", "pack") else ""
+    pace = (
+        f"{rate:.1f} images/s, " if event.stage in ("stimuli", "scan", "recording", "pack") else ""
+    )
     return f"{pace}{left:.0f} s left, peak {in_bytes(event.peak_bytes)}"
 
 

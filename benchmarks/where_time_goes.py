@@ -19,7 +19,7 @@ from typing import Any
 from cost import described
 from end_to_end import link_images
 
-from fusiform.engine.scanning import accumulate, scan, setup, showing, work
+from fusiform.engine.scanning import accumulate, passes, scan, setup, showing, work
 from fusiform.engine.store.draft import Draft
 
 RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
@@ -87,8 +87,8 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, clocked(stage, originals[stage]))
-    decode_ahead, write_behind = work.decode_ahead, work.write_behind
-    work.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
+    decode_ahead, write_behind = passes.decode_ahead, passes.write_behind
+    passes.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
 
     @contextmanager
     def behind() -> Iterator[Any]:
@@ -97,7 +97,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
             timed.wait = later.wait
             yield timed
 
-    work.write_behind = behind
+    passes.write_behind = behind
     try:
         started = time.perf_counter()
         scan.scan("resnet50", stimuli, output, weights="none", device="cpu", overwrite=True)
@@ -105,7 +105,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     finally:
         for stage, (owner, name) in STAGES.items():
             setattr(owner, name, originals[stage])
-        work.decode_ahead, work.write_behind = decode_ahead, write_behind
+        passes.decode_ahead, passes.write_behind = decode_ahead, write_behind
     loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
     written = clocks.pop("moments written to the store")
     inside = ("moments read out of finished blocks", "waiting for moments to be written")

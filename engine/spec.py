@@ -12,6 +12,8 @@ from typing import Any
 from .errors import UserError
 
 SCHEMA_VERSION = 3
+# Of a recording, which is a store of its own.
+RECORDING_VERSION = 1
 
 INTERPOLATIONS: tuple[str, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
 # What decodes JPEG files -> how it can resize them. Anything else is decoded by Pillow.

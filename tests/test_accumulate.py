@@ -122,7 +122,7 @@ def test_a_block_that_shards_share_is_merged_of_its_parts() -> None:
 def test_dense_activations_are_not_copied() -> None:
     x = torch.randn(4, 8, 5, 5).contiguous(memory_format=torch.channels_last)
     moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
-    assert moments._rows(x).data_ptr() == x.data_ptr()
+    assert moments._flat.rows(x).data_ptr() == x.data_ptr()
 
 
 def test_a_layout_that_changes_between_batches_does_not_mix_units_up() -> None:

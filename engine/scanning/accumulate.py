@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ...kernels import jit
 from ...kernels.moments import Moments, merge, read_out
-from ..errors import UserError
 from ..spec import Layer
+from .flat import Flat
 from .plan import Block, Run
 
 # Compute capability of the oldest GPUs that the Triton kernel was compiled for.
@@ -34,7 +34,7 @@ class LayerMoments:
         self._layer = layer
         self._on_finished = on_finished
         self._kernels = kernels_for(device)
-        self._memory_order: tuple[int, ...] | None = None
+        self._flat = Flat(layer)
         # One group is live at a time: [1] and [1, unit], as the kernels have it. Its sums lie
         # together, so that they can be saved as they are.
         self._count = np.zeros(1, dtype=np.int64)
@@ -65,7 +65,7 @@ class LayerMoments:
         ------
         UserError : the activation has not the shape or precision that it had in the trial pass
         """
-        rows = self._rows(activation)
+        rows = self._flat.rows(activation)
         for run in runs:
             if run.start < run.stop:
                 x = as_arrays(rows[run.start : run.stop])
@@ -82,7 +82,7 @@ class LayerMoments:
         record = {
             "count": int(self._count[0]),
             "earlier": earlier.count if earlier else 0,
-            "memory_order": self._memory_order,
+            "memory_order": self._flat.order,
         }
         parts = [self._memory, *(earlier[1:] if earlier else ())]
         return record, [part.view(torch.uint8).cpu().numpy() for part in parts]
@@ -90,28 +90,12 @@ class LayerMoments:
     def go_on(self, record: Mapping[str, Any], contents: Sequence[NDArray[np.uint8]]) -> None:
         """Go on with the block that :meth:`live` gave."""
         self._count[0] = record["count"]
-        self._memory_order = record["memory_order"] and tuple(record["memory_order"])
+        self._flat.order = record["memory_order"] and tuple(record["memory_order"])
         sums, *earlier = (torch.from_numpy(content.copy()) for content in contents)
         self._memory.copy_(sums)
         if earlier:
             mean, m2 = (part.to(self._memory.device).view(torch.float64) for part in earlier)
             self._earlier = Moments(record["earlier"], mean, m2)
-
-    def _rows(self, activation: torch.Tensor) -> torch.Tensor:
-        """The activation as ``[stimulus, unit]``, units in memory order: a view if dense."""
-        if tuple(activation.shape[1:]) != self._layer.shape:
-            raise UserError(
-                f"a layer has one shape for all stimuli; {self._layer.name} had "
-                f"{list(self._layer.shape)} and now gave {list(activation.shape[1:])}"
-            )
-        if activation.dtype != self._pivot.dtype:
-            raise UserError(
-                f"a layer has one precision for all stimuli; {self._layer.name} had "
-                f"{self._layer.dtype} and now gave {activation.dtype}: scan without autocast inside"
-            )
-        if self._memory_order is None:
-            self._memory_order = memory_order(activation)
-        return activation.permute(0, *self._memory_order).contiguous().flatten(1)
 
     def _so_far(self) -> Moments | None:
         """Moments of all that was folded in of the live block, units in the order of memory."""
@@ -122,20 +106,8 @@ class LayerMoments:
         return merge(self._earlier, moments) if self._earlier else moments
 
     def _in_layer_order(self, moments: Moments) -> Moments:
-        order = self._memory_order
-        assert order is not None  # something was folded in
-        in_memory = [self._layer.shape[axis - 1] for axis in order]
-        back = sorted(range(len(order)), key=order.__getitem__)
-        mean, m2 = (
-            values.reshape(in_memory).permute(back).contiguous().cpu().numpy()
-            for values in moments[1:]
-        )
+        mean, m2 = (self._flat.in_layer_order(values).cpu().numpy() for values in moments[1:])
         return Moments(moments.count, mean, m2)
-
-
-def memory_order(activation: torch.Tensor) -> tuple[int, ...]:
-    """The dimensions of ``[stimulus, ...]`` but the first, as they lie in memory."""
-    return tuple(sorted(range(1, activation.ndim), key=activation.stride, reverse=True))
 
 
 def as_arrays(tensor: torch.Tensor) -> Any:

@@ -96,7 +96,8 @@ class Footprint:
 
     ``program`` with its network; ``forward`` for each stimulus of a batch in a forward pass over
     images of ``crop`` x ``crop`` pixels; for each of a layer's units its live moments, more where
-    groups are ``cut`` by shards, and those of a ``null`` of so many groups and units.
+    groups are ``cut`` by shards, and those of a ``null`` of so many groups and units. Of a
+    recording, ``recorded`` says what is held of a layer instead.
     """
 
     program: int
@@ -104,9 +105,12 @@ class Footprint:
     crop: int
     cut: bool = False
     null: tuple[int, int] = field(default=(0, 0))
+    recorded: Callable[[Layer], int] | None = None
 
     def of_layer(self, layer: Layer) -> int:
         """All that is live of a layer."""
+        if self.recorded:
+            return self.recorded(layer)
         groups, units = self.null
         shuffled = groups * min(units, layer.units) * (20 if layer.dtype != "float64" else 24)
         return layer.state_bytes + (_EARLIER * layer.units if self.cut else 0) + shuffled
@@ -118,7 +122,7 @@ class Footprint:
 
     def without_moments(self, layers: Sequence[Layer], batch_size: int) -> int:
         """All but what is live of the layers."""
-        read_out = _READ_OUT * max(layer.units for layer in layers)
+        read_out = 0 if self.recorded else _READ_OUT * max(layer.units for layer in layers)
         return self.program + self.of_batch(batch_size) + read_out + _WORKSPACE
 
     def peak(self, layers: Sequence[Layer], batch_size: int) -> int:

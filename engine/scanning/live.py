@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count, takewhile
 from typing import Any
 
@@ -27,7 +27,10 @@ class Live:
         on_finished: OnFinished,
         shuffled: ShuffledMoments | None,
         units: str = "all",
+        write_null: Callable[[Layer, ShuffledMoments], None] = lambda *_: None,
     ) -> None:
+        self._recorded = tuple(layers)
+        self._write_null = write_null
         self.layers = {layer.name: LayerMoments(layer, device, on_finished) for layer in layers}
         self._shuffled = shuffled
         self._units = units
@@ -42,12 +45,18 @@ class Live:
         if self._shuffled:
             self._shuffled.begin(batch.stimuli)
 
-    def fold_in(self, layer: str, activation: torch.Tensor) -> None:
+    def take(self, layer: str, activation: torch.Tensor) -> None:
         """Add a layer's activation ``[stimulus, ...]`` to the batch that has begun."""
         activation = reduce(activation, self._units)
         self.layers[layer].fold_in(activation, self._runs)
         if self._shuffled:
             self._shuffled.fold_in(layer, activation)
+
+    def finish(self) -> None:
+        """Write the null, when all stimuli were shown; groups were as they were complete."""
+        if self._shuffled:
+            for layer in self._recorded:
+                self._write_null(layer, self._shuffled)
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
         """What is accumulated: of every part what its bytes do not say, and its bytes."""

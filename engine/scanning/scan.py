@@ -195,7 +195,7 @@ def scan(
         layers=setup.layers,
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
-        stimuli=_stimulus_table(catalogue, plan),
+        stimuli=stimulus_table(catalogue, plan),
         provenance={
             "stimuli": str(stimuli),
             "batch_size": plan.batch_size,
@@ -237,6 +237,16 @@ def _refuse_unknown(
             f"moments are kept in {' or '.join(STORE_DTYPES)}; got a store dtype of {store_dtype!r}"
         )
     refuse_on_error(on_error, decode_workers)
+    refuse_commits(commit_every)
+
+
+def refuse_commits(commit_every: float) -> None:
+    """Refuse commits that are not some seconds apart.
+
+    Raises
+    ------
+    UserError : they are not
+    """
     if not commit_every >= 0:
         raise UserError(f"commits are some seconds apart, or 0; got {commit_every}")
 
@@ -290,8 +300,8 @@ def left_out(
     return bad
 
 
-def _stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
-    """Columns of a few bytes a row: texts are made of them as they are written."""
+def stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
+    """The stimulus table, in columns of a few bytes a row: texts are made as they are written."""
     contents = catalogue.contents
     return {
         "stimulus_path": catalogue.shown_names,

@@ -65,11 +65,13 @@ def set_up(
     listener: Listener,
     processes: int = 1,
     left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
+    held_of: Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]] | None = None,
 ) -> Setup:
     """Find out what a scan is of; for the parameters see :func:`.scan.scan`.
 
     ``left_out`` says which stimuli of a catalogue are not shown; ``processes`` of the same kind
-    share the memory.
+    share the memory. Of a recording, ``held_of`` says how many bytes are held of each layer of
+    which anything is recorded; others are left out.
 
     Raises
     ------
@@ -105,11 +107,15 @@ def set_up(
         otherwise.append(NO_CLASS_TOKEN)
     for note in (*notes, *otherwise):
         listener.note(note)
+    held = held_of(catalogue, chosen) if held_of else {}
+    if held_of:
+        chosen = tuple(layer for layer in chosen if layer.name in held)
     footprint = Footprint(
         used_memory(target) + (jpegs.device_bytes if jpegs else 0),
         grown[0] // TRIAL_STIMULI,
         crop,
         null=(null * len(plan.blocks), null_units),
+        recorded=(lambda layer: held[layer.name]) if held_of else None,
     )
 
     def footprint_of(size: int) -> Footprint:
@@ -133,7 +139,7 @@ def set_up(
         f"{len(plan.order)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
     )
     listener.note(f"preprocessing: {backbone.preprocessing}")
-    if folds == 1:
+    if folds == 1 and not held_of:
         listener.note("one fold: nothing will say how many of the selected units replicate")
     if budget is not None or len(fitting.parts) > 1 or fitting.batch_size != plan.batch_size:
         listener.note(_how(fitting, known))

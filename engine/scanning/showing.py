@@ -1,9 +1,10 @@
-"""Showing a network decoded batches, whose activations go into the live moments as they come."""
+"""Showing a network decoded batches, whose activations are taken as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,19 +17,41 @@ from .compiled import compiled
 from .decode import Decoded, normalise
 from .faults import explained
 from .layers import input_dtype
-from .live import Live
-from .plan import Plan
+from .plan import Batch, Plan
 from .precision import multiplied
+
+
+class Taker(Protocol):
+    """What takes the activations of some layers, batch by batch, and can be saved between two."""
+
+    @property
+    def layers(self) -> Collection[str]:
+        """Their names."""
+
+    def begin(self, batch: Batch) -> None:
+        """A batch begins: its activations come next, layer by layer."""
+
+    def take(self, layer: str, activation: torch.Tensor) -> None:
+        """A layer's activation ``[stimulus, ...]``, which must not be kept."""
+
+    def save(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What is not written yet: what its bytes do not say, and its bytes."""
+
+    def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what :meth:`save` gave; from nothing, where nothing was saved."""
+
+    def finish(self) -> None:
+        """All stimuli were shown: what is left is written."""
 
 
 @contextmanager
 def showing(
-    backbone: Backbone, layers: Sequence[Layer], plan: Plan, device: torch.device, live: Live
+    backbone: Backbone, layers: Sequence[Layer], plan: Plan, device: torch.device, taker: Taker
 ) -> Iterator[Callable[[Decoded], None]]:
-    """Give what shows the network one batch of ``plan`` and folds it into ``live``.
+    """Give what shows the network one batch of ``plan`` and has ``taker`` take it.
 
-    Stimuli that have failed are shown as they are, and folded in nowhere. ``layers`` are all of the
-    scan, of which ``live`` may hold some.
+    Stimuli that have failed are shown as they are, and taken nowhere. ``layers`` are all of the
+    scan, of which ``taker`` may take some.
     """
     dtype = input_dtype(backbone.model)
     side = backbone.preprocessing.crop
@@ -37,15 +60,15 @@ def showing(
         multiplied(backbone.precision, device),
         explained(backbone.model, shape, dtype, device),
         compiled(backbone.model, [layer.name for layer in layers] if backbone.compiled else []),
-        capture(backbone.model, live.layers, live.fold_in) as show,
+        capture(backbone.model, taker.layers, taker.take) as show,
     ):
 
-        def fold_in(decoded: Decoded) -> None:
-            live.begin(decoded.batch.without(decoded.failed))
+        def shown(decoded: Decoded) -> None:
+            taker.begin(decoded.batch.without(decoded.failed))
             pixels = _filled(decoded.pixels, plan)
             show(normalise(pixels, backbone.preprocessing, device, dtype))
 
-        yield fold_in
+        yield shown
 
 
 def _filled(

@@ -18,7 +18,7 @@ from ...kernels import cpu
 from ...kernels.moments import Moments, read_out
 from ..errors import UserError
 from ..spec import Layer
-from .accumulate import memory_order
+from .flat import memory_order
 
 
 class ShuffledMoments:

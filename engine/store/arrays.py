@@ -35,7 +35,7 @@ from .metadata import (
     refusing,
 )
 from .places import Place
-from .schema import Schema, shown
+from .schema import RootSchema, shown
 
 # Chunks of which it is remembered that their checksum fits: of 1,000 categories there are millions.
 _MOST_COMPARED = 100_000
@@ -54,7 +54,7 @@ class Arrays:
     """
 
     def __init__(
-        self, place: Place, store: ZarrStore, schema: Schema, gathered: Gathered | None
+        self, place: Place, store: ZarrStore, schema: RootSchema, gathered: Gathered | None
     ) -> None:
         self._place, self._store = place, store
         self._folder = place if isinstance(place, Path) else None

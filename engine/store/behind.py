@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class _Behind:
+class Behind:
     """Calls functions in a thread, one at a time and in the order in which they were given."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
@@ -16,6 +16,7 @@ class _Behind:
         self._under_way: Future[None] | None = None
 
     def __call__(self, write: Any, *arguments: Any, **named: Any) -> None:
+        """Call ``write``, when what was given before has come to its end."""
         self.wait()
         self._under_way = self._pool.submit(write, *arguments, **named)
 
@@ -27,13 +28,13 @@ class _Behind:
 
 
 @contextmanager
-def write_behind() -> Iterator[_Behind]:
+def write_behind() -> Iterator[Behind]:
     """Give what calls a function in a thread, while the caller makes the next to write.
 
     One call is under way at a time, and the caller waits for it before it hands over another: what
     is not yet written takes the memory of two. What a call raises, the next one does, or the end.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
-        later = _Behind(pool)
+        later = Behind(pool)
         yield later
         later.wait()

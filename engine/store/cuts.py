@@ -34,7 +34,7 @@ def chunk_shape(layer: Layer, groups: int) -> Shape:
     for axis, size in enumerate(layer.shape):
         inner = math.prod(layer.shape[axis + 1 :])
         if inner <= most:
-            chunk[axis] = _even(size, most // inner)
+            chunk[axis] = even(size, most // inner)
             break
         chunk[axis] = 1
     return tuple(chunk)
@@ -46,7 +46,7 @@ def file_shape(layer: Layer, chunk: Shape, rows: int) -> Shape:
     for axis in range(len(chunk) - 1, -1, -1):
         blocks = math.ceil(layer.shape[axis] / chunk[axis])
         fit = max(1, _FILE_VALUES // (rows * math.prod(file)))
-        file[axis] *= _even(blocks, fit)
+        file[axis] *= even(blocks, fit)
         if fit < blocks:
             break
     return tuple(file)
@@ -89,5 +89,6 @@ def is_in_order(shape: Sequence[int], part: Sequence[int]) -> bool:
     return all(length >= size for size, length in rest)
 
 
-def _even(size: int, longest: int) -> int:
+def even(size: int, longest: int) -> int:
+    """The length of parts of about the same size, none longer than ``longest``."""
     return math.ceil(size / math.ceil(size / max(1, min(size, longest))))

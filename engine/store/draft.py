@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,55 +12,17 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
 from ..errors import UserError
-from ..spec import MOMENTS, SHOWN, SHUFFLED, STIMULUS_COLUMNS, VARIABLES, Layer
+from ..spec import MOMENTS, SHUFFLED, VARIABLES, Layer
 from .arrays import files_of
-from .commits import Commit, Commits
 from .cuts import slabs
-from .durable import flush
-from .hidden import Bytes
-from .identity import fingerprint
-from .layout import consolidate, put, put_column, put_count, put_moments
-from .places import Place, is_group, zarr_store
+from .filling import Filling, unusable
+from .layout import put, put_moments
 from .reading import Store
-from .records import Records
 from .slabs import SlabWriter, filled_up, write_file
 
 
-class Draft(Store):
-    """A store that is being filled.
-
-    Beside its final place where that is a folder, so that there is a whole store or none; behind a
-    URL in its place, where it says of itself that it is not complete. ``commit`` is how far an
-    earlier run had come with it, and ``live`` what it had in its hands then; ``records`` are of the
-    tasks that workers have done.
-    """
-
-    def __init__(self, path: Place, root: zarr.Group) -> None:
-        # What reads must not write: it is decoded by code that knows plain folders only.
-        super().__init__(path, zarr.open_group(zarr_store(path), mode="r", use_consolidated=False))
-        self._draft = root
-        # Moments are written block by block: opening an array each time would take longer.
-        self._open: dict[str, Any] = {}
-        self._commits = Commits(root.store)
-        self.commit, self.live = self._commits.latest() or (Commit(), {})
-        self.records = Records(root.store)
-
-    @classmethod
-    def join(cls, path: Place) -> Draft:
-        """The draft that another program has begun, for one that fills a part of it."""
-        store = zarr_store(path, read_only=False)
-        root = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
-        return cls(path, root)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything is written, and only its publication is missing."""
-        return bool(self.provenance["status"] == "complete")
-
-    @property
-    def was_committed(self) -> bool:
-        """Whether another run could go on from here."""
-        return self.commit.number > 0 or self.is_complete or self.records.are_there
+class Draft(Filling, Store):
+    """A store that is being filled; see :class:`.filling.Filling`."""
 
     def write_moments(self, layer: Layer, category: int, fold: int, moments: Moments) -> None:
         """Write the finished moments of one category and fold, ``mean, m2 [*layer dims]``."""
@@ -128,63 +89,22 @@ class Draft(Store):
                         for file in files_of(array, block):
                             self.arrays.require_file(key, file)
 
-    def annotate(self, **attributes: Any) -> None:
-        """Add to the provenance."""
-        self._draft.attrs.update(attributes)
-        self.provenance.update(attributes)
+    def require_written(self, order: NDArray[np.int64]) -> None:
+        """Refuse a draft that misses moments of a group whose stimuli were all shown to a layer."""
+        group = self.stimuli("stimulus_category"), self.stimuli("stimulus_fold")
+        groups = list(np.ndindex(len(self.categories), self.folds))
+        coming = order[self.commit.batches * self.provenance["batch_size"] :]
+        unfinished = set(zip(*(column[coming].tolist() for column in group), strict=True))
+        whole = self.layers if self.is_complete else self._named(self.commit.finished)
+        try:
+            self.require_moments(whole, groups)
+            live = self._named(self.commit.live)
+            self.require_moments(live, [one for one in groups if one not in unfinished])
+        except UserError as error:
+            raise unusable(self.path, str(error)) from None
 
-    def exchange_stimuli(self, table: Mapping[str, Sequence[Any]]) -> None:
-        """Take over other contents of the stimuli, of those that were not shown yet."""
-        for column in ("stimulus_sha256", "stimulus_status"):
-            put_column(self._draft, column, table[column])
-        self.annotate(fingerprint=fingerprint(self.provenance, table))
-
-    def save_live(self, live: Mapping[str, Bytes]) -> None:
-        """Write what the next commit will need of the live moments.
-
-        The commit before must have been written: its own live moments are the ones that count.
-        """
-        self._commits.write_live(self.commit.number + 1, live)
-
-    def write_commit(self, **progress: Any) -> None:
-        """Commit: what is written, and what was saved of the live moments, is not lost any more.
-
-        ``progress`` are the fields of :class:`.commits.Commit` that have changed.
-
-        Raises
-        ------
-        UserError : the store is gone
-        """
-        if not is_group(self.path):
-            raise UserError(f"{self.path} was being filled and is gone: scan again")
-        commit = replace(self.commit, number=self.commit.number + 1, **progress)
-        self._commits.write(commit)
-        self.commit = commit
-
-    def complete(self) -> None:
-        """Mark the store as whole, and gather its metadata where one read finds all of it."""
-        if not self.is_complete:
-            self.leave_out(self.commit.skipped)
-            self.annotate(status="complete")
-        self._commits.remove()
-        self.records.remove()
-        consolidate(self._draft)
-        flush(self._draft.store)
-
-    def leave_out(self, skipped: Mapping[int, str]) -> None:
-        """Take stimuli that were skipped on the way out of the counts and the fingerprint."""
-        table: dict[str, Any] = {column: self.stimuli(column).copy() for column in STIMULUS_COLUMNS}
-        counts = np.zeros_like(self.counts)
-        for stimulus, why in skipped.items():
-            table["stimulus_status"][stimulus] = why
-        shown = table["stimulus_status"] == SHOWN
-        np.add.at(counts, (table["stimulus_category"][shown], table["stimulus_fold"][shown]), 1)
-        if not skipped and (counts == self.counts).all():
-            return
-        put_count(self._draft, counts)
-        put_column(self._draft, "stimulus_status", table["stimulus_status"])
-        self.counts = counts
-        self.annotate(fingerprint=fingerprint(self.provenance, table))
+    def _named(self, names: Collection[str]) -> list[Layer]:
+        return [layer for layer in self.layers if layer.name in names]
 
 
 def most_bytes(layers: Sequence[Layer], categories: int, folds: int, store_dtype: str) -> int:

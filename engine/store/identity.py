@@ -29,6 +29,9 @@ IDENTITY: dict[str, str] = {
     "device_type": "kind of device",
     "store_dtype": "precision of the store",
     "null": "shuffled labels",
+    # Of a recording.
+    "recorded": "recorded units",
+    "projection": "projection",
 }
 # What a root, or its preprocessing, means that has not the attribute.
 _UNSAID = {"precision": "its own", "compiled": False, "units": "all", "decoder": "pillow"}
@@ -93,6 +96,9 @@ def _difference(name: str, own: Any, its: Any) -> str:
         names = [{record["name"] for record in records} for records in (own, its)]
         alone = sorted(names[0] ^ names[1])
         return f"only one has {shortened(alone)}" if alone else "some have other shapes"
+    if name == "recorded":
+        others = [key for key in {**own, **its} if own.get(key) != its.get(key)]
+        return f"others of {shortened(others)}"
     if isinstance(own, Mapping) and isinstance(its, Mapping):
         own, its = (
             {key: one.get(key, _UNSAID.get(key)) for key in {**own, **its}} for one in (own, its)

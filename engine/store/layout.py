@@ -20,7 +20,7 @@ from ..spec import COORDINATES, STIMULUS_COLUMNS, Layer
 from .cuts import Shape
 
 # A chunk that is not there is damage, also where all its values are those that missing ones have.
-_CONFIG: Any = {"write_empty_chunks": True}
+WRITE_ALL: Any = {"write_empty_chunks": True}
 
 
 def create_array(
@@ -51,7 +51,7 @@ def create_array(
         fill_value=np.nan if dtype.startswith("float") else False if dtype == "bool" else 0,
         dimension_names=(*leading, *layer.dims),
         attributes=dict(attributes),
-        config=_CONFIG,
+        config=WRITE_ALL,
         overwrite=True,
     )
 
@@ -82,7 +82,7 @@ def put(
         compressors=[Crc32cCodec()],
         dimension_names=dims,
         attributes={"long_name": long_name, **attributes},
-        config=_CONFIG,
+        config=WRITE_ALL,
         overwrite=True,
     )
     array[...] = values
@@ -116,7 +116,7 @@ def put_moments(
         compressors=_codecs(compress=True),
         dimension_names=dims,
         attributes=dict(attributes),
-        config=_CONFIG,
+        config=WRITE_ALL,
         overwrite=True,
     )
     array[...] = values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Layer
 from .commits import Commits
-from .draft import Draft
 from .durable import locked, sweep
+from .filling import Filling, unusable
 from .identity import difference
 from .places import Place, exists, is_group, remove, unfinished_place, zarr_store
-from .reading import refuse_schema
 from .records import Records
+from .root import refuse_schema
 from .writing import (
-    create_store,
+    SCANNED,
+    Way,
     described,
     final_place,
     finish,
@@ -39,32 +39,34 @@ def resuming(
     restart: bool,
     note: Note,
     order: NDArray[np.int64],
+    way: Way = SCANNED,
     **contents: Any,
-) -> Iterator[Draft]:
+) -> Iterator[Any]:
     """Give the draft of a scan: what an earlier run of it has left, or a new one.
 
     It stands at ``output`` when the context ends without an error; until then an earlier store
     stays as it was (behind a URL, where nothing can be moved, it is gone from the start). After an
     error the draft stays if something was committed, and the error says so. ``contents`` are those
-    of :func:`.writing.create_store`, ``order`` holds the stimuli in the order of showing; with
-    ``restart`` what an earlier run has left is given up.
+    of :func:`.writing.create_store`, ``order`` holds the stimuli in the order of showing, ``way``
+    says whether it is a scan or a recording; with ``restart`` what an earlier run has left is given
+    up.
 
     Raises
     ------
     UserError : see :func:`.writing.refuse_existing`; what was left is of another scan, or damaged;
         another program fills it; the output cannot be written to
     """
-    refuse_existing(output, overwrite, unfinished=True)
+    refuse_existing(output, overwrite, unfinished=True, kind=way.kind)
     final = final_place(output)
     place = unfinished_place(final) if isinstance(final, Path) else final
     draft, begun = None, False
     with told_of_the_disk(final), locked(place) if isinstance(place, Path) else nullcontext():
         try:
             if not restart:
-                draft = _left_behind(place, contents, order)
+                draft = _left_behind(place, way, contents, order)
             if draft is None:
                 begun = True
-                draft = _begun(place, note, contents)
+                draft = _begun(place, note, way, contents)
             with told_of_the_disk(final):
                 yield draft
                 finish(draft, final, overwrite)
@@ -92,7 +94,7 @@ def begun_with(output: Path | str) -> dict[str, Any]:
     return {} if published else attributes
 
 
-def _begun(place: Place, note: Note, contents: Mapping[str, Any]) -> Draft:
+def _begun(place: Place, note: Note, way: Way, contents: Mapping[str, Any]) -> Filling:
     """A new draft, in place of anything that an earlier run has left."""
     store = zarr_store(place)
     if Commits(store).are_there or Records(store).are_there:
@@ -101,7 +103,7 @@ def _begun(place: Place, note: Note, contents: Mapping[str, Any]) -> Draft:
         _empty(place)
     elif exists(place):
         remove(place)
-    return create_store(place, **contents)
+    return way.create(place, **contents)
 
 
 def _empty(folder: Path) -> None:
@@ -114,14 +116,14 @@ def _empty(folder: Path) -> None:
 
 
 def _left_behind(
-    place: Place, contents: Mapping[str, Any], order: NDArray[np.int64]
-) -> Draft | None:
+    place: Place, way: Way, contents: Mapping[str, Any], order: NDArray[np.int64]
+) -> Filling | None:
     """The draft that an earlier run of the same scan has left; None where nothing is committed."""
     store = zarr_store(place, read_only=False)
     try:
         root = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=False)
-        refuse_schema(place, root)
-        draft = Draft(place, root)
+        refuse_schema(place, root, way.kind)
+        draft = way.draft(place, root)
     except UserError:
         if not (Commits(store).latest() or Records(store).are_there):
             return None
@@ -129,21 +131,22 @@ def _left_behind(
     except Exception as error:  # zarr raises many kinds for what is no group, or half of one
         if not (Commits(store).latest() or Records(store).are_there):
             return None
-        raise _unusable(place, str(error).partition("\n")[0]) from None
+        raise unusable(place, str(error).partition("\n")[0]) from None
     if not draft.was_committed:
         return None
-    _agree(draft, contents, order)
+    _agree(draft, way, contents, order)
     if isinstance(place, Path):
         sweep(place)
     return draft
 
 
-def _agree(draft: Draft, contents: Mapping[str, Any], order: NDArray[np.int64]) -> None:
+def _agree(draft: Filling, way: Way, contents: Mapping[str, Any], order: NDArray[np.int64]) -> None:
     """Refuse to go on with a draft that was begun otherwise than ``contents`` say.
 
     But for stimuli that were not shown yet: one that could not be read may have been restored.
     """
-    began, wanted, table = draft.provenance, described(**contents), contents["stimuli"]
+    began, table = draft.provenance, contents["stimuli"]
+    wanted = described(kind=way.kind, **contents)
     differing = difference(began, wanted) or _other_stimulus(draft, table, order)
     if differing:
         raise UserError(
@@ -162,12 +165,12 @@ def _agree(draft: Draft, contents: Mapping[str, Any], order: NDArray[np.int64]) 
             f"differently; {draft.path} was begun with {changed}: install them, or give up what "
             "it had done with --restart"
         )
-    _require_finished(draft, order)
+    draft.require_written(order)
     if not draft.is_complete and began["fingerprint"] != wanted["fingerprint"]:
         draft.exchange_stimuli(table)
 
 
-def _shown(draft: Draft, order: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _shown(draft: Filling, order: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which stimuli of the table, in that order of showing, are in moments of any layer."""
     shown = np.ones(draft.provenance["n_stimuli"], bool)
     if not draft.is_complete and not draft.commit.finished:
@@ -179,27 +182,8 @@ def _shown(draft: Draft, order: NDArray[np.int64]) -> NDArray[np.bool_]:
     return shown & (draft.stimuli("stimulus_fold") >= 0)
 
 
-def _require_finished(draft: Draft, order: NDArray[np.int64]) -> None:
-    """Refuse a draft that misses moments of a group whose stimuli were all shown to a layer."""
-    group = draft.stimuli("stimulus_category"), draft.stimuli("stimulus_fold")
-    groups = list(np.ndindex(len(draft.categories), draft.folds))
-    coming = order[draft.commit.batches * draft.provenance["batch_size"] :]
-    unfinished = set(zip(*(column[coming].tolist() for column in group), strict=True))
-    whole = draft.layers if draft.is_complete else _named(draft, draft.commit.finished)
-    try:
-        draft.require_moments(whole, groups)
-        live = _named(draft, draft.commit.live)
-        draft.require_moments(live, [one for one in groups if one not in unfinished])
-    except UserError as error:
-        raise _unusable(draft.path, str(error)) from None
-
-
-def _named(draft: Draft, names: Collection[str]) -> list[Layer]:
-    return [layer for layer in draft.layers if layer.name in names]
-
-
 def _other_stimulus(
-    draft: Draft, table: Mapping[str, Sequence[Any]], order: NDArray[np.int64]
+    draft: Filling, table: Mapping[str, Sequence[Any]], order: NDArray[np.int64]
 ) -> str | None:
     """The first stimulus that a draft's table and another differ in, as the end of a sentence."""
     paths, hashes, statuses = (f"stimulus_{name}" for name in ("path", "sha256", "status"))
@@ -218,9 +202,3 @@ def _other_stimulus(
         if before[row] != wanted[row]:
             return f"stimuli: {now[row]} has changed, and was shown"
     return None
-
-
-def _unusable(place: Place, reason: str) -> UserError:
-    return UserError(
-        f"the unfinished scan in {place} is damaged ({reason}): give it up with --restart"
-    )

@@ -74,17 +74,13 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Schema:
-    """What the root of a store says of its contents; see :func:`schema_of`."""
+class RootSchema:
+    """What the root of a store or recording says of its contents."""
 
     categories: tuple[str, ...]
     folds: int
     layers: tuple[Layer, ...]
     stimuli: int
-    store_dtype: str
-    shuffles: int
-    null_units: int
-    saved: Mapping[str, Any]
     _layers: dict[str, Layer] = field(init=False, repr=False, compare=False)
     _known: dict[str, dict[str, Expected]] = field(init=False, repr=False, compare=False)
 
@@ -93,7 +89,7 @@ class Schema:
         object.__setattr__(self, "_known", {})
 
     def expected(self, key: str) -> Expected | None:
-        """What the array called ``key`` has to be; None if a store has none of that name."""
+        """What the array called ``key`` has to be; None if there is none of that name."""
         parts = key.split("/")
         for length in range(len(parts)):
             name = "/".join(parts[:length])
@@ -103,6 +99,10 @@ class Schema:
             if key in self._known.get(name, {}):
                 return self._known[name][key]
         return None
+
+    def of_layer(self, layer: Layer) -> dict[str, Expected]:
+        """The arrays of a layer, by their keys."""
+        raise NotImplementedError
 
     def of_root(self) -> dict[str, Expected]:
         """The coordinates, the counts, and the stimulus table."""
@@ -120,6 +120,20 @@ class Schema:
                 for name, dtype in columns.items()
             },
         }
+
+    @property
+    def _leading(self) -> dict[str, int]:
+        return {"category": len(self.categories), "fold": self.folds}
+
+
+@dataclass(frozen=True)
+class Schema(RootSchema):
+    """What the root of a store says of its contents; see :func:`schema_of`."""
+
+    store_dtype: str
+    shuffles: int
+    null_units: int
+    saved: Mapping[str, Any]
 
     def of_layer(self, layer: Layer) -> dict[str, Expected]:
         """A layer's coordinates, moments and contrasts, its null, and what was saved of it."""
@@ -162,10 +176,6 @@ class Schema:
         """The type of what a scan leaves of a layer."""
         return self.store_dtype if name in MOMENTS else VARIABLES[name].dtype
 
-    @property
-    def _leading(self) -> dict[str, int]:
-        return {"category": len(self.categories), "fold": self.folds}
-
     def _variables(
         self, layer: Layer, within: str, variables: Mapping[str, tuple[tuple[str, ...], str]]
     ) -> dict[str, Expected]:
@@ -193,6 +203,33 @@ class Schema:
         return found
 
 
+def root_of(attributes: Mapping[str, Any]) -> RootSchema:
+    """What the attributes of any root say: its categories, folds, layers and stimuli.
+
+    Raises
+    ------
+    UserError : they are not what fusiform writes
+    """
+    if _is_too_deep(attributes):
+        raise UserError(f"attributes are at most {_DEEPEST} values inside each other")
+    for name in (*_NEEDED, *_TEXTS):
+        value = attributes.get(name)
+        if value is not None or name in _NEEDED:
+            require(isinstance(value, str) and len(value) <= _LONGEST_TEXT, name, "a text", value)
+    categories = _names(attributes.get("categories"), "categories")
+    folds = whole(attributes.get("folds"), "folds")
+    groups = len(categories) * folds
+    require(groups <= MOST["groups"], "categories times folds", _up_to("groups"), groups)
+    for name, known in (("units", tuple(UNITS)), ("precision", PRECISIONS)):
+        value = attributes.get(name, known[0])
+        require(value in known, name, f"one of {', '.join(known)}", value)
+    value = attributes.get("compiled", False)
+    require(isinstance(value, bool), "compiled", "true or false", value)
+    layers = _layers(attributes.get("layers"))
+    stimuli = whole(attributes.get("n_stimuli"), "n_stimuli", "stimuli", least=0)
+    return RootSchema(categories, folds, layers, stimuli)
+
+
 def schema_of(attributes: Mapping[str, Any]) -> Schema:
     """What the attributes of a root say a store holds.
 
@@ -200,33 +237,19 @@ def schema_of(attributes: Mapping[str, Any]) -> Schema:
     ------
     UserError : they are not what a scan writes
     """
-    if _is_too_deep(attributes):
-        raise UserError(f"attributes are at most {_DEEPEST} values inside each other")
-    for name in (*_NEEDED, *_TEXTS):
-        value = attributes.get(name)
-        if value is not None or name in _NEEDED:
-            _require(isinstance(value, str) and len(value) <= _LONGEST_TEXT, name, "a text", value)
-    categories = _names(attributes.get("categories"), "categories")
-    folds = _whole(attributes.get("folds"), "folds")
-    groups = len(categories) * folds
-    _require(groups <= MOST["groups"], "categories times folds", _up_to("groups"), groups)
+    root = root_of(attributes)
     dtype = attributes.get("store_dtype")
-    _require(dtype in STORE_DTYPES, "store_dtype", f"one of {', '.join(STORE_DTYPES)}", dtype)
-    for name, known in (("units", tuple(UNITS)), ("precision", PRECISIONS)):
-        value = attributes.get(name, known[0])
-        _require(value in known, name, f"one of {', '.join(known)}", value)
-    value = attributes.get("compiled", False)
-    _require(isinstance(value, bool), "compiled", "true or false", value)
+    require(dtype in STORE_DTYPES, "store_dtype", f"one of {', '.join(STORE_DTYPES)}", dtype)
     null = attributes.get("null", {"shuffles": 0, "units": 1})
-    _require(isinstance(null, dict), "null", "shuffles and units", null)
+    require(isinstance(null, dict), "null", "shuffles and units", null)
     return Schema(
-        categories,
-        folds,
-        _layers(attributes.get("layers")),
-        _whole(attributes.get("n_stimuli"), "n_stimuli", "stimuli", least=0),
+        root.categories,
+        root.folds,
+        root.layers,
+        root.stimuli,
         str(dtype),
-        _whole(null.get("shuffles"), "shuffles of the null", "shuffles", least=0),
-        _whole(null.get("units"), "units of the null", "units"),
+        whole(null.get("shuffles"), "shuffles of the null", "shuffles", least=0),
+        whole(null.get("units"), "units of the null", "units"),
         _saved(attributes.get("saved", {})),
     )
 
@@ -256,7 +279,8 @@ def is_whole(value: object, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
-def _require(holds: bool, name: str, rule: str, came: object) -> None:
+def require(holds: bool, name: str, rule: str, came: object) -> None:
+    """Refuse an attribute of a root that is not as the ``rule`` says."""
     if not holds:
         raise UserError(f"{name}: has to be {rule}; it is {shown(came)}")
 
@@ -265,34 +289,35 @@ def _up_to(kind: str) -> str:
     return f"at most {MOST[kind]:,}"
 
 
-def _whole(value: Any, name: str, kind: str = "", least: int = 1) -> int:
+def whole(value: Any, name: str, kind: str = "", least: int = 1) -> int:
+    """A whole number among the attributes, of at most ``MOST[kind]``."""
     kind = kind or name
     rule = f"a whole number from {least} to {MOST[kind]:,}"
-    _require(is_whole(value, least, MOST[kind]), name, rule, value)
+    require(is_whole(value, least, MOST[kind]), name, rule, value)
     return int(value)
 
 
 def _names(value: Any, name: str) -> tuple[str, ...]:
-    _require(isinstance(value, list), name, "a list of names", value)
-    _require(1 <= len(value) <= MOST[name], f"number of {name}", f"1 to {MOST[name]:,}", len(value))
+    require(isinstance(value, list), name, "a list of names", value)
+    require(1 <= len(value) <= MOST[name], f"number of {name}", f"1 to {MOST[name]:,}", len(value))
     texts = all(isinstance(one, str) and len(one) <= _LONGEST_NAME for one in value)
-    _require(texts, name, f"texts of at most {_LONGEST_NAME:,} characters", value)
-    _require(len(set(value)) == len(value), name, "different names", value)
+    require(texts, name, f"texts of at most {_LONGEST_NAME:,} characters", value)
+    require(len(set(value)) == len(value), name, "different names", value)
     return tuple(value)
 
 
 def _layers(records: Any) -> tuple[Layer, ...]:
-    _require(isinstance(records, list), "layers", "a list of layers", records)
-    _require(len(records) <= MOST["layers"], "number of layers", _up_to("layers"), len(records))
+    require(isinstance(records, list), "layers", "a list of layers", records)
+    require(len(records) <= MOST["layers"], "number of layers", _up_to("layers"), len(records))
     layers = tuple(_layer(record) for record in records)
     names = [layer.name for layer in layers]
-    _require(len(set(names)) == len(names), "layers", "of different names", names)
+    require(len(set(names)) == len(names), "layers", "of different names", names)
     return layers
 
 
 def _layer(record: Any) -> Layer:
     fields = {"name": str, "kind": str, "dims": list, "shape": list, "dtype": str}
-    _require(
+    require(
         isinstance(record, dict)
         and record.keys() == fields.keys()
         and all(isinstance(record[name], kind) for name, kind in fields.items()),
@@ -302,8 +327,8 @@ def _layer(record: Any) -> Layer:
     )
     name, dims, shape = record["name"], record["dims"], record["shape"]
     what = f"layer {shown(name)}"
-    _require(_can_be_folder(name), "a layer's name", "printable, without / and no folder's", name)
-    _require(
+    require(_can_be_folder(name), "a layer's name", "printable, without / and no folder's", name)
+    require(
         1 <= len(dims) == len(shape) <= 30
         and all(
             isinstance(dim, str) and (dim in COORDINATES or _AXIS.fullmatch(dim)) for dim in dims
@@ -314,13 +339,13 @@ def _layer(record: Any) -> Layer:
         dims,
     )
     most = MOST["units"]
-    _require(
+    require(
         all(is_whole(size, 1, most) for size in shape), f"shape of {what}", "sizes from 1", shape
     )
-    _require(record["dtype"] in _LAYER_DTYPES, f"dtype of {what}", "a float", record["dtype"])
-    _require(len(record["kind"]) <= _LONGEST_NAME, f"kind of {what}", "short", record["kind"])
+    require(record["dtype"] in _LAYER_DTYPES, f"dtype of {what}", "a float", record["dtype"])
+    require(len(record["kind"]) <= _LONGEST_NAME, f"kind of {what}", "short", record["kind"])
     layer = Layer(name, record["kind"], tuple(dims), tuple(shape), record["dtype"])
-    _require(layer.units <= most, f"units of {what}", _up_to("units"), layer.units)
+    require(layer.units <= most, f"units of {what}", _up_to("units"), layer.units)
     return layer
 
 
@@ -335,14 +360,14 @@ def _can_be_folder(name: str) -> bool:
 
 
 def _saved(records: Any) -> dict[str, Any]:
-    _require(isinstance(records, dict), "saved", "contrasts by name", records)
-    _require(len(records) <= MOST["saved"], "number of saved contrasts", _up_to("saved"), records)
+    require(isinstance(records, dict), "saved", "contrasts by name", records)
+    require(len(records) <= MOST["saved"], "number of saved contrasts", _up_to("saved"), records)
     for name, record in records.items():
         what = f"saved contrast {shown(name)}"
-        _require(is_free(name), "name of a saved contrast", "letters, digits and _", name)
-        _require(isinstance(record, dict), what, "a record", record)
+        require(is_free(name), "name of a saved contrast", "letters, digits and _", name)
+        require(isinstance(record, dict), what, "a record", record)
         measures, contrasts = record.get("measures"), record.get("contrasts")
-        _require(
+        require(
             isinstance(measures, list)
             and all(isinstance(m, str) and m in MEASURES for m in measures)
             and len(set(measures)) == len(measures),
@@ -350,7 +375,7 @@ def _saved(records: Any) -> dict[str, Any]:
             "different measures",
             measures,
         )
-        _require(
+        require(
             isinstance(contrasts, list)
             and bool(contrasts)
             and all(isinstance(c, str) and len(c) <= _LONGEST_TEXT for c in contrasts),
@@ -359,9 +384,9 @@ def _saved(records: Any) -> dict[str, Any]:
             contrasts,
         )
         each = record.get("each_category")
-        _require(isinstance(each, bool), f"each_category of {what}", "true or false", each)
+        require(isinstance(each, bool), f"each_category of {what}", "true or false", each)
         criterion = record.get("criterion")
-        _require(isinstance(criterion, dict), f"criterion of {what}", "a record", criterion)
+        require(isinstance(criterion, dict), f"criterion of {what}", "a record", criterion)
     return dict(records)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -17,11 +17,13 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import MOMENTS, SCHEMA_VERSION, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
+from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
 from .durable import publish
+from .filling import Filling
 from .identity import fingerprint
+from .kinds import STORE, Kind
 from .layout import create_array, create_coordinates, put, put_column, put_count
 from .places import Place, exists, place_of, remove, zarr_store
 
@@ -32,8 +34,17 @@ _PACKAGES = (
 )
 
 
+class Way(NamedTuple):
+    """How a kind of store is begun: by what it is ``described``, ``create``d and gone on with."""
+
+    kind: Kind
+    draft: type[Filling]
+    create: Callable[..., Filling]
+
+
 def described(
     *,
+    kind: Kind = STORE,
     layers: Sequence[Layer],
     categories: Sequence[str],
     counts: NDArray[np.int64],
@@ -42,12 +53,12 @@ def described(
 ) -> dict[str, Any]:
     """What the root of such a store says of itself; for the parameters see :func:`create_store`."""
     attributes: dict[str, Any] = {
-        "schema": "fusiform",
-        "schema_version": SCHEMA_VERSION,
-        "status": "scanning",
+        "schema": kind.schema,
+        "schema_version": kind.version,
+        "status": kind.under_way,
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "versions": {name: version(name) for name in _PACKAGES},
-        "store_dtype": "float64",
+        **({"store_dtype": "float64"} if kind is STORE else {}),
         **provenance,
         "categories": list(categories),
         "folds": int(counts.shape[1]),
@@ -78,17 +89,10 @@ def create_store(
     provenance : attributes of the root, plain JSON values
     """
     place = place_of(output)
-    attributes = described(
-        layers=layers, categories=categories, counts=counts, stimuli=stimuli, provenance=provenance
-    )
-    root = zarr.create_group(
-        zarr_store(place, read_only=False), zarr_format=3, attributes=attributes
-    )
-    put(root, "category", np.array(categories, dtype=object), ("category",), "stimulus category")
-    put(root, "fold", np.arange(counts.shape[1]), ("fold",), "part of the stimuli")
-    put_count(root, counts)
-    for column in STIMULUS_COLUMNS:
-        put_column(root, column, stimuli[column])
+    root = create_root(
+        place, STORE, layers=layers, categories=categories, counts=counts, stimuli=stimuli,
+        provenance=provenance,
+    )  # fmt: skip
     store = Draft(place, root)
     leading = {"category": len(categories), "fold": store.folds}
     for layer in layers:
@@ -102,6 +106,25 @@ def create_store(
                 chunk=chunk, file=whole_file(layer, chunk), one_file=False,
             )  # fmt: skip
     return store
+
+
+def create_root(place: Place, kind: Kind, **contents: Any) -> zarr.Group:
+    """Create a group with what a store and a recording have at their root; see `create_store`."""
+    root = zarr.create_group(
+        zarr_store(place, read_only=False),
+        zarr_format=3,
+        attributes=described(kind=kind, **contents),
+    )
+    categories, counts = contents["categories"], contents["counts"]
+    put(root, "category", np.array(categories, dtype=object), ("category",), "stimulus category")
+    put(root, "fold", np.arange(counts.shape[1]), ("fold",), "part of the stimuli")
+    put_count(root, counts)
+    for column in STIMULUS_COLUMNS:
+        put_column(root, column, contents["stimuli"][column])
+    return root
+
+
+SCANNED = Way(STORE, Draft, create_store)
 
 
 @contextmanager
@@ -131,12 +154,12 @@ def drafting(output: Path | str, overwrite: bool, **contents: Any) -> Iterator[D
             raise
 
 
-def finish(draft: Draft, final: Place, overwrite: bool) -> None:
+def finish(draft: Filling, final: Place, overwrite: bool) -> None:
     """Complete a draft, and put it at its final place, instead of a store that may be there."""
     draft.complete()
     if not isinstance(final, Path) or not isinstance(draft.path, Path):
         return
-    refuse_existing(final, overwrite)
+    refuse_existing(final, overwrite, kind=draft.kind)
     if not final.exists():
         publish(draft.path, final)
         return
@@ -154,8 +177,10 @@ def final_place(output: Path | str) -> Place:
     return place.resolve() if isinstance(place, Path) else place
 
 
-def refuse_existing(output: Path | str, overwrite: bool, unfinished: bool = False) -> None:
-    """Refuse an output that exists, unless it is a store and may be overwritten.
+def refuse_existing(
+    output: Path | str, overwrite: bool, unfinished: bool = False, kind: Kind = STORE
+) -> None:
+    """Refuse an output that exists, unless it is of this kind and may be overwritten.
 
     Or, with ``unfinished``, one behind a URL whose scan has not come to its end.
 
@@ -170,7 +195,7 @@ def refuse_existing(output: Path | str, overwrite: bool, unfinished: bool = Fals
         return
     try:  # of any schema
         root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3, use_consolidated=False)
-        ours, status = root.attrs.get("schema") == "fusiform", root.attrs.get("status")
+        ours, status = root.attrs.get("schema") == kind.schema, root.attrs.get("status")
     except Exception:  # zarr raises many kinds for folders that are no groups
         ours, status = False, None
     if ours and unfinished and isinstance(place, str) and status != "complete":
@@ -179,7 +204,7 @@ def refuse_existing(output: Path | str, overwrite: bool, unfinished: bool = Fals
         raise UserError(f"the output must not exist; {place} does: choose another, or --overwrite")
     if not ours:
         raise UserError(
-            f"--overwrite replaces fusiform stores only; {place} is none: remove it yourself"
+            f"--overwrite replaces fusiform {kind.noun}s only; {place} is none: remove it yourself"
         )
 
 

@@ -1,0 +1,1 @@
+"""What is asked of recordings: responses of units to every stimulus. Never imports torch."""

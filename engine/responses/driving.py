@@ -1,0 +1,119 @@
+"""The units that tell a contrast's stimuli best, and the images that drive them most and least."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..asking.language.contrast import parse_contrast
+from ..errors import UserError
+from .discrimination import Discrimination, discriminate
+from .recording import Recording, least, most
+
+
+@dataclass(frozen=True)
+class Image:
+    """A stimulus as a unit responded to it: ``row`` is its row of the recording."""
+
+    row: int
+    path: str
+    category: str
+    response: float
+
+
+@dataclass(frozen=True)
+class Driven:
+    """A unit, the images that drive it ``most`` and ``least``, the most extreme first.
+
+    ``unit`` is its place in the flat layer, ``place`` along the layer's dimensions. ``preferred``
+    is the share of as many of its strongest images as the target has stimuli that are of the
+    target.
+    """
+
+    layer: str
+    contrast: str
+    unit: int
+    place: dict[str, int]
+    auc: float
+    auc_fold: tuple[float, ...]
+    preferred: float
+    most: tuple[Image, ...]
+    least: tuple[Image, ...]
+
+
+def driven(
+    recording: Recording,
+    contrasts: Sequence[str] | None = None,
+    layers: Sequence[str] = ("*",),
+    units: int = 3,
+    images: int = 5,
+) -> list[Driven]:
+    """Of every layer and contrast the units with the largest AUC, and their images.
+
+    Of a contrast that units were chosen by, those units; else of all that were recorded.
+
+    Parameters
+    ----------
+    contrasts : see :func:`.discrimination.discriminate`; by default those that units were chosen
+        by, or where there are none every category
+    units : how many of each layer and contrast
+    images : how many most and least driving images of each
+
+    Raises
+    ------
+    UserError : see :func:`.discrimination.discriminate`; fewer than one unit or image
+    """
+    if units < 1 or images < 1:
+        raise UserError(f"units and images are at least 1 each; got {units} and {images}")
+    if contrasts is None:
+        contrasts = contrasts_of(recording)
+    found = []
+    for one in discriminate(recording, contrasts, layers):
+        pool = np.arange(len(one.units)) if one.chosen is None else np.flatnonzero(one.chosen)
+        pool = pool[~np.isnan(one.auc[pool])]
+        best = pool[np.argsort(-one.auc[pool], kind="stable")[:units]]
+        found += [_described(recording, one, int(column), images) for column in best]
+    return found
+
+
+def contrasts_of(recording: Recording) -> list[str] | None:
+    """The contrasts that units of a recording were chosen by; None where there are none."""
+    chosen_by = recording.provenance.get("chosen_by")
+    known = chosen_by if isinstance(chosen_by, dict) else {}
+    named = [one for one in recording.choices if one not in ("random", "mask", "all")]
+    return named if named and ("select" in known or "top" in known) else None
+
+
+def _described(recording: Recording, one: Discrimination, column: int, images: int) -> Driven:
+    layer, unit = recording.layer(one.layer), int(one.units[column])
+    response = recording.unit(layer.name, unit)
+    strongest = most(recording, layer.name, unit, one.n_target)
+    target = set(_target(recording, one.contrast).tolist())
+    paths = recording.stimuli("stimulus_path")
+    labels = recording.labels
+
+    def shown(rows: Sequence[int]) -> tuple[Image, ...]:
+        return tuple(
+            Image(row, str(paths[row]), recording.categories[labels[row]], float(response[row]))
+            for row in rows
+        )
+
+    along = np.unravel_index(unit, layer.shape)
+    return Driven(
+        layer.name,
+        one.contrast,
+        unit,
+        {dim: int(place) for dim, place in zip(layer.dims, along, strict=True)},
+        float(one.auc[column]),
+        tuple(float(value) for value in one.auc_fold[:, column]),
+        float(np.mean([row in target for row in strongest.tolist()])),
+        shown(strongest[:images].tolist()),
+        shown(least(recording, layer.name, unit, images).tolist()),
+    )
+
+
+def _target(recording: Recording, contrast: str) -> NDArray[np.int64]:
+    return recording.rows_of(parse_contrast(contrast, recording.categories).target)

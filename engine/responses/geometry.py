@@ -1,0 +1,251 @@
+"""How a layer's responses to stimuli lie to each other: dissimilarity matrices of all stimuli.
+
+Everything is computed from the inner products of stimuli, summed over units block by block: memory
+grows with the square of the number of stimuli, and not with units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ..errors import UserError
+from .recording import Recording
+
+Floats = NDArray[np.float64]
+Distance = Literal["correlation", "euclidean"]
+Similarity = Literal["spearman", "kendall", "cka"]
+# Stimuli of which matrices fit into some gigabytes.
+_MOST_STIMULI = 10_000
+
+
+@dataclass(frozen=True)
+class Products:
+    """Inner products of a layer's responses to stimuli, ``products [stimulus, stimulus]``.
+
+    ``means [stimulus]`` are over its ``units``; ``stimuli [stimulus]`` are rows of the recording.
+    Of a projected layer they are estimates.
+    """
+
+    layer: str
+    stimuli: NDArray[np.int64]
+    units: int
+    means: Floats
+    products: Floats
+
+    def distances(self, distance: Distance = "correlation") -> Floats:
+        """The dissimilarity of every two stimuli ``[stimulus, stimulus]``.
+
+        ``correlation``: 1 - Pearson's r over units (Kriegeskorte et al. 2008); NaN where a
+        stimulus's responses are all the same. ``euclidean``: the root of the sum of squared
+        differences over units.
+
+        Raises
+        ------
+        UserError : there is no such distance
+        """
+        refuse_distance(distance)
+        if distance == "correlation":
+            own = self.products - self.units * np.outer(self.means, self.means)
+            # What is left of a constant pattern is rounding.
+            norm = np.diag(own).copy()
+            norm[norm <= 1e-12 * np.diag(self.products)] = np.nan
+            with np.errstate(invalid="ignore"):
+                found = 1 - (own / np.sqrt(np.outer(norm, norm))).clip(-1, 1)
+        else:
+            square = np.diag(self.products)
+            found = np.sqrt((square[:, None] + square - 2 * self.products).clip(0))
+        np.fill_diagonal(found, 0.0)
+        return np.asarray(found)
+
+
+def products(recording: Recording, layer: str) -> Products:
+    """The inner products of a layer's responses to all stimuli that were shown.
+
+    Raises
+    ------
+    UserError : there is no such layer, or more stimuli than a matrix can hold; a response is no
+        number
+    """
+    rows = np.flatnonzero(recording.shown)
+    if len(rows) > _MOST_STIMULI:
+        raise UserError(
+            f"a matrix of all stimuli has at most {_MOST_STIMULI:,} rows; {recording.path} has "
+            f"{len(rows):,} stimuli: record fewer"
+        )
+    own = recording.recordees(layer)
+    found, sums = np.zeros((len(rows), len(rows))), np.zeros(len(rows))
+    for columns in recording.blocks(layer):
+        values = recording.part(layer, columns)[rows].astype(np.float64)
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"distances are of numbers; some units of {layer} gave NaN or infinity: choose "
+                "units that do not"
+            )
+        found += values @ values.T
+        sums += values.sum(axis=1)
+    means = recording.means(layer)[rows] if own.projected else sums / own.units
+    if own.projected:  # what was projected are deviations from the mean
+        found += own.units * np.outer(means, means)
+    return Products(layer, rows, own.units, means, found)
+
+
+def upper(matrix: Floats) -> Floats:
+    """The entries above the diagonal, row by row."""
+    return np.asarray(matrix[np.triu_indices(len(matrix), 1)])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A layer's dissimilarities in short: their means within categories and between them."""
+
+    layer: str
+    units: int
+    projected: bool
+    stimuli: int
+    distance: str
+    within: float | None
+    between: float | None
+    ratio: float | None
+
+
+def geometry(
+    recording: Recording, layers: Sequence[str] = ("*",), distance: Distance = "correlation"
+) -> list[Geometry]:
+    """How far stimuli of one category, and of two, lie apart in every layer."""
+    refuse_distance(distance)
+    labels = recording.labels
+    rows = []
+    for layer in recording.layers_named(layers):
+        found, own = products(recording, layer.name), recording.recordees(layer.name)
+        category = labels[found.stimuli]
+        same = (category[:, None] == category)[np.triu_indices(len(category), 1)]
+        apart = upper(found.distances(distance))
+        within, between = (_mean(apart[same == one]) for one in (True, False))
+        rows.append(
+            Geometry(
+                layer=layer.name,
+                units=own.units,
+                projected=own.projected,
+                stimuli=len(category),
+                distance=distance,
+                within=within,
+                between=between,
+                ratio=between / within if within and between is not None else None,
+            )
+        )
+    return rows
+
+
+def write_matrices(
+    recording: Recording,
+    output: Path,
+    layers: Sequence[str] = ("*",),
+    distance: Distance = "correlation",
+) -> None:
+    """Write the dissimilarity matrices of layers to a ``.npz`` file, by the layers' names.
+
+    Beside them ``stimulus_path`` and ``stimulus_category`` of their rows.
+    """
+    rows = np.flatnonzero(recording.shown)
+    names = np.array(recording.categories)[recording.labels[rows]]
+    arrays = {
+        layer.name: products(recording, layer.name).distances(distance)
+        for layer in recording.layers_named(layers)
+    }
+    paths = recording.stimuli("stimulus_path")[rows].astype(str)
+    with output.open("wb") as file:
+        np.savez(file, stimulus_path=paths, stimulus_category=names, **arrays)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike the stimuli lie in two layers."""
+
+    layer: str
+    other: str
+    value: float | None
+
+
+def agreement(
+    recording: Recording,
+    layers: Sequence[str] = ("*",),
+    similarity: Similarity = "spearman",
+    distance: Distance = "correlation",
+) -> list[Agreement]:
+    """Every two layers compared by their stimuli's dissimilarities, or by CKA.
+
+    ``spearman`` and ``kendall`` (tau-b) correlate the dissimilarities above the diagonal;
+    ``cka`` is the linear centred kernel alignment of the responses (Kornblith et al. 2019), which
+    uses no distance.
+
+    Raises
+    ------
+    UserError : there is no such similarity or distance
+    """
+    refuse_distance(distance)
+    if similarity not in (known := get_args(Similarity)):
+        raise UserError(f"layers are compared by {', '.join(known)}; got {similarity!r}")
+    names = [layer.name for layer in recording.layers_named(layers)]
+    if similarity == "cka":
+        described = {name: _centred(products(recording, name).products) for name in names}
+        compare: Callable[[Floats, Floats], float] = _alignment
+    else:
+        described = {name: upper(products(recording, name).distances(distance)) for name in names}
+        compare = _spearman if similarity == "spearman" else _kendall
+    rows = []
+    for number, name in enumerate(names):
+        for other in names[number + 1 :]:
+            value = compare(described[name], described[other])
+            rows.append(Agreement(name, other, value if np.isfinite(value) else None))
+    return rows
+
+
+def refuse_distance(distance: str) -> None:
+    """Refuse a distance that there is not.
+
+    Raises
+    ------
+    UserError : it is none
+    """
+    if distance not in (known := get_args(Distance)):
+        raise UserError(f"stimuli are {' or '.join(known)} distances apart; got {distance!r}")
+
+
+def _mean(values: Floats) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _centred(kernel: Floats) -> Floats:
+    """Less the mean of every unit over stimuli."""
+    means = kernel.mean(axis=0)
+    return np.asarray(kernel - means - means[:, None] + means.mean())
+
+
+def _alignment(one: Floats, other: Floats) -> float:
+    size = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float((one * other).sum() / size) if size else np.nan
+
+
+def _spearman(one: Floats, other: Floats) -> float:
+    return _of_varying(one, other, lambda a, b: stats.spearmanr(a, b).statistic)
+
+
+def _kendall(one: Floats, other: Floats) -> float:
+    return _of_varying(one, other, lambda a, b: stats.kendalltau(a, b).statistic)
+
+
+def _of_varying(one: Floats, other: Floats, correlate: Callable[[Floats, Floats], float]) -> float:
+    """A correlation of the pairs that both have; NaN where one of them does not vary."""
+    known = np.isfinite(one) & np.isfinite(other)
+    a, b = one[known], other[known]
+    if len(a) < 2 or a.min() == a.max() or b.min() == b.max():
+        return np.nan
+    return float(correlate(a, b))

@@ -1,0 +1,193 @@
+"""The answers of a recording as plain records, for JSON, and as tables, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.pvalues import adjusted
+from .ceiling import Ceiling
+from .discrimination import Discrimination
+from .driving import Driven
+from .geometry import Agreement, Geometry
+from .recording import Recording
+from .tuning import Tuning
+
+# The head of a table, and its lines.
+Table = tuple[list[str], list[list[str]]]
+_Q = 0.05
+
+
+def described(recording: Recording) -> list[dict[str, Any]]:
+    """What was recorded of every layer: units, how many each choice has, and in what form."""
+    rows = []
+    for layer in recording.layers:
+        own = recording.recordees(layer.name)
+        chosen = recording.chosen(layer.name).sum(axis=1).tolist()
+        rows.append(
+            {
+                "layer": layer.name,
+                "units": own.units,
+                "of": layer.units,
+                "projected_to": own.columns if own.projected else None,
+                "chosen": dict(zip(recording.choices, chosen, strict=True)),
+            }
+        )
+    return rows
+
+
+def table_of_layers(rows: Sequence[dict[str, Any]]) -> Table:
+    """:func:`described` as a table."""
+    choices = list(rows[0]["chosen"])
+    head = ["layer", "units", "of", *choices, "projected to"]
+    return head, [
+        [
+            row["layer"],
+            f"{row['units']:,}",
+            f"{row['of']:,}",
+            *(f"{row['chosen'][one]:,}" for one in choices),
+            f"{row['projected_to']:,}" if row["projected_to"] else "-",
+        ]
+        for row in rows
+    ]
+
+
+def auc_record(one: Discrimination) -> dict[str, Any]:
+    """A layer and contrast, unit by unit, as plain JSON values."""
+    found = {name: _plain(value) for name, value in vars(one).items()}
+    return {**found, "q": _plain(adjusted(one.p, "bh"))}
+
+
+def auc_table(found: Sequence[Discrimination]) -> Table:
+    """A line per layer and contrast: AUC over its units, on all stimuli and on each fold's."""
+    folds = len(found[0].auc_fold) if found else 0
+    head = ["layer", "contrast", "units", f"q <= {_Q}", "AUC mean", "least", "median", "largest"]
+    head += [f"mean, fold {fold}" for fold in range(folds)]
+    lines = []
+    for one in found:
+        own = np.ones(len(one.units), bool) if one.chosen is None else one.chosen
+        auc = one.auc[own][~np.isnan(one.auc[own])]
+        with np.errstate(invalid="ignore"):
+            passing = np.count_nonzero(adjusted(one.p[own], "bh") <= _Q)
+        lines.append(
+            [
+                one.layer,
+                one.contrast,
+                f"{np.count_nonzero(own):,}",
+                f"{passing:,}",
+                *(_decimal(value) for value in _spread(auc)),
+                *(_decimal(_mean(values[own])) for values in one.auc_fold),
+            ]
+        )
+    return head, lines
+
+
+def best_table(found: Sequence[Driven]) -> Table:
+    """A line per unit: its AUC, and the images that drive it most and least."""
+    folds = len(found[0].auc_fold) if found else 0
+    head = ["layer", "contrast", "unit", "AUC", *(f"fold {fold}" for fold in range(folds))]
+    head += ["% of target", "most", "least"]
+    return head, [
+        [
+            one.layer,
+            one.contrast,
+            " ".join(f"{dim} {place}" for dim, place in one.place.items()),
+            _decimal(one.auc),
+            *map(_decimal, one.auc_fold),
+            f"{100 * one.preferred:.0f}",
+            ", ".join(image.path for image in one.most),
+            ", ".join(image.category for image in one.least),
+        ]
+        for one in found
+    ]
+
+
+def tuning_record(one: Tuning) -> dict[str, Any]:
+    """A layer's tuning curves, unit by unit, as plain JSON values."""
+    return {name: _plain(value) for name, value in vars(one).items()}
+
+
+def tuning_table(recording: Recording, found: Sequence[Tuning]) -> Table:
+    """A line per layer and choice: mean response to every category, averaged over its units.
+
+    Beside it, in brackets, the spread over a category's stimuli, averaged in the same way.
+    """
+    head = ["layer", "chosen by", "units", *recording.categories]
+    lines = []
+    for one in found:
+        for choice, own in zip(recording.choices, recording.chosen(one.layer), strict=True):
+            cells = [
+                f"{_decimal(_mean(mean[own]))} ({_decimal(_mean(sd[own]))})"
+                for mean, sd in zip(one.mean, one.sd, strict=True)
+            ]
+            lines.append([one.layer, choice, f"{np.count_nonzero(own):,}", *cells])
+    return head, lines
+
+
+def geometry_table(found: Sequence[Geometry]) -> Table:
+    """A line per layer."""
+    head = ["layer", "units", "stimuli", "distance", "within", "between", "between/within"]
+    return head, [
+        [
+            one.layer + (" (projected)" if one.projected else ""),
+            f"{one.units:,}",
+            f"{one.stimuli:,}",
+            one.distance,
+            *map(_decimal, (one.within, one.between, one.ratio)),
+        ]
+        for one in found
+    ]
+
+
+def ceiling_table(found: Sequence[Ceiling]) -> Table:
+    """A line per layer."""
+    head = ["layer", "units", "tuning r", "tuning", "distance", "geometry r", "geometry"]
+    return head, [
+        [
+            one.layer,
+            f"{one.units:,} of {one.of:,}",
+            *map(_decimal, (one.tuning_r, one.tuning)),
+            one.distance,
+            *map(_decimal, (one.geometry_r, one.geometry)),
+        ]
+        for one in found
+    ]
+
+
+def agreement_table(found: Sequence[Agreement]) -> Table:
+    """A layer x layer table."""
+    values = {(one.layer, one.other): one.value for one in found}
+    names = list(dict.fromkeys(name for pair in values for name in pair))
+
+    def cell(a: str, b: str) -> str:
+        return "1" if a == b else _decimal(values.get((a, b), values.get((b, a))))
+
+    return ["layer", *names], [[a, *(cell(a, b) for b in names)] for a in names]
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype.kind != "f":
+        return value.tolist()
+    plain: Any = value.astype(object)
+    plain[~np.isfinite(value)] = None
+    return plain.tolist()
+
+
+def _spread(values: NDArray[Any]) -> list[float | None]:
+    if not len(values):
+        return [None] * 4
+    return [float(f(values)) for f in (np.mean, np.min, np.median, np.max)]
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None or np.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,66 @@
+"""Tuning: what a unit's responses are to the stimuli of every category."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .recording import Recording
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The tuning curves of a layer's recorded units.
+
+    ``units [unit]`` are places in the flat layer; ``mean`` and ``sd [category, unit]`` of the
+    responses to a category's stimuli (sd with n - 1; NaN where there are too few); ``count
+    [category]`` of these. ``fold_mean [fold, category, unit]`` of each fold's alone.
+    """
+
+    layer: str
+    categories: tuple[str, ...]
+    count: NDArray[np.int64]
+    units: NDArray[np.int64]
+    mean: Floats
+    sd: Floats
+    fold_mean: Floats
+
+
+def tuning(recording: Recording, layers: Sequence[str] = ("*",)) -> Iterator[Tuning]:
+    """Category means and spread of every recorded unit, layer by layer.
+
+    Raises
+    ------
+    UserError : there is no such layer, or it was projected
+    """
+    for layer in recording.layers_named(layers):
+        recording.require_units(layer.name)
+        yield _of_layer(recording, layer.name)
+
+
+def _of_layer(recording: Recording, layer: str) -> Tuning:
+    units, categories = recording.units(layer), len(recording.categories)
+    mean, sd = (np.full((categories, len(units)), np.nan) for _ in range(2))
+    fold_mean = np.full((recording.folds, categories, len(units)), np.nan)
+    rows = [recording.rows_of([k]) for k in range(categories)]
+    by_fold = [
+        [recording.rows_of([k], fold) for k in range(categories)] for fold in range(recording.folds)
+    ]
+    for columns in recording.blocks(layer):
+        values = recording.part(layer, columns).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            for k, own in enumerate(rows):
+                if len(own):
+                    mean[k, columns] = values[own].mean(axis=0)
+                if len(own) > 1:
+                    sd[k, columns] = values[own].std(axis=0, ddof=1)
+                for fold, parts in enumerate(by_fold):
+                    if len(parts[k]):
+                        fold_mean[fold, k, columns] = values[parts[k]].mean(axis=0)
+    count = np.array([len(own) for own in rows], np.int64)
+    return Tuning(layer, recording.categories, count, units, mean, sd, fold_mean)

@@ -1,0 +1,119 @@
+"""The scan that a recording follows: it shows the same network in the same way, or is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import UserError
+from ..spec import Preprocessing, as_record
+from ..store.identity import difference
+from ..store.reading import Store
+from .setup import Setup
+
+_UNTRAINED = "untrained, seed "
+# What determines a network's responses to an image, of what a root says.
+_OTHERS = ("layers", "categories", "folds", "device_type", "store_dtype", "null")
+
+
+def as_scanned(
+    source: Store | None,
+    *,
+    weights: str | None,
+    seed: int,
+    units: str | None,
+    precision: str | None,
+    compile: bool | None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None,
+    folds: int | None,
+    batch_size: int | None,
+    module: bool,
+) -> dict[str, Any]:
+    """How stimuli are shown: as the ``source`` was scanned, or as asked for; for ``set_up``.
+
+    Raises
+    ------
+    UserError : something else is asked for than the source was scanned with; its weights were a
+        file that is not named
+    """
+    if source is None:
+        return {
+            "weights": weights or "default",
+            "seed": seed,
+            "units": units or "all",
+            "precision": precision,
+            "compile": bool(compile),
+            "preprocessing": preprocessing,
+            "folds": 2 if folds is None else folds,
+            "batch_size": batch_size,
+        }
+    root = source.provenance
+    scanned: dict[str, Any] = {
+        "units": source.units,
+        "precision": root.get("precision"),
+        "compile": bool(root.get("compiled", False)),
+        "folds": source.folds,
+        "batch_size": root["batch_size"],
+    }
+    given = {"units": units, "precision": precision, "compile": compile, "folds": folds,
+             "batch_size": batch_size}  # fmt: skip
+    for name, value in given.items():
+        if value is not None and value != scanned[name]:
+            raise UserError(
+                f"a recording shows a network as its scan did; {source.path} was scanned with "
+                f"{name.replace('_', ' ')} {scanned[name]}, and {value} is asked for: leave it out"
+            )
+    record = root["preprocessing"]
+    own = Preprocessing(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])})
+    wanted = (
+        preprocessing if isinstance(preprocessing, Mapping) else as_record(preprocessing or own)
+    )
+    for name, value in wanted.items():
+        if as_record(own).get(name) != value:
+            raise UserError(
+                f"a recording shows images as its scan did; {source.path} was scanned with {name} "
+                f"{as_record(own).get(name)}, and {value} is asked for: leave it out"
+            )
+    return {**scanned, "preprocessing": own, **_weights(source, weights, seed, module)}
+
+
+def _weights(source: Store, weights: str | None, seed: int, module: bool) -> dict[str, Any]:
+    """The weights of the source, by their name; a file has to be named again."""
+    said = str(source.provenance["weights"])
+    if weights is not None or module:
+        return {"weights": weights or "default", "seed": seed}
+    if said.startswith(_UNTRAINED) and said.removeprefix(_UNTRAINED).isdecimal():
+        return {"weights": "none", "seed": int(said.removeprefix(_UNTRAINED))}
+    if said.startswith("file "):
+        raise UserError(
+            f"a recording shows the network of its scan; {source.path} was scanned with weights "
+            f"from a {said}: name it by --weights"
+        )
+    return {"weights": "default" if said.startswith("as ") else said, "seed": seed}
+
+
+def refuse_other_network(source: Store, setup: Setup, provenance: Mapping[str, Any]) -> None:
+    """Refuse a network that is not the one that a source was scanned with.
+
+    Raises
+    ------
+    UserError : weights, modules, preprocessing, layers or the way of showing differ
+    """
+    shown = {**provenance, "batch_size": setup.plan.batch_size, "units": setup.units}
+    shown = json.loads(json.dumps(shown))  # lists, as they are read again
+    names = ("recorded", "projection", "model", *_OTHERS)
+    differing = difference({**source.provenance, "units": source.units}, shown, but=names)
+    if differing:
+        raise UserError(
+            f"a recording shows the network of its scan; {source.path} and this one differ in "
+            f"their {differing}: show the one that was scanned"
+        )
+    for layer in setup.layers:
+        scanned = source.layer(layer.name)
+        if (scanned.shape, scanned.dtype) != (layer.shape, layer.dtype):
+            raise UserError(
+                f"a recording shows the network of its scan; {layer.name} had {scanned.dtype} "
+                f"{list(scanned.shape)} in {source.path}, and has {layer.dtype} "
+                f"{list(layer.shape)}: show the one that was scanned"
+            )

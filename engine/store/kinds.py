@@ -1,0 +1,22 @@
+"""What a root says it is: of a scan, or of a recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..spec import RECORDING_VERSION, SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of zarr store that fusiform writes: what its root calls itself, and who makes it."""
+
+    schema: str
+    version: int
+    noun: str
+    command: str
+    under_way: str
+
+
+STORE = Kind("fusiform", SCHEMA_VERSION, "store", "scan", "scanning")
+RECORDING = Kind("fusiform recording", RECORDING_VERSION, "recording", "record", "recording")

@@ -1,0 +1,257 @@
+"""What the root of a store and that of a recording hold alike, read part by part.
+
+Layers, categories, the stimulus table and how many are in each category and fold, and the
+provenance as attributes. Never imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.group import AsyncGroup, GroupMetadata
+from zarr.storage import StorePath
+
+from ..errors import UserError, nearest
+from ..spec import SHOWN, Layer
+from .arrays import Arrays, Gathered
+from .kinds import RECORDING, STORE, Kind
+from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
+from .places import Place, PlainFiles, exists, place_of, unfinished_place, zarr_store
+from .schema import RootSchema
+
+if TYPE_CHECKING:
+    import xarray
+
+# Columns of the stimulus table that point at something.
+_INDICES = ("stimulus_category", "stimulus_fold")
+
+
+class Root:
+    """What a scan or a recording has left. Numbers are read when they are asked for.
+
+    ``path`` is its folder or URL; ``categories``, ``folds``, ``counts [category, fold]`` and
+    ``layers`` describe it, ``provenance`` says how it came about.
+    """
+
+    kind: ClassVar[Kind]
+    schema: RootSchema
+
+    @staticmethod
+    def _schema_of(attributes: Mapping[str, Any]) -> Any:
+        """What the attributes of a root say that lies below it."""
+        raise NotImplementedError
+
+    def __init__(self, path: Place, root: zarr.Group, gathered: Gathered | None = None) -> None:
+        self.path = path
+        self._root = root
+        self._describe(gathered)
+
+    def _describe(self, gathered: Gathered | None) -> None:
+        """Take over what the root says; where it has gathered no metadata, arrays have their own.
+
+        Raises
+        ------
+        UserError : it is not what a scan writes
+        """
+        self.provenance: dict[str, Any] = dict(self._root.attrs)
+        self.schema = self._schema_of(self.provenance)
+        self.categories = self.schema.categories
+        self.folds = self.schema.folds
+        self.layers = self.schema.layers
+        self.arrays = Arrays(self.path, self._root.store, self.schema, gathered)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a result for reading; nothing but metadata is read.
+
+        Parameters
+        ----------
+        path : a folder, or the URL of an object store or web server
+
+        Raises
+        ------
+        UserError : ``path`` is no store, one of another schema version, or one that no scan made
+        """
+        place = place_of(path)
+        root, gathered = open_root(place, cls.kind)
+        try:
+            return cls(place, root, gathered)
+        except UserError as error:
+            raise UserError(
+                f"{place} is damaged: what its root says of itself is not whole ({error})"
+            ) from None
+
+    def refresh(self) -> None:
+        """Read again what the store says of itself, after something was added to it."""
+        self._root, gathered = open_root(self.path, self.kind)
+        self._describe(gathered)
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of stimuli ``[category, fold]``."""
+        counts = np.asarray(self._part("count"))
+        known = (counts >= 0) & (counts <= self.schema.stimuli)
+        if not known.all() or counts.sum() > self.schema.stimuli:
+            raise self._unreadable("count", "these are no numbers of stimuli")
+        return counts
+
+    def layer(self, name: str) -> Layer:
+        """The layer called ``name``."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        known = nearest(name, (layer.name for layer in self.layers))
+        raise UserError(f"{self.path} has no layer {name!r}: {known}")
+
+    def layers_named(self, patterns: Sequence[str]) -> list[Layer]:
+        """The layers with names that match one of ``patterns`` (globs), in the store's order.
+
+        Raises
+        ------
+        UserError : a pattern matches none
+        """
+        for pattern in patterns:
+            if not any(fnmatchcase(layer.name, pattern) for layer in self.layers):
+                self.layer(pattern)  # says which are nearest
+        return [
+            layer
+            for layer in self.layers
+            if any(fnmatchcase(layer.name, pattern) for pattern in patterns)
+        ]
+
+    def stimuli(self, column: str) -> NDArray[Any]:
+        """A column ``[stimulus]`` of the stimulus table; see ``spec.STIMULUS_COLUMNS``."""
+        values = self._part(column)
+        if column in _INDICES and len(values):
+            known = len(self.categories) if column == "stimulus_category" else self.folds
+            if values.min() < -1 or values.max() >= known:
+                raise self._unreadable(column, "it names one that is none")
+        return values
+
+    @cached_property
+    def skipped(self) -> dict[str, int]:
+        """How many stimuli of a category could not be shown, by its name; those with none aside."""
+        gone = self.stimuli("stimulus_category")[self.stimuli("stimulus_status") != SHOWN]
+        numbers = np.bincount(gone, minlength=len(self.categories)).tolist()
+        return {name: n for name, n in zip(self.categories, numbers, strict=True) if n}
+
+    def tree(self) -> xarray.DataTree:
+        """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer."""
+        import xarray
+
+        local = isinstance(self.path, Path)
+        place: Any = PlainFiles(self.path, read_only=True) if local else zarr_store(self.path)
+        with self._refusing("all"):
+            self.arrays.require_sound()
+            return xarray.open_datatree(place, engine="zarr", chunks={})
+
+    def dataset(self, layer: str) -> xarray.Dataset:
+        """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories."""
+        return self.tree()[self.layer(layer).name].to_dataset()
+
+    def _part(self, key: str, selection: tuple[int | slice, ...] = ()) -> NDArray[Any]:
+        """Part of an array; whatever else than its numbers comes is damage.
+
+        Raises
+        ------
+        UserError : it is missing, is not what the schema says, or not what was written
+        """
+        with self._refusing(key):
+            return self.arrays.part(key, selection)
+
+    def _opened(self, key: str) -> Opened:
+        with self._refusing(key):
+            return self.arrays.opened(key)
+
+    def _refusing(self, key: str) -> AbstractContextManager[None]:
+        return refusing(lambda said: self._unreadable(key, said))
+
+    def _unreadable(self, key: str, said: str) -> UserError:
+        return UserError(
+            f"cannot read {key} of {self.path} ({said}): it is damaged, or out of reach; "
+            f"'fusiform check {self.path}' says more"
+        )
+
+
+def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | None]:
+    """The root of a store or recording, and the metadata that it has gathered, if it has.
+
+    Raises
+    ------
+    UserError : there is none
+    """
+    noun, command = kind.noun, kind.command
+    if not exists(place):
+        if isinstance(place, Path) and (unfinished := unfinished_place(place)).exists():
+            under_way = "scan" if kind is STORE else noun
+            raise UserError(
+                f"no {noun} at {place} yet, but an unfinished {under_way} in {unfinished}: the "
+                "same command goes on with it"
+            )
+        raise UserError(f"no {noun} at {place}: make one with 'fusiform {command} ... -o {place}'")
+
+    def none_of_ours(said: str) -> UserError:
+        return UserError(
+            f"{place} is not a zarr v3 store ({said}): name one that fusiform {command} made"
+        )
+
+    store = zarr_store(place)
+    with refusing(none_of_ours):
+        try:
+            document = read_json(store, "zarr.json", ROOT_BYTES)
+        except FileNotFoundError:
+            raise Misfit("it has no zarr.json") from None
+        attributes = document.get("attributes", {})
+        if (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
+            raise Misfit("its zarr.json is not that of a group")
+        if not isinstance(attributes, dict) or not document.keys() <= GROUP_KEYS:
+            raise Misfit("its zarr.json has fields that no scan writes")
+        gathered = gathered_in(document)
+    root = zarr.Group(AsyncGroup(GroupMetadata(attributes, 3), StorePath(store)))
+    refuse_schema(place, root, kind)
+    return root, gathered
+
+
+def refuse_schema(place: Place, root: zarr.Group, kind: Kind = STORE) -> None:
+    """Refuse what is not of this kind and its schema.
+
+    Raises
+    ------
+    UserError : it is another program's, of another kind, or of another schema version
+    """
+    schema, version = root.attrs.get("schema"), root.attrs.get("schema_version")
+    for other in (STORE, RECORDING):
+        if schema == other.schema != kind.schema:
+            raise UserError(
+                f"a {kind.noun} is what fusiform {kind.command} makes; {place} is a {other.noun}, "
+                f"of fusiform {other.command}: name a {kind.noun}"
+            )
+    if schema != kind.schema:
+        raise UserError(
+            f"{place} is a zarr store, but not of fusiform: name one from fusiform {kind.command}"
+        )
+    if version != kind.version:
+        raise UserError(
+            f"this fusiform reads {kind.noun}s of schema {kind.version}; {place} has {version}: "
+            f"{kind.command} again, or install the version that made it"
+        )
+
+
+def require_complete(store: Root) -> None:
+    """Refuse what was not filled to its end.
+
+    Raises
+    ------
+    UserError : it was not
+    """
+    if store.provenance.get("status") != "complete":
+        filling = "scan that fills" if store.kind is STORE else "recording of"
+        raise UserError(f"the {filling} {store.path} has not finished: its command goes on with it")

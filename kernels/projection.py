@@ -1,0 +1,58 @@
+"""Random projections that keep distances, made block by block from a seed: never held as a whole.
+
+Entries are 1 or -1 with even chance (Achlioptas 2003, J. Comput. Syst. Sci. 66, 671-687, theorem
+1.1): random bits of a counter-based generator (Philox 4x64-10, Salmon et al. 2011, SC '11), whose
+key is the seed and the number of the block. They are the same whatever computes with them, in
+whatever order blocks are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Units of a block.
+BLOCK = 8192
+
+
+def signs(seed: int, block: int, units: int, dim: int) -> NDArray[np.float32]:
+    """The entries ``[unit, dim]`` of a block of at most ``BLOCK`` units: 1 or -1.
+
+    Of fewer units they are the first rows of the same block.
+    """
+    generator = np.random.Philox(key=np.array([seed, block], np.uint64))
+    words: NDArray[np.uint64] = generator.random_raw(-(-units * dim // 64))
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=units * dim)
+    entries = bits.astype(np.float32).reshape(units, dim)
+    entries *= 2
+    entries -= 1
+    return entries
+
+
+def bound(points: int, dim: int) -> float:
+    """The eps for which all squared distances of so many points are kept to within 1 +- eps.
+
+    With a probability of at least 1 - 1/points (Achlioptas 2003, theorem 1.1 with beta 1):
+    dim >= (4 + 2 beta) ln(points) / (eps^2/2 - eps^3/3). 1 where nothing smaller is promised.
+    """
+    needed = 6 * math.log(max(points, 2)) / dim
+    low, high = 0.0, 1.0
+    if needed >= 1 / 2 - 1 / 3:
+        return 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if middle**2 / 2 - middle**3 / 3 < needed:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def typical_error(dim: int) -> float:
+    """The standard deviation of a squared distance as a share of itself: at most sqrt(2/dim).
+
+    It is sqrt(2 (1 - sum v^4 / (sum v^2)^2) / dim) for a difference v.
+    """
+    return math.sqrt(2 / dim)
