@@ -740,6 +740,74 @@ def summary(
     terminal.print_results(stores, opened, rows, criterion, "category", as_json)
 
 
+@app.command("analyse")
+def analyse_command(
+    path: OneStore,
+    analyses: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ANALYSIS...]",
+            help="Some of shares, specificity, spread, localisation, strength, overlap, confusion, "
+            "consistency; all by default.",
+        ),
+    ] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(help="As select takes it; repeatable. Every category by default."),
+    ] = None,
+    test: CriterionTest = None,
+    where: Where = None,
+    sides: Sides = None,
+    correction: CorrectionOption = None,
+    family: FamilyOption = None,
+    pairwise: Pairwise = None,
+    preset: Preset = None,
+    layers: LayerNames = "*",
+    resamples: Annotated[
+        int, typer.Option(help="Draws of feature maps, random throws, random orders.")
+    ] = 1000,
+    neighbours: Annotated[
+        Literal["rook", "queen"],
+        typer.Option(help="On a map, for Moran's I: sharing an edge, or a corner as well."),
+    ] = "rook",
+    distance: Annotated[
+        Literal["correlation", "euclidean"],
+        typer.Option(help="Between categories, for the consistency of layers."),
+    ] = "correlation",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET,...", help="Whether the criteria of publications select the same units."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What the selective units of each layer are like: how many, how specific, where, how strong.
+
+    shares: with intervals over feature maps. specificity: CSI and d' on held-out stimuli. spread:
+    over feature maps, against as many units thrown at random. localisation: over places, Moran's I.
+    strength: responses on the layer's own scale. overlap: between contrasts. confusion: preferred
+    category, fold against fold. consistency: dissimilarity of categories, layer by layer. Formulas
+    and references: docs/definitions.md. --json has more than fits into tables: maps, histograms,
+    dissimilarity matrices.
+    """
+    from fusiform import analyse, open_store
+    from fusiform.engine.asking.language.criterion import preset as published
+
+    criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
+    others = [published(name) for name in _listed(against)] if against else []
+    asked = {} if not analyses else {"analyses": analyses}
+    found = analyse(
+        open_store(path), criterion, _listed(layers), contrast, **asked, resamples=resamples,
+        seed=seed, neighbours=neighbours, distance=distance, against=others,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        terminal.print_analysis(found)
+
+
 @app.command("select")
 def select_command(
     path: Annotated[str, typer.Argument(metavar="STORE", help="The result of a scan.")],

@@ -14,6 +14,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.spec import UNITS
 
 if TYPE_CHECKING:
+    from fusiform.engine.analyses.analyse import Analysis
     from fusiform.engine.asking.info import StoreInfo
     from fusiform.engine.asking.language.criterion import Criterion
     from fusiform.engine.asking.result import Result
@@ -210,6 +211,26 @@ def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
         ],
         right=set(range(2, len(head))),
     )
+
+
+def print_analysis(analysis: Analysis) -> None:
+    """The tables of a store's analyses, and what they could not say."""
+    from fusiform.engine.analyses.tables import tables
+
+    model, weights = analysis.provenance["model"], analysis.provenance["weights"]
+    print(printable(f"{analysis.store}: {model} ({weights})"))
+    print(printable(f"selective: {analysis.criterion}"))
+    for table in tables(analysis):
+        print(f"\n{printable(table.title)}\n")
+        numeric = {i for i in range(len(table.head))
+                   if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
+        spans = {i for i, name in enumerate(table.head) if "95" in name or "chance" in name}
+        rows = [[_cell(value) for value in row] for row in table.rows]
+        print_table(table.head, rows, right=numeric | spans)
+    print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
+    if analysis.folds == 1:
+        said = "no held-out stimuli: no specificity, strength or confusion"
+        print(printable(f"\n{analysis.store}: {said}: the scan had --folds 1"))
 
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:

@@ -20,7 +20,7 @@ def normalised_entropy(counts: NDArray[Any]) -> Floats:
     total, places = counts.sum(axis=-1, keepdims=True), counts.shape[-1]
     share = counts / np.where(total > 0, total, np.nan)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
-    summed = -np.where(share > 0, share * logs, share * 0).sum(axis=-1)
+    summed = 0 - np.where(share > 0, share * logs, share * 0).sum(axis=-1)
     return np.asarray(summed / np.log(places) if places > 1 else np.full_like(summed, np.nan))
 
 

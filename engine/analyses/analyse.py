@@ -9,6 +9,7 @@ from typing import Any
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest
 from ..store.reading import Store
+from .agreement import Agreement, agreement
 from .census import Census, take_census
 from .consistency import Consistency, Distance, consistency
 from .localisation import Localisation, Neighbours, localisation
@@ -24,7 +25,8 @@ class Analysis:
     """The rows of every analysis of one store under one criterion.
 
     ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
-    analysis that was not asked for has no rows; ``consistency`` is then None.
+    analysis that was not asked for has no rows; ``consistency`` is then None. ``agreement`` is that
+    with other criteria, where some were given.
     """
 
     store: str
@@ -44,6 +46,7 @@ class Analysis:
     overlap: tuple[Overlap, ...]
     confusion: tuple[Confusion, ...]
     consistency: Consistency | None
+    agreement: tuple[Agreement, ...] = ()
 
 
 ANALYSES: dict[str, str] = {
@@ -69,6 +72,7 @@ def analyse(
     seed: int = 0,
     neighbours: Neighbours = "rook",
     distance: Distance = "correlation",
+    against: Sequence[Criterion] = (),
 ) -> Analysis:
     """Analyse a store under a criterion; see ``docs/definitions.md`` for what each analysis is.
 
@@ -83,6 +87,7 @@ def analyse(
     seed : of all that is drawn at random
     neighbours : on a map, for Moran's I: ``rook`` or ``queen``
     distance : of two categories' patterns: ``correlation`` or ``euclidean``
+    against : other criteria, whose selective units are compared with those of ``criterion``
 
     Raises
     ------
@@ -95,6 +100,8 @@ def analyse(
             raise UserError(f"there is no analysis {name!r}: {nearest(name, ANALYSES)}")
     if resamples < 1:
         raise UserError(f"resamples are a number of random draws, 1 or more; got {resamples}")
+    if seed < 0:
+        raise UserError(f"a seed is a whole number, 0 or more; got {seed}")
     drawn = {"resamples": resamples, "seed": seed}
     of_layer: dict[str, Callable[[list[Census]], list[Any]]] = {
         "shares": lambda one: shares(one, **drawn),
@@ -126,6 +133,7 @@ def analyse(
         seed=seed,
         **{name: tuple(found) for name, found in rows.items()},
         consistency=consistency(taken, distance) if "consistency" in asked else None,
+        agreement=tuple(agreement(store, [criterion, *against], names, texts)) if against else (),
     )
 
 

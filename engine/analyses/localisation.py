@@ -18,6 +18,7 @@ from .resampling import Floats, Thrown, generator, or_none, throw
 
 # Values that are permuted at a time.
 _VALUES = 2**20
+_ENTROPY = {"entropy": normalised_entropy}
 Neighbours = Literal["rook", "queen"]
 
 
@@ -77,32 +78,31 @@ def localisation(
 def _of_layer(census: Census, resamples: int, seed: int, neighbours: str) -> list[Localisation]:
     if census.place_living is None or census.by_place is None:
         return []
-    rng = generator(seed, census)
     grid = _kind_of(census)
     living, counts = (_on_grid(n, grid) for n in (census.place_living, census.by_place))
     alive = living > 0
     rows = []
     for contrast, count in zip(census.contrasts, counts, strict=True):
-        selective = int(count.sum())
         shares = np.divide(count, living, out=np.zeros(living.shape), where=alive)
-        tells = selective > 0 and alive.sum() > 1
-        moran, p = _moran(shares, alive, neighbours, resamples, rng) if tells else (None, None)
+        entropy = random = moran = p = None
+        selective, places = int(count.sum()), int(alive.sum())
+        if selective and places > 1:
+            rng = generator(seed, census, contrast)
+            entropy = float(normalised_entropy(count[alive]))
+            random = throw(selective, living[alive], _ENTROPY, resamples, rng)
+            moran, p = _moran(shares, alive, neighbours, resamples, rng)
         rows.append(
             Localisation(
                 layer=census.layer.name,
                 contrast=contrast,
                 grid=grid,
                 neighbours=neighbours,
-                places=int(alive.sum()),
+                places=places,
                 selective=selective,
-                entropy=float(normalised_entropy(count[alive])) if tells else None,
-                random=throw(
-                    selective, living[alive], {"entropy": normalised_entropy}, resamples, rng
-                )["entropy"]
-                if tells
-                else None,
+                entropy=entropy,
+                random=random["entropy"] if random else None,
                 moran_i=moran,
-                expected=None if moran is None else -1 / (int(alive.sum()) - 1),
+                expected=None if moran is None else -1 / (places - 1),
                 p=p,
                 map=tuple(
                     tuple(share if lives else None for share, lives in zip(*row, strict=True))

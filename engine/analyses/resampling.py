@@ -22,9 +22,9 @@ _TAILS = (0.025, 0.975)
 _VALUES = 2**20
 
 
-def generator(seed: int, census: Census) -> np.random.Generator:
-    """Random numbers for a layer: the same whichever other layers are asked for."""
-    return np.random.default_rng([seed, *census.layer.name.encode()])
+def generator(seed: int, census: Census, contrast: str = "") -> np.random.Generator:
+    """Random numbers for a layer, and a contrast: the same whichever others are asked for."""
+    return np.random.default_rng([seed, *f"{census.layer.name}\n{contrast}".encode()])
 
 
 def resample(maps: NDArray[np.generic], resamples: int, rng: np.random.Generator) -> Floats:
@@ -81,12 +81,15 @@ def throw(
     statistics: Mapping[str, Callable[[NDArray[np.int64]], Floats]],
     resamples: int,
     rng: np.random.Generator,
-) -> dict[str, Thrown]:
+) -> dict[str, Thrown] | None:
     """Statistics of so many units thrown at random into the ``living [place]`` ones.
 
     Without replacement, every living unit as likely as any other: the numbers that places get
-    follow a multivariate hypergeometric distribution. ``statistics`` take ``[throw, place]``.
+    follow a multivariate hypergeometric distribution. ``statistics`` take ``[throw, place]``. None
+    where no place has more than one living unit: all throws are alike.
     """
+    if living.max() <= 1:
+        return None
     found: dict[str, list[Floats]] = {name: [] for name in statistics}
     for counts in _thrown(units, living, resamples, rng):
         for name, statistic in statistics.items():
@@ -101,9 +104,6 @@ def throw(
 def _thrown(
     units: int, living: NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
-    if living.max() <= 1:  # whichever places get one, the numbers are the same
-        yield (np.arange(len(living)) < units).astype(np.int64)[np.newaxis]
-        return
     step = max(1, _VALUES // len(living))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)

@@ -22,7 +22,8 @@ class Spread:
     all maps. ``entropy`` is 1 where all maps have as many, 0 where one has all; ``gini`` 0 where
     all have as many, 1 - 1/channels where one has all. ``random`` gives for ``share_with_any``,
     ``entropy`` and ``gini``, by name, what as many units thrown at random into the living ones
-    give. None where no unit is selective, or there is but one map.
+    give. None where no unit is selective, or there is but one map; ``random`` also where maps have
+    but one unit.
     """
 
     layer: str
@@ -54,11 +55,15 @@ _STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
 
 
 def _of_layer(census: Census, resamples: int, seed: int) -> list[Spread]:
-    rng, channels = generator(seed, census), len(census.channel_units)
+    channels = len(census.channel_units)
     rows = []
     for contrast, counts in zip(census.contrasts, census.by_channel, strict=True):
         selective = int(counts.sum())
-        tells = selective > 0 and channels > 1
+        random, found = None, dict.fromkeys(_STATISTICS)
+        if selective and channels > 1:
+            found = {name: float(statistic(counts)) for name, statistic in _STATISTICS.items()}
+            rng = generator(seed, census, contrast)
+            random = throw(selective, census.channel_living, _STATISTICS, resamples, rng)
         rows.append(
             Spread(
                 layer=census.layer.name,
@@ -69,11 +74,9 @@ def _of_layer(census: Census, resamples: int, seed: int) -> list[Spread]:
                 share_with_any=float(share_with_any(counts)),
                 per_channel_median=float(np.median(counts)),
                 per_channel_largest=int(counts.max()),
-                entropy=float(normalised_entropy(counts)) if tells else None,
-                gini=float(gini(counts)) if tells else None,
-                random=throw(selective, census.channel_living, _STATISTICS, resamples, rng)
-                if tells
-                else None,
+                entropy=found["entropy"],
+                gini=found["gini"],
+                random=random,
             )
         )
     return rows
