@@ -971,6 +971,17 @@ def report_command(
     family: FamilyOption = None,
     pairwise: Pairwise = None,
     preset: Preset = None,
+    recording: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What 'fusiform record' has written of one of these networks: the stimuli that "
+            "drive its strongest units are shown; repeatable."
+        ),
+    ] = None,
+    stimuli: Annotated[
+        Path | None,
+        typer.Option(help="Where these stimuli lie, if not where the recording says."),
+    ] = None,
     figures: Annotated[
         Path | None,
         typer.Option(
@@ -999,6 +1010,8 @@ def report_command(
         criterion=_criterion(test, where, sides, correction, family, pairwise, preset),
         layers=_listed(layers),
         contrasts=contrasts,
+        recordings=recording or (),
+        stimuli=stimuli,
         figures=figures,
         resamples=resamples,
         seed=seed,

@@ -173,7 +173,7 @@ def _store(one: Reported, contrasts: Sequence[str]) -> dict[str, Any]:
         ),
     }  # fmt: skip
     if one.best:
-        tables["best"] = columns(one.best, "layer", "contrast", "place", "t", "most", "least")
+        tables["best"] = columns(one.best, "layer", "contrast", "place", "auc", "most", "least")
     return {
         "letter": one.letter,
         "name": one.name,

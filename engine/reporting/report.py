@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ..analyses.analyse import analyse
 from ..asking.info import describe_store, facts
@@ -13,12 +15,15 @@ from ..asking.language.criterion import DEFAULT, Criterion
 from ..asking.result import Result, open_store
 from ..errors import UserError
 from ..markup import Markup, definitions, join, tag
+from ..responses.recording import Recording, open_recording
 from ..spec import Preprocessing
 from ..store.places import name_of
 from . import headline, page
+from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy
 from .findings import Reported, findings, letters
 from .method import method
+from .pictures import pictures_of
 from .thresholds import beyond_thresholds
 
 # With more, nobody tells lines apart, and the page grows by their square.
@@ -35,6 +40,8 @@ def write_report(
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
+    recordings: Sequence[Path | str] = (),
+    stimuli: Path | str | None = None,
     figures: Path | str | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -50,14 +57,17 @@ def write_report(
     output : the HTML file
     layers : names or globs, one or several
     contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    recordings : of networks of these stores (``fusiform record``): the stimuli that drive their
+        strongest units are shown
+    stimuli : where these stimuli lie, if not where the recordings say
     figures : a folder that every figure is written into, as SVG and PDF (needs matplotlib)
     resamples, seed : of what is drawn at random; see :func:`..analyses.analyse.analyse`
     note : hears what is being done
 
     Raises
     ------
-    UserError : there is no store, too many contrasts, what :func:`..analyses.analyse.analyse`
-        refuses, or no matplotlib for figures
+    UserError : there is no store, too many contrasts, a recording of another network, no matplotlib
+        for figures, or what :func:`..analyses.analyse.analyse` refuses
     """
     if not stores:
         raise UserError("a report is of one store or several; got none: name one")
@@ -77,13 +87,40 @@ def write_report(
         beyond = beyond_thresholds(result, result.layers_named(names), texts)
         told = tuple(facts(describe_store(path)))
         reported.append(Reported(letter, name_of(result.path), found, beyond, told))
-    drawn = findings(reported)
+    reported, shown = _with_best(
+        reported, [open_recording(one) for one in recordings], stimuli, note
+    )
+    drawn = findings(reported, shown)
     text = _page(reported, results, criterion, json_block(drawn))
     _write(Path(output), text)
     if figures is not None:
         from .figures import write_figures
 
         write_figures(drawn, Path(figures))
+
+
+def _with_best(
+    reported: Sequence[Reported],
+    recordings: Sequence[Recording],
+    stimuli: Path | str | None,
+    note: Callable[[str], None],
+) -> tuple[list[Reported], list[Mapping[str, Any]]]:
+    """The stores with their strongest recorded units, and the stimuli that these are shown with."""
+    analyses = [one.analysis for one in reported]
+    places = [store_of(recording, analyses) for recording in recordings]
+    units = [
+        best_units(recording, analyses[place])
+        for recording, place in zip(recordings, places, strict=True)
+    ]
+    shown = shown_stimuli((n, unit) for n, own in enumerate(units) for unit in own)
+    pictures = pictures_of(shown, recordings, stimuli, note)
+    rows: list[list[Mapping[str, Any]]] = [[] for _ in reported]
+    for number, (place, own) in enumerate(zip(places, units, strict=True)):
+        rows[place] += rows_of(number, own, shown)
+    return (
+        [replace(one, best=tuple(own)) for one, own in zip(reported, rows, strict=True)],
+        [described(one, picture) for one, picture in zip(shown, pictures, strict=True)],
+    )
 
 
 def _refuse_many(result: Result, contrasts: Sequence[str] | None) -> None:

@@ -14,18 +14,18 @@ function bestFigure() {
   return {
     title: "Stimuli that drive the strongest units", name: "best-stimuli",
     table: () => ({
-      columns: [...(several ? ["store"] : []), "layer", "contrast", "unit", "t", "rank", "stimulus", "category", "response"],
-      rows: shown().flatMap(({ store, k, row }) => [...row.most, ...row.least].map(({ stimulus, response, rank }) => [
-        ...(several ? [store.label] : []), row.layer, contrasts[k].name, row.place, row.t, rank, findings.stimuli[stimulus].name,
-        findings.stimuli[stimulus].category, response])),
+      columns: [...(several ? ["store"] : []), "layer", "contrast", "unit", "auc", "drives", "rank", "stimulus", "category", "response"],
+      rows: shown().flatMap(({ store, k, row }) => ["most", "least"].flatMap((drives) => row[drives].map(({ stimulus, response }, rank) => [
+        ...(several ? [store.label] : []), row.layer, contrasts[k].name, row.place, row.auc, drives, rank + 1,
+        findings.stimuli[stimulus].name, findings.stimuli[stimulus].category, response]))),
     }),
     content: () => {
       const units = shown();
-      if (!units.length) return el("p", { class: "note" }, "Nothing was recorded of these units: choose another layer or category.");
+      if (!units.length) return el("p", { class: "note" }, "Nothing was recorded for this category in this layer: choose another.");
       return el("div", { class: "units" }, ...units.map(({ store, k, row }) => {
-        const swatch = el("span", { class: "swatch", "aria-hidden": "true" });
-        swatch.style.background = contrasts[k][themeName()];
-        const name = joined(several && nameOf(store), contrasts[k].name, row.place, `t ${decimal(row.t)}`);
+        const swatch = draw("svg", { viewBox: "0 0 10 10", class: "swatch", "aria-hidden": "true" },
+          draw("circle", { cx: 5, cy: 5, r: 5, fill: contrasts[k][themeName()] }));
+        const name = joined(several && nameOf(store), contrasts[k].name, row.place, `AUC ${row.auc.toFixed(3)}`);
         return el("section", { class: "unit", "aria-label": name }, el("h4", {}, swatch, name), strip("most", row.most), strip("least", row.least));
       }));
     },
