@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fusiform.engine.doctor.forecast import forecast as forecast
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.merge import merge_stores as merge_stores
+    from fusiform.engine.reporting.report import write_report as write_report
     from fusiform.engine.responses.recording import Recording as Recording
     from fusiform.engine.responses.recording import open_recording as open_recording
     from fusiform.engine.scanning.backbones import load_backbone as load_backbone
@@ -69,6 +70,7 @@ _HOME = {
     "scan": "scanning.scan",
     "scramble_directory": "stimuli.scramble",
     "summarise": "asking.summary",
+    "write_report": "reporting.report",
 }
 __all__ = sorted(_HOME)
 

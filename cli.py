@@ -1061,6 +1061,74 @@ def compare_command(
     terminal.print_comparison(comparison, as_json)
 
 
+@app.command("report")
+def report_command(
+    stores: Stores,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
+    layers: LayerNames = "*",
+    contrasts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--contrast", help="As select takes it; repeatable. By default every category."
+        ),
+    ] = None,
+    test: CriterionTest = None,
+    where: Where = None,
+    sides: Sides = None,
+    correction: CorrectionOption = None,
+    family: FamilyOption = None,
+    pairwise: Pairwise = None,
+    preset: Preset = None,
+    recording: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What 'fusiform record' has written of one of these networks: the stimuli that "
+            "drive its strongest units are shown; repeatable."
+        ),
+    ] = None,
+    stimuli: Annotated[
+        Path | None,
+        typer.Option(help="Where these stimuli lie, if not where the recording says."),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write every figure into this folder, as SVG and PDF (needs matplotlib).",
+        ),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(help="Draws that intervals, chance and p of maps are made of.")
+    ] = 1000,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write a page about stores, side by side: one HTML file that needs nothing else.
+
+    What was scanned, the share of selective units by depth with intervals, how selective they are
+    on stimuli that did not select them, where they lie, how categories and layers relate, and the
+    method in words that a paper can quote. On the page a category, a layer and a threshold can be
+    chosen, values read by pointer or keyboard, and every figure saved as SVG, its numbers as CSV.
+    """
+    from fusiform import write_report
+
+    write_report(
+        stores,
+        output,
+        criterion=_criterion(test, where, sides, correction, family, pairwise, preset),
+        layers=_listed(layers),
+        contrasts=contrasts,
+        recordings=recording or (),
+        stimuli=stimuli,
+        figures=figures,
+        resamples=resamples,
+        seed=seed,
+        note=(lambda _: None) if quiet else terminal.note,
+    )
+    if not quiet:
+        terminal.note(f"wrote {output} ({terminal.in_bytes(output.stat().st_size)})")
+
+
 @app.command("merge")
 def merge_command(stores: Stores, output: Output, overwrite: Overwrite = False) -> None:
     """Make one store of several: other stimuli or categories of the same network, or other layers.
@@ -1112,8 +1180,7 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
         print(json.dumps(described, indent=2))
         return
     for name, value in terminal.info_lines(found):
-        if value:
-            print(terminal.printable(f"{name + ':':<{_INFO_WIDTH}} {terminal.cut(value)}"))
+        print(terminal.printable(f"{name + ':':<{_INFO_WIDTH}} {terminal.cut(value)}"))
     print()
     terminal.print_table(
         ["layer", "type", "shape", "units"],

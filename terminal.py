@@ -323,39 +323,10 @@ def _cell(value: Any) -> str:
 
 
 def info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
-    """What a store says of itself, name by name; what it does not say is left out."""
-    from fusiform.engine.errors import shortened
+    """What a store says of itself, name by name, and how large it is."""
+    from fusiform.engine.asking.info import facts
 
-    said = found.attributes
-    yield "store", found.path
-    unfinished = "not complete: the scan that fills it has not finished"
-    yield "status", "complete" if found.complete else unfinished
-    yield "model", f"{said['model']} ({said['weights']})"
-    listed = {name: ", ".join(f"{k} {v}" for k, v in said[name].items())
-              for name in ("preprocessing", "versions", "null")
-              if isinstance(said.get(name), dict)}  # fmt: skip
-    for name in ("weights_sha256", "modules_sha256"):
-        yield name.replace("_", " "), str(said.get(name) or "")
-    yield "preprocessing", listed.get("preprocessing", "")
-    yield "precision", str(said.get("precision") or "")
-    yield "compiled", "yes" if said.get("compiled") else ""
-    yield "units", UNITS[said["units"]] if "units" in said else ""
-    yield "layers", f"{len(found.layers):,}, of {found.units:,} units"
-    yield "categories", f"{len(found.categories):,}: {shortened(found.categories)}"
-    yield "folds", str(found.folds)
-    source = f", of {said['stimuli']}" if said.get("stimuli") else ""
-    yield "stimuli", f"{found.stimuli:,}{source}"
-    yield "device", str(said.get("device") or "")
-    yield "batch size", str(said.get("batch_size") or "")
-    yield "moments", str(said.get("store_dtype"))
-    yield "null", listed.get("null", "") if found.shuffles else ""
-    yield "criterion", found.criterion or ""
-    yield "saved", shortened(found.saved)
-    yield "created", str(said.get("created") or "")
-    yield "versions", listed.get("versions", "")
-    merged = said.get("merged")
-    yield "merged from", f"{len(merged)} stores" if isinstance(merged, list) else ""
-    yield "fingerprint", str(said.get("fingerprint") or "")
+    yield from facts(found)
     if found.files is not None:
         least = "" if found.all_counted else "at least "
         yield "size", f"{least}{in_bytes(found.bytes or 0)} in {least}{found.files:,} files"

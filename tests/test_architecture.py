@@ -17,8 +17,12 @@ SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
 ASKING = sorted((ROOT / "engine" / "asking").rglob("*.py"))
 ANALYSES = sorted((ROOT / "engine" / "analyses").glob("*.py"))
 STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
-SHARED = [*STORE, *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "spec"))]
 COMPARING = sorted((ROOT / "engine" / "comparing").glob("*.py"))
+SHARED = [
+    *STORE,
+    *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "markup", "spec")),
+]
+REPORTING = sorted((ROOT / "engine" / "reporting").glob("*.py"))
 DISTRIBUTING = sorted((ROOT / "engine" / "distributing").glob("*.py"))
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
@@ -50,11 +54,11 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
-        *SCANNING, *ASKING, *ANALYSES, *BENCH, *COMPARING, *DISTRIBUTING, *DOCTOR, *SHARED,
-        *STIMULI,
+        *SCANNING, *ASKING, *ANALYSES, *BENCH, *COMPARING, *DISTRIBUTING, *DOCTOR, *REPORTING,
+        *SHARED, *STIMULI,
         ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
     }  # fmt: skip
-    assert all([KERNELS, SCANNING, ASKING, ANALYSES, BENCH, COMPARING, STIMULI, STORE])
+    assert all([KERNELS, SCANNING, ASKING, ANALYSES, BENCH, COMPARING, REPORTING, STIMULI, STORE])
     assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store" / "reading.py")
     assert "fusiform.engine.store.reading" in imported(ROOT / "engine" / "asking" / "select.py")
 
@@ -82,6 +86,14 @@ def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     wings = [f"fusiform.engine.{room}" for room in rooms]
     reading = [*ASKING, *ANALYSES, *COMPARING, *SHARED, ROOT / "engine" / "merge.py"]
     assert not offending(reading, *torch, *wings)
+
+
+def test_a_report_needs_no_network_to_be_run_and_nobody_else_needs_reports() -> None:
+    torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
+    rooms = [f"fusiform.engine.{room}" for room in ("scanning", "distributing", "bench", "doctor")]
+    assert not offending(REPORTING, *torch, *rooms)
+    others = [path for path in ENGINE if path not in REPORTING]
+    assert not offending(others, "fusiform.engine.reporting")
 
 
 def test_what_can_be_asked_knows_no_store() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..spec import Layer
+from ..errors import UserError, shortened
+from ..spec import UNITS, Layer
 from ..store.reading import Store
 from .chunks import criterion_of
 
@@ -65,9 +65,15 @@ def describe_store(path: Path | str) -> StoreInfo:
     UserError : there is no store, or it is one that no scan of this version makes
     """
     store = Store.open(path)
-    files, size, all_counted = None, None, True
+    found = info_of(store)
     if isinstance(store.path, Path):
         files, size, all_counted = _size_of(store.path)
+        return replace(found, files=files, bytes=size, all_counted=all_counted)
+    return found
+
+
+def info_of(store: Store) -> StoreInfo:
+    """What a store that is open says of itself; its files are not looked at."""
     return StoreInfo(
         str(store.path),
         store.provenance.get("status") == "complete",
@@ -78,10 +84,47 @@ def describe_store(path: Path | str) -> StoreInfo:
         store.shuffles,
         tuple(store.saved),
         store.provenance,
-        files,
-        size,
-        all_counted,
+        files=None,
+        bytes=None,
+        all_counted=True,
     )
+
+
+def facts(found: StoreInfo) -> Iterator[tuple[str, str]]:
+    """What a store says of itself, name by name; what it does not say is left out."""
+    said = found.attributes
+    listed = {name: ", ".join(f"{k} {v}" for k, v in said[name].items())
+              for name in ("preprocessing", "versions", "null")
+              if isinstance(said.get(name), dict)}  # fmt: skip
+    source = f", of {said['stimuli']}" if said.get("stimuli") else ""
+    merged = said.get("merged")
+    unfinished = "not complete: the scan that fills it has not finished"
+    told = {
+        "store": found.path,
+        "status": "complete" if found.complete else unfinished,
+        "model": f"{said['model']} ({said['weights']})",
+        "weights sha256": str(said.get("weights_sha256") or ""),
+        "modules sha256": str(said.get("modules_sha256") or ""),
+        "preprocessing": listed.get("preprocessing", ""),
+        "precision": str(said.get("precision") or ""),
+        "compiled": "yes" if said.get("compiled") else "",
+        "units": UNITS[said["units"]] if "units" in said else "",
+        "layers": f"{len(found.layers):,}, of {found.units:,} units",
+        "categories": f"{len(found.categories):,}: {shortened(found.categories)}",
+        "folds": str(found.folds),
+        "stimuli": f"{found.stimuli:,}{source}",
+        "device": str(said.get("device") or ""),
+        "batch size": str(said.get("batch_size") or ""),
+        "moments": str(said.get("store_dtype")),
+        "null": listed.get("null", "") if found.shuffles else "",
+        "criterion": found.criterion or "",
+        "saved": shortened(found.saved),
+        "created": str(said.get("created") or ""),
+        "versions": listed.get("versions", ""),
+        "merged from": f"{len(merged)} stores" if isinstance(merged, list) else "",
+        "fingerprint": str(said.get("fingerprint") or ""),
+    }
+    yield from ((name, text) for name, text in told.items() if text)
 
 
 def _size_of(folder: Path) -> tuple[int, int, bool]:

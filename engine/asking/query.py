@@ -81,6 +81,11 @@ class Query:
         units = sum(layer.units for layer in self.layers)
         return f"<fusiform query {self.text!r} of {units:,} units in {len(self.layers)} layers>"
 
+    def _repr_html_(self) -> str:
+        from .notebook import query_html
+
+        return query_html(self)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """What a table shows of a unit unless other columns are named."""

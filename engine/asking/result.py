@@ -28,6 +28,11 @@ class Result(Store):
     came about.
     """
 
+    def _repr_html_(self) -> str:
+        from .notebook import store_html
+
+        return store_html(self)
+
     def query(
         self, text: str, layers: str | Sequence[str] = "*", saved: str | None = None
     ) -> Query:

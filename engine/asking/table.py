@@ -41,6 +41,9 @@ class Table:
     def __repr__(self) -> str:
         return repr(self.frame())
 
+    def _repr_html_(self) -> str:
+        return str(self.frame()._repr_html_())  # type: ignore[operator]  # pandas escapes names
+
     def take(self, rows: Any) -> Table:
         """Some of its rows."""
         return Table({name: values[rows] for name, values in self.columns.items()})

@@ -1,0 +1,107 @@
+"""The strongest recorded units, and the stimuli that drive them most and least."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..analyses.analyse import Analysis
+from ..errors import UserError, shortened
+from ..responses.driving import Driven, Image, contrasts_of, driven
+from ..responses.recording import Recording
+
+# Of every layer and contrast so many units, of each so many stimuli.
+_UNITS, _IMAGES = 2, 6
+# What two passes over one network have in common.
+_NETWORK = ("model", "weights_sha256", "modules_sha256", "preprocessing", "precision", "units")
+
+
+class Stimulus(NamedTuple):
+    """A stimulus on the page: its row of a recording, its name and category."""
+
+    recording: int
+    row: int
+    path: str
+    category: str
+
+
+def store_of(recording: Recording, stores: Sequence[Analysis]) -> int:
+    """Which store a recording belongs to: the one it was made from, or one of the same network.
+
+    Raises
+    ------
+    UserError : none of them
+    """
+    source = recording.provenance.get("source")
+    made_from = source.get("fingerprint") if isinstance(source, dict) else None
+    for place, store in enumerate(stores):
+        if made_from is not None and store.provenance.get("fingerprint") == made_from:
+            return place
+    for place, store in enumerate(stores):
+        if all(recording.provenance.get(n) == store.provenance.get(n) for n in _NETWORK):
+            return place
+    raise UserError(
+        f"a recording is shown beside the store of its network; {recording.path} is of "
+        f"{recording.provenance['model']} ({recording.provenance['weights']}), and none of "
+        f"{shortened(store.store for store in stores)} is: name the store as well"
+    )
+
+
+def best_units(recording: Recording, store: Analysis) -> list[Driven]:
+    """Of every layer and contrast that both have, the units that tell it best (by AUC).
+
+    Contrasts are those that units were chosen by, where the page shows any of them.
+    """
+    chosen = contrasts_of(recording) or []
+    contrasts = [name for name in chosen if name in store.contrasts] or list(store.contrasts)
+    layers = [name for name in store.layers if _has_units(recording, name)]
+    if not layers:
+        return []
+    return driven(recording, contrasts, layers, _UNITS, _IMAGES)
+
+
+def _has_units(recording: Recording, layer: str) -> bool:
+    """Whether a layer was recorded, unit by unit and not projected."""
+    if layer not in {one.name for one in recording.layers}:
+        return False
+    try:
+        recording.require_units(layer)
+    except UserError:
+        return False
+    return True
+
+
+def shown_stimuli(found: Iterable[tuple[int, Driven]]) -> list[Stimulus]:
+    """The stimuli that a page shows, of recordings by their number, each once."""
+    return list(dict.fromkeys(
+        Stimulus(number, image.row, image.path, image.category)
+        for number, unit in found
+        for image in (*unit.most, *unit.least)
+    ))  # fmt: skip
+
+
+def rows_of(
+    number: int, units: Iterable[Driven], stimuli: Sequence[Stimulus]
+) -> list[dict[str, Any]]:
+    """Units of a recording as rows for the page; stimuli are places in its list."""
+    places = {(one.recording, one.row): place for place, one in enumerate(stimuli)}
+
+    def listed(images: Sequence[Image]) -> list[dict[str, Any]]:
+        return [{"stimulus": places[number, one.row], "response": one.response} for one in images]
+
+    return [
+        {
+            "layer": unit.layer,
+            "contrast": unit.contrast,
+            "place": ", ".join(f"{dim} {at}" for dim, at in unit.place.items()),
+            "auc": unit.auc,
+            "most": listed(unit.most),
+            "least": listed(unit.least),
+        }
+        for unit in units
+    ]
+
+
+def described(stimulus: Stimulus, picture: str | None) -> Mapping[str, Any]:
+    """A stimulus as the page has it."""
+    return {"name": stimulus.path, "category": stimulus.category, "image": picture}

@@ -1,0 +1,98 @@
+"""The answer in a sentence, and for every category the layer where it is strongest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..analyses.shares import Share
+from ..markup import Markup, tag
+from .findings import Reported, contrasts_of
+from .palette import of_category
+
+
+def percent(share: float) -> str:
+    """A share as a text says it: more digits where it is small."""
+    size = abs(100 * share)
+    digits = 0 if size == 0 else 3 if size < 0.1 else 2 if size < 1 else 1
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def title(stores: Sequence[Reported]) -> str:
+    """What the page is called."""
+    models = list(dict.fromkeys(str(one.analysis.provenance["model"]) for one in stores))
+    if len(stores) == 1:
+        return f"Category-selective units in {models[0]}"
+    if len(models) == 1:
+        return f"Category-selective units in {models[0]}, {len(stores)} scans"
+    return f"Category-selective units in {' and '.join(models)}"
+
+
+def headline(stores: Sequence[Reported]) -> Markup:
+    """The largest share of every store, with its interval and what its units are like."""
+    return Markup("".join(tag("p", *_sentence(one), class_="lead") for one in stores))
+
+
+def _sentence(one: Reported) -> Iterator[str]:
+    found, peak = one.analysis, one.peak
+    if one.letter:
+        yield tag("strong", one.label)
+        yield f", {one.model}: "
+    else:
+        yield "In "
+        yield tag("strong", one.model)
+        yield ", "
+    if not peak.selective:
+        yield f"no unit of {len(found.layers)} layers is selective for any contrast. "
+        return
+    yield f"selective units are most frequent for {peak.contrast}, in {peak.layer}: "
+    yield tag("strong", percent(peak.share))
+    yield f" of its {peak.units:,} units{_interval(peak)}"
+    csi = one.csi(peak.layer, peak.contrast)
+    yield (
+        "" if csi is None else f", with a mean CSI of {csi:.2f} on stimuli that did not select them"
+    )
+    yield ". "
+
+
+def _interval(row: Share) -> str:
+    if row.low is None or row.high is None:
+        return ""
+    return f" (95\N{NO-BREAK SPACE}% interval {percent(row.low)[:-2]} to {percent(row.high)})"
+
+
+def peaks(stores: Sequence[Reported]) -> Markup:
+    """A tile for every contrast: in each store the layer where the share is largest."""
+    tiles = []
+    for place, contrast in enumerate(contrasts_of(stores)):
+        told = [_peak(one, contrast, first=index == 0) for index, one in enumerate(stores)]
+        head = tag("h3", _swatch(place), contrast)
+        tiles.append(tag("li", head, *told))
+    return tag("ul", *tiles, class_="peaks")
+
+
+def _swatch(place: int) -> Markup:
+    """A category's colour; of an SVG, since the page's policy allows no styles in attributes."""
+    colours = of_category(place)
+    circles = [
+        tag("circle", cx="5", cy="5", r="5", fill=colours[theme], class_=f"on-{theme}")
+        for theme in ("light", "dark")
+    ]
+    return tag("svg", *circles, viewBox="0 0 10 10", class_="swatch", aria_hidden="true")
+
+
+def _peak(one: Reported, contrast: str, first: bool) -> Markup:
+    row = one.peaks.get(contrast)
+    before = f"{one.letter}: " if one.letter else ""
+    big = "big" if first else "big other"
+    if row is None:
+        return tag("p", tag("span", f"{before}not asked", class_="where"), class_="peak")
+    if not row.selective:
+        where = f"{before}no selective unit in any layer"
+        return tag("p", tag("span", "0 %", class_=big), tag("span", where, class_="where"),
+                   class_="peak")  # fmt: skip
+    csi = one.csi(row.layer, contrast)
+    held_out = "" if csi is None else f", held-out CSI {csi:.2f}"
+    lines = [f"{before}{row.layer}{held_out}", _interval(row).strip(" ()")]
+    return tag("p", tag("span", percent(row.share), class_=big),
+               *(tag("span", line, class_="where") for line in lines if line),
+               class_="peak")  # fmt: skip

@@ -1,0 +1,143 @@
+// Figures of one layer: distributions, maps, overlap; and the matrix of layers by layers.
+
+const titleAt = (store) => (several ? `${nameOf(store)}: ${layerOf(store)}` : layerOf(store));
+const rowAt = (store, table, k, more) => rowsOf(store, table, k, more).find((row) => row.layer === layerOf(store));
+
+function distributionFigure(redraw) {
+  const state = { measure: "csi" };
+  const all = (store, k) => [rowAt(store, "specificity", k, (row) => row.measure === state.measure)].filter(Boolean);
+  const ridge = (store, k, theme) => {
+    const row = all(store, k)[0];
+    const edges = findings.edges[state.measure];
+    const name = measureNames[state.measure];
+    if (!row?.units) return { ...styleOf(k, theme), edges, counts: [], quantiles: [], units: 0, text: `${contrasts[k].name}: none` };
+    const middle = row.quantiles?.[2];
+    return { ...styleOf(k, theme), edges, counts: row.histogram, quantiles: row.quantiles ?? [], mean: row.mean, units: row.units,
+      text: joined(`${titleAt(store)}, ${contrasts[k].name}: median ${name} ${decimal(middle)}`,
+        row.quantiles && `middle half ${decimal(row.quantiles[1])} to ${decimal(row.quantiles[3])}`, `mean ${decimal(row.mean)}`, `${count(row.units)} units`) };
+  };
+  return {
+    title: "Distribution of specificity in a layer", name: "specificity-in-layer",
+    controls: [choice("Index", measureNames, "csi", (value) => { state.measure = value; redraw(); })],
+    table: () => {
+      const edges = findings.edges[state.measure];
+      const bins = edges.slice(1).map((edge, i) => `${edges[i]} to ${edge}`);
+      const spelled = (store, k) => all(store, k).map((row) => ({ ...row,
+        ...Object.fromEntries(["q5", "q25", "q50", "q75", "q95"].map((name, i) => [name, row.quantiles?.[i]])),
+        ...Object.fromEntries(bins.map((name, i) => [name, row.histogram?.[i]])) }));
+      return tableOf(["units", "mean", "low", "high", "q5", "q25", "q50", "q75", "q95", ...bins], spelled);
+    },
+    picture: (width, theme) => drawRidges({
+      label: `${LONG[state.measure]}, of selective units on stimuli that did not select them`,
+      xLabel: measureNames[state.measure],
+      domain: [findings.edges[state.measure][0], findings.edges[state.measure].at(-1)],
+      panels: stores.map((store) => ({ title: titleAt(store), ridges: shownContrasts().map((k) => ridge(store, k, theme)) })),
+    }, width, theme),
+  };
+}
+
+function mapsFigure() {
+  const panel = (store, k, theme) => {
+    const row = rowAt(store, "localisation", k);
+    const style = styleOf(k, theme);
+    const title = several ? `${contrasts[k].name}, ${store.letter}` : contrasts[k].name;
+    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no places`]], note: "no places" };
+    const texts = row.map.map((cells, y) => cells.map((share, x) => `${contrasts[k].name}, ${titleAt(store)}, y ${y}, x ${x}: ${percent(share)} of units`));
+    const most = Math.max(...row.map.flat());
+    return { title, colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
+      note: !most ? "none selective" : row.places < 2 ? `one place: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`, row.moran_i != null && probability(row.p)) };
+  };
+  const rows = (store, k) => [rowAt(store, "localisation", k)].filter(Boolean);
+  return {
+    title: "Where selective units lie", name: "maps",
+    table: () => {
+      const flat = (store, k) => rows(store, k).flatMap((row) => (row.map ?? []).flatMap((cells, y) => cells.map((share, x) => ({ ...row, y, x, share }))));
+      return tableOf(["entropy", "moran_i", "expected", "p", "y", "x", "share"], flat);
+    },
+    picture: (width, theme) => drawMatrices({
+      label: `Share of selective units at each place of the layer: ${stores.map(titleAt).join("; ")}`,
+      panels: stores.flatMap((store) => shownContrasts().map((k) => panel(store, k, theme))),
+      columns: Math.max(shownContrasts().length, 2), least: 108, side: 200, format: percent,
+      scale: { low: "0", high: "the panel's largest share (max)", ramp: [theme.ground, theme.muted] },
+    }, width, theme),
+  };
+}
+
+const OVERLAP = {
+  jaccard: "units selective for both, of those for either (Jaccard)",
+  ratio: "units selective for both, over what independence gives",
+  confusion: "preferred category on one fold (rows) and on the other (columns)",
+};
+
+function overlapFigure(redraw) {
+  const state = { measure: stores.some((store) => store.rows.confusion.length) ? "confusion" : "jaccard" };
+  const values = (store) => {
+    const layer = layerOf(store);
+    const cells = contrasts.map(() => contrasts.map(() => null));
+    if (state.measure === "confusion") {
+      for (const row of store.rows.confusion) if (row.layer === layer) cells[row.category][row.other] = row.share;
+      return cells;
+    }
+    for (const row of store.rows.overlap) {
+      if (row.layer !== layer) continue;
+      const value = state.measure === "jaccard" ? row.jaccard : row.expected ? row.both / row.expected : null;
+      cells[row.contrast][row.other] = value;
+      cells[row.other][row.contrast] = value;
+    }
+    return cells;
+  };
+  const format = (value) => (state.measure === "confusion" ? percent(value) : decimal(value));
+  const names = contrasts.map((one) => one.name);
+  const available = Object.fromEntries(Object.entries({ jaccard: "Jaccard", ratio: "observed over expected", confusion: "preferred category, fold by fold" })
+    .filter(([name]) => name !== "confusion" || stores.some((store) => store.rows.confusion.length)));
+  return {
+    title: "Overlap of categories in a layer", name: "overlap",
+    controls: [choice("Measure", available, state.measure, (value) => { state.measure = value; redraw(); })],
+    table: () => ({
+      columns: [...(several ? ["store"] : []), "layer", "contrast", "other", state.measure],
+      rows: stores.flatMap((store) => values(store).flatMap((cells, i) => cells.map((value, j) => [
+        ...(several ? [store.label] : []), layerOf(store), names[i], names[j], value]))),
+    }),
+    picture: (width, theme) => {
+      const all = stores.map(values);
+      const top = state.measure === "ratio" ? Math.max(1, ...all.flat(2).filter((value) => value != null)) : 1;
+      return drawMatrices({
+        label: `Overlap: ${OVERLAP[state.measure]}`, domain: [0, top], format, side: 300,
+        scale: { low: format(0), high: format(top) },
+        panels: stores.map((store, s) => ({ title: titleAt(store), rows: names, columns: names, values: all[s],
+          texts: all[s].map((cells, i) => cells.map((value, j) => `${titleAt(store)}, ${names[i]} and ${names[j]}: ${format(value)}`)) })),
+      }, width, theme);
+    },
+  };
+}
+
+const ACROSS = ", one fold against another";
+const CONSISTENCY = Object.fromEntries(Object.entries({ spearman: "Spearman's ρ of category RDMs", kendall: "Kendall's τ of category RDMs", cka: "CKA of category means" })
+  .flatMap(([name, words]) => [[name, words], [`${name}_folds`, words + ACROSS]]));
+
+function consistencyFigure(redraw) {
+  const known = Object.keys(CONSISTENCY).filter((name) => stores.some((store) => store.consistency[name]));
+  const state = { measure: known[0] };
+  const shown = () => stores.filter((store) => store.consistency[state.measure]);
+  return {
+    title: "Consistency between layers", name: "consistency",
+    controls: [choice("Measure", Object.fromEntries(known.map((name) => [name, CONSISTENCY[name]])), known[0], (value) => { state.measure = value; redraw(); })],
+    table: () => ({
+      columns: [...(several ? ["store"] : []), "layer", "other", state.measure],
+      rows: shown().flatMap((store) => store.consistency[state.measure].flatMap((cells, i) => cells.map((value, j) => [
+        ...(several ? [store.label] : []), store.layers[i], store.layers[j], value]))),
+    }),
+    picture: (width, theme) => {
+      const all = shown().flatMap((store) => store.consistency[state.measure].flat()).filter((value) => value != null);
+      const low = Math.min(0, ...all) < -0.005 ? -1 : 0;
+      return drawMatrices({
+        label: `Consistency between layers: ${CONSISTENCY[state.measure]}`, domain: [low, 1], format: decimal, side: 420,
+        scale: { low: String(low), high: "1" },
+        panels: shown().map((store) => ({
+          title: nameOf(store), rows: store.layers, columns: store.layers, values: store.consistency[state.measure],
+          texts: store.consistency[state.measure].map((cells, i) => cells.map((value, j) => `${joined(several && nameOf(store), `${store.layers[i]} and ${store.layers[j]}`)}: ${decimal(value)}`)),
+        })),
+      }, width, theme);
+    },
+  };
+}

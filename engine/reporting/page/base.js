@@ -1,0 +1,151 @@
+// Elements, words for numbers, scales. What comes from names reaches the page as text, never as markup.
+
+const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
+const TEXT = 12;
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, value);
+  }
+  node.append(...children.filter((child) => child != null));
+  return node;
+}
+
+/** An HTML element; children are nodes or text. */
+function el(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** An SVG element. */
+function draw(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+const MISSING = "–";
+
+/** As a text reads it: "6.1 %", "0.042 %". */
+function percent(value) {
+  if (value == null) return MISSING;
+  const size = Math.abs(100 * value);
+  const digits = size === 0 ? 0 : size < 0.1 ? 3 : size < 1 ? 2 : 1;
+  return `${(100 * value).toFixed(digits)}\u00a0%`;
+}
+
+/** As an axis reads it: no more digits than it needs. */
+const percentTick = (value) => `${Number((100 * value).toPrecision(6))}\u00a0%`;
+const decimalTick = (value) => String(Number(value.toPrecision(6)));
+
+function decimal(value) {
+  if (value == null) return MISSING;
+  const size = Math.abs(value);
+  return size >= 1000 ? count(Math.round(value)) : value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+}
+
+function count(value) {
+  return value == null ? MISSING : value.toLocaleString("en");
+}
+
+/** p of a test, as papers write it. */
+function probability(p) {
+  if (p == null) return MISSING;
+  return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+}
+
+/** Words joined as in a sentence's brackets; empty ones left out. */
+function joined(...parts) {
+  return parts.filter(Boolean).join(", ");
+}
+
+function interval(low, high, format) {
+  return low == null ? "" : `95\u00a0% interval ${format(low)} to ${format(high)}`;
+}
+
+/** From a domain to pixels. */
+function linear([low, high], [from, to]) {
+  const span = high - low || 1;
+  return (value) => from + ((value - low) / span) * (to - from);
+}
+
+/** Round numbers between low and high, about as many as asked for. */
+function ticks(low, high, wanted = 5) {
+  const raw = (high - low || 1) / wanted;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * [1, 2, 5, 10].find((times) => times * power >= raw * 0.999);
+  const found = [];
+  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at += 1) {
+    found.push(Number((at * step).toPrecision(12)));
+  }
+  return found;
+}
+
+/** The domain that holds all values, ended at round numbers. */
+function domainOf(values, { zero = true } = {}) {
+  const known = values.filter((value) => value != null && Number.isFinite(value));
+  let low = Math.min(...known, zero ? 0 : Infinity);
+  let high = Math.max(...known, zero ? 0 : -Infinity);
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return [0, 1];
+  if (low === high) high = low + (Math.abs(low) || 1);
+  const step = (([a, b]) => b - a)(ticks(low, high));
+  return [Math.floor(low / step + 1e-9) * step, Math.ceil(high / step - 1e-9) * step];
+}
+
+/** A long name, its middle left out: ends tell layers apart. */
+function shortened(text, most) {
+  if (text.length <= most) return text;
+  const tail = Math.ceil((most - 1) / 2);
+  return `${text.slice(0, most - 1 - tail)}…${text.slice(-tail)}`;
+}
+
+const ruler = document.createElement("canvas").getContext("2d");
+
+/** How wide a text is in pixels. */
+function widthOf(text, size = TEXT, weight = 400) {
+  ruler.font = `${weight} ${size}px ${FONT}`;
+  return ruler.measureText(text).width;
+}
+
+/** Lines of a text that are at most so wide. */
+function wrapped(text, most, size, weight) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (lines.at(-1) && widthOf(longer, size, weight) > most) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  return lines.map((line) => fitted(line, most, size, weight));
+}
+
+/** A name that is at most so wide, its middle left out where it is longer. */
+function fitted(text, most, size, weight) {
+  let length = text.length;
+  while (length > 4 && widthOf(shortened(text, length), size, weight) > most) length -= 1;
+  return shortened(text, length);
+}
+
+const channels = (hex) => [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16));
+
+/** A colour on a ramp of colours, at 0 to 1. */
+function onRamp(ramp, share) {
+  const place = Math.min(1, Math.max(0, share)) * (ramp.length - 1);
+  const below = Math.min(Math.floor(place), ramp.length - 2);
+  const [a, b] = [channels(ramp[below]), channels(ramp[below + 1])];
+  const mixed = a.map((value, i) => Math.round(value + (place - below) * (b[i] - value)));
+  return `#${mixed.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/** Relative luminance of a colour (WCAG 2). */
+function luminance(hex) {
+  const [r, g, b] = channels(hex).map((value) => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+}
+
+/** Black or white, whichever is read better on a colour. */
+function readableOn(hex) {
+  return luminance(hex) > 0.18 ? "#000000" : "#ffffff";
+}

@@ -1,0 +1,175 @@
+// Figures over depth: what becomes of a number from layer to layer.
+
+/**
+ * Lines over layers of what rows(store, k) gives. With all contrasts a panel per store, of one contrast one panel of all stores;
+ * apart: a panel per contrast in either case. point(row) -> {y, low, high, text}, band(row) -> {low, high};
+ * own: whether each panel has an axis of its own, by the largest y of each store.
+ */
+function overDepth({ title, label, tick, rows, point, band, bandName, apart, second, own }) {
+  const pointsOf = (store, k, axis, reader) => rows(store, k).map((row) => {
+    const { text, ...read } = reader(row);
+    const where = joined(several && nameOf(store), row.layer, contrasts[k].name);
+    return { x: axis.at(store, row.layer), ...read, text: `${where}: ${text}` };
+  });
+  return (width, theme) => {
+    const shown = shownContrasts();
+    const together = apart || shown.length === 1;
+    const panels = together
+      ? shown.map((k) => ({ title: contrasts[k].name, parts: stores.map((store, s) => [store, k, s]), axis: axisOf(stores) }))
+      : stores.map((store) => ({ title: several ? nameOf(store) : "", parts: shown.map((k) => [store, k, 0]), axis: axisOf([store]) }));
+    const styled = ([, k, s], more = {}) => ({ ...styleOf(k, theme), ...storeStyle(s), ...more });
+    const lines = ({ parts, axis }) => parts.flatMap((part) => [
+      { ...styled(part), points: pointsOf(part[0], part[1], axis, point) },
+      ...(second ? [{ ...styled(part, { colour: theme.muted }), points: pointsOf(part[0], part[1], axis, second) }] : []),
+    ]);
+    const bands = ({ parts, axis }) => (band ? parts.map(([store, k, s]) => ({
+      colour: theme.muted, dash: storeStyle(s).dash,
+      points: rows(store, k).map((row) => ({ x: axis.at(store, row.layer), ...band(row) })),
+    })) : []);
+    return drawLines({
+      label: title, y: { label, format: tick, own: !together && own }, columns: together ? 3 : 2, least: together && shown.length > 1 ? 240 : 300,
+      height: together && shown.length > 1 ? 150 : 230,
+      legend: [
+        ...(together ? [] : shown.map((k) => styleOf(k, theme))),
+        ...(together && several ? storeLegend(theme) : []),
+        ...(band ? [{ name: bandName, colour: theme.muted, band: 0.3 }] : []),
+        ...(second ? [{ name: "other categories", colour: theme.muted, marker: 0 }] : []),
+      ],
+      panels: panels.map((panel) => ({ title: panel.title, x: panel.axis, series: lines(panel), bands: bands(panel) })),
+    }, width, theme);
+  };
+}
+
+/** The numbers of a table that are shown, with the names of stores, layers and contrasts before them. */
+function tableOf(columns, source) {
+  return {
+    columns: [...(several ? ["store"] : []), "layer", "contrast", ...columns],
+    rows: stores.flatMap((store) => shownContrasts().flatMap((k) => source(store, k).map((row) => [
+      ...(several ? [store.label] : []), row.layer, contrasts[k].name, ...columns.map((column) => row[column]),
+    ]))),
+  };
+}
+
+function shareFigure(redraw) {
+  const state = { of: "units", measure: "criterion", place: 0, axes: "shared" };
+  const grids = findings.thresholds;
+  const largest = stores.map((store) => Math.max(...store.rows.shares.map((row) => row.share)));
+  if (Math.max(...largest) > 3 * Math.min(...largest)) state.axes = "own";
+  const output = el("output", { class: "threshold", id: "threshold-value" });
+  const slider = el("input", {
+    type: "range", min: "0", max: "0", step: "1", "aria-label": "Threshold",
+    oninput: (event) => { state.place = Number(event.target.value); say(); redraw(); },
+  });
+  const beyond = el("label", { class: "choice", hidden: true }, el("span", {}, "Threshold"), slider, output);
+  const say = () => {
+    const grid = grids[state.measure];
+    beyond.hidden = !grid;
+    output.textContent = grid ? `${grid.symbol} ${grid.sign} ${grid.at[state.place]}` : "";
+    slider.setAttribute("aria-valuetext", output.textContent);
+  };
+  const measures = { criterion: "as analysed", ...Object.fromEntries(Object.entries(grids).map(([name, grid]) => [name, grid.label])) };
+  const controls = [
+    choice("Share of", { units: "all units", living: "living units" }, "units", (value) => { state.of = value; redraw(); }),
+    choice("Criterion", measures, "criterion", (value) => {
+      state.measure = value;
+      if (grids[value]) {
+        slider.max = String(grids[value].at.length - 1);
+        state.place = grids[value].first;
+        slider.value = String(state.place);
+      }
+      say();
+      redraw();
+    }),
+    beyond,
+    ...(several ? [choice("Scale", { shared: "shared", own: "each its own" }, state.axes, (value) => { state.axes = value; redraw(); })] : []),
+  ];
+  const rows = (store, k) => rowsOf(store, "shares", k).map((row) => {
+    const common = { layer: row.layer, units: row.units, living: row.living };
+    if (!grids[state.measure]) {
+      const [share, low, high] = state.of === "units" ? [row.share, row.low, row.high] : [row.share_of_living, row.living_low, row.living_high];
+      return { ...common, selective: row.selective, share, low, high };
+    }
+    const found = store.thresholds[state.measure][store.layers.indexOf(row.layer)][k];
+    const times = state.of === "units" ? 1 : row.units / row.living;
+    const [selective, margin] = [found.selective[state.place], found.margin[state.place] * times];
+    const share = row.living || state.of === "units" ? (selective / row.units) * times : null;
+    return { ...common, selective, share, low: share && Math.max(0, share - margin), high: share && Math.min(1, share + margin) };
+  });
+  const rule = () => (grids[state.measure] ? `${grids[state.measure].long} ${grids[state.measure].sign} ${grids[state.measure].at[state.place]}` : findings.criterion).replaceAll("<=", "≤").replaceAll(">=", "≥");
+  return {
+    title: "Share of selective units by depth", name: "share-by-depth", controls,
+    table: () => tableOf(["units", "living", "selective", "share", "low", "high"], rows),
+    picture: (width, theme) => overDepth({
+      title: "Share of selective units by depth", rows, tick: percentTick, own: state.axes === "own",
+      label: `Share of ${state.of === "units" ? "all" : "living"} units that are selective (${rule()})`,
+      point: (row) => ({
+        y: row.share, low: row.low, high: row.high,
+        text: joined(percent(row.share), interval(row.low, row.high, percent), `${count(row.selective)} of ${count(row.units)} units`),
+      }),
+    })(width, theme),
+  };
+}
+
+const LONG = { csi: "CSI, (a − b) / (|a| + |b|)", d_prime: "d′, difference of means over the root of the mean variance" };
+const measureNames = { csi: "CSI", d_prime: "d′" };
+
+function specificityFigure(redraw) {
+  const state = { measure: "csi" };
+  const rows = (store, k) => rowsOf(store, "specificity", k, (row) => row.measure === state.measure);
+  return {
+    title: "Specificity by depth", name: "specificity-by-depth",
+    controls: [choice("Index", measureNames, "csi", (value) => { state.measure = value; redraw(); })],
+    table: () => tableOf(["measure", "units", "mean", "low", "high"], rows),
+    picture: (width, theme) => overDepth({
+      title: "Specificity by depth", rows, tick: decimalTick,
+      label: `Mean ${LONG[state.measure]}, of selective units on stimuli that did not select them`,
+      point: (row) => ({ y: row.mean, low: row.low, high: row.high,
+        text: joined(`${measureNames[state.measure]} ${decimal(row.mean)}`, interval(row.low, row.high, decimal), `${count(row.units)} units`) }),
+    })(width, theme),
+  };
+}
+
+const SPREAD = {
+  share_with_any: ["share of maps with any", "Share of feature maps with any selective unit", percent],
+  entropy: ["entropy", "Entropy of selective units over feature maps (1: even)", decimal],
+  gini: ["Gini", "Gini coefficient of selective units over feature maps (1: all in one)", decimal],
+};
+
+function spreadFigure(redraw) {
+  const state = { measure: "share_with_any" };
+  const rows = (store, k) => rowsOf(store, "spread", k).map((row) => ({
+    ...row, value: row[state.measure], chance: row[`${state.measure}_chance`],
+    chance_low: row[`${state.measure}_low`], chance_high: row[`${state.measure}_high`],
+  }));
+  return {
+    title: "Spread over feature maps", name: "spread-over-feature-maps",
+    controls: [choice("Measure", Object.fromEntries(Object.entries(SPREAD).map(([k, v]) => [k, v[0]])), state.measure, (value) => { state.measure = value; redraw(); })],
+    table: () => tableOf(["channels", "with_any", "value", "chance", "chance_low", "chance_high"], rows),
+    picture: (width, theme) => {
+      const [name, label, format] = SPREAD[state.measure];
+      return overDepth({
+        title: "Spread over feature maps", rows, label, tick: format === percent ? percentTick : decimalTick, apart: true,
+        bandName: "as many units thrown at random (95 %)",
+        band: (row) => ({ low: row.chance_low, high: row.chance_high }),
+        point: (row) => ({ y: row.value,
+          text: joined(`${name} ${format(row.value)}`, row.chance != null && `at random ${format(row.chance)} (${format(row.chance_low)} to ${format(row.chance_high)})`, `${count(row.with_any)} of ${count(row.channels)} maps`) }),
+      })(width, theme);
+    },
+  };
+}
+
+function strengthFigure() {
+  const rows = (store, k) => rowsOf(store, "strength", k);
+  return {
+    title: "Activation strength of selective units", name: "activation-strength",
+    table: () => tableOf(["units", "preferred", "preferred_low", "preferred_high", "others", "others_low", "others_high"], rows),
+    picture: (width, theme) => overDepth({
+      title: "Activation strength of selective units", rows, tick: decimalTick, apart: true,
+      label: "Mean response of selective units on stimuli that did not select them, in the layer's own spread (z)",
+      point: (row) => ({ y: row.preferred, low: row.preferred_low, high: row.preferred_high,
+        text: joined(`preferred ${decimal(row.preferred)}`, interval(row.preferred_low, row.preferred_high, decimal)) }),
+      second: (row) => ({ y: row.others, low: row.others_low, high: row.others_high,
+        text: joined(`others ${decimal(row.others)}`, interval(row.others_low, row.others_high, decimal)) }),
+    })(width, theme),
+  };
+}

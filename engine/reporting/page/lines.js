@@ -1,0 +1,102 @@
+// Lines with intervals over layers, in panels that share a vertical axis.
+
+const LEFT = 50;
+
+/**
+ * panels: [{title, x: {ticks: [{at, label}], label}, series, bands}]
+ * series: [{name, colour, dash, hollow, marker, points: [{x, y, low, high, text}]}], x from 0 to 1
+ * bands: [{colour, points: [{x, low, high}]}], drawn behind
+ */
+function drawLines(spec, width, theme) {
+  const plot = new Plot(width, theme);
+  let top = plot.paragraph(0, 0, spec.y.label, { "font-weight": 600 }) + 4;
+  top = plot.legend(spec.legend, top) + 4;
+  const places = grid(width, spec.panels.length, { most: spec.columns ?? 2, least: spec.least ?? 300 });
+  const shared = domainOf(spec.panels.flatMap(valuesOf));
+  const below = 18 + Math.max(...spec.panels.map((panel) => roomBelow(panel.x)));
+  const high = spec.height ?? 220;
+  const whole = 24 + high + below;
+  let row = 0;
+  spec.panels.forEach((panel, index) => {
+    const box = {
+      left: places.left(index) + LEFT, right: places.left(index) + places.wide - 8,
+      top: top + places.row(index) * whole + 24,
+    };
+    box.bottom = box.top + high;
+    const domain = spec.y.own ? domainOf(valuesOf(panel)) : shared;
+    const y = linear(domain, [box.bottom, box.top]);
+    const x = linear([0, 1], [box.left + 8, box.right - 8]);
+    drawFrame(plot, panel, box, domain, spec.y.format, x, y);
+    for (const band of panel.bands ?? []) {
+      ribbon(plot, band.points, x, y, band.colour, 0.28);
+      const middle = unbroken(band.points, "low").map((part) => part.map((p) => [x(p.x), y((p.low + p.high) / 2)]));
+      for (const part of middle) plot.line(part, { ...band, width: 1 });
+    }
+    for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, 0.16);
+    const size = box.right - box.left < 320 && panel.x.ticks.length > 10 ? 0.75 : 1;
+    for (const one of panel.series) {
+      for (const part of unbroken(one.points)) plot.line(part.map((p) => [x(p.x), y(p.y)]), one);
+      const known = one.points.filter((p) => p.y != null);
+      for (const p of known) {
+        plot.marker(x(p.x), y(p.y), one, size);
+        plot.mark(row, { x: x(p.x), y: y(p.y), r: 8, text: p.text });
+      }
+      if (known.length) row += 1;
+    }
+  });
+  return plot.finish(top + places.rows * whole, spec.label);
+}
+
+function valuesOf(panel) {
+  return [...panel.series, ...(panel.bands ?? [])].flatMap((one) => one.points.flatMap(({ y, low, high }) => [y, low, high]));
+}
+
+function drawFrame(plot, panel, box, domain, format, x, y) {
+  const { theme } = plot;
+  if (panel.title) {
+    plot.text(box.left - LEFT, box.top - 10, fitted(panel.title, box.right - box.left + LEFT, TEXT, 600), { "font-weight": 600 });
+  }
+  for (const tick of ticks(...domain)) {
+    plot.add("path", { d: `M${round(box.left)} ${round(y(tick))}H${round(box.right)}`, stroke: tick === 0 ? theme.muted : theme.grid });
+    plot.text(box.left - 7, y(tick) + 4, format(tick), { "text-anchor": "end", fill: theme.muted });
+  }
+  const room = (box.right - box.left) / Math.max(1, panel.x.ticks.length - 1);
+  const every = panel.x.turned ? Math.max(1, Math.ceil(13 / room)) : 1;
+  panel.x.ticks.forEach(({ at, label }, i) => {
+    plot.add("path", { d: `M${round(x(at))} ${round(box.bottom)}v4`, stroke: theme.muted });
+    if (i % every) return;
+    const place = [round(x(at)), round(box.bottom + (panel.x.turned ? 12 : 18))];
+    plot.text(...place, shortened(label, 16), {
+      fill: theme.muted, "font-size": 11, "text-anchor": panel.x.turned ? "end" : "middle",
+      transform: panel.x.turned ? `rotate(-50 ${place.join(" ")})` : null,
+    });
+  });
+  plot.text((box.left + box.right) / 2, box.bottom + roomBelow(panel.x), panel.x.label, { fill: theme.muted, "text-anchor": "middle" });
+}
+
+function roomBelow(x) {
+  const longest = Math.max(...x.ticks.map(({ label }) => Math.min(16, label.length)));
+  return x.turned ? 30 + longest * 4.9 : 36;
+}
+
+function ribbon(plot, points, x, y, colour, opacity) {
+  for (const part of unbroken(points, "low")) {
+    const over = part.map((p) => `${round(x(p.x))} ${round(y(p.high))}`);
+    const under = part.map((p) => `${round(x(p.x))} ${round(y(p.low))}`).reverse();
+    if (part.length > 1) {
+      plot.add("path", { d: `M${[...over, ...under].join("L")}z`, fill: colour, "fill-opacity": opacity });
+    } else {
+      plot.add("path", { d: `M${over[0]}L${under[0]}`, stroke: colour, "stroke-width": 4, "stroke-opacity": opacity });
+    }
+  }
+}
+
+/** Runs of points whose value is known. */
+function unbroken(points, key = "y") {
+  const runs = [[]];
+  for (const point of points) {
+    if (point[key] == null) runs.push([]);
+    else runs.at(-1).push(point);
+  }
+  return runs.filter((run) => run.length);
+}

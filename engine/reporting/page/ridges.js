@@ -1,0 +1,52 @@
+// Distributions above each other: a histogram per category, its quantiles below it.
+
+/**
+ * panels: [{title, ridges: [{name, colour, marker, edges, counts, quantiles: [5, 25, 50, 75, 95 %], mean, low, high, text}]}]
+ */
+function drawRidges(spec, width, theme) {
+  const plot = new Plot(width, theme);
+  const top = plot.paragraph(0, 0, spec.label, { "font-weight": 600 }) + 4;
+  const places = grid(width, spec.panels.length, { most: spec.columns ?? 2, least: 300 });
+  const rows = Math.max(...spec.panels.map((panel) => panel.ridges.length));
+  const each = 58;
+  const whole = 26 + rows * each + 42;
+  let row = 0;
+  spec.panels.forEach((panel, index) => {
+    const left = places.left(index) + Math.min(92, places.wide * 0.27);
+    const right = places.left(index) + places.wide - 10;
+    const head = top + places.row(index) * whole + 24;
+    const foot = head + rows * each;
+    const x = linear(spec.domain, [left, right]);
+    plot.text(places.left(index), head - 10, fitted(panel.title, places.wide, TEXT, 600), { "font-weight": 600 });
+    for (const tick of ticks(...spec.domain, 5)) {
+      plot.add("path", { d: `M${round(x(tick))} ${head}V${foot}`, stroke: tick === 0 ? theme.muted : theme.grid });
+      plot.text(x(tick), foot + 16, decimal(tick), { "text-anchor": "middle", fill: theme.muted });
+    }
+    plot.text((left + right) / 2, foot + 33, spec.xLabel, { "text-anchor": "middle", fill: theme.muted });
+    panel.ridges.forEach((ridge, i) => {
+      drawRidge(plot, ridge, { base: head + (i + 1) * each - 16, high: each - 22, left, x, start: places.left(index) });
+      plot.mark(row, { x: x(ridge.mean ?? spec.domain[0]), y: head + (i + 1) * each - 10, r: 9, text: ridge.text });
+    });
+    row += 1;
+  });
+  return plot.finish(top + places.rows * whole, spec.label);
+}
+
+function drawRidge(plot, ridge, { base, high, left, x, start }) {
+  const { theme } = plot;
+  plot.text(start, base - 6, fitted(ridge.name, left - start - 6), { fill: theme.ink });
+  plot.text(start, base + 8, ridge.units ? `n = ${count(ridge.units)}` : "none", { fill: theme.muted, "font-size": 10.5 });
+  plot.add("path", { d: `M${round(left)} ${base}H${round(x.right ?? x(1))}`, stroke: theme.grid });
+  const most = Math.max(...ridge.counts, 0);
+  if (!most) return;
+  let d = `M${round(x(ridge.edges[0]))} ${base}`;
+  ridge.counts.forEach((number, i) => {
+    d += `V${round(base - (number / most) * high)}H${round(x(ridge.edges[i + 1]))}`;
+  });
+  plot.add("path", { d: `${d}V${base}z`, fill: ridge.colour, "fill-opacity": 0.35, stroke: ridge.colour, "stroke-width": 1.25 });
+  const [q5, q25, q50, q75, q95] = ridge.quantiles.map((value) => round(x(value)));
+  plot.add("path", { d: `M${q5} ${base + 6}H${q95}`, stroke: ridge.colour, "stroke-width": 1.5 });
+  plot.add("path", { d: `M${q25} ${base + 6}H${q75}`, stroke: ridge.colour, "stroke-width": 5 });
+  plot.add("path", { d: `M${q50} ${base + 1}v10`, stroke: theme.paper, "stroke-width": 3.5 });
+  plot.add("path", { d: `M${q50} ${base + 1}v10`, stroke: theme.ink, "stroke-width": 1.75 });
+}

@@ -1,0 +1,73 @@
+// The findings: rows by store, layer and contrast, and what is chosen of them.
+
+const findings = JSON.parse(document.getElementById("findings").textContent);
+const { contrasts, stores } = findings;
+
+/** What is chosen: a contrast (-1 for all), a layer by name, what the horizontal axis is. */
+const chosen = { contrast: -1, layer: null, axis: "layer" };
+
+// Tables come as columns, layers and contrasts as places in their lists.
+for (const store of stores) {
+  store.depth = new Map(store.layers.map((name, i) => [name, store.layers.length > 1 ? i / (store.layers.length - 1) : 0]));
+  store.rows = {};
+  for (const [name, columns] of Object.entries(store.tables)) {
+    const keys = Object.keys(columns);
+    const rows = (columns[keys[0]] ?? []).map((_, i) => Object.fromEntries(keys.map((key) => [key, columns[key][i]])));
+    for (const row of rows) row.layer = store.layers[row.layer];
+    store.rows[name] = rows;
+  }
+}
+
+/** Rows of a table of a store, of a contrast, in the order of layers. */
+function rowsOf(store, table, contrast, more = () => true) {
+  return store.rows[table].filter((row) => row.contrast === contrast && more(row));
+}
+
+/** The layer of a store that is chosen: by name, or the one that lies nearest in relative depth. */
+function layerOf(store, name = chosen.layer) {
+  if (store.depth.has(name)) return name;
+  const depth = stores.find((other) => other.depth.has(name))?.depth.get(name) ?? 1;
+  const far = (layer) => Math.abs(store.depth.get(layer) - depth);
+  return store.layers.reduce((best, layer) => (far(layer) < far(best) ? layer : best));
+}
+
+/** Layers of stores in one order: by relative depth where not all have them. */
+function layersOf(some) {
+  const depths = new Map();
+  for (const store of some) {
+    for (const [name, depth] of store.depth) depths.set(name, [...(depths.get(name) ?? []), depth]);
+  }
+  const mean = (list) => list.reduce((sum, one) => sum + one, 0) / list.length;
+  return [...depths].map(([name, list], i) => ({ name, depth: mean(list), i }))
+    .sort((a, b) => a.depth - b.depth || a.i - b.i).map(({ name }) => name);
+}
+
+/** The horizontal axis of some stores: its ticks, and where a layer of one stands, from 0 to 1. */
+function axisOf(some) {
+  if (chosen.axis === "depth") {
+    return {
+      ticks: [0, 0.25, 0.5, 0.75, 1].map((at) => ({ at, label: String(at) })),
+      label: "Relative depth (0: first layer scanned, 1: last)", turned: false,
+      at: (store, layer) => store.depth.get(layer),
+    };
+  }
+  const names = layersOf(some);
+  const at = new Map(names.map((name, i) => [name, names.length > 1 ? i / (names.length - 1) : 0.5]));
+  return {
+    ticks: names.map((name) => ({ at: at.get(name), label: name })), label: "Layer, from input to output",
+    turned: true, at: (_, layer) => at.get(layer),
+  };
+}
+
+/** Contrasts that are chosen: places in their list. */
+function shownContrasts() {
+  return chosen.contrast < 0 ? contrasts.map((_, k) => k) : [chosen.contrast];
+}
+
+const several = stores.length > 1;
+const nameOf = (store) => (several ? store.label : store.model);
+const styleOf = (k, theme) => ({ name: contrasts[k].name, colour: contrasts[k][theme.name], marker: contrasts[k].marker });
+// How stores differ where they share a panel.
+const STORE_STYLES = [{ dash: null, hollow: false }, { dash: "7 4", hollow: true }, { dash: "2 3", hollow: true }, { dash: "9 3 2 3", hollow: true }];
+const storeStyle = (index) => STORE_STYLES[index % STORE_STYLES.length];
+const storeLegend = (theme) => stores.map((store, s) => ({ name: nameOf(store), colour: theme.muted, marker: 0, ...storeStyle(s) }));

@@ -1,0 +1,230 @@
+"""One page about one or several stores: analysed, written down, ready to be sent to somebody."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..analyses.analyse import analyse
+from ..asking.info import describe_store, facts
+from ..asking.language.criterion import DEFAULT, Criterion
+from ..asking.result import Result, open_store
+from ..errors import UserError
+from ..markup import Markup, definitions, join, tag
+from ..responses.recording import Recording, open_recording
+from ..spec import Preprocessing
+from ..store.places import name_of
+from . import headline, page
+from .best import best_units, described, rows_of, shown_stimuli, store_of
+from .embedding import json_block, policy
+from .findings import Reported, findings, letters
+from .method import method
+from .pictures import pictures_of
+from .thresholds import beyond_thresholds
+
+# With more, nobody tells lines apart, and the page grows by their square.
+MOST_CONTRASTS = 24
+# What has to be the same of two scans for their difference to be one of the networks.
+_BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
+_COMPARED = ("categories", "folds", "preprocessing", "units", "precision")
+
+
+def write_report(
+    stores: Sequence[Path | str],
+    output: Path | str,
+    *,
+    criterion: Criterion = DEFAULT,
+    layers: str | Sequence[str] = "*",
+    contrasts: str | Sequence[str] | None = None,
+    recordings: Sequence[Path | str] = (),
+    stimuli: Path | str | None = None,
+    figures: Path | str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    note: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Analyse stores and write a page about them, one HTML file that needs nothing else.
+
+    The same stores give the same bytes. What is there already is replaced.
+
+    Parameters
+    ----------
+    stores : results of scans, put side by side in this order
+    output : the HTML file
+    layers : names or globs, one or several
+    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    recordings : of networks of these stores (``fusiform record``): the stimuli that drive their
+        strongest units are shown
+    stimuli : where these stimuli lie, if not where the recordings say
+    figures : a folder that every figure is written into, as SVG and PDF (needs matplotlib)
+    resamples, seed : of what is drawn at random; see :func:`..analyses.analyse.analyse`
+    note : hears what is being done
+
+    Raises
+    ------
+    UserError : there is no store, too many contrasts, a recording of another network, no matplotlib
+        for figures, or what :func:`..analyses.analyse.analyse` refuses
+    """
+    if not stores:
+        raise UserError("a report is of one store or several; got none: name one")
+    if figures is not None:
+        from .figures import require_matplotlib
+
+        require_matplotlib()
+    results = [open_store(path) for path in stores]
+    texts = [contrasts] if isinstance(contrasts, str) else contrasts
+    for result in results:
+        _refuse_many(result, texts)
+    names = [layers] if isinstance(layers, str) else list(layers)
+    reported = []
+    for letter, path, result in zip(letters(len(results)), stores, results, strict=True):
+        note(f"analysing {path}")
+        found = analyse(result, criterion, names, texts, resamples=resamples, seed=seed)
+        beyond = beyond_thresholds(result, result.layers_named(names), texts)
+        told = tuple(facts(describe_store(path)))
+        reported.append(Reported(letter, name_of(result.path), found, beyond, told))
+    reported, shown = _with_best(
+        reported, [open_recording(one) for one in recordings], stimuli, note
+    )
+    drawn = findings(reported, shown)
+    text = _page(reported, results, criterion, json_block(drawn))
+    _write(Path(output), text)
+    if figures is not None:
+        from .figures import write_figures
+
+        write_figures(drawn, Path(figures))
+
+
+def _with_best(
+    reported: Sequence[Reported],
+    recordings: Sequence[Recording],
+    stimuli: Path | str | None,
+    note: Callable[[str], None],
+) -> tuple[list[Reported], list[Mapping[str, Any]]]:
+    """The stores with their strongest recorded units, and the stimuli that these are shown with."""
+    analyses = [one.analysis for one in reported]
+    places = [store_of(recording, analyses) for recording in recordings]
+    units = [
+        best_units(recording, analyses[place])
+        for recording, place in zip(recordings, places, strict=True)
+    ]
+    shown = shown_stimuli((n, unit) for n, own in enumerate(units) for unit in own)
+    pictures = pictures_of(shown, recordings, stimuli, note)
+    rows: list[list[Mapping[str, Any]]] = [[] for _ in reported]
+    for number, (place, own) in enumerate(zip(places, units, strict=True)):
+        rows[place] += rows_of(number, own, shown)
+    return (
+        [replace(one, best=tuple(own)) for one, own in zip(reported, rows, strict=True)],
+        [described(one, picture) for one, picture in zip(shown, pictures, strict=True)],
+    )
+
+
+def _refuse_many(result: Result, contrasts: Sequence[str] | None) -> None:
+    number = len(result.categories if contrasts is None else contrasts)
+    if number > MOST_CONTRASTS:
+        raise UserError(
+            f"a report shows at most {MOST_CONTRASTS} contrasts; {result.path} would have "
+            f"{number:,}: name those that matter with --contrasts"
+        )
+
+
+def _page(
+    reported: Sequence[Reported], results: Sequence[Result], criterion: Criterion, data: Markup
+) -> str:
+    fusiform, title = version("fusiform"), headline.title(reported)
+    warnings = [tag("p", said, class_="warning") for said in _warnings(reported, results)]
+    with_best = any(one.best for one in reported)
+    scanned = (
+        tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
+        for one in reported
+    )
+    shown = [_shown(result) for result in results]
+    return page.fill(
+        "page.html",
+        {
+            "title": join([title]),
+            "policy": policy(page.script(), page.style()),
+            "style": page.style(),
+            "script": page.script(),
+            "headline": headline.headline(reported) + "".join(warnings),
+            "peaks": headline.peaks(reported),
+            "best": page.shipped("best.html") if with_best else "",
+            "bestlink": _BEST_LINK if with_best else "",
+            "scanned": tag("div", *scanned, class_="stores"),
+            "method": method(reported, shown, criterion, fusiform),
+            "footer": tag("p", f"Made by fusiform {fusiform}. Selective: {criterion}."),
+            "findings": data,
+        },
+    )
+
+
+def _shown(result: Result) -> str:
+    """How many stimuli a scan showed, and how, in words."""
+    numbers = result.counts.sum(axis=1).tolist()
+    each = ", ".join(f"{n:,} {name}" for name, n in zip(result.categories, numbers, strict=True))
+    return f"{sum(numbers):,} stimuli ({each}; {result.folds} folds{_steps(result)})"
+
+
+def _steps(result: Result) -> str:
+    """What was done to the pictures; nothing where the store says nothing that can be read."""
+    try:
+        return f"; {Preprocessing(**result.provenance['preprocessing'])}"
+    except (KeyError, TypeError, UserError):
+        return ""
+
+
+def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[str]:
+    """What a reader should know before comparing or believing numbers."""
+    said = []
+    for one, result in zip(reported, results, strict=True):
+        who = f"{one.letter}: " if one.letter else ""
+        if result.skipped:
+            listed = ", ".join(f"{name} {number}" for name, number in result.skipped.items())
+            said.append(f"{who}some stimuli could not be shown and are left out ({listed}).")
+        if result.folds == 1:
+            said.append(
+                f"{who}the scan had one fold, so that nothing is measured on stimuli that did not "
+                "select: there is no held-out CSI, d' or strength."
+            )
+    for one, result in zip(reported[1:], results[1:], strict=True):
+        if differing := _differences(results[0], result):
+            said.append(
+                f"{one.letter} differs from {reported[0].letter} in {', '.join(differing)}: what "
+                "differs between their units need not be the networks' doing."
+            )
+    return said
+
+
+def _differences(one: Result, other: Result) -> list[str]:
+    differing = [
+        name for name in _COMPARED if one.provenance.get(name) != other.provenance.get(name)
+    ]
+    if not _same_stimuli(one, other):
+        differing.insert(0, "stimuli")
+    return differing
+
+
+def _same_stimuli(one: Result, other: Result) -> bool:
+    """Whether two scans showed the same images in the same categories and folds."""
+    columns = ("stimulus_sha256", "stimulus_category", "stimulus_fold", "stimulus_status")
+    first, second = (
+        sorted(zip(*(result.stimuli(name).tolist() for name in columns), strict=True))
+        for result in (one, other)
+    )
+    return first == second
+
+
+def _write(output: Path, text: str) -> None:
+    """Write the page at once: who looks meanwhile sees the earlier one whole."""
+    if not output.parent.is_dir():
+        raise UserError(f"a report is written into a folder; {output.parent} is none: make it")
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)

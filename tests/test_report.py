@@ -1,0 +1,387 @@
+"""The report without a browser: its numbers, what it escapes, that it is the same every time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import itertools
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusiform import UserError, analyse, open_store, write_report
+from fusiform.engine.asking.language.criterion import Criterion
+from fusiform.engine.asking.result import Result
+from fusiform.engine.markup import Markup, join, tag
+from fusiform.engine.reporting import palette
+from fusiform.engine.reporting.embedding import json_block
+from fusiform.engine.reporting.findings import Reported, findings, letters, rounded
+from fusiform.engine.reporting.headline import headline, peaks
+from fusiform.engine.reporting.method import method
+from fusiform.engine.reporting.thresholds import GRIDS, beyond_thresholds
+
+from . import made
+
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\u2028&amp;",
+    "é😀",
+)
+
+
+def written(*stores: Path, output: Path, **asked: Any) -> str:
+    write_report(stores, output, resamples=20, **asked)
+    return output.read_text(encoding="utf-8")
+
+
+def data_of(page: str) -> dict[str, Any]:
+    (block,) = re.findall(r'<script type="application/json" id="findings">(.*?)</script>', page)
+    return json.loads(block)
+
+
+@pytest.fixture(scope="module")
+def page(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(made_path, output=tmp_path_factory.mktemp("page") / "made.html")
+
+
+def reported(store: Result, letter: str = "") -> Reported:
+    found = analyse(store, resamples=20)
+    return Reported(
+        letter, str(store.path), found, beyond_thresholds(store, store.layers, None), ()
+    )
+
+
+# What it says
+
+
+@pytest.mark.parametrize("contrasts", [None, ["faces > bodies", "scenes"]])
+def test_units_beyond_thresholds_are_those_that_a_query_finds(
+    store: Result, contrasts: list[str] | None
+) -> None:
+    found = beyond_thresholds(store, store.layers, contrasts)
+    assert set(found) == (set(GRIDS) if contrasts is None else set(GRIDS) - {"q_each"})
+    for name, rows in found.items():
+        for place in {0, GRIDS[name].first, len(GRIDS[name].at) - 1}:
+            rule = f"{name} {GRIDS[name].sign} {GRIDS[name].at[place]!r}"
+            own = contrasts or [f'"{category}"' for category in store.categories]
+            counted = [store.query(f"{one}: {rule}").counts()["matching"].tolist() for one in own]
+            assert [row.selective[:, place].tolist() for row in rows] == np.transpose(
+                counted
+            ).tolist()
+
+
+def test_margins_are_those_of_a_ratio_over_feature_maps(store: Result) -> None:
+    found = beyond_thresholds(store, store.layers, None)["t"]
+    for layer, row in zip(store.layers, found, strict=True):
+        t = np.array(store.read(layer, "t")).reshape(len(store.categories), *layer.shape)
+        for k, (place, x) in itertools.product(range(len(t)), enumerate(GRIDS["t"].at)):
+            if "channel" in layer.dims:
+                maps = np.moveaxis(t[k], layer.dims.index("channel"), 0).reshape(
+                    -1, layer.units // layer.shape[layer.dims.index("channel")]
+                )
+            else:
+                maps = t[k].reshape(-1, 1)
+            counts = [sum(bool(value > np.float32(x)) for value in one) for one in maps]
+            number, mean = len(counts), sum(counts) / len(counts)
+            variance = number / (number - 1) * sum((c - mean) ** 2 for c in counts) / layer.units**2
+            assert row.margin[k, place] == pytest.approx(
+                1.959963984540054 * math.sqrt(variance), abs=1e-12
+            )
+
+
+def test_the_page_has_the_numbers_of_the_analysis(page: str, made_path: Path) -> None:
+    found, data = analyse(open_store(made_path), resamples=20), data_of(page)
+    (store,) = data["stores"]
+    shares = store["tables"]["shares"]
+    assert len(shares["layer"]) == len(found.shares)
+    for place, row in enumerate(found.shares):
+        read = {name: values[place] for name, values in shares.items()}
+        assert store["layers"][read["layer"]] == row.layer
+        assert data["contrasts"][read["contrast"]]["name"] == row.contrast
+        assert (read["units"], read["living"], read["selective"]) == (
+            row.units,
+            row.living,
+            row.selective,
+        )
+        for name in ("share", "low", "high"):
+            assert read[name] == pytest.approx(getattr(row, name), rel=5e-4)
+    assert found.consistency is not None
+    assert store["consistency"]["cka"][0][1] == pytest.approx(found.consistency.cka[0][1], abs=1e-4)
+    spread = store["tables"]["spread"]
+    assert spread["gini_low"][0] == pytest.approx(found.spread[0].random["gini"].low, rel=5e-4)
+
+
+def test_numbers_have_four_digits_and_none_is_infinite() -> None:
+    assert rounded([1 / 3, 2.0, float("nan"), float("-inf"), 12345.678, 7, None, "a"]) == [
+        0.3333, 2, None, None, 12350, 7, None, "a",
+    ]  # fmt: skip
+
+
+@given(st.integers(65, 90), st.integers(1, 90), st.randoms(use_true_random=False))
+def test_large_maps_are_means_of_blocks_of_the_places_that_live(
+    high: int, wide: int, random: Any
+) -> None:
+    from fusiform.engine.analyses.localisation import Localisation
+    from fusiform.engine.reporting.findings import _in_blocks
+
+    cells = tuple(
+        tuple(random.choice([None, random.random()]) for _ in range(wide)) for _ in range(high)
+    )
+    row = Localisation(
+        "l", "c", "image", "rook", high * wide, 1, None, None, None, None, None, cells
+    )
+    shown = _in_blocks(row)
+    assert shown["block"] == 2
+    for y, x in itertools.product(range(math.ceil(high / 2)), range(math.ceil(wide / 2))):
+        known = [cells[a][b] for a in range(2 * y, min(2 * y + 2, high))
+                 for b in range(2 * x, min(2 * x + 2, wide)) if cells[a][b] is not None]  # fmt: skip
+        value = shown["map"][y][x]
+        mean = sum(known) / len(known) if known else math.nan
+        assert value == pytest.approx(mean, nan_ok=True)
+
+
+def test_the_headline_is_the_largest_share(store: Result) -> None:
+    one = reported(store)
+    largest = max(one.analysis.shares, key=lambda row: row.share)
+    said = html.unescape(re.sub("<[^>]*>", "", headline([one])))
+    assert f"most frequent for {largest.contrast}, in {largest.layer}: " in said
+    assert f"{100 * largest.share:.1f}\N{NO-BREAK SPACE}%" in said
+    assert "95\N{NO-BREAK SPACE}% interval" in said
+    tiles = re.findall("<h3>", peaks([one]))
+    assert len(tiles) == len(store.categories)
+
+
+def test_a_store_without_selective_units_says_so(store: Result) -> None:
+    found = analyse(store, Criterion(where="t > 1e9"), resamples=5)
+    one = Reported("", "x", found, beyond_thresholds(store, store.layers, None), ())
+    assert "no unit of 3 layers is selective" in headline([one])
+    assert "no selective unit in any layer" in peaks([one])
+    assert json_block(findings([one]))
+
+
+def test_what_stores_are_called() -> None:
+    assert letters(1) == [""]
+    assert letters(28)[25:] == ["Z", "AA", "AB"]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "said", "cited"),
+    [
+        (Criterion(), "minimum-statistic conjunction", ["Nichols", "Hochberg"]),
+        (Criterion("rest", "t > 10"), "pooled", ["Welch"]),
+        (Criterion("student", "q <= 0.05", 2, "by"), "two-sided", ["Yekutieli", "Student"]),
+        (Criterion("weighted", "t > 3"), "weighted sum of category means", ["Satterthwaite"]),
+    ],
+)  # fmt: skip
+def test_the_method_defines_the_criterion_and_cites_what_it_names(
+    store: Result, criterion: Criterion, said: str, cited: list[str]
+) -> None:
+    text = html.unescape(method([reported(store)], ["some stimuli"], criterion, "1.2.3"))
+    text, references = text.split("References")
+    assert said in text
+    assert criterion.where in text
+    for name in cited:
+        assert name in references
+    if criterion.correction != "by":
+        assert "Yekutieli" not in references
+    for reference in re.findall(r"<li>(\w+)", references):
+        assert reference in text
+
+
+# That it is safe, and by itself
+
+
+def test_text_is_escaped_where_it_becomes_markup() -> None:
+    for text in HOSTILE:
+        assert tag("p", text, title=text).count("<") == 2
+        assert html.unescape(tag("p", text)) == f"<p>{text}</p>"
+    assert tag("p", Markup("<b>x</b>")) == "<p><b>x</b></p>"
+    assert join(["\udcff"]) == "\\udcff"
+    assert join(["a & b", Markup("&amp;")]) == "a &amp; b&amp;"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
+def test_nothing_in_a_block_of_json_can_end_it(value: Any) -> None:
+    block = json_block({"value": value, "hostile": HOSTILE})
+    assert not set("<>&\u2028\u2029") & set(block)
+    assert block.isascii()
+    assert json.loads(block) == {"value": value, "hostile": list(HOSTILE)}
+
+
+def test_json_has_no_name_for_infinity() -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        json_block([math.inf])
+
+
+def test_only_the_pages_own_script_may_run(page: str) -> None:
+    (policy,) = re.findall('http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    directives = dict(part.split(" ", 1) for part in html.unescape(policy).split("; "))
+    assert directives["default-src"] == "'none'"
+    assert directives["img-src"] == "data:"
+    for kind, element in (("script-src", "script"), ("style-src", "style")):
+        (content,) = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert directives[kind] == f"'sha256-{digest}'"
+    assert not re.findall(r"<[^>]* (?:style|on\w+)=", page.split('<script type="application')[0])
+
+
+def test_the_page_names_nothing_elsewhere(page: str) -> None:
+    addresses = re.findall(r"""https?://[^\s"'<)]+""", page)
+    assert set(addresses) == {"http://www.w3.org/2000/svg"}  # the name of a language
+    links = re.findall(r'(?:href|src)="([^"]*)"', page)
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "@import" not in page
+
+
+def test_category_names_with_markup_stand_as_text(page: str) -> None:
+    assert "<b>words</b>" in made.CATEGORIES
+    assert "<b>" not in page
+    assert "&lt;b&gt;words&lt;/b&gt;" in page
+
+
+def test_the_same_stores_give_the_same_bytes(made_path: Path, tmp_path: Path) -> None:
+    first = written(made_path, made_path, output=tmp_path / "a.html")
+    assert written(made_path, made_path, output=tmp_path / "b.html") == first
+    assert written(made_path, made_path, output=tmp_path / "b.html") == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+
+
+# What it warns of, and refuses
+
+
+def test_scans_of_other_stimuli_are_told_apart(
+    own_store: Result, made_path: Path, tmp_path: Path
+) -> None:
+    warning = "differs from A in"
+    assert warning not in written(made_path, own_store.path, output=tmp_path / "same.html")
+    made.annotate(Path(own_store.path), preprocessing={"resize": 1})
+    page = written(made_path, own_store.path, output=tmp_path / "other.html")
+    assert f"B {warning} preprocessing:" in page
+
+
+def test_a_report_is_of_stores_with_so_many_contrasts(made_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"at most 24 contrasts.*would have 25"):
+        write_report([made_path], tmp_path / "a.html", contrasts=["faces"] * 25)
+    with pytest.raises(UserError, match="got none"):
+        write_report([], tmp_path / "a.html")
+    with pytest.raises(UserError, match="written into a folder"):
+        write_report([made_path], tmp_path / "nowhere" / "a.html", resamples=1, layers="head")
+    with pytest.raises(UserError, match="no layer 'none'"):
+        write_report([made_path], tmp_path / "a.html", layers="none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_contrasts_and_layers_can_be_chosen(made_path: Path, tmp_path: Path) -> None:
+    page = written(
+        made_path, output=tmp_path / "a.html", contrasts=["faces > bodies"], layers=["h*"]
+    )
+    data = data_of(page)
+    assert [one["name"] for one in data["contrasts"]] == ["faces > bodies"]
+    assert data["stores"][0]["layers"] == ["head"]
+    assert "q_each" not in data["thresholds"]
+    assert data["stores"][0]["tables"]["confusion"]["share"] == []
+
+
+# Colours
+
+
+def _linear(colour: str) -> np.ndarray:
+    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast_ratio(one: str, other: str) -> float:
+    low, high = sorted(float(_linear(c) @ [0.2126, 0.7152, 0.0722]) for c in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+# Machado, Oliveira & Fernandes 2009, table 1, severity 1.
+SEEN = {
+    "all cones": np.eye(3),
+    "no L cones": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                            [-0.003882, -0.048116, 1.051998]]),
+    "no M cones": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                            [-0.011820, 0.042940, 0.968881]]),
+    "no S cones": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                            [0.004733, 0.691367, 0.303900]]),
+}  # fmt: skip
+
+
+def _oklab(linear: np.ndarray) -> np.ndarray:
+    """Ottosson 2020: distances in it are about those that are seen."""
+    cones = np.array([[0.4122214708, 0.5363325363, 0.0514459929],
+                      [0.2119034982, 0.6806995451, 0.1073969566],
+                      [0.0883024619, 0.2817188376, 0.6299787005]]) @ linear.clip(0, 1)  # fmt: skip
+    return np.array([[0.2104542553, 0.7936177850, -0.0040720468],
+                     [1.9779984951, -2.4285922050, 0.4505937099],
+                     [0.0259040371, 0.7827717662, -0.8086757660]]) @ np.cbrt(cones)  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_categories_are_seen_and_told_apart_by_anyone(theme: str) -> None:
+    colours = [palette.of_category(place)[theme] for place in range(palette.NUMBER)]
+    assert min(contrast_ratio(c, palette.THEMES[theme]["paper"]) for c in colours) >= 3
+    for seen in SEEN.values():
+        labs = [_oklab(seen @ _linear(colour)) for colour in colours]
+        # 2 is a difference that is just seen.
+        for (i, a), (j, b) in itertools.combinations(enumerate(labs), 2):
+            assert 100 * np.linalg.norm(a - b) > (5 if max(i, j) < 6 else 4)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_contrast(theme: str) -> None:
+    own = palette.THEMES[theme]
+    for ink, on in itertools.product(("ink", "muted"), ("paper", "ground")):
+        assert contrast_ratio(own[ink], own[on]) >= 4.5
+
+
+def test_more_categories_than_colours_differ_in_their_marker() -> None:
+    styles = [tuple(palette.of_category(place).values()) for place in range(24)]
+    assert len(set(styles)) == 24
+
+
+# Notebooks
+
+
+def test_a_notebook_shows_a_store_and_reads_no_numbers(own_store: Result) -> None:
+    for folder in Path(own_store.path).iterdir():
+        if folder.is_dir() and "." in folder.name:
+            for chunk in folder.rglob("c*"):
+                if chunk.is_file():
+                    chunk.unlink()
+    shown = own_store._repr_html_()
+    assert "made-up (none)" in shown
+    assert "&lt;b&gt;words&lt;/b&gt;" in shown
+    assert "<b>" not in shown
+    assert "layer1.0" in shown
+    query = own_store.query("faces: t > 5 and csi < 1")
+    shown = query._repr_html_()
+    assert "faces: t &gt; 5 and csi &lt; 1" in shown
+    tree = own_store.select("faces", Criterion(where="t > 5"))
+    assert "t &gt; 5" in tree["layer1.0"].to_dataset()._repr_html_()
+
+
+def test_a_notebook_shows_a_table_escaped(store: Result) -> None:
+    shown = store.query("").counts()._repr_html_()
+    assert "&lt;b&gt;words&lt;/b&gt;" in shown
+    assert "<b>words" not in shown
+
+
+def test_a_long_store_is_shown_in_part(store: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = tuple(replace(store.layers[0], name=f"layer{i}") for i in range(60))
+    monkeypatch.setattr(store, "layers", layers)
+    shown = store._repr_html_()
+    assert "and 10 more" in shown
+    assert "layer49" in shown
+    assert "layer50" not in shown

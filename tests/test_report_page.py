@@ -1,0 +1,393 @@
+"""The report in a browser: its controls, its keyboard, its names, and that it asks nobody anything.
+
+Skipped where no Chromium is installed: ``playwright install --with-deps chromium-headless-shell``,
+or a Chromium of the system's own.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import xml.etree.ElementTree
+from collections.abc import Iterator
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fusiform import open_store, write_report
+from fusiform.engine.spec import Layer
+
+from . import made
+from .test_report import contrast_ratio
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+FIGURES = (
+    "share",
+    "specificity",
+    "distribution",
+    "strength",
+    "spread",
+    "maps",
+    "overlap",
+    "consistency",
+)
+HOSTILE = (
+    "</script><script>document.title='run'</script>",
+    "<img src=x onerror=\"document.title='run'\">",
+    "'\"><svg onload=document.title='run'>",
+    "=1+1\u2028&lt;b&gt;",
+)
+LAYERS = (
+    Layer("conv<b>", "Conv2d", ("channel", "y", "x"), (6, 4, 4), "float32"),
+    Layer("<script>document.title='run'<!--", "Block", ("token", "channel"), (5, 6), "float32"),
+    Layer("head", "Linear", ("unit",), (11,), "float32"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium: playwright's own, or one of the system's."""
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as running:
+        known = Path(running.chromium.executable_path).exists()
+        path = None if known else next(filter(None, map(shutil.which, BROWSERS)), None)
+        if not known and path is None:
+            pytest.skip("no Chromium: playwright install --with-deps chromium-headless-shell")
+        started = running.chromium.launch(executable_path=path, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page about two stores with other layers; their names are hostile."""
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "CATEGORIES", HOSTILE)
+        made.fill(folder / "<b>a.zarr")
+        patch.setattr(made, "LAYERS", LAYERS)
+        made.fill(folder / "b.zarr")
+    output = folder / "report.html"
+    write_report([folder / "<b>a.zarr", folder / "b.zarr"], output, resamples=20)
+    return output
+
+
+class Opened:
+    """A page that is open, and what went wrong on it."""
+
+    def __init__(self, context: Any, path: Path) -> None:
+        self.wrong: list[str] = []
+        self.page = context.new_page()
+        self.page.set_default_timeout(5_000)
+        self.page.on("console", lambda said: self.wrong.append(f"{said.type}: {said.text}"))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.wrong.append(dialog.message))
+        self.page.route("**/*", self._route)
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("html[data-ready]")
+
+    def _route(self, route: Any) -> None:
+        # What is saved is a blob of the page's own.
+        if route.request.url.startswith("blob:") or route.request.is_navigation_request():
+            route.continue_()
+        else:
+            self.wrong.append(f"asked for {route.request.url}")
+            route.abort()
+
+    def settle(self) -> None:
+        """Wait until what was asked for is drawn."""
+        self.page.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def choose(self, place: str, label: str, value: str) -> None:
+        found = self.page.locator(f"{place} label.choice:has(> span:text-is('{label}')) select")
+        found.select_option(value)
+        self.settle()
+
+    def words(self, figure: str) -> str:
+        """What is written in a figure, lines joined."""
+        return str(
+            self.page.locator(f"#{figure} .plot svg").evaluate(
+                "(svg) => [...svg.querySelectorAll('text')].map((t) => t.textContent).join(' ')"
+            )
+        )
+
+
+@pytest.fixture(params=[("light", 1280), ("dark", 390)], ids=["desktop, light", "phone, dark"])
+def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Opened]:
+    theme, width = request.param
+    context = browser.new_context(
+        color_scheme=theme, viewport={"width": width, "height": 844}, accept_downloads=True
+    )
+    one = Opened(context, report)
+    yield one
+    assert one.wrong == []
+    context.close()
+
+
+def test_nothing_is_asked_for_and_no_name_is_run(opened: Opened) -> None:
+    page = opened.page
+    assert page.title() == "Category-selective units in made-up, 2 scans"
+    for name in HOSTILE:
+        assert name in page.locator("#peaks").text_content()
+    assert page.locator("main img, main b, main i, main script").count() == 0
+    assert HOSTILE[1] in opened.words("share")
+    assert page.evaluate("document.title") != "run"
+
+
+def test_nothing_is_wider_than_the_screen(opened: Opened) -> None:
+    wide, screen = opened.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= screen
+    for figure in opened.page.locator(".plot svg").all():
+        box = figure.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= screen
+        text = figure.evaluate(
+            "(svg) => Math.max(...[...svg.querySelectorAll('text')]"
+            ".map((text) => text.getBoundingClientRect().right))"
+        )
+        assert text <= screen
+
+
+def test_every_figure_has_a_name_a_table_and_a_drawing(opened: Opened) -> None:
+    page = opened.page
+    assert page.locator("figure").evaluate_all("(all) => all.map((one) => one.id)") == list(FIGURES)
+    for name in FIGURES:
+        figure = page.locator(f"#{name}")
+        title = page.locator(f"#{figure.get_attribute('aria-labelledby')}").text_content()
+        assert title
+        svg = figure.locator(".plot svg")
+        assert svg.get_attribute("role") == "img"
+        assert svg.get_attribute("aria-label")
+        assert svg.locator("path").count() > 1
+        figure.locator("summary").click()
+        assert figure.locator("caption").text_content() == title
+        assert figure.locator("tbody tr").count() > 0
+        assert figure.locator("thead th[scope=col]").count() > 2
+        assert figure.locator("tbody th[scope=row]").count() == figure.locator("tbody tr").count()
+
+
+def test_the_page_has_landmarks_headings_in_order_and_named_controls(opened: Opened) -> None:
+    page = opened.page
+    assert page.evaluate("document.documentElement.lang") == "en"
+    for landmark in ("main", "nav[aria-label]", "header", "footer", "h1"):
+        assert page.locator(f"body > {landmark}, body > header {landmark}").count() >= 1
+    levels = page.locator("h1, h2, h3, h4").evaluate_all(
+        "(all) => all.map((h) => Number(h.tagName[1]))"
+    )
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    unnamed = page.locator("button, select, input, a, [tabindex='0']").evaluate_all(
+        """(all) => all.filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim()
+            || one.closest("label")?.textContent.trim())).map((one) => one.outerHTML)"""
+    )
+    assert unnamed == []
+    assert page.locator("[tabindex]").evaluate_all("(all) => all.every((one) => one.tabIndex <= 0)")
+
+
+def test_the_keyboard_reaches_everything_in_reading_order(opened: Opened) -> None:
+    page, reached = opened.page, []
+    page.locator("body").press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for _ in range(200):
+        reached.append(
+            page.evaluate("""() => {
+            const all = [...document.querySelectorAll("*")], one = document.activeElement;
+            const outline = getComputedStyle(one).outlineStyle;
+            return [all.indexOf(one), one.tagName, outline];
+        }""")
+        )
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            break
+    places = [place for place, *_ in reached]
+    assert places == sorted(places)
+    assert len({tag for _, tag, _ in reached} & {"A", "BUTTON", "SELECT", "SUMMARY", "DIV"}) == 5
+    assert all(outline != "none" for _, _, outline in reached)
+    assert sum(tag == "DIV" for _, tag, _ in reached) == len(FIGURES)
+
+
+def test_arrow_keys_read_the_values_of_a_figure(opened: Opened) -> None:
+    page = opened.page
+    plot, readout = page.locator("#share .plot"), page.locator("#share .readout")
+    assert readout.get_attribute("aria-live") == "polite"
+    plot.focus()
+    seen = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowDown", "End", "Home"):
+        plot.press(key)
+        assert readout.is_visible()
+        seen.append(readout.text_content())
+    assert seen[0] == seen[2]
+    assert seen[0] != seen[1]
+    assert "interval" in seen[0]
+    assert "A: <b>a" in seen[0]
+    assert HOSTILE[0] in seen[0]
+    assert HOSTILE[1] in seen[3]
+    plot.press("Escape")
+    assert readout.is_hidden()
+    for name in FIGURES:
+        page.locator(f"#{name} .plot").focus()
+        page.locator(f"#{name} .plot").press("ArrowRight")
+        assert page.locator(f"#{name} .readout").text_content()
+
+
+def test_the_pointer_reads_values(opened: Opened) -> None:
+    page = opened.page
+    marker = page.locator("#share .plot svg path[transform]").last
+    marker.scroll_into_view_if_needed()
+    marker.hover(force=True)
+    assert "%" in page.locator("#share .readout").text_content()
+    page.mouse.move(1, 1)
+    assert page.locator("#share .readout").is_hidden()
+
+
+def test_a_category_can_be_chosen(opened: Opened) -> None:
+    assert all(name in opened.words("strength") for name in HOSTILE)
+    opened.choose("#choices", "Category", "1")
+    for figure in ("share", "strength"):
+        assert HOSTILE[1] in opened.words(figure)
+        assert HOSTILE[2] not in opened.words(figure)
+    opened.choose("#choices", "Category", "-1")
+    assert HOSTILE[2] in opened.words("share")
+
+
+def test_a_layer_can_be_chosen_by_name_or_nearest_depth(opened: Opened) -> None:
+    opened.choose("#choices", "Layer", "layer1.0")
+    assert "layer1.0" in opened.words("distribution")
+    assert "conv<b>" in opened.words("distribution")  # the first of the other store, too
+    opened.choose("#choices", "Layer", "head")
+    assert "layer1.0" not in opened.words("distribution")
+    assert opened.words("maps").count("no places") == 2 * len(HOSTILE)
+
+
+def test_the_axis_is_layers_or_relative_depth(opened: Opened) -> None:
+    # The stores have other layers, so that depth is what they share.
+    assert "Relative depth" in opened.words("share")
+    opened.choose("#choices", "Axis", "layer")
+    assert "Layer, from input to output" in opened.words("share")
+    assert "encoder.ln" in opened.words("share")
+
+
+def test_a_threshold_takes_the_place_of_the_criterion(opened: Opened, report: Path) -> None:
+    page = opened.page
+    slider = page.locator("#share input[type=range]")
+    assert slider.is_hidden()
+    assert "q ≤ 0.05" in opened.words("share")
+    opened.choose("#share", "Criterion", "t")
+    assert slider.is_visible()
+    assert "Welch t against the pooled rest > 5" in opened.words("share")
+    assert slider.get_attribute("aria-valuetext") == "t > 5"
+    slider.press("ArrowRight")
+    opened.settle()
+    assert "Welch t against the pooled rest > 5.5" in opened.words("share")
+    slider.press("Home")
+    opened.settle()
+    page.locator("#share summary").click()
+    page.locator("#share tbody tr").first.wait_for()
+    total = sum(
+        int(text.replace(",", ""))
+        for text in page.locator("#share tbody tr td:nth-child(6)").all_text_contents()
+    )
+    stores = [open_store(path) for path in report.parent.glob("*.zarr")]
+    above = [(store.read(layer, "t") > 0).sum() for store in stores for layer in store.layers]
+    assert total == sum(above)
+
+
+def test_every_control_of_every_figure_works(opened: Opened) -> None:
+    for name in FIGURES:
+        for select in opened.page.locator(f"#{name} select").all():
+            for value in select.locator("option").evaluate_all("(all) => all.map((o) => o.value)"):
+                select.select_option(value)
+                opened.settle()
+                assert opened.page.locator(f"#{name} .plot svg path").count() > 1
+                assert "NaN" not in opened.page.locator(f"#{name} .plot svg").evaluate(
+                    "(svg) => svg.outerHTML"
+                )
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_saved_as_svg_and_its_numbers_as_csv(
+    opened: Opened, name: str, tmp_path: Path
+) -> None:
+    saved = {}
+    for kind in ("SVG", "CSV"):
+        with opened.page.expect_download() as download:
+            opened.page.locator(f"#{name} button", has_text=kind).click()
+        assert download.value.suggested_filename.endswith(f".{kind.lower()}")
+        download.value.save_as(tmp_path / kind)
+        saved[kind] = (tmp_path / kind).read_text(encoding="utf-8")
+    root = xml.etree.ElementTree.fromstring(saved["SVG"])
+    assert root.get("width") == "760"
+    assert root.get("fill") == "#16181d"  # light, whatever the page is
+    head, *rows = csv.reader(StringIO(saved["CSV"]))
+    assert rows
+    assert {len(row) for row in rows} == {len(head)}
+    assert not [cell for row in rows for cell in row if cell.startswith("=")]
+    if "contrast" in head and name != "overlap":
+        names = {row[head.index("contrast")] for row in rows}
+        assert names == {*HOSTILE[:3], f"'{HOSTILE[3]}"}
+
+
+def test_light_and_dark_can_be_told_apart_and_read(opened: Opened) -> None:
+    page = opened.page
+
+    def colours() -> dict[str, str]:
+        return dict(
+            page.evaluate("""() => {
+            const hex = (said) => "#" + said.match(/[0-9.]+/g).slice(0, 3)
+                .map((part) => Math.round(Number(part)).toString(16).padStart(2, "0")).join("");
+            const of = (place, what) => hex(getComputedStyle(document.querySelector(place))[what]);
+            return { ground: of("body", "backgroundColor"), ink: of("body", "color"),
+                muted: of("figcaption", "color"), link: of("nav a", "color"),
+                paper: of("figure", "backgroundColor"), button: of("#theme", "color") };
+        }""")
+        )
+
+    before = colours()
+    drawn = page.locator("#share .plot svg").get_attribute("fill")
+    page.locator("#theme").click()
+    opened.settle()
+    after = colours()
+    assert before["ground"] != after["ground"]
+    assert page.locator("#share .plot svg").get_attribute("fill") != drawn
+    for one in (before, after):
+        for ink in ("ink", "muted", "link", "button"):
+            for on in ("ground", "paper"):
+                assert contrast_ratio(one[ink], one[on]) >= 4.5
+
+
+def test_print_is_light_and_without_controls(opened: Opened) -> None:
+    page = opened.page
+    page.emulate_media(media="print")
+    opened.settle()
+    assert page.locator("#share .plot svg").get_attribute("fill") == "#16181d"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    for control in ("#choices", "#share .tools", "nav", "#theme"):
+        assert page.locator(control).is_hidden()
+    assert page.locator("#share .plot svg").is_visible()
+    page.emulate_media(media="screen")
+
+
+def test_who_prefers_less_motion_has_none(browser: Any, report: Path) -> None:
+    context = browser.new_context(reduced_motion="reduce")
+    one = Opened(context, report)
+    assert one.page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+    assert one.wrong == []
+    context.close()
+
+
+def test_without_a_script_there_are_words(browser: Any, report: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.locator("noscript").is_visible()
+    assert "most frequent for" in page.locator("body > header").text_content()
+    assert "Welch" in page.locator("#method").text_content()
+    context.close()
