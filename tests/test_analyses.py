@@ -124,6 +124,29 @@ def test_as_many_units_in_every_channel_are_spread_evenly(found: list[Census]) -
         assert row.random["gini"].low > 0
 
 
+def test_of_one_map_there_is_no_interval(found: list[Census]) -> None:
+    def joined(counts: np.ndarray) -> np.ndarray:
+        return counts.sum(axis=-1, keepdims=True)
+
+    measures = {name: getattr(found[0], name) for name in ("csi", "d_prime", "preferred", "others")}
+    one = replace(
+        found[0],
+        channel_units=joined(found[0].channel_units),
+        channel_living=joined(found[0].channel_living),
+        by_channel=joined(found[0].by_channel),
+        **{
+            name: replace(own, number=joined(own.number), total=joined(own.total))
+            for name, own in measures.items()
+        },
+    )
+    for share, own, strong in zip(shares([one]), spread([one]), strength([one]), strict=True):
+        assert share.low is share.high is share.living_low is None
+        assert own.entropy is own.gini is own.random is None
+        assert strong.preferred_low is strong.difference_high is None
+        assert (strong.preferred is None) == (share.contrast == "scenes")
+    assert {row.low for row in specificity([one])} == {None}
+
+
 def test_localisation_of_what_is_planted(found: list[Census]) -> None:
     rows = by_contrast(localisation(found))
     everywhere = rows[FACES]
