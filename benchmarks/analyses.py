@@ -62,14 +62,8 @@ def _costs(asked: dict[str, list[Finished]]) -> list[str]:
         f"| {statistics.median(one.anonymous_bytes for one in taken) / 2**20:,.0f} |"
         for name, taken in asked.items()
     ]
-    return [
-        "",
-        "## What it costs",
-        "",
-        "| fusiform analyse r50.zarr ... | s | MiB |",
-        "|---|---|---|",
-        *rows,
-    ]
+    head = ["| fusiform analyse r50.zarr ... | s | MiB |", "|---|---|---|"]
+    return ["", "## What it costs", "", *head, *rows]
 
 
 def _said(results: list[Any]) -> list[str]:
