@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cost import described
 
@@ -28,15 +29,32 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     trained, untrained = arguments.stores
-    asked: dict[str, list[Finished]] = {name: [] for name in (*ANALYSES, "")}
+    asked: dict[str, list[_Asked]] = {name: [] for name in (*ANALYSES, "")}
     for _ in range(arguments.repeats):  # they take turns
         for name, taken in asked.items():
-            taken.append(run("analyse", trained, *filter(None, [name]), "--json"))
-            print(name or "all", f"{taken[-1].seconds:.1f} s", flush=True)
-    outputs = asked[""][-1].output, run("analyse", untrained, "--json").output
+            taken.append(_asked("analyse", trained, *filter(None, [name]), "--json"))
+            print(name or "all", f"{taken[-1].finished.seconds:.1f} s", flush=True)
+    outputs = asked[""][-1].finished.output, run("analyse", untrained, "--json").output
     results = [json.loads(output) for output in outputs]
     lines = [*_head(arguments.repeats), *_costs(asked), *_said(results)]
     RESULTS.write_text("\n".join(lines) + "\n")
+
+
+class _Asked(NamedTuple):
+    """A command that has run, and the seconds of processors that it took."""
+
+    finished: Finished
+    processor_seconds: float
+
+
+def _asked(*arguments: str) -> _Asked:
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = spent()
+    finished = run(*arguments)
+    return _Asked(finished, spent() - before)
 
 
 def _head(repeats: int) -> list[str]:
@@ -55,14 +73,15 @@ def _head(repeats: int) -> list[str]:
     ]
 
 
-def _costs(asked: dict[str, list[Finished]]) -> list[str]:
+def _costs(asked: dict[str, list[_Asked]]) -> list[str]:
     rows = [
         f"| {f'`{name}`' if name else 'all of them'} "
-        f"| {statistics.median(one.seconds for one in taken):.1f} "
-        f"| {statistics.median(one.anonymous_bytes for one in taken) / 2**20:,.0f} |"
+        f"| {statistics.median(one.finished.seconds for one in taken):.1f} "
+        f"| {statistics.median(one.processor_seconds for one in taken):.1f} "
+        f"| {statistics.median(one.finished.anonymous_bytes for one in taken) / 2**20:,.0f} |"
         for name, taken in asked.items()
     ]
-    head = ["| fusiform analyse r50.zarr ... | s | MiB |", "|---|---|---|"]
+    head = ["| fusiform analyse r50.zarr ... | s | of processors, s | MiB |", "|---|---|---|---|"]
     return ["", "## What it costs", "", *head, *rows]
 
 
