@@ -21,6 +21,7 @@ DISTRIBUTING = sorted((ROOT / "engine" / "distributing").glob("*.py"))
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
 STIMULI = sorted((ROOT / "engine" / "stimuli").rglob("*.py"))
+RESPONSES = sorted((ROOT / "engine" / "responses").rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -48,7 +49,7 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
-        *SCANNING, *ASKING, *BENCH, *DISTRIBUTING, *DOCTOR, *SHARED, *STIMULI,
+        *SCANNING, *ASKING, *BENCH, *DISTRIBUTING, *DOCTOR, *SHARED, *STIMULI, *RESPONSES,
         ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
     }  # fmt: skip
     assert all([KERNELS, SCANNING, ASKING, BENCH, STIMULI, STORE])
@@ -77,7 +78,8 @@ def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     rooms = ("scanning", "distributing", "stimuli", "bench", "doctor")
     wings = [f"fusiform.engine.{room}" for room in rooms]
-    assert not offending([*ASKING, *SHARED, ROOT / "engine" / "merge.py"], *torch, *wings)
+    readers = [*ASKING, *RESPONSES, *SHARED, ROOT / "engine" / "merge.py"]
+    assert not offending(readers, *torch, *wings)
 
 
 def test_what_can_be_asked_knows_no_store() -> None:
@@ -87,7 +89,17 @@ def test_what_can_be_asked_knows_no_store() -> None:
 
 
 def test_a_store_does_not_know_what_is_asked_of_it() -> None:
-    assert not offending(STORE, "fusiform.engine.asking", "fusiform.engine.merge", "dask")
+    asking = ("fusiform.engine.asking", "fusiform.engine.responses", "fusiform.engine.merge")
+    assert not offending(STORE, *asking, "dask")
+
+
+def test_what_is_asked_of_recordings_stands_by_itself() -> None:
+    # The language of contrasts is common ground; what else is asked of moments is another room.
+    assert RESPONSES
+    others = [path.stem for path in ASKING if path.parent.name == "asking"]
+    rooms = [f"fusiform.engine.asking.{name}" for name in others if name != "__init__"]
+    assert not offending(RESPONSES, *rooms)
+    assert not offending(ASKING, "fusiform.engine.responses")
 
 
 def test_stimuli_need_neither_torch_nor_a_store() -> None:
@@ -95,10 +107,12 @@ def test_stimuli_need_neither_torch_nor_a_store() -> None:
     assert not offending(STIMULI, "torch", "torchvision", "zarr", *others)
 
 
-def test_only_the_scan_its_work_and_packing_join_the_scanning_wing_to_the_store() -> None:
+def test_only_what_is_asked_and_its_loops_join_the_scanning_wing_to_the_store() -> None:
     # What packing takes from there is how a folder outlives a crash: a packed set is no store.
-    wing = [path for path in SCANNING if path.name not in ("scan.py", "work.py", "pack.py")]
-    assert not offending(wing, "fusiform.engine.store", "fusiform.engine.asking", "zarr")
+    joining = ("scan.py", "work.py", "passes.py", "record.py", "source.py", "pack.py")
+    wing = [path for path in SCANNING if path.name not in joining]
+    rooms = ("store", "asking", "responses")
+    assert not offending(wing, *(f"fusiform.engine.{room}" for room in rooms), "zarr")
 
 
 def test_only_the_scan_knows_that_there_are_workers() -> None:

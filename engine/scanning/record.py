@@ -20,8 +20,8 @@ from ..spec import Layer, Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, Groups
 from ..store.behind import Behind
 from ..store.kinds import RECORDING
-from ..store.recording import columns_of, cut_of_rows
-from ..store.recording_draft import RecordingDraft, recorded_as, recording_of
+from ..store.recording import columns_of, cut_of_rows, recorded_as
+from ..store.recording_draft import RecordingDraft, recording_of
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
 from .backbones import provenance_of

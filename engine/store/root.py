@@ -220,6 +220,17 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
     return root, gathered
 
 
+def kind_at(path: Path | str) -> Kind:
+    """What lies somewhere, by what its root says: a recording, or what is taken for a store."""
+    try:
+        document = read_json(zarr_store(place_of(path)), "zarr.json", ROOT_BYTES)
+    except (OSError, Misfit, UserError):  # said when it is opened
+        return STORE
+    attributes = document.get("attributes")
+    schema = attributes.get("schema") if isinstance(attributes, dict) else None
+    return RECORDING if schema == RECORDING.schema else STORE
+
+
 def refuse_schema(place: Place, root: zarr.Group, kind: Kind = STORE) -> None:
     """Refuse what is not of this kind and its schema.
 
