@@ -17,6 +17,7 @@ import torch
 import xarray
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.spatial.distance import pdist
 from torch import nn
 from typer.testing import CliRunner
@@ -26,13 +27,14 @@ from fusiform import Criterion
 from fusiform.cli import app
 from fusiform.engine.asking.select import select
 from fusiform.engine.errors import UserError
+from fusiform.engine.responses.discrimination import discriminate
 from fusiform.engine.scanning.budget import bytes_of
 from fusiform.engine.scanning.decode import normalise, prepare
 from fusiform.engine.scanning.flat import Flat
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.plan import make_plan
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Layer, Preprocessing, dims_of
+from fusiform.engine.spec import Layer, Preprocessing, as_record, dims_of
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import recording as stored
@@ -237,6 +239,58 @@ def test_other_precisions_are_recorded_in_float32(
     if dtype != "float64":  # every half is a float32
         torch.testing.assert_close(exact.to(getattr(torch, dtype)).float(), exact, rtol=0, atol=0)
     np.testing.assert_allclose(values, directly(Net(), stimuli, ["head"])[1]["head"], atol=0.05)
+
+
+def test_packed_pictures_and_tar_shards_are_recorded_as_files_are(
+    stimuli: Path, store: fusiform.Result, tmp_path: Path
+) -> None:
+    import tarfile
+
+    fusiform.pack_stimuli(stimuli, tmp_path / "packed", preprocessing=as_record(SMALL))
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "0.tar", "w") as tar:
+        for path in sorted(stimuli.rglob("*.png")):
+            tar.add(path, f"{path.parent.name}/{path.name}")
+    whole = recorded(stimuli, tmp_path / "files.zarr", store=store)
+    for source in ("packed", "shards"):
+        found = recorded(tmp_path / source, tmp_path / f"{source}.zarr", store=store)
+        for layer in LAYERS:
+            np.testing.assert_array_equal(found.part(layer), whole.part(layer))
+
+
+@pytest.mark.slow
+def test_on_photographs_two_thousand_units_and_their_areas(testdata: Path, tmp_path: Path) -> None:
+    import torchvision
+    from safetensors.torch import load_file
+    from sklearn.metrics import roc_auc_score
+
+    layers = ["maxpool", "layer2.1", "layer4.1", "avgpool"]
+    weights = testdata / "weights" / "resnet18_imagenet_compressed.safetensors"
+    photographs = testdata / "stimuli" / "floc"
+    recording = fusiform.record(
+        "resnet18", photographs, tmp_path / "r.zarr", weights=str(weights), layers=layers,
+        random=500, batch_size=32, device="cpu",
+    )  # fmt: skip
+    network = torchvision.models.resnet18(weights=None)
+    network.load_state_dict(load_file(weights))
+    paths, direct = directly(network, photographs, layers, Preprocessing(), 32)
+    assert list(recording.stimuli("stimulus_path")) == paths
+    labels = recording.labels
+    for name in layers:
+        values, units = recording.part(name), recording.units(name)
+        np.testing.assert_array_equal(values, direct[name][:, units])
+        (one,) = discriminate(recording, ["adult"], [name])
+        target = labels == recording.categories.index("adult")
+        expected = [roc_auc_score(target, values[:, unit]) for unit in range(len(units))]
+        np.testing.assert_allclose(one.auc, expected, rtol=0, atol=1e-12)
+        for unit in range(len(units)):
+            x = values[:, unit].astype(np.float64)
+            if x.min() < x.max():
+                test = stats.mannwhitneyu(
+                    x[target], x[~target], alternative="greater", method="asymptotic"
+                )
+                assert one.u[unit] == test.statistic
+                assert one.p[unit] == pytest.approx(test.pvalue, rel=1e-10)
 
 
 # Which units
@@ -655,7 +709,8 @@ def test_matrices_are_written_for_others(by_command: tuple[Path, Path], tmp_path
     output = tmp_path / "rdms.npz"
     given = ["responses", str(by_command[1]), "rdm", "-o", str(output), "--layers", "avgpool"]
     assert CliRunner().invoke(app, given).exit_code == 0
-    found = np.load(output)
+    with np.load(output) as whole:
+        found = dict(whole)
     values = fusiform.open_recording(by_command[1]).part("avgpool").astype(np.float64)
     np.testing.assert_allclose(
         found["avgpool"][np.triu_indices(21, 1)], pdist(values, "correlation"), atol=1e-10

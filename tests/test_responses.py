@@ -73,7 +73,7 @@ def fill(path: Path) -> Path:
     table = np.repeat(np.argwhere(COUNTS), COUNTS.ravel(), axis=0)
     shown = len(table)
     chosen = {
-        name: np.stack([own % 5 == 0, np.arange(len(own)) % 2 == 0]) for name, own in UNITS.items()
+        name: np.stack([own % 5 == 0, np.ones(len(own), bool)]) for name, own in UNITS.items()
     }
     contents = {
         "layers": LAYERS,
@@ -466,7 +466,7 @@ def test_a_root_that_no_recording_has_is_refused(own: Path, what: str) -> None:
 
 def test_what_was_not_finished_is_refused(own: Path) -> None:
     change(own, lambda attributes: attributes.update(status="recording"))
-    with pytest.raises(UserError, match=r"the recording of .* has not finished"):
+    with pytest.raises(UserError, match=r"the recording that fills .* has not finished"):
         fusiform.open_recording(own)
     change(own, lambda attributes: attributes.update(schema_version=99, status="complete"))
     with pytest.raises(UserError, match=r"reads recordings of schema 1; .* has 99"):

@@ -338,6 +338,8 @@ def _say(
     kind = source.provenance.get("device_type")
     if kind != setup.device.type:
         listener.note(f"the scan was on {kind}, this is on {setup.device.type}: last bits differ")
+    if setup.backbone.compiled and len(setup.layers) < len(source.layers):
+        listener.note("fewer layers are compiled than in the scan: last bits may differ")
     known = set(source.stimuli("stimulus_sha256"))
     contents = setup.catalogue.contents
     new = sum(contents.sha256(row) not in known for row in range(len(contents)))

@@ -68,7 +68,7 @@ class RecordingDraft(Filling, Recorded):
                     for number in range(done):
                         self.arrays.require_file(key, (number, 0))
         except UserError as error:
-            raise unusable(self.path, str(error)) from None
+            raise unusable(self.path, self.kind.work, str(error)) from None
 
 
 def recording_of(units: Units, chosen: Mapping[str, NDArray[np.bool_]]) -> Way:

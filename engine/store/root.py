@@ -191,9 +191,8 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
     noun, command = kind.noun, kind.command
     if not exists(place):
         if isinstance(place, Path) and (unfinished := unfinished_place(place)).exists():
-            under_way = "scan" if kind is STORE else noun
             raise UserError(
-                f"no {noun} at {place} yet, but an unfinished {under_way} in {unfinished}: the "
+                f"no {noun} at {place} yet, but an unfinished {kind.work} in {unfinished}: the "
                 "same command goes on with it"
             )
         raise UserError(f"no {noun} at {place}: make one with 'fusiform {command} ... -o {place}'")
