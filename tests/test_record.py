@@ -32,8 +32,9 @@ from fusiform.engine.scanning.budget import bytes_of
 from fusiform.engine.scanning.decode import normalise, prepare
 from fusiform.engine.scanning.flat import Flat
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.scanning.plan import make_plan
+from fusiform.engine.scanning.plan import Batch, Block, Run, make_plan
 from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.scanning.recorder import LayerRecorder
 from fusiform.engine.spec import Layer, Preprocessing, as_record, dims_of
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
@@ -207,6 +208,47 @@ def test_units_are_found_in_memory_however_it_is_ordered(
     units = np.array(data.draw(st.lists(st.integers(0, size - 1), unique=True)), np.int64)
     found = rows.numpy()[:, flat.places(units)]
     np.testing.assert_array_equal(found, x.flatten(1).numpy()[:, units])
+
+
+@given(
+    stimuli=st.integers(1, 23),
+    gone=st.integers(0, 4),
+    batch=st.integers(1, 9),
+    rows=st.integers(1, 9),
+    failed=st.sets(st.integers(0, 22)),
+    pauses=st.sets(st.integers(0, 22)),
+)
+def test_rows_go_to_their_files_however_batches_and_files_are_cut(
+    stimuli: int, gone: int, batch: int, rows: int, failed: set[int], pauses: set[int]
+) -> None:
+    layer = Layer("x", "X", ("unit",), (5,), "float32")
+    units, total = np.array([1, 4]), stimuli + gone
+    x = np.arange(5.0 * stimuli, dtype=np.float32).reshape(stimuli, 5)
+    files: dict[int, np.ndarray] = {}
+
+    def recorder() -> LayerRecorder:
+        def write(_: Layer, number: int, values: np.ndarray) -> None:
+            files[number] = values.copy()
+
+        return LayerRecorder(layer, units, 2, 0, total, rows, torch.device("cpu"), write)
+
+    own = recorder()
+    for number, start in enumerate(range(0, stimuli, batch)):
+        shown = np.arange(start, min(start + batch, stimuli))
+        runs = (Run(Block(0, 0, 0, stimuli), 0, len(shown), False),)
+        without = [row for row in range(len(shown)) if shown[row] in failed]
+        own.take(torch.from_numpy(x[shown]), Batch(shown, runs).without(without))
+        if number in pauses:  # another program goes on
+            record, parts = own.save()
+            own, kept = recorder(), [part.copy() for part in parts]
+            own.go_on(json.loads(json.dumps(record)), kept)
+    own.finish()
+    expected = np.full((total, 2), np.nan, np.float32)
+    expected[:stimuli] = x[:, units]
+    expected[sorted(failed & set(range(stimuli)))] = np.nan
+    assert sorted(files) == list(range(-(-total // rows)))
+    found = np.concatenate([files[number] for number in sorted(files)])
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("units", ["channel", "token"])
