@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import shutil
 from collections.abc import Callable
 from itertools import combinations
@@ -21,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.responses.answer import answer
+from fusiform.engine.responses.answer import QUESTIONS, answer
 from fusiform.engine.responses.ceiling import (
     category_distances,
     ceilings,
@@ -41,6 +42,7 @@ from fusiform.kernels import projection
 from fusiform.kernels.ranks import average_ranks, rank_sum
 
 from . import reference
+from .fuzz import mutations
 
 LAYERS = (
     Layer("conv", "Conv2d", ("channel", "y", "x"), (4, 3, 3), "float32"),
@@ -552,6 +554,57 @@ def test_a_check_reads_all_of_it_and_says_what_is_wrong(own: Path) -> None:
         assert said in told
     change(own, lambda attributes: attributes.update(status="recording"))
     assert fusiform.check_store(own).problems == ("the recording that fills it has not finished",)
+
+
+BYTES = (mutations._flip, mutations._overwrite, mutations._truncate, mutations._cut)
+ODD = (None, True, -1, 0, 3, 2**31, 10**30, 1.5, "", "x" * 300, "\x1b[2J", [], {}, [[]], {"a": 1})
+
+
+def mutated(path: Path, chance: random.Random) -> str:
+    """Damage one file of a recording: bytes of any, or a value in its metadata."""
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    file = chance.choice([path / "zarr.json", chance.choice(files)])
+    if file.name == "zarr.json" and chance.random() < 0.7:
+        document = json.loads(file.read_text())
+        own = document["attributes"] if file.parent == path else document
+        for _ in range(chance.choice((1, 2))):
+            inside: Any = own
+            while True:
+                keys = list(inside) if isinstance(inside, dict) else list(range(len(inside)))
+                key = chance.choice(keys)
+                if not isinstance(inside[key], dict | list) or not inside[key]:
+                    break
+                if chance.random() < 0.2:
+                    break
+                inside = inside[key]
+            inside[key] = chance.choice(ODD)
+        file.write_text(json.dumps(document))
+        return f"{file.relative_to(path)}: {key}"
+    damage = chance.choice(BYTES)
+    file.write_bytes(damage(file.read_bytes() or b"\0", files[0].read_bytes(), chance))
+    return f"{file.relative_to(path)}: {damage.__name__}"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damage_of_any_kind_is_refused_or_makes_no_difference_to_the_reader(
+    own: Path, seed: int
+) -> None:
+    told = mutated(own, random.Random(seed))
+    asked: list[Callable[[], object]] = [lambda: fusiform.check_store(own)]
+    for question in QUESTIONS:
+        layers = ["*"] if question in ("units", "rdm", "layers") else ["conv", "head"]
+        asked.append(
+            lambda question=question, layers=layers: json.dumps(
+                answer(fusiform.open_recording(own), question, layers=layers).records()
+            )
+        )
+    refusals = []
+    for ask in asked:
+        try:
+            ask()
+        except UserError as refused:
+            refusals.append(str(refused))
+    assert not [one for one in refusals if "\n" in one or len(one) > 1000], told
 
 
 def test_a_recording_can_be_moved(own: Path, tmp_path: Path) -> None:
