@@ -130,6 +130,16 @@ def pearson(a: Sequence[float], b: Sequence[float]) -> float:
 
 def ranks(values: Sequence[float]) -> list[float]:
     """From 1; equals share the mean of theirs."""
+
+
+def area_under_curve(target: Sequence[float], baseline: Sequence[float]) -> float:
+    """The share of pairs in which the target's is larger; equals count half."""
+    pairs = [(a > b) + (a == b) / 2 for a in target for b in baseline]
+    return math.fsum(pairs) / len(pairs)
+
+
+def average_ranks(values: Sequence[float]) -> list[float]:
+    """The rank of every value, from 1 on: how many are smaller, and half of those as large."""
     return [
         sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
         for value in values
@@ -157,3 +167,30 @@ def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
         for x in (a, b)
     ]
     return together / (sizes[0] * sizes[1])
+
+
+def correlation_distance(one: Sequence[float], other: Sequence[float]) -> float:
+    """1 - Pearson's r."""
+    _, mean_a, m2_a = moments(one)
+    _, mean_b, m2_b = moments(other)
+    products = [(float(a) - mean_a) * (float(b) - mean_b) for a, b in zip(one, other, strict=True)]
+    return 1 - math.fsum(products) / math.sqrt(m2_a * m2_b)
+
+
+def euclidean_distance(one: Sequence[float], other: Sequence[float]) -> float:
+    """The root of the sum of squared differences."""
+    return math.sqrt(math.fsum((float(a) - float(b)) ** 2 for a, b in zip(one, other, strict=True)))
+
+
+def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two ``[stimulus, unit]``, by the units: Kornblith et al. 2019, section 3, equation 2."""
+
+    def cross(a: np.ndarray, b: np.ndarray) -> float:
+        a, b = (x.astype(np.float64) - x.astype(np.float64).mean(axis=0) for x in (a, b))
+        total = 0.0
+        for i in range(a.shape[1]):
+            for j in range(b.shape[1]):
+                total += math.fsum(a[:, i] * b[:, j]) ** 2
+        return total
+
+    return cross(one, other) / math.sqrt(cross(one, one) * cross(other, other))

@@ -27,6 +27,7 @@ DISTRIBUTING = sorted((ROOT / "engine" / "distributing").glob("*.py"))
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
 STIMULI = sorted((ROOT / "engine" / "stimuli").rglob("*.py"))
+RESPONSES = sorted((ROOT / "engine" / "responses").rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -55,10 +56,11 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
         *SCANNING, *ASKING, *ANALYSES, *BENCH, *COMPARING, *DISTRIBUTING, *DOCTOR, *REPORTING,
-        *SHARED, *STIMULI,
+        *RESPONSES, *SHARED, *STIMULI,
         ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
     }  # fmt: skip
-    assert all([KERNELS, SCANNING, ASKING, ANALYSES, BENCH, COMPARING, REPORTING, STIMULI, STORE])
+    assert all([KERNELS, SCANNING, ASKING, ANALYSES, BENCH, COMPARING, REPORTING, RESPONSES, STIMULI])
+    assert STORE
     assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store" / "reading.py")
     assert "fusiform.engine.store.reading" in imported(ROOT / "engine" / "asking" / "select.py")
 
@@ -84,7 +86,9 @@ def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     rooms = ("scanning", "distributing", "stimuli", "bench", "doctor")
     wings = [f"fusiform.engine.{room}" for room in rooms]
-    reading = [*ASKING, *ANALYSES, *COMPARING, *SHARED, ROOT / "engine" / "merge.py"]
+    reading = [
+        *ASKING, *ANALYSES, *COMPARING, *RESPONSES, *SHARED, ROOT / "engine" / "merge.py"
+    ]  # fmt: skip
     assert not offending(reading, *torch, *wings)
 
 
@@ -107,7 +111,17 @@ def test_what_answers_does_not_know_the_analyses_of_its_answers() -> None:
 
 
 def test_a_store_does_not_know_what_is_asked_of_it() -> None:
-    assert not offending(STORE, "fusiform.engine.asking", "fusiform.engine.merge", "dask")
+    asking = ("fusiform.engine.asking", "fusiform.engine.responses", "fusiform.engine.merge")
+    assert not offending(STORE, *asking, "dask")
+
+
+def test_what_is_asked_of_recordings_stands_by_itself() -> None:
+    # The language of contrasts is common ground; what else is asked of moments is another room.
+    assert RESPONSES
+    others = [path.stem for path in ASKING if path.parent.name == "asking"]
+    rooms = [f"fusiform.engine.asking.{name}" for name in others if name != "__init__"]
+    assert not offending(RESPONSES, *rooms)
+    assert not offending(ASKING, "fusiform.engine.responses")
 
 
 def test_stimuli_need_neither_torch_nor_a_store() -> None:
@@ -115,10 +129,12 @@ def test_stimuli_need_neither_torch_nor_a_store() -> None:
     assert not offending(STIMULI, "torch", "torchvision", "zarr", *others)
 
 
-def test_only_the_scan_its_work_and_packing_join_the_scanning_wing_to_the_store() -> None:
+def test_only_what_is_asked_and_its_loops_join_the_scanning_wing_to_the_store() -> None:
     # What packing takes from there is how a folder outlives a crash: a packed set is no store.
-    wing = [path for path in SCANNING if path.name not in ("scan.py", "work.py", "pack.py")]
-    assert not offending(wing, "fusiform.engine.store", "fusiform.engine.asking", "zarr")
+    joining = ("scan.py", "work.py", "passes.py", "record.py", "source.py", "pack.py")
+    wing = [path for path in SCANNING if path.name not in joining]
+    rooms = ("store", "asking", "responses")
+    assert not offending(wing, *(f"fusiform.engine.{room}" for room in rooms), "zarr")
 
 
 def test_only_the_scan_knows_that_there_are_workers() -> None:

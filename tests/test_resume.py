@@ -22,7 +22,7 @@ from torch import nn
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import decode, work
+from fusiform.engine.scanning import decode, passes
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Preprocessing
@@ -307,7 +307,7 @@ def _summed(text: bytes) -> np.ndarray:
 
 
 def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "machine", lambda: {"threads": 99, "instructions": "X"})
+    monkeypatch.setattr(passes, "machine", lambda: {"threads": 99, "instructions": "X"})
     notes: list[str] = []
     scanned(*begun, listener=Listener(notes.append))
     assert any("goes on with 99 threads and X instructions" in note for note in notes)

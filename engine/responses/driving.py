@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,11 +81,20 @@ def driven(
 
 
 def contrasts_of(recording: Recording) -> list[str] | None:
-    """The contrasts that units of a recording were chosen by; None where there are none."""
+    """The contrasts that units of a recording were chosen by; None where there are none.
+
+    Those of categories that the recording itself has not are left out.
+    """
     chosen_by = recording.provenance.get("chosen_by")
     known = chosen_by if isinstance(chosen_by, dict) else {}
-    named = [one for one in recording.choices if one not in ("random", "mask", "all")]
-    return named if named and ("select" in known or "top" in known) else None
+    if "select" not in known and "top" not in known:
+        return None
+    found = []
+    for one in recording.choices:
+        with suppress(UserError):
+            if not parse_contrast(one, recording.categories).weighted:
+                found.append(one)
+    return found or None
 
 
 def _described(recording: Recording, one: Discrimination, column: int, images: int) -> Driven:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,9 +160,13 @@ def write_matrices(
         layer.name: products(recording, layer.name).distances(distance)
         for layer in recording.layers_named(layers)
     }
-    paths = recording.stimuli("stimulus_path")[rows].astype(str)
-    with output.open("wb") as file:
-        np.savez(file, stimulus_path=paths, stimulus_category=names, **arrays)  # type: ignore[arg-type]
+    paths = np.array([str(path) for path in recording.stimuli("stimulus_path")[rows]])
+    # Not by np.savez, which takes names as arguments beside its own.
+    with ZipFile(output, "w") as whole:
+        table = {"stimulus_path": paths, "stimulus_category": names}
+        for name, values in {**table, **arrays}.items():
+            with whole.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 @dataclass(frozen=True)

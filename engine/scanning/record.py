@@ -20,8 +20,8 @@ from ..spec import Layer, Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, Groups
 from ..store.behind import Behind
 from ..store.kinds import RECORDING
-from ..store.recording import columns_of, cut_of_rows
-from ..store.recording_draft import RecordingDraft, recorded_as, recording_of
+from ..store.recording import columns_of, cut_of_rows, recorded_as
+from ..store.recording_draft import RecordingDraft, recording_of
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
 from .backbones import provenance_of
@@ -338,6 +338,8 @@ def _say(
     kind = source.provenance.get("device_type")
     if kind != setup.device.type:
         listener.note(f"the scan was on {kind}, this is on {setup.device.type}: last bits differ")
+    if setup.backbone.compiled and len(setup.layers) < len(source.layers):
+        listener.note("fewer layers are compiled than in the scan: last bits may differ")
     known = set(source.stimuli("stimulus_sha256"))
     contents = setup.catalogue.contents
     new = sum(contents.sha256(row) not in known for row in range(len(contents)))

@@ -17,8 +17,11 @@ from ..errors import UserError
 from ..spec import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES, Layer
 from .cuts import Slab
 from .identity import fingerprint
+from .kinds import RECORDING
 from .metadata import Misfit, refusing
 from .reading import Store
+from .recording import Recorded, recorded_as
+from .root import kind_at
 from .schema import shown
 
 # Bytes up to which the chunks of all categories and folds are read together.
@@ -37,16 +40,18 @@ class Checked:
 
 
 def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) -> Checked:
-    """Read a store as a whole and say what is wrong with it.
+    """Read a store or recording as a whole and say what is wrong with it.
 
     Raises
     ------
     UserError : there is no store, or what its root says of itself cannot be read
     """
-    store = Store.open(path)
+    recording = kind_at(path) is RECORDING
+    store: Any = Recorded.open(path) if recording else Store.open(path)
     if store.provenance.get("status") != "complete":
-        return Checked(("the scan that fills it has not finished",), 0, 0)
-    check = _Check(store)
+        under_way = "recording" if recording else "scan"
+        return Checked((f"the {under_way} that fills it has not finished",), 0, 0)
+    check = _CheckRecording(store) if recording else _Check(store)
     check.root()
     for layer in store.layers:
         check.layer(layer)
@@ -55,7 +60,7 @@ def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: 
 
 
 class _Check:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Any) -> None:
         self.problems: list[str] = []
         self.arrays = 0
         self.bytes_read = 0
@@ -218,3 +223,29 @@ class _Check:
 
     def _say(self, key: str, problem: str) -> None:
         self.problems.append(f"{key}: {problem}")
+
+
+class _CheckRecording(_Check):
+    def layer(self, layer: Layer) -> None:
+        """A layer's units and what chose them, and their responses to every stimulus."""
+        units, chosen = (self._whole(f"{layer.name}/{name}") for name in ("unit", "chosen"))
+        said = self._store.provenance["recorded"][layer.name]
+        if units is not None and recorded_as({layer.name: units})[layer.name] != said:
+            self._say(f"{layer.name}/unit", "are other units than the root says were recorded")
+        if chosen is not None and not chosen.any(axis=0).all():
+            self._say(f"{layer.name}/chosen", "has units that nothing has chosen")
+        if self._store.schema.recorded[layer.name].projected:
+            self._whole(f"{layer.name}/mean")
+        key = f"{layer.name}/response"
+        array = self._array(key)
+        if array is None:
+            return
+        unshown = self._store.stimuli("stimulus_status") != SHOWN
+        for start in range(0, array.shape[0], array.chunks[0]):
+            rows = slice(start, min(start + array.chunks[0], array.shape[0]))
+            part = self._part(key, array, (rows, slice(0, array.shape[1])))
+            if part is None:
+                return
+            if not np.isnan(part[unshown[rows]]).all():
+                self._say(key, "has responses to stimuli that were not shown")
+                return

@@ -101,7 +101,7 @@ class Draft(Filling, Store):
             live = self._named(self.commit.live)
             self.require_moments(live, [one for one in groups if one not in unfinished])
         except UserError as error:
-            raise unusable(self.path, str(error)) from None
+            raise unusable(self.path, self.kind.work, str(error)) from None
 
     def _named(self, names: Collection[str]) -> list[Layer]:
         return [layer for layer in self.layers if layer.name in names]

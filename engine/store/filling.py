@@ -126,8 +126,8 @@ class Filling(Root):
         self.annotate(fingerprint=fingerprint(self.provenance, table))
 
 
-def unusable(place: Place, reason: str) -> UserError:
-    """What is left of an unfinished run cannot be gone on with."""
+def unusable(draft: Place, work: str, reason: str) -> UserError:
+    """What is left of an unfinished ``work``, a scan say, cannot be gone on with."""
     return UserError(
-        f"the unfinished scan in {place} is damaged ({reason}): give it up with --restart"
+        f"the unfinished {work} in {draft} is damaged ({reason}): give it up with --restart"
     )

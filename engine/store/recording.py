@@ -7,6 +7,7 @@ root holds what that of a store does. The schema: ``docs/store.md``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ _FILE_VALUES, _LEAST_ROWS = 2**21, 32
 _CHUNK_VALUES, _COLUMN_VALUES, _LEAST_COLUMNS = 2**18, 2**22, 16
 # More than that nobody records.
 _MOST_CHOICES, _LONGEST_CHOICE, _MOST_SEED = 1_000, 1_000, 2**63 - 1
+
+
+# Of every layer, by its name, places in the flat layer.
+Units = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,17 @@ def _projection(record: Any) -> tuple[int, int]:
     require(is_whole(dim, 1, 2**31 - 1), "dim of the projection", "a whole number from 1", dim)
     require(is_whole(seed, 0, _MOST_SEED), "seed of the projection", "a whole number", seed)
     return dim, seed
+
+
+def recorded_as(units: Units) -> dict[str, Any]:
+    """The units of every layer as they stand among the attributes: their number, and their hash."""
+    return {
+        name: {
+            "units": len(own),
+            "sha256": hashlib.sha256(own.astype("<i8").tobytes()).hexdigest(),
+        }
+        for name, own in units.items()
+    }
 
 
 def cut_of_rows(stimuli: int, columns: int) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,9 @@ from .filling import Filling, unusable
 from .kinds import RECORDING
 from .layout import WRITE_ALL, put
 from .places import place_of
-from .recording import Recorded, cut_of_rows
+from .recording import Recorded, Units, cut_of_rows
 from .slabs import write_file
 from .writing import Way, create_root
-
-Units = Mapping[str, NDArray[np.int64]]
 
 
 class RecordingDraft(Filling, Recorded):
@@ -57,40 +54,26 @@ class RecordingDraft(Filling, Recorded):
 
     def require_written(self, order: NDArray[np.int64]) -> None:
         """Refuse a draft that misses rows that were committed."""
-        del order  # rows stand in the order of showing
-        committed = self.commit.batches * int(self.provenance["batch_size"])
-        whole = set(self.recorded_layers if self.is_complete else self.commit.finished)
+        # Rows stand in the order of showing; those of stimuli that are not shown come last.
+        committed = min(self.commit.batches * int(self.provenance["batch_size"]), len(order))
+        names = [layer.name for layer in self.layers]
+        whole = set(names if self.is_complete else self.commit.finished)
         try:
             for layer in self.layers:
                 rows = self.rows_of_a_file(layer)
-                done = -(-self.schema.stimuli // rows) if layer.name in whole else committed // rows
+                begun = committed // rows if layer.name in self.commit.live else 0
+                done = -(-self.schema.stimuli // rows) if layer.name in whole else begun
                 key = f"{layer.name}/response"
                 with self._refusing(key):
                     for number in range(done):
                         self.arrays.require_file(key, (number, 0))
         except UserError as error:
-            raise unusable(self.path, str(error)) from None
-
-    @property
-    def recorded_layers(self) -> tuple[str, ...]:
-        """Names of the layers."""
-        return tuple(layer.name for layer in self.layers)
+            raise unusable(self.path, self.kind.work, str(error)) from None
 
 
 def recording_of(units: Units, chosen: Mapping[str, NDArray[np.bool_]]) -> Way:
     """How a recording of these units is begun: ``chosen [choice, unit]`` says by what they were."""
     return Way(RECORDING, RecordingDraft, partial(_create, units, chosen))
-
-
-def recorded_as(units: Units) -> dict[str, Any]:
-    """The units of every layer as they stand among the attributes: their number, and their hash."""
-    return {
-        name: {
-            "units": len(own),
-            "sha256": hashlib.sha256(own.astype("<i8").tobytes()).hexdigest(),
-        }
-        for name, own in units.items()
-    }
 
 
 def _create(

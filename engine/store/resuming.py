@@ -98,7 +98,7 @@ def _begun(place: Place, note: Note, way: Way, contents: Mapping[str, Any]) -> F
     """A new draft, in place of anything that an earlier run has left."""
     store = zarr_store(place)
     if Commits(store).are_there or Records(store).are_there:
-        note("what an earlier scan had done is given up: this one begins anew")
+        note(f"what an earlier {way.kind.work} had done is given up: this one begins anew")
     if isinstance(place, Path):
         _empty(place)
     elif exists(place):
@@ -131,7 +131,7 @@ def _left_behind(
     except Exception as error:  # zarr raises many kinds for what is no group, or half of one
         if not (Commits(store).latest() or Records(store).are_there):
             return None
-        raise unusable(place, str(error).partition("\n")[0]) from None
+        raise unusable(place, way.kind.work, str(error).partition("\n")[0]) from None
     if not draft.was_committed:
         return None
     _agree(draft, way, contents, order)
@@ -150,9 +150,9 @@ def _agree(draft: Filling, way: Way, contents: Mapping[str, Any], order: NDArray
     differing = difference(began, wanted) or _other_stimulus(draft, table, order)
     if differing:
         raise UserError(
-            f"an unfinished scan goes on as it was begun; that in {draft.path} and this one differ "
-            f"in their {differing}: scan as then, choose another output, or give up what it had "
-            "done with --restart"
+            f"an unfinished {way.kind.work} goes on as it was begun; that in {draft.path} and this "
+            f"one differ in their {differing}: {way.kind.command} as then, choose another output, "
+            "or give up what it had done with --restart"
         )
     changed = ", ".join(
         f"{name} {began['versions'].get(name)}"
@@ -161,9 +161,9 @@ def _agree(draft: Filling, way: Way, contents: Mapping[str, Any], order: NDArray
     )
     if changed:
         raise UserError(
-            "an unfinished scan goes on with the versions it was begun with, others may round "
-            f"differently; {draft.path} was begun with {changed}: install them, or give up what "
-            "it had done with --restart"
+            f"an unfinished {way.kind.work} goes on with the versions it was begun with, others "
+            f"may round differently; {draft.path} was begun with {changed}: install them, or give "
+            "up what it had done with --restart"
         )
     draft.require_written(order)
     if not draft.is_complete and began["fingerprint"] != wanted["fingerprint"]:

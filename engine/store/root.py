@@ -191,9 +191,8 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
     noun, command = kind.noun, kind.command
     if not exists(place):
         if isinstance(place, Path) and (unfinished := unfinished_place(place)).exists():
-            under_way = "scan" if kind is STORE else noun
             raise UserError(
-                f"no {noun} at {place} yet, but an unfinished {under_way} in {unfinished}: the "
+                f"no {noun} at {place} yet, but an unfinished {kind.work} in {unfinished}: the "
                 "same command goes on with it"
             )
         raise UserError(f"no {noun} at {place}: make one with 'fusiform {command} ... -o {place}'")
@@ -218,6 +217,17 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
     root = zarr.Group(AsyncGroup(GroupMetadata(attributes, 3), StorePath(store)))
     refuse_schema(place, root, kind)
     return root, gathered
+
+
+def kind_at(path: Path | str) -> Kind:
+    """What lies somewhere, by what its root says: a recording, or what is taken for a store."""
+    try:
+        document = read_json(zarr_store(place_of(path)), "zarr.json", ROOT_BYTES)
+    except (OSError, Misfit, UserError):  # said when it is opened
+        return STORE
+    attributes = document.get("attributes")
+    schema = attributes.get("schema") if isinstance(attributes, dict) else None
+    return RECORDING if schema == RECORDING.schema else STORE
 
 
 def refuse_schema(place: Place, root: zarr.Group, kind: Kind = STORE) -> None:
