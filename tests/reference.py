@@ -159,8 +159,8 @@ def kendall(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
-    """Of patterns ``[category, unit]``, in the form of Kornblith et al. with units, not Grams."""
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    """Of patterns ``[category or stimulus, unit]``: Kornblith et al. 2019, by units, not Grams."""
+    a, b = (x.astype(np.float64) - x.mean(axis=0, dtype=np.float64) for x in (a, b))
     together = sum((a[:, i] @ b[:, j]) ** 2 for i in range(a.shape[1]) for j in range(b.shape[1]))
     sizes = [
         math.sqrt(sum((x[:, i] @ x[:, j]) ** 2 for i, j in np.ndindex(x.shape[1], x.shape[1])))
@@ -180,17 +180,3 @@ def correlation_distance(one: Sequence[float], other: Sequence[float]) -> float:
 def euclidean_distance(one: Sequence[float], other: Sequence[float]) -> float:
     """The root of the sum of squared differences."""
     return math.sqrt(math.fsum((float(a) - float(b)) ** 2 for a, b in zip(one, other, strict=True)))
-
-
-def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two ``[stimulus, unit]``, by the units: Kornblith et al. 2019, section 3, equation 2."""
-
-    def cross(a: np.ndarray, b: np.ndarray) -> float:
-        a, b = (x.astype(np.float64) - x.astype(np.float64).mean(axis=0) for x in (a, b))
-        total = 0.0
-        for i in range(a.shape[1]):
-            for j in range(b.shape[1]):
-                total += math.fsum(a[:, i] * b[:, j]) ** 2
-        return total
-
-    return cross(one, other) / math.sqrt(cross(one, one) * cross(other, other))
