@@ -134,7 +134,7 @@ class Wanted:
         if self.project is not None:
             found["projection"] = {"dim": self.project, "seed": self.seed}
         if self.source:
-            fingerprint = self.source.provenance["fingerprint"]
+            fingerprint = self.source.provenance.get("fingerprint")
             found["source"] = {"store": str(self.source.path), "fingerprint": fingerprint}
         return found
 
