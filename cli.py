@@ -533,7 +533,12 @@ def record_command(
         int | None,
         typer.Option(metavar="N", help="Record N units of every layer, drawn from --seed."),
     ] = None,
-    layers: RecordedLayers = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Those of --from (default), or blocks, all, leaf; names or globs; repeatable."
+        ),
+    ] = None,
     project: Annotated[
         int | None,
         typer.Option(
@@ -578,6 +583,16 @@ def record_command(
     resize: Resize = None,
     crop: Crop = None,
     interpolation: Interpolation = None,
+    decoder: Annotated[
+        Literal["pillow", "torchvision"] | None,
+        typer.Option(help="What decodes JPEG files, as for scan; by default as --from."),
+    ] = None,
+    mean: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Per channel, R G B.")
+    ] = None,
+    std: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Per channel, R G B.")
+    ] = None,
     on_error: Annotated[
         Literal["stop", "skip"],
         typer.Option(help="When a stimulus cannot be shown: stop, or record NaN for it."),
@@ -600,8 +615,11 @@ def record_command(
     """
     from fusiform import record
 
-    sizes = {"resize": resize, "crop": crop, "interpolation": interpolation}
-    overrides = {name: value for name, value in sizes.items() if value is not None}
+    given = {
+        "resize": resize, "crop": crop, "interpolation": interpolation, "decoder": decoder,
+        "mean": mean, "std": std,
+    }  # fmt: skip
+    overrides = {name: value for name, value in given.items() if value is not None}
     listener = terminal.listener(quiet)
     with _stopped_in_a_line():
         record(

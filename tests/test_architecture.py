@@ -131,8 +131,8 @@ def test_stimuli_need_neither_torch_nor_a_store() -> None:
 
 def test_only_what_is_asked_and_its_loops_join_the_scanning_wing_to_the_store() -> None:
     # What packing takes from there is how a folder outlives a crash: a packed set is no store.
-    joining = ("scan.py", "work.py", "passes.py", "record.py", "source.py", "pack.py")
-    wing = [path for path in SCANNING if path.name not in joining]
+    joining = {"scan", "work", "passes", "record", "source", "wanted", "pack"}
+    wing = [path for path in SCANNING if path.stem not in joining]
     rooms = ("store", "asking", "responses")
     assert not offending(wing, *(f"fusiform.engine.{room}" for room in rooms), "zarr")
 

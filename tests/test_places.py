@@ -163,6 +163,24 @@ def test_a_scan_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path
         fusiform.scan(network, stimuli, url, **options)
 
 
+def test_a_recording_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path) -> None:
+    torch.manual_seed(0)
+    network, url = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), f"{bucket}/recorded.zarr"
+    options = {"layers": "0", "batch_size": 4, "preprocessing": Preprocessing(16, 16), "random": 9}
+    whole = fusiform.record(network, stimuli, tmp_path / "whole.zarr", **options)
+    shown = iter([None, 1])
+    listener = Listener(progress=lambda _: 1 / 0 if next(shown, 0) else None)
+    with pytest.raises(ZeroDivisionError):
+        fusiform.record(network, stimuli, url, commit_every=0, listener=listener, **options)
+    with pytest.raises(UserError, match="has not finished: its command goes on"):
+        fusiform.open_recording(url)
+    fusiform.record(network, stimuli, url, **options)
+    found = fusiform.open_recording(url)
+    np.testing.assert_array_equal(found.part("0"), whole.part("0"))
+    np.testing.assert_array_equal(found.responses("0").compute(), whole.part("0"))
+    assert check_store(url).problems == ()
+
+
 def test_damage_in_a_bucket_is_found(bucket: str) -> None:
     url, s3 = f"{bucket}/damaged.zarr", boto3.client("s3")
     with drafting(url, overwrite=False, **contents()) as draft:

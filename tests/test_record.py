@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -595,6 +596,29 @@ def test_another_network_than_the_one_that_was_scanned_is_refused(
         with pytest.raises(UserError, match=said):
             recorded(stimuli, output, store=store, **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"preprocessing": None}, {"preprocessing": {"crop": []}}, {"batch_size": "x"},
+        {"preprocessing": {"mean": [1, 2, 3], "std": ["x"] * 3}}, {"batch_size": -1},
+        {"preprocessing": {**as_record(SMALL), "resize": {}}},
+    ],
+)  # fmt: skip
+def test_a_store_that_does_not_say_how_it_was_scanned_is_refused(
+    stimuli: Path, store: fusiform.Result, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    own = Path(shutil.copytree(store.path, tmp_path / "s.zarr"))
+    document = json.loads((own / "zarr.json").read_text())
+    document["attributes"].update(changed)
+    (own / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="does not say how that was"):
+        recorded(stimuli, tmp_path / "r.zarr", store=own, random=2)
+    document["attributes"] |= {**store.provenance, "weights_sha256": None}
+    (own / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="differ in their weights"):
+        recorded(stimuli, tmp_path / "r.zarr", store=own, random=2)
 
 
 @pytest.mark.parametrize(

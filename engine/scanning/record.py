@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
-from ..asking.choice import Choice, choose_units, draw_units, joined
+from ..asking.choice import Choice
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..asking.result import Result
-from ..errors import UserError, nearest
 from ..responses.recording import Recording
-from ..spec import Layer, Preprocessing, as_record
+from ..spec import Layer, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups
 from ..store.behind import Behind
 from ..store.kinds import RECORDING
-from ..store.recording import columns_of, cut_of_rows, recorded_as
 from ..store.recording_draft import RecordingDraft, recording_of
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
@@ -30,12 +27,11 @@ from .interrupt import asked_to_stop
 from .memory import recycled
 from .passes import Passes
 from .progress import Listener
-from .recorder import LayerRecorder, Recorder, held_bytes
+from .recorder import LayerRecorder, Recorder
 from .scan import left_out, refuse_commits, refuse_on_error, stimulus_table
 from .setup import Setup, set_up
 from .source import as_scanned, refuse_other_network
-
-Masks = Mapping[str, NDArray[np.bool_]]
+from .wanted import Masks, Wanted, listed, opened
 
 
 def record(
@@ -118,11 +114,10 @@ def record(
     refuse_existing(output, overwrite, unfinished=True, kind=RECORDING)
     refuse_on_error(on_error, decode_workers)
     refuse_commits(commit_every)
-    if project is not None and project < 1:
-        raise UserError(f"a projection has at least 1 dimension; got {project}")
-    source = _opened(store, select, top)
-    patterns = _listed(layers) if layers is not None else None
-    asked = _asked(source, patterns)
+    source = opened(store)
+    wanted = Wanted(
+        source, listed(select), criterion, top, by, random, masks, listed(layers), project, seed
+    )
     way = as_scanned(
         source,
         weights=weights,
@@ -138,41 +133,19 @@ def record(
     if way["batch_size"] is None and not restart:
         begun = begun_with(output).get("batch_size")
         way["batch_size"] = begun if isinstance(begun, int) and begun > 0 else None
-    selected: list[tuple[str, Mapping[str, NDArray[np.int64]]]] = []
-    if source and (select is not None or top is not None):
-        contrasts = None if select is None or select == "*" else _listed(select)
-        pool = None if select is None else criterion
-        selected += choose_units(source, contrasts, pool, top, by, asked)
-    choice: Choice | None = None
+    selected = wanted.selected()
+    choices: list[Choice] = []
 
     def held_of(catalogue: Catalogue, layers: Sequence[Layer]) -> dict[str, int]:
-        nonlocal choice
-        parts = [*selected]
-        if random is not None:
-            parts.append(("random", draw_units(layers, random, seed)))
-        if masks is not None:
-            parts.append(("mask", _masked(masks, layers)))
-        if not parts:
-            parts.append(("all", {one.name: np.arange(one.units) for one in layers}))
-        choice = joined(parts).within([one.name for one in layers])
-        if not choice.units:
-            raise UserError(
-                f"a recording is of one unit or more; {', '.join(choice.names)} chose none in "
-                "these layers: choose others, or by another criterion"
-            )
-        held = {}
-        for name, own in choice.units.items():
-            columns = columns_of(len(own), project)
-            rows = cut_of_rows(len(catalogue), columns)[0]
-            held[name] = held_bytes(rows, len(own), columns)
-        return held
+        choices.append(wanted.in_layers(selected, layers))
+        return wanted.held(choices[-1], len(catalogue))
 
     setup = set_up(
         model,
         stimuli,
         groups=groups,
         root=root,
-        layers=asked,
+        layers=wanted.patterns,
         null=0,
         null_units=1,
         memory_budget=memory_budget,
@@ -182,34 +155,12 @@ def record(
         held_of=held_of,
         **way,
     )
-    assert choice is not None
+    shown = provenance_of(setup.backbone, setup.device)
     if source:
-        refuse_other_network(source, setup, provenance_of(setup.backbone, setup.device))
-    setup = _in_order(setup)
+        refuse_other_network(source, setup, shown)
+    setup, choice = _in_order(setup), choices[-1]
     _say(choice, project, source, setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
-    how = {"select": None if select is None else _listed(select), "top": top, "random": random}
-    how = {name: value for name, value in how.items() if value is not None}
-    provenance = {
-        "stimuli": str(stimuli),
-        "batch_size": plan.batch_size,
-        **provenance_of(setup.backbone, setup.device),
-        **({"units": setup.units} if setup.units != "all" else {}),
-        "recorded": recorded_as(choice.units),
-        "choices": list(choice.names),
-        "chosen_by": {
-            **how,
-            **({"criterion": as_record(criterion)} if select is not None else {}),
-            **({"by": by} if top is not None else {}),
-            **({"seed": seed} if random is not None else {}),
-        },
-        **({"projection": {"dim": project, "seed": seed}} if project is not None else {}),
-        **(
-            {"source": {"store": str(source.path), "fingerprint": source.provenance["fingerprint"]}}
-            if source
-            else {}
-        ),
-    }
     skip = on_error == "skip"
     with (
         resuming(
@@ -223,7 +174,13 @@ def record(
             categories=catalogue.categories,
             counts=plan.counts(len(catalogue.categories)),
             stimuli=stimulus_table(catalogue, plan),
-            provenance=provenance,
+            provenance={
+                "stimuli": str(stimuli),
+                "batch_size": plan.batch_size,
+                **shown,
+                **({"units": setup.units} if setup.units != "all" else {}),
+                **wanted.provenance(choice),
+            },
         ) as draft,
         asked_to_stop() as stop,
         recycled(),
@@ -263,54 +220,6 @@ class _Recording(Passes):
             )
 
         self._show(setup, recorder_of, workers, skip)
-
-
-def _opened(
-    store: str | Path | Result | None, select: str | Sequence[str] | None, top: int | None
-) -> Result | None:
-    if store is not None:
-        return store if isinstance(store, Result) else Result.open(store)
-    for name, given in (("select", select), ("top", top)):
-        if given is not None:
-            raise UserError(
-                f"units are chosen by their selectivity from a scan's store; got --{name} without "
-                "one: name it by --from, or choose --random units"
-            )
-    return None
-
-
-def _asked(source: Result | None, patterns: list[str] | None) -> list[str]:
-    """The layers that are asked for, as patterns of the network, or names of the store's."""
-    if source is None:
-        return patterns or ["blocks"]
-    groups = {"blocks", "all", "leaf"}
-    if patterns is None or groups & set(patterns):
-        return [layer.name for layer in source.layers]
-    return [layer.name for layer in source.layers_named(patterns)]
-
-
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
-
-
-def _masked(masks: Masks, layers: Sequence[Layer]) -> dict[str, NDArray[np.int64]]:
-    by_name = {layer.name: layer for layer in layers}
-    found = {}
-    for name, mask in masks.items():
-        if name not in by_name:
-            raise UserError(
-                f"a mask is of a layer that is recorded; there is no {name!r} among them: "
-                f"{nearest(name, by_name)}"
-            )
-        shape = by_name[name].shape
-        mask = np.asarray(mask)
-        if mask.dtype != np.bool_ or mask.shape not in (shape, (by_name[name].units,)):
-            raise UserError(
-                f"a mask says of every unit of its layer whether it is recorded; that of {name} is "
-                f"{mask.dtype} {list(mask.shape)}, and the layer has shape {list(shape)}"
-            )
-        found[name] = np.flatnonzero(mask).astype(np.int64)
-    return found
 
 
 def _in_order(setup: Setup) -> Setup:

@@ -10,9 +10,12 @@ from ..errors import UserError
 from ..spec import Preprocessing, as_record
 from ..store.identity import difference
 from ..store.reading import Store
+from ..store.schema import is_whole
 from .setup import Setup
 
 _UNTRAINED = "untrained, seed "
+# What names a network; a root that a stranger wrote may lack it.
+_HASHES = ("weights_sha256", "modules_sha256")
 # What determines a network's responses to an image, of what a root says.
 _OTHERS = ("layers", "categories", "folds", "device_type", "store_dtype", "null")
 
@@ -54,7 +57,7 @@ def as_scanned(
         "precision": root.get("precision"),
         "compile": bool(root.get("compiled", False)),
         "folds": source.folds,
-        "batch_size": root["batch_size"],
+        "batch_size": root.get("batch_size"),
     }
     given = {"units": units, "precision": precision, "compile": compile, "folds": folds,
              "batch_size": batch_size}  # fmt: skip
@@ -64,18 +67,38 @@ def as_scanned(
                 f"a recording shows a network as its scan did; {source.path} was scanned with "
                 f"{name.replace('_', ' ')} {scanned[name]}, and {value} is asked for: leave it out"
             )
-    record = root["preprocessing"]
-    own = Preprocessing(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])})
+    own = _preprocessing(source)
     wanted = (
         preprocessing if isinstance(preprocessing, Mapping) else as_record(preprocessing or own)
     )
     for name, value in wanted.items():
-        if as_record(own).get(name) != value:
+        known = as_record(own).get(name)
+        if known != (tuple(value) if isinstance(value, list) else value):
             raise UserError(
                 f"a recording shows images as its scan did; {source.path} was scanned with {name} "
-                f"{as_record(own).get(name)}, and {value} is asked for: leave it out"
+                f"{known}, and {value} is asked for: leave it out"
             )
     return {**scanned, "preprocessing": own, **_weights(source, weights, seed, module)}
+
+
+def _preprocessing(source: Store) -> Preprocessing:
+    """How images were shown, by what a root says that a stranger may have written.
+
+    Raises
+    ------
+    UserError : it does not say, or not how many at a time
+    """
+    record: Any = source.provenance.get("preprocessing")
+    try:
+        if not is_whole(source.provenance.get("batch_size"), 1, 2**31 - 1):
+            raise TypeError
+        both = {name: tuple(map(float, record[name])) for name in ("mean", "std")}
+        return Preprocessing(**{**record, **both})
+    except (TypeError, KeyError, ValueError):
+        raise UserError(
+            f"a recording shows images as its scan did; {source.path} does not say how that was: "
+            "name a store that fusiform scan made"
+        ) from None
 
 
 def _weights(source: Store, weights: str | None, seed: int, module: bool) -> dict[str, Any]:
@@ -103,7 +126,9 @@ def refuse_other_network(source: Store, setup: Setup, provenance: Mapping[str, A
     shown = {**provenance, "batch_size": setup.plan.batch_size, "units": setup.units}
     shown = json.loads(json.dumps(shown))  # lists, as they are read again
     names = ("recorded", "projection", "model", *_OTHERS)
-    differing = difference({**source.provenance, "units": source.units}, shown, but=names)
+    hashes = {name: source.provenance.get(name) or "" for name in _HASHES}
+    scanned_as = {**source.provenance, **hashes, "units": source.units}
+    differing = difference(scanned_as, shown, but=names)
     if differing:
         raise UserError(
             f"a recording shows the network of its scan; {source.path} and this one differ in "

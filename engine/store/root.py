@@ -222,8 +222,9 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
 def kind_at(path: Path | str) -> Kind:
     """What lies somewhere, by what its root says: a recording, or what is taken for a store."""
     try:
-        document = read_json(zarr_store(place_of(path)), "zarr.json", ROOT_BYTES)
-    except (OSError, Misfit, UserError):  # said when it is opened
+        with refusing(Misfit):
+            document = read_json(zarr_store(place_of(path)), "zarr.json", ROOT_BYTES)
+    except (Misfit, UserError):  # said when it is opened
         return STORE
     attributes = document.get("attributes")
     schema = attributes.get("schema") if isinstance(attributes, dict) else None
