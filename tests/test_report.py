@@ -143,8 +143,8 @@ def test_large_maps_are_means_of_blocks_of_the_places_that_live(
     shown = _in_blocks(row)
     assert shown["block"] == 2
     for y, x in itertools.product(range(math.ceil(high / 2)), range(math.ceil(wide / 2))):
-        known = [cells[a][b] for a in range(2 * y, min(2 * y + 2, high))
-                 for b in range(2 * x, min(2 * x + 2, wide)) if cells[a][b] is not None]  # fmt: skip
+        block = [row[2 * x : 2 * x + 2] for row in cells[2 * y : 2 * y + 2]]
+        known = [cell for row in block for cell in row if cell is not None]
         value = shown["map"][y][x]
         mean = sum(known) / len(known) if known else math.nan
         assert value == pytest.approx(mean, nan_ok=True)
