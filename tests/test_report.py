@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform import UserError, analyse, open_store, write_report
@@ -127,6 +127,7 @@ def test_numbers_have_four_digits_and_none_is_infinite() -> None:
     ]  # fmt: skip
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.integers(65, 90), st.integers(1, 90), st.randoms(use_true_random=False))
 def test_large_maps_are_means_of_blocks_of_the_places_that_live(
     high: int, wide: int, random: Any

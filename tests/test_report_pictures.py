@@ -153,20 +153,11 @@ def test_figures_are_written_as_svg_and_pdf_the_same_every_time(
     assert "q &lt;= 0.05" in text
 
 
-def test_names_are_no_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr(made, "CATEGORIES", (r"$\frac$", "a_b^c", "x$y", "d"))
-    made.fill(tmp_path / "a.zarr")
-    write_report([tmp_path / "a.zarr"], tmp_path / "a.html", figures=tmp_path / "f", resamples=5)
-    text = (tmp_path / "f" / "share-by-depth.svg").read_text()
-    assert r"$\frac$" in text
-    assert "a_b^c" in text
-
-
 def test_stores_with_one_fold_and_other_layers_have_figures(
     made_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr(made, "CATEGORIES", (r"$\frac$", "a_b^c", "x$y", "d"))
     monkeypatch.setattr(made, "COUNTS", made.COUNTS[:, :1])
     monkeypatch.setattr(made, "LAYERS", made.LAYERS[1:])
     made.fill(tmp_path / "one.zarr")
@@ -175,7 +166,10 @@ def test_stores_with_one_fold_and_other_layers_have_figures(
     assert len(list((tmp_path / "f").iterdir())) == 20
     page = output.read_text(encoding="utf-8")
     assert "A: the scan had one fold" in page
-    assert "B differs from A in stimuli, folds:" in page
+    assert "B differs from A in stimuli, categories, folds:" in page
+    text = (tmp_path / "f" / "share-by-depth.svg").read_text()
+    assert r"$\frac$" in text  # a name is no formula
+    assert "a_b^c" in text
 
 
 def test_without_matplotlib_there_is_a_line(
