@@ -17,11 +17,11 @@ def normalised_entropy(counts: NDArray[Any]) -> Floats:
     13). NaN where there is nothing, or but one place.
     """
     counts = np.asarray(counts, np.float64)
-    total, places = counts.sum(axis=-1, keepdims=True), counts.shape[-1]
-    share = counts / np.where(total > 0, total, np.nan)
-    logs = np.log(share, out=np.zeros_like(share), where=share > 0)
-    summed = 0 - np.where(share > 0, share * logs, share * 0).sum(axis=-1)
-    return np.asarray(summed / np.log(places) if places > 1 else np.full_like(summed, np.nan))
+    places, total = counts.shape[-1], counts.sum(axis=-1)
+    total = np.where((total > 0) & (places > 1), total, np.nan)
+    # With c = s T this is log T - sum c log c / T; no count lies between 0 and 1.
+    inside = (counts * np.log(np.maximum(counts, 1))).sum(axis=-1) / total
+    return np.asarray(((np.log(total) - inside) / np.log(max(places, 2))).clip(0, 1))
 
 
 def gini(counts: NDArray[Any]) -> Floats:

@@ -18,6 +18,7 @@ from scipy import stats
 from scipy.spatial.distance import pdist
 
 from fusiform import analyse
+from fusiform.engine.analyses import resampling
 from fusiform.engine.analyses.agreement import agreement
 from fusiform.engine.analyses.analyse import ANALYSES, Analysis
 from fusiform.engine.analyses.census import Census, take_census
@@ -124,6 +125,29 @@ def test_as_many_units_in_every_channel_are_spread_evenly(found: list[Census]) -
         assert row.random["gini"].low > 0
 
 
+def test_of_one_map_there_is_no_interval(found: list[Census]) -> None:
+    def joined(counts: np.ndarray) -> np.ndarray:
+        return counts.sum(axis=-1, keepdims=True)
+
+    measures = {name: getattr(found[0], name) for name in ("csi", "d_prime", "preferred", "others")}
+    one = replace(
+        found[0],
+        channel_units=joined(found[0].channel_units),
+        channel_living=joined(found[0].channel_living),
+        by_channel=joined(found[0].by_channel),
+        **{
+            name: replace(own, number=joined(own.number), total=joined(own.total))
+            for name, own in measures.items()
+        },
+    )
+    for share, own, strong in zip(shares([one]), spread([one]), strength([one]), strict=True):
+        assert share.low is share.high is share.living_low is None
+        assert own.entropy is own.gini is own.random is None
+        assert strong.preferred_low is strong.difference_high is None
+        assert (strong.preferred is None) == (share.contrast == "scenes")
+    assert {row.low for row in specificity([one])} == {None}
+
+
 def test_localisation_of_what_is_planted(found: list[Census]) -> None:
     rows = by_contrast(localisation(found))
     everywhere = rows[FACES]
@@ -186,7 +210,9 @@ def test_identical_layers_are_consistent(found: list[Census]) -> None:
 # Random draws
 
 
-def test_maps_are_drawn_with_all_their_units() -> None:
+@pytest.mark.parametrize("many", [29, 30])
+def test_maps_are_drawn_with_all_their_units(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "_MANY", many)
     rng = np.random.default_rng(0)
     maps = rng.poisson(3, (30, 2)) * (rng.random((30, 1)) < 0.6)
     assert (~maps.any(axis=1)).any()
@@ -466,9 +492,10 @@ def test_seeds_and_layers_change_what_they_should(odd_store: Result) -> None:
     assert first.consistency is None
     assert asked(seed=1).shares != first.shares
     alone = asked(layers="last", contrasts=["bodies"])
-    assert alone.spread == tuple(
-        row for row in first.spread if (row.layer, row.contrast) == ("last", "bodies")
-    )
+    for own, others in ((alone.shares, first.shares), (alone.spread, first.spread)):
+        assert own == tuple(
+            row for row in others if (row.layer, row.contrast) == ("last", "bodies")
+        )
     assert alone.localisation == tuple(
         row for row in first.localisation if (row.layer, row.contrast) == ("last", "bodies")
     )

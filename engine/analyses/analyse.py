@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest
 from ..store.reading import Store
 from .agreement import Agreement, agreement
-from .census import Census, take_census
+from .census import Census, HeldOut, take_census
 from .consistency import Consistency, Distance, consistency
 from .localisation import Localisation, Neighbours, localisation
 from .overlap import Confusion, Overlap, confusion, overlap
@@ -138,6 +140,10 @@ def analyse(
 
 
 def _light(census: Census) -> Census:
-    """A census without what is as long as a layer has feature maps or selected units."""
-    none = replace(census.csi, values=())
-    return replace(census, csi=none, d_prime=none, preferred=none, others=none)
+    """A census with its patterns, and without all that is as long as a layer has feature maps."""
+    counts = np.zeros((0, 0), np.int64)
+    none = HeldOut((), counts, counts.astype(np.float64))
+    return replace(
+        census, channel_units=counts, channel_living=counts, by_channel=counts, place_living=None,
+        by_place=None, csi=none, d_prime=none, preferred=none, others=none,
+    )  # fmt: skip
