@@ -137,7 +137,7 @@ def test_figures_are_written_as_svg_and_pdf_the_same_every_time(
     pytest.importorskip("matplotlib")
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
-        write_report([made_path] * 2, tmp_path / "a.html", figures=folder, resamples=5)
+        write_report([made_path], tmp_path / "a.html", figures=folder, resamples=5)
     first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
     assert first == second
     assert {name.split(".")[0] for name in first} == {
@@ -159,8 +159,7 @@ def test_stores_with_one_fold_and_other_layers_have_figures(
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(made, "CATEGORIES", (r"$\frac$", "a_b^c", "x$y", "d"))
     monkeypatch.setattr(made, "COUNTS", made.COUNTS[:, :1])
-    monkeypatch.setattr(made, "LAYERS", made.LAYERS[1:])
-    made.fill(tmp_path / "one.zarr")
+    made.fill(tmp_path / "one.zarr", made.LAYERS[1:])
     output = tmp_path / "a.html"
     write_report([tmp_path / "one.zarr", made_path], output, figures=tmp_path / "f", resamples=5)
     assert len(list((tmp_path / "f").iterdir())) == 20
