@@ -137,6 +137,15 @@ def test_every_package_and_nothing_else_is_shipped() -> None:
     assert set(pyproject["tool"]["setuptools"]["packages"]) == {"fusiform", *shipped}
 
 
+def test_the_files_of_the_page_are_shipped() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["fusiform.engine.reporting"]
+    shipped = set((ROOT / "engine" / "reporting").glob(pattern))
+    others = [path for path in (ROOT / "engine").rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert others
+    assert set(others) == shipped
+
+
 def test_numba_is_set_up_in_one_place() -> None:
     others = [path for path in KERNELS if path.name != "jit.py"]
     assert not [path.name for path in others if "njit" in path.read_text()]
