@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fusiform.engine.asking.select import save_contrast as save_contrast
     from fusiform.engine.asking.summary import summarise as summarise
     from fusiform.engine.bench.report import bench as bench
+    from fusiform.engine.comparing.brains import compare_regions as compare_regions
+    from fusiform.engine.comparing.differences import compare as compare
     from fusiform.engine.doctor.diagnose import diagnose as diagnose
     from fusiform.engine.doctor.forecast import forecast as forecast
     from fusiform.engine.errors import UserError as UserError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from fusiform.engine.reporting.report import write_report as write_report
     from fusiform.engine.responses.recording import Recording as Recording
     from fusiform.engine.responses.recording import open_recording as open_recording
+    from fusiform.engine.scanning.backbones import load_backbone as load_backbone
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.lesion import lesion as lesion
     from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
@@ -49,11 +52,14 @@ _HOME = {
     "bench": "bench.report",
     "check_stimuli": "stimuli.check",
     "check_store": "store.check",
+    "compare": "comparing.differences",
+    "compare_regions": "comparing.brains",
     "describe_store": "asking.info",
     "diagnose": "doctor.diagnose",
     "forecast": "doctor.forecast",
     "lesion": "scanning.lesion",
     "list_layers": "scanning.layers",
+    "load_backbone": "scanning.backbones",
     "make_localizer": "stimuli.localizer",
     "merge_stores": "merge",
     "open_recording": "responses.recording",

@@ -22,6 +22,7 @@ SHARED = [
     *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "markup", "spec")),
 ]
 REPORTING = sorted((ROOT / "engine" / "reporting").glob("*.py"))
+COMPARING = sorted((ROOT / "engine" / "comparing").glob("*.py"))
 DISTRIBUTING = sorted((ROOT / "engine" / "distributing").glob("*.py"))
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
@@ -53,11 +54,11 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
-        *SCANNING, *ASKING, *ANALYSES, *BENCH, *DISTRIBUTING, *DOCTOR, *REPORTING, *SHARED,
-        *STIMULI,
+        *SCANNING, *ASKING, *ANALYSES, *BENCH, *COMPARING, *DISTRIBUTING, *DOCTOR, *REPORTING,
+        *SHARED, *STIMULI,
         ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
     }  # fmt: skip
-    assert all([KERNELS, SCANNING, ASKING, ANALYSES, BENCH, REPORTING, STIMULI, STORE])
+    assert all([KERNELS, SCANNING, ASKING, ANALYSES, BENCH, COMPARING, REPORTING, STIMULI, STORE])
     assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store" / "reading.py")
     assert "fusiform.engine.store.reading" in imported(ROOT / "engine" / "asking" / "select.py")
 
@@ -83,7 +84,7 @@ def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     rooms = ("scanning", "distributing", "stimuli", "bench", "doctor")
     wings = [f"fusiform.engine.{room}" for room in rooms]
-    reading = [*ASKING, *ANALYSES, *SHARED, ROOT / "engine" / "merge.py"]
+    reading = [*ASKING, *ANALYSES, *COMPARING, *SHARED, ROOT / "engine" / "merge.py"]
     assert not offending(reading, *torch, *wings)
 
 

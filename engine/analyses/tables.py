@@ -40,23 +40,23 @@ _COLUMNS: dict[str, _Columns] = {
     "shares": {
         "units": lambda row: row.units,
         "selective": lambda row: row.selective,
-        "%": lambda row: _percent(row.share),
-        "95 %": lambda row: _span(row.low, row.high, 100),
-        "% of living": lambda row: _percent(row.share_of_living),
-        "95 % of living": lambda row: _span(row.living_low, row.living_high, 100),
+        "%": lambda row: percent(row.share),
+        "95 %": lambda row: span(row.low, row.high, 100),
+        "% of living": lambda row: percent(row.share_of_living),
+        "95 % of living": lambda row: span(row.living_low, row.living_high, 100),
     },
     "specificity": {
         "measure": lambda row: row.measure,
         "units": lambda row: row.units,
         "mean": lambda row: row.mean,
-        "95 %": lambda row: _span(row.low, row.high),
-        "5 to 95 % of units": lambda row: _span(*_ends(row.quantiles)),
+        "95 %": lambda row: span(row.low, row.high),
+        "5 to 95 % of units": lambda row: span(*_ends(row.quantiles)),
         "median": lambda row: None if row.quantiles is None else row.quantiles[2],
     },
     "spread": {
         "channels": lambda row: row.channels,
         "selective": lambda row: row.selective,
-        "with any %": lambda row: _percent(row.share_with_any),
+        "with any %": lambda row: percent(row.share_with_any),
         "any by chance": lambda row: _by_chance(row.random, "share_with_any", 100),
         "entropy": lambda row: row.entropy,
         "entropy by chance": lambda row: _by_chance(row.random, "entropy"),
@@ -74,11 +74,11 @@ _COLUMNS: dict[str, _Columns] = {
     "strength": {
         "units": lambda row: row.units,
         "preferred": lambda row: row.preferred,
-        "preferred 95 %": lambda row: _span(row.preferred_low, row.preferred_high),
+        "preferred 95 %": lambda row: span(row.preferred_low, row.preferred_high),
         "others": lambda row: row.others,
-        "others 95 %": lambda row: _span(row.others_low, row.others_high),
+        "others 95 %": lambda row: span(row.others_low, row.others_high),
         "difference": lambda row: row.difference,
-        "difference 95 %": lambda row: _span(row.difference_low, row.difference_high),
+        "difference 95 %": lambda row: span(row.difference_low, row.difference_high),
     },
     "overlap": {
         "other": lambda row: row.other,
@@ -107,7 +107,7 @@ def _confusion(title: str, rows: Sequence[Confusion]) -> Printed:
     """A line for every layer and category: in percent, what it is on another fold."""
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        lines.setdefault((row.layer, row.category), {})[row.other] = _percent(row.share)
+        lines.setdefault((row.layer, row.category), {})[row.other] = percent(row.share)
     others = list(dict.fromkeys(row.other for row in rows))
     head = ["layer", "prefers", *(f"% {other}" for other in others)]
     return Printed(
@@ -133,11 +133,13 @@ def _consistency(found: Consistency) -> Iterator[Printed]:
             yield Printed(title, head, rows)
 
 
-def _percent(share: float | None) -> float | None:
+def percent(share: float | None) -> float | None:
+    """A share in percent."""
     return None if share is None else 100 * share
 
 
-def _span(low: float | None, high: float | None, scale: float = 1) -> str | None:
+def span(low: float | None, high: float | None, scale: float = 1) -> str | None:
+    """An interval in words."""
     return None if low is None or high is None else f"{scale * low:.3g} to {scale * high:.3g}"
 
 
@@ -150,4 +152,4 @@ def _by_chance(random: dict[str, Thrown] | None, name: str, scale: float = 1) ->
 
 
 def _chance(thrown: Thrown | None, scale: float = 1) -> str | None:
-    return None if thrown is None else _span(thrown.low, thrown.high, scale)
+    return None if thrown is None else span(thrown.low, thrown.high, scale)
