@@ -120,12 +120,15 @@ def test_a_recording_stands_beside_the_store_of_its_network(
         write_report([made_path], output, recordings=[recording], resamples=5)
 
 
-def test_only_layers_that_both_have_are_shown(scanned: Path, tmp_path: Path) -> None:
-    store = shutil.copytree(scanned / "a.zarr", tmp_path / "a.zarr")
+def test_a_weighted_sum_has_no_strongest_units(scanned: Path, tmp_path: Path) -> None:
+    shutil.copytree(scanned / "a.zarr", tmp_path / "a.zarr")
     shutil.copytree(scanned / "a.responses.zarr", tmp_path / "a.responses.zarr")
-    data = report(tmp_path, tmp_path / "a.html", contrasts=["blobs"], stimuli=scanned / "stimuli")
-    assert set(data["stores"][0]["tables"]["best"]["contrast"]) == {0}
-    assert store.exists()
+    asked = {"stimuli": scanned / "stimuli"}
+    contrasts = ["blobs - (noise + stripes)/2", "stripes"]
+    data = report(tmp_path, tmp_path / "a.html", contrasts=contrasts, **asked)
+    assert set(data["stores"][0]["tables"]["best"]["contrast"]) == {1}
+    data = report(tmp_path, tmp_path / "a.html", contrasts=contrasts[:1], **asked)
+    assert data["stimuli"] == []
 
 
 # Figures for print
