@@ -17,12 +17,12 @@ SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
 ASKING = sorted((ROOT / "engine" / "asking").rglob("*.py"))
 ANALYSES = sorted((ROOT / "engine" / "analyses").glob("*.py"))
 STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
-COMPARING = sorted((ROOT / "engine" / "comparing").glob("*.py"))
 SHARED = [
     *STORE,
     *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "markup", "spec")),
 ]
 REPORTING = sorted((ROOT / "engine" / "reporting").glob("*.py"))
+COMPARING = sorted((ROOT / "engine" / "comparing").glob("*.py"))
 DISTRIBUTING = sorted((ROOT / "engine" / "distributing").glob("*.py"))
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
@@ -152,6 +152,15 @@ def test_every_package_and_nothing_else_is_shipped() -> None:
     folders = {path.parent for path in [*KERNELS, *ENGINE]}
     shipped = {".".join(["fusiform", *path.relative_to(ROOT).parts]) for path in folders}
     assert set(pyproject["tool"]["setuptools"]["packages"]) == {"fusiform", *shipped}
+
+
+def test_the_files_of_the_page_are_shipped() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["fusiform.engine.reporting"]
+    shipped = set((ROOT / "engine" / "reporting").glob(pattern))
+    others = [path for path in (ROOT / "engine").rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert others
+    assert set(others) == shipped
 
 
 def test_numba_is_set_up_in_one_place() -> None:

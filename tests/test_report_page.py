@@ -71,8 +71,7 @@ def report(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "CATEGORIES", HOSTILE)
         made.fill(folder / "<b>a.zarr")
-        patch.setattr(made, "LAYERS", LAYERS)
-        made.fill(folder / "b.zarr")
+        made.fill(folder / "b.zarr", LAYERS)
     output = folder / "report.html"
     write_report([folder / "<b>a.zarr", folder / "b.zarr"], output, resamples=20)
     return output

@@ -42,7 +42,7 @@ class Table:
         return repr(self.frame())
 
     def _repr_html_(self) -> str:
-        return str(self.frame()._repr_html_())  # type: ignore[operator]  # pandas escapes names
+        return str(self.frame()._repr_html_())  # pandas escapes names
 
     def take(self, rows: Any) -> Table:
         """Some of its rows."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..analyses.analyse import Analysis
+from ..asking.language.contrast import parse_contrast
 from ..errors import UserError, shortened
 from ..responses.driving import Driven, Image, contrasts_of, driven
 from ..responses.recording import Recording
@@ -50,14 +51,23 @@ def store_of(recording: Recording, stores: Sequence[Analysis]) -> int:
 def best_units(recording: Recording, store: Analysis) -> list[Driven]:
     """Of every layer and contrast that both have, the units that tell it best (by AUC).
 
-    Contrasts are those that units were chosen by, where the page shows any of them.
+    Contrasts are those that units were chosen by, where the page shows any of them. Weighted sums
+    have no two sides that an AUC could tell apart, and are left out.
     """
+    known = [name for name in store.contrasts if _has_sides(recording, name)]
     chosen = contrasts_of(recording) or []
-    contrasts = [name for name in chosen if name in store.contrasts] or list(store.contrasts)
+    contrasts = [name for name in known if name in chosen] or known
     layers = [name for name in store.layers if _has_units(recording, name)]
-    if not layers:
+    if not layers or not contrasts:
         return []
     return driven(recording, contrasts, layers, _UNITS, _IMAGES)
+
+
+def _has_sides(recording: Recording, contrast: str) -> bool:
+    try:
+        return not parse_contrast(contrast, recording.categories).weighted
+    except UserError:  # of categories that were not recorded
+        return False
 
 
 def _has_units(recording: Recording, layer: str) -> bool:

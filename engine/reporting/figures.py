@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Inches: a column of a journal is some 3.5 wide, a page 7.
 _PANEL, _HEIGHT = 3.5, 2.5
-_STYLE = {
+_STYLE: Any = {
     "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8,
     "axes.titleweight": "bold", "axes.titlelocation": "left", "legend.frameon": False,
     "lines.linewidth": 1.2, "lines.markersize": 3.5,
@@ -55,7 +55,8 @@ def write_figures(found: Found, folder: Path) -> list[Path]:
         for name, figure in _figures(found):
             for kind, said in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
                 written.append(folder / f"{name}.{kind}")
-                figure.savefig(written[-1], metadata=said, bbox_inches="tight")
+                figure.savefig(written[-1], metadata=said)
+                figure.set_layout_engine("none")  # it is laid out, which takes longest
     return written
 
 
@@ -139,7 +140,8 @@ def _over_layers(found: Found, line: _Line) -> Figure:
         store, contrast = stores[s], contrasts[k]
         rows = [r for r in _rows(store, line.table) if r["contrast"] == k and line.chosen(r)]
         ends = max(1, len(store["layers"]) - 1)
-        own = {"marker": _MARKERS[contrast["marker"]], "linestyle": _LINES[s % 4 if line.apart else 0],
+        own = {"marker": _MARKERS[contrast["marker"]],
+               "linestyle": _LINES[s % 4 if line.apart else 0],
                "markerfacecolor": "white" if line.apart and s else contrast["light"]}  # fmt: skip
         x = [row["layer"] if aligned or not line.apart else row["layer"] / ends for row in rows]
         label = store["label"] if line.apart else contrast["name"]
@@ -153,7 +155,13 @@ def _over_layers(found: Found, line: _Line) -> Figure:
         axis.set_title(_plain(title))
         if aligned or not line.apart:
             layers = stores[0 if line.apart else titles.index(title)]["layers"]
-            axis.set_xticks(range(len(layers)), map(_plain, layers), rotation=60, ha="right")
+            axis.set_xticks(
+                range(len(layers)),
+                map(_plain, layers),
+                rotation=60,
+                ha="right",
+                rotation_mode="anchor",
+            )
         else:
             axis.set_xlabel("relative depth")
         axis.set_ylabel(line.label)
@@ -241,7 +249,14 @@ def _matrices(
     for axis, (values, names, title) in zip(axes, matrices, strict=True):
         shown = axis.imshow(np.array(values, np.float64), cmap="cividis", vmin=lowest, vmax=ends[1])
         axis.set_title(_plain(title))
-        axis.set_xticks(range(len(names)), map(_plain, names), rotation=60, ha="right", fontsize=6)
+        axis.set_xticks(
+            range(len(names)),
+            map(_plain, names),
+            rotation=60,
+            ha="right",
+            rotation_mode="anchor",
+            fontsize=6,
+        )
         axis.set_yticks(range(len(names)), map(_plain, names), fontsize=6)
         figure.colorbar(shown, ax=axis, label=label, shrink=0.7)
     return figure
@@ -266,7 +281,8 @@ def _layer_of(store: Found, found: Found) -> int:
         return int(store["layers"].index(found["layer"]))
     first = found["stores"][0]["layers"]
     depth = first.index(found["layer"]) / max(1, len(first) - 1)
-    return round(depth * (len(store["layers"]) - 1))
+    place: int = round(depth * (len(store["layers"]) - 1))
+    return place
 
 
 def _plain(text: str) -> str:

@@ -68,6 +68,7 @@ function shareFigure(redraw) {
     slider.setAttribute("aria-valuetext", output.textContent);
   };
   const measures = { criterion: "as analysed", ...Object.fromEntries(Object.entries(grids).map(([name, grid]) => [name, grid.label])) };
+  const scale = choice("Scale", { shared: "shared", own: "each its own" }, state.axes, (value) => { state.axes = value; redraw(); });
   const controls = [
     choice("Share of", { units: "all units", living: "living units" }, "units", (value) => { state.of = value; redraw(); }),
     choice("Criterion", measures, "criterion", (value) => {
@@ -81,7 +82,7 @@ function shareFigure(redraw) {
       redraw();
     }),
     beyond,
-    ...(several ? [choice("Scale", { shared: "shared", own: "each its own" }, state.axes, (value) => { state.axes = value; redraw(); })] : []),
+    scale,
   ];
   const rows = (store, k) => rowsOf(store, "shares", k).map((row) => {
     const common = { layer: row.layer, units: row.units, living: row.living };
@@ -99,14 +100,17 @@ function shareFigure(redraw) {
   return {
     title: "Share of selective units by depth", name: "share-by-depth", controls,
     table: () => tableOf(["units", "living", "selective", "share", "low", "high"], rows),
-    picture: (width, theme) => overDepth({
+    picture: (width, theme) => {
+      scale.hidden = !several || shownContrasts().length === 1; // of one category there is one panel
+      return overDepth({
       title: "Share of selective units by depth", rows, tick: percentTick, own: state.axes === "own",
       label: `Share of ${state.of === "units" ? "all" : "living"} units that are selective (${rule()})`,
       point: (row) => ({
         y: row.share, low: row.low, high: row.high,
         text: joined(percent(row.share), interval(row.low, row.high, percent), `${count(row.selective)} of ${count(row.units)} units`),
       }),
-    })(width, theme),
+    })(width, theme);
+    },
   };
 }
 

@@ -1,0 +1,210 @@
+"""What a report shows of a recording, and the figures that it writes for print."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from base64 import b64decode
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import fusiform
+from fusiform import UserError, open_recording, write_report
+from fusiform.cli import main
+from fusiform.engine.reporting import pictures
+
+from . import made
+from .test_report import data_of
+
+CATEGORIES = ("blobs", "noise", "stripes")
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    """A folder with ``stimuli``, ``a.zarr`` of a small network, and its ``a.responses.zarr``."""
+    folder = tmp_path_factory.mktemp("scanned")
+    draw_stimuli(folder / "stimuli", each=8)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
+    own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
+    fusiform.scan(network, folder / "stimuli", folder / "a.zarr", **own)
+    fusiform.record(
+        network, folder / "stimuli", folder / "a.responses.zarr", store=folder / "a.zarr",
+        top=5, device="cpu",
+    )  # fmt: skip
+    return folder
+
+
+def report(folder: Path, output: Path, **asked: Any) -> dict[str, Any]:
+    write_report(
+        [folder / "a.zarr"], output, recordings=[folder / "a.responses.zarr"], resamples=5, **asked
+    )
+    return data_of(output.read_text(encoding="utf-8"))
+
+
+def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
+    scanned: Path, tmp_path: Path
+) -> None:
+    data = report(scanned, tmp_path / "a.html")
+    best, stimuli = data["stores"][0]["tables"]["best"], data["stimuli"]
+    recording = open_recording(scanned / "a.responses.zarr")
+    assert len(best["auc"]) == 2 * len(CATEGORIES)
+    for place, most, least in zip(best["place"], best["most"], best["least"], strict=True):
+        along = [int(number) for number in re.findall("[0-9]+", place)]
+        (layer,) = recording.layers
+        responses = recording.unit("1", int(np.ravel_multi_index(along, layer.shape)))
+        for listed, expected in ((most, -np.sort(-responses)), (least, np.sort(responses))):
+            shown = [one["response"] for one in listed]
+            assert shown == pytest.approx(expected[: len(shown)].tolist(), rel=1e-3, abs=1e-6)
+            for one in listed:
+                said = stimuli[one["stimulus"]]
+                row = recording.stimuli("stimulus_path").tolist().index(said["name"])
+                assert responses[row] == pytest.approx(one["response"], rel=1e-3, abs=1e-6)
+                assert said["name"].startswith(said["category"])
+    for said in stimuli:
+        head, content = said["image"].split(",")
+        assert head == "data:image/jpeg;base64"
+        picture = np.asarray(Image.open(BytesIO(b64decode(content))).convert("L"), float)
+        own = Image.open(scanned / "stimuli" / said["name"]).convert("L").resize((112, 112))
+        assert np.abs(picture - np.asarray(own, float)).mean() < 8
+
+
+def test_pictures_are_shown_only_of_what_was_recorded(scanned: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(scanned / "stimuli", tmp_path / "changed")
+    for path in changed.glob("blobs/*"):
+        Image.new("RGB", (72, 72)).save(path)
+    notes: list[str] = []
+    data = report(scanned, tmp_path / "a.html", stimuli=changed, note=notes.append)
+    shown = {said["category"]: said["image"] is not None for said in data["stimuli"]}
+    assert shown == {"blobs": False, "noise": True, "stripes": True}
+    assert any("named and not shown" in note for note in notes)
+
+
+def test_a_report_is_made_where_stimuli_are_gone(scanned: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    data = report(scanned, tmp_path / "a.html", stimuli=tmp_path / "gone", note=notes.append)
+    assert data["stimuli"]
+    assert {said["image"] for said in data["stimuli"]} == {None}
+    assert any("gone does not exist" in note and "--stimuli" in note for note in notes)
+
+
+def test_all_pictures_together_have_a_bound(
+    scanned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [len(said["image"]) for said in report(scanned, tmp_path / "a.html")["stimuli"]]
+    monkeypatch.setattr(pictures, "MOST", sum(whole) // 2)
+    part = [said["image"] for said in report(scanned, tmp_path / "a.html")["stimuli"]]
+    assert None in part
+    assert 0 < sum(len(image) for image in part if image) <= sum(whole) // 2
+
+
+def test_a_recording_stands_beside_the_store_of_its_network(
+    scanned: Path, made_path: Path, tmp_path: Path
+) -> None:
+    output, recording = tmp_path / "a.html", scanned / "a.responses.zarr"
+    write_report([made_path, scanned / "a.zarr"], output, recordings=[recording], resamples=5)
+    first, second = data_of(output.read_text(encoding="utf-8"))["stores"]
+    assert "best" not in first["tables"]
+    assert second["tables"]["best"]["auc"]
+    with pytest.raises(UserError, match="beside the store of its network"):
+        write_report([made_path], output, recordings=[recording], resamples=5)
+
+
+def test_a_weighted_sum_has_no_strongest_units(scanned: Path, tmp_path: Path) -> None:
+    shutil.copytree(scanned / "a.zarr", tmp_path / "a.zarr")
+    shutil.copytree(scanned / "a.responses.zarr", tmp_path / "a.responses.zarr")
+    asked = {"stimuli": scanned / "stimuli"}
+    contrasts = ["blobs - (noise + stripes)/2", "stripes"]
+    data = report(tmp_path, tmp_path / "a.html", contrasts=contrasts, **asked)
+    assert set(data["stores"][0]["tables"]["best"]["contrast"]) == {1}
+    data = report(tmp_path, tmp_path / "a.html", contrasts=contrasts[:1], **asked)
+    assert data["stimuli"] == []
+
+
+# Figures for print
+
+
+def test_figures_are_written_as_svg_and_pdf_the_same_every_time(
+    made_path: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        write_report([made_path], tmp_path / "a.html", figures=folder, resamples=5)
+    first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
+    assert first == second
+    assert {name.split(".")[0] for name in first} == {
+        "share-by-depth", "csi-by-depth", "d-prime-by-depth", "spread-over-feature-maps",
+        "gini-over-feature-maps", "activation-strength", "csi-in-layer", "maps",
+        "preferred-category-fold-by-fold", "consistency",
+    }  # fmt: skip
+    for name, content in first.items():
+        assert content.startswith(b"%PDF" if name.endswith("pdf") else b"<?xml")
+    text = first["share-by-depth.svg"].decode()
+    for category in made.CATEGORIES:
+        assert category.replace("<", "&lt;").replace(">", "&gt;") in text
+    assert "q &lt;= 0.05" in text
+
+
+def test_stores_with_one_fold_and_other_layers_have_figures(
+    made_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(made, "CATEGORIES", (r"$\frac$", "a_b^c", "x$y", "d"))
+    monkeypatch.setattr(made, "COUNTS", made.COUNTS[:, :1])
+    made.fill(tmp_path / "one.zarr", made.LAYERS[1:])
+    output = tmp_path / "a.html"
+    write_report([tmp_path / "one.zarr", made_path], output, figures=tmp_path / "f", resamples=5)
+    assert len(list((tmp_path / "f").iterdir())) == 20
+    page = output.read_text(encoding="utf-8")
+    assert "A: the scan had one fold" in page
+    assert "B differs from A in stimuli, categories, folds:" in page
+    text = (tmp_path / "f" / "share-by-depth.svg").read_text()
+    assert r"$\frac$" in text  # a name is no formula
+    assert "a_b^c" in text
+
+
+def test_without_matplotlib_there_is_a_line(
+    made_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match=r"pip install 'fusiform\[figures\]'"):
+        write_report([made_path], tmp_path / "a.html", figures=tmp_path / "f", resamples=5)
+    assert list(tmp_path.iterdir()) == []
+
+
+# The command line
+
+
+def test_the_command_writes_a_page(
+    scanned: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "a.html"
+    asked = ["report", str(scanned / "a.zarr"), "-o", str(output), "--test", "rest", "--where",
+             "t > 2", "--contrast", "blobs > noise", "--contrast", "stripes", "--layers", "1",
+             "--recording", str(scanned / "a.responses.zarr"), "--resamples", "5"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["fusiform", *asked])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    said = capsys.readouterr().err
+    assert f"wrote {output}" in said
+    page = output.read_text(encoding="utf-8")
+    data = data_of(page)
+    assert data["criterion"] == "Welch t against the pooled baseline; t > 2"
+    assert [one["name"] for one in data["contrasts"]] == ["blobs > noise", "stripes"]
+    assert "What drives them" in page
+    assert json.dumps(data)
