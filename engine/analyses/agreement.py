@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ..asking.language.contrast import every_category, parse_contrast
+from ..asking.language.contrast import parse_contrasts
 from ..asking.language.criterion import Criterion
 from ..asking.select import select_slabs
 from ..store.reading import Store
@@ -47,22 +47,19 @@ def agreement(
     ------
     UserError : see :func:`.census.take_census`
     """
-    parsed = None
-    if contrasts is not None:
-        parsed = [parse_contrast(contrast, store.categories) for contrast in contrasts]
-    texts = [one.text for one in parsed or every_category(store.categories)]
+    asked = parse_contrasts(contrasts, store.categories)
     wanted = store.layers_named(layers)
     rows = []
-    for streams in zip(*(select_slabs(store, c, parsed, wanted) for c in criteria), strict=True):
+    for streams in zip(*(select_slabs(store, c, asked, wanted) for c in criteria), strict=True):
         layer = streams[0][0]
         # Units by two criteria [contrast, criterion, criterion].
-        both = np.zeros((len(texts), len(criteria), len(criteria)), np.int64)
+        both = np.zeros((len(asked), len(criteria), len(criteria)), np.int64)
         for selections in zip(*(slabs for _, slabs in streams), strict=True):
             masks = np.stack([one.selective for one in selections], axis=1).astype(np.float64)
             both += (masks @ masks.swapaxes(1, 2)).astype(np.int64)
         rows += [
-            _row(layer.name, text, criteria, counts, i, j)
-            for text, counts in zip(texts, both.tolist(), strict=True)
+            _row(layer.name, contrast.text, criteria, counts, i, j)
+            for contrast, counts in zip(asked, both.tolist(), strict=True)
             for i, j in combinations(range(len(criteria)), 2)
         ]
     return rows

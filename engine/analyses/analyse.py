@@ -116,9 +116,8 @@ def analyse(
     }
     rows: dict[str, list[Any]] = {name: [] for name in of_layer}
     names = [layers] if isinstance(layers, str) else list(layers)
-    texts = [contrasts] if isinstance(contrasts, str) else contrasts
     taken = []
-    for census in take_census(store, criterion, names, texts):
+    for census in take_census(store, criterion, names, contrasts):
         for name in asked:
             if name in of_layer:
                 rows[name] += of_layer[name]([census])
@@ -135,7 +134,9 @@ def analyse(
         seed=seed,
         **{name: tuple(found) for name, found in rows.items()},
         consistency=consistency(taken, distance) if "consistency" in asked else None,
-        agreement=tuple(agreement(store, [criterion, *against], names, texts)) if against else (),
+        agreement=tuple(agreement(store, [criterion, *against], names, contrasts))
+        if against
+        else (),
     )
 
 

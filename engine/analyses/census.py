@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments, merge
 from ...kernels.similarity import Patterns, join, patterns_of
 from ..asking.examine import Selection, samples_of
-from ..asking.language.contrast import Contrast, every_category, parse_contrast
+from ..asking.language.contrast import Contrast, parse_contrasts
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..asking.measures import Measured
 from ..asking.select import select_slabs
@@ -104,7 +104,7 @@ def take_census(
     store: Store,
     criterion: Criterion = DEFAULT,
     layers: Sequence[str] = ("*",),
-    contrasts: Sequence[str] | None = None,
+    contrasts: str | Sequence[str] | None = None,
 ) -> Iterator[Census]:
     """Count the units of a store under a criterion, a census for every layer, in order.
 
@@ -121,12 +121,9 @@ def take_census(
     UserError : the scan that fills the store has not finished, no layer has such a name, a contrast
         cannot be read or does not fit the criterion
     """
-    parsed = None
-    if contrasts is not None:
-        parsed = [parse_contrast(contrast, store.categories) for contrast in contrasts]
-    asked = every_category(store.categories) if parsed is None else parsed
+    asked = parse_contrasts(contrasts, store.categories)
     wanted = store.layers_named(layers)
-    for layer, slabs in select_slabs(store, criterion, parsed, wanted):
+    for layer, slabs in select_slabs(store, criterion, asked, wanted):
         counting = _Counting(store, layer, criterion, asked)
         for (slab, flat), chosen in zip(store.slabs(layer), slabs, strict=True):
             counting.add(slab, flat, chosen)

@@ -14,7 +14,7 @@ from ..errors import UserError, nearest
 from ..spec import MEASURES, Layer
 from ..store.reading import Store
 from .examine import Selection
-from .language.contrast import Contrast, every_category, parse_contrast
+from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample
 from .select import select_slabs
@@ -92,14 +92,11 @@ def choose_units(
         known = [name for name in MEASURES if name not in _NO_ORDER]
         raise UserError(f"units are ranked by a measure of their own; got {by!r}: "
                         f"{nearest(by, known)}")  # fmt: skip
-    parsed = None
-    if contrasts is not None:
-        parsed = [parse_contrast(contrast, store.categories) for contrast in contrasts]
-    asked = every_category(store.categories) if parsed is None else parsed
+    asked = parse_contrasts(contrasts, store.categories)
     wanted = store.layers_named(layers)
     rule = criterion or DEFAULT
     found: list[dict[str, Units]] = [{} for _ in asked]
-    for layer, slabs in select_slabs(store, rule, parsed, wanted):
+    for layer, slabs in select_slabs(store, rule, asked, wanted):
         ranked = [_Ranked(contrast, rule, top, by) for contrast in asked]
         for (slab, flat), selection in zip(store.slabs(layer), slabs, strict=True):
             for index, one in enumerate(ranked):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..spec import Layer
 from ..store.reading import Store, require_complete
 from .chunks import places
-from .language.contrast import every_category, parse_contrast
+from .language.contrast import parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .query import Query
 
@@ -80,9 +80,8 @@ class Result(Store):
 
         require_complete(self)
         wanted = self.layers_named(_listed(layers))
-        texts = None if contrasts is None else _listed(contrasts)
-        parsed = texts if texts is None else [parse_contrast(t, self.categories) for t in texts]
-        names = [one.text for one in parsed or every_category(self.categories)]
+        parsed = parse_contrasts(contrasts, self.categories)
+        names = [one.text for one in parsed]
 
         def looked_at(asked: Sequence[Layer]) -> dict[str, Selection]:
             return {layer.name: one for layer, one in select(self, criterion, parsed, asked)}

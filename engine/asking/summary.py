@@ -14,7 +14,7 @@ from ..spec import Layer
 from ..store.cuts import Slab
 from ..store.reading import Store
 from .examine import Selection
-from .language.contrast import Contrast, every_category, parse_contrast
+from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample
 from .select import chance, select_slabs
@@ -109,18 +109,15 @@ def summarise(
     UserError : the scan that fills the store has not finished, no layer has such a name, a contrast
         cannot be read or does not fit the criterion
     """
-    parsed = None
-    if contrasts is not None:
-        parsed = [parse_contrast(contrast, store.categories) for contrast in contrasts]
-    asked = every_category(store.categories) if parsed is None else parsed
+    asked = parse_contrasts(contrasts, store.categories)
     wanted = store.layers_named(layers)
     by_chance: dict[str, NDArray[np.float64]] = {}
     if store.shuffles:
         by_chance = {
-            layer.name: shares for layer, shares in chance(store, criterion, parsed, wanted)
+            layer.name: shares for layer, shares in chance(store, criterion, asked, wanted)
         }
     rows = []
-    for layer, slabs in select_slabs(store, criterion, parsed, wanted):
+    for layer, slabs in select_slabs(store, criterion, asked, wanted):
         counted = _Counted(store, layer, criterion, asked)
         for (slab, _), chosen in zip(store.slabs(layer), slabs, strict=True):
             counted.add(slab, chosen)

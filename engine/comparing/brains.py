@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..asking.language.contrast import every_category, parse_contrast
+from ..asking.language.contrast import parse_contrasts
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
 from ..responses.geometry import products
@@ -89,8 +89,7 @@ def compare_regions(
         values = list(_of_recording(source, regions, names))
         chosen = f"units of {source.path}: {', '.join(source.choices)}"
     else:
-        texts = [contrasts] if isinstance(contrasts, str) else contrasts
-        values = list(_of_store(source, regions, criterion, texts, names))
+        values = list(_of_store(source, regions, criterion, contrasts, names))
         chosen = f"selective: {criterion}"
     found = list(likeness(regions, values, how, rearrangements, seed))
     of = "stimuli" if isinstance(source, Recording) else "categories"
@@ -112,16 +111,12 @@ def _of_store(
     store: Store,
     regions: Regions,
     criterion: Criterion,
-    contrasts: Sequence[str] | None,
+    contrasts: str | Sequence[str] | None,
     layers: Sequence[str],
 ) -> Iterator[Values]:
     """Populations of a store, on the categories of the table in its order."""
     places = in_order(regions, store.categories, "categories")
-    asked = (
-        every_category(store.categories)
-        if contrasts is None
-        else [parse_contrast(text, store.categories) for text in contrasts]
-    )
+    asked = parse_contrasts(contrasts, store.categories)
     for one in populations(store, criterion, asked, store.layers_named(layers)):
         own = _upper(one.rdm, places) if regions.are_rdms else one.profile[places]
         yield Values(one.name, one.layer, one.units, own)

@@ -140,12 +140,13 @@ def compare(
             )
         if alone := [layer.name for layer in wanted if layer.name not in paired[-1]]:
             warnings.append(f"{other.path} has no {shortened(alone)}")
-    texts = [contrasts] if isinstance(contrasts, str) else contrasts
     seeds = np.random.SeedSequence(seed).generate_state(len(stores)).tolist()
     drawn = [
         {
             census.layer.name: _draw(census, measures, resamples, own_seed)
-            for census in take_census(store, criterion, list(dict.fromkeys(names.values())), texts)
+            for census in take_census(
+                store, criterion, list(dict.fromkeys(names.values())), contrasts
+            )
         }
         for store, names, own_seed in zip(stores, paired, seeds, strict=True)
     ]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.ranks import average_ranks, rank_sum
-from ..asking.language.contrast import Contrast, every_category, parse_contrast
+from ..asking.language.contrast import Contrast, parse_contrasts
 from ..errors import UserError
 from .recording import Recording
 
@@ -65,9 +65,7 @@ def discriminate(
     """
     if sides not in (1, 2):
         raise UserError(f"p has 1 or 2 sides; got {sides}")
-    asked = every_category(recording.categories)
-    if contrasts is not None:
-        asked = [parse_contrast(text, recording.categories) for text in contrasts]
+    asked = parse_contrasts(contrasts, recording.categories)
     for contrast in asked:
         if contrast.weighted:
             raise UserError(

@@ -54,6 +54,20 @@ def every_category(categories: Sequence[str]) -> list[Contrast]:
     return [_against(name, [k], _others([k], categories)) for k, name in enumerate(categories)]
 
 
+def parse_contrasts(texts: str | Sequence[str] | None, categories: Sequence[str]) -> list[Contrast]:
+    """What one or several texts ask for; None is each category against all others.
+
+    Raises
+    ------
+    UserError : one cannot be read; see :func:`parse_contrast`
+    """
+    if texts is None:
+        return every_category(categories)
+    return [
+        parse_contrast(text, categories) for text in ([texts] if isinstance(texts, str) else texts)
+    ]
+
+
 def pairs(contrast: Contrast) -> list[Contrast]:
     """Its target against each baseline category by itself."""
     if contrast.weighted:
