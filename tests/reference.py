@@ -128,10 +128,6 @@ def pearson(a: Sequence[float], b: Sequence[float]) -> float:
     return together / math.sqrt(sizes[0] * sizes[1])
 
 
-def ranks(values: Sequence[float]) -> list[float]:
-    """From 1; equals share the mean of theirs."""
-
-
 def area_under_curve(target: Sequence[float], baseline: Sequence[float]) -> float:
     """The share of pairs in which the target's is larger; equals count half."""
     pairs = [(a > b) + (a == b) / 2 for a in target for b in baseline]
