@@ -66,6 +66,7 @@ def _head(repeats: int) -> list[str]:
         described(),
         f"Whole processes, start-up included; medians of {repeats}. Memory is what a process has",
         "of its own, without mapped files, looked at 50 times a second.",
+        "Where a machine has other work meanwhile, only the seconds of processors tell.",
         "",
         "ResNet-50, the stem, 16 blocks and the pooled output: 5.7 million units, 480 photographs",
         "(fLoc) of five domains, two folds, the default criterion; trained (kill-the-bits), and",
