@@ -264,5 +264,7 @@ def require_complete(store: Root) -> None:
     UserError : it was not
     """
     if store.provenance.get("status") != "complete":
-        filling = "scan that fills" if store.kind is STORE else "recording of"
-        raise UserError(f"the {filling} {store.path} has not finished: its command goes on with it")
+        raise UserError(
+            f"the {store.kind.work} that fills {store.path} has not finished: its command goes on "
+            "with it"
+        )
