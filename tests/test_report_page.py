@@ -11,12 +11,13 @@ import os
 import shutil
 import xml.etree.ElementTree
 from collections.abc import Iterator
-from io import StringIO
+from io import BytesIO, StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fusiform import open_store, write_report
 from fusiform.engine.spec import Layer
@@ -360,6 +361,17 @@ def test_light_and_dark_can_be_told_apart_and_read(opened: Opened) -> None:
         for ink in ("ink", "muted", "link", "button"):
             for on in ("ground", "paper"):
                 assert contrast_ratio(one[ink], one[on]) >= 4.5
+
+
+def test_it_looks_like_its_theme_at_every_width(opened: Opened, tmp_path: Path) -> None:
+    opened.page.screenshot(path=tmp_path / "page.png", full_page=True)
+    picture = Image.open(tmp_path / "page.png").convert("RGB")
+    dark = opened.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert (sum(picture.getpixel((2, 2))) < 3 * 128) == dark
+    assert picture.width == opened.page.viewport_size["width"]
+    for name in FIGURES:
+        shot = opened.page.locator(f"#{name} .plot").screenshot(path=tmp_path / f"{name}.png")
+        assert len(Image.open(BytesIO(shot)).convert("RGB").getcolors(2**24)) > 30
 
 
 def test_print_is_light_and_without_controls(opened: Opened) -> None:

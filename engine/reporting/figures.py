@@ -97,10 +97,10 @@ def _figures(found: Found) -> Iterator[tuple[str, Figure]]:
     yield "csi-in-layer", _distributions(found, "csi")
     yield "maps", _maps(found)
     if any(_rows(store, "confusion") for store in found["stores"]):
-        yield "preferred-category-fold-by-fold", _matrices(found, _confusion, "share", (0, 1))
+        yield "preferred-category-fold-by-fold", _matrices(found, _confusion, "share")
     yield (
         "consistency",
-        _matrices(found, _consistency, "Spearman's rho of category RDMs", (None, 1)),
+        _matrices(found, _consistency, "Spearman's rho of category RDMs"),
     )
 
 
@@ -239,15 +239,15 @@ def _matrices(
     found: Found,
     of: Callable[[Found, Found], _Matrix],
     label: str,
-    ends: tuple[float | None, float],
 ) -> Figure:
-    """A matrix of each store, with one scale."""
+    """A matrix of shares or correlations of each store, with one scale."""
     figure, axes = _panels(len(found["stores"]), 2, height=3.2)
     matrices = [of(store, found) for store in found["stores"]]
     known = np.concatenate([np.array(values, np.float64).ravel() for values, *_ in matrices])
-    lowest = min(0.0, float(np.nanmin(known, initial=0))) if ends[0] is None else ends[0]
+    negative = float(np.nanmin(known, initial=0)) < 0
+    lowest, ramp = (-1.0, "PuOr") if negative else (0.0, "cividis")
     for axis, (values, names, title) in zip(axes, matrices, strict=True):
-        shown = axis.imshow(np.array(values, np.float64), cmap="cividis", vmin=lowest, vmax=ends[1])
+        shown = axis.imshow(np.array(values, np.float64), cmap=ramp, vmin=lowest, vmax=1)
         axis.set_title(_plain(title))
         axis.set_xticks(
             range(len(names)),

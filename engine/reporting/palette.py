@@ -23,11 +23,13 @@ THEMES: dict[str, dict[str, Any]] = {
         "name": "light", "ink": "#16181d", "muted": "#555b66", "grid": "#d9dce2",
         "paper": "#ffffff", "ground": "#f1f3f6",
         "ramp": ["#f1f4f8", "#bfd4e9", "#75a5d1", "#2f6fae", "#0b3a70"],
+        "diverging": ["#8f3a00", "#e0a070", "#f6f6f6", "#86b0d8", "#0b3a70"],
     },
     "dark": {
         "name": "dark", "ink": "#eceef2", "muted": "#a5acb8", "grid": "#333943",
         "paper": "#15181d", "ground": "#20252d",
         "ramp": ["#1c222a", "#1f4166", "#2f70ab", "#6cafe3", "#dbeeff"],
+        "diverging": ["#ffc79a", "#a8602c", "#1c222a", "#2f70ab", "#cfe7ff"],
     },
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analyses.analyse import analyse
-from ..asking.info import describe_store, facts
+from ..asking.info import facts, info_of
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..asking.result import Result, open_store
 from ..errors import UserError
@@ -85,7 +85,7 @@ def write_report(
         note(f"analysing {path}")
         found = analyse(result, criterion, names, texts, resamples=resamples, seed=seed)
         beyond = beyond_thresholds(result, result.layers_named(names), texts)
-        told = tuple(facts(describe_store(path)))
+        told = tuple(facts(info_of(result)))
         reported.append(Reported(letter, name_of(result.path), found, beyond, told))
     reported, shown = _with_best(
         reported, [open_recording(one) for one in recordings], stimuli, note

@@ -130,11 +130,12 @@ function consistencyFigure(redraw) {
     picture: (width, theme) => {
       const all = shown().flatMap((store) => store.consistency[state.measure].flat()).filter((value) => value != null);
       const low = Math.min(0, ...all) < -0.005 ? -1 : 0;
+      const ramp = low ? theme.diverging : theme.ramp;
       return drawMatrices({
         label: `Consistency between layers: ${CONSISTENCY[state.measure]}`, domain: [low, 1], format: decimal, side: 420,
-        scale: { low: String(low), high: "1" },
+        scale: { low: String(low), high: "1", ramp },
         panels: shown().map((store) => ({
-          title: nameOf(store), rows: store.layers, columns: store.layers, values: store.consistency[state.measure],
+          title: nameOf(store), ramp, rows: store.layers, columns: store.layers, values: store.consistency[state.measure],
           texts: store.consistency[state.measure].map((cells, i) => cells.map((value, j) => `${joined(several && nameOf(store), `${store.layers[i]} and ${store.layers[j]}`)}: ${decimal(value)}`)),
         })),
       }, width, theme);

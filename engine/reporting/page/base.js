@@ -81,22 +81,22 @@ function ticks(low, high, wanted = 5) {
   return found;
 }
 
-/** The domain that holds all values, ended at round numbers. */
-function domainOf(values, { zero = true } = {}) {
+/** The domain that holds 0 and all values, ended at round numbers. */
+function domainOf(values) {
   const known = values.filter((value) => value != null && Number.isFinite(value));
-  let low = Math.min(...known, zero ? 0 : Infinity);
-  let high = Math.max(...known, zero ? 0 : -Infinity);
-  if (!Number.isFinite(low) || !Number.isFinite(high)) return [0, 1];
-  if (low === high) high = low + (Math.abs(low) || 1);
+  const low = Math.min(...known, 0);
+  const high = Math.max(...known, 0);
+  if (low === high) return [0, 1];
   const step = (([a, b]) => b - a)(ticks(low, high));
   return [Math.floor(low / step + 1e-9) * step, Math.ceil(high / step - 1e-9) * step];
 }
 
 /** A long name, its middle left out: ends tell layers apart. */
 function shortened(text, most) {
-  if (text.length <= most) return text;
+  const letters = [...text]; // whole ones, also those that take two places
+  if (letters.length <= most) return text;
   const tail = Math.ceil((most - 1) / 2);
-  return `${text.slice(0, most - 1 - tail)}…${text.slice(-tail)}`;
+  return [...letters.slice(0, most - 1 - tail), "…", ...letters.slice(-tail)].join("");
 }
 
 const ruler = document.createElement("canvas").getContext("2d");
