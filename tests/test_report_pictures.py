@@ -59,10 +59,12 @@ def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
     best, stimuli = data["stores"][0]["tables"]["best"], data["stimuli"]
     recording = open_recording(scanned / "a.responses.zarr")
     assert len(best["auc"]) == 2 * len(CATEGORIES)
-    for place, most, least in zip(best["place"], best["most"], best["least"], strict=True):
+    named = (best[name] for name in ("place", "lowest", "most", "least"))
+    for place, lowest, most, least in zip(*named, strict=True):
         along = [int(number) for number in re.findall("[0-9]+", place)]
         (layer,) = recording.layers
         responses = recording.unit("1", int(np.ravel_multi_index(along, layer.shape)))
+        assert lowest == np.count_nonzero(responses == responses.min())
         for listed, expected in ((most, -np.sort(-responses)), (least, np.sort(responses))):
             shown = [one["response"] for one in listed]
             assert shown == pytest.approx(expected[: len(shown)].tolist(), rel=1e-3, abs=1e-6)

@@ -271,6 +271,7 @@ def test_the_best_units_of_a_contrast_are_of_those_it_chose(recording: fusiform.
     assert one.most[0].response == x[one.most[0].row, one.unit]
     strongest = most(recording, "head", one.unit, len(faces)).tolist()
     assert one.preferred == pytest.approx(np.mean([row in faces for row in strongest]))
+    assert one.lowest == np.count_nonzero(x[:, one.unit] == np.nanmin(x[:, one.unit]))
     (place,) = driven(recording, ["scenes"], ["conv"], 1, 1)
     assert np.ravel_multi_index(tuple(place.place.values()), (4, 3, 3)) == place.unit
 

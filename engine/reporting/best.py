@@ -105,6 +105,7 @@ def rows_of(
             "contrast": unit.contrast,
             "place": ", ".join(f"{dim} {at}" for dim, at in unit.place.items()),
             "auc": unit.auc,
+            "lowest": unit.lowest,
             "most": listed(unit.most),
             "least": listed(unit.least),
         }

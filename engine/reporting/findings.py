@@ -173,7 +173,8 @@ def _store(one: Reported, contrasts: Sequence[str]) -> dict[str, Any]:
         ),
     }  # fmt: skip
     if one.best:
-        tables["best"] = columns(one.best, "layer", "contrast", "place", "auc", "most", "least")
+        named = ("layer", "contrast", "place", "auc", "lowest", "most", "least")
+        tables["best"] = columns(one.best, *named)
     return {
         "letter": one.letter,
         "name": one.name,

@@ -31,7 +31,8 @@ class Driven:
 
     ``unit`` is its place in the flat layer, ``place`` along the layer's dimensions. ``preferred``
     is the share of as many of its strongest images as the target has stimuli that are of the
-    target.
+    target. ``lowest`` stimuli have the smallest response of all: after a rectifier often most of
+    them, of which ``least`` are then only the first.
     """
 
     layer: str
@@ -41,6 +42,7 @@ class Driven:
     auc: float
     auc_fold: tuple[float, ...]
     preferred: float
+    lowest: int
     most: tuple[Image, ...]
     least: tuple[Image, ...]
 
@@ -120,6 +122,7 @@ def _described(recording: Recording, one: Discrimination, column: int, images: i
         float(one.auc[column]),
         tuple(float(value) for value in one.auc_fold[:, column]),
         float(np.mean([row in target for row in strongest.tolist()])),
+        int(np.count_nonzero(response == np.nanmin(response))),
         shown(strongest[:images].tolist()),
         shown(least(recording, layer.name, unit, images).tolist()),
     )

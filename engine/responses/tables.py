@@ -99,10 +99,17 @@ def best_table(found: Sequence[Driven]) -> Table:
             *map(_decimal, one.auc_fold),
             f"{100 * one.preferred:.0f}",
             ", ".join(image.path for image in one.most),
-            ", ".join(image.category for image in one.least),
+            _least(one),
         ]
         for one in found
     ]
+
+
+def _least(one: Driven) -> str:
+    """The categories of the weakest images; where more are alike than are shown, how many."""
+    if one.lowest > len(one.least):
+        return f"{one.lowest} stimuli at {one.least[0].response:.3g}"
+    return ", ".join(image.category for image in one.least)
 
 
 def tuning_record(one: Tuning) -> dict[str, Any]:
