@@ -11,6 +11,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusiform.engine.analyses.analyse import Analysis as Analysis
+    from fusiform.engine.analyses.analyse import analyse as analyse
     from fusiform.engine.asking.info import describe_store as describe_store
     from fusiform.engine.asking.language.criterion import Criterion as Criterion
     from fusiform.engine.asking.result import Result as Result
@@ -18,12 +20,15 @@ if TYPE_CHECKING:
     from fusiform.engine.asking.select import save_contrast as save_contrast
     from fusiform.engine.asking.summary import summarise as summarise
     from fusiform.engine.bench.report import bench as bench
+    from fusiform.engine.comparing.brains import compare_regions as compare_regions
+    from fusiform.engine.comparing.differences import compare as compare
     from fusiform.engine.doctor.diagnose import diagnose as diagnose
     from fusiform.engine.doctor.forecast import forecast as forecast
     from fusiform.engine.errors import UserError as UserError
     from fusiform.engine.merge import merge_stores as merge_stores
     from fusiform.engine.responses.recording import Recording as Recording
     from fusiform.engine.responses.recording import open_recording as open_recording
+    from fusiform.engine.scanning.backbones import load_backbone as load_backbone
     from fusiform.engine.scanning.layers import list_layers as list_layers
     from fusiform.engine.scanning.lesion import lesion as lesion
     from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
@@ -36,19 +41,24 @@ if TYPE_CHECKING:
     from fusiform.engine.store.check import check_store as check_store
 
 _HOME = {
+    "Analysis": "analyses.analyse",
     "Criterion": "asking.language.criterion",
     "Preprocessing": "spec",
     "Recording": "responses.recording",
     "Result": "asking.result",
     "UserError": "errors",
+    "analyse": "analyses.analyse",
     "bench": "bench.report",
     "check_stimuli": "stimuli.check",
     "check_store": "store.check",
+    "compare": "comparing.differences",
+    "compare_regions": "comparing.brains",
     "describe_store": "asking.info",
     "diagnose": "doctor.diagnose",
     "forecast": "doctor.forecast",
     "lesion": "scanning.lesion",
     "list_layers": "scanning.layers",
+    "load_backbone": "scanning.backbones",
     "make_localizer": "stimuli.localizer",
     "merge_stores": "merge",
     "open_recording": "responses.recording",

@@ -758,6 +758,74 @@ def summary(
     terminal.print_results(stores, opened, rows, criterion, "category", as_json)
 
 
+@app.command("analyse")
+def analyse_command(
+    path: OneStore,
+    analyses: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ANALYSIS...]",
+            help="Some of shares, specificity, spread, localisation, strength, overlap, confusion, "
+            "consistency; all by default.",
+        ),
+    ] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(help="As select takes it; repeatable. Every category by default."),
+    ] = None,
+    test: CriterionTest = None,
+    where: Where = None,
+    sides: Sides = None,
+    correction: CorrectionOption = None,
+    family: FamilyOption = None,
+    pairwise: Pairwise = None,
+    preset: Preset = None,
+    layers: LayerNames = "*",
+    resamples: Annotated[
+        int, typer.Option(help="Draws of feature maps, random throws, random orders.")
+    ] = 1000,
+    neighbours: Annotated[
+        Literal["rook", "queen"],
+        typer.Option(help="On a map, for Moran's I: sharing an edge, or a corner as well."),
+    ] = "rook",
+    distance: Annotated[
+        Literal["correlation", "euclidean"],
+        typer.Option(help="Between categories, for the consistency of layers."),
+    ] = "correlation",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET,...", help="Whether the criteria of publications select the same units."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What the selective units of each layer are like: how many, how specific, where, how strong.
+
+    shares: with intervals over feature maps. specificity: CSI and d' on held-out stimuli. spread:
+    over feature maps, against as many units thrown at random. localisation: over places, Moran's I.
+    strength: responses on the layer's own scale. overlap: between contrasts. confusion: preferred
+    category, fold against fold. consistency: dissimilarity of categories, layer by layer. Formulas
+    and references: docs/definitions.md. --json has more than fits into tables: maps, histograms,
+    dissimilarity matrices.
+    """
+    from fusiform import analyse, open_store
+    from fusiform.engine.asking.language.criterion import preset as published
+
+    criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
+    others = [published(name) for name in _listed(against)] if against else []
+    asked = {} if not analyses else {"analyses": analyses}
+    found = analyse(
+        open_store(path), criterion, _listed(layers), contrast, **asked, resamples=resamples,
+        seed=seed, neighbours=neighbours, distance=distance, against=others,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        terminal.print_analysis(found)
+
+
 @app.command("select")
 def select_command(
     path: Annotated[str, typer.Argument(metavar="STORE", help="The result of a scan.")],
@@ -901,6 +969,114 @@ def query_command(
     if top is not None and len(paths) > 1:
         found = iter([top_of_all(list(found), top, by)])
     terminal.put_out(found, form, output)
+
+
+@app.command("compare")
+def compare_command(
+    stores: Stores,
+    roi: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE.csv",
+            help="Compare with regions of brains instead: region, category, response, or region, "
+            "first, second, distance; perhaps subject.",
+        ),
+    ] = None,
+    recorded: Annotated[
+        bool,
+        typer.Option(
+            "--recorded",
+            help="With --roi and distances between stimuli: what is named are recordings, of "
+            "fusiform record.",
+        ),
+    ] = False,
+    measures: Annotated[
+        str,
+        typer.Option(
+            help="What networks are compared in, joined by commas: share, share_of_living, csi, "
+            "d_prime, share_with_any (of feature maps), entropy, gini."
+        ),
+    ] = "share,csi,d_prime,gini",
+    by: Annotated[
+        Literal["name", "depth"],
+        typer.Option(help="Layers stand for each other by name, or by relative depth."),
+    ] = "name",
+    against: Annotated[
+        Literal["first", "previous"],
+        typer.Option(help="Of several stores: which each is compared with."),
+    ] = "first",
+    allow: Annotated[
+        str | None,
+        typer.Option(
+            help="What stores may differ in all the same, which is then said: stimuli, "
+            "preprocessing, units, joined by commas."
+        ),
+    ] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of every category; as select takes it, repeatable."),
+    ] = None,
+    layers: LayerNames = "*",
+    test: CriterionTest = None,
+    where: Where = None,
+    sides: Sides = None,
+    correction: CorrectionOption = None,
+    family: FamilyOption = None,
+    pairwise: Pairwise = None,
+    preset: Preset = None,
+    resamples: Annotated[
+        int, typer.Option(help="Draws of feature maps that the intervals are of.")
+    ] = 1000,
+    correlation: Annotated[
+        Literal["pearson", "spearman"] | None,
+        typer.Option(help="With regions: pearson of responses, spearman of distances by default."),
+    ] = None,
+    rearrangements: Annotated[
+        int, typer.Option(help="Of a region's categories, that p is a share of.")
+    ] = 10_000,
+    each_layer: Annotated[
+        bool, typer.Option("--each-layer", help="With regions: all layers, not the best alone.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Networks side by side, layer by layer, with intervals; or beside the regions of brains.
+
+    Every network is compared with the first (or the one before it: checkpoints, in order). The
+    intervals are over feature maps, drawn anew with all their units. Networks that saw other
+    stimuli, or the same otherwise resized and cut, are refused unless --allow says so.
+    """
+    from fusiform import compare, compare_regions, open_recording, open_store
+
+    criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
+    if recorded and roi is None:
+        raise UserError("recordings are compared with regions; got --recorded alone: add --roi")
+    wanted: dict[str, Any] = {"layers": _listed(layers), "contrasts": contrast, "seed": seed}
+    if roi is not None:
+        found = [
+            compare_regions(
+                open_recording(path) if recorded else open_store(path),
+                roi,
+                criterion,
+                correlation=correlation,
+                rearrangements=rearrangements,
+                **wanted,
+            )
+            for path in stores
+        ]
+        terminal.print_brains(found, each_layer, as_json)
+        return
+    comparison = compare(
+        [open_store(path) for path in stores],
+        criterion,
+        measures=_listed(measures),
+        pairing=by,
+        against=against,
+        allow=_listed(allow) if allow else (),
+        resamples=resamples,
+        **wanted,
+    )
+    terminal.print_comparison(comparison, as_json)
 
 
 @app.command("merge")

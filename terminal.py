@@ -14,11 +14,15 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.spec import UNITS
 
 if TYPE_CHECKING:
+    from fusiform.engine.analyses.analyse import Analysis
+    from fusiform.engine.analyses.tables import Printed
     from fusiform.engine.asking.info import StoreInfo
     from fusiform.engine.asking.language.criterion import Criterion
     from fusiform.engine.asking.result import Result
     from fusiform.engine.asking.summary import Row
     from fusiform.engine.asking.table import Format, Table
+    from fusiform.engine.comparing.brains import BrainComparison
+    from fusiform.engine.comparing.differences import Comparison
     from fusiform.engine.doctor.forecast import Forecast
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
@@ -210,6 +214,76 @@ def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
         ],
         right=set(range(2, len(head))),
     )
+
+
+def print_comparison(found: Comparison, as_json: bool) -> None:
+    """Networks side by side: a table for every measure."""
+    from fusiform.engine.comparing.tables import differences
+
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+        return
+    for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
+        print(printable(f"{number}  {path}: {said['model']} ({said['weights']})"))
+    print(printable(f"selective: {found.criterion}"))
+    for warning in found.warnings:
+        print(printable(f"warning: {warning}"))
+    for table in differences(found):
+        _print_titled(table)
+    print(f"\n95 %: over {found.resamples:,} draws of whole feature maps", end="")
+    of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
+    print(f". *: the interval{of} is without 0")
+
+
+def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool) -> None:
+    """Networks beside regions of brains."""
+    from fusiform.engine.comparing.tables import likeness
+
+    if as_json:
+        print(json.dumps([asdict(found) for found in results], indent=2))
+        return
+    for number, found in enumerate(results):
+        print(end="\n" if number else "")
+        said = found.provenance
+        print(printable(f"{found.source}: {said['model']} ({said['weights']})"))
+        print(printable(found.chosen))
+        print(printable(f"regions: {found.regions}"))
+        _print_titled(likeness(found, each_layer))
+        if not found.held_out and found.chosen.startswith("selective"):
+            print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
+    print("\np corrected: over layers. units: a mean over the folds that select")
+    if any(found.best_layers for found in results) and not each_layer:
+        print("held-out r: of every subject with the layer that is best for all other subjects")
+
+
+# What the names of columns that hold numbers as text have in them.
+_SPANS = ("95", "chance", "ceiling")
+
+
+def _print_titled(table: Printed) -> None:
+    """A table under its title; numbers and intervals stand on the right."""
+    print(f"\n{printable(table.title)}\n")
+    numeric = {i for i in range(len(table.head))
+               if not any(isinstance(row[i], str) for row in table.rows)}  # fmt: skip
+    spans = {i for i, name in enumerate(table.head)
+             if name.isdigit() or any(word in name for word in _SPANS)}  # fmt: skip
+    rows = [[_cell(value) for value in row] for row in table.rows]
+    print_table(table.head, rows, right=numeric | spans)
+
+
+def print_analysis(analysis: Analysis) -> None:
+    """The tables of a store's analyses, and what they could not say."""
+    from fusiform.engine.analyses.tables import tables
+
+    model, weights = analysis.provenance["model"], analysis.provenance["weights"]
+    print(printable(f"{analysis.store}: {model} ({weights})"))
+    print(printable(f"selective: {analysis.criterion}"))
+    for table in tables(analysis):
+        _print_titled(table)
+    print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
+    if analysis.folds == 1:
+        said = "no held-out stimuli: no specificity, strength or confusion"
+        print(printable(f"\n{analysis.store}: {said}: the scan had --folds 1"))
 
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:

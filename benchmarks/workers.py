@@ -15,17 +15,19 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+import dask
 from cost import described
 from distributed import Client, LocalCluster
 from end_to_end import link_images
 
 import fusiform
+from fusiform.engine.distributing.cluster import SELDOM
 from fusiform.engine.scanning.memory import ARENAS
 from fusiform.engine.scanning.progress import Listener, Progress
 
@@ -47,7 +49,7 @@ def main() -> None:
         images = _fill(stimuli, given.batches * BATCH)
         rows = []
         for network in given.networks:
-            rows += _measured(network, stimuli, Path(folder) / "o.zarr", given.turns, images)
+            rows += _measured(network, stimuli, Path(folder) / "o.zarr", given.turns)
             print(*rows[-len(WORKERS) :], sep="\n", flush=True)
     command = " ".join(f"--{name} {value}" for name, value in (
         ("networks", " ".join(given.networks)), ("batches", given.batches), ("turns", given.turns)
@@ -63,12 +65,15 @@ def main() -> None:
         f"{given.turns} turns after a first that is not counted, medians, smallest and largest in",
         "brackets.",
         "",
-        "`stream`: images a second from when the workers are there to the last shard, with the",
-        "imports and the loading of the network by each. `whole scan`: from call to return,",
-        "with merging and contrasts; the workers were started before.",
+        "`throughput`: images a second from when each worker has done its first shard until the",
+        "last but one for each is done. `start`: seconds from when the workers are there, less",
+        "what the first shards take at this pace: imports, and the loading of the network by each.",
+        "`whole scan`: from call to return, with start, merging and contrasts; the workers were",
+        "started before.",
         "",
-        "| network | workers | stream, images/s | of one worker | whole scan, s | of one worker |",
-        "|---|---|---|---|---|---|",
+        "| network | workers | throughput, images/s | of one worker | start, s | whole scan, s | "
+        "of one worker |",
+        "|---|---|---|---|---|---|---|",
         *rows,
     ]
     given.output.write_text("\n".join(lines) + "\n")
@@ -92,36 +97,45 @@ def _fill(folder: Path, images: int) -> int:
     return each * len(categories)
 
 
-def _measured(network: str, stimuli: Path, output: Path, turns: int, images: int) -> list[str]:
-    streams: dict[int, list[float]] = defaultdict(list)
-    wholes: dict[int, list[float]] = defaultdict(list)
+class Scan(NamedTuple):
+    """What a scan took: images a second when it was under way, and seconds."""
+
+    rate: float
+    start: float
+    whole: float
+
+
+def _measured(network: str, stimuli: Path, output: Path, turns: int) -> list[str]:
+    scans: dict[int, list[Scan]] = defaultdict(list)
     for turn in range(turns + 1):
         for workers in WORKERS if turn % 2 else reversed(WORKERS):
-            stream, whole = _scan(network, stimuli, output, workers)
+            found = _scan(network, stimuli, output, workers)
             if turn:  # the first compiles, and fills the system's cache of files
-                streams[workers].append(images / stream)
-                wholes[workers].append(whole)
+                scans[workers].append(found)
     rows = []
     for workers in WORKERS:
-        rate = statistics.median(streams[workers]) / statistics.median(streams[1])
-        share = statistics.median(wholes[workers]) / statistics.median(wholes[1])
+        rates, starts, wholes = zip(*scans[workers], strict=True)
+        alone, _, alone_whole = zip(*scans[1], strict=True)
+        rate = statistics.median(rates) / statistics.median(alone)
+        share = statistics.median(wholes) / statistics.median(alone_whole)
         rows.append(
-            f"| {network} | {workers} | {_spread(streams[workers])} | {rate:.2f} | "
-            f"{_spread(wholes[workers])} | {share:.2f} |"
+            f"| {network} | {workers} | {_spread(rates)} | {rate:.2f} | {_spread(starts)} | "
+            f"{_spread(wholes)} | {share:.2f} |"
         )
     return rows
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def _scan(network: str, stimuli: Path, output: Path, workers: int) -> tuple[float, float]:
-    """Seconds of the stream, and of the whole scan."""
-    stages: dict[str, Any] = {}
+def _scan(network: str, stimuli: Path, output: Path, workers: int) -> Scan:
+    """A scan by workers that are there already; every event of its progress is a shard."""
+    shards: list[Progress] = []
 
     def progress(event: Progress) -> None:
-        stages[event.stage] = event.seconds
+        if event.stage == "scan":
+            shards.append(event)
 
     with _workers(workers) as scheduler:
         began = time.perf_counter()
@@ -130,7 +144,11 @@ def _scan(network: str, stimuli: Path, output: Path, workers: int) -> tuple[floa
             batch_size=BATCH, scheduler=scheduler, threads_per_worker=1,
             listener=Listener(progress=progress),
         )  # fmt: skip
-        return stages["scan"], time.perf_counter() - began
+        whole = time.perf_counter() - began
+    # The last of each worker may end alone.
+    first, last = shards[workers - 1], shards[-1 - workers]
+    rate = (last.done - first.done) / (last.seconds - first.seconds)
+    return Scan(rate, first.seconds - first.done / rate, whole)
 
 
 @contextmanager
@@ -138,7 +156,8 @@ def _workers(number: int) -> Iterator[str]:
     """Give the address of a scheduler of so many workers, each kept to a core of its own."""
     libraries = ("OMP", "MKL", "OPENBLAS", "NUMBA")
     environment = {f"{library}_NUM_THREADS": "1" for library in libraries} | {ARENAS: "1"}
-    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+    environment |= {_variable(name): str(value) for name, value in SELDOM.items()}
+    with dask.config.set(SELDOM), LocalCluster(n_workers=0, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address]
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
@@ -159,6 +178,11 @@ def _workers(number: int) -> Iterator[str]:
             for process in started:
                 process.kill()
                 process.wait()
+
+
+def _variable(setting: str) -> str:
+    """What dask reads a setting from in the environment."""
+    return f"DASK_{setting.replace('.', '__').replace('-', '_').upper()}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,14 @@ def samples(layer: Layer) -> list[list[np.ndarray]]:
     return drawn
 
 
-def contents() -> dict[str, Any]:
+def contents(layers: Sequence[Layer] = LAYERS, counts: np.ndarray = COUNTS) -> dict[str, Any]:
     """What such a store is created with."""
     # A row per stimulus, in the order in which they are shown.
-    table = np.repeat(np.argwhere(COUNTS), COUNTS.ravel(), axis=0)
+    table = np.repeat(np.argwhere(counts), counts.ravel(), axis=0)
     return {
-        "layers": LAYERS,
+        "layers": layers,
         "categories": CATEGORIES,
-        "counts": COUNTS,
+        "counts": counts,
         "stimuli": {
             "stimulus_path": [f"é/{i}.png" for i in range(len(table))],
             "stimulus_category": table[:, 0],
@@ -55,10 +56,14 @@ def contents() -> dict[str, Any]:
     }
 
 
-def write(draft: Draft) -> None:
+def write(
+    draft: Draft,
+    layers: Sequence[Layer] = LAYERS,
+    drawn: Callable[[Layer], list[list[np.ndarray]]] = samples,
+) -> None:
     """Write moments of the responses, and the contrasts."""
-    for layer in LAYERS:
-        for category, folds in enumerate(samples(layer)):
+    for layer in layers:
+        for category, folds in enumerate(drawn(layer)):
             for fold, x in enumerate(folds):
                 mean, m2 = x.mean(0).reshape(layer.shape), ((x - x.mean(0)) ** 2).sum(0)
                 draft.write_moments(
@@ -67,10 +72,15 @@ def write(draft: Draft) -> None:
     select.materialise(draft)
 
 
-def fill(path: Path) -> Draft:
+def fill(
+    path: Path,
+    layers: Sequence[Layer] = LAYERS,
+    drawn: Callable[[Layer], list[list[np.ndarray]]] = samples,
+) -> Draft:
     """Write a finished store of them."""
-    draft = create_store(path, **contents())
-    write(draft)
+    counts = np.array([[len(group) for group in folds] for folds in drawn(layers[0])])
+    draft = create_store(path, **contents(layers, counts))
+    write(draft, layers, drawn)
     draft.complete()
     return draft
 

@@ -95,8 +95,47 @@ def area_under_curve(target: Sequence[float], baseline: Sequence[float]) -> floa
     return math.fsum(pairs) / len(pairs)
 
 
-def average_ranks(values: Sequence[float]) -> list[float]:
-    """The rank of every value, from 1 on: how many are smaller, and half of those as large."""
+def normalised_entropy(counts: Sequence[float]) -> float:
+    """Of the shares of places, over the largest that so many places can have."""
+    total = math.fsum(counts)
+    shares = [count / total for count in counts if count]
+    return -math.fsum(share * math.log(share) for share in shares) / math.log(len(counts))
+
+
+def gini(counts: Sequence[float]) -> float:
+    """Half the mean difference of all pairs of places, over the mean."""
+    places = len(counts)
+    differences = math.fsum(abs(a - b) for a in counts for b in counts)
+    return differences / (2 * places * math.fsum(counts))
+
+
+def morans_i(values: np.ndarray, known: np.ndarray, corners: bool) -> float:
+    """Over all pairs of known places of a map, of which neighbours have weight 1."""
+    places = [(y, x) for y, x in np.ndindex(*values.shape) if known[y, x]]
+    mean = math.fsum(values[place] for place in places) / len(places)
+    z = {place: values[place] - mean for place in places}
+    weights, products = 0, []
+    for y, x in places:
+        for v, u in places:
+            down, right = abs(y - v), abs(x - u)
+            if (down + right == 1) or (corners and down == right == 1):
+                weights += 1
+                products.append(z[y, x] * z[v, u])
+    square = math.fsum(value**2 for value in z.values())
+    return len(places) / weights * math.fsum(products) / square
+
+
+def pearson(a: Sequence[float], b: Sequence[float]) -> float:
+    """The correlation of two patterns."""
+    mean_a, mean_b = math.fsum(a) / len(a), math.fsum(b) / len(b)
+    pairs = list(zip(a, b, strict=True))
+    together = math.fsum((x - mean_a) * (y - mean_b) for x, y in pairs)
+    sizes = (math.fsum((x - mean_a) ** 2 for x in a), math.fsum((y - mean_b) ** 2 for y in b))
+    return together / math.sqrt(sizes[0] * sizes[1])
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """From 1; equals share the mean of theirs."""
     return [
         sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
         for value in values
@@ -105,10 +144,7 @@ def average_ranks(values: Sequence[float]) -> list[float]:
 
 def correlation_distance(one: Sequence[float], other: Sequence[float]) -> float:
     """1 - Pearson's r."""
-    _, mean_a, m2_a = moments(one)
-    _, mean_b, m2_b = moments(other)
-    products = [(float(a) - mean_a) * (float(b) - mean_b) for a, b in zip(one, other, strict=True)]
-    return 1 - math.fsum(products) / math.sqrt(m2_a * m2_b)
+    return 1 - pearson([float(a) for a in one], [float(b) for b in other])
 
 
 def euclidean_distance(one: Sequence[float], other: Sequence[float]) -> float:
@@ -116,15 +152,24 @@ def euclidean_distance(one: Sequence[float], other: Sequence[float]) -> float:
     return math.sqrt(math.fsum((float(a) - float(b)) ** 2 for a, b in zip(one, other, strict=True)))
 
 
-def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two ``[stimulus, unit]``, by the units: Kornblith et al. 2019, section 3, equation 2."""
+def kendall(a: Sequence[float], b: Sequence[float]) -> float:
+    """Tau-b: pairs in the same order less those in opposite order, equals aside."""
 
-    def cross(a: np.ndarray, b: np.ndarray) -> float:
-        a, b = (x.astype(np.float64) - x.astype(np.float64).mean(axis=0) for x in (a, b))
-        total = 0.0
-        for i in range(a.shape[1]):
-            for j in range(b.shape[1]):
-                total += math.fsum(a[:, i] * b[:, j]) ** 2
-        return total
+    def sign(value: float) -> int:
+        return (value > 0) - (value < 0)
 
-    return cross(one, other) / math.sqrt(cross(one, one) * cross(other, other))
+    pairs = [(i, j) for i in range(len(a)) for j in range(i)]
+    orders = [(sign(a[i] - a[j]), sign(b[i] - b[j])) for i, j in pairs]
+    apart = [sum(order[side] != 0 for order in orders) for side in (0, 1)]
+    return sum(one * other for one, other in orders) / math.sqrt(apart[0] * apart[1])
+
+
+def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
+    """Of patterns ``[category, unit]``, in the form of Kornblith et al. with units, not Grams."""
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    together = sum((a[:, i] @ b[:, j]) ** 2 for i in range(a.shape[1]) for j in range(b.shape[1]))
+    sizes = [
+        math.sqrt(sum((x[:, i] @ x[:, j]) ** 2 for i, j in np.ndindex(x.shape[1], x.shape[1])))
+        for x in (a, b)
+    ]
+    return together / (sizes[0] * sizes[1])

@@ -15,8 +15,10 @@ KERNELS = sorted((ROOT / "kernels").glob("*.py"))
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
 ASKING = sorted((ROOT / "engine" / "asking").rglob("*.py"))
+ANALYSES = sorted((ROOT / "engine" / "analyses").glob("*.py"))
 STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
 SHARED = [*STORE, *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "spec"))]
+COMPARING = sorted((ROOT / "engine" / "comparing").glob("*.py"))
 DISTRIBUTING = sorted((ROOT / "engine" / "distributing").glob("*.py"))
 BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
 DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
@@ -49,10 +51,11 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
 
 def test_the_files_are_found() -> None:
     assert set(ENGINE) == {
-        *SCANNING, *ASKING, *BENCH, *DISTRIBUTING, *DOCTOR, *SHARED, *STIMULI, *RESPONSES,
+        *SCANNING, *ASKING, *ANALYSES, *BENCH, *COMPARING, *DISTRIBUTING, *DOCTOR, *SHARED,
+        *STIMULI, *RESPONSES,
         ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
     }  # fmt: skip
-    assert all([KERNELS, SCANNING, ASKING, BENCH, STIMULI, STORE])
+    assert all([KERNELS, SCANNING, ASKING, ANALYSES, BENCH, COMPARING, STIMULI, STORE])
     assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store" / "reading.py")
     assert "fusiform.engine.store.reading" in imported(ROOT / "engine" / "asking" / "select.py")
 
@@ -78,14 +81,18 @@ def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     rooms = ("scanning", "distributing", "stimuli", "bench", "doctor")
     wings = [f"fusiform.engine.{room}" for room in rooms]
-    readers = [*ASKING, *RESPONSES, *SHARED, ROOT / "engine" / "merge.py"]
-    assert not offending(readers, *torch, *wings)
+    reading = [*ASKING, *ANALYSES, *COMPARING, *RESPONSES, *SHARED]
+    assert not offending([*reading, ROOT / "engine" / "merge.py"], *torch, *wings)
 
 
 def test_what_can_be_asked_knows_no_store() -> None:
     language = [path for path in ASKING if path.parent.name == "language"]
     assert language
     assert not offending(language, "fusiform.engine.store", "fusiform.kernels", "numpy", "zarr")
+
+
+def test_what_answers_does_not_know_the_analyses_of_its_answers() -> None:
+    assert not offending(ASKING, "fusiform.engine.analyses")
 
 
 def test_a_store_does_not_know_what_is_asked_of_it() -> None:

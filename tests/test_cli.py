@@ -538,6 +538,54 @@ def test_select_asks_any_contrast(fusiform: Command, scanned: Path) -> None:
     assert result["rows"][0] == first
 
 
+def test_analyses_are_tables_for_people_and_json(fusiform: Command, scanned: Path) -> None:
+    options = ["--test", "rest", "--where", "t > 2", "--resamples", "20"]
+    answer = fusiform("analyse", scanned, *options)
+    assert answer.code == 0
+    assert answer.err == ""
+    lines = answer.out.splitlines()
+    assert lines[:2] == [
+        f"{scanned}: torchvision:resnet18 (untrained, seed 0)",
+        "selective: Welch t against the pooled baseline; t > 2",
+    ]
+    names = ["shares", "specificity", "spread", "localisation", "strength", "overlap", "confusion"]
+    for name in names:
+        assert any(line.startswith(f"{name}: ") for line in lines)
+    assert sum(line.startswith("consistency") for line in lines) == 3
+    found = json.loads(fusiform("analyse", scanned, *options, "--json").out)
+    for name in names:
+        assert {row["layer"] for row in found[name]} == {"layer4.1", "avgpool"}
+    assert np.array(found["consistency"]["cka"]).shape == (2, 2)
+    first = found["shares"][0]
+    row = next(line.split() for line in lines if line.startswith("layer4.1  blobs"))
+    assert row[2:5] == ["2,048", f"{first['selective']:,}", f"{100 * first['share']:.4g}"]
+    summarised = _rows(scanned, *options[:4], fusiform)
+    assert [one["selective"] for one in found["shares"]] == [one.selective for one in summarised]
+
+
+def test_some_analyses_of_a_contrast(fusiform: Command, scanned: Path) -> None:
+    contrast = "blobs > noise + stripes"
+    options = ["--contrast", contrast, "--layers", "avgpool", "--against", "floc,margalit2024"]
+    answer = fusiform("analyse", scanned, "shares", "spread", *options, "--where", "t > 2")
+    assert answer.code == 0
+    assert [line.partition(":")[0] for line in answer.out.splitlines() if ": " in line][2:5] == [
+        "shares", "spread", "agreement",
+    ]  # fmt: skip
+    rows = [line for line in answer.out.splitlines() if contrast in line]
+    assert len(rows) == 1 + 1 + 3  # of three criteria, each with each
+    assert_refused(fusiform("analyse", scanned, "share"), "did you mean shares")
+    assert_refused(fusiform("analyse", scanned, "--against", "flock"), "did you mean floc")
+    assert "did you mean blobs" in fusiform("analyse", scanned, "--contrast", "blob").err
+
+
+def test_analyses_say_where_there_is_nothing_held_out(fusiform: Command, stimuli: Path) -> None:
+    fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL, "--folds", "1")
+    answer = fusiform("analyse", "out.zarr", "--resamples", "5")
+    assert answer.code == 0
+    said = "out.zarr: no held-out stimuli: no specificity, strength or confusion"
+    assert f"{said}: the scan had --folds 1" in answer.out
+
+
 def test_a_contrast_is_saved_beside_the_moments(fusiform: Command, scanned: Path) -> None:
     shutil.copytree(scanned, "own.zarr")
     answer = fusiform(
@@ -768,9 +816,10 @@ def test_starting_imports_nothing_heavy(code: str) -> None:
     assert out.splitlines()[-1] == "[]"
 
 
-def test_a_summary_does_not_import_torch(scanned: Path) -> None:
+@pytest.mark.parametrize("command", ["summary", "analyse"])
+def test_answers_do_not_import_torch(scanned: Path, command: str) -> None:
     out = in_subprocess(
-        f"import sys; sys.argv = ['fusiform', 'summary', {str(scanned)!r}]\n"
+        f"import sys; sys.argv = ['fusiform', {command!r}, {str(scanned)!r}]\n"
         "from fusiform.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules)"
     )
@@ -781,8 +830,8 @@ def test_a_summary_does_not_import_torch(scanned: Path) -> None:
 def test_help_names_every_command(fusiform: Command) -> None:
     answer = fusiform("--help")
     assert answer.code == 0
-    for command in ("demo", "layers", "scan", "summary", "select", "query", "merge", "check",
-                    "doctor", "bench", "stimuli"):  # fmt: skip
+    for command in ("demo", "layers", "scan", "summary", "analyse", "select", "query", "merge",
+                    "check", "doctor", "bench", "stimuli"):  # fmt: skip
         assert f"\n  {command} " in answer.out
     assert answer.out == fusiform("-h").out
 

@@ -167,6 +167,12 @@ def stopping_after(events: int, stage: str = "scan") -> Listener:
     return Listener(progress=progress)
 
 
+def test_dask_does_not_watch_workers_all_the_time() -> None:
+    with cluster.connected(cluster.Workers(1, None, 1), Listener()) as crew:
+        for name, setting in cluster.SELDOM.items():
+            assert set(crew.client.run(dask.config.get, name).values()) == {setting}, name
+
+
 # Bits
 
 SLOWER = [pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 4)]
@@ -327,7 +333,8 @@ def test_a_driver_that_is_killed_is_called_again(
         "from fusiform.engine.scanning.progress import Listener\n"
         "die = Listener(progress=lambda event: os.kill(os.getpid(), 9))\n"
         f"fusiform.scan('nets_of_workers:small', {str(stimuli)!r}, {str(output)!r},"
-        f" layers=['body', 'pool', 'head'], batch_size=4, scheduler={scheduler!r}, listener=die)"
+        f" layers=['body', 'pool', 'head'], batch_size={BATCH}, scheduler={scheduler!r},"
+        " listener=die)"
     )
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
@@ -523,7 +530,7 @@ def test_workers_with_another_network_or_without_memory_are_told_in_one_line(
 ) -> None:
     with pytest.raises(UserError, match=r"show the same network; one has other weights"):
         scanned(stimuli, tmp_path / "o.zarr", "other", scheduler=scheduler)
-    with pytest.raises(UserError, match=r"out of memory at a batch of 4"):
+    with pytest.raises(UserError, match=r"out of memory at a batch of 2"):
         scanned(stimuli, tmp_path / "o.zarr", "failing", scheduler=scheduler)
     assert not (tmp_path / "o.zarr.partial").exists()
 
@@ -533,7 +540,7 @@ def test_a_script_needs_no_guard(stimuli: Path, tmp_path: Path, whole: dict[str,
     script.write_text(
         "import fusiform\n"
         f"fusiform.scan('nets_of_workers:small', {str(stimuli)!r}, {str(tmp_path / 'o.zarr')!r},"
-        " layers=['body', 'pool', 'head'], batch_size=4, workers=1, threads_per_worker=1)\n"
+        f" layers=['body', 'pool', 'head'], batch_size={BATCH}, workers=1, threads_per_worker=1)\n"
         "print('once')\n"
     )
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -195,19 +195,24 @@ class _Counted:
         self, index: int, fold: int, own: NDArray[np.bool_], moments: Sequence[Moments]
     ) -> None:
         """Measure units that were selected on a fold on all others together."""
-        parts = [
-            Moments(part.count, part.mean[:, own], part.m2[:, own])
-            for other, part in enumerate(moments)
-            if other != fold
-        ]
         with np.errstate(all="ignore"):
-            sample = Sample(reduce(merge, parts))
+            sample = held_out_sample(moments, fold, own)
             measured = Measured(sample, self._contrasts[index], self._criterion)
             for place, name in enumerate(_MEASURED):
                 values = measured.measure(name)
                 known = np.isfinite(values)
                 self._sums[index, fold, place] += values[known].sum()
                 self._finite[index, fold, place] += np.count_nonzero(known)
+
+
+def held_out_sample(moments: Sequence[Moments], fold: int, own: NDArray[np.bool_]) -> Sample:
+    """Units ``own`` on the stimuli of all folds but one; ``moments`` has an entry for each fold."""
+    parts = [
+        Moments(part.count, part.mean[:, own], part.m2[:, own])
+        for other, part in enumerate(moments)
+        if other != fold
+    ]
+    return Sample(reduce(merge, parts))
 
 
 def _replication(both: NDArray[np.int64], fold: int) -> float | None:

@@ -30,6 +30,15 @@ _EMPTY_FOR = 5
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 # How often a task may lose its worker, until the task is taken for the cause.
 _ALLOWED_DEATHS = 5
+# Dask watches its workers and itself up to a hundred times a second, on the cores that are to
+# compute: a twentieth of their time. So it does seldom what a scan does not need.
+SELDOM = {
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.scheduler.work-stealing": False,  # each worker is given one task
+    "distributed.worker.profile.enabled": False,
+}
 
 
 @dataclass(frozen=True)
@@ -145,8 +154,8 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
         return
     environment = {**dict.fromkeys(_THREADS, workers.threads_each), ARENAS: 1}
     settings = {
+        **SELDOM,
         "distributed.scheduler.allowed-failures": _ALLOWED_DEATHS,
-        "distributed.admin.system-monitor.gil.enabled": False,
         # By default dask has its workers give memory back at once, which a scan keeps for the next
         # batch (scanning/memory.py).
         "distributed.nanny.pre-spawn-environ": environment,

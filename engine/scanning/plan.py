@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..spec import Layer
 
-# A shard has at least so many batches, and a plan at most so many shards: at the end of each the sums
-# are read out and merged, and a worker waits until what it has of them is on the disk.
+# A shard has at least so many batches, and a plan at most so many shards: at the end of each the
+# sums are read out and merged, and a worker waits until what it has of them is on the disk.
 _LEAST_BATCHES, _MOST_SHARDS = 8, 256
 
 

@@ -79,7 +79,7 @@ class _Killer(threading.Thread):
 
 
 def scan(stimuli: Path, output: Path, **options: Any) -> None:
-    """A scan of 33 shards, of whose groups some span two and others lie in one."""
+    """A scan of 16 shards, of whose groups some span two and others lie in one."""
     fusiform.scan(
         "tests.fuzz.small:Net", stimuli, output, layers=["body", "pool", "head"], batch_size=2,
         preprocessing={"resize": 40, "crop": 32}, **options,

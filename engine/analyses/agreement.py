@@ -1,0 +1,85 @@
+"""Units that are selective by several criteria."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from ..asking.language.contrast import every_category, parse_contrast
+from ..asking.language.criterion import Criterion
+from ..asking.select import select_slabs
+from ..store.reading import Store
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Units of a layer that are selective for a contrast by ``criterion`` and by ``other``.
+
+    Both criteria in words. ``selective`` and ``other_selective`` are numbers of units by each,
+    ``both`` and ``either`` by the two, ``jaccard`` their ratio, None where none is selective.
+    """
+
+    layer: str
+    contrast: str
+    criterion: str
+    other: str
+    selective: int
+    other_selective: int
+    both: int
+    either: int
+    jaccard: float | None
+
+
+def agreement(
+    store: Store,
+    criteria: Sequence[Criterion],
+    layers: Sequence[str] = ("*",),
+    contrasts: Sequence[str] | None = None,
+) -> list[Agreement]:
+    """What criteria select of a store on all stimuli, a row per layer, contrast and two criteria.
+
+    Parameters are those of :func:`.census.take_census`; a slab of masks is held for each criterion.
+
+    Raises
+    ------
+    UserError : see :func:`.census.take_census`
+    """
+    parsed = None
+    if contrasts is not None:
+        parsed = [parse_contrast(contrast, store.categories) for contrast in contrasts]
+    texts = [one.text for one in parsed or every_category(store.categories)]
+    wanted = store.layers_named(layers)
+    rows = []
+    for streams in zip(*(select_slabs(store, c, parsed, wanted) for c in criteria), strict=True):
+        layer = streams[0][0]
+        # Units by two criteria [contrast, criterion, criterion].
+        both = np.zeros((len(texts), len(criteria), len(criteria)), np.int64)
+        for selections in zip(*(slabs for _, slabs in streams), strict=True):
+            masks = np.stack([one.selective for one in selections], axis=1).astype(np.float64)
+            both += (masks @ masks.swapaxes(1, 2)).astype(np.int64)
+        rows += [
+            _row(layer.name, text, criteria, counts, i, j)
+            for text, counts in zip(texts, both.tolist(), strict=True)
+            for i, j in combinations(range(len(criteria)), 2)
+        ]
+    return rows
+
+
+def _row(
+    layer: str, contrast: str, criteria: Sequence[Criterion], both: list[list[int]], i: int, j: int
+) -> Agreement:
+    either = both[i][i] + both[j][j] - both[i][j]
+    return Agreement(
+        layer=layer,
+        contrast=contrast,
+        criterion=str(criteria[i]),
+        other=str(criteria[j]),
+        selective=both[i][i],
+        other_selective=both[j][j],
+        both=both[i][j],
+        either=either,
+        jaccard=both[i][j] / either if either else None,
+    )

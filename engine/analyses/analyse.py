@@ -1,0 +1,143 @@
+"""All analyses of a store in one call, and one pass over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..asking.language.criterion import DEFAULT, Criterion
+from ..errors import UserError, nearest
+from ..store.reading import Store
+from .agreement import Agreement, agreement
+from .census import Census, take_census
+from .consistency import Consistency, Distance, consistency
+from .localisation import Localisation, Neighbours, localisation
+from .overlap import Confusion, Overlap, confusion, overlap
+from .shares import Share, shares
+from .specificity import Specificity, specificity
+from .spread import Spread, spread
+from .strength import Strength, strength
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The rows of every analysis of one store under one criterion.
+
+    ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
+    analysis that was not asked for has no rows; ``consistency`` is then None. ``agreement`` is that
+    with other criteria, where some were given.
+    """
+
+    store: str
+    provenance: Mapping[str, Any]
+    criterion: str
+    contrasts: tuple[str, ...]
+    categories: tuple[str, ...]
+    folds: int
+    layers: tuple[str, ...]
+    resamples: int
+    seed: int
+    shares: tuple[Share, ...]
+    specificity: tuple[Specificity, ...]
+    spread: tuple[Spread, ...]
+    localisation: tuple[Localisation, ...]
+    strength: tuple[Strength, ...]
+    overlap: tuple[Overlap, ...]
+    confusion: tuple[Confusion, ...]
+    consistency: Consistency | None
+    agreement: tuple[Agreement, ...] = ()
+
+
+ANALYSES: dict[str, str] = {
+    "shares": "share of selective units, of all and of living ones",
+    "specificity": "CSI and d' of the selected, on held-out stimuli",
+    "spread": "selective units over feature maps, against as many thrown at random",
+    "localisation": "where on the map they lie, entropy over places, Moran's I",
+    "strength": "held-out responses to preferred and other categories, on the layer's scale",
+    "overlap": "units selective for two contrasts",
+    "confusion": "preferred category on one fold and on another",
+    "consistency": "dissimilarity of categories, and its likeness between layers",
+}
+
+
+def analyse(
+    store: Store,
+    criterion: Criterion = DEFAULT,
+    layers: str | Sequence[str] = "*",
+    contrasts: str | Sequence[str] | None = None,
+    analyses: Iterable[str] = tuple(ANALYSES),
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    neighbours: Neighbours = "rook",
+    distance: Distance = "correlation",
+    against: Sequence[Criterion] = (),
+) -> Analysis:
+    """Analyse a store under a criterion; see ``docs/definitions.md`` for what each analysis is.
+
+    Layer by layer: no more is held than a slab, a layer's census, and the rows.
+
+    Parameters
+    ----------
+    layers : names or globs, one or several
+    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    analyses : some of :data:`ANALYSES`; by default all
+    resamples : draws of feature maps, random throws and random orders
+    seed : of all that is drawn at random
+    neighbours : on a map, for Moran's I: ``rook`` or ``queen``
+    distance : of two categories' patterns: ``correlation`` or ``euclidean``
+    against : other criteria, whose selective units are compared with those of ``criterion``
+
+    Raises
+    ------
+    UserError : there is no such analysis, layer, contrast, distance or kind of neighbours; the scan
+        that fills the store has not finished
+    """
+    asked = list(dict.fromkeys(analyses))
+    for name in asked:
+        if name not in ANALYSES:
+            raise UserError(f"there is no analysis {name!r}: {nearest(name, ANALYSES)}")
+    if resamples < 1:
+        raise UserError(f"resamples are a number of random draws, 1 or more; got {resamples}")
+    if seed < 0:
+        raise UserError(f"a seed is a whole number, 0 or more; got {seed}")
+    drawn = {"resamples": resamples, "seed": seed}
+    of_layer: dict[str, Callable[[list[Census]], list[Any]]] = {
+        "shares": lambda one: shares(one, **drawn),
+        "specificity": lambda one: specificity(one, **drawn),
+        "spread": lambda one: spread(one, **drawn),
+        "localisation": lambda one: localisation(one, **drawn, neighbours=neighbours),
+        "strength": lambda one: strength(one, **drawn),
+        "overlap": overlap,
+        "confusion": confusion,
+    }
+    rows: dict[str, list[Any]] = {name: [] for name in of_layer}
+    names = [layers] if isinstance(layers, str) else list(layers)
+    texts = [contrasts] if isinstance(contrasts, str) else contrasts
+    taken = []
+    for census in take_census(store, criterion, names, texts):
+        for name in asked:
+            if name in of_layer:
+                rows[name] += of_layer[name]([census])
+        taken.append(_light(census))
+    return Analysis(
+        store=str(store.path),
+        provenance=store.provenance,
+        criterion=str(criterion),
+        contrasts=taken[0].contrasts,
+        categories=taken[0].categories,
+        folds=store.folds,
+        layers=tuple(census.layer.name for census in taken),
+        resamples=resamples,
+        seed=seed,
+        **{name: tuple(found) for name, found in rows.items()},
+        consistency=consistency(taken, distance) if "consistency" in asked else None,
+        agreement=tuple(agreement(store, [criterion, *against], names, texts)) if against else (),
+    )
+
+
+def _light(census: Census) -> Census:
+    """A census without what is as long as a layer has feature maps or selected units."""
+    none = replace(census.csi, values=())
+    return replace(census, csi=none, d_prime=none, preferred=none, others=none)

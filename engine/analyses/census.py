@@ -1,0 +1,279 @@
+"""A census of a layer: all that the analyses of it need, counted in one pass over its slabs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.moments import Moments, merge
+from ...kernels.similarity import Patterns, join, patterns_of
+from ..asking.examine import Selection, samples_of
+from ..asking.language.contrast import Contrast, every_category, parse_contrast
+from ..asking.language.criterion import DEFAULT, Criterion
+from ..asking.measures import Measured
+from ..asking.select import select_slabs
+from ..asking.summary import held_out_sample
+from ..spec import Layer
+from ..store.cuts import Slab
+from ..store.reading import Store
+from .maps import Maps
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A measure of units that were selected on one fold, on all others; all folds joined.
+
+    A unit that several folds select counts once for each. Only finite values are kept: ``values``
+    has for every contrast a float32 array of them, in the order of folds and units; ``number`` and
+    ``total [contrast, channel]`` are how many lie in a feature map, and their sum.
+    """
+
+    values: tuple[NDArray[np.float32], ...]
+    number: Counts
+    total: Floats
+
+
+@dataclass(frozen=True)
+class Census:
+    """What was counted of one layer under one criterion.
+
+    A feature map (``channel``) is a place along the layer's dimension of this name; of a layer that
+    has none, every unit is a map of its own. *Living* units are neither dead nor nonfinite.
+
+    Parameters
+    ----------
+    contrasts : as they were written; ``categories`` and number of ``folds`` of the store
+    channel_units, channel_living : units of every feature map ``[channel]``
+    by_channel : units that are selective on all stimuli ``[contrast, channel]``
+    place_living, by_place : the same by place, ``[y, x]`` or ``[token]``, after ``contrast``; None
+        of a layer that has no places
+    csi, d_prime, preferred, others : CSI, d', response to the target and to the baseline of the
+        units selected on one fold, on the other folds; without any values where there is one fold
+    response : moments of the responses of all living units to all stimuli together
+    both : units that are selective for two contrasts ``[contrast, contrast]``
+    confusion : living units by preferred category on one fold and on a later one ``[category,
+        category]``, over all pairs of folds; units without a single largest mean on both are left
+        out. None where there is one fold
+    patterns : of the category means of living units, on all stimuli
+    fold_patterns : the same on every fold's stimuli alone; none where there is one fold
+    """
+
+    layer: Layer
+    categories: tuple[str, ...]
+    folds: int
+    contrasts: tuple[str, ...]
+    channel_units: Counts
+    channel_living: Counts
+    by_channel: Counts
+    place_living: Counts | None
+    by_place: Counts | None
+    csi: HeldOut
+    d_prime: HeldOut
+    preferred: HeldOut
+    others: HeldOut
+    response: Moments
+    both: Counts
+    confusion: Counts | None
+    patterns: Patterns
+    fold_patterns: tuple[Patterns, ...]
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return int(self.channel_units.sum())
+
+    @property
+    def living(self) -> int:
+        """Number of living units."""
+        return int(self.channel_living.sum())
+
+    @property
+    def selective(self) -> Counts:
+        """Units that are selective on all stimuli ``[contrast]``."""
+        return np.asarray(self.by_channel.sum(axis=1))
+
+
+def take_census(
+    store: Store,
+    criterion: Criterion = DEFAULT,
+    layers: Sequence[str] = ("*",),
+    contrasts: Sequence[str] | None = None,
+) -> Iterator[Census]:
+    """Count the units of a store under a criterion, a census for every layer, in order.
+
+    Masks are read where the scan materialised them, else computed from the moments. A slab is held
+    at a time, and what a :class:`Census` holds.
+
+    Parameters
+    ----------
+    layers : names or globs
+    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+
+    Raises
+    ------
+    UserError : the scan that fills the store has not finished, no layer has such a name, a contrast
+        cannot be read or does not fit the criterion
+    """
+    parsed = None
+    if contrasts is not None:
+        parsed = [parse_contrast(contrast, store.categories) for contrast in contrasts]
+    asked = every_category(store.categories) if parsed is None else parsed
+    wanted = store.layers_named(layers)
+    for layer, slabs in select_slabs(store, criterion, parsed, wanted):
+        counting = _Counting(store, layer, criterion, asked)
+        for (slab, flat), chosen in zip(store.slabs(layer), slabs, strict=True):
+            counting.add(slab, flat, chosen)
+        yield counting.census()
+
+
+_MEASURES = {"csi": "csi", "d_prime": "d_prime", "preferred": "response",
+             "others": "baseline_response"}  # fmt: skip
+
+
+class _Counting:
+    """A census that is being taken, slab by slab."""
+
+    def __init__(
+        self, store: Store, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
+    ) -> None:
+        self._store, self._layer = store, layer
+        self._criterion, self._contrasts = criterion, contrasts
+        self._maps = maps = Maps(layer)
+        number, categories = len(contrasts), len(store.categories)
+        self._units, self._living = np.zeros((2, 1, maps.number), np.int64)
+        self._by_channel = np.zeros((number, maps.number), np.int64)
+        self._place_living = self._by_place = None
+        if maps.shape:
+            self._place_living = np.zeros((1, *maps.shape), np.int64)
+            self._by_place = np.zeros((number, *maps.shape), np.int64)
+        self._held_out = {name: _HeldOut(number, maps.number) for name in _MEASURES}
+        self._response: Moments | None = None
+        self._both = np.zeros((number, number), np.int64)
+        self._confusion = np.zeros((categories, categories), np.int64)
+        samples = store.folds + 1 if store.folds > 1 else 1
+        none = np.zeros((categories, categories))
+        self._patterns = [Patterns(0, np.zeros(categories), none, none)] * samples
+
+    def add(self, slab: Slab, flat: slice, chosen: Selection) -> None:
+        """Count the units of a slab."""
+        maps, living = self._maps, ~(chosen.dead | chosen.nonfinite)
+        maps.count(self._units, np.ones((1, len(living)), np.bool_), slab, flat)
+        maps.count(self._living, living[np.newaxis], slab, flat)
+        maps.count(self._by_channel, chosen.selective, slab, flat)
+        if self._place_living is not None and self._by_place is not None:
+            maps.count_places(self._place_living, living[np.newaxis], slab)
+            maps.count_places(self._by_place, chosen.selective, slab)
+        masks = chosen.selective[:, chosen.selective.any(axis=0)].astype(np.float64)
+        self._both += (masks @ masks.T).astype(np.int64)  # exact: numbers of units of a slab
+        moments = self._store.moments(self._layer, slab)
+        if self._store.folds > 1:
+            self._measure(slab, flat, chosen, moments)
+        if living.any():
+            self._describe(
+                moments if living.all() else [_of_units(part, living) for part in moments]
+            )
+
+    def census(self) -> Census:
+        """What was counted."""
+        nothing = Moments(0, np.nan, np.nan)
+        several = self._store.folds > 1
+        return Census(
+            layer=self._layer,
+            categories=tuple(self._store.categories),
+            folds=self._store.folds,
+            contrasts=tuple(contrast.text for contrast in self._contrasts),
+            channel_units=self._units[0],
+            channel_living=self._living[0],
+            by_channel=self._by_channel,
+            place_living=None if self._place_living is None else self._place_living[0],
+            by_place=self._by_place,
+            **{name: held_out.joined() for name, held_out in self._held_out.items()},
+            response=nothing if self._response is None else self._response,
+            both=self._both,
+            confusion=self._confusion if several else None,
+            patterns=self._patterns[0],
+            fold_patterns=tuple(self._patterns[1:]),
+        )
+
+    def _measure(
+        self, slab: Slab, flat: slice, chosen: Selection, moments: Sequence[Moments]
+    ) -> None:
+        """Measure what was selected on a fold on all others together."""
+        for index, fold in np.argwhere(chosen.selective_fold.any(axis=-1)):
+            own = chosen.selective_fold[index, fold]
+            channels = self._maps.of(np.flatnonzero(own), slab, flat)
+            with np.errstate(all="ignore"):
+                sample = held_out_sample(moments, int(fold), own)
+                measured = Measured(sample, self._contrasts[index], self._criterion)
+                for name, measure in _MEASURES.items():
+                    values = measured.measure(measure)
+                    self._held_out[name].add(int(index), int(fold), channels, values)
+
+    def _describe(self, moments: Sequence[Moments]) -> None:
+        """Take what concerns categories alone from the moments of living units."""
+        groups = (
+            _of_all_units(Moments(int(count[0]), mean, m2))
+            for fold in moments
+            for count, mean, m2 in zip(*fold, strict=True)
+        )
+        response = reduce(merge, groups)
+        self._response = response if self._response is None else merge(self._response, response)
+        for index, sample in enumerate(samples_of(moments)):
+            self._patterns[index] = join(self._patterns[index], patterns_of(sample.mean))
+        largest = [_preferred(fold.mean) for fold in moments]
+        for first, (one, single) in enumerate(largest):
+            for other, also_single in largest[first + 1 :]:
+                known = single & also_single
+                pairs = one[known] * len(self._confusion) + other[known]
+                counted = np.bincount(pairs, minlength=self._confusion.size)
+                self._confusion += counted.reshape(self._confusion.shape)
+
+
+class _HeldOut:
+    """A measure of held-out units, as it comes in."""
+
+    def __init__(self, contrasts: int, maps: int) -> None:
+        self._values: list[dict[int, list[NDArray[np.float32]]]] = [{} for _ in range(contrasts)]
+        self._number = np.zeros((contrasts, maps), np.int64)
+        self._total = np.zeros((contrasts, maps))
+
+    def add(self, contrast: int, fold: int, channels: Counts, values: Floats) -> None:
+        """Take the finite ones of ``values [unit]``, of units in these feature maps."""
+        known = np.isfinite(values)
+        kept, own = values[known], channels[known]
+        self._values[contrast].setdefault(fold, []).append(kept.astype(np.float32))
+        np.add.at(self._number[contrast], own, 1)
+        np.add.at(self._total[contrast], own, kept)
+
+    def joined(self) -> HeldOut:
+        """All of them; fold after fold, whatever the slabs were."""
+        none = np.empty(0, np.float32)
+        values = tuple(
+            np.concatenate([none, *(part for fold in sorted(folds) for part in folds[fold])])
+            for folds in self._values
+        )
+        return HeldOut(values, self._number, self._total)
+
+
+def _of_units(moments: Moments, own: NDArray[np.bool_]) -> Moments:
+    return Moments(moments.count, moments.mean[:, own], moments.m2[:, own])
+
+
+def _of_all_units(moments: Moments) -> Moments:
+    """The moments of the responses of all units together, from those of each, ``[unit]``."""
+    units, mean = len(moments.mean), moments.mean.mean()
+    between = moments.count * ((moments.mean - mean) ** 2).sum()
+    return Moments(moments.count * units, float(mean), float(moments.m2.sum() + between))
+
+
+def _preferred(mean: Floats) -> tuple[Counts, NDArray[np.bool_]]:
+    """The category of the largest of ``mean [category, unit]``, and whether it is the only one."""
+    category = mean.argmax(axis=0)
+    return category, (mean == mean.max(axis=0)).sum(axis=0) == 1

@@ -1,0 +1,152 @@
+"""Where on the map of a layer its selective units lie, and whether neighbours are alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.autocorrelation import NEIGHBOURS, morans_i
+from ...kernels.evenness import normalised_entropy
+from ..errors import UserError
+from .census import Census
+from .resampling import Floats, Thrown, generator, or_none, throw
+
+# Values that are permuted at a time.
+_VALUES = 2**20
+_ENTROPY = {"entropy": normalised_entropy}
+Neighbours = Literal["rook", "queen"]
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """The selective units of one layer and contrast by place.
+
+    ``map [y][x]`` is the share of the living units of a place that are selective, None where none
+    lives. ``grid`` says what the places are: ``image``, the layer's own rows and columns;
+    ``patches``, tokens of a square number, in rows; ``class token, patches``, one more, the first
+    of which is left out; ``sequence``, other numbers of tokens, in one row. ``entropy`` is of the
+    numbers of selective units over places: 1 where all have as many, 0 where one has all;
+    ``random`` what as many units thrown at random into the living ones give. ``moran_i`` is Moran's
+    I of the map among ``neighbours``, ``expected`` its mean over all orders of the places, ``p``
+    the share of random orders (its own counted with them) in which it is as large or larger. None
+    where no unit is selective, all places are alike, or there is but one.
+    """
+
+    layer: str
+    contrast: str
+    grid: str
+    neighbours: str
+    places: int
+    selective: int
+    entropy: float | None
+    random: Thrown | None
+    moran_i: float | None
+    expected: float | None
+    p: float | None
+    map: tuple[tuple[float | None, ...], ...]
+
+
+def localisation(
+    censuses: Iterable[Census],
+    resamples: int = 1000,
+    seed: int = 0,
+    neighbours: Neighbours = "rook",
+) -> list[Localisation]:
+    """Where selective units lie, a row per layer and contrast; layers without places have none.
+
+    Parameters
+    ----------
+    resamples : random throws, and random orders of the places
+    neighbours : ``rook``, places that share an edge; ``queen``, an edge or a corner
+
+    Raises
+    ------
+    UserError : ``neighbours`` is neither
+    """
+    if neighbours not in NEIGHBOURS:
+        raise UserError(
+            f"neighbours on a map are {' or '.join(NEIGHBOURS)}; got {neighbours!r}: choose one"
+        )
+    return [row for census in censuses for row in _of_layer(census, resamples, seed, neighbours)]
+
+
+def _of_layer(census: Census, resamples: int, seed: int, neighbours: str) -> list[Localisation]:
+    if census.place_living is None or census.by_place is None:
+        return []
+    grid = _kind_of(census)
+    living, counts = (_on_grid(n, grid) for n in (census.place_living, census.by_place))
+    alive = living > 0
+    rows = []
+    for contrast, count in zip(census.contrasts, counts, strict=True):
+        shares = np.divide(count, living, out=np.zeros(living.shape), where=alive)
+        entropy = random = moran = p = None
+        selective, places = int(count.sum()), int(alive.sum())
+        if selective and places > 1:
+            rng = generator(seed, census, contrast)
+            entropy = float(normalised_entropy(count[alive]))
+            random = throw(selective, living[alive], _ENTROPY, resamples, rng)
+            moran, p = _moran(shares, alive, neighbours, resamples, rng)
+        rows.append(
+            Localisation(
+                layer=census.layer.name,
+                contrast=contrast,
+                grid=grid,
+                neighbours=neighbours,
+                places=places,
+                selective=selective,
+                entropy=entropy,
+                random=random["entropy"] if random else None,
+                moran_i=moran,
+                expected=None if moran is None else -1 / (places - 1),
+                p=p,
+                map=tuple(
+                    tuple(share if lives else None for share, lives in zip(*row, strict=True))
+                    for row in zip(shares.tolist(), alive.tolist(), strict=True)
+                ),
+            )
+        )
+    return rows
+
+
+def _kind_of(census: Census) -> str:
+    """What the places of a layer are; of tokens their number tells."""
+    if "token" not in census.layer.dims:
+        return "image"
+    tokens = census.layer.shape[census.layer.dims.index("token")]
+    if tokens > 1 and math.isqrt(tokens) ** 2 == tokens:
+        return "patches"
+    if tokens > 2 and math.isqrt(tokens - 1) ** 2 == tokens - 1:
+        return "class token, patches"
+    return "sequence"
+
+
+def _on_grid(counts: NDArray[np.int64], grid: str) -> NDArray[np.int64]:
+    """Numbers ``[..., token]`` as ``[..., y, x]``."""
+    if grid == "image":
+        return counts
+    own = counts[..., 1:] if grid.startswith("class") else counts
+    rows = 1 if grid == "sequence" else math.isqrt(own.shape[-1])
+    return own.reshape(*own.shape[:-1], rows, -1)
+
+
+def _moran(
+    shares: Floats, alive: NDArray[np.bool_], neighbours: str, resamples: int,
+    rng: np.random.Generator,
+) -> tuple[float | None, float | None]:  # fmt: skip
+    """Moran's I and its p, one-sided: neighbours are more alike than by chance."""
+    own = or_none(float(morans_i(shares, alive, neighbours)))
+    if own is None:
+        return None, None
+    as_large, step = 1, max(1, _VALUES // shares.size)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        orders = np.zeros((size, *shares.shape))
+        orders[:, alive] = rng.permuted(np.tile(shares[alive], (size, 1)), axis=1)
+        # Sums in another order differ in their last bits: what is equal counts as large.
+        as_large += int((morans_i(orders, alive, neighbours) >= own - 1e-12).sum())
+    return own, as_large / (resamples + 1)

@@ -1,0 +1,60 @@
+"""Where the units of a layer lie: in which feature map, and at which place of the image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import Layer
+from ..store.cuts import Slab
+
+# Dimensions that are places in an image or a sequence.
+_PLACES = ("y", "x", "token")
+
+
+class Maps:
+    """The feature maps and the places of a layer, to count the units of slabs by.
+
+    A feature map is the dimension ``channel``; where there is none, every unit is a map of its own.
+    ``shape`` is that of the places, None where the layer has none.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.channel = layer.dims.index("channel") if "channel" in layer.dims else None
+        self.number = layer.units if self.channel is None else layer.shape[self.channel]
+        self._places = tuple(axis for axis, dim in enumerate(layer.dims) if dim in _PLACES)
+        self.shape = tuple(layer.shape[axis] for axis in self._places) or None
+
+    def count(self, counts: NDArray[np.int64], mask: NDArray[np.bool_], slab: Slab, flat: slice
+              ) -> None:  # fmt: skip
+        """Add the units of a slab, ``mask [row, unit]``, to ``counts [row, map]``."""
+        if self.channel is None:
+            counts[:, flat] += mask
+            return
+        counts[:, slab[self.channel]] += _summed(mask, slab, (self.channel,))
+
+    def count_places(self, counts: NDArray[np.int64], mask: NDArray[np.bool_], slab: Slab) -> None:
+        """Add the units of a slab, ``mask [row, unit]``, to ``counts [row, *places]``."""
+        places = tuple(slab[axis] for axis in self._places)
+        counts[:, *places] += _summed(mask, slab, self._places)
+
+    def of(self, units: NDArray[np.int64], slab: Slab, flat: slice) -> NDArray[np.int64]:
+        """The map of each of some units, counted from the first of a slab."""
+        if self.channel is None:
+            return np.asarray(units + flat.start)
+        places = np.unravel_index(units, _lengths(slab))
+        return np.asarray(places[self.channel] + slab[self.channel].start)
+
+
+def _lengths(slab: Slab) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in slab)
+
+
+def _summed(mask: NDArray[np.bool_], slab: Slab, kept: tuple[int, ...]) -> NDArray[np.int64]:
+    """Numbers of units ``[row, *kept]`` along some axes of a slab."""
+    lengths = _lengths(slab)
+    gone = tuple(axis + 1 for axis in range(len(slab)) if axis not in kept)
+    assert mask.shape[-1] == math.prod(lengths)
+    return np.asarray(mask.reshape(len(mask), *lengths).sum(axis=gone, dtype=np.int64))

@@ -1,0 +1,68 @@
+"""Which share of a layer's units is selective, with an interval over feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .census import Census
+from .resampling import generator, interval, resample
+
+
+@dataclass(frozen=True)
+class Share:
+    """Selective units of one layer and contrast, as a share of all and of the living units.
+
+    ``low`` and ``high`` are the middle 95 % over draws of whole feature maps; None where there is
+    but one map. Shares of the living are None where none lives.
+    """
+
+    layer: str
+    contrast: str
+    units: int
+    living: int
+    selective: int
+    share: float
+    low: float | None
+    high: float | None
+    share_of_living: float | None
+    living_low: float | None
+    living_high: float | None
+
+
+def shares(censuses: Iterable[Census], resamples: int = 1000, seed: int = 0) -> list[Share]:
+    """Shares of selective units, a row per layer and contrast."""
+    return [row for census in censuses for row in _of_layer(census, resamples, seed)]
+
+
+def _of_layer(census: Census, resamples: int, seed: int) -> list[Share]:
+    several = len(census.channel_units) > 1
+    # All maps have as many units, so that only those that do not live have to be drawn.
+    columns = np.vstack([census.by_channel, census.channel_units - census.channel_living])
+    drawn = resample(columns.T, resamples if several else 0, generator(seed, census))
+    selective, living = drawn[:, :-1].T, census.units - drawn[:, -1]
+    living[living == 0] = np.nan
+    rows = []
+    for index, (contrast, number) in enumerate(
+        zip(census.contrasts, census.selective.tolist(), strict=True)
+    ):
+        low, high = interval(selective[index] / census.units)
+        living_low, living_high = interval(selective[index] / living)
+        rows.append(
+            Share(
+                layer=census.layer.name,
+                contrast=contrast,
+                units=census.units,
+                living=census.living,
+                selective=number,
+                share=number / census.units,
+                low=low,
+                high=high,
+                share_of_living=number / census.living if census.living else None,
+                living_low=living_low,
+                living_high=living_high,
+            )
+        )
+    return rows

@@ -1,0 +1,83 @@
+"""How selective the selected are, on stimuli that did not select them: CSI and d'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .census import Census
+from .resampling import interval, ratios
+
+# Of a measure the first and the last edge of its histogram, and the number of even bins.
+BINS: dict[str, tuple[float, float, int]] = {"csi": (-1, 1, 40), "d_prime": (-4, 8, 48)}
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Specificity:
+    """A measure (``csi``, ``d_prime``) of the units selected on one fold, on the others.
+
+    ``units`` have a finite value, counted once for every fold that selects them; ``mean`` is theirs
+    and ``low`` and ``high`` its middle 95 % over draws of whole feature maps. ``quantiles`` are
+    those at 5, 25, 50, 75 and 95 %; ``histogram`` counts values in even bins between two ``edges``,
+    those beyond in the first and the last. None where there are no units, or but one fold.
+    """
+
+    layer: str
+    contrast: str
+    measure: str
+    units: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    quantiles: tuple[float, ...] | None
+    edges: tuple[float, float]
+    histogram: tuple[int, ...] | None
+
+
+def specificity(
+    censuses: Iterable[Census], resamples: int = 1000, seed: int = 0
+) -> list[Specificity]:
+    """Held-out CSI and d', a row per layer, contrast and measure."""
+    return [row for census in censuses for row in _of_layer(census, resamples, seed)]
+
+
+def _of_layer(census: Census, resamples: int, seed: int) -> list[Specificity]:
+    measured = {name: getattr(census, name) for name in BINS}
+    pairs = ((one.total, one.number) for one in measured.values())
+    several = len(census.channel_units) > 1
+    drawn = dict(
+        zip(measured, ratios(census, resamples if several else 0, seed, *pairs), strict=True)
+    )
+    rows = []
+    for index, contrast in enumerate(census.contrasts):
+        for name, held_out in measured.items():
+            values, first, last = held_out.values[index], *BINS[name][:2]
+            low, high = interval(drawn[name][:, index])
+            rows.append(
+                Specificity(
+                    layer=census.layer.name,
+                    contrast=contrast,
+                    measure=name,
+                    units=len(values),
+                    mean=float(held_out.total[index].sum() / len(values)) if len(values) else None,
+                    low=low,
+                    high=high,
+                    quantiles=_quantiles(values) if len(values) else None,
+                    edges=(first, last),
+                    histogram=_histogram(values, name) if len(values) else None,
+                )
+            )
+    return rows
+
+
+def _quantiles(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(np.quantile(values.astype(np.float64), QUANTILES).tolist())
+
+
+def _histogram(values: np.ndarray, measure: str) -> tuple[int, ...]:
+    first, last, bins = BINS[measure]
+    inside = values.astype(np.float64).clip(first, last)
+    return tuple(np.histogram(inside, bins, (first, last))[0].tolist())

@@ -1,0 +1,82 @@
+"""Whether selective units gather in few feature maps, against as many thrown at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.evenness import gini, normalised_entropy
+from .census import Census
+from .resampling import Floats, Thrown, generator, throw
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Selective units of one layer and contrast over its feature maps (``channels``).
+
+    ``with_any`` maps have one or more; ``per_channel_median`` and ``per_channel_largest`` are of
+    all maps. ``entropy`` is 1 where all maps have as many, 0 where one has all; ``gini`` 0 where
+    all have as many, 1 - 1/channels where one has all. ``random`` gives for ``share_with_any``,
+    ``entropy`` and ``gini``, by name, what as many units thrown at random into the living ones
+    give. None where no unit is selective, or there is but one map; ``random`` also where maps have
+    but one unit.
+    """
+
+    layer: str
+    contrast: str
+    channels: int
+    selective: int
+    with_any: int
+    share_with_any: float
+    per_channel_median: float
+    per_channel_largest: int
+    entropy: float | None
+    gini: float | None
+    random: dict[str, Thrown] | None
+
+
+def spread(censuses: Iterable[Census], resamples: int = 1000, seed: int = 0) -> list[Spread]:
+    """The spread over feature maps, a row per layer and contrast."""
+    return [row for census in censuses for row in _of_layer(census, resamples, seed)]
+
+
+def share_with_any(counts: NDArray[Any]) -> Floats:
+    """The share of feature maps with any of ``counts [..., channel]``."""
+    return np.asarray((counts > 0).mean(axis=-1))
+
+
+_STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
+    "share_with_any": share_with_any, "entropy": normalised_entropy, "gini": gini,
+}  # fmt: skip
+
+
+def _of_layer(census: Census, resamples: int, seed: int) -> list[Spread]:
+    channels = len(census.channel_units)
+    rows = []
+    for contrast, counts in zip(census.contrasts, census.by_channel, strict=True):
+        selective = int(counts.sum())
+        random, found = None, dict.fromkeys(_STATISTICS)
+        if selective and channels > 1:
+            found = {name: float(statistic(counts)) for name, statistic in _STATISTICS.items()}
+            rng = generator(seed, census, contrast)
+            random = throw(selective, census.channel_living, _STATISTICS, resamples, rng)
+        rows.append(
+            Spread(
+                layer=census.layer.name,
+                contrast=contrast,
+                channels=channels,
+                selective=selective,
+                with_any=int((counts > 0).sum()),
+                share_with_any=float(share_with_any(counts)),
+                per_channel_median=float(np.median(counts)),
+                per_channel_largest=int(counts.max()),
+                entropy=found["entropy"],
+                gini=found["gini"],
+                random=random,
+            )
+        )
+    return rows

@@ -1,0 +1,280 @@
+"""Networks side by side, layer by layer: what they differ in, with intervals over feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.evenness import gini, normalised_entropy
+from ..analyses.census import Census, take_census
+from ..analyses.resampling import generator, interval, or_none, ratios
+from ..analyses.spread import share_with_any
+from ..asking.language.criterion import DEFAULT, Criterion
+from ..errors import UserError, nearest, shortened
+from ..store.reading import Store, require_complete
+from .pairing import MISFITS, Pairing, misfits, pair_layers
+
+Floats = NDArray[np.float64]
+Against = Literal["first", "previous"]
+# Numbers of feature maps that are drawn at a time.
+_DRAWN = 2**22
+
+# What can be compared, as functions of what feature maps have: numbers [..., contrast, channel].
+_RATIOS: dict[str, tuple[str, str]] = {
+    "share": ("selective", "units"),
+    "share_of_living": ("selective", "living"),
+    "csi": ("csi_total", "csi_number"),
+    "d_prime": ("d_prime_total", "d_prime_number"),
+}
+_STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
+    "share_with_any": share_with_any, "entropy": normalised_entropy, "gini": gini,
+}  # fmt: skip
+MEASURED: dict[str, str] = {
+    "share": "share of selective units",
+    "share_of_living": "share of selective among living units",
+    "csi": "held-out CSI of the selected",
+    "d_prime": "held-out d' of the selected",
+    "share_with_any": "share of feature maps with a selective unit",
+    "entropy": "evenness of selective units over feature maps, normalised entropy",
+    "gini": "unevenness of selective units over feature maps, Gini",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measure of one contrast in two networks: ``second`` - ``first``, by their numbers.
+
+    ``low`` and ``high`` are the middle 95 % of the difference over draws of whole feature maps, of
+    each network by itself. Numbers are None where there is nothing to measure.
+    """
+
+    layer: str
+    other_layer: str
+    contrast: str
+    measure: str
+    first: int
+    second: int
+    value: float | None
+    other_value: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+class Drawn(NamedTuple):
+    """A layer's measures: of every contrast the value, and draws ``[resample, contrast]``."""
+
+    contrasts: tuple[str, ...]
+    measures: dict[str, tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Networks side by side.
+
+    ``stores`` are paths, in order, and ``provenance`` the attributes of each root; ``criterion`` in
+    words. ``warnings`` say in what the stores differ that was let pass, and which layers have no
+    counterpart.
+    """
+
+    stores: tuple[str, ...]
+    provenance: tuple[Mapping[str, Any], ...]
+    criterion: str
+    pairing: str
+    against: str
+    resamples: int
+    seed: int
+    warnings: tuple[str, ...]
+    differences: tuple[Difference, ...]
+
+
+def compare(
+    stores: Sequence[Store],
+    criterion: Criterion = DEFAULT,
+    layers: str | Sequence[str] = "*",
+    contrasts: str | Sequence[str] | None = None,
+    *,
+    measures: Sequence[str] = tuple(MEASURED),
+    pairing: Pairing = "name",
+    against: Against = "first",
+    allow: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare networks that were shown the same stimuli, layer by layer.
+
+    Parameters
+    ----------
+    stores : two or more results of scans; checkpoints of a training run in its order
+    layers : of the first store, names or globs
+    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    measures : some of :data:`MEASURED`
+    pairing : layers stand for each other by ``name``, or by relative ``depth``
+    against : every network is compared with the ``first``, or with the ``previous`` one
+    allow : what stores may differ in all the same: ``stimuli``, ``preprocessing``, ``units``
+    resamples : draws of feature maps
+    seed : of the draws
+
+    Raises
+    ------
+    UserError : fewer than two stores, or stores that cannot be compared; no layers that stand for
+        each other; a measure, pairing or contrast that is none; a scan has not finished
+    """
+    _require_known(stores, measures, pairing, against, allow, resamples)
+    first = stores[0]
+    warnings = [said for other in stores[1:] for said in _let_pass(first, other, allow)]
+    named = [layers] if isinstance(layers, str) else list(layers)
+    wanted = first.layers_named(named)
+    paired = [{layer.name: layer.name for layer in wanted}]
+    for other in stores[1:]:
+        pairs = pair_layers(first.layers, other.layers, pairing)
+        paired.append({own.name: its.name for own, its in pairs if own in wanted})
+        if not paired[-1]:
+            raise UserError(
+                f"layers are compared with those of the same name; {other.path} has none of "
+                f"{shortened(layer.name for layer in wanted)}: pair them by depth"
+            )
+        if alone := [layer.name for layer in wanted if layer.name not in paired[-1]]:
+            warnings.append(f"{other.path} has no {shortened(alone)}")
+    texts = [contrasts] if isinstance(contrasts, str) else contrasts
+    seeds = np.random.SeedSequence(seed).generate_state(len(stores)).tolist()
+    drawn = [
+        {
+            census.layer.name: _draw(census, measures, resamples, own_seed)
+            for census in take_census(store, criterion, list(dict.fromkeys(names.values())), texts)
+        }
+        for store, names, own_seed in zip(stores, paired, seeds, strict=True)
+    ]
+    rows: list[Difference] = []
+    for second in range(1, len(stores)):
+        base = 0 if against == "first" else second - 1
+        for layer in (layer for layer in paired[second] if layer in paired[base]):
+            names = paired[base][layer], paired[second][layer]
+            found = drawn[base][names[0]], drawn[second][names[1]]
+            rows += _rows((base + 1, second + 1), names, *found)
+    return Comparison(
+        stores=tuple(str(store.path) for store in stores),
+        provenance=tuple(store.provenance for store in stores),
+        criterion=str(criterion),
+        pairing=pairing,
+        against=against,
+        resamples=resamples,
+        seed=seed,
+        warnings=tuple(warnings),
+        differences=tuple(rows),
+    )
+
+
+def _require_known(
+    stores: Sequence[Store],
+    measures: Sequence[str],
+    pairing: str,
+    against: str,
+    allow: Sequence[str],
+    resamples: int,
+) -> None:
+    if len(stores) < 2:
+        raise UserError(f"a comparison takes two stores or more; got {len(stores)}")
+    known = {"measures": MEASURED, "pairing": get_args(Pairing), "against": get_args(Against),
+             "allow": MISFITS}  # fmt: skip
+    given = {"measures": measures, "pairing": [pairing], "against": [against], "allow": allow}
+    for option, values in given.items():
+        for value in values:
+            if value not in known[option]:
+                raise UserError(
+                    f"{option} of a comparison: {', '.join(known[option])}; got {value!r}: "
+                    f"{nearest(value, known[option])}"
+                )
+    if resamples < 1:
+        raise UserError(f"resamples are a number of random draws, 1 or more; got {resamples}")
+    for store in stores:
+        require_complete(store)
+
+
+def _let_pass(first: Store, other: Store, allow: Sequence[str]) -> Iterator[str]:
+    """What two stores differ in, as warnings.
+
+    Raises
+    ------
+    UserError : they differ in what was not allowed
+    """
+    for misfit in misfits(first, other):
+        said = f"{first.path} and {other.path} differ in their {misfit.name}: {misfit.said}"
+        if misfit.name not in allow:
+            raise UserError(
+                f"networks are compared that saw the same; {said}: {misfit.remedy}, or allow it "
+                f"(--allow {misfit.name}), which is said on the result"
+            )
+        yield said
+
+
+def _draw(census: Census, measures: Sequence[str], resamples: int, seed: int) -> Drawn:
+    """Measures of a layer, and what they come to over draws of its feature maps.
+
+    Where there is but one map, or one fold, there are no draws, or nothing.
+    """
+    several = resamples if len(census.channel_units) > 1 else 0
+    contrasts, channels = census.by_channel.shape
+    numbers = {
+        "selective": census.by_channel,
+        "units": np.broadcast_to(census.channel_units, (contrasts, channels)),
+        "living": np.broadcast_to(census.channel_living, (contrasts, channels)),
+        "csi_total": census.csi.total,
+        "csi_number": census.csi.number,
+        "d_prime_total": census.d_prime.total,
+        "d_prime_number": census.d_prime.number,
+    }
+    found: dict[str, tuple[Floats, Floats]] = {}
+    for name in measures:
+        if name in _RATIOS:
+            above, below = (numbers[part] for part in _RATIOS[name])
+            with np.errstate(all="ignore"):
+                value = above.sum(axis=1) / below.sum(axis=1)
+            found[name] = value, ratios(census, several, seed, (above, below))[0]
+        else:
+            found[name] = _draw_spread(census, _STATISTICS[name], several, seed)
+    return Drawn(census.contrasts, found)
+
+
+def _draw_spread(
+    census: Census, statistic: Callable[[NDArray[Any]], Floats], resamples: int, seed: int
+) -> tuple[Floats, Floats]:
+    """A statistic of the numbers of selective units of feature maps, and of maps that are drawn."""
+    rng, channels = generator(seed, census), len(census.channel_units)
+    draws = np.empty((resamples, len(census.contrasts)))
+    step = max(1, _DRAWN // channels)
+    for start in range(0, resamples, step):
+        part = draws[start : start + step]
+        places = rng.integers(channels, size=(len(part), channels))
+        for contrast, counts in enumerate(census.by_channel):
+            part[:, contrast] = statistic(counts[places])
+    return statistic(census.by_channel), draws
+
+
+def _rows(
+    numbers: tuple[int, int], layers: tuple[str, str], own: Drawn, its: Drawn
+) -> Iterator[Difference]:
+    for measure, (values, draws) in own.measures.items():
+        other_values, other_draws = its.measures[measure]
+        paired = min(len(draws), len(other_draws))
+        differences = other_draws[:paired] - draws[:paired]
+        for index, contrast in enumerate(own.contrasts):
+            value, other = float(values[index]), float(other_values[index])
+            low, high = interval(differences[:, index])
+            yield Difference(
+                layer=layers[0],
+                other_layer=layers[1],
+                contrast=contrast,
+                measure=measure,
+                first=numbers[0],
+                second=numbers[1],
+                value=or_none(value),
+                other_value=or_none(other),
+                difference=or_none(other - value),
+                low=low,
+                high=high,
+            )

@@ -1,0 +1,94 @@
+"""What was compared as tables for people; the rest is in the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..analyses.tables import Printed, percent, span
+from .brains import BrainComparison
+from .differences import MEASURED, Comparison, Difference
+from .likeness import BestLayer, Likeness
+
+
+def differences(comparison: Comparison) -> Iterator[Printed]:
+    """A table for every measure; ``*`` where the interval of a difference is without 0.
+
+    Of two networks with difference and interval, of more with the value of each.
+    """
+    measures: dict[str, list[Difference]] = {}
+    for one in comparison.differences:
+        measures.setdefault(one.measure, []).append(one)
+    for measure, rows in measures.items():
+        is_share = "share" in measure
+        title = f"{measure}: {MEASURED[measure]}{', %' if is_share else ''}"
+        if len(comparison.stores) == 2:
+            head = ["layer", "contrast", "1", "2", "2 - 1", "95 %", ""]
+            yield Printed(title, head, [_difference(one, is_share) for one in rows])
+        else:
+            numbers = range(1, len(comparison.stores) + 1)
+            yield Printed(title, ["layer", "contrast", *map(str, numbers)],
+                          _side_by_side(rows, len(numbers), is_share))  # fmt: skip
+
+
+def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[list[Any]]:
+    """A line per layer and contrast, with what every network has."""
+    lines: dict[tuple[str, str], list[str | None]] = {}
+    for one in rows:
+        cells = lines.setdefault((one.layer, one.contrast), [None] * stores)
+        values = {one.first: (one.value, ""), one.second: (one.other_value, _mark(one))}
+        for number, (value, mark) in values.items():
+            shown = percent(value) if is_share else value
+            if shown is not None and (mark or cells[number - 1] is None):
+                cells[number - 1] = f"{shown:.4g}{mark}"
+    return [[*key, *cells] for key, cells in lines.items()]
+
+
+def likeness(found: BrainComparison, each_layer: bool) -> Printed:
+    """A line for every region and population: the layer that is most like it, or all."""
+    held_out = {(one.region, one.population): one for one in found.best_layers}
+    shows_held_out = bool(held_out) and not each_layer
+    groups: dict[tuple[str, str], list[Likeness]] = {}
+    for one in found.likeness:
+        groups.setdefault((one.region, one.population), []).append(one)
+    rows = [
+        [*_likeness(one), *(_best_layer(held_out[pair]) if shows_held_out else [])]
+        for pair, own in groups.items()
+        for one in (own if each_layer else _most_alike(own))
+    ]
+    head = ["region", "population", "layer", "units", "r", "p", "p corrected", "ceiling"]
+    title = f"{found.compared}: {found.correlation} correlation, p of {found.orders:,} orders"
+    return Printed(title, [*head, *(["held-out r", "best for most"] * shows_held_out)], rows)
+
+
+def _difference(one: Difference, is_share: bool) -> list[Any]:
+    name = one.layer if one.layer == one.other_layer else f"{one.layer} / {one.other_layer}"
+    numbers = one.value, one.other_value, one.difference
+    return [
+        name,
+        one.contrast,
+        *(percent(number) if is_share else number for number in numbers),
+        span(one.low, one.high, 100 if is_share else 1),
+        _mark(one),
+    ]
+
+
+def _mark(one: Difference) -> str:
+    without_0 = one.low is not None and one.high is not None and one.low * one.high > 0
+    return "*" if without_0 else ""
+
+
+def _most_alike(own: list[Likeness]) -> list[Likeness]:
+    known = [(one.correlation, one) for one in own if one.correlation is not None]
+    return [max(known, key=lambda pair: pair[0])[1]] if known else []
+
+
+def _likeness(one: Likeness) -> list[Any]:
+    ceiling = span(one.ceiling_low, one.ceiling_high)
+    numbers = [one.correlation, one.p, one.p_corrected]
+    units = int(one.units) if one.units.is_integer() else round(one.units, 1)
+    return [one.region, one.population, one.layer, units, *numbers, ceiling]
+
+
+def _best_layer(best: BestLayer) -> list[Any]:
+    return [best.correlation, f"{best.layer} ({best.chosen} of {best.subjects})"]

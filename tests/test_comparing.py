@@ -1,0 +1,696 @@
+"""Networks side by side and beside regions of brains: known answers, plain loops, scipy."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import fusiform
+from fusiform.cli import main
+from fusiform.engine.analyses.census import Census, take_census
+from fusiform.engine.asking import select
+from fusiform.engine.asking.language.contrast import every_category
+from fusiform.engine.asking.language.criterion import DEFAULT
+from fusiform.engine.asking.result import Result, open_store
+from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
+from fusiform.engine.comparing.likeness import (
+    Likeness,
+    Values,
+    likeness,
+    noise_ceiling,
+    rearranged,
+)
+from fusiform.engine.comparing.pairing import pair_layers
+from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
+from fusiform.engine.comparing.regions import Region, Regions, read_regions
+from fusiform.engine.errors import UserError
+from fusiform.engine.spec import Layer
+from fusiform.engine.store.writing import create_store
+from fusiform.kernels.moments import Moments
+
+from . import made
+
+LAYERS = (
+    Layer("early", "Conv2d", ("channel", "y", "x"), (12, 4, 4), "float32"),
+    Layer("late", "Conv2d", ("channel", "y", "x"), (20, 3, 3), "float32"),
+    Layer("out", "Linear", ("unit",), (30,), "float32"),
+)
+Responses = dict[str, list[list[np.ndarray]]]
+
+
+def drawn(share: float, seed: int) -> Responses:
+    """Responses ``[category][fold] [stimulus, unit]``: of faces, a share of the units prefer."""
+    rng = np.random.default_rng(seed)
+    found: Responses = {}
+    for layer in LAYERS:
+        prefers = 4.0 * (rng.random(layer.units) < share)
+        found[layer.name] = [
+            [rng.normal(prefers if k == 0 else 0, 1, (n, layer.units)) for n in made.COUNTS[k]]
+            for k in range(len(made.CATEGORIES))
+        ]
+    return found
+
+
+def filled(path: Path, responses: Responses, layers: Sequence[Layer] = LAYERS, **other: Any) -> Any:
+    """A store of them."""
+    draft = create_store(path, **{**made.contents(), "layers": layers, **other})
+    for layer, groups in zip(layers, responses.values(), strict=True):
+        for category, folds in enumerate(groups):
+            for fold, x in enumerate(folds):
+                mean, m2 = x.mean(0), ((x - x.mean(0)) ** 2).sum(0)
+                own = Moments(len(x), mean.reshape(layer.shape), m2.reshape(layer.shape))
+                draft.write_moments(layer, category, fold, own)
+    select.materialise(draft)
+    draft.complete()
+    return open_store(path)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A network of which a tenth prefers faces."""
+    return filled(tmp_path_factory.mktemp("few") / "few.zarr", drawn(0.1, 1))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """One of which more than half do."""
+    return filled(tmp_path_factory.mktemp("many") / "many.zarr", drawn(0.6, 2))
+
+
+def found_in(
+    comparison: Comparison, measure: str = "share", contrast: str = "faces", layer: str = "late"
+) -> Difference:
+    (one,) = (
+        one
+        for one in comparison.differences
+        if (one.measure, one.contrast, one.layer) == (measure, contrast, layer)
+    )
+    return one
+
+
+# Which layers stand for each other
+
+
+def named(*names: str) -> list[Layer]:
+    return [Layer(name, "Conv2d", ("unit",), (4,), "float32") for name in names]
+
+
+def pairs(first: Sequence[str], other: Sequence[str], pairing: Any = "name") -> list[str]:
+    found = pair_layers(named(*first), named(*other), pairing)
+    return [f"{own.name}={its.name}" for own, its in found]
+
+
+def test_layers_of_one_name_stand_for_each_other_where_their_order_is_the_same() -> None:
+    # As a CLIP ResNet, whose stem ends as other ResNets' last layer is called.
+    resnet, clip = ["maxpool", "layer1", "layer2", "avgpool"], ["avgpool", "layer1", "layer2", "at"]
+    assert pairs(resnet, clip) == ["layer1=layer1", "layer2=layer2"]
+
+
+def test_layers_of_one_relative_depth_stand_for_each_other() -> None:
+    assert pairs("abc", "vwxyz", "depth") == ["a=v", "b=x", "c=z"]
+    assert pairs("abcde", "xyz", "depth") == ["a=x", "b=x", "c=y", "d=y", "e=z"]
+    assert pairs("a", "xyz", "depth") == ["a=z"]
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=1), st.randoms())
+def test_pairs_keep_the_order_of_both_and_leave_out_as_few_as_can_be(
+    names: list[str], random: Any
+) -> None:
+    other = random.sample(names, len(names))
+    found = [pair.partition("=")[0] for pair in pairs(names, other)]
+    assert [names.index(name) for name in found] == sorted(names.index(name) for name in found)
+    assert [other.index(name) for name in found] == sorted(other.index(name) for name in found)
+    longest = max(
+        len(part)
+        for size in range(len(names) + 1)
+        for part in itertools.combinations(names, size)
+        if [name for name in other if name in part] == list(part)
+    )
+    assert len(found) == longest
+
+
+# Differences
+
+
+def test_a_network_does_not_differ_from_itself(few: Result) -> None:
+    for one in compare([few, few], resamples=200).differences:
+        if one.value is None:
+            assert one.difference is None
+        else:
+            assert one.difference == 0
+            assert one.low is not None
+            assert one.high is not None
+            assert one.low <= 0 <= one.high
+
+
+def test_what_was_planted_is_found(few: Result, many: Result) -> None:
+    comparison = compare([few, many], resamples=300)
+    for layer in ("early", "late", "out"):
+        one = found_in(comparison, layer=layer)
+        own, its = (open_store(store.path) for store in (few, many))
+        shares = [
+            next(r.share for r in fusiform.summarise(s, layers=[layer]) if r.contrast == "faces")
+            for s in (own, its)
+        ]
+        assert (one.value, one.other_value) == tuple(shares)
+        assert one.difference == pytest.approx(shares[1] - shares[0])
+        assert one.low is not None
+        assert 0 < one.low < one.difference < (one.high or 0)
+    turned = found_in(compare([many, few], resamples=300))
+    assert turned.high is not None
+    assert turned.high < 0
+    assert found_in(comparison, "gini").difference < 0  # type: ignore[operator]
+    assert not comparison.warnings
+
+
+def test_an_interval_holds_what_it_should(few: Result) -> None:
+    # Two networks of maps from one distribution: the interval of the difference has 0 in it in
+    # about 95 of 100 cases.
+    (census,) = take_census(few, layers=["late"])
+    rng, holding, cases = np.random.default_rng(5), 0, 300
+
+    def counted(seed: int) -> Any:
+        rates = rng.beta(1, 3, (1, 40))
+        counts = rng.binomial(9, rates)
+        units = np.full(40, 9)
+        own: Census = replace(census, contrasts=("faces",), channel_units=units,
+                              channel_living=units, by_channel=counts)  # fmt: skip
+        return _draw(own, ["share"], 300, seed).measures["share"][1][:, 0]
+
+    for case in range(cases):
+        low, high = np.quantile(counted(2 * case + 1) - counted(2 * case), (0.025, 0.975))
+        holding += low <= 0 <= high
+    # The percentile interval of 40 maps is a little narrow.
+    assert 0.90 <= holding / cases <= 0.985
+
+
+def test_the_same_seed_gives_the_same_and_layers_do_not_touch_each_other(
+    few: Result, many: Result
+) -> None:
+    whole = compare([few, many], resamples=50)
+    assert compare([few, many], resamples=50) == whole
+    alone = compare([few, many], layers="late", resamples=50)
+    assert set(alone.differences) <= set(whole.differences)
+    assert compare([few, many], resamples=50, seed=1).differences != whole.differences
+
+
+def test_checkpoints_are_compared_with_the_one_before(few: Result, many: Result) -> None:
+    comparison = compare([few, many, many], against="previous", resamples=50)
+    assert {(one.first, one.second) for one in comparison.differences} == {(1, 2), (2, 3)}
+    last = [one for one in comparison.differences if one.second == 3 and one.difference is not None]
+    assert last
+    assert all(one.difference == 0 for one in last)
+    to_first = compare([few, many, many], resamples=50)
+    assert {(one.first, one.second) for one in to_first.differences} == {(1, 2), (1, 3)}
+
+
+def test_layers_are_paired_by_depth_where_names_differ(few: Result, tmp_path: Path) -> None:
+    renamed = [replace(layer, name=f"x.{layer.name}") for layer in LAYERS]
+    other = filled(tmp_path / "other.zarr", drawn(0.6, 2), renamed)
+    with pytest.raises(UserError, match="none of early, late, out: pair them by depth"):
+        compare([few, other])
+    found = compare([few, other], pairing="depth", resamples=20).differences
+    assert {(one.layer, one.other_layer) for one in found} == {
+        (layer.name, f"x.{layer.name}") for layer in LAYERS
+    }
+
+
+def test_a_layer_without_a_counterpart_is_named(few: Result, tmp_path: Path) -> None:
+    responses = drawn(0.6, 2)
+    responses.pop("early")
+    other = filled(tmp_path / "other.zarr", responses, LAYERS[1:])
+    comparison = compare([few, other], resamples=20)
+    assert comparison.warnings == (f"{other.path} has no early",)
+    assert {one.layer for one in comparison.differences} == {"late", "out"}
+
+
+def test_one_fold_and_no_selective_units_give_nothing_and_no_warning(tmp_path: Path) -> None:
+    counts = made.COUNTS.sum(axis=1, keepdims=True)
+    table = {**made.contents()["stimuli"]}
+    table["stimulus_fold"] = np.zeros_like(table["stimulus_fold"])
+    joined = {
+        name: [[np.concatenate(folds)] for folds in groups]
+        for name, groups in drawn(0.0, 3).items()
+    }
+    store = filled(tmp_path / "one.zarr", joined, counts=counts, stimuli=table)
+    comparison = compare([store, store], resamples=20)
+    for measure in ("csi", "d_prime", "gini", "entropy"):
+        one = found_in(comparison, measure, "bodies")
+        assert (one.value, one.difference, one.low, one.high) == (None, None, None, None)
+    assert found_in(comparison, contrast="bodies").difference == 0
+
+
+MISFITTING: dict[str, Any] = {
+    "stimuli": {"stimulus_sha256": "f" * 64},
+    "preprocessing": {"resize": 300},
+    "units": "channel",
+}
+
+
+@pytest.mark.parametrize("what", MISFITTING)
+def test_what_cannot_be_compared_is_refused_unless_told_and_said(
+    few: Result, tmp_path: Path, what: str
+) -> None:
+    contents = made.contents()
+    if what == "stimuli":
+        contents["stimuli"]["stimulus_sha256"][0] = "f" * 64
+    else:
+        contents["provenance"] = {**contents["provenance"], what: MISFITTING[what]}
+    responses = drawn(0.1, 1)
+    if what == "units":
+        layers = [Layer("late", "Conv2d", ("channel",), (20,), "float32")]
+        responses = {"late": [[x[:, :20] for x in folds] for folds in responses["late"]]}
+    else:
+        layers = list(LAYERS)
+    other = filled(tmp_path / "o.zarr", responses, layers,
+                   **{k: contents[k] for k in ("stimuli", "provenance")})  # fmt: skip
+    with pytest.raises(UserError, match=f"differ in their {what}: .*--allow {what}"):
+        compare([few, other], layers="late")
+    comparison = compare([few, other], layers="late", allow=[what], resamples=20)
+    assert any(f"differ in their {what}" in warning for warning in comparison.warnings)
+    assert comparison.differences
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"measures": ["csl"]}, "measures of a comparison: .*did you mean csi"),
+        ({"pairing": "shape"}, "pairing of a comparison: name, depth"),
+        ({"against": "last"}, "against of a comparison: first, previous"),
+        ({"allow": ["weights"]}, "allow of a comparison: stimuli"),
+        ({"resamples": 0}, "1 or more; got 0"),
+        ({"layers": "lat"}, "did you mean late"),
+        ({"contrasts": "face"}, "faces"),
+    ],
+)
+def test_what_is_asked_wrongly_is_said(few: Result, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        compare([few, few], **options)
+
+
+def test_one_network_is_not_compared(few: Result) -> None:
+    with pytest.raises(UserError, match="two stores or more; got 1"):
+        compare([few])
+
+
+# Populations
+
+
+def test_populations_are_measured_on_stimuli_that_did_not_select_them(few: Result) -> None:
+    responses, contrasts = drawn(0.1, 1), every_category(few.categories)
+    found = {(one.layer, one.name): one for one in populations(few, DEFAULT, contrasts, few.layers)}
+    for layer, selection in select.select(few):
+        groups, alive = responses[layer.name], ~(selection.dead | selection.nonfinite)
+        for index, name in enumerate([*few.categories, EVERY_UNIT]):
+            vectors, scores = [], []
+            for fold in range(few.folds):
+                chosen = selection.selective_fold[index, fold] if name != EVERY_UNIT else alive
+                for unit in np.flatnonzero(chosen):
+                    held_out = [groups[k][1 - fold][:, unit] for k in range(len(groups))]
+                    everything = np.concatenate(held_out)
+                    means = np.array([own.mean() for own in held_out])
+                    vectors.append(means)
+                    scores.append((means - everything.mean()) / everything.std(ddof=1))
+            own = found[layer.name, name]
+            assert own.units == len(vectors) / 2
+            if not vectors:
+                assert np.isnan(own.profile).all()
+                continue
+            np.testing.assert_allclose(own.profile, np.mean(scores, axis=0), atol=1e-10)
+            if len(vectors) > 2:
+                np.testing.assert_allclose(own.rdm, 1 - np.corrcoef(np.transpose(vectors)),
+                                           atol=1e-10)  # fmt: skip
+            else:
+                assert np.isnan(own.rdm).all()
+
+
+# Regions
+
+
+def table(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def profiles(values: Any, subjects: int = 1, noise: float = 0.0) -> list[list[Any]]:
+    """Rows of a table of regions: ``values`` has profiles by name."""
+    rng = np.random.default_rng(0)
+    rows: list[list[Any]] = [["subject", "region", "category", "response"]]
+    for region, profile in values.items():
+        for subject in range(subjects):
+            rows += [
+                [f"s{subject}", region, name, value + noise * rng.normal()]
+                for name, value in zip(made.CATEGORIES, profile, strict=True)
+            ]
+    return rows
+
+
+def test_a_table_is_read_in_any_order_of_rows_and_columns(tmp_path: Path) -> None:
+    rows = profiles({"FFA": [3, 1, 0, 1], "PPA": [0, 1, 0, 4]}, subjects=2)
+    regions = read_regions(table(tmp_path / "t.csv", rows))
+    assert regions.items == made.CATEGORIES
+    assert [region.name for region in regions.regions] == ["FFA", "PPA"]
+    assert regions.regions[0].values.tolist() == [[3, 1, 0, 1], [3, 1, 0, 1]]
+    shuffled = [rows[0], *reversed(rows[1:])]
+    again = read_regions(table(tmp_path / "u.csv", [row[::-1] for row in shuffled]))
+    by_name = {region.name: region for region in again.regions}
+    order = [again.items.index(name) for name in made.CATEGORIES]
+    assert by_name["PPA"].values[:, order].tolist() == [[0, 1, 0, 4]] * 2
+
+
+def test_matrices_may_give_a_pair_in_either_order(tmp_path: Path) -> None:
+    rows = [["region", "first", "second", "distance"], ["FFA", "a", "b", 1], ["FFA", "c", "a", 2],
+            ["FFA", "b", "c", 3], ["FFA", "a", "a", 0]]  # fmt: skip
+    regions = read_regions(table(tmp_path / "t.csv", rows))
+    assert regions.are_rdms
+    assert regions.items == ("a", "b", "c")
+    assert regions.regions[0].values.tolist() == [[1, 2, 3]]
+    assert regions.regions[0].subjects == ("",)
+
+
+WRONG: dict[str, tuple[list[list[Any]], str]] = {
+    "columns": ([["region", "category"], ["FFA", "a"]], "lacks response"),
+    "nothing": ([], "lacks region"),
+    "short row": ([["region", "category", "response"], ["FFA", "a"]], "line 2 .* has 2 of 3"),
+    "word": ([["region", "category", "response"], ["FFA", "a", "much"]], "line 2 .* 'much'"),
+    "nan": ([["region", "category", "response"], ["FFA", "a", "nan"]], "finite numbers"),
+    "twice": (
+        [["region", "category", "response"], ["FFA", "a", 1], ["FFA", "a", 2]],
+        "line 3 .* gives a of FFA again",
+    ),
+    "few": ([["region", "category", "response"], ["FFA", "a", 1], ["FFA", "b", 2]], "at least 3"),
+    "absent": (
+        [["region", "category", "response"], *(["FFA", c, 1] for c in "abc"), ["PPA", "a", 1]],
+        "none of PPA for b",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_table_that_is_none_is_refused_in_a_line(tmp_path: Path, what: str) -> None:
+    rows, said = WRONG[what]
+    with pytest.raises(UserError, match=said) as caught:
+        read_regions(table(tmp_path / "t.csv", rows))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00region", b'region,category,response\n"FFA'])
+def test_a_file_that_is_no_table_is_refused_in_a_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UserError, match="CSV in UTF-8"):
+        read_regions(tmp_path / "t.csv")
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        read_regions(tmp_path)
+
+
+# Likeness
+
+
+def plain_p(
+    region: np.ndarray, values: list[np.ndarray], correlation: Any, is_rdm: bool
+) -> list[tuple[float, float]]:
+    """Share of all orders with as large a correlation, of each column and of the largest."""
+    items = len(region) if not is_rdm else round((1 + np.sqrt(1 + 8 * region.shape[-1])) / 2)
+    found = [correlation(region, one) for one in values]
+    own, largest, orders = [0] * len(values), [0] * len(values), 0
+    square = np.zeros((items, items))
+    if is_rdm:
+        square[np.triu_indices(items, 1)] = region
+        square += square.T
+    for order in itertools.permutations(range(items)):
+        places = np.array(order)
+        moved = (
+            square[np.ix_(places, places)][np.triu_indices(items, 1)] if is_rdm else region[places]
+        )
+        by_chance = [correlation(moved, one) for one in values]
+        orders += 1
+        for i, value in enumerate(found):
+            own[i] += by_chance[i] >= value - 1e-9
+            largest[i] += max(by_chance) >= value - 1e-9
+    return [(a / orders, b / orders) for a, b in zip(own, largest, strict=True)]
+
+
+@pytest.mark.parametrize("is_rdm", [False, True])
+@pytest.mark.parametrize("correlation", ["pearson", "spearman"])
+def test_correlations_and_p_are_those_of_plain_loops_and_scipy(
+    correlation: Any, is_rdm: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    items = ("a", "b", "c", "d", "e")
+    length = 10 if is_rdm else 5
+    values = [rng.normal(size=length) for _ in range(3)]
+    values[2] = np.round(values[2])  # equal ranks
+    region = Region("FFA", ("",), rng.normal(size=(1, length)))
+    table_ = Regions("t.csv", is_rdm, items, (region,))
+    columns = [Values("faces", f"layer{i}", 7.0, one) for i, one in enumerate(values)]
+    found = list(likeness(table_, columns, correlation, 10_000, 0))
+    scipys = {"pearson": scipy.stats.pearsonr, "spearman": scipy.stats.spearmanr}[correlation]
+    expected = plain_p(region.values[0], values, lambda a, b: scipys(a, b).statistic, is_rdm)
+    for one, own, (p, corrected) in zip(found, values, expected, strict=True):
+        assert isinstance(one, Likeness)
+        assert one.correlation == pytest.approx(scipys(region.values[0], own).statistic)
+        assert (one.p, one.p_corrected) == (pytest.approx(p), pytest.approx(corrected))
+
+
+def test_drawn_orders_have_the_one_that_there_is_first_and_come_from_the_seed() -> None:
+    assert len(rearranged(4, 24, 0)) == 24
+    drawn_ = rearranged(9, 500, 3)
+    assert drawn_.shape == (500, 9)
+    assert drawn_[0].tolist() == list(range(9))
+    assert (np.sort(drawn_, axis=1) == np.arange(9)).all()
+    assert (drawn_ == rearranged(9, 500, 3)).all()
+    assert (drawn_ != rearranged(9, 500, 4)).any()
+
+
+def test_p_of_drawn_orders_is_near_that_of_all() -> None:
+    rng = np.random.default_rng(2)
+    region = Region("FFA", ("",), rng.normal(size=(1, 7)))
+    table_ = Regions("t.csv", False, tuple("abcdefg"), (region,))
+    columns = [Values("faces", "l", 7.0, region.values[0] + rng.normal(size=7))]
+    (whole,), (part,) = (list(likeness(table_, columns, "pearson", n, 0)) for n in (5040, 4000))
+    assert isinstance(whole, Likeness)
+    assert isinstance(part, Likeness)
+    assert part.p == pytest.approx(whole.p, abs=4 * np.sqrt((whole.p or 0) / 4000))
+
+
+@pytest.mark.parametrize("correlation", ["pearson", "spearman"])
+def test_the_noise_ceiling_is_that_of_plain_loops(correlation: Any) -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=6) + rng.normal(0, 0.7, (5, 6))
+    scaled = scipy.stats.rankdata(values, axis=1) if correlation == "spearman" else values
+    scores = (scaled - scaled.mean(1, keepdims=True)) / scaled.std(1, keepdims=True)
+    low = np.mean(
+        [np.corrcoef(scores[s], np.delete(scores, s, 0).mean(0))[0, 1] for s in range(len(values))]
+    )
+    high = np.mean([np.corrcoef(own, scores.mean(0))[0, 1] for own in scores])
+    assert noise_ceiling(values, correlation) == (pytest.approx(low), pytest.approx(high))
+    assert low < high
+    assert noise_ceiling(values[:1], correlation) == (None, None)
+
+
+def test_the_layer_that_is_most_like_a_region_is_found_for_subjects_that_did_not_choose_it(
+    few: Result, tmp_path: Path
+) -> None:
+    contrasts = every_category(few.categories)
+    own = {(one.layer, one.name): one for one in populations(few, DEFAULT, contrasts, few.layers)}
+    like: Population = own["late", EVERY_UNIT]
+    rows = profiles({"FFA": like.profile * 10}, subjects=5, noise=0.02)
+    found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
+    assert found.orders == 24
+    assert found.held_out
+    by_layer = {one.layer: one for one in found.likeness if one.population == EVERY_UNIT}
+    late = by_layer["late"]
+    assert late.correlation is not None
+    assert late.correlation > 0.9
+    assert late.p == pytest.approx(1 / 24)
+    assert late.ceiling_low is not None
+    assert late.ceiling_low < late.ceiling_high  # type: ignore[operator]
+    (best,) = (one for one in found.best_layers if one.population == EVERY_UNIT)
+    assert (best.layer, best.subjects) == ("late", 5)
+    assert best.chosen >= 3
+    faces = [one for one in found.likeness if one.population == "faces" and one.units]
+    assert faces
+
+
+def test_a_part_of_the_categories_in_another_order_is_enough(few: Result, tmp_path: Path) -> None:
+    every = list(populations(few, DEFAULT, every_category(few.categories), [few.layer("late")]))
+    profile = every[-1].profile
+    rows = [["region", "category", "response"],
+            *(["FFA", few.categories[k], profile[k]] for k in (3, 0, 2))]  # fmt: skip
+    found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows), layers="late")
+    last = found.likeness[-1]
+    assert last.population == EVERY_UNIT
+    assert last.correlation == pytest.approx(1)
+
+
+def test_dissimilarity_matrices_of_regions_are_compared(few: Result, tmp_path: Path) -> None:
+    own = list(populations(few, DEFAULT, every_category(few.categories), [few.layer("out")]))[-1]
+    rows: list[list[Any]] = [["region", "first", "second", "distance"]]
+    for i, j in itertools.combinations(range(4), 2):
+        rows.append(["EBA", few.categories[j], few.categories[i], own.rdm[i, j]])
+    found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
+    assert found.correlation == "spearman"
+    (one,) = (o for o in found.likeness if (o.layer, o.population) == ("out", EVERY_UNIT))
+    assert one.correlation == pytest.approx(1)
+    assert not found.best_layers
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 5, stride=4)
+        self.head = nn.Linear(4 * 49, 9)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.conv(images)).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Any) -> Any:
+    """All units of two layers, to 18 stimuli."""
+    folder = tmp_path_factory.mktemp("recording")
+    return fusiform.record(
+        Net(), draw_stimuli(folder / "stimuli"), folder / "r.zarr", layers=["conv", "head"],
+        preprocessing=fusiform.Preprocessing(resize=32, crop=32), device="cpu",
+    )  # fmt: skip
+
+
+def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
+    recording: Any, tmp_path: Path, command: Any
+) -> None:
+    responses = recording.responses("head").compute().astype(np.float64)
+    paths = recording.stimuli("stimulus_path")
+    rdm, chosen = 1 - np.corrcoef(responses), [11, 3, 7, 0, 16, 5]
+    rows: list[list[Any]] = [["subject", "region", "first", "second", "distance"]]
+    for i, j in itertools.combinations(chosen, 2):
+        rows += [[f"s{s}", "IT", paths[i], paths[j], rdm[i, j]] for s in range(2)]
+    path = table(tmp_path / "t.csv", rows)
+    found = fusiform.compare_regions(recording, path)
+    conv, head = found.likeness
+    assert (conv.layer, head.layer, head.units) == ("conv", "head", 9)
+    assert head.correlation == pytest.approx(1)
+    assert head.p is not None
+    assert head.p <= 0.01
+    assert found.orders == 720
+    other = 1 - np.corrcoef(recording.responses("conv").compute().astype(np.float64))
+    upper = np.triu_indices(len(chosen), 1)
+    expected = scipy.stats.spearmanr(
+        rdm[np.ix_(chosen, chosen)][upper], other[np.ix_(chosen, chosen)][upper]
+    ).statistic
+    assert conv.correlation == pytest.approx(expected)
+    (best,) = found.best_layers
+    assert (best.layer, best.chosen) == ("head", 2)
+    code, out, err = command(recording.path, "--recorded", "--roi", path)
+    assert (code, err) == (0, "")
+    assert "dissimilarity of stimuli" in out
+    code, _, err = command(recording.path, "--recorded")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_recording_is_not_compared_with_responses_to_categories(
+    recording: Any, few: Result, tmp_path: Path
+) -> None:
+    path = table(tmp_path / "t.csv", profiles({"FFA": [3, 1, 0, 1]}))
+    with pytest.raises(UserError, match="compare them with a store"):
+        fusiform.compare_regions(recording, path)
+    rows = [["region", "first", "second", "distance"], ["IT", "a", "b", 1], ["IT", "a", "c", 2],
+            ["IT", "b", "c", 3]]  # fmt: skip
+    with pytest.raises(UserError, match=r"the same stimuli; .* has 'a'"):
+        fusiform.compare_regions(recording, table(tmp_path / "u.csv", rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (profiles({"FFA": [1, 1, 1, 1]}), "FFA .* are all the same"),
+        (
+            [["region", "category", "response"], *(["FFA", c, i] for i, c in enumerate("abc"))],
+            "has 'a', the store has not",
+        ),
+    ],
+)
+def test_regions_that_cannot_be_compared_are_refused(
+    few: Result, tmp_path: Path, rows: list[list[Any]], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
+
+
+@pytest.mark.parametrize(
+    "options", [{"correlation": "kendall"}, {"rearrangements": 0}, {"layers": "nowhere"}]
+)
+def test_regions_that_are_asked_for_wrongly(
+    few: Result, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = table(tmp_path / "t.csv", profiles({"FFA": [3, 1, 0, 1]}))
+    with pytest.raises(UserError):
+        fusiform.compare_regions(few, path, **options)
+
+
+# The command line
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fusiform", "compare", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return (int(left.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def test_the_command_shows_networks_side_by_side(few: Result, many: Result, command: Any) -> None:
+    code, out, err = command(few.path, many.path, "--resamples", 50)
+    assert (code, err) == (0, "")
+    assert "share of selective units, %" in out
+    assert "2 - 1" in out
+    assert MEASURED["gini"] in out
+    assert any(line.endswith("*") for line in out.splitlines())
+    code, out, _ = command(few.path, many.path, "--resamples", 50, "--json", "--measures", "share")
+    read = json.loads(out)
+    assert code == 0
+    assert {one["measure"] for one in read["differences"]} == {"share"}
+    code, out, _ = command(few.path, many.path, many.path, "--against", "previous",
+                           "--resamples", 50, "--measures", "share")  # fmt: skip
+    (line,) = (one for one in out.splitlines() if one.split()[:2] == ["late", "faces"])
+    first, second, third = line.split()[2:]
+    assert (first.endswith("*"), second, third) == (False, f"{second.rstrip('*')}*", second[:-1])
+    code, _, err = command(few.path)
+    assert code == 2
+    assert err.startswith("error: a comparison takes two stores or more")
+
+
+def test_the_command_shows_regions(few: Result, many: Result, tmp_path: Path, command: Any) -> None:
+    rows = profiles({"FFA\x1b[2J": [3, 1, 0, 1], "PPA": [0, 1, 0, 4]}, subjects=3, noise=0.1)
+    path = table(tmp_path / "t.csv", rows)
+    code, out, err = command(few.path, many.path, "--roi", path)
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert "held-out r" in out
+    assert out.count(str(few.path)) == 1
+    code, out, _ = command(few.path, "--roi", path, "--each-layer")
+    assert code == 0
+    assert "early" in out
+    code, out, _ = command(few.path, "--roi", path, "--json")
+    assert len(json.loads(out)[0]["likeness"]) == 2 * 5 * 3
