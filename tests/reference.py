@@ -89,6 +89,12 @@ def m2_longdouble(x: np.ndarray) -> np.ndarray:
     return ((wide - wide.mean(0)) ** 2).sum(0)
 
 
+def area_under_curve(target: Sequence[float], baseline: Sequence[float]) -> float:
+    """The share of pairs in which the target's is larger; equals count half."""
+    pairs = [(a > b) + (a == b) / 2 for a in target for b in baseline]
+    return math.fsum(pairs) / len(pairs)
+
+
 def normalised_entropy(counts: Sequence[float]) -> float:
     """Of the shares of places, over the largest that so many places can have."""
     total = math.fsum(counts)
@@ -128,18 +134,22 @@ def pearson(a: Sequence[float], b: Sequence[float]) -> float:
     return together / math.sqrt(sizes[0] * sizes[1])
 
 
-def area_under_curve(target: Sequence[float], baseline: Sequence[float]) -> float:
-    """The share of pairs in which the target's is larger; equals count half."""
-    pairs = [(a > b) + (a == b) / 2 for a in target for b in baseline]
-    return math.fsum(pairs) / len(pairs)
-
-
-def average_ranks(values: Sequence[float]) -> list[float]:
-    """The rank of every value, from 1 on: how many are smaller, and half of those as large."""
+def ranks(values: Sequence[float]) -> list[float]:
+    """From 1; equals share the mean of theirs."""
     return [
         sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
         for value in values
     ]
+
+
+def correlation_distance(one: Sequence[float], other: Sequence[float]) -> float:
+    """1 - Pearson's r."""
+    return 1 - pearson([float(a) for a in one], [float(b) for b in other])
+
+
+def euclidean_distance(one: Sequence[float], other: Sequence[float]) -> float:
+    """The root of the sum of squared differences."""
+    return math.sqrt(math.fsum((float(a) - float(b)) ** 2 for a, b in zip(one, other, strict=True)))
 
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float:
@@ -155,24 +165,11 @@ def kendall(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
-    """Of patterns ``[category or stimulus, unit]``: Kornblith et al. 2019, by units, not Grams."""
-    a, b = (x.astype(np.float64) - x.mean(axis=0, dtype=np.float64) for x in (a, b))
+    """Of patterns ``[category, unit]``, in the form of Kornblith et al. with units, not Grams."""
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     together = sum((a[:, i] @ b[:, j]) ** 2 for i in range(a.shape[1]) for j in range(b.shape[1]))
     sizes = [
         math.sqrt(sum((x[:, i] @ x[:, j]) ** 2 for i, j in np.ndindex(x.shape[1], x.shape[1])))
         for x in (a, b)
     ]
     return together / (sizes[0] * sizes[1])
-
-
-def correlation_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """1 - Pearson's r."""
-    _, mean_a, m2_a = moments(one)
-    _, mean_b, m2_b = moments(other)
-    products = [(float(a) - mean_a) * (float(b) - mean_b) for a, b in zip(one, other, strict=True)]
-    return 1 - math.fsum(products) / math.sqrt(m2_a * m2_b)
-
-
-def euclidean_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """The root of the sum of squared differences."""
-    return math.sqrt(math.fsum((float(a) - float(b)) ** 2 for a, b in zip(one, other, strict=True)))

@@ -141,7 +141,7 @@ responses = st.lists(few | st.floats(width=32, allow_nan=False), min_size=2, max
 def test_ranks_are_those_of_the_definition_and_of_scipy(values: list[float]) -> None:
     x = np.array(values, np.float32)[:, None]
     ranks, ties = average_ranks(x)
-    assert ranks[:, 0].tolist() == reference.average_ranks(x[:, 0].tolist())
+    assert ranks[:, 0].tolist() == reference.ranks(x[:, 0].tolist())
     assert ranks[:, 0].tolist() == stats.rankdata(x[:, 0]).tolist()
     _, counts = np.unique(x, return_counts=True)
     assert ties[0] == (counts**3 - counts).sum()
@@ -342,7 +342,7 @@ def test_layers_are_compared_by_every_two(recording: fusiform.Recording) -> None
     x, y = (values_of(layer)[:-1].astype(np.float64) for layer in ("conv", "head"))
     a, b = pdist(x, "correlation"), pdist(y, "correlation")
     expected = {
-        "spearman": np.corrcoef(reference.average_ranks(a), reference.average_ranks(b))[0, 1],
+        "spearman": np.corrcoef(reference.ranks(a), reference.ranks(b))[0, 1],
         "kendall": stats.kendalltau(a, b).statistic,
         "cka": reference.linear_cka(x, y),
     }
@@ -359,11 +359,11 @@ def test_layers_are_compared_by_every_two(recording: fusiform.Recording) -> None
 
 
 def test_a_layer_is_wholly_like_itself_scaled() -> None:
-    from fusiform.engine.responses.geometry import _alignment, _centred
+    from fusiform.kernels.similarity import linear_cka, patterns_of
 
     x = np.random.default_rng(0).normal(size=(20, 7))
-    one, other = (_centred(part @ part.T) for part in (x, 3 * x + 5))
-    assert _alignment(one, other) == pytest.approx(1)
+    one, other = (patterns_of(part).gram for part in (x, 3 * x + 5))
+    assert linear_cka(one, other) == pytest.approx(1)
 
 
 # Reliability

@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.similarity import correlation_distances, euclidean_distances, patterns_of
 from ..errors import UserError
 from .geometry import Distance, refuse_distance, upper
 from .recording import Recording
@@ -115,12 +116,6 @@ def correlation(one: Floats, other: Floats) -> Floats:
 
 def category_distances(means: Floats, distance: Distance) -> Floats:
     """Dissimilarity ``[category, category]`` of mean patterns ``[category, unit]``."""
-    known = means[:, np.isfinite(means).all(axis=0)]
-    if distance == "euclidean":
-        return np.asarray(np.sqrt(((known[:, None] - known) ** 2).sum(axis=-1)))
-    patterns = known.T
-    found = np.zeros((len(known), len(known)))
-    for a, b in combinations(range(len(known)), 2):
-        r = correlation(patterns[:, [a]], patterns[:, [b]])[0] if len(patterns) else np.nan
-        found[a, b] = found[b, a] = 1 - r
-    return found
+    patterns = patterns_of(means[:, np.isfinite(means).all(axis=0)])
+    of = correlation_distances if distance == "correlation" else euclidean_distances
+    return of(patterns)

@@ -16,6 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ...kernels.similarity import (
+    Patterns,
+    correlation_distances,
+    euclidean_distances,
+    join,
+    linear_cka,
+    patterns_of,
+)
 from ..errors import UserError
 from .recording import Recording
 
@@ -28,17 +36,19 @@ _MOST_STIMULI = 10_000
 
 @dataclass(frozen=True)
 class Products:
-    """Inner products of a layer's responses to stimuli, ``products [stimulus, stimulus]``.
+    """What a layer's responses to stimuli come to; of a projected layer an estimate of it.
 
-    ``means [stimulus]`` are over its ``units``; ``stimuli [stimulus]`` are rows of the recording.
-    Of a projected layer they are estimates.
+    ``patterns`` are those of the ``stimuli [stimulus]``, rows of the recording, over its units.
     """
 
     layer: str
     stimuli: NDArray[np.int64]
-    units: int
-    means: Floats
-    products: Floats
+    patterns: Patterns
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return self.patterns.units
 
     def distances(self, distance: Distance = "correlation") -> Floats:
         """The dissimilarity of every two stimuli ``[stimulus, stimulus]``.
@@ -53,21 +63,12 @@ class Products:
         """
         refuse_distance(distance)
         if distance == "correlation":
-            own = self.products - self.units * np.outer(self.means, self.means)
-            # What is left of a constant pattern is rounding.
-            norm = np.diag(own).copy()
-            norm[norm <= 1e-12 * np.diag(self.products)] = np.nan
-            with np.errstate(invalid="ignore"):
-                found = 1 - (own / np.sqrt(np.outer(norm, norm))).clip(-1, 1)
-        else:
-            square = np.diag(self.products)
-            found = np.sqrt((square[:, None] + square - 2 * self.products).clip(0))
-        np.fill_diagonal(found, 0.0)
-        return np.asarray(found)
+            return correlation_distances(self.patterns)
+        return euclidean_distances(self.patterns)
 
 
 def products(recording: Recording, layer: str) -> Products:
-    """The inner products of a layer's responses to all stimuli that were shown.
+    """What a layer's responses to all stimuli that were shown come to, block by block of units.
 
     Raises
     ------
@@ -80,8 +81,9 @@ def products(recording: Recording, layer: str) -> Products:
             f"a matrix of all stimuli has at most {_MOST_STIMULI:,} rows; {recording.path} has "
             f"{len(rows):,} stimuli: record fewer"
         )
-    own = recording.recordees(layer)
-    found, sums = np.zeros((len(rows), len(rows))), np.zeros(len(rows))
+    if recording.recordees(layer).projected:
+        return Products(layer, rows, _unprojected(recording, layer, rows))
+    found = patterns_of(np.empty((len(rows), 0)))
     for columns in recording.blocks(layer):
         values = recording.part(layer, columns)[rows].astype(np.float64)
         if not np.isfinite(values).all():
@@ -89,12 +91,18 @@ def products(recording: Recording, layer: str) -> Products:
                 f"distances are of numbers; some units of {layer} gave NaN or infinity: choose "
                 "units that do not"
             )
-        found += values @ values.T
-        sums += values.sum(axis=1)
-    means = recording.means(layer)[rows] if own.projected else sums / own.units
-    if own.projected:  # what was projected are deviations from the mean
-        found += own.units * np.outer(means, means)
-    return Products(layer, rows, own.units, means, found)
+        found = join(found, patterns_of(values))
+    return Products(layer, rows, found)
+
+
+def _unprojected(recording: Recording, layer: str, rows: NDArray[np.int64]) -> Patterns:
+    """The patterns that a projection stands for: of deviations from the mean, and that mean."""
+    units, means = recording.recordees(layer).units, recording.means(layer)[rows]
+    deviations = np.zeros((len(rows), len(rows)))
+    for columns in recording.blocks(layer):
+        values = recording.part(layer, columns)[rows].astype(np.float64)
+        deviations += values @ values.T
+    return Patterns(units, means, deviations, _centred(deviations + units * np.outer(means, means)))
 
 
 def upper(matrix: Floats) -> Floats:
@@ -199,8 +207,8 @@ def agreement(
         raise UserError(f"layers are compared by {', '.join(known)}; got {similarity!r}")
     names = [layer.name for layer in recording.layers_named(layers)]
     if similarity == "cka":
-        described = {name: _centred(products(recording, name).products) for name in names}
-        compare: Callable[[Floats, Floats], float] = _alignment
+        described = {name: products(recording, name).patterns.gram for name in names}
+        compare: Callable[[Floats, Floats], float] = linear_cka
     else:
         described = {name: upper(products(recording, name).distances(distance)) for name in names}
         compare = _spearman if similarity == "spearman" else _kendall
@@ -232,11 +240,6 @@ def _centred(kernel: Floats) -> Floats:
     """Less the mean of every unit over stimuli."""
     means = kernel.mean(axis=0)
     return np.asarray(kernel - means - means[:, None] + means.mean())
-
-
-def _alignment(one: Floats, other: Floats) -> float:
-    size = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float((one * other).sum() / size) if size else np.nan
 
 
 def _spearman(one: Floats, other: Floats) -> float:
