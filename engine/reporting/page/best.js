@@ -26,7 +26,7 @@ function bestFigure() {
         const swatch = draw("svg", { viewBox: "0 0 10 10", class: "swatch", "aria-hidden": "true" },
           draw("circle", { cx: 5, cy: 5, r: 5, fill: contrasts[k][themeName()] }));
         const name = joined(several && nameOf(store), contrasts[k].name, row.place, `AUC ${row.auc.toFixed(3)}`);
-        return el("section", { class: "unit", "aria-label": name }, el("h4", {}, swatch, name), strip("most", row.most), strip(row.lowest > row.least.length ? `least (the first of ${row.lowest} alike)` : "least", row.least));
+        return el("section", { class: "unit", "aria-label": name }, el("h4", {}, swatch, name), strip("most", row.most), strip(row.lowest > row.least.length ? `least, ${row.lowest} alike` : "least", row.least));
       }));
     },
   };
