@@ -25,7 +25,7 @@ from fusiform import Criterion, check_store, cli, describe_store, open_store, su
 from fusiform.engine.errors import UserError
 from fusiform.engine.store.metadata import ROOT_BYTES
 
-SECONDS = 3.0
+SECONDS = 15.0
 
 
 @pytest.fixture
