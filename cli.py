@@ -1294,6 +1294,7 @@ def bench(
     ] = "100,1000",
     batch_size: BatchSize = 32,
     repeats: Annotated[int, typer.Option(help="Turns of which the median is taken.")] = 7,
+    precision: Precision = None,
     compile: Compile = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -1318,6 +1319,7 @@ def bench(
         images=_numbers(images),
         batch_size=batch_size,
         repeats=repeats,
+        precision=precision,
         compile=compile,
         note=(lambda _: None) if quiet else terminal.note,
     )

@@ -26,6 +26,9 @@ from .moments import rows_of_groups
 # Units of a program, four for each of its threads: of a float32 row, one load of 16 bytes.
 _TILE = 512
 _WARPS = _TILE // (4 * 32)
+# Rows are on their way from memory while those two turns of the loop earlier are added: a small
+# layer has too few programs to hide by their number that each waits.
+_STAGES = 3
 
 
 @triton.jit
@@ -59,6 +62,7 @@ def _add_rows(
     s2,
     units: tl.int64,
     TILE: tl.constexpr,  # noqa: N803
+    STAGES: tl.constexpr,  # noqa: N803
 ):
     """Add the places from ``start`` to ``stop`` to a ``group`` of ``count`` stimuli so far."""
     unit = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
@@ -71,7 +75,7 @@ def _add_rows(
     t1 = tl.load(s1 + state, mask=begun, other=0)
     t2 = tl.load(s2 + state, mask=begun, other=0)
     # Eight rows share each addition to the sums, and their loads do not wait for each other.
-    for place in range(start, stop, 8):
+    for place in tl.range(start, stop, 8, num_stages=STAGES):
         d0 = _deviation(x, rows, place, stop, unit, units, p)
         d1 = _deviation(x, rows, place + 1, stop, unit, units, p)
         d2 = _deviation(x, rows, place + 2, stop, unit, units, p)
@@ -114,7 +118,7 @@ def fold_in(
             done += len(rows)
             _add_rows[(tiles,)](
                 x, listed, start, start + len(rows), group, int(count[group]), pivot, s1, s2, units,
-                _TILE, num_warps=_WARPS, enable_fp_fusion=True,
+                _TILE, _STAGES, num_warps=_WARPS, enable_fp_fusion=True,
             )  # fmt: skip
             count[group] += len(rows)
 

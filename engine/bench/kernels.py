@@ -1,11 +1,12 @@
-"""The kernels against the memory that they read: GB/s, as a share of the read bandwidth."""
+"""The kernels against the memory that they use: GB/s, as a share of what it can be read or copied."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from statistics import median
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ...kernels import bandwidth, device
 from ..scanning.accumulate import LayerMoments, as_arrays, kernels_for
 from ..scanning.plan import Block, Run
 from ..spec import Layer
-from .measure import Measurement, ratio, side_by_side
+from .measure import QUEUED, Measurement, ratio, side_by_side
 
 # More than most caches hold.
 _YARDSTICK_BYTES = 2**30
@@ -25,20 +26,34 @@ _MAP = 56
 LEAST_UNITS = _MAP**2
 
 
+class _Yardstick(NamedTuple):
+    """What the kernels are held against: a ``kind`` of ``work`` that moves so many bytes.
+
+    ``written`` says how often what a kernel writes counts in what it moves.
+    """
+
+    kind: str
+    work: Callable[[], object]
+    moves: int
+    written: int
+
+
 def measure_kernels(
     target: torch.device, *, units: int, batch_sizes: Sequence[int], repeats: int
 ) -> Iterator[Measurement]:
-    """Read bandwidth of ``target``, then every kernel that it has, as a share of it.
+    """What memory gives ``target``, then every kernel that there is for it, as a share of that.
 
-    A batch is ``[batch size, units]``. The share that the traffic allows is ``B b / (B b + G s)``
-    for a batch of ``B`` stimuli of ``b`` bytes per unit, ``G`` groups and ``s`` bytes of state per
-    unit, all of which are read; that the state is written, too, is not in it.
+    On the CPU it is read, and the batch ``[batch size, units]`` counts; a GPU copies, and what is
+    read and written of the state counts as well. The share that the traffic allows is
+    ``B b / (B b + G s)`` for a batch of ``B`` stimuli of ``b`` bytes per unit, ``G`` groups and
+    ``s`` bytes of state per unit; in a reading, that the state is written is not in it.
     """
     ours = kernels_for(target)  # which also sets the number of threads
-    read = _reader(target)
-    bandwidths = side_by_side({"read": read}, repeats)["read"]
+    yardstick = _yardstick(target)
+    kind, work, moves, _ = yardstick
+    taken = side_by_side({kind: work}, repeats)[kind]
     yield Measurement(
-        "kernels", "read bandwidth", _where(target), _gbs(_YARDSTICK_BYTES, bandwidths), "GB/s"
+        "kernels", f"{kind} bandwidth", _where(target), _gbs(moves, taken, target), "GB/s"
     )
     middle, last = batch_sizes[len(batch_sizes) // 2], batch_sizes[-1]
     cases = [(ours, torch.float32, b, g) for g in (1, _MIXED) for b in batch_sizes]
@@ -50,40 +65,44 @@ def measure_kernels(
         name = kernels.__name__.rpartition(".")[2]
         layout = "blocked" if groups == 1 else f"mixed, {groups} groups"
         x = _batch(batch_size, units, dtype, target)
-        work = _fold_in(kernels, x, groups)
-        yield _compare(work, read, x, groups, f"{name} kernel, {layout}", target, repeats)
-        del x, work  # before the next, which may be as large
+        folding = _fold_in(kernels, x, groups)
+        what = f"{name} kernel, {layout}"
+        yield _compare(folding, yardstick, x, groups, what, target, repeats)
+        del x, folding  # before the next, which may be as large
     for order in (torch.contiguous_format, torch.channels_last):
         x = _batch(middle, units // _MAP**2 * _MAP**2, torch.float32, target)
         x = x.view(middle, -1, _MAP, _MAP).to(memory_format=order)
         name = str(order).removeprefix("torch.").removesuffix("_format")
         what = f"a layer's activations, {name}"
-        yield _compare(_layer(x), read, x, 1, what, target, repeats)
+        yield _compare(_layer(x), yardstick, x, 1, what, target, repeats)
 
 
 def _compare(
     work: Callable[[], object],
-    read: Callable[[], object],
+    yardstick: _Yardstick,
     x: torch.Tensor,
     groups: int,
     what: str,
     target: torch.device,
     repeats: int,
 ) -> Measurement:
-    taken = side_by_side({"read": read, "work": _finished(work, target)}, repeats)
-    share = ratio(taken["read"], taken["work"]) * x.nbytes / _YARDSTICK_BYTES
-    state = min(groups, len(x)) * (16 + x.itemsize)
-    possible = len(x) * x.itemsize / (len(x) * x.itemsize + state)
+    kind, measure, moves, written = yardstick
+    taken = side_by_side({kind: measure, "work": _finished(work, target)}, repeats)
+    state = min(groups, len(x)) * (16 + x.itemsize) * x[0].numel()
+    moved = x.nbytes + 2 * written * state
+    share = ratio(taken[kind], taken["work"]) * moved / moves
+    compared = {f"of {kind} bandwidth": share}
+    if not written:
+        compared["of what its traffic allows"] = share * (x.nbytes + state) / x.nbytes
     name = str(x.dtype).removeprefix("torch.")
-    read_speed = _gbs(_YARDSTICK_BYTES, taken["read"])
     return Measurement(
         "kernels",
         what,
         f"{name} [{len(x)}, {x[0].numel():,}]",
-        _gbs(x.nbytes, taken["work"]),
+        _gbs(moved, taken["work"], target),
         "GB/s",
-        {"of read bandwidth": share, "of what its traffic allows": share / possible},
-        f"reading: {read_speed:.0f} GB/s",
+        compared,
+        f"{kind}: {_gbs(moves, taken[kind], target):,.0f} GB/s",
     )
 
 
@@ -114,21 +133,23 @@ def _layer(x: torch.Tensor) -> Callable[[], object]:
     return lambda: moments.fold_in(x, runs)
 
 
-def _reader(target: torch.device) -> Callable[[], object]:
+def _yardstick(target: torch.device) -> _Yardstick:
     words = torch.ones(_YARDSTICK_BYTES // 8, dtype=torch.int64, device=target)
     if target.type == "cpu":
         array = words.numpy()
-        return lambda: bandwidth.read(array)
-    return _finished(words.view(torch.float32).sum, target)
+        return _Yardstick("read", lambda: bandwidth.read(array), _YARDSTICK_BYTES, written=0)
+    copy = partial(torch.empty_like(words).copy_, words)
+    return _Yardstick("copy", _finished(copy, target), 2 * _YARDSTICK_BYTES, written=1)
 
 
 def _finished(work: Callable[[], object], target: torch.device) -> Callable[[], object]:
-    """``work``, and the wait for the device to have done it."""
+    """``work``; on a GPU as often as is queued there, and the wait until it has done that."""
     if target.type != "cuda":
         return work
 
     def finished() -> None:
-        work()
+        for _ in range(QUEUED):
+            work()
         torch.cuda.synchronize(target)
 
     return finished
@@ -140,5 +161,5 @@ def _where(target: torch.device) -> str:
     return f"cpu, {torch.get_num_threads()} threads"
 
 
-def _gbs(nbytes: int, taken: Sequence[float]) -> float:
-    return nbytes / median(taken) / 1e9
+def _gbs(nbytes: int, taken: Sequence[float], target: torch.device) -> float:
+    return nbytes * (QUEUED if target.type == "cuda" else 1) / median(taken) / 1e9

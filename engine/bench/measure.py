@@ -14,6 +14,8 @@ from typing import NamedTuple
 from ..errors import UserError
 from ..scanning.memory import resident_memory
 
+# How often a GPU is given a work before it is waited for: as in a scan, its queue is not empty.
+QUEUED = 4
 # Seconds between two looks at the memory of a process.
 _LOOK_EVERY = 0.02
 

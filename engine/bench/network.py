@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from ..scanning.accumulate import LayerMoments
-from ..scanning.backbones import load_backbone
+from ..scanning.backbones import backbone_of
 from ..scanning.capture import capture
 from ..scanning.compiled import compiled
 from ..scanning.device import place
@@ -19,7 +19,7 @@ from ..scanning.layers import choose, input_dtype, trial
 from ..scanning.memory import recycled
 from ..scanning.plan import Block, Run
 from ..scanning.precision import multiplied
-from .measure import Measurement, ratio, seconds
+from .measure import QUEUED, Measurement, ratio, seconds
 
 
 def measure_network(
@@ -29,6 +29,7 @@ def measure_network(
     *,
     batch_size: int,
     repeats: int,
+    precision: str | None = None,
     compile: bool = False,
 ) -> Iterator[Measurement]:
     """One batch of decoded images through ``model``: bare, with every block recorded, and plainly.
@@ -36,18 +37,19 @@ def measure_network(
     ``bare`` is the forward pass with the settings of a scan, up to the last recorded layer;
     ``fresh`` is the same in memory that is not kept for the next (:mod:`..scanning.memory`);
     ``plain`` is the loop that one would write: the whole network as it was loaded,
-    ``torch.no_grad``, the system's allocator, and float32 multiplied as torch does by itself.
+    ``torch.no_grad``, the system's allocator, and float32 multiplied as torch does by itself. On a
+    GPU several batches are queued, and the time is that of one of them.
     """
-    backbone = load_backbone(model, weights, 0)
+    backbone = backbone_of(model, weights, 0, None, precision)
     network = place(backbone.model, target)
-    plain = load_backbone(model, weights, 0).model.to(target)
+    plain = backbone_of(model, weights, 0, None, precision).model.to(target)
     crop = backbone.preprocessing.crop
     pixels = torch.randn(batch_size, crop, crop, 3).to(target, input_dtype(network))
     pixels = pixels.permute(0, 3, 1, 2)
     plain_pixels = pixels.contiguous()
     layers, _ = choose(trial(network, crop), ["blocks"])
     moments = {layer.name: LayerMoments(layer, target, lambda *_: None) for layer in layers}
-    runs = [Run(Block(0, 0, 0, batch_size * repeats * 4), 0, batch_size, last=False)]
+    runs = [Run(Block(0, 0, 0, 2**62), 0, batch_size, last=False)]
     in_hooks = 0.0
 
     def fold_in(layer: str, activation: torch.Tensor) -> None:
@@ -58,22 +60,27 @@ def measure_network(
 
     @contextmanager
     def as_in_a_scan() -> Iterator[None]:
-        with multiplied(None, target), compiled(network, moments if compile else ()):
+        with multiplied(backbone.precision, target), compiled(network, moments if compile else ()):
             yield
+
+    queued = QUEUED if target.type == "cuda" else 1
 
     def bare() -> None:
         with capture(network, [layers[-1].name], lambda *_: None) as show:
-            show(pixels)
+            for _ in range(queued):
+                show(pixels)
         _wait(target)
 
     def plainly() -> None:
         with torch.no_grad():
-            plain(plain_pixels)
+            for _ in range(queued):
+                plain(plain_pixels)
         _wait(target)
 
     def recorded() -> None:
         with capture(network, moments, fold_in) as show:
-            show(pixels)
+            for _ in range(queued):
+                show(pixels)
         _wait(target)
 
     taken = defaultdict[str, list[float]](list)
@@ -85,11 +92,13 @@ def measure_network(
             in_hooks = 0.0
             taken["recorded"].append(seconds(recorded))
             taken["in hooks"].append(in_hooks)
-        with as_in_a_scan():
-            taken["fresh"].append(_twice(bare))
+        if target.type == "cpu":
+            with as_in_a_scan():
+                taken["fresh"].append(_twice(bare))
         taken["plain"].append(_twice(plainly))
     units = sum(layer.units for layer in layers)
-    setting = f"{backbone.name}{', compiled' if compile else ''}, batch {batch_size}"
+    said = ", ".join(filter(None, (backbone.precision, "compiled" if compile else None)))
+    setting = f"{backbone.name}{said and ', ' + said}, batch {batch_size}"
     rows: dict[str, tuple[str, tuple[str, ...]]] = {
         "bare": ("bare forward pass", ()),
         "recorded": (f"with {len(layers)} layers, {units:,} units", ("bare", "plain")),
@@ -97,11 +106,12 @@ def measure_network(
         "fresh": ("bare, in fresh memory", ("bare",)),
         "plain": ("plain loop", ("bare",)),
     }
-    if target.type == "cuda":  # hooks hand their work on and do not wait for it
-        del rows["in hooks"]
+    if target.type == "cuda":  # hooks hand their work on and do not wait; torch keeps its memory
+        del rows["in hooks"], rows["fresh"]
     for name, (what, others) in rows.items():
         compared = {f"of {other}": ratio(taken[name], taken[other]) for other in others}
-        yield Measurement("network", what, setting, 1e3 * median(taken[name]), "ms", compared)
+        ms = 1e3 * median(taken[name]) / queued
+        yield Measurement("network", what, setting, ms, "ms", compared)
 
 
 def _twice(work: Callable[[], None]) -> float:

@@ -10,6 +10,7 @@ from ..scanning.compiled import refuse_without_compiler
 from ..scanning.decode import default_workers
 from ..scanning.device import device_for
 from ..scanning.memory import recycled, resident_memory
+from ..scanning.precision import refuse_precision
 from .images import measure_decoding, measure_memory
 from .kernels import LEAST_UNITS, measure_kernels
 from .measure import Measurement
@@ -31,6 +32,7 @@ def bench(
     images: Sequence[int] = (100, 1000),
     batch_size: int = 32,
     repeats: int = 7,
+    precision: str | None = None,
     compile: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measurement]:
@@ -48,6 +50,7 @@ def bench(
     images : numbers of images to scan, for ``memory``
     batch_size : images per forward pass, for ``network`` and ``memory``
     repeats : turns of which the median is taken; of the scans of ``memory`` it is that of three
+    precision : of ``network``, as a scan with it; the plain loop, too
     compile : of ``network``, all but the plain loop is compiled, as a scan with ``compile``
     note : hears which part begins
 
@@ -57,7 +60,8 @@ def bench(
 
     Raises
     ------
-    UserError : a part, device, model or compiler that is not there; a number out of range
+    UserError : a part, device, precision, model or compiler that is not there; a number out of
+        range
     """
     for part in parts:
         if part not in PARTS:
@@ -74,6 +78,7 @@ def bench(
     if "memory" in parts and not resident_memory("self"):
         raise UserError("a process's peak memory is measured on Linux only: leave memory out")
     target = device_for(device)
+    refuse_precision(precision, target)
     if compile and "network" in parts:
         refuse_without_compiler(target)
     if set(parts) != {"kernels"}:
@@ -89,7 +94,13 @@ def bench(
                     )
             elif part == "network":
                 yield from measure_network(
-                    model, weights, target, batch_size=batch_size, repeats=repeats, compile=compile
+                    model,
+                    weights,
+                    target,
+                    batch_size=batch_size,
+                    repeats=repeats,
+                    precision=precision,
+                    compile=compile,
                 )
             elif part == "decoding":
                 preprocessing = load_backbone(model, weights, 0).preprocessing
