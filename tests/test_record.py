@@ -148,7 +148,7 @@ def test_two_thousand_units_of_a_resnet_are_the_activations_captured_directly(
     small = Preprocessing(resize=64, crop=64)
     recording = fusiform.record(
         "resnet18", stimuli, tmp_path / "r.zarr", weights="none", seed=3, random=500,
-        layers=layers, preprocessing=small, batch_size=8,
+        layers=layers, preprocessing=small, batch_size=8, device="cpu",
     )  # fmt: skip
     torch.manual_seed(3)
     network = torchvision.models.resnet18(weights=None)
