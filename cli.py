@@ -1301,9 +1301,9 @@ def bench(
 ) -> None:
     """Measure what a scan costs on this machine.
 
-    kernels: the streaming statistics in GB/s, against the speed at which memory can be read at all.
-    network: a batch with every block recorded, against the bare forward pass and a plain loop; with
-    --compile all but the loop is compiled.
+    kernels: the streaming statistics in GB/s, against the speed at which memory can be read at all,
+    or a GPU's copied. network: a batch with every block recorded, against the bare forward pass and
+    a plain loop; with --compile all but the loop is compiled.
     decoding: images per second. memory: peak of whole scans of ever more images.
     What is compared takes turns. Takes some minutes, and 4 GiB of memory with the default arrays.
     """

@@ -1,7 +1,7 @@
 """What statistics cost on an NVIDIA GPU: the kernel, whole networks, and whole scans.
 
-``python benchmarks/gpu.py`` writes ``results/gpu.md``; ``python benchmarks/gpu.py kernel networks``
-measures these sections alone. Photographs where FUSIFORM_TESTDATA is set, else drawn images, which
+``python benchmarks/gpu.py`` writes ``results/gpu.md``; ``python benchmarks/gpu.py --sections kernel
+networks`` measures these alone. Photographs where FUSIFORM_TESTDATA is set, else drawn images, which
 are shown several times under other names. It takes about five minutes of an H100.
 """
 
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from fusiform import make_localizer, pack_stimuli, scan
 from fusiform.engine.bench.images import as_jpeg, repeat_images
@@ -54,12 +53,40 @@ SCANS = (
 )
 IMAGES = 8192
 MODEL = "resnet50"
+KERNEL = f"""\
+## The kernel
+
+A batch of {BATCH} of one group into the moments of a layer that has begun, against a copy on
+the device that moves as many bytes: the batch is read, sums are read and written, so that the
+copy is of half as much. Medians of {TURNS} turns of {QUEUED} launches in a CUDA graph, each of
+another batch, so that the cache holds none of it. `torch`: the kernel for devices without
+Triton. `host`: time that a program spends to hand one batch of one layer on.
+
+| units | activations | bytes | copy, GB/s | kernel, GB/s | of the copy | torch | host, us |
+|---|---|---|---|---|---|---|---|"""
+FORWARD = f"""\
+## Networks
+
+Untrained, one batch of {BATCH} that is there already, statistics on every block, against
+the forward pass up to the last of them; medians of turns of several batches. `plain` is
+the whole network in a loop as one writes it (channels first).
+
+| network | layers | bare, images/s | with statistics | times as long | plain |
+|---|---|---|---|---|---|"""
+SCANNED = f"""\
+## Scans
+
+{MODEL}, untrained, all blocks, {IMAGES:,} JPEG files in two folds. `images/s`: from the first
+batch to the last. `memory`: the most that torch held on the GPU, of what was projected, GiB.
+
+| images decoded by | precision | batch | images/s | whole scan, s | memory | projected |
+|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
     """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=list(SECTIONS))
+    parser.add_argument("--sections", nargs="+", choices=[*SECTIONS], default=[*SECTIONS])
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     lines = [
@@ -79,16 +106,7 @@ def main() -> None:
 
 def kernel() -> Iterator[str]:
     """The kernel alone, layer by layer, against a copy of as many bytes on the device."""
-    yield "## The kernel"
-    yield ""
-    yield f"A batch of {BATCH} of one group into the moments of a layer that has begun, against a copy on"
-    yield "the device that moves as many bytes: the batch is read, sums are read and written, so that the"
-    yield f"copy is of half as much. Medians of {TURNS} turns of {QUEUED} launches in a CUDA graph, each of"
-    yield "another batch, so that the cache holds none of it. `torch`: the kernel for devices without"
-    yield "Triton. `host`: time that a program spends to hand one batch of one layer on."
-    yield ""
-    yield "| units | activations | bytes | copy, GB/s | kernel, GB/s | of the copy | torch | host, us |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield from KERNEL.splitlines()
     for dtype in DTYPES:
         for units in LAYERS:
             yield _kernel_row(units, dtype)
@@ -98,15 +116,13 @@ def _kernel_row(units: int, dtype: torch.dtype) -> str:
     nbytes = BATCH * units * dtype.itemsize
     moved = nbytes + 2 * units * (16 + dtype.itemsize)
     # Batches that a launch after the other takes: more than the cache holds, less than all memory.
-    batches = torch.randn(
-        QUEUED if nbytes < 4 * 2**30 else 3, BATCH, units, device=GPU, dtype=dtype
-    )
+    others = QUEUED if nbytes < 4 * 2**30 else 3
+    batches = torch.randn(others, BATCH, units, device=GPU, dtype=dtype)
     pivot = batches[0, :1].clone()
     sums = torch.zeros(2, 1, units, device=GPU, dtype=torch.float64)
-    source = torch.ones(
-        moved // 2 * QUEUED if moved < 2**30 else moved // 2, dtype=torch.uint8, device=GPU
-    )
-    sources = source.split(moved // 2)
+    half = moved // 2
+    copies = QUEUED if moved < 2**30 else 1
+    sources = torch.ones(half * copies, dtype=torch.uint8, device=GPU).split(half)
     target = torch.empty_like(sources[0])
     groups, count = np.zeros(BATCH, np.int64), np.ones(1, np.int64)
 
@@ -160,14 +176,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def networks() -> Iterator[str]:
     """Networks with statistics on every block, against their bare forward pass."""
-    yield "## Networks"
-    yield ""
-    yield f"Untrained, one batch of {BATCH} that is there already, statistics on every block, against"
-    yield "the forward pass up to the last of them; medians of 3 turns of several batches. `plain` is"
-    yield "the whole network in a loop as one writes it (channels first)."
-    yield ""
-    yield "| network | layers | bare, images/s | with statistics | times as long | plain |"
-    yield "|---|---|---|---|---|---|"
+    yield from FORWARD.splitlines()
     for model, precision, compile, turns in NETWORKS:
         rows = {
             row.what.partition(" ")[0]: row
@@ -188,13 +197,7 @@ def networks() -> Iterator[str]:
 
 def scans() -> Iterator[str]:
     """Whole scans, from image files to the store."""
-    yield "## Scans"
-    yield ""
-    yield f"{MODEL}, untrained, all blocks, {IMAGES:,} JPEG files in two folds. `images/s`: from the first"
-    yield "batch to the last. `GPU memory`: the most that torch held, of what was projected."
-    yield ""
-    yield "| images decoded by | precision | batch | images/s | whole scan, s | GPU memory, GiB | projected |"
-    yield "|---|---|---|---|---|---|---|"
+    yield from SCANNED.splitlines()
     with tempfile.TemporaryDirectory() as folder:
         stimuli = Path(folder) / "stimuli"
         repeat_images(_photographs(Path(folder)), stimuli, IMAGES)
@@ -229,10 +232,12 @@ def _scan_row(source: Path, decoder: str, precision: str, batch: int, output: Pa
     )  # fmt: skip
     whole = time.perf_counter() - started
     (first, before), (last, after) = seen[0], seen[-1]
-    projected = next(note for note in notes if note.startswith("memory: at most"))
+    pace = (after - before) / (last - first)
+    held = torch.cuda.max_memory_reserved() / 2**30
+    projected = next(note for note in notes if note.startswith("memory: at most")).split()[3]
     return (
-        f"| {decoder} | {precision} | {batch} | {(after - before) / (last - first):,.0f} | {whole:.1f} | "
-        f"{torch.cuda.max_memory_reserved() / 2**30:.2f} | {projected.split()[3]} |"
+        f"| {decoder} | {precision} | {batch} | {pace:,.0f} | {whole:.1f} | {held:.2f} | "
+        f"{projected} |"
     )
 
 

@@ -1,7 +1,7 @@
 """What 100 million images through an RN50x64 would take on 256 GPUs, from constants measured here.
 
 ``python benchmarks/scaling.py`` writes ``results/scaling.md``; ``docs/scaling.md`` says what
-follows. What a GPU does in a second was not measured, and is named as assumed.
+follows. What a GPU does in a second is that of an H100 in ``results/gpu.md``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from fusiform.kernels.moments import Moments, merge
 
 RESULTS = Path(__file__).parent / "results" / "scaling.md"
 IMAGES, GPUS, CATEGORIES, FOLDS, BATCH = 100_000_000, 256, 1000, 2, 256
-# Assumed: what a data-centre GPU keeps up in bfloat16, what it reads from its memory, the mean
-# size of an image file, and what a worker writes to and reads from shared storage.
-FLOPS, BANDWIDTH, FILE, STORAGE = 400e12, 2.5e12, 110_000, 1e9
+# Of an H100 (gpu.py): operations a second of an RN50x16 in bfloat16 (1,231 images of 149.4 G), and
+# what the kernel reads of its memory.
+FLOPS, BANDWIDTH = 1231 * 149.4e9, 3.0e12
+# Assumed: the mean size of an image file, what a worker writes to and reads from shared storage.
+FILE, STORAGE = 110_000, 1e9
+BYTES = 2  # of an activation in bfloat16
 CROP = 448
 
 
@@ -52,7 +55,7 @@ def main() -> None:
 
     merging, decoding, contrasts = _merging(), _decoding(), seconds_per_unit(CATEGORIES, FOLDS)
     forward = IMAGES * counter.get_total_flops() / FLOPS / GPUS
-    folding = IMAGES * units * 4 / BANDWIDTH / GPUS
+    folding = IMAGES * units * BYTES / BANDWIDTH / GPUS
     groups = CATEGORIES * FOLDS
     written = units * 16 * groups / GPUS / STORAGE
     parts = 2 * spanning * units * 16
@@ -64,12 +67,13 @@ def main() -> None:
         f"contrasts of {CATEGORIES:,} categories, per unit (measured, 2 cores)": (
             f"{1e6 * contrasts:,.0f} us"
         ),
-        "GPU, assumed": f"{FLOPS / 1e12:,.0f} T operations/s, {BANDWIDTH / 1e12:.1f} TB/s",
+        "GPU, bfloat16 (measured, an H100)": f"{FLOPS / 1e12:,.0f} T operations/s, "
+        f"{BANDWIDTH / 1e12:.1f} TB/s",
         "shards, each of": f"{len(plan.shards)}, {len(plan.shards[0]) * BATCH:,} images",
         "**per GPU**": "",
         "forward passes": _hours(forward),
         "activations read by the kernel": (
-            f"{IMAGES * units * 4 / GPUS / 1e12:,.0f} TB, {_hours(folding)}"
+            f"{IMAGES * units * BYTES / GPUS / 1e12:,.0f} TB, {_hours(folding)}"
         ),
         "live moments, and those of earlier shards": (
             f"{units * 20 / 1e9:.1f} GB, {units * 16 / 1e9:.1f} GB"
@@ -81,7 +85,7 @@ def main() -> None:
         ),
         "moments written": f"{units * 16 * groups / GPUS / 1e9:,.0f} GB, {_hours(written)}",
         "**all together**": "",
-        "activations, of which nothing is kept": f"{IMAGES * units * 4 / 1e15:,.0f} PB",
+        "activations, of which nothing is kept": f"{IMAGES * units * BYTES / 1e15:,.0f} PB",
         "image files": f"{IMAGES * FILE / 1e12:,.0f} TB",
         "groups that reach over a shard's end": f"{spanning} of {groups:,}",
         "their parts, written and read": f"{parts / 1e12:,.1f} TB",
@@ -102,7 +106,7 @@ def main() -> None:
         "Regenerate: `python benchmarks/scaling.py`",
         described(),
         f"{IMAGES:,} images of {CATEGORIES:,} categories in {FOLDS} folds, batches of {BATCH}.",
-        f"Assumed, not measured: the line that says so, files of {FILE / 1e3:.0f} kB, shared "
+        f"Assumed, not measured: files of {FILE / 1e3:.0f} kB, shared "
         f"storage of {STORAGE / 1e9:.0f} GB/s for each worker.",
         "",
         "| | |",

@@ -101,6 +101,7 @@ def test_decoding_and_memory_as_json() -> None:
         ({"images": []}, "got none"),
         ({"device": "gpu"}, "'gpu' is not one"),
         ({"model": "resnet19"}, "resnet18"),
+        ({"precision": "tf32", "device": "cpu"}, "choose float32"),
     ],
 )
 def test_mistakes_are_named(wrong: dict[str, object], message: str) -> None:

@@ -94,6 +94,7 @@ def test_compiles_to_float64_arithmetic(
         assert ".ftz" not in ptx  # subnormals are numbers
         if units == UNITS:
             assert LOADS[dtype] in ptx
+            assert "cp.async" in ptx  # rows are fetched ahead
         offsets = re.findall(r"tt\.addptr .*, (?:tensor<\d+x)?(i\d+)", kernel.asm["ttir"])
         assert set(offsets) == {"i64"}
         assert kernel.asm["cubin"].startswith(b"\x7fELF")

@@ -1,4 +1,4 @@
-"""The kernels against the memory that they use: GB/s, as a share of what it can be read or copied."""
+"""The kernels against memory: GB/s, as a share of the speed at which it is read or copied."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ def bench(
     Parameters
     ----------
     model, weights : see :func:`fusiform.scan`; by default untrained, which costs the same
-    parts : ``kernels`` (GB/s against the read bandwidth), ``network`` (one batch with all blocks
-        recorded against the bare forward pass), ``decoding`` (images per second and thread),
-        ``memory`` (peak of whole scans by number of images)
+    parts : ``kernels`` (GB/s against the read bandwidth; on a GPU against a copy), ``network`` (one
+        batch with all blocks recorded against the bare forward pass), ``decoding`` (images per
+        second and thread), ``memory`` (peak of whole scans by number of images)
     device : as in :func:`fusiform.scan`
     units, batch_sizes : of the arrays ``[batch size, units]`` that the kernels are given: their
         largest takes ``4 x units x batch size`` bytes, and twice that in float64
