@@ -1,8 +1,8 @@
 """What statistics cost on an NVIDIA GPU: the kernel, whole networks, and whole scans.
 
-``python benchmarks/gpu.py`` writes ``results/gpu.md``; ``python benchmarks/gpu.py --sections kernel
-networks`` measures these alone. Photographs where FUSIFORM_TESTDATA is set, else drawn images, which
-are shown several times under other names. It takes about five minutes of an H100.
+``python benchmarks/gpu.py`` writes ``results/gpu.md``; with ``--sections kernel networks`` it
+measures these alone. Photographs where FUSIFORM_TESTDATA is set, else drawn images, which are shown
+several times under other names. It takes about five minutes of an H100.
 """
 
 from __future__ import annotations

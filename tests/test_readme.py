@@ -37,13 +37,13 @@ def test_the_setting_up_takes_two_commands() -> None:
 def test_its_tables_are_those_of_the_committed_results() -> None:
     results = [
         line
-        for name in ("first_light", "queries")
+        for name in ("first_light", "queries", "answers")
         for line in (ROOT / "benchmarks" / "results" / f"{name}.md").read_text().splitlines()
     ]
     blocks = re.findall(r"^```\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines()]
-    rows = [line for line in lines if len(re.findall(r"  \d+\.\d\d", line)) > 1]
-    assert len(rows) == 43
+    rows = [line for line in lines if len(re.findall(r"  -?\d+\.\d\d", line)) > 1]
+    assert len(rows) == 55
     assert not [row for row in rows if row not in results]
 
 
