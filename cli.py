@@ -126,7 +126,10 @@ NullUnits = Annotated[
     int, typer.Option(help="Units of every layer that the null is made of, drawn at random.")
 ]
 DecodeWorkers = Annotated[
-    int | None, typer.Option(help="Threads that decode images; as many as cores, at most 8.")
+    int | None,
+    typer.Option(
+        help="Threads that decode images, or for a GPU processes; as many as cores, at most 8."
+    ),
 ]
 Interpolation = Annotated[str | None, typer.Option(help=f"One of {', '.join(INTERPOLATIONS)}.")]
 Resize = Annotated[int | None, typer.Option(help="Shorter side of the resized image, in pixels.")]

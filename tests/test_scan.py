@@ -21,11 +21,12 @@ from fusiform.engine.asking.language.criterion import DEFAULT, Criterion
 from fusiform.engine.asking.select import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.backbones import load_backbone
-from fusiform.engine.scanning.decode import normalise, prepare
+from fusiform.engine.scanning.decode import normalise
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Preprocessing, as_record
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.localizer import make_localizer
+from fusiform.engine.stimuli.pictures import prepare
 from fusiform.engine.store.reading import Store
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge

@@ -194,7 +194,8 @@ def _decoding(setup: Setup, workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         paths = spread(setup.catalogue, _STIMULI, Path(folder))
         preprocessing = as_measured(setup.backbone.preprocessing, setup.catalogue)
-        measured = measure_decoding(paths, preprocessing, workers)
+        apart = setup.device.type == "cuda"
+        measured = measure_decoding(paths, preprocessing, workers, processes=apart)
     if not measured.rate:
         raise UserError(
             f"stimuli are images that can be decoded; of {measured.tried} tried none is: "

@@ -64,7 +64,8 @@ def check_pace(
         paths, what, catalogue = _pictures(stimuli, Path(folder))
         if catalogue is not None:
             preprocessing = as_measured(preprocessing, catalogue)
-        decoding = measure_decoding(paths, preprocessing, workers)
+        apart = target.type == "cuda"
+        decoding = measure_decoding(paths, preprocessing, workers, processes=apart)
     if decoding.failed:
         yield found(
             "stimuli",
@@ -74,8 +75,9 @@ def check_pace(
     if not decoding.rate:
         return
     rate, batch, state = _measure_network(backbone, target)
+    by = f"by {workers} processes" if apart else f"on {workers} threads"
     kind = str(target) if target.type == "cpu" else torch.cuda.get_device_name(target)
-    yield Finding("decoding", f"{decoding.rate:,.0f} images/s on {workers} threads, {what}")
+    yield Finding("decoding", f"{decoding.rate:,.0f} images/s {by}, {what}")
     yield Finding("network", f"{rate:,.0f} images/s: {model}, batch {batch}, {kind}")
     yield judge_pace(
         decoding, rate, resize=backbone.preprocessing.resize, cores=cores,
@@ -165,33 +167,58 @@ def as_measured(preprocessing: Preprocessing, catalogue: Catalogue) -> Preproces
     return replace(preprocessing, resize=preprocessing.crop) if packed else preprocessing
 
 
-def measure_decoding(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> Decoding:
-    """Decode images as a scan does, each once, for a few seconds at most."""
+def measure_decoding(
+    paths: Sequence[Path],
+    preprocessing: Preprocessing,
+    workers: int,
+    *,
+    processes: bool = False,
+) -> Decoding:
+    """Decode images as a scan does, each once, for a few seconds at most.
+
+    ``processes``: each worker is one, as for a network on a GPU, and no thread.
+    """
     from concurrent.futures import ThreadPoolExecutor
+    from contextlib import ExitStack
 
-    from ..scanning.decode import prepare
-    from ..stimuli.images import open_image
+    import numpy as np
+    from PIL import Image
 
-    sides: list[int] = []
+    from ..stimuli.decoders import decoders
+    from ..stimuli.images import read_stimulus
+    from ..stimuli.pictures import picture_of
+
+    decoded: list[Path] = []
     failed: list[Path] = []
-    started = time.perf_counter()
+    side = preprocessing.crop
 
     def decode(path: Path) -> None:
         if time.perf_counter() - started > _SECONDS:
             return
         try:
-            image = open_image(path)
-            prepare(image, preprocessing)
+            content = read_stimulus(path)
+            if apart:
+                apart.fill(np.empty((side, side, 3), np.uint8), path, content)
+            else:
+                picture_of(path, content, preprocessing)
         except UserError:
             failed.append(path)
         else:
-            sides.append(min(image.size))
+            decoded.append(path)
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        apart = stack.enter_context(decoders(preprocessing, workers)) if processes else None
+        if apart:
+            apart.wait()
+        started = time.perf_counter()
         list(pool.map(decode, paths))
-    taken = time.perf_counter() - started
-    side = int(median(sides)) if sides else 0
-    return Decoding(len(sides) / taken, workers, side, len(failed), len(sides) + len(failed))
+        taken = time.perf_counter() - started
+    sides = []
+    for path in decoded:
+        with Image.open(path) as image:
+            sides.append(min(image.size))
+    smallest = int(median(sides)) if sides else 0
+    return Decoding(len(sides) / taken, workers, smallest, len(failed), len(sides) + len(failed))
 
 
 def _measure_network(backbone: Backbone, target: torch.device) -> tuple[float, int, int]:

@@ -1,8 +1,9 @@
 """From image files to the network's input: decoding runs ahead of the network in worker threads.
 
-Pillow releases the interpreter while it decodes and resizes, so threads are enough: they share
-memory with the loop, start at once, and need nothing pickled. What travels to the device is 8-bit,
-a quarter of the normalised floats. JPEG files that a GPU decodes travel as they are.
+Pillow releases the interpreter while it decodes and resizes, so threads are enough for a network on
+the CPU: they share memory with the loop, and start at once. A GPU takes more images than they give,
+and each of them has a process then (:mod:`..stimuli.decoders`). What travels to the device is
+8-bit, a quarter of the normalised floats. JPEG files that a GPU decodes travel as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,19 +22,18 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..errors import UserError
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue
-from ..stimuli.images import UnfitStimulus, open_image
+from ..stimuli.decoders import decoders
+from ..stimuli.images import UnfitStimulus
+from ..stimuli.pictures import picture_of
 from .jpegs import Jpeg, jpegs_of
 from .plan import Batch, Plan
 
 # Batches decoded beyond the one in the network.
 _AHEAD = 2
-# Pixels that an image may have when it is resized: a strip of one pixel's width would be stretched.
-_MOST_PIXELS = 2**28
 # Seconds after which an image is not waited for any more, and how often that is looked at.
 _PATIENCE = 300.0
 _LOOK_EVERY = 0.5
@@ -41,12 +41,6 @@ _LOOK_EVERY = 0.5
 _GREY = 128
 _CPU = torch.device("cpu")
 _Job: TypeAlias = Future[Jpeg | None]
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 class Decoded(NamedTuple):
@@ -63,28 +57,6 @@ class Decoded(NamedTuple):
         """The same, in which these stimuli have failed as well."""
         rows = {r: skipped[s] for r, s in enumerate(self.batch.stimuli) if s in skipped}
         return self._replace(failed={**self.failed, **rows})
-
-
-def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Resize and crop a picture to ``[crop, crop, 3]``, by torchvision's rules to the pixel.
-
-    Raises
-    ------
-    UserError : the picture is so long and narrow that resized it would not fit in memory
-    """
-    width, height = image.size
-    crop, size = preprocessing.crop, preprocessing.resized(width, height)
-    if size[0] * size[1] > _MOST_PIXELS:
-        raise UserError(
-            f"{width} x {height} pixels would become {size[0]} x {size[1]}, at most "
-            f"{_MOST_PIXELS:,} are made: cut it"
-        )
-    if image.mode != "RGB":  # or it would be copied
-        image = image.convert("RGB")
-    if size != image.size:
-        image = image.resize(size, _FILTERS[preprocessing.interpolation])
-    left, top = round((size[0] - crop) / 2.0), round((size[1] - crop) / 2.0)
-    return np.array(image.crop((left, top, left + crop, top + crop)))
 
 
 def normalise(
@@ -116,6 +88,7 @@ def decode_ahead(
     skip: bool = False,
     look: Callable[[], None] = lambda: None,
     device: torch.device = _CPU,
+    processes: bool | None = None,
 ) -> Iterator[Decoded]:
     """Every batch of ``plan`` from number ``first`` on with its decoded images, in order.
 
@@ -126,12 +99,14 @@ def decode_ahead(
     look : called now and then while an image is waited for; what it raises ends the waiting
     device : of the network; for a GPU, images are decoded into memory that it can fetch from by
         itself, or JPEG files by it where ``preprocessing`` names torchvision
+    processes : whether each thread has its images decoded by a process of its own; by default where
+        the network is on a GPU, and takes more of them than threads of one program decode
 
     Raises
     ------
     UserError : naming the first image, in the order of showing, that cannot be decoded or is not
         what it was when the catalogue was read; one that takes minutes; a decoder that there is
-        not
+        not, or that has died
     """
     crop, jpegs = preprocessing.crop, jpegs_of(preprocessing, device)
 
@@ -153,11 +128,10 @@ def decode_ahead(
         return None
 
     def by_pillow(pixels: NDArray[np.uint8], row: int, path: Path, content: bytes) -> None:
-        image = open_image(path, content)
-        try:
-            pixels[row] = prepare(image, preprocessing)
-        except UserError as error:
-            raise UnfitStimulus(path, f"cannot be resized ({error})") from None
+        if apart is None:
+            pixels[row] = picture_of(path, content, preprocessing)
+        else:
+            apart.fill(pixels[row], path, content)
 
     def finish(batch: Batch, pixels: NDArray[np.uint8], jobs: list[_Job]) -> Decoded:
         failed: dict[int, str] = {}
@@ -192,7 +166,11 @@ def decode_ahead(
     remaining = plan.batches(first)
     waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
     pinned = device.type == "cuda"
-    with _daemons(workers) as submit:
+    if processes is None:
+        processes = pinned
+    needed = processes and not catalogue.pictures  # packed ones are decoded already
+    with _daemons(workers) as submit, ExitStack() as stack:
+        apart = stack.enter_context(decoders(preprocessing, workers)) if needed else None
 
         def begin() -> None:
             batch = next(remaining, None)

@@ -1,0 +1,84 @@
+"""What decode workers give: threads of one program, and processes, as a scan has them for a GPU.
+
+``python benchmarks/decoding.py`` writes ``results/decoding.md``: photographs where
+FUSIFORM_TESTDATA names some, and drawn images in colour. It takes minutes; nothing else should run
+beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from cost import described
+
+from fusiform import Preprocessing, make_localizer
+from fusiform.engine.bench.images import as_jpeg, repeat_images
+from fusiform.engine.scanning.decode import decode_ahead
+from fusiform.engine.scanning.plan import Plan, make_plan
+from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
+
+RESULTS = Path(__file__).parent / "results" / "decoding.md"
+SHOWN = Preprocessing(resize=256, crop=224)
+WORKERS, TURNS, BATCH = (1, 2, 4, 8, 16), 3, 32
+# How many images of each set, and the side of those that are drawn.
+IMAGES, DRAWN = 4096, {256: 4096, 768: 1024}
+
+
+def main() -> None:
+    """Measure, and write the report."""
+    lines = [
+        "# What decode workers give",
+        "",
+        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/decoding.py`",
+        described(),
+        "JPEG files, read, compared with their SHA-256, decoded, resized and cut to "
+        f"{SHOWN.crop} x {SHOWN.crop}, in",
+        f"batches of {BATCH}. Images a second, medians of {TURNS} turns, processes begun anew in",
+        "each. In brackets: microseconds that the scan's own program computes for an image.",
+        "",
+        "| images | workers | threads | processes |",
+        "|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, catalogue in _sets(Path(folder)).items():
+            plan = make_plan(catalogue.labels, catalogue.categories, folds=2, batch_size=BATCH)
+            for workers in WORKERS:
+                lines.append(f"| {name} | {workers} | " + _row(catalogue, plan, workers))
+                print(lines[-1], flush=True)
+                RESULTS.write_text("\n".join(lines) + "\n")
+
+
+def _sets(folder: Path) -> dict[str, Catalogue]:
+    found = {}
+    if testdata := os.environ.get("FUSIFORM_TESTDATA"):
+        photographs = sorted((Path(testdata) / "stimuli" / "floc").rglob("*.jpg"))
+        repeat_images(photographs, folder / "floc", IMAGES)
+        found["photographs, 256 x 256, grey"] = read_catalogue(folder / "floc")
+    for side, number in DRAWN.items():
+        drawn = make_localizer(folder / f"drawn {side}", per_category=8, size=side)
+        repeat_images([as_jpeg(path) for path in drawn], folder / f"{side}", number)
+        found[f"drawn, {side} x {side}, colour"] = read_catalogue(folder / f"{side}")
+    return found
+
+
+def _row(catalogue: Catalogue, plan: Plan, workers: int) -> str:
+    ways: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    for _ in range(TURNS):
+        for processes, taken in ways.items():
+            clock, own = time.perf_counter(), time.process_time()
+            for _ in decode_ahead(catalogue, plan, SHOWN, workers, processes=processes):
+                pass
+            taken.append((time.perf_counter() - clock, time.process_time() - own))
+    cells = []
+    for taken in ways.values():
+        clock, own = (statistics.median(part) / len(catalogue) for part in zip(*taken, strict=True))
+        cells.append(f"{1 / clock:,.0f} ({1e6 * own:.0f})")
+    return " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
