@@ -128,7 +128,8 @@ NullUnits = Annotated[
 DecodeWorkers = Annotated[
     int | None,
     typer.Option(
-        help="Threads that decode images, or for a GPU processes; as many as cores, at most 8."
+        help="Threads that decode images, or for a GPU processes if more than 4; as many as "
+        "cores, at most 8."
     ),
 ]
 Interpolation = Annotated[str | None, typer.Option(help=f"One of {', '.join(INTERPOLATIONS)}.")]

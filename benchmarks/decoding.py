@@ -8,9 +8,11 @@ beside it.
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 from cost import described
@@ -37,8 +39,9 @@ def main() -> None:
         described(),
         "JPEG files, read, compared with their SHA-256, decoded, resized and cut to "
         f"{SHOWN.crop} x {SHOWN.crop}, in",
-        f"batches of {BATCH}. Images a second, medians of {TURNS} turns, processes begun anew in",
-        "each. In brackets: microseconds that the scan's own program computes for an image.",
+        f"batches of {BATCH}. Images a second after a quarter of them, when processes have begun;",
+        f"medians of {TURNS} turns. In brackets what an image takes of the scan's own program:",
+        "microseconds that it computes, and how often one of its threads waits for something.",
         "",
         "| images | workers | threads | processes |",
         "|---|---|---|---|",
@@ -66,18 +69,27 @@ def _sets(folder: Path) -> dict[str, Catalogue]:
 
 
 def _row(catalogue: Catalogue, plan: Plan, workers: int) -> str:
-    ways: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    ways: dict[bool, list[list[float]]] = {False: [], True: []}
     for _ in range(TURNS):
         for processes, taken in ways.items():
-            clock, own = time.perf_counter(), time.process_time()
-            for _ in decode_ahead(catalogue, plan, SHOWN, workers, processes=processes):
+            batches = decode_ahead(catalogue, plan, SHOWN, workers, processes=processes)
+            for _ in islice(batches, plan.n_batches // 4):
                 pass
-            taken.append((time.perf_counter() - clock, time.process_time() - own))
+            before = _spent()
+            shown = sum(len(one.batch.stimuli) for one in batches)
+            spent = zip(before, _spent(), strict=True)
+            taken.append([(after - earlier) / shown for earlier, after in spent])
     cells = []
     for taken in ways.values():
-        clock, own = (statistics.median(part) / len(catalogue) for part in zip(*taken, strict=True))
-        cells.append(f"{1 / clock:,.0f} ({1e6 * own:.0f})")
+        clock, own, waits = (statistics.median(part) for part in zip(*taken, strict=True))
+        cells.append(f"{1 / clock:,.0f} ({1e6 * own:.0f}, {waits:.0f})")
     return " | ".join(cells) + " |"
+
+
+def _spent() -> tuple[float, float, int]:
+    """Seconds, those that this program has computed, and how often its threads have waited."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), usage.ru_utime + usage.ru_stime, usage.ru_nvcsw
 
 
 if __name__ == "__main__":

@@ -280,7 +280,7 @@ def test_whatever_a_worker_dies_of_reaches_the_scan(
     def dies(*_: Any) -> None:
         raise SystemExit("dead")
 
-    monkeypatch.setattr(decode, "prepare", dies)
+    monkeypatch.setattr(decode, "picture_of", dies)
     with pytest.raises(SystemExit, match="dead"):
         next(decode_ahead(*planned, SMALL, 2))
 

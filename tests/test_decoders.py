@@ -161,9 +161,11 @@ def test_they_end_when_their_program_is_killed(tmp_path: Path) -> None:
         assert killed.stderr.read() == ""
 
 
-@pytest.mark.parametrize(("kind", "needed"), [("cuda", True), ("cpu", False)])
+@pytest.mark.parametrize(
+    ("kind", "workers", "needed"), [("cuda", 5, True), ("cuda", 4, False), ("cpu", 5, False)]
+)
 def test_a_network_on_a_gpu_has_them(
-    stimuli: Path, monkeypatch: pytest.MonkeyPatch, kind: str, needed: bool
+    stimuli: Path, monkeypatch: pytest.MonkeyPatch, kind: str, workers: int, needed: bool
 ) -> None:
     begun: list[int] = []
 
@@ -179,8 +181,8 @@ def test_a_network_on_a_gpu_has_them(
     catalogue = read_catalogue(stimuli)
     plan = make_plan(catalogue.labels, catalogue.categories, folds=2, batch_size=4)
     device: Any = SimpleNamespace(type=kind)
-    list(decode_ahead(catalogue, plan, SMALL, 2, device=device))
-    assert begun == [2] * needed
+    list(decode_ahead(catalogue, plan, SMALL, workers, device=device))
+    assert begun == [5] * needed
 
 
 def test_requests_are_answered_until_they_end(

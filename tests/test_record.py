@@ -30,7 +30,7 @@ from fusiform.engine.asking.select import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.responses.discrimination import discriminate
 from fusiform.engine.scanning.budget import bytes_of
-from fusiform.engine.scanning.decode import normalise, prepare
+from fusiform.engine.scanning.decode import normalise
 from fusiform.engine.scanning.flat import Flat
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.plan import Batch, Block, Run, make_plan
@@ -39,6 +39,7 @@ from fusiform.engine.scanning.recorder import LayerRecorder
 from fusiform.engine.spec import Layer, Preprocessing, as_record, dims_of
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
+from fusiform.engine.stimuli.pictures import prepare
 from fusiform.engine.store import recording as stored
 from fusiform.kernels import projection
 

@@ -27,6 +27,7 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.images import open_image
+from fusiform.engine.stimuli.pictures import prepare
 from fusiform.engine.store import durable
 from fusiform.engine.store.commits import Commit, Commits
 from fusiform.engine.store.draft import Draft
@@ -562,7 +563,7 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
             of_category = store.stimuli("stimulus_category") == category
             of_fold = store.stimuli("stimulus_fold") == fold
             names = store.stimuli("stimulus_path")[shown & of_category & of_fold]
-            pixels = np.stack([decode.prepare(open_image(own / name), SMALL) for name in names])
+            pixels = np.stack([prepare(open_image(own / name), SMALL) for name in names])
             images = decode.normalise(pixels, SMALL, torch.device("cpu"), torch.float32)
             with torch.inference_mode():
                 x = module(images).double().numpy()

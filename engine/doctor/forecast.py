@@ -189,12 +189,13 @@ def _decoding(setup: Setup, workers: int) -> float:
     ------
     UserError : none of them can be
     """
+    from ..scanning.decode import needs_processes
     from .pace import as_measured, measure_decoding, spread
 
     with tempfile.TemporaryDirectory() as folder:
         paths = spread(setup.catalogue, _STIMULI, Path(folder))
         preprocessing = as_measured(setup.backbone.preprocessing, setup.catalogue)
-        apart = setup.device.type == "cuda"
+        apart = needs_processes(setup.device, workers)
         measured = measure_decoding(paths, preprocessing, workers, processes=apart)
     if not measured.rate:
         raise UserError(

@@ -52,7 +52,7 @@ def check_pace(
     import torch
 
     from ..scanning.backbones import load_backbone
-    from ..scanning.decode import default_workers
+    from ..scanning.decode import default_workers, needs_processes
     from ..scanning.device import device_for
     from ..scanning.memory import peak_memory, resident_memory
 
@@ -64,7 +64,7 @@ def check_pace(
         paths, what, catalogue = _pictures(stimuli, Path(folder))
         if catalogue is not None:
             preprocessing = as_measured(preprocessing, catalogue)
-        apart = target.type == "cuda"
+        apart = needs_processes(target, workers)
         decoding = measure_decoding(paths, preprocessing, workers, processes=apart)
     if decoding.failed:
         yield found(

@@ -1,8 +1,8 @@
 """From image files to the network's input: decoding runs ahead of the network in worker threads.
 
 Pillow releases the interpreter while it decodes and resizes, so threads are enough for a network on
-the CPU: they share memory with the loop, and start at once. A GPU takes more images than they give,
-and each of them has a process then (:mod:`..stimuli.decoders`). What travels to the device is
+the CPU: they share memory with the loop, and start at once. A GPU takes more images than a few
+give, and each of many has a process then (:mod:`..stimuli.decoders`). What travels to the device is
 8-bit, a quarter of the normalised floats. JPEG files that a GPU decodes travel as they are.
 """
 
@@ -34,6 +34,9 @@ from .plan import Batch, Plan
 
 # Batches decoded beyond the one in the network.
 _AHEAD = 2
+# Threads of one program that decode for a GPU: more get in each other's way. Up to here they are as
+# fast as processes or faster (benchmarks/results/decoding.md).
+_MOST_THREADS = 4
 # Seconds after which an image is not waited for any more, and how often that is looked at.
 _PATIENCE = 300.0
 _LOOK_EVERY = 0.5
@@ -99,8 +102,8 @@ def decode_ahead(
     look : called now and then while an image is waited for; what it raises ends the waiting
     device : of the network; for a GPU, images are decoded into memory that it can fetch from by
         itself, or JPEG files by it where ``preprocessing`` names torchvision
-    processes : whether each thread has its images decoded by a process of its own; by default where
-        the network is on a GPU, and takes more of them than threads of one program decode
+    processes : whether each thread has its images decoded by a process of its own; by default see
+        :func:`needs_processes`
 
     Raises
     ------
@@ -167,7 +170,7 @@ def decode_ahead(
     waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
     pinned = device.type == "cuda"
     if processes is None:
-        processes = pinned
+        processes = needs_processes(device, workers)
     needed = processes and not catalogue.pictures  # packed ones are decoded already
     with _daemons(workers) as submit, ExitStack() as stack:
         apart = stack.enter_context(decoders(preprocessing, workers)) if needed else None
@@ -243,6 +246,14 @@ def _daemons(workers: int) -> Iterator[Callable[..., _Job]]:
                 jobs.get_nowait()
         for _ in range(workers):
             jobs.put(None)
+
+
+def needs_processes(device: torch.device, workers: int) -> bool:
+    """Whether so many decode workers are processes: for a GPU, if they are more than a few.
+
+    A network on the CPU takes fewer images than threads decode, and has the cores itself.
+    """
+    return device.type == "cuda" and workers > _MOST_THREADS
 
 
 def default_workers() -> int:

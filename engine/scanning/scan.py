@@ -113,8 +113,8 @@ def scan(
         all ``workers`` together, by default what is free, less a tenth. Where all layers do not
         fit, stimuli are shown several times, to some layers each
     device : ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one, or where a module is
-    decode_workers : threads that decode images, for a network on a GPU each by a process of its
-        own; by default as many as cores, at most 8
+    decode_workers : threads that decode images, or for a network on a GPU processes, if more than
+        4; by default as many as cores, at most 8
     store_dtype : what means and sums of squares are kept in. ``float32`` halves them; they are then
         rounded to 6e-8 of themselves, and so is what is merged of them
     on_error : what happens when a stimulus is no image, cannot be read, or has changed since the
