@@ -380,8 +380,8 @@ def _forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
     yield "store", f"at most {in_bytes(found.store_bytes)}"
     yield (
         "pace",
-        f"network {found.network:,.1f} images/s, decoding {found.decoding:,.1f} on "
-        f"{found.decode_workers} threads: the scan waits for {found.bound}",
+        f"network {found.network:,.1f} images/s, decoding {found.decoding:,.1f} by "
+        f"{found.decode_workers} workers: the scan waits for {found.bound}",
     )
     contrasts = f"{_duration(found.contrast_seconds)} to compute contrasts"
     yield "time", f"about {_duration(found.seconds)}, and then {contrasts}"

@@ -12,7 +12,6 @@ from .info import facts, info_of
 
 if TYPE_CHECKING:
     from ..store.reading import Store
-    from .query import Query
 
 # Layers, or contrasts, that are listed.
 _MOST = 50
@@ -30,21 +29,27 @@ def store_html(store: Store) -> str:
     )
 
 
-def query_html(query: Query) -> str:
+def query_html(
+    text: str,
+    store: Store,
+    layers: Sequence[Layer],
+    contrasts: Iterable[str],
+    columns: Iterable[str],
+) -> str:
     """A query: what it asks, of what. Nothing is read."""
-    units = sum(layer.units for layer in query.layers)
+    units = sum(layer.units for layer in layers)
     said = {
-        "query": query.text,
-        "store": str(query.store.path),
-        "contrasts": _listed(query.contrasts),
-        "columns": ", ".join(query.columns),
+        "query": text,
+        "store": str(store.path),
+        "contrasts": _listed(contrasts),
+        "columns": ", ".join(columns),
         "next": "counts(), top(n), units(), quantiles(measure), histogram(measure), masks()",
     }
     return tag(
         "div",
-        tag("strong", f"fusiform.{type(query).__name__}"),
+        tag("strong", "fusiform.Query"),
         definitions(said.items()),
-        _layers(f"of {units:,} units in {len(query.layers):,} layers", query.layers),
+        _layers(f"of {units:,} units in {len(layers):,} layers", layers),
     )
 
 

@@ -84,7 +84,7 @@ class Query:
     def _repr_html_(self) -> str:
         from .notebook import query_html
 
-        return query_html(self)
+        return query_html(self.text, self.store, self.layers, self.contrasts, self.columns)
 
     @property
     def columns(self) -> tuple[str, ...]:
