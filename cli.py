@@ -1189,7 +1189,7 @@ def check(stores: Stores) -> None:
 
 @app.command()
 def info(path: OneStore, as_json: AsJson = False) -> None:
-    """What a store is of: network, layers, stimuli, how it was scanned, what was saved in it.
+    """What a store or recording is of: network, layers, stimuli, how it was made, what is in it.
 
     By its metadata alone, which are not trusted: nothing in a store from a stranger is run, and
     what is larger than a scan could have made it is refused. Whether it is whole, check says.
@@ -1204,18 +1204,20 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
     for name, value in terminal.info_lines(found):
         print(terminal.printable(f"{name + ':':<{_INFO_WIDTH}} {terminal.cut(value)}"))
     print()
+    recorded = found.recorded or {}
     terminal.print_table(
-        ["layer", "type", "shape", "units"],
+        ["layer", "type", "shape", "units", *(["recorded"] if recorded else [])],
         [
             [
                 terminal.cut(layer.name),
                 terminal.cut(layer.kind),
                 " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
                 f"{layer.units:,}",
+                *([f"{recorded[layer.name]:,}"] if recorded else []),
             ]
             for layer in found.layers[:_INFO_LAYERS]
         ],
-        right={3},
+        right={3, 4},
     )
     if len(found.layers) > _INFO_LAYERS:
         print(f"... and {len(found.layers) - _INFO_LAYERS:,} more: --json lists them")

@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import pdist
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 import fusiform
+from fusiform.cli import app
+from fusiform.engine.asking.info import facts
 from fusiform.engine.errors import UserError
 from fusiform.engine.responses.answer import QUESTIONS, answer
 from fusiform.engine.responses.ceiling import (
@@ -591,7 +594,10 @@ def test_damage_of_any_kind_is_refused_or_makes_no_difference_to_the_reader(
     own: Path, seed: int
 ) -> None:
     told = mutated(own, random.Random(seed))
-    asked: list[Callable[[], object]] = [lambda: fusiform.check_store(own)]
+    asked: list[Callable[[], object]] = [
+        lambda: fusiform.check_store(own),
+        lambda: list(facts(fusiform.describe_store(own))),
+    ]
     for question in QUESTIONS:
         layers = ["*"] if question in ("units", "rdm", "layers") else ["conv", "head"]
         asked.append(
@@ -606,6 +612,26 @@ def test_damage_of_any_kind_is_refused_or_makes_no_difference_to_the_reader(
         except UserError as refused:
             refusals.append(str(refused))
     assert not [one for one in refusals if "\n" in one or len(one) > 1000], told
+
+
+def test_a_recording_says_what_it_is(own: Path) -> None:
+    found = fusiform.describe_store(own)
+    assert found.complete
+    assert found.recorded == {"conv": 6, "head": 12, "wide": 150}
+    assert (found.stimuli, found.shuffles, found.saved) == (38, 0, ())
+    assert found.files == sum(one.is_file() for one in own.rglob("*"))
+    told = dict(facts(found))
+    assert told["recording"] == str(own)
+    assert told["recorded"] == (
+        "168 units, chosen by faces, random, layers of more than 40 projected (seed 7)"
+    )
+    assert not {"store", "moments", "null", "criterion"} & told.keys()
+    result = CliRunner().invoke(app, ["info", str(own)])
+    rows = {line.split()[0]: line.split()[-2:] for line in result.stdout.splitlines()[-3:]}
+    assert rows == {"conv": ["36", "6"], "head": ["12", "12"], "wide": ["300", "150"]}
+    change(own, lambda attributes: attributes.update(status="recording"))
+    unfinished = dict(facts(fusiform.describe_store(own)))["status"]
+    assert unfinished == "not complete: the recording that fills it has not finished"
 
 
 def test_a_recording_can_be_moved(own: Path, tmp_path: Path) -> None:

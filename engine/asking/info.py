@@ -1,4 +1,4 @@
-"""What a store says of itself, from its metadata alone: no array is read."""
+"""What a store or recording says of itself, from its metadata alone: no array is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 
 from ..errors import UserError, shortened
 from ..spec import UNITS, Layer
+from ..store.kinds import RECORDING, STORE
 from ..store.reading import Store
+from ..store.recording import Recorded
+from ..store.root import Root, kind_at
 from .chunks import criterion_of
 
 # A folder with more files, or one that takes longer to look through, is not looked at to its end.
@@ -20,11 +23,12 @@ _MOST_FILES, _MOST_SECONDS = 1_000_000, 5.0
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What a store says of itself, whether its scan has come to its end or not.
+    """What a store or recording says of itself, whether it has come to its end or not.
 
     ``attributes`` are those of its root, as they are: none is longer or deeper than a scan's, but a
-    stranger may have written any text into them. ``files`` and ``bytes`` are what its folder holds,
-    at least so much where ``all_counted`` is off; None behind a URL.
+    stranger may have written any text into them. ``recorded`` has the number of units that are
+    recorded of each layer, and is None of a store. ``files`` and ``bytes`` are what its folder
+    holds, at least so much where ``all_counted`` is off; None behind a URL.
     """
 
     path: str
@@ -35,6 +39,7 @@ class StoreInfo:
     stimuli: int
     shuffles: int
     saved: tuple[str, ...]
+    recorded: Mapping[str, int] | None
     attributes: Mapping[str, Any]
     files: int | None
     bytes: int | None
@@ -56,15 +61,15 @@ class StoreInfo:
 
 
 def describe_store(path: Path | str) -> StoreInfo:
-    """What a store says of itself; nothing but the metadata of its root is read.
+    """What a store or recording says of itself; only the metadata of its root are read.
 
     Whether it is true is for :func:`check_store <fusiform.engine.store.check.check_store>` to say.
 
     Raises
     ------
-    UserError : there is no store, or it is one that no scan of this version makes
+    UserError : there is none, or it is one that this version does not make
     """
-    store = Store.open(path)
+    store = Recorded.open(path) if kind_at(path) is RECORDING else Store.open(path)
     found = info_of(store)
     if isinstance(store.path, Path):
         files, size, all_counted = _size_of(store.path)
@@ -72,8 +77,9 @@ def describe_store(path: Path | str) -> StoreInfo:
     return found
 
 
-def info_of(store: Store) -> StoreInfo:
-    """What a store that is open says of itself; its files are not looked at."""
+def info_of(store: Root) -> StoreInfo:
+    """What a store or recording that is open says of itself; its files are not looked at."""
+    recorded = store.schema.recorded if isinstance(store, Recorded) else None
     return StoreInfo(
         str(store.path),
         store.provenance.get("status") == "complete",
@@ -81,8 +87,9 @@ def info_of(store: Store) -> StoreInfo:
         store.categories,
         store.folds,
         store.schema.stimuli,
-        store.shuffles,
-        tuple(store.saved),
+        store.shuffles if isinstance(store, Store) else 0,
+        tuple(store.saved) if isinstance(store, Store) else (),
+        None if recorded is None else {name: own.units for name, own in recorded.items()},
         store.provenance,
         files=None,
         bytes=None,
@@ -91,16 +98,17 @@ def info_of(store: Store) -> StoreInfo:
 
 
 def facts(found: StoreInfo) -> Iterator[tuple[str, str]]:
-    """What a store says of itself, name by name; what it does not say is left out."""
+    """What a store or recording says of itself, name by name, but for what it does not say."""
     said = found.attributes
+    kind = STORE if found.recorded is None else RECORDING
     listed = {name: ", ".join(f"{k} {v}" for k, v in said[name].items())
               for name in ("preprocessing", "versions", "null")
               if isinstance(said.get(name), dict)}  # fmt: skip
     source = f", of {said['stimuli']}" if said.get("stimuli") else ""
     merged = said.get("merged")
-    unfinished = "not complete: the scan that fills it has not finished"
+    unfinished = f"not complete: the {kind.work} that fills it has not finished"
     told = {
-        "store": found.path,
+        kind.noun: found.path,
         "status": "complete" if found.complete else unfinished,
         "model": f"{said['model']} ({said['weights']})",
         "weights sha256": str(said.get("weights_sha256") or ""),
@@ -110,12 +118,13 @@ def facts(found: StoreInfo) -> Iterator[tuple[str, str]]:
         "compiled": "yes" if said.get("compiled") else "",
         "units": UNITS[said["units"]] if "units" in said else "",
         "layers": f"{len(found.layers):,}, of {found.units:,} units",
+        "recorded": "" if found.recorded is None else _recorded(found.recorded, said),
         "categories": f"{len(found.categories):,}: {shortened(found.categories)}",
         "folds": str(found.folds),
         "stimuli": f"{found.stimuli:,}{source}",
         "device": str(said.get("device") or ""),
         "batch size": str(said.get("batch_size") or ""),
-        "moments": str(said.get("store_dtype")),
+        "moments": str(said.get("store_dtype") or ""),
         "null": listed.get("null", "") if found.shuffles else "",
         "criterion": found.criterion or "",
         "saved": shortened(found.saved),
@@ -125,6 +134,17 @@ def facts(found: StoreInfo) -> Iterator[tuple[str, str]]:
         "fingerprint": str(said.get("fingerprint") or ""),
     }
     yield from ((name, text) for name, text in told.items() if text)
+
+
+def _recorded(units: Mapping[str, int], said: Mapping[str, Any]) -> str:
+    """How many units are recorded, by what they were chosen, and how they are kept."""
+    parts = [f"{sum(units.values()):,} units", f"chosen by {shortened(said['choices'])}"]
+    if projection := said.get("projection"):
+        dim, seed = projection["dim"], projection["seed"]
+        parts.append(f"layers of more than {dim:,} projected (seed {seed})")
+    if isinstance(source := said.get("source"), dict):
+        parts.append(f"as scanned in {source.get('store')}")
+    return ", ".join(parts)
 
 
 def _size_of(folder: Path) -> tuple[int, int, bool]:
