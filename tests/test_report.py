@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiform import UserError, analyse, open_store, write_report
+from fusiform import UserError, analyse, describe_store, open_store, write_report
+from fusiform.engine.asking.info import facts
 from fusiform.engine.asking.language.criterion import Criterion
 from fusiform.engine.asking.result import Result
 from fusiform.engine.markup import Markup, join, tag
@@ -242,6 +243,16 @@ def test_the_page_names_nothing_elsewhere(page: str) -> None:
     assert links
     assert all(link.startswith("#") for link in links)
     assert "@import" not in page
+
+
+def test_the_page_does_not_say_where_things_lie(page: str, made_path: Path) -> None:
+    assert made_path.name in page
+    assert str(made_path.parent) not in page
+    found = describe_store(made_path)
+    own = replace(found, attributes={**found.attributes, "stimuli": "/home/me/one, /home/me/two/"})
+    told = dict(facts(own, whole_paths=False))
+    assert told["stimuli"] == f"{found.stimuli:,}, of one, two"
+    assert dict(facts(own))["stimuli"].endswith(", of /home/me/one, /home/me/two/")
 
 
 def test_category_names_with_markup_stand_as_text(page: str) -> None:

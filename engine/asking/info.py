@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import UserError, shortened
 from ..spec import UNITS, Layer
 from ..store.kinds import RECORDING, STORE
+from ..store.places import name_of
 from ..store.reading import Store
 from ..store.recording import Recorded
 from ..store.root import Root, kind_at
@@ -97,18 +98,22 @@ def info_of(store: Root) -> StoreInfo:
     )
 
 
-def facts(found: StoreInfo) -> Iterator[tuple[str, str]]:
-    """What a store or recording says of itself, name by name, but for what it does not say."""
+def facts(found: StoreInfo, *, whole_paths: bool = True) -> Iterator[tuple[str, str]]:
+    """What a store or recording says of itself, name by name, but for what it does not say.
+
+    Without ``whole_paths`` nothing says where on a machine store and stimuli lie.
+    """
+    shown = str if whole_paths else name_of
     said = found.attributes
     kind = STORE if found.recorded is None else RECORDING
     listed = {name: ", ".join(f"{k} {v}" for k, v in said[name].items())
               for name in ("preprocessing", "versions", "null")
               if isinstance(said.get(name), dict)}  # fmt: skip
-    source = f", of {said['stimuli']}" if said.get("stimuli") else ""
+    sources = ", ".join(map(shown, str(said.get("stimuli") or "").split(", ")))
     merged = said.get("merged")
     unfinished = f"not complete: the {kind.work} that fills it has not finished"
     told = {
-        kind.noun: found.path,
+        kind.noun: shown(found.path),
         "status": "complete" if found.complete else unfinished,
         "model": f"{said['model']} ({said['weights']})",
         "weights sha256": str(said.get("weights_sha256") or ""),
@@ -121,7 +126,7 @@ def facts(found: StoreInfo) -> Iterator[tuple[str, str]]:
         "recorded": "" if found.recorded is None else _recorded(found.recorded, said),
         "categories": f"{len(found.categories):,}: {shortened(found.categories)}",
         "folds": str(found.folds),
-        "stimuli": f"{found.stimuli:,}{source}",
+        "stimuli": f"{found.stimuli:,}{sources and ', of ' + sources}",
         "device": str(said.get("device") or ""),
         "batch size": str(said.get("batch_size") or ""),
         "moments": str(said.get("store_dtype") or ""),

@@ -85,7 +85,7 @@ def write_report(
         note(f"analysing {path}")
         found = analyse(result, criterion, names, texts, resamples=resamples, seed=seed)
         beyond = beyond_thresholds(result, result.layers_named(names), texts)
-        told = tuple(facts(info_of(result)))
+        told = tuple(facts(info_of(result), whole_paths=False))
         reported.append(Reported(letter, name_of(result.path), found, beyond, told))
     reported, shown = _with_best(
         reported, [open_recording(one) for one in recordings], stimuli, note
