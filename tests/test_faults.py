@@ -173,9 +173,10 @@ def test_a_signal_ends_the_command_in_a_line_and_it_goes_on(
     assert "going on with an unfinished scan" in said
 
 
-def test_a_storm_of_kills_ends_with_the_same_bits() -> None:
+@pytest.mark.parametrize("what", [[], ["--record"]], ids=["scan", "recording"])
+def test_a_storm_of_kills_ends_with_the_same_bits(what: list[str]) -> None:
     storm = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.kills", "--count", "6"],
+        [sys.executable, "-m", "tests.fuzz.kills", "--count", "6", *what],
         cwd=Path(kills.__file__).parents[2], capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert storm.returncode == 0, storm.stderr

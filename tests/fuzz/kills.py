@@ -1,8 +1,8 @@
-"""A scan that is killed at random moments, again and again, and ends with the same bits.
+"""A scan or recording that is killed at random moments, until it ends: with the same bits.
 
-``python -m tests.fuzz.kills --count 200 --seed 0``. Scans are forked from one process that has
-loaded torch and computed nothing, so that a run begins at once; they are killed with SIGKILL, which
-nothing can catch.
+``python -m tests.fuzz.kills --count 200 --seed 0``, with ``--record`` for recordings. They are
+forked from one process that has loaded torch and computed nothing, so that a run begins at once;
+they are killed with SIGKILL, which nothing can catch.
 """
 
 from __future__ import annotations
@@ -17,23 +17,27 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store.commits import Commits
-from fusiform.engine.store.draft import Draft
+from fusiform.engine.store.filling import Filling
 
-from .small import contents, scan
+from .small import contents, record, scan
 
-# Where in a scan a kill may fall, in the order in which the byte that says so has them.
-STAGES = ("before the first batch", "scan", "commit", "contrasts", "completion")
+# Where a kill may fall, in the order in which the byte that says so has them.
+STAGES = ("before the first batch", "scan", "recording", "commit", "contrasts", "completion")
+
+Make: TypeAlias = Callable[[Path, Path, Listener], Path]
 
 
 @dataclass(frozen=True)
 class Storm:
-    """What came of it: kills by stage, scans that came to their end, and those that differed."""
+    """What came of it: kills by stage, what came to its end, and what of that differed."""
 
     kills: Counter[str]
     finished: int
@@ -41,29 +45,29 @@ class Storm:
     seconds: float
 
 
-def scan_in_stages(stimuli: Path, output: Path, stage: mmap.mmap) -> None:
-    """A scan that commits after every batch, and says in ``stage`` where it is."""
-    write, complete = Commits.write, Draft.complete
+def in_stages(make: Make, stimuli: Path, output: Path, stage: mmap.mmap) -> None:
+    """Make what commits after every batch, which says in ``stage`` where it is."""
+    write, complete = Commits.write, Filling.complete
 
     def marked_write(self: Commits, commit: object) -> None:
         before, stage[0] = stage[0], STAGES.index("commit")
         write(self, commit)  # type: ignore[arg-type]
         stage[0] = before
 
-    def marked_complete(self: Draft) -> None:
+    def marked_complete(self: Filling) -> None:
         stage[0] = STAGES.index("completion")
         complete(self)
 
-    Commits.write, Draft.complete = marked_write, marked_complete  # type: ignore[method-assign]
+    Commits.write, Filling.complete = marked_write, marked_complete  # type: ignore[method-assign]
 
     def progress(event: object) -> None:
         stage[0] = STAGES.index(event.stage)  # type: ignore[attr-defined]
 
-    scan(stimuli, output, Listener(progress=progress))
+    make(stimuli, output, Listener(progress=progress))
 
 
-def run(count: int, seed: int, report: bool = False) -> Storm:
-    """Kill scans ``count`` times, and compare every one that comes to its end."""
+def run(count: int, seed: int, make: Make = scan, report: bool = False) -> Storm:
+    """Kill what is made ``count`` times, and compare all that comes to its end."""
     rng, began = random.Random(seed), time.perf_counter()
     kills: Counter[str] = Counter()
     finished = differing = 0
@@ -74,14 +78,14 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
         longest = 0.0
         for _ in range(2):  # the first compiles
             shutil.rmtree(output, ignore_errors=True)
-            _, longest = _run(stimuli, output, stage, None)
+            _, longest = _run(make, stimuli, output, stage, None)
         expected = contents(output)
         shutil.rmtree(output)
         while kills.total() < count or not output.exists():
             stage[0] = 0
             # From the first moment of a whole run to a little after its last.
             delay = rng.uniform(0, 1.1 * longest) if kills.total() < count else None
-            killed, _ = _run(stimuli, output, stage, delay)
+            killed, _ = _run(make, stimuli, output, stage, delay)
             if killed:
                 kills[STAGES[stage[0]]] += 1
             elif output.exists():
@@ -94,19 +98,23 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
     return Storm(kills, finished, differing, time.perf_counter() - began)
 
 
-def _run(stimuli: Path, output: Path, stage: mmap.mmap, delay: float | None) -> tuple[bool, float]:
-    """Fork a scan, and kill it after ``delay`` seconds; whether that came to pass, and the time.
+def _run(
+    make: Make, stimuli: Path, output: Path, stage: mmap.mmap, delay: float | None
+) -> tuple[bool, float]:
+    """Fork a program that makes it, and kill that after ``delay`` seconds.
+
+    Whether that came to pass, and the time.
 
     Raises
     ------
-    RuntimeError : the scan failed by itself
+    RuntimeError : it failed by itself
     """
     began = time.perf_counter()
     child = os.fork()
     if not child:
         try:
             if not output.exists():
-                scan_in_stages(stimuli, output, stage)
+                in_stages(make, stimuli, output, stage)
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)
@@ -119,7 +127,7 @@ def _run(stimuli: Path, output: Path, stage: mmap.mmap, delay: float | None) -> 
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise RuntimeError("a scan failed by itself")
+        raise RuntimeError("it failed by itself")
     return os.WIFSIGNALED(status), time.perf_counter() - began
 
 
@@ -128,12 +136,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--count", type=int, default=200)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--record", action="store_true", help="recordings in place of scans")
     given = arguments.parse_args()
-    storm = run(given.count, given.seed, report=True)
+    storm = run(given.count, given.seed, record if given.record else scan, report=True)
     for name in STAGES:
         print(f"killed in {name}: {storm.kills[name]}")
     print(
-        f"{storm.kills.total()} kills, {storm.finished} scans came to their end, "
+        f"{storm.kills.total()} kills, {storm.finished} came to their end, "
         f"{storm.differing} of them with other bits; {storm.seconds:.0f} s"
     )
     sys.exit(storm.differing > 0)

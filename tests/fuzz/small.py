@@ -1,4 +1,4 @@
-"""A small scan that writes every kind of file, for those who disturb it again and again."""
+"""A small scan and a recording that write every kind of file, to be disturbed many times."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 import fusiform
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.spec import Preprocessing
+from fusiform.engine.store import recording
 
 
 class Net(nn.Module):
@@ -38,8 +39,19 @@ def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
     return Path(store.path)
 
 
+def record(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
+    """A recording, of which one layer is projected, in files of a few rows; commits as the scan."""
+    recording._FILE_VALUES, recording._LEAST_ROWS = 1, 7
+    found = fusiform.record(
+        Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, random=100,
+        project=40, preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
+        listener=listener or Listener(),
+    )  # fmt: skip
+    return Path(found.path)
+
+
 def contents(store: Path) -> dict[str, Any]:
-    """Every file of a store, by name: its bytes, but for when it was made."""
+    """Every file of a store or recording, by name: its bytes, but for when it was made."""
     files: dict[str, Any] = {
         str(path.relative_to(store)): path.read_bytes()
         for path in sorted(store.rglob("*"))
