@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,8 @@ import torch
 from fusiform import make_localizer, pack_stimuli, scan
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.network import measure_network
+from fusiform.engine.scanning.backbones import load_backbone
+from fusiform.engine.scanning.jpegs import Jpegs
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.kernels import cuda, device
 
@@ -241,7 +244,27 @@ def _scan_row(source: Path, decoder: str, precision: str, batch: int, output: Pa
     )
 
 
-SECTIONS = {"kernel": kernel, "networks": networks, "scans": scans}
+def jpegs() -> Iterator[str]:
+    """JPEG files decoded by nvJPEG, against the same by torchvision on the CPU."""
+    yield "## JPEG files decoded by nvJPEG"
+    yield ""
+    chosen = load_backbone(MODEL, "none").preprocessing
+    preprocessing = replace(chosen, decoder="torchvision")
+    there, here = Jpegs(preprocessing, GPU), Jpegs(preprocessing, torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _photographs(Path(folder))[::7]
+        files = [file for path in paths if (file := there.read(path, path.read_bytes()))]
+    pairs = list(zip(there.prepare(files), here.prepare(files), strict=True))
+    apart = [
+        int((one.cpu().int() - other.int()).abs().max())
+        for one, other in pairs
+        if one is not None and other is not None
+    ]
+    yield f"{len(files)} of {len(paths)} files by torchvision, {len(files) - len(apart)} of them"
+    yield f"refused on the GPU or the CPU; pixels differ by at most {max(apart)} of 255."
+
+
+SECTIONS = {"kernel": kernel, "networks": networks, "scans": scans, "jpegs": jpegs}
 
 if __name__ == "__main__":
     main()

@@ -221,3 +221,10 @@ def test_what_a_decoder_could_not_foresee_is_said(
     monkeypatch.setattr(module.subprocess, "Popen", pretends)
     with decoders(SMALL, 1) as started, pytest.raises(UserError, match="failed: MemoryError: of"):
         started.fill(np.empty((32, 32, 3), np.uint8), Path("a.png"), b"content")
+
+
+def test_a_packed_set_is_decoded_already() -> None:
+    gpu: Any = SimpleNamespace(type="cuda")
+    packed: Any = SimpleNamespace(pictures=object())
+    assert decode.needs_processes(None, gpu, 8)
+    assert not decode.needs_processes(packed, gpu, 8)

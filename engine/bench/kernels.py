@@ -15,7 +15,7 @@ from ...kernels import bandwidth, device
 from ..scanning.accumulate import LayerMoments, as_arrays, kernels_for
 from ..scanning.plan import Block, Run
 from ..spec import Layer
-from .measure import QUEUED, Measurement, ratio, side_by_side
+from .measure import Measurement, queued, ratio, side_by_side
 
 # More than most caches hold.
 _YARDSTICK_BYTES = 2**30
@@ -148,7 +148,7 @@ def _finished(work: Callable[[], object], target: torch.device) -> Callable[[], 
         return work
 
     def finished() -> None:
-        for _ in range(QUEUED):
+        for _ in range(queued(target)):
             work()
         torch.cuda.synchronize(target)
 
@@ -162,4 +162,4 @@ def _where(target: torch.device) -> str:
 
 
 def _gbs(nbytes: int, taken: Sequence[float], target: torch.device) -> float:
-    return nbytes * (QUEUED if target.type == "cuda" else 1) / median(taken) / 1e9
+    return nbytes * queued(target) / median(taken) / 1e9

@@ -9,13 +9,16 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UserError
 from ..scanning.memory import resident_memory
 
-# How often a GPU is given a work before it is waited for: as in a scan, its queue is not empty.
-QUEUED = 4
+if TYPE_CHECKING:
+    import torch
+
+# Works that a GPU is given before it is waited for: as in a scan, its queue is not empty.
+_QUEUED = 4
 # Seconds between two looks at the memory of a process.
 _LOOK_EVERY = 0.02
 
@@ -35,6 +38,11 @@ class Measurement:
     unit: str
     compared: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+
+
+def queued(target: torch.device) -> int:
+    """How often a device is given a work in one timing, of which each takes that part."""
+    return _QUEUED if target.type == "cuda" else 1
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -19,7 +19,7 @@ from ..scanning.layers import choose, input_dtype, trial
 from ..scanning.memory import recycled
 from ..scanning.plan import Block, Run
 from ..scanning.precision import multiplied
-from .measure import QUEUED, Measurement, ratio, seconds
+from .measure import Measurement, queued, ratio, seconds
 
 
 def measure_network(
@@ -63,23 +63,23 @@ def measure_network(
         with multiplied(backbone.precision, target), compiled(network, moments if compile else ()):
             yield
 
-    queued = QUEUED if target.type == "cuda" else 1
+    batches = queued(target)
 
     def bare() -> None:
         with capture(network, [layers[-1].name], lambda *_: None) as show:
-            for _ in range(queued):
+            for _ in range(batches):
                 show(pixels)
         _wait(target)
 
     def plainly() -> None:
         with torch.no_grad():
-            for _ in range(queued):
+            for _ in range(batches):
                 plain(plain_pixels)
         _wait(target)
 
     def recorded() -> None:
         with capture(network, moments, fold_in) as show:
-            for _ in range(queued):
+            for _ in range(batches):
                 show(pixels)
         _wait(target)
 
@@ -110,7 +110,7 @@ def measure_network(
         del rows["in hooks"], rows["fresh"]
     for name, (what, others) in rows.items():
         compared = {f"of {other}": ratio(taken[name], taken[other]) for other in others}
-        ms = 1e3 * median(taken[name]) / queued
+        ms = 1e3 * median(taken[name]) / batches
         yield Measurement("network", what, setting, ms, "ms", compared)
 
 

@@ -195,7 +195,7 @@ def _decoding(setup: Setup, workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         paths = spread(setup.catalogue, _STIMULI, Path(folder))
         preprocessing = as_measured(setup.backbone.preprocessing, setup.catalogue)
-        apart = needs_processes(setup.device, workers)
+        apart = needs_processes(setup.catalogue, setup.device, workers)
         measured = measure_decoding(paths, preprocessing, workers, processes=apart)
     if not measured.rate:
         raise UserError(

@@ -64,7 +64,7 @@ def check_pace(
         paths, what, catalogue = _pictures(stimuli, Path(folder))
         if catalogue is not None:
             preprocessing = as_measured(preprocessing, catalogue)
-        apart = needs_processes(target, workers)
+        apart = needs_processes(catalogue, target, workers)
         decoding = measure_decoding(paths, preprocessing, workers, processes=apart)
     if decoding.failed:
         yield found(
@@ -182,10 +182,9 @@ def measure_decoding(
     from contextlib import ExitStack
 
     import numpy as np
-    from PIL import Image
 
     from ..stimuli.decoders import decoders
-    from ..stimuli.images import read_stimulus
+    from ..stimuli.images import read_header, read_stimulus
     from ..stimuli.pictures import picture_of
 
     decoded: list[Path] = []
@@ -213,10 +212,7 @@ def measure_decoding(
         started = time.perf_counter()
         list(pool.map(decode, paths))
         taken = time.perf_counter() - started
-    sides = []
-    for path in decoded:
-        with Image.open(path) as image:
-            sides.append(min(image.size))
+    sides = [min(read_header(path, read_stimulus(path)).size) for path in decoded]
     smallest = int(median(sides)) if sides else 0
     return Decoding(len(sides) / taken, workers, smallest, len(failed), len(sides) + len(failed))
 

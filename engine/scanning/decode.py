@@ -170,10 +170,9 @@ def decode_ahead(
     waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
     pinned = device.type == "cuda"
     if processes is None:
-        processes = needs_processes(device, workers)
-    needed = processes and not catalogue.pictures  # packed ones are decoded already
+        processes = needs_processes(catalogue, device, workers)
     with _daemons(workers) as submit, ExitStack() as stack:
-        apart = stack.enter_context(decoders(preprocessing, workers)) if needed else None
+        apart = stack.enter_context(decoders(preprocessing, workers)) if processes else None
 
         def begin() -> None:
             batch = next(remaining, None)
@@ -248,12 +247,14 @@ def _daemons(workers: int) -> Iterator[Callable[..., _Job]]:
             jobs.put(None)
 
 
-def needs_processes(device: torch.device, workers: int) -> bool:
+def needs_processes(catalogue: Catalogue | None, device: torch.device, workers: int) -> bool:
     """Whether so many decode workers are processes: for a GPU, if they are more than a few.
 
-    A network on the CPU takes fewer images than threads decode, and has the cores itself.
+    A network on the CPU takes fewer images than threads decode, and has the cores itself. Packed
+    sets are decoded already. Without a ``catalogue`` images are files.
     """
-    return device.type == "cuda" and workers > _MOST_THREADS
+    packed = catalogue is not None and catalogue.pictures is not None
+    return device.type == "cuda" and workers > _MOST_THREADS and not packed
 
 
 def default_workers() -> int:

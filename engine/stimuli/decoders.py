@@ -2,7 +2,7 @@
 
 Threads of one Python wait for each other at every step that is not inside of Pillow, and a picture
 takes dozens of such steps: more threads soon decode less. A process takes them all, and leaves to
-the thread one request and one answer. It knows nothing of torch, and starts in a third of a second.
+the thread one request and one answer. It knows nothing of torch, which takes long to load.
 """
 
 from __future__ import annotations

@@ -83,10 +83,14 @@ class UnfitStimulus(UserError):
 
 
 class Header(NamedTuple):
-    """What an image file says of itself: a key of ``KINDS``, and whether pixels may be clear."""
+    """What an image file says of itself: a key of ``KINDS``, whether pixels may be clear, its size.
+
+    ``size`` is width and height as they are stored.
+    """
 
     kind: str
     alpha: bool
+    size: tuple[int, int]
 
 
 def natural_key(name: str) -> tuple[bytes, str]:
@@ -194,7 +198,8 @@ def read_header(source: Path | str, content: bytes) -> Header:
     """
     with _opened(source, content) as image:
         kind = image.format or ""
-        return Header("JPEG" if kind == "MPO" else kind, image.has_transparency_data)
+        kind = "JPEG" if kind == "MPO" else kind
+        return Header(kind, image.has_transparency_data, image.size)
 
 
 def plain_jpeg_size(source: Path | str, content: bytes) -> tuple[int, int] | None:

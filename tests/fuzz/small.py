@@ -40,7 +40,7 @@ def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
 
 
 def record(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
-    """A recording, of which one layer is projected, in files of a few rows; commits as the scan."""
+    """A recording, two of its layers projected, in files of a few rows; commits as the scan."""
     recording._FILE_VALUES, recording._LEAST_ROWS = 1, 7
     found = fusiform.record(
         Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, random=100,
