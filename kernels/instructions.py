@@ -8,7 +8,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 _BYTE_POINTER = ir.IntType(8).as_pointer()
@@ -24,11 +23,9 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         address = builder.bitcast(builder.gep(start, [arguments[1]]), _BYTE_POINTER)
-        llvm = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _INT32, _INT32, _INT32]),
-            "llvm.prefetch.p0",
-        )
+        name = "llvm.prefetch.p0"
+        kind = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _INT32, _INT32, _INT32])
+        llvm = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
         to_read, into_every_cache, not_code = _INT32(0), _INT32(3), _INT32(1)
         builder.call(llvm, [address, to_read, into_every_cache, not_code])
         return context.get_dummy_value()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from threading import Lock
+from typing import Any, TypeVar, cast
 
 import numba
 from numba import config
@@ -27,8 +29,33 @@ def inner(function: _Function) -> _Function:
 
 
 def parallel(function: _Function) -> _Function:
-    """Compile a kernel whose ``prange`` loops run on all threads."""
-    return _compiled(function, parallel=True, nogil=True)
+    """Compile a kernel whose ``prange`` loops run on all threads; any thread may call it.
+
+    Where numba has neither OpenMP nor TBB, it falls back on its ``workqueue`` layer, which ends
+    the process when two threads are in parallel code at once. There, callers take turns.
+    """
+    kernel = _compiled(function, parallel=True, nogil=True)
+
+    @wraps(kernel, updated=())
+    def call(*arguments: Any) -> Any:
+        if threading_layer() in _THREAD_SAFE:
+            return kernel(*arguments)
+        with _turn:
+            return kernel(*arguments)
+
+    return cast("_Function", call)
+
+
+_THREAD_SAFE = ("omp", "tbb")
+_turn = Lock()
+
+
+def threading_layer() -> str | None:
+    """Numba's threading layer: omp, tbb or workqueue; None before the first parallel kernel."""
+    try:
+        return str(numba.threading_layer())  # type: ignore[attr-defined]
+    except ValueError:
+        return None
 
 
 def _compiled(function: _Function, **options: Any) -> _Function:

@@ -165,8 +165,8 @@ def test_openmp_runtimes_are_counted_once() -> None:
 
 
 def test_runtimes_are_advised_of_only_where_they_cost_time() -> None:
-    assert threads.judge_runtimes(_MAPS, "omp").severity == "ok"
-    assert "tbb" in threads.judge_runtimes("", "workqueue").advice
+    assert threads.judge_runtimes(_MAPS, "omp", {}).severity == "ok"
+    assert threads.judge_runtimes(_MAPS, "tbb", {}).severity == "ok"
     assert threads.judge_fight(1.05, cores=2, most=8, busy=False).severity == "ok"
     assert threads.judge_fight(2.7, cores=2, most=8, busy=True).severity == "unknown"
     crowded = threads.judge_fight(2.7, cores=2.5, most=8, busy=False)
@@ -174,6 +174,14 @@ def test_runtimes_are_advised_of_only_where_they_cost_time() -> None:
     spinning = threads.judge_fight(2.7, cores=2, most=2, busy=False)
     assert "OMP_WAIT_POLICY=PASSIVE" in spinning.advice
     assert "NUM_THREADS" not in spinning.advice
+
+
+def test_a_slow_threading_layer_is_named_with_the_way_to_a_faster_one() -> None:
+    missing = threads.judge_runtimes("", "workqueue", {})
+    assert missing.found == "numba's layer workqueue, OpenMP: none found"
+    assert "libgomp1" in missing.advice
+    chosen = threads.judge_runtimes(_MAPS, "workqueue", {"NUMBA_THREADING_LAYER": "workqueue"})
+    assert chosen.advice.endswith("unset NUMBA_THREADING_LAYER")
 
 
 def test_load_and_variables() -> None:

@@ -31,6 +31,7 @@ def check_threads(limits: Limits) -> Iterator[Finding]:
     import torch
     from numba import config
 
+    from ...kernels.jit import threading_layer
     from ..bench.measure import ratio
 
     cores = usable_cores(limits)
@@ -44,7 +45,7 @@ def check_threads(limits: Limits) -> Iterator[Finding]:
     of_numba: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     yield judge_threads(cores, of_torch, of_numba)
     yield Finding("thread variables", thread_variables(os.environ))
-    yield judge_runtimes(_maps(), _layer())
+    yield judge_runtimes(_maps(), threading_layer() or "unknown", os.environ)
     busy, most = bool(load.advice), max(of_torch, of_numba)
     yield judge_fight(ratio(together, alone), cores=cores, most=most, busy=busy)
 
@@ -81,11 +82,16 @@ def openmp_runtimes(maps: str) -> list[str]:
     return sorted(PurePosixPath(path).name for path in set(_OPENMP.findall(maps)))
 
 
-def judge_runtimes(maps: str, layer: str) -> Finding:
-    """The OpenMP runtimes in ``/proc/self/maps``, and the layer that numba runs its threads by."""
+def judge_runtimes(maps: str, layer: str, environment: Mapping[str, str]) -> Finding:
+    """Numba's threading layer, and the OpenMP runtimes in ``/proc/self/maps``."""
     loaded = f"numba's layer {layer}, OpenMP: {', '.join(openmp_runtimes(maps)) or 'none found'}"
-    simple = "numba's workqueue ends a program that uses it from two threads: pip install tbb"
-    return found("thread pools", loaded, simple if layer == "workqueue" else "")
+    if layer != "workqueue":
+        return Finding("thread pools", loaded)
+    turns = "only one thread at a time can run a kernel, which slows queries"
+    if environment.get("NUMBA_THREADING_LAYER") == layer:
+        return found("thread pools", loaded, f"{turns}: unset NUMBA_THREADING_LAYER")
+    install = "install GNU OpenMP (Debian and Ubuntu: apt install libgomp1)"
+    return found("thread pools", loaded, f"{turns}: {install}")
 
 
 def judge_fight(slower: float, *, cores: float, most: int, busy: bool) -> Finding:
@@ -166,12 +172,6 @@ def _each(work: Callable[[], None], calls: int) -> float:
             work()
 
     return seconds(repeated) / calls
-
-
-def _layer() -> str:
-    import numba
-
-    return str(numba.threading_layer())  # type: ignore[attr-defined]
 
 
 def _maps() -> str:

@@ -17,8 +17,6 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.sync import sync
-from zarrs import ZarrsCodecPipeline
 
 from .files import fault_of_chunks, fault_of_file
 from .metadata import (
@@ -36,6 +34,7 @@ from .metadata import (
 )
 from .places import Place
 from .schema import RootSchema, shown
+from .zarr_internals import read_with_zarrs, sync
 
 # Chunks of which it is remembered that their checksum fits: of 1,000 categories there are millions.
 _MOST_COMPARED = 100_000
@@ -76,7 +75,7 @@ class Arrays:
                 opened = open_array(self._store, key, document, expected)
                 # It knows local files only, and numbers.
                 if self._folder is not None and opened.cut.itemsize:
-                    _decode_by_compiled_code(opened.array)
+                    read_with_zarrs(opened.array)
             self._known[key] = opened
         return self._known[key]
 
@@ -202,14 +201,3 @@ def present(array: zarr.Array[Any], file: tuple[int, ...]) -> bool:
         return sync(path.store.getsize(path.path)) > 0
     except FileNotFoundError:
         return False
-
-
-def _decode_by_compiled_code(array: zarr.Array[Any]) -> None:
-    """Have an array read by zarrs, in a third of the time.
-
-    Not by zarr's configuration: that is the program's, and arrays that are being written need
-    zarr's own pipeline, which also writes chunks of nothing but fill values.
-    """
-    metadata, store = array.metadata, array.store
-    pipeline = ZarrsCodecPipeline.from_array_metadata_and_store(metadata, store)
-    object.__setattr__(array.async_array, "codec_pipeline", pipeline)

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.sync import sync
 
 from ..errors import UserError
 from .durable import flush
 from .hidden import Bytes, HiddenFolder, checksum, sealed, unsealed
+from .zarr_internals import sync
 
 _PLACES = 2
 

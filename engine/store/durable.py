@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
 from ..errors import UserError

@@ -12,11 +12,11 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import RangeByteRequest
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import StorePath
 
 from .metadata import CHECKSUM, CHUNK_BYTES, INDEX_ENTRY, Cut, Misfit, Opened
+from .zarr_internals import sync
 
 # What stands at the head of a compressed chunk: flags, decoded bytes, size of a block, bytes.
 _HEADER = struct.Struct("<2xBxIII")

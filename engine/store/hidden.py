@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.buffer import cpu, default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import cpu, default_buffer_prototype
+
+from .zarr_internals import sync
 
 Bytes = NDArray[np.uint8]
 

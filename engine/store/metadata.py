@@ -17,14 +17,13 @@ from typing import Any
 import zarr
 from zarr.abc.store import RangeByteRequest
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.array import AsyncArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import StorePath
 
 from ..errors import UserError
 from .cuts import is_in_order, least_of_a_file
 from .schema import Expected, described, is_whole, shown
+from .zarr_internals import sync
 
 # Of a root, which gathers the metadata of all arrays; and of one array.
 ROOT_BYTES, ARRAY_BYTES = 64 * 2**20, 2**20
@@ -143,7 +142,7 @@ def open_array(
     Misfit : it is another one, or not encoded as fusiform does
     """
     cut = cut_of(document, expected)
-    opened: Any = AsyncArray.from_dict(StorePath(store, key), dict(document))
+    opened: Any = zarr.AsyncArray.from_dict(StorePath(store, key), dict(document))
     return Opened(zarr.Array(opened), cut)
 
 

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
-from zarr.core.sync import sync
 
 from ...kernels.moments import Moments
 from ..spec import Layer
 from .durable import flush
 from .hidden import HiddenFolder, checksum, sealed, unsealed
+from .zarr_internals import sync
 
 # Of moments that were kept: stimuli, bytes, checksum.
 Seal = tuple[int, int, int]

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.group import AsyncGroup, GroupMetadata
 from zarr.storage import StorePath
 
 from ..errors import UserError, nearest
@@ -214,7 +213,8 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
         if not isinstance(attributes, dict) or not document.keys() <= GROUP_KEYS:
             raise Misfit("its zarr.json has fields that no scan writes")
         gathered = gathered_in(document)
-    root = zarr.Group(AsyncGroup(GroupMetadata(attributes, 3), StorePath(store)))
+    metadata = {"zarr_format": 3, "attributes": attributes}
+    root = zarr.Group(zarr.AsyncGroup.from_dict(StorePath(store), metadata))
     refuse_schema(place, root, kind)
     return root, gathered
 

@@ -17,13 +17,13 @@ import numpy as np
 import zarr
 from numcodecs import Blosc
 from numpy.typing import NDArray
+from zarr.buffer import default_buffer_prototype
 from zarr.codecs import BloscCodec
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
 from ..spec import EXTREMES, Layer
 from .cuts import Shape, Slab, file_shape, slabs
 from .layout import create_array, put
+from .zarr_internals import sync
 
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
@@ -160,8 +160,11 @@ def _compressor(array: zarr.Array[Any]) -> Callable[[NDArray[Any]], bytes]:
     """What encodes a chunk, before its checksum: the array's own ``blosc``, if it has it."""
     for codec in array.compressors:
         if isinstance(codec, BloscCodec):
-            cname, shuffle = codec.cname.value, _SHUFFLES[codec.shuffle.value]
-            blosc = Blosc(cname, codec.clevel, shuffle, codec.blocksize)
+            # As it stands in the metadata: zarr has had several types for the fields themselves.
+            given: Any = codec.to_dict()["configuration"]
+            blosc = Blosc(
+                given["cname"], given["clevel"], _SHUFFLES[given["shuffle"]], given["blocksize"]
+            )
             return lambda chunk: bytes(blosc.encode(chunk))
     return lambda chunk: chunk.tobytes()
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from zarr.core.buffer import Buffer
+from zarr.abc.buffer import Buffer
 
 from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli.localizer import make_localizer

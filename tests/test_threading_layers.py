@@ -1,0 +1,80 @@
+"""Parallel kernels under every threading layer that numba may have, called from many threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fusiform.engine.asking.result import Result
+
+LAYERS = ("omp", "tbb", "workqueue")
+
+# Two kernels, one of which folds batches in; 40 calls from each of four threads at once.
+CALLS = """
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from fusiform.kernels import contrast, cpu, jit
+
+def work(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(3, 2, (24, 20_011)).astype(np.float32)
+    groups = np.repeat([0, 1, 2], 8)
+    count = np.zeros(3, np.int64)
+    pivot, s1, s2 = np.empty((3, 20_011), np.float32), *np.empty((2, 3, 20_011))
+    cpu.fold_in(x, groups, count, pivot, s1, s2)
+    mean = pivot + s1 / 8
+    t, df = np.empty((2, 3, 20_011))
+    contrast.against_rest(count, mean, s2 - s1 * s1 / 8, t, df)
+    return hashlib.sha256(b"".join(a.tobytes() for a in (pivot, s1, s2, t, df))).hexdigest()
+
+with ThreadPoolExecutor(4) as pool:
+    results = list(pool.map(work, list(range(8)) * 20))
+assert results[:8] * 20 == results
+print(jit.threading_layer(), *results[:8])
+"""
+
+
+def run(layer: str, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer}
+    result = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=environment
+    )
+    if layer != "workqueue" and "No threading layer could be loaded" in result.stderr:
+        pytest.skip(f"numba cannot load {layer} here")  # workqueue comes with numba
+    return result
+
+
+@pytest.fixture(scope="module")
+def one_by_one() -> list[str]:
+    """What the kernels give when one thread calls them."""
+    result = run("default", "-c", CALLS.replace("ThreadPoolExecutor(4)", "ThreadPoolExecutor(1)"))
+    return result.stdout.split()[1:]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_kernels_called_from_many_threads_give_the_same_bits(
+    layer: str, one_by_one: list[str]
+) -> None:
+    result = run(layer, "-c", CALLS)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [layer, *one_by_one]
+    assert len(one_by_one) == 8
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_query_with_rows_gives_the_same_file(
+    layer: str, own_store: Result, tmp_path: Path
+) -> None:
+    store = own_store.path
+    query = ("-m", "fusiform", "query", str(store), "t > -1", "--units", "--format", "csv", "-o")
+    result = run(layer, *query, str(tmp_path / "here.csv"))
+    assert result.returncode == 0, result.stderr
+    assert run("default", *query, str(tmp_path / "default.csv")).returncode == 0
+    written = (tmp_path / "here.csv").read_bytes()
+    assert written.count(b"\n") > 100
+    assert written == (tmp_path / "default.csv").read_bytes()
