@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Callable
 from functools import wraps
 from threading import Lock
@@ -17,10 +19,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 # reorder sums or forget NaN, and speed bought with digits is not speed.
 ARITHMETIC: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
-# Compiled code is kept in the user's cache folder, unless NUMBA_CACHE_DIR says otherwise. Beside
-# the source, as numba has it, it would outlive an uninstall, and the folder that is left over in
-# site-packages would hide a later editable install.
-_USER_CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118
+_THREAD_SAFE = ("omp", "tbb")
+_turn = Lock()
 
 
 def inner(function: _Function) -> _Function:
@@ -46,10 +46,6 @@ def parallel(function: _Function) -> _Function:
     return cast("_Function", call)
 
 
-_THREAD_SAFE = ("omp", "tbb")
-_turn = Lock()
-
-
 def threading_layer() -> str | None:
     """Numba's threading layer: omp, tbb or workqueue; None before the first parallel kernel."""
     try:
@@ -59,13 +55,38 @@ def threading_layer() -> str | None:
 
 
 def _compiled(function: _Function, **options: Any) -> _Function:
+    try:
+        folder = cache_folder()
+    except OSError:
+        folder = ""  # every process compiles for itself
     # numba decides where a function's code is kept when the function is decorated.
     before: str = config.CACHE_DIR  # type: ignore[attr-defined]
-    config.CACHE_DIR = before or f"{_USER_CACHE}/fusiform"  # type: ignore[attr-defined]
+    config.CACHE_DIR = folder  # type: ignore[attr-defined]
     try:
-        return numba.njit(cache=True, **options, **ARITHMETIC)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=bool(folder), **options, **ARITHMETIC)(function)  # type: ignore[no-any-return]
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]
+
+
+def cache_folder() -> str:
+    """The folder of compiled kernels: ``NUMBA_CACHE_DIR``, or one in the user's cache folder.
+
+    Beside the source, where numba would put them, compiled kernels would outlive an uninstall, and
+    the folder left over in site-packages would hide a later editable install.
+
+    Raises
+    ------
+    OSError : it cannot be written, or the user has no home
+    """
+    folder: str = config.CACHE_DIR  # type: ignore[attr-defined]
+    if not folder:
+        user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+        if user_cache.startswith("~"):
+            raise FileNotFoundError(errno.ENOENT, "the user has no home folder", user_cache)
+        folder = f"{user_cache}/fusiform"
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def use_threads(count: int) -> None:

@@ -20,6 +20,7 @@ from fusiform.engine.doctor.diagnose import guarded
 from fusiform.engine.doctor.finding import Finding
 from fusiform.engine.machine import Limits, Memory, control_group_limits
 from fusiform.engine.spec import Preprocessing
+from fusiform.kernels import jit
 
 NO_LIMITS = Limits(None, None, 0)
 GIB = 2**30
@@ -321,11 +322,15 @@ def test_open_files_and_compiled_kernels(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "ulimit -n 512" in places.judge_files(256, 512, -1).advice
     assert "ulimit -n 1024" in places.judge_files(256, -1, -1).advice
     assert places.judge_files(-1, -1, -1).found == "no limit"
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept"))
+    monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path / "kept"))
     assert next(places.check_cache()).severity == "ok"
     (tmp_path / "file").touch()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path / "file"))
     assert "NUMBA_CACHE_DIR" in next(places.check_cache()).advice
+    monkeypatch.setattr(jit.config, "CACHE_DIR", "")
+    for name, value in {"HOME": "~", "XDG_CACHE_HOME": ""}.items():
+        monkeypatch.setenv(name, value)
+    assert "no home folder" in next(places.check_cache()).found
 
 
 # Pace

@@ -148,15 +148,12 @@ def check_cache() -> Iterator[Finding]:
     """The folder in which numba keeps compiled kernels."""
     from ...kernels import jit
 
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or f"{jit._USER_CACHE}/fusiform")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0")
+        folder = jit.cache_folder()
     except OSError as error:
         yield found(
             "compiled kernels",
-            f"{folder} cannot be written to ({error.strerror or error})",
+            f"{error.filename} cannot be written to ({error.strerror or error})",
             "every start compiles for seconds: set NUMBA_CACHE_DIR to a folder that can be",
         )
     else:

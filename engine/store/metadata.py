@@ -109,7 +109,9 @@ def read_json(store: ZarrStore, key: str, most: int) -> dict[str, Any]:
         raise Misfit(f"has a zarr.json of more than {_MOST_VALUES:,} values")
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:  # each Python says it in other words
+        raise Misfit("has no metadata that can be read (values nested too deep)") from None
+    except ValueError as error:
         raise Misfit(f"has no metadata that can be read ({first_line(error)})") from None
     if not isinstance(document, dict):
         raise Misfit("has no metadata that can be read (they are no JSON object)")

@@ -1,0 +1,139 @@
+"""Every command once, as a user runs it, and Python's public names: what any machine must pass.
+
+``pytest -m smoke`` runs this and a test of each room, in minutes; ``.ci/run`` runs it on the newest
+Python, on the lowest libraries, and on a machine that has little else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+import fusiform
+from fusiform import cli
+
+pytestmark = pytest.mark.smoke
+
+SMALL = "--weights none --resize 64 --crop 64 --device cpu -q"
+# In this order, in one folder: each works on what those before have written.
+WALK = f"""
+stimuli make made --per-category 6 --size 64
+stimuli check made
+stimuli scramble made/faces -o scrambled
+stimuli pack made -o packed --resize 64 --crop 64
+demo demo
+layers resnet18
+plan resnet18 made --resize 64 --crop 64 --device cpu -q
+scan resnet18 made -o a.zarr --layers layer4.1,avgpool --null 5 {SMALL}
+scan resnet18 packed -o b.zarr --layers layer4.1,avgpool --seed 1 {SMALL}
+scan resnet18 made -o c.zarr --layers layer3.1 --workers 2 {SMALL}
+scan resnet18 made -o half.zarr --group faces=faces --group words=words --layers avgpool {SMALL}
+scan resnet18 made -o rest.zarr --group bodies=bodies --group scenes=scenes --layers avgpool {SMALL}
+merge half.zarr rest.zarr -o merged.zarr
+check a.zarr b.zarr c.zarr merged.zarr
+info a.zarr
+summary a.zarr
+analyse a.zarr --resamples 20
+select a.zarr words --where csi>0 --save words
+query a.zarr t>0 --units --format csv -o query.csv
+query a.zarr t>0 --units --format parquet -o query.parquet
+record resnet18 made --from a.zarr --top 5 -o recording.zarr --device cpu -q
+responses recording.zarr auc
+compare a.zarr b.zarr --resamples 20
+report a.zarr b.zarr --recording recording.zarr --resamples 20 --figures figures -o report.html
+doctor -o .
+bench --parts kernels --units 100000 --batch-sizes 8 --repeats 1
+"""
+
+
+def commands(app: typer.Typer, before: str = "") -> Iterator[str]:
+    """The names of all commands of the command line, those of groups after the group's."""
+    for command in app.registered_commands:
+        yield f"{before}{command.name or getattr(command.callback, '__name__', '')}"
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from commands(group.typer_instance, f"{before}{group.name} ")
+
+
+def test_every_command_is_walked_through() -> None:
+    lines = WALK.strip().splitlines()
+    for name in commands(cli.app):
+        assert any(line.startswith(name) for line in lines), name
+
+
+def test_every_command_runs(tmp_path: Path) -> None:
+    for line in WALK.strip().splitlines():
+        result = subprocess.run(
+            [sys.executable, "-m", "fusiform", *line.split()],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        )
+        assert result.returncode == 0, f"fusiform {line}\n{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stderr, f"fusiform {line}\n{result.stderr}"
+        assert "Warning" not in result.stderr, f"fusiform {line}\n{result.stderr}"
+    assert (tmp_path / "query.csv").read_text().count("\n") > 1000
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    assert len(list((tmp_path / "figures").glob("*.pdf"))) > 3
+
+
+def test_every_public_name_is_there() -> None:
+    for name in fusiform.__all__:
+        assert getattr(fusiform, name).__doc__, name
+
+
+INTEGERS = '''
+import torch
+from torch import nn
+from fusiform import Preprocessing
+
+
+class Integers(nn.Module):
+    """Whole numbers of at most 2**20, so that no library can round differently."""
+
+    def __init__(self):
+        super().__init__()
+        self.whole = nn.Conv2d(3, 5, 3, stride=2, bias=False)
+        weights = torch.arange(3 * 5 * 9).reshape(5, 3, 3, 3) * 7919 % 31 - 15
+        self.whole.weight = nn.Parameter(weights.float())
+
+    def forward(self, x):
+        return self.whole((x * 255).round())
+
+
+def make():
+    return Integers(), Preprocessing(resize=16, crop=16, mean=(0, 0, 0), std=(1, 1, 1))
+'''
+# Found on x86-64 with Python 3.11, zarr 3.1.6 and torch 2.14.1; to be the same everywhere.
+DIGEST = "1fe82d81918fa3ac35542fa344b096dc572c2efe540fbc85313ced0a12a31a8e"
+
+
+def test_a_store_has_the_same_bits_on_every_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "integers.py").write_text(INTEGERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 16, 16, 3), np.uint8)
+    for category, images in zip("abc", pixels, strict=True):
+        (tmp_path / "stimuli" / category).mkdir(parents=True)
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / "stimuli" / category / f"{number}.png")
+    store = fusiform.scan(
+        "integers:make", tmp_path / "stimuli", tmp_path / "i.zarr", layers=["whole"], device="cpu"
+    )
+    (layer,) = store.layers
+    digest = hashlib.sha256()
+    for variable in ("mean", "m2", "t", "csi", "t_each", "q_each"):
+        values = np.ascontiguousarray(store.read(layer, variable))
+        digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    assert digest.hexdigest() == DIGEST
