@@ -168,6 +168,12 @@ def test_numba_is_set_up_in_one_place() -> None:
     assert not [path.name for path in others if "njit" in path.read_text()]
 
 
+def test_private_modules_of_other_libraries_are_imported_in_one_file_each() -> None:
+    private = ("zarr.core", "numba.core", "torch._dynamo", "torch._inductor")
+    files = {line.split()[0] for line in offending([*KERNELS, *ENGINE], *private)}
+    assert files == {"engine/store/zarr_internals.py", "engine/scanning/compiled.py"}
+
+
 @pytest.mark.parametrize("command", ["import fusiform", "import fusiform.cli"])
 def test_start_up_loads_nothing_heavy(command: str) -> None:
     heavy = [

@@ -31,9 +31,9 @@ def plain_sync(coroutine: Coroutine[Any, Any, T]) -> T:
 
 try:
     # zarr's own event loop: one thread less, and a forked child gets a new one.
-    from zarr.core.sync import sync
+    from zarr.core.sync import sync as sync
 except ImportError:
-    sync = plain_sync
+    sync = plain_sync  # type: ignore[assignment]
 
 
 def read_with_zarrs(array: zarr.Array[Any]) -> None:
@@ -42,7 +42,6 @@ def read_with_zarrs(array: zarr.Array[Any]) -> None:
     Not by zarr's configuration: that is the program's, and arrays that are being written need
     zarr's own pipeline, which also writes chunks of nothing but fill values.
     """
-    inner = getattr(array, "async_array", None)
-    if hasattr(inner, "codec_pipeline"):
+    if hasattr(array.async_array, "codec_pipeline"):
         pipeline = ZarrsCodecPipeline.from_array_metadata_and_store(array.metadata, array.store)
-        object.__setattr__(inner, "codec_pipeline", pipeline)
+        object.__setattr__(array.async_array, "codec_pipeline", pipeline)
