@@ -228,6 +228,7 @@ def test_units_that_are_maps_of_their_own_are_binomial() -> None:
     assert [low, high] == pytest.approx(stats.binom(200, 0.15).ppf([0.025, 0.975]), abs=1)
 
 
+@pytest.mark.smoke
 def test_the_interval_is_that_of_scipys_bootstrap() -> None:
     maps = np.random.default_rng(0).poisson(4, 50).astype(float)
     own = interval(resample(maps[:, np.newaxis], 9999, np.random.default_rng(1))[:, 0])

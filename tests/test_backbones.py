@@ -38,6 +38,7 @@ def small(seed: int) -> nn.Module:
 # Untrained networks
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("name", "full_name", "preprocessing"),
     [
@@ -161,6 +162,7 @@ class _Malicious:
         return Path.touch, (self.mark,)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("suffix", ["pth", "pt", "bin", "ckpt", "safetensors"])
 @pytest.mark.parametrize("plain_pickle", [False, True])
 def test_code_in_a_weights_file_does_not_run(

@@ -157,6 +157,7 @@ def test_a_network_does_not_differ_from_itself(few: Result) -> None:
             assert one.low <= 0 <= one.high
 
 
+@pytest.mark.smoke
 def test_what_was_planted_is_found(few: Result, many: Result) -> None:
     comparison = compare([few, many], resamples=300)
     for layer in ("early", "late", "out"):

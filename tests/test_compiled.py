@@ -145,6 +145,7 @@ def test_a_compiled_scan_goes_on_as_it_was_begun(stimuli: Path, tmp_path: Path, 
     assert contents(scanned(stimuli, output).path) == contents(whole.path)
 
 
+@pytest.mark.smoke
 @needs_compiler
 def test_hooks_stay_outside_and_nothing_is_compiled_twice(whole: Any) -> None:
     net, seen = place(Net().eval(), torch.device("cpu")), list[str]()
@@ -234,6 +235,7 @@ def test_scripted_modules_are_refused(scripted: str) -> None:
         fusiform.list_layers(net)
 
 
+@pytest.mark.smoke
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's inductor for its compiler")
 def test_without_a_compiler_it_is_said_in_one_line(stimuli: Path, tmp_path: Path) -> None:
     own = {"CXX": str(tmp_path / "nowhere"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "code")}

@@ -64,6 +64,7 @@ SIZES = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.smoke
 @SIZES
 def test_rest_equals_scipy(sizes: list[int]) -> None:
     groups = draw(0, sizes)
@@ -77,6 +78,7 @@ def test_rest_equals_scipy(sizes: list[int]) -> None:
         np.testing.assert_allclose(p[k], oracle.pvalue, rtol=1e-9)
 
 
+@pytest.mark.smoke
 @SIZES
 def test_each_equals_scipy(sizes: list[int]) -> None:
     groups = draw(1, sizes)
@@ -188,6 +190,7 @@ def test_a_wide_grid_of_summary_statistics(test: str, equal_var: bool) -> None:
         np.testing.assert_allclose(pvalues.upper_tail(t, df), oracle.pvalue, rtol=1e-8, atol=0)
 
 
+@pytest.mark.smoke
 def test_log_p_beyond_doubles() -> None:
     df = np.array([1.0, 2.5, 20, 78, 478, 1e4, 1e6])
     for t in (0.0, 2.0, 39.0, 100.0, 1e4):

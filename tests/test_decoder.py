@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -134,11 +136,11 @@ def test_only_plain_jpegs_are_torchvisions_and_all_others_pillows(
 ) -> None:
     given: list[bytes] = []
 
-    def listening(files: list[torch.Tensor], *more: Any) -> Any:
+    def listening(files: list[torch.Tensor], device: torch.device) -> Any:
         given.extend(bytes(file.numpy()) for file in files)
-        return _decode_jpeg(files, *more)
+        return _decode_jpegs(files, device)
 
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", listening)
+    monkeypatch.setattr(jpegs, "decode_jpegs", listening)
     catalogue, plan = mixed
     found = all_pixels(list(decode_ahead(catalogue, plan, SMALL, 2)))
     pillows = all_pixels(list(decode_ahead(catalogue, plan, BY_PILLOW, 2)))
@@ -149,6 +151,22 @@ def test_only_plain_jpegs_are_torchvisions_and_all_others_pillows(
         assert np.abs(found[row].astype(int) - pillows[row]).max() <= (2 if plain else 0)
     plain_ones = sorted(content for content, plain in kinds if plain)
     assert sorted(given[1:]) == sorted([*plain_ones, *plain_ones])
+
+
+@pytest.mark.smoke
+def test_torchcodec_and_torchvision_decode_the_same_pixels(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    if not find_spec("torchcodec"):
+        pytest.skip("torchcodec is not installed")
+    plain = [content for content, plain in FILES.values() if plain]
+    files = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in plain]
+    by_torchcodec = jpegs.decode_jpegs(files, CPU)
+    assert not recwarn.list
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    by_torchvision = jpegs.decode_jpegs(files, CPU)  # since 0.29 it warns that it is deprecated
+    assert len(files) == len(by_torchcodec) > 3
+    assert all(map(torch.equal, by_torchcodec, by_torchvision))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -201,16 +219,16 @@ def test_damaged_files_are_said_to_be_as_by_pillow(
 def test_a_file_that_torchvision_alone_refuses_is_pillows(
     mixed: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoder = torchvision.io.decode_jpeg
+    decoder = jpegs.decode_jpegs
 
-    def picky(files: list[torch.Tensor], *given: Any) -> Any:
+    def picky(files: list[torch.Tensor], device: torch.device) -> Any:
         if len(files[0]) == len(FILES["progressive"][0]):
             raise RuntimeError("Unsupported")
-        return decoder(files, *given)
+        return decoder(files, device)
 
     before = all_pixels(list(decode_ahead(*mixed, SMALL, 1)))
     pillows = all_pixels(list(decode_ahead(*mixed, BY_PILLOW, 1)))
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", picky)
+    monkeypatch.setattr(jpegs, "decode_jpegs", picky)
     catalogue, plan = mixed
     found = all_pixels(list(decode_ahead(*mixed, SMALL, 1)))
     for row, stimulus in enumerate(plan.order):
@@ -223,13 +241,13 @@ def test_want_of_memory_is_not_taken_for_a_damaged_file(
 ) -> None:
     asked: list[int] = []
 
-    def full(files: list[torch.Tensor], *given: Any) -> Any:
+    def full(files: list[torch.Tensor], device: torch.device) -> Any:
         asked.append(len(files))
         if len(asked) == 1:
             return [torch.zeros(3, 16, 16, dtype=torch.uint8)]
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
 
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", full)
+    monkeypatch.setattr(jpegs, "decode_jpegs", full)
     with pytest.raises(torch.OutOfMemoryError):
         next(decode_ahead(*mixed, SMALL, 1, skip=True))
 
@@ -244,11 +262,11 @@ class Gpu:
         self.calls: list[tuple[int, torch.device]] = []
         self.events: list[str] = []
 
-    def decode_jpeg(self, files: Any, mode: Any, device: torch.device) -> list[torch.Tensor]:
+    def decode_jpegs(self, files: Any, device: torch.device) -> list[torch.Tensor]:
         assert isinstance(files, list)
         self.calls.append((len(files), device))
         self.events.append("decode")
-        return _decode_jpeg(files, mode, CPU)
+        return _decode_jpegs(files, CPU)
 
     def synchronize(self) -> None:
         self.events.append("synchronised")
@@ -263,7 +281,7 @@ class Gpu:
         self.events.append("network's stream")
 
 
-_decode_jpeg = torchvision.io.decode_jpeg
+_decode_jpegs = jpegs.decode_jpegs
 
 
 @pytest.fixture
@@ -273,7 +291,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     def not_pinned(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
         return empty(*shape, **options)
 
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", gpu.decode_jpeg)
+    monkeypatch.setattr(jpegs, "decode_jpegs", gpu.decode_jpegs)
     monkeypatch.setattr(decode.torch, "empty", not_pinned)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: gpu)
     monkeypatch.setattr(torch.cuda, "stream", gpu.current)
@@ -338,10 +356,12 @@ def test_a_torchvision_without_the_decoder_is_refused_before_anything_is_shown(
 
     net, seen = Net(), list[torch.Tensor]()
     net.sees = seen.append
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", none)
+    monkeypatch.setattr(jpegs, "decode_jpegs", none)
     with pytest.raises(UserError, match=r"for a GPU with nvJPEG; on cpu .* not compiled"):
         scanned(jpeg_set, tmp_path / "o.zarr", net)
     assert not seen
+    monkeypatch.setattr(jpegs, "decode_jpegs", _decode_jpegs)
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     monkeypatch.delattr(torchvision.io, "decode_jpeg")
     with pytest.raises(UserError, match="leave out --decoder torchvision"):
         scanned(jpeg_set, tmp_path / "o.zarr", net)
@@ -373,6 +393,7 @@ def scanned(
     return fusiform.scan(net or Net(), stimuli, output, preprocessing=asked, **given)
 
 
+@pytest.mark.smoke
 def test_the_decoder_is_part_of_what_a_scan_is(jpeg_set: Path, tmp_path: Path) -> None:
     whole = scanned(jpeg_set, tmp_path / "whole.zarr")
     assert whole.provenance["preprocessing"]["decoder"] == "torchvision"

@@ -59,6 +59,7 @@ def ids(started: Decoders) -> list[int]:
     return [decoder._process.pid for decoder in started._all]
 
 
+@pytest.mark.smoke
 def test_pictures_are_those_of_threads(stimuli: Path) -> None:
     Image.new("RGBA", (70, 300), (255, 0, 0, 90)).save(stimuli / "blobs" / "clear.png")
     Image.new("L", (90, 80), 7).save(stimuli / "noise" / "grey.jpg")
@@ -126,6 +127,7 @@ def test_a_system_that_begins_no_more_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert [process.returncode for process in begun] == [-9, -9]
 
 
+@pytest.mark.smoke
 def test_they_are_gone_when_nobody_needs_them(stimuli: Path) -> None:
     with decoders(SMALL, 2) as started:
         started.wait()

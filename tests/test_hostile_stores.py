@@ -156,6 +156,7 @@ def test_a_layer_that_no_scan_records_is_refused(own: Path, what: str) -> None:
         assert len(str(caught.value)) < 600
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("depth", [1_000, 100_000])
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_nesting_without_end_is_refused(own: Path, depth: int, opening: str) -> None:

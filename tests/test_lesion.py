@@ -93,6 +93,7 @@ def test_what_cannot_be_silenced_is_refused() -> None:
         net(images)
 
 
+@pytest.mark.smoke
 def test_a_lesioned_scan_sees_the_lesion(stimuli: Path, tmp_path: Path) -> None:
     options = {
         "layers": ["conv", "head"],

@@ -55,6 +55,7 @@ def test_the_six_categories_are_written_as_grey_pictures(tmp_path: Path) -> None
             assert (image.format, image.mode, image.size) == ("PNG", "L", (40, 40))
 
 
+@pytest.mark.smoke
 def test_a_seed_gives_the_same_bytes_and_any_number_of_pictures(
     localizer: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def hashes(root: Path, names: Sequence[str]) -> list[str]:
     return [hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_kind_of_manifest_says_the_same(tmp_path: Path, suffix: str) -> None:
     names = pictures(tmp_path)

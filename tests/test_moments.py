@@ -94,6 +94,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.max(np.abs(found - expected) / np.abs(expected)))
 
 
+@pytest.mark.smoke
 @BACK_ENDS
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 33])
 @pytest.mark.parametrize("units", [1, 3, 8191, 8193])

@@ -111,6 +111,7 @@ def same(url: str, made_path: Path) -> None:
     assert one.tree()["head"]["t"].equals(other.tree()["head"]["t"].compute())
 
 
+@pytest.mark.smoke
 def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -> None:
     url = f"{bucket}/results/made.zarr"
     with pytest.raises(UserError, match=f"no store at {url}"):
@@ -242,6 +243,7 @@ def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, made_path:
         open_store("s3://bucket/r50.zarr")
 
 
+@pytest.mark.smoke
 def test_a_strangers_store_behind_a_url_is_refused(own_store: Result) -> None:
     folder = own_store.path
     assert isinstance(folder, Path)

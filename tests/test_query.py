@@ -193,6 +193,7 @@ def test_the_first_chunk_of_a_layer_alone_is_read_for_its_first_channel(
     assert asked == [(slice(3, 4), slice(0, 3), slice(0, 2))]
 
 
+@pytest.mark.smoke
 def test_means_and_computed_measures_are_those_of_the_moments(store: Result) -> None:
     table = store.query("bodies: t > 1").units(["t", "p", "d_prime", "response", "means"])
     for layer in LAYERS:

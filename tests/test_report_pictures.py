@@ -136,6 +136,7 @@ def test_a_weighted_sum_has_no_strongest_units(scanned: Path, tmp_path: Path) ->
 # Figures for print
 
 
+@pytest.mark.smoke
 def test_figures_are_written_as_svg_and_pdf_the_same_every_time(
     made_path: Path, tmp_path: Path
 ) -> None:

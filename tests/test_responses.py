@@ -150,6 +150,7 @@ def test_ranks_are_those_of_the_definition_and_of_scipy(values: list[float]) -> 
     assert ties[0] == (counts**3 - counts).sum()
 
 
+@pytest.mark.smoke
 @settings(deadline=None)
 @given(target=responses, baseline=responses, sides=st.sampled_from([1, 2]))
 def test_the_rank_sum_is_scipys_and_the_area_is_scikit_learns(

@@ -140,6 +140,7 @@ def test_it_says_what_is_done_and_shows_only_the_rest(
     assert contents(tmp_path / "o.zarr") == undisturbed
 
 
+@pytest.mark.smoke
 def test_a_second_sigint_leaves_at_once_and_loses_only_what_was_not_committed(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:

@@ -173,6 +173,7 @@ def check_against_scipy(
             )
 
 
+@pytest.mark.smoke
 def test_equals_scipy_on_stored_activations(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
     with every_activation_kept(net, ["first", "second", "pool", "head"], 42) as kept:
         store = tiny_scan(net, stimuli, tmp_path / "kept.zarr")

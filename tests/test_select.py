@@ -99,6 +99,7 @@ def oracle_of_living(
 METHODS = {"bh": "fdr_bh", "by": "fdr_by", "bonferroni": "bonferroni"}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("sided", [1, 2])
 @pytest.mark.parametrize("test", ["rest", "each", "student"])
 @pytest.mark.parametrize("text", ["faces", FACES_AGAINST_TWO, TWO_AGAINST_TWO, A_SUM])
@@ -278,6 +279,7 @@ def test_a_weighted_sum_has_no_pairs(store: Store) -> None:
 # Saved contrasts
 
 
+@pytest.mark.smoke
 def test_a_saved_contrast_is_read_by_anyone(own_store: Store) -> None:
     save_contrast(own_store, "two", Criterion("rest"), FACES_AGAINST_TWO)
     tree = xarray.open_datatree(own_store.path, engine="zarr", chunks={})

@@ -183,6 +183,7 @@ def test_a_shard_that_changes_does_not_go_unnoticed(whole: Path) -> None:
     }
 
 
+@pytest.mark.smoke
 def test_a_scan_of_shards_is_that_of_the_files(tmp_path: Path) -> None:
     files = {f"{'ab'[i % 2]}/{i}.png": picture(i) for i in range(12)}
     for name, content in files.items():

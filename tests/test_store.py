@@ -86,6 +86,7 @@ def test_what_is_written_behind_comes_in_order_and_raises() -> None:
     assert done == ["a", "b", "c"]
 
 
+@pytest.mark.smoke
 def test_anyone_can_read_it(store: Result) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -105,6 +106,7 @@ def test_anyone_can_read_it(store: Result) -> None:
     assert tree["count"].values.tolist() == COUNTS.tolist()
 
 
+@pytest.mark.smoke
 def test_it_is_read_without_fusiform(store: Result) -> None:
     """By an interpreter that cannot import it."""
     code = f"""

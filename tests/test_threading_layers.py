@@ -56,6 +56,7 @@ def one_by_one() -> list[str]:
     return result.stdout.split()[1:]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("layer", LAYERS)
 def test_kernels_called_from_many_threads_give_the_same_bits(
     layer: str, one_by_one: list[str]
@@ -66,6 +67,7 @@ def test_kernels_called_from_many_threads_give_the_same_bits(
     assert len(one_by_one) == 8
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_query_with_rows_gives_the_same_file(
     layer: str, own_store: Result, tmp_path: Path

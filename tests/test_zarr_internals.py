@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fusiform.engine.asking.result import open_store
 from fusiform.engine.store import zarr_internals
 
@@ -22,6 +24,8 @@ assert zarr_internals.sync is zarr_internals.plain_sync
 zarr.core.sync.sync = sync
 zarr_internals.read_with_zarrs = lambda array: None
 from pathlib import Path
+
+import pytest
 from fusiform import open_store, summarise
 from tests.made import fill
 fill(Path(sys.argv[1]))
@@ -30,6 +34,7 @@ print(summarise(open_store(sys.argv[1])))
 WITH = "import sys, fusiform; print(fusiform.summarise(fusiform.open_store(sys.argv[1])))"
 
 
+@pytest.mark.smoke
 def test_a_store_is_written_and_read_without_zarrs_private_parts(
     made_path: Path, tmp_path: Path
 ) -> None:

@@ -139,11 +139,23 @@ def jpegs_of(preprocessing: Preprocessing, device: torch.device) -> Jpegs | None
 
 
 def _decode(contents: Sequence[bytes], device: torch.device) -> list[torch.Tensor]:
-    # Imported late: torchvision says that it will have these no more one day.
-    from torchvision.io import ImageReadMode, decode_jpeg
-
     files = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in contents]
-    return list(decode_jpeg(files, ImageReadMode.RGB, device))
+    return decode_jpegs(files, device)
+
+
+def decode_jpegs(files: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """Pictures ``[3, y, x]``, by torchcodec or by the same decoders in torchvision.
+
+    torchvision has deprecated its own in favour of torchcodec's.
+    """
+    try:
+        from torchcodec.decoders import decode_jpeg
+    except (ImportError, OSError, RuntimeError):  # not installed, or made for another torch
+        from torchvision.io import ImageReadMode
+        from torchvision.io import decode_jpeg as by_torchvision
+
+        return list(by_torchvision(files, ImageReadMode.RGB, device))
+    return list(decode_jpeg(files, mode="RGB", device=device))
 
 
 def _chunks(files: Sequence[Jpeg]) -> Iterator[list[Jpeg]]:
