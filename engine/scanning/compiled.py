@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,8 +34,12 @@ def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
     if not layers:
         yield
         return
-    import torch._dynamo
-    import torch._inductor.config
+    with warnings.catch_warnings():
+        # Before 2.14 torch's compiler loads parts of torch that are deprecated.
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        import torch._dynamo
+        import torch._inductor.compile_fx
+        import torch._inductor.config
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     modules = innermost(model, layers)
