@@ -1,0 +1,50 @@
+"""Commands on a system without POSIX modules, signals and calls, as Windows is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Run by the interpreter before anything else. What the standard library itself needs stays.
+SITE = """
+import os, signal, sys
+for name in ("fcntl", "resource", "grp", "pwd", "termios"):
+    sys.modules[name] = None
+for name in ("fork", "getloadavg", "geteuid", "getuid", "mkfifo",
+             "sched_getaffinity", "sched_setaffinity"):
+    if hasattr(os, name):
+        delattr(os, name)
+for name in ("SIGALRM", "SIGBUS", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2"):
+    if hasattr(signal, name):
+        delattr(signal, name)
+"""
+SMALL = "--weights none --resize 32 --crop 32 --layers layer4.1,avgpool --device cpu -q"
+WALK = f"""
+scan resnet18 stimuli -o a.zarr {SMALL}
+check a.zarr
+info a.zarr
+summary a.zarr
+query a.zarr t>0 --units --format csv -o query.csv
+record resnet18 stimuli --from a.zarr --top 5 -o recording.zarr --device cpu -q
+report a.zarr --recording recording.zarr --resamples 20 -o report.html
+doctor -o .
+"""
+
+
+def test_commands_need_no_posix(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> None:
+    draw_stimuli(tmp_path / "stimuli")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    for line in WALK.strip().splitlines():
+        result = subprocess.run(
+            [sys.executable, "-m", "fusiform", *line.split()],
+            cwd=tmp_path, capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+        assert result.returncode == 0, f"fusiform {line}\n{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stderr, f"fusiform {line}\n{result.stderr}"
+    assert (tmp_path / "query.csv").read_text().count("\n") > 100
+    assert "<svg" in (tmp_path / "report.html").read_text()
