@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -161,6 +162,15 @@ def test_the_files_of_the_page_are_shipped() -> None:
     others = [path for path in (ROOT / "engine").rglob("*.*") if path.suffix not in (".py", ".pyc")]
     assert others
     assert set(others) == shipped
+
+
+def test_hosted_machines_run_every_python_that_is_named() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = {line.rpartition(" ")[2] for line in pyproject["project"]["classifiers"]}
+    named = {version for version in named if version.startswith("3.")}
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text()
+    assert named
+    assert named <= set(re.findall(r'"(3\.\d+)"', workflow))
 
 
 def test_numba_is_set_up_in_one_place() -> None:

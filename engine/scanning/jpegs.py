@@ -1,4 +1,4 @@
-"""JPEG files decoded, resized and cropped by torchvision: on the CPU, or by an NVIDIA GPU."""
+"""JPEG files decoded by torchcodec or torchvision, on the CPU or an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Jpegs:
 
     Raises
     ------
-    UserError : torchvision cannot decode JPEG files there
+    UserError : neither torchcodec nor torchvision can decode JPEG files there
     """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
@@ -54,9 +54,9 @@ class Jpegs:
         except (RuntimeError, ImportError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
             raise UserError(
-                "torchvision decodes JPEG files where it was built to: for the CPU with libjpeg, "
-                f"for a GPU with nvJPEG; on {self._device} this one does not ({reason}): leave out "
-                "--decoder torchvision, or install one that does"
+                "torchcodec, or torchvision, has to be able to decode JPEG files: for the CPU with "
+                f"libjpeg, for a GPU with nvJPEG; on {self._device} it is not ({reason}): "
+                "pip install 'fusiform[jpeg]', or leave out --decoder torchvision"
             ) from error
         self._stream: torch.cuda.Stream | None = None
         if self.on_gpu:
