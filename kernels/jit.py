@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from functools import wraps
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar, cast
 
 import numba
@@ -20,7 +20,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 ARITHMETIC: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 _THREAD_SAFE = ("omp", "tbb")
-_turn = Lock()
+_turn = RLock()
+if hasattr(os, "register_at_fork"):  # or a child forked during another thread's turn never gets one
+    os.register_at_fork(
+        before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release
+    )
 
 
 def inner(function: _Function) -> _Function:
@@ -55,15 +59,14 @@ def threading_layer() -> str | None:
 
 
 def _compiled(function: _Function, **options: Any) -> _Function:
-    try:
-        folder = cache_folder()
-    except OSError:
-        folder = ""  # every process compiles for itself
-    # numba decides where a function's code is kept when the function is decorated.
+    options |= ARITHMETIC
     before: str = config.CACHE_DIR  # type: ignore[attr-defined]
-    config.CACHE_DIR = folder  # type: ignore[attr-defined]
     try:
-        return numba.njit(cache=bool(folder), **options, **ARITHMETIC)(function)  # type: ignore[no-any-return]
+        # numba decides where a function's code is kept when the function is decorated.
+        config.CACHE_DIR = cache_folder()  # type: ignore[attr-defined]
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    except (OSError, RuntimeError):  # no folder for it: every process compiles for itself
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]
 
@@ -84,8 +87,13 @@ def cache_folder() -> str:
         if user_cache.startswith("~"):
             raise FileNotFoundError(errno.ENOENT, "the user has no home folder", user_cache)
         folder = f"{user_cache}/fusiform"
-    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-    tempfile.TemporaryFile(dir=folder).close()
+    try:
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+    except OSError as error:
+        error.filename = folder
+        raise
     return folder
 
 

@@ -159,6 +159,8 @@ def test_torchcodec_and_torchvision_decode_the_same_pixels(
 ) -> None:
     if not find_spec("torchcodec"):
         pytest.skip("torchcodec is not installed")
+    import torchcodec.decoders  # noqa: F401  # or torchvision would be compared with itself
+
     plain = [content for content, plain in FILES.values() if plain]
     files = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in plain]
     by_torchcodec = jpegs.decode_jpegs(files, CPU)

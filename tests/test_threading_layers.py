@@ -38,6 +38,37 @@ assert results[:8] * 20 == results
 print(jit.threading_layer(), *results[:8])
 """
 
+# Children forked while another thread is in a kernel call one themselves.
+FORKS = """
+import os, signal
+from threading import Event, Thread
+import numpy as np
+from fusiform.kernels import contrast
+
+def work():
+    mean = np.random.default_rng(0).normal(3, 2, (3, 200_000))
+    t, df = np.empty((2, 3, 200_000))
+    contrast.against_rest(np.array([8, 8, 8]), mean, mean**2, t, df)
+
+def working():
+    while not stop.is_set():
+        work()
+
+work()
+stop = Event()
+thread = Thread(target=working)
+thread.start()
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        work()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+thread.join()
+"""
+
 
 def run(layer: str, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NUMBA_THREADING_LAYER": layer}
@@ -65,6 +96,12 @@ def test_kernels_called_from_many_threads_give_the_same_bits(
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [layer, *one_by_one]
     assert len(one_by_one) == 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_during_a_kernel_calls_kernels() -> None:
+    result = run("workqueue", "-W", "ignore", "-c", FORKS)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.smoke

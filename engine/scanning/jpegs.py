@@ -54,8 +54,8 @@ class Jpegs:
         except (RuntimeError, ImportError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
             raise UserError(
-                "torchcodec, or torchvision, has to be able to decode JPEG files: for the CPU with "
-                f"libjpeg, for a GPU with nvJPEG; on {self._device} it is not ({reason}): "
+                "JPEG files are decoded by torchcodec or torchvision, for the CPU with libjpeg, "
+                f"for a GPU with nvJPEG; on {self._device} neither can ({reason}): "
                 "pip install 'fusiform[jpeg]', or leave out --decoder torchvision"
             ) from error
         self._stream: torch.cuda.Stream | None = None

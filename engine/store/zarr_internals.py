@@ -1,6 +1,6 @@
-"""All that is borrowed from zarr's private modules, with a plain path where it is missing.
+"""What fusiform uses of zarr's private modules, with a plain path where it is missing.
 
-Everything else of zarr is used by its public names.
+Everything else is used by zarr's public names.
 """
 
 from __future__ import annotations
