@@ -87,10 +87,10 @@ def judge_runtimes(maps: str, layer: str, environment: Mapping[str, str]) -> Fin
     loaded = f"numba's layer {layer}, OpenMP: {', '.join(openmp_runtimes(maps)) or 'none found'}"
     if layer != "workqueue":
         return Finding("thread pools", loaded)
-    turns = "only one thread at a time can run a kernel, which slows queries"
+    turns = "threads take turns to run kernels"
     if environment.get("NUMBA_THREADING_LAYER") == layer:
         return found("thread pools", loaded, f"{turns}: unset NUMBA_THREADING_LAYER")
-    install = "install GNU OpenMP (Debian and Ubuntu: apt install libgomp1)"
+    install = "install GNU OpenMP, with which they need not (Debian, Ubuntu: apt install libgomp1)"
     return found("thread pools", loaded, f"{turns}: {install}")
 
 
