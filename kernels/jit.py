@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from threading import RLock
@@ -45,7 +46,16 @@ def parallel(function: _Function) -> _Function:
         if threading_layer() in _THREAD_SAFE:
             return kernel(*arguments)
         with _turn:
-            return kernel(*arguments)
+            try:
+                return kernel(*arguments)
+            except ValueError as error:
+                asked: str = config.THREADING_LAYER  # type: ignore[attr-defined]
+                if threading_layer() is not None or asked == "default":
+                    raise
+                said = str(error).partition("\n")[0]
+                warnings.warn(f"NUMBA_THREADING_LAYER={asked} is ignored: {said}", stacklevel=2)
+                config.THREADING_LAYER = "default"  # type: ignore[attr-defined]
+                return kernel(*arguments)
 
     return cast("_Function", call)
 

@@ -98,6 +98,13 @@ def test_kernels_called_from_many_threads_give_the_same_bits(
     assert len(one_by_one) == 8
 
 
+def test_a_layer_that_numba_does_not_have_is_ignored_with_a_warning(one_by_one: list[str]) -> None:
+    result = run("imaginary", "-c", CALLS)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[1:] == one_by_one
+    assert result.stderr.count("NUMBA_THREADING_LAYER=imaginary is ignored: ") == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_forked_during_a_kernel_calls_kernels() -> None:
     result = run("workqueue", "-W", "ignore", "-c", FORKS)
