@@ -17,6 +17,8 @@ for name in ("fork", "getloadavg", "geteuid", "getuid", "mkfifo",
              "sched_getaffinity", "sched_setaffinity"):
     if hasattr(os, name):
         delattr(os, name)
+if hasattr(os, "process_cpu_count"):
+    os.process_cpu_count = os.cpu_count  # or it asks for the affinity
 for name in ("SIGALRM", "SIGBUS", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2"):
     if hasattr(signal, name):
         delattr(signal, name)
