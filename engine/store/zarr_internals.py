@@ -1,6 +1,6 @@
-"""What fusiform uses of zarr's private modules, with a plain path where it is missing.
+"""The private parts of zarr that fusiform uses, each with a plain path for releases without it.
 
-Everything else is used by zarr's public names.
+Every other file imports zarr's public names only.
 """
 
 from __future__ import annotations
