@@ -32,6 +32,7 @@ from fusiform.engine.store import durable
 from fusiform.engine.store.commits import Commit, Commits
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.durable import DurableFolder, locked
+from fusiform.engine.store.writing import new_folder_beside, told_of_the_disk
 from fusiform.kernels.moments import merge
 
 from .fuzz import disks
@@ -357,6 +358,17 @@ def test_an_output_that_vanishes_is_noticed(stimuli: Path, tmp_path: Path) -> No
     net.sees = vanishing
     with pytest.raises(UserError, match=r"o.zarr.partial was being filled and is gone"):
         scanned(stimuli, tmp_path / "o.zarr", net)
+
+
+def test_an_output_that_vanishes_is_named_whichever_write_meets_it_first(tmp_path: Path) -> None:
+    draft = new_folder_beside(tmp_path / "o.zarr", "partial")
+    with pytest.raises(UserError, match=rf"{draft.name} was being filled and is gone: scan again"):
+        with told_of_the_disk(tmp_path / "o.zarr", draft):
+            draft.rmdir()
+            (draft / "zarr.json").write_bytes(b"{}")
+    with pytest.raises(UserError, match=r"cannot write .*o.zarr \(No such file"):
+        with told_of_the_disk(tmp_path / "o.zarr", tmp_path):
+            (tmp_path / "none" / "zarr.json").write_bytes(b"{}")
 
 
 # Disks

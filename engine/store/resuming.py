@@ -67,7 +67,7 @@ def resuming(
             if draft is None:
                 begun = True
                 draft = _begun(place, note, way, contents)
-            with told_of_the_disk(final):
+            with told_of_the_disk(final, place):
                 yield draft
                 finish(draft, final, overwrite)
         except BaseException as error:

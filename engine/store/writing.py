@@ -146,9 +146,10 @@ def drafting(output: Path | str, overwrite: bool, **contents: Any) -> Iterator[D
     with told_of_the_disk(final):
         partial = new_folder_beside(final, "partial") if isinstance(final, Path) else final
         try:
-            draft = create_store(partial, **contents)
-            yield draft
-            finish(draft, final, overwrite)
+            with told_of_the_disk(final, partial):
+                draft = create_store(partial, **contents)
+                yield draft
+                finish(draft, final, overwrite)
         except BaseException:
             remove(partial)
             raise
@@ -209,16 +210,22 @@ def refuse_existing(
 
 
 @contextmanager
-def told_of_the_disk(place: Place) -> Iterator[None]:
+def told_of_the_disk(place: Place, draft: Place | None = None) -> Iterator[None]:
     """Say in one line what the file system raises where something is written to ``place``.
+
+    ``draft`` is the folder that is filled until it is moved to ``place``.
 
     Raises
     ------
-    UserError : the disk is full, or the folder cannot be written to
+    UserError : the disk is full, the folder cannot be written to, or the draft was removed
     """
     try:
         yield
     except OSError as error:
+        # Whichever write meets it first: that of the moments, or that of a commit.
+        gone = isinstance(error, FileNotFoundError) and isinstance(draft, Path)
+        if gone and not draft.exists():
+            raise UserError(f"{draft} was being filled and is gone: scan again") from error
         raise UserError(
             f"cannot write {place} ({error.strerror or error}): make room, or make it writable"
         ) from error
