@@ -87,6 +87,7 @@ def merge_stores(
         provenance["stimuli"] = ", ".join(sources)
     contents = _of_layers(parts) if by_layers else _of_stimuli(parts)
     with drafting(place, overwrite, **contents, provenance=provenance) as draft:
+        draft.add_notes(said for part in parts for said in part.provenance.get("notes", ()))
         with write_behind() as later:
             for layer, category, fold, moments in _moments(draft, parts):
                 later(draft.write_moments, layer, category, fold, moments)

@@ -17,6 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from torch import nn
 
 import fusiform
+from fusiform.engine.asking.info import facts
 from fusiform.engine.asking.language.criterion import DEFAULT, Criterion
 from fusiform.engine.asking.select import select
 from fusiform.engine.errors import UserError
@@ -28,6 +29,7 @@ from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.stimuli.pictures import prepare
 from fusiform.engine.store.reading import Store
+from fusiform.engine.store.schema import MOST, limited
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
 
@@ -287,6 +289,31 @@ def test_one_fold(stimuli: Path, net: TinyNet, store: Store, tmp_path: Path) -> 
     (whole,), halves = single.moments(layer, ()), store.moments(layer, ())
     np.testing.assert_allclose(whole.m2, merge(*halves).m2, rtol=1e-5, atol=1e-12)
     assert all(row.replicated is None and row.csi is None for row in fusiform.summarise(single))
+
+
+def test_notes_of_the_set_are_kept_in_the_store(
+    stimuli: Path, net: TinyNet, tmp_path: Path
+) -> None:
+    extra = next(path for path in stimuli.iterdir() if path.is_dir()) / "readme.txt"
+    extra.touch()
+    notes: list[str] = []
+    try:
+        found = tiny_scan(net, stimuli, tmp_path / "n.zarr", listener=Listener(notes.append))
+    finally:
+        extra.unlink()
+    note = f"{extra.parent.name}: passed over 1 that are no image files by name"
+    assert found.provenance["notes"] == [note]
+    assert note in notes
+    assert ("note", note) in list(facts(fusiform.describe_store(tmp_path / "n.zarr")))
+
+
+def test_so_many_notes_are_kept_and_the_others_counted() -> None:
+    most = MOST["notes"]
+    assert limited(["a", "b"]) == ["a", "b"]
+    first = limited([f"n{i}" for i in range(most + 5)])
+    assert (len(first), first[-1]) == (most, "and 6 more notes")
+    assert limited([*first, "another"])[-1] == "and 7 more notes"
+    assert limited(first) == first
 
 
 def test_progress_is_told(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def facts(found: StoreInfo, *, whole_paths: bool = True) -> Iterator[tuple[str, 
         "fingerprint": str(said.get("fingerprint") or ""),
     }
     yield from ((name, text) for name, text in told.items() if text)
+    yield from (("note", note) for note in said.get("notes", ()))
 
 
 def _recorded(units: Mapping[str, int], said: Mapping[str, Any]) -> str:

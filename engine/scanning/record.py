@@ -185,6 +185,7 @@ def record(
         asked_to_stop() as stop,
         recycled(),
     ):
+        draft.add_notes(setup.notes)
         work = _Recording(draft, plan, listener, stop, commit_every)
         work.show(setup, choice, decode_workers or default_workers(), skip)
     return Recording.open(final_place(output))

@@ -206,6 +206,7 @@ def scan(
             **({"null": drawn} if drawn else {}),
         },
     ) as draft:
+        draft.add_notes(setup.notes)
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
             if crew:

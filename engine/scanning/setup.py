@@ -29,7 +29,8 @@ from .reduce import NO_CLASS_TOKEN, has_class_token, reduced, refuse_units
 class Setup:
     """What a scan is of: ``layers`` as they are recorded, reduced to ``units``.
 
-    ``fitting`` says how it fits into memory, ``budget`` into how much.
+    ``fitting`` says how it fits into memory, ``budget`` into how much; ``notes`` are kept in the
+    store: what is to be known of the stimuli and the network.
     """
 
     catalogue: Catalogue
@@ -41,6 +42,7 @@ class Setup:
     footprint: Footprint
     fitting: Fit
     budget: int | None
+    notes: tuple[str, ...] = ()
 
 
 def set_up(
@@ -154,6 +156,7 @@ def set_up(
         footprint_of(plan.batch_size),
         fitting,
         known,
+        catalogue.notes,
     )
 
 

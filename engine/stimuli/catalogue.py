@@ -324,7 +324,7 @@ def _list_shards(shards: Sequence[Path]) -> Listing:
             if count > 1:
                 raise UserError(f"a shard holds a name once; {name} is there {count} times")
     rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
-    others = f"{shards[0].parent}: passed over {index.others:,} files in shards that are no images"
+    others = f"passed over {index.others:,} files in shards that are no images"
     return Listing(
         listed,
         {category: rows[category] for category in sorted(rows, key=natural_key)},

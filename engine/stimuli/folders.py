@@ -30,6 +30,6 @@ def list_folders(source: Path, named: Collection[str]) -> Listing:
             rows[folder] = np.arange(listed, listed := listed + len(images))
             if others and folder in chosen:
                 what = f"passed over {others} that are no image files by name"
-                notes.append(f"{source / folder}: {what}")
+                notes.append(f"{folder}: {what}")  # of this set, wherever it lies
 
     return Listing(Texts.of(names()), rows, tuple(notes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from .layout import consolidate, put_column, put_count
 from .places import Place, is_group, zarr_store
 from .records import Records
 from .root import Root
+from .schema import limited
 
 
 class Filling(Root):
@@ -71,6 +72,16 @@ class Filling(Root):
         """Add to the provenance."""
         self._draft.attrs.update(attributes)
         self.provenance.update(attributes)
+
+    def add_notes(self, notes: Iterable[str]) -> None:
+        """Keep what is to be known of the stimuli or the network; each note once.
+
+        Past ``MOST["notes"]`` they are counted in the last one.
+        """
+        kept = list(self.provenance.get("notes", ()))
+        merged = list(dict.fromkeys([*kept, *notes]))
+        if merged != kept:
+            self.annotate(notes=limited(merged))
 
     def exchange_stimuli(self, table: Mapping[str, Sequence[Any]]) -> None:
         """Take over other contents of the stimuli, of those that were not shown yet."""

@@ -7,7 +7,7 @@ what is larger than a scan could ever have made is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from reprlib import Repr
 from typing import Any
@@ -39,6 +39,7 @@ MOST = {
     "stimuli": 2**31 - 1,
     "shuffles": 1_000_000,
     "saved": 1_000,
+    "notes": 1_000,
 }
 _LONGEST_TEXT, _LONGEST_NAME = 100_000, 1_000
 _DEEPEST = 8
@@ -50,6 +51,7 @@ _TEXTS = (
 )
 _LAYER_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _AXIS = re.compile(r"axis_\d{1,2}")
+_OTHER_NOTES = re.compile(r"and (\d+) more notes")
 _shown = Repr()
 _shown.maxstring = _shown.maxother = 60
 
@@ -225,6 +227,11 @@ def root_of(attributes: Mapping[str, Any]) -> RootSchema:
         require(value in known, name, f"one of {', '.join(known)}", value)
     value = attributes.get("compiled", False)
     require(isinstance(value, bool), "compiled", "true or false", value)
+    notes = attributes.get("notes", [])
+    texts = isinstance(notes, list) and all(
+        isinstance(note, str) and len(note) <= _LONGEST_TEXT for note in notes
+    )
+    require(texts and len(notes) <= MOST["notes"], "notes", "a list of texts", notes)
     layers = _layers(attributes.get("layers"))
     stimuli = whole(attributes.get("n_stimuli"), "n_stimuli", "stimuli", least=0)
     return RootSchema(categories, folds, layers, stimuli)
@@ -252,6 +259,20 @@ def schema_of(attributes: Mapping[str, Any]) -> Schema:
         whole(null.get("units"), "units of the null", "units"),
         _saved(attributes.get("saved", {})),
     )
+
+
+def limited(notes: Sequence[str]) -> list[str]:
+    """At most ``MOST["notes"]`` notes, each no longer than a text may be; the last counts the rest.
+
+    Notes that were limited before are counted on.
+    """
+    most, texts = MOST["notes"], [note[:_LONGEST_TEXT] for note in notes]
+    if len(texts) <= most:
+        return texts
+    earlier = [int(found[1]) for note in texts if (found := _OTHER_NOTES.fullmatch(note))]
+    texts = [note for note in texts if not _OTHER_NOTES.fullmatch(note)]
+    rest = len(texts) - (most - 1) + sum(earlier)
+    return [*texts[: most - 1], f"and {rest} more notes"]
 
 
 def is_free(name: str) -> bool:

@@ -223,8 +223,8 @@ def told_of_the_disk(place: Place, draft: Place | None = None) -> Iterator[None]
         yield
     except OSError as error:
         # Whichever write meets it first: that of the moments, or that of a commit.
-        gone = isinstance(error, FileNotFoundError) and isinstance(draft, Path)
-        if gone and not draft.exists():
+        missing = isinstance(error, FileNotFoundError)
+        if missing and isinstance(draft, Path) and not draft.exists():
             raise UserError(f"{draft} was being filled and is gone: scan again") from error
         raise UserError(
             f"cannot write {place} ({error.strerror or error}): make room, or make it writable"
