@@ -23,9 +23,10 @@ from .store.draft import Draft
 from .store.identity import IDENTITY, difference
 from .store.reading import Store, require_complete
 from .store.writing import drafting, final_place, refuse_existing
+from .texts import composed
 
-# What parts may differ in, one or the other.
-_STIMULI, _LAYERS = ("categories",), ("layers",)
+# What parts may differ in, one or the other; categories of the same layers are compared before.
+_STIMULI, _LAYERS = ("categories",), ("categories", "layers")
 _KEPT = ("weights", "stimuli", "device", *IDENTITY)
 Note = Callable[[str], None]
 
@@ -101,7 +102,7 @@ def _tables_are_equal(parts: Sequence[Store]) -> bool:
     """Whether all stores saw the same stimuli, in the same categories and folds."""
     first, *others = parts
     return all(
-        part.categories == first.categories
+        _names(part) == _names(first)
         and all(
             np.array_equal(part.stimuli(column), first.stimuli(column))
             for column in STIMULUS_COLUMNS
@@ -109,6 +110,11 @@ def _tables_are_equal(parts: Sequence[Store]) -> bool:
         )
         for part in others
     )
+
+
+def _names(part: Store) -> list[str]:
+    """Categories, in the Unicode form in which they are compared."""
+    return [composed(name) for name in part.categories]
 
 
 def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
@@ -160,11 +166,16 @@ def _of_layers(parts: Sequence[Store]) -> dict[str, Any]:
 
 
 def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
-    categories = tuple(dict.fromkeys(name for part in parts for name in part.categories))
+    # A category is called as the first store that has it calls it.
+    known: dict[str, str] = {}
+    for part in parts:
+        for form, name in zip(_names(part), part.categories, strict=True):
+            known.setdefault(form, name)
+    forms, categories = list(known), tuple(known.values())
     counts = np.zeros((len(categories), parts[0].folds), np.int64)
     stimuli: dict[str, list[Any]] = {column: [] for column in STIMULUS_COLUMNS}
     for part in parts:
-        place = np.array([categories.index(name) for name in part.categories])
+        place = np.array([forms.index(name) for name in _names(part)])
         counts[place] += part.counts
         for column, values in stimuli.items():
             own = part.stimuli(column)
@@ -181,8 +192,8 @@ def _moments(draft: Draft, parts: Sequence[Store]) -> Iterator[tuple[Layer, int,
     """The moments of every layer, category and fold, merged over the stores that have them."""
     for layer in draft.layers:
         having = [part for part in parts if layer in part.layers]
-        for category, name in enumerate(draft.categories):
-            own = [part for part in having if name in part.categories]
+        for category, name in enumerate(map(composed, draft.categories)):
+            own = [part for part in having if name in _names(part)]
             for fold in range(draft.folds):
                 yield (
                     layer,
@@ -190,7 +201,7 @@ def _moments(draft: Draft, parts: Sequence[Store]) -> Iterator[tuple[Layer, int,
                     fold,
                     reduce(
                         merge,
-                        (p.moments_of(layer, p.categories.index(name), fold) for p in own),
+                        (p.moments_of(layer, _names(p).index(name), fold) for p in own),
                     ),
                 )
 

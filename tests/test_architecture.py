@@ -20,7 +20,7 @@ ANALYSES = sorted((ROOT / "engine" / "analyses").glob("*.py"))
 STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
 SHARED = [
     *STORE,
-    *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "markup", "spec")),
+    *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "markup", "spec", "texts")),
 ]
 REPORTING = sorted((ROOT / "engine" / "reporting").glob("*.py"))
 COMPARING = sorted((ROOT / "engine" / "comparing").glob("*.py"))

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from ..spec import SHOWN, UNITS, Layer
 from ..store.reading import Store
+from ..texts import composed
 
 Pairing = Literal["name", "depth"]
 
@@ -76,7 +77,7 @@ def _nearest(place: int, layers: int, others: int) -> int:
 
 def _of_stimuli(first: Store, other: Store) -> str | None:
     """How the stimuli that were shown differ: by content, category and fold."""
-    if first.categories != other.categories:
+    if list(map(composed, first.categories)) != list(map(composed, other.categories)):
         return f"categories {', '.join(first.categories)} and {', '.join(other.categories)}"
     own, its = _shown(first), _shown(other)
     if own == its:

@@ -7,9 +7,8 @@ two are categories or paths of stimuli. A column ``subject`` may stand beside ei
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest, shortened
+from ..texts import composed, csv_rows, places_of
 
 PROFILE = ("region", "category", "response")
 RDM = ("region", "first", "second", "distance")
+_RULE = (
+    f"a table of regions has the columns {', '.join(PROFILE)}, or {', '.join(RDM)}, and perhaps "
+    "subject"
+)
 # Fewer can be arranged in too few ways for any of them to be rare.
 _FEWEST_ITEMS = 3
 
@@ -55,23 +59,25 @@ def read_regions(path: Path | str) -> Regions:
         fewer than 3 categories or stimuli
     """
     source = Path(path)
-    rows = _rows(source)
-    columns = next(rows)[1]
+    rows = csv_rows(source, "a table of regions")
+    columns = next(rows, (0, []))[1]
     are_rdms = "distance" in columns
     needed = RDM if are_rdms else PROFILE
-    places = {name: columns.index(name) for name in (*needed, "subject") if name in columns}
-    missing = [name for name in needed if name not in places]
-    if missing:
-        raise UserError(
-            f"a table of regions has the columns {', '.join(PROFILE)}, or {', '.join(RDM)}, and "
-            f"perhaps subject; {source} lacks {', '.join(missing)}: it has {shortened(columns)}"
-        )
+    places = places_of(columns, needed, ("subject",), _RULE, source)
     *named, value = needed
     found: dict[str, dict[str, dict[tuple[str, ...], float]]] = {}
     items: dict[str, None] = {}
+    # A name is one name in whatever Unicode form it is written, by which it was first.
+    forms: dict[str, str] = {}
+    cells = [places[name] for name in named]
     for line, row in rows:
-        region, *keys = (row[places[name]].strip() for name in named)
-        subject = row[places["subject"]].strip() if "subject" in places else ""
+        if len(row) < len(columns):
+            raise UserError(
+                f"every row of a table has all its columns; line {line} of {source} has "
+                f"{len(row)} of {len(columns)}"
+            )
+        region, *keys = (forms.setdefault(composed(row[i]), row[i]) for i in cells)
+        subject = composed(row[places["subject"]]) if "subject" in places else ""
         of_subject = found.setdefault(region, {}).setdefault(subject, {})
         key = tuple(sorted(keys))
         if key in of_subject:
@@ -105,36 +111,17 @@ def in_order(regions: Regions, known: Sequence[str], kind: str) -> NDArray[np.in
     ------
     UserError : one of them is none
     """
-    places = {name: place for place, name in enumerate(known)}
-    for item in regions.items:
+    # As they are, and where no other is written so, in the form in which names are compared.
+    places = {composed(name): place for place, name in enumerate(known)}
+    places |= {name: place for place, name in enumerate(known)}
+    items = [item if item in places else composed(item) for item in regions.items]
+    for item in items:
         if item not in places:
             raise UserError(
                 f"regions and network are compared on the same {kind}; {regions.source} has "
                 f"{item!r}, the store has not: {nearest(item, known)}"
             )
-    return np.array([places[item] for item in regions.items])
-
-
-def _rows(source: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a table that have anything in them, with their lines; first the columns."""
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            columns = [name.strip() for name in next(reader, [])]
-            yield reader.line_num, columns
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
-                if len(row) != len(columns):
-                    raise UserError(
-                        f"every row of a table has all its columns; line {reader.line_num} of "
-                        f"{source} has {len(row)} of {len(columns)}"
-                    )
-                yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"a table of regions is CSV in UTF-8; {source} is not ({error})") from None
-    except IsADirectoryError:
-        raise UserError(f"a table of regions is a CSV file; {source} is a folder") from None
+    return np.array([places[item] for item in items])
 
 
 def _number(text: str, line: int, source: Path) -> float:

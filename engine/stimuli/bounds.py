@@ -1,4 +1,4 @@
-"""Where the stimuli of a manifest may lie: in its folder, or in one that the user names."""
+"""Where the stimuli of a manifest lie: how their files are called, and where they may be."""
 
 from __future__ import annotations
 
@@ -7,7 +7,46 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import UserError
+from ..texts import composed
 from .columns import Texts
+
+
+class FilesByName:
+    """Files by names that may be written in another Unicode form than on the disk.
+
+    Macs decompose letters with marks (NFD) where others compose them (NFC). ``renamed`` counts the
+    names that are written otherwise.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.renamed = 0
+        self._base = os.fspath(base)
+        self._listed: dict[str, dict[str, str]] = {}
+
+    def find(self, name: str) -> str:
+        """``name`` as it is called on the disk; as it is if there is no such file."""
+        if name.isascii() or os.path.lexists(os.path.join(self._base, name)):  # noqa: PTH118
+            return name
+        found = "/" if name.startswith("/") else ""
+        for part in filter(None, name.split("/")):
+            folder = os.path.join(self._base, found)  # noqa: PTH118
+            exact = part.isascii() or os.path.lexists(os.path.join(folder, part))  # noqa: PTH118
+            own = part if exact else self._in(folder).get(composed(part), part)
+            found = os.path.join(found, own)  # noqa: PTH118
+        if not os.path.lexists(os.path.join(self._base, found)):  # noqa: PTH118
+            return name
+        self.renamed += 1
+        return found
+
+    def _in(self, folder: str) -> dict[str, str]:
+        """Names in a folder that have other letters than ASCII, by their composed form."""
+        if folder not in self._listed:
+            try:
+                names = os.listdir(folder)  # noqa: PTH208
+            except OSError:
+                names = []
+            self._listed[folder] = {composed(one): one for one in names if not one.isascii()}
+        return self._listed[folder]
 
 
 def refuse_outside(base: Path, names: Texts, root: Path | str | None) -> None:

@@ -6,7 +6,6 @@ some tens of bytes each.
 
 from __future__ import annotations
 
-import csv
 import os
 import posixpath
 from array import array
@@ -17,13 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError, shortened
+from ..errors import UserError
+from ..texts import csv_rows, places_of
+from .bounds import FilesByName
 from .columns import SHA256_BYTES, Texts
 from .listing import Listing, are_alike, rows_by_category
 
 _ARROW = (".parquet", ".arrow", ".feather")
 MANIFESTS = (".csv", *_ARROW)
-_NEEDED, _OPTIONAL = ("path", "category"), "sha256"
+_NEEDED, _OPTIONAL = ("path", "category"), ("sha256",)
+_RULE = "a manifest has the columns path and category"
 
 
 # What to call a row's place, its path, category and hash.
@@ -40,9 +42,11 @@ def list_manifest(source: Path) -> Listing:
     """
     numbers, marks, digests = array("i"), array("q"), bytearray()
     known: dict[str, int] = {}
+    files = FilesByName(source.parent)
 
     def paths() -> Iterator[str]:
-        for place, path, category, sha256 in _rows(source):
+        for place, listed, category, sha256 in _rows(source):
+            path = files.find(listed)
             numbers.append(known.setdefault(category, len(known)))
             # Eight bytes to know again what was listed: the paths themselves would be a hundred.
             marks.append(hash(posixpath.normpath(path)))
@@ -52,9 +56,13 @@ def list_manifest(source: Path) -> Listing:
 
     names = Texts.of(paths())
     if are_alike(np.frombuffer(marks, np.int64)):
-        _refuse_repeated(source)
+        _refuse_repeated(source, files)
+    notes: tuple[str, ...] = ()
+    if files.renamed:
+        notes = (f"{files.renamed:,} files are called as listed, but in another Unicode form",)
     given = np.frombuffer(digests, np.uint8).reshape(-1, SHA256_BYTES) if digests else None
-    return Listing(names, rows_by_category(known, np.frombuffer(numbers, np.int32)), digests=given)
+    rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
+    return Listing(names, rows, notes, digests=given)
 
 
 def _rows(source: Path) -> Iterator[_Row]:
@@ -70,17 +78,11 @@ def _rows(source: Path) -> Iterator[_Row]:
 
 
 def _csv_rows(source: Path) -> Iterator[Sequence[Any]]:
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.reader(lines)
-            columns = {name: place for place, name in enumerate(next(rows, []))}
-            _require_columns(columns, source)
-            wanted = [columns[name] for name in (*_NEEDED, _OPTIONAL) if name in columns]
-            for row in rows:
-                if row:
-                    yield rows.line_num, *[row[i] if i < len(row) else "" for i in wanted]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"a manifest is CSV in UTF-8; {source} is not ({error})") from None
+    rows = csv_rows(source, "a manifest")
+    _, columns = next(rows, (0, []))
+    places = _places(columns, source).values()
+    for line, row in rows:
+        yield line, *[row[place] if place < len(row) else "" for place in places]
 
 
 def _arrow_rows(source: Path) -> Iterator[Sequence[Any]]:
@@ -94,7 +96,9 @@ def _arrow_rows(source: Path) -> Iterator[Sequence[Any]]:
     try:
         number = 0
         for batch in _batches(source):
-            columns = [_texts(batch.column(name), name, source) for name in batch.schema.names]
+            batch.validate(full=True)  # what a stranger wrote may point outside of the file
+            names = _places(batch.schema.names, source)
+            columns = [_texts(batch.column(i), name, source) for name, i in names.items()]
             for row in zip(*columns, strict=True):
                 number += 1
                 yield number, *row
@@ -109,25 +113,26 @@ def _arrow_rows(source: Path) -> Iterator[Sequence[Any]]:
 
 
 def _batches(source: Path) -> Iterator[Any]:
-    """Record batches of the columns that count, in their order."""
+    """Record batches of at least the columns that count."""
     import pyarrow
 
     if source.suffix.lower() == ".parquet":
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(source) as file:
-            _require_columns(file.schema_arrow.names, source)
-            yield from file.iter_batches(columns=_wanted(file.schema_arrow.names))
+            names = file.schema_arrow.names
+            wanted = [names[place] for place in _places(names, source).values()]
+            yield from file.iter_batches(columns=wanted)
         return
     with pyarrow.memory_map(os.fspath(source)) as mapped:
         reader = pyarrow.ipc.open_file(mapped)
-        _require_columns(reader.schema.names, source)
+        wanted = list(_places(reader.schema.names, source).values())
         for number in range(reader.num_record_batches):
-            yield reader.get_batch(number).select(_wanted(reader.schema.names))
+            yield reader.get_batch(number).select(wanted)
 
 
-def _wanted(columns: Sequence[str]) -> list[str]:
-    return [name for name in (*_NEEDED, _OPTIONAL) if name in columns]
+def _places(columns: Sequence[str], source: Path) -> dict[str, int]:
+    return places_of(columns, _NEEDED, _OPTIONAL, _RULE, source)
 
 
 def _texts(column: Any, name: str, source: Path) -> list[str | None]:
@@ -139,12 +144,6 @@ def _texts(column: Any, name: str, source: Path) -> list[str | None]:
     if not (is_text or types.is_null(kind) or (types.is_integer(kind) and name == "category")):
         raise UserError(f"columns of a manifest hold text; {name} of {source} holds {kind}")
     return [None if value is None else str(value) for value in column.to_pylist()]
-
-
-def _require_columns(names: Any, source: Path) -> None:
-    if not set(_NEEDED) <= set(names):
-        found = shortened(names) or "none"
-        raise UserError(f"a manifest has the columns path and category; {source} has {found}")
 
 
 def _digest(sha256: str, place: str, source: Path) -> bytes:
@@ -160,12 +159,14 @@ def _digest(sha256: str, place: str, source: Path) -> bytes:
     return digest
 
 
-def _refuse_repeated(source: Path) -> None:
+def _refuse_repeated(source: Path, files: FilesByName) -> None:
     """Name the first path that is listed twice, if one is and not only two alike in their mark."""
     seen: set[str] = set()
-    for place, path, *_ in _rows(source):
-        if posixpath.normpath(path) in seen:
+    for place, listed, *_ in _rows(source):
+        path = posixpath.normpath(files.find(listed))
+        if path in seen:
             raise UserError(
-                f"a manifest lists a stimulus once; {source} {place} lists {path} again: remove it"
+                f"a manifest lists a stimulus once; {source} {place} lists {listed} again: remove "
+                "it"
             )
-        seen.add(posixpath.normpath(path))
+        seen.add(path)

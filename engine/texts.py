@@ -1,0 +1,82 @@
+"""Texts that people and their programs write: names in several Unicode forms, tables in CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from unicodedata import normalize
+
+from .errors import UserError, shortened
+
+# Marks other than commas that programs put between columns; the last is a tab.
+_OTHER_MARKS = (";", "|", "\t")
+
+
+def composed(name: str) -> str:
+    """``name`` in the form in which names are compared, NFC: Macs decompose those of files."""
+    return name if name.isascii() else normalize("NFC", name)
+
+
+def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file, each with its line; the first holds the names of the columns.
+
+    UTF-8, with or without a byte order mark, with any line ends. Spaces around cells do not count,
+    and lines without anything in them are passed over. A row may be short; ``what`` is the kind of
+    table in errors.
+
+    Raises
+    ------
+    UserError : it is no CSV in UTF-8, or a row has more than there are columns
+    """
+    width = 0
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if not any(cells):
+                    continue
+                width = width or len(cells)
+                if any(cells[width:]):
+                    raise UserError(
+                        f"every row of a table has as many cells as there are columns; line "
+                        f"{reader.line_num} of {source} has {len(cells)} for {width}: put a text "
+                        "with a comma in it in quotes"
+                    )
+                yield reader.line_num, cells[:width]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{what} is CSV in UTF-8; {source} is not ({error})") from None
+    except IsADirectoryError:
+        raise UserError(f"{what} is a CSV file; {source} is a folder") from None
+
+
+def places_of(
+    columns: Sequence[str],
+    needed: Sequence[str],
+    optional: Sequence[str],
+    rule: str,
+    source: Path,
+) -> dict[str, int]:
+    """Where the columns stand that are ``needed``, and those ``optional`` ones that are there.
+
+    Raises
+    ------
+    UserError : a needed one is missing, or one stands twice; ``rule`` says what a table has
+    """
+    stripped = [column.strip() for column in columns]
+    if missing := [name for name in needed if name not in stripped]:
+        marks = (mark for mark in _OTHER_MARKS if any(mark in column for column in stripped))
+        mark = next(marks, "")
+        remedy = f", with {mark!r} between columns: save it with commas" if mark else ""
+        raise UserError(
+            f"{rule}; {source} lacks {', '.join(missing)}: it has "
+            f"{shortened(stripped) or 'none'}{remedy}"
+        )
+    wanted = [name for name in (*needed, *optional) if name in stripped]
+    for name in wanted:
+        if stripped.count(name) > 1:
+            raise UserError(
+                f"a column stands once in a table; {source} has {name} twice: remove one"
+            )
+    return {name: stripped.index(name) for name in wanted}
