@@ -11,7 +11,6 @@ as storable text (see :func:`storable`) to be written and shown.
 from __future__ import annotations
 
 import hashlib
-import posixpath
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,19 +22,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, nearest, shortened
+from ..errors import UserError, shortened
+from ..texts import composed
 from .bounds import refuse_outside
 from .columns import SHA256_BYTES, Contents, Texts, storable
-from .folders import list_folders
+from .folders import list_folders, shards_in
 from .images import UnfitStimulus, natural_key, read_header, read_stimulus
-from .listing import Listing, are_alike, rows_by_category
+from .listing import Groups as Groups
+from .listing import Listing, are_alike, joined, rows_by_category, tidied
 from .manifest import MANIFESTS, list_manifest
 from .packed.layout import METADATA
 from .packed.pictures import Pictures
 from .packed.table import list_packed
 from .shards import SHARD, Index, Members
 
-Groups = Mapping[str, Sequence[str]]
 # Stimuli that a thread reads at a time: a job for each would be a gigabyte for a million.
 _AT_ONCE = 64
 
@@ -209,10 +209,10 @@ def read_catalogue(
     try:
         if (source / METADATA).is_file():
             listing, base = list_packed(source), source
-        elif source.is_dir() and (shards := _shards_in(source)):
+        elif source.is_dir() and (shards := shards_in(source)):
             listing, base = _list_shards(shards), source
         elif source.is_dir():
-            groups = groups and _tidied(groups)
+            groups = groups and tidied(groups)
             named = [folder for joined in (groups or {}).values() for folder in joined]
             listing, base = list_folders(source, named), source
         elif source.suffix.lower() == SHARD and source.is_file():
@@ -230,9 +230,10 @@ def read_catalogue(
         raise UserError(
             f"cannot read the stimuli in {error.filename or source} ({reason}): make it readable"
         ) from None
-    rows = listing.rows if groups is None else _join(listing.rows, groups, source)
+    listing = listing.of_one_form()
+    rows = listing.rows if groups is None else joined(listing.rows, groups, source)
     if root is not None and not Path(root).is_dir():
-        _refuse_unusable(rows, source)
+        _refuse_unusable(rows, listing, source)
         raise UserError(f"stimuli lie in a folder; --root {root} is none: name another")
     catalogue = _catalogue(base, listing, rows, source)
     if is_manifest:
@@ -244,7 +245,7 @@ def _catalogue(
     base: Path, listing: Listing, rows: Mapping[str, NDArray[np.int64]], source: Path
 ) -> Catalogue:
     """What a listing has of the categories in ``rows``, in their order."""
-    _refuse_unusable(rows, source)
+    _refuse_unusable(rows, listing, source)
     order = np.concatenate(list(rows.values()))
     names = listing.names.take(order)
     labels = np.repeat(np.arange(len(rows), dtype=np.int32), [len(own) for own in rows.values()])
@@ -262,22 +263,23 @@ def _catalogue(
     )
 
 
-def _refuse_unusable(rows: Mapping[str, NDArray[np.int64]], source: Path) -> None:
+def _refuse_unusable(rows: Mapping[str, NDArray[np.int64]], listing: Listing, source: Path) -> None:
+    noted = f" ({'; '.join(map(storable, listing.notes[:3]))})" if listing.notes else ""
     if len(rows) < 2:
         raise UserError(
             f"a contrast needs two or more categories; {source} has "
-            f"{shortened(rows) or 'none'}: make one folder per category, or name folders with "
-            "--group"
+            f"{shortened(rows) or 'none'}{noted}: make one folder per category, or name folders "
+            "with --group"
         )
     for category, own in rows.items():
         if not len(own):
             raise UserError(
-                f"a category needs images; {category} in {source} has none: add some, remove it, "
-                "or choose others with --group"
+                f"a category needs images; {category} in {source} has none{noted}: add some, "
+                "remove it, or choose others with --group"
             )
         if "\0" in category:
             _refuse_nul(category)
-    alike = [name for name, count in Counter(map(storable, rows)).items() if count > 1]
+    alike = [name for name, n in Counter(composed(storable(c)) for c in rows).items() if n > 1]
     if alike:
         raise UserError(
             f"categories differ in name; two of {source} are both written {alike[0]}: rename one"
@@ -286,20 +288,6 @@ def _refuse_unusable(rows: Mapping[str, NDArray[np.int64]], source: Path) -> Non
 
 def _refuse_nul(category: str) -> None:
     raise UserError(f"a name has no NUL in it; one of {category!a} has: take it out")
-
-
-def _tidied(groups: Groups) -> Groups:
-    """Each folder by the one name it is listed under: ``a/`` and ``./a`` are ``a``."""
-    return {category: [posixpath.normpath(f) for f in given] for category, given in groups.items()}
-
-
-def _shards_in(folder: Path) -> list[Path]:
-    """The tar files of a folder that has no folders, in natural order."""
-    paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    if any(path.is_dir() for path in paths):
-        return []
-    shards = [path for path in paths if path.suffix.lower() == SHARD and path.is_file()]
-    return sorted(shards, key=lambda path: natural_key(path.name))
 
 
 def _list_shards(shards: Sequence[Path]) -> Listing:
@@ -324,34 +312,9 @@ def _list_shards(shards: Sequence[Path]) -> Listing:
             if count > 1:
                 raise UserError(f"a shard holds a name once; {name} is there {count} times")
     rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
-    others = f"passed over {index.others:,} files in shards that are no images"
     return Listing(
         listed,
         {category: rows[category] for category in sorted(rows, key=natural_key)},
-        (others,) if index.others else (),
+        index.notes,
         members=index.members(),
     )
-
-
-def _join(
-    rows: Mapping[str, NDArray[np.int64]], groups: Groups, source: Path
-) -> dict[str, NDArray[np.int64]]:
-    owner: dict[str, str] = {}
-    for category, folders in groups.items():
-        for folder in folders:
-            if folder not in rows:
-                raise UserError(
-                    f"a group joins categories of {source}; --group {category} names {folder!r}: "
-                    f"{nearest(folder, rows)}"
-                )
-            if folder in owner:
-                raise UserError(
-                    f"a stimulus has one category; {folder} is in --group {owner[folder]} and in "
-                    f"--group {category}: take it out of one"
-                )
-            owner[folder] = category
-    nothing = np.empty(0, np.int64)
-    return {
-        category: np.concatenate([nothing, *(rows[folder] for folder in folders)])
-        for category, folders in groups.items()
-    }

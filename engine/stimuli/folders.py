@@ -1,35 +1,187 @@
-"""Stimulus sets that are a folder with a folder per category."""
+"""Stimulus sets that are a folder with a folder per category.
+
+Nothing that lies there is left out without a word: it is a stimulus, or a note names it.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import shortened
+from .bounds import FilesByName
 from .columns import Texts
-from .images import image_names, natural_key
+from .images import Entries, entries_of, natural_key
 from .listing import Listing
+from .shards import SHARD
+
+# Folders that archives, file systems and programs add by themselves.
+_JUNK = frozenset({
+    "__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+})  # fmt: skip
+_JUNK_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+# What a scan that was stopped, or a store that is replaced, is called meanwhile.
+_UNDER_WAY = re.compile(r".\.(partial(-[0-9a-f]{8})?|old)$")
+# Of a link that leads nowhere: what it is called, or leads to, if that is a file.
+_FILE = re.compile(r"annex[/\\]objects|\.[A-Za-z][A-Za-z0-9]{0,4}$")
 
 
 def list_folders(source: Path, named: Collection[str]) -> Listing:
     """Every category folder's images; the folders that groups have ``named`` may lie deeper."""
-    folders = [p.name for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    folders.sort(key=natural_key)
-    chosen = set(named) or set(folders)
-    folders += sorted(name for name in chosen if "/" in name and (source / name).is_dir())
-    rows: dict[str, NDArray[np.int64]] = {}
+    top, files = entries_of(source), FilesByName(source)
     notes: list[str] = []
+    asked = {files.find(name) for name in named}
+    folders, gone = _categories(source, top, asked, notes)
+    rows: dict[str, NDArray[np.int64]] = {}
 
     def names() -> Iterator[str]:
         listed = 0
         for folder in folders:
-            images, others = image_names(source / folder)
-            yield from (f"{folder}/{image}" for image in images)
+            if folder in gone:
+                images = [folder]  # the link itself stands for stimuli that are not there
+                yield folder
+            else:
+                found = entries_of(source / folder)
+                images = found.images
+                yield from (f"{folder}/{image}" for image in images)
+                if not asked or folder in asked:
+                    notes.extend(_of_category(source, folder, found, asked))
             rows[folder] = np.arange(listed, listed := listed + len(images))
-            if others and folder in chosen:
-                what = f"passed over {others} that are no image files by name"
-                notes.append(f"{folder}: {what}")  # of this set, wherever it lies
 
     return Listing(Texts.of(names()), rows, tuple(notes))
+
+
+def shards_in(source: Path) -> list[Path]:
+    """The shards of a folder that has no folders which could be categories."""
+    shards = shard_paths(source)
+    if shards and any(holds_stimuli(source / name) for name in entries_of(source).folders):
+        return []
+    return shards
+
+
+def shard_paths(source: Path) -> list[Path]:
+    """The tar files of a folder, in natural order; a link that leads nowhere is one of them."""
+    paths = (path for path in source.iterdir() if path.suffix.lower() == SHARD)
+    shards = [path for path in paths if not path.name.startswith(".") and not path.is_dir()]
+    return sorted(shards, key=lambda path: natural_key(path.name))
+
+
+def holds_stimuli(folder: Path) -> bool:
+    """Whether a folder could be a category: it is no store, no junk, and not empty."""
+    return not _why_not(folder)
+
+
+def _why_not(folder: Path) -> str:
+    """Why a folder is no category; "" if it could be one."""
+    if folder.name in _JUNK:
+        return "junk"
+    if _UNDER_WAY.search(folder.name) and not entries_of(folder).images:
+        return "unfinished"
+    if any((folder / name).is_file() for name in _ZARR):
+        return "zarr"
+    with os.scandir(folder) as entries:
+        names = (entry.name for entry in entries)
+        empty = all(name.startswith(".") or name.lower() in _JUNK_FILES for name in names)
+    return "empty" if empty else ""
+
+
+def _categories(
+    source: Path, top: Entries, asked: Collection[str], notes: list[str]
+) -> tuple[list[str], set[str]]:
+    """Category folders, and those of them that are links to folders which are not there."""
+    passed = {name: why for name in top.folders if name not in asked
+              and (why := _why_not(source / name))}  # fmt: skip
+    gone = {name for name in top.links if name in asked or not _leads_to_file(source / name)}
+    folders = sorted(gone.union(top.folders) - set(passed), key=natural_key)
+    deep = sorted(name for name in asked if "/" in name)
+    folders += [name for name in deep if (source / name).is_dir()]
+    lost = {name for name in deep if name not in folders and (source / name).is_symlink()}
+    folders += sorted(lost)
+    if not asked:
+        notes += _beside(source, top, passed, set(top.links) - gone)
+        notes += [f"{name}: the folder is a link that leads nowhere" for name in sorted(gone)]
+    return folders, gone | lost
+
+
+def _leads_to_file(link: Path) -> bool:
+    """Whether a link that leads nowhere was one to a file, as far as names tell."""
+    try:
+        target = str(link.readlink())
+    except OSError:
+        target = ""
+    return bool(_FILE.search(link.name) or _FILE.search(target))
+
+
+def _beside(
+    source: Path, top: Entries, passed: dict[str, str], links: Collection[str]
+) -> Iterator[str]:
+    """Notes on what lies beside the category folders."""
+    told = [f"{name} ({why})" for name, why in passed.items() if why != "unfinished"]
+    if told:
+        yield f"passed over folders that are no categories: {shortened(sorted(told))}"
+    if links:
+        yield f"passed over links that lead nowhere: {shortened(sorted(links))}"
+    for names, what in (
+        (top.images, "images that lie in no category's folder"),
+        ([path.name for path in shard_paths(source)], f"{SHARD} files beside the folders"),
+    ):
+        if names:
+            yield f"passed over {len(names):,} {what}: {shortened(names, 3)}"
+
+
+def _of_category(
+    source: Path, folder: str, found: Entries, asked: Collection[str]
+) -> Iterator[str]:
+    """Notes on what lies in a category's folder and is not shown, or not there."""
+    if found.lost:
+        yield f"{folder}: {found.lost:,} images are links that lead nowhere"
+    if found.others:
+        yield f"{folder}: passed over {found.others} that are no image files by name"
+    if found.links:
+        yield f"{folder}: passed over links that lead nowhere: {shortened(sorted(found.links))}"
+    deeper: dict[str, int] = {}
+    unread: list[str] = []
+    seen = {os.path.realpath(source / folder)}
+    for name in sorted(found.folders, key=natural_key):
+        _count(source, f"{folder}/{name}", asked, seen, deeper, unread)
+    if deeper:
+        places = shortened(f"{place} ({count:,})" for place, count in deeper.items())
+        yield (
+            f"{folder}: passed over {sum(deeper.values()):,} images in folders in it: {places}; "
+            f"--group {folder}={','.join([folder, *list(deeper)[:8]])} takes them"
+        )
+    if unread:
+        yield f"{folder}: folders in it cannot be read: {shortened(unread)}"
+
+
+def _count(
+    source: Path,
+    folder: str,
+    asked: Collection[str],
+    seen: set[str],
+    deeper: dict[str, int],
+    unread: list[str],
+) -> None:
+    """Count the images in a folder and those in it, each folder once, into ``deeper``."""
+    place = source / folder
+    real = os.path.realpath(place)
+    if folder in asked or real in seen:
+        return
+    seen.add(real)
+    try:
+        if not holds_stimuli(place):
+            return
+        found = entries_of(place)
+    except OSError:
+        unread.append(folder)
+        return
+    if found.images:
+        deeper[folder] = len(found.images)
+    for name in found.folders:
+        _count(source, f"{folder}/{name}", asked, seen, deeper, unread)

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -39,6 +39,7 @@ SUFFIXES = frozenset().union(*KINDS.values())
 # What shows through transparent pixels: the mid-grey on which localizer stimuli are shown.
 BACKGROUND = (128, 128, 128, 255)
 LARGEST = 2**30
+_FETCH = "fetch what it leads to (git annex get), mount it, or remove the link"
 # Larger pictures are converted in strips of so many pixels, so that they are in memory once.
 _STRIP = 2**22
 # A JPEG of a few bytes may have thousands of scans, each of which touches every pixel; cameras and
@@ -108,26 +109,55 @@ def natural_key(name: str) -> tuple[bytes, str]:
     return bytes(key), name
 
 
-def image_names(directory: Path) -> tuple[list[str], int]:
-    """Names of the image files directly in ``directory``, in natural order, told by their suffix.
+class Entries(NamedTuple):
+    """What lies directly in a folder, hidden names (a leading dot) aside.
 
-    And how many others are there. Hidden files (a leading dot) are passed over.
+    ``images`` are told by their suffix, in natural order: whatever is no folder, so that links
+    that lead nowhere are among them, which ``lost`` counts. ``links`` are the other ones that lead
+    nowhere, and ``others`` counts all else.
     """
-    names, others = [], 0
+
+    images: list[str]
+    folders: list[str]
+    links: list[str]
+    lost: int
+    others: int
+
+
+def entries_of(directory: Path) -> Entries:
+    """What lies in a folder; only links are followed, other entries need no look at the disk."""
+    images: list[str] = []
+    folders: list[str] = []
+    links: list[str] = []
+    lost = others = 0
     with os.scandir(directory) as entries:  # a Path for each would take ten times as long
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if suffix_of(entry.name) in SUFFIXES and entry.is_file():
-                names.append(entry.name)
+            is_file = _is(entry.is_file)
+            if not is_file and _is(entry.is_dir):
+                folders.append(entry.name)
+            elif suffix_of(entry.name) in SUFFIXES:
+                images.append(entry.name)
+                lost += not is_file and entry.is_symlink()
+            elif not is_file and entry.is_symlink():
+                links.append(entry.name)
             else:
                 others += 1
-    return sorted(names, key=natural_key), others
+    images.sort(key=natural_key)
+    return Entries(images, folders, links, lost, others)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a link in a circle, or to what cannot be looked at
+        return False
 
 
 def image_files(directory: Path) -> list[Path]:
-    """The files that :func:`image_names` names."""
-    return [directory / name for name in image_names(directory)[0]]
+    """The image files directly in a folder; see :class:`Entries`."""
+    return [directory / name for name in entries_of(directory).images]
 
 
 def suffix_of(name: str) -> str:
@@ -152,6 +182,8 @@ def read_stimulus(path: Path) -> bytes:
             raise UnfitStimulus(path, f"has {found.st_size:,} bytes; at most {LARGEST:,} are read")
         content = path.read_bytes()
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.is_symlink():
+            raise UnfitStimulus(path, "is a link that leads nowhere", _FETCH) from None
         raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
     if not content:
         raise UnfitStimulus(path, "is empty")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UserError, nearest
+from ..texts import composed
 from .columns import Texts
 from .packed.pictures import Pictures
 from .shards import Members
+
+Groups = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,60 @@ class Listing:
     digests: NDArray[np.uint8] | None = None
     members: Members | None = None
     pictures: Pictures | None = None
+
+    def of_one_form(self) -> Self:
+        """The same, with categories joined whose names differ in their Unicode form alone."""
+        forms: dict[str, list[str]] = {}
+        for name in self.rows:
+            forms.setdefault(composed(name), []).append(name)
+        if len(forms) == len(self.rows):
+            return self
+        rows = {own[0]: np.sort(np.concatenate([self.rows[name] for name in own]))
+                for own in forms.values()}  # fmt: skip
+        notes = (
+            f"{own[0]}: {len(own)} categories are written alike, in several Unicode forms, and "
+            "taken as one"
+            for own in forms.values()
+            if len(own) > 1
+        )
+        return replace(self, rows=rows, notes=(*self.notes, *notes))
+
+
+def tidied(groups: Groups) -> Groups:
+    """Each folder by the one name it is listed under: ``a/`` and ``./a`` are ``a``."""
+    return {category: [posixpath.normpath(f) for f in given] for category, given in groups.items()}
+
+
+def joined(
+    rows: Mapping[str, NDArray[np.int64]], groups: Groups, source: object
+) -> dict[str, NDArray[np.int64]]:
+    """The rows of every group, in the order of its folders; ``source`` is named in errors.
+
+    Raises
+    ------
+    UserError : a folder is unknown, or in two groups
+    """
+    forms = {composed(name): name for name in rows}
+    owner: dict[str, str] = {}
+    found = {}
+    for category, folders in groups.items():
+        own = [np.empty(0, np.int64)]
+        for given in folders:
+            if composed(given) not in forms:
+                raise UserError(
+                    f"a group joins categories of {source}; --group {category} names {given!r}: "
+                    f"{nearest(given, rows)}"
+                )
+            folder = forms[composed(given)]
+            if folder in owner:
+                raise UserError(
+                    f"a stimulus has one category; {folder} is in --group {owner[folder]} and in "
+                    f"--group {category}: take it out of one"
+                )
+            owner[folder] = category
+            own.append(rows[folder])
+        found[category] = np.concatenate(own)
+    return found
 
 
 def rows_by_category(

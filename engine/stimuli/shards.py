@@ -3,7 +3,8 @@
 A member that is an image by its suffix is a stimulus. Its category is said by a file beside it in
 the shard with the same name up to the first dot: ``.cls`` (a class, by number or name), ``.json``
 (its ``category``, ``label`` or ``cls``) or ``.txt``; or else by the folder that it lies in. Files
-of one name stand next to each other, as WebDataset writes them.
+of one name stand next to each other, as WebDataset writes them; where they do not, a set is
+refused. Archives that were joined into one file are read to its end.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import stat
 import tarfile
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,9 @@ _LABELS = (".cls", ".json", ".txt")
 _KEYS = ("category", "label", "cls")
 _LONGEST_LABEL = 2**20
 _BLOCK = 512
+# Bytes that are read at a time in search of the next archive, and how many zeros may lie before it:
+# programs fill the last record, of up to some MiB.
+_AT_ONCE, _MOST_ZEROS = 2**20, 2**26
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,19 @@ class Found(NamedTuple):
 
 
 class Index:
-    """What shards hold, found in one pass over their headers; ``others`` are no images by name."""
+    """What shards hold, found in one pass over their headers; ``others`` are no images by name.
+
+    Raises
+    ------
+    UserError : a shard is damaged (see :func:`_files`); a sample has several images or no category;
+        labels lie apart from their images
+    """
 
     def __init__(self, shards: Sequence[Path]) -> None:
         self.shards = tuple(shards)
         self.others = 0
         self._places = array("q")
+        self._apart = _Apart(self.shards)
 
     def __iter__(self) -> Iterator[Found]:
         for number, path in enumerate(self.shards):
@@ -95,6 +107,21 @@ class Index:
                 for found in self._of_sample(path, number, key, list(sample)):
                     self._places.extend(found[2:])
                     yield found
+            self._apart.end_shard(path)
+        self._apart.end()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of the images, once all were found."""
+        said = []
+        if self.others:
+            said.append(f"passed over {self.others:,} files in shards that are no images")
+        if self._apart.by_label and self._apart.by_folder:
+            said.append(
+                f"{self._apart.by_folder:,} samples in shards have no label beside them, as "
+                f"{self._apart.by_label:,} others have: their category is their folder's name"
+            )
+        return tuple(said)
 
     def members(self) -> Members:
         """Where all that were found lie, in their order."""
@@ -108,14 +135,14 @@ class Index:
     ) -> Iterator[Found]:
         images = [one for one in sample if suffix_of(one.name) in SUFFIXES]
         labels = {suffix_of(one.name): one for one in sample if suffix_of(one.name) in _LABELS}
+        category = ""
+        with nullcontext() if images else suppress(UserError):  # without one, it may be any text
+            category = next((_label(path, labels[s]) for s in _LABELS if s in labels), "")
+        self._apart.add(key, images=bool(images), label=bool(category))
         if not images:
             self.others += len(sample)
             return
-        category = os.path.dirname(_tidy(images[0].name))  # noqa: PTH120
-        for suffix in _LABELS:
-            if suffix in labels:
-                category = _label(path, labels[suffix]) or category
-                break
+        category = category or os.path.dirname(_tidy(images[0].name))  # noqa: PTH120
         if labels and len(images) > 1:
             raise UserError(
                 f"a sample has one image; {key} in {path} has "
@@ -131,26 +158,77 @@ class Index:
             yield Found(name, category, number, image.offset_data, image.size)
 
 
+class _Apart:
+    """Finds labels that lie apart from their images, by eight bytes of a sample."""
+
+    def __init__(self, shards: Sequence[Path]) -> None:
+        self._shards = shards
+        self._images, self._labels = array("q"), array("q")  # of samples that have nothing else
+        self._whole, self._parts = array("q"), array("q")  # of one shard
+        self.by_folder = self.by_label = 0
+
+    def add(self, key: str, *, images: bool, label: bool) -> None:
+        """Take note of a sample in the shard that is read."""
+        self.by_folder += images and not label
+        self.by_label += images and label
+        if images and label:
+            self._whole.append(hash(key))
+        elif images or label:
+            self._parts.append(hash(key))
+            # Labels may have a folder of their own.
+            (self._images if images else self._labels).append(hash(key.rpartition("/")[2]))
+
+    def end_shard(self, path: Path) -> None:
+        """Refuse a shard that has a whole sample, and more of it in another place."""
+        for mark in _common(self._whole, self._parts):
+            self._refuse(next(key for key in _keys(path) if hash(key) == mark), path)
+        self._whole, self._parts = array("q"), array("q")
+
+    def end(self) -> None:
+        """Refuse images without labels where labels of the same name are without images."""
+        for mark in _common(self._images, self._labels):
+            for path in self._shards:
+                for key in _keys(path):
+                    if hash(key.rpartition("/")[2]) == mark:
+                        self._refuse(key, path)
+
+    def _refuse(self, key: str, path: Path) -> NoReturn:
+        raise UserError(
+            f"an image and its label lie next to each other in a shard; those of {key} in {path} "
+            "lie apart: make it anew, sorted by name (tar --sort=name)"
+        )
+
+
+def _common(some: array[int], others: array[int]) -> list[int]:
+    """The first number that is in both, if there is one."""
+    if not some or not others:
+        return []
+    both = np.intersect1d(np.frombuffer(some, np.int64), np.frombuffer(others, np.int64))
+    return [int(mark) for mark in both[:1]]
+
+
+def _keys(path: Path) -> Iterator[str]:
+    return (_key(one.name) for one in _files(path))
+
+
 def _files(path: Path) -> Iterator[tarfile.TarInfo]:
     """The files in a shard, hidden ones aside, one header at a time.
+
+    As ``tar`` with ``--ignore-zeros``, what follows the blocks of zeros at the end of an archive is
+    read on: shards that were joined by ``cat`` are all read.
 
     Raises
     ------
     UserError : it is no tar, is damaged or cut short, or holds links, devices or sparse files
     """
     try:
-        with tarfile.open(path, "r:", errors="surrogateescape") as tar:
-            while (one := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]
-                if one.isdir() or os.path.basename(one.name).startswith("."):  # noqa: PTH119
-                    continue
-                if not one.isreg() or one.sparse is not None or one.size < 0:
-                    raise UserError(
-                        f"shards hold plain files; {one.name} in {path} is a link, a device or "
-                        "sparse: leave it out"
-                    )
-                yield one
-            _require_end(path, tar.offset)
+        with path.open("rb") as file:
+            place: int | None = 0
+            while place is not None:
+                file.seek(place)
+                with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
+                    yield from _members(path, tar)
+                    place = _next_archive(file, tar.offset)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         if isinstance(error, UserError):
             raise
@@ -161,18 +239,45 @@ def _files(path: Path) -> Iterator[tarfile.TarInfo]:
         ) from None
 
 
-def _require_end(path: Path, place: int) -> None:
-    """Refuse a tar that does not end in a block of zeros where its members end.
+def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    while (one := tar.next()) is not None:
+        tar.members.clear()  # type: ignore[attr-defined]
+        if one.size < 0 or tar.offset <= one.offset:
+            raise tarfile.ReadError(f"a member of {one.size:,} bytes at byte {one.offset:,}")
+        if one.isdir() or os.path.basename(one.name).startswith("."):  # noqa: PTH119
+            continue
+        if not one.isreg() or one.sparse is not None:
+            raise UserError(
+                f"shards hold plain files; {one.name} in {path} is a link, a device or "
+                "sparse: leave it out"
+            )
+        yield one
+
+
+def _next_archive(file: IO[bytes], place: int) -> int | None:
+    """Where the next archive in a file begins; None where only zeros follow.
 
     Python's reader stops at a header that is none as if there were no more.
+
+    Raises
+    ------
+    tarfile.ReadError : there is no block of zeros, or after it more than any program leaves
     """
-    with path.open("rb") as file:
-        file.seek(place)
-        block = file.read(_BLOCK)
+    file.seek(place)
+    block = file.read(_BLOCK)
     if len(block) < _BLOCK:
         raise tarfile.ReadError("it is cut short")
     if any(block):
         raise tarfile.ReadError(f"no header at byte {place:,}")
+    for start in range(place + _BLOCK, place + _MOST_ZEROS, _AT_ONCE):
+        part = file.read(_AT_ONCE)
+        if not part:
+            return None
+        rest = part.lstrip(b"\0")
+        if rest:
+            begin = start + len(part) - len(rest)
+            return begin - (begin - place) % _BLOCK
+    raise tarfile.ReadError(f"more than {_MOST_ZEROS:,} bytes of zeros at byte {place:,}")
 
 
 def _label(path: Path, member: tarfile.TarInfo) -> str:
