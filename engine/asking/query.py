@@ -62,7 +62,7 @@ class Query:
         self.store, self.text = store, text
         self.layers = store.layers_named(layers)
         self._source = source_of(store, saved)
-        colon = _colon(text)
+        colon = _colon(text, store.categories)
         contrast = text if colon is not None else None
         if colon is not None and not text[:colon].strip():
             raise UserError(f"a query begins with a contrast before its colon; got {text!r}")
@@ -354,8 +354,15 @@ def top_of_all(tables: Sequence[Table], size: int, by: str) -> Table:
     return whole.take(np.argsort(sign * whole[by], kind="stable")[:size])
 
 
-def _colon(text: str) -> int | None:
-    """Where the contrast of a query ends: the first colon outside quotes."""
+def _colon(text: str, categories: Sequence[str]) -> int | None:
+    """Where the contrast of a query ends: the first colon outside quotes.
+
+    Or the one after the name of a category that the query begins with, whatever is in that.
+    """
+    for name in sorted(categories, key=len, reverse=True):
+        rest = text.lstrip().removeprefix(name.strip()).lstrip()
+        if rest.startswith(":") and len(rest) < len(text.lstrip()):
+            return len(text) - len(rest)
     quote = ""
     for place, character in enumerate(text):
         if quote:

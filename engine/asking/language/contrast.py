@@ -5,7 +5,9 @@
     faces + bodies > scenes + words
     faces - (bodies + scenes + words)/3      weights of category means, which sum to 0
 
-Names with other characters than letters, digits, ``_`` and ``.`` stand in quotes.
+Names with other characters than letters, digits, ``_`` and ``.`` stand in quotes (a quote in them
+is written twice), unless the whole text is the name. A number that neither multiplies nor divides
+is the category of that name, if there is one. Names are compared in one Unicode form, NFC.
 
     contrast = sum | side ">" side
     side     = name { "+" name } | "(" side ")"
@@ -21,7 +23,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ...errors import UserError, nearest, shortened
-from .grammar import Token, Tokens
+from ...texts import composed
+from .grammar import Token, Tokens, quoted
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,10 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
     ------
     UserError : with a caret under the character where it cannot be read on
     """
-    tokens = Tokens(text, "a contrast", stop=stop)
+    whole = place_of(text[:stop], categories)
+    if whole is not None:
+        return _against(categories[whole], [whole], _others([whole], categories))
+    tokens = Tokens(text, "a contrast", stop=stop, known=categories)
     text = text[:stop]
     if tokens.current.kind == "end":
         raise UserError(f"a contrast names categories, of: {shortened(categories)}; got nothing")
@@ -108,11 +114,30 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
         raise UserError(
             f"the weights of a contrast sum to 0; those of {text!r} to {total}: "
             "write A > B, or divide a side by its number of categories"
+            + _in_quotes(tokens, categories)
         )
     target = sorted(k for k, w in present.items() if w > 0)
     baseline = sorted(k for k, w in present.items() if w < 0)
     ordered = tuple(present[k] for k in (*target, *baseline))
     return Contrast(text.strip(), tuple(target), tuple(baseline), ordered, weighted=True)
+
+
+def place_of(name: str, categories: Sequence[str]) -> int | None:
+    """Which category a name is of; None if there is none.
+
+    The one that is written so, or else the first that differs in its Unicode form or in spaces
+    around it alone.
+    """
+    if name in categories:
+        return categories.index(name)
+    form = composed(name).strip()
+    return next((k for k, one in enumerate(categories) if composed(one).strip() == form), None)
+
+
+def _in_quotes(tokens: Tokens, categories: Sequence[str]) -> str:
+    """How to write categories that were taken for numbers, as the end of a remedy."""
+    named = dict.fromkeys(quoted(one) for one in tokens.numbers if one in categories)
+    return f"; categories that are numbers stand in quotes: {shortened(named)}" if named else ""
 
 
 def _against(text: str, target: Sequence[int], baseline: Sequence[int]) -> Contrast:
@@ -151,7 +176,11 @@ def _sum(tokens: Tokens, categories: Sequence[str]) -> _Weights:
 
 
 def _term(tokens: Tokens, categories: Sequence[str]) -> _Weights:
+    first = tokens.current
     product = _factor(tokens, categories)
+    if first.kind == "number" and tokens.current.text not in ("*", "/"):
+        place = place_of(first.text, categories)
+        return product if place is None else {place: Fraction(1)}
     while token := tokens.take("*", "/"):
         second = _factor(tokens, categories)
         if token.text == "/" or set(second) == {None}:
@@ -176,9 +205,8 @@ def _factor(tokens: Tokens, categories: Sequence[str]) -> _Weights:
     name = tokens.take(kind="name") or tokens.take(kind="quoted")
     if name is None:
         tokens.refuse("a contrast goes on with a category, a number or a bracket")
-    if name.text not in categories:
-        quoted = [c if c.replace(".", "_").isidentifier() else f'"{c}"' for c in categories]
-        tokens.refuse(
-            f"a contrast names categories of the store ({nearest(name.text, quoted)})", name
-        )
-    return {categories.index(name.text): Fraction(1)}
+    place = place_of(name.text, categories)
+    if place is None:
+        offered = nearest(name.text, map(quoted, categories))
+        tokens.refuse(f"a contrast names categories of the store ({offered})", name)
+    return {place: Fraction(1)}

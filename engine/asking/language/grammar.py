@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple, NoReturn
+from unicodedata import category
 
 from ...errors import UserError
 
 # Numbers are bounded, as is how deep brackets nest: a text is not a way to keep a machine busy.
 _DEEPEST = 50
-_TOKEN = re.compile(
-    r"""\s*(?:
-      (?P<number>(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?(?![\w.]))
-    | (?P<name>[^\W\d][\w.]*)
-    | "(?P<double>[^"]*)" | '(?P<single>[^']*)'
+_NUMBER = re.compile(r"(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
+_LIKE_A_NUMBER = re.compile(r"[\d.]+(?:[eE]\d*)?")
+_OTHER = re.compile(
+    r"""
+      "(?P<double>(?:[^"]|"")*)" | '(?P<single>(?:[^']|\'\')*)'
     | (?P<symbol><=|>=|==|[-+*/()<>%])
-    )""",
+    """,
     re.VERBOSE,
 )
+_PLAIN = re.compile(r"[^\W\d][\w.]*")
+_JOINERS = "\u200c\u200d"  # between letters of Indic scripts and Persian
+
+
+def quoted(name: str) -> str:
+    """``name`` as it is offered to be written: in quotes, unless no reading of it needs them."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+def _word(text: str, start: int) -> str:
+    """The letters, digits, ``_`` and ``.`` from ``start`` on, with the marks that letters bear."""
+    stop = start
+    while stop < len(text) and (
+        text[stop].isalnum() or text[stop] in _JOINERS + "_." or category(text[stop])[0] == "M"
+    ):
+        stop += 1
+    return text[start:stop]
 
 
 class Token(NamedTuple):
@@ -31,12 +50,22 @@ class Token(NamedTuple):
 class Tokens:
     """The tokens of ``text`` from ``start`` to ``stop``, read one by one.
 
+    Words that begin with a digit are names unless they are numbers; of what looks like a number
+    too long or odd to be one, only those ``known``.
+
     Raises
     ------
     UserError : at the first character that begins no token
     """
 
-    def __init__(self, text: str, what: str, start: int = 0, stop: int | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        what: str,
+        start: int = 0,
+        stop: int | None = None,
+        known: Collection[str] = (),
+    ) -> None:
         self.text = text
         self._what = what
         self._tokens: list[Token] = []
@@ -44,21 +73,39 @@ class Tokens:
         text = text[:stop]
         place, depth = start, 0
         while text[place:].strip():
-            match = _TOKEN.match(text, place)
-            if match is None:
-                place = len(text) - len(text[place:].lstrip())
-                message = "a quote is not closed" if text[place] in "\"'" else "this means nothing"
-                self.refuse(f"{message} in {what}", Token("symbol", text[place], place))
-            kind = match.lastgroup or ""
-            token = Token(kind, match[kind], match.start(kind))
-            if kind in ("double", "single"):
-                token = Token("quoted", token.text, token.start - 1)
+            place = len(text) - len(text[place:].lstrip())
+            token, place = self._read(text, place, known)
             self._tokens.append(token)
-            place = match.end()
             depth += (token.text == "(") - (token.text == ")") if token.kind == "symbol" else 0
             if depth > _DEEPEST:
                 self.refuse(f"brackets nest {_DEEPEST} deep at most in {what}", token)
         self._tokens.append(Token("end", "", max(start, len(text.rstrip()))))
+
+    def _read(self, text: str, place: int, known: Collection[str]) -> tuple[Token, int]:
+        """The token at ``place``, and where it ends."""
+        word = _word(text, place)
+        number = _NUMBER.match(text, place)
+        if number and number.end() >= place + len(word):
+            return Token("number", number[0], place), number.end()
+        if word and (word in known or not _LIKE_A_NUMBER.fullmatch(word)):
+            return Token("name", word, place), place + len(word)
+        match = _OTHER.match(text, place)
+        if match is None:
+            message = "a quote is not closed" if text[place] in "\"'" else "this means nothing"
+            hint = ", where names that are not of letters and digits stand in quotes"
+            self.refuse(
+                f"{message} in {self._what}{hint if known else ''}",
+                Token("symbol", text[place], place),
+            )
+        if match["symbol"]:
+            return Token("symbol", match["symbol"], place), match.end()
+        mark = text[place]
+        return Token("quoted", match[0][1:-1].replace(mark * 2, mark), place), match.end()
+
+    @property
+    def numbers(self) -> list[str]:
+        """The numbers of the whole text."""
+        return [token.text for token in self._tokens if token.kind == "number"]
 
     @property
     def current(self) -> Token:
@@ -89,5 +136,6 @@ class Tokens:
         came = at.text or ("the end" if at.kind == "end" else "an empty name")
         # Control characters would break the line that the caret counts on.
         shown = "".join(c if c.isprintable() else "?" for c in self.text)
-        place = (f"  {shown}", f"  {' ' * at.start}^")
+        before = sum(category(c) != "Mn" for c in shown[: at.start])  # marks take no room
+        place = (f"  {shown}", f"  {' ' * before}^")
         raise UserError(f"{rule}; got {came!r}", *place) from None
