@@ -90,8 +90,9 @@ class Commits(HiddenFolder):
         sums = fields.pop("sums", {})
         try:
             skipped = {int(stimulus): why for stimulus, why in fields["skipped"].items()}
-            finished = tuple(fields["finished"])
-            commit = Commit(**{**fields, "skipped": skipped, "finished": finished})
+            finished, invisible = tuple(fields["finished"]), tuple(fields.get("invisible", ()))
+            listed = {"skipped": skipped, "finished": finished, "invisible": invisible}
+            commit = Commit(**{**fields, **listed})
         except (KeyError, TypeError):
             raise UserError(
                 f"{self._store} was begun by another version of fusiform: go on with that one, or "
