@@ -14,6 +14,7 @@ from ..errors import UserError, shortened
 from ..scanning.backbones import Backbone
 from ..scanning.interrupt import Stop
 from ..scanning.memory import peak_memory
+from ..scanning.passes import note_invisible
 from ..scanning.plan import Block
 from ..scanning.progress import Listener, Progress
 from ..scanning.setup import Setup
@@ -117,7 +118,9 @@ class Distribution:
         job = self._as_it_is(job)
         self._merge(crew, job)
         self._contrast(crew, job)
-        self._draft.commit = replace(self._draft.commit, skipped=self._skipped())
+        self._draft.commit = replace(
+            self._draft.commit, skipped=self._skipped(), invisible=sorted(self._invisible())
+        )
 
     def _as_it_is(self, job: Job) -> Job:
         """The job, by which workers know the draft again."""
@@ -174,8 +177,12 @@ class Distribution:
                 self._warned.add(layer)
                 self._listener.note(warning)
         earlier, before = self._skipped(), list(self._records.values())
+        seen = self._invisible()
         record = {**outcome.record, "batches": tuple(outcome.record["batches"])}
         self._records[task.name] = record
+        for stimulus in self._invisible_in(record):
+            if stimulus not in seen:
+                note_invisible(self._catalogue.path(stimulus), self._listener)
         for stimulus, why in self._skipped_in(record).items():
             if stimulus in earlier:
                 continue
@@ -279,8 +286,17 @@ class Distribution:
 
     def _skipped_in(self, record: Record) -> dict[int, str]:
         """Stimuli that a shard was shown without, and why, as the catalogue numbers them."""
-        first = record["batches"][0] * self._plan.batch_size
-        return {int(self._plan.order[first + int(r)]): why for r, why in record["skipped"].items()}
+        return {self._numbered(record, int(r)): why for r, why in record["skipped"].items()}
+
+    def _invisible_in(self, record: Record) -> list[int]:
+        """Stimuli of a shard of which nothing is visible, as the catalogue numbers them."""
+        return [self._numbered(record, row) for row in record.get("invisible", ())]
+
+    def _numbered(self, record: Record, row: int) -> int:
+        return int(self._plan.order[record["batches"][0] * self._plan.batch_size + row])
+
+    def _invisible(self) -> set[int]:
+        return {s for record in self._records.values() for s in self._invisible_in(record)}
 
     def _skipped(self) -> dict[int, str]:
         return {

@@ -171,13 +171,13 @@ def show(
             key = part_of(layer, group)
             kept[key] = draft.records.keep(f"{name}/{key}", moments)
 
-    failed = dict(skipped)
+    failed, invisible = dict(skipped), list[int]()
     with write_behind() as later:
         live = Live(own, seat.device, lambda *finished: later(keep, *finished), None, draft.units)
         images = decode_ahead(
             catalogue, plan, seat.backbone.preprocessing,
             job.decode_workers or min(8, _threads(job)), skip=job.skip,
-            device=seat.device,
+            invisible=invisible.append, device=seat.device,
         )  # fmt: skip
         with showing(seat.backbone, draft.layers, plan, seat.device, live) as show_batch:
             for decoded in images:
@@ -194,6 +194,7 @@ def show(
         "finished": sorted(finished),
         "kept": kept,
         "skipped": failed,
+        "invisible": invisible,
         "machine": machine(),
         "warnings": warnings,
     }

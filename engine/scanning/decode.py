@@ -28,7 +28,7 @@ from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.decoders import decoders
 from ..stimuli.images import UnfitStimulus
-from ..stimuli.pictures import picture_of
+from ..stimuli.pictures import is_invisible, picture_of
 from .jpegs import Jpeg, jpegs_of
 from .plan import Batch, Plan
 
@@ -90,6 +90,7 @@ def decode_ahead(
     first: int = 0,
     skip: bool = False,
     look: Callable[[], None] = lambda: None,
+    invisible: Callable[[int], None] = lambda _: None,
     device: torch.device = _CPU,
     processes: bool | None = None,
 ) -> Iterator[Decoded]:
@@ -100,6 +101,7 @@ def decode_ahead(
     workers : threads
     skip : go on without images that cannot be decoded, which are said to have failed
     look : called now and then while an image is waited for; what it raises ends the waiting
+    invisible : hears of every stimulus of which nothing is visible, before its batch is given
     device : of the network; for a GPU, images are decoded into memory that it can fetch from by
         itself, or JPEG files by it where ``preprocessing`` names torchvision
     processes : whether each thread has its images decoded by a process of its own; by default see
@@ -159,6 +161,8 @@ def decode_ahead(
         for row, job in enumerate(jobs):
             if (jpeg := attempt(row, partial(_wait, job, look))) is not None:
                 files[row] = jpeg
+            elif row not in failed and is_invisible(pixels[row]):
+                invisible(int(batch.stimuli[row]))
         if not jpegs or not files:
             return Decoded(batch, pixels, failed)
         prepared = dict(zip(files, jpegs.prepare(list(files.values())), strict=True))

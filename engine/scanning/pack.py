@@ -37,6 +37,7 @@ from .backbones import preprocessing_of
 from .decode import decode_ahead, default_workers
 from .interrupt import asked_to_stop
 from .memory import peak_memory
+from .passes import note_invisible
 from .plan import make_plan
 from .progress import Listener, Progress
 from .scan import left_out, refuse_on_error
@@ -115,6 +116,7 @@ def pack_stimuli(
                 for decoded in decode_ahead(
                     catalogue, plan, chosen, decode_workers or default_workers(),
                     skip=on_error == "skip", look=stop.look,
+                    invisible=lambda s: note_invisible(catalogue.path(s), listener),
                 ):  # fmt: skip
                     fit = np.ones(len(decoded.pixels), bool)
                     for row, reason in decoded.failed.items():

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from ..errors import UserError
 from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
+from ..stimuli.pictures import INVISIBLE
 from ..store.behind import Behind, write_behind
 from ..store.filling import Filling
 from .decode import Decoded, decode_ahead
@@ -126,6 +128,7 @@ class Passes:
                 draft.write_commit,
                 batches=batches,
                 skipped=skipped,
+                invisible=sorted(invisible),
                 live=records,
                 machine=machine(),
             )
@@ -134,9 +137,16 @@ class Passes:
         taker.go_on(commit.live, draft.live)
         draft.live = {}
         batches, skipped, whole = commit.batches, dict(commit.skipped), True
+        invisible = set(commit.invisible)
+
+        def hear(stimulus: int) -> None:
+            if stimulus not in invisible:
+                invisible.add(stimulus)
+                note_invisible(setup.catalogue.path(stimulus), self._listener)
+
         images = decode_ahead(
             setup.catalogue, plan, setup.backbone.preprocessing, workers,
-            first=batches, skip=skip, look=self._stop.look, device=setup.device,
+            first=batches, skip=skip, look=self._stop.look, invisible=hear, device=setup.device,
         )  # fmt: skip
         with showing(setup.backbone, setup.layers, plan, setup.device, taker) as show:
             try:
@@ -165,8 +175,8 @@ class Passes:
             draft.save_live({})
             finished = [*commit.finished, *(layer.name for layer in layers)]
             later(
-                draft.write_commit, finished=finished, batches=0, skipped=skipped, live={},
-                machine=machine(),
+                draft.write_commit, finished=finished, batches=0, skipped=skipped,
+                invisible=sorted(invisible), live={}, machine=machine(),
             )  # fmt: skip
 
     def _failed(
@@ -199,6 +209,11 @@ class Passes:
     def _report(self, stage: str, done: int, total: int, before: int, started: float) -> None:
         seconds = time.perf_counter() - started
         self._listener.progress(Progress(stage, done, total, seconds, peak_memory(), before))
+
+
+def note_invisible(path: Path, listener: Listener) -> None:
+    """Name a stimulus of which nothing is visible; the store names it when it is complete."""
+    listener.note(f"nothing is visible of {path}: {INVISIBLE}")
 
 
 def machine() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .catalogue import Catalogue, Groups, read_catalogue
-from .images import KINDS, UnfitStimulus, open_image, read_header, strips, suffix_of
+from .images import BACKGROUND, KINDS, UnfitStimulus, open_image, read_header, strips, suffix_of
 from .lowlevel import Difference, difference, luma, mean_and_contrast, spectral_slope
 
 # In the order of the table's columns.
@@ -80,10 +80,14 @@ class CategoryRow:
 
 @dataclass(frozen=True)
 class StimuliReport:
-    """What :func:`check_stimuli` found, in the order of the catalogue."""
+    """What :func:`check_stimuli` found, in the order of the catalogue.
+
+    ``invisible`` names stimuli that are transparent or mid-grey throughout.
+    """
 
     stimuli: int
     refused: tuple[Refused, ...]
+    invisible: tuple[str, ...]
     misnamed: tuple[Misnamed, ...]
     duplicates: tuple[Duplicate, ...]
     categories: tuple[CategoryRow, ...]
@@ -114,6 +118,7 @@ class _Seen(NamedTuple):
     kind: str = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)
+    invisible: bool = False
     measures: tuple[float, ...] = ()
 
 
@@ -168,6 +173,7 @@ def _examine(catalogue: Catalogue, stimulus: int) -> _Seen:
         kind=header.kind,
         mode=("colour" if coloured else "grey") + (" with alpha" if header.alpha else ""),
         size=image.size,
+        invisible=set(np.ravel(image.getextrema()).tolist()) == {BACKGROUND[0]},
         measures=(*mean_and_contrast(grey), spectral_slope(grey), math.sqrt(area), float(coloured)),
     )
 
@@ -195,6 +201,7 @@ def _report(catalogue: Catalogue, seen: Sequence[_Seen]) -> StimuliReport:
             for i, one in enumerate(seen)
             if one.reason
         ),
+        invisible=tuple(names[i] for i, one in enumerate(seen) if one.invisible),
         misnamed=tuple(
             Misnamed(names[i], one.kind)
             for i, one in enumerate(seen)

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from ..errors import UserError
+from .corrections import decoded, narrowed
 
 # What Pillow calls a kind of file -> the suffixes that such files have.
 KINDS = {
@@ -212,9 +213,9 @@ def open_image(source: Path, content: bytes | None = None) -> Image.Image:
         content = read_stimulus(source)
     try:
         with _opened(source, content) as image:
-            image.load()
-            method = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-            return _eight_bit(image.transpose(method) if method is not None else image, source)
+            picture = decoded(image, content)
+            method = _UPRIGHT.get(_orientation(image))
+            return _eight_bit(picture.transpose(method) if method is not None else picture, source)
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
@@ -243,12 +244,19 @@ def plain_jpeg_size(source: Path | str, content: bytes) -> tuple[int, int] | Non
     ------
     UnfitStimulus : as :func:`open_image`, for what can be told without decoding
     """
-    with _opened(source, content) as image, suppress(Exception):  # of damaged EXIF
+    with _opened(source, content) as image:
         plain = image.format == "JPEG" and image.mode in ("L", "RGB")
         converted = image.info.get("adobe_transform") != 0
         if plain and converted and content.endswith(_END_OF_JPEG):
-            return image.size if image.getexif().get(_ORIENTATION, 1) not in _UPRIGHT else None
+            return image.size if _orientation(image) not in _UPRIGHT else None
     return None
+
+
+def _orientation(image: Image.Image) -> Any:
+    """The orientation in EXIF or XMP; where that is damaged the picture is taken as it is."""
+    with suppress(Exception):  # Pillow raises many kinds, of some formats only
+        return image.getexif().get(_ORIENTATION, 1)
+    return 1
 
 
 def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
@@ -261,7 +269,7 @@ def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
         image = Image.open(BytesIO(content), formats=tuple(KINDS))
         several = image.format != "MPO" and getattr(image, "is_animated", False)
     except UnidentifiedImageError:
-        raise UnfitStimulus(source, "is no image" if content else "is empty") from None
+        raise UnfitStimulus(source, _why_unknown(content)) from None
     except Image.DecompressionBombError as error:
         pixels = max(map(int, re.findall(r"\d+", str(error))), default=0)
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -274,6 +282,12 @@ def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
     if several:
         raise UnfitStimulus(source, "has more than one frame, and a stimulus is one picture")
     return image
+
+
+def _why_unknown(content: bytes) -> str:
+    if content.startswith((b"II*\0", b"MM\0*")):
+        return "is a TIFF of a layout that is not read: save it as 8-bit RGB or grey"
+    return "is no image" if content else "is empty"
 
 
 def _refuse_slow(source: Path | str, content: bytes, image: ImageFile.ImageFile) -> None:
@@ -319,14 +333,14 @@ def _laid_over_grey(image: Image.Image) -> Image.Image:
 
 
 def _from_wide_integers(image: Image.Image, source: Path) -> Image.Image:
-    """16-bit grey to 8-bit: Pillow's own conversion would clip every value above 255."""
+    """16-bit grey to 8-bit, where all values are of 16 bits."""
     wide = np.asarray(image)
     low, high = int(wide.min()), int(wide.max())
     if low < 0 or high > 65535:
         raise UnfitStimulus(source, f"has grey values from {low} to {high}, and not 0 to 65535")
     grey = np.empty(wide.shape, np.uint8)
     for top, bottom in strips(image.size):
-        grey[top:bottom] = (wide[top:bottom].astype(np.int64) + 128) // 257
+        grey[top:bottom] = narrowed(wide[top:bottom])
     return Image.fromarray(grey)
 
 

@@ -10,10 +10,12 @@ from PIL import Image
 
 from ..errors import UserError
 from ..spec import Preprocessing
-from .images import UnfitStimulus, open_image
+from .images import BACKGROUND, UnfitStimulus, open_image
 
 # Pixels that an image may have when it is resized: a strip of one pixel's width would be stretched.
 _MOST_PIXELS = 2**28
+# Said of pictures that are invisible, behind their names.
+INVISIBLE = "transparent or mid-grey throughout"
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -56,3 +58,9 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
         image = image.resize(size, _FILTERS[preprocessing.interpolation])
     left, top = round((size[0] - crop) / 2.0), round((size[1] - crop) / 2.0)
     return np.array(image.crop((left, top, left + crop, top + crop)))
+
+
+def is_invisible(picture: NDArray[np.uint8]) -> bool:
+    """Whether a picture is nothing but the mid-grey that transparent pixels are laid over."""
+    grey = BACKGROUND[0]
+    return bool(picture.flat[0] == grey and (picture == grey).all())

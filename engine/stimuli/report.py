@@ -6,6 +6,7 @@ import math
 
 from .check import CategoryRow, StimuliReport
 from .lowlevel import Difference
+from .pictures import INVISIBLE
 
 # What to do about a large difference; luma and contrast are those of whole pictures.
 _REMEDY = {
@@ -35,6 +36,7 @@ def lines(report: StimuliReport) -> list[str]:
             for same in report.duplicates
             if not same.across
         ),
+        *(f"note: nothing is visible of {name}: {INVISIBLE}" for name in report.invisible),
         *(f"note: {one.name} is {one.kind}; it is shown all the same" for one in report.misnamed),
     ]
 

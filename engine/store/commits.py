@@ -30,8 +30,8 @@ class Commit:
     The stimuli are shown once for every part of the layers that fits into memory: those of the
     layers ``finished`` are all folded in, and ``batches`` of the plan into those that are ``live``,
     which says of their states what the bytes do not. Contrasts of ``contrasts`` layers are written.
-    ``skipped`` says which stimuli were left out on the way, and why; ``machine`` on what the
-    numbers were computed.
+    ``skipped`` says which stimuli were left out on the way, and why, and ``invisible`` of which
+    nothing is visible; ``machine`` on what the numbers were computed.
     """
 
     number: int = 0
@@ -41,6 +41,7 @@ class Commit:
     live: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     finished: Sequence[str] = ()
+    invisible: Sequence[int] = ()
 
 
 class Commits(HiddenFolder):
@@ -89,8 +90,9 @@ class Commits(HiddenFolder):
         sums = fields.pop("sums", {})
         try:
             skipped = {int(stimulus): why for stimulus, why in fields["skipped"].items()}
-            finished = tuple(fields["finished"])
-            commit = Commit(**{**fields, "skipped": skipped, "finished": finished})
+            finished, invisible = tuple(fields["finished"]), tuple(fields.get("invisible", ()))
+            listed = {"skipped": skipped, "finished": finished, "invisible": invisible}
+            commit = Commit(**{**fields, **listed})
         except (KeyError, TypeError):
             raise UserError(
                 f"{self._store} was begun by another version of fusiform: go on with that one, or "

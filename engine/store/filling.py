@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ..errors import UserError, shortened
 from ..spec import SHOWN, STIMULUS_COLUMNS
 from .commits import Commit, Commits
 from .durable import flush
@@ -21,6 +21,9 @@ from .places import Place, is_group, zarr_store
 from .records import Records
 from .root import Root
 from .schema import limited
+
+# That a note lists.
+_MOST_NAMES = 100
 
 
 class Filling(Root):
@@ -115,6 +118,9 @@ class Filling(Root):
         """Mark the store as whole, and gather its metadata where one read finds all of it."""
         if not self.is_complete:
             self.leave_out(self.commit.skipped)
+            if self.commit.invisible:
+                names = self.stimuli("stimulus_path")[list(self.commit.invisible)].tolist()
+                self.add_notes([_invisible(names)])
             self.annotate(status="complete")
         self._commits.remove()
         self.records.remove()
@@ -135,6 +141,14 @@ class Filling(Root):
         put_column(self._draft, "stimulus_status", table["stimulus_status"])
         self.counts = counts
         self.annotate(fingerprint=fingerprint(self.provenance, table))
+
+
+def _invisible(names: Sequence[str]) -> str:
+    number = f"{len(names):,} stimul{'us' if len(names) == 1 else 'i'}"
+    return (
+        f"nothing is visible of {number}, transparent or mid-grey throughout: "
+        f"{shortened(names, _MOST_NAMES)}"
+    )
 
 
 def unusable(draft: Place, work: str, reason: str) -> UserError:
