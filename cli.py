@@ -108,6 +108,14 @@ RecordedLayers = Annotated[
     list[str] | None,
     typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
 ]
+OnNondeterminism = Annotated[
+    Literal["note", "stop"],
+    typer.Option(
+        help="When responses to an image depend on the rest of its batch (BatchNorm without "
+        "running statistics) or on the run (dropout that stays on): a note, kept in the store, or "
+        "stop. A few small passes before the scan tell."
+    ),
+]
 Folds = Annotated[
     int,
     typer.Option(
@@ -419,6 +427,7 @@ def scan_command(
             "leave it out of the counts. 'fusiform stimuli check' lists all of them before."
         ),
     ] = "stop",
+    on_nondeterminism: OnNondeterminism = "note",
     root: Root = None,
     commit_every: Annotated[
         float,
@@ -488,6 +497,7 @@ def scan_command(
             decode_workers=decode_workers,
             store_dtype=store_dtype,
             on_error=on_error,
+            on_nondeterminism=on_nondeterminism,
             commit_every=commit_every,
             workers=workers,
             scheduler=scheduler,
@@ -601,6 +611,7 @@ def record_command(
         Literal["stop", "skip"],
         typer.Option(help="When a stimulus cannot be shown: stop, or record NaN for it."),
     ] = "stop",
+    on_nondeterminism: OnNondeterminism = "note",
     root: Root = None,
     commit_every: Annotated[
         float, typer.Option(metavar="SECONDS", help="Commit what is done this often.")
@@ -652,6 +663,7 @@ def record_command(
             device=device,
             decode_workers=decode_workers,
             on_error=on_error,
+            on_nondeterminism=on_nondeterminism,
             commit_every=commit_every,
             overwrite=overwrite,
             restart=restart,

@@ -31,10 +31,12 @@ def capture(
 
     Raises
     ------
-    UserError : in the forward pass, when a layer is called twice, not at all, or gives no tensor
+    UserError : in the forward pass, when a layer is called twice, not at all, or gives no tensor,
+        or none with a row for every image
     """
     modules = dict(named_modules(model))
     seen: set[str] = set()
+    rows = 0  # of the batch
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -46,17 +48,25 @@ def capture(
             activation = single_tensor(output)
             if activation is None:
                 raise UserError(f"a layer gives one tensor; {name} gave {type(output).__name__}")
+            if activation.ndim < 2 or len(activation) != rows:
+                raise UserError(
+                    f"a layer has a row for every image; {name} gave {list(activation.shape)} for "
+                    f"a batch of {rows}: leave it out of --layers"
+                )
             seen.add(name)
-            on_activation(name, activation)
+            on_activation(name, activation.detach())
             if len(seen) == len(layers):
                 raise _Enough
 
         return hook
 
     def show(images: torch.Tensor) -> None:
+        nonlocal rows
         seen.clear()
+        rows = len(images)
         try:
-            with torch.inference_mode():
+            # Not inference mode: what a network keeps of it, it could never be trained with.
+            with torch.no_grad():
                 model(images)
         except _Enough:
             return

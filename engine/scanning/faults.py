@@ -69,7 +69,7 @@ def _fitting(
         if device.type == "cuda":
             torch.cuda.empty_cache()
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 model(torch.zeros(size, *batch[1:], dtype=dtype, device=device))
             return size
         except (RuntimeError, MemoryError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from numbers import Number
 from typing import Any
 
 import torch
@@ -20,8 +22,12 @@ from .reduce import reduced, reduced_layer, refuse_units
 OUTPUT = "output"
 # Patterns that mean groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
-# Stimuli of the trial pass: an uncommon number, so that a dimension of this size is the batch.
-TRIAL_STIMULI = 5
+# Stimuli of the trial pass; and of a second, since a layer may have as many rows by chance.
+TRIAL_STIMULI, _OTHER_NUMBER = 5, 3
+# What torch says where tensors of two precisions meet, or an operation does not know one.
+_DTYPES_CLASH = re.compile(
+    r"dtype|scalar ?type|bfloat16|\bhalf\b|\b(input|weight|bias) type\b|can't be cast", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,12 @@ def list_layers(
         backbone = load_backbone(model, "none")
         found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
     else:
-        found = trial(model.eval(), Preprocessing().crop if crop is None else crop)
+        training = {module: module.training for module in model.modules()}
+        try:
+            found = trial(model.eval(), Preprocessing().crop if crop is None else crop)
+        finally:
+            for module, was in training.items():
+                module.training = was
     left_out = [layer.name for layer in found.layers if not reduced_layer(layer, units)]
     refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}
     return replace(found, layers=reduced(found.layers, units)[0], refused=refused)
@@ -85,19 +96,29 @@ def input_dtype(model: nn.Module) -> torch.dtype:
 
 
 def single_tensor(output: Any) -> torch.Tensor | None:
-    """The one tensor in a module's output: itself, or alone in a tuple, list or dict."""
+    """The one tensor in a module's output: itself, or in a tuple, list or dict, where all else is
+    plain values."""
     if isinstance(output, torch.Tensor):
         return output
     inside = list(output.values()) if isinstance(output, dict) else output
     if isinstance(inside, tuple | list):
-        tensors = [item for item in inside if item is not None]
+        tensors = [item for item in inside if not _is_plain(item)]
         if len(tensors) == 1 and isinstance(tensors[0], torch.Tensor):
             return tensors[0]
     return None
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether there is no tensor in a value: a number, a text, a size, or several of those."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, Number | str | torch.dtype | torch.device)
+
+
 def trial(model: nn.Module, crop: int) -> Recordable:
-    """Run ``model`` once on placeholder images and list what it can record.
+    """Run ``model`` on two batches of placeholder images and list what it can record.
 
     Parameters
     ----------
@@ -106,7 +127,8 @@ def trial(model: nn.Module, crop: int) -> Recordable:
 
     Raises
     ------
-    UserError : the network does not run on images of this size; it is scripted, or a part of it is
+    UserError : the network does not run on images of this size, or in the precision of its
+        parameters; it is scripted, or a part of it is
     """
     if crop < 1:
         raise UserError(f"the side of an image is 1 pixel or more; got crop {crop}")
@@ -116,23 +138,73 @@ def trial(model: nn.Module, crop: int) -> Recordable:
                 f"layers are recorded by hooks, which scripted modules (torch.jit) do not take; "
                 f"{name} is one: scan the network as it was before"
             )
+    images = placeholders(model, TRIAL_STIMULI, crop)
+    calls, found = _described(model, images)
+    again, other = _described(model, images[:_OTHER_NUMBER])
+    outputs = {name: _in_both(output, other.get(name, output)) for name, output in found.items()}
+    return _sort_out(model, {**again, **calls}, {**outputs, **other, **outputs})
+
+
+def placeholders(model: nn.Module, number: int, crop: int) -> torch.Tensor:
+    """So many images for ``model``, all of them zero."""
+    device = next(model.parameters(), torch.empty(0)).device
+    return torch.zeros(number, 3, crop, crop, device=device, dtype=input_dtype(model))
+
+
+def _described(
+    model: nn.Module, images: torch.Tensor
+) -> tuple[dict[str, int], dict[str, Layer | str]]:
+    """How often a pass calls every module, and what each gives: a layer, or why it is none."""
     calls: dict[str, int] = {}
     outputs: dict[str, Layer | str] = {}
-    hooks = []
 
     def note(name: str, module: nn.Module, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
-        outputs[name] = _describe(name, module, output)
+        outputs[name] = _describe(name, module, output, len(images))
+
+    hooks = [
+        module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
+        for name, module in named_modules(model)
+    ]
+    try:
+        run(model, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls, outputs
+
+
+def run(model: nn.Module, images: torch.Tensor) -> None:
+    """Run ``model``, so that it can still be trained on: nothing that it keeps is of inference.
+
+    Raises
+    ------
+    UserError : it does not run on such images, in the one line that it has to say
+    """
+    entered: list[str] = []
+    hooks = []
+
+    def leave(*_: Any) -> None:
+        entered.pop()
 
     for name, module in named_modules(model):
-        hooks.append(module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out)))
-    device = next(model.parameters(), torch.empty(0)).device
-    images = torch.zeros(TRIAL_STIMULI, 3, crop, crop, device=device, dtype=input_dtype(model))
+        hooks += [
+            module.register_forward_pre_hook(lambda *_, name=name: entered.append(name)),
+            module.register_forward_hook(leave),
+        ]
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             model(images)
-    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if _DTYPES_CLASH.search(reason):
+            dtype = str(images.dtype).removeprefix("torch.")
+            raise UserError(
+                f"a network that is shown {dtype} computes in it throughout; "
+                f"{entered[-1] if entered else OUTPUT} does not, and fails with {reason!r}: choose "
+                "another --precision, or leave it out"
+            ) from error
+        crop = images.shape[-1]
         raise UserError(
             f"the network has to run on images [batch, 3, {crop}, {crop}]; it fails with "
             f"{reason!r}: choose its input size with --crop"
@@ -140,21 +212,32 @@ def trial(model: nn.Module, crop: int) -> Recordable:
     finally:
         for hook in hooks:
             hook.remove()
-    return _sort_out(model, calls, outputs)
 
 
-def _describe(name: str, module: nn.Module, output: Any) -> Layer | str:
+def _describe(name: str, module: nn.Module, output: Any, rows: int) -> Layer | str:
     tensor = single_tensor(output)
     if tensor is None:
         inside = f" of {len(output)}" if isinstance(output, tuple | list | dict) else ""
         return f"returns a {type(output).__name__}{inside}, not one tensor"
     if not tensor.is_floating_point():
         return f"returns {tensor.dtype}, not floating-point numbers"
-    if tensor.ndim < 2 or tensor.shape[0] != TRIAL_STIMULI:
-        return f"returns shape {list(tensor.shape)} for {TRIAL_STIMULI} images: no row per image"
+    if tensor.ndim < 2 or tensor.shape[0] != rows:
+        return f"returns shape {list(tensor.shape)} for {rows} images: no row per image"
     shape = tuple(tensor.shape[1:])
     dtype = str(tensor.dtype).removeprefix("torch.")
     return Layer(name, type(module).__name__, dims_of(shape), shape, dtype)
+
+
+def _in_both(one: Layer | str, other: Layer | str) -> Layer | str:
+    """What two passes say of a module: a layer, where it gives the same for every image."""
+    if isinstance(one, str) or one == other:
+        return one
+    if isinstance(other, str):
+        return other
+    return (
+        f"returns {one.dtype} {list(one.shape)} for each of {TRIAL_STIMULI} images and "
+        f"{other.dtype} {list(other.shape)} for each of {_OTHER_NUMBER}: not the same"
+    )
 
 
 def _sort_out(

@@ -20,6 +20,8 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+# The relative step of TF32.
+TF32_EPS = 2.0**-10
 
 
 def refuse_precision(precision: str | None, device: torch.device) -> None:

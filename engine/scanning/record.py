@@ -62,6 +62,7 @@ def record(
     device: str | None = None,
     decode_workers: int | None = None,
     on_error: str = "stop",
+    on_nondeterminism: str = "note",
     commit_every: float = 60,
     overwrite: bool = False,
     restart: bool = False,
@@ -80,7 +81,7 @@ def record(
     Parameters
     ----------
     model, stimuli, groups, root, seed, memory_budget, device, decode_workers, on_error,
-        commit_every, overwrite, restart, listener : see :func:`fusiform.scan`
+        on_nondeterminism, commit_every, overwrite, restart, listener : see :func:`fusiform.scan`
     output : the recording to create, by custom ``NAME.responses.zarr``
     store : the result of a scan of the same network
     select : contrasts whose units the ``criterion`` selects on all stimuli of the store, ``"*"``
@@ -151,6 +152,7 @@ def record(
         memory_budget=memory_budget,
         device=device,
         listener=listener,
+        on_nondeterminism=on_nondeterminism,
         left_out=lambda catalogue: left_out(catalogue, stimuli, on_error, listener),
         held_of=held_of,
         **way,

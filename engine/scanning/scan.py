@@ -61,6 +61,7 @@ def scan(
     decode_workers: int | None = None,
     store_dtype: str = "float64",
     on_error: str = "stop",
+    on_nondeterminism: str = "note",
     commit_every: float = 60,
     workers: int | None = None,
     scheduler: Any = None,
@@ -120,6 +121,9 @@ def scan(
     on_error : what happens when a stimulus is no image, cannot be read, or has changed since the
         scan began: ``stop``; or ``skip``, which leaves it out of the counts and says so in the
         stimulus table. With a null, one that fails after labels were shuffled stops the scan
+    on_nondeterminism : what happens when responses to an image depend on the other images of its
+        batch (BatchNorm without running statistics), or on the run (dropout that stays on): a
+        ``note``, kept in the store; or ``stop``
     commit_every : seconds after which what was done is committed: no more is lost when the scan is
         stopped from outside. Workers commit every shard of at least eight batches as it is done
     workers : processes of this machine that share the work, to the same bits; the model is given by
@@ -178,6 +182,7 @@ def scan(
         processes=(crew and crew.number) or 1,
         device=device,
         listener=listener,
+        on_nondeterminism=on_nondeterminism,
         left_out=lambda catalogue: left_out(catalogue, stimuli, on_error, listener),
     )
     catalogue, plan = setup.catalogue, setup.plan

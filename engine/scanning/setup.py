@@ -20,7 +20,8 @@ from .device import device_for, place
 from .jpegs import jpegs_of
 from .layers import TRIAL_STIMULI, choose, trial
 from .plan import Plan, make_plan
-from .precision import refuse_precision
+from .precision import TF32_EPS, multiplied, refuse_precision
+from .probe import probe, refuse_on_nondeterminism
 from .progress import Listener
 from .reduce import NO_CLASS_TOKEN, has_class_token, reduced, refuse_units
 
@@ -65,6 +66,7 @@ def set_up(
     memory_budget: int | str | None,
     device: str | None,
     listener: Listener,
+    on_nondeterminism: str = "note",
     processes: int = 1,
     left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
     held_of: Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]] | None = None,
@@ -83,6 +85,7 @@ def set_up(
     refuse_units(units)
     target = device_for(device, model)
     refuse_precision(precision, target)
+    refuse_on_nondeterminism(on_nondeterminism)
     if compile:
         refuse_without_compiler(target)
     catalogue = read_catalogue(stimuli, groups, root)
@@ -101,7 +104,7 @@ def set_up(
     jpegs = jpegs_of(backbone.preprocessing, target)
     network, crop = place(backbone.model, target), backbone.preprocessing.crop
     patterns = [layers] if isinstance(layers, str) else list(layers)
-    with growth(target) as grown:
+    with growth(target) as grown, multiplied(backbone.precision, target):
         found = trial(network, crop)
     chosen, notes = choose(found, patterns)
     chosen, otherwise = reduced(chosen, units)
@@ -112,6 +115,9 @@ def set_up(
     held = held_of(catalogue, chosen) if held_of else {}
     if held_of:
         chosen = tuple(layer for layer in chosen if layer.name in held)
+    unsteady = _probed(backbone, target, chosen, on_nondeterminism)
+    for note in unsteady:
+        listener.note(note)
     footprint = Footprint(
         used_memory(target) + (jpegs.device_bytes if jpegs else 0),
         grown[0] // TRIAL_STIMULI,
@@ -156,8 +162,29 @@ def set_up(
         footprint_of(plan.batch_size),
         fitting,
         known,
-        catalogue.notes,
+        (*catalogue.notes, *unsteady),
     )
+
+
+def _probed(
+    backbone: Backbone, device: torch.device, layers: Sequence[Layer], on_nondeterminism: str
+) -> tuple[str, ...]:
+    """What is to be known of a network whose answer depends on the batch or the run.
+
+    Raises
+    ------
+    UserError : its answer does, and that is not to be
+    """
+    tf32 = TF32_EPS if backbone.precision == "tf32" else 0
+    names, crop = [layer.name for layer in layers], backbone.preprocessing.crop
+    with multiplied(backbone.precision, device):
+        found = probe(backbone.model, crop, names, device, tf32)
+    if found and on_nondeterminism == "stop":
+        raise UserError(
+            f"{found.removeprefix('warning: ')}: mend it, or scan it as it is with "
+            "--on-nondeterminism note"
+        )
+    return (found,) if found else ()
 
 
 def _how(fitting: Fit, budget: int | None) -> str:

@@ -19,6 +19,7 @@ from .faults import explained
 from .layers import input_dtype
 from .plan import Batch, Plan
 from .precision import multiplied
+from .probe import untouched
 
 
 class Taker(Protocol):
@@ -57,6 +58,7 @@ def showing(
     side = backbone.preprocessing.crop
     shape = (plan.batch_size, 3, side, side)
     with (
+        untouched(backbone.model, device),
         multiplied(backbone.precision, device),
         explained(backbone.model, shape, dtype, device),
         compiled(backbone.model, [layer.name for layer in layers] if backbone.compiled else []),

@@ -1,0 +1,244 @@
+"""Whether a network gives for an image the same in any batch and at any time: a few passes tell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from .layers import named_modules, placeholders, run
+
+# What is to happen when it does not.
+ON_NONDETERMINISM = ("note", "stop")
+# Of a tensor, so many values of every image are compared.
+_VALUES = 1024
+# Images that are shown; and the same two of them among others, elsewhere in a larger batch.
+_IMAGES, _TWICE, _AMONG_OTHERS, _PLACES = 3, (0, 1), (2, 1, 0), (2, 1)
+# Differences by rounding, relative to a tensor's norm: at least, and in units of its precision.
+_LEAST, _ULPS = 1e-4, {"run": 4, "batch": 8}
+# What rounding may make of the input, and how much more than by that an output has to change.
+_NOISE, _MORE = 4e-6, 4
+
+
+class _Event(NamedTuple):
+    """A tensor that a module is given or gives, and the module whose code has made it."""
+
+    module: str
+    gives: bool
+    call: int
+    number: int
+    made_by: str
+
+
+_Events = dict[_Event, torch.Tensor]
+
+
+def refuse_on_nondeterminism(given: str) -> None:
+    """Refuse what is none of ``ON_NONDETERMINISM``.
+
+    Raises
+    ------
+    UserError : it is none
+    """
+    if given not in ON_NONDETERMINISM:
+        raise UserError(
+            "at a network whose answer depends on the batch or the run a scan is to "
+            f"{' or '.join(ON_NONDETERMINISM)}; got {given!r}"
+        )
+
+
+def probe(
+    model: nn.Module, crop: int, layers: Collection[str], device: torch.device, eps: float = 0
+) -> str | None:
+    """In words, why responses of ``layers`` to an image are not a matter of the image alone.
+
+    The same images are shown twice, and among others in another order and number; None where all
+    differences are such as rounding makes. Of precisions, the coarsest that is met counts, or
+    ``eps``. The state of the network and of random generators is as before.
+    """
+    images = _scenes(model, crop)
+    with untouched(model, device):
+        torch.manual_seed(0)
+        once = _events(model, images[list(_TWICE)], _TWICE)
+        again = _events(model, images[list(_TWICE)], _TWICE)
+        eps = max([eps, *(torch.finfo(values.dtype).eps for values in once.values())])
+        found = _changed(once, again, max(_LEAST, _ULPS["run"] * eps))
+        if touched := _touched(found, layers):
+            return (
+                f"warning: shown the same images again, the network gives other numbers, from "
+                f"{_named(model, found[0])} on, in {touched} of {len(layers)} layers: what is "
+                "measured of them holds this noise, and another scan gives other results"
+            )
+        other = _events(model, images[list(_AMONG_OTHERS)], _PLACES)
+        least = max(_LEAST, _ULPS["batch"] * eps)
+        if not _touched(_changed(once, other, least), layers):
+            return None
+        noisy = _noisy(images[list(_TWICE)], max(_NOISE, 2 * eps))
+        rounded = _events(model, noisy, _TWICE)
+    found = _changed(once, other, least, rounded)
+    if not (touched := _touched(found, layers)):
+        return None
+    return (
+        f"warning: what the network gives for an image depends on the other images in its batch, "
+        f"from {_named(model, found[0])} on, in {touched} of {len(layers)} layers: images are "
+        "shown category by category, so that categories differ by their batches too, and another "
+        "--batch-size gives other results"
+    )
+
+
+@contextmanager
+def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Leave a network's buffers and torch's random generators as they were before.
+
+    Modules in training mode move their running statistics, whatever they are shown.
+    """
+    before = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for module, name, buffer, values in before:
+                    module._buffers[name] = buffer
+                    if not buffer.equal(values):
+                        buffer.copy_(values)
+
+
+def _scenes(model: nn.Module, crop: int) -> torch.Tensor:
+    """Images that differ in colour, in contrast, and in what is where."""
+    own = torch.Generator().manual_seed(0)
+    colour, contrast, coarse, fine = (
+        torch.randn(_IMAGES, 3, side, side, generator=own) for side in (1, 1, 8, crop)
+    )
+    coarse = nn.functional.interpolate(coarse, (crop, crop), mode="bilinear")
+    scenes = colour + (0.3 + contrast.abs()) * (coarse + 0.2 * fine)
+    scenes[-1] *= 4  # it has the extremes of its batch
+    return scenes.to(placeholders(model, 1, 1))
+
+
+def _noisy(images: torch.Tensor, share: float) -> torch.Tensor:
+    """The images changed by about what rounding changes."""
+    own = torch.Generator().manual_seed(1)
+    noise = torch.randn(images.shape, generator=own).to(images.device)
+    return (images.float() * (1 + share * noise)).to(images.dtype)
+
+
+def _events(model: nn.Module, images: torch.Tensor, rows: Collection[int]) -> _Events:
+    """A sample of every tensor that goes in or out of a module, of these images ``[row, value]``.
+
+    In the order in which they come; of tensors that have a row, or a column, for every image.
+    """
+    found: _Events = {}
+    inside: list[str] = [next(name for name, _ in named_modules(model))]
+    calls: Counter[tuple[str, bool]] = Counter()
+
+    def keep(name: str, gives: bool, value: Any, made_by: str) -> None:
+        calls[name, gives] += 1
+        for number, tensor in enumerate(_tensors(value)):
+            if (sample := _sample(tensor, len(images), rows)) is not None:
+                found[_Event(name, gives, calls[name, gives], number, made_by)] = sample
+
+    def enter(name: str, given: Any) -> None:
+        keep(name, False, given, inside[-1])
+        inside.append(name)
+
+    def leave(name: str, output: Any) -> None:
+        inside.pop()
+        keep(name, True, output, name)
+
+    hooks = []
+    for name, module in named_modules(model):
+        if not isinstance(module, torch.jit.ScriptModule):
+            hooks += [
+                module.register_forward_pre_hook(
+                    lambda _, args, kwargs, name=name: enter(name, (args, kwargs)),
+                    with_kwargs=True,
+                ),
+                module.register_forward_hook(lambda _, __, out, name=name: leave(name, out)),
+            ]
+    try:
+        run(model, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point() and not value.is_sparse:
+            yield value
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _sample(tensor: torch.Tensor, images: int, rows: Collection[int]) -> torch.Tensor | None:
+    """Some values of every row, without a copy of the others."""
+    axis = next((axis for axis, size in enumerate(tensor.shape[:2]) if size == images), None)
+    if axis is None:
+        return None
+    by_image = tensor.detach().movedim(axis, 0)
+    units = by_image[0].numel()
+    if not units:
+        return None
+    own = torch.Generator().manual_seed(units)
+    places = torch.arange(units) if units <= _VALUES else (
+        torch.randint(units, (_VALUES,), generator=own)
+    )  # fmt: skip
+    along = torch.unravel_index(places.to(tensor.device), by_image.shape[1:])
+    return torch.stack([by_image[row][along] for row in rows])
+
+
+def _changed(
+    one: _Events, other: _Events, least: float, rounded: _Events | None = None
+) -> list[_Event]:
+    """The tensors, in their order, that differ by more than ``least``, and more than when
+    ``rounded``."""
+    return [
+        event
+        for event, values in one.items()
+        if event in other and (change := _distance(values, other[event])) > least
+        if not rounded or event not in rounded
+        or change > _MORE * _distance(values, rounded[event])
+    ]  # fmt: skip
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Of two samples, relative to the first; of what is finite in both."""
+    if one.shape != other.shape:
+        return 0.0
+    a, b = one.double(), other.double()
+    both = a.isfinite() & b.isfinite()
+    apart, size = float((a - b)[both].norm()), float(a[both].norm())
+    return apart / max(size, 1e-300) if apart else 0.0
+
+
+def _touched(found: Collection[_Event], layers: Collection[str]) -> int:
+    return len({event.module for event in found if event.gives} & set(layers))
+
+
+def _named(model: nn.Module, event: _Event) -> str:
+    """The module that has made a tensor, and how many there are like it."""
+    modules = dict(named_modules(model))
+    module = modules[event.made_by]
+
+    def kind(one: nn.Module) -> tuple[Any, ...]:
+        return type(one), one.training, getattr(one, "track_running_stats", None)
+
+    alike = sum(kind(one) == kind(module) for one in modules.values())
+    of = f", the first of {alike}" if alike > 1 else ""
+    return f"{event.made_by} ({type(module).__name__}{of})"
