@@ -51,7 +51,7 @@ class _Files(caching.IndexDataCacheFile):
 class _Implementation(caching.CompileResultCacheImpl):
     """Only in :func:`.jit.cache_folder`: not in the package, nor in a folder called ``~``."""
 
-    _locator_classes = (caching.UserProvidedCacheLocator,)
+    _locator_classes = [caching.UserProvidedCacheLocator]  # noqa: RUF012 - as in numba
 
 
 class KernelCache(caching.FunctionCache):
