@@ -20,6 +20,7 @@ from .errors import UserError
 from .spec import SHOWN, STIMULUS_COLUMNS, Layer
 from .store.behind import write_behind
 from .store.draft import Draft
+from .store.durable import telling
 from .store.identity import IDENTITY, difference
 from .store.reading import Store, require_complete
 from .store.writing import drafting, final_place, refuse_existing
@@ -87,7 +88,8 @@ def merge_stores(
         sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
         provenance["stimuli"] = ", ".join(sources)
     contents = _of_layers(parts) if by_layers else _of_stimuli(parts)
-    with drafting(place, overwrite, **contents, provenance=provenance) as draft:
+    kept = drafting(place, overwrite, **contents, provenance=provenance)
+    with telling(note, place), kept as draft:
         draft.add_notes(said for part in parts for said in part.provenance.get("notes", ()))
         with write_behind() as later:
             for layer, category, fold, moments in _moments(draft, parts):

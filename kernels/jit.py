@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -69,16 +71,19 @@ def threading_layer() -> str | None:
 
 
 def _compiled(function: _Function, **options: Any) -> _Function:
-    options |= ARITHMETIC
+    kernel = numba.njit(**options, **ARITHMETIC)(function)
     before: str = config.CACHE_DIR  # type: ignore[attr-defined]
     try:
-        # numba decides where a function's code is kept when the function is decorated.
+        from .cache import KernelCache
+
+        # numba decides where a function's code is kept when its cache is made.
         config.CACHE_DIR = cache_folder()  # type: ignore[attr-defined]
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-    except (OSError, RuntimeError):  # no folder for it: every process compiles for itself
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        kernel._cache = KernelCache(function)
+    except Exception:  # no folder for it, another numba: every process compiles for itself
+        pass
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]
+    return kernel  # type: ignore[no-any-return]
 
 
 def cache_folder() -> str:
@@ -91,12 +96,12 @@ def cache_folder() -> str:
     ------
     OSError : it cannot be written, or the user has no home
     """
-    folder: str = config.CACHE_DIR  # type: ignore[attr-defined]
-    if not folder:
-        user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-        if user_cache.startswith("~"):
-            raise FileNotFoundError(errno.ENOENT, "the user has no home folder", user_cache)
-        folder = f"{user_cache}/fusiform"
+    chosen: str = config.CACHE_DIR  # type: ignore[attr-defined]
+    folder = chosen or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = os.path.expanduser(folder)  # noqa: PTH111
+    if folder.startswith("~"):
+        raise FileNotFoundError(errno.ENOENT, "the user has no home folder", folder)
+    folder = os.path.abspath(folder) if chosen else f"{folder}/fusiform"  # noqa: PTH100
     try:
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -105,6 +110,19 @@ def cache_folder() -> str:
         error.filename = folder
         raise
     return folder
+
+
+def keep_triton_code() -> None:
+    """Where the user has no home to write to, which Triton needs, have it keep code elsewhere."""
+    home = os.path.expanduser(os.environ.get("TRITON_HOME") or "~")  # noqa: PTH111
+    if "TRITON_CACHE_DIR" in os.environ or (os.path.isabs(home) and os.access(home, os.W_OK)):  # noqa: PTH117
+        return
+    try:
+        folder = cache_folder()
+    except OSError:
+        folder = tempfile.mkdtemp(prefix="fusiform-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TRITON_CACHE_DIR"] = f"{folder}/triton"
 
 
 def use_threads(count: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..machine import Limits, Memory, file_system, memory
+from ..store.durable import synchronise, synchronised, telling
 from .finding import Finding, found, size
 
 _NETWORK = (
@@ -61,8 +62,11 @@ def check_output(output: str) -> Iterator[Finding]:
         yield Finding("output", f"{output}: an object store, not tried", severity="unknown")
         return
     folder = folder_for(Path(output.removeprefix("file://")))
+    lacking: list[str] = []
     try:
-        speed = write_speed(folder)
+        with telling(lacking.append, folder):
+            speed = write_speed(folder)
+            synchronised(folder)
     except OSError as error:
         yield Finding(
             "output",
@@ -73,6 +77,8 @@ def check_output(output: str) -> Iterator[Finding]:
         return
     yield judge_output(folder, speed, shutil.disk_usage(folder).free)
     yield judge_file_system(file_system(folder))
+    for one in lacking:
+        yield found("file system", "cannot do everything", one)
 
 
 def folder_for(output: Path) -> Path:
@@ -93,7 +99,7 @@ def write_speed(folder: Path) -> float:
         while written < _WRITTEN and time.perf_counter() - started < _LONGEST:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            synchronise(file.fileno(), folder)
             written += len(content)
         return written / (time.perf_counter() - started)
 

@@ -136,6 +136,7 @@ def kernels_for(device: torch.device) -> ModuleType:
         and find_spec("triton")
         and torch.cuda.get_device_capability(device) >= _TRITON_FROM
     ):
+        jit.keep_triton_code()
         from ...kernels import cuda
 
         return cuda

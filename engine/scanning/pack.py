@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -30,7 +29,7 @@ from ..stimuli.packed.layout import (
     shard_path,
     with_checksum,
 )
-from ..store.durable import publish, synchronised
+from ..store.durable import publish, synchronise, synchronised, telling
 from ..store.places import remove
 from ..store.writing import new_folder_beside, told_of_the_disk
 from .backbones import preprocessing_of
@@ -109,7 +108,7 @@ def pack_stimuli(
     )
     started, total, kept = time.perf_counter(), len(plan.order), list[NDArray[np.int64]]()
     done = 0
-    with told_of_the_disk(final), asked_to_stop() as stop:
+    with telling(listener.note, final), told_of_the_disk(final), asked_to_stop() as stop:
         partial = new_folder_beside(final, "partial")
         try:
             with Shards(partial, chosen.crop) as shards:
@@ -234,7 +233,7 @@ def _close(file: BinaryIO) -> None:
     """Close a file that is to outlive a power failure."""
     with file:
         file.flush()
-        os.fsync(file.fileno())
+        synchronise(file.fileno(), Path(file.name))
 
 
 def _place(output: str | Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,8 +109,15 @@ def download(fetch: Callable[[], _Loaded], what: str) -> _Loaded:
 
     Raises
     ------
-    UserError : it could not; with the ways to go on without a network
+    UserError : it could not, or has no folder for them; with the ways to go on without
     """
+    folders = (os.environ.get(name) for name in ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME"))
+    if all(os.path.expanduser(one or "~").startswith("~") for one in folders):  # noqa: PTH111
+        # The libraries would make a folder called ~ where the program runs.
+        raise UserError(
+            f"downloaded weights are kept in the user's home, and this user has none; got {what}: "
+            "set XDG_CACHE_HOME to a folder, or give --weights FILE or none"
+        )
     try:
         with quiet(), _offline_at_once():
             return fetch()

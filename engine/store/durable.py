@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +20,15 @@ from ..errors import UserError
 _UNFINISHED = ".partial"
 # Files that wait to be flushed: a thousand categories write tens of thousands between two commits.
 _MOST_UNFLUSHED = 2048
+# What file systems answer that cannot do something (SMB, FUSE), and not that writing has failed.
+_CANNOT = {
+    getattr(errno, name)
+    for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM", "EACCES")
+    if hasattr(errno, name)
+}
+# And to being asked for a lock.
+_NO_LOCKS = _CANNOT | {errno.ENOLCK, errno.EBADF}
+_lacking: set[str] = set()
 
 
 class DurableFolder(LocalStore):
@@ -47,7 +57,13 @@ class DurableFolder(LocalStore):
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write a file, unless it is there."""
-        await super().set_if_not_exists(key, value)
+        try:
+            await super().set_if_not_exists(key, value)
+        except OSError as error:  # zarr makes a hard link
+            if error.errno not in _CANNOT:
+                raise
+            if not await self.exists(key):
+                await super().set(key, value)
         self._unflushed.add(key)
 
     def flush(self) -> None:
@@ -110,8 +126,11 @@ def locked(folder: Path) -> Iterator[None]:
                 f"one scan at a time fills {folder}; another does: wait for its end, or choose "
                 "another output"
             ) from None
-        except OSError:  # a file system without locks
-            pass
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                error.filename = str(folder)
+                raise
+            _lacking.add("lock a folder: let one scan at a time write it")
         yield
     finally:
         os.close(descriptor)
@@ -123,7 +142,7 @@ def _replace(path: Path, value: Buffer) -> None:
         with new.open("wb") as file:
             file.write(value.as_buffer_like())
             file.flush()
-            os.fsync(file.fileno())
+            synchronise(file.fileno(), new)
         new.replace(path)
     except Exception:
         new.unlink(missing_ok=True)
@@ -136,8 +155,38 @@ def synchronised(path: Path) -> bool:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:  # removed or replaced since
         return False
+    except OSError as error:  # where a folder cannot be opened, as on Windows
+        _let_pass(error, path)
+        return True
     try:
-        os.fsync(descriptor)
+        synchronise(descriptor, path)
     finally:
         os.close(descriptor)
     return True
+
+
+def synchronise(descriptor: int, path: Path) -> None:
+    """Have the system write an open file to the disk, if its file system can."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        _let_pass(error, path)
+
+
+@contextmanager
+def telling(note: Callable[[str], None], place: Path | str) -> Iterator[None]:
+    """Say at the end, each once, what the file system of ``place`` cannot do."""
+    _lacking.clear()
+    try:
+        yield
+    finally:
+        for what in sorted(_lacking):
+            note(f"the file system of {place} cannot {what}")
+
+
+def _let_pass(error: OSError, path: Path) -> None:
+    if error.errno not in _CANNOT:
+        error.filename = str(path)
+        raise error
+    kind = "folders" if path.is_dir() else "files"
+    _lacking.add(f"synchronise {kind}: a power failure may cost what was just written")

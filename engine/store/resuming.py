@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from .commits import Commits
-from .durable import locked, sweep
+from .durable import locked, sweep, telling
 from .filling import Filling, unusable
 from .identity import difference
 from .places import Place, exists, is_group, remove, unfinished_place, zarr_store
@@ -60,7 +60,8 @@ def resuming(
     final = final_place(output)
     place = unfinished_place(final) if isinstance(final, Path) else final
     draft, begun = None, False
-    with told_of_the_disk(final), locked(place) if isinstance(place, Path) else nullcontext():
+    lock = locked(place) if isinstance(place, Path) else nullcontext()
+    with telling(note, final), told_of_the_disk(final), lock:
         try:
             if not restart:
                 draft = _left_behind(place, way, contents, order)

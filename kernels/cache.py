@@ -1,0 +1,88 @@
+"""Compiled kernels on the disk, by numba's private cache, of which nothing but time depends.
+
+Numba's own stops a program where a file of it is damaged, or its folder full, and runs whatever it
+reads. Where it has other private parts than these, kernels are compiled in memory.
+"""
+
+# mypy: disable-error-code="misc,no-untyped-call"
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+from numba.core import caching
+
+
+class _Files(caching.IndexDataCacheFile):
+    """Numba's files of compiled code, each followed by its SHA-256, and the code by its key.
+
+    Numba runs whatever it reads: a file that lost a block would end the process, and of two
+    processes that save at once, one could be handed the other's code.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        super().save(key, (key, data))
+
+    def load(self, key: Any) -> Any:
+        saved = super().load(key)
+        return saved[1] if saved and saved[0] == key else None
+
+    def _load_index(self) -> Any:
+        return super()._load_index() if _is_whole(self._index_path) else {}
+
+    def _load_data(self, name: str) -> Any:
+        if not _is_whole(self._data_path(name)):
+            raise OSError(errno.EIO, "damaged", name)  # which numba takes for a file that is gone
+        return super()._load_data(name)
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[BytesIO]:
+        content = BytesIO()
+        yield content
+        with super()._open_for_write(filepath) as file:
+            file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+
+class _Implementation(caching.CompileResultCacheImpl):
+    """Only in :func:`.jit.cache_folder`: not in the package, nor in a folder called ``~``."""
+
+    _locator_classes = [caching.UserProvidedCacheLocator]  # noqa: RUF012 - as in numba
+
+
+class KernelCache(caching.FunctionCache):
+    """Compiled code on the disk: a help, never a condition. What fails is compiled in memory."""
+
+    _impl_class = _Implementation
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self.cache_path, self._impl.filename_base, stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The code for a signature, or None."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever a damaged or a foreign file may raise
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code for a signature, if that is possible."""
+        try:
+            super().save_overload(sig, data)
+        except Exception:  # a full disk, a folder that was removed
+            self.disable()
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            content = file.read()
+    except OSError:
+        return False
+    return hashlib.sha256(content[:-32]).digest() == content[-32:]

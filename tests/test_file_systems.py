@@ -1,0 +1,138 @@
+"""File systems that cannot do everything, as SMB and FUSE have them: what they lack is let pass."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fusiform
+from fusiform.engine.doctor.places import check_output
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.spec import Preprocessing
+from fusiform.engine.store.check import check_store
+
+CANNOT = ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM")
+FAILS = ("EIO", "ENOSPC", "EDQUOT")
+
+
+def refusing(name: str) -> Callable[..., Any]:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+
+    return refuse
+
+
+def of_folders(name: str) -> Callable[[int], None]:
+    """An fsync that fails for folders."""
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            refusing(name)()
+
+    return fsync
+
+
+def scan(stimuli: Path, output: Path) -> list[str]:
+    torch.manual_seed(0)
+    network, notes = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), list[str]()
+    fusiform.scan(
+        network, stimuli, output, layers="0", preprocessing=Preprocessing(16, 16),
+        commit_every=0, batch_size=4, listener=Listener(notes.append),
+    )  # fmt: skip
+    assert check_store(output).problems == ()
+    return [note for note in notes if "file system" in note]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", CANNOT)
+def test_folders_that_cannot_be_synchronised_are_noted_once(
+    name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scan(stimuli, tmp_path / "usual.zarr") == []
+    monkeypatch.setattr(os, "fsync", of_folders(name))
+    (note,) = scan(stimuli, tmp_path / "a.zarr")
+    assert "cannot synchronise folders: a power failure may cost" in note
+    (told,) = [one for one in check_output(str(tmp_path)) if one.found == "cannot do everything"]
+    assert "cannot synchronise folders" in told.advice
+
+
+def test_files_that_cannot_be_synchronised_are_noted(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", refusing("EINVAL"))
+    notes = scan(stimuli, tmp_path / "a.zarr")
+    assert [note.partition("cannot ")[2][:18] for note in notes] == [
+        "synchronise files:", "synchronise folder",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fsync", [refusing, of_folders])
+@pytest.mark.parametrize("name", FAILS)
+def test_a_disk_that_fails_is_an_error(
+    name: str, fsync: Any, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", fsync(name))
+    with pytest.raises(UserError, match=os.strerror(getattr(errno, name))):
+        scan(stimuli, tmp_path / "a.zarr")
+    with pytest.raises(UserError, match="cannot write"):
+        fusiform.pack_stimuli(stimuli, tmp_path / "packed")
+
+
+@pytest.mark.parametrize("name", [*CANNOT, "ENOLCK", "EBADF"])
+def test_without_locks_a_scan_says_so(
+    name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing(name))
+    (note,) = scan(stimuli, tmp_path / "a.zarr")
+    assert "cannot lock a folder: let one scan at a time write it" in note
+
+
+def test_a_lock_that_fails_is_an_error(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing("EIO"))
+    with pytest.raises(UserError, match="Input/output error"):
+        scan(stimuli, tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("name", ["EPERM", "ENOTSUP", "ENOSYS"])
+def test_hard_links_are_not_needed(
+    name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refusing(name))
+    assert scan(stimuli, tmp_path / "a.zarr") == []
+
+
+def test_a_folder_that_cannot_be_opened_is_noted(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refuse_folders(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        asked = flags == os.O_RDONLY and not named and Path(path).is_dir()
+        if asked and not str(path).endswith(".partial"):  # which is locked
+            refusing("EACCES")()
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", refuse_folders)
+    (note,) = scan(stimuli, tmp_path / "a.zarr")
+    assert "cannot synchronise folders" in note
+
+
+def test_a_packed_set_is_written_there_too(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", of_folders("EINVAL"))
+    notes: list[str] = []
+    fusiform.pack_stimuli(stimuli, tmp_path / "packed", listener=Listener(notes.append))
+    assert sum("cannot synchronise folders" in note for note in notes) == 1
