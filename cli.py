@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -106,7 +105,9 @@ GroupsOption = Annotated[
 ]
 RecordedLayers = Annotated[
     list[str] | None,
-    typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
+    typer.Option(
+        help="blocks (default), all, leaf, dotted names or globs, joined by commas; repeatable."
+    ),
 ]
 Folds = Annotated[
     int,
@@ -144,7 +145,8 @@ StoreDtype = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
 LayerNames = Annotated[
-    str, typer.Option(help="Only these layers: names or globs, joined by commas.")
+    list[str] | None,
+    typer.Option(help="Only these layers: names or globs, joined by commas; repeatable."),
 ]
 # A criterion. What is not given is the preset's, or the default's.
 CriterionTest = Annotated[
@@ -292,7 +294,7 @@ def layers(model: Model, crop: Crop = None, units: Units = "all", as_json: AsJso
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
                  "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
-        print(json.dumps({"layers": rows, "refused": found.refused}, indent=2))
+        terminal.print_json({"layers": rows, "refused": found.refused})
         return
     terminal.print_table(
         ["layer", "type", "shape", "units", "state", ""],
@@ -355,7 +357,7 @@ def plan(
         stimuli,
         groups=_groups(group),
         root=root,
-        layers=_recorded(layers),
+        layers=_listed(layers, "blocks"),
         units=units,
         precision=precision,
         compile=compile,
@@ -474,7 +476,7 @@ def scan_command(
             root=root,
             weights=weights,
             seed=seed,
-            layers=_recorded(layers),
+            layers=_listed(layers, "blocks"),
             units=units,
             precision=precision,
             compile=compile,
@@ -540,7 +542,8 @@ def record_command(
     layers: Annotated[
         list[str] | None,
         typer.Option(
-            help="Those of --from (default), or blocks, all, leaf; names or globs; repeatable."
+            help="Those of --from (default), or blocks, all, leaf; names or globs, joined by "
+            "commas; repeatable."
         ),
     ] = None,
     project: Annotated[
@@ -636,7 +639,7 @@ def record_command(
             top=top,
             by=by,
             random=random,
-            layers=None if layers is None else _recorded(layers),
+            layers=_listed(layers) or None,
             project=project,
             groups=_groups(group),
             root=root,
@@ -679,7 +682,7 @@ def responses_command(
             "every category.",
         ),
     ] = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     top: Annotated[
         int, typer.Option(metavar="N", help="For best: units of each layer and contrast.")
     ] = 3,
@@ -713,7 +716,7 @@ def responses_command(
     from fusiform.engine.responses.answer import answer
     from fusiform.engine.responses.geometry import write_matrices
 
-    recording, named = open_recording(path), _listed(layers)
+    recording, named = open_recording(path), _listed(layers, "*")
     if output and what != "rdm":
         raise UserError(f"--output is for the matrices of rdm; got it with {what}: leave it out")
     found = answer(
@@ -731,7 +734,7 @@ def responses_command(
         write_matrices(recording, output, named, distance)
         terminal.note(f"wrote {output}")
     if as_json:
-        print(json.dumps({"recording": path, what: found.records()}, indent=2))
+        terminal.print_json({"recording": path, what: found.records()})
         return
     right = {i for i, name in enumerate(found.head) if name not in found.words}
     terminal.print_table(found.head, found.lines, right)
@@ -747,7 +750,7 @@ def summary(
     family: FamilyOption = None,
     pairwise: Pairwise = None,
     preset: Preset = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Per layer and category: units, dead, selective, and what is left on held-out stimuli.
@@ -758,7 +761,7 @@ def summary(
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     opened = [open_store(path) for path in stores]
-    rows = [summarise(store, criterion, _listed(layers)) for store in opened]
+    rows = [summarise(store, criterion, _listed(layers, "*")) for store in opened]
     terminal.print_results(stores, opened, rows, criterion, "category", as_json)
 
 
@@ -784,7 +787,7 @@ def analyse_command(
     family: FamilyOption = None,
     pairwise: Pairwise = None,
     preset: Preset = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     resamples: Annotated[
         int, typer.Option(help="Draws of feature maps, random throws, random orders.")
     ] = 1000,
@@ -797,9 +800,10 @@ def analyse_command(
         typer.Option(help="Between categories, for the consistency of layers."),
     ] = "correlation",
     against: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="PRESET,...", help="Whether the criteria of publications select the same units."
+            metavar="PRESET,...",
+            help="Whether the criteria of publications select the same units; repeatable.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -818,14 +822,14 @@ def analyse_command(
     from fusiform.engine.asking.language.criterion import preset as published
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
-    others = [published(name) for name in _listed(against)] if against else []
+    others = [published(name) for name in _listed(against)]
     asked = {} if not analyses else {"analyses": analyses}
     found = analyse(
-        open_store(path), criterion, _listed(layers), contrast, **asked, resamples=resamples,
+        open_store(path), criterion, _listed(layers, "*"), contrast, **asked, resamples=resamples,
         seed=seed, neighbours=neighbours, distance=distance, against=others,
     )  # fmt: skip
     if as_json:
-        print(json.dumps(asdict(found), indent=2))
+        terminal.print_json(asdict(found))
     else:
         terminal.print_analysis(found)
 
@@ -851,14 +855,18 @@ def select_command(
     family: FamilyOption = None,
     pairwise: Pairwise = None,
     preset: Preset = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     save: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Write measures and masks into the store, LAYER/NAME."),
     ] = None,
     measures: Annotated[
-        str, typer.Option(help="What --save writes beside the masks, joined by commas.")
-    ] = ",".join(SAVED),
+        list[str] | None,
+        typer.Option(
+            help="What --save writes beside the masks, joined by commas; repeatable. By default "
+            f"{','.join(SAVED)}."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Which units are selective under any contrast of categories, by any criterion.
@@ -880,8 +888,8 @@ def select_command(
         if contrasts and len(contrasts) > 1:
             raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
         contrast = contrasts[0] if contrasts else None
-        save_contrast(store, save, criterion, contrast, _listed(measures))
-    rows = summarise(store, criterion, _listed(layers), None if every else contrasts)
+        save_contrast(store, save, criterion, contrast, _listed(measures, *SAVED))
+    rows = summarise(store, criterion, _listed(layers, "*"), None if every else contrasts)
     terminal.print_results([path], [store], [rows], criterion, "contrast", as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and criterion.test != "weighted":
@@ -899,15 +907,17 @@ def query_command(
             help="Results of scans, and what to ask: 'faces: t > 5 and csi > 0.33'.",
         ),
     ],
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     top: Annotated[
         int | None, typer.Option(metavar="N", help="The N matching units with the most of --by.")
     ] = None,
     by: Annotated[str, typer.Option(help="The measure that --top sorts by.")] = "t",
     units: Annotated[bool, typer.Option("--units", help="All units that match.")] = False,
     columns: Annotated[
-        str | None,
-        typer.Option(help="What to show of units, joined by commas; means: of every category."),
+        list[str] | None,
+        typer.Option(
+            help="What to show of units, joined by commas; repeatable. means: of every category."
+        ),
     ] = None,
     quantiles: Annotated[
         str | None, typer.Option(metavar="MEASURE", help="Its quantiles over matching units.")
@@ -917,12 +927,12 @@ def query_command(
     ] = None,
     bins: Annotated[int, typer.Option(help="Bins of the histogram.")] = 20,
     group: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             help="Groups that are counted: layer, contrast, channel, y, x, token, unit, joined by "
-            "commas."
+            "commas; repeatable. By default layer,contrast."
         ),
-    ] = "layer,contrast",
+    ] = None,
     saved: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Ask what 'select --save NAME' wrote, by its criterion."),
@@ -949,13 +959,13 @@ def query_command(
     *paths, text = arguments
     if not paths or os.path.exists(text):  # noqa: PTH110  a query may be no path at all
         raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")
-    queries = [open_store(path).query(text, _listed(layers), saved) for path in paths]
+    queries = [open_store(path).query(text, _listed(layers, "*"), saved) for path in paths]
     wanted = {"--top": top, "--units": units or None, "--quantiles": quantiles,
               "--histogram": histogram}  # fmt: skip
     if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
         raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
-    shown = None if columns is None else _listed(columns)
-    groups = _listed(group)
+    shown = _listed(columns) or None
+    groups = _listed(group, "layer", "contrast")
 
     def tables(query: Query) -> Iterator[Table]:
         if units:
@@ -995,12 +1005,13 @@ def compare_command(
         ),
     ] = False,
     measures: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="What networks are compared in, joined by commas: share, share_of_living, csi, "
-            "d_prime, share_with_any (of feature maps), entropy, gini."
+            help="What networks are compared in, joined by commas; repeatable: share, "
+            "share_of_living, csi, d_prime, share_with_any (of feature maps), entropy, gini. By "
+            "default share,csi,d_prime,gini."
         ),
-    ] = "share,csi,d_prime,gini",
+    ] = None,
     by: Annotated[
         Literal["name", "depth"],
         typer.Option(help="Layers stand for each other by name, or by relative depth."),
@@ -1010,17 +1021,17 @@ def compare_command(
         typer.Option(help="Of several stores: which each is compared with."),
     ] = "first",
     allow: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="What stores may differ in all the same, which is then said: stimuli, "
-            "preprocessing, units, joined by commas."
+            "preprocessing, units, joined by commas; repeatable."
         ),
     ] = None,
     contrast: Annotated[
         list[str] | None,
         typer.Option(help="Instead of every category; as select takes it, repeatable."),
     ] = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     test: CriterionTest = None,
     where: Where = None,
     sides: Sides = None,
@@ -1055,7 +1066,7 @@ def compare_command(
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     if recorded and roi is None:
         raise UserError("recordings are compared with regions; got --recorded alone: add --roi")
-    wanted: dict[str, Any] = {"layers": _listed(layers), "contrasts": contrast, "seed": seed}
+    wanted: dict[str, Any] = {"layers": _listed(layers, "*"), "contrasts": contrast, "seed": seed}
     if roi is not None:
         found = [
             compare_regions(
@@ -1073,10 +1084,10 @@ def compare_command(
     comparison = compare(
         [open_store(path) for path in stores],
         criterion,
-        measures=_listed(measures),
+        measures=_listed(measures, "share", "csi", "d_prime", "gini"),
         pairing=by,
         against=against,
-        allow=_listed(allow) if allow else (),
+        allow=_listed(allow),
         resamples=resamples,
         **wanted,
     )
@@ -1087,7 +1098,7 @@ def compare_command(
 def report_command(
     stores: Stores,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     contrasts: Annotated[
         list[str] | None,
         typer.Option(
@@ -1138,7 +1149,7 @@ def report_command(
         stores,
         output,
         criterion=_criterion(test, where, sides, correction, family, pairwise, preset),
-        layers=_listed(layers),
+        layers=_listed(layers, "*"),
         contrasts=contrasts,
         recordings=recording or (),
         stimuli=stimuli,
@@ -1199,7 +1210,7 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
     found = describe_store(path)
     if as_json:
         described = asdict(found) | {"units": found.units, "criterion": found.criterion}
-        print(json.dumps(described, indent=2))
+        terminal.print_json(described)
         return
     for name, value in terminal.info_lines(found):
         print(terminal.printable(f"{name + ':':<{_INFO_WIDTH}} {terminal.cut(value)}"))
@@ -1266,7 +1277,7 @@ def doctor(
     note = (lambda _: None) if quiet else terminal.note
     findings = list(diagnose(model, stimuli, output, device=device, note=note))
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        terminal.print_json([asdict(finding) for finding in findings])
     else:
         said = {"unknown": "not checked"}
         rows = [[f.topic, said.get(f.severity, f.severity), f.found] for f in findings]
@@ -1284,20 +1295,30 @@ def doctor(
 def bench(
     model: Annotated[str, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = "resnet50",
     parts: Annotated[
-        str,
-        typer.Option(help="Any of kernels, network, decoding, memory, joined by commas."),
-    ] = "kernels,network,decoding,memory",
+        list[str] | None,
+        typer.Option(
+            help="Any of kernels, network, decoding, memory, joined by commas; repeatable. By "
+            "default all."
+        ),
+    ] = None,
     weights: Annotated[str, typer.Option(help="Weights; untrained ones cost the same.")] = "none",
     device: Device = None,
     units: Annotated[
         int, typer.Option(help="Units of the arrays that the kernels are given.")
     ] = 5_500_000,
     batch_sizes: Annotated[
-        str, typer.Option(help="Their numbers of stimuli, joined by commas.")
-    ] = "8,32,128",
+        list[str] | None,
+        typer.Option(
+            help="Their numbers of stimuli, joined by commas; repeatable. By default 8,32,128."
+        ),
+    ] = None,
     images: Annotated[
-        str, typer.Option(help="Numbers of images to scan for their peak memory.")
-    ] = "100,1000",
+        list[str] | None,
+        typer.Option(
+            help="Numbers of images to scan for their peak memory, joined by commas; repeatable. "
+            "By default 100,1000."
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     repeats: Annotated[int, typer.Option(help="Turns of which the median is taken.")] = 7,
     precision: Precision = None,
@@ -1314,15 +1335,16 @@ def bench(
     What is compared takes turns. Takes some minutes, and 4 GiB of memory with the default arrays.
     """
     from fusiform import bench
+    from fusiform.engine.bench.report import PARTS
 
     found = bench(
         model,
         weights=weights,
-        parts=_listed(parts),
+        parts=_listed(parts, *PARTS),
         device=device,
         units=units,
-        batch_sizes=_numbers(batch_sizes),
-        images=_numbers(images),
+        batch_sizes=_numbers(batch_sizes, "8", "32", "128"),
+        images=_numbers(images, "100", "1000"),
         batch_size=batch_size,
         repeats=repeats,
         precision=precision,
@@ -1335,7 +1357,7 @@ def bench(
         if not quiet:
             terminal.note(f"  {row.what}, {row.setting}: {row.value:,.4g} {row.unit}")
     if as_json:
-        print(json.dumps([asdict(row) for row in measured], indent=2))
+        terminal.print_json([asdict(row) for row in measured])
         return
     terminal.print_table(
         ["part", "what", "setting", "", "", "compared"],
@@ -1412,7 +1434,7 @@ def check_stimuli_command(
 
     report = check_stimuli(stimuli, _groups(group), root)
     if as_json:
-        print(json.dumps(report.as_record(), indent=2))
+        terminal.print_json(report.as_record())
     else:
         terminal.print_stimuli(report)
     if not report.sound:
@@ -1474,10 +1496,6 @@ def pack_stimuli_command(
     listener.note(f"packed {packed:,} stimuli; next: fusiform scan MODEL {output} -o NAME.zarr")
 
 
-def _recorded(layers: list[str] | None) -> list[str]:
-    return [part for given in layers or ["blocks"] for part in _listed(given)]
-
-
 def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
     if given is None:
         return None
@@ -1495,12 +1513,17 @@ def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
     return groups
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+def _listed(given: list[str] | None, *default: str) -> list[str]:
+    """The names that an option was given: joined by commas, the option repeated, or both."""
+    if not given:
+        return list(default)
+    return [part.strip() for text in given for part in text.split(",")]
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(given: list[str] | None, *default: str) -> list[int]:
+    parts = _listed(given, *default)
     try:
-        return [int(part) for part in _listed(text)]
+        return [int(part) for part in parts]
     except ValueError:
-        raise UserError(f"whole numbers joined by commas are needed; got {text!r}") from None
+        said = ",".join(parts)
+        raise UserError(f"whole numbers joined by commas are needed; got {said!r}") from None

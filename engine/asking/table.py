@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
+from ..spec import as_json
 
 if TYPE_CHECKING:
     import pandas
@@ -122,14 +121,13 @@ def _write_csv(tables: Iterable[Table], file: IO[str]) -> int:
 
 
 def _write_json(tables: Iterable[Table], file: IO[str]) -> int:
-    """An array of records, one to a line; what is no number in JSON is null."""
+    """An array of records, one to a line."""
     written = 0
     file.write("[")
     for table in _alike(tables):
         for row in table.rows():
-            values = [None if isinstance(v, float) and not math.isfinite(v) else v for v in row]
-            file.write(",\n " if written else "\n ")
-            json.dump(dict(zip(table.columns, values, strict=True)), file)
+            record = as_json(dict(zip(table.columns, row, strict=True)))
+            file.write(f",\n {record}" if written else f"\n {record}")
             written += 1
     file.write("\n]\n")
     return written
