@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from .errors import UserError
@@ -298,3 +299,10 @@ def in_json(value: Any) -> Any:
 def as_json(value: Any, indent: int | None = None) -> str:
     """All JSON that people and programs are given; see :func:`in_json`."""
     return json.dumps(in_json(value), indent=indent, allow_nan=False)
+
+
+def listed(given: Any) -> list[Any]:
+    """Several, of which one may stand by itself: a text is what it names, never its letters."""
+    if isinstance(given, str | Path) or not isinstance(given, Iterable):
+        return [given]
+    return list(given)

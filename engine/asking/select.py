@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
 from ..errors import UserError, nearest
-from ..spec import MEASURES, SAVED, Layer, as_record
+from ..spec import MEASURES, SAVED, Layer, as_record, listed
 from ..store.behind import write_behind
 from ..store.draft import Draft, write_slab
 from ..store.reading import Store, require_complete
@@ -150,11 +151,11 @@ def annotate_criterion(store: Draft) -> None:
 
 
 def save_contrast(
-    store: Store,
+    store: Store | Path | str,
     name: str,
     criterion: Criterion = DEFAULT,
     contrast: str | None = None,
-    measures: Sequence[str] = SAVED,
+    measures: str | Sequence[str] = SAVED,
     progress: Callable[[Layer], None] = lambda _: None,
 ) -> None:
     """Write measures and masks of a contrast beside the moments, as ``LAYER/NAME/MEASURE``.
@@ -167,6 +168,7 @@ def save_contrast(
     ------
     UserError : the name or a measure is none, or the store cannot be written to; see :func:`select`
     """
+    store, measures = Store.of(store), listed(measures)
     require_complete(store)
     for measure in measures:
         if measure not in MEASURES:
@@ -182,7 +184,7 @@ def save_contrast(
         "contrasts": [one.text for one in chosen],
         "criterion": as_record(criterion),
         "each_category": contrast is None,
-        "measures": list(measures),
+        "measures": measures,
     }
     writers: dict[Layer, SlabWriter] = {}
 

@@ -12,11 +12,11 @@ from typing import Any
 from ..analyses.analyse import analyse
 from ..asking.info import facts, info_of
 from ..asking.language.criterion import DEFAULT, Criterion
-from ..asking.result import Result, open_store
+from ..asking.result import Result
 from ..errors import UserError
 from ..markup import Markup, definitions, join, tag
-from ..responses.recording import Recording, open_recording
-from ..spec import Preprocessing
+from ..responses.recording import Recording
+from ..spec import Preprocessing, listed
 from ..store.places import name_of
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
@@ -34,13 +34,13 @@ _COMPARED = ("categories", "folds", "preprocessing", "units", "precision")
 
 
 def write_report(
-    stores: Sequence[Path | str],
+    stores: Result | Path | str | Sequence[Result | Path | str],
     output: Path | str,
     *,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
-    recordings: Sequence[Path | str] = (),
+    recordings: Recording | Path | str | Sequence[Recording | Path | str] = (),
     stimuli: Path | str | None = None,
     figures: Path | str | None = None,
     resamples: int = 1000,
@@ -53,7 +53,7 @@ def write_report(
 
     Parameters
     ----------
-    stores : results of scans, put side by side in this order
+    stores : results of scans or their paths, put side by side in this order
     output : the HTML file
     layers : names or globs, one or several
     contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
@@ -69,27 +69,26 @@ def write_report(
     UserError : there is no store, too many contrasts, a recording of another network, no matplotlib
         for figures, or what :func:`..analyses.analyse.analyse` refuses
     """
+    stores = listed(stores)
     if not stores:
         raise UserError("a report is of one store or several; got none: name one")
     if figures is not None:
         from .figures import require_matplotlib
 
         require_matplotlib()
-    results = [open_store(path) for path in stores]
-    texts = [contrasts] if isinstance(contrasts, str) else contrasts
+    results = [Result.of(store) for store in stores]
+    opened = [Recording.of(recording) for recording in listed(recordings)]
+    texts = None if contrasts is None else listed(contrasts)
     for result in results:
         _refuse_many(result, texts)
-    names = [layers] if isinstance(layers, str) else list(layers)
     reported = []
-    for letter, path, result in zip(letters(len(results)), stores, results, strict=True):
-        note(f"analysing {path}")
-        found = analyse(result, criterion, names, texts, resamples=resamples, seed=seed)
-        beyond = beyond_thresholds(result, result.layers_named(names), texts)
+    for letter, result in zip(letters(len(results)), results, strict=True):
+        note(f"analysing {result.path}")
+        found = analyse(result, criterion, layers, texts, resamples=resamples, seed=seed)
+        beyond = beyond_thresholds(result, result.layers_named(layers), texts)
         told = tuple(facts(info_of(result), whole_paths=False))
         reported.append(Reported(letter, name_of(result.path), found, beyond, told))
-    reported, shown = _with_best(
-        reported, [open_recording(one) for one in recordings], stimuli, note
-    )
+    reported, shown = _with_best(reported, opened, stimuli, note)
     drawn = findings(reported, shown)
     text = _page(reported, results, criterion, json_block(drawn))
     _write(Path(output), text)

@@ -125,7 +125,7 @@ class Geometry:
 
 
 def geometry(
-    recording: Recording, layers: Sequence[str] = ("*",), distance: Distance = "correlation"
+    recording: Recording, layers: str | Sequence[str] = "*", distance: Distance = "correlation"
 ) -> list[Geometry]:
     """How far stimuli of one category, and of two, lie apart in every layer."""
     refuse_distance(distance)
@@ -155,7 +155,7 @@ def geometry(
 def write_matrices(
     recording: Recording,
     output: Path,
-    layers: Sequence[str] = ("*",),
+    layers: str | Sequence[str] = "*",
     distance: Distance = "correlation",
 ) -> None:
     """Write the dissimilarity matrices of layers to a ``.npz`` file, by the layers' names.
@@ -188,7 +188,7 @@ class Agreement:
 
 def agreement(
     recording: Recording,
-    layers: Sequence[str] = ("*",),
+    layers: str | Sequence[str] = "*",
     similarity: Similarity = "spearman",
     distance: Distance = "correlation",
 ) -> list[Agreement]:

@@ -14,7 +14,7 @@ from ..asking.choice import Choice
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..asking.result import Result
 from ..responses.recording import Recording
-from ..spec import Layer, Preprocessing
+from ..spec import Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups
 from ..store.behind import Behind
 from ..store.kinds import RECORDING
@@ -31,7 +31,7 @@ from .recorder import LayerRecorder, Recorder
 from .scan import left_out, refuse_commits, refuse_on_error, stimulus_table
 from .setup import Setup, set_up
 from .source import as_scanned, refuse_other_network
-from .wanted import Masks, Wanted, listed, opened
+from .wanted import Masks, Wanted
 
 
 def record(
@@ -114,10 +114,9 @@ def record(
     refuse_existing(output, overwrite, unfinished=True, kind=RECORDING)
     refuse_on_error(on_error, decode_workers)
     refuse_commits(commit_every)
-    source = opened(store)
-    wanted = Wanted(
-        source, listed(select), criterion, top, by, random, masks, listed(layers), project, seed
-    )
+    source = None if store is None else Result.of(store)
+    chosen, asked = (None if given is None else listed(given) for given in (select, layers))
+    wanted = Wanted(source, chosen, criterion, top, by, random, masks, asked, project, seed)
     way = as_scanned(
         source,
         weights=weights,

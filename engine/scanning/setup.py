@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..spec import UNITS, Layer, Preprocessing
+from ..spec import UNITS, Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from .backbones import Backbone, backbone_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
@@ -100,7 +100,7 @@ def set_up(
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     jpegs = jpegs_of(backbone.preprocessing, target)
     network, crop = place(backbone.model, target), backbone.preprocessing.crop
-    patterns = [layers] if isinstance(layers, str) else list(layers)
+    patterns = listed(layers)
     with growth(target) as grown:
         found = trial(network, crop)
     chosen, notes = choose(found, patterns)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest, shortened
+from ..spec import listed
 from .bounds import refuse_outside
 from .columns import SHA256_BYTES, Contents, Texts, storable
 from .folders import list_folders
@@ -35,7 +36,7 @@ from .packed.pictures import Pictures
 from .packed.table import list_packed
 from .shards import SHARD, Index, Members
 
-Groups = Mapping[str, Sequence[str]]
+Groups = Mapping[str, str | Sequence[str]]
 # Stimuli that a thread reads at a time: a job for each would be a gigabyte for a million.
 _AT_ONCE = 64
 
@@ -193,8 +194,8 @@ def read_catalogue(
         ``.parquet``, ``.arrow``) with the columns ``path`` (relative to the manifest, or absolute),
         ``category`` and perhaps ``sha256``; a folder of ``.tar`` shards, or one of them; what
         ``fusiform stimuli pack`` has written
-    groups : new category -> the folders (or manifest categories) it joins; where given, only what
-        it names is used, in its order
+    groups : new category -> the folder or folders (or manifest categories) it joins; where given,
+        only what it names is used, in its order
     root : a folder in which stimuli of a manifest may lie as well
 
     Raises
@@ -205,6 +206,7 @@ def read_catalogue(
         it, a shard or a packed set that is damaged
     """
     source = Path(source)
+    groups = groups and {category: listed(given) for category, given in groups.items()}
     is_manifest = False
     try:
         if (source / METADATA).is_file():
