@@ -714,11 +714,13 @@ def responses_command(
     """
     from fusiform import open_recording
     from fusiform.engine.responses.answer import answer
-    from fusiform.engine.responses.geometry import write_matrices
+    from fusiform.engine.responses.geometry import refuse_matrices, write_matrices
 
     recording, named = open_recording(path), _listed(layers, "*")
     if output and what != "rdm":
         raise UserError(f"--output is for the matrices of rdm; got it with {what}: leave it out")
+    if output:
+        refuse_matrices(output)
     found = answer(
         recording,
         what,
@@ -879,6 +881,8 @@ def select_command(
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     store = open_store(path)
+    names = _listed(layers, "*")
+    store.layers_named(names)  # before anything is saved
     if every == bool(contrasts):
         raise UserError(
             f"select takes contrasts, or --all; got {'both' if every else 'neither'}: name some of "
@@ -889,7 +893,7 @@ def select_command(
             raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
         contrast = contrasts[0] if contrasts else None
         save_contrast(store, save, criterion, contrast, _listed(measures, *SAVED))
-    rows = summarise(store, criterion, _listed(layers, "*"), None if every else contrasts)
+    rows = summarise(store, criterion, names, None if every else contrasts)
     terminal.print_results([path], [store], [rows], criterion, "contrast", as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and criterion.test != "weighted":
@@ -955,7 +959,9 @@ def query_command(
     """
     from fusiform import open_store
     from fusiform.engine.asking.query import top_of_all
+    from fusiform.engine.asking.table import refuse_form
 
+    refuse_form(form, output)
     *paths, text = arguments
     if not paths or os.path.exists(text):  # noqa: PTH110  a query may be no path at all
         raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")

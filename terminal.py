@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusiform.engine.errors import UserError
 from fusiform.engine.spec import UNITS, as_json
 
 if TYPE_CHECKING:
@@ -309,8 +308,6 @@ def put_out(tables: Iterator[Table], form: Format, output: Path | None) -> None:
         if output:
             note(f"wrote {written:,} rows to {output}")
         return
-    if output:
-        raise UserError(f"a table is printed; to write {output} choose --format")
     table = joined(list(tables))
     right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
     print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)

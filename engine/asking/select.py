@@ -174,9 +174,12 @@ def save_contrast(
         if measure not in MEASURES:
             raise UserError(f"there is no measure {measure!r}: {nearest(measure, MEASURES)}")
     categories = store.categories
+    if _asks_chance(criterion, measures):
+        _require_shuffles(store)
     if "p_null" in measures and criterion.pairwise:
         raise UserError("p_null is saved of one test, and a pairwise criterion has several: save t")
     chosen = [parse_contrast(contrast, categories)] if contrast else every_category(categories)
+    Examination(criterion, chosen)  # refuses what does not fit, while what was saved is there yet
     kept = [Kept(measure, criterion.test, measure) for measure in measures if measure != "q"]
     keep_q = "q" if "q" in measures else None
 
@@ -256,8 +259,7 @@ def examine(
     ------
     UserError : they are, and the scan had no shuffled labels
     """
-    asked = [condition.measure for condition in criterion.rule().conditions()]
-    if "p_null" not in [*asked, *(one.measure for one in kept)]:
+    if not _asks_chance(criterion, [one.measure for one in kept]):
         return Examination(criterion, contrasts, kept, keep_q)
     _require_shuffles(store)
     examination, null_t = Examination(criterion, contrasts), []
@@ -266,6 +268,11 @@ def examine(
             measured = examination.measured(Sample(moments), index)
             null_t.append([np.sort(one.extremity[~np.isnan(one.extremity)]) for one in measured])
     return Examination(criterion, contrasts, kept, keep_q, null_t)
+
+
+def _asks_chance(criterion: Criterion, measures: Sequence[str]) -> bool:
+    asked = (condition.measure for condition in criterion.rule().conditions())
+    return "p_null" in (*asked, *measures)
 
 
 def _require_shuffles(store: Store) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 
 from ..analyses.analyse import analyse
 from ..asking.info import facts, info_of
+from ..asking.language.contrast import parse_contrasts
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..asking.result import Result
-from ..errors import UserError
+from ..errors import UserError, refuse_output
 from ..markup import Markup, definitions, join, tag
 from ..responses.recording import Recording
 from ..spec import Preprocessing, listed
 from ..store.places import name_of
+from ..store.reading import require_complete
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy
@@ -72,15 +74,23 @@ def write_report(
     stores = listed(stores)
     if not stores:
         raise UserError("a report is of one store or several; got none: name one")
+    output = Path(output)
+    refuse_output(output, "a report")
     if figures is not None:
         from .figures import require_matplotlib
 
         require_matplotlib()
+        if Path(figures).exists() and not Path(figures).is_dir():
+            raise UserError(f"figures are written into a folder; {figures} is none: name another")
     results = [Result.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]
     texts = None if contrasts is None else listed(contrasts)
     for result in results:
+        require_complete(result)
+        result.layers_named(layers)
+        parse_contrasts(texts, result.categories)
         _refuse_many(result, texts)
+    places = [store_of(recording, results) for recording in opened]
     reported = []
     for letter, result in zip(letters(len(results)), results, strict=True):
         note(f"analysing {result.path}")
@@ -88,10 +98,10 @@ def write_report(
         beyond = beyond_thresholds(result, result.layers_named(layers), texts)
         told = tuple(facts(info_of(result), whole_paths=False))
         reported.append(Reported(letter, name_of(result.path), found, beyond, told))
-    reported, shown = _with_best(reported, opened, stimuli, note)
+    reported, shown = _with_best(reported, opened, places, stimuli, note)
     drawn = findings(reported, shown)
     text = _page(reported, results, criterion, json_block(drawn))
-    _write(Path(output), text)
+    _write(output, text)
     if figures is not None:
         from .figures import write_figures
 
@@ -101,14 +111,16 @@ def write_report(
 def _with_best(
     reported: Sequence[Reported],
     recordings: Sequence[Recording],
+    places: Sequence[int],
     stimuli: Path | str | None,
     note: Callable[[str], None],
 ) -> tuple[list[Reported], list[Mapping[str, Any]]]:
-    """The stores with their strongest recorded units, and the stimuli that these are shown with."""
-    analyses = [one.analysis for one in reported]
-    places = [store_of(recording, analyses) for recording in recordings]
+    """The stores with their strongest recorded units, and the stimuli that these are shown with.
+
+    Each recording belongs to the store at its place.
+    """
     units = [
-        best_units(recording, analyses[place])
+        best_units(recording, reported[place].analysis)
         for recording, place in zip(recordings, places, strict=True)
     ]
     shown = shown_stimuli((n, unit) for n, own in enumerate(units) for unit in own)
@@ -219,8 +231,6 @@ def _same_stimuli(one: Result, other: Result) -> bool:
 
 def _write(output: Path, text: str) -> None:
     """Write the page at once: who looks meanwhile sees the earlier one whole."""
-    if not output.parent.is_dir():
-        raise UserError(f"a report is written into a folder; {output.parent} is none: make it")
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8", newline="\n")

@@ -53,7 +53,7 @@ def answer(
     UserError : there is no such question, or see what it asks
     """
     if question == "units":
-        rows = tables.described(recording)
+        rows = tables.described(recording, layers)
         return Answer(*tables.table_of_layers(rows), lambda: rows)
     if question == "best":
         best = driven(recording, contrasts, layers, units, images)

@@ -24,7 +24,7 @@ from ...kernels.similarity import (
     linear_cka,
     patterns_of,
 )
-from ..errors import UserError
+from ..errors import UserError, refuse_output
 from .recording import Recording
 
 Floats = NDArray[np.float64]
@@ -152,6 +152,18 @@ def geometry(
     return rows
 
 
+def refuse_matrices(output: Path) -> None:
+    """Refuse a file that matrices are not written to.
+
+    Raises
+    ------
+    UserError : it has another suffix than ``.npz``, no folder, or is one
+    """
+    if output.suffix != ".npz":
+        raise UserError(f"matrices are written to a .npz file; got {output}: name one")
+    refuse_output(output, "a matrix")
+
+
 def write_matrices(
     recording: Recording,
     output: Path,
@@ -162,6 +174,7 @@ def write_matrices(
 
     Beside them ``stimulus_path`` and ``stimulus_category`` of their rows.
     """
+    refuse_matrices(output)
     rows = np.flatnonzero(recording.shown)
     names = np.array(recording.categories)[recording.labels[rows]]
     arrays = {

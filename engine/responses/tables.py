@@ -22,10 +22,10 @@ Table = tuple[list[str], list[list[str]]]
 _Q = 0.05
 
 
-def described(recording: Recording) -> list[dict[str, Any]]:
+def described(recording: Recording, layers: str | Sequence[str] = "*") -> list[dict[str, Any]]:
     """What was recorded of every layer: units, how many each choice has, and in what form."""
     rows = []
-    for layer in recording.layers:
+    for layer in recording.layers_named(layers):
         own = recording.recordees(layer.name)
         chosen = recording.chosen(layer.name).sum(axis=1).tolist()
         rows.append(
