@@ -68,12 +68,14 @@ def set_up(
     processes: int = 1,
     left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
     held_of: Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]] | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Setup:
     """Find out what a scan is of; for the parameters see :func:`.scan.scan`.
 
     ``left_out`` says which stimuli of a catalogue are not shown; ``processes`` of the same kind
     share the memory. Of a recording, ``held_of`` says how many bytes are held of each layer of
-    which anything is recorded; others are left out.
+    which anything is recorded; others are left out. A ``catalogue`` that is given stands for
+    ``stimuli``.
 
     Raises
     ------
@@ -85,7 +87,8 @@ def set_up(
     refuse_precision(precision, target)
     if compile:
         refuse_without_compiler(target)
-    catalogue = read_catalogue(stimuli, groups, root)
+    if catalogue is None:
+        catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:
         listener.note(note)
     plan = make_plan(
