@@ -25,12 +25,14 @@ from fusiform.engine.asking.language.criterion import (
     Family,
     Test,
     preset,
+    remarks,
 )
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.query import Query
+    from fusiform.engine.asking.result import Result
     from fusiform.engine.asking.table import Table
 
 app = typer.Typer(
@@ -182,7 +184,10 @@ Pairwise = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs)."),
+    typer.Option(
+        help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs; margalit2024 was "
+        "without scrambled pictures)."
+    ),
 ]
 Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Results of scans.")]
 OneStore = Annotated[str, typer.Argument(metavar="STORE", help="The result of a scan.")]
@@ -763,6 +768,7 @@ def summary(
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     opened = [open_store(path) for path in stores]
+    _remark(criterion, opened)
     rows = [summarise(store, criterion, _listed(layers, "*")) for store in opened]
     terminal.print_results(stores, opened, rows, criterion, "category", as_json)
 
@@ -826,8 +832,11 @@ def analyse_command(
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     others = [published(name) for name in _listed(against)]
     asked = {} if not analyses else {"analyses": analyses}
+    store = open_store(path)
+    for one in (criterion, *others):
+        _remark(one, [store], contrast)
     found = analyse(
-        open_store(path), criterion, _listed(layers, "*"), contrast, **asked, resamples=resamples,
+        store, criterion, _listed(layers, "*"), contrast, **asked, resamples=resamples,
         seed=seed, neighbours=neighbours, distance=distance, against=others,
     )  # fmt: skip
     if as_json:
@@ -888,6 +897,7 @@ def select_command(
             f"select takes contrasts, or --all; got {'both' if every else 'neither'}: name some of "
             f"{', '.join(store.categories)}"
         )
+    _remark(criterion, [store], contrasts)
     if save:
         if contrasts and len(contrasts) > 1:
             raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
@@ -1087,8 +1097,10 @@ def compare_command(
         ]
         terminal.print_brains(found, each_layer, as_json)
         return
+    opened = [open_store(path) for path in stores]
+    _remark(criterion, opened, contrast)
     comparison = compare(
-        [open_store(path) for path in stores],
+        opened,
         criterion,
         measures=_listed(measures, "share", "csi", "d_prime", "gini"),
         pairing=by,
@@ -1241,6 +1253,15 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
 
 
 _INFO_WIDTH, _INFO_LAYERS = 16, 30
+
+
+def _remark(criterion: Criterion, stores: list[Result], contrasts: list[str] | None = None) -> None:
+    """Say what the authors of a preset did beside it, where it concerns a store."""
+    said = (
+        remark for store in stores for remark in remarks(criterion, store.categories, contrasts)
+    )
+    for remark in dict.fromkeys(said):
+        terminal.note(remark)
 
 
 def _criterion(

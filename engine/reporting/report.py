@@ -12,7 +12,7 @@ from typing import Any
 from ..analyses.analyse import analyse
 from ..asking.info import facts, info_of
 from ..asking.language.contrast import parse_contrasts
-from ..asking.language.criterion import DEFAULT, Criterion
+from ..asking.language.criterion import DEFAULT, Criterion, remarks
 from ..asking.result import Result
 from ..errors import UserError, refuse_output
 from ..markup import Markup, definitions, join, tag
@@ -147,7 +147,9 @@ def _page(
     reported: Sequence[Reported], results: Sequence[Result], criterion: Criterion, data: Markup
 ) -> str:
     fusiform, title = version("fusiform"), headline.title(reported)
-    warnings = [tag("p", said, class_="warning") for said in _warnings(reported, results)]
+    warnings = [
+        tag("p", said, class_="warning") for said in _warnings(reported, results, criterion)
+    ]
     with_best = any(one.best for one in reported)
     scanned = (
         tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
@@ -188,9 +190,14 @@ def _steps(result: Result) -> str:
         return ""
 
 
-def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[str]:
+def _warnings(
+    reported: Sequence[Reported], results: Sequence[Result], criterion: Criterion
+) -> list[str]:
     """What a reader should know before comparing or believing numbers."""
-    said = []
+    said = list(dict.fromkeys(
+        f"{remark}." for one, result in zip(reported, results, strict=True)
+        for remark in remarks(criterion, result.categories, one.analysis.contrasts)
+    ))  # fmt: skip
     for one, result in zip(reported, results, strict=True):
         who = f"{one.letter}: " if one.letter else ""
         if result.skipped:

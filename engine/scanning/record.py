@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from ..asking.choice import Choice
-from ..asking.language.criterion import DEFAULT, Criterion
+from ..asking.language.criterion import DEFAULT, Criterion, remarks
 from ..asking.result import Result
 from ..responses.recording import Recording
 from ..spec import Layer, Preprocessing, listed
@@ -142,6 +142,10 @@ def record(
         way["batch_size"] = begun if isinstance(begun, int) and begun > 0 else None
     as_before = source is not None and groups is None
     stimuli_of_scan = scanned_stimuli(source, stimuli, root) if source and as_before else None
+    if source and chosen:
+        contrasts = None if chosen == ["*"] else chosen
+        for remark in remarks(criterion, source.categories, contrasts):
+            listener.note(remark)
     selected = wanted.selected()
     choices: list[Choice] = []
 
