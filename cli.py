@@ -185,8 +185,8 @@ Pairwise = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs; margalit2024 was "
-        "without scrambled pictures)."
+        help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs; margalit2024 "
+        "was without scrambled pictures)."
     ),
 ]
 Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Results of scans.")]
@@ -1077,23 +1077,25 @@ def compare_command(
     intervals are over feature maps, drawn anew with all their units. Networks that saw other
     stimuli, or the same otherwise resized and cut, are refused unless --allow says so.
     """
-    from fusiform import compare, compare_regions, open_recording, open_store
+    from fusiform import Result, compare, compare_regions, open_recording, open_store
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     if recorded and roi is None:
         raise UserError("recordings are compared with regions; got --recorded alone: add --roi")
     wanted: dict[str, Any] = {"layers": _listed(layers, "*"), "contrasts": contrast, "seed": seed}
     if roi is not None:
+        sources = [open_recording(path) if recorded else open_store(path) for path in stores]
+        _remark(criterion, [one for one in sources if isinstance(one, Result)], contrast)
         found = [
             compare_regions(
-                open_recording(path) if recorded else open_store(path),
+                source,
                 roi,
                 criterion,
                 correlation=correlation,
                 rearrangements=rearrangements,
                 **wanted,
             )
-            for path in stores
+            for source in sources
         ]
         terminal.print_brains(found, each_layer, as_json)
         return
@@ -1257,11 +1259,9 @@ _INFO_WIDTH, _INFO_LAYERS = 16, 30
 
 def _remark(criterion: Criterion, stores: list[Result], contrasts: list[str] | None = None) -> None:
     """Say what the authors of a preset did beside it, where it concerns a store."""
-    said = (
-        remark for store in stores for remark in remarks(criterion, store.categories, contrasts)
-    )
-    for remark in dict.fromkeys(said):
-        terminal.note(remark)
+    for store in stores:
+        for remark in remarks(criterion, store.categories, contrasts):
+            terminal.note(remark)
 
 
 def _criterion(
