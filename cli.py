@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -26,12 +25,14 @@ from fusiform.engine.asking.language.criterion import (
     Family,
     Test,
     preset,
+    remarks,
 )
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
 
 if TYPE_CHECKING:
     from fusiform.engine.asking.query import Query
+    from fusiform.engine.asking.result import Result
     from fusiform.engine.asking.table import Table
 
 app = typer.Typer(
@@ -106,7 +107,9 @@ GroupsOption = Annotated[
 ]
 RecordedLayers = Annotated[
     list[str] | None,
-    typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
+    typer.Option(
+        help="blocks (default), all, leaf, dotted names or globs, joined by commas; repeatable."
+    ),
 ]
 OnNondeterminism = Annotated[
     Literal["note", "stop"],
@@ -152,7 +155,8 @@ StoreDtype = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
 LayerNames = Annotated[
-    str, typer.Option(help="Only these layers: names or globs, joined by commas.")
+    list[str] | None,
+    typer.Option(help="Only these layers: names or globs, joined by commas; repeatable."),
 ]
 # A criterion. What is not given is the preset's, or the default's.
 CriterionTest = Annotated[
@@ -188,7 +192,10 @@ Pairwise = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs)."),
+    typer.Option(
+        help=f"The criterion of a publication: {', '.join(PRESETS)} (see the docs; margalit2024 "
+        "was without scrambled pictures)."
+    ),
 ]
 Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Results of scans.")]
 OneStore = Annotated[str, typer.Argument(metavar="STORE", help="The result of a scan.")]
@@ -300,7 +307,7 @@ def layers(model: Model, crop: Crop = None, units: Units = "all", as_json: AsJso
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
                  "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
-        print(json.dumps({"layers": rows, "refused": found.refused}, indent=2))
+        terminal.print_json({"layers": rows, "refused": found.refused})
         return
     terminal.print_table(
         ["layer", "type", "shape", "units", "state", ""],
@@ -363,7 +370,7 @@ def plan(
         stimuli,
         groups=_groups(group),
         root=root,
-        layers=_recorded(layers),
+        layers=_listed(layers, "blocks"),
         units=units,
         precision=precision,
         compile=compile,
@@ -483,7 +490,7 @@ def scan_command(
             root=root,
             weights=weights,
             seed=seed,
-            layers=_recorded(layers),
+            layers=_listed(layers, "blocks"),
             units=units,
             precision=precision,
             compile=compile,
@@ -550,7 +557,8 @@ def record_command(
     layers: Annotated[
         list[str] | None,
         typer.Option(
-            help="Those of --from (default), or blocks, all, leaf; names or globs; repeatable."
+            help="Those of --from (default), or blocks, all, leaf; names or globs, joined by "
+            "commas; repeatable."
         ),
     ] = None,
     project: Annotated[
@@ -647,7 +655,7 @@ def record_command(
             top=top,
             by=by,
             random=random,
-            layers=None if layers is None else _recorded(layers),
+            layers=_listed(layers) or None,
             project=project,
             groups=_groups(group),
             root=root,
@@ -691,7 +699,7 @@ def responses_command(
             "every category.",
         ),
     ] = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     top: Annotated[
         int, typer.Option(metavar="N", help="For best: units of each layer and contrast.")
     ] = 3,
@@ -723,11 +731,13 @@ def responses_command(
     """
     from fusiform import open_recording
     from fusiform.engine.responses.answer import answer
-    from fusiform.engine.responses.geometry import write_matrices
+    from fusiform.engine.responses.geometry import refuse_matrices, write_matrices
 
-    recording, named = open_recording(path), _listed(layers)
+    recording, named = open_recording(path), _listed(layers, "*")
     if output and what != "rdm":
         raise UserError(f"--output is for the matrices of rdm; got it with {what}: leave it out")
+    if output:
+        refuse_matrices(output)
     found = answer(
         recording,
         what,
@@ -743,7 +753,7 @@ def responses_command(
         write_matrices(recording, output, named, distance)
         terminal.note(f"wrote {output}")
     if as_json:
-        print(json.dumps({"recording": path, what: found.records()}, indent=2))
+        terminal.print_json({"recording": path, what: found.records()})
         return
     right = {i for i, name in enumerate(found.head) if name not in found.words}
     terminal.print_table(found.head, found.lines, right)
@@ -759,7 +769,7 @@ def summary(
     family: FamilyOption = None,
     pairwise: Pairwise = None,
     preset: Preset = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Per layer and category: units, dead, selective, and what is left on held-out stimuli.
@@ -770,7 +780,8 @@ def summary(
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     opened = [open_store(path) for path in stores]
-    rows = [summarise(store, criterion, _listed(layers)) for store in opened]
+    _remark(criterion, opened)
+    rows = [summarise(store, criterion, _listed(layers, "*")) for store in opened]
     terminal.print_results(stores, opened, rows, criterion, "category", as_json)
 
 
@@ -796,7 +807,7 @@ def analyse_command(
     family: FamilyOption = None,
     pairwise: Pairwise = None,
     preset: Preset = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     resamples: Annotated[
         int, typer.Option(help="Draws of feature maps, random throws, random orders.")
     ] = 1000,
@@ -809,9 +820,10 @@ def analyse_command(
         typer.Option(help="Between categories, for the consistency of layers."),
     ] = "correlation",
     against: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="PRESET,...", help="Whether the criteria of publications select the same units."
+            metavar="PRESET,...",
+            help="Whether the criteria of publications select the same units; repeatable.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -830,14 +842,17 @@ def analyse_command(
     from fusiform.engine.asking.language.criterion import preset as published
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
-    others = [published(name) for name in _listed(against)] if against else []
+    others = [published(name) for name in _listed(against)]
     asked = {} if not analyses else {"analyses": analyses}
+    store = open_store(path)
+    for one in (criterion, *others):
+        _remark(one, [store], contrast)
     found = analyse(
-        open_store(path), criterion, _listed(layers), contrast, **asked, resamples=resamples,
+        store, criterion, _listed(layers, "*"), contrast, **asked, resamples=resamples,
         seed=seed, neighbours=neighbours, distance=distance, against=others,
     )  # fmt: skip
     if as_json:
-        print(json.dumps(asdict(found), indent=2))
+        terminal.print_json(asdict(found))
     else:
         terminal.print_analysis(found)
 
@@ -863,14 +878,18 @@ def select_command(
     family: FamilyOption = None,
     pairwise: Pairwise = None,
     preset: Preset = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     save: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Write measures and masks into the store, LAYER/NAME."),
     ] = None,
     measures: Annotated[
-        str, typer.Option(help="What --save writes beside the masks, joined by commas.")
-    ] = ",".join(SAVED),
+        list[str] | None,
+        typer.Option(
+            help="What --save writes beside the masks, joined by commas; repeatable. By default "
+            f"{','.join(SAVED)}."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Which units are selective under any contrast of categories, by any criterion.
@@ -883,17 +902,20 @@ def select_command(
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     store = open_store(path)
+    names = _listed(layers, "*")
+    store.layers_named(names)  # before anything is saved
     if every == bool(contrasts):
         raise UserError(
             f"select takes contrasts, or --all; got {'both' if every else 'neither'}: name some of "
             f"{', '.join(store.categories)}"
         )
+    _remark(criterion, [store], contrasts)
     if save:
         if contrasts and len(contrasts) > 1:
             raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
         contrast = contrasts[0] if contrasts else None
-        save_contrast(store, save, criterion, contrast, _listed(measures))
-    rows = summarise(store, criterion, _listed(layers), None if every else contrasts)
+        save_contrast(store, save, criterion, contrast, _listed(measures, *SAVED))
+    rows = summarise(store, criterion, names, None if every else contrasts)
     terminal.print_results([path], [store], [rows], criterion, "contrast", as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and criterion.test != "weighted":
@@ -911,15 +933,17 @@ def query_command(
             help="Results of scans, and what to ask: 'faces: t > 5 and csi > 0.33'.",
         ),
     ],
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     top: Annotated[
         int | None, typer.Option(metavar="N", help="The N matching units with the most of --by.")
     ] = None,
     by: Annotated[str, typer.Option(help="The measure that --top sorts by.")] = "t",
     units: Annotated[bool, typer.Option("--units", help="All units that match.")] = False,
     columns: Annotated[
-        str | None,
-        typer.Option(help="What to show of units, joined by commas; means: of every category."),
+        list[str] | None,
+        typer.Option(
+            help="What to show of units, joined by commas; repeatable. means: of every category."
+        ),
     ] = None,
     quantiles: Annotated[
         str | None, typer.Option(metavar="MEASURE", help="Its quantiles over matching units.")
@@ -929,12 +953,12 @@ def query_command(
     ] = None,
     bins: Annotated[int, typer.Option(help="Bins of the histogram.")] = 20,
     group: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             help="Groups that are counted: layer, contrast, channel, y, x, token, unit, joined by "
-            "commas."
+            "commas; repeatable. By default layer,contrast."
         ),
-    ] = "layer,contrast",
+    ] = None,
     saved: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Ask what 'select --save NAME' wrote, by its criterion."),
@@ -957,17 +981,19 @@ def query_command(
     """
     from fusiform import open_store
     from fusiform.engine.asking.query import top_of_all
+    from fusiform.engine.asking.table import refuse_form
 
+    refuse_form(form, output)
     *paths, text = arguments
     if not paths or os.path.exists(text):  # noqa: PTH110  a query may be no path at all
         raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")
-    queries = [open_store(path).query(text, _listed(layers), saved) for path in paths]
+    queries = [open_store(path).query(text, _listed(layers, "*"), saved) for path in paths]
     wanted = {"--top": top, "--units": units or None, "--quantiles": quantiles,
               "--histogram": histogram}  # fmt: skip
     if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
         raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
-    shown = None if columns is None else _listed(columns)
-    groups = _listed(group)
+    shown = _listed(columns) or None
+    groups = _listed(group, "layer", "contrast")
 
     def tables(query: Query) -> Iterator[Table]:
         if units:
@@ -1007,12 +1033,13 @@ def compare_command(
         ),
     ] = False,
     measures: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="What networks are compared in, joined by commas: share, share_of_living, csi, "
-            "d_prime, share_with_any (of feature maps), entropy, gini."
+            help="What networks are compared in, joined by commas; repeatable: share, "
+            "share_of_living, csi, d_prime, share_with_any (of feature maps), entropy, gini. By "
+            "default share,csi,d_prime,gini."
         ),
-    ] = "share,csi,d_prime,gini",
+    ] = None,
     by: Annotated[
         Literal["name", "depth"],
         typer.Option(help="Layers stand for each other by name, or by relative depth."),
@@ -1022,17 +1049,17 @@ def compare_command(
         typer.Option(help="Of several stores: which each is compared with."),
     ] = "first",
     allow: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="What stores may differ in all the same, which is then said: stimuli, "
-            "preprocessing, units, joined by commas."
+            "preprocessing, units, joined by commas; repeatable."
         ),
     ] = None,
     contrast: Annotated[
         list[str] | None,
         typer.Option(help="Instead of every category; as select takes it, repeatable."),
     ] = None,
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     test: CriterionTest = None,
     where: Where = None,
     sides: Sides = None,
@@ -1062,33 +1089,37 @@ def compare_command(
     intervals are over feature maps, drawn anew with all their units. Networks that saw other
     stimuli, or the same otherwise resized and cut, are refused unless --allow says so.
     """
-    from fusiform import compare, compare_regions, open_recording, open_store
+    from fusiform import Result, compare, compare_regions, open_recording, open_store
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     if recorded and roi is None:
         raise UserError("recordings are compared with regions; got --recorded alone: add --roi")
-    wanted: dict[str, Any] = {"layers": _listed(layers), "contrasts": contrast, "seed": seed}
+    wanted: dict[str, Any] = {"layers": _listed(layers, "*"), "contrasts": contrast, "seed": seed}
     if roi is not None:
+        sources = [open_recording(path) if recorded else open_store(path) for path in stores]
+        _remark(criterion, [one for one in sources if isinstance(one, Result)], contrast)
         found = [
             compare_regions(
-                open_recording(path) if recorded else open_store(path),
+                source,
                 roi,
                 criterion,
                 correlation=correlation,
                 rearrangements=rearrangements,
                 **wanted,
             )
-            for path in stores
+            for source in sources
         ]
         terminal.print_brains(found, each_layer, as_json)
         return
+    opened = [open_store(path) for path in stores]
+    _remark(criterion, opened, contrast)
     comparison = compare(
-        [open_store(path) for path in stores],
+        opened,
         criterion,
-        measures=_listed(measures),
+        measures=_listed(measures, "share", "csi", "d_prime", "gini"),
         pairing=by,
         against=against,
-        allow=_listed(allow) if allow else (),
+        allow=_listed(allow),
         resamples=resamples,
         **wanted,
     )
@@ -1099,7 +1130,7 @@ def compare_command(
 def report_command(
     stores: Stores,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
-    layers: LayerNames = "*",
+    layers: LayerNames = None,
     contrasts: Annotated[
         list[str] | None,
         typer.Option(
@@ -1150,7 +1181,7 @@ def report_command(
         stores,
         output,
         criterion=_criterion(test, where, sides, correction, family, pairwise, preset),
-        layers=_listed(layers),
+        layers=_listed(layers, "*"),
         contrasts=contrasts,
         recordings=recording or (),
         stimuli=stimuli,
@@ -1211,7 +1242,7 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
     found = describe_store(path)
     if as_json:
         described = asdict(found) | {"units": found.units, "criterion": found.criterion}
-        print(json.dumps(described, indent=2))
+        terminal.print_json(described)
         return
     for name, value in terminal.info_lines(found):
         print(terminal.printable(f"{name + ':':<{_INFO_WIDTH}} {terminal.cut(value)}"))
@@ -1236,6 +1267,13 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
 
 
 _INFO_WIDTH, _INFO_LAYERS = 16, 30
+
+
+def _remark(criterion: Criterion, stores: list[Result], contrasts: list[str] | None = None) -> None:
+    """Say what the authors of a preset did beside it, where it concerns a store."""
+    for store in stores:
+        for remark in remarks(criterion, store.categories, contrasts):
+            terminal.note(remark)
 
 
 def _criterion(
@@ -1278,7 +1316,7 @@ def doctor(
     note = (lambda _: None) if quiet else terminal.note
     findings = list(diagnose(model, stimuli, output, device=device, note=note))
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        terminal.print_json([asdict(finding) for finding in findings])
     else:
         said = {"unknown": "not checked"}
         rows = [[f.topic, said.get(f.severity, f.severity), f.found] for f in findings]
@@ -1296,20 +1334,30 @@ def doctor(
 def bench(
     model: Annotated[str, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = "resnet50",
     parts: Annotated[
-        str,
-        typer.Option(help="Any of kernels, network, decoding, memory, joined by commas."),
-    ] = "kernels,network,decoding,memory",
+        list[str] | None,
+        typer.Option(
+            help="Any of kernels, network, decoding, memory, joined by commas; repeatable. By "
+            "default all."
+        ),
+    ] = None,
     weights: Annotated[str, typer.Option(help="Weights; untrained ones cost the same.")] = "none",
     device: Device = None,
     units: Annotated[
         int, typer.Option(help="Units of the arrays that the kernels are given.")
     ] = 5_500_000,
     batch_sizes: Annotated[
-        str, typer.Option(help="Their numbers of stimuli, joined by commas.")
-    ] = "8,32,128",
+        list[str] | None,
+        typer.Option(
+            help="Their numbers of stimuli, joined by commas; repeatable. By default 8,32,128."
+        ),
+    ] = None,
     images: Annotated[
-        str, typer.Option(help="Numbers of images to scan for their peak memory.")
-    ] = "100,1000",
+        list[str] | None,
+        typer.Option(
+            help="Numbers of images to scan for their peak memory, joined by commas; repeatable. "
+            "By default 100,1000."
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     repeats: Annotated[int, typer.Option(help="Turns of which the median is taken.")] = 7,
     precision: Precision = None,
@@ -1326,15 +1374,16 @@ def bench(
     What is compared takes turns. Takes some minutes, and 4 GiB of memory with the default arrays.
     """
     from fusiform import bench
+    from fusiform.engine.bench.report import PARTS
 
     found = bench(
         model,
         weights=weights,
-        parts=_listed(parts),
+        parts=_listed(parts, *PARTS),
         device=device,
         units=units,
-        batch_sizes=_numbers(batch_sizes),
-        images=_numbers(images),
+        batch_sizes=_numbers(batch_sizes, "8", "32", "128"),
+        images=_numbers(images, "100", "1000"),
         batch_size=batch_size,
         repeats=repeats,
         precision=precision,
@@ -1347,7 +1396,7 @@ def bench(
         if not quiet:
             terminal.note(f"  {row.what}, {row.setting}: {row.value:,.4g} {row.unit}")
     if as_json:
-        print(json.dumps([asdict(row) for row in measured], indent=2))
+        terminal.print_json([asdict(row) for row in measured])
         return
     terminal.print_table(
         ["part", "what", "setting", "", "", "compared"],
@@ -1424,7 +1473,7 @@ def check_stimuli_command(
 
     report = check_stimuli(stimuli, _groups(group), root)
     if as_json:
-        print(json.dumps(report.as_record(), indent=2))
+        terminal.print_json(report.as_record())
     else:
         terminal.print_stimuli(report)
     if not report.sound:
@@ -1486,10 +1535,6 @@ def pack_stimuli_command(
     listener.note(f"packed {packed:,} stimuli; next: fusiform scan MODEL {output} -o NAME.zarr")
 
 
-def _recorded(layers: list[str] | None) -> list[str]:
-    return [part for given in layers or ["blocks"] for part in _listed(given)]
-
-
 def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
     if given is None:
         return None
@@ -1507,12 +1552,17 @@ def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
     return groups
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+def _listed(given: list[str] | None, *default: str) -> list[str]:
+    """The names that an option was given: joined by commas, the option repeated, or both."""
+    if not given:
+        return list(default)
+    return [part.strip() for text in given for part in text.split(",")]
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(given: list[str] | None, *default: str) -> list[int]:
+    parts = _listed(given, *default)
     try:
-        return [int(part) for part in _listed(text)]
+        return [int(part) for part in parts]
     except ValueError:
-        raise UserError(f"whole numbers joined by commas are needed; got {text!r}") from None
+        said = ",".join(parts)
+        raise UserError(f"whole numbers joined by commas are needed; got {said!r}") from None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusiform.engine.errors import UserError
-from fusiform.engine.spec import UNITS
+from fusiform.engine.spec import UNITS, as_json
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis
@@ -55,6 +53,11 @@ def say(mistake: str, *below: str) -> int:
     return 2
 
 
+def print_json(value: Any) -> None:
+    """An answer as JSON, on stdout."""
+    print(as_json(value, indent=2))
+
+
 def print_table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
     """A table, of which these columns stand on the right."""
     head, *rows = [[printable(cell) for cell in row] for row in [head, *rows]]
@@ -92,7 +95,7 @@ def print_results(
     """The summaries of stores, one by one or side by side."""
     if as_json:
         results = zip(paths, stores, rows, strict=True)
-        print(json.dumps([_as_json(*result, criterion) for result in results], indent=2))
+        print_json([_as_json(*result, criterion) for result in results])
         return
     numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
     for number, path, store in zip(numbers, paths, stores, strict=True):
@@ -221,7 +224,7 @@ def print_comparison(found: Comparison, as_json: bool) -> None:
     from fusiform.engine.comparing.tables import differences
 
     if as_json:
-        print(json.dumps(asdict(found), indent=2))
+        print_json(asdict(found))
         return
     for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
         print(printable(f"{number}  {path}: {said['model']} ({said['weights']})"))
@@ -240,7 +243,7 @@ def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool
     from fusiform.engine.comparing.tables import likeness
 
     if as_json:
-        print(json.dumps([asdict(found) for found in results], indent=2))
+        print_json([asdict(found) for found in results])
         return
     for number, found in enumerate(results):
         print(end="\n" if number else "")
@@ -305,8 +308,6 @@ def put_out(tables: Iterator[Table], form: Format, output: Path | None) -> None:
         if output:
             note(f"wrote {written:,} rows to {output}")
         return
-    if output:
-        raise UserError(f"a table is printed; to write {output} choose --format")
     table = joined(list(tables))
     right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
     print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)
@@ -337,7 +338,7 @@ def print_forecast(found: Forecast, as_json: bool) -> None:
     if as_json:
         layers = [{**asdict(one), "units": one.units, "state_bytes": one.state_bytes}
                   for one in found.layers]  # fmt: skip
-        print(json.dumps({**asdict(found), "layers": layers, "bound": found.bound}, indent=2))
+        print_json({**asdict(found), "layers": layers, "bound": found.bound})
         return
     passes = {name: number for number, part in enumerate(found.passes, 1) for name in part}
     several = len(found.passes) > 1

@@ -17,7 +17,7 @@ from ..kernels.moments import Moments, merge
 from .asking.result import Result
 from .asking.select import materialise
 from .errors import UserError
-from .spec import SHOWN, STIMULUS_COLUMNS, Layer
+from .spec import SHOWN, STIMULUS_COLUMNS, Layer, listed
 from .store.behind import write_behind
 from .store.draft import Draft
 from .store.durable import telling
@@ -33,7 +33,7 @@ Note = Callable[[str], None]
 
 
 def merge_stores(
-    paths: Sequence[Path | str],
+    paths: Store | Path | str | Sequence[Store | Path | str],
     output: Path | str,
     *,
     overwrite: bool = False,
@@ -49,7 +49,7 @@ def merge_stores(
 
     Parameters
     ----------
-    paths : the stores
+    paths : the stores, opened or by their paths
     output : the store to create
     overwrite : replace an earlier store at ``output``
     note : hears what the merged store has not
@@ -59,10 +59,11 @@ def merge_stores(
     UserError : fewer than two stores, or stores that differ in anything else, which is named; the
         same stimulus in several; see also :func:`drafting <fusiform.engine.store.writing.drafting>`
     """
-    if len(paths) < 2:
-        raise UserError(f"merging takes at least two stores; got {len(paths)}")
+    stores = listed(paths)
+    if len(stores) < 2:
+        raise UserError(f"merging takes at least two stores; got {len(stores)}")
     refuse_existing(output, overwrite)
-    parts = [Store.open(path) for path in paths]
+    parts = [Store.of(store) for store in stores]
     place = final_place(output)
     if isinstance(place, str) and place in [part.path for part in parts]:
         raise UserError(

@@ -5,8 +5,11 @@ Nothing here imports torch, zarr or dask: the command line can afford to.
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from .errors import UserError
@@ -274,3 +277,32 @@ MEASURE_TYPES: dict[str, str] = {"preferred_category": "int32"}
 def as_record(value: Any) -> dict[str, Any]:
     """A frozen value as plain JSON types, for provenance and fingerprints."""
     return asdict(value)
+
+
+def in_json(value: Any) -> Any:
+    """A value of plain types and arrays as strict JSON can hold it.
+
+    JSON has no infinities: they become "Infinity" and "-Infinity", and NaN becomes null, so that
+    the most selective unit does not read as one without a value.
+    """
+    if hasattr(value, "tolist"):  # of numpy, which is not loaded for this
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {name: in_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_json(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """All JSON that people and programs are given; see :func:`in_json`."""
+    return json.dumps(in_json(value), indent=indent, allow_nan=False)
+
+
+def listed(given: Any) -> list[Any]:
+    """Several, of which one may stand by itself: a text is what it names, never its letters."""
+    if isinstance(given, str | Path) or not isinstance(given, Iterable):
+        return [given]
+    return list(given)

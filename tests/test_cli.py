@@ -148,7 +148,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "empty category": (_empty_category, "", ["vacant in stimuli has none"]),
     "one image": (_one_image, "", ["lonely has 1", "add images"]),
     "one image, one fold": (_one_image, "--folds 1", ["lonely has 1", "add images"]),
-    "too few for the folds": (_nothing, "--folds 4", ["blobs has 6", "--folds 1"]),
+    "too few for the folds": (_nothing, "--folds 4", ["blobs has 6", "--folds 3"]),
     "not an image": (_not_an_image, "", ["stimuli/noise/zzz.png is no image", "stimuli check"]),
     "unknown layer": (_nothing, "--layers layer4.2", ["'layer4.2'", "did you mean layer4.1"]),
     "layer called twice": (_nothing, "--layers layer4.1.relu", ["layer4.1.relu is called 2 times"]),

@@ -422,10 +422,15 @@ def test_nothing_found_is_a_table_without_rows(store: Result, tmp_path: Path) ->
     assert len(store.query("t > 1000").top(5)) == 0
 
 
-def test_what_is_no_number_is_null_in_json() -> None:
+def test_infinities_and_nan_are_told_apart_in_json() -> None:
     stream = io.StringIO()
-    write([Table({"a": [1.5, float("nan"), float("inf")]})], "json", None, stream)
-    assert json.loads(stream.getvalue()) == [{"a": 1.5}, {"a": None}, {"a": None}]
+    values = [1.5, float("nan"), float("inf"), float("-inf")]
+    for dtype in (np.float32, np.float64):
+        stream.seek(0)
+        write([Table({"a": np.array(values, dtype)})], "json", None, stream)
+        read = [row["a"] for row in json.loads(stream.getvalue())]
+        assert read == [1.5, None, "Infinity", "-Infinity"]
+        assert float(read[2]) == values[2]
 
 
 def test_files_are_named_where_a_format_needs_one(store: Result) -> None:

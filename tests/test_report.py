@@ -122,9 +122,9 @@ def test_the_page_has_the_numbers_of_the_analysis(page: str, made_path: Path) ->
     assert spread["gini_low"][0] == pytest.approx(found.spread[0].random["gini"].low, rel=5e-4)
 
 
-def test_numbers_have_four_digits_and_none_is_infinite() -> None:
+def test_numbers_have_four_digits_and_infinities_are_named() -> None:
     assert rounded([1 / 3, 2.0, float("nan"), float("-inf"), 12345.678, 7, None, "a"]) == [
-        0.3333, 2, None, None, 12350, 7, None, "a",
+        0.3333, 2, None, "-Infinity", 12350, 7, None, "a",
     ]  # fmt: skip
 
 

@@ -264,7 +264,7 @@ def test_margalit2024_and_floc_equal_their_recipes(store: Store) -> None:
         )
         for k, name in enumerate(CATEGORIES):
             t, _ = oracle(parse_contrast(f"'{name}'", CATEGORIES), groups, "rest", False)
-            np.testing.assert_array_equal(pooled.selective[k], t > 10)
+            np.testing.assert_array_equal(pooled.selective[k], t >= 10)
             weights = [1.0 if j == k else -1 / 3 for j in range(4)]
             t = [reference.weighted(weights, [g[:, u] for g in groups])[0]
                  for u in range(1, layer.units)]  # fmt: skip

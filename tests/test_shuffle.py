@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import torch
 from torch import nn
 
 import fusiform
+from fusiform.engine.asking.examine import samples_of
+from fusiform.engine.asking.language.contrast import every_category
 from fusiform.engine.asking.language.criterion import Criterion
+from fusiform.engine.asking.measures import Measured, Sample
 from fusiform.engine.asking.select import chance, select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.plan import make_plan, shuffled_labels
@@ -165,6 +169,101 @@ def test_p_of_the_null_is_saved(noise_store: Store, tmp_path: Path) -> None:
     pairwise = Criterion("rest", "p_null <= 0.2", pairwise=True)
     with pytest.raises(UserError, match="save t"):
         fusiform.save_contrast(store, "null", pairwise, measures=["p_null"])
+
+
+class Looked(nn.Module):
+    """A network whose responses to the picture with grey value i are row i of a table."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__()
+        self.table = torch.from_numpy(table)
+        self.found = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.found(self.table[(images[:, 0, 0, 0] * 255).round().long()])
+
+
+def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[Fraction]]) -> Any:
+    """The square of t with its sign, without rounding; a number beyond all others for infinity."""
+
+    def squares(values: list[Fraction]) -> tuple[int, Fraction, Fraction]:
+        mean = sum(values) / Fraction(len(values))
+        return len(values), mean, sum((x - mean) ** 2 for x in values)
+
+    def signed(difference: Fraction, error: Fraction) -> Any:
+        if error == 0:
+            return difference and (10**40 if difference > 0 else -(10**40))
+        return (1 if difference > 0 else -1) * difference**2 / error
+
+    own, *rest = map(squares, [target, *others])
+    if test == "each":
+        found = [signed(own[1] - m, own[2] / (own[0] - 1) / own[0] + s / (n - 1) / n)
+                 for n, m, s in rest]  # fmt: skip
+        up, down = min(found), max(found)
+        return (max(up, 0) or max(-down, 0)) if sides == 2 else up
+    if test == "weighted":
+        parts = [(Fraction(1), own), *((Fraction(-1, len(rest)), one) for one in rest)]
+        effect = sum(w * m for w, (_, m, _) in parts)
+        size = signed(effect, sum(w * w * s / (n - 1) / n for w, (n, _, s) in parts))
+    else:
+        n, m, s = squares([x for values in others for x in values])
+        error = own[2] / (own[0] - 1) / own[0] + s / (n - 1) / n
+        if test == "student":
+            error = (own[2] + s) / (own[0] + n - 2) * (Fraction(1, own[0]) + Fraction(1, n))
+        size = signed(own[1] - m, error)
+    return abs(size) if sides == 2 else size
+
+
+@pytest.fixture(scope="module")
+def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.ndarray]:
+    """A scan of units that respond to few stimuli, as behind a ReLU, and their responses."""
+    from PIL import Image
+
+    root, rng = tmp_path_factory.mktemp("few"), np.random.default_rng(0)
+    table = np.zeros((18, 40), np.float32)
+    for unit in range(40):
+        rows = rng.choice(18, 1 + unit % 4, replace=False)
+        table[rows, unit] = rng.normal(0, 1, len(rows)).astype(np.float32).clip(0)
+        table[rows[0], unit] = abs(rng.normal())
+    for stimulus in range(18):
+        (root / "abc"[stimulus % 3]).mkdir(exist_ok=True)
+        picture = Image.new("RGB", (8, 8), (stimulus, 0, 0))
+        picture.save(root / "abc"[stimulus % 3] / f"{stimulus}.png")
+    plain = Preprocessing(8, 8, "nearest", mean=(0, 0, 0), std=(1, 1, 1))
+    store = fusiform.scan(
+        Looked(table), root, root / "few.zarr", layers=["found"], preprocessing=plain, null=12,
+        batch_size=5, seed=2,
+    )  # fmt: skip
+    rows = [int(Path(path).stem) for path in store.stimuli("stimulus_path")]
+    return store, table[rows]
+
+
+@pytest.mark.parametrize("test", ["each", "rest", "student", "weighted"])
+@pytest.mark.parametrize("sides", [1, 2])
+def test_equal_t_count_as_large_whatever_their_rounding(
+    few_responses: tuple[Store, np.ndarray], test: Any, sides: Any
+) -> None:
+    store, table = few_responses
+    exact = [[Fraction(float(x)) for x in unit] for unit in table.T]
+    labels, fold_of = store.stimuli("stimulus_category"), store.stimuli("stimulus_fold")
+    shuffles = shuffled_labels(labels, fold_of, 12, seed=2)
+
+    def sizes(labels: np.ndarray, k: int) -> list[Any]:
+        sides_of = [np.flatnonzero(labels == j).tolist() for j in (k, *({0, 1, 2} - {k}))]
+        groups = ([[unit[i] for i in rows] for rows in sides_of] for unit in exact)
+        return [exact_size(test, sides, target, others) for target, *others in groups]
+
+    layer = store.layer("found")
+    moments = samples_of(next(store.moments(layer, slab) for slab, _ in store.slabs(layer)))[0]
+    criterion = Criterion(test, "p_null <= 0.5", sides)
+    for k, contrast in enumerate(every_category("abc")):
+        shuffled = samples_of(store.shuffled_moments(layer))[0]
+        null = Measured(Sample(shuffled), contrast, criterion).extremity
+        found = Measured(Sample(moments), contrast, criterion, null_t=np.sort(null)).p_null
+        all_null = np.array([size for labels in shuffles for size in sizes(labels, k)])
+        own = sizes(labels, k)
+        expected = [(1 + np.count_nonzero(all_null >= size)) / (1 + len(all_null)) for size in own]
+        np.testing.assert_array_equal(found, expected)
 
 
 def welch_from(target: list[Any], baseline: list[Any]) -> float:

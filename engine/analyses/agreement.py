@@ -36,8 +36,8 @@ class Agreement:
 def agreement(
     store: Store,
     criteria: Sequence[Criterion],
-    layers: Sequence[str] = ("*",),
-    contrasts: Sequence[str] | None = None,
+    layers: str | Sequence[str] = "*",
+    contrasts: str | Sequence[str] | None = None,
 ) -> list[Agreement]:
     """What criteria select of a store on all stimuli, a row per layer, contrast and two criteria.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..asking.language.criterion import DEFAULT, Criterion
+from ..asking.language.criterion import DEFAULT, Criterion, preset
 from ..errors import UserError, nearest
+from ..spec import listed
 from ..store.reading import Store
 from .agreement import Agreement, agreement
 from .census import Census, HeldOut, take_census
@@ -64,17 +66,17 @@ ANALYSES: dict[str, str] = {
 
 
 def analyse(
-    store: Store,
+    store: Store | Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
-    analyses: Iterable[str] = tuple(ANALYSES),
+    analyses: str | Iterable[str] = tuple(ANALYSES),
     *,
     resamples: int = 1000,
     seed: int = 0,
     neighbours: Neighbours = "rook",
     distance: Distance = "correlation",
-    against: Sequence[Criterion] = (),
+    against: str | Criterion | Sequence[str | Criterion] = (),
 ) -> Analysis:
     """Analyse a store under a criterion; see ``docs/definitions.md`` for what each analysis is.
 
@@ -82,6 +84,7 @@ def analyse(
 
     Parameters
     ----------
+    store : the result of a scan, or its path
     layers : names or globs, one or several
     contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
     analyses : some of :data:`ANALYSES`; by default all
@@ -89,14 +92,16 @@ def analyse(
     seed : of all that is drawn at random
     neighbours : on a map, for Moran's I: ``rook`` or ``queen``
     distance : of two categories' patterns: ``correlation`` or ``euclidean``
-    against : other criteria, whose selective units are compared with those of ``criterion``
+    against : other criteria, or names of presets, whose selective units are compared with those of
+        ``criterion``
 
     Raises
     ------
     UserError : there is no such analysis, layer, contrast, distance or kind of neighbours; the scan
         that fills the store has not finished
     """
-    asked = list(dict.fromkeys(analyses))
+    store = Store.of(store)
+    asked = list(dict.fromkeys(listed(analyses)))
     for name in asked:
         if name not in ANALYSES:
             raise UserError(f"there is no analysis {name!r}: {nearest(name, ANALYSES)}")
@@ -115,9 +120,9 @@ def analyse(
         "confusion": confusion,
     }
     rows: dict[str, list[Any]] = {name: [] for name in of_layer}
-    names = [layers] if isinstance(layers, str) else list(layers)
+    others = [preset(one) if isinstance(one, str) else one for one in listed(against)]
     taken = []
-    for census in take_census(store, criterion, names, contrasts):
+    for census in take_census(store, criterion, layers, contrasts):
         for name in asked:
             if name in of_layer:
                 rows[name] += of_layer[name]([census])
@@ -134,8 +139,8 @@ def analyse(
         seed=seed,
         **{name: tuple(found) for name, found in rows.items()},
         consistency=consistency(taken, distance) if "consistency" in asked else None,
-        agreement=tuple(agreement(store, [criterion, *against], names, contrasts))
-        if against
+        agreement=tuple(agreement(store, [criterion, *others], layers, contrasts))
+        if others
         else (),
     )
 

@@ -103,7 +103,7 @@ class Census:
 def take_census(
     store: Store,
     criterion: Criterion = DEFAULT,
-    layers: Sequence[str] = ("*",),
+    layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
 ) -> Iterator[Census]:
     """Count the units of a store under a criterion, a census for every layer, in order.

@@ -66,11 +66,11 @@ def joined(choices: Sequence[tuple[str, Mapping[str, Units]]]) -> Choice:
 
 def choose_units(
     store: Store,
-    contrasts: Sequence[str] | None = None,
+    contrasts: str | Sequence[str] | None = None,
     criterion: Criterion | None = DEFAULT,
     top: int | None = None,
     by: str = "t",
-    layers: Sequence[str] = ("*",),
+    layers: str | Sequence[str] = "*",
 ) -> list[tuple[str, dict[str, Units]]]:
     """The units that a criterion selects for each contrast, by layer; or those with most of them.
 

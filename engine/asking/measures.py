@@ -21,6 +21,8 @@ from .language.contrast import Contrast
 from .language.criterion import Criterion
 
 Floats = NDArray[np.float64]
+# By how much of themselves equal t's may differ, of moments that were merged in another order.
+_ROUNDING = 1e-12
 
 
 class Sample:
@@ -188,9 +190,14 @@ class Measured:
 
     @cached_property
     def p_null(self) -> Floats:
-        """With the unit itself among the shuffles, as Phipson & Smyth (2010) ask."""
+        """With the unit itself among the shuffles, as Phipson & Smyth (2010) ask.
+
+        t's that only rounding tells apart are as large as each other.
+        """
         assert self._null_t is not None
-        as_large = len(self._null_t) - np.searchsorted(self._null_t, self.extremity, side="left")
+        own = self.extremity
+        slack = np.where(np.isfinite(own), _ROUNDING * np.maximum(np.abs(own), 1), 0)
+        as_large = len(self._null_t) - np.searchsorted(self._null_t, own - slack, side="left")
         return np.where(np.isnan(self.t), np.nan, (as_large + 1) / (len(self._null_t) + 1))
 
     @cached_property

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
-from ..spec import Layer
+from ..spec import Layer, listed
 from ..store.reading import Store, require_complete
 from .chunks import Part, asked_of, places, source_of
 from .language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
@@ -45,7 +45,7 @@ class Query:
     Parameters
     ----------
     text : see the head of this module
-    layers : names or globs
+    layers : names or globs, one or several
     saved : ask what :func:`save_contrast <fusiform.engine.asking.select.save_contrast>` wrote under
         this name: its t, q, ..., ``selective``
 
@@ -56,7 +56,7 @@ class Query:
     """
 
     def __init__(
-        self, store: Store, text: str, layers: Sequence[str] = ("*",), saved: str | None = None
+        self, store: Store, text: str, layers: str | Sequence[str] = "*", saved: str | None = None
     ) -> None:
         require_complete(store)
         self.store, self.text = store, text
@@ -93,7 +93,7 @@ class Query:
         unknown = {name for name in names if self._is_unknown(name)}
         return tuple(dict.fromkeys(name for name in names if name not in unknown))
 
-    def units(self, columns: Sequence[str] | None = None) -> Table:
+    def units(self, columns: str | Sequence[str] | None = None) -> Table:
         """All units that match, in the order of the store.
 
         Parameters
@@ -102,14 +102,14 @@ class Query:
         """
         return joined(list(self.parts(columns)))
 
-    def parts(self, columns: Sequence[str] | None = None) -> Iterator[Table]:
+    def parts(self, columns: str | Sequence[str] | None = None) -> Iterator[Table]:
         """As :meth:`units`, in parts as they are found; the first is empty."""
         names = self._named(columns)
         yield self._described([], names)
         tables = partial(self._described, columns=names)
         yield from self._search.found(self._search.parts, lambda found: tables([found]))
 
-    def top(self, size: int, by: str = "t", columns: Sequence[str] | None = None) -> Table:
+    def top(self, size: int, by: str = "t", columns: str | Sequence[str] | None = None) -> Table:
         """The matching units with the most of a measure (of p and q: the least), most first.
 
         Of equals, those that come first in the store.
@@ -122,7 +122,7 @@ class Query:
             names = (by, *names)
         return self._described(self._search.best(size, by), names)
 
-    def counts(self, by: Sequence[str] = ("layer", "contrast")) -> Table:
+    def counts(self, by: str | Sequence[str] = ("layer", "contrast")) -> Table:
         """How many units match, of how many, in groups.
 
         Parameters
@@ -131,6 +131,7 @@ class Query:
             layers that have not all of these are left out. Groups without any unit are listed, as
             are those without a match
         """
+        by = listed(by)
         dims = self._dims_of(by)
         layers = [layer for layer in self.layers if set(dims) <= set(layer.dims)]
         if not layers:
@@ -149,24 +150,25 @@ class Query:
     def quantiles(
         self,
         measure: str,
-        at: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
-        by: Sequence[str] = ("layer", "contrast"),
+        at: float | Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        by: str | Sequence[str] = ("layer", "contrast"),
     ) -> Table:
         """Quantiles of a measure over the units that match, with linear interpolation.
 
         Exact; the measure is held of all units that match. Values that are not finite are left out.
         """
+        at = listed(at)
         for q in at:
             if not 0 <= q <= 1:
                 raise UserError(f"quantiles are from 0 to 1; got {q:g}")
-        rows = []
+        by, rows = listed(by), []
         for group, values in self._values(measure, by):
             found = np.quantile(values, at) if len(values) else np.full(len(at), np.nan)
             rows.append((*group, len(values), *found.tolist()))
         return _table_of((*by, "units", *(f"q{100 * q:g}" for q in at)), rows)
 
     def histogram(
-        self, measure: str, bins: int = 20, by: Sequence[str] = ("layer", "contrast")
+        self, measure: str, bins: int = 20, by: str | Sequence[str] = ("layer", "contrast")
     ) -> Table:
         """How many of the units that match have a measure in each bin; the same bins in all groups.
 
@@ -174,6 +176,7 @@ class Query:
         """
         if bins < 1:
             raise UserError(f"a histogram has at least 1 bin; got {bins}")
+        by = listed(by)
         groups = list(self._values(measure, by))
         known = [values for _, values in groups if len(values)]
         bounds = (min(v.min() for v in known), max(v.max() for v in known)) if known else (0, 1)
@@ -299,9 +302,10 @@ class Query:
                 raise UserError(f"units are grouped by {', '.join(known)}; got {name!r}")
         return [name for name in by if name in self.dims]
 
-    def _named(self, columns: Sequence[str] | None) -> Sequence[str]:
+    def _named(self, columns: str | Sequence[str] | None) -> Sequence[str]:
         if columns is None:
             return self.columns
+        columns = listed(columns)
         self._require(name for name in columns if name != MEANS)
         return columns
 

@@ -48,7 +48,7 @@ class Result(Store):
         ------
         UserError : see :class:`.query.Query`
         """
-        return Query(self, text, _listed(layers), saved)
+        return Query(self, text, layers, saved)
 
     def select(
         self,
@@ -79,7 +79,7 @@ class Result(Store):
         from .select import select
 
         require_complete(self)
-        wanted = self.layers_named(_listed(layers))
+        wanted = self.layers_named(layers)
         parsed = parse_contrasts(contrasts, self.categories)
         names = [one.text for one in parsed]
 
@@ -140,10 +140,6 @@ def open_store(path: Path | str) -> Result:
     UserError : ``path`` is no store, or one of another schema version
     """
     return Result.open(path)
-
-
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
 
 
 def _shaped(selection: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:

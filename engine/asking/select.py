@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
 from ..errors import UserError, nearest
-from ..spec import MEASURES, SAVED, Layer, as_record
+from ..spec import MEASURES, SAVED, Layer, as_record, listed
 from ..store.behind import write_behind
 from ..store.draft import Draft, write_slab
 from ..store.reading import Store, require_complete
@@ -150,11 +151,11 @@ def annotate_criterion(store: Draft) -> None:
 
 
 def save_contrast(
-    store: Store,
+    store: Store | Path | str,
     name: str,
     criterion: Criterion = DEFAULT,
     contrast: str | None = None,
-    measures: Sequence[str] = SAVED,
+    measures: str | Sequence[str] = SAVED,
     progress: Callable[[Layer], None] = lambda _: None,
 ) -> None:
     """Write measures and masks of a contrast beside the moments, as ``LAYER/NAME/MEASURE``.
@@ -167,14 +168,18 @@ def save_contrast(
     ------
     UserError : the name or a measure is none, or the store cannot be written to; see :func:`select`
     """
+    store, measures = Store.of(store), listed(measures)
     require_complete(store)
     for measure in measures:
         if measure not in MEASURES:
             raise UserError(f"there is no measure {measure!r}: {nearest(measure, MEASURES)}")
     categories = store.categories
+    if _asks_chance(criterion, measures):
+        _require_shuffles(store)
     if "p_null" in measures and criterion.pairwise:
         raise UserError("p_null is saved of one test, and a pairwise criterion has several: save t")
     chosen = [parse_contrast(contrast, categories)] if contrast else every_category(categories)
+    Examination(criterion, chosen)  # refuses what does not fit, while what was saved is there yet
     kept = [Kept(measure, criterion.test, measure) for measure in measures if measure != "q"]
     keep_q = "q" if "q" in measures else None
 
@@ -182,7 +187,7 @@ def save_contrast(
         "contrasts": [one.text for one in chosen],
         "criterion": as_record(criterion),
         "each_category": contrast is None,
-        "measures": list(measures),
+        "measures": measures,
     }
     writers: dict[Layer, SlabWriter] = {}
 
@@ -254,8 +259,7 @@ def examine(
     ------
     UserError : they are, and the scan had no shuffled labels
     """
-    asked = [condition.measure for condition in criterion.rule().conditions()]
-    if "p_null" not in [*asked, *(one.measure for one in kept)]:
+    if not _asks_chance(criterion, [one.measure for one in kept]):
         return Examination(criterion, contrasts, kept, keep_q)
     _require_shuffles(store)
     examination, null_t = Examination(criterion, contrasts), []
@@ -264,6 +268,11 @@ def examine(
             measured = examination.measured(Sample(moments), index)
             null_t.append([np.sort(one.extremity[~np.isnan(one.extremity)]) for one in measured])
     return Examination(criterion, contrasts, kept, keep_q, null_t)
+
+
+def _asks_chance(criterion: Criterion, measures: Sequence[str]) -> bool:
+    asked = (condition.measure for condition in criterion.rule().conditions())
+    return "p_null" in (*asked, *measures)
 
 
 def _require_shuffles(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,16 +93,17 @@ class Row:
 
 
 def summarise(
-    store: Store,
+    store: Store | Path | str,
     criterion: Criterion = DEFAULT,
-    layers: Sequence[str] = ("*",),
-    contrasts: Sequence[str] | None = None,
+    layers: str | Sequence[str] = "*",
+    contrasts: str | Sequence[str] | None = None,
 ) -> list[Row]:
     """The summary of a store under a criterion, a row per layer and contrast.
 
     Parameters
     ----------
-    layers : names or globs
+    store : the result of a scan, or its path
+    layers : names or globs, one or several
     contrasts : as :mod:`.language.contrast` reads them; by default every category
 
     Raises
@@ -109,6 +111,7 @@ def summarise(
     UserError : the scan that fills the store has not finished, no layer has such a name, a contrast
         cannot be read or does not fit the criterion
     """
+    store = Store.of(store)
     asked = parse_contrasts(contrasts, store.categories)
     wanted = store.layers_named(layers)
     by_chance: dict[str, NDArray[np.float64]] = {}

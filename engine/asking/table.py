@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, shortened
+from ..errors import UserError, refuse_output, shortened
+from ..spec import as_json
 
 if TYPE_CHECKING:
     import pandas
@@ -81,6 +82,25 @@ def joined(tables: Sequence[Table]) -> Table:
     return Table({name: column(name) for name in names})
 
 
+def refuse_form(form: Format, output: Path | None) -> None:
+    """Refuse what tables cannot be written as, or where, before there are any.
+
+    Raises
+    ------
+    UserError : there is no output for a format that needs one, no library for it, no folder for the
+        output, or no need of an output
+    """
+    if output is None:
+        if form in ("parquet", "npz"):
+            raise UserError(f"{form} is written to a file; name one with --output")
+        return
+    if form == "table":
+        raise UserError(f"a table is printed; to write {output} choose --format")
+    refuse_output(output, "a table")
+    if form == "parquet" and find_spec("pyarrow") is None:
+        raise UserError("parquet needs pyarrow: pip install 'fusiform[parquet]'")
+
+
 def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO[str]) -> int:
     """Write tables of the same columns, part by part as they come; gives the number of rows.
 
@@ -88,11 +108,13 @@ def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO
 
     Raises
     ------
-    UserError : there is no output for a format that needs one, or no library for it
+    UserError : see :func:`refuse_form`
     """
-    if form in ("parquet", "npz"):
-        if output is None:
-            raise UserError(f"{form} is written to a file; name one with --output")
+    refuse_form(form, output)
+    tables = iter(tables)
+    # What is wrong with a question comes with the first table: before an earlier file is emptied.
+    tables = chain(list(islice(tables, 1)), tables)
+    if output is not None and form in ("parquet", "npz"):
         return (_write_parquet if form == "parquet" else _write_npz)(tables, output)
     writer = _write_csv if form == "csv" else _write_json
     if output is None:
@@ -122,25 +144,22 @@ def _write_csv(tables: Iterable[Table], file: IO[str]) -> int:
 
 
 def _write_json(tables: Iterable[Table], file: IO[str]) -> int:
-    """An array of records, one to a line; what is no number in JSON is null."""
+    """An array of records, one to a line."""
     written = 0
     file.write("[")
     for table in _alike(tables):
         for row in table.rows():
-            values = [None if isinstance(v, float) and not math.isfinite(v) else v for v in row]
-            file.write(",\n " if written else "\n ")
-            json.dump(dict(zip(table.columns, values, strict=True)), file)
+            record = as_json(dict(zip(table.columns, row, strict=True)))
+            file.write(f",\n {record}" if written else f"\n {record}")
             written += 1
     file.write("\n]\n")
     return written
 
 
 def _write_parquet(tables: Iterable[Table], output: Path) -> int:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError("parquet needs pyarrow: pip install 'fusiform[parquet]'") from None
+    import pyarrow
+    from pyarrow import parquet
+
     written, writer = 0, None
     try:
         for table in _alike(tables):

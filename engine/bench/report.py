@@ -11,6 +11,7 @@ from ..scanning.decode import default_workers
 from ..scanning.device import device_for
 from ..scanning.memory import recycled, resident_memory
 from ..scanning.precision import refuse_precision
+from ..spec import listed
 from .images import measure_decoding, measure_memory
 from .kernels import LEAST_UNITS, measure_kernels
 from .measure import Measurement
@@ -25,11 +26,11 @@ def bench(
     model: str = "resnet50",
     *,
     weights: str = "none",
-    parts: Sequence[str] = PARTS,
+    parts: str | Sequence[str] = PARTS,
     device: str | None = None,
     units: int = 5_500_000,
-    batch_sizes: Sequence[int] = (8, 32, 128),
-    images: Sequence[int] = (100, 1000),
+    batch_sizes: int | Sequence[int] = (8, 32, 128),
+    images: int | Sequence[int] = (100, 1000),
     batch_size: int = 32,
     repeats: int = 7,
     precision: str | None = None,
@@ -63,6 +64,7 @@ def bench(
     UserError : a part, device, precision, model or compiler that is not there; a number out of
         range
     """
+    parts, batch_sizes, images = listed(parts), listed(batch_sizes), listed(images)
     for part in parts:
         if part not in PARTS:
             raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")

@@ -15,7 +15,9 @@ from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
 from ..responses.geometry import products
 from ..responses.recording import Recording
+from ..store.kinds import RECORDING
 from ..store.reading import Store
+from ..store.root import kind_at
 from .likeness import BestLayer, Correlation, Floats, Likeness, Values, likeness
 from .populations import populations
 from .regions import Regions, in_order, read_regions
@@ -45,7 +47,7 @@ class BrainComparison:
 
 
 def compare_regions(
-    source: Store | Recording,
+    source: Store | Recording | Path | str,
     table: Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
@@ -63,8 +65,9 @@ def compare_regions(
 
     Parameters
     ----------
+    source : a store or a recording, or its path
     table : as :mod:`.regions` reads it
-    layers : names or globs
+    layers : names or globs, one or several
     contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
     correlation : by default ``pearson`` of profiles, ``spearman`` of dissimilarity matrices
     rearrangements : that p is the share of; all there are, if they are fewer
@@ -84,12 +87,12 @@ def compare_regions(
         )
     if rearrangements < 1:
         raise UserError(f"rearrangements are 1 or more; got {rearrangements}")
-    names = [layers] if isinstance(layers, str) else list(layers)
+    source = _opened(source)
     if isinstance(source, Recording):
-        values = list(_of_recording(source, regions, names))
+        values = list(_of_recording(source, regions, layers))
         chosen = f"units of {source.path}: {', '.join(source.choices)}"
     else:
-        values = list(_of_store(source, regions, criterion, contrasts, names))
+        values = list(_of_store(source, regions, criterion, contrasts, layers))
         chosen = f"selective: {criterion}"
     found = list(likeness(regions, values, how, rearrangements, seed))
     of = "stimuli" if isinstance(source, Recording) else "categories"
@@ -107,12 +110,20 @@ def compare_regions(
     )
 
 
+def _opened(source: Store | Recording | Path | str) -> Store | Recording:
+    if isinstance(source, Recording):
+        return source
+    if isinstance(source, Path | str) and kind_at(source) is RECORDING:
+        return Recording.open(source)
+    return Store.of(source)
+
+
 def _of_store(
     store: Store,
     regions: Regions,
     criterion: Criterion,
     contrasts: str | Sequence[str] | None,
-    layers: Sequence[str],
+    layers: str | Sequence[str],
 ) -> Iterator[Values]:
     """Populations of a store, on the categories of the table in its order."""
     places = in_order(regions, store.categories, "categories")
@@ -123,7 +134,7 @@ def _of_store(
 
 
 def _of_recording(
-    recording: Recording, regions: Regions, layers: Sequence[str]
+    recording: Recording, regions: Regions, layers: str | Sequence[str]
 ) -> Iterator[Values]:
     """The recorded units of every layer, on the stimuli of the table in its order."""
     if not regions.are_rdms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..analyses.resampling import generator, interval, or_none, ratios
 from ..analyses.spread import share_with_any
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
+from ..spec import listed
 from ..store.reading import Store, require_complete
 from .pairing import MISFITS, Pairing, misfits, pair_layers
 
@@ -93,15 +95,15 @@ class Comparison:
 
 
 def compare(
-    stores: Sequence[Store],
+    stores: Store | Path | str | Sequence[Store | Path | str],
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
     *,
-    measures: Sequence[str] = tuple(MEASURED),
+    measures: str | Sequence[str] = tuple(MEASURED),
     pairing: Pairing = "name",
     against: Against = "first",
-    allow: Sequence[str] = (),
+    allow: str | Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
@@ -109,7 +111,8 @@ def compare(
 
     Parameters
     ----------
-    stores : two or more results of scans; checkpoints of a training run in its order
+    stores : two or more results of scans, or their paths; checkpoints of a training run in
+        its order
     layers : of the first store, names or globs
     contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
     measures : some of :data:`MEASURED`
@@ -124,13 +127,14 @@ def compare(
     UserError : fewer than two stores, or stores that cannot be compared; no layers that stand for
         each other; a measure, pairing or contrast that is none; a scan has not finished
     """
-    _require_known(stores, measures, pairing, against, allow, resamples)
-    first = stores[0]
-    warnings = [said for other in stores[1:] for said in _let_pass(first, other, allow)]
-    named = [layers] if isinstance(layers, str) else list(layers)
-    wanted = first.layers_named(named)
+    measures, allow = listed(measures), listed(allow)
+    results: list[Store] = [Store.of(store) for store in listed(stores)]
+    _require_known(results, measures, pairing, against, allow, resamples)
+    first = results[0]
+    warnings = [said for other in results[1:] for said in _let_pass(first, other, allow)]
+    wanted = first.layers_named(layers)
     paired = [{layer.name: layer.name for layer in wanted}]
-    for other in stores[1:]:
+    for other in results[1:]:
         pairs = pair_layers(first.layers, other.layers, pairing)
         paired.append({own.name: its.name for own, its in pairs if own in wanted})
         if not paired[-1]:
@@ -140,7 +144,7 @@ def compare(
             )
         if alone := [layer.name for layer in wanted if layer.name not in paired[-1]]:
             warnings.append(f"{other.path} has no {shortened(alone)}")
-    seeds = np.random.SeedSequence(seed).generate_state(len(stores)).tolist()
+    seeds = np.random.SeedSequence(seed).generate_state(len(results)).tolist()
     drawn = [
         {
             census.layer.name: _draw(census, measures, resamples, own_seed)
@@ -148,18 +152,18 @@ def compare(
                 store, criterion, list(dict.fromkeys(names.values())), contrasts
             )
         }
-        for store, names, own_seed in zip(stores, paired, seeds, strict=True)
+        for store, names, own_seed in zip(results, paired, seeds, strict=True)
     ]
     rows: list[Difference] = []
-    for second in range(1, len(stores)):
+    for second in range(1, len(results)):
         base = 0 if against == "first" else second - 1
         for layer in (layer for layer in paired[second] if layer in paired[base]):
             names = paired[base][layer], paired[second][layer]
             found = drawn[base][names[0]], drawn[second][names[1]]
             rows += _rows((base + 1, second + 1), names, *found)
     return Comparison(
-        stores=tuple(str(store.path) for store in stores),
-        provenance=tuple(store.provenance for store in stores),
+        stores=tuple(str(store.path) for store in results),
+        provenance=tuple(store.provenance for store in results),
         criterion=str(criterion),
         pairing=pairing,
         against=against,

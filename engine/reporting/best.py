@@ -10,6 +10,7 @@ from ..asking.language.contrast import parse_contrast
 from ..errors import UserError, shortened
 from ..responses.driving import Driven, Image, contrasts_of, driven
 from ..responses.recording import Recording
+from ..store.reading import Store
 
 # Of every layer and contrast so many units, of each so many stimuli.
 _UNITS, _IMAGES = 2, 6
@@ -26,7 +27,7 @@ class Stimulus(NamedTuple):
     category: str
 
 
-def store_of(recording: Recording, stores: Sequence[Analysis]) -> int:
+def store_of(recording: Recording, stores: Sequence[Store]) -> int:
     """Which store a recording belongs to: the one it was made from, or one of the same network.
 
     Raises
@@ -44,7 +45,7 @@ def store_of(recording: Recording, stores: Sequence[Analysis]) -> int:
     raise UserError(
         f"a recording is shown beside the store of its network; {recording.path} is of "
         f"{recording.provenance['model']} ({recording.provenance['weights']}), and none of "
-        f"{shortened(store.store for store in stores)} is: name the store as well"
+        f"{shortened(store.path for store in stores)} is: name the store as well"
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from ..analyses.analyse import Analysis
 from ..analyses.shares import Share
 from ..analyses.specificity import BINS
+from ..spec import in_json
 from .palette import THEMES, of_category
 from .thresholds import GRIDS, Beyond
 
@@ -244,14 +245,14 @@ def _edges(measure: str) -> list[float]:
 
 
 def rounded(value: Any) -> Any:
-    """A value with four significant digits in every number; what is not finite is None."""
+    """A value with four significant digits in every number, as JSON can hold it."""
     if isinstance(value, (list, tuple)):
         return [rounded(one) for one in value]
     if isinstance(value, Mapping):
         return {key: rounded(one) for key, one in value.items()}
     if isinstance(value, float):
         if not math.isfinite(value):
-            return None
+            return in_json(value)
         short = float(f"{value:.{_DIGITS}g}")
         return int(short) if short.is_integer() and abs(short) < 2**53 else short
     return value

@@ -16,7 +16,7 @@ from PIL import ImageOps
 
 from ..errors import UserError
 from ..responses.recording import Recording
-from ..stimuli.catalogue import Catalogue, read_catalogue
+from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..stimuli.images import UnfitStimulus, open_image
 from .best import Stimulus
 
@@ -47,7 +47,7 @@ def pictures_of(
         try:
             if not place:
                 raise UserError(f"{recording.path} does not say where its stimuli lie")
-            catalogue = read_catalogue(place)
+            catalogue = catalogue_of(place, (one.path for one in own))
         except UserError as error:
             note(f"stimuli are named and not shown: {error}; --stimuli says where they are")
             continue

@@ -11,13 +11,15 @@ from typing import Any
 
 from ..analyses.analyse import analyse
 from ..asking.info import facts, info_of
-from ..asking.language.criterion import DEFAULT, Criterion
-from ..asking.result import Result, open_store
-from ..errors import UserError
+from ..asking.language.contrast import parse_contrasts
+from ..asking.language.criterion import DEFAULT, Criterion, remarks
+from ..asking.result import Result
+from ..errors import UserError, refuse_output
 from ..markup import Markup, definitions, join, tag
-from ..responses.recording import Recording, open_recording
-from ..spec import Preprocessing
+from ..responses.recording import Recording
+from ..spec import Preprocessing, listed
 from ..store.places import name_of
+from ..store.reading import require_complete
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy
@@ -34,13 +36,13 @@ _COMPARED = ("categories", "folds", "preprocessing", "units", "precision")
 
 
 def write_report(
-    stores: Sequence[Path | str],
+    stores: Result | Path | str | Sequence[Result | Path | str],
     output: Path | str,
     *,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
-    recordings: Sequence[Path | str] = (),
+    recordings: Recording | Path | str | Sequence[Recording | Path | str] = (),
     stimuli: Path | str | None = None,
     figures: Path | str | None = None,
     resamples: int = 1000,
@@ -53,7 +55,7 @@ def write_report(
 
     Parameters
     ----------
-    stores : results of scans, put side by side in this order
+    stores : results of scans or their paths, put side by side in this order
     output : the HTML file
     layers : names or globs, one or several
     contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
@@ -69,30 +71,37 @@ def write_report(
     UserError : there is no store, too many contrasts, a recording of another network, no matplotlib
         for figures, or what :func:`..analyses.analyse.analyse` refuses
     """
+    stores = listed(stores)
     if not stores:
         raise UserError("a report is of one store or several; got none: name one")
+    output = Path(output)
+    refuse_output(output, "a report")
     if figures is not None:
         from .figures import require_matplotlib
 
         require_matplotlib()
-    results = [open_store(path) for path in stores]
-    texts = [contrasts] if isinstance(contrasts, str) else contrasts
+        if Path(figures).exists() and not Path(figures).is_dir():
+            raise UserError(f"figures are written into a folder; {figures} is none: name another")
+    results = [Result.of(store) for store in stores]
+    opened = [Recording.of(recording) for recording in listed(recordings)]
+    texts = None if contrasts is None else listed(contrasts)
     for result in results:
+        require_complete(result)
+        result.layers_named(layers)
+        parse_contrasts(texts, result.categories)
         _refuse_many(result, texts)
-    names = [layers] if isinstance(layers, str) else list(layers)
+    places = [store_of(recording, results) for recording in opened]
     reported = []
-    for letter, path, result in zip(letters(len(results)), stores, results, strict=True):
-        note(f"analysing {path}")
-        found = analyse(result, criterion, names, texts, resamples=resamples, seed=seed)
-        beyond = beyond_thresholds(result, result.layers_named(names), texts)
+    for letter, result in zip(letters(len(results)), results, strict=True):
+        note(f"analysing {result.path}")
+        found = analyse(result, criterion, layers, texts, resamples=resamples, seed=seed)
+        beyond = beyond_thresholds(result, result.layers_named(layers), texts)
         told = tuple(facts(info_of(result), whole_paths=False))
         reported.append(Reported(letter, name_of(result.path), found, beyond, told))
-    reported, shown = _with_best(
-        reported, [open_recording(one) for one in recordings], stimuli, note
-    )
+    reported, shown = _with_best(reported, opened, places, stimuli, note)
     drawn = findings(reported, shown)
     text = _page(reported, results, criterion, json_block(drawn))
-    _write(Path(output), text)
+    _write(output, text)
     if figures is not None:
         from .figures import write_figures
 
@@ -102,14 +111,16 @@ def write_report(
 def _with_best(
     reported: Sequence[Reported],
     recordings: Sequence[Recording],
+    places: Sequence[int],
     stimuli: Path | str | None,
     note: Callable[[str], None],
 ) -> tuple[list[Reported], list[Mapping[str, Any]]]:
-    """The stores with their strongest recorded units, and the stimuli that these are shown with."""
-    analyses = [one.analysis for one in reported]
-    places = [store_of(recording, analyses) for recording in recordings]
+    """The stores with their strongest recorded units, and the stimuli that these are shown with.
+
+    Each recording belongs to the store at its place.
+    """
     units = [
-        best_units(recording, analyses[place])
+        best_units(recording, reported[place].analysis)
         for recording, place in zip(recordings, places, strict=True)
     ]
     shown = shown_stimuli((n, unit) for n, own in enumerate(units) for unit in own)
@@ -136,7 +147,9 @@ def _page(
     reported: Sequence[Reported], results: Sequence[Result], criterion: Criterion, data: Markup
 ) -> str:
     fusiform, title = version("fusiform"), headline.title(reported)
-    warnings = [tag("p", said, class_="warning") for said in _warnings(reported, results)]
+    warnings = [
+        tag("p", said, class_="warning") for said in _warnings(reported, results, criterion)
+    ]
     with_best = any(one.best for one in reported)
     scanned = (
         tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
@@ -177,9 +190,14 @@ def _steps(result: Result) -> str:
         return ""
 
 
-def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[str]:
+def _warnings(
+    reported: Sequence[Reported], results: Sequence[Result], criterion: Criterion
+) -> list[str]:
     """What a reader should know before comparing or believing numbers."""
-    said = []
+    said = list(dict.fromkeys(
+        f"{remark}." for one, result in zip(reported, results, strict=True)
+        for remark in remarks(criterion, result.categories, one.analysis.contrasts)
+    ))  # fmt: skip
     for one, result in zip(reported, results, strict=True):
         who = f"{one.letter}: " if one.letter else ""
         if result.skipped:
@@ -220,8 +238,6 @@ def _same_stimuli(one: Result, other: Result) -> bool:
 
 def _write(output: Path, text: str) -> None:
     """Write the page at once: who looks meanwhile sees the earlier one whole."""
-    if not output.parent.is_dir():
-        raise UserError(f"a report is written into a folder; {output.parent} is none: make it")
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8", newline="\n")

@@ -36,8 +36,8 @@ def answer(
     recording: Recording,
     question: str,
     *,
-    contrasts: Sequence[str] | None = None,
-    layers: Sequence[str] = ("*",),
+    contrasts: str | Sequence[str] | None = None,
+    layers: str | Sequence[str] = "*",
     units: int = 3,
     images: int = 5,
     sides: int = 1,
@@ -53,7 +53,7 @@ def answer(
     UserError : there is no such question, or see what it asks
     """
     if question == "units":
-        rows = tables.described(recording)
+        rows = tables.described(recording, layers)
         return Answer(*tables.table_of_layers(rows), lambda: rows)
     if question == "best":
         best = driven(recording, contrasts, layers, units, images)

@@ -49,7 +49,7 @@ class Ceiling:
 
 
 def ceilings(
-    recording: Recording, layers: Sequence[str] = ("*",), distance: Distance = "correlation"
+    recording: Recording, layers: str | Sequence[str] = "*", distance: Distance = "correlation"
 ) -> list[Ceiling]:
     """Split-half reliability of every layer's tuning and of its geometry of categories.
 

@@ -45,8 +45,8 @@ class Discrimination:
 
 def discriminate(
     recording: Recording,
-    contrasts: Sequence[str] | None = None,
-    layers: Sequence[str] = ("*",),
+    contrasts: str | Sequence[str] | None = None,
+    layers: str | Sequence[str] = "*",
     sides: int = 1,
 ) -> Iterator[Discrimination]:
     """AUC and rank-sum of every recorded unit, target against baseline stimuli, by the exact ranks.

@@ -49,8 +49,8 @@ class Driven:
 
 def driven(
     recording: Recording,
-    contrasts: Sequence[str] | None = None,
-    layers: Sequence[str] = ("*",),
+    contrasts: str | Sequence[str] | None = None,
+    layers: str | Sequence[str] = "*",
     units: int = 3,
     images: int = 5,
 ) -> list[Driven]:

@@ -24,7 +24,7 @@ from ...kernels.similarity import (
     linear_cka,
     patterns_of,
 )
-from ..errors import UserError
+from ..errors import UserError, refuse_output
 from .recording import Recording
 
 Floats = NDArray[np.float64]
@@ -125,7 +125,7 @@ class Geometry:
 
 
 def geometry(
-    recording: Recording, layers: Sequence[str] = ("*",), distance: Distance = "correlation"
+    recording: Recording, layers: str | Sequence[str] = "*", distance: Distance = "correlation"
 ) -> list[Geometry]:
     """How far stimuli of one category, and of two, lie apart in every layer."""
     refuse_distance(distance)
@@ -152,16 +152,29 @@ def geometry(
     return rows
 
 
+def refuse_matrices(output: Path) -> None:
+    """Refuse a file that matrices are not written to.
+
+    Raises
+    ------
+    UserError : it has another suffix than ``.npz``, no folder, or is one
+    """
+    if output.suffix != ".npz":
+        raise UserError(f"matrices are written to a .npz file; got {output}: name one")
+    refuse_output(output, "a matrix")
+
+
 def write_matrices(
     recording: Recording,
     output: Path,
-    layers: Sequence[str] = ("*",),
+    layers: str | Sequence[str] = "*",
     distance: Distance = "correlation",
 ) -> None:
     """Write the dissimilarity matrices of layers to a ``.npz`` file, by the layers' names.
 
     Beside them ``stimulus_path`` and ``stimulus_category`` of their rows.
     """
+    refuse_matrices(output)
     rows = np.flatnonzero(recording.shown)
     names = np.array(recording.categories)[recording.labels[rows]]
     arrays = {
@@ -188,7 +201,7 @@ class Agreement:
 
 def agreement(
     recording: Recording,
-    layers: Sequence[str] = ("*",),
+    layers: str | Sequence[str] = "*",
     similarity: Similarity = "spearman",
     distance: Distance = "correlation",
 ) -> list[Agreement]:

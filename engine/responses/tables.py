@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.pvalues import adjusted
+from ..spec import in_json
 from .ceiling import Ceiling
 from .discrimination import Discrimination
 from .driving import Driven
@@ -21,10 +22,10 @@ Table = tuple[list[str], list[list[str]]]
 _Q = 0.05
 
 
-def described(recording: Recording) -> list[dict[str, Any]]:
+def described(recording: Recording, layers: str | Sequence[str] = "*") -> list[dict[str, Any]]:
     """What was recorded of every layer: units, how many each choice has, and in what form."""
     rows = []
-    for layer in recording.layers:
+    for layer in recording.layers_named(layers):
         own = recording.recordees(layer.name)
         chosen = recording.chosen(layer.name).sum(axis=1).tolist()
         rows.append(
@@ -57,8 +58,8 @@ def table_of_layers(rows: Sequence[dict[str, Any]]) -> Table:
 
 def auc_record(one: Discrimination) -> dict[str, Any]:
     """A layer and contrast, unit by unit, as plain JSON values."""
-    found = {name: _plain(value) for name, value in vars(one).items()}
-    return {**found, "q": _plain(adjusted(one.p, "bh"))}
+    record: dict[str, Any] = in_json({**vars(one), "q": adjusted(one.p, "bh")})
+    return record
 
 
 def auc_table(found: Sequence[Discrimination]) -> Table:
@@ -114,7 +115,8 @@ def _least(one: Driven) -> str:
 
 def tuning_record(one: Tuning) -> dict[str, Any]:
     """A layer's tuning curves, unit by unit, as plain JSON values."""
-    return {name: _plain(value) for name, value in vars(one).items()}
+    record: dict[str, Any] = in_json(vars(one))
+    return record
 
 
 def tuning_table(recording: Recording, found: Sequence[Tuning]) -> Table:
@@ -173,16 +175,6 @@ def agreement_table(found: Sequence[Agreement]) -> Table:
         return "1" if a == b else _decimal(values.get((a, b), values.get((b, a))))
 
     return ["layer", *names], [[a, *(cell(a, b) for b in names)] for a in names]
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.dtype.kind != "f":
-        return value.tolist()
-    plain: Any = value.astype(object)
-    plain[~np.isfinite(value)] = None
-    return plain.tolist()
 
 
 def _spread(values: NDArray[Any]) -> list[float | None]:

@@ -31,7 +31,7 @@ class Tuning:
     fold_mean: Floats
 
 
-def tuning(recording: Recording, layers: Sequence[str] = ("*",)) -> Iterator[Tuning]:
+def tuning(recording: Recording, layers: str | Sequence[str] = "*") -> Iterator[Tuning]:
     """Category means and spread of every recorded unit, layer by layer.
 
     Raises

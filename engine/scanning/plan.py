@@ -183,6 +183,7 @@ def make_plan(
     fold_of = np.full(len(labels), -1, dtype=np.int32)
     kept = np.ones(len(labels), dtype=bool)
     kept[list(left_out)] = False
+    fewest = int(np.bincount(labels[kept], minlength=len(categories)).min())
     order: list[NDArray[np.int64]] = []
     blocks: list[Block] = []
     shown = 0
@@ -190,7 +191,7 @@ def make_plan(
         members = np.flatnonzero((labels == category) & kept)
         if len(members) < 2 * folds:
             without = np.count_nonzero(labels == category) - len(members)
-            remedy = ": add images" + (", or choose --folds 1" if len(members) > 1 < folds else "")
+            remedy = ": add images" + (f", or choose --folds {fewest // 2}" if fewest > 1 else "")
             raise UserError(
                 f"a t statistic needs 2 images per category and fold ({2 * folds} with --folds "
                 f"{folds}); {name} has {len(members)}"

@@ -11,10 +11,10 @@ import numpy as np
 from torch import nn
 
 from ..asking.choice import Choice
-from ..asking.language.criterion import DEFAULT, Criterion
+from ..asking.language.criterion import DEFAULT, Criterion, remarks
 from ..asking.result import Result
 from ..responses.recording import Recording
-from ..spec import Layer, Preprocessing
+from ..spec import Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups
 from ..store.behind import Behind
 from ..store.kinds import RECORDING
@@ -30,8 +30,14 @@ from .progress import Listener
 from .recorder import LayerRecorder, Recorder
 from .scan import left_out, refuse_commits, refuse_on_error, stimulus_table
 from .setup import Setup, set_up
-from .source import as_scanned, refuse_other_network
-from .wanted import Masks, Wanted, listed, opened
+from .source import (
+    as_scanned,
+    others_than_scanned,
+    refuse_changed,
+    refuse_other_network,
+    scanned_stimuli,
+)
+from .wanted import Masks, Wanted
 
 
 def record(
@@ -73,7 +79,9 @@ def record(
     Units are chosen by a ``store`` that a scan has left (``select``, ``top``), drawn at random
     (``random``), or given (``masks``); what several choose is recorded once. Without any of these
     it is every unit of ``layers``. With a ``store`` the network, its preprocessing, precision,
-    batch size, units and folds are those of its scan, and another network is refused.
+    batch size, units, folds, stimuli and categories are those of its scan; another network is
+    refused, and so are stimuli that are gone or have changed. ``groups`` choose other stimuli, of
+    which a note is kept.
 
     A recording that was stopped goes on when it is called again as before, and ends with the same
     bits.
@@ -115,10 +123,9 @@ def record(
     refuse_existing(output, overwrite, unfinished=True, kind=RECORDING)
     refuse_on_error(on_error, decode_workers)
     refuse_commits(commit_every)
-    source = opened(store)
-    wanted = Wanted(
-        source, listed(select), criterion, top, by, random, masks, listed(layers), project, seed
-    )
+    source = None if store is None else Result.of(store)
+    chosen, asked = (None if given is None else listed(given) for given in (select, layers))
+    wanted = Wanted(source, chosen, criterion, top, by, random, masks, asked, project, seed)
     way = as_scanned(
         source,
         weights=weights,
@@ -134,12 +141,24 @@ def record(
     if way["batch_size"] is None and not restart:
         begun = begun_with(output).get("batch_size")
         way["batch_size"] = begun if isinstance(begun, int) and begun > 0 else None
+    as_before = source is not None and groups is None
+    stimuli_of_scan = scanned_stimuli(source, stimuli, root) if source and as_before else None
+    if source and chosen:
+        contrasts = None if chosen == ["*"] else chosen
+        for remark in remarks(criterion, source.categories, contrasts):
+            listener.note(remark)
     selected = wanted.selected()
     choices: list[Choice] = []
 
     def held_of(catalogue: Catalogue, layers: Sequence[Layer]) -> dict[str, int]:
         choices.append(wanted.in_layers(selected, layers))
         return wanted.held(choices[-1], len(catalogue))
+
+    def unfit(catalogue: Catalogue) -> list[int]:
+        found = left_out(catalogue, stimuli, on_error, listener)
+        if source and as_before:
+            refuse_changed(source, catalogue)
+        return found
 
     setup = set_up(
         model,
@@ -153,13 +172,17 @@ def record(
         device=device,
         listener=listener,
         on_nondeterminism=on_nondeterminism,
-        left_out=lambda catalogue: left_out(catalogue, stimuli, on_error, listener),
+        left_out=unfit,
         held_of=held_of,
+        catalogue=stimuli_of_scan,
         **way,
     )
     shown = provenance_of(setup.backbone, setup.device)
     if source:
         refuse_other_network(source, setup, shown)
+        if said := others_than_scanned(source, setup.catalogue):
+            listener.note(said)
+            setup = replace(setup, notes=(*setup.notes, said))
     setup, choice = _in_order(setup), choices[-1]
     _say(choice, project, source, setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
@@ -252,8 +275,3 @@ def _say(
         listener.note(f"the scan was on {kind}, this is on {setup.device.type}: last bits differ")
     if setup.backbone.compiled and len(setup.layers) < len(source.layers):
         listener.note("fewer layers are compiled than in the scan: last bits may differ")
-    known = set(source.stimuli("stimulus_sha256"))
-    contents = setup.catalogue.contents
-    new = sum(contents.sha256(row) not in known for row in range(len(contents)))
-    if new:
-        listener.note(f"{new:,} of {len(setup.catalogue):,} stimuli are none of {source.path}")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..spec import UNITS, Layer, Preprocessing
+from ..spec import UNITS, Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from .backbones import Backbone, backbone_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
@@ -70,12 +70,14 @@ def set_up(
     processes: int = 1,
     left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
     held_of: Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]] | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Setup:
     """Find out what a scan is of; for the parameters see :func:`.scan.scan`.
 
     ``left_out`` says which stimuli of a catalogue are not shown; ``processes`` of the same kind
     share the memory. Of a recording, ``held_of`` says how many bytes are held of each layer of
-    which anything is recorded; others are left out.
+    which anything is recorded; others are left out. A ``catalogue`` that is given stands for
+    ``stimuli``.
 
     Raises
     ------
@@ -88,7 +90,8 @@ def set_up(
     refuse_on_nondeterminism(on_nondeterminism)
     if compile:
         refuse_without_compiler(target)
-    catalogue = read_catalogue(stimuli, groups, root)
+    if catalogue is None:
+        catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:
         listener.note(note)
     plan = make_plan(
@@ -103,7 +106,7 @@ def set_up(
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     jpegs = jpegs_of(backbone.preprocessing, target)
     network, crop = place(backbone.model, target), backbone.preprocessing.crop
-    patterns = [layers] if isinstance(layers, str) else list(layers)
+    patterns = listed(layers)
     with growth(target) as grown, multiplied(backbone.precision, target):
         found = trial(network, crop)
     chosen, notes = choose(found, patterns)

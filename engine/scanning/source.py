@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError, shortened
 from ..spec import Preprocessing, as_record
+from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..store.identity import difference
 from ..store.reading import Store
 from ..store.schema import is_whole
 from .setup import Setup
 
+# Stimuli that a message names.
+_NAMED = 3
 _UNTRAINED = "untrained, seed "
 # What names a network; a root that a stranger wrote may lack it.
 _HASHES = ("weights_sha256", "modules_sha256")
@@ -114,6 +122,78 @@ def _weights(source: Store, weights: str | None, seed: int, module: bool) -> dic
             f"from a {said}: name it by --weights"
         )
     return {"weights": "default" if said.startswith("as ") else said, "seed": seed}
+
+
+def scanned_stimuli(source: Store, stimuli: str | Path, root: str | Path | None) -> Catalogue:
+    """The stimuli of a scan as they are now, in its categories and its order.
+
+    They are found by their paths; where a set of another kind has other paths, by what they hold.
+
+    Raises
+    ------
+    UserError : some are not in the set; see also :func:`..stimuli.catalogue.read_catalogue`
+    """
+    names, hashes, labels = _table(source)
+    found = catalogue_of(stimuli, names, root)
+    own: dict[str, int] = {name: place for place, name in enumerate(found.shown_names)}
+    places = [own.get(name, -1) for name in names]
+    if -1 in places:
+        held = {found.contents.sha256(place): place for place in range(len(found))} | {"": -1}
+        places = [held.get(hashes[k], -1) if at < 0 else at for k, at in enumerate(places)]
+    if missing := [name for name, at in zip(names, places, strict=True) if at < 0]:
+        raise UserError(
+            f"a recording shows the stimuli of its scan; {stimuli} has not {len(missing):,} of the "
+            f"{len(names):,} of {source.path} ({shortened(missing, _NAMED)}): name the set that "
+            "was scanned, or what is to be shown by --group"
+        )
+    chosen = found.labelled(np.array(places), source.categories, labels)
+    others = np.setdiff1d(np.arange(len(found)), places).tolist()
+    if not others:
+        return chosen
+    listed = shortened((found.shown_names[place] for place in others), _NAMED)
+    said = f"{len(others):,} that the scan did not show are left out ({listed})"
+    return replace(chosen, notes=(*chosen.notes, said))
+
+
+def refuse_changed(source: Store, catalogue: Catalogue) -> None:
+    """Refuse stimuli of a scan that are not what they were, by their SHA-256.
+
+    Raises
+    ------
+    UserError : some are not, and their names
+    """
+    names, hashes, _ = _table(source)
+    own = map(catalogue.contents.sha256, range(len(catalogue)))
+    changed = [name for name, a, b in zip(names, own, hashes, strict=True) if a != b]
+    if changed:
+        raise UserError(
+            f"a recording shows the stimuli of its scan; {len(changed):,} of {len(names):,} are "
+            f"not what they were ({shortened(changed, _NAMED)}): restore them, or name what is to "
+            "be shown by --group"
+        )
+
+
+def _table(source: Store) -> tuple[list[str], list[str], NDArray[np.int32]]:
+    """Paths, SHA-256 and categories of a scan's stimuli, category by category."""
+    labels = source.stimuli("stimulus_category").astype(np.int32)
+    order = np.argsort(labels, kind="stable")
+    names, hashes = (source.stimuli(f"stimulus_{n}")[order].tolist() for n in ("path", "sha256"))
+    return names, hashes, labels[order]
+
+
+def others_than_scanned(source: Store, catalogue: Catalogue) -> str:
+    """What a set that was chosen for a recording has that its scan had not; "" where nothing."""
+    known = set(source.stimuli("stimulus_sha256").tolist())
+    contents, names = catalogue.contents, catalogue.shown_names
+    new = [name for k, name in enumerate(names) if contents.sha256(k) not in known]
+    said = []
+    if new:
+        said.append(f"{len(new):,} of {len(names):,} stimuli are none of the scan's "
+                    f"({shortened(new, _NAMED)})")  # fmt: skip
+    if catalogue.categories != source.categories:
+        said.append(f"categories are {shortened(catalogue.categories)}; the scan had "
+                    f"{shortened(source.categories)}")  # fmt: skip
+    return "; ".join(said)
 
 
 def refuse_other_network(source: Store, setup: Setup, provenance: Mapping[str, Any]) -> None:

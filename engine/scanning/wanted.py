@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,16 +136,6 @@ class Wanted:
             fingerprint = self.source.provenance.get("fingerprint")
             found["source"] = {"store": str(self.source.path), "fingerprint": fingerprint}
         return found
-
-
-def opened(store: str | Path | Result | None) -> Result | None:
-    """A store that is given, or its path."""
-    return Result.open(store) if isinstance(store, str | Path) else store
-
-
-def listed(names: str | Sequence[str] | None) -> list[str] | None:
-    """One or several names."""
-    return [names] if isinstance(names, str) else None if names is None else list(names)
 
 
 def _masked(masks: Masks, layers: Sequence[Layer]) -> dict[str, NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
+from ..spec import listed
 from ..texts import composed
 from .bounds import refuse_outside
 from .columns import SHA256_BYTES, Contents, Texts, storable
@@ -146,22 +147,31 @@ class Catalogue:
 
     def chosen(self, stimuli: NDArray[np.int64]) -> Catalogue:
         """The catalogue of these stimuli, whose contents are known."""
-        known = self.contents
+        bare = replace(self, notes=())
+        bare.__dict__["contents"] = self.contents
+        return bare.labelled(stimuli, self.categories, self.labels[stimuli])
+
+    def labelled(
+        self, stimuli: NDArray[np.int64], categories: Sequence[str], labels: NDArray[np.int32]
+    ) -> Catalogue:
+        """The catalogue of these stimuli in other categories; what is known of them stays known."""
         part = replace(
             self,
+            categories=tuple(categories),
             names=self.names.take(stimuli),
-            labels=self.labels[stimuli],
-            notes=(),
+            labels=labels,
             members=self.members and self.members.take(stimuli),
             listed=None if self.listed is None else self.listed[stimuli],
             pictures=self.pictures and self.pictures.take(stimuli),
         )
-        problems = {
-            row: known.problems[stimulus]
-            for row, stimulus in enumerate(stimuli.tolist())
-            if stimulus in known.problems
-        }
-        part.__dict__["contents"] = Contents(known.digests[stimuli], problems)
+        if "contents" in self.__dict__:
+            known = self.contents
+            problems = {
+                row: known.problems[stimulus]
+                for row, stimulus in enumerate(stimuli.tolist())
+                if stimulus in known.problems
+            }
+            part.__dict__["contents"] = Contents(known.digests[stimuli], problems)
         return part
 
     def absolute(self) -> Catalogue:
@@ -193,8 +203,8 @@ def read_catalogue(
         ``.parquet``, ``.arrow``) with the columns ``path`` (relative to the manifest, or absolute),
         ``category`` and perhaps ``sha256``; a folder of ``.tar`` shards, or one of them; what
         ``fusiform stimuli pack`` has written
-    groups : new category -> the folders (or manifest categories) it joins; where given, only what
-        it names is used, in its order
+    groups : new category -> the folder or folders (or manifest categories) it joins; where given,
+        only what it names is used, in its order
     root : a folder in which stimuli of a manifest may lie as well
 
     Raises
@@ -205,6 +215,7 @@ def read_catalogue(
         it, a shard or a packed set that is damaged
     """
     source = Path(source)
+    groups = groups and {category: listed(given) for category, given in groups.items()}
     is_manifest = False
     try:
         if (source / METADATA).is_file():
@@ -239,6 +250,24 @@ def read_catalogue(
     if is_manifest:
         refuse_outside(base, catalogue.names, root)
     return catalogue
+
+
+def catalogue_of(
+    source: Path | str, names: Iterable[str], root: Path | str | None = None
+) -> Catalogue:
+    """The part of a set that has these stimuli, in whichever groups they were shown.
+
+    Categories are the folders that the stimuli lie in, or those of the set.
+
+    Raises
+    ------
+    UserError : see :func:`read_catalogue`
+    """
+    folders = dict.fromkeys(posixpath.dirname(name) for name in names)
+    try:
+        return read_catalogue(source, {folder: folder for folder in folders}, root)
+    except UserError:  # categories that are no folders, or one folder for all
+        return read_catalogue(source, None, root)
 
 
 def _catalogue(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..spec import in_json
 from .catalogue import Catalogue, Groups, read_catalogue
 from .images import BACKGROUND, KINDS, UnfitStimulus, open_image, read_header, strips, suffix_of
 from .lowlevel import Difference, difference, luma, mean_and_contrast, spectral_slope
@@ -100,8 +101,8 @@ class StimuliReport:
         return not self.refused and not any(same.across for same in self.duplicates)
 
     def as_record(self) -> dict[str, Any]:
-        """Plain values for JSON; NaN becomes None."""
-        record: dict[str, Any] = _plain(asdict(self))
+        """Plain values for JSON; NaN becomes None, see :func:`..spec.in_json`."""
+        record: dict[str, Any] = in_json(asdict(self))
         for listed, found in (("duplicates", self.duplicates), ("differences", self.differences)):
             flag = "across" if listed == "duplicates" else "large"
             for entry, one in zip(record[listed], found, strict=True):
@@ -257,11 +258,3 @@ def _row(category: str, seen: Sequence[_Seen], values: NDArray[np.float64]) -> C
         means=means,
         sds=sds,
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

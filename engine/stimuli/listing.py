@@ -16,7 +16,7 @@ from .columns import Texts
 from .packed.pictures import Pictures
 from .shards import Members
 
-Groups = Mapping[str, Sequence[str]]
+Groups = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)

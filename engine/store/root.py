@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.storage import StorePath
 
 from ..errors import UserError, nearest
-from ..spec import SHOWN, Layer
+from ..spec import SHOWN, Layer, listed
 from .arrays import Arrays, Gathered
 from .kinds import RECORDING, STORE, Kind
 from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
@@ -88,6 +88,21 @@ class Root:
                 f"{place} is damaged: what its root says of itself is not whole ({error})"
             ) from None
 
+    @classmethod
+    def of(cls, given: Path | str | Self) -> Self:
+        """What is given, or lies at a path that is given.
+
+        Raises
+        ------
+        UserError : it is neither; see also :meth:`open`
+        """
+        if isinstance(given, str | Path):
+            return cls.open(given)
+        if not isinstance(given, cls):
+            kind, said = cls.kind, type(given).__name__
+            raise UserError(f"a {kind.noun} or its path is needed here; got {said}: open one")
+        return given
+
     def refresh(self) -> None:
         """Read again what the store says of itself, after something was added to it."""
         self._root, gathered = open_root(self.path, self.kind)
@@ -110,13 +125,14 @@ class Root:
         known = nearest(name, (layer.name for layer in self.layers))
         raise UserError(f"{self.path} has no layer {name!r}: {known}")
 
-    def layers_named(self, patterns: Sequence[str]) -> list[Layer]:
+    def layers_named(self, patterns: str | Sequence[str]) -> list[Layer]:
         """The layers with names that match one of ``patterns`` (globs), in the store's order.
 
         Raises
         ------
         UserError : a pattern matches none
         """
+        patterns = listed(patterns)
         for pattern in patterns:
             if not any(fnmatchcase(layer.name, pattern) for layer in self.layers):
                 self.layer(pattern)  # says which are nearest

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ...errors import UserError, nearest, shortened
+from ...spec import listed
 from ...texts import composed
 from .grammar import Token, Tokens, quoted
 
@@ -66,9 +67,7 @@ def parse_contrasts(texts: str | Sequence[str] | None, categories: Sequence[str]
     """
     if texts is None:
         return every_category(categories)
-    return [
-        parse_contrast(text, categories) for text in ([texts] if isinstance(texts, str) else texts)
-    ]
+    return [parse_contrast(text, categories) for text in listed(texts)]
 
 
 def pairs(contrast: Contrast) -> list[Contrast]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ...errors import UserError, nearest
+from ...errors import UserError, nearest, shortened
 from ...spec import MEASURES
+from .contrast import parse_contrasts
 from .rule import Rule, Vocabulary, parse_rule
 
 Test = Literal["each", "rest", "weighted", "student"]
@@ -90,6 +92,21 @@ def preset(name: str) -> Criterion:
     return PRESETS[name]
 
 
+def remarks(
+    criterion: Criterion, categories: Sequence[str], contrasts: str | Sequence[str] | None = None
+) -> list[str]:
+    """What the authors of a preset did beside its criterion, where it concerns these categories."""
+    sides = [(*one.target, *one.baseline) for one in parse_contrasts(contrasts, categories)]
+    used = [categories[k] for k in sorted({k for side in sides for k in side})]
+    scrambled = [name for name in used if "scrambl" in name.casefold()]
+    if criterion != PRESETS["margalit2024"] or not scrambled:
+        return []
+    return [
+        f"margalit2024: the authors left scrambled pictures out; {shortened(scrambled)} counts "
+        "here: name contrasts without it, or scan without it (--group)"
+    ]
+
+
 def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
     if value not in known:
         listed = ", ".join(map(str, known))
@@ -103,6 +120,6 @@ PRESETS: dict[str, Criterion] = {
     "prince2024": Criterion(
         "student", "q <= 0.05 and t > 0", sides=2, correction="by", pairwise=True
     ),
-    "margalit2024": Criterion("rest", "t > 10"),
+    "margalit2024": Criterion("rest", "t >= 10"),
     "floc": Criterion("weighted", "t > 3"),
 }

@@ -19,6 +19,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import reduce
 from typing import Any, Literal
 
@@ -59,12 +60,12 @@ class Top:
     """The ``size`` units of a layer, or per cent of them, that have the most of a ``measure``."""
 
     measure: str
-    size: float
+    size: Fraction
     percent: bool
 
     def of(self, units: int) -> int:
-        """How many of a layer's units that are."""
-        return math.floor(units * self.size / 100) if self.percent else int(self.size)
+        """How many of a layer's units that are: of a percentage no more, by the digits of it."""
+        return math.floor(units * self.size / 100 if self.percent else self.size)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _condition(tokens: Tokens, known: Vocabulary) -> Condition | Rule:
 
 def _top(tokens: Tokens, known: Vocabulary) -> Top:
     start = tokens.current
-    size = _number(tokens)
+    size: Fraction = _number(tokens, Fraction)  # as written: 0.57 % of 10,000 units are 57
     percent = tokens.take("%") is not None
     if not (0 < size <= 100 if percent else size >= 1 and size == int(size)):
         tokens.refuse("top takes a number of units, or a percentage of a layer's", start)
@@ -175,15 +176,15 @@ def _measure(tokens: Tokens, known: Vocabulary) -> str:
     return name.text
 
 
-def _number(tokens: Tokens) -> float:
+def _number(tokens: Tokens, read: Callable[[str], Any] = float) -> Any:
     sign = -1 if tokens.take("-") else 1
     number = tokens.take(kind="number")
     if number is None:
         tokens.refuse("a number is needed here")
-    value = float(number.text)
+    value = read(number.text)
     if tokens.take("/"):  # csi > 1/3
         divisor = tokens.take(kind="number")
-        if divisor is None or not float(divisor.text):
+        if divisor is None or not read(divisor.text):
             tokens.refuse("a number other than 0 is needed here", divisor)
-        value /= float(divisor.text)
+        value /= read(divisor.text)
     return sign * value
