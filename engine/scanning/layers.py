@@ -97,7 +97,8 @@ def input_dtype(model: nn.Module) -> torch.dtype:
 
 def single_tensor(output: Any) -> torch.Tensor | None:
     """The one tensor in a module's output: itself, or in a tuple, list or dict, where all else is
-    plain values."""
+    plain values.
+    """
     if isinstance(output, torch.Tensor):
         return output
     inside = list(output.values()) if isinstance(output, dict) else output

@@ -207,7 +207,8 @@ def _changed(
     one: _Events, other: _Events, least: float, rounded: _Events | None = None
 ) -> list[_Event]:
     """The tensors, in their order, that differ by more than ``least``, and more than when
-    ``rounded``."""
+    ``rounded``.
+    """
     return [
         event
         for event, values in one.items()

@@ -11,6 +11,7 @@ as storable text (see :func:`storable`) to be written and shown.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

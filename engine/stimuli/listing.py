@@ -53,13 +53,13 @@ class Listing:
         return replace(self, rows=rows, notes=(*self.notes, *notes))
 
 
-def tidied(groups: Groups) -> Groups:
+def tidied(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Each folder by the one name it is listed under: ``a/`` and ``./a`` are ``a``."""
     return {category: [posixpath.normpath(f) for f in given] for category, given in groups.items()}
 
 
 def joined(
-    rows: Mapping[str, NDArray[np.int64]], groups: Groups, source: object
+    rows: Mapping[str, NDArray[np.int64]], groups: Mapping[str, Sequence[str]], source: object
 ) -> dict[str, NDArray[np.int64]]:
     """The rows of every group, in the order of its folders; ``source`` is named in errors.
 
