@@ -147,14 +147,16 @@ def _of_category(
         yield f"{folder}: passed over links that lead nowhere: {shortened(sorted(found.links))}"
     deeper: dict[str, int] = {}
     unread: list[str] = []
-    seen = {os.path.realpath(source / folder)}
+    real = (source / folder).resolve()
+    seen = {str(place) for start in (real, source.resolve()) for place in (start, *start.parents)}
     for name in sorted(found.folders, key=natural_key):
         _count(source, f"{folder}/{name}", asked, seen, deeper, unread)
     if deeper:
-        places = shortened(f"{place} ({count:,})" for place, count in deeper.items())
+        places = shortened((f"{place} ({count:,})" for place, count in deeper.items()), 4)
+        more = ",..." if len(deeper) > 1 else ""
         yield (
             f"{folder}: passed over {sum(deeper.values()):,} images in folders in it: {places}; "
-            f"--group {folder}={','.join([folder, *list(deeper)[:8]])} takes them"
+            f"--group {folder}={folder},{next(iter(deeper))}{more} takes them"
         )
     if unread:
         yield f"{folder}: folders in it cannot be read: {shortened(unread)}"
@@ -183,5 +185,5 @@ def _count(
         return
     if found.images:
         deeper[folder] = len(found.images)
-    for name in found.folders:
+    for name in sorted(found.folders, key=natural_key):
         _count(source, f"{folder}/{name}", asked, seen, deeper, unread)

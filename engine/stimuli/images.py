@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from ..errors import UserError
+from ..texts import composed
 
 # What Pillow calls a kind of file -> the suffixes that such files have.
 KINDS = {
@@ -97,10 +98,11 @@ class Header(NamedTuple):
 def natural_key(name: str) -> tuple[bytes, str]:
     """Sort key under which ``face-2`` comes before ``face-10``, the same on every machine.
 
-    Numbers come before text, and are written with the number of their digits before them.
+    Numbers come before text, and are written with the number of their digits before them. Names in
+    another Unicode form have the same place.
     """
     key = bytearray()
-    for part in re.findall(r"[0-9]+|[^0-9]+", name):
+    for part in re.findall(r"[0-9]+|[^0-9]+", composed(name)):
         if part[0] in "0123456789":
             digits = part.lstrip("0").encode()
             key += b"\x01" + len(digits).to_bytes(4, "big") + digits
