@@ -440,8 +440,9 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, what: str) -> 
     [
         ("region,category,response,response", "response twice"),
         ("subject,region,category,response, subject", "subject twice"),
-        ("region;category;response", "with ';' between columns: save it with commas"),
-        ("region\tcategory\tresponse", "between columns: save it with commas"),
+        ("region;category;response", "has ';': save it with commas"),
+        ('"region";"category";"response"', "has ';': save it with commas"),
+        ("region\tcategory\tresponse", "save it with commas"),
     ],
 )
 def test_a_table_whose_columns_cannot_be_told_is_refused(

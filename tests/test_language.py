@@ -118,10 +118,32 @@ def test_contrasts_that_compare_nothing(text: str, fragment: str) -> None:
     assert fragment in str(refused.value)
 
 
-ANY = ("1", "2", "10", "01", "2d", "1.2.3", "1e9999", "-5", "1" * 50,
-       "\u091a\u0947\u0939\u0930\u093e", "\u0e2b\u0e19\u0e49\u0e32", "\u0645\u06cc\u200c\u062e", "e\u0301t\u00e9",
-       "it's \"x\"", "a: b", "top-hat", "\U0001f642", "two words", "a > b", " padded ", "x+y", "(", "\u0967",
-       ".hidden")  # fmt: skip
+ANY = (
+    "1",
+    "2",
+    "10",
+    "01",
+    "2d",
+    "1.2.3",
+    "1e9999",
+    "-5",
+    "1" * 50,
+    "\u091a\u0947\u0939\u0930\u093e",
+    "\u0e2b\u0e19\u0e49\u0e32",
+    "\u0645\u06cc\u200c\u062e",
+    "e\u0301t\u00e9",
+    'it\'s "x"',
+    "a: b",
+    "top-hat",
+    "\U0001f642",
+    "two words",
+    "a > b",
+    " padded ",
+    "x+y",
+    "(",
+    "\u0967",
+    ".hidden",
+)
 
 
 @pytest.mark.parametrize("name", ANY)

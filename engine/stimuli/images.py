@@ -40,7 +40,8 @@ SUFFIXES = frozenset().union(*KINDS.values())
 # What shows through transparent pixels: the mid-grey on which localizer stimuli are shown.
 BACKGROUND = (128, 128, 128, 255)
 LARGEST = 2**30
-_FETCH = "fetch what it leads to (git annex get), mount it, or remove the link"
+LOST = "is a link that leads nowhere"
+FETCH = "fetch what it leads to (git annex get), mount it, or remove the link"
 # Larger pictures are converted in strips of so many pixels, so that they are in memory once.
 _STRIP = 2**22
 # A JPEG of a few bytes may have thousands of scans, each of which touches every pixel; cameras and
@@ -185,7 +186,7 @@ def read_stimulus(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
-            raise UnfitStimulus(path, "is a link that leads nowhere", _FETCH) from None
+            raise UnfitStimulus(path, LOST, FETCH) from None
         raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
     if not content:
         raise UnfitStimulus(path, "is empty")
