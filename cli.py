@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -1541,7 +1542,9 @@ def _groups(given: list[str] | None) -> dict[str, list[str]] | None:
     groups: dict[str, list[str]] = {}
     for text in given:
         category, equals, folders = text.partition("=")
-        listed = [folder.strip() for folder in folders.split(",") if folder.strip()]
+        # A folder with a comma in its name stands in quotes.
+        named = re.findall(r'\s*"([^"]+)"\s*(?:,|$)|([^,]+)', folders)
+        listed = [folder for one in named if (folder := (one[0] or one[1]).strip())]
         if not category.strip() or not equals or not listed:
             raise UserError(f"a group is CATEGORY=FOLDER,FOLDER...; got --group {text!r}")
         if category.strip() in groups:

@@ -27,11 +27,20 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
 
     Raises
     ------
-    UserError : it is no CSV in UTF-8, or a row has more than there are columns
+    UserError : it is no CSV in UTF-8, has other marks than commas between its columns, or a row
+        has more cells than there are columns
     """
     width = 0
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
+            head = next((line for line in file if line.strip()), "")
+            mark = next((mark for mark in _OTHER_MARKS if mark in head), "")
+            if mark and "," not in head:
+                raise UserError(
+                    f"{what} has commas between its columns; {source} has {mark!r}: save it with "
+                    "commas"
+                )
+            file.seek(0)
             reader = csv.reader(file, strict=True, skipinitialspace=True)
             for row in reader:
                 cells = [cell.strip() for cell in row]
@@ -66,12 +75,8 @@ def places_of(
     """
     stripped = [column.strip() for column in columns]
     if missing := [name for name in needed if name not in stripped]:
-        marks = (mark for mark in _OTHER_MARKS if any(mark in column for column in stripped))
-        mark = next(marks, "")
-        remedy = f", with {mark!r} between columns: save it with commas" if mark else ""
         raise UserError(
-            f"{rule}; {source} lacks {', '.join(missing)}: it has "
-            f"{shortened(stripped) or 'none'}{remedy}"
+            f"{rule}; {source} lacks {', '.join(missing)}: it has {shortened(stripped) or 'none'}"
         )
     wanted = [name for name in (*needed, *optional) if name in stripped]
     for name in wanted:

@@ -103,7 +103,8 @@ def assert_refused(answer: Answer, *fragments: str) -> None:
 
 
 def _empty_category(folder: Path) -> None:
-    (folder / "stimuli/vacant").mkdir()
+    (folder / "stimuli/vacant").mkdir()  # an empty one would be passed over
+    (folder / "stimuli/vacant/list.txt").touch()
 
 
 def _one_image(folder: Path) -> None:
@@ -251,6 +252,16 @@ def test_stimuli_that_are_skipped_are_in_the_summary(fusiform: Command, stimuli:
     assert shown["skipped"] == {"blobs": 1, "noise": 1}
 
 
+def test_a_folder_with_a_comma_stands_in_quotes(fusiform: Command, stimuli: Path) -> None:
+    (stimuli / "noise").rename(stimuli / "noise, white")
+    check = ("stimuli", "check", stimuli, "--group")
+    assert "12 stimuli, 2" in fusiform(*check, 'x="noise, white"', "--group", "y=blobs").out
+    assert "18 stimuli, 2" in fusiform(
+        *check, 'x= "noise, white",blobs', "--group", "y=stripes"
+    ).out  # fmt: skip
+    assert_refused(fusiform(*check, "x=noise, white", "--group", "y=blobs"), "names 'noise'")
+
+
 def test_an_unfinished_scan_is_described_by_those_who_are_asked_for_it(
     fusiform: Command, stimuli: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,7 +378,7 @@ def test_a_scan_says_what_it_does_and_what_comes_next(fusiform: Command, stimuli
     assert answer.code == 0
     assert answer.out == ""
     lines = answer.err.splitlines()
-    assert lines[0] == "stimuli/noise: passed over 1 that are no image files by name"
+    assert lines[0] == "noise: passed over 1 that are no image files by name"
     assert lines[1] == (
         "torchvision:resnet18 (untrained, seed 0): 2 layers, 2,560 units; "
         "18 stimuli, 3 categories, 2 folds"

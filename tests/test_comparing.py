@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +38,7 @@ from fusiform.engine.comparing.likeness import (
 )
 from fusiform.engine.comparing.pairing import pair_layers
 from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
-from fusiform.engine.comparing.regions import Region, Regions, read_regions
+from fusiform.engine.comparing.regions import Region, Regions, in_order, read_regions
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import Layer
 from fusiform.engine.store.writing import create_store
@@ -408,6 +410,50 @@ def test_a_table_that_is_none_is_refused_in_a_line(tmp_path: Path, what: str) ->
     with pytest.raises(UserError, match=said) as caught:
         read_regions(table(tmp_path / "t.csv", rows))
     assert "\n" not in str(caught.value)
+
+
+AS_SPREADSHEETS_WRITE_IT = {
+    "space after the comma": lambda text: text.replace(",", ", "),
+    "quotes after it": lambda text: re.sub("[^,\n]+", r' "\g<0>"', text),
+    "byte order mark": lambda text: "\ufeff" + text,
+    "lines of Windows": lambda text: text.replace("\n", "\r\n"),
+    "lines of old Macs": lambda text: text.replace("\n", "\r"),
+    "empty lines and columns": lambda text: "\n" + text.replace("\n", ",,\n\n,,,,\n"),
+    "names that a Mac has decomposed": lambda text: unicodedata.normalize("NFD", text),
+    "one such name": lambda text: text.replace("\u00e9,b", "e\u0301,b"),
+}
+
+
+@pytest.mark.parametrize("what", AS_SPREADSHEETS_WRITE_IT)
+def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, what: str) -> None:
+    text = "region,category,response\n\u00e9,a,1\n\u00e9,b,2\n\u00e9,t\u00eate,3\n"
+    (tmp_path / "t.csv").write_text(AS_SPREADSHEETS_WRITE_IT[what](text), "utf-8", newline="")
+    found = read_regions(tmp_path / "t.csv")
+    (region,) = found.regions
+    assert region.values.tolist() == [[1, 2, 3]]
+    assert unicodedata.normalize("NFC", region.name) == "\u00e9"
+    assert in_order(found, ("t\u00eate", "b", "a"), "categories").tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("region,category,response,response", "response twice"),
+        ("subject,region,category,response, subject", "subject twice"),
+        ("region;category;response", "has ';': save it with commas"),
+        ('"region";"category";"response"', "has ';': save it with commas"),
+        ("region\tcategory\tresponse", "save it with commas"),
+    ],
+)
+def test_a_table_whose_columns_cannot_be_told_is_refused(
+    tmp_path: Path, head: str, said: str
+) -> None:
+    (tmp_path / "t.csv").write_text(f"{head}\nFFA,a,1\n")
+    with pytest.raises(UserError, match=said):
+        read_regions(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("region,category,response\nFFA, left,a,1\n")
+    with pytest.raises(UserError, match=r"line 2 .* has 4 for 3: put a text with a comma"):
+        read_regions(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00region", b'region,category,response\n"FFA'])

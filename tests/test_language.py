@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fusiform.engine.asking.language.contrast import every_category, pairs, parse_contrast
 from fusiform.engine.asking.language.criterion import Criterion
+from fusiform.engine.asking.language.grammar import quoted
 from fusiform.engine.errors import UserError
 
 CATEGORIES = ("faces", "bodies", "scenes", "top-hat", "été", "2nd")
@@ -115,6 +116,92 @@ def test_contrasts_that_compare_nothing(text: str, fragment: str) -> None:
     with pytest.raises(UserError) as refused:
         parse_contrast(text, CATEGORIES)
     assert fragment in str(refused.value)
+
+
+ANY = (
+    "1",
+    "2",
+    "10",
+    "01",
+    "2d",
+    "1.2.3",
+    "1e9999",
+    "-5",
+    "1" * 50,
+    "\u091a\u0947\u0939\u0930\u093e",
+    "\u0e2b\u0e19\u0e49\u0e32",
+    "\u0645\u06cc\u200c\u062e",
+    "e\u0301t\u00e9",
+    'it\'s "x"',
+    "a: b",
+    "top-hat",
+    "\U0001f642",
+    "two words",
+    "a > b",
+    " padded ",
+    "x+y",
+    "(",
+    "\u0967",
+    ".hidden",
+)
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_whatever_a_table_shows_as_a_contrast_is_taken_back(name: str) -> None:
+    place = ANY.index(name)
+    every = every_category(ANY)
+    found = parse_contrast(every[place].text, ANY)
+    assert found.is_same_as(every[place])
+    assert parse_contrast(f" {name} ", ANY).target == (place,)
+    assert found.text == name.strip()
+    others = f"{quoted(name)} > {quoted('two words')}"
+    if name != "two words":
+        assert parse_contrast(others, ANY).target == (place,)
+        again = parse_contrast(parse_contrast(others, ANY).text, ANY)
+        assert again.baseline == (ANY.index("two words"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "baseline"),
+    [
+        ("1 > 2", "1", "2"),
+        ("2d>10", "2d", "10"),
+        ("1.2.3 > 01", "1.2.3", "01"),
+        ("1e9999 > .hidden", "1e9999", ".hidden"),
+        ("\u00e9t\u00e9 > 1", "e\u0301t\u00e9", "1"),
+        ("'\u00e9t\u00e9' > 1", "e\u0301t\u00e9", "1"),
+        (f"{ANY[9]} > {ANY[10]}", ANY[9], ANY[10]),
+        (f"{ANY[11]} > 1", ANY[11], "1"),
+        ("'it''s \"x\"' > 1", 'it\'s "x"', "1"),
+        ("1 - 2", "1", "2"),
+        ("2*2d - 2*'10'", "2d", "10"),
+        ("2d/2 - (10)/2", "2d", "10"),
+    ],
+)
+def test_numbers_and_marks_in_names(text: str, target: str, baseline: str) -> None:
+    found = parse_contrast(text, ANY)
+    assert [ANY[k] for k in found.target] == [target]
+    assert [ANY[k] for k in found.baseline] == [baseline]
+
+
+def test_a_number_that_multiplies_or_divides_is_one() -> None:
+    found = parse_contrast("2d - (01 + '1')/2", ANY)
+    weights = dict(zip((*found.target, *found.baseline), found.weights, strict=True))
+    assert {ANY[k]: weight for k, weight in weights.items()} == {
+        "2d": 1, "01": Fraction(-1, 2), "1": Fraction(-1, 2),
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r'stand in quotes: "1", "2"$'):
+        parse_contrast("1/2", ANY)
+    with pytest.raises(UserError, match=r"where names .* stand in quotes"):
+        parse_contrast("\U0001f642 > 1", ANY)
+    with pytest.raises(UserError, match=f'did you mean "{ANY[10]}"'):
+        parse_contrast(ANY[10][:-2], ANY)
+
+
+def test_a_caret_stands_below_its_place_among_marks() -> None:
+    with pytest.raises(UserError) as refused:
+        parse_contrast("e\u0301t\u00e9 > faces & bodies", CATEGORIES)
+    assert str(refused.value).split("\n")[2] == "  " + " " * 12 + "^"
 
 
 def test_every_category_and_pairs() -> None:

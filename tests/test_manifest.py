@@ -113,6 +113,35 @@ def test_a_null_is_no_path_and_numbers_are_no_paths(tmp_path: Path) -> None:
         read_catalogue(source)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES[1:])
+def test_columns_of_other_kinds_are_found_as_those_of_csv(tmp_path: Path, suffix: str) -> None:
+    names = pictures(tmp_path)
+    source = write(tmp_path / f"set{suffix}", **{" category": [*"abababab"], "path ": names})
+    assert read_catalogue(source).categories == ("a", "b")
+    twice = pa.table([names, [*"abababab"], [*"xyxyxyxy"]], ["path", "category", "category"])
+    if suffix == ".parquet":
+        parquet.write_table(twice, source)
+    else:
+        with pa.OSFile(str(source), "wb") as file, pa.ipc.new_file(file, twice.schema) as out:
+            out.write_table(twice)
+    with pytest.raises(UserError, match="category twice"):
+        read_catalogue(source)
+
+
+def test_offsets_that_lead_out_of_the_file_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "set.arrow"
+    table = pa.table({"path": [f"{i}.png" for i in range(4)], "category": [*"abab"]})
+    with pa.OSFile(str(source), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
+        out.write_table(table)
+    content = source.read_bytes()
+    offsets = np.arange(5, dtype="<i4").tobytes()
+    assert offsets in content
+    changed = np.array([0, 2**30, 2, 3, 4], "<i4").tobytes()
+    source.write_bytes(content.replace(offsets, changed))
+    with pytest.raises(UserError, match=r"is not \("):
+        read_catalogue(source)
+
+
 def test_without_pyarrow_it_is_said_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,25 @@ def store_of(
             draft.write_moments(LAYER, row, f, moments)
     draft.complete()
     return Result.open(path)
+
+
+def test_a_category_that_a_mac_has_named_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    x, category, fold = rng.normal(size=(12, 3, 2, 2)), [0, 0, 1, 1] * 3, [0, 1] * 6
+    parts = []
+    for form in ("NFC", "NFD"):
+        names = tuple(unicodedata.normalize(form, name) for name in ("t\u00eates", "\u00e9crits"))
+        monkeypatch.setitem(globals(), "CATEGORIES", names)
+        own = range(0, 8) if form == "NFC" else range(8, 12)
+        parts.append(store_of(tmp_path / f"{form}.zarr", x, category, fold, own))
+    found = merge_stores([part.path for part in parts], tmp_path / "m.zarr")
+    assert found.categories == parts[0].categories
+    assert found.counts.tolist() == [[3, 3], [3, 3]]
+    mine = x[[i for i in range(12) if category[i] == 0 and fold[i] == 0]]
+    moments = found.moments_of(found.layers[0], 0, 0)
+    np.testing.assert_allclose(moments.mean, mine.mean(0))
 
 
 @settings(max_examples=8, deadline=None)

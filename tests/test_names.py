@@ -168,6 +168,18 @@ def test_every_name_can_be_asked_for(run: Run, store: Store, name: str) -> None:
     assert row["contrast"].strip("'\"") == name.strip("'\"")
 
 
+@pytest.mark.parametrize("name", NASTY)
+def test_every_name_that_a_table_shows_is_a_contrast(run: Run, store: Store, name: str) -> None:
+    code, out, err = run("query", "--format", "json", "--", store.path, f"{name}: t > -1e9")
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert row["contrast"] == name
+    code, out, err = run("select", "--json", "--", store.path, name)
+    assert code == 0, err
+    (found,) = json.loads(out)
+    assert [row["contrast"] for row in found["rows"]] == [name]
+
+
 def test_csv_and_json_give_names_back_as_they_are(run: Run, store: Store) -> None:
     for form, read in (
         ("csv", lambda text: list(csv.DictReader(io.StringIO(text, newline="")))),

@@ -508,6 +508,8 @@ def test_files_that_cannot_be_decoded_stop_or_are_left_out(files: Path, content:
     options = {"preprocessing": SIZES, "on_error": "skip", "listener": Listener(notes.append)}
     assert fusiform.pack_stimuli(files, output, **options) == 12
     assert sum("skipped: " in note and "broken.jpg" in note for note in notes) == 1
+    (note,) = read_catalogue(output).notes
+    assert note.startswith("left out when it was packed: b/broken.jpg ")
     (files / "b" / "broken.jpg").unlink()
     assert read_catalogue(output).names == read_catalogue(files).names
     assert read_catalogue(output).contents == read_catalogue(files).contents

@@ -549,6 +549,57 @@ def test_a_stimulus_that_has_changed_since_the_scan_began_is_not_shown(
         scanned(own, tmp_path / "o.zarr", net)
 
 
+def test_a_scan_into_the_folder_of_its_stimuli_goes_on_and_others_follow(
+    tmp_path: Path, draw_stimuli: Callable[..., Path], undisturbed: dict[str, Any]
+) -> None:
+    own = draw_stimuli(tmp_path / "set", each=5)
+    with pytest.raises(Interrupted):
+        scanned(own, own / "o.zarr", listener=stopping_after(1))
+    assert (own / "o.zarr.partial").is_dir()
+    store = scanned(own, own / "o.zarr")
+    assert contents(store.path).keys() == undisturbed.keys()
+    assert store.provenance.get("notes", []) == []
+    recording = fusiform.record(
+        Net(), own, own / "o.responses.zarr", layers="head", preprocessing=SMALL
+    )
+    assert recording.categories == CATEGORIES
+    again = scanned(own, own / "p.zarr", seed=1)
+    assert again.categories == CATEGORIES
+    (note,) = again.provenance["notes"]
+    assert note.endswith("no categories: o.responses.zarr (zarr), o.zarr (zarr)")
+    scanned(own, own / "p.zarr", overwrite=True)
+
+
+def test_links_that_lead_nowhere_are_rows_of_the_table_when_they_are_skipped(
+    tmp_path: Path, draw_stimuli: Callable[..., Path]
+) -> None:
+    own = draw_stimuli(tmp_path / "set", each=5)
+    gone = own / "noise" / "annex.png"
+    try:
+        gone.symlink_to("../../.git/annex/objects/K.png")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    with pytest.raises(UserError, match=r"1 of 16 are not \(.*annex.png is a link that leads"):
+        scanned(own, tmp_path / "o.zarr")
+    store = scanned(own, tmp_path / "o.zarr", on_error="skip")
+    status = store.stimuli("stimulus_status")
+    row = list(store.stimuli("stimulus_path")).index("noise/annex.png")
+    assert status[row] == "is a link that leads nowhere"
+    assert store.skipped == {"noise": 1}
+    assert store.provenance["notes"] == ["noise: 1 images are links that lead nowhere"]
+    notes: list[str] = []
+    fusiform.forecast(Net(), own, layers=["head"], preprocessing=SMALL,
+                      listener=Listener(notes.append))  # fmt: skip
+    assert "noise: 1 images are links that lead nowhere" in notes
+    (own / "other").symlink_to(tmp_path / "not mounted", target_is_directory=True)
+    for attempt in (
+        lambda: scanned(own, tmp_path / "p.zarr", on_error="skip"),
+        lambda: fusiform.forecast(Net(), own, layers=["head"], preprocessing=SMALL),
+    ):
+        with pytest.raises(UserError, match="other has"):
+            attempt()
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_skipped_stimuli_are_in_the_table_and_in_no_count(
     tmp_path: Path, draw_stimuli: Callable[..., Path], stop: bool

@@ -275,3 +275,17 @@ def test_clipping_is_told_and_an_error_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"b\.png"):
         scramble_directory(tmp_path / "set", tmp_path / "again", method="phase")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_folder_or_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
+    saved(tmp_path / "set/faces/1.png")
+    for link, target in (("faces/2.png", "gone"), ("places", "not mounted")):
+        try:
+            (tmp_path / "set" / link).symlink_to(target)
+        except OSError:
+            pytest.skip("links cannot be made here")
+        with pytest.raises(UserError, match=rf"{link} is a link that leads nowhere: fetch"):
+            scramble_directory(tmp_path / "set", tmp_path / "out")
+        (tmp_path / "set" / link).unlink()
+    (tmp_path / "set/README.md").symlink_to("gone")
+    scramble_directory(tmp_path / "set", tmp_path / "out")

@@ -164,6 +164,100 @@ def test_what_says_no_category_is_refused(tmp_path: Path, said: bytes) -> None:
     assert "k.json in" in refusal(shard(tmp_path / "1.tar", {"k.png": picture(0), "k.json": said}))
 
 
+@pytest.mark.parametrize("zeros", [0, 512, 5 * 2**20])
+def test_archives_that_were_joined_are_read_to_the_end(tmp_path: Path, zeros: int) -> None:
+    files = {f"{'ab'[i % 2]}/{i}.png": picture(i) for i in range(6)}
+    parts = [
+        shard(tmp_path / "part", dict([*files.items()][i : i + 2])).read_bytes() for i in (0, 2, 4)
+    ]
+    (tmp_path / "set.tar").write_bytes(bytes(zeros).join(parts))
+    found = read_catalogue(tmp_path / "set.tar")
+    assert sorted(found.names) == sorted(f"set.tar/{name}" for name in files)
+    assert [found.read(i) for i in range(6)] == [picture(i) for i in (0, 2, 4, 1, 3, 5)]
+
+
+def test_what_follows_an_archive_and_is_none_is_refused(whole: Path) -> None:
+    content = whole.read_bytes()
+    whole.write_bytes(content + b"signed by me\n" * 100)
+    assert "none or damaged" in refusal(whole)
+    whole.write_bytes(content * 2)
+    assert "is there 2 times" in refusal(whole)
+    with whole.open("r+b") as file:
+        file.truncate(2**40)
+    assert "bytes of zeros" in refusal(whole)
+
+
+APART: dict[str, tuple[Files, ...]] = {
+    "in order of kind": ({f"x/{i}.png": b"" for i in range(4)}, {f"x/{i}.cls": b"1" for i in "01"}),
+    "in a folder of labels": ({f"x/{i}.png": b"" for i in "01"}, {"labels/1.txt": b"one"}),
+    "in json": ({"x/0.png": b""}, {"y/0.png": b""}, {"x/0.json": b'{"label": "one"}'}),
+    "a second label": ({"0.png": b"", "0.txt": b"a"}, {"1.png": b"", "1.txt": b"b", "0.cls": b"1"}),
+    "a second image": ({"x/0.png": b"", "x/0.cls": b"1", "x/1.png": b"", "x/0.jpg": b""},),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", APART)
+@pytest.mark.parametrize("shards", [1, 2])
+def test_labels_apart_from_their_images_are_refused(tmp_path: Path, kind: str, shards: int) -> None:
+    if shards == 1 or kind.startswith("a second"):
+        shard(tmp_path / "1.tar", {name: c for part in APART[kind] for name, c in part.items()})
+    else:
+        for number, part in enumerate(APART[kind]):
+            shard(tmp_path / f"{number}.tar", part)
+    message = refusal(tmp_path)
+    assert "lie apart" in message
+    assert "tar --sort=name" in message
+
+
+def test_what_says_no_category_does_not_lie_apart(tmp_path: Path) -> None:
+    files = {f"{c}/{i}.png": picture(i) for c in "ab" for i in range(2)}
+    said = {"a/0.json": b'{"width": 8}', "README.txt": b"\xff", "a/1.json": b"no json"}
+    found = read_catalogue(shard(tmp_path / "1.tar", {**files, **said}))
+    assert found.categories == ("a", "b")
+    assert found.notes == ("passed over 3 files in shards that are no images",)
+    for number in range(2):  # the same keys in another shard
+        files = {"0.png": picture(0), "0.cls": b"%d" % number, "1.svg": b"", "1.cls": b"0"}
+        shard(tmp_path / f"set/{number}.tar", files)
+    assert read_catalogue(tmp_path / "set").categories == ("0", "1")
+
+
+def test_images_without_the_label_that_others_have_are_counted(tmp_path: Path) -> None:
+    files = {f"x/{i}.png": picture(i) for i in range(3)} | {"x/0.cls": b"1", "x/1.cls": b"2"}
+    found = read_catalogue(shard(tmp_path / "1.tar", dict(sorted(files.items()))))
+    assert found.categories == ("1", "2", "x")
+    assert found.notes == (
+        "1 samples in shards have no label beside them, as 2 others have: their category is their "
+        "folder's name",
+    )
+
+
+def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
+    shard(tmp_path / "1.tar", {"a/1.png": picture(0), "b/1.png": picture(1)})
+    try:
+        (tmp_path / "2.tar").symlink_to(tmp_path / "gone.tar")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    assert "2.tar (No such file or directory)" in refusal(tmp_path)
+
+
+def test_outputs_beside_shards_do_not_make_them_a_folder_of_folders(tmp_path: Path) -> None:
+    shard(tmp_path / "1.tar", {"a/1.png": picture(0), "b/1.png": picture(1)})
+    (tmp_path / "out.zarr.partial").mkdir()
+    (tmp_path / "out.zarr").mkdir()
+    (tmp_path / "out.zarr/zarr.json").touch()
+    assert len(read_catalogue(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("name", ["._x", "x.png", ".y"])
+def test_a_member_of_fewer_than_no_bytes_ends_in_a_line(whole: Path, name: str) -> None:
+    header = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = b"\xff" * 10 + b"\xfe\x00"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    whole.write_bytes(bytes(header) + whole.read_bytes())
+    assert "none or damaged" in refusal(whole)
+
+
 def look_again(found: Catalogue) -> Contents:
     return replace(found).contents
 

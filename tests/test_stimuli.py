@@ -8,6 +8,7 @@ import random
 import re
 import struct
 import sys
+import unicodedata
 import warnings
 import zlib
 from io import BytesIO
@@ -23,6 +24,7 @@ from PIL import Image
 
 from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli.catalogue import read_catalogue
+from fusiform.engine.stimuli.check import StimuliReport, check_stimuli
 from fusiform.engine.stimuli.columns import Content
 from fusiform.engine.stimuli.images import (
     UnfitStimulus,
@@ -90,7 +92,121 @@ def test_hidden_files_are_passed_over_silently_and_others_are_noted(tmp_path: Pa
     (root / "readme.txt").touch()
     found = read_catalogue(root)
     assert found.names == ("a/1.png", "b/1.png")
-    assert found.notes == ("a: passed over 2 that are no image files by name",)
+    assert found.notes == (
+        "a: passed over 1 that are no image files by name",
+        "a: passed over 1 images in folders in it: a/inner (1); --group a=a,a/inner takes them",
+    )
+    assert read_catalogue(root, {"a": ["a", "a/inner"], "b": ["b"]}).names[1] == "a/inner/1.png"
+
+
+def refused_names(report: StimuliReport) -> dict[str, str]:
+    return {one.name: one.reason for one in report.refused}
+
+
+def test_links_that_lead_nowhere_are_stimuli_that_are_gone(tmp_path: Path) -> None:
+    root = folders(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    linked(root / "a/3.png", Path("../.git/annex/objects/x/y/K.png"))
+    linked(root / "a/4.png", root / "a/4.png")
+    linked(root / "b/more", tmp_path / "gone")
+    found = read_catalogue(root)
+    assert found.names == (*(f"a/{i}.png" for i in (1, 2, 3, 4)), "b/1.png", "b/2.png")
+    assert found.notes == (
+        "a: 2 images are links that lead nowhere",
+        "b: passed over links that lead nowhere: more",
+    )
+    assert found.contents[2] == Content("", "is a link that leads nowhere")
+    assert found.contents[3] == Content("", "cannot be read (Too many levels of symbolic links)")
+    assert refused_names(check_stimuli(root)) == {
+        "a/3.png": "is a link that leads nowhere",
+        "a/4.png": "cannot be read (Too many levels of symbolic links)",
+    }
+
+
+def test_a_category_whose_folder_is_not_mounted_is_not_left_out(tmp_path: Path) -> None:
+    root = folders(tmp_path, "a/1.png", "b/1.png")
+    linked(root / "c", tmp_path / "not mounted", folder=True)
+    linked(root / "v1.5", tmp_path / "not mounted", folder=True)
+    linked(root / "README.md", Path("gone"))
+    linked(root / "LICENSE", Path(".git/annex/objects/K"))
+    found = read_catalogue(root)
+    assert found.categories == ("a", "b", "c", "v1.5")
+    assert found.notes == (
+        "passed over links that lead nowhere: LICENSE, README.md",
+        "c: the folder is a link that leads nowhere",
+        "v1.5: the folder is a link that leads nowhere",
+    )
+    assert refused_names(check_stimuli(root)) == dict.fromkeys(
+        ("c", "v1.5"), "is a link that leads nowhere"
+    )
+    chosen = read_catalogue(root, {"x": ["a"], "y": ["b"]})
+    assert (chosen.names, chosen.notes) == (("a/1.png", "b/1.png"), ())
+    linked(root / "a/deep", tmp_path / "not mounted", folder=True)
+    deep = read_catalogue(root, {"x": ["a/deep"], "y": ["b"]})
+    assert list(deep.contents.problems.values()) == ["is a link that leads nowhere"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_what_is_called_like_an_image_and_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
+    root = folders(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(root / "a/2.png")
+    assert refused_names(check_stimuli(root)) == {"a/2.png": "is a pipe, a socket or a device"}
+
+
+def test_images_in_folders_of_a_category_are_counted_and_named(tmp_path: Path) -> None:
+    nested = ("a/l/1.png", "a/l/2.png", "a/r/deep/1.png", "a/__MACOSX/1.png", "a/x.zarr/1.png")
+    root = folders(tmp_path, "a/1.png", "b/1.png", *nested)
+    (root / "a/x.zarr/zarr.json").touch()
+    linked(root / "a/up", root, folder=True)
+    note = (
+        "a: passed over 3 images in folders in it: a/l (2), a/r/deep (1); "
+        "--group a=a,a/l,... takes them"
+    )
+    assert read_catalogue(root).notes == (note,)
+    split = folders(tmp_path / "split", "train/a/1.png", "train/b/1.png", "val/a/1.png")
+    assert "train in" in refusal(split)
+    assert "passed over 2 images in folders in it: train/a (1), train/b (1)" in refusal(split)
+
+
+def test_images_and_shards_beside_the_folders_are_named(tmp_path: Path) -> None:
+    root = folders(tmp_path, "a/1.png", "b/1.png", "3.png", "12.png")
+    (root / "more.tar").touch()
+    assert read_catalogue(root).notes == (
+        "passed over 2 images that lie in no category's folder: 3.png, 12.png",
+        "passed over 1 .tar files beside the folders: more.tar",
+    )
+
+
+def test_junk_and_empty_folders_are_no_categories(tmp_path: Path) -> None:
+    root = folders(tmp_path, "a/1.png", "b/1.png", "__MACOSX/a/._1.png", "@eaDir/1.png")
+    for name in ("vacant", "hidden", "windows", "__pycache__"):
+        (root / name).mkdir()
+    (root / "hidden/.gitkeep").touch()
+    (root / "windows/Thumbs.db").touch()
+    found = read_catalogue(root)
+    assert found.categories == ("a", "b")
+    told = "@eaDir (junk), __MACOSX (junk), __pycache__ (junk)"
+    told += ", hidden (empty), vacant (empty), windows (empty)"
+    assert found.notes == (f"passed over folders that are no categories: {told}",)
+    assert "y in" in refusal(root, {"x": ["a"], "y": ["vacant"]})
+    assert "only (empty)" in refusal(emptied(tmp_path / "set"))
+
+
+def emptied(root: Path) -> Path:
+    (folders(root, "a/1.png") / "only").mkdir()
+    return root
+
+
+def test_outputs_beside_the_stimuli_are_no_categories(tmp_path: Path) -> None:
+    root = folders(tmp_path, "a/1.png", "b/1.png", "faces.old/1.png")
+    for store in ("one.zarr", "r.responses.zarr", "two.zarr.partial", "one.zarr.old"):
+        (root / store / "conv").mkdir(parents=True)
+        (root / store / "zarr.json").touch()
+    (root / "p.zarr.partial-0123abcd/pictures").mkdir(parents=True)
+    (root / "new.partial").mkdir()
+    found = read_catalogue(root)
+    assert found.categories == ("a", "b", "faces.old")
+    told = "one.zarr (zarr), r.responses.zarr (zarr)"
+    assert found.notes == (f"passed over folders that are no categories: {told}",)
 
 
 def test_notes_are_about_chosen_folders_only(tmp_path: Path) -> None:
@@ -153,6 +269,25 @@ def test_a_manifest_lists_paths_relative_to_itself_or_absolute(tmp_path: Path) -
     assert all(found.path(stimulus).is_file() for stimulus in range(3))
 
 
+AS_SPREADSHEETS_WRITE_IT = {
+    "plain": "path,category\n1.png,a\n2.png,b\n",
+    "space after the comma": "path, category\n1.png, a\n2.png, b\n",
+    "quotes after it": 'path, "category"\n"1.png", "a"\n"2.png", "b"\n',
+    "byte order mark": "\ufeffpath,category\n1.png,a\n2.png,b\n",
+    "lines of Windows": "path,category\r\n1.png,a\r\n2.png,b\r\n",
+    "lines of old Macs": "path,category\r1.png,a\r2.png,b\r",
+    "empty lines": "\npath,category\n\n1.png,a\n,\n2.png,b\n\n",
+    "empty columns": "path,category,,\n1.png,a,,\n2.png,b,,,\n",
+    "an index, and others twice": ",path,category,x,x\n0,1.png,a,7,8\n1,2.png,b\n",
+}
+
+
+@pytest.mark.parametrize("what", AS_SPREADSHEETS_WRITE_IT)
+def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path: Path, what: str) -> None:
+    found = read_catalogue(manifest(tmp_path / "set.csv", AS_SPREADSHEETS_WRITE_IT[what]))
+    assert (found.names, found.categories) == (("1.png", "2.png"), ("a", "b"))
+
+
 def test_groups_join_the_categories_of_a_manifest(tmp_path: Path) -> None:
     source = manifest(tmp_path / "set.csv", "path,category\n1.png,a\n2.png,b\n3.png,c\n4.png,a\n")
     found = read_catalogue(source, {"x": ["c"], "y": ["b", "a"]})
@@ -168,6 +303,13 @@ def test_groups_join_the_categories_of_a_manifest(tmp_path: Path) -> None:
         ("path,category\n1.png,a\n2.png\n", ["line 3", "2.png", "no category"]),
         ("path,category\n ,a\n", ["line 2", "no path", "a"]),
         ("path,category\n1.png,a\n2.png,b\n1.png,b\n", ["line 4", "1.png again"]),
+        ("path;category\n1.png;a\n2.png;b\n", ["has ';': save it with commas"]),
+        ('"path";"category"\n"1.png";"a"\n', ["has ';': save it with commas"]),
+        ("\ufeff\npath\tcategory\r\n1.png\ta\r\n", ["has '\\t': save it with commas"]),
+        ("path,category,category\n1.png,a,x\n2.png,b,x\n", ["category twice"]),
+        ("path,category, path\n1.png,a,x\n2.png,b,x\n", ["path twice"]),
+        ("path,category\nhouse, big.png,a\n2.png,b\n", ["line 2", "3 for 2", "in quotes"]),
+        ('path,category\n"1.png,a\n2.png,b\n', ["is CSV in UTF-8"]),
     ],
 )
 def test_a_faulty_manifest_is_refused_by_line(
@@ -331,6 +473,64 @@ def test_names_that_would_be_written_alike_are_refused(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
     message = refusal(root, {"caf\udce9": ["a"], "caf\\xe9": ["b"]})
     assert "both written caf\\xe9" in message
+
+
+BUILDING, HEAD = "b\u00e2timents", "t\u00eates"
+
+
+def decomposed(name: str) -> str:
+    return unicodedata.normalize("NFD", name)
+
+
+def tells_forms_apart(folder: Path) -> bool:
+    """Whether the file system keeps both forms of a name."""
+    (folder / "\u00e9").touch()
+    return not (folder / "e\u0301").exists()
+
+
+def test_groups_find_folders_that_a_mac_has_named(tmp_path: Path) -> None:
+    mac = [decomposed(f"{name}/1.png") for name in (BUILDING, HEAD, f"{HEAD}/\u00e9")]
+    root = folders(tmp_path, *mac)
+    found = read_catalogue(root, {"x": [BUILDING], "y": [f"{HEAD}/\u00e9"]})
+    assert found.names == (mac[0], mac[2])
+
+
+def test_two_forms_of_a_name_are_one_category_and_said_to_be(tmp_path: Path) -> None:
+    rows = [("1", BUILDING), ("2", decomposed(BUILDING)), ("3", HEAD), ("4", BUILDING)]
+    lines = "".join(f"{path}.png,{category}\n" for path, category in rows)
+    found = read_catalogue(manifest(tmp_path / "set.csv", f"path,category\n{lines}"))
+    assert found.categories == (BUILDING, HEAD)
+    assert found.names == ("1.png", "2.png", "4.png", "3.png")
+    assert found.notes == (
+        f"{BUILDING}: 2 categories are written alike, in several Unicode forms, and taken as one",
+    )
+    (tmp_path / "set").mkdir()
+    if tells_forms_apart(tmp_path):
+        root = folders(tmp_path / "set", *(f"{c}/{i}.png" for i, c in rows))
+        found = read_catalogue(root)
+        assert np.bincount(found.labels).tolist() == [3, 1]
+        assert "written alike" in found.notes[0]
+
+
+def test_a_manifest_finds_files_in_another_form(tmp_path: Path) -> None:
+    if not tells_forms_apart(tmp_path):
+        pytest.skip("no other form here")
+    there = [decomposed(f"{HEAD}/\u00e9.png"), "\u00e9.png", decomposed("\u00e9.png"), "4.png"]
+    root = folders(tmp_path / "set", *there)
+    listed = [f"{HEAD}/\u00e9.png", *there[1:]]
+    lines = "".join(f"{path},{'ab'[i % 2]}\n" for i, path in enumerate(listed))
+    found = read_catalogue(manifest(root / "set.csv", f"path,category\n{lines}"))
+    assert found.names == (there[0], there[2], there[1], there[3])
+    assert found.contents.problems == {}
+    assert found.notes == ("1 files are called as listed, but in another Unicode form",)
+    lines = f"path,category\n{listed[0]},a\n{there[0]},b\n"
+    assert "again" in refusal(manifest(root / "set.csv", lines))
+
+
+def test_order_is_the_same_in_every_form() -> None:
+    names = ["zebra", "\u00e9cole", "eclair", "\u00e9t\u00e9"]
+    mac = sorted(map(decomposed, names), key=natural_key)
+    assert [unicodedata.normalize("NFC", one) for one in mac] == sorted(names, key=natural_key)
 
 
 def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,7 @@ from ..stimuli.packed.layout import (
 )
 from ..store.durable import publish, synchronise, synchronised, telling
 from ..store.places import remove
+from ..store.schema import limited
 from ..store.writing import new_folder_beside, told_of_the_disk
 from .backbones import preprocessing_of
 from .decode import decode_ahead, default_workers
@@ -43,6 +44,8 @@ from .scan import left_out, refuse_on_error
 
 # Pictures decoded together.
 _BATCH = 32
+# Characters of a note: a set that has more metadata than a MiB is refused.
+_LONGEST_NOTE = 500
 
 
 def pack_stimuli(
@@ -107,7 +110,8 @@ def pack_stimuli(
         catalogue.labels, catalogue.categories, folds=1, batch_size=_BATCH, left_out=skipped
     )
     started, total, kept = time.perf_counter(), len(plan.order), list[NDArray[np.int64]]()
-    done = 0
+    names, problems, done = catalogue.shown_names, catalogue.contents.problems, 0
+    notes = [*catalogue.notes, *(_left_out(names[i], problems[i]) for i in skipped)]
     with telling(listener.note, final), told_of_the_disk(final), asked_to_stop() as stop:
         partial = new_folder_beside(final, "partial")
         try:
@@ -120,21 +124,26 @@ def pack_stimuli(
                     fit = np.ones(len(decoded.pixels), bool)
                     for row, reason in decoded.failed.items():
                         fit[row] = False
-                        path = catalogue.path(decoded.batch.stimuli[row])
-                        listener.note(f"skipped: {path} {reason}")
+                        stimulus = int(decoded.batch.stimuli[row])
+                        notes.append(_left_out(names[stimulus], reason))
+                        listener.note(f"skipped: {catalogue.path(stimulus)} {reason}")
                     shards.add(np.asarray(decoded.pixels)[fit])
                     kept.append(decoded.batch.stimuli[fit])
                     done += len(fit)
                     seconds = time.perf_counter() - started
                     listener.progress(Progress("pack", done, total, seconds, peak_memory()))
                     stop.look()
-            _write_table(partial, catalogue, np.concatenate(kept), chosen, str(stimuli))
+            _write_table(partial, catalogue, np.concatenate(kept), chosen, str(stimuli), notes)
             _refuse_existing(final)
             publish(partial, final)
         except BaseException:
             remove(partial)
             raise
     return shards.pictures
+
+
+def _left_out(name: str, reason: str) -> str:
+    return f"left out when it was packed: {name} {reason}"
 
 
 class Shards:
@@ -184,6 +193,7 @@ def _write_table(
     kept: NDArray[np.int64],
     preprocessing: Preprocessing,
     source: str,
+    notes: Sequence[str],
 ) -> None:
     """Write the columns, then the metadata, without which nothing is a packed set."""
     labels, names = catalogue.labels[kept], catalogue.shown_names
@@ -210,6 +220,7 @@ def _write_table(
         "schema_version": VERSION,
         "preprocessing": prepared(preprocessing),
         "stimuli": source,
+        "notes": limited([note[:_LONGEST_NOTE] for note in notes]),
         "versions": {name: version(name) for name in ("fusiform", "pillow")},
     }
     gathered = {"kind": "inline", "must_understand": False, "metadata": arrays}

@@ -97,7 +97,7 @@ def _categories(
     """Category folders, and those of them that are links to folders which are not there."""
     passed = {name: why for name in top.folders if name not in asked
               and (why := _why_not(source / name))}  # fmt: skip
-    gone = {name for name in top.links if name in asked or not _leads_to_file(source / name)}
+    gone = {*gone_folders(source, top), *(name for name in top.links if name in asked)}
     folders = sorted(gone.union(top.folders) - set(passed), key=natural_key)
     deep = sorted(name for name in asked if "/" in name)
     folders += [name for name in deep if (source / name).is_dir()]
@@ -107,6 +107,11 @@ def _categories(
         notes += _beside(source, top, passed, set(top.links) - gone)
         notes += [f"{name}: the folder is a link that leads nowhere" for name in sorted(gone)]
     return folders, gone | lost
+
+
+def gone_folders(source: Path, top: Entries) -> list[str]:
+    """Links in ``source``, where ``top`` lies, to folders that are not there."""
+    return sorted(name for name in top.links if not _leads_to_file(source / name))
 
 
 def _leads_to_file(link: Path) -> bool:
@@ -147,14 +152,16 @@ def _of_category(
         yield f"{folder}: passed over links that lead nowhere: {shortened(sorted(found.links))}"
     deeper: dict[str, int] = {}
     unread: list[str] = []
-    seen = {os.path.realpath(source / folder)}
+    real = (source / folder).resolve()
+    seen = {str(place) for start in (real, source.resolve()) for place in (start, *start.parents)}
     for name in sorted(found.folders, key=natural_key):
         _count(source, f"{folder}/{name}", asked, seen, deeper, unread)
     if deeper:
-        places = shortened(f"{place} ({count:,})" for place, count in deeper.items())
+        places = shortened((f"{place} ({count:,})" for place, count in deeper.items()), 4)
+        more = ",..." if len(deeper) > 1 else ""
         yield (
             f"{folder}: passed over {sum(deeper.values()):,} images in folders in it: {places}; "
-            f"--group {folder}={','.join([folder, *list(deeper)[:8]])} takes them"
+            f"--group {folder}={folder},{next(iter(deeper))}{more} takes them"
         )
     if unread:
         yield f"{folder}: folders in it cannot be read: {shortened(unread)}"
@@ -183,5 +190,5 @@ def _count(
         return
     if found.images:
         deeper[folder] = len(found.images)
-    for name in found.folders:
+    for name in sorted(found.folders, key=natural_key):
         _count(source, f"{folder}/{name}", asked, seen, deeper, unread)

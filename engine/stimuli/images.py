@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from ..errors import UserError
+from ..texts import composed
 from .corrections import decoded, narrowed
 
 # What Pillow calls a kind of file -> the suffixes that such files have.
@@ -40,7 +41,8 @@ SUFFIXES = frozenset().union(*KINDS.values())
 # What shows through transparent pixels: the mid-grey on which localizer stimuli are shown.
 BACKGROUND = (128, 128, 128, 255)
 LARGEST = 2**30
-_FETCH = "fetch what it leads to (git annex get), mount it, or remove the link"
+LOST = "is a link that leads nowhere"
+FETCH = "fetch what it leads to (git annex get), mount it, or remove the link"
 # Larger pictures are converted in strips of so many pixels, so that they are in memory once.
 _STRIP = 2**22
 # A JPEG of a few bytes may have thousands of scans, each of which touches every pixel; cameras and
@@ -98,10 +100,11 @@ class Header(NamedTuple):
 def natural_key(name: str) -> tuple[bytes, str]:
     """Sort key under which ``face-2`` comes before ``face-10``, the same on every machine.
 
-    Numbers come before text, and are written with the number of their digits before them.
+    Numbers come before text, and are written with the number of their digits before them. Names in
+    another Unicode form have the same place.
     """
     key = bytearray()
-    for part in re.findall(r"[0-9]+|[^0-9]+", name):
+    for part in re.findall(r"[0-9]+|[^0-9]+", composed(name)):
         if part[0] in "0123456789":
             digits = part.lstrip("0").encode()
             key += b"\x01" + len(digits).to_bytes(4, "big") + digits
@@ -184,7 +187,7 @@ def read_stimulus(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         if isinstance(error, FileNotFoundError) and path.is_symlink():
-            raise UnfitStimulus(path, "is a link that leads nowhere", _FETCH) from None
+            raise UnfitStimulus(path, LOST, FETCH) from None
         raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
     if not content:
         raise UnfitStimulus(path, "is empty")

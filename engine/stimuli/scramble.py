@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import UserError
-from .images import image_files, open_image
+from .folders import gone_folders
+from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
 
 Method = Literal["phase", "blocks"]
 
@@ -205,7 +206,10 @@ def _planned(source: Path, output: Path) -> list[tuple[Path, Path]]:
     """Which image goes where, for all of ``source``."""
     if not source.is_dir():
         raise UserError(f"the images to scramble must lie in a folder; {source} is not one")
-    folders = sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+    top = entries_of(source)
+    for name in gone_folders(source, top):
+        raise UnfitStimulus(source / name, LOST, FETCH)
+    folders = [source / name for name in sorted(top.folders)]
     places = [(source, output)] + [(p, output / f"scrambled_{p.name}") for p in folders]
     pairs: list[tuple[Path, Path]] = []
     for folder, target in places:

@@ -87,7 +87,8 @@ class Tokens:
         number = _NUMBER.match(text, place)
         if number and number.end() >= place + len(word):
             return Token("number", number[0], place), number.end()
-        if word and (word in known or not _LIKE_A_NUMBER.fullmatch(word)):
+        named = word[:1] not in ("", ".") and not _LIKE_A_NUMBER.fullmatch(word)
+        if named or word in known:
             return Token("name", word, place), place + len(word)
         match = _OTHER.match(text, place)
         if match is None:

@@ -85,6 +85,7 @@ def _listed(folder: Path) -> Listing:
     return Listing(
         paths,
         rows_by_category(names, labels),
+        _notes(root["attributes"].get("notes", [])),
         digests=_digests(folder, number),
         pictures=Pictures(folder, preprocessing, number, row),
     )
@@ -96,6 +97,13 @@ def _at(document: Any, *keys: str) -> Any:
             raise _Misfit(f"its metadata lack {key}")
         document = document[key]
     return document
+
+
+def _notes(said: Any) -> tuple[str, ...]:
+    """What was noted of the set that was packed."""
+    if not isinstance(said, list) or not all(isinstance(note, str) for note in said):
+        raise _Misfit("its notes are none")
+    return tuple(said)
 
 
 def _preprocessing(record: Any) -> Preprocessing:
