@@ -108,6 +108,14 @@ RecordedLayers = Annotated[
     list[str] | None,
     typer.Option(help="blocks (default), all, leaf, dotted names or globs; repeatable."),
 ]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYER=DIM,DIM,...",
+        help="Names of a layer's dimensions (channel, y, x, token, or axis_N) where they cannot be "
+        "told; LAYER is a name or glob; repeatable.",
+    ),
+]
 OnNondeterminism = Annotated[
     Literal["note", "stop"],
     typer.Option(
@@ -394,6 +402,7 @@ def scan_command(
     seed: Seed = 0,
     layers: RecordedLayers = None,
     units: Units = "all",
+    dims: Dims = None,
     precision: Precision = None,
     compile: Compile = False,
     folds: Folds = 2,
@@ -485,6 +494,7 @@ def scan_command(
             seed=seed,
             layers=_recorded(layers),
             units=units,
+            dims=_dims(dims),
             precision=precision,
             compile=compile,
             preprocessing={name: value for name, value in overrides.items() if value is not None},
@@ -1488,6 +1498,19 @@ def pack_stimuli_command(
 
 def _recorded(layers: list[str] | None) -> list[str]:
     return [part for given in layers or ["blocks"] for part in _listed(given)]
+
+
+def _dims(options: list[str] | None) -> dict[str, str]:
+    """``LAYER=DIM,...`` as a dict."""
+    found = {}
+    for option in options or ():
+        layer, given, names = option.partition("=")
+        if not given:
+            raise UserError(f"dimensions are LAYER=DIM,DIM,...; got --dims {option!r}")
+        if layer in found:
+            raise UserError(f"dimensions are given by one --dims; {layer} has two: leave one out")
+        found[layer] = names.replace(" ", "")
+    return found
 
 
 def _groups(given: list[str] | None) -> dict[str, list[str]] | None:

@@ -28,7 +28,8 @@ class Analysis:
 
     ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
     analysis that was not asked for has no rows; ``consistency`` is then None. ``agreement`` is that
-    with other criteria, where some were given.
+    with other criteria, where some were given. ``nameless`` layers have dimensions of which it is
+    not known what they are: they have no places, or no feature maps, until they are given names.
     """
 
     store: str
@@ -49,6 +50,7 @@ class Analysis:
     confusion: tuple[Confusion, ...]
     consistency: Consistency | None
     agreement: tuple[Agreement, ...] = ()
+    nameless: tuple[str, ...] = ()
 
 
 ANALYSES: dict[str, str] = {
@@ -137,6 +139,7 @@ def analyse(
         agreement=tuple(agreement(store, [criterion, *against], names, contrasts))
         if against
         else (),
+        nameless=tuple(census.layer.name for census in taken if census.layer.is_nameless),
     )
 
 

@@ -72,6 +72,7 @@ def distribute(
         workers.threads_each,
         decode_workers,
         skip,
+        setup.axes,
     )
     with connected(workers, listener) as crew:
         try:

@@ -30,7 +30,7 @@ from .progress import Listener
 from .recorder import LayerRecorder, Recorder
 from .scan import left_out, refuse_commits, refuse_on_error, stimulus_table
 from .setup import Setup, set_up
-from .source import as_scanned, refuse_other_network
+from .source import as_scanned, dims_of_scan, refuse_other_network
 from .wanted import Masks, Wanted, listed, opened
 
 
@@ -134,6 +134,8 @@ def record(
     if way["batch_size"] is None and not restart:
         begun = begun_with(output).get("batch_size")
         way["batch_size"] = begun if isinstance(begun, int) and begun > 0 else None
+    known = dims_of_scan(source)
+    way["dims"] = {name: known[name] for name in wanted.patterns if name in known}
     selected = wanted.selected()
     choices: list[Choice] = []
 
@@ -180,7 +182,7 @@ def record(
                 "stimuli": str(stimuli),
                 "batch_size": plan.batch_size,
                 **shown,
-                **({"units": setup.units} if setup.units != "all" else {}),
+                **({"units": setup.units, "dims": setup.dims} if setup.units != "all" else {}),
                 **wanted.provenance(choice),
             },
         ) as draft,
@@ -220,6 +222,7 @@ class _Recording(Passes):
                 ],
                 setup.units,
                 lambda *given: later(draft.write_means, *given),
+                setup.axes,
             )
 
         self._show(setup, recorder_of, workers, skip)
