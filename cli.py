@@ -112,6 +112,14 @@ RecordedLayers = Annotated[
         help="blocks (default), all, leaf, dotted names or globs, joined by commas; repeatable."
     ),
 ]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYER=DIM,DIM,...",
+        help="Names of a layer's dimensions (channel, y, x, token, or axis_N) where they cannot be "
+        "told; LAYER is a name or glob; repeatable.",
+    ),
+]
 OnNondeterminism = Annotated[
     Literal["note", "stop"],
     typer.Option(
@@ -402,6 +410,7 @@ def scan_command(
     seed: Seed = 0,
     layers: RecordedLayers = None,
     units: Units = "all",
+    dims: Dims = None,
     precision: Precision = None,
     compile: Compile = False,
     folds: Folds = 2,
@@ -493,6 +502,7 @@ def scan_command(
             seed=seed,
             layers=_listed(layers, "blocks"),
             units=units,
+            dims=_dims(dims),
             precision=precision,
             compile=compile,
             preprocessing={name: value for name, value in overrides.items() if value is not None},
@@ -1534,6 +1544,19 @@ def pack_stimuli_command(
         terminal.note("stopped; nothing is left")
         raise typer.Exit(128 + getattr(stopped, "signal", signal.SIGINT)) from None
     listener.note(f"packed {packed:,} stimuli; next: fusiform scan MODEL {output} -o NAME.zarr")
+
+
+def _dims(options: list[str] | None) -> dict[str, str]:
+    """``LAYER=DIM,...`` as a dict."""
+    found = {}
+    for option in options or ():
+        layer, given, names = option.partition("=")
+        if not given:
+            raise UserError(f"dimensions are LAYER=DIM,DIM,...; got --dims {option!r}")
+        if layer in found:
+            raise UserError(f"dimensions are given by one --dims; {layer} has two: leave one out")
+        found[layer] = names.replace(" ", "")
+    return found
 
 
 def _groups(given: list[str] | None) -> dict[str, list[str]] | None:

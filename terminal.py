@@ -284,6 +284,11 @@ def print_analysis(analysis: Analysis) -> None:
     for table in tables(analysis):
         _print_titled(table)
     print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
+    if analysis.nameless:
+        said = ", ".join(analysis.nameless)
+        print(
+            printable(f"\nno names of all dimensions, and so no maps of {said}: scan with --dims")
+        )
     if analysis.folds == 1:
         said = "no held-out stimuli: no specificity, strength or confusion"
         print(printable(f"\n{analysis.store}: {said}: the scan had --folds 1"))

@@ -126,6 +126,11 @@ class Layer:
         return math.prod(self.shape)
 
     @property
+    def is_nameless(self) -> bool:
+        """Whether there are dimensions of which it is not known what they are."""
+        return any(dim.startswith("axis_") for dim in self.dims)
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of live state: two float64 sums and a pivot in the activations' precision."""
         pivot = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[self.dtype]
@@ -133,17 +138,20 @@ class Layer:
 
 
 def dims_of(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of a layer's dimensions, by its output's ``shape`` for one stimulus.
+    """Names of a layer's dimensions, as far as its output's ``shape`` for one stimulus tells.
 
-    Of three, the two equal neighbours are space.
+    Of three, the two equal neighbours are space. Where nothing tells, dimensions are ``axis_N``.
     """
     if len(shape) == 1:
         return ("unit",)
     if len(shape) == 2:
         return ("token", "channel")
     if len(shape) == 3:
-        channels_last = shape[0] == shape[1] != shape[2]
-        return ("y", "x", "channel") if channels_last else ("channel", "y", "x")
+        first, middle, last = shape
+        if first != middle == last:
+            return ("channel", "y", "x")
+        if first == middle != last > 1:
+            return ("y", "x", "channel")
     return tuple(f"axis_{axis}" for axis in range(len(shape)))
 
 

@@ -155,7 +155,8 @@ def test_a_scan_is_that_of_means_of_activations_that_were_kept(
     labels = np.sort(result.stimuli("stimulus_category"))
     folds = np.tile(np.repeat([0, 1], 3), 3)
     for layer in result.layers:
-        x = np.concatenate(kept[layer.name][1:])[: len(labels)]  # after the trial, no filling
+        shown = -(-len(labels) // 4)  # batches after the trial and the probe
+        x = np.concatenate(kept[layer.name][-shown:])[: len(labels)]  # no filling
         x = np.array([plainly(one, units) for one in x]).reshape(len(x), -1)
         tolerance = 1e-12 if dtype == torch.float64 else 1e-5
         found = {name: result.read(layer, name) for name in ("mean", "m2", "t")}

@@ -172,7 +172,7 @@ def test_an_error_in_the_middle_of_a_batch_loses_that_batch_only(
     def fails(_module: nn.Module, _inputs: Any, _output: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls == 1 + 3:  # between the two layers
+        if calls == 5 + 3:  # between the two layers, after the trial and the probe
             raise ZeroDivisionError
 
     net.body.register_forward_hook(fails, prepend=False)

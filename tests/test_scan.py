@@ -118,7 +118,8 @@ def every_activation_kept(
     for hook in hooks:
         hook.remove()
     for layer, batches in kept.items():
-        kept[layer] = np.concatenate(batches[1:])[:stimuli]  # after the trial, without the filling
+        shown = -(-stimuli // len(batches[-1]))  # after the trial and the probe
+        kept[layer] = np.concatenate(batches[-shown:])[:stimuli]  # without the filling
 
 
 def check_against_scipy(

@@ -30,7 +30,8 @@ class Analysis:
 
     ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
     analysis that was not asked for has no rows; ``consistency`` is then None. ``agreement`` is that
-    with other criteria, where some were given.
+    with other criteria, where some were given. ``nameless`` layers have dimensions of which it is
+    not known what they are: they have no places, or no feature maps, until they are given names.
     """
 
     store: str
@@ -51,6 +52,7 @@ class Analysis:
     confusion: tuple[Confusion, ...]
     consistency: Consistency | None
     agreement: tuple[Agreement, ...] = ()
+    nameless: tuple[str, ...] = ()
 
 
 ANALYSES: dict[str, str] = {
@@ -142,6 +144,7 @@ def analyse(
         agreement=tuple(agreement(store, [criterion, *others], layers, contrasts))
         if others
         else (),
+        nameless=tuple(census.layer.name for census in taken if census.layer.is_nameless),
     )
 
 

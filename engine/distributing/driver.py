@@ -73,6 +73,7 @@ def distribute(
         workers.threads_each,
         decode_workers,
         skip,
+        setup.axes,
     )
     with connected(workers, listener) as crew:
         try:

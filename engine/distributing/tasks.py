@@ -27,6 +27,7 @@ from ..scanning.layers import input_dtype
 from ..scanning.live import Live
 from ..scanning.memory import peak_memory, recycled
 from ..scanning.plan import Block, Plan
+from ..scanning.reduce import Axes
 from ..scanning.showing import showing
 from ..scanning.work import machine, nonfinite
 from ..spec import Layer
@@ -47,7 +48,8 @@ class Job:
     """What all tasks of a scan have in common.
 
     ``token`` names the run, ``place`` and ``identity`` the draft; ``build`` makes the network.
-    ``threads`` and ``decode_workers`` are those of a worker, None for what it has.
+    ``threads`` and ``decode_workers`` are those of a worker, None for what it has; ``axes`` are
+    those that means of a layer are over.
     """
 
     token: str
@@ -58,6 +60,7 @@ class Job:
     threads: int | None
     decode_workers: int | None
     skip: bool
+    axes: Axes
 
 
 class Outcome(NamedTuple):
@@ -173,7 +176,10 @@ def show(
 
     failed, invisible = dict(skipped), list[int]()
     with write_behind() as later:
-        live = Live(own, seat.device, lambda *finished: later(keep, *finished), None, draft.units)
+        live = Live(
+            own, seat.device, lambda *finished: later(keep, *finished), None, draft.units,
+            axes=job.axes,
+        )  # fmt: skip
         images = decode_ahead(
             catalogue, plan, seat.backbone.preprocessing,
             job.decode_workers or min(8, _threads(job)), skip=job.skip,

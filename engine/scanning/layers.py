@@ -1,9 +1,10 @@
-"""What a network can record: one forward pass over placeholder images tells, layer by layer."""
+"""What a network can record: forward passes over noise tell, layer by layer."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from numbers import Number
@@ -16,13 +17,14 @@ from ..errors import UserError, nearest, shortened
 from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of
 from .backbones import load_backbone
 from .blocks import name_blocks
+from .dims import join, name_dims, trial_images
 from .reduce import reduced, reduced_layer, refuse_units
 
 # The output of the network as a whole, where its modules need a name for it.
 OUTPUT = "output"
 # Patterns that mean groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
-# Stimuli of the trial pass; and of a second, since a layer may have as many rows by chance.
+# Images of the trial pass; and of a second, since a layer may have as many rows by chance.
 TRIAL_STIMULI, _OTHER_NUMBER = 5, 3
 # What torch says where tensors of two precisions meet, or an operation does not know one.
 _DTYPES_CLASH = re.compile(
@@ -96,9 +98,7 @@ def input_dtype(model: nn.Module) -> torch.dtype:
 
 
 def single_tensor(output: Any) -> torch.Tensor | None:
-    """The one tensor in a module's output: itself, or in a tuple, list or dict, where all else is
-    plain values.
-    """
+    """The one tensor in a module's output: itself, or beside plain values in a tuple or dict."""
     if isinstance(output, torch.Tensor):
         return output
     inside = list(output.values()) if isinstance(output, dict) else output
@@ -119,7 +119,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def trial(model: nn.Module, crop: int) -> Recordable:
-    """Run ``model`` on two batches of placeholder images and list what it can record.
+    """Run ``model`` on two batches of noise and list what it can record.
 
     Parameters
     ----------
@@ -139,17 +139,43 @@ def trial(model: nn.Module, crop: int) -> Recordable:
                 f"layers are recorded by hooks, which scripted modules (torch.jit) do not take; "
                 f"{name} is one: scan the network as it was before"
             )
-    images = placeholders(model, TRIAL_STIMULI, crop)
-    calls, found = _described(model, images)
-    again, other = _described(model, images[:_OTHER_NUMBER])
+    images = as_input(trial_images(crop), model)
+    with untouched(model):
+        calls, found = _described(model, images)
+        again, other = _described(model, images[:_OTHER_NUMBER])
     outputs = {name: _in_both(output, other.get(name, output)) for name, output in found.items()}
     return _sort_out(model, {**again, **calls}, {**outputs, **other, **outputs})
 
 
-def placeholders(model: nn.Module, number: int, crop: int) -> torch.Tensor:
-    """So many images for ``model``, all of them zero."""
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Leave a network's buffers and torch's random generators as they were before.
+
+    Modules in training mode move their running statistics, whatever they are shown.
+    """
+    before = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for module, name, buffer, values in before:
+                    module._buffers[name] = buffer
+                    if not buffer.equal(values):
+                        buffer.copy_(values)
+
+
+def as_input(images: torch.Tensor, model: nn.Module) -> torch.Tensor:
+    """Images where ``model`` is, in the precision in which it takes them."""
     device = next(model.parameters(), torch.empty(0)).device
-    return torch.zeros(number, 3, crop, crop, device=device, dtype=input_dtype(model))
+    return images.to(device, input_dtype(model))
 
 
 def _described(
@@ -196,7 +222,9 @@ def run(model: nn.Module, images: torch.Tensor) -> None:
     try:
         with torch.no_grad():
             model(images)
-    except Exception as error:
+    except (
+        RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError
+    ) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if _DTYPES_CLASH.search(reason):
             dtype = str(images.dtype).removeprefix("torch.")
@@ -226,15 +254,18 @@ def _describe(name: str, module: nn.Module, output: Any, rows: int) -> Layer | s
         return f"returns shape {list(tensor.shape)} for {rows} images: no row per image"
     shape = tuple(tensor.shape[1:])
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return Layer(name, type(module).__name__, dims_of(shape), shape, dtype)
+    dims = name_dims(module, tensor) if rows == TRIAL_STIMULI else dims_of(shape)
+    return Layer(name, type(module).__name__, dims, shape, dtype)
 
 
 def _in_both(one: Layer | str, other: Layer | str) -> Layer | str:
     """What two passes say of a module: a layer, where it gives the same for every image."""
-    if isinstance(one, str) or one == other:
+    if isinstance(one, str):
         return one
     if isinstance(other, str):
         return other
+    if (one.shape, one.dtype) == (other.shape, other.dtype):
+        return one
     return (
         f"returns {one.dtype} {list(one.shape)} for each of {TRIAL_STIMULI} images and "
         f"{other.dtype} {list(other.shape)} for each of {_OTHER_NUMBER}: not the same"
@@ -256,6 +287,7 @@ def _sort_out(
             refused[name] = output
         else:
             layers.append(output)
+    layers = join(layers)
     names = [layer.name for layer in layers]
     leaves = tuple(name for name in names if not any(modules[name].children()))
     blocks = name_blocks(model, list(outputs), layers)

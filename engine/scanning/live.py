@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count, takewhile
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from ..spec import Layer
 from .accumulate import LayerMoments, OnFinished
 from .plan import Batch, Run
-from .reduce import reduce
+from .reduce import Axes, reduce
 from .shuffle import ShuffledMoments
 
 
@@ -28,12 +29,13 @@ class Live:
         shuffled: ShuffledMoments | None,
         units: str = "all",
         write_null: Callable[[Layer, ShuffledMoments], None] = lambda *_: None,
+        axes: Axes = MappingProxyType({}),
     ) -> None:
         self._recorded = tuple(layers)
         self._write_null = write_null
         self.layers = {layer.name: LayerMoments(layer, device, on_finished) for layer in layers}
         self._shuffled = shuffled
-        self._units = units
+        self._units, self._axes = units, axes
         self._runs: tuple[Run, ...] = ()
 
     def begin(self, batch: Batch) -> None:
@@ -47,7 +49,7 @@ class Live:
 
     def take(self, layer: str, activation: torch.Tensor) -> None:
         """Add a layer's activation ``[stimulus, ...]`` to the batch that has begun."""
-        activation = reduce(activation, self._units)
+        activation = reduce(activation, self._units, self._axes.get(layer))
         self.layers[layer].fold_in(activation, self._runs)
         if self._shuffled:
             self._shuffled.fold_in(layer, activation)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from ..errors import UserError
-from .layers import named_modules, placeholders, run
+from .layers import as_input, named_modules, run, untouched
 
 # What is to happen when it does not.
 ON_NONDETERMINISM = ("note", "stop")
@@ -52,9 +51,7 @@ def refuse_on_nondeterminism(given: str) -> None:
         )
 
 
-def probe(
-    model: nn.Module, crop: int, layers: Collection[str], device: torch.device, eps: float = 0
-) -> str | None:
+def probe(model: nn.Module, crop: int, layers: Collection[str], eps: float = 0) -> str | None:
     """In words, why responses of ``layers`` to an image are not a matter of the image alone.
 
     The same images are shown twice, and among others in another order and number; None where all
@@ -62,7 +59,7 @@ def probe(
     ``eps``. The state of the network and of random generators is as before.
     """
     images = _scenes(model, crop)
-    with untouched(model, device):
+    with untouched(model):
         torch.manual_seed(0)
         once = _events(model, images[list(_TWICE)], _TWICE)
         again = _events(model, images[list(_TWICE)], _TWICE)
@@ -91,30 +88,6 @@ def probe(
     )
 
 
-@contextmanager
-def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Leave a network's buffers and torch's random generators as they were before.
-
-    Modules in training mode move their running statistics, whatever they are shown.
-    """
-    before = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        if not isinstance(module, torch.jit.ScriptModule)
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for module, name, buffer, values in before:
-                    module._buffers[name] = buffer
-                    if not buffer.equal(values):
-                        buffer.copy_(values)
-
-
 def _scenes(model: nn.Module, crop: int) -> torch.Tensor:
     """Images that differ in colour, in contrast, and in what is where."""
     own = torch.Generator().manual_seed(0)
@@ -124,7 +97,7 @@ def _scenes(model: nn.Module, crop: int) -> torch.Tensor:
     coarse = nn.functional.interpolate(coarse, (crop, crop), mode="bilinear")
     scenes = colour + (0.3 + contrast.abs()) * (coarse + 0.2 * fine)
     scenes[-1] *= 4  # it has the extremes of its batch
-    return scenes.to(placeholders(model, 1, 1))
+    return as_input(scenes, model)
 
 
 def _noisy(images: torch.Tensor, share: float) -> torch.Tensor:
@@ -206,9 +179,7 @@ def _sample(tensor: torch.Tensor, images: int, rows: Collection[int]) -> torch.T
 def _changed(
     one: _Events, other: _Events, least: float, rounded: _Events | None = None
 ) -> list[_Event]:
-    """The tensors, in their order, that differ by more than ``least``, and more than when
-    ``rounded``.
-    """
+    """The tensors, in order, that differ by more than ``least``, and than what was ``rounded``."""
     return [
         event
         for event, values in one.items()

@@ -32,6 +32,7 @@ from .scan import left_out, refuse_commits, refuse_on_error, stimulus_table
 from .setup import Setup, set_up
 from .source import (
     as_scanned,
+    dims_of_scan,
     others_than_scanned,
     refuse_changed,
     refuse_other_network,
@@ -147,6 +148,8 @@ def record(
         contrasts = None if chosen == ["*"] else chosen
         for remark in remarks(criterion, source.categories, contrasts):
             listener.note(remark)
+    known = dims_of_scan(source)
+    way["dims"] = {name: known[name] for name in wanted.patterns if name in known}
     selected = wanted.selected()
     choices: list[Choice] = []
 
@@ -203,7 +206,7 @@ def record(
                 "stimuli": str(stimuli),
                 "batch_size": plan.batch_size,
                 **shown,
-                **({"units": setup.units} if setup.units != "all" else {}),
+                **({"units": setup.units, "dims": setup.dims} if setup.units != "all" else {}),
                 **wanted.provenance(choice),
             },
         ) as draft,
@@ -243,6 +246,7 @@ class _Recording(Passes):
                 ],
                 setup.units,
                 lambda *given: later(draft.write_means, *given),
+                setup.axes,
             )
 
         self._show(setup, recorder_of, workers, skip)

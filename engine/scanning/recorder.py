@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ...kernels import projection
 from ..spec import Layer
 from .flat import Flat
 from .plan import Batch, Run
-from .reduce import reduce
+from .reduce import Axes, reduce
 
 # Of a projection's entries, what is kept for the next batch: others are made anew.
 _KEPT_BYTES = 64 * 2**20
@@ -167,10 +168,14 @@ class Recorder:
     """The rows of several layers, taken batch by batch, and saved between two of them."""
 
     def __init__(
-        self, layers: Sequence[LayerRecorder], units: str, write_means: WriteMeans
+        self,
+        layers: Sequence[LayerRecorder],
+        units: str,
+        write_means: WriteMeans,
+        axes: Axes = MappingProxyType({}),
     ) -> None:
         self._layers = {one.layer.name: one for one in layers}
-        self._units, self._write_means = units, write_means
+        self._units, self._write_means, self._axes = units, write_means, axes
         self._batch: Batch | None = None
 
     @property
@@ -185,7 +190,8 @@ class Recorder:
     def take(self, layer: str, activation: torch.Tensor) -> None:
         """Keep what was chosen of a layer's activation ``[stimulus, ...]``."""
         assert self._batch is not None
-        self._layers[layer].take(reduce(activation, self._units), self._batch)
+        recorded = reduce(activation, self._units, self._axes.get(layer))
+        self._layers[layer].take(recorded, self._batch)
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
         """What is not handed on yet: of every layer what its bytes do not say, and its bytes."""

@@ -5,7 +5,7 @@ A layer that is reduced is a :class:`.Layer` of other dimensions; nothing behind
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isqrt
 
@@ -15,8 +15,8 @@ from torch import nn
 from ..errors import UserError, nearest, shortened
 from ..spec import UNITS, Layer, dims_of
 
-# What a mean is over: dimensions that are places in an image or a sequence, or the channels.
-_OVER = {"all": (), "channel": ("y", "x", "token"), "token": ("channel",)}
+# Of layers by name, the axes that a mean is over.
+Axes = Mapping[str, Sequence[int]]
 _TOKENS = ("token", "channel")
 # What libraries call the parameter that becomes the first token: torchvision, timm, open_clip.
 _CLASS_TOKENS = ("class_token", "cls_token", "class_embedding")
@@ -51,7 +51,7 @@ def reduced(layers: Iterable[Layer], units: str) -> tuple[tuple[Layer, ...], lis
             "warning: as many tokens as a square image has patches, the first is then one: "
             f"{shortened(squares)}"
         )
-    odd = [layer.name for layer in layers if layer.dims[0] == "axis_0"]
+    odd = [one.name for one in layers if "axis_0" in one.dims and "channel" not in one.dims]
     if units != "all" and odd:
         notes.append(f"units {units}: of no known shape, recorded whole: {shortened(odd)}")
     return kept, notes
@@ -69,7 +69,7 @@ def reduced_layer(layer: Layer, units: str) -> Layer | None:
         if layer.dims != _TOKENS:
             return None
         return replace(layer, dims=("channel",), shape=layer.shape[1:])
-    axes = _averaged(layer.dims, units)
+    axes = averaged(layer.dims, units)
     if not axes:
         return layer
     kept = [axis for axis in range(len(layer.dims)) if axis not in axes]
@@ -81,14 +81,16 @@ def reduced_layer(layer: Layer, units: str) -> Layer | None:
     )
 
 
-def reduce(activation: torch.Tensor, units: str) -> torch.Tensor:
+def reduce(activation: torch.Tensor, units: str, axes: Sequence[int] | None = None) -> torch.Tensor:
     """An activation ``[stimulus, *layer dims]`` as what is recorded of it, on its device.
 
-    Means are float32, or float64 of a float64 activation. The first token is a view.
+    Means are over the layer's ``axes``, those of :func:`averaged`; by default as its shape tells.
+    They are float32, or float64 of a float64 activation. The first token is a view.
     """
     if units == "cls":
         return activation[:, 0]
-    axes = _averaged(dims_of(tuple(activation.shape[1:])), units)
+    if axes is None:
+        axes = averaged(dims_of(tuple(activation.shape[1:])), units)
     if not axes:
         return activation
     wide = torch.float64 if activation.dtype == torch.float64 else torch.float32
@@ -110,7 +112,7 @@ def spread(mask: torch.Tensor, shape: tuple[int, ...], units: str) -> torch.Tens
         whole = torch.zeros(shape, dtype=torch.bool, device=mask.device)
         whole[0] = mask
         return whole
-    axes = _averaged(dims, units)
+    axes = averaged(dims, units)
     if tuple(mask.shape) != tuple(size for axis, size in enumerate(shape) if axis not in axes):
         return None
     for axis in axes:
@@ -138,12 +140,14 @@ def _is_square(tokens: int) -> bool:
     return tokens > 1 and isqrt(tokens) ** 2 == tokens
 
 
-def _averaged(dims: tuple[str, ...], units: str) -> list[int]:
-    """The axes of a layer that a mean is over: none where it has no channels."""
-    return [axis for axis, dim in enumerate(dims) if "channel" in dims and dim in _OVER[units]]
+def averaged(dims: Sequence[str], units: str) -> list[int]:
+    """The axes of a layer that a mean is over: all but its channels, or those; none without any."""
+    if units not in ("channel", "token") or "channel" not in dims:
+        return []
+    return [axis for axis, dim in enumerate(dims) if (dim == "channel") == (units == "token")]
 
 
-def _means_of_halves(x: torch.Tensor, axes: list[int], wide: torch.dtype) -> torch.Tensor:
+def _means_of_halves(x: torch.Tensor, axes: Sequence[int], wide: torch.dtype) -> torch.Tensor:
     """Means of half-precision activations on the CPU, one stimulus at a time.
 
     There torch widens all that it is to sum before it does: a copy of twice the activation.
@@ -152,5 +156,5 @@ def _means_of_halves(x: torch.Tensor, axes: list[int], wide: torch.dtype) -> tor
     means = torch.empty((len(x), *kept), dtype=wide)
     widened = torch.empty_like(x[0], dtype=wide)
     for row, mean in zip(x, means, strict=True):
-        torch.mean(widened.copy_(row), axes, out=mean)
+        torch.mean(widened.copy_(row), list(axes), out=mean)
     return means

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -49,6 +50,7 @@ def scan(
     seed: int = 0,
     layers: str | Sequence[str] = "blocks",
     units: str = "all",
+    dims: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
     precision: str | None = None,
     compile: bool = False,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -97,6 +99,8 @@ def scan(
         positions; of every ``token``, or place in a feature map, the mean over channels; or
         ``cls``, the channels of the first token, which is the class token where a network has one.
         Layers without such dimensions are recorded whole, or with ``cls`` left out
+    dims : layer, by name or glob, -> names of its dimensions (``"channel,y,x"``,
+        ``"token,channel"``, ``axis_N`` for others), where they cannot be told
     precision : ``float32``, ``bfloat16`` or ``float16``, to which parameters and images are cast
         (of a module a copy is), or ``tf32``, by which NVIDIA's GPUs multiply float32; by default
         the network's own, and float32 is multiplied as such. Moments are float64 in any case
@@ -183,6 +187,7 @@ def scan(
         device=device,
         listener=listener,
         on_nondeterminism=on_nondeterminism,
+        dims=dims,
         left_out=lambda catalogue: left_out(catalogue, stimuli, on_error, listener),
     )
     catalogue, plan = setup.catalogue, setup.plan
@@ -207,7 +212,7 @@ def scan(
             "batch_size": plan.batch_size,
             "store_dtype": store_dtype,
             **provenance_of(setup.backbone, setup.device),
-            **({"units": units} if units != "all" else {}),
+            **({"units": units, "dims": setup.dims} if units != "all" else {}),
             **({"null": drawn} if drawn else {}),
         },
     ) as draft:

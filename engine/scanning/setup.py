@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,13 +18,14 @@ from .backbones import Backbone, backbone_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
 from .compiled import refuse_without_compiler
 from .device import device_for, place
+from .dims import given_dims, nameless
 from .jpegs import jpegs_of
 from .layers import TRIAL_STIMULI, choose, trial
 from .plan import Plan, make_plan
 from .precision import TF32_EPS, multiplied, refuse_precision
 from .probe import probe, refuse_on_nondeterminism
 from .progress import Listener
-from .reduce import NO_CLASS_TOKEN, has_class_token, reduced, refuse_units
+from .reduce import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced, refuse_units
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Setup:
     """What a scan is of: ``layers`` as they are recorded, reduced to ``units``.
 
     ``fitting`` says how it fits into memory, ``budget`` into how much; ``notes`` are kept in the
-    store: what is to be known of the stimuli and the network.
+    store: what is to be known of the stimuli and the network. ``dims`` are those of the layers'
+    outputs, before they are reduced.
     """
 
     catalogue: Catalogue
@@ -44,6 +47,12 @@ class Setup:
     fitting: Fit
     budget: int | None
     notes: tuple[str, ...] = ()
+    dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def axes(self) -> Axes:
+        """Of every layer, the axes of its output that a mean is over."""
+        return {name: averaged(dims, self.units) for name, dims in self.dims.items()}
 
 
 def set_up(
@@ -67,6 +76,7 @@ def set_up(
     device: str | None,
     listener: Listener,
     on_nondeterminism: str = "note",
+    dims: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
     processes: int = 1,
     left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
     held_of: Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]] | None = None,
@@ -110,10 +120,13 @@ def set_up(
     with growth(target) as grown, multiplied(backbone.precision, target):
         found = trial(network, crop)
     chosen, notes = choose(found, patterns)
+    chosen = given_dims(chosen, dims)
+    whole = {layer.name: layer.dims for layer in chosen}
+    unnamed = nameless(chosen)
     chosen, otherwise = reduced(chosen, units)
     if units == "cls" and not has_class_token(network):
         otherwise.append(NO_CLASS_TOKEN)
-    for note in (*notes, *otherwise):
+    for note in (*notes, *unnamed, *otherwise):
         listener.note(note)
     held = held_of(catalogue, chosen) if held_of else {}
     if held_of:
@@ -165,7 +178,8 @@ def set_up(
         footprint_of(plan.batch_size),
         fitting,
         known,
-        (*catalogue.notes, *unsteady),
+        (*catalogue.notes, *unnamed, *unsteady),
+        {layer.name: whole[layer.name] for layer in chosen},
     )
 
 
@@ -181,7 +195,7 @@ def _probed(
     tf32 = TF32_EPS if backbone.precision == "tf32" else 0
     names, crop = [layer.name for layer in layers], backbone.preprocessing.crop
     with multiplied(backbone.precision, device):
-        found = probe(backbone.model, crop, names, device, tf32)
+        found = probe(backbone.model, crop, names, tf32)
     if found and on_nondeterminism == "stop":
         raise UserError(
             f"{found.removeprefix('warning: ')}: mend it, or scan it as it is with "

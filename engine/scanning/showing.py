@@ -16,10 +16,9 @@ from .capture import capture
 from .compiled import compiled
 from .decode import Decoded, normalise
 from .faults import explained
-from .layers import input_dtype
+from .layers import input_dtype, untouched
 from .plan import Batch, Plan
 from .precision import multiplied
-from .probe import untouched
 
 
 class Taker(Protocol):
@@ -58,7 +57,7 @@ def showing(
     side = backbone.preprocessing.crop
     shape = (plan.batch_size, 3, side, side)
     with (
-        untouched(backbone.model, device),
+        untouched(backbone.model),
         multiplied(backbone.precision, device),
         explained(backbone.model, shape, dtype, device),
         compiled(backbone.model, [layer.name for layer in layers] if backbone.compiled else []),

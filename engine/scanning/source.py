@@ -89,6 +89,19 @@ def as_scanned(
     return {**scanned, "preprocessing": own, **_weights(source, weights, seed, module)}
 
 
+def dims_of_scan(source: Store | None) -> dict[str, Any]:
+    """Layer -> names of the dimensions of its output, as a source has them."""
+    if source is None or source.units == "all":
+        return {layer.name: layer.dims for layer in source.layers} if source else {}
+    found: Any = source.provenance.get("dims")
+    known = {layer.name for layer in source.layers}
+    return {
+        name: [str(dim) for dim in dims]
+        for name, dims in (found.items() if isinstance(found, dict) else ())
+        if name in known and isinstance(dims, list)
+    }
+
+
 def _preprocessing(source: Store) -> Preprocessing:
     """How images were shown, by what a root says that a stranger may have written.
 

@@ -78,7 +78,7 @@ class Work(Passes):
                 later(draft.write_shuffled_moments, layer, units, null.mean, null.m2)
 
             shuffled = shuffled_of(shown=layers) if shuffled_of else None
-            return Live(layers, setup.device, write, shuffled, setup.units, write_null)
+            return Live(layers, setup.device, write, shuffled, setup.units, write_null, setup.axes)
 
         self._show(setup, live_of, workers, skip and not shuffled_of)
 
