@@ -23,9 +23,8 @@ LAYERS = ("layer4.1", "avgpool")
 TWICE = ("--layers", "layer4.1", "--layers", "avgpool")
 # Options that take one text; a new one that takes several names is none of these, and repeatable.
 SINGLE = {
-    "--by", "--device", "--for", "--from", "--histogram", "--interpolation", "--memory-budget",
-    "--model", "--output", "--preset", "--quantiles", "--save", "--saved", "--scheduler",
-    "--weights", "--where",
+    "by", "device", "for", "from", "histogram", "interpolation", "memory-budget", "model",
+    "output", "preset", "quantiles", "save", "saved", "scheduler", "weights", "where",
 }  # fmt: skip
 
 
@@ -40,9 +39,11 @@ def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
         for name, hint in hints.items():
             for info in getattr(hint, "__metadata__", ()):
                 if isinstance(info, OptionInfo):
-                    flag = max(info.param_decls or [f"--{name.replace('_', '-')}"], key=len)
+                    # Of an annotation typer takes the first flag for a default.
+                    flags = [info.default, *(info.param_decls or ()), name.replace("_", "-")]
+                    flag = next(one for one in flags if isinstance(one, str))
                     said = f"{info.metavar or ''} {info.help or ''}"
-                    yield command.callback.__name__, flag, get_args(hint)[0], said
+                    yield command.callback.__name__, flag.lstrip("-"), get_args(hint)[0], said
 
 
 @pytest.fixture
