@@ -105,11 +105,11 @@ def spearman_brown(r: float | None, parts: int) -> float | None:
 
 def correlation(one: Floats, other: Floats) -> Floats:
     """Pearson's r ``[unit]`` over rows of ``[row, unit]``; NaN where one does not vary."""
-    a, b = (x - x.mean(axis=0) for x in (one, other))
-    # What is left of a constant is rounding.
-    for x, whole in ((a, one), (b, other)):
-        x[:, (x**2).sum(axis=0) <= 1e-24 * (whole**2).sum(axis=0)] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
+        a, b = (x - x.mean(axis=0) for x in (one, other))
+        # What is left of a constant is rounding.
+        for x, whole in ((a, one), (b, other)):
+            x[:, (x**2).sum(axis=0) <= 1e-24 * (whole**2).sum(axis=0)] = np.nan
         r = (a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
     return np.asarray(r)
 

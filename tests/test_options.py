@@ -1,0 +1,211 @@
+"""Options of the command line: none loses a name, and what can be refused is before any work."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+import typer
+from typer.models import OptionInfo
+
+import fusiform
+from fusiform import cli
+from fusiform.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+LAYERS = ("layer4.1", "avgpool")
+TWICE = ("--layers", "layer4.1", "--layers", "avgpool")
+# Options that take one text; a new one that takes several names is none of these, and repeatable.
+SINGLE = {
+    "by", "device", "for", "from", "histogram", "interpolation", "memory-budget", "model",
+    "output", "preset", "quantiles", "save", "saved", "scheduler", "weights", "where",
+}  # fmt: skip
+
+
+def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
+    """Every option of every command: the command, the flag, its type, and what is said of it."""
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from options(group.typer_instance)
+    for command in app.registered_commands:
+        assert command.callback is not None
+        hints = get_type_hints(command.callback, include_extras=True)
+        for name, hint in hints.items():
+            for info in getattr(hint, "__metadata__", ()):
+                if isinstance(info, OptionInfo):
+                    # Of an annotation typer takes the first flag for a default.
+                    flags = [info.default, *(info.param_decls or ()), name.replace("_", "-")]
+                    flag = next(one for one in flags if isinstance(one, str))
+                    said = f"{info.metavar or ''} {info.help or ''}"
+                    yield command.callback.__name__, flag.lstrip("-"), get_args(hint)[0], said
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fusiform", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code or 0, *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    """``stimuli``, two stores of two layers, and a recording."""
+    root = tmp_path_factory.mktemp("scanned")
+    small = {"weights": "none", "device": "cpu", "preprocessing": {"resize": 64, "crop": 64}}
+    stimuli = draw_stimuli(root / "stimuli")
+    for seed, name in enumerate(("a.zarr", "b.zarr")):
+        fusiform.scan("resnet18", stimuli, root / name, seed=seed, layers=LAYERS, **small)
+    fusiform.record(
+        "resnet18", stimuli, root / "r.zarr", store=root / "a.zarr", random=3, device="cpu"
+    )
+    return root
+
+
+# Several names
+
+
+def test_an_option_that_takes_several_names_can_be_repeated() -> None:
+    found = list(options())
+    assert len(found) > 150
+    for command, flag, kind, said in found:
+        is_list = kind in (list[str], list[str] | None)
+        takes_several = re.search(r"commas|repeatable|,\.\.\.", said) is not None
+        assert takes_several == is_list, f"{command} {flag}: {said}"
+        assert kind not in (str, str | None) or flag in SINGLE, f"{command} {flag}: several names?"
+
+
+def test_repeated_and_joined_names_are_all_taken() -> None:
+    assert cli._listed(["a", " b, c"], "z") == ["a", "b", "c"]
+    assert cli._listed(None, "y", "z") == ["y", "z"]
+    assert cli._numbers(["8", "32,128"], "1") == [8, 32, 128]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "summary a.zarr --json", "select a.zarr blobs --json", "analyse a.zarr shares --json",
+        "query a.zarr t>-1e9 --format json", "compare a.zarr b.zarr --resamples 5 --json",
+        "responses r.zarr tuning --json", "responses r.zarr units --json",
+    ],
+)  # fmt: skip
+def test_repeated_layers_are_all_answered(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(folder)
+    code, out, _ = run(*command.split(), *TWICE)
+    assert code == 0
+    assert all(f'"layer": "{layer}"' in out for layer in LAYERS)
+    assert run(*command.split(), "--layers", ",".join(LAYERS))[1] == out
+    alone = run(*command.split(), "--layers", "avgpool")[1]
+    assert '"layer": "layer4.1"' not in alone
+
+
+def test_repeated_names_are_all_taken_by_other_options(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(folder)
+    query = ("query", "a.zarr", "blobs: t > -1e9", "--format", "json", "--layers", "avgpool")
+    (row, *_) = json.loads(run(*query, "--group", "layer", "--group", "contrast")[1])
+    assert {"layer", "contrast"} <= row.keys()
+    (row, *_) = json.loads(run(*query, "--units", "--columns", "t", "--columns", "csi")[1])
+    assert {"t", "csi"} <= row.keys()
+    compared = ("compare", "a.zarr", "b.zarr", "--resamples", "5", "--json")
+    out = json.loads(run(*compared, "--measures", "share", "--measures", "gini")[1])
+    assert {one["measure"] for one in out["differences"]} == {"share", "gini"}
+    analysed = ("analyse", "a.zarr", "shares", "--json", "--resamples", "5")
+    out = json.loads(run(*analysed, "--against", "floc", "--against", "prince2024")[1])
+    assert len(out["agreement"]) == 2 * 3 * 3  # layers, categories, pairs of three criteria
+    page = tmp_path / "page.html"
+    assert run("report", "a.zarr", "-o", page, "--resamples", "5", "-q", *TWICE)[0] == 0
+    block = re.search(r'id="findings">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert block
+    assert set(json.loads(block[1])["stores"][0]["layers"]) == set(LAYERS)
+
+
+# What is refused before work
+
+BEFORE_WORK = {
+    "report a.zarr -o nodir/x.html": "nodir is none: make it",
+    "report a.zarr -o .": "is a folder: name a file",
+    "report a.zarr -o x.html --layers nosuch": "no layer",
+    "report a.zarr -o x.html --contrast nosuch": "nosuch",
+    "report a.zarr -o x.html --figures a.zarr/zarr.json": "figures are written into a folder",
+    "query a.zarr t>0 --units --format csv -o nodir/x.csv": "nodir is none: make it",
+    "query a.zarr t>0 --units --format csv -o a.zarr": "is a folder: name a file",
+    "query a.zarr t>0 --units --format parquet": "name one with --output",
+    "query a.zarr t>0 --units --format npz": "name one with --output",
+    "query a.zarr t>0 -o x.csv": "choose --format",
+    "query a.zarr b.zarr t>0 --top 3 -o x.csv": "choose --format",
+    "responses r.zarr rdm -o nodir/x.npz": "nodir is none: make it",
+    "responses r.zarr rdm -o x.csv": "written to a .npz file",
+    "responses r.zarr auc -o x.npz": "leave it out",
+    "select a.zarr blobs --save mine --layers nosuch": "no layer",
+    "select a.zarr blobs --save bad/name": "letters, digits",
+    "select a.zarr blobs --save mine --measures p_null": "--null 100",
+    "merge a.zarr b.zarr -o nodir/m.zarr": "has to exist",
+    "scan resnet18 stimuli -o nodir/s.zarr": "has to exist",
+    "record resnet18 stimuli --from a.zarr -o nodir/r.zarr": "has to exist",
+    "stimuli pack stimuli -o nodir/p.zarr": "has to exist",
+    "stimuli scramble stimuli -o a.zarr": "new or empty folder",
+    "stimuli make a.zarr": "a.zarr",
+}
+
+
+@pytest.mark.parametrize("command", BEFORE_WORK)
+def test_what_can_be_refused_is_refused_before_any_work(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    from fusiform.engine.asking.search import Search
+    from fusiform.engine.store.reading import Store
+    from fusiform.engine.store.recording import Recorded
+
+    def worked(*_: Any, **__: Any) -> None:
+        raise AssertionError("it worked before it refused")
+
+    monkeypatch.chdir(folder)
+    for place, name in ((Store, "moments"), (Store, "read_slab"), (Search, "found")):
+        monkeypatch.setattr(place, name, worked)
+    monkeypatch.setattr(Recorded, "part", worked, raising=False)
+    before = sorted(os.listdir(folder))  # noqa: PTH208
+    code, out, err = run(*command.split())
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert BEFORE_WORK[command] in err
+    assert sorted(os.listdir(folder)) == before  # noqa: PTH208
+
+
+def test_a_question_that_is_refused_leaves_earlier_files_alone(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(folder)
+    kept = tmp_path / "kept.csv"
+    kept.write_text("two years of work")
+    for form in ("csv", "json"):
+        asked = ("query", "a.zarr", "t > 0", "--units", "--columns", "nosuch", "--format", form)
+        assert run(*asked, "-o", kept)[0] == 2
+        assert run(*asked)[1] == ""
+    assert kept.read_text() == "two years of work"
+
+
+def test_what_was_saved_stays_where_the_next_is_refused(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert run("select", "b.zarr", "blobs", "--save", "mine")[0] == 0
+    again = ("select", "b.zarr", "blobs - noise", "--save", "mine")
+    assert run(*again, "--pairwise")[0] == 2
+    assert run(*again, "--where", "p_null < 1")[0] == 2
+    assert "mine" in fusiform.open_store(folder / "b.zarr").saved
+    assert run("query", "b.zarr", "t > 0", "--saved", "mine")[0] == 0

@@ -1,0 +1,161 @@
+"""Public functions: a text is what it names where several are meant, a path is a result."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fusiform
+from fusiform import UserError
+
+FUNCTIONS = {
+    name: getattr(fusiform, name)
+    for name in fusiform.__all__
+    if inspect.isfunction(getattr(fusiform, name))
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    """``stimuli``, two stores of two layers, a recording, and a table of regions."""
+    root = tmp_path_factory.mktemp("scanned")
+    small = {"weights": "none", "device": "cpu", "preprocessing": {"resize": 64, "crop": 64}}
+    stimuli = draw_stimuli(root / "stimuli")
+    for seed, name in enumerate(("a.zarr", "b.zarr")):
+        fusiform.scan("resnet18", stimuli, root / name, seed=seed, layers=["layer4.1", "avgpool"],
+                      **small)  # fmt: skip
+    fusiform.record(
+        "resnet18", stimuli, root / "r.zarr", store=root / "a.zarr", random=3, device="cpu"
+    )
+    rows = ["region,category,response", "V1,blobs,1", "V1,noise,2", "V1,stripes,0"]
+    (root / "regions.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_every_parameter_of_several_takes_one_and_every_store_a_path() -> None:
+    for name, function in FUNCTIONS.items():
+        for parameter in inspect.signature(function).parameters.values():
+            said = str(parameter.annotation)
+            single = set(re.sub(r"\[.*\]", "", said).split(" | "))
+            several = re.search(r"(?:Sequence|Iterable)\[(.*)\]", said)
+            if several and "Callable" not in said:
+                assert set(several[1].split(" | ")) <= single, f"{name}({parameter})"
+            if single & {"Store", "Result", "Recording"}:
+                assert {"str", "Path"} <= single, f"{name}({parameter})"
+
+
+def test_one_text_is_the_list_of_it(folder: Path, tmp_path: Path) -> None:
+    store, path = fusiform.open_store(folder / "a.zarr"), str(folder / "a.zarr")
+    few = {"resamples": 5}
+    same: list[tuple[Any, Any]] = [
+        (
+            fusiform.summarise(path, layers="avgpool", contrasts="blobs"),
+            fusiform.summarise(store, layers=["avgpool"], contrasts=["blobs"]),
+        ),
+        (
+            fusiform.analyse(path, layers="avgpool", analyses="shares", against="floc", **few),
+            fusiform.analyse(
+                store, layers=["avgpool"], analyses=["shares"],
+                against=[fusiform.Criterion("weighted", "t > 3")], **few,
+            ),
+        ),
+        (
+            fusiform.compare([path, folder / "b.zarr"], layers="avgpool", measures="share",
+                             allow="stimuli", **few),
+            fusiform.compare([store, fusiform.open_store(folder / "b.zarr")], layers=["avgpool"],
+                             measures=["share"], allow=["stimuli"], **few),
+        ),
+        (
+            fusiform.compare_regions(path, folder / "regions.csv", layers="avgpool",
+                                     contrasts="blobs"),
+            fusiform.compare_regions(store, folder / "regions.csv", layers=["avgpool"],
+                                     contrasts=["blobs"]),
+        ),
+    ]  # fmt: skip
+    for one, several in same:
+        assert repr(one) == repr(several)
+    asked = store.query("blobs: t > -1e9", "avgpool")
+    assert list(asked.units("t").columns) == list(asked.units(["t"]).columns)
+    assert list(asked.counts("layer").rows()) == list(asked.counts(["layer"]).rows())
+    assert list(asked.quantiles("t", 0.5, "layer").rows()) == list(
+        asked.quantiles("t", [0.5], ["layer"]).rows()
+    )
+    assert list(store.select("blobs", layers="avgpool")) == ["avgpool"]
+    assert [layer.name for layer in store.layers_named("avgpool")] == ["avgpool"]
+    pages = [tmp_path / "1.html", tmp_path / "2.html"]
+    recording = folder / "r.zarr"
+    fusiform.write_report(path, pages[0], layers="avgpool", recordings=str(recording), **few)
+    fusiform.write_report([store], pages[1], layers=["avgpool"],
+                          recordings=[fusiform.open_recording(recording)], **few)  # fmt: skip
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_one_text_is_the_list_of_it_in_what_writes(folder: Path, tmp_path: Path) -> None:
+    own = fusiform.scan(
+        "resnet18", folder / "stimuli", tmp_path / "own.zarr", weights="none", layers="avgpool",
+        groups={"blobs": "blobs", "others": ["noise", "stripes"]}, device="cpu",
+        preprocessing={"resize": 64, "crop": 64},
+    )  # fmt: skip
+    assert [layer.name for layer in own.layers] == ["avgpool"]
+    assert own.categories == ("blobs", "others")
+    fusiform.save_contrast(str(tmp_path / "own.zarr"), "mine", measures="csi")
+    assert fusiform.open_store(tmp_path / "own.zarr").saved["mine"]["measures"] == ["csi"]
+    recording = fusiform.record(
+        "resnet18", folder / "stimuli", tmp_path / "r.zarr", store=str(tmp_path / "own.zarr"),
+        select="blobs", criterion=fusiform.Criterion(where="t > -1e9"), top=2, layers="avgpool",
+        device="cpu",
+    )  # fmt: skip
+    assert recording.choices == ("blobs",)
+    groups = {"a": "blobs", "b": "noise"}
+    assert fusiform.check_stimuli(folder / "stimuli", groups).stimuli == 12
+    packed = fusiform.pack_stimuli(folder / "stimuli", tmp_path / "packed", groups=groups)
+    assert packed == 12
+    found = fusiform.forecast(
+        "resnet18", folder / "stimuli", groups=groups, layers="avgpool", device="cpu",
+        preprocessing={"resize": 64, "crop": 64},
+    )  # fmt: skip
+    assert [layer.name for layer in found.layers] == ["avgpool"]
+    assert found.categories == ("a", "b")
+    (row, *_) = fusiform.bench(parts="kernels", units=100_000, batch_sizes=8, repeats=1)
+    assert row.part == "kernels"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda a, _: fusiform.compare([a]), "two stores or more; got 1"),
+        (lambda a, _: fusiform.compare(a), "two stores or more; got 1"),
+        (lambda a, out: fusiform.merge_stores(a, out / "m.zarr"), "two stores; got 1"),
+        (lambda a, _: fusiform.analyse(a, analyses="share"), "did you mean shares"),
+        (lambda a, _: fusiform.analyse(a, against="flock"), "did you mean floc"),
+        (lambda a, _: fusiform.summarise(a, layers="avg"), "'avg'"),
+        (lambda a, _: fusiform.summarise([a]), "a store or its path is needed here; got list"),
+        (lambda a, _: fusiform.summarise(None), "got NoneType"),
+        (lambda a, out: fusiform.write_report("nosuch.zarr", out / "x.html"), "nosuch.zarr"),
+        (lambda a, _: next(fusiform.bench(parts="kernel")), "did you mean kernels"),
+        (lambda a, _: fusiform.compare([a, a], measures="shares"), "did you mean share"),
+    ],
+)  # fmt: skip
+def test_what_one_text_does_not_name_is_said_as_a_whole(
+    folder: Path, tmp_path: Path, call: Callable[..., Any], said: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        call(str(folder / "a.zarr"), tmp_path)
+    assert said in str(refused.value)
+
+
+def test_regions_take_the_path_of_a_recording(folder: Path) -> None:
+    recording = fusiform.open_recording(folder / "r.zarr")
+    paths = recording.stimuli("stimulus_path").tolist()
+    lines = ["region,first,second,distance"]
+    lines += [f"IT,{a},{b},{(i * j) % 7}" for j, b in enumerate(paths[:5])
+              for i, a in enumerate(paths[:j])]  # fmt: skip
+    (folder / "stimuli.csv").write_text("\n".join(lines) + "\n")
+    found = fusiform.compare_regions(folder / "r.zarr", folder / "stimuli.csv", rearrangements=20)
+    assert found.compared == "dissimilarity of stimuli"
+    assert found.source == str(folder / "r.zarr")
