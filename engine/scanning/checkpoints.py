@@ -179,7 +179,8 @@ def _dictionaries(content: Any, place: str, seen: set[int]) -> Iterator[tuple[st
         (name, value) for name, value in content.items() if _belongs(name, value)
     )
     if any(isinstance(value, torch.Tensor) for value in state.values()):
-        vars(state)["_metadata"] = getattr(content, "_metadata", {})
+        versions = getattr(content, "_metadata", None)
+        vars(state)["_metadata"] = versions if isinstance(versions, dict) else {}
         yield place, state
     for name, value in content.items():
         if isinstance(name, str) and name not in state:
@@ -213,7 +214,7 @@ def _renamed(state: _State, names: dict[str, str], start: str) -> _State:
     # By them, modules know the names that they had in earlier versions.
     versions = OrderedDict()
     for own, version in vars(state)["_metadata"].items():
-        module = f"{_inner(own)}." if _inner(own) else ""
+        module = f"{_inner(str(own))}.".removeprefix(".")
         if module.startswith(start):
             versions[module.removeprefix(start).removesuffix(".")] = version
     vars(chosen)["_metadata"] = versions

@@ -13,6 +13,7 @@ from ..errors import UserError
 
 # What torch.compile leaves on a function that it makes, and torch.compiler.disable as well.
 _COMPILED, _DISABLED = "_torchdynamo_orig_callable", "_torchdynamo_disable"
+_BETWEEN = "torch._dynamo.external_utils"
 
 
 def plain(model: nn.Module) -> nn.Module:
@@ -61,7 +62,7 @@ def _copied(module: nn.Module, wrapper: type[nn.Module], made: dict[int, nn.Modu
         own = vars(copy)
         own.update(vars(module))
         for name, value in (_compiled_in(module) | vars(module)).items():
-            function = getattr(value, _COMPILED) if _is_compiled(value) else value
+            function = _original(value) if _is_compiled(value) else value
             if isinstance(function, MethodType) and function.__self__ is module:
                 own[name] = MethodType(function.__func__, copy)
             elif function is not value:
@@ -90,3 +91,10 @@ def _is_compiled(value: Any) -> bool:
     if not isinstance(value, FunctionType) or getattr(value, _DISABLED, False):
         return False
     return hasattr(value, _COMPILED)
+
+
+def _original(compiled: Any) -> Any:
+    function = getattr(compiled, _COMPILED)
+    # What is torch's own, torch.compile first puts into a function that calls it.
+    between = getattr(function, "__globals__", {}).get("__name__") == _BETWEEN
+    return function.__wrapped__ if between else function

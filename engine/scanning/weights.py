@@ -57,17 +57,22 @@ def load_strictly(
             f"{printable(key)!r}"
         )
     unasked = [one for one in meant if one.key == key or not one.beside or one.is_usual(tower)]
+    if not unasked:
+        raise UserError(
+            f"a weights file is of one network; {path} has more beside {_listed(meant)} "
+            f"({shortened(map(printable, meant[0].beside), 2)}): to take a part, name it by "
+            f"--weights {path}:{printable(meant[0].key)}"
+        )
     taken = _load_likeliest(model, unasked, path, tower)
     if taken is None:
-        nearest = max(unasked or meant, key=lambda one: one.score)
-        parts = [one for one in meant if one not in unasked]
+        likest = max(unasked, key=lambda one: one.score)
+        where = f"{path}:{printable(likest.key)}" if likest.key else path
         raise UserError(
-            f"weights have to fit the architecture; {_place(path, nearest)} is not of {name}: "
-            f"{_misfit(model, nearest)}: choose the model they were trained in"
-            + (f", or name a part by --weights FILE:KEY ({_listed(parts)})" if parts else "")
+            f"weights have to fit the architecture; {where} is not of {name}: "
+            f"{_misfit(model, likest)}: choose the model they were trained in"
         )
     others = [] if key else [one for one in found if one.is_apart(taken)]
-    where = printable(key or (taken.key if others else ""))
+    said = printable(key or (taken.key if others else ""))
     notes = []
     if others:
         notes.append(
@@ -79,7 +84,7 @@ def load_strictly(
             f"{path.name}: left out what is beside {_listed([taken])} "
             f"({shortened(map(printable, taken.beside), 2)})"
         )
-    return f"file {path.name}" + (f":{where}" if where else ""), notes
+    return f"file {path.name}" + (f":{said}" if said else ""), notes
 
 
 def _load_likeliest(
@@ -136,10 +141,14 @@ def _shared(model: nn.Module) -> list[list[str]]:
 def _differences(said: str) -> str:
     """What ``load_state_dict`` says, shortened."""
     listed = {
-        what: re.findall(r'"([^"]+)"', "".join(re.findall(rf"{word} key\(s\) in .*?: (.*)", said)))
+        what: [
+            name
+            for section in re.findall(rf"{word} key\(s\) in .*?: (.*?)(?=\n\t|$)", said, re.DOTALL)
+            for name in re.findall(r'"([^"]+)"', section)
+        ]
         for what, word in (("missing", "Missing"), ("unknown", "Unexpected"))
     }
-    listed["misshapen"] = re.findall(r"size mismatch for (.+?): ", said)
+    listed["misshapen"] = re.findall(r"size mismatch for (.+?): ", said, re.DOTALL)
     differences = [
         f"{len(keys)} {what} ({shortened(map(printable, sorted(keys)), 2)})"
         for what, keys in listed.items()
@@ -147,10 +156,6 @@ def _differences(said: str) -> str:
     ]
     lines = [line.strip() for line in said.splitlines() if not line.startswith("Error(s) in")]
     return ", ".join(differences) or printable(next(filter(None, lines), ""))
-
-
-def _place(path: Path, weights: Weights) -> str:
-    return f"{path}:{printable(weights.key)}" if weights.key else str(path)
 
 
 def _listed(found: Sequence[Weights]) -> str:
