@@ -18,6 +18,7 @@ from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of
 from .backbones import load_backbone
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
+from .plain import plain
 from .reduce import reduced, reduced_layer, refuse_units
 
 # The output of the network as a whole, where its modules need a name for it.
@@ -75,7 +76,7 @@ def list_layers(
     else:
         training = {module: module.training for module in model.modules()}
         try:
-            found = trial(model.eval(), Preprocessing().crop if crop is None else crop)
+            found = trial(plain(model), Preprocessing().crop if crop is None else crop)
         finally:
             for module, was in training.items():
                 module.training = was
@@ -129,16 +130,10 @@ def trial(model: nn.Module, crop: int) -> Recordable:
     Raises
     ------
     UserError : the network does not run on images of this size, or in the precision of its
-        parameters; it is scripted, or a part of it is
+        parameters
     """
     if crop < 1:
         raise UserError(f"the side of an image is 1 pixel or more; got crop {crop}")
-    for name, module in named_modules(model):
-        if isinstance(module, torch.jit.ScriptModule):
-            raise UserError(
-                f"layers are recorded by hooks, which scripted modules (torch.jit) do not take; "
-                f"{name} is one: scan the network as it was before"
-            )
     images = as_input(trial_images(crop), model)
     with untouched(model):
         calls, found = _described(model, images)

@@ -112,6 +112,8 @@ def set_up(
         left_out=left_out(catalogue),
     )
     backbone = backbone_of(model, weights, seed, preprocessing, precision, compile)
+    for note in backbone.notes:
+        listener.note(note)
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     jpegs = jpegs_of(backbone.preprocessing, target)
@@ -178,7 +180,7 @@ def set_up(
         footprint_of(plan.batch_size),
         fitting,
         known,
-        (*catalogue.notes, *unnamed, *unsteady),
+        (*catalogue.notes, *backbone.notes, *unnamed, *unsteady),
         {layer.name: whole[layer.name] for layer in chosen},
     )
 
