@@ -238,6 +238,12 @@ def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("links cannot be made here")
     assert "2.tar (No such file or directory)" in refusal(tmp_path)
+    (tmp_path / "2.tar").rename(tmp_path / "faces")
+    (tmp_path / "3.png").touch()
+    assert read_catalogue(tmp_path).notes == (
+        "passed over 1 images beside the shards: 3.png",
+        "passed over 1 links that lead nowhere beside the shards: faces",
+    )
 
 
 def test_outputs_beside_shards_do_not_make_them_a_folder_of_folders(tmp_path: Path) -> None:

@@ -522,7 +522,10 @@ def test_a_manifest_finds_files_in_another_form(tmp_path: Path) -> None:
     found = read_catalogue(manifest(root / "set.csv", f"path,category\n{lines}"))
     assert found.names == (there[0], there[2], there[1], there[3])
     assert found.contents.problems == {}
-    assert found.notes == ("1 files are called as listed, but in another Unicode form",)
+    assert found.notes == (
+        "1 files are called as listed, but in another Unicode form",
+        "1 stimuli are written like others, in another Unicode form",
+    )
     lines = f"path,category\n{listed[0]},a\n{there[0]},b\n"
     assert "again" in refusal(manifest(root / "set.csv", lines))
 

@@ -28,7 +28,7 @@ from ..spec import listed
 from ..texts import composed
 from .bounds import refuse_outside
 from .columns import SHA256_BYTES, Contents, Texts, storable
-from .folders import list_folders, shards_in
+from .folders import beside_shards, list_folders, shards_in
 from .images import UnfitStimulus, natural_key, read_header, read_stimulus
 from .listing import Groups as Groups
 from .listing import Listing, are_alike, joined, rows_by_category, tidied
@@ -222,7 +222,7 @@ def read_catalogue(
         if (source / METADATA).is_file():
             listing, base = list_packed(source), source
         elif source.is_dir() and (shards := shards_in(source)):
-            listing, base = _list_shards(shards), source
+            listing, base = _list_shards(shards, beside_shards(source)), source
         elif source.is_dir():
             groups = groups and tidied(groups)
             named = [folder for joined in (groups or {}).values() for folder in joined]
@@ -320,7 +320,7 @@ def _refuse_nul(category: str) -> None:
     raise UserError(f"a name has no NUL in it; one of {category!a} has: take it out")
 
 
-def _list_shards(shards: Sequence[Path]) -> Listing:
+def _list_shards(shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
     """The images of shards, as they lie in them; categories in natural order.
 
     Raises
@@ -345,6 +345,6 @@ def _list_shards(shards: Sequence[Path]) -> Listing:
     return Listing(
         listed,
         {category: rows[category] for category in sorted(rows, key=natural_key)},
-        index.notes,
+        (*notes, *index.notes),
         members=index.members(),
     )

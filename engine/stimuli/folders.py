@@ -28,8 +28,9 @@ _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 # What a scan that was stopped, or a store that is replaced, is called meanwhile.
 _UNDER_WAY = re.compile(r".\.(partial(-[0-9a-f]{8})?|old)$")
-# Of a link that leads nowhere: what it is called, or leads to, if that is a file.
-_FILE = re.compile(r"annex[/\\]objects|\.[A-Za-z][A-Za-z0-9]{0,4}$")
+# How a link that leads nowhere is called, or what git-annex has it lead to, if that is a file.
+_FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
+_ANNEXED = re.compile(r"annex[/\\]objects")
 
 
 def list_folders(source: Path, named: Collection[str]) -> Listing:
@@ -63,6 +64,14 @@ def shards_in(source: Path) -> list[Path]:
     if shards and any(holds_stimuli(source / name) for name in entries_of(source).folders):
         return []
     return shards
+
+
+def beside_shards(source: Path) -> Iterator[str]:
+    """Notes on what lies beside shards and is not shown."""
+    top = entries_of(source)
+    for names, what in ((top.images, "images"), (top.links, "links that lead nowhere")):
+        if names:
+            yield f"passed over {len(names):,} {what} beside the shards: {shortened(names, 3)}"
 
 
 def shard_paths(source: Path) -> list[Path]:
@@ -120,7 +129,7 @@ def _leads_to_file(link: Path) -> bool:
         target = str(link.readlink())
     except OSError:
         target = ""
-    return bool(_FILE.search(link.name) or _FILE.search(target))
+    return bool(_FILE_NAME.search(link.name) or _ANNEXED.search(target))
 
 
 def _beside(

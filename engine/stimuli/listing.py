@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -36,12 +37,18 @@ class Listing:
     pictures: Pictures | None = None
 
     def of_one_form(self) -> Self:
-        """The same, with categories joined whose names differ in their Unicode form alone."""
+        """The same, with categories joined whose names differ in their Unicode form alone.
+
+        Stimuli of such names are counted in a note: they may be one file that was copied twice.
+        """
+        alike = _written_alike(self.names)
+        said = f"{alike:,} stimuli are written like others, in another Unicode form"
+        found = replace(self, notes=(*self.notes, said)) if alike else self
         forms: dict[str, list[str]] = {}
         for name in self.rows:
             forms.setdefault(composed(name), []).append(name)
         if len(forms) == len(self.rows):
-            return self
+            return found
         rows = {own[0]: np.sort(np.concatenate([self.rows[name] for name in own]))
                 for own in forms.values()}  # fmt: skip
         notes = (
@@ -50,7 +57,15 @@ class Listing:
             for own in forms.values()
             if len(own) > 1
         )
-        return replace(self, rows=rows, notes=(*self.notes, *notes))
+        return replace(found, rows=rows, notes=(*found.notes, *notes))
+
+
+def _written_alike(names: Texts) -> int:
+    """How many names differ from others in their Unicode form alone."""
+    if names.content.max(initial=0) < 0x80:
+        return 0
+    marks = array("q", (hash(composed(name)) for name in names if not name.isascii()))
+    return len(marks) - len(np.unique(np.frombuffer(marks, np.int64)))
 
 
 def tidied(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
