@@ -47,7 +47,7 @@ def name_dims(module: nn.Module, output: torch.Tensor) -> tuple[str, ...]:
     """
     shape = tuple(output.shape[1:])
     if len(shape) == 3:
-        return _of_three(module, shape, _Changes(output))
+        return _MAPS if _is_of(module, "2d") else _of_three(module, shape, _Changes(output))
     if len(shape) == 2:
         return _of_two(module, shape, _Changes(output))
     return dims_of(shape)
@@ -55,8 +55,6 @@ def name_dims(module: nn.Module, output: torch.Tensor) -> tuple[str, ...]:
 
 def _of_three(module: nn.Module, shape: tuple[int, ...], changes: _Changes) -> tuple[str, ...]:
     last = _channels_are_last(module)
-    if _is_of(module, "2d"):
-        return _MAPS
     candidates = [_LAST] if last else [_MAPS, _LAST]
     shown = [dims for dims in candidates if changes.speak_for(dims)]
     if len(shown) == 1:
@@ -171,12 +169,12 @@ class _Changes:
         )
 
     def speak_against(self, dims: Sequence[str]) -> bool:
-        """Whether changes move along what is not to be rows or columns, or along one of both."""
+        """Whether changes move along one of rows and columns, or more along other dimensions."""
         along, across = self._moved(dims)
         if not along:
             return False  # a place has no neighbours
         one_of_both = min(along) < _MOVES and max(along) > _MOVES_FAR
-        return one_of_both or max(map(abs, across)) > _MOVES_FAR
+        return one_of_both or max(map(abs, across)) > max(_MOVES_FAR, min(along))
 
     def _moved(self, dims: Sequence[str]) -> tuple[list[float], list[float]]:
         """How far along rows and columns, as they should; and in other ways."""
