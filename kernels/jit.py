@@ -6,15 +6,19 @@ import atexit
 import errno
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from threading import RLock
 from typing import Any, TypeVar, cast
 
 import numba
 from numba import config
+
+from .. import kernels as package
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -28,6 +32,10 @@ if hasattr(os, "register_at_fork"):  # or a child forked during another thread's
     os.register_at_fork(
         before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release
     )
+    os.register_at_fork(after_in_child=lambda: _remember_fork(threading_layer()))
+# In a forked child: the thread that runs kernels, and whether GNU's OpenMP would end the process.
+_child: ThreadPoolExecutor | None = None
+_threads_lost = False
 
 
 def inner(function: _Function) -> _Function:
@@ -43,8 +51,7 @@ def parallel(function: _Function) -> _Function:
     """
     kernel = _compiled(function, parallel=True, nogil=True)
 
-    @wraps(kernel, updated=())
-    def call(*arguments: Any) -> Any:
+    def run(*arguments: Any) -> Any:
         if threading_layer() in _THREAD_SAFE:
             return kernel(*arguments)
         with _turn:
@@ -55,9 +62,16 @@ def parallel(function: _Function) -> _Function:
                 if threading_layer() is not None or asked == "default":
                     raise
                 said = str(error).partition("\n")[0]
-                warnings.warn(f"NUMBA_THREADING_LAYER={asked} is ignored: {said}", stacklevel=2)
+                warnings.warn(f"NUMBA_THREADING_LAYER={asked} is ignored: {said}", stacklevel=3)
                 config.THREADING_LAYER = "default"  # type: ignore[attr-defined]
                 return kernel(*arguments)
+
+    @wraps(kernel, updated=())
+    def call(*arguments: Any) -> Any:
+        if _child is None:
+            return run(*arguments)
+        refuse_lost_threads()
+        return _child.submit(run, *arguments).result()
 
     return cast("_Function", call)
 
@@ -68,6 +82,29 @@ def threading_layer() -> str | None:
         return str(numba.threading_layer())  # type: ignore[attr-defined]
     except ValueError:
         return None
+
+
+def refuse_lost_threads() -> None:
+    """Refuse a forked child whose parent ran kernels by GNU's OpenMP, which would end it.
+
+    Raises
+    ------
+    UserError : this is one
+    """
+    if _threads_lost:
+        raise package.Unable(
+            "kernels run on threads that a forked process does not have, and its parent had "
+            "started them: start it by spawn, as multiprocessing.get_context('spawn') does"
+        )
+
+
+def _remember_fork(layer: str | None) -> None:
+    """Begin a forked child: what its parent's main thread waits for, it would wait for for ever."""
+    global _child, _threads_lost
+    pool = sys.modules.get("numba.np.ufunc.omppool")
+    gnu = getattr(pool, "openmp_vendor", "GNU") == "GNU"
+    _threads_lost = _threads_lost or (layer == "omp" and gnu)
+    _child = ThreadPoolExecutor(1, thread_name_prefix="kernels")
 
 
 def _compiled(function: _Function, **options: Any) -> _Function:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +142,17 @@ def open_store(path: Path | str) -> Result:
     UserError : ``path`` is no store, or one of another schema version
     """
     return Result.open(path)
+
+
+def _without_pools() -> None:
+    """In a forked child: dask would hand work to threads that only its parent has."""
+    if threaded := sys.modules.get("dask.threaded"):
+        threaded.default_pool = None  # type: ignore[attr-defined]
+        threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_without_pools)
 
 
 def _shaped(selection: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:

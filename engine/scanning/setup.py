@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...kernels import jit
 from ..errors import UserError
 from ..spec import UNITS, Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
@@ -93,6 +94,7 @@ def set_up(
     ------
     UserError : the scan cannot be carried out as it was asked for
     """
+    jit.refuse_lost_threads()
     budget = None if memory_budget is None else bytes_of(memory_budget)
     refuse_units(units)
     target = device_for(device, model)

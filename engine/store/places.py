@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,7 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
         raise UserError(f"a web server is read from only; got {place}: write to a folder or s3://")
     if find_spec("obstore") is None:
         raise UserError(f"URLs need obstore; got {place}: pip install 'fusiform[cloud]'")
+    refuse_forked(place)
     from obstore.exceptions import BaseError
     from obstore.store import from_url
     from zarr.storage import ObjectStore
@@ -69,6 +72,20 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
             f"a store's URL is one of s3://, gs://, az://, https://; got {place} "
             f"({_first_line(error)})"
         ) from None
+
+
+def refuse_forked(place: Place) -> None:
+    """Refuse to wait for the threads that read URLs, which a forked child does not have.
+
+    Raises
+    ------
+    UserError : this is one, and its parent may have started them
+    """
+    if isinstance(place, str) and _threads_lost:
+        raise UserError(
+            f"a forked process cannot read URLs where its parent did; got {place}: start it by "
+            "spawn, as multiprocessing.get_context('spawn') does"
+        )
 
 
 class PlainFiles(LocalStore):
@@ -104,9 +121,10 @@ def is_group(place: Place) -> bool:
     ------
     UserError : a URL that cannot be reached
     """
+    store = zarr_store(place)
     try:
         # A web server lists nothing; what every store has is there or not.
-        return bool(sync(zarr_store(place).exists("zarr.json")))
+        return bool(sync(store.exists("zarr.json")))
     except Exception as error:
         raise UserError(f"cannot reach {place} ({_first_line(error)})") from None
 
@@ -117,6 +135,16 @@ def remove(place: Place) -> None:
         shutil.rmtree(place, ignore_errors=True)
     else:
         sync(zarr_store(place, read_only=False).delete_dir(""))
+
+
+def _remember_fork() -> None:
+    global _threads_lost
+    _threads_lost = "obstore.store" in sys.modules
+
+
+_threads_lost = False
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_remember_fork)
 
 
 def _first_line(error: Exception) -> str:

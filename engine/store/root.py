@@ -23,7 +23,15 @@ from ..spec import SHOWN, Layer, listed
 from .arrays import Arrays, Gathered
 from .kinds import RECORDING, STORE, Kind
 from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
-from .places import Place, PlainFiles, exists, place_of, unfinished_place, zarr_store
+from .places import (
+    Place,
+    PlainFiles,
+    exists,
+    place_of,
+    refuse_forked,
+    unfinished_place,
+    zarr_store,
+)
 from .schema import RootSchema
 
 if TYPE_CHECKING:
@@ -187,6 +195,7 @@ class Root:
             return self.arrays.opened(key)
 
     def _refusing(self, key: str) -> AbstractContextManager[None]:
+        refuse_forked(self.path)
         return refusing(lambda said: self._unreadable(key, said))
 
     def _unreadable(self, key: str, said: str) -> UserError:

@@ -1,0 +1,65 @@
+"""Interpreters that run otherwise: without assertions or docstrings, with warnings as errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SMALL = "--weights none --resize 32 --crop 32 --layers layer4.1,avgpool --device cpu -q"
+WALK = f"""
+scan resnet18 stimuli -o a.zarr {SMALL}
+scan resnet18 stimuli -o a.zarr {SMALL} --overwrite --folds 1 --null 2
+check a.zarr
+info a.zarr
+summary a.zarr
+select a.zarr blobs --save two
+query a.zarr t>0 --units --format csv -o query.csv
+analyse a.zarr --resamples 20
+record resnet18 stimuli --from a.zarr --top 5 -o r.zarr --device cpu -q
+responses r.zarr units
+report a.zarr --recording r.zarr --resamples 20 -o report.html -q
+merge a.zarr a.zarr -o b.zarr
+stimuli pack stimuli -o packed -q
+stimuli check stimuli
+--help
+"""
+COMMANDS = """
+import sys
+from fusiform.cli import main
+for line in sys.stdin.read().strip().splitlines():
+    sys.argv = ["fusiform", *line.split()]
+    try:
+        main()
+        code = 0
+    except SystemExit as left:
+        code = left.code or 0
+    print("exit", code, line)
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"PYTHONOPTIMIZE": "1"}, {"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}],
+    ids=["no assertions", "no docstrings", "warnings are errors"],
+)
+def test_commands_run(
+    environment: dict[str, str], tmp_path: Path, draw_stimuli: Callable[..., Path]
+) -> None:
+    draw_stimuli(tmp_path / "stimuli")
+    root = str(Path(__file__).parents[2])
+    result = subprocess.run(
+        [sys.executable, "-c", COMMANDS],
+        cwd=tmp_path, capture_output=True, text=True, input=WALK,
+        env={**os.environ, "PYTHONPATH": root, **environment},
+    )  # fmt: skip
+    codes = [line for line in result.stdout.splitlines() if line.startswith("exit ")]
+    # A store is not merged with itself: one line says so, and the code is 2.
+    expected = [f"exit {2 * line.startswith('merge')} {line}" for line in WALK.split("\n")[1:-1]]
+    assert codes == expected, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("error: ") == 1, result.stderr
