@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.asking.language.contrast import every_category, pairs, parse_contrast
-from fusiform.engine.asking.language.criterion import Criterion
+from fusiform.engine.asking.language.criterion import PRESETS, Criterion, remarks
 from fusiform.engine.asking.language.grammar import quoted
 from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.plan import make_plan
 
 CATEGORIES = ("faces", "bodies", "scenes", "top-hat", "été", "2nd")
 
@@ -283,3 +284,65 @@ def test_criteria_that_are_none(wrong: dict[str, object]) -> None:
     (name,) = wrong
     with pytest.raises(UserError, match=f"a criterion's {name} is one of"):
         Criterion(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("share", "units", "number"),
+    [("0.57", 10_000, 57), ("0.29", 10_000, 29), ("1.1", 1000, 11), ("4.35", 10_000, 435),
+     ("7", 100, 7), ("1e-2", 10_000, 1), ("1/3", 300, 1), ("0.1", 999, 0), ("100", 7, 7)],
+)  # fmt: skip
+def test_a_percentage_is_taken_by_its_digits(share: str, units: int, number: int) -> None:
+    (top,) = Criterion("rest", f"top {share}%").rule().conditions()
+    assert top.of(units) == number
+
+
+@given(st.integers(1, 10_000), st.integers(0, 4), st.integers(1, 10**7))
+def test_every_percentage_is_exact(digits: int, places: int, units: int) -> None:
+    share = Fraction(digits, 10**places)
+    if not 0 < share <= 100:
+        return
+    text = f"{digits}e-{places}"
+    (top,) = Criterion("rest", f"top {text}%").rule().conditions()
+    assert top.of(units) == units * digits // (100 * 10**places)
+
+
+def test_a_top_of_more_than_there_is_is_all() -> None:
+    (top,) = Criterion("rest", "top 1e999").rule().conditions()
+    assert list(range(5))[: top.of(5)] == list(range(5))
+
+
+def test_what_authors_did_beside_their_criterion_is_said() -> None:
+    scrambled = ("faces", "scenes", "Phase_Scrambled")
+    preset = PRESETS["margalit2024"]
+    (said,) = remarks(preset, scrambled)
+    assert "left scrambled pictures out; Phase_Scrambled counts" in said
+    assert remarks(preset, scrambled, "faces > scenes") == []
+    assert len(remarks(preset, scrambled, ["faces > scenes", "faces > Phase_Scrambled"])) == 1
+    assert remarks(preset, ("faces", "scenes", "words")) == []
+    assert remarks(Criterion(), scrambled) == []
+    assert preset.where == "t >= 10"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "folds", "remedy"),
+    [
+        ((9, 12), 5, "add images, or choose --folds 4"),
+        ((12, 9), 5, "add images, or choose --folds 4"),
+        ((30, 7, 5), 4, "add images, or choose --folds 2"),
+        ((3, 8), 2, "add images, or choose --folds 1"),
+        ((1, 8), 2, "has 1: add images"),
+    ],
+)
+def test_as_many_folds_as_the_smallest_category_allows_are_advised(
+    sizes: tuple[int, ...], folds: int, remedy: str
+) -> None:
+    labels = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    names = tuple("abc"[: len(sizes)])
+    with pytest.raises(UserError) as refused:
+        make_plan(labels, names, folds=folds)
+    assert str(refused.value).endswith(remedy)
+    if "folds" in remedy:
+        advised = int(remedy.split()[-1])
+        make_plan(labels, names, folds=advised)
+        with pytest.raises(UserError):
+            make_plan(labels, names, folds=advised + 1)

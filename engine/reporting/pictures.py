@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from posixpath import dirname
 
 from PIL import ImageOps
 
@@ -44,10 +45,11 @@ def pictures_of(
     for number, recording in enumerate(recordings):
         own = [one for one in stimuli if one.recording == number]
         place = source or recording.provenance.get("stimuli")
+        folders = {dirname(one.path) for one in own}
         try:
             if not place:
                 raise UserError(f"{recording.path} does not say where its stimuli lie")
-            catalogue = catalogue_of(place, (one.path for one in own))
+            catalogue = catalogue_of(place, {folder: folder for folder in folders})
         except UserError as error:
             note(f"stimuli are named and not shown: {error}; --stimuli says where they are")
             continue

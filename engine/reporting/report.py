@@ -100,7 +100,8 @@ def write_report(
         reported.append(Reported(letter, name_of(result.path), found, beyond, told))
     reported, shown = _with_best(reported, opened, places, stimuli, note)
     drawn = findings(reported, shown)
-    text = _page(reported, results, criterion, json_block(drawn))
+    remarked = [f"{said}." for one in results for said in remarks(criterion, one.categories, texts)]
+    text = _page(reported, results, criterion, json_block(drawn), remarked)
     _write(output, text)
     if figures is not None:
         from .figures import write_figures
@@ -144,12 +145,15 @@ def _refuse_many(result: Result, contrasts: Sequence[str] | None) -> None:
 
 
 def _page(
-    reported: Sequence[Reported], results: Sequence[Result], criterion: Criterion, data: Markup
+    reported: Sequence[Reported],
+    results: Sequence[Result],
+    criterion: Criterion,
+    data: Markup,
+    remarked: Sequence[str],
 ) -> str:
     fusiform, title = version("fusiform"), headline.title(reported)
-    warnings = [
-        tag("p", said, class_="warning") for said in _warnings(reported, results, criterion)
-    ]
+    said = [*remarked, *_warnings(reported, results)]
+    warnings = [tag("p", one, class_="warning") for one in said]
     with_best = any(one.best for one in reported)
     scanned = (
         tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
@@ -190,14 +194,9 @@ def _steps(result: Result) -> str:
         return ""
 
 
-def _warnings(
-    reported: Sequence[Reported], results: Sequence[Result], criterion: Criterion
-) -> list[str]:
+def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[str]:
     """What a reader should know before comparing or believing numbers."""
-    said = list(dict.fromkeys(
-        f"{remark}." for one, result in zip(reported, results, strict=True)
-        for remark in remarks(criterion, result.categories, one.analysis.contrasts)
-    ))  # fmt: skip
+    said = []
     for one, result in zip(reported, results, strict=True):
         who = f"{one.letter}: " if one.letter else ""
         if result.skipped:

@@ -28,13 +28,12 @@ from .memory import recycled
 from .passes import Passes
 from .progress import Listener
 from .recorder import LayerRecorder, Recorder
-from .scan import left_out, refuse_commits, refuse_on_error, stimulus_table
+from .scan import left_out, refuse_commits, refuse_on_error, reporting, stimulus_table
 from .setup import Setup, set_up
 from .source import (
     as_scanned,
     dims_of_scan,
     others_than_scanned,
-    refuse_changed,
     refuse_other_network,
     scanned_stimuli,
 )
@@ -81,8 +80,8 @@ def record(
     (``random``), or given (``masks``); what several choose is recorded once. Without any of these
     it is every unit of ``layers``. With a ``store`` the network, its preprocessing, precision,
     batch size, units, folds, stimuli and categories are those of its scan; another network is
-    refused, and so are stimuli that are gone or have changed. ``groups`` choose other stimuli, of
-    which a note is kept.
+    refused, and so are stimuli some of which are gone or have changed. Other stimuli are shown
+    where ``groups`` choose them, or from a set that has none of the scan's; a note of it is kept.
 
     A recording that was stopped goes on when it is called again as before, and ends with the same
     bits.
@@ -142,8 +141,9 @@ def record(
     if way["batch_size"] is None and not restart:
         begun = begun_with(output).get("batch_size")
         way["batch_size"] = begun if isinstance(begun, int) and begun > 0 else None
-    as_before = source is not None and groups is None
-    stimuli_of_scan = scanned_stimuli(source, stimuli, root) if source and as_before else None
+    own = None
+    if source and groups is None:
+        own = scanned_stimuli(source, stimuli, root, reporting(listener))
     if source and chosen:
         contrasts = None if chosen == ["*"] else chosen
         for remark in remarks(criterion, source.categories, contrasts):
@@ -157,12 +157,6 @@ def record(
         choices.append(wanted.in_layers(selected, layers))
         return wanted.held(choices[-1], len(catalogue))
 
-    def unfit(catalogue: Catalogue) -> list[int]:
-        found = left_out(catalogue, stimuli, on_error, listener)
-        if source and as_before:
-            refuse_changed(source, catalogue)
-        return found
-
     setup = set_up(
         model,
         stimuli,
@@ -175,9 +169,9 @@ def record(
         device=device,
         listener=listener,
         on_nondeterminism=on_nondeterminism,
-        left_out=unfit,
+        left_out=lambda catalogue: left_out(catalogue, stimuli, on_error, listener),
         held_of=held_of,
-        catalogue=stimuli_of_scan,
+        catalogue=own,
         **way,
     )
     shown = provenance_of(setup.backbone, setup.device)

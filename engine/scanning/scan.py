@@ -279,6 +279,19 @@ def refuse_on_error(on_error: str, decode_workers: int | None) -> None:
         raise UserError(f"decoding needs at least 1 thread; got {decode_workers} decode workers")
 
 
+def reporting(listener: Listener) -> Callable[[int, int], None]:
+    """What hears how many stimuli are read, and says so every few seconds."""
+    started = said = time.perf_counter()
+
+    def report(done: int, total: int) -> None:
+        nonlocal said
+        if (now := time.perf_counter()) - said >= _SAY_EVERY:
+            said = now
+            listener.progress(Progress("stimuli", done, total, now - started, peak_memory()))
+
+    return report
+
+
 def left_out(
     catalogue: Catalogue, stimuli: str | Path, on_error: str, listener: Listener
 ) -> list[int]:
@@ -288,15 +301,7 @@ def left_out(
     ------
     UserError : there are some, and they are not
     """
-    started = said = time.perf_counter()
-
-    def report(done: int, total: int) -> None:
-        nonlocal said
-        if (now := time.perf_counter()) - said >= _SAY_EVERY:
-            said = now
-            listener.progress(Progress("stimuli", done, total, now - started, peak_memory()))
-
-    problems = catalogue.look(report).problems
+    problems = catalogue.look(reporting(listener)).problems
     bad = list(problems)
     if not bad:
         return []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from posixpath import dirname
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
 from ..spec import Preprocessing, as_record
@@ -137,29 +137,42 @@ def _weights(source: Store, weights: str | None, seed: int, module: bool) -> dic
     return {"weights": "default" if said.startswith("as ") else said, "seed": seed}
 
 
-def scanned_stimuli(source: Store, stimuli: str | Path, root: str | Path | None) -> Catalogue:
+def scanned_stimuli(
+    source: Store,
+    stimuli: str | Path,
+    root: str | Path | None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Catalogue:
     """The stimuli of a scan as they are now, in its categories and its order.
 
-    They are found by their paths; where a set of another kind has other paths, by what they hold.
+    They are found by their paths; where a set of another kind has other paths, by what they hold. A
+    set that has none of them is another one, and is taken as it is, in the scan's groups of folders
+    where it has these.
 
     Raises
     ------
-    UserError : some are not in the set; see also :func:`..stimuli.catalogue.read_catalogue`
+    UserError : some are not in the set, or have changed; see also
+        :func:`..stimuli.catalogue.read_catalogue`
     """
-    names, hashes, labels = _table(source)
-    found = catalogue_of(stimuli, names, root)
-    own: dict[str, int] = {name: place for place, name in enumerate(found.shown_names)}
-    places = [own.get(name, -1) for name in names]
-    if -1 in places:
-        held = {found.contents.sha256(place): place for place in range(len(found))} | {"": -1}
-        places = [held.get(hashes[k], -1) if at < 0 else at for k, at in enumerate(places)]
-    if missing := [name for name, at in zip(names, places, strict=True) if at < 0]:
-        raise UserError(
-            f"a recording shows the stimuli of its scan; {stimuli} has not {len(missing):,} of the "
-            f"{len(names):,} of {source.path} ({shortened(missing, _NAMED)}): name the set that "
-            "was scanned, or what is to be shown by --group"
-        )
-    chosen = found.labelled(np.array(places), source.categories, labels)
+    labels = source.stimuli("stimulus_category").astype(np.int32)
+    order = np.argsort(labels, kind="stable")
+    names, hashes = (source.stimuli(f"stimulus_{n}")[order].tolist() for n in ("path", "sha256"))
+    groups: dict[str, list[str]] = {category: [] for category in source.categories}
+    for name, label in dict.fromkeys(zip(map(dirname, names), labels[order].tolist(), strict=True)):
+        groups[source.categories[label]].append(name)
+    found = catalogue_of(stimuli, groups, root)
+    contents = found.look(progress)
+    held = {contents.sha256(place): place for place in range(len(found))}
+    if not (held.keys() & set(hashes)) - {""}:
+        return found
+    own = {name: place for place, name in enumerate(found.shown_names)}
+    places = [own.get(name, held.get(sha, -1) if sha else -1)
+              for name, sha in zip(names, hashes, strict=True)]  # fmt: skip
+    _refuse(source, names, [at < 0 for at in places], f"are not in {stimuli}")
+    changed = [contents.sha256(at) != sha and at not in contents.problems
+               for at, sha in zip(places, hashes, strict=True)]  # fmt: skip
+    _refuse(source, names, changed, f"have changed in {stimuli}")
+    chosen = found.labelled(np.array(places), source.categories, labels[order])
     others = np.setdiff1d(np.arange(len(found)), places).tolist()
     if not others:
         return chosen
@@ -168,30 +181,14 @@ def scanned_stimuli(source: Store, stimuli: str | Path, root: str | Path | None)
     return replace(chosen, notes=(*chosen.notes, said))
 
 
-def refuse_changed(source: Store, catalogue: Catalogue) -> None:
-    """Refuse stimuli of a scan that are not what they were, by their SHA-256.
-
-    Raises
-    ------
-    UserError : some are not, and their names
-    """
-    names, hashes, _ = _table(source)
-    own = map(catalogue.contents.sha256, range(len(catalogue)))
-    changed = [name for name, a, b in zip(names, own, hashes, strict=True) if a != b]
-    if changed:
+def _refuse(source: Store, names: Sequence[str], unfit: Sequence[bool], said: str) -> None:
+    if any(unfit):
+        listed = [name for name, is_unfit in zip(names, unfit, strict=True) if is_unfit]
         raise UserError(
-            f"a recording shows the stimuli of its scan; {len(changed):,} of {len(names):,} are "
-            f"not what they were ({shortened(changed, _NAMED)}): restore them, or name what is to "
+            f"a recording shows the stimuli of its scan; {len(listed):,} of {len(names):,} of "
+            f"{source.path} {said} ({shortened(listed, _NAMED)}): restore them, or name what is to "
             "be shown by --group"
         )
-
-
-def _table(source: Store) -> tuple[list[str], list[str], NDArray[np.int32]]:
-    """Paths, SHA-256 and categories of a scan's stimuli, category by category."""
-    labels = source.stimuli("stimulus_category").astype(np.int32)
-    order = np.argsort(labels, kind="stable")
-    names, hashes = (source.stimuli(f"stimulus_{n}")[order].tolist() for n in ("path", "sha256"))
-    return names, hashes, labels[order]
 
 
 def others_than_scanned(source: Store, catalogue: Catalogue) -> str:

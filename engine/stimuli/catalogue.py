@@ -14,7 +14,7 @@ import hashlib
 import posixpath
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -253,21 +253,19 @@ def read_catalogue(
     return catalogue
 
 
-def catalogue_of(
-    source: Path | str, names: Iterable[str], root: Path | str | None = None
-) -> Catalogue:
-    """The part of a set that has these stimuli, in whichever groups they were shown.
-
-    Categories are the folders that the stimuli lie in, or those of the set.
+def catalogue_of(source: Path | str, groups: Groups, root: Path | str | None = None) -> Catalogue:
+    """The catalogue of a set in ``groups`` of folders as far as it has these, else in its own.
 
     Raises
     ------
     UserError : see :func:`read_catalogue`
     """
-    folders = dict.fromkeys(posixpath.dirname(name) for name in names)
+    own = {category: [one for one in listed(folders) if (Path(source) / one).is_dir()]
+           for category, folders in groups.items()}  # fmt: skip
+    there = {category: folders for category, folders in own.items() if folders}
     try:
-        return read_catalogue(source, {folder: folder for folder in folders}, root)
-    except UserError:  # categories that are no folders, or one folder for all
+        return read_catalogue(source, there or groups, root)
+    except UserError:
         return read_catalogue(source, None, root)
 
 

@@ -96,10 +96,12 @@ def remarks(
     criterion: Criterion, categories: Sequence[str], contrasts: str | Sequence[str] | None = None
 ) -> list[str]:
     """What the authors of a preset did beside its criterion, where it concerns these categories."""
+    if criterion != PRESETS["margalit2024"]:
+        return []
     sides = [(*one.target, *one.baseline) for one in parse_contrasts(contrasts, categories)]
     used = [categories[k] for k in sorted({k for side in sides for k in side})]
     scrambled = [name for name in used if "scrambl" in name.casefold()]
-    if criterion != PRESETS["margalit2024"] or not scrambled:
+    if not scrambled:
         return []
     return [
         f"margalit2024: the authors left scrambled pictures out; {shortened(scrambled)} counts "
