@@ -30,9 +30,10 @@ class Preprocessing:
     """From an upright 8-bit picture to the network's input, the same for every network.
 
     The shorter side is resized to ``resize`` pixels (antialiased; with ``squash`` both sides are,
-    whatever the proportions), the central ``crop`` x ``crop`` square is cut out, values are scaled
-    to [0, 1], and ``mean`` and ``std`` (per RGB channel) normalise them. ``decoder`` reads JPEG
-    files: ``pillow``, or ``torchvision``, whose pixels differ from Pillow's by rounding.
+    whatever the proportions), the central ``crop`` x ``crop`` square is cut out (a side that is
+    shorter is padded with black), values are scaled to [0, 1], and ``mean`` and ``std`` (per RGB
+    channel) normalise them. ``decoder`` reads JPEG files: ``pillow``, or ``torchvision``, whose
+    pixels differ from Pillow's by rounding.
     """
 
     resize: int = 256
@@ -48,11 +49,6 @@ class Preprocessing:
             raise UserError(
                 f"resize and crop are numbers of pixels, at least 1; "
                 f"got resize {self.resize}, crop {self.crop}"
-            )
-        if self.crop > self.resize:
-            raise UserError(
-                f"a crop has to fit into the resized image; got crop {self.crop} of "
-                f"{self.resize}: lower the crop or raise the resize"
             )
         if self.interpolation not in INTERPOLATIONS:
             raise UserError(
@@ -82,7 +78,13 @@ class Preprocessing:
     def geometry(self) -> str:
         """What it does to a picture before values are scaled, in words."""
         how = "squash to" if self.squash else "resize"
-        return f"{how} {self.resize} ({self.interpolation}), crop {self.crop}"
+        padded = ", padded with black" if self.pads else ""
+        return f"{how} {self.resize} ({self.interpolation}), crop {self.crop}{padded}"
+
+    @property
+    def pads(self) -> bool:
+        """Whether the crop is larger than what images are resized to."""
+        return self.crop > self.resize
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height that a picture is resized to, by torchvision's rules."""
@@ -91,6 +93,15 @@ class Preprocessing:
         if width <= height:
             return self.resize, int(self.resize * height / width)
         return int(self.resize * width / height), self.resize
+
+    def corner(self, width: int, height: int) -> tuple[int, int]:
+        """Left and top of the crop in a resized picture, below 0 where black is laid around it."""
+
+        def start(side: int) -> int:
+            spare = side - self.crop
+            return -(-spare // 2) if spare < 0 else round(spare / 2.0)
+
+        return start(width), start(height)
 
 
 # What a scan takes as the units of a layer, and what a unit then is.

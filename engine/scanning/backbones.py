@@ -155,7 +155,13 @@ def _overridden(
     overrides, known = dict(given or {}), as_record(own)
     for name in overrides.keys() - known.keys():
         raise UserError(f"preprocessing has no {name!r}: {nearest(name, known)}")
-    return replace(own, **overrides)
+    asked = replace(own, **overrides)
+    if asked.pads and not own.pads:
+        raise UserError(
+            f"a crop has to fit into the resized image; got crop {asked.crop} of {asked.resize}: "
+            "lower the crop or raise the resize"
+        )
+    return asked
 
 
 def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:

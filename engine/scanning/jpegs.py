@@ -114,15 +114,14 @@ class Jpegs:
     def _cut(self, picture: torch.Tensor) -> torch.Tensor:
         """Resize and crop ``[3, y, x]`` to ``[crop, crop, 3]``."""
         from torchvision.transforms import InterpolationMode
-        from torchvision.transforms.v2.functional import resize
+        from torchvision.transforms.v2.functional import center_crop, resize
 
         height, width = picture.shape[1:]
         across, down = self._preprocessing.resized(width, height)
         filtering = InterpolationMode(self._preprocessing.interpolation)
         resized: torch.Tensor = resize(picture, [down, across], filtering, antialias=True)
-        crop = self._preprocessing.crop
-        top, left = round((down - crop) / 2.0), round((across - crop) / 2.0)
-        cut = resized[:, top : top + crop, left : left + crop].permute(1, 2, 0)
+        square: torch.Tensor = center_crop(resized, [self._preprocessing.crop] * 2)
+        cut = square.permute(1, 2, 0)
         # On the CPU whoever takes it copies it, by numpy: torch would call up threads of its own
         # in every decode thread, beside those of the network.
         return cut.contiguous() if self.on_gpu else cut

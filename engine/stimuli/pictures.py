@@ -54,5 +54,5 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
         image = image.convert("RGB")
     if size != image.size:
         image = image.resize(size, _FILTERS[preprocessing.interpolation])
-    left, top = round((size[0] - crop) / 2.0), round((size[1] - crop) / 2.0)
+    left, top = preprocessing.corner(*size)
     return np.array(image.crop((left, top, left + crop, top + crop)))
