@@ -19,6 +19,7 @@ from torch import nn
 
 from ..errors import UserError, nearest, shortened
 from ..spec import INTERPOLATIONS, Preprocessing, as_record
+from .plain import plain
 from .precision import cast
 from .weights import download, hash_weights, load_strictly, looks_like_file, quiet
 
@@ -81,6 +82,7 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
         torch.manual_seed(seed)
         if looks_like_file(weights):
             model, preprocessing = source.untrained()
+            model = plain(model)
             load_strictly(model, Path(weights), source.name, source.tower)
             described = f"file {Path(weights).name}"
         elif weights == "none" or (weights == "default" and source.trained is None):
@@ -92,7 +94,7 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
             trained = source.trained
             model, preprocessing = download(lambda: trained(tag), f"{source.name} ({tag})")
             described = tag
-    model.eval().requires_grad_(False)
+    model = plain(model).requires_grad_(False)
     return Backbone(source.name, model, preprocessing, described, hash_weights(model))
 
 
@@ -122,7 +124,7 @@ def backbone_of(
                 f"a torch module is scanned with the weights it has; got weights={weights!r}: "
                 "load them into it first"
             )
-        model.eval()
+        model = plain(model)
         name = type(model).__name__
         backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
     network, differing = cast(backbone.model, precision, own=isinstance(model, str))

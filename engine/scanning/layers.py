@@ -14,6 +14,7 @@ from ..errors import UserError, nearest, shortened
 from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of
 from .backbones import load_backbone
 from .blocks import name_blocks
+from .plain import plain
 from .reduce import reduced, reduced_layer, refuse_units
 
 # The output of the network as a whole, where its modules need a name for it.
@@ -65,7 +66,7 @@ def list_layers(
         backbone = load_backbone(model, "none")
         found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
     else:
-        found = trial(model.eval(), Preprocessing().crop if crop is None else crop)
+        found = trial(plain(model), Preprocessing().crop if crop is None else crop)
     left_out = [layer.name for layer in found.layers if not reduced_layer(layer, units)]
     refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}
     return replace(found, layers=reduced(found.layers, units)[0], refused=refused)
@@ -106,16 +107,10 @@ def trial(model: nn.Module, crop: int) -> Recordable:
 
     Raises
     ------
-    UserError : the network does not run on images of this size; it is scripted, or a part of it is
+    UserError : the network does not run on images of this size
     """
     if crop < 1:
         raise UserError(f"the side of an image is 1 pixel or more; got crop {crop}")
-    for name, module in named_modules(model):
-        if isinstance(module, torch.jit.ScriptModule):
-            raise UserError(
-                f"layers are recorded by hooks, which scripted modules (torch.jit) do not take; "
-                f"{name} is one: scan the network as it was before"
-            )
     calls: dict[str, int] = {}
     outputs: dict[str, Layer | str] = {}
     hooks = []

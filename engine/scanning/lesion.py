@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import UserError, nearest
 from .layers import named_modules, single_tensor
+from .plain import uncompiled
 from .reduce import refuse_units, spread
 
 
@@ -27,7 +28,8 @@ def lesion(
 
     Parameters
     ----------
-    model : a torch module; its weights are left alone, its layers' outputs are changed by hooks
+    model : a torch module; its weights are left alone, its layers' outputs are changed by hooks.
+        What torch.compile made of it runs as it was before
     masks : layer name -> the units to silence, in the shape of the layer's output for one stimulus;
         :meth:`Result.mask <fusiform.engine.asking.result.Result.mask>` gives one
     to : what a silenced unit gives instead of its response
@@ -52,7 +54,8 @@ def lesion(
     ...     logits = model(images)
     """
     refuse_units(units)
-    modules = dict(named_modules(model))
+    network = uncompiled(model)
+    modules = dict(named_modules(network))
     for name, mask in masks.items():
         if name not in modules:
             raise UserError(
@@ -68,8 +71,11 @@ def lesion(
         )
         for name, mask in masks.items()
     ]
+    # Code that torch.compile has made knows nothing of hooks that came later.
+    eager = nullcontext() if network is model else torch.compiler.set_stance("force_eager")
     try:
-        yield model
+        with eager:
+            yield model
     finally:
         for hook in hooks:
             hook.remove()
