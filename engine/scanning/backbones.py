@@ -19,9 +19,10 @@ from torch import nn
 
 from ..errors import UserError, nearest, shortened
 from ..spec import INTERPOLATIONS, Preprocessing, as_record
+from .checkpoints import local_file
 from .plain import plain
 from .precision import cast
-from .weights import download, hash_weights, load_strictly, looks_like_file, quiet
+from .weights import download, hash_weights, load_strictly, quiet
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Backbone:
 
     ``weights`` says in words where the weights come from; ``weights_hash`` names them by content,
     as they were before they were cast to ``precision``, None where that is the network's own. It is
-    shown stimuli ``compiled`` or as it is.
+    shown stimuli ``compiled`` or as it is. ``notes`` are what is to be known of its weights.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Backbone:
     weights_hash: str
     precision: str | None = None
     compiled: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class _Source:
     """What a library offers for one architecture.
 
     ``untrained()`` builds it; ``trained(tag)`` builds it with the library's weights ``tag`` (may
-    download). ``tags`` lists the library's weights, the default first. ``tower`` is the prefix of
-    this network's names in a larger checkpoint.
+    download). ``tags`` lists the library's weights, the default first. ``tower`` is the name of
+    this network in a larger one, of which a checkpoint may be.
     """
 
     name: str
@@ -67,7 +69,8 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
         ``timm:NAME``, or ``package.module:factory``, a function without arguments that returns a
         network, or a network and its :class:`Preprocessing`
     weights : ``default`` (the library's own; what a factory built), ``none`` (untrained, drawn from
-        ``seed``), one of the library's tags, or a local ``.safetensors`` or torch file
+        ``seed``), one of the library's tags, or a local ``.safetensors`` or torch file; FILE:KEY
+        takes one of several sets of weights in it (``run.pth:state_dict_ema``)
     seed : for weights that are drawn at random
 
     Raises
@@ -78,13 +81,13 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
     if not 0 <= seed < 2**63:
         raise UserError(f"a seed is a whole number from 0 to 2**63 - 1; got {seed}")
     source = _find(name)
+    notes: list[str] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if looks_like_file(weights):
+        if file := local_file(weights):
             model, preprocessing = source.untrained()
             model = plain(model)
-            load_strictly(model, Path(weights), source.name, source.tower)
-            described = f"file {Path(weights).name}"
+            described, notes = load_strictly(model, *file, source.name, source.tower)
         elif weights == "none" or (weights == "default" and source.trained is None):
             model, preprocessing = source.untrained()
             described = f"untrained, seed {seed}" if weights == "none" else "as the factory built"
@@ -95,7 +98,8 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
             model, preprocessing = download(lambda: trained(tag), f"{source.name} ({tag})")
             described = tag
     model = plain(model).requires_grad_(False)
-    return Backbone(source.name, model, preprocessing, described, hash_weights(model))
+    hashed = hash_weights(model)
+    return Backbone(source.name, model, preprocessing, described, hashed, notes=tuple(notes))
 
 
 def backbone_of(
@@ -282,7 +286,7 @@ def _clip(name: str) -> _Source:
         lambda: build(None),
         build,
         sorted(tags, key=lambda tag: tag != "openai"),
-        tower="visual.",
+        tower="visual",
     )
 
 
@@ -318,9 +322,7 @@ def _timm(name: str) -> _Source:
 def _factory(name: str, module: str, function: str) -> _Source:
     def build() -> tuple[nn.Module, Preprocessing]:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(
-                0, str(Path.cwd())
-            )  # as `python -m` does: the user's own files come first
+            sys.path.insert(0, str(Path.cwd()))  # the user's own files come first, as by python -m
         try:
             factory = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, TypeError, ValueError) as error:

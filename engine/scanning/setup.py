@@ -96,6 +96,8 @@ def set_up(
         left_out=left_out(catalogue),
     )
     backbone = backbone_of(model, weights, seed, preprocessing, precision, compile)
+    for note in backbone.notes:
+        listener.note(note)
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     jpegs = jpegs_of(backbone.preprocessing, target)
@@ -156,7 +158,7 @@ def set_up(
         footprint_of(plan.batch_size),
         fitting,
         known,
-        catalogue.notes,
+        catalogue.notes + backbone.notes,
     )
 
 
