@@ -405,7 +405,9 @@ def scan_command(
     group: GroupsOption = None,
     weights: Annotated[
         str,
-        typer.Option(help="default (the library's own), none (untrained), a tag, or a local file."),
+        typer.Option(
+            help="default (the library's own), none (untrained), a tag, FILE, or FILE:KEY."
+        ),
     ] = "default",
     seed: Seed = 0,
     layers: RecordedLayers = None,

@@ -7,6 +7,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from fusiform.engine.scanning.checkpoints import local_file
 from fusiform.engine.scanning.plain import plain
 from fusiform.engine.scanning.weights import hash_weights, load_strictly
 from fusiform.engine.spec import Preprocessing
+
+from .test_backbones import _Malicious
 
 State = dict[str, Any]
 
@@ -102,6 +105,10 @@ WRAPPED: dict[str, Callable[[], Any]] = {
     "twice parallel, in a model": lambda: under("model.module.module.", state()),
     "compiled, parts as well": compiled,
     "a compiled part": lambda: renamed(state(), "stage.", "stage._orig_mod."),
+    "a parallel part, as VGG's": lambda: renamed(state(), "stage.", "stage.module."),
+    "parallel parts, compiled": lambda: under(
+        "_orig_mod.", renamed(state(), "stage.", "stage._orig_mod.module.")
+    ),
     "FSDP": lambda: renamed(state(), "stage.", "stage._fsdp_wrapped_module."),
     "averaged": averaged,
     "averaged, kept": lambda: {"swa": averaged(), "epoch": 3},
@@ -156,6 +163,8 @@ def test_a_part_is_taken_out_of_another_network_by_name_only(tmp_path: Path) -> 
     assert found == hash_weights(drawn(1))
     assert described == "file w.pth:left_eye"
     assert notes.endswith("left out what is beside left_eye (cortex.weight)")
+    inside = renamed(content, "left_eye.", "left_eye.module.")
+    assert loaded(inside, tmp_path, "left_eye.module")[0] == hash_weights(drawn(1))
 
 
 # What modules translate themselves
@@ -217,6 +226,23 @@ def test_a_scalar_that_was_a_vector_of_one_is_taken(tmp_path: Path) -> None:
     content = state()
     content["stage.0.num_batches_tracked"] = torch.tensor([7])
     assert loaded(content, tmp_path)[0] == hash_weights(drawn(1))
+
+
+class Parallel(nn.Module):
+    """Has a part that is called as wrappers call theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module, self._orig_mod = Net(), nn.Sequential(Net())
+        self.part = nn.ModuleDict({"module": nn.Linear(2, 2)})
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_parts_that_are_called_as_wrappers_are_told_from_them(tmp_path: Path, prefix: str) -> None:
+    names = drawn(1, Parallel).state_dict()
+    assert loaded(under(prefix, names), tmp_path, build=Parallel)[0] == hash_weights(
+        drawn(1, Parallel)
+    )
 
 
 class Minded(Net):
@@ -283,6 +309,7 @@ def test_a_weight_that_no_module_shares_has_to_be_there(tmp_path: Path) -> None:
         np.arange(4.0),
         argparse.Namespace(lr=0.1, out=Path("runs")),
         Path("runs"),
+        datetime.now(),
         np.random.RandomState(0).get_state(),
     ],
     ids=lambda value: type(value).__name__,
@@ -305,6 +332,15 @@ def test_what_has_to_be_run_to_be_read_is_refused_by_name(tmp_path: Path) -> Non
     )
     spoken = {"state_dict": state(), "run": shutil.rmtree}
     assert "(it needs shutil.rmtree, which is code)" in refusal(spoken, tmp_path)
+    assert "PyTorch" not in refusal(spoken, tmp_path)
+
+
+@pytest.mark.parametrize("beside", [argparse.Namespace, lambda **kept: np.array([kept], object)])
+def test_code_inside_of_what_is_left_unread_does_not_run(tmp_path: Path, beside: Any) -> None:
+    mark = tmp_path / "it-ran"
+    said = refusal({"state_dict": state(), "args": beside(evil=_Malicious(mark))}, tmp_path)
+    assert "(it needs getattr, which is code)" in said
+    assert not mark.exists()
 
 
 def test_arrays_in_the_place_of_tensors_are_refused(tmp_path: Path) -> None:
@@ -330,12 +366,12 @@ def test_beside_an_average_the_weights_are_taken_and_it_is_said(
     assert described == f"file w.pth:{own}"
     assert notes == (
         f"w.pth holds several sets of weights: {own} is taken; --weights FILE:KEY takes another "
-        f"({average}.module)"
+        f"({average})"
     )
     for key in (average, f"{average}.module"):
         found, described, notes = loaded(content, tmp_path, key)
         assert found == hash_weights(drawn(2))
-        assert (described, notes) == (f"file w.pth:{key}", "")
+        assert (described, notes) == (f"file w.pth:{average}", "")
     assert loaded(content, tmp_path, own)[:2] == (hash_weights(drawn(1)), f"file w.pth:{own}")
 
 
@@ -343,7 +379,7 @@ def test_an_average_in_the_same_dictionary_is_told_apart(tmp_path: Path) -> None
     content = {"state_dict": under("ema_model.module.", state(2)) | under("model.", state(1))}
     found, described, notes = loaded(content, tmp_path)
     assert (found, described) == (hash_weights(drawn(1)), "file w.pth:state_dict.model")
-    assert "takes another (state_dict.ema_model.module)" in notes
+    assert "takes another (state_dict.ema_model)" in notes
     assert loaded(content, tmp_path, "state_dict.ema_model")[0] == hash_weights(drawn(2))
 
 

@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as v2
 
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning import decode
-from fusiform.engine.scanning.backbones import load_backbone
+from fusiform.engine.scanning.backbones import load_backbone, preprocessing_of
 from fusiform.engine.scanning.decode import decode_ahead, normalise
 from fusiform.engine.scanning.plan import Plan, make_plan
 from fusiform.engine.spec import Preprocessing
@@ -118,17 +118,46 @@ def test_the_libraries_differ_from_each_other(
     st.integers(1, 90),
     st.integers(1, 90),
     st.integers(1, 48),
-    st.integers(0, 17),
+    st.integers(-17, 17),
     st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
 )
 def test_any_size_is_resized_and_cropped_by_torchvisions_rules(
     width: int, height: int, crop: int, margin: int, interpolation: str
 ) -> None:
-    image = picture(width, height)
-    resized = v2.resize(image, [crop + margin], InterpolationMode(interpolation))
+    image, resize = picture(width, height), max(1, crop + margin)
+    resized = v2.resize(image, [resize], InterpolationMode(interpolation))
     expected = np.asarray(v2.center_crop(resized, [crop, crop]))
-    result = prepare(image, Preprocessing(crop + margin, crop, interpolation))
+    result = prepare(image, Preprocessing(resize, crop, interpolation))
     np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("crop_pct", [1.15, 1.1, 1.02])
+def test_a_crop_above_the_image_is_padded_as_by_timm(
+    monkeypatch: pytest.MonkeyPatch, crop_pct: float, squash: bool
+) -> None:
+    # As volo_d4_448 has it, of which the smallest has 200 million parameters.
+    changed = {"crop_pct": crop_pct, "crop_mode": "squash" if squash else "center"}
+    create_model = timm.create_model
+
+    def create(*args: Any, **options: Any) -> Any:
+        model = create_model(*args, **options)
+        model.pretrained_cfg = {**model.pretrained_cfg, **changed}
+        return model
+
+    monkeypatch.setattr(timm, "create_model", create)
+    preprocessing = load_backbone("timm:test_resnet", "none").preprocessing
+    config = timm.get_pretrained_cfg("test_resnet").to_dict() | changed
+    chosen = timm.data.resolve_data_config(pretrained_cfg=config)
+    assert preprocessing.crop > preprocessing.resize == int(preprocessing.crop / crop_pct)
+    assert preprocessing.geometry.endswith("crop 160, padded with black")
+    for size in SIZES:
+        image = picture(*size)
+        expected = timm.data.create_transform(**chosen)(image)
+        assert torch.equal(shown(image, preprocessing), expected), size
+    assert preprocessing_of("timm:test_resnet", "none", {"crop": 170}).crop == 170
+    with pytest.raises(UserError, match="got crop 257 of 256: lower the crop or raise"):
+        preprocessing_of(None, "none", {"crop": 257})
 
 
 def test_squash_ignores_proportions_and_keeps_everything() -> None:

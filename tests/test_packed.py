@@ -105,6 +105,20 @@ def test_a_scan_has_the_bits_of_the_files(
     assert of_files.stimuli("stimulus_path")[0] == scanned(output).stimuli("stimulus_path")[0]
 
 
+def test_pictures_with_black_around_them_are_packed_as_they_are_shown(
+    files: Path, tmp_path: Path
+) -> None:
+    padded, output = Preprocessing(13, 16), files.with_name("packed.zarr")
+    fusiform.pack_stimuli(files, output, preprocessing=padded)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    stores = [
+        fusiform.scan(net, source, tmp_path / f"{k}.zarr", layers="0", preprocessing=padded)
+        for k, source in enumerate((files, output))
+    ]
+    require_same_bits(*stores)
+    assert stores[0].provenance["preprocessing"]["crop"] == 16
+
+
 def test_categories_are_joined_when_scanned(
     files: Path, packed: Path, scanned: Callable[..., Result]
 ) -> None:

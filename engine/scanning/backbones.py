@@ -322,9 +322,7 @@ def _timm(name: str) -> _Source:
 def _factory(name: str, module: str, function: str) -> _Source:
     def build() -> tuple[nn.Module, Preprocessing]:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(
-                0, str(Path.cwd())
-            )  # as `python -m` does: the user's own files come first
+            sys.path.insert(0, str(Path.cwd()))  # the user's own files come first, as by python -m
         try:
             factory = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, TypeError, ValueError) as error:

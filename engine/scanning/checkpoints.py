@@ -21,13 +21,14 @@ _USUAL = (
 )
 # Averages over training, which are taken where there is nothing else, or by name.
 _AVERAGED = re.compile(r"(?<![a-zA-Z])(?i:ema|swa|avg|averaged?|polyak|shadow)(?![a-zA-Z])|EMA|SWA")
-# Put into names by wrappers of single modules, at any depth.
+# Put into names by wrappers, at any depth; DataParallel's after the first.
 _INSIDE = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 # Tensors that averaging programs keep beside the weights.
 _COUNTERS = frozenset(("n_averaged",))
 # Values beside the weights that may be left unread.
 _UNREAD = (
-    *("argparse.Namespace", "numpy.dtype", "numpy.ndarray"),
+    *("argparse.Namespace", "datetime.date", "datetime.datetime", "datetime.timedelta"),
+    *("numpy.dtype", "numpy.ndarray"),
     *(f"pathlib{m}.{name}Path" for m in ("", "._local") for name in ("", "Posix", "Windows")),
     *(
         f"numpy.{core}.multiarray.{name}"
@@ -55,7 +56,7 @@ class Weights:
 
     ``key`` says where it is: names of dictionaries, then what stands before its names, joined by
     dots. ``beside`` are names in the same dictionary that it leaves out, ``score`` is how many of
-    the network's names it has, and ``place`` tells dictionaries apart.
+    the network's names it has. ``place`` is the dictionary, and ``start`` what stands before names.
     """
 
     key: str
@@ -63,6 +64,7 @@ class Weights:
     beside: tuple[str, ...]
     score: int
     place: str
+    start: str
 
     def rank(self, tower: str) -> tuple[int, list[int]]:
         """How likely the network itself is meant, the likeliest first."""
@@ -74,8 +76,8 @@ class Weights:
 
     def is_usual(self, tower: str) -> bool:
         """Whether nothing but the usual stands before its names."""
-        usual, inner = (tower, *_USUAL), self.key.removeprefix(self.place).split(".")
-        return all(not part or part in usual or _AVERAGED.search(part) for part in inner)
+        usual = ("", tower, *_USUAL)
+        return all(p in usual or _AVERAGED.search(p) for p in self.start.split("."))
 
     def is_apart(self, other: Weights) -> bool:
         """Whether neither of the two holds the other."""
@@ -130,7 +132,7 @@ def _reason(error: Exception) -> str:
     if code:
         return printable(f"it needs {code[1]}, which is code")
     said = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines()
-    return printable((said or [type(error).__name__])[0])
+    return printable((said or [type(error).__name__])[0].partition(". In PyTorch")[0])
 
 
 def printable(text: str) -> str:
@@ -145,8 +147,9 @@ def find_weights(content: Any, expected: Collection[str], tower: str) -> list[We
     network's names, all dictionaries of tensors are given.
     """
     found: list[Weights] = []
+    parts = frozenset(part for name in expected for part in name.split("."))
     for place, state in _dictionaries(content, "", set()):
-        names = _without_wrappers(state)
+        names = _without_wrappers(state, parts)
         starts = Counter(
             name[:end]
             for name in names
@@ -156,17 +159,16 @@ def find_weights(content: Any, expected: Collection[str], tower: str) -> list[We
         for start in {"": 0, **starts}:
             if start and 2 * starts[start] < len(expected):
                 continue
-            key = ".".join(filter(None, (place, start.rstrip("."))))
+            key = inner_name(".".join(filter(None, (place, start.rstrip(".")))))
             beside = (n for n in names if not n.startswith(start) and n not in _COUNTERS)
-            chosen = _renamed(state, names, start)
-            found.append(Weights(key, chosen, tuple(beside), starts[start], place))
+            chosen = _renamed(state, names, start, parts)
+            found.append(Weights(key, chosen, tuple(beside), starts[start], place, start))
     fitting = [one for one in found if 2 * one.score >= len(expected)]
     return sorted(fitting or found, key=lambda one: one.rank(tower))
 
 
 def named(found: Sequence[Weights], key: str) -> list[Weights]:
     """Those of the sets that ``key`` names, itself and what lies in it."""
-    key = _inner(key)
     return [one for one in found if f"{one.key}.".startswith(f"{key}.")]
 
 
@@ -194,27 +196,31 @@ def _belongs(name: Any, value: Any) -> bool:
     return isinstance(value, torch.Tensor) or name.rpartition(".")[2] == "_extra_state"
 
 
-def _without_wrappers(state: _State) -> dict[str, str]:
+def _without_wrappers(state: _State, own: Collection[str]) -> dict[str, str]:
     """Names in a state dict without those of wrappers inside -> as they stand in the file."""
-    names = {_inner(name): name for name in state}
+    names = {inner_name(name, own): name for name in state}
     return names if len(names) == len(state) else {name: name for name in state}
 
 
-def _inner(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _INSIDE)
+def inner_name(name: str, own: Collection[str] = ()) -> str:
+    """A name without those of wrappers, but for what modules of the network are called."""
+    first, *others = [part for part in name.split(".") if part in own or part not in _INSIDE] or [
+        ""
+    ]
+    return ".".join((first, *(part for part in others if part in own or part != "module")))
 
 
-def _renamed(state: _State, names: dict[str, str], start: str) -> _State:
+def _renamed(state: _State, names: dict[str, str], start: str, own: Collection[str]) -> _State:
     """What in ``state`` begins with ``start``, without it; with the versions of the modules."""
     chosen: _State = OrderedDict(
-        (name.removeprefix(start), state[own])
-        for name, own in names.items()
+        (name.removeprefix(start), state[written])
+        for name, written in names.items()
         if name.startswith(start)
     )
     # By them, modules know the names that they had in earlier versions.
     versions = OrderedDict()
-    for own, version in vars(state)["_metadata"].items():
-        module = f"{_inner(str(own))}.".removeprefix(".")
+    for written, version in vars(state)["_metadata"].items():
+        module = f"{inner_name(str(written), own)}.".removeprefix(".")
         if module.startswith(start):
             versions[module.removeprefix(start).removesuffix(".")] = version
     vars(chosen)["_metadata"] = versions

@@ -20,7 +20,15 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import UserError, shortened
-from .checkpoints import Weights, find_weights, local_file, named, printable, read_checkpoint
+from .checkpoints import (
+    Weights,
+    find_weights,
+    inner_name,
+    local_file,
+    named,
+    printable,
+    read_checkpoint,
+)
 
 _Loaded = TypeVar("_Loaded")
 
@@ -51,6 +59,7 @@ def load_strictly(
     found = find_weights(read_checkpoint(path), model.state_dict().keys(), tower)
     if not found:
         raise UserError(f"a weights file holds named tensors (a state dict); {path} does not")
+    key = inner_name(key)
     meant = named(found, key) if key else found
     if not meant:
         raise UserError(

@@ -11,10 +11,9 @@ as storable text (see :func:`storable`) to be written and shown.
 from __future__ import annotations
 
 import hashlib
-import posixpath
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
