@@ -136,7 +136,7 @@ def test_it_says_what_is_done_and_shows_only_the_rest(
     net.sees = lambda images: seen.append(len(images))
     scanned(stimuli, tmp_path / "o.zarr", net, listener=Listener(notes.append, shown.append))
     assert any("8 of 15 stimuli were shown, 3 of 6 groups are finished" in note for note in notes)
-    assert len(seen) == 1 + 2  # the trial, and two of four batches
+    assert len(seen) == 5 + 2  # the trial and the probe, and two of four batches
     assert [(e.done, e.before) for e in shown if e.stage == "scan"] == [(12, 8), (15, 8)]
     assert contents(tmp_path / "o.zarr") == undisturbed
 
@@ -150,7 +150,7 @@ def test_a_second_sigint_leaves_at_once_and_loses_only_what_was_not_committed(
     def twice(_: torch.Tensor) -> None:
         nonlocal batches
         batches += 1
-        if batches == 1 + 3:
+        if batches == 5 + 3:  # after the trial and the probe
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -352,7 +352,7 @@ def test_an_output_that_vanishes_is_noticed(stimuli: Path, tmp_path: Path) -> No
     def vanishing(_: torch.Tensor) -> None:
         nonlocal batches
         batches += 1
-        if batches == 3:
+        if batches == 5 + 2:  # after the trial and the probe
             (tmp_path / "o.zarr.partial").rename(tmp_path / "gone")  # at once, also for the writer
 
     net.sees = vanishing
