@@ -206,7 +206,7 @@ def main() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()
+            print(end="", flush=True)
     except UserError as error:
         sys.exit(terminal.say(*error.lines, *getattr(error, "__notes__", ())))
     except BrokenPipeError:  # who read the answer has seen enough

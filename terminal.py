@@ -65,10 +65,10 @@ class _Told(io.FileIO):
 class _Answered(io.FileIO):
     """Where answers go, which says of an error that it is one of the output."""
 
-    def write(self, content: Any) -> int | None:
-        """Write what can be written."""
+    def write(self, content: Any) -> int:
+        """Write what can be written; 0 where it has to wait."""
         try:
-            return super().write(content)
+            return super().write(content) or 0
         except OSError as error:
             error.filename = OUTPUT
             raise
