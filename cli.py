@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -221,18 +220,27 @@ Root = Annotated[
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
-    # What a cluster sends when time is up: leave as from an error, so that nothing is left behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # whatever the locale: no name ends the program
-            stream.reconfigure(errors="backslashreplace")
+    # What a cluster sends when time is up, and a terminal that is closed: leave as from an error,
+    # so that nothing is left behind.
+    for asked in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(asked) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(asked, lambda number, _: sys.exit(128 + number))
+    terminal.open_streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            print(end="", flush=True)
     except UserError as error:
         sys.exit(terminal.say(*error.lines, *getattr(error, "__notes__", ())))
+    except BrokenPipeError:  # who read the answer has seen enough
+        terminal.leave_output()
+        sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise
+        if error.filename == terminal.OUTPUT:
+            terminal.leave_output()
         sys.exit(terminal.say(f"cannot read or write {error.filename} ({error.strerror})"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -32,6 +34,10 @@ OVERFLOW = (
 )
 
 
+# What an error of the output is one of.
+OUTPUT = "the standard output"
+
+
 def printable(text: str) -> str:
     """``text`` on one line, and what a terminal would obey or hide written as escapes.
 
@@ -40,6 +46,59 @@ def printable(text: str) -> str:
     """
     escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return "".join(escaped)
+
+
+class _Told(io.FileIO):
+    """Where notes and progress go. What they tell of goes on, whether or not they can be read."""
+
+    def write(self, content: Any) -> int:
+        """Write what can be written; the rest is lost."""
+        try:
+            written = super().write(content)
+        except OSError:  # a terminal that was closed, a full disk
+            written = None
+        return len(content) if written is None else written
+
+
+class _Answered(io.FileIO):
+    """Where answers go, which says of an error that it is one of the output."""
+
+    def write(self, content: Any) -> int:
+        """Write what can be written; 0 where it has to wait."""
+        try:
+            return super().write(content) or 0
+        except OSError as error:
+            error.filename = OUTPUT
+            raise
+
+
+def open_streams() -> None:
+    """Take over the standard streams, of which any may be closed, full, or going away.
+
+    Whatever the locale: no name ends the program.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # or the next file that is opened would take its place, and its output
+            os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
+            os.set_inheritable(descriptor, True)
+    for name, kind in (("stdout", _Answered), ("stderr", _Told)):
+        stream, first = getattr(sys, name), getattr(sys, f"__{name}__")
+        if os.name == "posix" and stream is first:
+            raw = kind(1 if name == "stdout" else 2, "w", closefd=False)
+            encoding = stream.encoding if stream else "utf-8"
+            on_terminal = raw.isatty() or name == "stderr"
+            buffer = io.BufferedWriter(raw)
+            stream = io.TextIOWrapper(buffer, encoding, line_buffering=on_terminal)
+            setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def leave_output() -> None:
+    """Write nothing more of an answer: nobody reads it, or it cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def note(line: str) -> None:

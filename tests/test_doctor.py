@@ -470,3 +470,27 @@ def test_what_rules_out_a_scan_is_exit_code_1(
     assert code == 1
     assert "output: give another" in out
     assert doctor("--json", "-q")[0] == 1
+
+
+def test_a_clone_in_the_working_directory_that_hides_what_is_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported, installed = tmp_path / "fusiform", tmp_path / "site-packages" / "fusiform"
+    assert versions.judge_place(imported, installed).severity == "ok"  # by PYTHONPATH, on purpose
+    monkeypatch.chdir(tmp_path)
+    finding = versions.judge_place(imported, installed)
+    assert f"from {imported}" in finding.found
+    assert f"hides what is installed in {installed}: start elsewhere" in finding.advice
+    assert versions.judge_place(imported, imported).severity == "ok"  # an editable install
+    first = next(versions.check_versions())
+    assert str(Path(versions.__file__).parents[2]) in first.found
+
+
+def test_where_fusiform_is_installed_is_known(tmp_path: Path) -> None:
+    folder = tmp_path / "fusiform-1.dist-info"
+    folder.mkdir()
+    distribution = versions.metadata.PathDistribution(folder)
+    assert versions._installed_in(distribution) == tmp_path / "fusiform"
+    origin = {"url": "file:///home/me/my%20clone", "dir_info": {"editable": True}}
+    (folder / "direct_url.json").write_text(json.dumps(origin))
+    assert versions._installed_in(distribution) == Path("/home/me/my clone")

@@ -21,6 +21,7 @@ from torch import nn
 import fusiform
 from fusiform import UserError, open_recording, write_report
 from fusiform.cli import main
+from fusiform.engine.asking.info import facts, info_of
 from fusiform.engine.reporting import pictures
 
 from . import made
@@ -98,6 +99,40 @@ def test_a_report_is_made_where_stimuli_are_gone(scanned: Path, tmp_path: Path) 
     assert data["stimuli"]
     assert {said["image"] for said in data["stimuli"]} == {None}
     assert any("gone does not exist" in note and "--stimuli" in note for note in notes)
+
+
+def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(
+    scanned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And beside the recording, where both were moved; the page tells nobody where that is."""
+    first = tmp_path / "first"
+    shutil.copytree(scanned / "stimuli", first / "set" / "stimuli")
+    (first / "results").mkdir()
+    monkeypatch.chdir(first / "results")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
+    own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
+    stimuli = Path("..") / "set" / "stimuli"
+    fusiform.scan(network, stimuli, "a.zarr", **own)
+    fusiform.record(network, stimuli, "a.responses.zarr", store="a.zarr", top=5, device="cpu")
+    monkeypatch.chdir(tmp_path)
+
+    def shown(folder: Path) -> bool:
+        data = report(folder / "results", tmp_path / "a.html")
+        assert str(tmp_path) not in (tmp_path / "a.html").read_text(encoding="utf-8")
+        return all(one["image"] for one in data["stimuli"])
+
+    assert shown(first)
+    (tmp_path / "elsewhere").mkdir()
+    first.rename(tmp_path / "elsewhere" / "second")
+    assert shown(tmp_path / "elsewhere" / "second")
+    (tmp_path / "elsewhere" / "second" / "set" / "stimuli").rename(tmp_path / "gone")
+    assert not shown(tmp_path / "elsewhere" / "second")
+    recording = open_recording(tmp_path / "elsewhere" / "second" / "results" / "a.responses.zarr")
+    assert recording.provenance["stimuli"] == str(stimuli)
+    assert recording.provenance["source"]["store"] == str(first / "results" / "a.zarr")
+    told = dict(facts(info_of(recording), whole_paths=False))
+    assert str(tmp_path) not in str(told)
 
 
 def test_all_pictures_together_have_a_bound(

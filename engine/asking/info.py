@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def facts(found: StoreInfo, *, whole_paths: bool = True) -> Iterator[tuple[str, 
         "compiled": "yes" if said.get("compiled") else "",
         "units": UNITS[said["units"]] if "units" in said else "",
         "layers": f"{len(found.layers):,}, of {found.units:,} units",
-        "recorded": "" if found.recorded is None else _recorded(found.recorded, said),
+        "recorded": "" if found.recorded is None else _recorded(found.recorded, said, shown),
         "categories": f"{len(found.categories):,}: {shortened(found.categories)}",
         "folds": str(found.folds),
         "stimuli": f"{found.stimuli:,}{sources and ', of ' + sources}",
@@ -142,14 +142,16 @@ def facts(found: StoreInfo, *, whole_paths: bool = True) -> Iterator[tuple[str, 
     yield from (("note", note) for note in said.get("notes", ()))
 
 
-def _recorded(units: Mapping[str, int], said: Mapping[str, Any]) -> str:
+def _recorded(
+    units: Mapping[str, int], said: Mapping[str, Any], shown: Callable[[str], str]
+) -> str:
     """How many units are recorded, by what they were chosen, and how they are kept."""
     parts = [f"{sum(units.values()):,} units", f"chosen by {shortened(said['choices'])}"]
     if projection := said.get("projection"):
         dim, seed = projection["dim"], projection["seed"]
         parts.append(f"layers of more than {dim:,} projected (seed {seed})")
     if isinstance(source := said.get("source"), dict):
-        parts.append(f"as scanned in {source.get('store')}")
+        parts.append(f"as scanned in {shown(str(source.get('store')))}")
     return ", ".join(parts)
 
 

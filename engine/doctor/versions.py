@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module, metadata
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from .finding import Finding
+from .finding import Finding, found
 
 # A line of the table each. What is required and not named here has a line of its own.
 _TOGETHER = {
@@ -26,7 +30,7 @@ def check_versions() -> Iterator[Finding]:
     here = "fusiform"
     required = metadata.requires(here) or []
     python = metadata.metadata(here)["Requires-Python"]
-    yield Finding(here, f"{metadata.version(here)}, Python {platform.python_version()}")
+    yield judge_place(Path(__file__).parents[2], _installed_in(metadata.distribution(here)))
     yield from judge_versions([f"python{python}", *required], _installed(required))
     for name in _LOADED:
         try:
@@ -39,6 +43,22 @@ def check_versions() -> Iterator[Finding]:
                 f"install {name} and what it was built against anew, in one go",
                 "fault",
             )
+
+
+def judge_place(imported: Path, installed: Path) -> Finding:
+    """Where fusiform was imported from; a clone in the working folder hides the installed one."""
+    versions = f"{metadata.version('fusiform')}, Python {platform.python_version()}"
+    hidden = imported != installed and imported.parent == Path.cwd()
+    advice = f"this folder hides what is installed in {installed}: start elsewhere, or python -P"
+    return found("fusiform", f"{versions}, from {imported}", advice if hidden else "")
+
+
+def _installed_in(distribution: metadata.Distribution) -> Path:
+    """The folder of the package that is installed, or that an editable install points to."""
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if origin.get("dir_info", {}).get("editable"):
+        return Path(url2pathname(urlsplit(origin["url"]).path))
+    return Path(str(distribution.locate_file("fusiform")))
 
 
 def _installed(required: Iterable[str]) -> dict[str, str]:

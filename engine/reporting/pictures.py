@@ -37,14 +37,14 @@ def pictures_of(
 
     Parameters
     ----------
-    source : where the stimuli lie; by default where each recording says that they lay
+    source : where the stimuli lie; by default the ``stimuli_place`` of each recording
     note : hears what cannot be shown, and why
     """
     found: dict[Stimulus, str] = {}
     left = MOST
     for number, recording in enumerate(recordings):
         own = [one for one in stimuli if one.recording == number]
-        place = source or recording.provenance.get("stimuli")
+        place = source or recording.stimuli_place
         folders = {dirname(one.path) for one in own}
         try:
             if not place:

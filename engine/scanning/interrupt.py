@@ -30,10 +30,10 @@ class Stop:
 
 @contextmanager
 def asked_to_stop() -> Iterator[Stop]:
-    """Remember SIGINT and SIGTERM instead of dying of them, until the context ends.
+    """Remember SIGINT, SIGTERM and SIGHUP instead of dying of them, until the context ends.
 
-    A second SIGINT leaves at once. Outside the main thread nothing changes: signals do not arrive
-    there.
+    A SIGHUP that is ignored (nohup) stays so. A second SIGINT leaves at once. Outside the main
+    thread nothing changes: signals do not arrive there.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -45,7 +45,11 @@ def asked_to_stop() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.signal = number
 
-    before = {one: signal.signal(one, remember) for one in (signal.SIGINT, signal.SIGTERM)}
+    known = [signal.SIGINT, signal.SIGTERM]
+    hung_up = getattr(signal, "SIGHUP", None)  # the terminal was closed
+    if hung_up is not None and signal.getsignal(hung_up) is not signal.SIG_IGN:
+        known.append(hung_up)
+    before = {one: signal.signal(one, remember) for one in known}
     try:
         yield stop
     finally:

@@ -18,6 +18,7 @@ from ..spec import Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups
 from ..store.behind import Behind
 from ..store.kinds import RECORDING
+from ..store.places import whereabouts
 from ..store.recording_draft import RecordingDraft, recording_of
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
@@ -197,7 +198,7 @@ def record(
             counts=plan.counts(len(catalogue.categories)),
             stimuli=stimulus_table(catalogue, plan),
             provenance={
-                "stimuli": str(stimuli),
+                **whereabouts(stimuli, output),
                 "batch_size": plan.batch_size,
                 **shown,
                 **({"units": setup.units, "dims": setup.dims} if setup.units != "all" else {}),

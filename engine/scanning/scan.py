@@ -20,6 +20,7 @@ from ..spec import SHOWN, STORE_DTYPES, Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups
 from ..stimuli.columns import Column
 from ..store.draft import Draft, most_bytes
+from ..store.places import whereabouts
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
 from .backbones import backbone_of, provenance_of
@@ -208,7 +209,7 @@ def scan(
         counts=plan.counts(len(catalogue.categories)),
         stimuli=stimulus_table(catalogue, plan),
         provenance={
-            "stimuli": str(stimuli),
+            **whereabouts(stimuli, output),
             "batch_size": plan.batch_size,
             "store_dtype": store_dtype,
             **provenance_of(setup.backbone, setup.device),

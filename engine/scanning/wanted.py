@@ -134,7 +134,9 @@ class Wanted:
             found["projection"] = {"dim": self.project, "seed": self.seed}
         if self.source:
             fingerprint = self.source.provenance.get("fingerprint")
-            found["source"] = {"store": str(self.source.path), "fingerprint": fingerprint}
+            path = self.source.path
+            store = str(path.absolute() if isinstance(path, Path) else path)
+            found["source"] = {"store": store, "fingerprint": fingerprint}
         return found
 
 

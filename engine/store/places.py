@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,23 @@ def unfinished_place(final: Path) -> Path:
 def name_of(place: Place) -> str:
     """The last part of a place."""
     return str(place).rstrip("/").rpartition("/")[2]
+
+
+def whereabouts(stimuli: Path | str, output: Path | str) -> dict[str, str]:
+    """Where stimuli lie, as the root of a store or recording says it.
+
+    As they were named; from the root of the file system; and from the folder that the store is in,
+    by which both are found where they were moved together.
+    """
+    found = {"stimuli": str(stimuli), "stimuli_path": os.path.abspath(stimuli)}  # noqa: PTH100
+    place = place_of(output)
+    if isinstance(place, Path):
+        folder = place.resolve().parent
+        with suppress(ValueError):  # on another drive of Windows
+            found["stimuli_beside"] = Path(
+                os.path.relpath(Path(stimuli).resolve(), folder)
+            ).as_posix()
+    return found
 
 
 def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:

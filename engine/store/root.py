@@ -159,6 +159,19 @@ class Root:
                 raise self._unreadable(column, "it names one that is none")
         return values
 
+    @property
+    def stimuli_place(self) -> Path | None:
+        """Where its stimuli lie: beside it as they did, or where they lay; None if it is not said.
+
+        Of an earlier version's, or one behind a URL, as they were named.
+        """
+        said = self.provenance
+        places = []
+        if "stimuli_beside" in said and isinstance(self.path, Path):
+            places.append(self.path.resolve().parent / said["stimuli_beside"])
+        places += [Path(said[name]) for name in ("stimuli_path", "stimuli") if said.get(name)]
+        return next((place for place in places if place.exists()), places[0] if places else None)
+
     @cached_property
     def skipped(self) -> dict[str, int]:
         """How many stimuli of a category could not be shown, by its name; those with none aside."""

@@ -46,8 +46,8 @@ _DEEPEST = 8
 # Texts among the attributes; those that are needed, and those that may be missing.
 _NEEDED = ("model", "weights")
 _TEXTS = (
-    *("status", "created", "fingerprint", "stimuli", "device", "device_type"),
-    *("weights_sha256", "modules_sha256"),
+    *("status", "created", "fingerprint", "device", "device_type"),
+    *("stimuli", "stimuli_path", "stimuli_beside", "weights_sha256", "modules_sha256"),
 )
 _LAYER_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _AXIS = re.compile(r"axis_\d{1,2}")
