@@ -1292,9 +1292,9 @@ _INFO_WIDTH, _INFO_LAYERS = 16, 30
 
 def _remark(criterion: Criterion, stores: list[Result], contrasts: list[str] | None = None) -> None:
     """Say what the authors of a preset did beside it, where it concerns a store."""
-    for store in stores:
-        for remark in remarks(criterion, store.categories, contrasts):
-            terminal.note(remark)
+    said = (one for store in stores for one in remarks(criterion, store.categories, contrasts))
+    for remark in dict.fromkeys(said):
+        terminal.note(remark)
 
 
 def _criterion(

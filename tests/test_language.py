@@ -315,7 +315,7 @@ def test_what_authors_did_beside_their_criterion_is_said() -> None:
     scrambled = ("faces", "scenes", "Phase_Scrambled")
     preset = PRESETS["margalit2024"]
     (said,) = remarks(preset, scrambled)
-    assert "left scrambled pictures out; Phase_Scrambled counts" in said
+    assert "left scrambled pictures out; here are Phase_Scrambled:" in said
     assert remarks(preset, scrambled, "faces > scenes") == []
     assert len(remarks(preset, scrambled, ["faces > scenes", "faces > Phase_Scrambled"])) == 1
     assert remarks(preset, ("faces", "scenes", "words")) == []

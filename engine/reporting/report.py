@@ -101,7 +101,7 @@ def write_report(
     reported, shown = _with_best(reported, opened, places, stimuli, note)
     drawn = findings(reported, shown)
     remarked = [f"{said}." for one in results for said in remarks(criterion, one.categories, texts)]
-    text = _page(reported, results, criterion, json_block(drawn), remarked)
+    text = _page(reported, results, criterion, json_block(drawn), list(dict.fromkeys(remarked)))
     _write(output, text)
     if figures is not None:
         from .figures import write_figures

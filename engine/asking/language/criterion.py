@@ -104,8 +104,8 @@ def remarks(
     if not scrambled:
         return []
     return [
-        f"margalit2024: the authors left scrambled pictures out; {shortened(scrambled)} counts "
-        "here: name contrasts without it, or scan without it (--group)"
+        "margalit2024: the authors left scrambled pictures out; here are "
+        f"{shortened(scrambled)}: name contrasts without them, or scan without them (--group)"
     ]
 
 
