@@ -20,6 +20,8 @@ from fusiform.engine.spec import Preprocessing
 from .fuzz.small import contents
 from .test_compiled import needs_compiler
 
+# Before 2.14 torch's compiler loads parts of torch that are deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 SMALL = Preprocessing(resize=16, crop=16)
 LAYERS = ["stem", "body.0", "body.1", "body", "head", "output"]
 
