@@ -198,7 +198,7 @@ def record(
             counts=plan.counts(len(catalogue.categories)),
             stimuli=stimulus_table(catalogue, plan),
             provenance={
-                **whereabouts(stimuli, output),
+                **whereabouts(stimuli),
                 "batch_size": plan.batch_size,
                 **shown,
                 **({"units": setup.units, "dims": setup.dims} if setup.units != "all" else {}),

@@ -209,7 +209,7 @@ def scan(
         counts=plan.counts(len(catalogue.categories)),
         stimuli=stimulus_table(catalogue, plan),
         provenance={
-            **whereabouts(stimuli, output),
+            **whereabouts(stimuli),
             "batch_size": plan.batch_size,
             "store_dtype": store_dtype,
             **provenance_of(setup.backbone, setup.device),

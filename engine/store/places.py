@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,21 +44,9 @@ def name_of(place: Place) -> str:
     return str(place).rstrip("/").rpartition("/")[2]
 
 
-def whereabouts(stimuli: Path | str, output: Path | str) -> dict[str, str]:
-    """Where stimuli lie, as the root of a store or recording says it.
-
-    As they were named; from the root of the file system; and from the folder that the store is in,
-    by which both are found where they were moved together.
-    """
-    found = {"stimuli": str(stimuli), "stimuli_path": os.path.abspath(stimuli)}  # noqa: PTH100
-    place = place_of(output)
-    if isinstance(place, Path):
-        folder = place.resolve().parent
-        with suppress(ValueError):  # on another drive of Windows
-            found["stimuli_beside"] = Path(
-                os.path.relpath(Path(stimuli).resolve(), folder)
-            ).as_posix()
-    return found
+def whereabouts(stimuli: Path | str) -> dict[str, str]:
+    """Where stimuli lie, as the root of a store says it: as they were named, and their full path."""
+    return {"stimuli": str(stimuli), "stimuli_path": os.path.abspath(stimuli)}  # noqa: PTH100
 
 
 def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:

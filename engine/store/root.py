@@ -161,15 +161,15 @@ class Root:
 
     @property
     def stimuli_place(self) -> Path | None:
-        """Where its stimuli lie: beside it as they did, or where they lay; None if it is not said.
+        """Where its stimuli lie; None if it is not said.
 
-        Of an earlier version's, or one behind a URL, as they were named.
+        Where they lay when they were shown; if nothing is there, as they were named, seen from the
+        folder that the store is in, with which they may have been moved, or from the working one.
         """
-        said = self.provenance
-        places = []
-        if "stimuli_beside" in said and isinstance(self.path, Path):
-            places.append(self.path.resolve().parent / said["stimuli_beside"])
-        places += [Path(said[name]) for name in ("stimuli_path", "stimuli") if said.get(name)]
+        named = self.provenance.get("stimuli")
+        places = [Path(place) for place in (self.provenance.get("stimuli_path"), named) if place]
+        if named and isinstance(self.path, Path):
+            places.insert(-1, self.path.resolve().parent / named)
         return next((place for place in places if place.exists()), places[0] if places else None)
 
     @cached_property

@@ -47,7 +47,7 @@ _DEEPEST = 8
 _NEEDED = ("model", "weights")
 _TEXTS = (
     *("status", "created", "fingerprint", "device", "device_type"),
-    *("stimuli", "stimuli_path", "stimuli_beside", "weights_sha256", "modules_sha256"),
+    *("stimuli", "stimuli_path", "weights_sha256", "modules_sha256"),
 )
 _LAYER_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _AXIS = re.compile(r"axis_\d{1,2}")
