@@ -45,7 +45,7 @@ def name_of(place: Place) -> str:
 
 
 def whereabouts(stimuli: Path | str) -> dict[str, str]:
-    """Where stimuli lie, as the root of a store says it: as they were named, and their full path."""
+    """Where stimuli lie, for the root of a store: as they were named, and their full path."""
     return {"stimuli": str(stimuli), "stimuli_path": os.path.abspath(stimuli)}  # noqa: PTH100
 
 
