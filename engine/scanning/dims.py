@@ -17,6 +17,9 @@ from torch import nn
 from ..errors import UserError, nearest, shortened
 from ..spec import COORDINATES, Layer, dims_of
 
+# Layer, or glob -> names of its dimensions.
+Dims = Mapping[str, str | Sequence[str]]
+
 _MAPS, _LAST, _TOKENS = ("channel", "y", "x"), ("y", "x", "channel"), ("token", "channel")
 # Of tokens that move with the image in another order than its own; and of such as tell nothing.
 _NO_ORDER, _NOT_TOLD = ("axis_0", "channel"), ("axis_0", "axis_1")
@@ -95,9 +98,7 @@ def join(layers: Iterable[Layer]) -> list[Layer]:
     return [named(layer) for layer in layers]
 
 
-def given_dims(
-    layers: Sequence[Layer], dims: Mapping[str, str | Sequence[str]]
-) -> tuple[Layer, ...]:
+def given_dims(layers: Sequence[Layer], dims: Dims) -> tuple[Layer, ...]:
     """The layers, with the names that a user gives to the dimensions of some: by name or glob.
 
     Raises

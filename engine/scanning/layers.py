@@ -74,11 +74,12 @@ def list_layers(
         backbone = load_backbone(model, "none")
         found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
     else:
-        training = {module: module.training for module in model.modules()}
+        modules = [module for module in model.modules() if hasattr(module, "training")]
+        training = [module.training for module in modules]
         try:
             found = trial(plain(model), Preprocessing().crop if crop is None else crop)
         finally:
-            for module, was in training.items():
+            for module, was in zip(modules, training, strict=True):
                 module.training = was
     left_out = [layer.name for layer in found.layers if not reduced_layer(layer, units)]
     refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}

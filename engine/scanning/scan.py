@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -25,6 +24,7 @@ from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
 from .backbones import backbone_of, provenance_of
 from .decode import default_workers
+from .dims import Dims
 from .interrupt import asked_to_stop
 from .memory import peak_memory, recycled
 from .plan import Plan, shuffled_labels
@@ -51,7 +51,7 @@ def scan(
     seed: int = 0,
     layers: str | Sequence[str] = "blocks",
     units: str = "all",
-    dims: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
+    dims: Dims | None = None,
     precision: str | None = None,
     compile: bool = False,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from .backbones import Backbone, backbone_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
 from .compiled import refuse_without_compiler
 from .device import device_for, place
-from .dims import given_dims, nameless
+from .dims import Dims, given_dims, nameless
 from .jpegs import jpegs_of
 from .layers import TRIAL_STIMULI, choose, trial
 from .plan import Plan, make_plan
@@ -77,7 +76,7 @@ def set_up(
     device: str | None,
     listener: Listener,
     on_nondeterminism: str = "note",
-    dims: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
+    dims: Dims | None = None,
     processes: int = 1,
     left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
     held_of: Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]] | None = None,
@@ -124,7 +123,7 @@ def set_up(
     with growth(target) as grown, multiplied(backbone.precision, target):
         found = trial(network, crop)
     chosen, notes = choose(found, patterns)
-    chosen = given_dims(chosen, dims)
+    chosen = given_dims(chosen, dims or {})
     whole = {layer.name: layer.dims for layer in chosen}
     unnamed = nameless(chosen)
     chosen, otherwise = reduced(chosen, units)
