@@ -180,7 +180,9 @@ class Looked(nn.Module):
         self.found = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.found(self.table[(images[:, 0, 0, 0] * 255).round().long()])
+        # Before a scan it is shown noise.
+        rows = (images[:, 0, 0, 0] * 255).round().long().clamp(0, len(self.table) - 1)
+        return self.found(self.table[rows])
 
 
 def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[Fraction]]) -> Any:
