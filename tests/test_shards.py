@@ -231,6 +231,30 @@ def test_images_without_the_label_that_others_have_are_counted(tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".TAR.ZST"])
+def test_compressed_shards_are_not_passed_over_silently(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a{suffix}").touch()
+    rule = "shards are tar files that are not compressed"
+    assert f"{rule}; {tmp_path} has a{suffix}" in refusal(tmp_path)
+    assert rule in refusal(tmp_path / f"a{suffix}")
+    shard(tmp_path / "b.tar", {"a/1.png": picture(0), "b/1.png": picture(1)})
+    assert read_catalogue(tmp_path).notes == (
+        f"passed over 1 compressed archives (decompress them to .tar) beside the shards: a{suffix}",
+    )
+
+
+def test_labels_of_several_kinds_are_counted(tmp_path: Path) -> None:
+    kinds, files = [".cls", ".txt", ".json", ".txt"], Files()
+    for i, kind in enumerate(kinds):
+        label = b'{"label": "b"}' if kind == ".json" else b"%d" % i
+        files |= {f"{i}.png": picture(i), f"{i}{kind}": label}
+    found = read_catalogue(shard(tmp_path / "1.tar", files))
+    assert found.notes == ("labels are of several kinds: 1 by .cls, 1 by .json, 2 by .txt",)
+    both = {f"{i}{s}": b"%d" % i for i in range(2) for s in (".cls", ".txt")}
+    files = {f"{i}.png": picture(i) for i in range(2)} | both
+    assert read_catalogue(shard(tmp_path / "2.tar", dict(sorted(files.items())))).notes == ()
+
+
 def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
     shard(tmp_path / "1.tar", {"a/1.png": picture(0), "b/1.png": picture(1)})
     try:

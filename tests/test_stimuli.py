@@ -94,7 +94,8 @@ def test_hidden_files_are_passed_over_silently_and_others_are_noted(tmp_path: Pa
     assert found.names == ("a/1.png", "b/1.png")
     assert found.notes == (
         "a: passed over 1 that are no image files by name",
-        "a: passed over 1 images in folders in it: a/inner (1); --group a=a,a/inner takes them",
+        "a: passed over 1 images in folders in it: a/inner (1); --group a=a,a/inner takes them, "
+        "with a --group for each other category",
     )
     assert read_catalogue(root, {"a": ["a", "a/inner"], "b": ["b"]}).names[1] == "a/inner/1.png"
 
@@ -159,7 +160,7 @@ def test_images_in_folders_of_a_category_are_counted_and_named(tmp_path: Path) -
     linked(root / "a/up", root, folder=True)
     note = (
         "a: passed over 3 images in folders in it: a/l (2), a/r/deep (1); "
-        "--group a=a,a/l,... takes them"
+        "--group a=a,a/l,... takes them, with a --group for each other category"
     )
     assert read_catalogue(root).notes == (note,)
     split = folders(tmp_path / "split", "train/a/1.png", "train/b/1.png", "val/a/1.png")
@@ -169,11 +170,50 @@ def test_images_in_folders_of_a_category_are_counted_and_named(tmp_path: Path) -
 
 def test_images_and_shards_beside_the_folders_are_named(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png", "3.png", "12.png")
-    (root / "more.tar").touch()
+    for name in ("more.tar", "x.tgz", "y.TAR.GZ", ".z.tgz"):
+        (root / name).touch()
     assert read_catalogue(root).notes == (
         "passed over 2 images that lie in no category's folder: 3.png, 12.png",
         "passed over 1 .tar files beside the folders: more.tar",
+        "passed over 2 compressed archives beside the folders: x.tgz, y.TAR.GZ",
     )
+
+
+@pytest.mark.parametrize("names", [["train"], ["train", "val"]])
+@pytest.mark.parametrize("shard", ["0.tar", "0.tar.gz"])
+def test_folders_of_shards_are_no_categories(tmp_path: Path, names: list[str], shard: str) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / shard).touch()
+    message = refusal(tmp_path)
+    assert f"train in {tmp_path} has shards ({shard}): give {tmp_path / 'train'}" in message
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folders(tmp_path, "a/1.png", "b/1.png", "locked/1.png")
+    scandir, is_file = os.scandir, Path.is_file
+
+    def refuse(path: Any) -> None:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def guarded_scandir(path: Any) -> Any:
+        refuse(path)
+        return scandir(path)
+
+    def guarded_is_file(path: Path) -> bool:  # as in Python 3.11
+        refuse(path.parent)
+        return is_file(path)
+
+    monkeypatch.setattr(os, "scandir", guarded_scandir)
+    monkeypatch.setattr(Path, "is_file", guarded_is_file)
+    expected = f"cannot read the stimuli in {root / 'locked'} (Permission denied)"
+    assert expected in refusal(root)
+    assert expected in refusal(root, {"x": ["a"], "y": ["locked"]})
+    assert expected in refusal(root / "locked")
+    assert read_catalogue(root, {"x": ["a"], "y": ["b"]}).names == ("a/1.png", "b/1.png")
 
 
 def test_junk_and_empty_folders_are_no_categories(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ as storable text (see :func:`storable`) to be written and shown.
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from ..spec import listed
 from ..texts import composed
 from .bounds import refuse_outside
 from .columns import SHA256_BYTES, Contents, Texts, storable
-from .folders import beside_shards, list_folders, shards_in
+from .folders import archives_in, beside_shards, list_folders, refuse_compressed, shards_in
 from .images import UnfitStimulus, natural_key, read_header, read_stimulus
 from .listing import Groups as Groups
 from .listing import Listing, are_alike, joined, rows_by_category, tidied
@@ -35,7 +36,7 @@ from .manifest import MANIFESTS, list_manifest
 from .packed.layout import METADATA
 from .packed.pictures import Pictures
 from .packed.table import list_packed
-from .shards import SHARD, Index, Members
+from .shards import COMPRESSED, SHARD, Index, Members
 
 # Stimuli that a thread reads at a time: a job for each would be a gigabyte for a million.
 _AT_ONCE = 64
@@ -215,10 +216,15 @@ def read_catalogue(
         it, a shard or a packed set that is damaged
     """
     source = Path(source)
+    if groups is not None and not (
+        isinstance(groups, Mapping)
+        and all(isinstance(name, str) for one in groups.items() for name in (one[0], *listed(one[1])))
+    ):
+        raise UserError(f"groups are {{category: folders}}; got {groups!r}: give a dict of texts")
     groups = groups and {category: listed(given) for category, given in groups.items()}
     is_manifest = False
     try:
-        if (source / METADATA).is_file():
+        if os.path.isfile(source / METADATA):  # noqa: PTH113 - raises nothing
             listing, base = list_packed(source), source
         elif source.is_dir() and (shards := shards_in(source)):
             listing, base = _list_shards(shards, beside_shards(source)), source
@@ -230,6 +236,8 @@ def read_catalogue(
             listing, base = _list_shards([source]), source.parent
         elif source.suffix.lower() in MANIFESTS and source.is_file():
             listing, base, is_manifest = list_manifest(source), source.parent, True
+        elif source.name.lower().endswith(COMPRESSED) and source.is_file():
+            refuse_compressed(source.parent, [source.name])
         else:
             state = "is neither" if source.exists() else "does not exist"
             raise UserError(
@@ -292,6 +300,12 @@ def _catalogue(
 
 def _refuse_unusable(rows: Mapping[str, NDArray[np.int64]], listing: Listing, source: Path) -> None:
     noted = f" ({'; '.join(map(storable, listing.notes[:3]))})" if listing.notes else ""
+    for category, own in rows.items():
+        if not len(own) and (shards := archives_in(source / category)):
+            raise UserError(
+                f"a category needs images; {category} in {source} has shards "
+                f"({shortened(shards, 3)}): give {source / category}"
+            )
     if len(rows) < 2:
         raise UserError(
             f"a contrast needs two or more categories; {source} has "

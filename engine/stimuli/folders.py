@@ -9,16 +9,17 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import shortened
+from ..errors import UserError, shortened
 from .bounds import FilesByName
 from .columns import Texts
 from .images import Entries, entries_of, natural_key
 from .listing import Listing
-from .shards import SHARD
+from .shards import COMPRESSED, SHARD
 
 # Folders that archives, file systems and programs add by themselves.
 _JUNK = frozenset({
@@ -48,7 +49,12 @@ def list_folders(source: Path, named: Collection[str]) -> Listing:
                 images = [folder]  # the link itself stands for stimuli that are not there
                 yield folder
             else:
-                found = entries_of(source / folder)
+                try:
+                    found = entries_of(source / folder)
+                except OSError:
+                    if not asked or folder in asked:
+                        raise
+                    continue  # no group names it
                 images = found.images
                 yield from (f"{folder}/{image}" for image in images)
                 if not asked or folder in asked:
@@ -59,17 +65,38 @@ def list_folders(source: Path, named: Collection[str]) -> Listing:
 
 
 def shards_in(source: Path) -> list[Path]:
-    """The shards of a folder that has no folders which could be categories."""
-    shards = shard_paths(source)
-    if shards and any(holds_stimuli(source / name) for name in entries_of(source).folders):
+    """The shards of a folder that has no folders which could be categories.
+
+    Raises
+    ------
+    UserError : it has compressed archives instead
+    """
+    shards, compressed = shard_paths(source), _compressed(source)
+    if (shards or compressed) and any(
+        holds_stimuli(source / name) for name in entries_of(source).folders
+    ):
         return []
+    if compressed and not shards:
+        refuse_compressed(source, compressed)
     return shards
+
+
+def refuse_compressed(source: Path, names: Collection[str]) -> NoReturn:
+    """Refuse stimuli that are nothing but compressed archives."""
+    raise UserError(
+        f"shards are tar files that are not compressed; {source} has {shortened(names, 3)}: "
+        f"decompress to {SHARD} (gunzip, bunzip2, unxz, unzstd)"
+    )
 
 
 def beside_shards(source: Path) -> Iterator[str]:
     """Notes on what lies beside shards and is not shown."""
     top = entries_of(source)
-    for names, what in ((top.images, "images"), (top.links, "links that lead nowhere")):
+    for names, what in (
+        (top.images, "images"),
+        (top.links, "links that lead nowhere"),
+        (_compressed(source), f"compressed archives (decompress them to {SHARD})"),
+    ):
         if names:
             yield f"passed over {len(names):,} {what} beside the shards: {shortened(names, 3)}"
 
@@ -81,22 +108,38 @@ def shard_paths(source: Path) -> list[Path]:
     return sorted(shards, key=lambda path: natural_key(path.name))
 
 
+def _compressed(source: Path) -> list[str]:
+    names = (path.name for path in source.iterdir() if path.name.lower().endswith(COMPRESSED))
+    return sorted((name for name in names if not name.startswith(".")), key=natural_key)
+
+
+def archives_in(folder: Path) -> list[str]:
+    """The names of shards, and of compressed ones, in a folder; none if it cannot be read."""
+    try:
+        return [*(path.name for path in shard_paths(folder)), *_compressed(folder)]
+    except (OSError, ValueError):
+        return []
+
+
 def holds_stimuli(folder: Path) -> bool:
     """Whether a folder could be a category: it is no store, no junk, and not empty."""
     return not _why_not(folder)
 
 
 def _why_not(folder: Path) -> str:
-    """Why a folder is no category; "" if it could be one."""
+    """Why a folder is no category; "" if it could be one, as one could that cannot be read."""
     if folder.name in _JUNK:
         return "junk"
     if _UNDER_WAY.search(folder.name) and not entries_of(folder).images:
         return "unfinished"
-    if any((folder / name).is_file() for name in _ZARR):
+    if any(os.path.isfile(folder / name) for name in _ZARR):  # noqa: PTH113 - raises nothing
         return "zarr"
-    with os.scandir(folder) as entries:
-        names = (entry.name for entry in entries)
-        empty = all(name.startswith(".") or name.lower() in _JUNK_FILES for name in names)
+    try:
+        with os.scandir(folder) as entries:
+            names = (entry.name for entry in entries)
+            empty = all(name.startswith(".") or name.lower() in _JUNK_FILES for name in names)
+    except OSError:
+        return ""
     return "empty" if empty else ""
 
 
@@ -144,6 +187,7 @@ def _beside(
     for names, what in (
         (top.images, "images that lie in no category's folder"),
         ([path.name for path in shard_paths(source)], f"{SHARD} files beside the folders"),
+        (_compressed(source), "compressed archives beside the folders"),
     ):
         if names:
             yield f"passed over {len(names):,} {what}: {shortened(names, 3)}"
@@ -170,7 +214,8 @@ def _of_category(
         more = ",..." if len(deeper) > 1 else ""
         yield (
             f"{folder}: passed over {sum(deeper.values()):,} images in folders in it: {places}; "
-            f"--group {folder}={folder},{next(iter(deeper))}{more} takes them"
+            f"--group {folder}={folder},{next(iter(deeper))}{more} takes them, "
+            "with a --group for each other category"
         )
     if unread:
         yield f"{folder}: folders in it cannot be read: {shortened(unread)}"

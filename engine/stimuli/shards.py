@@ -14,6 +14,7 @@ import os
 import stat
 import tarfile
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ..errors import UserError, shortened
 from .images import LARGEST, SUFFIXES, UnfitStimulus, suffix_of
 
 SHARD = ".tar"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 # In the order in which they are believed.
 _LABELS = (".cls", ".json", ".txt")
 _KEYS = ("category", "label", "cls")
@@ -98,6 +100,7 @@ class Index:
     def __init__(self, shards: Sequence[Path]) -> None:
         self.shards = tuple(shards)
         self.others = 0
+        self._kinds = Counter[str]()
         self._places = array("q")
         self._apart = _Apart(self.shards)
 
@@ -121,6 +124,9 @@ class Index:
                 f"{self._apart.by_folder:,} samples in shards have no label beside them, as "
                 f"{self._apart.by_label:,} others have: their category is their folder's name"
             )
+        if len(self._kinds) > 1:
+            counts = ", ".join(f"{self._kinds[s]:,} by {s}" for s in _LABELS if s in self._kinds)
+            said.append(f"labels are of several kinds: {counts}")
         return tuple(said)
 
     def members(self) -> Members:
@@ -135,13 +141,15 @@ class Index:
     ) -> Iterator[Found]:
         images = [one for one in sample if suffix_of(one.name) in SUFFIXES]
         labels = {suffix_of(one.name): one for one in sample if suffix_of(one.name) in _LABELS}
-        category = ""
+        kind, category = next((s for s in _LABELS if s in labels), ""), ""
         with nullcontext() if images else suppress(UserError):  # without one, it may be any text
-            category = next((_label(path, labels[s]) for s in _LABELS if s in labels), "")
+            category = _label(path, labels[kind]) if kind else ""
         self._apart.add(key, images=bool(images), label=bool(category))
         if not images:
             self.others += len(sample)
             return
+        if category:
+            self._kinds[kind] += 1
         category = category or os.path.dirname(_tidy(images[0].name))  # noqa: PTH120
         if labels and len(images) > 1:
             raise UserError(
