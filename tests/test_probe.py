@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,24 @@ class Stuck(nn.Dropout):
         return super().train(True)
 
 
+class Dropped(nn.Module):
+    """Leaves out its part one time in five."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(-x) if torch.rand(()) > 0.2 else x
+
+
+class DrawsInVain(nn.Module):
+    """Draws a number that only counts in training, as LayerDrop of some libraries does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if self.training and torch.rand([]) > 0.5 else x + 0 * torch.rand([])
+
+
 def varied(x: torch.Tensor) -> torch.Tensor:
     """One channel of eight says how much the batch varies, as in StyleGAN's discriminator."""
     return torch.cat([x[:, :7], x[:, :1].std(0)[None].expand(len(x), 1, -1, -1)], 1)
@@ -115,6 +134,17 @@ ON_THE_RUN: dict[str, tuple[Make, str]] = {
         "2.1 (Counting)",
     ),
     "calls": (Counting, "2 (Counting)"),
+    "stochastic depth": (
+        lambda: Gives(lambda x: x + x.flip(1) * float(torch.rand(()) > 0.2)),
+        "2 (Gives)",
+    ),
+    "shift": (
+        lambda: Gives(lambda x: x.roll(tuple(torch.randint(0, 3, (2,)).tolist()), (2, 3))),
+        "2 (Gives)",
+    ),
+    "layer drop": (Dropped, "2 (Dropped)"),
+    "numpy": (lambda: Gives(lambda x: x * float(np.random.rand())), "2 (Gives)"),
+    "python": (lambda: Gives(lambda x: x * random.random()), "2 (Gives)"),
 }
 
 
@@ -139,6 +169,7 @@ def test_what_depends_on_the_run_is_found_and_named(name: str, dtype: torch.dtyp
 
 
 STEADY: list[Make] = [
+    DrawsInVain,
     lambda: nn.BatchNorm2d(8),
     lambda: nn.InstanceNorm2d(8),
     lambda: nn.InstanceNorm2d(8, track_running_stats=True),
@@ -187,9 +218,11 @@ def test_a_probe_leaves_network_and_random_state_as_they_were(middle: Make) -> N
     net = around(middle())
     before = {name: value.clone() for name, value in net.state_dict().items()}
     buffers = [id(buffer) for buffer in net.buffers()]
-    state = torch.get_rng_state()
+    state, own, of_numpy = torch.get_rng_state(), random.getstate(), np.random.get_state()
     assert found(net)
     assert torch.equal(state, torch.get_rng_state())
+    assert random.getstate() == own
+    assert str(np.random.get_state()) == str(of_numpy)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert buffers == [id(buffer) for buffer in net.buffers()]
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
