@@ -226,6 +226,9 @@ def main() -> None:
         if signal.getsignal(asked) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(asked, lambda number, _: sys.exit(128 + number))
     terminal.open_streams()
+    if sys.modules["fusiform"].__file__ is None:
+        hiding = Path(next(iter(sys.modules["fusiform"].__path__))).resolve()
+        sys.exit(terminal.say(f"the folder {hiding} hides the package fusiform: start elsewhere"))
     try:
         try:
             app()

@@ -856,6 +856,27 @@ def test_the_version_is_that_of_the_package(fusiform: Command) -> None:
     assert module.stderr == ""
 
 
+def test_a_folder_that_hides_the_package_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fusiform").mkdir()
+    code = """if True:
+        import sys
+        import fusiform.cli
+        sys.modules["fusiform"].__file__ = None  # as of a folder without __init__.py
+        sys.modules["fusiform"].__path__ = ["fusiform"]
+        sys.argv = ["fusiform", "info", "x.zarr"]
+        fusiform.cli.main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    hiding = (tmp_path / "fusiform").resolve()
+    said = f"the folder {hiding} hides the package fusiform: start elsewhere"
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.strip().endswith(said)
+    assert len(done.stderr.splitlines()) == 1
+
+
 # Activations that are no numbers
 
 _NUMBERS = """

@@ -159,3 +159,64 @@ def test_regions_take_the_path_of_a_recording(folder: Path) -> None:
     found = fusiform.compare_regions(folder / "r.zarr", folder / "stimuli.csv", rearrangements=20)
     assert found.compared == "dissimilarity of stimuli"
     assert found.source == str(folder / "r.zarr")
+
+
+# What is of another kind than what is meant
+
+
+def test_groups_and_dims_are_dicts(folder: Path, tmp_path: Path) -> None:
+    small = {"weights": "none", "device": "cpu", "preprocessing": {"resize": 64, "crop": 64}}
+    wrong: Any
+    for wrong in ("blobs", ["a=blobs"], 3, {"a": None}, {"a": [3]}, {None: "blobs"}):
+        for function, more in (
+            (fusiform.scan, ("resnet18", folder / "stimuli", tmp_path / "x.zarr")),
+            (fusiform.check_stimuli, (folder / "stimuli",)),
+        ):
+            asked = {**small, "layers": "avgpool"} if function is fusiform.scan else {}
+            with pytest.raises(UserError, match=r"^groups are \{category: folders\}; got .*$"):
+                function(*more, groups=wrong, **asked)
+    for wrong in ("channel,y,x", ["avgpool=channel"], {"avgpool": None}, {3: "channel"}):
+        with pytest.raises(UserError, match="dimensions"):
+            fusiform.scan("resnet18", folder / "stimuli", tmp_path / "x.zarr", layers="avgpool",
+                          dims=wrong, **small)  # fmt: skip
+
+
+def test_what_is_no_criterion_layer_or_contrast_is_refused(folder: Path, tmp_path: Path) -> None:
+    store, regions, page = folder / "a.zarr", folder / "regions.csv", tmp_path / "page.html"
+    asks: list[Callable[..., Any]] = [
+        lambda **asked: fusiform.summarise(store, **asked),
+        lambda **asked: fusiform.analyse(store, resamples=5, **asked),
+        lambda **asked: fusiform.compare([store, folder / "b.zarr"], allow="stimuli", **asked),
+        lambda **asked: fusiform.compare_regions(store, regions, **asked),
+        lambda **asked: fusiform.write_report(store, page, resamples=5, **asked),
+    ]
+    for ask in asks:
+        for wrong in ("blobs", None, 3):
+            with pytest.raises(UserError, match=r"^a criterion is fusiform.Criterion\(...\); got"):
+                ask(criterion=wrong)
+        for wrong in (3, None, [None], ["avgpool", 3]):
+            with pytest.raises(UserError, match=r"^layers are names or globs; got"):
+                ask(layers=wrong)
+        for wrong in (3, [None]):
+            with pytest.raises(UserError, match=r"^a contrast is a text"):
+                ask(contrasts=wrong)
+    for wrong in ("blobs", None):
+        with pytest.raises(UserError, match=r"^a criterion is"):
+            fusiform.save_contrast(store, "x1", wrong)
+    with pytest.raises(UserError, match=r"^a contrast is a text"):
+        fusiform.save_contrast(store, "x1", contrast=3)
+    with pytest.raises(UserError, match=r"^a criterion is"):
+        fusiform.record("resnet18", folder / "stimuli", tmp_path / "r.zarr", store=store,
+                        select="blobs", criterion="blobs", device="cpu")  # fmt: skip
+    for wrong in (3, [None]):
+        with pytest.raises(UserError, match=r"^layers are names or globs; got"):
+            fusiform.scan("resnet18", folder / "stimuli", tmp_path / "x.zarr", weights="none",
+                          device="cpu", layers=wrong)  # fmt: skip
+
+
+def test_a_report_is_named_as_a_page(folder: Path, tmp_path: Path) -> None:
+    for name in ("x.pdf", "x.csv", "x.svg"):
+        with pytest.raises(UserError, match=r"^a report is a page of HTML; got .*: name it x.html"):
+            fusiform.write_report(folder / "a.zarr", tmp_path / name)
+        assert not (tmp_path / name).exists()
+    fusiform.write_report(folder / "a.zarr", tmp_path / "x.HTM", resamples=5)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from fusiform.engine.asking.chunks import Chunk
 from fusiform.engine.asking.language.criterion import Criterion
 from fusiform.engine.asking.query import Query, top_of_all
 from fusiform.engine.asking.result import Result, open_store
@@ -292,6 +293,48 @@ def test_counts_by_any_group_add_up(store: Result) -> None:
     places = store.query("faces: t > 1", layers="layer1.0").counts(["y", "x"])
     mask = store.query("faces: t > 1").masks()["layer1.0"]["matches"].values[0]
     assert places["matching"].tolist() == mask.sum(axis=0).ravel().tolist()
+
+
+def test_quantiles_and_histograms_keep_infinite_values(
+    store: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a plain loop, with infinite values and NaN among those of a measure."""
+    at = [0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.9, 1]
+    units, values_of = store.query("faces:").units(["csi"]), Chunk.values
+    ends = (-0.2, 0.2)
+
+    def shown(values: np.ndarray) -> np.ndarray:
+        values = np.where(values > ends[1], np.inf, values)
+        return np.where(values < ends[0], -np.inf, np.where(np.abs(values) < 0.02, np.nan, values))
+
+    monkeypatch.setattr(Chunk, "values", lambda *asked: shown(values_of(*asked)))
+    for ends in ((-0.2, 0.2), (-np.inf, 0.2)):
+        both = ends[0] == -0.2
+        query = store.query("faces:")
+        quantiles, histogram = query.quantiles("csi", at), query.histogram("csi", 4)
+        for row, layer in enumerate(LAYERS):
+            found = shown(units["csi"][units["layer"] == layer.name])
+            values = sorted(found[~np.isnan(found)].tolist())
+            assert values.count(np.inf)
+            assert quantiles["units"][row] == len(values)
+            for q in at:
+                place = q * (len(values) - 1)
+                low, high = values[int(np.floor(place))], values[int(np.ceil(place))]
+                share = place - np.floor(place)
+                infinite = [end for end in (low, high) if np.isinf(end)]
+                expected = infinite[0] if infinite else low + share * (high - low)
+                assert quantiles[f"q{100 * q:g}"][row] == pytest.approx(expected)
+            bins = [
+                (low, high, units)
+                for name, low, high, units in zip(
+                    *(histogram[column] for column in ("layer", "from", "to", "units")), strict=True
+                )
+                if name == layer.name
+            ]
+            assert sum(units for *_, units in bins) == len(values)
+            assert bins[-1] == (np.inf, np.inf, values.count(np.inf))
+            assert (bins[0] == (-np.inf, -np.inf, values.count(-np.inf))) == both
+            assert len(bins) == 5 + both
 
 
 def test_quantiles_and_histograms_are_numpys(store: Result) -> None:

@@ -155,7 +155,8 @@ class Query:
     ) -> Table:
         """Quantiles of a measure over the units that match, with linear interpolation.
 
-        Exact; the measure is held of all units that match. Values that are not finite are left out.
+        Exact; the measure is held of all units that match. NaN is left out; infinite values are
+        not: between a finite value and an infinite one, a quantile is the infinite one.
         """
         at = listed(at)
         for q in at:
@@ -163,7 +164,7 @@ class Query:
                 raise UserError(f"quantiles are from 0 to 1; got {q:g}")
         by, rows = listed(by), []
         for group, values in self._values(measure, by):
-            found = np.quantile(values, at) if len(values) else np.full(len(at), np.nan)
+            found = _quantiles(values, at) if len(values) else np.full(len(at), np.nan)
             rows.append((*group, len(values), *found.tolist()))
         return _table_of((*by, "units", *(f"q{100 * q:g}" for q in at)), rows)
 
@@ -173,18 +174,26 @@ class Query:
         """How many of the units that match have a measure in each bin; the same bins in all groups.
 
         From the least to the largest finite value; a bin holds its lower edge, the last one both.
+        NaN is left out. Where a value is infinite, all groups have a bin from -inf to -inf before
+        the others, or one from inf to inf after them.
         """
         if bins < 1:
             raise UserError(f"a histogram has at least 1 bin; got {bins}")
         by = listed(by)
         groups = list(self._values(measure, by))
-        known = [values for _, values in groups if len(values)]
+        known = [own for _, values in groups if len(own := values[np.isfinite(values)])]
+        below, above = (
+            [end] if any((values == end).any() for _, values in groups) else []
+            for end in (-np.inf, np.inf)
+        )
         bounds = (min(v.min() for v in known), max(v.max() for v in known)) if known else (0, 1)
         edges = np.histogram_bin_edges(np.empty(0), bins, (float(bounds[0]), float(bounds[1])))
         rows = []
         for group, values in groups:
-            counts = np.histogram(values.astype(np.float64), edges)[0]
-            for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+            counts = np.histogram(values[np.isfinite(values)].astype(np.float64), edges)[0]
+            ends = [[np.count_nonzero(values == end) for end in side] for side in (below, above)]
+            lows, highs = (*below, *edges[:-1], *above), (*below, *edges[1:], *above)
+            for low, high, count in zip(lows, highs, (*ends[0], *counts, *ends[1]), strict=True):
                 rows.append((*group, float(low), float(high), int(count)))
         return _table_of((*by, "from", "to", "units"), rows)
 
@@ -273,7 +282,7 @@ class Query:
     def _values(
         self, measure: str, by: Sequence[str]
     ) -> Iterator[tuple[tuple[str, ...], NDArray[Any]]]:
-        """The finite values of a measure over the units that match, group by group."""
+        """The values, but for NaN, of a measure over the units that match, group by group."""
         if self._dims_of(by):
             raise UserError(
                 f"quantiles and histograms are by layer and contrast; got {', '.join(by)}: "
@@ -288,7 +297,7 @@ class Query:
         def values(found: Found) -> tuple[tuple[str, ...], NDArray[Any]]:
             names = {"layer": found.chunk.layer.name, "contrast": found.asked.contrast.text}
             own = found.chunk.values(measure, found.asked, found.units)
-            return tuple(names[name] for name in by), own[np.isfinite(own)]
+            return tuple(names[name] for name in by), own[~np.isnan(own)]
 
         for group, own in self._search.found(self._search.parts, values):
             groups[group].append(own)
@@ -356,6 +365,15 @@ def top_of_all(tables: Sequence[Table], size: int, by: str) -> Table:
     whole = joined(tables)
     sign = 1.0 if by in PROBABILITIES else -1.0
     return whole.take(np.argsort(sign * whole[by], kind="stable")[:size])
+
+
+def _quantiles(values: NDArray[Any], at: Sequence[float]) -> NDArray[Any]:
+    """Quantiles by linear interpolation; next to an infinite value, that one."""
+    with np.errstate(invalid="ignore"):  # inf - inf
+        found = np.quantile(values, at)
+    lower, higher = (np.quantile(values, at, method=how) for how in ("lower", "higher"))
+    known: NDArray[Any] = np.where(np.isinf(lower), lower, higher)
+    return np.where(np.isnan(found), known, found)
 
 
 def _colon(text: str, categories: Sequence[str]) -> int | None:

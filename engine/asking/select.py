@@ -23,7 +23,7 @@ from ..store.saving import saving
 from ..store.slabs import SlabWriter
 from .examine import Decided, Examination, Kept, Look, Selection, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
-from .language.criterion import DEFAULT, Criterion
+from .language.criterion import DEFAULT, Criterion, require_criterion
 from .measures import Sample
 
 # What a scan materialises beside q and the masks.
@@ -76,6 +76,7 @@ def select_slabs(
     Layers in turn, each to its last slab.
     """
     require_complete(store)
+    require_criterion(criterion)
     wanted = store.layers if layers is None else layers
     rows = _rows_scanned(store, criterion, contrasts)
     if rows is not None:
@@ -170,6 +171,7 @@ def save_contrast(
     """
     store, measures = Store.of(store), listed(measures)
     require_complete(store)
+    require_criterion(criterion)
     for measure in measures:
         if measure not in MEASURES:
             raise UserError(f"there is no measure {measure!r}: {nearest(measure, MEASURES)}")
@@ -231,6 +233,7 @@ def chance(
     UserError : the scan had no shuffled labels
     """
     require_complete(store)
+    require_criterion(criterion)
     _require_shuffles(store)
     chosen = every_category(store.categories) if contrasts is None else contrasts
     wanted = store.layers if layers is None else layers

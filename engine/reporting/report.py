@@ -76,6 +76,8 @@ def write_report(
         raise UserError("a report is of one store or several; got none: name one")
     output = Path(output)
     refuse_output(output, "a report")
+    if output.suffix.lower() not in ("", ".html", ".htm"):
+        raise UserError(f"a report is a page of HTML; got {output}: name it {output.stem}.html")
     if figures is not None:
         from .figures import require_matplotlib
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import COORDINATES, Layer, dims_of
+from ..spec import COORDINATES, Layer, dims_of, listed
 
 # Layer, or glob -> names of its dimensions.
 Dims = Mapping[str, str | Sequence[str]]
@@ -105,9 +105,11 @@ def given_dims(layers: Sequence[Layer], dims: Dims) -> tuple[Layer, ...]:
     ------
     UserError : there is no such layer or dimension, or a layer has others in number
     """
+    if not isinstance(dims, Mapping) or not all(isinstance(layer, str) for layer in dims):
+        raise UserError(f"dimensions are {{layer: names}}; got {dims!r}: give a dict")
     found = {layer.name: layer for layer in layers}
     for pattern, given in dims.items():
-        names = tuple(given.split(",") if isinstance(given, str) else given)
+        names = tuple(given.split(",") if isinstance(given, str) else listed(given))
         own = [layer for layer in layers if fnmatchcase(layer.name, pattern)]
         if not own:
             raise UserError(

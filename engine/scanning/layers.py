@@ -309,6 +309,8 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
     chosen: set[str] = set()
     notes = []
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise UserError(f"layers are names or globs; got {pattern!r}: 'blocks' is the default")
         if pattern in found.refused and pattern not in _GROUPS:
             raise UserError(
                 f"a layer gives one tensor, once, per forward pass; {pattern} "

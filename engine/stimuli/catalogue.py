@@ -218,7 +218,11 @@ def read_catalogue(
     source = Path(source)
     if groups is not None and not (
         isinstance(groups, Mapping)
-        and all(isinstance(name, str) for one in groups.items() for name in (one[0], *listed(one[1])))
+        and all(
+            isinstance(name, str | Path)
+            for category, given in groups.items()
+            for name in (category, *listed(given))
+        )
     ):
         raise UserError(f"groups are {{category: folders}}; got {groups!r}: give a dict of texts")
     groups = groups and {category: listed(given) for category, given in groups.items()}

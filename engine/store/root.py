@@ -142,6 +142,8 @@ class Root:
         """
         patterns = listed(patterns)
         for pattern in patterns:
+            if not isinstance(pattern, str):
+                raise UserError(f"layers are names or globs; got {pattern!r}: '*' is all of them")
             if not any(fnmatchcase(layer.name, pattern) for layer in self.layers):
                 self.layer(pattern)  # says which are nearest
         return [

@@ -86,6 +86,8 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
     ------
     UserError : with a caret under the character where it cannot be read on
     """
+    if not isinstance(text, str):
+        raise UserError(f"a contrast is a text, such as 'faces > bodies'; got {text!r}")
     whole = place_of(text[:stop], categories)
     if whole is not None:
         return _against(categories[whole], [whole], _others([whole], categories))

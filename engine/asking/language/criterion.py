@@ -92,6 +92,12 @@ def preset(name: str) -> Criterion:
     return PRESETS[name]
 
 
+def require_criterion(criterion: object) -> None:
+    """Refuse what is no criterion, such as the name of a preset or a contrast in its place."""
+    if not isinstance(criterion, Criterion):
+        raise UserError(f"a criterion is fusiform.Criterion(...); got {criterion!r}")
+
+
 def remarks(
     criterion: Criterion, categories: Sequence[str], contrasts: str | Sequence[str] | None = None
 ) -> list[str]:
