@@ -69,7 +69,10 @@ def scanning(folder: Path, way: Any) -> tuple[subprocess.Popen[bytes], int]:
     """A slow scan on a terminal, once it is under way, and the other end of the terminal."""
     import pty
 
-    ours, its = pty.openpty()
+    try:
+        ours, its = pty.openpty()
+    except OSError:  # a container without /dev/pts
+        pytest.skip("this machine gives no terminals")
     command = [sys.executable, "-m", "fusiform", "scan", "networks:slow", "stimuli", "-o", "a.zarr"]
     job = subprocess.Popen(
         [*command, "--batch-size", "2", "--commit-every", "0"],
