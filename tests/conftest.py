@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import fusiform
 from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.store import cuts
 
@@ -72,6 +73,22 @@ def draw_stimuli() -> Callable[..., Path]:
 def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
     """Three categories of six small PNG stimuli: blobs, noise and stripes."""
     return draw_stimuli(tmp_path / "stimuli")
+
+
+@pytest.fixture(scope="session")
+def two_stores(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
+    """``stimuli``, stores a and b of layer4.1 and avgpool of two networks, and a recording r."""
+    root = tmp_path_factory.mktemp("scanned")
+    stimuli = draw_stimuli(root / "stimuli")
+    for seed, name in enumerate(("a.zarr", "b.zarr")):
+        fusiform.scan(
+            "resnet18", stimuli, root / name, seed=seed, layers=["layer4.1", "avgpool"],
+            weights="none", device="cpu", preprocessing={"resize": 64, "crop": 64},
+        )  # fmt: skip
+    fusiform.record(
+        "resnet18", stimuli, root / "r.zarr", store=root / "a.zarr", random=3, device="cpu"
+    )
+    return root
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ _TIFF_TYPES = {3: "H", 4: "I"}
 
 
 class Shown(NamedTuple):
-    """What a file shows."""
+    """The picture in a file, as a plain reader sees it."""
 
     colour: Values
     opacity: Values

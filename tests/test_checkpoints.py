@@ -1,4 +1,4 @@
-"""Whatever load_state_dict takes is taken, however a training program wrapped it; or it is said."""
+"""Checkpoints load as load_state_dict loads them, or are refused with a reason."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,17 +61,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """``stimuli``, two stores of two layers, and a recording."""
-    root = tmp_path_factory.mktemp("scanned")
-    small = {"weights": "none", "device": "cpu", "preprocessing": {"resize": 64, "crop": 64}}
-    stimuli = draw_stimuli(root / "stimuli")
-    for seed, name in enumerate(("a.zarr", "b.zarr")):
-        fusiform.scan("resnet18", stimuli, root / name, seed=seed, layers=LAYERS, **small)
-    fusiform.record(
-        "resnet18", stimuli, root / "r.zarr", store=root / "a.zarr", random=3, device="cpu"
-    )
-    return root
+def folder(two_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of ``two_stores``, for commands that write."""
+    return shutil.copytree(two_stores, tmp_path_factory.mktemp("options") / "scanned")
 
 
 # Several names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,9 @@ FUNCTIONS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """``stimuli``, two stores of two layers, a recording, and a table of regions."""
-    root = tmp_path_factory.mktemp("scanned")
-    small = {"weights": "none", "device": "cpu", "preprocessing": {"resize": 64, "crop": 64}}
-    stimuli = draw_stimuli(root / "stimuli")
-    for seed, name in enumerate(("a.zarr", "b.zarr")):
-        fusiform.scan("resnet18", stimuli, root / name, seed=seed, layers=["layer4.1", "avgpool"],
-                      **small)  # fmt: skip
-    fusiform.record(
-        "resnet18", stimuli, root / "r.zarr", store=root / "a.zarr", random=3, device="cpu"
-    )
+def folder(two_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of ``two_stores``, with a table of regions."""
+    root = shutil.copytree(two_stores, tmp_path_factory.mktemp("public") / "scanned")
     rows = ["region,category,response", "V1,blobs,1", "V1,noise,2", "V1,stripes,0"]
     (root / "regions.csv").write_text("\n".join(rows) + "\n")
     return root

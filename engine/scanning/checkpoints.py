@@ -127,7 +127,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a file, without torch's advice to trust it."""
+    """The reason why a file cannot be read, without torch's advice to trust it."""
     code = re.search(r"GLOBAL (\S+)", str(error))
     if code:
         return printable(f"it needs {code[1]}, which is code")
@@ -211,7 +211,7 @@ def inner_name(name: str, own: Collection[str] = ()) -> str:
 
 
 def _renamed(state: _State, names: dict[str, str], start: str, own: Collection[str]) -> _State:
-    """What in ``state`` begins with ``start``, without it; with the versions of the modules."""
+    """The part of ``state`` below ``start``, without that prefix, with the modules' versions."""
     chosen: _State = OrderedDict(
         (name.removeprefix(start), state[written])
         for name, written in names.items()

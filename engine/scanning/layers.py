@@ -1,7 +1,8 @@
-"""What a network can record: forward passes over noise tell, layer by layer."""
+"""The layers of a network that can be recorded, found by forward passes over noise."""
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from fnmatch import fnmatchcase
 from numbers import Number
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -145,10 +147,11 @@ def trial(model: nn.Module, crop: int) -> Recordable:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Leave a network's buffers and torch's random generators as they were before.
+    """Restore a network's buffers, and the random generators of torch, NumPy and Python.
 
     Modules in training mode move their running statistics, whatever they are shown.
     """
+    drawn, drawn_by_numpy = random.getstate(), np.random.get_state()
     before = [
         (module, name, buffer, buffer.detach().clone())
         for module in model.modules()
@@ -161,6 +164,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
         try:
             yield
         finally:
+            random.setstate(drawn)
+            np.random.set_state(drawn_by_numpy)
             with torch.no_grad():
                 for module, name, buffer, values in before:
                     module._buffers[name] = buffer
@@ -255,7 +260,7 @@ def _describe(name: str, module: nn.Module, output: Any, rows: int) -> Layer | s
 
 
 def _in_both(one: Layer | str, other: Layer | str) -> Layer | str:
-    """What two passes say of a module: a layer, where it gives the same for every image."""
+    """A module's output in two batches: a layer if both give each image the same shape."""
     if isinstance(one, str):
         return one
     if isinstance(other, str):

@@ -77,7 +77,7 @@ def _copied(module: nn.Module, wrapper: type[nn.Module], made: dict[int, nn.Modu
 
 
 def _compiled_in(module: nn.Module) -> dict[str, Any]:
-    """What of a module's own or its class's attributes torch.compile made."""
+    """Attributes of a module or of its class that torch.compile made."""
     found: dict[str, Any] = {}
     for owner in (*reversed(type(module).__mro__), module):
         for name, value in vars(owner).items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +65,7 @@ def probe(model: nn.Module, crop: int, layers: Collection[str], eps: float = 0) 
     of random generators is as before.
     """
     images = _scenes(model, crop)
-    with untouched(model), _own_randomness():
+    with untouched(model):
         once, drawn = _shown(model, images[list(_TWICE)], _TWICE, seed=0)
         eps = max([eps, *(torch.finfo(values.dtype).eps for values in once.values())])
         for seed in range(1, 1 + (_REPEATS if drawn else 1)):
@@ -94,17 +93,6 @@ def probe(model: nn.Module, crop: int, layers: Collection[str], eps: float = 0) 
         "shown category by category, so that categories differ by their batches too, and another "
         "--batch-size gives other results"
     )
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Leave the random generators of Python and NumPy as they were; torch's are for others."""
-    state, state_of_numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(state_of_numpy)
 
 
 def _drawn_so_far(model: nn.Module) -> list[Any]:

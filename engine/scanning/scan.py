@@ -281,7 +281,7 @@ def refuse_on_error(on_error: str, decode_workers: int | None) -> None:
 
 
 def reporting(listener: Listener) -> Callable[[int, int], None]:
-    """What hears how many stimuli are read, and says so every few seconds."""
+    """A callback that reports every few seconds how many stimuli were read."""
     started = said = time.perf_counter()
 
     def report(done: int, total: int) -> None:

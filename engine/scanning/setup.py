@@ -189,7 +189,7 @@ def set_up(
 def _probed(
     backbone: Backbone, device: torch.device, layers: Sequence[Layer], on_nondeterminism: str
 ) -> tuple[str, ...]:
-    """What is to be known of a network whose answer depends on the batch or the run.
+    """Notes on a network whose responses depend on the batch or on the run.
 
     Raises
     ------

@@ -192,7 +192,7 @@ def _refuse(source: Store, names: Sequence[str], unfit: Sequence[bool], said: st
 
 
 def others_than_scanned(source: Store, catalogue: Catalogue) -> str:
-    """What a set that was chosen for a recording has that its scan had not; "" where nothing."""
+    """How the stimuli of a recording differ from those of its scan; "" if they do not."""
     known = set(source.stimuli("stimulus_sha256").tolist())
     contents, names = catalogue.contents, catalogue.shown_names
     new = [name for k, name in enumerate(names) if contents.sha256(k) not in known]

@@ -149,7 +149,7 @@ def _shared(model: nn.Module) -> list[list[str]]:
 
 
 def _differences(said: str) -> str:
-    """What ``load_state_dict`` says, shortened."""
+    """The message of ``load_state_dict``, shortened."""
     listed = {
         what: [
             name

@@ -81,7 +81,7 @@ class CategoryRow:
 
 @dataclass(frozen=True)
 class StimuliReport:
-    """What :func:`check_stimuli` found, in the order of the catalogue.
+    """The findings of :func:`check_stimuli`, in the order of the catalogue.
 
     ``invisible`` names stimuli that are transparent or mid-grey throughout.
     """

@@ -114,7 +114,7 @@ def natural_key(name: str) -> tuple[bytes, str]:
 
 
 class Entries(NamedTuple):
-    """What lies directly in a folder, hidden names (a leading dot) aside.
+    """The entries of a folder, without hidden ones (a leading dot).
 
     ``images`` are told by their suffix, in natural order: whatever is no folder, so that links
     that lead nowhere are among them, which ``lost`` counts. ``links`` are the other ones that lead
@@ -129,7 +129,7 @@ class Entries(NamedTuple):
 
 
 def entries_of(directory: Path) -> Entries:
-    """What lies in a folder; only links are followed, other entries need no look at the disk."""
+    """Read the entries of a folder. Only links need a look at the disk: they are followed."""
     images: list[str] = []
     folders: list[str] = []
     links: list[str] = []

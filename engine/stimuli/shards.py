@@ -89,7 +89,9 @@ class Found(NamedTuple):
 
 
 class Index:
-    """What shards hold, found in one pass over their headers; ``others`` are no images by name.
+    """The contents of shards, found in one pass over their headers.
+
+    ``others`` counts files whose names are not those of images.
 
     Raises
     ------
@@ -115,7 +117,7 @@ class Index:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be known of the images, once all were found."""
+        """Notes on the images, once all were found."""
         said = []
         if self.others:
             said.append(f"passed over {self.others:,} files in shards that are no images")

@@ -98,7 +98,7 @@ class Root:
 
     @classmethod
     def of(cls, given: Path | str | Self) -> Self:
-        """What is given, or lies at a path that is given.
+        """Return ``given``, or open the store at this path.
 
         Raises
         ------

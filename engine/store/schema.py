@@ -370,10 +370,6 @@ def _layer(record: Any) -> Layer:
     return layer
 
 
-def _is_dimension(name: str) -> bool:
-    return name in COORDINATES or _AXIS.fullmatch(name) is not None
-
-
 def _can_be_folder(name: str) -> bool:
     """Whether a layer's group can lie under its name, in the store and nowhere else."""
     odd = not name.isprintable() or "/" in name or "\\" in name or name.startswith((".", "__"))

@@ -101,7 +101,7 @@ def require_criterion(criterion: object) -> None:
 def remarks(
     criterion: Criterion, categories: Sequence[str], contrasts: str | Sequence[str] | None = None
 ) -> list[str]:
-    """What the authors of a preset did beside its criterion, where it concerns these categories."""
+    """Notes on steps of a preset's authors that its criterion does not include."""
     if criterion != PRESETS["margalit2024"]:
         return []
     sides = [(*one.target, *one.baseline) for one in parse_contrasts(contrasts, categories)]

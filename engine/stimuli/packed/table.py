@@ -100,7 +100,7 @@ def _at(document: Any, *keys: str) -> Any:
 
 
 def _notes(said: Any) -> tuple[str, ...]:
-    """What was noted of the set that was packed."""
+    """The notes on the set that was packed."""
     if not isinstance(said, list) or not all(isinstance(note, str) for note in said):
         raise _Misfit("its notes are none")
     return tuple(said)
