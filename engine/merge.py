@@ -16,11 +16,11 @@ import numpy as np
 from ..kernels.moments import Moments, merge
 from .asking.result import Result
 from .asking.select import materialise
+from .disk import telling
 from .errors import UserError
 from .spec import SHOWN, STIMULUS_COLUMNS, Layer, listed
 from .store.behind import write_behind
 from .store.draft import Draft
-from .store.durable import telling
 from .store.identity import IDENTITY, difference
 from .store.reading import Store, require_complete
 from .store.writing import drafting, final_place, refuse_existing

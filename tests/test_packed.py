@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fusiform
+from fusiform.engine import beside
 from fusiform.engine.asking.result import Result
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning import pack
@@ -460,7 +461,7 @@ def test_a_pack_that_is_killed_leaves_nothing_that_looks_whole(
 ) -> None:
     writes: list[Path] = []
     write = pack._write
-    monkeypatch.setattr(pack, "remove", lambda _: None)  # as nobody does after a kill
+    monkeypatch.setattr(beside, "_settle", lambda *_: None)  # as nobody does after a kill
 
     def count(path: Path, content: bytes) -> None:
         writes.append(path)
@@ -483,6 +484,7 @@ def test_a_pack_that_is_killed_leaves_nothing_that_looks_whole(
                 fusiform.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES)
         (partial,) = files.parent.glob("p.zarr.partial-*")
         assert refusal(partial)
+        assert refusal(partial / "new")
         assert not files.with_name("p.zarr").exists()
         shutil.rmtree(partial)
 

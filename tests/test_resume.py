@@ -21,6 +21,7 @@ from scipy.stats import ttest_ind_from_stats
 from torch import nn
 
 import fusiform
+from fusiform.engine.disk import locked, told_of_the_disk
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning import decode, passes
 from fusiform.engine.scanning.interrupt import Interrupted
@@ -31,8 +32,7 @@ from fusiform.engine.stimuli.pictures import prepare
 from fusiform.engine.store import durable
 from fusiform.engine.store.commits import Commit, Commits
 from fusiform.engine.store.draft import Draft
-from fusiform.engine.store.durable import DurableFolder, locked
-from fusiform.engine.store.writing import new_folder_beside, told_of_the_disk
+from fusiform.engine.store.durable import DurableFolder
 from fusiform.kernels.moments import merge
 
 from .fuzz import disks
@@ -361,7 +361,8 @@ def test_an_output_that_vanishes_is_noticed(stimuli: Path, tmp_path: Path) -> No
 
 
 def test_an_output_that_vanishes_is_named_whichever_write_meets_it_first(tmp_path: Path) -> None:
-    draft = new_folder_beside(tmp_path / "o.zarr", "partial")
+    draft = tmp_path / "o.zarr.partial"
+    draft.mkdir()
 
     def written(into: Path) -> None:
         with told_of_the_disk(tmp_path / "o.zarr", draft):

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..disk import synchronise, synchronised, telling
 from ..machine import Limits, Memory, file_system, memory
-from ..store.durable import synchronise, synchronised, telling
 from .finding import Finding, found, size
 
 _NETWORK = (

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..beside import publish, resolved, scratch, tidy
+from ..disk import synchronise, synchronised, telling, told_of_the_disk
 from ..errors import UserError
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
@@ -29,10 +31,7 @@ from ..stimuli.packed.layout import (
     shard_path,
     with_checksum,
 )
-from ..store.durable import publish, synchronise, synchronised, telling
-from ..store.places import remove
 from ..store.schema import limited
-from ..store.writing import new_folder_beside, told_of_the_disk
 from .backbones import preprocessing_of
 from .decode import decode_ahead, default_workers
 from .interrupt import asked_to_stop
@@ -112,33 +111,33 @@ def pack_stimuli(
     started, total, kept = time.perf_counter(), len(plan.order), list[NDArray[np.int64]]()
     names, problems, done = catalogue.shown_names, catalogue.contents.problems, 0
     notes = [*catalogue.notes, *(_left_out(names[i], problems[i]) for i in skipped)]
-    with telling(listener.note, final), told_of_the_disk(final), asked_to_stop() as stop:
-        partial = new_folder_beside(final, "partial")
-        try:
-            with Shards(partial, chosen.crop) as shards:
-                for decoded in decode_ahead(
-                    catalogue, plan, chosen, decode_workers or default_workers(),
-                    skip=on_error == "skip", look=stop.look,
-                    invisible=lambda s: note_invisible(catalogue.path(s), listener),
-                ):  # fmt: skip
-                    fit = np.ones(len(decoded.pixels), bool)
-                    for row, reason in decoded.failed.items():
-                        fit[row] = False
-                        stimulus = int(decoded.batch.stimuli[row])
-                        notes.append(_left_out(names[stimulus], reason))
-                        listener.note(f"skipped: {catalogue.path(stimulus)} {reason}")
-                    shards.add(np.asarray(decoded.pixels)[fit])
-                    kept.append(decoded.batch.stimuli[fit])
-                    done += len(fit)
-                    seconds = time.perf_counter() - started
-                    listener.progress(Progress("pack", done, total, seconds, peak_memory()))
-                    stop.look()
-            _write_table(partial, catalogue, np.concatenate(kept), chosen, str(stimuli), notes)
-            _refuse_existing(final)
-            publish(partial, final)
-        except BaseException:
-            remove(partial)
-            raise
+    with (
+        telling(listener.note, final),
+        told_of_the_disk(final),
+        asked_to_stop() as stop,
+        scratch(final) as new,
+    ):
+        with Shards(new, chosen.crop) as shards:
+            for decoded in decode_ahead(
+                catalogue, plan, chosen, decode_workers or default_workers(),
+                skip=on_error == "skip", look=stop.look,
+                invisible=lambda s: note_invisible(catalogue.path(s), listener),
+            ):  # fmt: skip
+                fit = np.ones(len(decoded.pixels), bool)
+                for row, reason in decoded.failed.items():
+                    fit[row] = False
+                    stimulus = int(decoded.batch.stimuli[row])
+                    notes.append(_left_out(names[stimulus], reason))
+                    listener.note(f"skipped: {catalogue.path(stimulus)} {reason}")
+                shards.add(np.asarray(decoded.pixels)[fit])
+                kept.append(decoded.batch.stimuli[fit])
+                done += len(fit)
+                seconds = time.perf_counter() - started
+                listener.progress(Progress("pack", done, total, seconds, peak_memory()))
+                stop.look()
+        _write_table(new, catalogue, np.concatenate(kept), chosen, str(stimuli), notes)
+        _refuse_existing(final)
+        publish(new, final)
     return shards.pictures
 
 
@@ -252,14 +251,16 @@ def _place(output: str | Path) -> Path:
     if "://" in str(output):
         raise UserError(f"a packed set is a folder; got {output}: pack into one, and copy it")
     final = Path(output)
+    tidy(resolved(final))
     _refuse_existing(final)
     if not final.resolve().parent.is_dir():
         raise UserError(f"the output's folder has to exist; {final.parent} does not: create it")
-    return final
+    return resolved(final)
 
 
 def _refuse_existing(final: Path) -> None:
     if final.exists() or final.is_symlink():
         raise UserError(
-            f"the output must not exist; {final} does: choose another, or remove it yourself"
+            f"the output must not exist, nothing is overwritten; {final} does: choose another, or "
+            "remove it yourself"
         )

@@ -13,7 +13,6 @@ pixels and brings in new edges along the grid.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..beside import filling
 from ..errors import UserError
 from .folders import gone_folders
 from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
@@ -165,17 +165,17 @@ def scramble_directory(
         raise UserError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
     if seed < 0:
         raise UserError(f"a seed is 0 or more; got {seed}: choose another")
-    pairs = _planned(source, output)
-    _refuse_occupied(source, output)
-    new = not output.exists()
-    try:
-        _scramble_all(source, pairs, method, seed, blocks, note)
-    except BaseException:
-        shutil.rmtree(output, ignore_errors=True)
-        if not new:
-            output.mkdir()
-        raise
-    return [target for _, target in pairs]
+    pairs = _planned(source)
+    if output.resolve() == source.resolve():
+        raise UserError(f"the scrambled images need a folder of their own; {output} is the source")
+    occupied = UserError(
+        "the output must be a new or empty folder, nothing is overwritten; "
+        f"{output} is neither: name another"
+    )
+    with filling(output, occupied) as new:
+        placed = [(path, new / name) for path, name in pairs]
+        _scramble_all(source, placed, method, seed, blocks, note)
+    return [output / name for _, name in pairs]
 
 
 def _scramble_all(
@@ -202,19 +202,19 @@ def _scramble_all(
         Image.fromarray(scrambled).save(target)
 
 
-def _planned(source: Path, output: Path) -> list[tuple[Path, Path]]:
-    """Which image goes where, for all of ``source``."""
+def _planned(source: Path) -> list[tuple[Path, str]]:
+    """Which image gets which name in the output, for all of ``source``."""
     if not source.is_dir():
         raise UserError(f"the images to scramble must lie in a folder; {source} is not one")
     top = entries_of(source)
     for name in gone_folders(source, top):
         raise UnfitStimulus(source / name, LOST, FETCH)
     folders = [source / name for name in sorted(top.folders)]
-    places = [(source, output)] + [(p, output / f"scrambled_{p.name}") for p in folders]
-    pairs: list[tuple[Path, Path]] = []
+    places = [(source, "")] + [(p, f"scrambled_{p.name}/") for p in folders]
+    pairs: list[tuple[Path, str]] = []
     for folder, target in places:
         files = image_files(folder)
-        pairs += zip(files, (target / name for name in _target_names(files)), strict=True)
+        pairs += zip(files, (target + name for name in _target_names(files)), strict=True)
     if not pairs:
         raise UserError(f"{source} holds no images, nor does a folder in it: name another")
     return pairs
@@ -229,10 +229,3 @@ def _target_names(files: Sequence[Path]) -> list[str]:
         pairs = zip(files, names, strict=True)
         names = [file.name if name in clashes else name for file, name in pairs]
     return [f"{name}.png" for name in names]
-
-
-def _refuse_occupied(source: Path, output: Path) -> None:
-    if output.resolve() == source.resolve():
-        raise UserError(f"the scrambled images need a folder of their own; {output} is the source")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"the output must be a new or empty folder; {output} is not: name another")

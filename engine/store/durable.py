@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,21 +11,13 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
-from ..errors import UserError
+from ..beside import MARK
+from ..disk import CANNOT, synchronise, synchronised
 
 # What a file is called while it is written; zarr gives its own such names.
 _UNFINISHED = ".partial"
 # Files that wait to be flushed: a thousand categories write tens of thousands between two commits.
 _MOST_UNFLUSHED = 2048
-# What file systems answer that cannot do something (SMB, FUSE), and not that writing has failed.
-_CANNOT = {
-    getattr(errno, name)
-    for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM", "EACCES")
-    if hasattr(errno, name)
-}
-# And to being asked for a lock.
-_NO_LOCKS = _CANNOT | {errno.ENOLCK, errno.EBADF}
-_lacking: set[str] = set()
 
 
 class DurableFolder(LocalStore):
@@ -60,11 +49,17 @@ class DurableFolder(LocalStore):
         try:
             await super().set_if_not_exists(key, value)
         except OSError as error:  # zarr makes a hard link
-            if error.errno not in _CANNOT:
+            if error.errno not in CANNOT:
                 raise
             if not await self.exists(key):
                 await super().set(key, value)
         self._unflushed.add(key)
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """The names in a folder; a draft's mark is no part of what zarr has written."""
+        async for name in super().list_dir(prefix):
+            if name != MARK:
+                yield name
 
     def flush(self) -> None:
         """Wait until all that was written is on the disk."""
@@ -90,50 +85,11 @@ def flush(store: ZarrStore) -> None:
         store.flush()
 
 
-def publish(folder: Path, final: Path) -> None:
-    """Rename a folder, which may replace nothing, for good."""
-    folder.replace(final)
-    synchronised(final.parent)
-
-
 def sweep(folder: Path) -> None:
     """Remove what writes that did not come to their end have left in a folder."""
     for path in folder.rglob(f"*{_UNFINISHED}"):
         if path.is_file():
             path.unlink()
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Create ``folder``, if it is not there, and keep other programs that ask from filling it.
-
-    Raises
-    ------
-    UserError : another program fills it
-    """
-    folder.mkdir(exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"one scan at a time fills {folder}; another does: wait for its end, or choose "
-                "another output"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                error.filename = str(folder)
-                raise
-            _lacking.add("lock a folder: let one scan at a time write it")
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _replace(path: Path, value: Buffer) -> None:
@@ -147,46 +103,3 @@ def _replace(path: Path, value: Buffer) -> None:
     except Exception:
         new.unlink(missing_ok=True)
         raise
-
-
-def synchronised(path: Path) -> bool:
-    """Have the system write a file or folder to the disk; whether it was there."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # removed or replaced since
-        return False
-    except OSError as error:  # where a folder cannot be opened, as on Windows
-        _let_pass(error, path)
-        return True
-    try:
-        synchronise(descriptor, path)
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def synchronise(descriptor: int, path: Path) -> None:
-    """Have the system write an open file to the disk, if its file system can."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        _let_pass(error, path)
-
-
-@contextmanager
-def telling(note: Callable[[str], None], place: Path | str) -> Iterator[None]:
-    """Say at the end, each once, what the file system of ``place`` cannot do."""
-    _lacking.clear()
-    try:
-        yield
-    finally:
-        for what in sorted(_lacking):
-            note(f"the file system of {place} cannot {what}")
-
-
-def _let_pass(error: OSError, path: Path) -> None:
-    if error.errno not in _CANNOT:
-        error.filename = str(path)
-        raise error
-    kind = "folders" if path.is_dir() else "files"
-    _lacking.add(f"synchronise {kind}: a power failure may cost what was just written")

@@ -34,11 +34,6 @@ def place_of(location: Path | str) -> Place:
     return text.rstrip("/") if _URL.match(text) else Path(location)
 
 
-def unfinished_place(final: Path) -> Path:
-    """Where a store that is to be a folder lies until its scan has come to its end."""
-    return final.with_name(f"{final.name}.partial")
-
-
 def name_of(place: Place) -> str:
     """The last part of a place."""
     return str(place).rstrip("/").rpartition("/")[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,17 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from .. import beside
+from ..disk import Lock, lacking, locked, telling, told_of_the_disk
 from ..errors import UserError
 from .commits import Commits
-from .durable import locked, sweep, telling
+from .durable import sweep
 from .filling import Filling, unusable
 from .identity import difference
-from .places import Place, exists, is_group, remove, unfinished_place, zarr_store
+from .places import Place, exists, is_group, remove, zarr_store
 from .records import Records
 from .root import refuse_schema
-from .writing import (
-    SCANNED,
-    Way,
-    described,
-    final_place,
-    finish,
-    refuse_existing,
-    told_of_the_disk,
-)
+from .writing import SCANNED, Way, described, final_place, finish, refuse_existing
 
 Note = Callable[[str], None]
 
@@ -57,12 +51,17 @@ def resuming(
         another program fills it; the output cannot be written to
     """
     refuse_existing(output, overwrite, unfinished=True, kind=way.kind)
-    final = final_place(output)
-    place = unfinished_place(final) if isinstance(final, Path) else final
+    final, place = final_place(output), _draft_place(output)
     draft, begun = None, False
-    lock = locked(place) if isinstance(place, Path) else nullcontext()
-    with telling(note, final), told_of_the_disk(final), lock:
+    with telling(note, final), told_of_the_disk(final), ExitStack() as stack:
+        lock = stack.enter_context(_locked(place)) if isinstance(place, Path) else None
         try:
+            if isinstance(final, Path) and isinstance(place, Path):
+                # Whoever had the lock before may have published it.
+                refuse_existing(final, overwrite, unfinished=True, kind=way.kind)
+                if beside.waiting(final)[0]:
+                    raise _taken(place)
+                beside.mark(place)
             if not restart:
                 draft = _left_behind(place, way, contents, order)
             if draft is None:
@@ -74,9 +73,47 @@ def resuming(
         except BaseException as error:
             if draft and draft.was_committed and is_group(place):
                 error.add_note(f"what was done is kept in {place}: the same command goes on")
-            elif begun:
-                remove(place)
+            elif isinstance(place, str):
+                if begun:
+                    remove(place)
+            elif (begun or beside.is_bare(place)) and lock and lock.in_place:
+                beside.remove(place)
             raise
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[Lock]:
+    """Create the folder of a draft, if it is not there, and keep other programs from filling it.
+
+    Raises
+    ------
+    UserError : another program fills it
+    """
+    with ExitStack() as stack:
+        while True:
+            place.mkdir(exist_ok=True)
+            try:
+                lock = stack.enter_context(locked(place))
+            except BlockingIOError:
+                raise _taken(place) from None
+            except FileNotFoundError:  # its own run has published it meanwhile
+                continue
+            if not lock.held and lock.descriptor is not None:
+                lacking("lock a folder: let one scan at a time write it")
+            yield lock
+            return
+
+
+def _taken(place: Path) -> UserError:
+    return UserError(
+        f"one scan at a time fills {place}; another does: wait for its end, or choose another "
+        "output"
+    )
+
+
+def _draft_place(output: Path | str) -> Place:
+    final = final_place(output)
+    return beside.draft_place(final) if isinstance(final, Path) else final
 
 
 def begun_with(output: Path | str) -> dict[str, Any]:
@@ -84,8 +121,7 @@ def begun_with(output: Path | str) -> dict[str, Any]:
 
     What cannot be read is judged when it is gone on with.
     """
-    final = final_place(output)
-    place = unfinished_place(final) if isinstance(final, Path) else final
+    place = _draft_place(output)
     try:
         root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3, use_consolidated=False)
     except Exception:  # zarr raises many kinds for what is no group, or half of one
@@ -101,19 +137,10 @@ def _begun(place: Place, note: Note, way: Way, contents: Mapping[str, Any]) -> F
     if Commits(store).are_there or Records(store).are_there:
         note(f"what an earlier {way.kind.work} had done is given up: this one begins anew")
     if isinstance(place, Path):
-        _empty(place)
+        beside.empty(place)
     elif exists(place):
         remove(place)
     return way.create(place, **contents)
-
-
-def _empty(folder: Path) -> None:
-    """Remove what is in a folder, which stays, and is locked."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            remove(path)
-        else:
-            path.unlink()
 
 
 def _left_behind(

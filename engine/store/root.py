@@ -18,20 +18,13 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import StorePath
 
+from ..beside import draft_place, resolved, waiting
 from ..errors import UserError, nearest
 from ..spec import SHOWN, Layer, listed
 from .arrays import Arrays, Gathered
 from .kinds import RECORDING, STORE, Kind
 from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
-from .places import (
-    Place,
-    PlainFiles,
-    exists,
-    place_of,
-    refuse_forked,
-    unfinished_place,
-    zarr_store,
-)
+from .places import Place, PlainFiles, exists, place_of, refuse_forked, zarr_store
 from .schema import RootSchema
 
 if TYPE_CHECKING:
@@ -229,11 +222,8 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
     """
     noun, command = kind.noun, kind.command
     if not exists(place):
-        if isinstance(place, Path) and (unfinished := unfinished_place(place)).exists():
-            raise UserError(
-                f"no {noun} at {place} yet, but an unfinished {kind.work} in {unfinished}: the "
-                "same command goes on with it"
-            )
+        if isinstance(place, Path):
+            _refuse_unfinished(place, kind)
         raise UserError(f"no {noun} at {place}: make one with 'fusiform {command} ... -o {place}'")
 
     def none_of_ours(said: str) -> UserError:
@@ -257,6 +247,23 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
     root = zarr.Group(zarr.AsyncGroup.from_dict(StorePath(store), metadata))
     refuse_schema(place, root, kind)
     return root, gathered
+
+
+def _refuse_unfinished(place: Path, kind: Kind) -> None:
+    """Say what lies on the way to a store that is not there yet."""
+    final = resolved(place)
+    draft, old = waiting(final)
+    if old:
+        raise UserError(
+            f"no {kind.noun} at {place}: it was being replaced, and is kept in {old}: the command "
+            "that makes it anew puts it back first"
+        )
+    unfinished = draft or draft_place(final)
+    if unfinished.exists():
+        raise UserError(
+            f"no {kind.noun} at {place} yet, but an unfinished {kind.work} in {unfinished}: the "
+            "same command goes on with it"
+        )
 
 
 def kind_at(path: Path | str) -> Kind:

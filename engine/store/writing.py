@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from .. import beside
+from ..disk import told_of_the_disk
 from ..errors import UserError
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
-from .durable import publish
 from .filling import Filling
 from .identity import fingerprint
-from .kinds import STORE, Kind
+from .kinds import RECORDING, STORE, Kind
 from .layout import create_array, create_coordinates, put, put_column, put_count
+from .metadata import ROOT_BYTES, read_json
 from .places import Place, exists, place_of, remove, zarr_store
 
 # What numbers can depend on.
@@ -141,18 +142,26 @@ def drafting(output: Path | str, overwrite: bool, **contents: Any) -> Iterator[D
     """
     refuse_existing(output, overwrite)
     final = final_place(output)
-    if isinstance(final, str) and exists(final):
-        remove(final)
-    with told_of_the_disk(final):
-        partial = new_folder_beside(final, "partial") if isinstance(final, Path) else final
-        try:
-            with told_of_the_disk(final, partial):
-                draft = create_store(partial, **contents)
-                yield draft
-                finish(draft, final, overwrite)
-        except BaseException:
-            remove(partial)
-            raise
+    with (
+        told_of_the_disk(final),
+        beside.scratch(final) if isinstance(final, Path) else _in_place(final) as new,
+        told_of_the_disk(final, new),
+    ):
+        draft = create_store(new, **contents)
+        yield draft
+        finish(draft, final, overwrite)
+
+
+@contextmanager
+def _in_place(url: str) -> Iterator[str]:
+    """Behind a URL nothing can be renamed."""
+    if exists(url):
+        remove(url)
+    try:
+        yield url
+    except BaseException:
+        remove(url)
+        raise
 
 
 def finish(draft: Filling, final: Place, overwrite: bool) -> None:
@@ -161,21 +170,16 @@ def finish(draft: Filling, final: Place, overwrite: bool) -> None:
     if not isinstance(final, Path) or not isinstance(draft.path, Path):
         return
     refuse_existing(final, overwrite, kind=draft.kind)
-    if not final.exists():
-        publish(draft.path, final)
-        return
-    # There is one store or the other at all times, but for the blink of two renames.
-    old = final.with_name(f"{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    final.replace(old)
-    publish(draft.path, final)
-    shutil.rmtree(old, ignore_errors=True)
+    if draft.path == beside.draft_place(final):
+        beside.publish_draft(final, overwrite)
+    else:
+        beside.publish(draft.path, final, overwrite)
 
 
 def final_place(output: Path | str) -> Place:
     """Where a store comes to stand; a link is followed, and what it points to replaced."""
     place = place_of(output)
-    return place.resolve() if isinstance(place, Path) else place
+    return beside.resolved(place) if isinstance(place, Path) else place
 
 
 def refuse_existing(
@@ -183,13 +187,20 @@ def refuse_existing(
 ) -> None:
     """Refuse an output that exists, unless it is of this kind and may be overwritten.
 
-    Or, with ``unfinished``, one behind a URL whose scan has not come to its end.
+    What runs that were killed have left on the way to it is cleared before. With ``unfinished`` the
+    output may be one behind a URL whose scan has not come to its end; in a folder what lies where
+    an unfinished scan is kept has to be one.
 
     Raises
     ------
     UserError : ``output`` exists and ``overwrite`` is off, or it is something else than a store
     """
     place = place_of(output)
+    if isinstance(place, Path):
+        final = beside.resolved(place)
+        beside.tidy(final)
+        if unfinished:
+            _refuse_stranger(beside.draft_place(final), kind)
     if not exists(place):
         if isinstance(place, Path) and not place.resolve().parent.is_dir():
             raise UserError(f"the output's folder has to exist; {place.parent} does not: create it")
@@ -209,33 +220,27 @@ def refuse_existing(
         )
 
 
-@contextmanager
-def told_of_the_disk(place: Place, draft: Place | None = None) -> Iterator[None]:
-    """Say in one line what the file system raises where something is written to ``place``.
-
-    ``draft`` is the folder that is filled until it is moved to ``place``.
+def _refuse_stranger(place: Path, kind: Kind) -> None:
+    """Refuse what lies where an unfinished scan is kept and is none.
 
     Raises
     ------
-    UserError : the disk is full, the folder cannot be written to, or the draft was removed
+    UserError : it was not made by fusiform, or was finished
     """
-    try:
-        yield
-    except OSError as error:
-        # Whichever write meets it first: that of the moments, or that of a commit.
-        missing = isinstance(error, FileNotFoundError)
-        if missing and isinstance(draft, Path) and not draft.exists():
-            raise UserError(f"{draft} was being filled and is gone: scan again") from error
+    if os.path.lexists(place) and not beside.is_ours(place) and not _begun_unmarked(place):
         raise UserError(
-            f"cannot write {place} ({error.strerror or error}): make room, or make it writable"
-        ) from error
+            f"{place} is where an unfinished {kind.work} is kept; what is there was not made by "
+            "fusiform: move it, or choose another output"
+        )
 
 
-def new_folder_beside(path: Path, purpose: str) -> Path:
-    """Create a folder ``NAME.purpose-...`` of its own next to ``path``, for what is under way.
-
-    With the permissions that the user's folders have: a store that is moved from it keeps them.
-    """
-    folder = path.with_name(f"{path.name}.{purpose}-{uuid4().hex[:8]}")
-    folder.mkdir()
-    return folder
+def _begun_unmarked(folder: Path) -> bool:
+    """Whether a folder is a draft of versions of fusiform that did not mark them."""
+    if folder.is_symlink():
+        return False
+    try:
+        said = dict(read_json(zarr_store(folder), "zarr.json", ROOT_BYTES)["attributes"])
+    except Exception:  # many kinds, for what is no group
+        return False
+    under_way = {kind.schema: kind.under_way for kind in (STORE, RECORDING)}
+    return said.get("status") == under_way.get(said.get("schema", ""), "")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...beside import filling
 from ...errors import UserError
 from ..scramble import phase_scramble_8bit
 from .bodies import draw_body
@@ -51,7 +52,8 @@ def make_localizer(
 
     Raises
     ------
-    UserError : an argument is out of range, or ``directory`` is not empty
+    UserError : an argument is out of range, ``directory`` is not empty, or cannot be written to;
+        nothing is left behind
     """
     directory = Path(directory)
     if per_category < 1:
@@ -60,12 +62,20 @@ def make_localizer(
         raise UserError(f"pictures need a side of at least 32 pixels; got {size}: choose a larger")
     if seed < 0:
         raise UserError(f"a seed is 0 or more; got {seed}: choose another")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(f"the stimuli need a new or empty folder; {directory} is not: name another")
-    paths: list[Path] = []
+    occupied = UserError(
+        f"the stimuli need a new or empty folder, nothing is overwritten; {directory} is neither: "
+        "name another"
+    )
+    with filling(directory, occupied) as new:
+        names = _drawn(new, per_category, size, seed)
+    return [directory / name for name in names]
+
+
+def _drawn(folder: Path, per_category: int, size: int, seed: int) -> list[str]:
+    """Draw all pictures into a folder; their names in it."""
+    names: list[str] = []
     for index, category in enumerate(CATEGORIES):
-        folder = directory / category
-        folder.mkdir(parents=True)
+        (folder / category).mkdir()
         for i in range(1, per_category + 1):
             rng = np.random.default_rng([seed, index, i])
             if category in _ARTISTS:
@@ -73,8 +83,8 @@ def make_localizer(
             else:
                 # Its original was drawn before it, and PNG has lost nothing of it.
                 original = category.removeprefix("scrambled_")
-                with Image.open(directory / original / f"{original}-{i}.png") as file:
+                with Image.open(folder / original / f"{original}-{i}.png") as file:
                     picture, _ = phase_scramble_8bit(np.asarray(file), rng)
-            paths.append(folder / f"{category}-{i}.png")
-            Image.fromarray(picture).save(paths[-1], compress_level=3)
-    return paths
+            names.append(f"{category}/{category}-{i}.png")
+            Image.fromarray(picture).save(folder / names[-1], compress_level=3)
+    return names

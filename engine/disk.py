@@ -1,0 +1,148 @@
+"""Writing to a file system: flushing, locks, what it cannot do, and its errors in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UserError
+
+# What file systems answer that cannot do something (SMB, FUSE), and not that writing has failed.
+CANNOT = {
+    getattr(errno, name)
+    for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM", "EACCES")
+    if hasattr(errno, name)
+}
+# And to being asked for a lock.
+_NO_LOCKS = CANNOT | {errno.ENOLCK, errno.EBADF}
+_lacking: set[str] = set()
+
+
+@contextmanager
+def told_of_the_disk(place: Path | str, draft: Path | str | None = None) -> Iterator[None]:
+    """Say in one line what the file system raises where something is written to ``place``.
+
+    ``draft`` is the folder that is filled until it is moved to ``place``.
+
+    Raises
+    ------
+    UserError : the disk is full, the folder cannot be written to, or the draft was removed
+    """
+    try:
+        yield
+    except OSError as error:
+        # Whichever write meets it first: that of the moments, or that of a commit.
+        missing = isinstance(error, FileNotFoundError)
+        if missing and isinstance(draft, Path) and not draft.exists():
+            raise UserError(f"{draft} was being filled and is gone: scan again") from error
+        raise UserError(
+            f"cannot write {place} ({error.strerror or error}): make room, or make it writable"
+        ) from error
+
+
+def synchronised(path: Path) -> bool:
+    """Have the system write a file or folder to the disk; whether it was there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # removed or replaced since
+        return False
+    except OSError as error:  # where a folder cannot be opened, as on Windows
+        _let_pass(error, path)
+        return True
+    try:
+        synchronise(descriptor, path)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def synchronise(descriptor: int, path: Path) -> None:
+    """Have the system write an open file to the disk, if its file system can."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        _let_pass(error, path)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A folder that is locked; ``held`` is False where the system or file system has no locks."""
+
+    folder: Path
+    descriptor: int | None = None
+    held: bool = False
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the folder that was locked is the one that lies there."""
+        try:
+            there = self.folder.lstat()
+        except FileNotFoundError:
+            return False
+        return self.descriptor is None or os.path.samestat(os.fstat(self.descriptor), there)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Lock]:
+    """Keep other programs that ask for the lock of a folder from it. Links are not followed.
+
+    Raises
+    ------
+    BlockingIOError : another program has it
+    FileNotFoundError : the folder was renamed or removed before it was locked
+    """
+    lock = _lock(folder)
+    try:
+        if not lock.in_place:
+            raise FileNotFoundError(errno.ENOENT, "moved before it was locked", str(folder))
+        yield lock
+    finally:
+        if lock.descriptor is not None:
+            os.close(lock.descriptor)
+
+
+def _lock(folder: Path) -> Lock:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return Lock(folder)
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return Lock(folder, descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+        error.filename = str(folder)
+        raise
+    return Lock(folder, descriptor, held=True)
+
+
+@contextmanager
+def telling(note: Callable[[str], None], place: Path | str) -> Iterator[None]:
+    """Say at the end, each once, what the file system of ``place`` cannot do."""
+    _lacking.clear()
+    try:
+        yield
+    finally:
+        for what in sorted(_lacking):
+            note(f"the file system of {place} cannot {what}")
+
+
+def lacking(what: str) -> None:
+    """Have :func:`telling` say that the file system cannot do this."""
+    _lacking.add(what)
+
+
+def _let_pass(error: OSError, path: Path) -> None:
+    if error.errno not in CANNOT:
+        error.filename = str(path)
+        raise error
+    kind = "folders" if path.is_dir() else "files"
+    lacking(f"synchronise {kind}: a power failure may cost what was just written")
