@@ -290,24 +290,38 @@ def demo(
 ) -> None:
     """Draw the built-in localizer set, scan a network with it, and say what is selective."""
     from fusiform import make_localizer, scan
+    from fusiform.engine.beside import draft_place, is_ours, mark, tidy, unmark
+    from fusiform.engine.disk import told_of_the_disk
 
     stimuli, output = directory / "stimuli", directory / "demo.zarr"
-    goes_on = output.with_name("demo.zarr.partial").exists()
-    if directory.exists() and not goes_on:
+    draft, new = draft_place(output), not directory.exists()
+    ours = new or is_ours(directory)
+    if not ours and not (stimuli.is_dir() and draft.exists()):
         raise UserError(
             f"the demo needs a new folder; {directory} exists: remove it or name another"
         )
-    listener = terminal.listener(quiet)
-    if not goes_on:
-        make_localizer(stimuli, per_category=per_category, seed=seed)
-        listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
+    if ours:
+        with told_of_the_disk(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            mark(directory)  # until all is done: a run that is killed goes on here
+        tidy(stimuli)
+        tidy(output)
+    listener, drawn = terminal.listener(quiet), stimuli.exists()
     try:
-        with _stopped_in_a_line():
-            scan(model, stimuli, output, weights=weights, seed=seed, listener=listener)
-    except UserError:
-        if not output.with_name("demo.zarr.partial").exists():
-            shutil.rmtree(directory)  # which did not exist before
+        if not drawn:
+            make_localizer(stimuli, per_category=per_category, seed=seed)
+            listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
+        if not (ours and output.exists()):
+            with _stopped_in_a_line():
+                scan(model, stimuli, output, weights=weights, seed=seed, listener=listener)
+    except BaseException:
+        if not drawn and not draft.exists():
+            shutil.rmtree(stimuli, ignore_errors=True)
+            unmark(directory)
+            if new:
+                directory.rmdir()
         raise
+    unmark(directory)
     summary([str(output)], test="rest")
     if weights == "none":
         print("\nThis network is untrained: what it selects, it selects for low-level reasons.")

@@ -34,8 +34,9 @@ NEW = "new"
 _DRAFT, _OLD, _GONE = "draft", "old", "gone"
 # The names of what is moved into a folder that was there before, until all of it is.
 _MOVING = "moving.json"
-# Seconds after which a scratch folder is taken for a leftover where there are no locks.
-_LEFTOVER = 7 * 86400
+# Seconds after which a scratch folder is taken for a leftover where there are no locks: one that is
+# filled, and one from which something is published, which takes the blink of some renames.
+_FILLED, _PUBLISHED = 7 * 86400, 60
 
 
 def draft_place(final: Path) -> Path:
@@ -193,8 +194,9 @@ def tidy(final: Path) -> None:
     for folder in _scratch_folders(final):
         # In use, cleared by another program, or not for us to remove.
         with suppress(OSError), locked(folder) as lock:
+            publishing = (folder / _DRAFT).exists() or (folder / _OLD).exists()
             age = time.time() - folder.lstat().st_mtime
-            if lock.held or age > _LEFTOVER:
+            if lock.held or age > (_PUBLISHED if publishing else _FILLED):
                 _settle(folder, final)
 
 

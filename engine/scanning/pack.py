@@ -261,6 +261,6 @@ def _place(output: str | Path) -> Path:
 def _refuse_existing(final: Path) -> None:
     if final.exists() or final.is_symlink():
         raise UserError(
-            f"the output must not exist, nothing is overwritten; {final} does: choose another, or "
-            "remove it yourself"
+            f"packing does not overwrite, the output must not exist; {final} does: choose another, "
+            "or remove it yourself"
         )

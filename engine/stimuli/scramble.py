@@ -169,7 +169,7 @@ def scramble_directory(
     if output.resolve() == source.resolve():
         raise UserError(f"the scrambled images need a folder of their own; {output} is the source")
     occupied = UserError(
-        "the output must be a new or empty folder, nothing is overwritten; "
+        "scrambling does not overwrite, the output must be a new or empty folder; "
         f"{output} is neither: name another"
     )
     with filling(output, occupied) as new:

@@ -34,6 +34,9 @@ _PACKAGES = (
     *("numpy", "numba", "scipy", "zarr", "pillow"),
 )
 
+# Bytes, of 255 that file systems allow: while it is made it is called NAME.partial-0123abcd.
+_LONGEST_NAME = 238
+
 
 class Way(NamedTuple):
     """How a kind of store is begun: by what it is ``described``, ``create``d and gone on with."""
@@ -198,6 +201,11 @@ def refuse_existing(
     place = place_of(output)
     if isinstance(place, Path):
         final = beside.resolved(place)
+        if (size := len(os.fsencode(final.name))) > _LONGEST_NAME:
+            raise UserError(
+                f"an output's name has at most {_LONGEST_NAME} bytes; {final.name} has {size}: "
+                "choose a shorter one"
+            )
         beside.tidy(final)
         if unfinished:
             _refuse_stranger(beside.draft_place(final), kind)

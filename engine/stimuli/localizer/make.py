@@ -63,8 +63,8 @@ def make_localizer(
     if seed < 0:
         raise UserError(f"a seed is 0 or more; got {seed}: choose another")
     occupied = UserError(
-        f"the stimuli need a new or empty folder, nothing is overwritten; {directory} is neither: "
-        "name another"
+        "making stimuli does not overwrite, it needs a new or empty folder; "
+        f"{directory} is neither: name another"
     )
     with filling(directory, occupied) as new:
         names = _drawn(new, per_category, size, seed)
