@@ -53,7 +53,7 @@ def resolved(output: Path) -> Path:
     """
     final = Path(os.path.realpath(output))
     if final.is_symlink():
-        raise UserError(f"the output must lead somewhere; {output} is a loop of links: remove it")
+        raise UserError(f"a path must lead somewhere; {output} is a loop of links: name another")
     return final
 
 
@@ -222,10 +222,14 @@ def _locked_folder(final: Path, stack: ExitStack) -> Path:
     while True:
         folder = final.with_name(f"{final.name}.partial-{uuid4().hex[:8]}")
         folder.mkdir()
-        # Before it is locked another program may take it for a leftover.
-        with suppress(FileNotFoundError, BlockingIOError):
+        try:
             stack.enter_context(locked(folder))
-            return folder
+        except (FileNotFoundError, BlockingIOError):  # taken for a leftover before it was locked
+            continue
+        except OSError:
+            folder.rmdir()
+            raise
+        return folder
 
 
 def _settle(folder: Path, final: Path) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..beside import filling
+from ..beside import filling, resolved
 from ..errors import UserError
 from .folders import gone_folders
 from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
@@ -166,7 +166,7 @@ def scramble_directory(
     if seed < 0:
         raise UserError(f"a seed is 0 or more; got {seed}: choose another")
     pairs = _planned(source)
-    if output.resolve() == source.resolve():
+    if resolved(output) == resolved(source):
         raise UserError(f"the scrambled images need a folder of their own; {output} is the source")
     occupied = UserError(
         "scrambling does not overwrite, the output must be a new or empty folder; "
