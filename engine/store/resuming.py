@@ -24,6 +24,8 @@ from .root import refuse_schema
 from .writing import SCANNED, Way, described, final_place, finish, refuse_existing
 
 Note = Callable[[str], None]
+# Times that the folder of a draft is made anew when another run has published it meanwhile.
+_TRIES = 20
 
 
 @contextmanager
@@ -90,18 +92,19 @@ def _locked(place: Path) -> Iterator[Lock]:
     UserError : another program fills it
     """
     with ExitStack() as stack:
-        while True:
+        for _ in range(_TRIES):
             place.mkdir(exist_ok=True)
             try:
                 lock = stack.enter_context(locked(place))
             except BlockingIOError:
-                raise _taken(place) from None
+                break
             except FileNotFoundError:  # its own run has published it meanwhile
                 continue
             if not lock.held and lock.descriptor is not None:
                 lacking("lock a folder: let one scan at a time write it")
             yield lock
             return
+        raise _taken(place)
 
 
 def _taken(place: Path) -> UserError:
