@@ -29,10 +29,10 @@ from ..stimuli.packed.layout import (
     shard_path,
     with_checksum,
 )
-from ..store.durable import publish, synchronise, synchronised, telling
+from ..store.durable import publish, synchronise, synchronised, telling, told_of_the_disk
 from ..store.places import remove
 from ..store.schema import limited
-from ..store.writing import new_folder_beside, told_of_the_disk
+from ..store.writing import new_folder_beside
 from .backbones import preprocessing_of
 from .decode import decode_ahead, default_workers
 from .interrupt import asked_to_stop

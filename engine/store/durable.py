@@ -184,6 +184,28 @@ def telling(note: Callable[[str], None], place: Path | str) -> Iterator[None]:
             note(f"the file system of {place} cannot {what}")
 
 
+@contextmanager
+def told_of_the_disk(place: Path | str, draft: Path | str | None = None) -> Iterator[None]:
+    """Say in one line what the file system raises where something is written to ``place``.
+
+    ``draft`` is the folder that is filled until it is moved to ``place``.
+
+    Raises
+    ------
+    UserError : the disk is full, the folder cannot be written to, or the draft was removed
+    """
+    try:
+        yield
+    except OSError as error:
+        # Whichever write meets it first: that of the moments, or that of a commit.
+        missing = isinstance(error, FileNotFoundError)
+        if missing and isinstance(draft, Path) and not draft.exists():
+            raise UserError(f"{draft} was being filled and is gone: scan again") from error
+        raise UserError(
+            f"cannot write {place} ({error.strerror or error}): make room, or make it writable"
+        ) from error
+
+
 def _let_pass(error: OSError, path: Path) -> None:
     if error.errno not in _CANNOT:
         error.filename = str(path)

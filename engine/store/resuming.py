@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from .commits import Commits
-from .durable import locked, sweep, telling
+from .durable import locked, sweep, telling, told_of_the_disk
 from .filling import Filling, unusable
 from .identity import difference
 from .places import Place, exists, is_group, remove, unfinished_place, zarr_store
@@ -26,7 +26,6 @@ from .writing import (
     final_place,
     finish,
     refuse_existing,
-    told_of_the_disk,
 )
 
 Note = Callable[[str], None]

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
-from .durable import publish
+from .durable import publish, told_of_the_disk
 from .filling import Filling
 from .identity import fingerprint
 from .kinds import STORE, Kind
@@ -207,28 +207,6 @@ def refuse_existing(
         raise UserError(
             f"--overwrite replaces fusiform {kind.noun}s only; {place} is none: remove it yourself"
         )
-
-
-@contextmanager
-def told_of_the_disk(place: Place, draft: Place | None = None) -> Iterator[None]:
-    """Say in one line what the file system raises where something is written to ``place``.
-
-    ``draft`` is the folder that is filled until it is moved to ``place``.
-
-    Raises
-    ------
-    UserError : the disk is full, the folder cannot be written to, or the draft was removed
-    """
-    try:
-        yield
-    except OSError as error:
-        # Whichever write meets it first: that of the moments, or that of a commit.
-        missing = isinstance(error, FileNotFoundError)
-        if missing and isinstance(draft, Path) and not draft.exists():
-            raise UserError(f"{draft} was being filled and is gone: scan again") from error
-        raise UserError(
-            f"cannot write {place} ({error.strerror or error}): make room, or make it writable"
-        ) from error
 
 
 def new_folder_beside(path: Path, purpose: str) -> Path:
