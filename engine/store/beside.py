@@ -93,19 +93,24 @@ def file_place(output: Path, what: str, remedy: str = "name a file") -> Path:
     """
     with told_of_the_disk(output):
         final = Path(os.path.realpath(output))
+        mode = _mode(final)
+        if mode is not None and S_ISDIR(mode):
+            raise UserError(f"{what} is written to a file; {output} is a folder: name a file in it")
+        if (mode is not None and not S_ISREG(mode)) or _is_descriptor(output):
+            raise UserError(f"{what} is written to a file; {output} is a device or pipe: {remedy}")
         if not final.parent.is_dir():
             raise UserError(f"{what} is written into a folder; {final.parent} is none: make it")
-        try:
-            mode = final.stat().st_mode
-        except FileNotFoundError:
-            return final
-        if S_ISDIR(mode):
-            raise UserError(f"{what} is written to a file; {output} is a folder: name a file in it")
-        if not S_ISREG(mode) or _is_descriptor(output):
-            raise UserError(f"{what} is written to a file; {output} is a device or pipe: {remedy}")
-        if not os.access(final, os.W_OK):
+        if mode is not None and not os.access(final, os.W_OK):
             raise UserError(f"cannot write {output} (it is read-only): name another file")
         return final
+
+
+def _mode(path: Path) -> int | None:
+    """What is at a path; None if nothing is."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _is_descriptor(output: Path) -> bool:
