@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
@@ -111,6 +112,9 @@ def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO
     UserError : see :func:`refuse_form`
     """
     refuse_form(form, output)
+    tables = iter(tables)
+    # What is wrong with a question comes with the first table: before anything is written.
+    tables = chain(list(islice(tables, 1)), tables)
     writer = _WRITERS[form]
     if output is None:
         return writer(tables, stream)

@@ -146,17 +146,23 @@ def _create(final: Path, output: Path) -> tuple[_File, Path, bool]:
 def _sweep(final: Path) -> None:
     """Remove what programs that are no more have left of an output."""
     mark = _mark(final)
-    for path in final.parent.iterdir():
-        ours = path.name.startswith(mark) and re.fullmatch("[0-9a-f]{16}", path.name[len(mark) :])
-        if not ours or not S_ISREG(path.lstat().st_mode):
-            continue
-        with suppress(OSError):  # another's, or gone
-            with path.open("r+b") as file:
-                locked = _lock(file)
-                if locked:
-                    path.unlink()
-            if locked is None and time.time() - path.stat().st_mtime > _OLD:
+    with suppress(OSError):  # a folder that may be written to and not listed
+        for path in final.parent.iterdir():
+            name = path.name.removeprefix(mark)
+            if name != path.name and re.fullmatch("[0-9a-f]{16}", name):
+                _remove_if_left(path)
+
+
+def _remove_if_left(path: Path) -> None:
+    with suppress(OSError):  # another's, or gone
+        if not S_ISREG(path.lstat().st_mode):
+            return
+        with path.open("r+b") as file:
+            locked = _lock(file)
+            if locked:
                 path.unlink()
+        if locked is None and time.time() - path.stat().st_mtime > _OLD:
+            path.unlink()
 
 
 def _mark(final: Path) -> str:
