@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import mmap
 import os
 import random
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -24,11 +22,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from fusiform import cli
-
-from . import faults
+from .faults import Ended, run
 
 OLD = b"an earlier output\n"
 SCAN = (
@@ -111,15 +107,6 @@ class Storm:
     wrong: list[str] = field(default_factory=list)
 
 
-class Ended(NamedTuple):
-    """How a program ended: its exit code, less than 0 for a signal; what it said; its writes."""
-
-    code: int
-    said: str
-    writes: int
-    seconds: float
-
-
 class Trial:
     """A command in a folder of its own; ``whole`` is what it gives when nothing happens."""
 
@@ -144,15 +131,21 @@ class Trial:
                 delay = self.rng.uniform(0, 1.1 * self.seconds)
                 killed, where = self._run(delay=delay), f"killed after {delay:.3f} s"
             self.storm.kills += killed.code == -signal.SIGKILL
-            if self._judge(where, earlier):
+            if self._judge(where, earlier) or self._failed(where, killed):
                 return
-        there = self._is_there(self.whole)
         again = self._run()
-        # What was whole when its program was killed is an output that exists.
-        if again.code and not (there and again.code == 2 and _line(again.said)):
-            self._wrong(where, f"again: {again.code} {again.said[-300:]!r}")
-        elif (found := contents(self.out)) != self.whole:
-            self._wrong(where, f"again: {_difference(found, self.whole)}")
+        if self._failed(f"{where}, then given again", again):
+            return
+        if (found := contents(self.out)) != self.whole:
+            self._wrong(where, f"then given again: {_difference(found, self.whole)}")
+
+    def _failed(self, where: str, ended: Ended) -> bool:
+        """Whether it ended otherwise than by a kill, well, or as its output exists already."""
+        if ended.code in (-signal.SIGKILL, 0):
+            return False
+        if ended.code == 2 and _line(ended.said) and self._is_there(self.whole):
+            return False
+        return self._wrong(where, f"{ended.code} {ended.said[-300:]!r}")
 
     def fill(self) -> None:
         """Let the disk be full from some write on."""
@@ -227,58 +220,6 @@ class Trial:
     def _wrong(self, where: str, what: str) -> bool:
         self.storm.wrong.append(f"{where}: {what}")
         return True
-
-
-def run(
-    arguments: list[str], under: Path | None, at: int | None = None, how: str = "kill",
-    delay: float | None = None,
-) -> Ended:  # fmt: skip
-    """Fork a command; see :func:`.faults.arm`, or kill it after ``delay`` seconds."""
-    began, count = time.perf_counter(), mmap.mmap(-1, 8)
-
-    def seen() -> int:
-        (number,) = struct.unpack("q", count[:])
-        count[:] = struct.pack("q", number + 1)
-        return int(number) + 1
-
-    with tempfile.TemporaryFile() as said:
-        child = os.fork()
-        if not child:
-            _be_the_command(arguments, said.fileno(), under, seen, at, how)
-        status = None
-        while delay is not None and time.perf_counter() - began < delay and status is None:
-            time.sleep(0.001)
-            ended, code = os.waitpid(child, os.WNOHANG)
-            status = code if ended else None
-        if status is None:
-            if delay is not None:
-                os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-        said.seek(0)
-        text = said.read().decode(errors="replace")
-    seconds = time.perf_counter() - began
-    return Ended(os.waitstatus_to_exitcode(status), text, *struct.unpack("q", count[:]), seconds)
-
-
-def _be_the_command(
-    arguments: list[str], said: int, under: Path | None, seen: Callable[[], int], at: int | None,
-    how: str,
-) -> NoReturn:  # fmt: skip
-    code: Any = 1
-    try:
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        sys.argv = ["fusiform", *arguments]
-        if under is not None:
-            faults.arm(under, seen, at, how)
-        cli.main()
-    except SystemExit as left:
-        code = left.code or 0
-    except BaseException as error:
-        print(f"Traceback of {type(error).__name__}: {error}", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
 
 
 def contents(folder: Path) -> Contents:
