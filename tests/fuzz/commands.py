@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -272,29 +272,25 @@ def _prepare() -> None:
             raise RuntimeError(f"{line}: {ended.said}")
 
 
-def storm(count: int, seed: int, names: list[str], report: bool = False) -> dict[str, Storm]:
-    """Kill commands, by turns, ``count`` times in all."""
+def storm(count: int, seed: int, names: list[str]) -> Iterator[tuple[str, Storm]]:
+    """Kill commands ``count`` times in all; gives one after the other with what came of it."""
     for name in _LOADED:
         import_module(name)
-    rng, before = random.Random(seed), Path.cwd()
+    rng, before, left = random.Random(seed), Path.cwd(), count
     with tempfile.TemporaryDirectory() as folder:
         try:
             os.chdir(folder)
             _prepare()
-            trials = {name: Trial(COMMANDS[name], rng) for name in names}
-            for number, trial in enumerate(trials.values()):
-                most = (count - sum(t.storm.kills for t in trials.values())) // (
-                    len(trials) - number
-                )
+            for number, name in enumerate(names):
+                trial, most = Trial(COMMANDS[name], rng), left // (len(names) - number)
                 while trial.storm.kills < most:
                     trial.kill(most - trial.storm.kills)
                     if rng.random() < 1 / 3 or not trial.storm.full:
                         trial.fill()
-                    if report and sys.stderr.isatty():
-                        print(f"{names[number]}: {trial.storm.kills}", end="\r", file=sys.stderr)
+                left -= trial.storm.kills
+                yield name, trial.storm
         finally:
             os.chdir(before)
-    return {name: trial.storm for name, trial in trials.items()}
 
 
 def main() -> None:
@@ -304,16 +300,15 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--only", nargs="+", default=list(COMMANDS), choices=list(COMMANDS))
     given = arguments.parse_args()
-    began = time.perf_counter()
-    storms = storm(given.count, given.seed, given.only, report=True)
-    print("| command | killed | disk full | wrong |", "|---|---|---|---|", sep="\n")
-    for name, own in storms.items():
-        print(f"| {name} | {own.kills} | {own.full} | {len(own.wrong)} |")
+    began, storms = time.perf_counter(), dict[str, Storm]()
+    print("| command | killed | disk full | wrong |", "|---|---|---|---|", sep="\n", flush=True)
+    for name, own in storm(given.count, given.seed, given.only):
+        storms[name] = own
+        print(f"| {name} | {own.kills} | {own.full} | {len(own.wrong)} |", flush=True)
     kills = sum(own.kills for own in storms.values())
     print(f"\n{kills} kills; {time.perf_counter() - began:.0f} s")
     for name, own in storms.items():
-        for wrong in own.wrong:
-            print(f"{name}, {wrong}")
+        print(*(f"{name}, {wrong}" for wrong in own.wrong), sep="\n", end="\n" * bool(own.wrong))
     sys.exit(any(own.wrong for own in storms.values()))
 
 
