@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
 
 
 class UserError(ValueError):
@@ -32,16 +31,3 @@ def shortened(names: Iterable[object], limit: int = 8) -> str:
     listed = [str(name) for name in names]
     rest = f", and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + rest
-
-
-def refuse_output(output: Path, what: str) -> None:
-    """Refuse a file that could not be written, before there is anything to write.
-
-    Raises
-    ------
-    UserError : its folder is none, or it is a folder itself
-    """
-    if not output.parent.is_dir():
-        raise UserError(f"{what} is written into a folder; {output.parent} is none: make it")
-    if output.is_dir():
-        raise UserError(f"{what} is written to a file; {output} is a folder: name a file in it")

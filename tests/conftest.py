@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,3 +158,24 @@ def store(
         patch.setattr(cuts, "_CHUNK_UNITS", request.param)
         fill(path)
         yield open_store(path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory of a given size, where this machine lets one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size: str) -> Path:
+        if (
+            not shutil.which("mount")
+            or subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)],
+                capture_output=True,
+            ).returncode
+        ):
+            pytest.skip("this user may not mount a file system")
+        return place
+
+    yield mount
+    subprocess.run(["umount", str(place)], capture_output=True)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,13 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.faults import explained
 from fusiform.engine.spec import Preprocessing
 
-from .fuzz import kills
+from .fuzz import commands, kills
 from .fuzz.small import contents
 
 SMALL = Preprocessing(resize=16, crop=16)
 CPU = torch.device("cpu")
+# Files, folders, stores and what is added to one; the storm at length has all commands.
+STORMED = ("query parquet", "report", "make", "scramble", "pack", "merge", "save")
 
 
 class Hungry(nn.Module):
@@ -184,25 +186,27 @@ def test_a_storm_of_kills_ends_with_the_same_bits(what: list[str]) -> None:
     assert "0 of them with other bits" in storm.stdout
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system in memory of a given size, where this machine lets one."""
-    place = tmp_path / "disk"
-    place.mkdir()
+@pytest.fixture(scope="module")
+def disturbed() -> str:
+    """What a storm over commands that write prints."""
+    one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    storm = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.commands", "--count", str(len(STORMED)),
+         "--only", *STORMED],
+        cwd=Path(commands.__file__).parents[2], env={**os.environ, **one}, capture_output=True,
+        text=True, timeout=400,
+    )  # fmt: skip
+    assert storm.stdout, storm.stderr
+    return storm.stdout
 
-    def mount(size: str) -> Path:
-        if (
-            not shutil.which("mount")
-            or subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)],
-                capture_output=True,
-            ).returncode
-        ):
-            pytest.skip("this user may not mount a file system")
-        return place
 
-    yield mount
-    subprocess.run(["umount", str(place)], capture_output=True)
+@pytest.mark.parametrize("name", STORMED)
+def test_commands_that_are_killed_tear_nothing_and_end_well_when_given_again(
+    name: str, disturbed: str
+) -> None:
+    (row,) = [line for line in disturbed.splitlines() if line.startswith(f"| {name} |")]
+    _, killed, full, wrong = row.strip("| ").split(" | ")
+    assert (int(killed) >= 1, int(full) >= 1, int(wrong)) == (True, True, 0), disturbed
 
 
 @pytest.mark.parametrize("kib", [8, 60, 150, 250, 330, 400])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, refuse_output, shortened
+from ..errors import UserError, shortened
+from ..files import file_place, new_file
 from ..spec import as_json
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def refuse_form(form: Format, output: Path | None) -> None:
         return
     if form == "table":
         raise UserError(f"a table is printed; to write {output} choose --format")
-    refuse_output(output, "a table")
+    file_place(output, "a table", "name a file, or leave out --output and it is printed")
     if form == "parquet" and find_spec("pyarrow") is None:
         raise UserError("parquet needs pyarrow: pip install 'fusiform[parquet]'")
 
@@ -112,14 +113,12 @@ def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO
     """
     refuse_form(form, output)
     tables = iter(tables)
-    # What is wrong with a question comes with the first table: before an earlier file is emptied.
+    # What is wrong with a question comes with the first table: before anything is written.
     tables = chain(list(islice(tables, 1)), tables)
-    if output is not None and form in ("parquet", "npz"):
-        return (_write_parquet if form == "parquet" else _write_npz)(tables, output)
-    writer = _write_csv if form == "csv" else _write_json
+    writer = _WRITERS[form]
     if output is None:
         return writer(tables, stream)
-    with output.open("w", newline="", encoding="utf-8") as file:
+    with new_file(output, "a table", text=form in ("csv", "json")) as file:
         return writer(tables, file)
 
 
@@ -156,7 +155,7 @@ def _write_json(tables: Iterable[Table], file: IO[str]) -> int:
     return written
 
 
-def _write_parquet(tables: Iterable[Table], output: Path) -> int:
+def _write_parquet(tables: Iterable[Table], file: IO[bytes]) -> int:
     import pyarrow
     from pyarrow import parquet
 
@@ -172,7 +171,7 @@ def _write_parquet(tables: Iterable[Table], output: Path) -> int:
                 for name, values in table.columns.items()
             }
             part = pyarrow.table(arrays)
-            writer = writer or parquet.ParquetWriter(output, part.schema)
+            writer = writer or parquet.ParquetWriter(file, part.schema)
             writer.write_table(part)
             written += len(table)
     finally:
@@ -181,16 +180,23 @@ def _write_parquet(tables: Iterable[Table], output: Path) -> int:
     return written
 
 
-def _write_npz(tables: Iterable[Table], output: Path) -> int:
+def _write_npz(tables: Iterable[Table], file: IO[bytes]) -> int:
     whole = joined(list(tables))
     columns: dict[str, Any] = {
         # Text of fixed length: an array of objects would be a pickle.
         name: values.astype(str) if values.dtype == object else values
         for name, values in whole.columns.items()
     }
-    with output.open("wb") as file:
-        np.savez_compressed(file, **columns)
+    np.savez_compressed(file, **columns)
     return len(whole)
+
+
+_WRITERS: Mapping[str, Callable[[Iterable[Table], IO[Any]], int]] = {
+    "csv": _write_csv,
+    "json": _write_json,
+    "parquet": _write_parquet,
+    "npz": _write_npz,
+}
 
 
 def _alike(tables: Iterable[Table]) -> Iterator[Table]:

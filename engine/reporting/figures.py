@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import UserError
+from ..files import new_file, new_folders
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,19 +45,19 @@ def require_matplotlib() -> None:
 
 
 def write_figures(found: Found, folder: Path) -> list[Path]:
-    """Write every figure as NAME.svg and NAME.pdf; gives their paths.
+    """Write every figure as NAME.svg and NAME.pdf, none before all are drawn; gives their paths.
 
     ``found`` is a value of :func:`.findings.findings`; figures of one layer are of its ``layer``.
     """
     from matplotlib import rc_context
 
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
-    with rc_context(_STYLE):
+    with new_folders(folder), rc_context(_STYLE), ExitStack() as together:
         for name, figure in _figures(found):
             for kind, said in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
                 written.append(folder / f"{name}.{kind}")
-                figure.savefig(written[-1], metadata=said)
+                file = together.enter_context(new_file(written[-1], "a figure"))
+                figure.savefig(file, format=kind, metadata=said)
                 figure.set_layout_engine("none")  # it is laid out, which takes longest
     return written
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -14,7 +13,8 @@ from ..asking.info import facts, info_of
 from ..asking.language.contrast import parse_contrasts
 from ..asking.language.criterion import DEFAULT, Criterion, remarks
 from ..asking.result import Result
-from ..errors import UserError, refuse_output
+from ..errors import UserError
+from ..files import file_place, new_file
 from ..markup import Markup, definitions, join, tag
 from ..responses.recording import Recording
 from ..spec import Preprocessing, listed
@@ -75,7 +75,7 @@ def write_report(
     if not stores:
         raise UserError("a report is of one store or several; got none: name one")
     output = Path(output)
-    refuse_output(output, "a report")
+    file_place(output, "a report")
     if output.suffix.lower() not in ("", ".html", ".htm"):
         raise UserError(f"a report is a page of HTML; got {output}: name it {output.stem}.html")
     if figures is not None:
@@ -104,11 +104,12 @@ def write_report(
     drawn = findings(reported, shown)
     remarked = [f"{said}." for one in results for said in remarks(criterion, one.categories, texts)]
     text = _page(reported, results, criterion, json_block(drawn), list(dict.fromkeys(remarked)))
-    _write(output, text)
-    if figures is not None:
-        from .figures import write_figures
+    with new_file(output, "a report", text=True) as file:
+        file.write(text)
+        if figures is not None:
+            from .figures import write_figures
 
-        write_figures(drawn, Path(figures))
+            write_figures(drawn, Path(figures))
 
 
 def _with_best(
@@ -235,13 +236,3 @@ def _same_stimuli(one: Result, other: Result) -> bool:
         for result in (one, other)
     )
     return first == second
-
-
-def _write(output: Path, text: str) -> None:
-    """Write the page at once: who looks meanwhile sees the earlier one whole."""
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        unfinished.replace(output)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -24,7 +24,8 @@ from ...kernels.similarity import (
     linear_cka,
     patterns_of,
 )
-from ..errors import UserError, refuse_output
+from ..errors import UserError
+from ..files import file_place, new_file
 from .recording import Recording
 
 Floats = NDArray[np.float64]
@@ -161,7 +162,7 @@ def refuse_matrices(output: Path) -> None:
     """
     if output.suffix != ".npz":
         raise UserError(f"matrices are written to a .npz file; got {output}: name one")
-    refuse_output(output, "a matrix")
+    file_place(output, "a matrix")
 
 
 def write_matrices(
@@ -183,11 +184,11 @@ def write_matrices(
     }
     paths = np.array([str(path) for path in recording.stimuli("stimulus_path")[rows]])
     # Not by np.savez, which takes names as arguments beside its own.
-    with ZipFile(output, "w") as whole:
-        table = {"stimulus_path": paths, "stimulus_category": names}
+    table = {"stimulus_path": paths, "stimulus_category": names}
+    with new_file(output, "a matrix") as file, ZipFile(file, "w") as whole:
         for name, values in {**table, **arrays}.items():
-            with whole.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, values, allow_pickle=False)
+            with whole.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values, allow_pickle=False)
 
 
 @dataclass(frozen=True)

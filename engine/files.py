@@ -1,0 +1,200 @@
+"""Files that commands write: they lie beside their output until they are whole, marked as ours."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from typing import IO, Any
+from uuid import uuid4
+
+from .disk import synchronise, synchronised, told_of_the_disk
+from .errors import UserError
+
+_LONGEST_NAME = 255  # bytes
+# Seconds after which a file that nothing was written to is nobody's, where there are no locks.
+_OLD = 3600
+
+
+@contextmanager
+def new_file(output: Path, what: str, text: bool = False) -> Iterator[IO[Any]]:
+    """Give a file to write; it stands at ``output`` when the context ends without an error.
+
+    Until then it lies beside that as ``.NAME.fusiform-...``, and an earlier output stays whole;
+    after an error nothing is left of it. What killed programs left of this output is removed. An
+    earlier output's owner and permissions are kept.
+
+    Parameters
+    ----------
+    what : what is written, for messages, as "a table"
+    text : whether text is written, as UTF-8, and not bytes
+
+    Raises
+    ------
+    UserError : see :func:`file_place`; the file system cannot take what is written
+    """
+    final = file_place(output, what)
+    with told_of_the_disk(output):
+        _sweep(final)
+        raw, path, locked = _create(final, output)
+    binary = io.BufferedWriter(raw)
+    file = io.TextIOWrapper(binary, encoding="utf-8", newline="") if text else binary
+    try:
+        with told_of_the_disk(output):
+            _keep_permissions(final, path)
+        yield file
+        with told_of_the_disk(output):
+            file.flush()
+            synchronise(raw.fileno(), path)
+            if not locked:
+                file.close()  # Windows renames nothing that is open
+            path.replace(final)
+            synchronised(final.parent)
+        file.close()
+    except BaseException:
+        with suppress(OSError, UserError):  # again what was raised already
+            file.close()
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folders(folder: Path) -> Iterator[None]:
+    """Create a folder, with those that it lies in; after an error the new ones are removed again.
+
+    Raises
+    ------
+    UserError : they cannot be created
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with told_of_the_disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in new:
+            with suppress(OSError):  # somebody else's file is in it
+                path.rmdir()
+        raise
+
+
+def file_place(output: Path, what: str, remedy: str = "name a file") -> Path:
+    """Where a file comes to stand; a link is followed, and what it points to replaced.
+
+    Raises
+    ------
+    UserError : there is no such folder; a folder, a device or a pipe is there, or a file that may
+        not be written
+    """
+    with told_of_the_disk(output):
+        final = Path(os.path.realpath(output))
+        mode = _mode(final)
+        if mode is not None and S_ISDIR(mode):
+            raise UserError(f"{what} is written to a file; {output} is a folder: name a file in it")
+        if (mode is not None and not S_ISREG(mode)) or _is_descriptor(output):
+            raise UserError(f"{what} is written to a file; {output} is a device or pipe: {remedy}")
+        if not final.parent.is_dir():
+            raise UserError(f"{what} is written into a folder; {final.parent} is none: make it")
+        if mode is not None and not os.access(final, os.W_OK):
+            raise UserError(f"cannot write {output} (it is read-only): name another file")
+        return final
+
+
+def _mode(path: Path) -> int | None:
+    """What is at a path; None if nothing is."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_descriptor(output: Path) -> bool:
+    """Whether a path is a file that is open already, as /dev/stdout is, whatever it leads to."""
+    folder = os.path.realpath(output.parent)
+    return output.is_symlink() and (folder == "/dev" or folder.startswith("/proc/"))
+
+
+class _File(io.FileIO):
+    """A new file; says in one line why it cannot be written."""
+
+    def __init__(self, path: Path, output: Path) -> None:
+        super().__init__(path, "x")
+        self._output = output
+
+    def write(self, content: Any, /) -> Any:
+        with told_of_the_disk(self._output):
+            return super().write(content)
+
+
+def _create(final: Path, output: Path) -> tuple[_File, Path, bool]:
+    """A file beside ``final``, where it is, and whether a lock says that it is being written."""
+    while True:
+        path = final.with_name(f"{_mark(final)}{uuid4().hex[:16]}")
+        file = _File(path, output)
+        locked = _lock(file)
+        # Another program may have taken it for left over before it was locked.
+        if locked is not False and path.exists():
+            return file, path, bool(locked)
+        file.close()
+
+
+def _sweep(final: Path) -> None:
+    """Remove what programs that are no more have left of an output."""
+    mark = _mark(final)
+    with suppress(OSError):  # a folder that may be written to and not listed
+        for path in final.parent.iterdir():
+            name = path.name.removeprefix(mark)
+            if name != path.name and re.fullmatch("[0-9a-f]{16}", name):
+                _remove_if_left(path)
+
+
+def _remove_if_left(path: Path) -> None:
+    with suppress(OSError):  # another's, or gone
+        if not S_ISREG(path.lstat().st_mode):
+            return
+        with path.open("r+b") as file:
+            locked = _lock(file)
+            if locked:
+                path.unlink()
+        if locked is None and time.time() - path.stat().st_mtime > _OLD:
+            path.unlink()
+
+
+def _mark(final: Path) -> str:
+    """The beginning of the names of files that become ``final``; 16 digits follow."""
+    name, rest = final.name, ".fusiform-"
+    while len(os.fsencode(name)) > _LONGEST_NAME - len(f".{rest}") - 16:
+        name = name[:-1]
+    return f".{name}{rest}"
+
+
+def _lock(file: IO[bytes] | io.FileIO) -> bool | None:
+    """Lock a file; False if another program has, None where the system cannot say."""
+    try:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def _keep_permissions(final: Path, path: Path) -> None:
+    """Let a file have the owner, where that can be, and the permissions of the one it replaces."""
+    try:
+        earlier = final.stat()
+    except FileNotFoundError:
+        return
+    with suppress(OSError, AttributeError):
+        if (earlier.st_uid, earlier.st_gid) != (path.stat().st_uid, path.stat().st_gid):
+            os.chown(path, earlier.st_uid, earlier.st_gid)
+    with suppress(OSError):
+        path.chmod(earlier.st_mode & 0o777)
