@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from .errors import UserError
 from .spec import SHOWN, STIMULUS_COLUMNS, Layer, listed
 from .store.behind import write_behind
 from .store.draft import Draft
-from .store.identity import IDENTITY, difference
+from .store.identity import IDENTITY, difference, not_compared
+from .store.places import name_of
 from .store.reading import Store, require_complete
 from .store.writing import drafting, final_place, refuse_existing
 from .texts import composed
@@ -82,6 +84,11 @@ def merge_stores(
         note("shuffled labels are not merged: they were dealt within each store's stimuli")
     first = parts[0].provenance
     provenance = {name: first[name] for name in _KEPT if name in first}
+    if unknown := not_compared({name_of(part.path): part.provenance for part in parts}):
+        note(unknown)
+        provenance.pop("configuration_sha256", None)
+    else:
+        provenance |= {"modules": first.get("modules", []), "answers": _answers(parts)}
     provenance["merged"] = [part.provenance["fingerprint"] for part in parts]
     if not keeps_null:
         provenance.pop("null", None)
@@ -92,6 +99,7 @@ def merge_stores(
     kept = drafting(place, overwrite, **contents, provenance=provenance)
     with telling(note, place), kept as draft:
         draft.add_notes(said for part in parts for said in part.provenance.get("notes", ()))
+        draft.add_notes(filter(None, [unknown]))
         with write_behind() as later:
             for layer, category, fold, moments in _moments(draft, parts):
                 later(draft.write_moments, layer, category, fold, moments)
@@ -99,6 +107,15 @@ def merge_stores(
             _copy_null(draft, parts)
         materialise(draft, progress)
     return Result.open(place)
+
+
+def _answers(parts: Sequence[Store]) -> dict[str, Any]:
+    """What the layers of all parts answer."""
+    return {
+        name: answer
+        for part in reversed(parts)
+        for name, answer in part.provenance.get("answers", {}).items()
+    }
 
 
 def _tables_are_equal(parts: Sequence[Store]) -> bool:
@@ -121,8 +138,9 @@ def _names(part: Store) -> list[str]:
 
 
 def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
-    first, *others = parts
-    for part in others:
+    # What the first does not say, one that an earlier version made, others are compared in.
+    whole = (part for part in parts if "configuration_sha256" in part.provenance)
+    for first, part in product(dict.fromkeys((parts[0], next(whole, parts[0]))), parts):
         found = difference(first.provenance, part.provenance, (*but, "null"))
         if found:
             raise UserError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from .errors import UserError
 SCHEMA_VERSION = 3
 # Of a recording, which is a store of its own.
 RECORDING_VERSION = 1
+# Sums by random weights that are kept of a layer's answers to fixed images.
+PROJECTIONS = 3
 
 INTERPOLATIONS: tuple[str, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
 # What decodes JPEG files -> how it can resize them. Anything else is decoded by Pillow.
@@ -291,6 +293,17 @@ MEASURES: dict[str, str] = {
 SAVED = ("t", "log10_p", "q", "csi", "d_prime")
 # Saved as float32, but for these.
 MEASURE_TYPES: dict[str, str] = {"preferred_category": "int32"}
+
+
+def apart(one: Sequence[float], other: Sequence[float]) -> float:
+    """How far two answers of a layer are apart, in units of the larger norm; see ``PROJECTIONS``.
+
+    ``one`` and ``other`` are a norm, and sums by random weights.
+    """
+    size = max(one[0], other[0])
+    own, its = (values[1 : 1 + PROJECTIONS] for values in (one, other))
+    distance = math.dist(own, its) / math.sqrt(PROJECTIONS)
+    return max(abs(one[0] - other[0]), distance) / size if size else 0.0
 
 
 def as_record(value: Any) -> dict[str, Any]:

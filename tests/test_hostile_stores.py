@@ -103,6 +103,14 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
         {"saved": {"two": {"measures": ["__class__"]}}},
         "measures of saved contrast 'two'",
     ),
+    "modules that are none": ({"modules": [{}]}, "modules: has to be a list of texts"),
+    "answers of texts": ({"answers": {"conv": ["x"] * 5}}, "answers: has to be 5 numbers of each"),
+    "answers that are no numbers": (
+        {"answers": {"conv": [float("nan")] * 5}},
+        "answers: has to be 5 numbers of each layer",
+    ),
+    "answers without end": ({"answers": {"conv": [10**400] * 5}}, "answers: has to be 5 numbers"),
+    "too few answers": ({"answers": {"conv": [1.0]}}, "answers: has to be 5 numbers of each layer"),
     "lists in lists": ({"versions": [[[[[[[[[[]]]]]]]]]]}, "at most 8 values inside each other"),
 }
 

@@ -26,6 +26,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.scanning import decode, passes
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
+from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.pictures import prepare
@@ -136,7 +137,7 @@ def test_it_says_what_is_done_and_shows_only_the_rest(
     net.sees = lambda images: seen.append(len(images))
     scanned(stimuli, tmp_path / "o.zarr", net, listener=Listener(notes.append, shown.append))
     assert any("8 of 15 stimuli were shown, 3 of 6 groups are finished" in note for note in notes)
-    assert len(seen) == 5 + 2  # the trial and the probe, and two of four batches
+    assert len(seen) == 6 + 2  # the trial and the probe, and two of four batches
     assert [(e.done, e.before) for e in shown if e.stage == "scan"] == [(12, 8), (15, 8)]
     assert contents(tmp_path / "o.zarr") == undisturbed
 
@@ -314,6 +315,29 @@ def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.Mo
     notes: list[str] = []
     scanned(*begun, listener=Listener(notes.append))
     assert any("goes on with 99 threads and X instructions" in note for note in notes)
+
+
+def test_settings_that_change_last_bits_are_named(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage, name in (("scan", "MKL_CBWR"), ("contrasts", "NUMBA_CPU_NAME")):
+        output, notes = tmp_path / f"{stage}.zarr", list[str]()
+        with pytest.raises(Interrupted):
+            scanned(stimuli, output, listener=stopping_after(1, stage))
+        monkeypatch.setenv(name, "x")
+        scanned(stimuli, output, listener=Listener(notes.append))
+        said = (
+            f"it was begun with {name} unset, and goes on with {name}=x: the last bits may differ"
+        )
+        assert any(note.startswith(said) for note in notes)
+        assert sum("the last bits" in note for note in notes) == 1
+
+
+def test_commits_that_say_less_of_the_machine_raise_no_alarm() -> None:
+    now = passes.machine()
+    assert changed({}, now) is None
+    assert changed({name: now[name] for name in ("threads", "instructions")}, now) is None
+    assert changed({**now, "threads": -1}, now) == ("-1 threads", f"{now['threads']} threads")
 
 
 def test_two_at_a_time_do_not_fill_one_output(begun: tuple[Path, Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from ..scanning.memory import peak_memory
 from ..scanning.passes import note_invisible
 from ..scanning.plan import Block
 from ..scanning.progress import Listener, Progress
+from ..scanning.rounding import changed
 from ..scanning.setup import Setup
-from ..scanning.work import refuse_too_few, said
+from ..scanning.work import refuse_too_few
 from ..store.draft import Draft
 from ..store.durable import sweep
 from .cluster import Crew, Workers, connected
@@ -104,11 +105,15 @@ class Distribution:
                 f"an unfinished scan goes on as it was begun; that in {draft.path} was in one "
                 "process: go on without --workers and --scheduler, or give it up with --restart"
             )
+        self._machines: list[Mapping[str, Any]] = []
         self._records: dict[str, Record] = {}
         if not draft.is_complete:
             self._records = self._whole(draft.records.of(SHOW))
             if self._records:
                 self._say_what_is_done()
+            for stage in (SHOW, MERGE, CONTRAST):
+                for record in draft.records.of(stage).values():
+                    self._compare(record.get("machine", {}))
 
     def run(self, crew: Crew, job: Job) -> None:
         """Have the workers do it all, the stimuli once for every part of the layers that fits."""
@@ -199,11 +204,17 @@ class Distribution:
             except UserError:
                 self._forget_those_without(stimulus)
                 raise
-        machines = [said(one["machine"]) for one in self._records.values()]
-        if len(set(machines)) > 1 and said(record["machine"]) not in machines[:-1]:
+
+    def _compare(self, machine: Mapping[str, Any]) -> None:
+        """Say in what the machine of a worker differs from that of the first; each once."""
+        self._machines = self._machines or [machine]
+        differing = changed(self._machines[0], machine)
+        if differing and machine not in self._machines:
+            self._machines.append(machine)
+            first, own = differing
             self._listener.note(
-                f"one worker computes with {said(record['machine'])}, others with {machines[0]}: "
-                "the last bits may differ from those of workers that are all alike"
+                f"one worker computes with {own}, others with {first}: the last bits may differ "
+                "from those of workers that are all alike"
             )
 
     def _forget_those_without(self, stimulus: int) -> None:
@@ -324,6 +335,7 @@ class Distribution:
         for task, outcome in hand_out(crew, job, tasks, self._stop, self._listener.note):
             if outcome.refused:
                 raise UserError(*outcome.refused)
+            self._compare(outcome.record.get("machine", {}))
             self._peak = max(self._peak, outcome.peak_bytes)
             yield task, outcome
 

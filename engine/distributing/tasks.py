@@ -20,25 +20,33 @@ import torch
 from ...kernels.moments import Moments, merge
 from ..asking.select import materialise
 from ..errors import UserError
-from ..scanning.backbones import Backbone, provenance_of
+from ..scanning.backbones import Backbone
+from ..scanning.behaviour import network_of
 from ..scanning.decode import decode_ahead
 from ..scanning.device import device_for, place
+from ..scanning.faults import explained
 from ..scanning.layers import input_dtype
 from ..scanning.live import Live
 from ..scanning.memory import peak_memory, recycled
 from ..scanning.plan import Block, Plan
 from ..scanning.reduce import Axes
+from ..scanning.rounding import machine
 from ..scanning.showing import showing
-from ..scanning.work import machine, nonfinite
+from ..scanning.work import nonfinite
 from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..store.behind import write_behind
 from ..store.draft import Draft
+from ..store.identity import IDENTITY, NETWORK, difference
 from ..store.places import Place, is_group
 from ..store.records import Seal
 
 # The stages of a scan, which the names of tasks begin with.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"
+# What a worker's network has to have in common with that of the scan.
+_OF_A_WORKER = {*NETWORK, "device_type"} - {"units"}
+# Images of the passes by which it is told.
+_PROBED = 2
 Record = dict[str, Any]
 _Arguments = ParamSpec("_Arguments")
 
@@ -89,14 +97,14 @@ class _Seat:
         self.left.enter_context(recycled())
         self.backbone = job.build()
         place(self.backbone.model, self.device)
-        found = provenance_of(self.backbone, self.device)
-        for name in ("weights_sha256", "modules_sha256", "device_type"):
-            if found[name] != draft.provenance[name]:
-                raise UserError(
-                    f"all workers show the same network; one has other {name.partition('_')[0]} "
-                    f"({found[name][:12]} for {draft.provenance[name][:12]}): give all of them the "
-                    "same files"
-                )
+        model, crop = self.backbone.model, self.backbone.preprocessing.crop
+        with explained(model, (_PROBED, 3, crop, crop), input_dtype(model), self.device):
+            _, found = network_of(self.backbone, self.device, [one.name for one in draft.layers])
+        if differing := difference(draft.provenance, found, IDENTITY.keys() - _OF_A_WORKER):
+            raise UserError(
+                f"all workers show the same network; one has other {differing}: give all of them "
+                "the same files"
+            )
 
 
 _seat: _Seat | None = None
@@ -231,14 +239,14 @@ def merge_group(
             merged = merge(merged, part) if merged else part
         assert merged is not None  # of two stimuli or more
         draft.write_moments(layer, *group, Moments(merged[0], *(m.numpy() for m in merged[1:])))
-    return {}
+    return {"machine": machine()}
 
 
 @_task
 def contrast(here: Here, number: int) -> Record:
     """Write the contrasts of a layer beside its moments."""
     materialise(here.draft, first=number, stop=number + 1)
-    return {}
+    return {"machine": machine()}
 
 
 def leave(token: str) -> None:

@@ -10,12 +10,13 @@ from ..asking.language.contrast import parse_contrast
 from ..errors import UserError, shortened
 from ..responses.driving import Driven, Image, contrasts_of, driven
 from ..responses.recording import Recording
+from ..store.identity import IDENTITY, NETWORK, difference
 from ..store.reading import Store
 
 # Of every layer and contrast so many units, of each so many stimuli.
 _UNITS, _IMAGES = 2, 6
-# What two passes over one network have in common.
-_NETWORK = ("model", "weights_sha256", "modules_sha256", "preprocessing", "precision", "units")
+# What two passes over one network may differ in.
+_OTHERS = IDENTITY.keys() - set(NETWORK)
 
 
 class Stimulus(NamedTuple):
@@ -40,7 +41,7 @@ def store_of(recording: Recording, stores: Sequence[Store]) -> int:
         if made_from is not None and store.provenance.get("fingerprint") == made_from:
             return place
     for place, store in enumerate(stores):
-        if all(recording.provenance.get(n) == store.provenance.get(n) for n in _NETWORK):
+        if not difference(recording.provenance, store.provenance, _OTHERS):
             return place
     raise UserError(
         f"a recording is shown beside the store of its network; {recording.path} is of "

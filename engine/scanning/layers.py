@@ -28,7 +28,7 @@ OUTPUT = "output"
 # Patterns that mean groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
 # Images of the trial pass; and of a second, since a layer may have as many rows by chance.
-TRIAL_STIMULI, _OTHER_NUMBER = 5, 3
+TRIAL_STIMULI, _OTHER_NUMBER = 5, 2
 # What torch says where tensors of two precisions meet, or an operation does not know one.
 _DTYPES_CLASH = re.compile(
     r"dtype|scalar ?type|bfloat16|\bhalf\b|\b(input|weight|bias) type\b|can't be cast", re.I

@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from ..errors import UserError
 from ..spec import Layer
@@ -22,6 +19,7 @@ from .interrupt import Stop
 from .memory import peak_memory
 from .plan import Plan
 from .progress import Listener, Progress
+from .rounding import changed, machine
 from .setup import Setup
 from .showing import Taker, showing
 
@@ -60,10 +58,11 @@ class Passes:
             f"going on with an unfinished {self.stage}: {min(shown, len(plan.order)):,} of "
             f"{len(plan.order):,} stimuli were shown{to}{self._also_done(shown)}"
         )
-        if commit.machine and commit.machine != machine():
+        if differing := changed(commit.machine, machine()):
+            before, now = differing
             self._listener.note(
-                f"it was begun with {said(commit.machine)}, and goes on with {said(machine())}: "
-                "the last bits may differ from those of one run"
+                f"it was begun with {before}, and goes on with {now}: the last bits may differ "
+                "from those of one run"
             )
 
     def _also_done(self, shown: int) -> str:
@@ -214,16 +213,3 @@ class Passes:
 def note_invisible(path: Path, listener: Listener) -> None:
     """Name a stimulus of which nothing is visible; the store names it when it is complete."""
     listener.note(f"nothing is visible of {path}: {INVISIBLE}")
-
-
-def machine() -> dict[str, Any]:
-    """What the last bits can depend on beside the plan and the versions."""
-    return {
-        "threads": torch.get_num_threads(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def said(machine: Mapping[str, Any]) -> str:
-    """A machine in words."""
-    return f"{machine['threads']} threads and {machine['instructions']} instructions"

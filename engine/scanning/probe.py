@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from torch import nn
 
 from ..errors import UserError
 from .layers import as_input, named_modules, run, untouched
+
+if TYPE_CHECKING:
+    from .behaviour import Answers
 
 # What is to happen when it does not.
 ON_NONDETERMINISM = ("note", "stop")
@@ -40,6 +44,7 @@ class _Event(NamedTuple):
 
 
 _Events = dict[_Event, torch.Tensor]
+_Hear = Callable[[str, int, torch.Tensor], None]
 
 
 def refuse_on_nondeterminism(given: str) -> None:
@@ -56,22 +61,31 @@ def refuse_on_nondeterminism(given: str) -> None:
         )
 
 
-def probe(model: nn.Module, crop: int, layers: Collection[str], eps: float = 0) -> str | None:
+def probe(
+    model: nn.Module,
+    crop: int,
+    layers: Collection[str],
+    eps: float = 0,
+    answers: Answers | None = None,
+) -> str | None:
     """In words, why responses of ``layers`` to an image are not a matter of the image alone.
 
     The same images are shown twice, or ``_REPEATS`` times if the network draws random numbers, and
     among others in another order and number; None where all differences are such as rounding
     makes. Of precisions, the coarsest that is met counts, or ``eps``. The state of the network and
-    of random generators is as before.
+    of random generators is as before. ``answers`` hear what layers give.
     """
     images = _scenes(model, crop)
+    pair = images[list(_TWICE)]
     with untouched(model):
-        once, drawn = _shown(model, images[list(_TWICE)], _TWICE, seed=0)
+        once, drawn = _shown(model, pair, _TWICE, seed=0, hear=answers.hear if answers else None)
         eps = max([eps, *(torch.finfo(values.dtype).eps for values in once.values())])
         for seed in range(1, 1 + (_REPEATS if drawn else 1)):
-            again, _ = _shown(model, images[list(_TWICE)], _TWICE, seed)
+            again, _ = _shown(model, pair, _TWICE, seed)
             found = _lost(once, again)
             found += _changed(once, again, max(_LEAST, _ULPS["run"] * eps))
+            if answers:
+                answers.drop({event.module for event in found if event.gives})
             if touched := _touched(found, layers):
                 return (
                     f"warning: shown the same images again, the network gives other numbers, from "
@@ -80,10 +94,12 @@ def probe(model: nn.Module, crop: int, layers: Collection[str], eps: float = 0) 
                 )
         other, _ = _shown(model, images[list(_AMONG_OTHERS)], _PLACES, seed=0)
         least = max(_LEAST, _ULPS["batch"] * eps)
-        if not _touched(_changed(once, other, least), layers):
+        amplified = _touched(_changed(once, other, least), layers)
+        if not (answers or amplified):
             return None
-        noisy = _noisy(images[list(_TWICE)], max(_NOISE, 2 * eps))
-        rounded, _ = _shown(model, noisy, _TWICE, seed=0)
+        noisy = _noisy(pair, max(_NOISE, 2 * eps))
+        hear = partial(answers.hear_rounded, eps) if answers else None
+        rounded, _ = _shown(model, noisy, _TWICE, seed=0, hear=hear)
     found = _changed(once, other, least, rounded)
     if not (touched := _touched(found, layers)):
         return None
@@ -105,12 +121,19 @@ def _drawn_so_far(model: nn.Module) -> list[Any]:
 
 
 def _shown(
-    model: nn.Module, images: torch.Tensor, rows: Collection[int], seed: int
+    model: nn.Module,
+    images: torch.Tensor,
+    rows: Collection[int],
+    seed: int,
+    hear: _Hear | None = None,
 ) -> tuple[_Events, bool]:
-    """The tensors of a pass, and whether random numbers were drawn in it."""
+    """The tensors of a pass, and whether random numbers were drawn in it.
+
+    ``hear`` is told what modules give, each tensor ``[image, ...]``, and which of several it is.
+    """
     torch.manual_seed(seed)
     before = _drawn_so_far(model)
-    found = _events(model, images, rows)
+    found = _events(model, images, rows, hear)
     return found, _drawn_so_far(model) != before
 
 
@@ -133,7 +156,9 @@ def _noisy(images: torch.Tensor, share: float) -> torch.Tensor:
     return (images.float() * (1 + share * noise)).to(images.dtype)
 
 
-def _events(model: nn.Module, images: torch.Tensor, rows: Collection[int]) -> _Events:
+def _events(
+    model: nn.Module, images: torch.Tensor, rows: Collection[int], hear: _Hear | None
+) -> _Events:
     """A sample of every tensor that goes in or out of a module, of these images ``[row, value]``.
 
     In the order in which they come; of tensors that have a row, or a column, for every image.
@@ -145,8 +170,12 @@ def _events(model: nn.Module, images: torch.Tensor, rows: Collection[int]) -> _E
     def keep(name: str, gives: bool, value: Any, made_by: str) -> None:
         calls[name, gives] += 1
         for number, tensor in enumerate(_tensors(value)):
-            if (sample := _sample(tensor, len(images), rows)) is not None:
-                found[_Event(name, gives, calls[name, gives], number, made_by)] = sample
+            by_image = _by_image(tensor, len(images))
+            if by_image is not None:
+                event = _Event(name, gives, calls[name, gives], number, made_by)
+                found[event] = _sample(by_image, rows)
+                if gives and hear:
+                    hear(name, number, by_image)
 
     def enter(name: str, given: Any) -> None:
         keep(name, False, given, inside[-1])
@@ -185,20 +214,20 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-def _sample(tensor: torch.Tensor, images: int, rows: Collection[int]) -> torch.Tensor | None:
-    """Some values of every row, without a copy of the others."""
+def _by_image(tensor: torch.Tensor, images: int) -> torch.Tensor | None:
+    """The tensor ``[image, ...]``; None where it has no row, or column, for every image."""
     axis = next((axis for axis, size in enumerate(tensor.shape[:2]) if size == images), None)
-    if axis is None:
-        return None
-    by_image = tensor.detach().movedim(axis, 0)
+    return tensor.detach().movedim(axis, 0) if axis is not None and tensor.numel() else None
+
+
+def _sample(by_image: torch.Tensor, rows: Collection[int]) -> torch.Tensor:
+    """Some values of every row, without a copy of the others."""
     units = by_image[0].numel()
-    if not units:
-        return None
     own = torch.Generator().manual_seed(units)
     places = torch.arange(units) if units <= _VALUES else (
         torch.randint(units, (_VALUES,), generator=own)
     )  # fmt: skip
-    along = torch.unravel_index(places.to(tensor.device), by_image.shape[1:])
+    along = torch.unravel_index(places.to(by_image.device), by_image.shape[1:])
     return torch.stack([by_image[row][along] for row in rows])
 
 

@@ -22,7 +22,6 @@ from ..store.places import whereabouts
 from ..store.recording_draft import RecordingDraft, recording_of
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
-from .backbones import provenance_of
 from .decode import default_workers
 from .interrupt import asked_to_stop
 from .memory import recycled
@@ -175,10 +174,9 @@ def record(
         catalogue=own,
         **way,
     )
-    shown = provenance_of(setup.backbone, setup.device)
     if source:
-        refuse_other_network(source, setup, shown)
-        if said := others_than_scanned(source, setup.catalogue):
+        unknown = refuse_other_network(source, setup)
+        for said in filter(None, (unknown, others_than_scanned(source, setup.catalogue))):
             listener.note(said)
             setup = replace(setup, notes=(*setup.notes, said))
     setup, choice = _in_order(setup), choices[-1]
@@ -200,7 +198,7 @@ def record(
             provenance={
                 **whereabouts(stimuli),
                 "batch_size": plan.batch_size,
-                **shown,
+                **setup.network,
                 **({"units": setup.units, "dims": setup.dims} if setup.units != "all" else {}),
                 **wanted.provenance(choice),
             },

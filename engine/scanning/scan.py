@@ -22,7 +22,7 @@ from ..store.draft import Draft, most_bytes
 from ..store.places import whereabouts
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
-from .backbones import backbone_of, provenance_of
+from .backbones import backbone_of
 from .decode import default_workers
 from .dims import Dims
 from .interrupt import asked_to_stop
@@ -212,7 +212,7 @@ def scan(
             **whereabouts(stimuli),
             "batch_size": plan.batch_size,
             "store_dtype": store_dtype,
-            **provenance_of(setup.backbone, setup.device),
+            **setup.network,
             **({"units": units, "dims": setup.dims} if units != "all" else {}),
             **({"null": drawn} if drawn else {}),
         },

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..spec import UNITS, Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from .backbones import Backbone, backbone_of
+from .behaviour import network_of
 from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
 from .compiled import refuse_without_compiler
 from .device import device_for, place
@@ -22,8 +23,8 @@ from .dims import Dims, given_dims, nameless
 from .jpegs import jpegs_of
 from .layers import TRIAL_STIMULI, choose, trial
 from .plan import Plan, make_plan
-from .precision import TF32_EPS, multiplied, refuse_precision
-from .probe import probe, refuse_on_nondeterminism
+from .precision import multiplied, refuse_precision
+from .probe import refuse_on_nondeterminism
 from .progress import Listener
 from .reduce import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced, refuse_units
 
@@ -33,8 +34,8 @@ class Setup:
     """What a scan is of: ``layers`` as they are recorded, reduced to ``units``.
 
     ``fitting`` says how it fits into memory, ``budget`` into how much; ``notes`` are kept in the
-    store: what is to be known of the stimuli and the network. ``dims`` are those of the layers'
-    outputs, before they are reduced.
+    store: what is to be known of the stimuli and the network. ``network`` is what the store's root
+    says of it. ``dims`` are those of the layers' outputs, before they are reduced.
     """
 
     catalogue: Catalogue
@@ -46,6 +47,7 @@ class Setup:
     footprint: Footprint
     fitting: Fit
     budget: int | None
+    network: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -134,7 +136,8 @@ def set_up(
     held = held_of(catalogue, chosen) if held_of else {}
     if held_of:
         chosen = tuple(layer for layer in chosen if layer.name in held)
-    unsteady = _probed(backbone, target, chosen, on_nondeterminism)
+    names = [layer.name for layer in chosen]
+    unsteady, described = _probed(backbone, target, names, on_nondeterminism)
     for note in unsteady:
         listener.note(note)
     footprint = Footprint(
@@ -181,30 +184,28 @@ def set_up(
         footprint_of(plan.batch_size),
         fitting,
         known,
+        described,
         (*catalogue.notes, *backbone.notes, *unnamed, *unsteady),
         {layer.name: whole[layer.name] for layer in chosen},
     )
 
 
 def _probed(
-    backbone: Backbone, device: torch.device, layers: Sequence[Layer], on_nondeterminism: str
-) -> tuple[str, ...]:
-    """Notes on a network whose responses depend on the batch or on the run.
+    backbone: Backbone, device: torch.device, layers: Sequence[str], on_nondeterminism: str
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Notes on a network whose responses depend on the batch or on the run, and what it is.
 
     Raises
     ------
     UserError : its answer does, and that is not to be
     """
-    tf32 = TF32_EPS if backbone.precision == "tf32" else 0
-    names, crop = [layer.name for layer in layers], backbone.preprocessing.crop
-    with multiplied(backbone.precision, device):
-        found = probe(backbone.model, crop, names, tf32)
+    found, network = network_of(backbone, device, layers)
     if found and on_nondeterminism == "stop":
         raise UserError(
             f"{found.removeprefix('warning: ')}: mend it, or scan it as it is with "
             "--on-nondeterminism note"
         )
-    return (found,) if found else ()
+    return (found,) if found else (), network
 
 
 def _how(fitting: Fit, budget: int | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 from ..errors import UserError, shortened
 from ..spec import Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, catalogue_of
-from ..store.identity import difference
+from ..store.identity import difference, not_compared
+from ..store.places import name_of
 from ..store.reading import Store
 from ..store.schema import is_whole
 from .setup import Setup
@@ -22,8 +22,6 @@ from .setup import Setup
 # Stimuli that a message names.
 _NAMED = 3
 _UNTRAINED = "untrained, seed "
-# What names a network; a root that a stranger wrote may lack it.
-_HASHES = ("weights_sha256", "modules_sha256")
 # What determines a network's responses to an image, of what a root says.
 _OTHERS = ("layers", "categories", "folds", "device_type", "store_dtype", "null")
 
@@ -206,18 +204,20 @@ def others_than_scanned(source: Store, catalogue: Catalogue) -> str:
     return "; ".join(said)
 
 
-def refuse_other_network(source: Store, setup: Setup, provenance: Mapping[str, Any]) -> None:
+def refuse_other_network(source: Store, setup: Setup) -> str | None:
     """Refuse a network that is not the one that a source was scanned with.
+
+    Returns
+    -------
+    what could not be compared, if anything
 
     Raises
     ------
-    UserError : weights, modules, preprocessing, layers or the way of showing differ
+    UserError : weights, modules, answers, preprocessing, layers or the way of showing differ
     """
-    shown = {**provenance, "batch_size": setup.plan.batch_size, "units": setup.units}
-    shown = json.loads(json.dumps(shown))  # lists, as they are read again
+    shown = {**setup.network, "batch_size": setup.plan.batch_size, "units": setup.units}
     names = ("recorded", "projection", "model", *_OTHERS)
-    hashes = {name: source.provenance.get(name) or "" for name in _HASHES}
-    scanned_as = {**source.provenance, **hashes, "units": source.units}
+    scanned_as = {**source.provenance, "units": source.units}
     differing = difference(scanned_as, shown, but=names)
     if differing:
         raise UserError(
@@ -232,3 +232,4 @@ def refuse_other_network(source: Store, setup: Setup, provenance: Mapping[str, A
                 f"{list(scanned.shape)} in {source.path}, and has {layer.dtype} "
                 f"{list(layer.shape)}: show the one that was scanned"
             )
+    return not_compared({name_of(source.path): source.provenance})

@@ -19,8 +19,6 @@ from .interrupt import Stop
 from .layers import input_dtype
 from .live import Live
 from .passes import Passes
-from .passes import machine as machine
-from .passes import said as said
 from .plan import Block, Plan
 from .progress import Listener
 from .setup import Setup

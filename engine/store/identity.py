@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 from ..errors import shortened
-from ..spec import SHOWN
+from ..spec import SHOWN, apart
 
 # Stimuli that are turned into text at a time: the whole list would be 200 bytes for each.
 _AT_ONCE = 4096
@@ -18,6 +18,7 @@ IDENTITY: dict[str, str] = {
     "model": "network",
     "weights_sha256": "weights",
     "modules_sha256": "modules",
+    "configuration_sha256": "modules",
     "preprocessing": "preprocessing",
     "precision": "precision of the network",
     "compiled": "compiled network",
@@ -33,6 +34,11 @@ IDENTITY: dict[str, str] = {
     "recorded": "recorded units",
     "projection": "projection",
 }
+# Those that name a network, but for its answers.
+NETWORK = ("model", "weights_sha256", "modules_sha256", "configuration_sha256", "preprocessing",
+           "precision", "units")  # fmt: skip
+# How much less another kind of device keeps of answers.
+_ELSEWHERE = 10
 # What a root, or its preprocessing, means that has not the attribute.
 _UNSAID = {"precision": "its own", "compiled": False, "units": "all", "decoder": "pillow"}
 
@@ -80,14 +86,55 @@ def difference(
     """What the attributes of two roots first differ in that determines numbers, and how.
 
     As the end of a sentence, "weights: ... and ..."; None where they agree in all ``but`` these.
+    What layers answer to fixed images is compared where both roots have it.
     """
     for name, shown in IDENTITY.items():
         own, its = (root.get(name, _UNSAID.get(name)) for root in (one, other))
         if own == its or name in but:
             continue
+        if name == "configuration_sha256" and None in (own, its):
+            continue
         if name == "weights_sha256":
-            own, its = (f"{root['weights']} ({root[name][:12]})" for root in (one, other))
+            own, its = (f"{root['weights']} ({str(root.get(name))[:12]})" for root in (one, other))
+        if name in ("modules_sha256", "configuration_sha256"):
+            own, its = _other_module(one, other, str(own)[:12], str(its)[:12])
         return f"{shown}: {_difference(name, own, its)}"
+    return _other_answer(one, other)
+
+
+def not_compared(roots: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """A note on networks that are compared by less than what they compute; None where by that.
+
+    ``roots`` are the attributes of roots, by what these are called.
+    """
+    without = [name for name, root in roots.items() if "configuration_sha256" not in root]
+    if not without:
+        return None
+    return (
+        f"an earlier version made {shortened(without, 3)} and kept neither how modules were set up "
+        "nor what they answer: networks were compared by weights and types of modules alone"
+    )
+
+
+def _other_module(
+    one: Mapping[str, Any], other: Mapping[str, Any], *hashes: str
+) -> tuple[str, str]:
+    """The first module that is another, in both networks; of those not listed, the hashes."""
+    lists = (list(root.get("modules", ())) for root in (one, other))
+    pairs = zip_longest(*lists, fillvalue="none")
+    return next(((a, b) for a, b in pairs if a != b), (hashes[0], hashes[1]))
+
+
+def _other_answer(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first layer of both that does not answer fixed images alike, and how far it is off."""
+    kinds = {root.get("device_type") for root in (one, other)}
+    for name, own in one.get("answers", {}).items():
+        its = other.get("answers", {}).get(name)
+        if its is None:
+            continue
+        far = apart(own, its)
+        if far > max(own[-1], its[-1]) * (1 if len(kinds) == 1 else _ELSEWHERE):
+            return f"answers: those of {name} to the same images are {far:.2g} of their norm apart"
     return None
 
 

@@ -17,7 +17,7 @@ from ..errors import UserError
 from .commits import Commits
 from .durable import sweep
 from .filling import Filling, unusable
-from .identity import difference
+from .identity import difference, not_compared
 from .places import Place, exists, is_group, remove, zarr_store
 from .records import Records
 from .root import refuse_schema
@@ -65,7 +65,7 @@ def resuming(
                     raise _taken(place)
                 beside.mark(place)
             if not restart:
-                draft = _left_behind(place, way, contents, order)
+                draft = _left_behind(place, note, way, contents, order)
             if draft is None:
                 begun = True
                 draft = _begun(place, note, way, contents)
@@ -147,7 +147,7 @@ def _begun(place: Place, note: Note, way: Way, contents: Mapping[str, Any]) -> F
 
 
 def _left_behind(
-    place: Place, way: Way, contents: Mapping[str, Any], order: NDArray[np.int64]
+    place: Place, note: Note, way: Way, contents: Mapping[str, Any], order: NDArray[np.int64]
 ) -> Filling | None:
     """The draft that an earlier run of the same scan has left; None where nothing is committed."""
     store = zarr_store(place, read_only=False)
@@ -166,6 +166,9 @@ def _left_behind(
     if not draft.was_committed:
         return None
     _agree(draft, way, contents, order)
+    if unknown := not_compared({"what was begun": draft.provenance}):
+        note(unknown)
+        draft.add_notes([unknown])
     if isinstance(place, Path):
         sweep(place)
     return draft

@@ -20,6 +20,7 @@ from ..spec import (
     MEASURES,
     MOMENTS,
     PRECISIONS,
+    PROJECTIONS,
     ROOT_NAMES,
     SHUFFLED,
     STIMULUS_COLUMNS,
@@ -43,11 +44,12 @@ MOST = {
 }
 _LONGEST_TEXT, _LONGEST_NAME = 100_000, 1_000
 _DEEPEST = 8
+_LARGEST = 1e300
 # Texts among the attributes; those that are needed, and those that may be missing.
 _NEEDED = ("model", "weights")
 _TEXTS = (
     *("status", "created", "fingerprint", "device", "device_type"),
-    *("stimuli", "stimuli_path", "weights_sha256", "modules_sha256"),
+    *("stimuli", "stimuli_path", "weights_sha256", "modules_sha256", "configuration_sha256"),
 )
 _LAYER_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _AXIS = re.compile(r"axis_\d{1,2}")
@@ -232,6 +234,7 @@ def root_of(attributes: Mapping[str, Any]) -> RootSchema:
         isinstance(note, str) and len(note) <= _LONGEST_TEXT for note in notes
     )
     require(texts and len(notes) <= MOST["notes"], "notes", "a list of texts", notes)
+    _require_computed(attributes.get("modules", []), attributes.get("answers", {}))
     layers = _layers(attributes.get("layers"))
     stimuli = whole(attributes.get("n_stimuli"), "n_stimuli", "stimuli", least=0)
     return RootSchema(categories, folds, layers, stimuli)
@@ -368,6 +371,27 @@ def _layer(record: Any) -> Layer:
     layer = Layer(name, record["kind"], tuple(dims), tuple(shape), record["dtype"])
     require(layer.units <= most, f"units of {what}", _up_to("units"), layer.units)
     return layer
+
+
+def _require_computed(modules: Any, answers: Any) -> None:
+    """Refuse what does not say how modules are set up, and what layers answer."""
+    texts = isinstance(modules, list) and all(
+        isinstance(one, str) and len(one) <= _LONGEST_NAME for one in modules
+    )
+    require(texts and len(modules) <= MOST["layers"], "modules", "a list of texts", modules)
+    known = isinstance(answers, dict) and len(answers) <= 2 * MOST["layers"]
+    require(
+        known
+        and all(
+            isinstance(own, list)
+            and len(own) == PROJECTIONS + 2
+            and all(type(x) in (int, float) and abs(x) < _LARGEST for x in own)
+            for own in answers.values()
+        ),
+        "answers",
+        f"{PROJECTIONS + 2} numbers of each layer",
+        answers,
+    )
 
 
 def _can_be_folder(name: str) -> bool:

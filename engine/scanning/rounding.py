@@ -1,0 +1,68 @@
+"""What the last bits of numbers can depend on, beside the plan and the versions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from ..machine import processor
+
+# By these, libraries choose their instructions, and with them the order of sums.
+_ENVIRONMENT = (
+    *("ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("DNNL_MAX_CPU_ISA", "DNNL_CPU_ISA_HINTS", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE"),
+    *("MKL_ENABLE_INSTRUCTIONS", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
+    *("NUMBA_CPU_FEATURES", "NUMBA_CPU_NAME", "NUMBA_ENABLE_AVX", "NUMBA_OPT"),
+    *("NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE", "NUMBA_DISABLE_INTEL_SVML"),
+    *("NVIDIA_TF32_OVERRIDE", "ONEDNN_CPU_ISA_HINTS", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
+_LONGEST = 100
+
+
+def machine() -> dict[str, Any]:
+    """The machine and its settings, by name, as far as last bits can depend on them."""
+    found: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "processor": processor(),
+        **{name: os.environ[name][:_LONGEST] if name in os.environ else None
+           for name in _ENVIRONMENT},
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "oneDNN": torch.backends.mkldnn.enabled,  # type: ignore[attr-defined, unused-ignore]
+    }  # fmt: skip
+    with suppress(RuntimeError):  # where both of torch's interfaces for it were used
+        found["float32 matmul precision"] = torch.get_float32_matmul_precision()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call, unused-ignore]
+        found |= {
+            "GPU": torch.cuda.get_device_name(),
+            "cudnn": torch.backends.cudnn.enabled,
+            "cudnn.benchmark": torch.backends.cudnn.benchmark,
+            "cudnn.deterministic": torch.backends.cudnn.deterministic,
+        }
+    return found
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What two machines differ in, of each in words; None where in nothing that both say."""
+    names = [name for name in before if name in now and before[name] != now[name]]
+    if not names:
+        return None
+    return _said(before, names), _said(now, names)
+
+
+def _said(machine: Mapping[str, Any], names: list[str]) -> str:
+    ways = {"threads": "{} threads", "instructions": "{} instructions", "processor": "{}"}
+    told = [
+        ways[name].format(machine[name]) if name in ways
+        else f"{name} unset" if machine[name] is None
+        else f"{name} {str(machine[name]).lower()}" if isinstance(machine[name], bool)
+        else f"{name}={machine[name]}" if name in _ENVIRONMENT
+        else f"{name} {machine[name]}"
+        for name in names
+    ]  # fmt: skip
+    return ", ".join(told[:-1]) + (" and " if told[1:] else "") + told[-1]
