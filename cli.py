@@ -938,7 +938,9 @@ def select_command(
         if contrasts and len(contrasts) > 1:
             raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
         contrast = contrasts[0] if contrasts else None
-        save_contrast(store, save, criterion, contrast, _listed(measures, *SAVED))
+        save_contrast(
+            store, save, criterion, contrast, _listed(measures, *SAVED), note=terminal.note
+        )
     rows = summarise(store, criterion, names, None if every else contrasts)
     terminal.print_results([path], [store], [rows], criterion, "contrast", as_json)
     for contrast in contrasts or ():

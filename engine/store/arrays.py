@@ -73,6 +73,8 @@ class Arrays:
                 if expected is None or not isinstance(document, dict):
                     raise Misfit("is missing")
                 opened = open_array(self._store, key, document, expected)
+                if self._folder is not None and self._gathered is not None:
+                    self.require_own(key)
                 # It knows local files only, and numbers.
                 if self._folder is not None and opened.cut.itemsize:
                     read_with_zarrs(opened.array)
@@ -131,9 +133,15 @@ class Arrays:
             raise Misfit("has no metadata that can be read (they are not of an array)")
         return document
 
-    def is_gathered(self, key: str, document: Mapping[str, Any]) -> bool:
-        """Whether this is what the root has gathered of an array, if it has of any."""
-        return self._gathered is None or self._gathered.get(key) == document
+    def require_own(self, key: str) -> None:
+        """Refuse an array whose own metadata are not those that the root has gathered of it.
+
+        Whoever reads a folder does. Behind a URL every array would have to be asked for once more:
+        there only ``check`` does.
+        """
+        own = self.own_metadata(key)
+        if self._gathered is not None and self._gathered.get(key) != own:
+            raise Misfit("has other metadata than the root has gathered of it")
 
     def require_sound(self) -> None:
         """Refuse what a reader who trusts what is written had better not open.
@@ -162,6 +170,8 @@ class Arrays:
         if expected is None:
             raise Misfit(f"{shown(key)} is no array of a store")
         cut_of(document, expected)
+        if self._folder is not None:
+            self.require_own(key)
         return expected.dims == (key.rpartition("/")[2],)
 
 

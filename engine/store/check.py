@@ -56,6 +56,7 @@ def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: 
     for layer in store.layers:
         check.layer(layer)
         progress(layer)
+    check.gathered()
     return Checked(tuple(check.problems), check.arrays, check.bytes_read)
 
 
@@ -78,12 +79,13 @@ class _Check:
         if list(values["category"]) != list(store.categories):
             self._say("category", "does not hold the names that the root's attributes have")
         seen = values["stimulus_status"] == SHOWN
-        category, fold = values["stimulus_category"][seen], values["stimulus_fold"][seen]
         counted = np.zeros_like(values["count"])
-        known = [
-            (own >= 0) & (own < n) for own, n in zip((category, fold), counted.shape, strict=True)
-        ]
-        if not np.all(known):
+        columns = values["stimulus_category"], values["stimulus_fold"]
+        category, fold = (column[seen] for column in columns)
+        if any(
+            (column < np.where(seen, 0, -1)).any() or (column >= n).any()
+            for column, n in zip(columns, counted.shape, strict=True)
+        ):
             self._say("stimulus_category, stimulus_fold", "name a category or fold that is none")
             return
         np.add.at(counted, (category, fold), 1)
@@ -113,11 +115,21 @@ class _Check:
             for variable in MOMENTS:
                 self._whole(f"{within}/{variable}")
         for name in self._store.saved:
-            self._variables(layer, f"{name}/", schema.saved_variables(name))
+            group = schema.group_of(name)
+            self._variables(layer, f"{group}/", schema.saved_variables(name), name)
 
-    def _variables(self, layer: Layer, within: str, names: Iterable[str]) -> None:
+    def gathered(self) -> None:
+        """What the root has gathered, by which readers who open all of it go."""
+        if self.problems:  # said array by array
+            return
+        try:
+            self._store.arrays.require_sound()
+        except Misfit as misfit:
+            self._say("zarr.json", str(misfit))
+
+    def _variables(self, layer: Layer, within: str, names: Iterable[str], saved: str = "") -> None:
         """Variables of a layer that lie in one group, and the extremes of their chunks."""
-        compared = self._store.schema.compared(within.rstrip("/"))
+        compared = self._store.schema.compared(saved)
         extremes: dict[str, NDArray[Any]] = {}
         for name in names:
             found = self._chunks(f"{layer.name}/{within}{name}", layer)
@@ -207,11 +219,9 @@ class _Check:
         arrays = self._store.arrays
         try:
             with refusing(Misfit):
-                own = arrays.own_metadata(key)
                 array = arrays.opened(key).array
+                arrays.require_own(key)
                 faults = list(islice(arrays.faults(key), _MOST_FAULTS + 1))
-            if not arrays.is_gathered(key, own):
-                raise Misfit("has other metadata than the root has gathered of it")
         except Misfit as misfit:
             self._say(key, str(misfit))
             return None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from zarr.abc.buffer import Buffer
@@ -29,6 +31,8 @@ _CANNOT = {
 # And to being asked for a lock.
 _NO_LOCKS = _CANNOT | {errno.ENOLCK, errno.EBADF}
 _lacking: set[str] = set()
+# Seconds after which a wait for a lock is said, and between two tries to have it.
+_SAY_AFTER, _ASK_EVERY = 1.0, 0.05
 
 
 class DurableFolder(LocalStore):
@@ -134,6 +138,54 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def turn(folder: Path, note: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Keep other programs that ask from changing the finished store at ``folder``; wait for them.
+
+    ``note`` hears of a wait. What stands there when the turn has come may be another store.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    started, told = time.monotonic(), False
+    while True:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # gone, or between two renames
+            if time.monotonic() - started > _SAY_AFTER:
+                raise
+            time.sleep(_ASK_EVERY)
+            continue
+        try:
+            if _lock(fcntl, descriptor, folder):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+        if not told and time.monotonic() - started > _SAY_AFTER:
+            told = True
+            note(f"waits for another program that writes {folder}")
+        time.sleep(_ASK_EVERY)
+
+
+def _lock(fcntl: Any, descriptor: int, folder: Path) -> bool:
+    """Whether an open folder could be locked, and is the one that stands there now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            error.filename = str(folder)
+            raise
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))  # noqa: PTH116
+    except FileNotFoundError:  # between two renames
+        return False
 
 
 def _replace(path: Path, value: Buffer) -> None:

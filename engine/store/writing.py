@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
-from .durable import publish
+from .durable import publish, turn
 from .filling import Filling
 from .identity import fingerprint
 from .kinds import STORE, Kind
@@ -166,9 +166,10 @@ def finish(draft: Filling, final: Place, overwrite: bool) -> None:
         return
     # There is one store or the other at all times, but for the blink of two renames.
     old = final.with_name(f"{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    final.replace(old)
-    publish(draft.path, final)
+    with turn(final):  # or what is being saved in the one would get into the other
+        shutil.rmtree(old, ignore_errors=True)
+        final.replace(old)
+        publish(draft.path, final)
     shutil.rmtree(old, ignore_errors=True)
 
 
