@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..spec import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES, Layer
 from .cuts import Slab
+from .draft import Draft
 from .identity import fingerprint
 from .kinds import RECORDING
 from .metadata import Misfit, refusing
+from .places import Place, place_of, unfinished_place, zarr_store
 from .reading import Store
 from .recording import Recorded, recorded_as
-from .root import kind_at
+from .recording_draft import RecordingDraft
+from .root import Root, kind_at
 from .schema import shown
 
 # Bytes up to which the chunks of all categories and folds are read together.
@@ -32,25 +35,32 @@ _MOST_FAULTS = 3
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found: ``problems``, each with its place, among so many arrays and bytes."""
+    """What was found: ``problems``, each with its place, among so many arrays and bytes.
+
+    Of what is ``unfinished`` the first says how far it is.
+    """
 
     problems: tuple[str, ...]
     arrays: int
     bytes_read: int
+    unfinished: bool = False
 
 
 def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) -> Checked:
     """Read a store or recording as a whole and say what is wrong with it.
 
+    Or, where a scan or recording has not finished, how far it has come and what of it is damaged;
+    ``path`` is then its own or that of the store that it is to be.
+
     Raises
     ------
     UserError : there is no store, or what its root says of itself cannot be read
     """
+    path = _where(path)
     recording = kind_at(path) is RECORDING
     store: Any = Recorded.open(path) if recording else Store.open(path)
     if store.provenance.get("status") != "complete":
-        under_way = "recording" if recording else "scan"
-        return Checked((f"the {under_way} that fills it has not finished",), 0, 0)
+        return _unfinished(store)
     check = _CheckRecording(store) if recording else _Check(store)
     check.root()
     for layer in store.layers:
@@ -58,6 +68,28 @@ def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: 
         progress(layer)
     check.gathered()
     return Checked(tuple(check.problems), check.arrays, check.bytes_read)
+
+
+def _where(path: Path | str) -> Place:
+    """What stands at a place, or what is to come there and is not finished."""
+    place = place_of(path)
+    if isinstance(place, Path) and not place.exists() and unfinished_place(place).exists():
+        return unfinished_place(place)
+    return place
+
+
+def _unfinished(store: Root) -> Checked:
+    """How far an unfinished scan or recording has come, and what of it is damaged."""
+    draft_of = RecordingDraft if store.kind is RECORDING else Draft
+    said = f"the {store.kind.work} that fills it has not finished"
+    try:
+        with refusing(Misfit):
+            root = zarr.open_group(zarr_store(store.path), mode="r", use_consolidated=False)
+            draft: Any = draft_of(store.path, root)
+            found = draft.damage()
+            return Checked((said + draft.how_far(), *found), 0, 0, unfinished=True)
+    except (Misfit, UserError) as error:
+        return Checked((said, str(error)), 0, 0, unfinished=True)
 
 
 class _Check:

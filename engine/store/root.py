@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 _INDICES = ("stimulus_category", "stimulus_fold")
 
 
+class Unreadable(UserError):
+    """A part of a store is missing, or not what was written."""
+
+
 class Root:
     """What a scan or a recording has left. Numbers are read when they are asked for.
 
@@ -261,7 +265,7 @@ class Root:
         return refusing(lambda said: self._unreadable(key, said))
 
     def _unreadable(self, key: str, said: str) -> UserError:
-        return UserError(
+        return Unreadable(
             f"cannot read {key} of {self.path} ({said}): it is damaged, or out of reach; "
             f"'fusiform check {self.path}' says more"
         )
