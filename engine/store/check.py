@@ -251,9 +251,11 @@ class _Check:
         arrays = self._store.arrays
         try:
             with refusing(Misfit):
+                arrays.own_metadata(key)
                 array = arrays.opened(key).array
-                arrays.require_own(key)
                 faults = list(islice(arrays.faults(key), _MOST_FAULTS + 1))
+            if not faults:
+                arrays.require_own(key)
         except Misfit as misfit:
             self._say(key, str(misfit))
             return None

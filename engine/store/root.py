@@ -283,7 +283,7 @@ def open_root(place: Place, kind: Kind = STORE) -> tuple[zarr.Group, Gathered | 
         if isinstance(place, Path) and (unfinished := unfinished_place(place)).exists():
             raise UserError(
                 f"no {noun} at {place} yet, but an unfinished {kind.work} in {unfinished}: the "
-                "same command goes on with it"
+                f"same command goes on with it; 'fusiform check {place}' says how far it is"
             )
         raise UserError(f"no {noun} at {place}: make one with 'fusiform {command} ... -o {place}'")
 
