@@ -212,6 +212,13 @@ Output = Annotated[
     typer.Option("--output", "-o", help="The store to create: NAME.zarr, or an s3:// URL."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier store.")]
+GoBack = Annotated[
+    bool,
+    typer.Option(
+        "--go-back",
+        help="Where the last commit of an unfinished run is damaged, go on from the one before.",
+    ),
+]
 Root = Annotated[
     Path | None,
     typer.Option(help="A folder that stimuli of a manifest may lie in as well; else in its own."),
@@ -503,6 +510,7 @@ def scan_command(
     restart: Annotated[
         bool, typer.Option("--restart", help="Give up what an unfinished scan has done.")
     ] = False,
+    go_back: GoBack = False,
     quiet: Quiet = False,
 ) -> None:
     """Show a network every stimulus once; leave moments, t, q, CSI and masks in a zarr store.
@@ -549,6 +557,7 @@ def scan_command(
             threads_per_worker=threads_per_worker,
             overwrite=overwrite,
             restart=restart,
+            go_back=go_back,
             listener=listener,
         )
     listener.note(f"wrote {output}; next: fusiform summary {output}")
@@ -666,6 +675,7 @@ def record_command(
     restart: Annotated[
         bool, typer.Option("--restart", help="Give up what an unfinished recording has done.")
     ] = False,
+    go_back: GoBack = False,
     quiet: Quiet = False,
 ) -> None:
     """Record the responses of chosen units to every stimulus: the second pass.
@@ -713,6 +723,7 @@ def record_command(
             commit_every=commit_every,
             overwrite=overwrite,
             restart=restart,
+            go_back=go_back,
             listener=listener,
         )
     listener.note(f"wrote {output}; next: fusiform responses {output}")
@@ -952,7 +963,9 @@ def select_command(
         if contrasts and len(contrasts) > 1:
             raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
         contrast = contrasts[0] if contrasts else None
-        save_contrast(store, save, criterion, contrast, _listed(measures, *SAVED))
+        save_contrast(
+            store, save, criterion, contrast, _listed(measures, *SAVED), note=terminal.note
+        )
     rows = summarise(store, criterion, names, None if every else contrasts)
     terminal.print_results([path], [store], [rows], criterion, "contrast", as_json)
     for contrast in contrasts or ():
@@ -1252,7 +1265,8 @@ def merge_command(stores: Stores, output: Output, overwrite: Overwrite = False) 
 def check(stores: Stores) -> None:
     """Whether stores are whole: structure, checksum of every chunk, counts, fingerprint.
 
-    Everything is read. Says what is wrong with a damaged one, and leaves with exit code 1.
+    Everything is read. Says what is wrong with a damaged one, or how far one is whose scan has not
+    finished and what of it is damaged, and leaves with exit code 1.
     """
     from fusiform import check_store
 
@@ -1261,7 +1275,8 @@ def check(stores: Stores) -> None:
         found = check_store(path)
         damaged |= bool(found.problems)
         whole = f"whole ({found.arrays} arrays, {terminal.in_bytes(found.bytes_read)} read)"
-        print(terminal.printable(f"{path}: {'damaged' if found.problems else whole}"))
+        state = "not finished" if found.unfinished else "damaged" if found.problems else whole
+        print(terminal.printable(f"{path}: {state}"))
         for problem in found.problems:
             print(terminal.printable(f"  {problem}"))
     if damaged:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ CANNOT = {
 # And to being asked for a lock.
 _NO_LOCKS = CANNOT | {errno.ENOLCK, errno.EBADF}
 _lacking: set[str] = set()
+# Seconds after which a wait for a lock is said, and between two tries to have it.
+_SAY_AFTER, _ASK_EVERY = 1.0, 0.05
 
 
 @contextmanager
@@ -103,6 +106,36 @@ def locked(folder: Path) -> Iterator[Lock]:
     finally:
         if lock.descriptor is not None:
             os.close(lock.descriptor)
+
+
+@contextmanager
+def turn(folder: Path, note: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Keep other programs that ask from changing the finished store at ``folder``; wait for them.
+
+    ``note`` hears of a wait. What stands there when the turn has come may be another store.
+
+    Raises
+    ------
+    FileNotFoundError : nothing is there
+    """
+    place, told = Path(os.path.realpath(folder)), False
+    started = there = time.monotonic()
+    with ExitStack() as stack:
+        while True:
+            now = time.monotonic()
+            try:
+                stack.enter_context(locked(place))
+                break
+            except FileNotFoundError:  # or between two renames
+                if now - there > _SAY_AFTER:
+                    raise
+            except BlockingIOError:
+                there = now
+                if not told and now - started > _SAY_AFTER:
+                    told = True
+                    note(f"waits for another program that writes {folder}")
+            time.sleep(_ASK_EVERY)
+        yield
 
 
 def _lock(folder: Path) -> Lock:

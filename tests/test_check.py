@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import create_store
 
-from .made import LAYERS, annotate, contents, write
+from .made import LAYERS, annotate, contents, fill, write
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +202,40 @@ def test_a_root_that_says_nothing_of_itself_is_refused(own: Path) -> None:
     (own / "zarr.json").write_text("{")
     with pytest.raises(UserError, match="not a zarr v3 store"):
         check_store(own)
+
+
+def everything(path: Path) -> list[object]:
+    """All numbers of a store of one layer, as readers of each kind get them."""
+    store = open_store(path)
+    found: list[object] = [summarise(store, Criterion("rest", "t > 1"))]
+    found += [store.query("t > 1", saved=name).counts() for name in (None, "two")]
+    keys = [*store.schema.of_root(), *store.schema.of_layer(store.layers[0])]
+    found += [np.asarray(store._part(key)).tolist() for key in keys]
+    tree = store.tree()
+    found += [values.values.tolist() for node in tree.subtree for values in node.variables.values()]
+    return [repr(one) for one in found]
+
+
+def test_a_store_is_whole_where_readers_get_its_numbers_and_nowhere_else(tmp_path: Path) -> None:
+    path = fill(tmp_path / "own.zarr", LAYERS[2:]).path
+    save_contrast(path, "two", Criterion("rest"), "faces > bodies", ["t"])
+    expected, rng = everything(path), np.random.default_rng(0)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    for number, file in enumerate(rng.permutation(np.array(files, object))[::3]):
+        before = file.read_bytes()
+        if number % 3 == 0:
+            file.unlink()
+        elif number % 3 == 1:
+            file.write_bytes(before[: rng.integers(len(before))])
+        else:
+            flip(file, rng.random())
+        whole = read = False
+        with contextlib.suppress(UserError):
+            whole = not check_store(path).problems
+        with contextlib.suppress(UserError):
+            read = everything(path) == expected
+        assert whole == read, (number % 3, file)
+        file.write_bytes(before)
 
 
 def test_all_false_masks_are_files_that_can_be_missed(own: Path) -> None:

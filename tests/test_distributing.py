@@ -401,6 +401,35 @@ def test_a_shard_whose_moments_are_gone_or_torn_is_done_again(
     assert contents(output) == whole
 
 
+def test_tasks_whose_records_or_moments_are_damaged_are_done_again_and_named(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
+) -> None:
+    output, draft = tmp_path / "o.zarr", tmp_path / "o.zarr.partial"
+    with pytest.raises(Interrupted):
+        scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(3))
+    records = Records(DurableFolder(draft)).of("show")
+    (first, record), (second, _), *_ = records.items()
+    moments = "/".join(map(str, record["finished"][0]))
+    damaged = {".records/" + second + ".json", f"head/mean/c/{moments}/0"}
+    for name in damaged:
+        content = bytearray((draft / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (draft / name).write_bytes(content)
+    progress, *problems = fusiform.check_store(output).problems
+    assert progress.startswith("the scan that fills it has not finished: ")
+    assert {problem.partition(": ")[0] for problem in problems} == {
+        ".records/" + second + ".json", "head/mean",
+    }  # fmt: skip
+    notes: list[str] = []
+    with pytest.raises(UserError, match="cannot read head/mean") as caught:  # by the contrasts
+        scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
+    assert any(note == f"{second} is done again: its record is damaged" for note in notes)
+    assert "the same command goes on, and does again what is damaged" in caught.value.__notes__[0]
+    scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
+    assert contents(output) == whole
+    assert first in records
+
+
 def test_a_torn_record_is_as_if_it_had_never_been(tmp_path: Path) -> None:
     records, layer = Records(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
     assert not records.are_there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -349,19 +350,105 @@ def test_two_at_a_time_do_not_fill_one_output(begun: tuple[Path, Path]) -> None:
     scanned(*begun)
 
 
-def test_commits_that_are_damaged_give_way_to_the_one_before(
-    stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def left_with(tmp_path: Path, *damaged: str) -> Path:
+    """What ``several_commits`` left, with some files damaged, under the name of an output."""
+    draft = Path(shutil.copytree(tmp_path / "kept", tmp_path / "o.zarr.partial"))
+    for name in damaged:
+        flip(draft / name)
+    return tmp_path / "o.zarr"
+
+
+@pytest.fixture(scope="module")
+def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``kept``, what a scan has left that was stopped after 12 of 15 stimuli."""
+    folder = tmp_path_factory.mktemp("commits")
+    with pytest.raises(Interrupted):
+        scanned(stimuli, folder / "o.zarr", listener=stopping_after(3))
+    (folder / "o.zarr.partial").rename(folder / "kept")
+    return folder
+
+
+def last_and_before(draft: Path) -> tuple[str, str]:
+    """Where the last commit lies, and the one before."""
+    last, before = Commits(DurableFolder(draft)).left()
+    assert last.number == before.number + 1
+    return f".commits/{last.place}", f".commits/{before.place}"
+
+
+def test_a_damaged_commit_is_named_and_gone_back_from_when_that_is_asked_for(
+    several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
-    for damage in ("0.json", "1.json", "0/0", "1/1"):
-        with pytest.raises(Interrupted):
-            scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(3))
-        file = tmp_path / "o.zarr.partial" / ".commits" / damage
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
-        scanned(stimuli, tmp_path / "o.zarr")
-        assert contents(tmp_path / "o.zarr") == undisturbed
-        shutil.rmtree(tmp_path / "o.zarr")
+    last, before = last_and_before(several_commits / "kept")
+    ends = {f"{last}.json": "up to 7 of 15", f"{last}/1": "4 of 15"}
+    for damaged, again in ends.items():
+        output = left_with(several_commits, damaged)
+        for place in (output, output.with_name("o.zarr.partial")):
+            found = fusiform.check_store(place)
+            assert found.unfinished
+            assert found.problems[0].startswith("the scan that fills it has not finished: commit 2")
+            assert found.problems[1] == f"{damaged}: is not what was written"
+            assert f"--go-back ({again} stimuli are shown again)" in found.problems[2]
+        with pytest.raises(UserError, match=rf"{damaged} \(is not .*--go-back \({again}") as caught:
+            scanned(stimuli, output)
+        assert not hasattr(caught.value, "__notes__")
+        notes: list[str] = []
+        with pytest.raises(Interrupted):  # and goes on from there when it is stopped again
+            scanned(stimuli, output, go_back=True, listener=stopping_after(1))
+        scanned(stimuli, output, listener=Listener(notes.append))
+        assert any("12 of 15 stimuli were shown" in note for note in notes)
+        assert contents(output) == undisturbed
+        shutil.rmtree(output)
+    # A record that was being written in the place of the commit before, or its damage, is no loss.
+    for damaged in (f"{before}.json", f"{before}/0"):
+        output = left_with(several_commits, damaged)
+        assert fusiform.check_store(output).problems == (
+            "the scan that fills it has not finished: commit 3, 12 of 15 stimuli were shown to 2 "
+            "layers, 0 of 2 layers are finished",
+        )
+        scanned(stimuli, output)
+        assert contents(output) == undisturbed
+        shutil.rmtree(output)
+
+
+def test_where_no_commit_is_whole_only_a_restart_helps(
+    several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
+) -> None:
+    output = left_with(several_commits, ".commits/0.json", ".commits/1/0")
+    told = fusiform.check_store(output).problems
+    assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1/0"}
+    for options in ({}, {"go_back": True}):
+        with pytest.raises(UserError, match="no commit before it is whole: give it up with --rest"):
+            scanned(stimuli, output, **options)
+    with pytest.raises(UserError, match="--go-back and --restart: choose one"):
+        scanned(stimuli, output, go_back=True, restart=True)
+    scanned(stimuli, output, restart=True)
+    assert contents(output) == undisturbed
+    shutil.rmtree(output)
+
+
+def test_moments_that_are_damaged_are_made_again_from_the_commit_before_them(
+    several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
+) -> None:
+    # Groups of 3 and 2: the fourth ends between the last commit and the one before.
+    output = left_with(several_commits, "head/mean/c/1/1/0")
+    damage = r"head/mean: chunk 0 of file c/1/1/0 is not what was written: its checksum differs"
+    assert any(re.fullmatch(damage, one) for one in fusiform.check_store(output).problems)
+    with pytest.raises(UserError, match="cannot read head/mean") as caught:
+        scanned(stimuli, output)  # found when the contrasts are made
+    (note,) = caught.value.__notes__
+    assert "goes on" not in note
+    assert "give it up with --restart" in note  # both commits by now are after it
+    shutil.rmtree(output.with_name("o.zarr.partial"))
+    output = left_with(several_commits, "head/mean/c/1/1/0")
+    scanned(stimuli, output, go_back=True)
+    assert contents(output) == undisturbed
+    shutil.rmtree(output)
 
 
 def test_moments_that_are_gone_are_noticed(begun: tuple[Path, Path]) -> None:

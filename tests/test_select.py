@@ -323,7 +323,7 @@ def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: Store) -
         assert read["faces/preferred_category"].dtype == np.int32
 
 
-def test_a_name_is_saved_again_and_interrupted_savings_are_none(
+def test_a_name_is_saved_again_and_an_interrupted_saving_leaves_the_earlier_one(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_contrast(own_store, "mine", Criterion("rest"), "faces", ["t"])
@@ -332,8 +332,9 @@ def test_a_name_is_saved_again_and_interrupted_savings_are_none(
         patch.setattr("fusiform.engine.store.saving.SavedContrast.write", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             save_contrast(own_store, "mine", Criterion("rest"), "bodies", ["t"])
-    assert "mine" not in open_store(own_store.path).saved
-    assert "mine" not in xarray.open_datatree(own_store.path, engine="zarr")["head"].children
+    assert open_store(own_store.path).saved["mine"]["contrasts"] == ["faces"]
+    np.testing.assert_array_equal(open_store(own_store.path).read(LAYERS[2], "mine/t"), before)
+    assert set(xarray.open_datatree(own_store.path, engine="zarr")["head"].children) == {"mine"}
     store = open_store(own_store.path)
     save_contrast(store, "mine", Criterion("rest"), "bodies", ["csi"])
     assert set(store.saved) == {"mine"}

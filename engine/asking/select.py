@@ -158,12 +158,14 @@ def save_contrast(
     contrast: str | None = None,
     measures: str | Sequence[str] = SAVED,
     progress: Callable[[Layer], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write measures and masks of a contrast beside the moments, as ``LAYER/NAME/MEASURE``.
 
     Of all stimuli: ``measures``, and ``selective``; of each fold's alone: ``selective_fold``.
     Without a ``contrast``, those of every category against all others, in a dimension ``category``.
-    What was saved under the name before is replaced.
+    What was saved under the name before is replaced when all is written; until then, and after an
+    error, it is there as it was. ``note`` hears of a wait for another program that saves.
 
     Raises
     ------
@@ -197,7 +199,7 @@ def save_contrast(
         writers.pop(layer).finish()
         progress(layer)
 
-    with saving(store, name, record) as saved, write_behind() as later:
+    with saving(store, name, record, note) as saved, write_behind() as later:
 
         def write(layer: Layer, number: int, columns: Columns) -> None:
             own = {name: values[0] for name, values in columns.items()} if contrast else columns

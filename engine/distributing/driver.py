@@ -22,6 +22,7 @@ from ..scanning.setup import Setup
 from ..scanning.work import refuse_too_few
 from ..store.draft import Draft
 from ..store.durable import sweep
+from ..store.root import Unreadable
 from .cluster import Crew, Workers, connected
 from .handing import Task, hand_out
 from .tasks import (
@@ -108,7 +109,15 @@ class Distribution:
         self._machines: list[Mapping[str, Any]] = []
         self._records: dict[str, Record] = {}
         if not draft.is_complete:
-            self._records = self._whole(draft.records.of(SHOW))
+            for damaged in draft.records.damaged():
+                listener.note(
+                    f"{damaged.removesuffix('.json')} is done again: its record is damaged"
+                )
+            draft.forget_damaged(listener.note, thoroughly=False)
+            self._records = {
+                name: {**record, "batches": tuple(record["batches"])}
+                for name, record in draft.records.of(SHOW).items()
+            }
             if self._records:
                 self._say_what_is_done()
             for stage in (SHOW, MERGE, CONTRAST):
@@ -266,20 +275,6 @@ class Distribution:
 
     # What is done
 
-    def _whole(self, records: dict[str, Record]) -> dict[str, Record]:
-        """The records of shards that have all that they say: others are done again."""
-        whole = {}
-        for name, record in records.items():
-            own = [layer for layer in self._draft.layers if layer.name in record["layers"]]
-            try:
-                self._draft.require_moments(own, [(k, f) for k, f in record["finished"]])
-            except UserError as missing:
-                self._listener.note(f"a shard is done again: {missing}")
-                self._draft.records.forget(name)
-            else:
-                whole[name] = {**record, "batches": tuple(record["batches"])}
-        return whole
-
     def _say_what_is_done(self) -> None:
         stimuli = sum(self._stimuli(record) for record in self._records.values())
         passes = len({record["layers"][0] for record in self._records.values()})
@@ -334,7 +329,7 @@ class Distribution:
         """
         for task, outcome in hand_out(crew, job, tasks, self._stop, self._listener.note):
             if outcome.refused:
-                raise UserError(*outcome.refused)
+                raise (Unreadable if outcome.damaged else UserError)(*outcome.refused)
             self._compare(outcome.record.get("machine", {}))
             self._peak = max(self._peak, outcome.peak_bytes)
             yield task, outcome

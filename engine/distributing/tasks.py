@@ -40,6 +40,7 @@ from ..store.draft import Draft
 from ..store.identity import IDENTITY, NETWORK, difference
 from ..store.places import Place, is_group
 from ..store.records import Seal
+from ..store.root import Unreadable
 
 # The stages of a scan, which the names of tasks begin with.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"
@@ -72,11 +73,15 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """What a worker answers: the mistake that the user made, or how it went."""
+    """What a worker answers: the mistake that the user made, or how it went.
+
+    ``damaged`` says that what was refused is a part of the draft.
+    """
 
     refused: tuple[str, ...] = ()
     record: Mapping[str, Any] = {}
     peak_bytes: int = 0
+    damaged: bool = False
 
 
 class Here(NamedTuple):
@@ -136,7 +141,7 @@ def _task(
                 draft.records.write(name, **record)
                 return Outcome(record=record, peak_bytes=peak_memory())
         except UserError as mistake:
-            return Outcome(mistake.lines)
+            return Outcome(mistake.lines, damaged=isinstance(mistake, Unreadable))
 
     return cast("Callable[Concatenate[Job, str, _Arguments], Outcome]", answering)
 

@@ -72,6 +72,7 @@ def record(
     commit_every: float = 60,
     overwrite: bool = False,
     restart: bool = False,
+    go_back: bool = False,
     listener: Listener | None = None,
 ) -> Recording:
     """Show a network a stimulus set and record how chosen units respond to every stimulus.
@@ -89,7 +90,8 @@ def record(
     Parameters
     ----------
     model, stimuli, groups, root, seed, memory_budget, device, decode_workers, on_error,
-        on_nondeterminism, commit_every, overwrite, restart, listener : see :func:`fusiform.scan`
+        on_nondeterminism, commit_every, overwrite, restart, go_back, listener : see
+        :func:`fusiform.scan`
     output : the recording to create, by custom ``NAME.responses.zarr``
     store : the result of a scan of the same network
     select : contrasts whose units the ``criterion`` selects on all stimuli of the store, ``"*"``
@@ -191,6 +193,7 @@ def record(
             listener.note,
             plan.order,
             recording_of(choice.units, choice.chosen),
+            go_back=go_back,
             layers=setup.layers,
             categories=catalogue.categories,
             counts=plan.counts(len(catalogue.categories)),

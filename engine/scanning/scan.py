@@ -71,6 +71,7 @@ def scan(
     threads_per_worker: int | None = None,
     overwrite: bool = False,
     restart: bool = False,
+    go_back: bool = False,
     listener: Listener | None = None,
 ) -> Result:
     """Show a network a localizer set and say which of its units are category-selective.
@@ -139,6 +140,7 @@ def scan(
         cores, those of a scheduler have as many as dask gave them
     overwrite : replace an earlier store at ``output``
     restart : begin anew, whatever an unfinished scan has left
+    go_back : where the last commit of an unfinished scan is damaged, go on from the one before
     listener : hears notes and progress
 
     Returns
@@ -204,6 +206,7 @@ def scan(
         restart,
         listener.note,
         plan.order,
+        go_back=go_back,
         layers=setup.layers,
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),

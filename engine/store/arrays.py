@@ -59,6 +59,7 @@ class Arrays:
         self._folder = place if isinstance(place, Path) else None
         self._schema, self._gathered = schema, gathered
         self._known: dict[str, Opened] = {}
+        self._agreeing: set[str] = set()
         self._sound: set[tuple[str, tuple[int, ...]]] = set()
         self._compared: set[tuple[str, tuple[int, ...], int]] = set()
 
@@ -84,6 +85,8 @@ class Arrays:
         opened = self.opened(key)
         for file in files_of(opened.array, selection):
             self.require_file(key, file)
+        if self._folder is not None and self._gathered is not None:
+            self.require_own(key)
         with refusing(Misfit):
             # Of a file that it reads in part, compiled code compares no checksums.
             if self._folder is not None and opened.cut.sharded and selection:
@@ -131,9 +134,19 @@ class Arrays:
             raise Misfit("has no metadata that can be read (they are not of an array)")
         return document
 
-    def is_gathered(self, key: str, document: Mapping[str, Any]) -> bool:
-        """Whether this is what the root has gathered of an array, if it has of any."""
-        return self._gathered is None or self._gathered.get(key) == document
+    def require_own(self, key: str) -> None:
+        """Refuse an array whose own metadata are not those that the root has gathered of it.
+
+        Whoever reads a folder does. Behind a URL every array would have to be asked for once more:
+        there only ``check`` does.
+        """
+        if key in self._agreeing:
+            return
+        with refusing(Misfit):
+            own = self.own_metadata(key)
+        if self._gathered is not None and self._gathered.get(key) != own:
+            raise Misfit("has other metadata than the root has gathered of it")
+        self._agreeing.add(key)
 
     def require_sound(self) -> None:
         """Refuse what a reader who trusts what is written had better not open.
@@ -149,6 +162,10 @@ class Arrays:
             coordinates = [key for key, one in gathered.items() if self._is_coordinate(key, one)]
         for key in coordinates:
             self.require_file(key, (0,))
+        if self._folder is not None:
+            for key, one in gathered.items():
+                if one.get("node_type") != "group":
+                    self.require_own(key)
 
     def _is_coordinate(self, key: str, document: Any) -> bool:
         if not isinstance(document, dict):

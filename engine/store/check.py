@@ -13,15 +13,19 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from ..beside import draft_place, resolved
 from ..errors import UserError
 from ..spec import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES, Layer
 from .cuts import Slab
+from .draft import Draft
 from .identity import fingerprint
 from .kinds import RECORDING
 from .metadata import Misfit, refusing
+from .places import Place, place_of, zarr_store
 from .reading import Store
 from .recording import Recorded, recorded_as
-from .root import kind_at
+from .recording_draft import RecordingDraft
+from .root import Root, kind_at
 from .schema import shown
 
 # Bytes up to which the chunks of all categories and folds are read together.
@@ -32,31 +36,62 @@ _MOST_FAULTS = 3
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found: ``problems``, each with its place, among so many arrays and bytes."""
+    """What was found: ``problems``, each with its place, among so many arrays and bytes.
+
+    Of what is ``unfinished`` the first says how far it is.
+    """
 
     problems: tuple[str, ...]
     arrays: int
     bytes_read: int
+    unfinished: bool = False
 
 
 def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) -> Checked:
     """Read a store or recording as a whole and say what is wrong with it.
 
+    Or, where a scan or recording has not finished, how far it has come and what of it is damaged;
+    ``path`` is then its own or that of the store that it is to be.
+
     Raises
     ------
     UserError : there is no store, or what its root says of itself cannot be read
     """
+    path = _where(path)
     recording = kind_at(path) is RECORDING
     store: Any = Recorded.open(path) if recording else Store.open(path)
     if store.provenance.get("status") != "complete":
-        under_way = "recording" if recording else "scan"
-        return Checked((f"the {under_way} that fills it has not finished",), 0, 0)
+        return _unfinished(store)
     check = _CheckRecording(store) if recording else _Check(store)
     check.root()
     for layer in store.layers:
         check.layer(layer)
         progress(layer)
+    check.gathered()
     return Checked(tuple(check.problems), check.arrays, check.bytes_read)
+
+
+def _where(path: Path | str) -> Place:
+    """What stands at a place, or what is to come there and is not finished."""
+    place = place_of(path)
+    if isinstance(place, Path) and not place.exists():
+        draft = draft_place(resolved(place))
+        return draft if draft.exists() else place
+    return place
+
+
+def _unfinished(store: Root) -> Checked:
+    """How far an unfinished scan or recording has come, and what of it is damaged."""
+    draft_of = RecordingDraft if store.kind is RECORDING else Draft
+    said = f"the {store.kind.work} that fills it has not finished"
+    try:
+        with refusing(Misfit):
+            root = zarr.open_group(zarr_store(store.path), mode="r", use_consolidated=False)
+            draft: Any = draft_of(store.path, root)
+            found = draft.damage()
+            return Checked((said + draft.how_far(), *found), 0, 0, unfinished=True)
+    except (Misfit, UserError) as error:
+        return Checked((said, str(error)), 0, 0, unfinished=True)
 
 
 class _Check:
@@ -78,12 +113,13 @@ class _Check:
         if list(values["category"]) != list(store.categories):
             self._say("category", "does not hold the names that the root's attributes have")
         seen = values["stimulus_status"] == SHOWN
-        category, fold = values["stimulus_category"][seen], values["stimulus_fold"][seen]
         counted = np.zeros_like(values["count"])
-        known = [
-            (own >= 0) & (own < n) for own, n in zip((category, fold), counted.shape, strict=True)
-        ]
-        if not np.all(known):
+        columns = values["stimulus_category"], values["stimulus_fold"]
+        category, fold = (column[seen] for column in columns)
+        if any(
+            (column < np.where(seen, 0, -1)).any() or (column >= n).any()
+            for column, n in zip(columns, counted.shape, strict=True)
+        ):
             self._say("stimulus_category, stimulus_fold", "name a category or fold that is none")
             return
         np.add.at(counted, (category, fold), 1)
@@ -113,11 +149,21 @@ class _Check:
             for variable in MOMENTS:
                 self._whole(f"{within}/{variable}")
         for name in self._store.saved:
-            self._variables(layer, f"{name}/", schema.saved_variables(name))
+            group = schema.group_of(name)
+            self._variables(layer, f"{group}/", schema.saved_variables(name), name)
 
-    def _variables(self, layer: Layer, within: str, names: Iterable[str]) -> None:
+    def gathered(self) -> None:
+        """What the root has gathered, by which readers who open all of it go."""
+        if self.problems:  # said array by array
+            return
+        try:
+            self._store.arrays.require_sound()
+        except Misfit as misfit:
+            self._say("zarr.json", str(misfit))
+
+    def _variables(self, layer: Layer, within: str, names: Iterable[str], saved: str = "") -> None:
         """Variables of a layer that lie in one group, and the extremes of their chunks."""
-        compared = self._store.schema.compared(within.rstrip("/"))
+        compared = self._store.schema.compared(saved)
         extremes: dict[str, NDArray[Any]] = {}
         for name in names:
             found = self._chunks(f"{layer.name}/{within}{name}", layer)
@@ -207,11 +253,11 @@ class _Check:
         arrays = self._store.arrays
         try:
             with refusing(Misfit):
-                own = arrays.own_metadata(key)
+                arrays.own_metadata(key)
                 array = arrays.opened(key).array
                 faults = list(islice(arrays.faults(key), _MOST_FAULTS + 1))
-            if not arrays.is_gathered(key, own):
-                raise Misfit("has other metadata than the root has gathered of it")
+            if not faults:
+                arrays.require_own(key)
         except Misfit as misfit:
             self._say(key, str(misfit))
             return None

@@ -3,15 +3,18 @@
 A commit is a record of how far the scan has come, and the live moments of the group that is being
 accumulated. There are two places for them, used in turn, so that the one before stays whole while
 the next is written: first the live moments, then, when all of it and of the finished groups is on
-the disk, the record, with the checksums. A record that is torn, or does not fit its moments, is as
-if it had never been.
+the disk, the record, with the checksums. A record replaces another by renaming: it is there whole,
+or the one before it. Moments that do not fit a record are those of a commit that was interrupted,
+where the other record is later; a record that is not whole, or the last one without its moments,
+is damage.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from zarr.abc.store import Store as ZarrStore
 
@@ -21,6 +24,8 @@ from .hidden import Bytes, HiddenFolder, checksum, sealed, unsealed
 from .zarr_internals import sync
 
 _PLACES = 2
+# What a record begins with, by which a damaged one is known to be the last, or the one before.
+_NUMBER = re.compile(rb'^[^{]{0,20}\{"number": (\d{1,18}),')
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,19 @@ class Commit:
     machine: Mapping[str, Any] = field(default_factory=dict)
     finished: Sequence[str] = ()
     invisible: Sequence[int] = ()
+
+
+class Left(NamedTuple):
+    """What is left of a commit: itself and its live moments, or its ``fault``.
+
+    ``number`` says which it is, as far as that can be read; ``place`` is where it lies.
+    """
+
+    place: int
+    number: float
+    commit: Commit | None
+    live: dict[str, Bytes]
+    fault: str = ""
 
 
 class Commits(HiddenFolder):
@@ -80,13 +98,34 @@ class Commits(HiddenFolder):
         ------
         UserError : another version of fusiform has written it
         """
-        found = [self._read(place) for place in range(_PLACES)]
-        return max(filter(None, found), key=lambda pair: pair[0].number, default=None)
+        whole = (left for left in self.left() if left.commit and not left.fault)
+        return next(((left.commit, left.live) for left in whole if left.commit), None)
 
-    def _read(self, place: int) -> tuple[Commit, dict[str, Bytes]] | None:
-        fields = unsealed(self._content(f"{place}.json"))
+    def left(self) -> list[Left]:
+        """What is left of the last commits, the last one first; what is damaged says in which way.
+
+        Raises
+        ------
+        UserError : another version of fusiform has written it
+        """
+        found = [left for place in range(_PLACES) if (left := self._read(place))]
+        return sorted(found, key=lambda left: -left.number)
+
+    def forget(self, left: Left) -> None:
+        """Have a commit be as if it had never been."""
+        sync(self._store.delete(f"{self.folder}/{left.place}.json"))
+        flush(self._store)
+
+    def _read(self, place: int) -> Left | None:
+        record = self._content(f"{place}.json")
+        fields = unsealed(record)
         if fields is None:
-            return None
+            name = f"{self.folder}/{place}.json"
+            if not sync(self._store.exists(name)):
+                return None
+            said = _NUMBER.match(record.tobytes())
+            number = float(said[1]) if said else float("inf")
+            return Left(place, number, None, {}, f"{name}: is not what was written")
         sums = fields.pop("sums", {})
         try:
             skipped = {int(stimulus): why for stimulus, why in fields["skipped"].items()}
@@ -102,6 +141,8 @@ class Commits(HiddenFolder):
         for index, (name, (size, expected)) in enumerate(sums.items()):
             content = self._content(f"{place}/{index}")
             if (len(content), checksum(content)) != (size, expected):
-                return None
+                file = f"{self.folder}/{place}/{index}"
+                fault = "is not what was written" if len(content) else "is missing or empty"
+                return Left(place, commit.number, commit, {}, f"{file}: {fault}")
             live[name] = content
-        return commit, live
+        return Left(place, commit.number, commit, live)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,16 @@ import zarr
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
-from ..errors import UserError
-from ..spec import MOMENTS, SHUFFLED, VARIABLES, Layer
-from .arrays import files_of
+from ..spec import EXTREMES, MOMENTS, SHUFFLED, VARIABLES, Layer
+from .commits import Commit
 from .cuts import slabs
-from .filling import Filling, unusable
+from .filling import Filling, Part
 from .layout import put, put_moments
 from .reading import Store
 from .slabs import SlabWriter, filled_up, write_file
+
+# What a scan writes of a layer beside its moments.
+_CONTRASTS = tuple(name for name in VARIABLES if name not in MOMENTS)
 
 
 class Draft(Filling, Store):
@@ -72,36 +74,53 @@ class Draft(Filling, Store):
             dims = ("category", "fold", "shuffle", "drawn_unit")
             put_moments(group, variable, values, dims, attributes)
 
-    def require_moments(self, layers: Iterable[Layer], blocks: Iterable[tuple[int, int]]) -> None:
-        """Refuse a draft in which moments of a category and fold in ``blocks`` are missing.
-
-        Raises
-        ------
-        UserError : a file of them is gone
-        """
-        blocks = list(blocks)
-        for layer in layers:
-            for variable in MOMENTS:
-                key = f"{layer.name}/{variable}"
-                array = self._opened(key).array
-                with self._refusing(key):
-                    for block in blocks:
-                        for file in files_of(array, block):
-                            self.arrays.require_file(key, file)
-
-    def require_written(self, order: NDArray[np.int64]) -> None:
-        """Refuse a draft that misses moments of a group whose stimuli were all shown to a layer."""
+    def written(self, commit: Commit) -> Iterator[Part]:
+        """Moments of groups whose stimuli were all shown to a layer, nulls and contrasts."""
         group = self.stimuli("stimulus_category"), self.stimuli("stimulus_fold")
         groups = list(np.ndindex(len(self.categories), self.folds))
-        coming = order[self.commit.batches * self.provenance["batch_size"] :]
+        coming = self.order[commit.batches * self.provenance["batch_size"] :]
         unfinished = set(zip(*(column[coming].tolist() for column in group), strict=True))
-        whole = self.layers if self.is_complete else self._named(self.commit.finished)
-        try:
-            self.require_moments(whole, groups)
-            live = self._named(self.commit.live)
-            self.require_moments(live, [one for one in groups if one not in unfinished])
-        except UserError as error:
-            raise unusable(self.path, self.kind.work, str(error)) from None
+        whole = self.layers if self.is_complete else self._named(commit.finished)
+        live = self._named(commit.live)
+        for layer in (*whole, *live):
+            blocks = [one for one in groups if layer in whole or one not in unfinished]
+            yield from ((f"{layer.name}/{name}", own) for name in MOMENTS for own in blocks)
+        if self.shuffles:
+            names = [f"{SHUFFLED}/{name}" for name in ("drawn_unit", *MOMENTS)]
+            yield from ((f"{layer.name}/{name}", ()) for layer in whole for name in names)
+        for layer in self.layers if self.is_complete else self.layers[: commit.contrasts]:
+            yield from ((f"{layer.name}/{name}", ()) for name in (*_CONTRASTS, EXTREMES))
+
+    def damaged_tasks(self, thoroughly: bool) -> dict[str, str]:
+        """The tasks of workers whose results are missing, or damaged, and what of them is."""
+        found = {}
+        for stage in ("show", "merge", "contrast"):
+            for task, record in self.records.of(stage).items():
+                faults = (self._fault(*one, thoroughly) for one in self._results(task, record))
+                kept = self._damaged_parts(task, record) if thoroughly else iter(())
+                if fault := next(filter(None, (*faults, *kept)), ""):
+                    found[task] = fault
+        return found
+
+    def _damaged_parts(self, task: str, record: Mapping[str, Any]) -> Iterator[str]:
+        """What a task has kept to be merged, and is not there as it was."""
+        for key, seal in record.get("kept", {}).items():
+            (layer,) = self._named([key.rpartition("/")[0]])
+            if self.records.kept(f"{task}/{key}", layer, seal) is None:
+                yield f"{self.records.folder}/{task}/{key}: is not what was written"
+
+    def _results(self, task: str, record: Mapping[str, Any]) -> Iterator[Part]:
+        """What a task of workers has left in the arrays of the store."""
+        stage, _, rest = task.partition("/")
+        if stage == "contrast":
+            layer = self.layers[int(rest)]
+            yield from ((f"{layer.name}/{one}", ()) for one in (*_CONTRASTS, EXTREMES))
+            return
+        layers, groups = list(self.layers), [tuple(map(int, rest.replace("/", ".").split(".")))]
+        if stage == "show":
+            layers, groups = self._named(record["layers"]), record["finished"]
+        for layer in layers:
+            yield from ((f"{layer.name}/{m}", tuple(own)) for m in MOMENTS for own in groups)
 
     def _named(self, names: Collection[str]) -> list[Layer]:
         return [layer for layer in self.layers if layer.name in names]

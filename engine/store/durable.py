@@ -24,7 +24,8 @@ class DurableFolder(LocalStore):
     """A folder as zarr writes to it. A file is there whole or not at all; :meth:`flush` keeps it.
 
     What is in a file reaches the disk some time after it was written, and in any order. Metadata
-    that replace others are on the disk before they do: no crash leaves neither.
+    that replace others, and records of what is done, are on the disk before they get their name: no
+    crash leaves half of one.
     """
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
@@ -35,8 +36,10 @@ class DurableFolder(LocalStore):
     async def set(self, key: str, value: Buffer) -> None:
         """Write a file."""
         path = self.root / key
-        # Metadata says what all else is; other files are as good as absent until they are flushed.
-        if path.name == "zarr.json" and await asyncio.to_thread(path.is_file):
+        # Metadata and records say what all else is; other files are as good as absent until they
+        # are flushed.
+        record = path.suffix == ".json" and path.name != "zarr.json"
+        if record or (path.name == "zarr.json" and await asyncio.to_thread(path.is_file)):
             await asyncio.to_thread(_replace, path, value)
         else:
             await super().set(key, value)
@@ -94,6 +97,7 @@ def sweep(folder: Path) -> None:
 
 def _replace(path: Path, value: Buffer) -> None:
     new = path.with_name(f"{path.name}.{uuid4().hex}{_UNFINISHED}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with new.open("wb") as file:
             file.write(value.as_buffer_like())

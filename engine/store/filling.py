@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
 from ..spec import SHOWN, STIMULUS_COLUMNS
-from .commits import Commit, Commits
+from .arrays import files_of
+from .commits import Commit, Commits, Left
 from .durable import flush
 from .hidden import Bytes
 from .identity import fingerprint
 from .layout import consolidate, put_column, put_count
+from .metadata import Misfit, refusing
 from .places import Place, is_group, zarr_store
 from .records import Records
 from .root import Root
 from .schema import limited
 
+# A part of an array, by its key.
+Part = tuple[str, tuple[int | slice, ...]]
 # That a note lists.
 _MOST_NAMES = 100
 
@@ -42,7 +46,9 @@ class Filling(Root):
         # Arrays are written part by part: opening them each time would take longer.
         self._open: dict[str, Any] = {}
         self._commits = Commits(root.store)
-        self.commit, self.live = self._commits.latest() or (Commit(), {})
+        self._left = self._commits.left()
+        whole = next((one for one in self._left if one.commit and not one.fault), None)
+        self.commit, self.live = (whole.commit or Commit(), whole.live) if whole else (Commit(), {})
         self.records = Records(root.store)
 
     @classmethod
@@ -59,17 +65,157 @@ class Filling(Root):
 
     @property
     def was_committed(self) -> bool:
-        """Whether another run could go on from here."""
-        return self.commit.number > 0 or self.is_complete or self.records.are_there
+        """Whether another run could go on from here, or what it needs is damaged."""
+        committed = self.commit.number > 0 or bool(self._left) or self.is_complete
+        return committed or self.records.are_there or bool(self.records.damaged())
 
-    def require_written(self, order: NDArray[np.int64]) -> None:
-        """Refuse what misses a part that was committed; ``order`` is that of showing.
+    def take_up(self, go_back: bool, note: Callable[[str], None]) -> None:
+        """Settle on the commit that is gone on from: the last, if all that it needs is there.
+
+        With ``go_back`` all of it is read; where it is damaged, the commit before takes its place.
 
         Raises
         ------
-        UserError : a file of it is gone
+        UserError : it is damaged. Says what would be lost by going back, where that can be done
         """
+        if not self._left and not self.is_complete:  # by workers
+            self.forget_damaged(note, thoroughly=go_back)
+            return
+        faults = self.faults(self._last, thoroughly=go_back)
+        if not faults:
+            return
+        before = self._before_last() if go_back else None
+        if before is None or before.commit is None or self._last is None:
+            raise UserError(self._remedy(faults))
+        note(
+            f"going back from the last commit, which is damaged ({_cannot_read(faults[0])}), to "
+            f"the one before: {self._again(self._last, before.commit)}"
+        )
+        self._commits.forget(self._last)
+        self._left.remove(self._last)
+        self.commit, self.live = before.commit, before.live
+
+    def what_is_wrong(self) -> str:
+        """The damage to all that the last commit needs, and the remedy; nothing if it is whole."""
+        faults = self.faults(self._last, thoroughly=True)
+        return self._remedy(faults) if faults else ""
+
+    def _remedy(self, faults: Sequence[str]) -> str:
+        more = ", ..." if len(faults) > 1 else ""
+        return (
+            f"the unfinished {self.kind.work} in {self.path} is damaged "
+            f"({_cannot_read(faults[0])}{more}): {self._way_out()}"
+        )
+
+    def _way_out(self) -> str:
+        before = self._before_last()
+        if before is None or before.commit is None:
+            return "no commit before it is whole: give it up with --restart"
+        again = self._again(self._last, before.commit)
+        return f"go back to the commit before with --go-back ({again})"
+
+    def how_far(self) -> str:
+        """How far it has come, as the end of a sentence; nothing where nothing is committed."""
+        if not self._left:
+            shards, contrasts = (len(self.records.of(stage)) for stage in ("show", "contrast"))
+            return f": {shards} shards are done, {contrasts} contrasts" if shards else ""
+        commit, total = self.commit, len(self.order)
+        if not commit.number:
+            return ": no commit is whole"
+        layers = len(self.layers)
+        all_shown = len(commit.finished) == layers
+        shown = total if all_shown else self._shown(commit)
+        return (
+            f": commit {commit.number:,}, {shown:,} of {total:,} stimuli were shown"
+            f"{'' if all_shown else f' to {len(commit.live)} layers'}, "
+            f"{len(commit.finished)} of {layers} layers are finished"
+        )
+
+    def damage(self) -> list[str]:
+        """All that is damaged, file by file, and what can be done about it."""
+        found = [fault for key in self.schema.of_root() if (fault := self._fault(key, (), True))]
+        folder = self.records.folder
+        found += [f"{folder}/{name}: is not what was written" for name in self.records.damaged()]
+        if found or not self._left:
+            return [*found, *self.damaged_tasks(thoroughly=True).values()]
+        for left in self._left:
+            if not (faults := self.faults(left, thoroughly=True)):
+                break
+            found += faults
+        return [*found, self._way_out()] if found else []
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The stimuli that are shown, in the order of showing."""
+        category, fold = self.stimuli("stimulus_category"), self.stimuli("stimulus_fold")
+        order = np.lexsort((fold, category))
+        return order[fold[order] >= 0]
+
+    def faults(self, left: Left | None, thoroughly: bool) -> list[str]:
+        """What is missing of all that a commit needs, or, read ``thoroughly``, damaged."""
+        if left and (left.fault or not left.commit):
+            return [left.fault]
+        commit = left.commit if left and left.commit else self.commit
+        needed = self.written(commit)
+        return [fault for key, part in needed if (fault := self._fault(key, part, thoroughly))]
+
+    def written(self, commit: Commit) -> Iterator[Part]:
+        """The arrays that a commit needs, and which parts of them are written by then."""
         raise NotImplementedError
+
+    def damaged_tasks(self, thoroughly: bool) -> dict[str, str]:
+        """The tasks of workers whose results are missing, or damaged, and what of them is."""
+        del thoroughly
+        return {}
+
+    def forget_damaged(self, note: Callable[[str], None], thoroughly: bool) -> bool:
+        """Have them done again; whether there were any."""
+        tasks = self.damaged_tasks(thoroughly)
+        for task, fault in tasks.items():
+            self.records.forget(task)
+            note(f"{task} is done again: {_cannot_read(fault)}")
+        return bool(tasks)
+
+    def _fault(self, key: str, part: tuple[int | slice, ...], thoroughly: bool) -> str:
+        """What is wrong with a part of an array; nothing, if nothing is."""
+        try:
+            with refusing(Misfit):
+                if thoroughly:
+                    self.arrays.part(key, part)
+                else:
+                    for file in files_of(self.arrays.opened(key).array, part):
+                        self.arrays.require_file(key, file)
+        except Misfit as misfit:
+            return f"{key}: {misfit}"
+        return ""
+
+    @property
+    def _last(self) -> Left | None:
+        return self._left[0] if self._left else None
+
+    def _before_last(self) -> Left | None:
+        """The commit before the last one, if all that it needs is as it was written."""
+        return next((one for one in self._left[1:] if not self.faults(one, thoroughly=True)), None)
+
+    def _again(self, last: Left | None, before: Commit) -> str:
+        """What is done again from a commit on that another came after."""
+        total, later = len(self.order), last.commit if last else None
+        layers = len(self.layers)
+        if len(before.finished) == layers:
+            again, up_to = 0, ""
+        elif later is None:
+            again, up_to = total - self._shown(before), "up to "
+        else:
+            another_part = set(later.finished) != set(before.finished)
+            again = self._shown(later) - self._shown(before) + total * another_part
+            up_to = ""
+        lost = later.contrasts - before.contrasts if later else 0
+        contrasts = f", contrasts of {lost} layers are made again" if lost else ""
+        return f"{up_to}{again:,} of {total:,} stimuli are shown again{contrasts}"
+
+    def _shown(self, commit: Commit) -> int:
+        """How many stimuli the layers that are live have been shown."""
+        return min(commit.batches * int(self.provenance["batch_size"]), len(self.order))
 
     def annotate(self, **attributes: Any) -> None:
         """Add to the provenance."""
@@ -149,6 +295,11 @@ def _invisible(names: Sequence[str]) -> str:
         f"nothing is visible of {number}, transparent or mid-grey throughout: "
         f"{shortened(names, _MOST_NAMES)}"
     )
+
+
+def _cannot_read(fault: str) -> str:
+    key, _, said = fault.partition(": ")
+    return f"cannot read {key} ({said})"
 
 
 def unusable(draft: Place, work: str, reason: str) -> UserError:

@@ -14,12 +14,17 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store as ZarrStore
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..spec import COORDINATES, STIMULUS_COLUMNS, Layer
+from ..spec import COORDINATES, SHUFFLED, STIMULUS_COLUMNS, Layer
 from .cuts import Shape
+from .metadata import ARRAY_BYTES, read_json
+from .schema import RootSchema
 
 # A chunk that is not there is damage, also where all its values are those that missing ones have.
+# The metadata of a group that says nothing of itself.
+_GROUP = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 WRITE_ALL: Any = {"write_empty_chunks": True}
 
 
@@ -129,6 +134,29 @@ def consolidate(root: zarr.Group) -> None:
         # read the store without it.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(root.store)
+
+
+def gathered_anew(
+    store: ZarrStore,
+    attributes: Mapping[str, Any],
+    schema: RootSchema,
+    known: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A root's metadata with those of all arrays that it names, for one write to replace it.
+
+    Those that are ``known`` are not read again, but for the groups inside layers.
+    """
+    keys = [*schema.of_root(), *(key for layer in schema.layers for key in schema.of_layer(layer))]
+    found: dict[str, Any] = {}
+    for key in keys:
+        folders = key.split("/")[:-1]
+        for depth in range(1, len(folders) + 1):
+            found.setdefault("/".join(folders[:depth]), _GROUP)
+        saved = len(folders) > 1 and folders[1] != SHUFFLED
+        own = None if saved else known.get(key)
+        found[key] = own or read_json(store, f"{key}/zarr.json", ARRAY_BYTES)
+    gathered = {"kind": "inline", "must_understand": False, "metadata": found}
+    return {**_GROUP, "attributes": dict(attributes), "consolidated_metadata": gathered}
 
 
 def _codecs(compress: bool) -> list[Any]:

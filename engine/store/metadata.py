@@ -104,7 +104,18 @@ def read_json(store: ZarrStore, key: str, most: int) -> dict[str, Any]:
     found = sync(store.get(key, default_buffer_prototype(), RangeByteRequest(0, size)))
     if found is None:
         raise FileNotFoundError(key)
-    text = found.to_bytes()
+    return parsed(found.to_bytes(), most)
+
+
+def parsed(text: bytes, most: int) -> dict[str, Any]:
+    """The JSON object in a text of at most ``most`` bytes.
+
+    Raises
+    ------
+    Misfit : it is none, or too large
+    """
+    if len(text) > most:
+        raise Misfit(f"has a zarr.json of {len(text):,} bytes; it has at most {most:,}")
     if sum(text.count(mark) for mark in (b"{", b"[", b",")) > _MOST_VALUES:
         raise Misfit(f"has a zarr.json of more than {_MOST_VALUES:,} values")
     try:

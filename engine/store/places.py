@@ -18,12 +18,14 @@ from zarr.storage import LocalStore
 
 from ..errors import UserError
 from .durable import DurableFolder
+from .unchanged import Unchanged
 from .zarr_internals import sync
 
 # A folder, or a URL.
 Place = Path | str
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
+_CHUNK = re.compile(r"/c(/\d+)+$")
 
 
 def place_of(location: Path | str) -> Place:
@@ -89,7 +91,25 @@ def refuse_forked(place: Place) -> None:
 
 
 class PlainFiles(LocalStore):
-    """A folder for readers who open what they find: not a pipe, nor a device, which has no end."""
+    """A folder for readers who open what they find: not a pipe, nor a device, which has no end.
+
+    Nor a chunk that is missing, which zarr would read as missing values, or one that is of another
+    store by now.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        read_only: bool = True,
+        unchanged: Unchanged | None = None,
+    ) -> None:
+        super().__init__(root, read_only=read_only)
+        self._unchanged = unchanged
+
+    def with_read_only(self, read_only: bool = False) -> PlainFiles:
+        """The same folder."""
+        return PlainFiles(self.root, read_only=read_only, unchanged=self._unchanged)
 
     async def get(
         self,
@@ -97,11 +117,25 @@ class PlainFiles(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read a file, or part of one. Raises OSError where something else is there."""
+        """Read a file, or part of one. Raises OSError where something else, or no chunk, is there.
+
+        Raises
+        ------
+        UserError : the chunk is missing, or was replaced since the store was opened
+        """
         path = self.root / key
         if await asyncio.to_thread(lambda: path.exists() and not path.is_file()):
             raise OSError(f"{path} is no plain file")
-        return await super().get(key, prototype, byte_range)
+        found = await super().get(key, prototype, byte_range)
+        if _CHUNK.search(key):
+            if self._unchanged:
+                await asyncio.to_thread(self._unchanged.require, key)
+            if found is None:
+                raise UserError(
+                    f"every chunk of a store is written; {path} is missing: it is damaged; "
+                    f"'fusiform check {self.root}' says more"
+                )
+        return found
 
 
 def exists(place: Place) -> bool:

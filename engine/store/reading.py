@@ -9,7 +9,7 @@ Contrasts that were materialised lie beside the moments. Anyone can read it with
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from .root import Root
 from .root import open_root as open_root
 from .root import require_complete as require_complete
 from .schema import Schema, schema_of
+
+if TYPE_CHECKING:
+    import xarray
 
 Extremes = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 # Values of a layer and its chunks from which on it is looked at whether files hold as many.
@@ -49,6 +52,25 @@ class Store(Root):
             f"({self.provenance['weights']}), {len(self.layers)} layers, {units:,} units, "
             f"{len(self.categories)} categories, {self.folds} folds>"
         )
+
+    def _placed(self, key: str) -> str:
+        layer, _, rest = key.partition("/")
+        name, within, variable = rest.partition("/")
+        if within and name in self.schema.saved:
+            return f"{layer}/{self.schema.group_of(name)}/{variable}"
+        return key
+
+    def _as_asked(self, tree: xarray.DataTree) -> xarray.DataTree:
+        moved = {
+            f"/{layer.name}/{self.schema.group_of(name)}": f"/{layer.name}/{name}"
+            for name in self.saved
+            if self.schema.group_of(name) != name
+            for layer in self.layers
+        }
+        if not moved:
+            return tree
+        nodes = {moved.get(path, path): node for path, node in tree.to_dict().items()}
+        return type(tree).from_dict(nodes, name=tree.name)
 
     @property
     def units(self) -> str:

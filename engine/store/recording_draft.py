@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
-from ..errors import UserError
 from ..spec import Layer
-from .filling import Filling, unusable
+from .commits import Commit
+from .filling import Filling, Part
 from .kinds import RECORDING
 from .layout import WRITE_ALL, put
 from .places import place_of
@@ -52,23 +52,22 @@ class RecordingDraft(Filling, Recorded):
         assert isinstance(group, zarr.Group)
         put(group, "mean", means, ("stimulus",), "mean response over the projected units")
 
-    def require_written(self, order: NDArray[np.int64]) -> None:
-        """Refuse a draft that misses rows that were committed."""
+    def written(self, commit: Commit) -> Iterator[Part]:
+        """Files of rows that are full, and of layers that are finished all of them."""
         # Rows stand in the order of showing; those of stimuli that are not shown come last.
-        committed = min(self.commit.batches * int(self.provenance["batch_size"]), len(order))
+        shown, stimuli = self._shown(commit), self.schema.stimuli
         names = [layer.name for layer in self.layers]
-        whole = set(names if self.is_complete else self.commit.finished)
-        try:
-            for layer in self.layers:
-                rows = self.rows_of_a_file(layer)
-                begun = committed // rows if layer.name in self.commit.live else 0
-                done = -(-self.schema.stimuli // rows) if layer.name in whole else begun
-                key = f"{layer.name}/response"
-                with self._refusing(key):
-                    for number in range(done):
-                        self.arrays.require_file(key, (number, 0))
-        except UserError as error:
-            raise unusable(self.path, self.kind.work, str(error)) from None
+        whole = set(names if self.is_complete else commit.finished)
+        for layer in self.layers:
+            rows = self.rows_of_a_file(layer)
+            begun = shown // rows * rows if layer.name in commit.live else 0
+            done = stimuli if layer.name in whole else begun
+            for key in (f"{layer.name}/unit", f"{layer.name}/chosen"):
+                yield key, ()
+            for start in range(0, done, rows):
+                yield f"{layer.name}/response", (slice(start, min(start + rows, stimuli)),)
+            if layer.name in whole and self.schema.recorded[layer.name].projected:
+                yield f"{layer.name}/mean", ()
 
 
 def recording_of(units: Units, chosen: Mapping[str, NDArray[np.bool_]]) -> Way:

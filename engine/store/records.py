@@ -44,6 +44,11 @@ class Records(HiddenFolder):
         found = {name.removesuffix(".json"): unsealed(self._content(name)) for name in names}
         return {name: fields for name, fields in found.items() if fields is not None}
 
+    def damaged(self) -> list[str]:
+        """The names of records that are not what was written."""
+        names = sorted(self._names(self.folder))
+        return [name for name in names if unsealed(self._content(name)) is None]
+
     @property
     def are_there(self) -> bool:
         """Whether any task is done."""

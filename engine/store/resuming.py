@@ -20,7 +20,7 @@ from .filling import Filling, unusable
 from .identity import difference, not_compared
 from .places import Place, exists, is_group, remove, zarr_store
 from .records import Records
-from .root import refuse_schema
+from .root import Unreadable, refuse_schema
 from .writing import SCANNED, Way, described, final_place, finish, refuse_existing
 
 Note = Callable[[str], None]
@@ -36,6 +36,7 @@ def resuming(
     note: Note,
     order: NDArray[np.int64],
     way: Way = SCANNED,
+    go_back: bool = False,
     **contents: Any,
 ) -> Iterator[Any]:
     """Give the draft of a scan: what an earlier run of it has left, or a new one.
@@ -45,7 +46,7 @@ def resuming(
     error the draft stays if something was committed, and the error says so. ``contents`` are those
     of :func:`.writing.create_store`, ``order`` holds the stimuli in the order of showing, ``way``
     says whether it is a scan or a recording; with ``restart`` what an earlier run has left is given
-    up.
+    up, with ``go_back`` what its last commit had, if that is damaged.
 
     Raises
     ------
@@ -53,6 +54,11 @@ def resuming(
         another program fills it; the output cannot be written to
     """
     refuse_existing(output, overwrite, unfinished=True, kind=way.kind)
+    if go_back and restart:
+        raise UserError(
+            f"a {way.kind.work} goes back by one commit, or begins anew; got --go-back and "
+            "--restart: choose one"
+        )
     final, place = final_place(output), _draft_place(output)
     draft, begun = None, False
     with telling(note, final), told_of_the_disk(final), ExitStack() as stack:
@@ -65,7 +71,7 @@ def resuming(
                     raise _taken(place)
                 beside.mark(place)
             if not restart:
-                draft = _left_behind(place, note, way, contents, order)
+                draft = _left_behind(place, way, contents, order, go_back, note)
             if draft is None:
                 begun = True
                 draft = _begun(place, note, way, contents)
@@ -74,7 +80,7 @@ def resuming(
                 finish(draft, final, overwrite)
         except BaseException as error:
             if draft and draft.was_committed and is_group(place):
-                error.add_note(f"what was done is kept in {place}: the same command goes on")
+                error.add_note(_what_is_kept(draft, error))
             elif isinstance(place, str):
                 if begun:
                     remove(place)
@@ -119,6 +125,17 @@ def _draft_place(output: Path | str) -> Place:
     return beside.draft_place(final) if isinstance(final, Path) else final
 
 
+def _what_is_kept(draft: Filling, error: BaseException) -> str:
+    """What comes of an unfinished scan, or what has to be done about it where it is damaged."""
+    kept = f"what was done is kept in {draft.path}: the same command goes on"
+    if not isinstance(error, Unreadable):
+        return kept
+    left = type(draft).join(draft.path)
+    if left.forget_damaged(lambda _: None, thoroughly=True):
+        return f"{kept}, and does again what is damaged"
+    return left.what_is_wrong() or kept
+
+
 def begun_with(output: Path | str) -> dict[str, Any]:
     """What the root says of an unfinished scan that would be gone on with; nothing without one.
 
@@ -147,7 +164,12 @@ def _begun(place: Place, note: Note, way: Way, contents: Mapping[str, Any]) -> F
 
 
 def _left_behind(
-    place: Place, note: Note, way: Way, contents: Mapping[str, Any], order: NDArray[np.int64]
+    place: Place,
+    way: Way,
+    contents: Mapping[str, Any],
+    order: NDArray[np.int64],
+    go_back: bool,
+    note: Note,
 ) -> Filling | None:
     """The draft that an earlier run of the same scan has left; None where nothing is committed."""
     store = zarr_store(place, read_only=False)
@@ -156,19 +178,24 @@ def _left_behind(
         refuse_schema(place, root, way.kind)
         draft = way.draft(place, root)
     except UserError:
-        if not (Commits(store).latest() or Records(store).are_there):
+        if not (Commits(store).are_there or Records(store).are_there):
             return None
         raise
     except Exception as error:  # zarr raises many kinds for what is no group, or half of one
-        if not (Commits(store).latest() or Records(store).are_there):
+        if not (Commits(store).are_there or Records(store).are_there):
             return None
         raise unusable(place, way.kind.work, str(error).partition("\n")[0]) from None
     if not draft.was_committed:
         return None
-    _agree(draft, way, contents, order)
+    try:
+        _agree(draft, way, contents, order)
+        draft.take_up(go_back, note)
+    except Unreadable as error:
+        raise unusable(place, way.kind.work, str(error).partition(":")[0]) from None
     if unknown := not_compared({"what was begun": draft.provenance}):
         note(unknown)
         draft.add_notes([unknown])
+    _exchange(draft, way, contents)
     if isinstance(place, Path):
         sweep(place)
     return draft
@@ -199,9 +226,13 @@ def _agree(draft: Filling, way: Way, contents: Mapping[str, Any], order: NDArray
             f"may round differently; {draft.path} was begun with {changed}: install them, or give "
             "up what it had done with --restart"
         )
-    draft.require_written(order)
-    if not draft.is_complete and began["fingerprint"] != wanted["fingerprint"]:
-        draft.exchange_stimuli(table)
+
+
+def _exchange(draft: Filling, way: Way, contents: Mapping[str, Any]) -> None:
+    """Take over stimuli that were not shown yet, and have other contents by now."""
+    wanted = described(kind=way.kind, **contents)
+    if not draft.is_complete and draft.provenance["fingerprint"] != wanted["fingerprint"]:
+        draft.exchange_stimuli(contents["stimuli"])
 
 
 def _shown(draft: Filling, order: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -6,8 +6,8 @@ provenance as attributes. Never imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +26,17 @@ from .kinds import RECORDING, STORE, Kind
 from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
 from .places import Place, PlainFiles, exists, place_of, refuse_forked, zarr_store
 from .schema import RootSchema
+from .unchanged import Stamp, Unchanged, stamp_of
 
 if TYPE_CHECKING:
     import xarray
 
 # Columns of the stimulus table that point at something.
 _INDICES = ("stimulus_category", "stimulus_fold")
+
+
+class Unreadable(UserError):
+    """A part of a store is missing, or not what was written."""
 
 
 class Root:
@@ -52,6 +57,7 @@ class Root:
     def __init__(self, path: Place, root: zarr.Group, gathered: Gathered | None = None) -> None:
         self.path = path
         self._root = root
+        self._unchanged: Unchanged | None = None
         self._describe(gathered)
 
     def _describe(self, gathered: Gathered | None) -> None:
@@ -81,9 +87,12 @@ class Root:
         UserError : ``path`` is no store, one of another schema version, or one that no scan made
         """
         place = place_of(path)
+        stamp = stamp_of(place) if isinstance(place, Path) else None
         root, gathered = open_root(place, cls.kind)
         try:
-            return cls(place, root, gathered)
+            found = cls(place, root, gathered)
+            found._watch(stamp)
+            return found
         except UserError as error:
             raise UserError(
                 f"{place} is damaged: what its root says of itself is not whole ({error})"
@@ -106,8 +115,15 @@ class Root:
 
     def refresh(self) -> None:
         """Read again what the store says of itself, after something was added to it."""
+        stamp = stamp_of(self.path) if isinstance(self.path, Path) else None
         self._root, gathered = open_root(self.path, self.kind)
         self._describe(gathered)
+        self._watch(stamp)
+
+    def _watch(self, stamp: Stamp | None) -> None:
+        """Have whatever is read from a folder compared with what the root said when it was read."""
+        if isinstance(self.path, Path):
+            self._unchanged = Unchanged(self.path, stamp, self.provenance)
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
@@ -178,11 +194,27 @@ class Root:
         """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer."""
         import xarray
 
-        local = isinstance(self.path, Path)
-        place: Any = PlainFiles(self.path, read_only=True) if local else zarr_store(self.path)
-        with self._refusing("all"):
-            self.arrays.require_sound()
-            return xarray.open_datatree(place, engine="zarr", chunks={})
+        place: Any = (
+            PlainFiles(self.path, unchanged=self._unchanged)
+            if isinstance(self.path, Path)
+            else zarr_store(self.path)
+        )
+        try:
+            with self._refusing("all"):
+                self.arrays.require_sound()
+                tree = self._as_asked(xarray.open_datatree(place, engine="zarr", chunks={}))
+        except UserError:
+            if not (self._unchanged and self._unchanged.is_stale):
+                raise
+        else:
+            if not (self._unchanged and self._unchanged.is_stale):
+                return tree
+        self._unchanged.require("zarr.json")
+        return type(self).open(self.path).tree()  # others have saved something in it
+
+    def _as_asked(self, tree: xarray.DataTree) -> xarray.DataTree:
+        """The groups of a tree under the names by which they are asked for."""
+        return tree
 
     def dataset(self, layer: str) -> xarray.Dataset:
         """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories."""
@@ -195,19 +227,38 @@ class Root:
         ------
         UserError : it is missing, is not what the schema says, or not what was written
         """
-        with self._refusing(key):
-            return self.arrays.part(key, selection)
+        place = self._placed(key)
+        with self._reading(key, place):
+            return self.arrays.part(place, selection)
 
     def _opened(self, key: str) -> Opened:
-        with self._refusing(key):
-            return self.arrays.opened(key)
+        place = self._placed(key)
+        with self._reading(key, place):
+            return self.arrays.opened(place)
+
+    def _placed(self, key: str) -> str:
+        """Where an array lies that is asked for by a name."""
+        return key
+
+    @contextmanager
+    def _reading(self, key: str, place: str) -> Iterator[None]:
+        """Refuse what is no part of a store, or of one that is another by now."""
+        try:
+            with self._refusing(key):
+                yield
+        except UserError:
+            if self._unchanged:
+                self._unchanged.require(place)
+            raise
+        if self._unchanged:
+            self._unchanged.require(place)
 
     def _refusing(self, key: str) -> AbstractContextManager[None]:
         refuse_forked(self.path)
         return refusing(lambda said: self._unreadable(key, said))
 
     def _unreadable(self, key: str, said: str) -> UserError:
-        return UserError(
+        return Unreadable(
             f"cannot read {key} of {self.path} ({said}): it is damaged, or out of reach; "
             f"'fusiform check {self.path}' says more"
         )
@@ -262,7 +313,7 @@ def _refuse_unfinished(place: Path, kind: Kind) -> None:
     if unfinished.exists():
         raise UserError(
             f"no {kind.noun} at {place} yet, but an unfinished {kind.work} in {unfinished}: the "
-            "same command goes on with it"
+            f"same command goes on with it; 'fusiform check {place}' says how far it is"
         )
 
 

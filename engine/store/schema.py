@@ -53,6 +53,7 @@ _TEXTS = (
 )
 _LAYER_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _AXIS = re.compile(r"axis_\d{1,2}")
+_GENERATION = re.compile(r"[1-9][0-9]{0,8}")
 _OTHER_NOTES = re.compile(r"and (\d+) more notes")
 _shown = Repr()
 _shown.maxstring = _shown.maxother = 60
@@ -157,8 +158,12 @@ class Schema(RootSchema):
                     tuple(sizes), tuple(sizes.values()), "float64", split=2
                 )
         for name in self.saved:
-            found |= self._variables(layer, name, self.saved_variables(name))
+            found |= self._variables(layer, name, self.saved_variables(name), self.group_of(name))
         return found
+
+    def group_of(self, name: str) -> str:
+        """The group of every layer that holds a saved contrast: of its name, as a rule."""
+        return str(self.saved[name].get("group", name))
 
     def compared(self, saved: str = "") -> list[str]:
         """The variables whose extremes are kept: of those saved under a name, or of the scan's."""
@@ -181,9 +186,13 @@ class Schema(RootSchema):
         return self.store_dtype if name in MOMENTS else VARIABLES[name].dtype
 
     def _variables(
-        self, layer: Layer, within: str, variables: Mapping[str, tuple[tuple[str, ...], str]]
+        self,
+        layer: Layer,
+        within: str,
+        variables: Mapping[str, tuple[tuple[str, ...], str]],
+        group: str = "",
     ) -> dict[str, Expected]:
-        folder = f"{layer.name}/{within}" if within else layer.name
+        folder = f"{layer.name}/{group}" if group else layer.name
         sizes = self._leading
         found = {
             f"{folder}/{name}": Expected(
@@ -282,6 +291,12 @@ def is_free(name: str) -> bool:
     """Whether a group of a layer may be called so: a contrast can be saved under this name."""
     taken = {*VARIABLES, *COORDINATES, SHUFFLED, EXTREMES}
     return name.isidentifier() and name not in taken and not name.startswith("axis_")
+
+
+def is_group_of(name: str, group: str) -> bool:
+    """Whether a contrast's variables may lie in a group called so: NAME, or NAME.2 and so on."""
+    base, _, number = group.partition(".")
+    return base == name and (group == name or _GENERATION.fullmatch(number) is not None)
 
 
 def described(dtype: str, dims: tuple[Any, ...], shape: tuple[Any, ...]) -> str:
@@ -428,6 +443,9 @@ def _saved(records: Any) -> dict[str, Any]:
         require(isinstance(each, bool), f"each_category of {what}", "true or false", each)
         criterion = record.get("criterion")
         require(isinstance(criterion, dict), f"criterion of {what}", "a record", criterion)
+        group = record.get("group", name)
+        known = isinstance(group, str) and is_group_of(name, group)
+        require(known, f"group of {what}", "its name, or NAME.2 and so on", group)
     return dict(records)
 
 

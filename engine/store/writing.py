@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ import zarr
 from numpy.typing import NDArray
 
 from .. import beside
-from ..disk import told_of_the_disk
+from ..disk import told_of_the_disk, turn
 from ..errors import UserError
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 from .cuts import chunk_shape, whole_file
@@ -173,10 +173,12 @@ def finish(draft: Filling, final: Place, overwrite: bool) -> None:
     if not isinstance(final, Path) or not isinstance(draft.path, Path):
         return
     refuse_existing(final, overwrite, kind=draft.kind)
-    if draft.path == beside.draft_place(final):
-        beside.publish_draft(final, overwrite)
-    else:
-        beside.publish(draft.path, final, overwrite)
+    # What is being saved in the one would get into the other.
+    with turn(final) if final.exists() else nullcontext():
+        if draft.path == beside.draft_place(final):
+            beside.publish_draft(final, overwrite)
+        else:
+            beside.publish(draft.path, final, overwrite)
 
 
 def final_place(output: Path | str) -> Place:

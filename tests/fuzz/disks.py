@@ -72,8 +72,8 @@ class Disk:
         """Leave of every file that was not flushed what was there before, part of it, or all."""
         for path, before in self.before.items():
             fate = self.rng.choice(("kept", "lost", "torn"))
-            # Metadata that replace others are on the disk before they do.
-            whole = path.name == "zarr.json" and before is not None
+            # Metadata that replace others, and records, are on the disk before they are named.
+            whole = path.suffix == ".json" and (before is not None or path.name != "zarr.json")
             if fate == "kept" or not path.exists():
                 continue
             if fate == "lost" or whole:
