@@ -27,7 +27,7 @@ from fusiform.engine.asking.language.criterion import (
     preset,
     remarks,
 )
-from fusiform.engine.errors import UserError
+from fusiform.engine.errors import UserError, fault_of
 from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
 
 if TYPE_CHECKING:
@@ -239,12 +239,13 @@ def main() -> None:
     except BrokenPipeError:  # who read the answer has seen enough
         terminal.leave_output()
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        said = fault_of(error)
+        if said is None:  # a mistake of ours
             raise
-        if error.filename == terminal.OUTPUT:
+        if getattr(error, "filename", None) == terminal.OUTPUT:
             terminal.leave_output()
-        sys.exit(terminal.say(f"cannot read or write {error.filename} ({error.strerror})"))
+        sys.exit(terminal.say(said, *getattr(error, "__notes__", ())))
 
 
 @contextmanager

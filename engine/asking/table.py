@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, refuse_output, shortened
+from ..errors import UserError, refuse_output, shortened, told_of_the_disk
 from ..spec import as_json
 
 if TYPE_CHECKING:
@@ -108,12 +108,19 @@ def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO
 
     Raises
     ------
-    UserError : see :func:`refuse_form`
+    UserError : see :func:`refuse_form`; the output cannot be written to
     """
     refuse_form(form, output)
     tables = iter(tables)
     # What is wrong with a question comes with the first table: before an earlier file is emptied.
     tables = chain(list(islice(tables, 1)), tables)
+    if output is None:
+        return _written(tables, form, output, stream)
+    with told_of_the_disk(output):
+        return _written(tables, form, output, stream)
+
+
+def _written(tables: Iterable[Table], form: Format, output: Path | None, stream: IO[str]) -> int:
     if output is not None and form in ("parquet", "npz"):
         return (_write_parquet if form == "parquet" else _write_npz)(tables, output)
     writer = _write_csv if form == "csv" else _write_json

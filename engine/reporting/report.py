@@ -14,7 +14,7 @@ from ..asking.info import facts, info_of
 from ..asking.language.contrast import parse_contrasts
 from ..asking.language.criterion import DEFAULT, Criterion, remarks
 from ..asking.result import Result
-from ..errors import UserError, refuse_output
+from ..errors import UserError, refuse_output, told_of_the_disk
 from ..markup import Markup, definitions, join, tag
 from ..responses.recording import Recording
 from ..spec import Preprocessing, listed
@@ -104,11 +104,13 @@ def write_report(
     drawn = findings(reported, shown)
     remarked = [f"{said}." for one in results for said in remarks(criterion, one.categories, texts)]
     text = _page(reported, results, criterion, json_block(drawn), list(dict.fromkeys(remarked)))
-    _write(output, text)
+    with told_of_the_disk(output):
+        _write(output, text)
     if figures is not None:
         from .figures import write_figures
 
-        write_figures(drawn, Path(figures))
+        with told_of_the_disk(figures):
+            write_figures(drawn, Path(figures))
 
 
 def _with_best(

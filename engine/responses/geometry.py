@@ -24,7 +24,7 @@ from ...kernels.similarity import (
     linear_cka,
     patterns_of,
 )
-from ..errors import UserError, refuse_output
+from ..errors import UserError, refuse_output, told_of_the_disk
 from .recording import Recording
 
 Floats = NDArray[np.float64]
@@ -183,7 +183,7 @@ def write_matrices(
     }
     paths = np.array([str(path) for path in recording.stimuli("stimulus_path")[rows]])
     # Not by np.savez, which takes names as arguments beside its own.
-    with ZipFile(output, "w") as whole:
+    with told_of_the_disk(output), ZipFile(output, "w") as whole:
         table = {"stimulus_path": paths, "stimulus_category": names}
         for name, values in {**table, **arrays}.items():
             with whole.open(f"{name}.npy", "w", force_zip64=True) as file:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ..errors import UserError, gone, told_of_the_disk
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..stimuli.packed.layout import (
@@ -29,10 +29,10 @@ from ..stimuli.packed.layout import (
     shard_path,
     with_checksum,
 )
-from ..store.durable import publish, synchronise, synchronised, telling
+from ..store.durable import missing_file, publish, synchronise, synchronised, telling
 from ..store.places import remove
 from ..store.schema import limited
-from ..store.writing import new_folder_beside, told_of_the_disk
+from ..store.writing import new_folder_beside
 from .backbones import preprocessing_of
 from .decode import decode_ahead, default_workers
 from .interrupt import asked_to_stop
@@ -115,7 +115,7 @@ def pack_stimuli(
     with telling(listener.note, final), told_of_the_disk(final), asked_to_stop() as stop:
         partial = new_folder_beside(final, "partial")
         try:
-            with Shards(partial, chosen.crop) as shards:
+            with told_of_the_disk(final, partial), Shards(partial, chosen.crop) as shards:
                 for decoded in decode_ahead(
                     catalogue, plan, chosen, decode_workers or default_workers(),
                     skip=on_error == "skip", look=stop.look,
@@ -213,6 +213,8 @@ def _write_table(
     arrays = metadata(len(kept), len(catalogue.categories), preprocessing.crop)
     for name, document in arrays.items():
         _write(folder / name / METADATA, _json(document))
+        if missing := missing_file(folder / name):
+            raise UserError(gone(folder, f"{name}/{missing}"))
     for below in (path for path in folder.rglob("*") if path.is_dir()):
         synchronised(below)
     attributes = {
@@ -234,7 +236,8 @@ def _json(document: Mapping[str, Any]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True)
     file = path.open("wb")
     file.write(content)
     _close(file)

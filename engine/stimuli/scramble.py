@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, told_of_the_disk
 from .folders import gone_folders
 from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
 
@@ -169,7 +169,8 @@ def scramble_directory(
     _refuse_occupied(source, output)
     new = not output.exists()
     try:
-        _scramble_all(source, pairs, method, seed, blocks, note)
+        with told_of_the_disk(output):
+            _scramble_all(source, pairs, method, seed, blocks, note)
     except BaseException:
         shutil.rmtree(output, ignore_errors=True)
         if not new:
@@ -198,7 +199,8 @@ def _scramble_all(
                 )
         else:
             scrambled = block_scramble(image, rng, blocks)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.is_dir():  # mkdir may fail, and pass over it where there is one
+            target.parent.mkdir(parents=True)
         Image.fromarray(scrambled).save(target)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,10 @@ from .slabs import SlabWriter, filled_up, write_file
 
 class Draft(Filling, Store):
     """A store that is being filled; see :class:`.filling.Filling`."""
+
+    def from_the_start(self, layer: Layer) -> Iterator[str]:
+        """The arrays of a layer that are there before the first stimulus is shown."""
+        yield from (f"{layer.name}/{name}" for name in (*layer.dims, *MOMENTS))
 
     def write_moments(self, layer: Layer, category: int, fold: int, moments: Moments) -> None:
         """Write the finished moments of one category and fold, ``mean, m2 [*layer dims]``."""

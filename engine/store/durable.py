@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from uuid import uuid4
 
@@ -94,6 +96,25 @@ def publish(folder: Path, final: Path) -> None:
     """Rename a folder, which may replace nothing, for good."""
     folder.replace(final)
     synchronised(final.parent)
+
+
+def missing_file(array: Path) -> str | None:
+    """The first file of an array that is not there, or empty. Much faster than zarr opens it."""
+    try:
+        found = json.loads((array / "zarr.json").read_bytes())
+        sizes = zip(
+            found["shape"], found["chunk_grid"]["configuration"]["chunk_shape"], strict=True
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return "zarr.json"
+    for place in product(*(range(-(-length // size)) for length, size in sizes)):
+        key = "/".join(("c", *map(str, place)))
+        try:
+            if not (array / key).stat().st_size:
+                return key
+        except OSError:
+            return key
+    return None
 
 
 def sweep(folder: Path) -> None:

@@ -20,7 +20,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import StorePath
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .cuts import is_in_order, least_of_a_file
 from .schema import Expected, described, is_whole, shown
 from .zarr_internals import sync
@@ -276,12 +276,6 @@ def _is_configured(codec: Mapping[str, Any]) -> bool:
         and is_whole(given.get("clevel"), 0, 9)
         and is_whole(given.get("blocksize"), 0, 2**30)
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in short."""
-    said = str(error).strip().partition("\n")[0][:200]
-    return said or type(error).__name__
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ from .writing import Way, create_root
 
 class RecordingDraft(Filling, Recorded):
     """A recording that is being filled; see :class:`.filling.Filling`."""
+
+    def from_the_start(self, layer: Layer) -> Iterator[str]:
+        """The arrays of a layer that are there before the first stimulus is shown."""
+        yield from (f"{layer.name}/{name}" for name in ("unit", "chosen", "response"))
 
     def rows_of_a_file(self, layer: Layer) -> int:
         """How many stimuli are written together."""

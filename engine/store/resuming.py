@@ -68,13 +68,14 @@ def resuming(
             if draft is None:
                 begun = True
                 draft = _begun(place, note, way, contents)
-            with told_of_the_disk(final, place):
+            with told_of_the_disk(final, draft):
                 yield draft
                 finish(draft, final, overwrite)
         except BaseException as error:
             if draft and draft.was_committed and is_group(place):
-                error.add_note(f"what was done is kept in {place}: the same command goes on")
-            elif begun:
+                how = "restore that, or --restart" if draft.lost() else "the same command goes on"
+                error.add_note(f"what was done is kept in {place}: {how}")
+            elif begun or (draft and draft.lost()):
                 remove(place)
             raise
 

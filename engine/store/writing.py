@@ -17,6 +17,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..errors import told_of_the_disk as told_of_the_disk
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
@@ -148,15 +149,22 @@ def drafting(output: Path | str, overwrite: bool, **contents: Any) -> Iterator[D
         try:
             with told_of_the_disk(final, partial):
                 draft = create_store(partial, **contents)
-                yield draft
-                finish(draft, final, overwrite)
+                with told_of_the_disk(final, draft):
+                    yield draft
+                    finish(draft, final, overwrite)
         except BaseException:
             remove(partial)
             raise
 
 
 def finish(draft: Filling, final: Place, overwrite: bool) -> None:
-    """Complete a draft, and put it at its final place, instead of a store that may be there."""
+    """Complete a draft, and put it at its final place, instead of a store that may be there.
+
+    Raises
+    ------
+    UserError : a part of the draft is gone, or what is at the final place may not be replaced
+    """
+    draft.require_whole()
     draft.complete()
     if not isinstance(final, Path) or not isinstance(draft.path, Path):
         return
@@ -207,28 +215,6 @@ def refuse_existing(
         raise UserError(
             f"--overwrite replaces fusiform {kind.noun}s only; {place} is none: remove it yourself"
         )
-
-
-@contextmanager
-def told_of_the_disk(place: Place, draft: Place | None = None) -> Iterator[None]:
-    """Say in one line what the file system raises where something is written to ``place``.
-
-    ``draft`` is the folder that is filled until it is moved to ``place``.
-
-    Raises
-    ------
-    UserError : the disk is full, the folder cannot be written to, or the draft was removed
-    """
-    try:
-        yield
-    except OSError as error:
-        # Whichever write meets it first: that of the moments, or that of a commit.
-        missing = isinstance(error, FileNotFoundError)
-        if missing and isinstance(draft, Path) and not draft.exists():
-            raise UserError(f"{draft} was being filled and is gone: scan again") from error
-        raise UserError(
-            f"cannot write {place} ({error.strerror or error}): make room, or make it writable"
-        ) from error
 
 
 def new_folder_beside(path: Path, purpose: str) -> Path:

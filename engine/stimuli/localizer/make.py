@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...errors import UserError
+from ...errors import UserError, told_of_the_disk
 from ..scramble import phase_scramble_8bit
 from .bodies import draw_body
 from .canvas import Picture, developed
@@ -62,6 +62,11 @@ def make_localizer(
         raise UserError(f"a seed is 0 or more; got {seed}: choose another")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"the stimuli need a new or empty folder; {directory} is not: name another")
+    with told_of_the_disk(directory):
+        return _drawn(directory, per_category, size, seed)
+
+
+def _drawn(directory: Path, per_category: int, size: int, seed: int) -> list[Path]:
     paths: list[Path] = []
     for index, category in enumerate(CATEGORIES):
         folder = directory / category
