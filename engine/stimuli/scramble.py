@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import UserError, told_of_the_disk
+from ..spec import refuse_seed
 from .folders import gone_folders
 from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
 
@@ -163,8 +164,7 @@ def scramble_directory(
     source, output = Path(source), Path(output)
     if method not in get_args(Method):
         raise UserError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
-    if seed < 0:
-        raise UserError(f"a seed is 0 or more; got {seed}: choose another")
+    refuse_seed(seed)
     pairs = _planned(source, output)
     _refuse_occupied(source, output)
     new = not output.exists()

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UserError, told_of_the_disk
+from ...spec import refuse_numbers, refuse_seed
 from ..scramble import phase_scramble_8bit
 from .bodies import draw_body
 from .canvas import Picture, developed
@@ -54,12 +55,12 @@ def make_localizer(
     UserError : an argument is out of range, or ``directory`` is not empty
     """
     directory = Path(directory)
+    refuse_numbers(per_category=per_category, size=size)
+    refuse_seed(seed)
     if per_category < 1:
         raise UserError(f"a category needs at least 1 picture; got {per_category}: ask for more")
     if size < 32:
         raise UserError(f"pictures need a side of at least 32 pixels; got {size}: choose a larger")
-    if seed < 0:
-        raise UserError(f"a seed is 0 or more; got {seed}: choose another")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"the stimuli need a new or empty folder; {directory} is not: name another")
     with told_of_the_disk(directory):
