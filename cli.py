@@ -27,7 +27,7 @@ from fusiform.engine.asking.language.criterion import (
     preset,
     remarks,
 )
-from fusiform.engine.errors import UserError, fault_of
+from fusiform.engine.errors import UserError, fault_of, is_of_limits
 from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
 
 if TYPE_CHECKING:
@@ -245,7 +245,10 @@ def main() -> None:
             raise
         if getattr(error, "filename", None) == terminal.OUTPUT:
             terminal.leave_output()
-        sys.exit(terminal.say(said, *getattr(error, "__notes__", ())))
+        code = terminal.say(said, *getattr(error, "__notes__", ()))
+        if is_of_limits(error):
+            terminal.leave_at_once(code)
+        sys.exit(code)
 
 
 @contextmanager

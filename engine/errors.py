@@ -13,7 +13,7 @@ from typing import Protocol
 # How libraries say that there is no memory, that no thread can be started, and that a GPU failed.
 _NO_MEMORY = (
     *("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory"),
-    *("Unable to allocate", "bad_alloc"),
+    *("Unable to allocate", "bad_alloc", "failed to map segment"),
 )
 _NO_THREAD = ("can't start new thread", "Resource temporarily unavailable")
 _NO_DEVICE = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")
@@ -39,6 +39,7 @@ _REMEDY = {
     for name in names
     if hasattr(errno, name)
 }
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 # Errors that libraries of other languages repeat in words.
 _REPEATED = [
     code for name in ("ENOSPC", "EDQUOT", "EMFILE", "EIO", "ESTALE")
@@ -94,6 +95,11 @@ def is_of_memory(error: BaseException) -> bool:
 def is_of_the_device(error: BaseException) -> bool:
     """Whether the GPU has failed."""
     return _says(error, _NO_DEVICE)
+
+
+def is_of_limits(error: BaseException) -> bool:
+    """Whether a limit on open files, threads or processes is the cause, and not what was read."""
+    return any(_errno_of(one) in _LIMITS or _says(one, _NO_THREAD) for one in _causes(error))
 
 
 def fault_of(error: BaseException) -> str | None:

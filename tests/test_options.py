@@ -7,17 +7,17 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
-import typer
-from typer.models import OptionInfo
 
 import fusiform
 from fusiform import cli
 from fusiform.cli import main
+
+from .fuzz.options import options
 
 Run = Callable[..., tuple[int, str, str]]
 LAYERS = ("layer4.1", "avgpool")
@@ -27,24 +27,6 @@ SINGLE = {
     "by", "device", "for", "from", "histogram", "interpolation", "memory-budget", "model",
     "output", "preset", "quantiles", "save", "saved", "scheduler", "weights", "where",
 }  # fmt: skip
-
-
-def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
-    """Every option of every command: the command, the flag, its type, and what is said of it."""
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        yield from options(group.typer_instance)
-    for command in app.registered_commands:
-        assert command.callback is not None
-        hints = get_type_hints(command.callback, include_extras=True)
-        for name, hint in hints.items():
-            for info in getattr(hint, "__metadata__", ()):
-                if isinstance(info, OptionInfo):
-                    # Of an annotation typer takes the first flag for a default.
-                    flags = [info.default, *(info.param_decls or ()), name.replace("_", "-")]
-                    flag = next(one for one in flags if isinstance(one, str))
-                    said = f"{info.metavar or ''} {info.help or ''}"
-                    yield command.callback.__name__, flag.lstrip("-"), get_args(hint)[0], said
 
 
 @pytest.fixture

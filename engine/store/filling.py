@@ -81,12 +81,20 @@ class Filling(Root):
 
     def lost(self) -> str | None:
         """Say what was removed of the draft while it was filled; None where all is there."""
-        if self._lost or not isinstance(self.path, Path):
-            return self._lost
+        missing = None if self._lost else self.missing()
+        return self._lost if missing is None else gone(self.path, missing)
+
+    def missing(self) -> str | None:
+        """The first group, array or file that is not there, though it was from the start."""
+        if not isinstance(self.path, Path):
+            return None
         arrays = chain.from_iterable(map(self.from_the_start, self.layers))
-        for name in ("", *(layer.name for layer in self.layers), *self.schema.of_root(), *arrays):
+        for name in ("", *(layer.name for layer in self.layers), *arrays):
             if not os.path.isfile(self.path / name / "zarr.json"):  # noqa: PTH113  disks may fail
-                return gone(self.path, name)
+                return name
+        for name in self.schema.of_root():
+            if missing := missing_file(self.path / name):
+                return f"{name}/{missing}"
         return None
 
     def require_whole(self) -> None:

@@ -20,7 +20,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import StorePath
 
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, is_of_limits
 from .cuts import is_in_order, least_of_a_file
 from .schema import Expected, described, is_whole, shown
 from .zarr_internals import sync
@@ -290,4 +290,6 @@ def refusing(refusal: Callable[[str], Exception]) -> Iterator[None]:
     except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
+        if is_of_limits(error):
+            raise
         raise refusal(first_line(error)) from None

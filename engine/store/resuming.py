@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .writing import (
     described,
     final_place,
     finish,
+    is_no_group,
     refuse_existing,
     told_of_the_disk,
 )
@@ -77,6 +78,9 @@ def resuming(
                 error.add_note(f"what was done is kept in {place}: {how}")
             elif begun or (draft and draft.lost()):
                 remove(place)
+            elif isinstance(place, Path):
+                with suppress(OSError):
+                    place.rmdir()  # which the lock made, unless something is in it
             raise
 
 
@@ -89,7 +93,9 @@ def begun_with(output: Path | str) -> dict[str, Any]:
     place = unfinished_place(final) if isinstance(final, Path) else final
     try:
         root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3, use_consolidated=False)
-    except Exception:  # zarr raises many kinds for what is no group, or half of one
+    except Exception as error:
+        if not is_no_group(error):
+            raise
         return {}
     attributes = dict(root.attrs)
     published = isinstance(place, str) and attributes.get("status") == "complete"
@@ -130,12 +136,16 @@ def _left_behind(
         if not (Commits(store).latest() or Records(store).are_there):
             return None
         raise
-    except Exception as error:  # zarr raises many kinds for what is no group, or half of one
+    except Exception as error:
+        if not is_no_group(error):
+            raise
         if not (Commits(store).latest() or Records(store).are_there):
             return None
         raise unusable(place, way.kind.work, str(error).partition("\n")[0]) from None
     if not draft.was_committed:
         return None
+    if missing := draft.missing():
+        raise unusable(place, way.kind.work, f"{missing} is gone")
     _agree(draft, way, contents, order)
     if isinstance(place, Path):
         sweep(place)

@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ..errors import UserError, is_of_limits, is_of_memory
 from ..errors import told_of_the_disk as told_of_the_disk
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 from .cuts import chunk_shape, whole_file
@@ -205,7 +205,9 @@ def refuse_existing(
     try:  # of any schema
         root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3, use_consolidated=False)
         ours, status = root.attrs.get("schema") == kind.schema, root.attrs.get("status")
-    except Exception:  # zarr raises many kinds for folders that are no groups
+    except Exception as error:
+        if not is_no_group(error):
+            raise
         ours, status = False, None
     if ours and unfinished and isinstance(place, str) and status != "complete":
         return
@@ -215,6 +217,16 @@ def refuse_existing(
         raise UserError(
             f"--overwrite replaces fusiform {kind.noun}s only; {place} is none: remove it yourself"
         )
+
+
+def is_no_group(error: Exception) -> bool:
+    """Whether an error says that there is no group, or half of one, not that it cannot be seen.
+
+    zarr raises many kinds for what is none.
+    """
+    absent = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    unseen = isinstance(error, OSError) and not isinstance(error, absent)
+    return not (unseen or is_of_limits(error) or is_of_memory(error))
 
 
 def new_folder_beside(path: Path, purpose: str) -> Path:

@@ -76,7 +76,18 @@ TEXTS = (
     *("--", "*", "[", "[!", "**", "?", ",", ",,,", "=", "a=", "=b", "act=channel", "act=x,y,z"),
     *("(", ")" * 3000, "(" * 3000, "'", '"', "t >", "t > nan", "q <= 1e400", "top 0", "top 1e9%"),
     *("faces >", "faces - faces", "faces / 0", "1e308 * faces", "faces: t > 1", "preferred", "not"),
-    *("cpu:9", "cuda:99", "meta", "8GiB", "0GiB", "1e400GiB", "-1GiB", "faces=faces", "t", "p_null"),
+    *(
+        "cpu:9",
+        "cuda:99",
+        "meta",
+        "8GiB",
+        "0GiB",
+        "1e400GiB",
+        "-1GiB",
+        "faces=faces",
+        "t",
+        "p_null",
+    ),
     *("json:dumps", "os:getcwd", "sys:exit", "builtins:input", "tiny:fails", "tiny:none", "tiny:"),
     *(":make", "tiny:huge", "timm:", "clip:", "torchvision:", "resnet18", "timm:nosuch", "none"),
     *("tcp://127.0.0.1:1", "tcp://", "nosuch:1", "float64", "all", "blocks", "act", "pool,act"),
@@ -90,7 +101,7 @@ PATHS = (
 )
 # Values that are sound but take long: processes of dask's, seconds each.
 _NOT = {"--workers": {"1", "3", "+5", " 7 ", "\u0663"}}
-_TINY = '''
+_TINY = """
 import os, torch
 from torch import nn
 from fusiform import Preprocessing
@@ -108,7 +119,7 @@ def make(): return Net(), Preprocessing(32, 32)
 def fails(): raise RuntimeError("no such luck")
 def none(): return None
 def huge(): return nn.Linear(10**6, 10**7)
-'''
+"""
 
 
 def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
@@ -131,7 +142,7 @@ def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case: its exit code, or None where it did not end; ``fault`` is a failure."""
+    """What became of a case: exit code, or None where it did not end; ``fault`` is a failure."""
 
     number: int
     arguments: tuple[str, ...]
@@ -150,12 +161,15 @@ def case(number: int, seed: int, quick: bool = False) -> tuple[str, ...]:
     line = shlex.split(LINES[name])
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = [i for i, one in enumerate(line) if i and not one.startswith("-")]
-        if not known[name] or rng.random() < 0.2:
+        if places and (not known[name] or rng.random() < 0.2):
             line[rng.choice(places)] = _odd(rng)
             continue
+        if not known[name]:
+            break
         _, flag, kind, _ = rng.choice(known[name])
         if kind is bool:
-            line += [f"--{flag}"]
+            # Not compiled: in a forked child its compilers wait for threads that are not there.
+            line += [f"--{flag}"] if flag != "compile" else []
         elif kind in (tuple[float, float, float], tuple[float, float, float] | None):
             line += [f"--{flag}", *(rng.choice((*NUMBERS[:12], "0.5", "1")) for _ in range(3))]
         else:
@@ -292,7 +306,7 @@ def _run(arguments: Sequence[str], place: Path, said: Path) -> NoReturn:
 
 
 def _waited(child: int) -> int | None:
-    """The exit code of a child, negative for a signal; None, and no child, where it does not end."""
+    """The exit code of a child, negative for a signal; None where it had to be killed."""
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -330,8 +344,10 @@ def run(
         folder.mkdir(parents=True)
         sound = prepare(folder / "sound")
         warm()
-        outcomes = []
+        outcomes = list[Outcome]()
         for number in numbers:
+            if len(outcomes) % 100 == 99:
+                print(f"{len(outcomes) + 1} cases", file=sys.stderr, flush=True)
             outcome = attempt(number, case(number, seed, quick), sound, folder / "work")
             told(outcome)
             outcomes.append(outcome)
