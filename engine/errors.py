@@ -18,7 +18,10 @@ _NO_MEMORY = (
 _NO_THREAD = ("can't start new thread", "Resource temporarily unavailable")
 _NO_DEVICE = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")
 _MORE_MEMORY = "ask for less at once, or go on where there is more"
-_MORE_THREADS = "raise the limit of processes and threads (ulimit -u), or ask for fewer workers"
+_MORE_THREADS = (
+    "raise the limit of processes and threads (ulimit -u) or of memory (ulimit -v), or ask for "
+    "fewer workers"
+)
 # What helps where the system refuses something, by the names of its errors.
 _REMEDIES = {
     ("ENOSPC", "EDQUOT"): "make room, or write elsewhere",

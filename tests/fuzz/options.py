@@ -35,6 +35,7 @@ import typer
 from PIL import Image
 from typer.models import OptionInfo
 
+import fusiform
 from fusiform import cli
 
 SECONDS, BYTES = 60, 3 * 2**30
@@ -187,7 +188,7 @@ def _odd(rng: random.Random, kind: str = "") -> str:
 
 
 def prepare(folder: Path) -> Path:
-    """Make what the commands are given, in a process of its own: a forked one needs its threads."""
+    """Make what the commands are given."""
     folder.mkdir(parents=True)
     (folder / "tiny.py").write_text(_TINY)
     for k, name in enumerate(("faces", "places", "tools")):
@@ -195,16 +196,6 @@ def prepare(folder: Path) -> Path:
         for i in range(4):
             pixels = np.random.default_rng([k, i]).integers(40 * k, 40 * k + 99, (40, 40, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"stimuli/{name}/{i}.png")
-    scan = "scan tiny:make stimuli --layers act --batch-size 4 -q --device cpu -o"
-    lines = [
-        f"{scan} a.zarr", f"{scan} b.zarr --precision bfloat16",
-        "scan tiny:make stimuli --layers pool --batch-size 4 -q --device cpu -o c.zarr",
-        "record tiny:make stimuli --from a.zarr --random 3 -q -o r.zarr",
-    ]  # fmt: skip
-    for line in lines:
-        subprocess.run(
-            [sys.executable, "-m", "fusiform", *shlex.split(line)], cwd=folder, check=True
-        )
     (folder / "folder").mkdir()
     (folder / "empty").mkdir()
     (folder / "folder" / "kept").write_text("two years of work")
@@ -219,6 +210,19 @@ def prepare(folder: Path) -> Path:
         with suppress(OSError):
             os.mknod(folder / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
     return folder
+
+
+def make_stores(folder: Path) -> None:
+    """Make stores and a recording to ask, in the folder where the program runs."""
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    given: dict[str, Any] = {"batch_size": 4, "device": "cpu"}
+    for name, layers, seed in (("a", "act", 0), ("b", "act", 1), ("c", "pool", 0)):
+        fusiform.scan(
+            "tiny:make", "stimuli", f"{name}.zarr", layers=layers, seed=seed, **given
+        )  # fmt: skip
+    fusiform.record("tiny:make", "stimuli", "r.zarr", store="a.zarr", random=3, **given)
+    sys.path.remove(str(folder))
 
 
 def warm() -> None:
@@ -247,11 +251,11 @@ def warm() -> None:
 
 def attempt(number: int, arguments: Sequence[str], sound: Path, place: Path) -> Outcome:
     """Run a case in a forked child, in a copy of ``sound`` at ``place`` that is left as it was."""
-    before = _seen(place) if place.exists() else None
-    if before is None or before != _seen(sound):
+    before = seen(place) if place.exists() else None
+    if before is None or before != seen(sound):
         shutil.rmtree(place, ignore_errors=True)
         _copy(sound, place)
-    before, started = _seen(place), time.monotonic()
+    before, started = seen(place), time.monotonic()
     said = place.with_name(f"{place.name}.said")
     child = os.fork()
     if not child:
@@ -269,7 +273,7 @@ def attempt(number: int, arguments: Sequence[str], sound: Path, place: Path) -> 
         fault = "no line says why"
     elif "\x1b" in text:
         fault = "a terminal would obey it"
-    elif code and (after := _seen(place)) != before:
+    elif code and (after := seen(place)) != before:
         names = sorted(str(one) for one in {*before.items()} ^ {*after.items()})
         fault = f"left or changed: {', '.join(names)[:300]}"
     seconds = time.monotonic() - started
@@ -318,7 +322,7 @@ def _waited(child: int) -> int | None:
     return None
 
 
-def _seen(folder: Path) -> dict[str, tuple[int, int]]:
+def seen(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder, by its name: its kind and its size."""
     found = {}
     for top, folders, files in os.walk(folder):
@@ -343,6 +347,13 @@ def run(
         folder = Path(name) / "a" / "b"
         folder.mkdir(parents=True)
         sound = prepare(folder / "sound")
+        child = os.fork()  # the threads that it starts would be lost to the others
+        if not child:
+            with suppress(BaseException):
+                make_stores(sound)
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0, "no stores to ask"
         warm()
         outcomes = list[Outcome]()
         for number in numbers:
