@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -156,7 +157,7 @@ class Outcome:
 def case(number: int, seed: int, quick: bool = False) -> tuple[str, ...]:
     """The arguments of a case: a sound line with an odd value or several."""
     rng = random.Random(f"{seed}/{number}")
-    known = {name: [one for one in options() if one[0] == name] for name in LINES}
+    known = _known()
     names = [name for name in LINES if name not in _SLOW or (not quick and not number % _SLOWER)]
     name = rng.choice(names)
     line = shlex.split(LINES[name])
@@ -179,6 +180,13 @@ def case(number: int, seed: int, quick: bool = False) -> tuple[str, ...]:
                 odd = "-1"
             line += [f"--{flag}={odd}"] if rng.random() < 0.9 else [f"--{flag}", odd]
     return tuple(one.replace("\0", "") for one in line)
+
+
+@cache
+def _known() -> dict[str, list[tuple[str, str, Any, str]]]:
+    """The options of every command."""
+    every = list(options())
+    return {name: [one for one in every if one[0] == name] for name in LINES}
 
 
 def _odd(rng: random.Random, kind: str = "") -> str:
