@@ -160,7 +160,7 @@ def told_of_the_disk(place: Path | str, draft: Path | str | Filled | None = None
         raise
 
 
-def gone(draft: Path, part: str = "") -> str:
+def gone(draft: Path | str, part: str = "") -> str:
     """What is said of a draft that is not there any more, or of which a part is not."""
     if part:
         return f"{draft} was being filled and {part} of it is gone: begin anew"
@@ -201,6 +201,8 @@ def _errno_of(error: BaseException) -> int | None:
     """The number of a system's error, also where a library has put it into words."""
     if isinstance(error, OSError):
         return error.errno
+    if _says(error, ["Symlink loop"]):  # of pathlib, before Python 3.13
+        return errno.ELOOP
     return next((code for code in _REPEATED if _says(error, [os.strerror(code)])), None)
 
 

@@ -49,6 +49,7 @@ MACHINE = {
     "rust's files": (ValueError("Os { code: 24, message: Too many open files }"), "ulimit -n"),
     "torch's disk": (RuntimeError("write failed: No space left on device"), "make room"),
     "wrapped": (caused(KeyError("act/mean"), system(errno.ENOSPC, "a/zarr.json")), "a/zarr.json ("),
+    "a circle": (RuntimeError("Symlink loop from 'x'"), "name the place itself"),
     "several": (ExceptionGroup("tasks", [ValueError("x"), system(errno.ENOSPC)]), "make room"),
 }  # fmt: skip
 OURS = [KeyError("act/mean"), AssertionError(), TypeError("out"), RuntimeError("no"), ValueError()]

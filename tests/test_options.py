@@ -117,6 +117,7 @@ BEFORE_WORK = {
     "report a.zarr -o x.html --layers nosuch": "no layer",
     "report a.zarr -o x.html --contrast nosuch": "nosuch",
     "report a.zarr -o x.html --figures a.zarr/zarr.json": "figures are written into a folder",
+    "report a.zarr -o x.html --figures loop": "figures are written into a folder",
     "query a.zarr t>0 --units --format csv -o nodir/x.csv": "nodir is none: make it",
     "query a.zarr t>0 --units --format csv -o a.zarr": "is a folder: name a file",
     "query a.zarr t>0 --units --format parquet": "name one with --output",
@@ -150,6 +151,8 @@ def test_what_can_be_refused_is_refused_before_any_work(
         raise AssertionError("it worked before it refused")
 
     monkeypatch.chdir(folder)
+    if not (folder / "loop").is_symlink():
+        (folder / "loop").symlink_to("loop")
     for place, name in ((Store, "moments"), (Store, "read_slab"), (Search, "found")):
         monkeypatch.setattr(place, name, worked)
     monkeypatch.setattr(Recorded, "part", worked, raising=False)
