@@ -27,7 +27,7 @@ from fusiform.engine.asking.language.criterion import (
     preset,
     remarks,
 )
-from fusiform.engine.errors import UserError
+from fusiform.engine.errors import UserError, fault_of, is_of_limits
 from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
 
 if TYPE_CHECKING:
@@ -246,12 +246,16 @@ def main() -> None:
     except BrokenPipeError:  # who read the answer has seen enough
         terminal.leave_output()
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        said = fault_of(error)
+        if said is None:  # a mistake of ours
             raise
-        if error.filename == terminal.OUTPUT:
+        if getattr(error, "filename", None) == terminal.OUTPUT:
             terminal.leave_output()
-        sys.exit(terminal.say(f"cannot read or write {error.filename} ({error.strerror})"))
+        code = terminal.say(said, *getattr(error, "__notes__", ()))
+        if is_of_limits(error):
+            terminal.leave_at_once(code)
+        sys.exit(code)
 
 
 @contextmanager
@@ -298,7 +302,7 @@ def demo(
     """Draw the built-in localizer set, scan a network with it, and say what is selective."""
     from fusiform import make_localizer, scan
     from fusiform.engine.beside import draft_place, is_ours, mark, tidy, unmark
-    from fusiform.engine.disk import told_of_the_disk
+    from fusiform.engine.errors import told_of_the_disk
 
     stimuli, output = directory / "stimuli", directory / "demo.zarr"
     draft, new = draft_place(output), not directory.exists()

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,14 @@ def open_streams() -> None:
 def leave_output() -> None:
     """Write nothing more of an answer: nobody reads it, or it cannot be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def leave_at_once(code: int) -> None:
+    """End the program without the clean-up of libraries, which may wait for threads for ever."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def note(line: str) -> None:

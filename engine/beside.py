@@ -26,8 +26,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from .disk import locked, synchronised, told_of_the_disk
-from .errors import UserError
+from .disk import locked, synchronised
+from .errors import UserError, told_of_the_disk
 
 MARK = ".made-by-fusiform"
 NEW = "new"

@@ -10,8 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UserError
-
 # What file systems answer that cannot do something (SMB, FUSE), and not that writing has failed.
 CANNOT = {
     getattr(errno, name)
@@ -23,28 +21,6 @@ _NO_LOCKS = CANNOT | {errno.ENOLCK, errno.EBADF}
 _lacking: set[str] = set()
 # Seconds after which a wait for a lock is said, and between two tries to have it.
 _SAY_AFTER, _ASK_EVERY = 1.0, 0.05
-
-
-@contextmanager
-def told_of_the_disk(place: Path | str, draft: Path | str | None = None) -> Iterator[None]:
-    """Say in one line what the file system raises where something is written to ``place``.
-
-    ``draft`` is the folder that is filled until it is moved to ``place``.
-
-    Raises
-    ------
-    UserError : the disk is full, the folder cannot be written to, or the draft was removed
-    """
-    try:
-        yield
-    except OSError as error:
-        # Whichever write meets it first: that of the moments, or that of a commit.
-        missing = isinstance(error, FileNotFoundError)
-        if missing and isinstance(draft, Path) and not draft.exists():
-            raise UserError(f"{draft} was being filled and is gone: scan again") from error
-        raise UserError(
-            f"cannot write {place} ({error.strerror or error}): make room, or make it writable"
-        ) from error
 
 
 def synchronised(path: Path) -> bool:

@@ -13,8 +13,8 @@ from stat import S_ISDIR, S_ISREG
 from typing import IO, Any
 from uuid import uuid4
 
-from .disk import synchronise, synchronised, told_of_the_disk
-from .errors import UserError
+from .disk import synchronise, synchronised
+from .errors import UserError, told_of_the_disk
 
 _LONGEST_NAME = 255  # bytes
 # Seconds after which a file that nothing was written to is nobody's, where there are no locks.

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Preprocessing:
     decoder: str = "pillow"
 
     def __post_init__(self) -> None:
+        refuse_numbers(resize=self.resize, crop=self.crop)
         if self.resize < 1 or self.crop < 1:
             raise UserError(
                 f"resize and crop are numbers of pixels, at least 1; "
@@ -66,10 +68,11 @@ class Preprocessing:
                 f"{self.decoder} resizes by {' or '.join(known)}; got {self.interpolation}: choose "
                 "another --interpolation, or leave out --decoder"
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        if not _are_normal(self.mean, -1e6) or not _are_normal(self.std, 1e-6):
             raise UserError(
                 f"mean and std are three numbers each (R, G, B), std above 0; "
-                f"got mean {self.mean}, std {self.std}"
+                f"got mean {self.mean}, std {self.std}: values are in [0, 1] before, so that more "
+                "than 1e6, or a std below 1e-6, is a slip"
             )
 
     def __str__(self) -> str:
@@ -107,6 +110,71 @@ class Preprocessing:
             return -(-spare // 2) if spare < 0 else round(spare / 2.0)
 
         return start(width), start(height)
+
+
+def _are_normal(values: Any, least: float) -> bool:
+    """Whether these are three finite numbers that pixels can be normalised by."""
+    listed = list(values) if isinstance(values, Iterable) else []
+    return len(listed) == 3 and all(
+        isinstance(one, Real) and least <= float(one) <= 1e6 for one in listed
+    )
+
+
+# The largest numbers that make sense, and why: what is larger is a slip, refused before any work.
+BOUNDS: dict[str, tuple[int, str]] = {
+    "resize": (8_192, "no network takes larger images"),
+    "crop": (8_192, "no network takes larger images"),
+    "size": (4_096, "no network takes larger images"),
+    "per_category": (100_000, "more would take days to draw"),
+    "folds": (10_000, "each needs two images of every category"),
+    "null": (1_000_000, "more change no digit of p that is shown"),
+    "null_units": (2**31 - 1, "no layer has more units"),
+    "batch_size": (1_000_000, "no machine has memory for more"),
+    "decode_workers": (1_024, "each is a thread, or a process"),
+    "workers": (1_024, "each is a process of this machine"),
+    "threads_per_worker": (1_024, "no machine has more cores"),
+    "resamples": (1_000_000, "more change no digit that is shown"),
+    "rearrangements": (1_000_000, "more change no digit of p that is shown"),
+    "bins": (100_000, "more are no histogram that anyone reads"),
+    "top": (2**31 - 1, "no layer has more units"),
+    "random": (2**31 - 1, "no layer has more units"),
+    "project": (2**31 - 1, "no layer has more units"),
+    "images": (2**31 - 1, "no set has more stimuli"),
+    "repeats": (10_000, "more take days"),
+    "units": (2**31 - 1, "no layer has more units"),
+}
+_MOST_SEED = 2**63 - 1
+
+
+def refuse_numbers(**numbers: Any) -> None:
+    """Refuse what is no whole number, or more than makes sense; None is passed over.
+
+    Raises
+    ------
+    UserError : see ``BOUNDS``
+    """
+    for name, value in numbers.items():
+        if value is None:
+            continue
+        most, why = BOUNDS[name]
+        said = name.replace("_", " ")
+        if not isinstance(value, Integral):
+            raise UserError(f"{said} has to be a whole number; got {value!r}")
+        if int(value) > most:
+            raise UserError(f"{said} may be at most {most:,} ({why}); got {value:,}: choose less")
+
+
+def refuse_seed(seed: Any) -> None:
+    """Refuse what random numbers cannot be drawn from.
+
+    Raises
+    ------
+    UserError : it is no whole number of 63 bits
+    """
+    if not isinstance(seed, Integral) or int(seed) < 0:
+        raise UserError(f"a seed is a whole number, 0 or more; got {seed}: choose another")
+    if int(seed) > _MOST_SEED:
+        raise UserError(f"a seed is a whole number, at most 2**63 - 1; got {seed}: choose another")
 
 
 # What a scan takes as the units of a layer, and what a unit then is.

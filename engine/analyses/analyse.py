@@ -11,7 +11,7 @@ import numpy as np
 
 from ..asking.language.criterion import DEFAULT, Criterion, preset
 from ..errors import UserError, nearest
-from ..spec import listed
+from ..spec import listed, refuse_numbers, refuse_seed
 from ..store.reading import Store
 from .agreement import Agreement, agreement
 from .census import Census, HeldOut, take_census
@@ -107,10 +107,10 @@ def analyse(
     for name in asked:
         if name not in ANALYSES:
             raise UserError(f"there is no analysis {name!r}: {nearest(name, ANALYSES)}")
+    refuse_numbers(resamples=resamples)
+    refuse_seed(seed)
     if resamples < 1:
         raise UserError(f"resamples are a number of random draws, 1 or more; got {resamples}")
-    if seed < 0:
-        raise UserError(f"a seed is a whole number, 0 or more; got {seed}")
     drawn = {"resamples": resamples, "seed": seed}
     of_layer: dict[str, Callable[[list[Census]], list[Any]]] = {
         "shares": lambda one: shares(one, **drawn),

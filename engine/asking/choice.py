@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
-from ..spec import MEASURES, Layer
+from ..spec import MEASURES, Layer, refuse_numbers
 from ..store.reading import Store
 from .examine import Selection
 from .language.contrast import Contrast, parse_contrasts
@@ -86,6 +86,7 @@ def choose_units(
     ------
     UserError : the scan has not finished, there is no such layer, measure or category
     """
+    refuse_numbers(top=top)
     if top is not None and top < 1:
         raise UserError(f"the top is at least 1 unit of a layer; got {top}")
     if by not in MEASURES or by in _NO_ORDER:
@@ -117,6 +118,7 @@ def draw_units(layers: Sequence[Layer], number: int, seed: int) -> dict[str, Uni
     ------
     UserError : the number is none
     """
+    refuse_numbers(random=number)
     if number < 1:
         raise UserError(f"at least 1 unit of every layer is drawn; got {number}")
     drawn = {}

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
-from ..spec import Layer, listed
+from ..spec import Layer, listed, refuse_numbers
 from ..store.reading import Store, require_complete
 from .chunks import Part, asked_of, places, source_of
 from .language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
@@ -114,6 +114,7 @@ class Query:
 
         Of equals, those that come first in the store.
         """
+        refuse_numbers(top=size)
         if size < 1:
             raise UserError(f"the top is at least 1 unit; got {size}")
         self._require_measure(by)
@@ -177,6 +178,7 @@ class Query:
         NaN is left out. Where a value is infinite, all groups have a bin from -inf to -inf before
         the others, or one from inf to inf after them.
         """
+        refuse_numbers(bins=bins)
         if bins < 1:
             raise UserError(f"a histogram has at least 1 bin; got {bins}")
         by = listed(by)

@@ -109,7 +109,7 @@ def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO
 
     Raises
     ------
-    UserError : see :func:`refuse_form`
+    UserError : see :func:`refuse_form`; the output cannot be written to
     """
     refuse_form(form, output)
     tables = iter(tables)

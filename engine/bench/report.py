@@ -11,7 +11,7 @@ from ..scanning.decode import default_workers
 from ..scanning.device import device_for
 from ..scanning.memory import recycled, resident_memory
 from ..scanning.precision import refuse_precision
-from ..spec import listed
+from ..spec import listed, refuse_numbers
 from .images import measure_decoding, measure_memory
 from .kernels import LEAST_UNITS, measure_kernels
 from .measure import Measurement
@@ -68,6 +68,10 @@ def bench(
     for part in parts:
         if part not in PARTS:
             raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")
+    refuse_numbers(batch_size=batch_size, repeats=repeats, units=units)
+    for name, numbers in (("batch_size", batch_sizes), ("images", images)):
+        for number in numbers:
+            refuse_numbers(**{name: number})
     if not batch_sizes or min(batch_size, repeats, *batch_sizes) < 1 or units < LEAST_UNITS:
         raise UserError(
             f"batch sizes and repeats are 1 or more, units {LEAST_UNITS:,} or more; got "

@@ -15,6 +15,7 @@ from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
 from ..responses.geometry import products
 from ..responses.recording import Recording
+from ..spec import refuse_numbers, refuse_seed
 from ..store.kinds import RECORDING
 from ..store.reading import Store
 from ..store.root import kind_at
@@ -85,6 +86,8 @@ def compare_regions(
         raise UserError(
             f"a correlation is {' or '.join(get_args(Correlation))}; got {how!r}: choose one"
         )
+    refuse_seed(seed)
+    refuse_numbers(rearrangements=rearrangements)
     if rearrangements < 1:
         raise UserError(f"rearrangements are 1 or more; got {rearrangements}")
     source = _opened(source)

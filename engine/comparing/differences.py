@@ -16,7 +16,7 @@ from ..analyses.resampling import generator, interval, or_none, ratios
 from ..analyses.spread import share_with_any
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
-from ..spec import listed
+from ..spec import listed, refuse_numbers, refuse_seed
 from ..store.reading import Store, require_complete
 from .pairing import MISFITS, Pairing, misfits, pair_layers
 
@@ -128,6 +128,7 @@ def compare(
         each other; a measure, pairing or contrast that is none; a scan has not finished
     """
     measures, allow = listed(measures), listed(allow)
+    refuse_seed(seed)
     results: list[Store] = [Store.of(store) for store in listed(stores)]
     _require_known(results, measures, pairing, against, allow, resamples)
     first = results[0]
@@ -194,6 +195,7 @@ def _require_known(
                     f"{option} of a comparison: {', '.join(known[option])}; got {value!r}: "
                     f"{nearest(value, known[option])}"
                 )
+    refuse_numbers(resamples=resamples)
     if resamples < 1:
         raise UserError(f"resamples are a number of random draws, 1 or more; got {resamples}")
     for store in stores:

@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..machine import control_group_limits, usable_cores
 from ..scanning.memory import ARENAS
 from ..scanning.progress import Listener
+from ..spec import refuse_numbers
 
 # Seconds in which a scheduler answers.
 _PATIENCE = 10
@@ -88,6 +89,7 @@ def workers_asked_for(
             "workers are processes of this scan's own or those of a scheduler; got --workers and "
             "--scheduler: leave one out"
         )
+    refuse_numbers(workers=number, threads_per_worker=threads)
     for name, value in (("workers", number), ("threads per worker", threads)):
         if value is not None and value < 1:
             raise UserError(f"{name} are at least 1; got {value}")

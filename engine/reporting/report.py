@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -82,7 +83,7 @@ def write_report(
         from .figures import require_matplotlib
 
         require_matplotlib()
-        if Path(figures).exists() and not Path(figures).is_dir():
+        if os.path.lexists(figures) and not os.path.isdir(figures):
             raise UserError(f"figures are written into a folder; {figures} is none: name another")
     results = [Result.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..asking.language.contrast import parse_contrast
 from ..errors import UserError
+from ..spec import refuse_numbers
 from .discrimination import Discrimination, discriminate
 from .recording import Recording, least, most
 
@@ -69,6 +70,7 @@ def driven(
     ------
     UserError : see :func:`.discrimination.discriminate`; fewer than one unit or image
     """
+    refuse_numbers(top=units, images=images)
     if units < 1 or images < 1:
         raise UserError(f"units and images are at least 1 each; got {units} and {images}")
     if contrasts is None:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
+import os
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UserError, nearest, shortened
-from ..spec import INTERPOLATIONS, Preprocessing, as_record
+from ..errors import UserError, fault_of, first_line, nearest, shortened
+from ..spec import INTERPOLATIONS, Preprocessing, as_record, refuse_seed
 from .checkpoints import local_file
 from .plain import plain
 from .precision import cast
@@ -78,8 +82,7 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
     UserError : unknown name or tag, a seed out of range, weights that cannot be had, read, or do
         not fit
     """
-    if not 0 <= seed < 2**63:
-        raise UserError(f"a seed is a whole number from 0 to 2**63 - 1; got {seed}")
+    refuse_seed(seed)
     source = _find(name)
     notes: list[str] = []
     with torch.random.fork_rng(devices=[]):
@@ -323,18 +326,20 @@ def _factory(name: str, module: str, function: str) -> _Source:
     def build() -> tuple[nn.Module, Preprocessing]:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))  # the user's own files come first, as by python -m
-        try:
-            factory = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise UserError(
-                f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
-                f"cannot import {name!r} ({error})"
-            ) from error
-        if not callable(factory):
-            raise UserError(
-                f"a factory is a function without arguments; {name} is a {type(factory).__name__}"
-            )
-        match factory():
+        with _users_code(name):
+            try:
+                factory = getattr(importlib.import_module(module), function)
+            except (ImportError, AttributeError, TypeError, ValueError) as error:
+                if fault_of(error):
+                    raise
+                raise UserError(
+                    f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
+                    f"cannot import {name!r} ({first_line(error)})"
+                ) from error
+            if wanting := _is_wanting(factory):
+                raise UserError(f"a factory is a function without arguments; {name} {wanting}")
+            made = factory()
+        match made:
             case nn.Module() as model:
                 return model, Preprocessing()
             case (nn.Module() as model, Preprocessing() as preprocessing):
@@ -349,6 +354,46 @@ def _factory(name: str, module: str, function: str) -> _Source:
         )
 
     return _Source(name, build)
+
+
+def _is_wanting(factory: Any) -> str | None:
+    """Why a factory cannot be called as it is; None if it can."""
+    if not callable(factory):
+        return f"is a {type(factory).__name__}"
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        return f"takes some ({first_line(error)})"
+    except ValueError:  # one that says nothing of its arguments
+        pass
+    return None
+
+
+@contextmanager
+def _users_code(name: str) -> Iterator[None]:
+    """Run what a user wrote, who is told in a line where it fails, and cannot be asked anything.
+
+    Raises
+    ------
+    UserError : it raises anything but what the machine is the cause of, or ends the program
+    """
+    stdin = sys.stdin
+    try:
+        with Path(os.devnull).open() as sys.stdin:
+            yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if fault_of(error):
+            raise
+        *_, last = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UserError(
+            f"a factory returns a network; {name} raised {type(error).__name__} "
+            f"({first_line(error)}; {place}): mend it"
+        ) from error
+    finally:
+        sys.stdin = stdin
 
 
 _LIBRARIES = {"torchvision": _torchvision, "clip": _clip, "timm": _timm}

@@ -9,16 +9,12 @@ from traceback import clear_frames
 import torch
 from torch import nn
 
-from ..errors import UserError
-
-# How PyTorch's allocator for the CPU, and the GPU's driver, begin what they have to say.
-_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
-_NO_DEVICE = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")
+from ..errors import UserError, first_line, is_of_memory, is_of_the_device
 
 
 def is_of_the_machine(error: Exception) -> bool:
     """Whether memory or the GPU is the cause, whatever was asked of it."""
-    return _is_of_memory(error) or _is_of_the_device(error)
+    return is_of_memory(error) or is_of_the_device(error)
 
 
 @contextmanager
@@ -35,8 +31,8 @@ def explained(
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        if _is_of_memory(error):
+        reason = first_line(error)[:120]
+        if is_of_memory(error):
             clear_frames(error.__traceback__)  # they hold the activations that were too many
             fitting = _fitting(model, batch, dtype, device)
             remedy = f"--batch-size {fitting} fits" if fitting else "not even one image fits"
@@ -45,19 +41,11 @@ def explained(
                 "networks round differently at another batch size), or go on where there is more "
                 "memory"
             ) from error
-        if _is_of_the_device(error):
+        if is_of_the_device(error):
             raise UserError(
                 f"the GPU has failed ({reason}): look at its log, and scan again on one that works"
             ) from error
         raise
-
-
-def _is_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
-
-
-def _is_of_the_device(error: Exception) -> bool:
-    return any(sign in str(error) for sign in _NO_DEVICE)
 
 
 def _fitting(

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of
+from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of, refuse_numbers
 from .backbones import load_backbone
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
@@ -135,6 +135,7 @@ def trial(model: nn.Module, crop: int) -> Recordable:
     UserError : the network does not run on images of this size, or in the precision of its
         parameters
     """
+    refuse_numbers(crop=crop)
     if crop < 1:
         raise UserError(f"the side of an image is 1 pixel or more; got crop {crop}")
     images = as_input(trial_images(crop), model)

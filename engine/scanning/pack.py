@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..beside import publish, resolved, scratch, tidy
-from ..disk import synchronise, synchronised, telling, told_of_the_disk
-from ..errors import UserError
+from ..disk import synchronise, synchronised, telling
+from ..errors import UserError, gone, told_of_the_disk
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..stimuli.packed.layout import (
@@ -31,6 +31,7 @@ from ..stimuli.packed.layout import (
     shard_path,
     with_checksum,
 )
+from ..store.durable import missing_file
 from ..store.schema import limited
 from .backbones import preprocessing_of
 from .decode import decode_ahead, default_workers
@@ -116,6 +117,7 @@ def pack_stimuli(
         told_of_the_disk(final),
         asked_to_stop() as stop,
         scratch(final) as new,
+        told_of_the_disk(final, new),
     ):
         with Shards(new, chosen.crop) as shards:
             for decoded in decode_ahead(
@@ -212,6 +214,8 @@ def _write_table(
     arrays = metadata(len(kept), len(catalogue.categories), preprocessing.crop)
     for name, document in arrays.items():
         _write(folder / name / METADATA, _json(document))
+        if missing := missing_file(folder / name):
+            raise UserError(gone(folder, f"{name}/{missing}"))
     for below in (path for path in folder.rglob("*") if path.is_dir()):
         synchronised(below)
     attributes = {
@@ -233,7 +237,8 @@ def _json(document: Mapping[str, Any]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True)
     file = path.open("wb")
     file.write(content)
     _close(file)

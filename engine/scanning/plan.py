@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Layer
+from ..spec import Layer, refuse_numbers
 
 # A shard has at least so many batches, and a plan at most so many shards: at the end of each the
 # sums are read out and merged, and a worker waits until what it has of them is on the disk.
@@ -178,6 +178,7 @@ def make_plan(
     ------
     UserError : folds or batch size below 1; a category with fewer than two stimuli in a fold
     """
+    refuse_numbers(folds=folds, batch_size=batch_size)
     if folds < 1 or batch_size < 1:
         raise UserError(f"folds and batch size are at least 1; got {folds} and {batch_size}")
     fold_of = np.full(len(labels), -1, dtype=np.int32)

@@ -15,7 +15,7 @@ from ..asking.result import Result
 from ..distributing.cluster import workers_asked_for
 from ..distributing.driver import distribute
 from ..errors import UserError
-from ..spec import SHOWN, STORE_DTYPES, Preprocessing
+from ..spec import SHOWN, STORE_DTYPES, Preprocessing, refuse_numbers
 from ..stimuli.catalogue import Catalogue, Groups
 from ..stimuli.columns import Column
 from ..store.draft import Draft, most_bytes
@@ -279,6 +279,7 @@ def refuse_on_error(on_error: str, decode_workers: int | None) -> None:
             f"at a stimulus that cannot be shown a scan is to {' or '.join(ON_ERROR)}; "
             f"got {on_error!r}"
         )
+    refuse_numbers(decode_workers=decode_workers)
     if decode_workers is not None and decode_workers < 1:
         raise UserError(f"decoding needs at least 1 thread; got {decode_workers} decode workers")
 

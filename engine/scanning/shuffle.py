@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...kernels import cpu
 from ...kernels.moments import Moments, read_out
 from ..errors import UserError
-from ..spec import Layer
+from ..spec import Layer, refuse_numbers
 from .flat import memory_order
 
 
@@ -137,6 +137,7 @@ def refuse_null(shuffles: int, units: int) -> None:
     ------
     UserError : no shuffle can be made, or no unit drawn
     """
+    refuse_numbers(null=shuffles, null_units=units)
     if shuffles < 0 or units < 1:
         raise UserError(
             f"a null has shuffles (0 for none) and at least 1 unit of a layer; got {shuffles} "

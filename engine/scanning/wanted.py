@@ -14,7 +14,7 @@ from ..asking.choice import Choice, choose_units, draw_units, joined
 from ..asking.language.criterion import Criterion
 from ..asking.result import Result
 from ..errors import UserError, nearest
-from ..spec import Layer, as_record
+from ..spec import Layer, as_record, refuse_numbers, refuse_seed
 from ..store.recording import columns_of, cut_of_rows, recorded_as
 from .recorder import held_bytes
 
@@ -53,6 +53,8 @@ class Wanted:
                     f"units are chosen by their selectivity from a scan's store; got --{name} "
                     "without one: name it by --from, or choose --random units"
                 )
+        refuse_seed(self.seed)
+        refuse_numbers(top=self.top, random=self.random, project=self.project)
         if self.project is not None and self.project < 1:
             raise UserError(f"a projection has at least 1 dimension; got {self.project}")
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
-from ..errors import UserError
+from ..errors import UserError, is_of_limits
 from ..texts import composed
 from .corrections import decoded, narrowed
 
@@ -186,6 +186,8 @@ def read_stimulus(path: Path) -> bytes:
             raise UnfitStimulus(path, f"has {found.st_size:,} bytes; at most {LARGEST:,} are read")
         content = path.read_bytes()
     except OSError as error:
+        if is_of_limits(error):  # no fault of the file's, which must not be skipped for it
+            raise
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise UnfitStimulus(path, LOST, FETCH) from None
         raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
@@ -219,7 +221,7 @@ def open_image(source: Path, content: bytes | None = None) -> Image.Image:
             picture = decoded(image, content)
             method = _UPRIGHT.get(_orientation(image))
             return _eight_bit(picture.transpose(method) if method is not None else picture, source)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         raise UnfitStimulus(source, f"cannot be decoded ({_one_line(error)})") from None

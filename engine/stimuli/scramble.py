@@ -26,6 +26,7 @@ from PIL import Image
 
 from ..beside import filling, resolved
 from ..errors import UserError
+from ..spec import refuse_seed
 from .folders import gone_folders
 from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
 
@@ -163,8 +164,7 @@ def scramble_directory(
     source, output = Path(source), Path(output)
     if method not in get_args(Method):
         raise UserError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
-    if seed < 0:
-        raise UserError(f"a seed is 0 or more; got {seed}: choose another")
+    refuse_seed(seed)
     pairs = _planned(source)
     if resolved(output) == resolved(source):
         raise UserError(f"the scrambled images need a folder of their own; {output} is the source")
@@ -198,7 +198,8 @@ def _scramble_all(
                 )
         else:
             scrambled = block_scramble(image, rng, blocks)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.is_dir():  # mkdir may fail, and pass over it where there is one
+            target.parent.mkdir(parents=True)
         Image.fromarray(scrambled).save(target)
 
 

@@ -26,6 +26,10 @@ _CONTRASTS = tuple(name for name in VARIABLES if name not in MOMENTS)
 class Draft(Filling, Store):
     """A store that is being filled; see :class:`.filling.Filling`."""
 
+    def from_the_start(self, layer: Layer) -> Iterator[str]:
+        """The arrays of a layer that are there before the first stimulus is shown."""
+        yield from (f"{layer.name}/{name}" for name in (*layer.dims, *MOMENTS))
+
     def write_moments(self, layer: Layer, category: int, fold: int, moments: Moments) -> None:
         """Write the finished moments of one category and fold, ``mean, m2 [*layer dims]``."""
         for variable, values in (("mean", moments.mean), ("m2", moments.m2)):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ..errors import UserError, shortened
-from ..spec import SHOWN, STIMULUS_COLUMNS
+from ..errors import UserError, gone, shortened
+from ..spec import SHOWN, STIMULUS_COLUMNS, Layer
 from .arrays import files_of
 from .commits import Commit, Commits, Left
-from .durable import flush
+from .durable import flush, missing_file
 from .hidden import Bytes
 from .identity import fingerprint
 from .layout import consolidate, put_column, put_count
@@ -45,6 +48,7 @@ class Filling(Root):
         self._draft = root
         # Arrays are written part by part: opening them each time would take longer.
         self._open: dict[str, Any] = {}
+        self._lost: str | None = None
         self._commits = Commits(root.store)
         self._left = self._commits.left()
         whole = next((one for one in self._left if one.commit and not one.fault), None)
@@ -217,6 +221,48 @@ class Filling(Root):
         """How many stimuli the layers that are live have been shown."""
         return min(commit.batches * int(self.provenance["batch_size"]), len(self.order))
 
+    def from_the_start(self, layer: Layer) -> Iterator[str]:
+        """The arrays of a layer that are there before the first stimulus is shown."""
+        raise NotImplementedError
+
+    def lost(self) -> str | None:
+        """Say what was removed of the draft while it was filled; None where all is there."""
+        missing = None if self._lost else self.missing()
+        return self._lost if missing is None else gone(self.path, missing)
+
+    def missing(self) -> str | None:
+        """The first group, array or file that is not there, though it was from the start."""
+        if not isinstance(self.path, Path):
+            return None
+        arrays = chain.from_iterable(map(self.from_the_start, self.layers))
+        for name in ("", *(layer.name for layer in self.layers), *arrays):
+            if not os.path.isfile(self.path / name / "zarr.json"):  # noqa: PTH113  disks may fail
+                return name
+        for name in self.schema.of_root():
+            if missing := missing_file(self.path / name):
+                return f"{name}/{missing}"
+        return None
+
+    def require_whole(self) -> None:
+        """Refuse a draft that has come to its end and misses a file: it was removed on the way.
+
+        Raises
+        ------
+        UserError : a part is gone
+        """
+        if not isinstance(self.path, Path):
+            return
+        lost, of_layer = self.lost(), self.schema.of_layer
+        arrays = chain(self.schema.of_root(), *(of_layer(layer) for layer in self.layers))
+        for key in () if lost else arrays:
+            missing = missing_file(self.path / key)
+            if missing:
+                lost = gone(self.path, f"{key}/{missing}")
+                break
+        self._lost = lost
+        if lost:
+            raise UserError(lost)
+
     def annotate(self, **attributes: Any) -> None:
         """Add to the provenance."""
         self._draft.attrs.update(attributes)
@@ -252,10 +298,11 @@ class Filling(Root):
 
         Raises
         ------
-        UserError : the store is gone
+        UserError : the store, or a part of it, is gone
         """
-        if not is_group(self.path):
-            raise UserError(f"{self.path} was being filled and is gone: scan again")
+        lost = self.lost()
+        if lost or not is_group(self.path):
+            raise UserError(lost or f"{self.path} was being filled and is gone: scan again")
         commit = replace(self.commit, number=self.commit.number + 1, **progress)
         self._commits.write(commit)
         self.commit = commit

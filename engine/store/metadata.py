@@ -20,7 +20,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import StorePath
 
-from ..errors import UserError
+from ..errors import UserError, first_line, is_of_limits
 from .cuts import is_in_order, least_of_a_file
 from .schema import Expected, described, is_whole, shown
 from .zarr_internals import sync
@@ -289,12 +289,6 @@ def _is_configured(codec: Mapping[str, Any]) -> bool:
     )
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in short."""
-    said = str(error).strip().partition("\n")[0][:200]
-    return said or type(error).__name__
-
-
 @contextmanager
 def refusing(refusal: Callable[[str], Exception]) -> Iterator[None]:
     """Whatever else than a user's mistake comes of what is inside, as a refusal of what is read.
@@ -307,4 +301,6 @@ def refusing(refusal: Callable[[str], Exception]) -> Iterator[None]:
     except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
+        if is_of_limits(error):
+            raise
         raise refusal(first_line(error)) from None

@@ -16,7 +16,7 @@ from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .durable import DurableFolder
 from .unchanged import Unchanged
 from .zarr_internals import sync
@@ -72,7 +72,7 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     except (BaseError, ValueError) as error:
         raise UserError(
             f"a store's URL is one of s3://, gs://, az://, https://; got {place} "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from None
 
 
@@ -160,7 +160,7 @@ def is_group(place: Place) -> bool:
         # A web server lists nothing; what every store has is there or not.
         return bool(sync(store.exists("zarr.json")))
     except Exception as error:
-        raise UserError(f"cannot reach {place} ({_first_line(error)})") from None
+        raise UserError(f"cannot reach {place} ({first_line(error)})") from None
 
 
 def remove(place: Place) -> None:
@@ -179,7 +179,3 @@ def _remember_fork() -> None:
 _threads_lost = False
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_remember_fork)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]

@@ -26,6 +26,10 @@ from .writing import Way, create_root
 class RecordingDraft(Filling, Recorded):
     """A recording that is being filled; see :class:`.filling.Filling`."""
 
+    def from_the_start(self, layer: Layer) -> Iterator[str]:
+        """The arrays of a layer that are there before the first stimulus is shown."""
+        yield from (f"{layer.name}/{name}" for name in ("unit", "chosen", "response"))
+
     def rows_of_a_file(self, layer: Layer) -> int:
         """How many stimuli are written together."""
         return cut_of_rows(self.schema.stimuli, self.schema.recorded[layer.name].columns)[0]

@@ -12,8 +12,8 @@ import zarr
 from numpy.typing import NDArray
 
 from .. import beside
-from ..disk import Lock, lacking, locked, telling, told_of_the_disk
-from ..errors import UserError
+from ..disk import Lock, lacking, locked, telling
+from ..errors import UserError, told_of_the_disk
 from .commits import Commits
 from .durable import sweep
 from .filling import Filling, unusable
@@ -21,7 +21,7 @@ from .identity import difference, not_compared
 from .places import Place, exists, is_group, remove, zarr_store
 from .records import Records
 from .root import Unreadable, refuse_schema
-from .writing import SCANNED, Way, described, final_place, finish, refuse_existing
+from .writing import SCANNED, Way, described, final_place, finish, is_no_group, refuse_existing
 
 Note = Callable[[str], None]
 # Times that the folder of a draft is made anew when another run has published it meanwhile.
@@ -75,7 +75,7 @@ def resuming(
             if draft is None:
                 begun = True
                 draft = _begun(place, note, way, contents)
-            with told_of_the_disk(final, place):
+            with told_of_the_disk(final, draft):
                 yield draft
                 finish(draft, final, overwrite)
         except BaseException as error:
@@ -84,7 +84,11 @@ def resuming(
             elif isinstance(place, str):
                 if begun:
                     remove(place)
-            elif (begun or beside.is_bare(place)) and lock and lock.in_place:
+            elif (
+                (begun or beside.is_bare(place) or (draft and draft.lost()))
+                and lock
+                and lock.in_place
+            ):
                 beside.remove(place)
             raise
 
@@ -128,6 +132,8 @@ def _draft_place(output: Path | str) -> Place:
 def _what_is_kept(draft: Filling, error: BaseException) -> str:
     """What comes of an unfinished scan, or what has to be done about it where it is damaged."""
     kept = f"what was done is kept in {draft.path}: the same command goes on"
+    if draft.lost():
+        return f"what was done is kept in {draft.path}: restore that, or --restart"
     if not isinstance(error, Unreadable):
         return kept
     left = type(draft).join(draft.path)
@@ -144,7 +150,9 @@ def begun_with(output: Path | str) -> dict[str, Any]:
     place = _draft_place(output)
     try:
         root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3, use_consolidated=False)
-    except Exception:  # zarr raises many kinds for what is no group, or half of one
+    except Exception as error:
+        if not is_no_group(error):
+            raise
         return {}
     attributes = dict(root.attrs)
     published = isinstance(place, str) and attributes.get("status") == "complete"
@@ -181,12 +189,16 @@ def _left_behind(
         if not (Commits(store).are_there or Records(store).are_there):
             return None
         raise
-    except Exception as error:  # zarr raises many kinds for what is no group, or half of one
+    except Exception as error:
+        if not is_no_group(error):
+            raise
         if not (Commits(store).are_there or Records(store).are_there):
             return None
         raise unusable(place, way.kind.work, str(error).partition("\n")[0]) from None
     if not draft.was_committed:
         return None
+    if missing := draft.missing():
+        raise unusable(place, way.kind.work, f"{missing} is gone")
     try:
         _agree(draft, way, contents, order)
         draft.take_up(go_back, note)

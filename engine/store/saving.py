@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import cpu, default_buffer_prototype
 
-from ..disk import synchronised, told_of_the_disk, turn
-from ..errors import UserError
+from ..disk import synchronised, turn
+from ..errors import UserError, told_of_the_disk
 from ..spec import MEASURES, VARIABLES, Layer
 from .durable import flush
 from .layout import gathered_anew

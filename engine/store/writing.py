@@ -16,8 +16,8 @@ import zarr
 from numpy.typing import NDArray
 
 from .. import beside
-from ..disk import told_of_the_disk, turn
-from ..errors import UserError
+from ..disk import turn
+from ..errors import UserError, is_of_limits, is_of_memory, told_of_the_disk
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
@@ -151,8 +151,9 @@ def drafting(output: Path | str, overwrite: bool, **contents: Any) -> Iterator[D
         told_of_the_disk(final, new),
     ):
         draft = create_store(new, **contents)
-        yield draft
-        finish(draft, final, overwrite)
+        with told_of_the_disk(final, draft):
+            yield draft
+            finish(draft, final, overwrite)
 
 
 @contextmanager
@@ -168,7 +169,13 @@ def _in_place(url: str) -> Iterator[str]:
 
 
 def finish(draft: Filling, final: Place, overwrite: bool) -> None:
-    """Complete a draft, and put it at its final place, instead of a store that may be there."""
+    """Complete a draft, and put it at its final place, instead of a store that may be there.
+
+    Raises
+    ------
+    UserError : a part of the draft is gone, or what is at the final place may not be replaced
+    """
+    draft.require_whole()
     draft.complete()
     if not isinstance(final, Path) or not isinstance(draft.path, Path):
         return
@@ -218,7 +225,9 @@ def refuse_existing(
     try:  # of any schema
         root = zarr.open_group(zarr_store(place), mode="r", zarr_format=3, use_consolidated=False)
         ours, status = root.attrs.get("schema") == kind.schema, root.attrs.get("status")
-    except Exception:  # zarr raises many kinds for folders that are no groups
+    except Exception as error:
+        if not is_no_group(error):
+            raise
         ours, status = False, None
     if ours and unfinished and isinstance(place, str) and status != "complete":
         return
@@ -242,6 +251,16 @@ def _refuse_stranger(place: Path, kind: Kind) -> None:
             f"{place} is where an unfinished {kind.work} is kept; what is there was not made by "
             "fusiform: move it, or choose another output"
         )
+
+
+def is_no_group(error: Exception) -> bool:
+    """Whether an error says that there is no group, or half of one, not that it cannot be seen.
+
+    zarr raises many kinds for what is none.
+    """
+    absent = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    unseen = isinstance(error, OSError) and not isinstance(error, absent)
+    return not (unseen or is_of_limits(error) or is_of_memory(error))
 
 
 def _begun_unmarked(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ...beside import filling
 from ...errors import UserError
+from ...spec import refuse_numbers, refuse_seed
 from ..scramble import phase_scramble_8bit
 from .bodies import draw_body
 from .canvas import Picture, developed
@@ -56,12 +57,12 @@ def make_localizer(
         nothing is left behind
     """
     directory = Path(directory)
+    refuse_numbers(per_category=per_category, size=size)
+    refuse_seed(seed)
     if per_category < 1:
         raise UserError(f"a category needs at least 1 picture; got {per_category}: ask for more")
     if size < 32:
         raise UserError(f"pictures need a side of at least 32 pixels; got {size}: choose a larger")
-    if seed < 0:
-        raise UserError(f"a seed is 0 or more; got {seed}: choose another")
     occupied = UserError(
         "making stimuli does not overwrite, it needs a new or empty folder; "
         f"{directory} is neither: name another"

@@ -1,0 +1,195 @@
+"""Outputs that vanish while they are written, in whole or in part: one line, nothing false."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import fusiform
+from fusiform.engine.errors import UserError
+from fusiform.engine.scanning.progress import Listener, Progress
+from fusiform.engine.store.check import check_store
+from fusiform.engine.store.writing import told_of_the_disk
+
+from .fuzz import small
+
+PARTS = [
+    *("", "zarr.json", "count", "stimulus_path/zarr.json", "stimulus_sha256/c/0"),
+    *("body", "body/zarr.json", "body/mean", "body/m2/zarr.json", "body/channel", "body/mean/c/0"),
+]
+
+
+@pytest.fixture(scope="module")
+def parts(
+    tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]
+) -> list[Path]:
+    """Two stores that can be merged."""
+    folder = tmp_path_factory.mktemp("parts")
+    drawn = [draw_stimuli(folder / "one"), draw_stimuli(folder / "other", each=7)]
+    for path in drawn[1].rglob("*-[1-6].png"):  # the others are new
+        path.unlink()
+    for path in list(drawn[1].rglob("*.png")):
+        with Image.open(path) as image:
+            for n, turn in enumerate(Image.Transpose):
+                image.transpose(turn).save(path.with_name(f"{n}.png"))
+    return [small.scan(one, folder / f"{one.name}.zarr") for one in drawn]
+
+
+def remove(place: Path) -> None:
+    """A file or folder, as a cleaner does, whether or not it is there."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def removing(part: str, at: int, of: Path) -> Listener:
+    """Removes a part of what is being written beside ``of``, when it has gone so far."""
+    seen = 0
+
+    def progress(_: Progress) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == at:
+            for draft in of.parent.glob(f"{of.name}.partial*"):
+                remove(draft / part)
+
+    return Listener(progress=progress)
+
+
+def refused_or_whole(work: Callable[[], Any], output: Path) -> bool:
+    """Whether it came to its end, and then with a whole store; else one line said why not."""
+    try:
+        work()
+    except UserError as error:
+        said = str(error)
+    else:
+        assert not check_store(output).problems
+        return True
+    assert "\n" not in said
+    assert not output.exists()
+    return False
+
+
+@pytest.mark.parametrize(
+    ("part", "at"), [*((part, 3) for part in PARTS), ("", 2), ("", 5), ("head", 5)]
+)
+def test_a_scan_whose_output_vanishes_says_so_and_begins_anew(
+    stimuli: Path, tmp_path: Path, part: str, at: int
+) -> None:
+    output = tmp_path / "out" / "o.zarr"
+    output.parent.mkdir()
+    if refused_or_whole(lambda: small.scan(stimuli, output, removing(part, at, output)), output):
+        return
+    try:
+        small.scan(stimuli, output)
+    except UserError as error:
+        assert "--restart" in str(error)  # noqa: PT017  what could be kept was
+        shutil.rmtree(output.with_name("o.zarr.partial"))
+        small.scan(stimuli, output)
+    assert not check_store(output).problems
+    assert [one.name for one in output.parent.iterdir()] == ["o.zarr"]
+
+
+def test_the_part_that_vanished_is_named(stimuli: Path, tmp_path: Path) -> None:
+    for part, said in (("body/mean", "body/mean of it is gone"), ("zarr.json", "is gone: scan")):
+        with pytest.raises(UserError, match=f"o.zarr.partial was being filled and .*{said}"):
+            small.scan(stimuli, tmp_path / "o.zarr", removing(part, 2, tmp_path / "o.zarr"))
+        shutil.rmtree(tmp_path / "o.zarr.partial", ignore_errors=True)
+
+
+def test_a_file_of_moments_that_vanished_is_no_whole_store(stimuli: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o.zarr"
+    found = []
+
+    def last(event: Progress) -> None:
+        if event.stage == "contrasts" and event.done == event.total:
+            found.append(event)
+            remove(output.with_name("o.zarr.partial") / "pool" / "m2" / "c" / "0")
+
+    with pytest.raises(UserError, match=r"pool/m2/c/0/0.* of it is gone") as caught:
+        small.scan(stimuli, output, Listener(progress=last))
+    assert found
+    assert "the same command goes on" not in "".join(getattr(caught.value, "__notes__", ()))
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("how", ["folder above", "a file instead", "a link instead"])
+def test_other_ways_to_vanish(stimuli: Path, tmp_path: Path, how: str) -> None:
+    output = tmp_path / "above" / "o.zarr"
+    output.parent.mkdir()
+    draft = output.with_name("o.zarr.partial")
+
+    def progress(event: Progress) -> None:
+        if event.stage == "scan" and draft.is_dir() and not draft.is_symlink():
+            shutil.rmtree(output.parent if how == "folder above" else draft)
+            if how == "a file instead":
+                draft.write_text("not ours")
+            if how == "a link instead":
+                draft.symlink_to(tmp_path / "nowhere")
+
+    with pytest.raises(UserError, match="is gone"):
+        small.scan(stimuli, output, Listener(progress=progress))
+    if how == "a file instead":
+        assert draft.read_text() == "not ours"
+
+
+@pytest.mark.parametrize("part", ["", "body", "body/unit", "body/response/zarr.json", "count"])
+def test_a_recording_whose_output_vanishes_says_so(
+    stimuli: Path, tmp_path: Path, part: str
+) -> None:
+    output = tmp_path / "r.zarr"
+
+    def work() -> None:
+        fusiform.record(
+            small.Net(), stimuli, output, layers=["body", "head"], batch_size=8, commit_every=0,
+            preprocessing=fusiform.Preprocessing(40, 32), listener=removing(part, 2, output),
+        )  # fmt: skip
+
+    assert not refused_or_whole(work, output)
+
+
+@pytest.mark.parametrize("part", ["", "body", "head/mean", "count/zarr.json", "pool/m2/c"])
+def test_a_merged_store_that_vanishes_is_not_published(
+    parts: list[Path], tmp_path: Path, part: str
+) -> None:
+    output, merged = tmp_path / "m.zarr", []
+
+    def progress(_: Any) -> None:
+        merged.append(1)
+        for draft in tmp_path.glob("m.zarr.*"):
+            remove(draft / part)
+
+    def work() -> None:
+        fusiform.merge_stores(parts, output, progress=progress)
+
+    assert not refused_or_whole(work, output)
+    assert merged
+    assert not list(tmp_path.glob("m.zarr*"))
+
+
+@pytest.mark.parametrize("part", ["", "pictures", "pictures/c/0/0/0/0"])
+def test_a_packed_set_that_vanishes_is_not_published(
+    stimuli: Path, tmp_path: Path, part: str
+) -> None:
+    output = tmp_path / "p.zarr"
+    with pytest.raises(UserError, match="is gone") as caught:
+        fusiform.pack_stimuli(
+            stimuli, output, preprocessing={"resize": 16, "crop": 16},
+            listener=removing(part, 1, output),
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("p.zarr*"))
+
+
+def test_a_file_system_that_is_gone_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(UserError, match=r"cannot write .*Stale file handle\): its file system is"),
+        told_of_the_disk(tmp_path / "o.zarr"),
+    ):
+        raise OSError(116, "Stale file handle")
