@@ -6,18 +6,20 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from .urls import without_credentials
+
 
 class UserError(ValueError):
     """A request that cannot be carried out as it was made.
 
     The message is one line that says the rule, what came instead, and the remedy. The command
     line prints it without a traceback and leaves with exit code 2. Where the mistake is at a place
-    in a text, ``below`` are further lines that show it.
+    in a text, ``below`` are further lines that show it. No URL in it has credentials.
     """
 
     def __init__(self, message: str, *below: str) -> None:
-        super().__init__("\n".join((message, *below)))
-        self.lines = (message, *below)
+        self.lines = tuple(map(without_credentials, (message, *below)))
+        super().__init__("\n".join(self.lines))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,10 @@ ANALYSES = sorted((ROOT / "engine" / "analyses").glob("*.py"))
 STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
 SHARED = [
     *STORE,
-    *(ROOT / "engine" / f"{name}.py" for name in ("errors", "machine", "markup", "spec", "texts")),
+    *(
+        ROOT / "engine" / f"{name}.py"
+        for name in ("errors", "machine", "markup", "spec", "texts", "urls")
+    ),
 ]
 REPORTING = sorted((ROOT / "engine" / "reporting").glob("*.py"))
 COMPARING = sorted((ROOT / "engine" / "comparing").glob("*.py"))

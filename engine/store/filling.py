@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
 from ..spec import SHOWN, STIMULUS_COLUMNS
+from ..urls import none_in
 from .commits import Commit, Commits
 from .durable import flush
 from .hidden import Bytes
@@ -73,6 +74,7 @@ class Filling(Root):
 
     def annotate(self, **attributes: Any) -> None:
         """Add to the provenance."""
+        attributes = none_in(attributes)
         self._draft.attrs.update(attributes)
         self.provenance.update(attributes)
 

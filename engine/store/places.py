@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import sys
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,25 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
 from ..errors import UserError
+from ..urls import IS_URL, Url, without_credentials
 from .durable import DurableFolder
 from .zarr_internals import sync
 
 # A folder, or a URL.
-Place = Path | str
+Place = Path | Url
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
+# Seconds after which a server that does not answer, or is busy, is not asked again.
+_PATIENCE = 30
 
 
 def place_of(location: Path | str) -> Place:
-    """A URL as it is, anything else as a path."""
+    """A URL as one, without its credentials wherever it is shown; anything else as a path."""
+    if isinstance(location, Url):
+        return location
     text = str(location)
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
-    return text.rstrip("/") if _URL.match(text) else Path(location)
+    return Url(text) if IS_URL.match(text) else Path(location)
 
 
 def unfinished_place(final: Path) -> Path:
@@ -39,7 +43,7 @@ def unfinished_place(final: Path) -> Path:
     return final.with_name(f"{final.name}.partial")
 
 
-def name_of(place: Place) -> str:
+def name_of(place: Path | str) -> str:
     """The last part of a place."""
     return str(place).rstrip("/").rpartition("/")[2]
 
@@ -52,7 +56,8 @@ def whereabouts(stimuli: Path | str) -> dict[str, str]:
 def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     """What zarr reads from and writes to.
 
-    Credentials and endpoints of object stores are those of the environment (``AWS_...`` and so on).
+    Credentials and endpoints of object stores are those of the environment (``AWS_...`` and so on);
+    a web server is sent the name and password of a URL, and its query.
 
     Raises
     ------
@@ -69,9 +74,13 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     from obstore.store import from_url
     from zarr.storage import ObjectStore
 
-    options: Any = {"client_options": {"allow_http": True}} if place.startswith("http:") else {}
+    url, headers = place.opened()
+    options: Any = {
+        "client_options": {"allow_http": place.startswith("http:"), "default_headers": headers},
+        "retry_config": {"retry_timeout": timedelta(seconds=_PATIENCE)},
+    }
     try:
-        return ObjectStore(from_url(place, **options), read_only=read_only)
+        return ObjectStore(from_url(url, **options), read_only=read_only)
     except (BaseError, ValueError) as error:
         raise UserError(
             f"a store's URL is one of s3://, gs://, az://, https://; got {place} "
@@ -86,7 +95,7 @@ def refuse_forked(place: Place) -> None:
     ------
     UserError : this is one, and its parent may have started them
     """
-    if isinstance(place, str) and _threads_lost:
+    if isinstance(place, Url) and _threads_lost:
         raise UserError(
             f"a forked process cannot read URLs where its parent did; got {place}: start it by "
             "spawn, as multiprocessing.get_context('spawn') does"
@@ -153,4 +162,4 @@ if hasattr(os, "register_at_fork"):
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]
+    return without_credentials(str(error).strip().partition("\n")[0])[:200]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
+from ..urls import none_in
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
 from .durable import publish
@@ -59,7 +60,7 @@ def described(
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "versions": {name: version(name) for name in _PACKAGES},
         **({"store_dtype": "float64"} if kind is STORE else {}),
-        **provenance,
+        **none_in(dict(provenance)),
         "categories": list(categories),
         "folds": int(counts.shape[1]),
         "layers": [as_record(layer) for layer in layers],
