@@ -375,12 +375,14 @@ def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table
             yield Table({**named, **part.columns})
 
 
-def put_out(tables: Iterator[Table], form: Format, output: Path | None) -> None:
+def put_out(
+    tables: Iterator[Table], form: Format, output: Path | None, guard_formulas: bool
+) -> None:
     """Print tables as one, or write them in another form."""
     from fusiform.engine.asking.table import joined, write
 
     if form != "table":
-        written = write(tables, form, output, sys.stdout)
+        written = write(tables, form, output, sys.stdout, guard_formulas)
         if output:
             note(f"wrote {written:,} rows to {output}")
         return

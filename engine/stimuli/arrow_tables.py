@@ -105,7 +105,7 @@ def serve(
         reason = f"reading it takes more than {MEMORY >> 20:,} MiB of memory"
         answer = {"refused": _no_table(source, reason)}
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
-        reason = str(error).partition("\n")[0][:200]
+        reason = "".join(filter(str.isprintable, str(error).partition("\n")[0]))[:200]
         answer = {"refused": _no_table(source, reason)}
     print(json.dumps(answer), file=answers, flush=True)
 
