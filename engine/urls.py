@@ -14,7 +14,7 @@ from urllib.parse import unquote
 IS_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # A path that was a URL has lost a slash. That of a file is none, nor is a drive, of one letter.
 _SCHEME = r"""
-    (?P<scheme> (?<![a-z0-9+.-]) (?!file:)
+    (?P<scheme> (?<![a-z0-9]) (?!file:)
         (?: [a-z][a-z0-9+.-]+:// | (?: https? | s3a? | gs | az | tcp | tls ):/ ) )
 """
 # Up to the last @ of the host's part; beyond it where what follows the colon is no port, as where a

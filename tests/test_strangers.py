@@ -284,12 +284,11 @@ def test_folders_may_lie_deeper_than_functions_call_themselves(tmp_path: Path) -
     for category in "ab":
         (tmp_path / category).mkdir()
         (tmp_path / category / "1.png").write_bytes(b"png")
-    here = Path.cwd()
+    deep = [tmp_path / "a" / "/".join("d" * depth) for depth in range(1, 1100)]
+    for folder in deep:
+        folder.mkdir()
     try:
-        os.chdir(tmp_path / "a")
-        for _ in range(1100):
-            os.mkdir("d")  # noqa: PTH102
-            os.chdir("d")
-    finally:
-        os.chdir(here)
-    assert len(read_catalogue(tmp_path)) == 2
+        assert len(read_catalogue(tmp_path)) == 2
+    finally:  # what tidies up after tests does call itself
+        for folder in reversed(deep):
+            folder.rmdir()

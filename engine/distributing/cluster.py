@@ -21,7 +21,6 @@ from ..errors import UserError
 from ..machine import control_group_limits, usable_cores
 from ..scanning.memory import ARENAS
 from ..scanning.progress import Listener
-from ..urls import without_credentials
 
 # Seconds in which a scheduler answers.
 _PATIENCE = 10
@@ -204,10 +203,12 @@ def _client_of(scheduler: Any) -> Iterator[Any]:
         client = _distributed().Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = without_credentials(reason)  # before one is cut in two
+        # dask quotes an address with or without its scheme; nothing of a password is to be said.
+        user, at, _ = str(scheduler).rpartition("://")[2].rpartition("@")
+        reason, shown = (text.replace(user + at, "") for text in (reason, repr(scheduler)))
         raise UserError(
             "a scheduler is named by an address that answers, as tcp://10.0.0.1:8786; "
-            f"{scheduler!r} does not ({reason[:120]}): start one with 'dask scheduler', "
+            f"{shown} does not ({reason[:120]}): start one with 'dask scheduler', "
             "or scan with --workers"
         ) from None
     with client:

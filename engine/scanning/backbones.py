@@ -326,9 +326,10 @@ def _factory(name: str, module: str, function: str) -> _Source:
         try:
             factory = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, TypeError, ValueError) as error:
+            reason = error if function.isidentifier() else "a factory has a name as in Python"
             raise UserError(
                 f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
-                f"cannot import {name!r} ({error})"
+                f"cannot import {name!r} ({reason})"
             ) from error
         if not callable(factory):
             raise UserError(
