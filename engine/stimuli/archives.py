@@ -132,8 +132,7 @@ def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         ends = one.offset_data + -(-one.size // _BLOCK) * _BLOCK
         if one.size < 0 or tar.offset <= one.offset or (one.isreg() and tar.offset != ends):
             raise tarfile.ReadError(f"a member of {one.size:,} bytes at byte {one.offset:,}")
-        assert tar.fileobj
-        if tar.offset > os.fstat(tar.fileobj.fileno()).st_size:
+        if tar.offset > path.stat().st_size:
             raise tarfile.ReadError(f"a member of {one.size:,} bytes is cut short")
         if len(one.name) > LONGEST_TEXT:
             raise tarfile.ReadError(f"a name of {len(one.name):,} characters")
