@@ -65,7 +65,7 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     """
     if isinstance(place, Path):
         return LocalStore(place, read_only=True) if read_only else DurableFolder(place)
-    if place.startswith(("http:", "https:")) and not read_only:
+    if place.lower().startswith(("http:", "https:")) and not read_only:
         raise UserError(f"a web server is read from only; got {place}: write to a folder or s3://")
     if find_spec("obstore") is None:
         raise UserError(f"URLs need obstore; got {place}: pip install 'fusiform[cloud]'")
@@ -76,7 +76,11 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
 
     url, headers = place.opened()
     options: Any = {
-        "client_options": {"allow_http": place.startswith("http:"), "default_headers": headers},
+        # What is not said here, the environment may: AWS_ALLOW_HTTP.
+        "client_options": {
+            **({"allow_http": True} if place.lower().startswith("http:") else {}),
+            **({"default_headers": headers} if headers else {}),
+        },
         "retry_config": {"retry_timeout": timedelta(seconds=_PATIENCE)},
     }
     try:
