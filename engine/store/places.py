@@ -75,14 +75,10 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     from zarr.storage import ObjectStore
 
     url, headers = place.opened()
-    options: Any = {
-        # What is not said here, the environment may: AWS_ALLOW_HTTP.
-        "client_options": {
-            **({"allow_http": True} if place.lower().startswith("http:") else {}),
-            **({"default_headers": headers} if headers else {}),
-        },
-        "retry_config": {"retry_timeout": timedelta(seconds=_PATIENCE)},
-    }
+    options: Any = {"retry_config": {"retry_timeout": timedelta(seconds=_PATIENCE)}}
+    if url.lower().startswith("http"):  # else the environment says them, as by AWS_ALLOW_HTTP
+        plain = url.lower().startswith("http:")
+        options["client_options"] = {"allow_http": plain, "default_headers": headers}
     try:
         return ObjectStore(from_url(url, **options), read_only=read_only)
     except (BaseError, ValueError) as error:
