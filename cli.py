@@ -162,6 +162,14 @@ StoreDtype = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
+GuardFormulas = Annotated[
+    bool,
+    typer.Option(
+        "--guard-formulas",
+        help="In csv, put a ' before texts that a spreadsheet would run as formulas: those that "
+        "begin with =, +, -, @, a tab or a carriage return. For stores from strangers.",
+    ),
+]
 LayerNames = Annotated[
     list[str] | None,
     typer.Option(help="Only these layers: names or globs, joined by commas; repeatable."),
@@ -1025,6 +1033,7 @@ def query_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write; else it is printed.")
     ] = None,
+    guard_formulas: GuardFormulas = False,
 ) -> None:
     """Which units match a predicate: how many (by default), the top, all, or a distribution.
 
@@ -1038,7 +1047,7 @@ def query_command(
     from fusiform.engine.asking.query import top_of_all
     from fusiform.engine.asking.table import refuse_form
 
-    refuse_form(form, output)
+    refuse_form(form, output, guard_formulas)
     *paths, text = arguments
     if not paths or os.path.exists(text):  # noqa: PTH110  a query may be no path at all
         raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")
@@ -1065,7 +1074,7 @@ def query_command(
     found = terminal.of_stores(paths, [tables(query) for query in queries])
     if top is not None and len(paths) > 1:
         found = iter([top_of_all(list(found), top, by)])
-    terminal.put_out(found, form, output)
+    terminal.put_out(found, form, output, guard_formulas)
 
 
 @app.command("compare")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusiform.engine.spec import UNITS, as_json
+from fusiform.engine.urls import without_credentials
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis
@@ -43,9 +44,10 @@ def printable(text: str) -> str:
     """``text`` on one line, and what a terminal would obey or hide written as escapes.
 
     So with control characters, line ends, right-to-left marks, halves of surrogate pairs: names
-    come from folders and stores that others made.
+    come from folders and stores that others made. URLs are without their credentials.
     """
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = without_credentials(text)
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
     return "".join(escaped)
 
 
@@ -59,6 +61,15 @@ class _Told(io.FileIO):
         except OSError:  # a terminal that was closed, a full disk
             written = None
         return len(content) if written is None else written
+
+
+class _Shown(io.TextIOWrapper):
+    """What is told, tracebacks and other programs' lines among it, without credentials of URLs."""
+
+    def write(self, text: str) -> int:
+        """Write it."""
+        super().write(without_credentials(text))
+        return len(text)
 
 
 class _Answered(io.FileIO):
@@ -91,7 +102,8 @@ def open_streams() -> None:
             encoding = stream.encoding if stream else "utf-8"
             on_terminal = raw.isatty() or name == "stderr"
             buffer = io.BufferedWriter(raw)
-            stream = io.TextIOWrapper(buffer, encoding, line_buffering=on_terminal)
+            text = io.TextIOWrapper if name == "stdout" else _Shown
+            stream = text(buffer, encoding, line_buffering=on_terminal)
             setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -368,16 +380,18 @@ def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table
 
     for path, parts in zip(paths, tables, strict=True):
         for part in parts:
-            named = {"store": [path] * len(part)} if len(paths) > 1 else {}
+            named = {"store": [without_credentials(path)] * len(part)} if len(paths) > 1 else {}
             yield Table({**named, **part.columns})
 
 
-def put_out(tables: Iterator[Table], form: Format, output: Path | None) -> None:
+def put_out(
+    tables: Iterator[Table], form: Format, output: Path | None, guard_formulas: bool
+) -> None:
     """Print tables as one, or write them in another form."""
     from fusiform.engine.asking.table import joined, write
 
     if form != "table":
-        written = write(tables, form, output, sys.stdout)
+        written = write(tables, form, output, sys.stdout, guard_formulas)
         if output:
             note(f"wrote {written:,} rows to {output}")
         return

@@ -49,18 +49,20 @@ _REPEATED = [
     if (code := getattr(errno, name, None)) is not None
 ]  # fmt: skip
 
+from .urls import without_credentials
+
 
 class UserError(ValueError):
     """A request that cannot be carried out as it was made.
 
     The message is one line that says the rule, what came instead, and the remedy. The command
     line prints it without a traceback and leaves with exit code 2. Where the mistake is at a place
-    in a text, ``below`` are further lines that show it.
+    in a text, ``below`` are further lines that show it. No URL in it has credentials.
     """
 
     def __init__(self, message: str, *below: str) -> None:
-        super().__init__("\n".join((message, *below)))
-        self.lines = (message, *below)
+        self.lines = tuple(map(without_credentials, (message, *below)))
+        super().__init__("\n".join(self.lines))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -156,7 +158,8 @@ def gone(draft: Path | str, part: str = "") -> str:
 
 def first_line(error: BaseException) -> str:
     """What an error says, in short."""
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    said = without_credentials(str(error).strip().partition("\n")[0])  # before it is cut
+    return said[:200] or type(error).__name__
 
 
 def _lost(draft: Path | str | Filled | None) -> str | None:

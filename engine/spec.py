@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .urls import without_credentials
 
 SCHEMA_VERSION = 3
 # Of a recording, which is a store of its own.
@@ -383,7 +384,7 @@ def in_json(value: Any) -> Any:
     """A value of plain types and arrays as strict JSON can hold it.
 
     JSON has no infinities: they become "Infinity" and "-Infinity", and NaN becomes null, so that
-    the most selective unit does not read as one without a value.
+    the most selective unit does not read as one without a value. URLs lose their credentials.
     """
     if hasattr(value, "tolist"):  # of numpy, which is not loaded for this
         value = value.tolist()
@@ -391,6 +392,8 @@ def in_json(value: Any) -> Any:
         return {name: in_json(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [in_json(one) for one in value]
+    if isinstance(value, str):
+        return without_credentials(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 from unicodedata import normalize
 
 from .errors import UserError, shortened
 
 # Marks other than commas that programs put between columns; the last is a tab.
 _OTHER_MARKS = (";", "|", "\t")
+# Characters of a line; csv has a bound of its own on cells, 131,072.
+_LONGEST_LINE = 2**20
 
 
 def composed(name: str) -> str:
@@ -33,7 +36,7 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
     width = 0
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
-            head = next((line for line in file if line.strip()), "")
+            head = next((line for line in _lines(file) if line.strip()), "")
             mark = next((mark for mark in _OTHER_MARKS if mark in head), "")
             if mark and "," not in head:
                 raise UserError(
@@ -41,7 +44,7 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
                     "commas"
                 )
             file.seek(0)
-            reader = csv.reader(file, strict=True, skipinitialspace=True)
+            reader = csv.reader(_lines(file), strict=True, skipinitialspace=True)
             for row in reader:
                 cells = [cell.strip() for cell in row]
                 if not any(cells):
@@ -58,6 +61,14 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{what} is CSV in UTF-8; {source} is not ({error})") from None
     except IsADirectoryError:
         raise UserError(f"{what} is a CSV file; {source} is a folder") from None
+
+
+def _lines(file: IO[str]) -> Iterator[str]:
+    """Lines, of which none is read that has no end."""
+    while line := file.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            raise csv.Error(f"a line has more than {_LONGEST_LINE:,} characters")
+        yield line
 
 
 def places_of(

@@ -22,7 +22,17 @@ SHARED = [
     *STORE,
     *(
         ROOT / "engine" / f"{name}.py"
-        for name in ("beside", "disk", "errors", "files", "machine", "markup", "spec", "texts")
+        for name in (
+            "beside",
+            "disk",
+            "errors",
+            "files",
+            "machine",
+            "markup",
+            "spec",
+            "texts",
+            "urls",
+        )
     ),
 ]
 REPORTING = sorted((ROOT / "engine" / "reporting").glob("*.py"))

@@ -453,6 +453,23 @@ def test_every_format_holds_the_units(store: Result, form: Any, tmp_path: Path) 
     assert found["channel"] == (list(map(str, channels)) if form == "csv" else channels)
 
 
+def test_formulas_are_guarded_in_csv_by_option() -> None:
+    texts = ["=1+1", "+1", "-a", "@x", "\t=1", "\r=1", "a=1", "", "'=1", "é"]
+    table = Table({"layer": texts, "=mean": np.arange(-5.0, 5.0), "y": np.full(10, -3)})
+    written = []
+    for guarded in (False, True):
+        stream = io.StringIO()
+        write([table], "csv", None, stream, guard_formulas=guarded)
+        written.append(list(csv.reader(io.StringIO(stream.getvalue(), newline=""))))
+    plain, guarded = written
+    assert [row[0] for row in plain[1:]] == texts
+    assert [row[0] for row in guarded[1:]] == [f"'{text}" for text in texts[:6]] + texts[6:]
+    assert guarded[0] == ["layer", "'=mean", "y"]
+    assert [row[1:] for row in guarded[1:]] == [row[1:] for row in plain[1:]]  # numbers stay so
+    with pytest.raises(UserError, match="guarded in csv"):
+        write([table], "json", None, io.StringIO(), guard_formulas=True)
+
+
 def test_nothing_found_is_a_table_without_rows(store: Result, tmp_path: Path) -> None:
     stream = io.StringIO()
     assert write(store.query("t > 1000").parts(["t"]), "csv", None, stream) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "csv", "json", "parquet", "npz"]
 FORMATS: tuple[str, ...] = get_args(Format)
+# What spreadsheets take for the beginning of a formula.
+_FORMULA = tuple("=+-@\t\r")
 # A place along a dimension that a layer has not.
 NOWHERE = -1
 
@@ -83,14 +86,16 @@ def joined(tables: Sequence[Table]) -> Table:
     return Table({name: column(name) for name in names})
 
 
-def refuse_form(form: Format, output: Path | None) -> None:
+def refuse_form(form: Format, output: Path | None, guard_formulas: bool = False) -> None:
     """Refuse what tables cannot be written as, or where, before there are any.
 
     Raises
     ------
     UserError : there is no output for a format that needs one, no library for it, no folder for the
-        output, or no need of an output
+        output, or no need of an output; formulas are guarded in another form than CSV
     """
+    if guard_formulas and form != "csv":
+        raise UserError(f"formulas are guarded in csv, for spreadsheets; got {form}: leave it out")
     if output is None:
         if form in ("parquet", "npz"):
             raise UserError(f"{form} is written to a file; name one with --output")
@@ -102,20 +107,30 @@ def refuse_form(form: Format, output: Path | None) -> None:
         raise UserError("parquet needs pyarrow: pip install 'fusiform[parquet]'")
 
 
-def write(tables: Iterable[Table], form: Format, output: Path | None, stream: IO[str]) -> int:
+def write(
+    tables: Iterable[Table],
+    form: Format,
+    output: Path | None,
+    stream: IO[str],
+    guard_formulas: bool = False,
+) -> int:
     """Write tables of the same columns, part by part as they come; gives the number of rows.
 
-    ``csv`` and ``json`` go to ``stream`` unless an ``output`` is named; the others need one.
+    ``csv`` and ``json`` go to ``stream`` unless an ``output`` is named; the others need one. With
+    ``guard_formulas`` a ``'`` stands in CSV before texts that a spreadsheet would run as formulas,
+    as a category could that came from a stranger: those that begin with =, +, -, @, a tab or CR.
 
     Raises
     ------
     UserError : see :func:`refuse_form`; the output cannot be written to
     """
-    refuse_form(form, output)
+    refuse_form(form, output, guard_formulas)
     tables = iter(tables)
     # What is wrong with a question comes with the first table: before anything is written.
     tables = chain(list(islice(tables, 1)), tables)
     writer = _WRITERS[form]
+    if guard_formulas:
+        writer = partial(_write_csv, shown=_guarded)
     if output is None:
         return writer(tables, stream)
     with new_file(output, "a table", text=form in ("csv", "json")) as file:
@@ -132,12 +147,21 @@ class _Lines:
         return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
-def _write_csv(tables: Iterable[Table], file: IO[str]) -> int:
+def _guarded(row: Iterable[Any]) -> list[Any]:
+    """A row whose texts no spreadsheet takes for formulas."""
+    return [f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in row]
+
+
+def _write_csv(
+    tables: Iterable[Table],
+    file: IO[str],
+    shown: Callable[[Iterable[Any]], Sequence[Any]] = tuple,
+) -> int:
     writer, written = csv.writer(_Lines(file), lineterminator="\r\n"), 0
     for index, table in enumerate(_alike(tables)):
         if index == 0:
-            writer.writerow(table.columns)
-        writer.writerows(table.rows())
+            writer.writerow(shown(table.columns))
+        writer.writerows(map(shown, table.rows()))
         written += len(table)
     return written
 

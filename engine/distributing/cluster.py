@@ -205,9 +205,12 @@ def _client_of(scheduler: Any) -> Iterator[Any]:
         client = _distributed().Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        # dask quotes an address with or without its scheme; nothing of a password is to be said.
+        user, at, _ = str(scheduler).rpartition("://")[2].rpartition("@")
+        reason, shown = (text.replace(user + at, "") for text in (reason, repr(scheduler)))
         raise UserError(
             "a scheduler is named by an address that answers, as tcp://10.0.0.1:8786; "
-            f"{scheduler!r} does not ({reason[:120]}): start one with 'dask scheduler', "
+            f"{shown} does not ({reason[:120]}): start one with 'dask scheduler', "
             "or scan with --workers"
         ) from None
     with client:

@@ -83,7 +83,7 @@ def write_report(
         from .figures import require_matplotlib
 
         require_matplotlib()
-        if os.path.lexists(figures) and not os.path.isdir(figures):
+        if os.path.lexists(figures) and not os.path.isdir(figures):  # noqa: PTH112
             raise UserError(f"figures are written into a folder; {figures} is none: name another")
     results = [Result.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]

@@ -332,9 +332,11 @@ def _factory(name: str, module: str, function: str) -> _Source:
             except (ImportError, AttributeError, TypeError, ValueError) as error:
                 if fault_of(error):
                     raise
+                named = function.isidentifier()
+                reason = first_line(error) if named else "a factory has a name as in Python"
                 raise UserError(
                     f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
-                    f"cannot import {name!r} ({first_line(error)})"
+                    f"cannot import {name!r} ({reason})"
                 ) from error
             if wanting := _is_wanting(factory):
                 raise UserError(f"a factory is a function without arguments; {name} {wanting}")

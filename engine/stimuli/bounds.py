@@ -43,7 +43,7 @@ class FilesByName:
         if folder not in self._listed:
             try:
                 names = os.listdir(folder)  # noqa: PTH208
-            except OSError:
+            except (OSError, ValueError):  # a name that is too long, or has a NUL in it
                 names = []
             self._listed[folder] = {composed(one): one for one in names if not one.isascii()}
         return self._listed[folder]

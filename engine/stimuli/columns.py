@@ -17,6 +17,8 @@ _AT_ONCE = 65_536
 # Texts may hold halves of surrogate pairs, by which Python passes on bytes that are no UTF-8.
 _CODEC = ("utf-8", "surrogatepass")
 SHA256_BYTES = 32
+# Characters of a name or category: as many bytes as a path has at most.
+LONGEST_TEXT = 2**12
 
 
 class Column(Sequence[T]):

@@ -207,8 +207,7 @@ def _of_category(
     unread: list[str] = []
     real = (source / folder).resolve()
     seen = {str(place) for start in (real, source.resolve()) for place in (start, *start.parents)}
-    for name in sorted(found.folders, key=natural_key):
-        _count(source, f"{folder}/{name}", asked, seen, deeper, unread)
+    _count(source, _inside(folder, str(real), found), asked, seen, deeper, unread)
     if deeper:
         places = shortened((f"{place} ({count:,})" for place, count in deeper.items()), 4)
         more = ",..." if len(deeper) > 1 else ""
@@ -223,26 +222,40 @@ def _of_category(
 
 def _count(
     source: Path,
-    folder: str,
+    inside: Iterator[tuple[str, str]],
     asked: Collection[str],
     seen: set[str],
     deeper: dict[str, int],
     unread: list[str],
 ) -> None:
-    """Count the images in a folder and those in it, each folder once, into ``deeper``."""
-    place = source / folder
-    real = os.path.realpath(place)
-    if folder in asked or real in seen:
-        return
-    seen.add(real)
-    try:
-        if not holds_stimuli(place):
-            return
-        found = entries_of(place)
-    except OSError:
-        unread.append(folder)
-        return
-    if found.images:
-        deeper[folder] = len(found.images)
+    """Count the images in folders and those in them, each folder once, into ``deeper``.
+
+    They may lie in each other deeper than functions may call themselves.
+    """
+    waiting = [inside]
+    while waiting:
+        folder, real = next(waiting[-1], ("", ""))
+        if not folder:
+            waiting.pop()
+            continue
+        place = source / folder
+        real = os.path.realpath(place) if place.is_symlink() else real
+        if folder in asked or real in seen:
+            continue
+        seen.add(real)
+        try:
+            if not holds_stimuli(place):
+                continue
+            found = entries_of(place)
+        except OSError:
+            unread.append(folder)
+            continue
+        if found.images:
+            deeper[folder] = len(found.images)
+        waiting.append(_inside(folder, real, found))
+
+
+def _inside(folder: str, real: str, found: Entries) -> Iterator[tuple[str, str]]:
+    """The folders in one, each with where it really is unless it is a link."""
     for name in sorted(found.folders, key=natural_key):
-        _count(source, f"{folder}/{name}", asked, seen, deeper, unread)
+        yield f"{folder}/{name}", os.path.join(real, name)  # noqa: PTH118

@@ -6,7 +6,6 @@ some tens of bytes each.
 
 from __future__ import annotations
 
-import os
 import posixpath
 from array import array
 from collections.abc import Iterator, Sequence
@@ -18,13 +17,16 @@ import numpy as np
 
 from ..errors import UserError
 from ..texts import csv_rows, places_of
+from .arrow_tables import rows_of
 from .bounds import FilesByName
-from .columns import SHA256_BYTES, Texts
+from .columns import LONGEST_TEXT, SHA256_BYTES, Texts
 from .listing import Listing, are_alike, rows_by_category
 
 _ARROW = (".parquet", ".arrow", ".feather")
 MANIFESTS = (".csv", *_ARROW)
 _NEEDED, _OPTIONAL = ("path", "category"), ("sha256",)
+# Rows after which it is looked whether one is there twice, and then at every doubling.
+_FIRST_LOOK = 2**16
 _RULE = "a manifest has the columns path and category"
 
 
@@ -45,6 +47,7 @@ def list_manifest(source: Path) -> Listing:
     files = FilesByName(source.parent)
 
     def paths() -> Iterator[str]:
+        looked = _FIRST_LOOK
         for place, listed, category, sha256 in _rows(source):
             path = files.find(listed)
             numbers.append(known.setdefault(category, len(known)))
@@ -52,6 +55,11 @@ def list_manifest(source: Path) -> Listing:
             marks.append(hash(posixpath.normpath(path)))
             if sha256 is not None:
                 digests.extend(_digest(sha256, place, source))
+            if len(marks) == looked:
+                # Some bytes can say the same row without end.
+                if are_alike(np.frombuffer(marks, np.int64)):
+                    _refuse_repeated(source, files)
+                looked *= 2
             yield path
 
     names = Texts.of(paths())
@@ -74,13 +82,18 @@ def _rows(source: Path) -> Iterator[_Row]:
                 f"every row of a manifest needs a path and a category; {source} {kind} {number} "
                 f"has {path or 'no path'}, {category or 'no category'}"
             )
+        if max(len(path), len(category)) > LONGEST_TEXT:
+            raise UserError(
+                f"a path and a category have at most {LONGEST_TEXT:,} characters; {source} {kind} "
+                f"{number} has more: shorten it"
+            )
         yield f"{kind} {number}", path, category, rest[0] or "" if rest else None
 
 
 def _csv_rows(source: Path) -> Iterator[Sequence[Any]]:
     rows = csv_rows(source, "a manifest")
     _, columns = next(rows, (0, []))
-    places = _places(columns, source).values()
+    places = places_of(columns, _NEEDED, _OPTIONAL, _RULE, source).values()
     for line, row in rows:
         yield line, *[row[place] if place < len(row) else "" for place in places]
 
@@ -91,59 +104,8 @@ def _arrow_rows(source: Path) -> Iterator[Sequence[Any]]:
             f"{source.suffix} manifests need pyarrow; got {source}: pip install "
             "'fusiform[parquet]', or make it a .csv"
         )
-    import pyarrow
-
-    try:
-        number = 0
-        for batch in _batches(source):
-            batch.validate(full=True)  # what a stranger wrote may point outside of the file
-            names = _places(batch.schema.names, source)
-            columns = [_texts(batch.column(i), name, source) for name, i in names.items()]
-            for row in zip(*columns, strict=True):
-                number += 1
-                yield number, *row
-    except (pyarrow.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        reason = str(error).partition("\n")[0][:200]
-        kind = "Parquet" if source.suffix.lower() == ".parquet" else "an Arrow file"
-        raise UserError(
-            f"a {source.suffix} manifest is {kind}; {source} is not ({reason})"
-        ) from None
-
-
-def _batches(source: Path) -> Iterator[Any]:
-    """Record batches of at least the columns that count."""
-    import pyarrow
-
-    if source.suffix.lower() == ".parquet":
-        from pyarrow.parquet import ParquetFile
-
-        with ParquetFile(source) as file:
-            names = file.schema_arrow.names
-            wanted = [names[place] for place in _places(names, source).values()]
-            yield from file.iter_batches(columns=wanted)
-        return
-    with pyarrow.memory_map(os.fspath(source)) as mapped:
-        reader = pyarrow.ipc.open_file(mapped)
-        wanted = list(_places(reader.schema.names, source).values())
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number).select(wanted)
-
-
-def _places(columns: Sequence[str], source: Path) -> dict[str, int]:
-    return places_of(columns, _NEEDED, _OPTIONAL, _RULE, source)
-
-
-def _texts(column: Any, name: str, source: Path) -> list[str | None]:
-    """A column as texts; whole numbers, which classes often are, become such."""
-    import pyarrow.types as types
-
-    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    if not (is_text or types.is_null(kind) or (types.is_integer(kind) and name == "category")):
-        raise UserError(f"columns of a manifest hold text; {name} of {source} holds {kind}")
-    return [None if value is None else str(value) for value in column.to_pylist()]
+    for number, row in enumerate(rows_of(source, _NEEDED, _OPTIONAL, _RULE), 1):
+        yield number, *row
 
 
 def _digest(sha256: str, place: str, source: Path) -> bytes:
@@ -154,7 +116,7 @@ def _digest(sha256: str, place: str, source: Path) -> bytes:
     if len(digest) != SHA256_BYTES or not any(digest):
         raise UserError(
             f"a column sha256 has 64 hexadecimal digits in every row; {source} {place} has "
-            f"{sha256!r}: correct it, or leave the column out"
+            f"{sha256[:80]!r}: correct it, or leave the column out"
         )
     return digest
 

@@ -20,12 +20,14 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
+from .archives import files_in
+from .columns import LONGEST_TEXT
 from .images import LARGEST, SUFFIXES, UnfitStimulus, suffix_of
 
 SHARD = ".tar"
@@ -34,10 +36,6 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.z
 _LABELS = (".cls", ".json", ".txt")
 _KEYS = ("category", "label", "cls")
 _LONGEST_LABEL = 2**20
-_BLOCK = 512
-# Bytes that are read at a time in search of the next archive, and how many zeros may lie before it:
-# programs fill the last record, of up to some MiB.
-_AT_ONCE, _MOST_ZEROS = 2**20, 2**26
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ class Index:
 
     Raises
     ------
-    UserError : a shard is damaged (see :func:`_files`); a sample has several images or no category;
-        labels lie apart from their images
+    UserError : a shard is damaged (see :func:`files_in`); a sample has several images or no
+        category; labels lie apart from their images
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
@@ -108,7 +106,7 @@ class Index:
 
     def __iter__(self) -> Iterator[Found]:
         for number, path in enumerate(self.shards):
-            for key, sample in groupby(_files(path), key=lambda one: _key(one.name)):
+            for key, sample in groupby(files_in(path), key=lambda one: _key(one.name)):
                 for found in self._of_sample(path, number, key, list(sample)):
                     self._places.extend(found[2:])
                     yield found
@@ -152,6 +150,11 @@ class Index:
             return
         if category:
             self._kinds[kind] += 1
+        if len(category) > LONGEST_TEXT:
+            raise UserError(
+                f"a category has at most {LONGEST_TEXT:,} characters; that of {key} in {path} has "
+                f"{len(category):,}: shorten it"
+            )
         category = category or os.path.dirname(_tidy(images[0].name))  # noqa: PTH120
         if labels and len(images) > 1:
             raise UserError(
@@ -218,76 +221,7 @@ def _common(some: array[int], others: array[int]) -> list[int]:
 
 
 def _keys(path: Path) -> Iterator[str]:
-    return (_key(one.name) for one in _files(path))
-
-
-def _files(path: Path) -> Iterator[tarfile.TarInfo]:
-    """The files in a shard, hidden ones aside, one header at a time.
-
-    As ``tar`` with ``--ignore-zeros``, what follows the blocks of zeros at the end of an archive is
-    read on: shards that were joined by ``cat`` are all read.
-
-    Raises
-    ------
-    UserError : it is no tar, is damaged or cut short, or holds links, devices or sparse files
-    """
-    try:
-        with path.open("rb") as file:
-            place: int | None = 0
-            while place is not None:
-                file.seek(place)
-                with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
-                    yield from _members(path, tar)
-                    place = _next_archive(file, tar.offset)
-    except (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(
-            f"shards are tar files, not compressed; {path} is none or damaged ({reason}): make it "
-            "anew"
-        ) from None
-
-
-def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    while (one := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined]
-        if one.size < 0 or tar.offset <= one.offset:
-            raise tarfile.ReadError(f"a member of {one.size:,} bytes at byte {one.offset:,}")
-        if one.isdir() or os.path.basename(one.name).startswith("."):  # noqa: PTH119
-            continue
-        if not one.isreg() or one.sparse is not None:
-            raise UserError(
-                f"shards hold plain files; {one.name} in {path} is a link, a device or "
-                "sparse: leave it out"
-            )
-        yield one
-
-
-def _next_archive(file: IO[bytes], place: int) -> int | None:
-    """Where the next archive in a file begins; None where only zeros follow.
-
-    Python's reader stops at a header that is none as if there were no more.
-
-    Raises
-    ------
-    tarfile.ReadError : there is no block of zeros, or after it more than any program leaves
-    """
-    file.seek(place)
-    block = file.read(_BLOCK)
-    if len(block) < _BLOCK:
-        raise tarfile.ReadError("it is cut short")
-    if any(block):
-        raise tarfile.ReadError(f"no header at byte {place:,}")
-    for start in range(place + _BLOCK, place + _MOST_ZEROS, _AT_ONCE):
-        part = file.read(_AT_ONCE)
-        if not part:
-            return None
-        rest = part.lstrip(b"\0")
-        if rest:
-            begin = start + len(part) - len(rest)
-            return begin - (begin - place) % _BLOCK
-    raise tarfile.ReadError(f"more than {_MOST_ZEROS:,} bytes of zeros at byte {place:,}")
+    return (_key(one.name) for one in files_in(path))
 
 
 def _label(path: Path, member: tarfile.TarInfo) -> str:
@@ -297,6 +231,8 @@ def _label(path: Path, member: tarfile.TarInfo) -> str:
     with path.open("rb") as file:
         file.seek(member.offset_data)
         content = file.read(member.size)
+    if len(content) < member.size:
+        raise UserError(f"a shard stays as it is while it is read; {path} is cut short: restore it")
     try:
         text = content.decode("utf-8-sig")
         if suffix_of(member.name) != ".json":

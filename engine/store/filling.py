@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, gone, shortened
 from ..spec import SHOWN, STIMULUS_COLUMNS, Layer
+from ..urls import none_in
 from .arrays import files_of
 from .commits import Commit, Commits, Left
 from .durable import flush, missing_file
@@ -265,6 +266,7 @@ class Filling(Root):
 
     def annotate(self, **attributes: Any) -> None:
         """Add to the provenance."""
+        attributes = none_in(attributes)
         self._draft.attrs.update(attributes)
         self.provenance.update(attributes)
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,30 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
 from ..errors import UserError, first_line
+from ..urls import IS_URL, Url
 from .durable import DurableFolder
 from .unchanged import Unchanged
 from .zarr_internals import sync
 
 # A folder, or a URL.
-Place = Path | str
+Place = Path | Url
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _CHUNK = re.compile(r"/c(/\d+)+$")
+# Seconds after which a server that does not answer, or is busy, is not asked again.
+_PATIENCE = 30
 
 
 def place_of(location: Path | str) -> Place:
-    """A URL as it is, anything else as a path."""
+    """A URL as one, without its credentials wherever it is shown; anything else as a path."""
+    if isinstance(location, Url):
+        return location
     text = str(location)
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
-    return text.rstrip("/") if _URL.match(text) else Path(location)
+    return Url(text) if IS_URL.match(text) else Path(location)
 
 
-def name_of(place: Place) -> str:
+def name_of(place: Path | str) -> str:
     """The last part of a place."""
     return str(place).rstrip("/").rpartition("/")[2]
 
@@ -49,7 +54,8 @@ def whereabouts(stimuli: Path | str) -> dict[str, str]:
 def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     """What zarr reads from and writes to.
 
-    Credentials and endpoints of object stores are those of the environment (``AWS_...`` and so on).
+    Credentials and endpoints of object stores are those of the environment (``AWS_...`` and so on);
+    a web server is sent the name and password of a URL, and its query.
 
     Raises
     ------
@@ -57,7 +63,7 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     """
     if isinstance(place, Path):
         return LocalStore(place, read_only=True) if read_only else DurableFolder(place)
-    if place.startswith(("http:", "https:")) and not read_only:
+    if place.lower().startswith(("http:", "https:")) and not read_only:
         raise UserError(f"a web server is read from only; got {place}: write to a folder or s3://")
     if find_spec("obstore") is None:
         raise UserError(f"URLs need obstore; got {place}: pip install 'fusiform[cloud]'")
@@ -66,9 +72,13 @@ def zarr_store(place: Place, read_only: bool = True) -> ZarrStore:
     from obstore.store import from_url
     from zarr.storage import ObjectStore
 
-    options: Any = {"client_options": {"allow_http": True}} if place.startswith("http:") else {}
+    url, headers = place.opened()
+    options: Any = {"retry_config": {"retry_timeout": timedelta(seconds=_PATIENCE)}}
+    if url.lower().startswith("http"):  # else the environment says them, as by AWS_ALLOW_HTTP
+        plain = url.lower().startswith("http:")
+        options["client_options"] = {"allow_http": plain, "default_headers": headers}
     try:
-        return ObjectStore(from_url(place, **options), read_only=read_only)
+        return ObjectStore(from_url(url, **options), read_only=read_only)
     except (BaseError, ValueError) as error:
         raise UserError(
             f"a store's URL is one of s3://, gs://, az://, https://; got {place} "
@@ -83,7 +93,7 @@ def refuse_forked(place: Place) -> None:
     ------
     UserError : this is one, and its parent may have started them
     """
-    if isinstance(place, str) and _threads_lost:
+    if isinstance(place, Url) and _threads_lost:
         raise UserError(
             f"a forked process cannot read URLs where its parent did; got {place}: start it by "
             "spawn, as multiprocessing.get_context('spawn') does"

@@ -19,6 +19,7 @@ from .. import beside
 from ..disk import turn
 from ..errors import UserError, is_of_limits, is_of_memory, told_of_the_disk
 from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
+from ..urls import Url, none_in
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
 from .filling import Filling
@@ -63,7 +64,7 @@ def described(
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "versions": {name: version(name) for name in _PACKAGES},
         **({"store_dtype": "float64"} if kind is STORE else {}),
-        **provenance,
+        **none_in(dict(provenance)),
         "categories": list(categories),
         "folds": int(counts.shape[1]),
         "layers": [as_record(layer) for layer in layers],
@@ -157,7 +158,7 @@ def drafting(output: Path | str, overwrite: bool, **contents: Any) -> Iterator[D
 
 
 @contextmanager
-def _in_place(url: str) -> Iterator[str]:
+def _in_place(url: Url) -> Iterator[Url]:
     """Behind a URL nothing can be renamed."""
     if exists(url):
         remove(url)

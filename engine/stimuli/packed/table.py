@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import UserError
 from ...spec import Preprocessing
-from ..columns import SHA256_BYTES, Texts
+from ..columns import LONGEST_TEXT, SHA256_BYTES, Texts
 from ..listing import Listing, rows_by_category
 from .layout import (
     CHECKSUM,
@@ -31,7 +31,7 @@ from .layout import (
 )
 from .pictures import Pictures
 
-_MOST_METADATA, _MOST_STIMULI, _LONGEST_TEXT = 2**20, 2**27, 2**12
+_MOST_METADATA, _MOST_STIMULI = 2**20, 2**27
 
 
 def list_packed(folder: Path) -> Listing:
@@ -134,7 +134,7 @@ def _checked(path: Path, most: int) -> bytes:
 
 
 def _texts(folder: Path, column: str, number: int) -> Iterator[str]:
-    most = 4 + number * (4 + _LONGEST_TEXT) + CHECKSUM
+    most = 4 + number * (4 + LONGEST_TEXT) + CHECKSUM
     content = _checked(column_path(folder, column), most)
     place = 4
     for _ in range(number):
