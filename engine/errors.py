@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
+from .urls import without_credentials
+
 # How libraries say that there is no memory, that no thread can be started, and that a GPU failed.
 _NO_MEMORY = (
     *("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory"),
@@ -48,8 +50,6 @@ _REPEATED = [
     code for name in ("ENOSPC", "EDQUOT", "EMFILE", "EIO", "ESTALE")
     if (code := getattr(errno, name, None)) is not None
 ]  # fmt: skip
-
-from .urls import without_credentials
 
 
 class UserError(ValueError):
