@@ -22,8 +22,8 @@ from scipy.stats import ttest_ind_from_stats
 from torch import nn
 
 import fusiform
-from fusiform.engine.disk import locked, told_of_the_disk
-from fusiform.engine.errors import UserError
+from fusiform.engine.disk import locked
+from fusiform.engine.errors import UserError, told_of_the_disk
 from fusiform.engine.scanning import decode, passes
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress

@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 import fusiform
-from fusiform.engine.errors import UserError
+from fusiform.engine.errors import UserError, told_of_the_disk
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.store.check import check_store
-from fusiform.engine.store.writing import told_of_the_disk
 
 from .fuzz import small
 
