@@ -273,8 +273,15 @@ def test_an_unfinished_scan_is_described_by_those_who_are_asked_for_it(
         answer = fusiform(*scan)
     assert answer.code == 130
     assert "stopped; what was done is kept in" in answer.err
-    for command in ("info", "summary", "check"):
+    for command in ("info", "summary"):
         assert_refused(fusiform(command, "out.zarr"), "out.zarr.partial", "the same command")
+    checked = fusiform("check", "out.zarr")
+    assert checked.code == 1
+    assert "out.zarr: not finished" in checked.out
+    assert (
+        "18 of 18 stimuli were shown, 2 of 2 layers are finished; the same command" in checked.out
+    )
+    assert "out.zarr.partial" in checked.out
     assert "has not finished" in fusiform("info", "out.zarr.partial").out
     assert "going on with an unfinished scan: 18 of 18" in fusiform(*scan).err
 

@@ -88,8 +88,10 @@ def _unfinished(store: Root) -> Checked:
         with refusing(Misfit):
             root = zarr.open_group(zarr_store(store.path), mode="r", use_consolidated=False)
             draft: Any = draft_of(store.path, root)
-            found = draft.damage()
-            return Checked((said + draft.how_far(), *found), 0, 0, unfinished=True)
+            found, far = draft.damage(), draft.how_far()
+        if far and not found:
+            far += f"; the same command goes on with what is in {store.path}"
+        return Checked((said + far, *found), 0, 0, unfinished=True)
     except (Misfit, UserError) as error:
         return Checked((said, str(error)), 0, 0, unfinished=True)
 
