@@ -49,9 +49,12 @@ def resolved(output: Path) -> Path:
 
     Raises
     ------
-    UserError : they lead to themselves
+    UserError : they lead to themselves, or no file system can have such a name
     """
-    final = Path(os.path.realpath(output))
+    try:
+        final = Path(os.path.realpath(output))
+    except ValueError as error:  # a zero, or half of a surrogate pair
+        raise UserError(f"no file can be called {str(output)!r} ({error}): name another") from None
     if final.is_symlink():
         raise UserError(f"a path must lead somewhere; {output} is a loop of links: name another")
     return final

@@ -230,7 +230,7 @@ def test_a_tensor_alone_in_a_container_is_recorded(wrap: Callable[[torch.Tensor]
         (lambda x: {"a": x, "b": x}, "returns a dict of 2, not one tensor"),
         (lambda x: (x, [x]), "returns a tuple of 2, not one tensor"),
         (lambda x: (x, object()), "returns a tuple of 2, not one tensor"),
-        (lambda x: x[:1].repeat(5, 1, 1, 1), "returns shape [5, 3, 8, 8] for 3 images: no row"),
+        (lambda x: x[:1].repeat(5, 1, 1, 1), "returns shape [5, 3, 8, 8] for 2 images: no row"),
         (lambda x: x[0, 0], "returns shape [8, 8] for 5 images: no row per image"),
         (lambda x: x.flatten(1) @ x.flatten(1).T, "returns float32 [5] for each of 5 images and"),
         (lambda x: (3,), "returns a tuple of 1, not one tensor"),
