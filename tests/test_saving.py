@@ -20,8 +20,9 @@ import pytest
 import xarray
 
 from fusiform import Criterion, check_store, open_store, save_contrast, summarise
+from fusiform.engine import disk
 from fusiform.engine.errors import UserError
-from fusiform.engine.store import durable, saving
+from fusiform.engine.store import saving
 from fusiform.engine.store.writing import drafting
 
 from .made import LAYERS, contents, fill, write
@@ -297,7 +298,7 @@ def test_savers_at_once_wait_for_each_other_while_others_read(own: Path) -> None
 def test_another_program_that_saves_is_waited_for_and_said(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable, "_SAY_AFTER", 0.05)
+    monkeypatch.setattr(disk, "_SAY_AFTER", 0.05)
     notes: list[str] = []
     holding = "import fcntl, os, sys, time; f = os.open(sys.argv[1], 0); fcntl.flock(f, 2)"
     waiting = "print(flush=True); time.sleep(0.5)"

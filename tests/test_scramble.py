@@ -247,7 +247,7 @@ def test_unusable_requests_are_refused(tmp_path: Path) -> None:
         ("is not one", tmp_path / "missing", tmp_path / "out", {}),
         ("phase, blocks; got 'wavelets'", source, tmp_path / "out", {"method": "wavelets"}),
         ("blocks must lie", source, tmp_path / "out", {"method": "blocks", "blocks": 41}),
-        ("seed is 0 or more", source, tmp_path / "out", {"seed": -1}),
+        ("whole number, 0 or more", source, tmp_path / "out", {"seed": -1}),
     ]
     for message, origin, output, options in unusable:
         with pytest.raises(UserError, match=message):
