@@ -102,11 +102,10 @@ def empty(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of ours, its mark last; what cannot be removed stays, marked."""
-    with suppress(OSError):
-        empty(folder)
-        unmark(folder)
-        folder.rmdir()
+    """Remove a folder of ours, its mark last: what cannot be removed stays, marked."""
+    empty(folder)
+    unmark(folder)
+    folder.rmdir()
 
 
 @contextmanager
@@ -122,8 +121,17 @@ def scratch(final: Path) -> Iterator[Path]:
             new = folder / NEW
             new.mkdir()
             yield new
-        finally:
+        except BaseException:
+            with suppress(OSError):
+                _settle(folder, final)
+            raise
+        try:
             _settle(folder, final)
+        except OSError as error:
+            raise UserError(
+                f"{final} is whole, but what is left of its making cannot be removed "
+                f"({error.strerror or error}): remove {folder}"
+            ) from error
 
 
 def publish(new: Path, final: Path, replace: bool = False) -> None:
@@ -175,7 +183,8 @@ def filling(output: Path, refusal: UserError) -> Iterator[Path]:
         if os.path.lexists(final) and (not final.is_dir() or any(final.iterdir())):
             raise refusal
         made = [folder for folder in final.parents if not folder.exists()]
-        final.parent.mkdir(parents=True, exist_ok=True)
+        if made:
+            final.parent.mkdir(parents=True)
         try:
             if final.is_dir():
                 with scratch(within) as new:

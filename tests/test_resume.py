@@ -409,7 +409,8 @@ def test_a_damaged_commit_is_named_and_gone_back_from_when_that_is_asked_for(
         output = left_with(several_commits, damaged)
         assert fusiform.check_store(output).problems == (
             "the scan that fills it has not finished: commit 3, 12 of 15 stimuli were shown to 2 "
-            "layers, 0 of 2 layers are finished",
+            "layers, 0 of 2 layers are finished; the same command goes on with what is in "
+            f"{output}.partial",
         )
         scanned(stimuli, output)
         assert contents(output) == undisturbed

@@ -47,6 +47,12 @@ def remove(place: Path) -> None:
         place.unlink(missing_ok=True)
 
 
+def drafts_of(output: Path) -> list[Path]:
+    """Where it is being filled."""
+    found = output.parent.glob(f"{output.name}.partial*")
+    return [one / "new" if (one / "new").is_dir() else one for one in found]
+
+
 def removing(part: str, at: int, of: Path) -> Listener:
     """Removes a part of what is being written beside ``of``, when it has gone so far."""
     seen = 0
@@ -55,7 +61,7 @@ def removing(part: str, at: int, of: Path) -> Listener:
         nonlocal seen
         seen += 1
         if seen == at:
-            for draft in of.parent.glob(f"{of.name}.partial*"):
+            for draft in drafts_of(of):
                 remove(draft / part)
 
     return Listener(progress=progress)
@@ -161,7 +167,7 @@ def test_a_merged_store_that_vanishes_is_not_published(
 
     def progress(_: Any) -> None:
         merged.append(1)
-        for draft in tmp_path.glob("m.zarr.*"):
+        for draft in drafts_of(output):
             remove(draft / part)
 
     def work() -> None:

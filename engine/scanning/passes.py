@@ -160,14 +160,12 @@ class Passes:
                     self._stop.look()
             except BaseException as error:
                 # Not in the middle of a batch; and not where it is to leave at once.
-                if (
-                    whole
-                    and batches > draft.commit.batches
-                    and type(error) is not KeyboardInterrupt
-                ):
+                if whole and type(error) is not KeyboardInterrupt:
                     with suppress(Exception):
-                        keep()
-                        later.wait()
+                        later.wait()  # for a commit that may be under way
+                        if batches > draft.commit.batches:
+                            keep()
+                            later.wait()
                 raise
             taker.finish()
             later.wait()

@@ -221,7 +221,7 @@ def open_image(source: Path, content: bytes | None = None) -> Image.Image:
             picture = decoded(image, content)
             method = _UPRIGHT.get(_orientation(image))
             return _eight_bit(picture.transpose(method) if method is not None else picture, source)
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         raise UnfitStimulus(source, f"cannot be decoded ({_one_line(error)})") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import AsyncIterator
 from itertools import product
 from pathlib import Path
@@ -36,8 +38,15 @@ class DurableFolder(LocalStore):
         self._unflushed: set[str] = set()
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write a file."""
+        """Write a file.
+
+        Raises
+        ------
+        FileNotFoundError : the folder of the store was removed; it is not made anew
+        """
         path = self.root / key
+        if not os.path.isdir(self.root):  # noqa: PTH112  disks may fail
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
         # Metadata and records say what all else is; other files are as good as absent until they
         # are flushed.
         record = path.suffix == ".json" and path.name != "zarr.json"

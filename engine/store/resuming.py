@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def resuming(
                 and lock
                 and lock.in_place
             ):
-                beside.remove(place)
+                with suppress(OSError):
+                    beside.remove(place)
             raise
 
 
