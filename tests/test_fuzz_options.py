@@ -32,7 +32,7 @@ def test_every_command_has_a_line() -> None:
     assert {command for command, *_ in options.options()} <= options.LINES.keys()
 
 
-@pytest.mark.parametrize("first", range(0, 100, 20))
+@pytest.mark.parametrize("first", range(0, 60, 20))
 def test_odd_values_end_in_a_line(
     sound: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], first: int
 ) -> None:
@@ -65,9 +65,3 @@ def test_odd_values_end_in_a_line(
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-
-
-@pytest.mark.slow
-def test_ten_thousand_cases_end_in_a_line() -> None:
-    outcomes = options.run(range(10_000), seed=0)
-    assert not [outcome for outcome in outcomes if outcome.fault], options.report(outcomes)

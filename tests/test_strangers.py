@@ -52,11 +52,6 @@ def test_damaged_tables_and_archives_are_read_or_refused() -> None:
         assert sum(n for (_, one), n in report.outcomes.items() if one == became) > 10
 
 
-@pytest.mark.slow
-def test_a_thousand_damaged_tables_and_archives_are_read_or_refused() -> None:
-    fuzzed(1000, seed=0)
-
-
 def test_sound_files_are_read(tmp_path: Path) -> None:
     with tables.forking():
         for name, content in tables.seeds().items():
