@@ -250,7 +250,10 @@ def main() -> None:
         finally:
             print(end="", flush=True)
     except UserError as error:
-        sys.exit(terminal.say(*error.lines, *getattr(error, "__notes__", ())))
+        code = terminal.say(*error.lines, *getattr(error, "__notes__", ()))
+        if "obstore.store" in sys.modules:  # whose threads may abort a program that ends
+            terminal.leave_at_once(code)
+        sys.exit(code)
     except BrokenPipeError:  # who read the answer has seen enough
         terminal.leave_output()
         sys.exit(1)

@@ -27,7 +27,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from .disk import locked, synchronised
-from .errors import UserError, told_of_the_disk
+from .errors import UserError, fault_of, told_of_the_disk
 
 MARK = ".made-by-fusiform"
 NEW = "new"
@@ -49,13 +49,18 @@ def resolved(output: Path) -> Path:
 
     Raises
     ------
-    UserError : they lead to themselves, or no file system can have such a name
+    UserError : they lead to themselves, or no output can have such a name
     """
     try:
         final = Path(os.path.realpath(output))
+        is_loop = final.is_symlink()
+    except OSError as error:
+        raise UserError(fault_of(error) or str(error)) from None
     except ValueError as error:  # a zero, or half of a surrogate pair
         raise UserError(f"no file can be called {str(output)!r} ({error}): name another") from None
-    if final.is_symlink():
+    if not final.name:
+        raise UserError(f"an output has a name; got {output}: name one in it")
+    if is_loop:
         raise UserError(f"a path must lead somewhere; {output} is a loop of links: name another")
     return final
 
@@ -74,11 +79,14 @@ def is_ours(folder: Path) -> bool:
 
 def mark(folder: Path) -> None:
     """Say in a folder that it is ours. A kill may leave this empty: it counts all the same."""
-    if (folder / MARK).exists():
-        return
-    (folder / MARK).write_text(
-        f"fusiform made this folder on the way to {folder.name.partition('.partial')[0]}, and "
-        "removes it, or goes on with it, when that is made.\n"
+    if not (folder / MARK).exists():
+        (folder / MARK).write_bytes(_said_of(folder))
+
+
+def _said_of(folder: Path) -> bytes:
+    return (
+        b"fusiform made this folder, %s, and removes it, or goes on with it, when what it is made "
+        b"for is whole.\n" % os.fsencode(folder.name)
     )
 
 
@@ -227,7 +235,21 @@ def _scratch_folders(final: Path) -> list[Path]:
         named = [path for path in final.parent.iterdir() if ours.fullmatch(path.name)]
     except OSError:
         return []
-    return sorted(filter(is_ours, named))
+    return sorted(filter(_is_scratch, named))
+
+
+def _is_scratch(folder: Path) -> bool:
+    """Whether this is a scratch folder, and not a copy of one, or of a draft, of the user's."""
+    if not is_ours(folder):
+        return False
+    try:
+        names = {path.name for path in folder.iterdir()}
+        said = (folder / MARK).read_bytes() if MARK in names else b""
+    except OSError:  # another program clears it
+        return False
+    if names <= {MARK}:  # a kill may have torn the mark
+        return _said_of(folder).startswith(said)
+    return said == _said_of(folder) and names <= {MARK, NEW, _DRAFT, _OLD, _GONE, _MOVING}
 
 
 def _locked_folder(final: Path, stack: ExitStack) -> Path:

@@ -79,6 +79,17 @@ def shortened(names: Iterable[object], limit: int = 8) -> str:
     return ", ".join(listed[:limit]) + rest
 
 
+def refuse_no_path(given: object) -> None:
+    """Refuse what is neither a path nor a text.
+
+    Raises
+    ------
+    UserError : it is neither
+    """
+    if not isinstance(given, str | os.PathLike) or isinstance(given, bytes):
+        raise UserError(f"a place is a path, or a URL; got {given!r}: give a text or a Path")
+
+
 def is_of_memory(error: BaseException) -> bool:
     """Whether memory has run out, of the machine or of its GPU."""
     return isinstance(error, MemoryError) or _says(error, _NO_MEMORY)

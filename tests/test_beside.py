@@ -420,6 +420,35 @@ def test_a_scratch_folder_is_cleared_when_its_run_is_gone(
     assert not [*tmp_path.iterdir()]
 
 
+def test_copies_of_drafts_and_of_scratch_folders_are_the_users(tmp_path: Path) -> None:
+    output = tmp_path / "o"
+    names = ("o.partial-20261128", "o.partial-deadbeef", "o.partial-00000001")
+    draft = beside.draft_place(output)
+    draft.mkdir()
+    beside.mark(draft)
+    (draft / "work").write_text("hours")
+    shutil.copytree(draft, tmp_path / names[0])  # a backup that is named by its date
+    with beside.scratch(output) as new:
+        (new / "work").write_text("hours")
+        shutil.copytree(new.parent, tmp_path / names[1])
+        shutil.copytree(new.parent, tmp_path / names[2])
+        (tmp_path / names[2] / "other").write_text("mine")
+    beside.tidy(output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["o.partial", *names])
+    assert beside.waiting(output) == (None, None)
+
+
+@pytest.mark.parametrize("torn", [0, 1, 40])
+def test_a_mark_that_a_kill_has_torn_counts(tmp_path: Path, torn: int) -> None:
+    folder = tmp_path / "o.partial-0123abcd"
+    folder.mkdir()
+    beside.mark(folder)
+    whole = (folder / beside.MARK).read_bytes()
+    (folder / beside.MARK).write_bytes(whole[:torn])
+    beside.tidy(tmp_path / "o")
+    assert not folder.exists()
+
+
 def test_a_set_stands_in_a_folder_that_is_there_and_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

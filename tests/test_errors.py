@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fusiform
 from fusiform import cli
@@ -205,6 +207,43 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
     refuse_seed(np.int64(3))
     with pytest.raises(UserError, match="a seed is a whole number"):
         refuse_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"model": None}, "a model is a name, or a torch module; got NoneType"),
+        ({"model": torch.nn.ReLU}, "got the class ReLU: give an instance"),
+        ({"model": b"resnet18"}, "a model is a name"),
+        ({"stimuli": None}, "a place is a path, or a URL; got None"),
+        ({"output": 3}, "a place is a path, or a URL; got 3"),
+        ({"output": "/"}, "an output has a name; got /"),
+        ({"output": "x" * 300}, "File name too long.*: choose a shorter name"),
+        ({"root": 3}, "a place is a path"),
+        ({"folds": None}, "folds and batch size are at least 1"),
+        ({"null": None}, "a null has shuffles"),
+        ({"units": None}, "units are all, channel"),
+        ({"preprocessing": "x"}, "preprocessing is a fusiform.Preprocessing"),
+        ({"memory_budget": float("inf")}, "a memory budget is a number of bytes"),
+        ({"commit_every": "x"}, "commits are some seconds apart"),
+    ],
+    ids=str,
+)
+def test_what_is_of_another_type_is_refused(
+    stimuli: Path, tmp_path: Path, named: dict[str, Any], said: str
+) -> None:
+    given = {"model": torch.nn.Conv2d(3, 2, 5), "stimuli": stimuli, "output": tmp_path / "o.zarr"}
+    with pytest.raises(UserError, match=said):
+        fusiform.scan(**{"layers": "all", "preprocessing": {"crop": 16}, **given, **named})
+    assert not [*tmp_path.glob("o.zarr*")]
+
+
+def test_numpys_numbers_are_numbers(stimuli: Path, tmp_path: Path) -> None:
+    store = fusiform.scan(
+        torch.nn.Conv2d(3, 2, 5), stimuli, tmp_path / "o.zarr", layers="all",
+        batch_size=np.int32(4), folds=np.int64(2), preprocessing={"resize": 16, "crop": 16},
+    )  # fmt: skip
+    assert store.provenance["batch_size"] == 4
 
 
 @pytest.mark.parametrize(

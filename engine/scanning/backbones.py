@@ -161,6 +161,11 @@ def _overridden(
 ) -> Preprocessing:
     if isinstance(given, Preprocessing):
         return given
+    if not isinstance(given, Mapping | None):
+        raise UserError(
+            "preprocessing is a fusiform.Preprocessing, or single values of it as in "
+            f"{{'crop': 288}}; got {given!r}"
+        )
     overrides, known = dict(given or {}), as_record(own)
     for name in overrides.keys() - known.keys():
         raise UserError(f"preprocessing has no {name!r}: {nearest(name, known)}")
@@ -337,7 +342,7 @@ def _factory(name: str, module: str, function: str) -> _Source:
                 raise UserError(
                     f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
                     f"cannot import {name!r} ({reason})"
-                ) from error
+                ) from None  # its text may hold credentials
             if wanting := _is_wanting(factory):
                 raise UserError(f"a factory is a function without arguments; {name} {wanting}")
             made = factory()

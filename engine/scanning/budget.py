@@ -45,6 +45,8 @@ def bytes_of(size: str | int) -> int:
     """
     if isinstance(size, int):
         found: float = size
+    elif not isinstance(size, str):
+        raise UserError(f"a memory budget is a number of bytes such as 8GiB; got {size!r}")
     else:
         match = _SIZE.fullmatch(size.strip())
         if match is None or (match[3] and not match[2]):

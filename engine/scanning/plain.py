@@ -21,8 +21,11 @@ def plain(model: nn.Module) -> nn.Module:
 
     Raises
     ------
-    UserError : it is scripted, or a part of it is; it has no evaluation mode
+    UserError : it is no module, or scripted, or a part of it is; it has no evaluation mode
     """
+    if not isinstance(model, nn.Module):
+        said = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise UserError(f"a model is a name, or a torch module; got {said}: give an instance")
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UserError(

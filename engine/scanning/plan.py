@@ -179,7 +179,7 @@ def make_plan(
     UserError : folds or batch size below 1; a category with fewer than two stimuli in a fold
     """
     refuse_numbers(folds=folds, batch_size=batch_size)
-    if folds < 1 or batch_size < 1:
+    if folds is None or folds < 1 or batch_size < 1:
         raise UserError(f"folds and batch size are at least 1; got {folds} and {batch_size}")
     fold_of = np.full(len(labels), -1, dtype=np.int32)
     kept = np.ones(len(labels), dtype=bool)

@@ -132,8 +132,10 @@ def refuse_units(units: str) -> None:
     ------
     UserError : unknown units
     """
-    if units not in UNITS:
-        raise UserError(f"units are {', '.join(UNITS)}; got {units!r}: {nearest(units, UNITS)}")
+    if not isinstance(units, str) or units not in UNITS:
+        raise UserError(
+            f"units are {', '.join(UNITS)}; got {units!r}: {nearest(str(units), UNITS)}"
+        )
 
 
 def _is_square(tokens: int) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,7 @@ def refuse_commits(commit_every: float) -> None:
     ------
     UserError : they are not
     """
-    if not commit_every >= 0:
+    if not (isinstance(commit_every, Real) and float(commit_every) >= 0):
         raise UserError(f"commits are some seconds apart, or 0; got {commit_every}")
 
 

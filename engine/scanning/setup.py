@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ def set_up(
     refuse_on_nondeterminism(on_nondeterminism)
     if compile:
         refuse_without_compiler(target)
+    if isinstance(batch_size, Integral):
+        batch_size = int(batch_size)  # of NumPy's some would overflow
     if catalogue is None:
         catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:

@@ -138,7 +138,7 @@ def refuse_null(shuffles: int, units: int) -> None:
     UserError : no shuffle can be made, or no unit drawn
     """
     refuse_numbers(null=shuffles, null_units=units)
-    if shuffles < 0 or units < 1:
+    if shuffles is None or units is None or shuffles < 0 or units < 1:
         raise UserError(
             f"a null has shuffles (0 for none) and at least 1 unit of a layer; got {shuffles} "
             f"shuffles and {units} units"

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, shortened
+from ..errors import UserError, refuse_no_path, shortened
 from ..spec import listed
 from ..texts import composed
 from .bounds import refuse_outside
@@ -215,6 +215,9 @@ def read_catalogue(
         a stimulus that a manifest lists outside of its folder and ``root``, a name with a NUL in
         it, a shard or a packed set that is damaged
     """
+    refuse_no_path(source)
+    if root is not None:
+        refuse_no_path(root)
     source = Path(source)
     if groups is not None and not (
         isinstance(groups, Mapping)

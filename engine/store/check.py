@@ -90,10 +90,16 @@ def _unfinished(store: Root) -> Checked:
             draft: Any = draft_of(store.path, root)
             found, far = draft.damage(), draft.how_far()
         if far and not found:
-            far += f"; the same command goes on with what is in {store.path}"
+            far += f"; {_goes_on(store.path)}"
         return Checked((said + far, *found), 0, 0, unfinished=True)
     except (Misfit, UserError) as error:
         return Checked((said, str(error)), 0, 0, unfinished=True)
+
+
+def _goes_on(place: Place) -> str:
+    if isinstance(place, Path) and place.suffix != ".partial":  # which was moved
+        return f"the same command goes on with it when it is called {draft_place(place)}"
+    return f"the same command goes on with what is in {place}"
 
 
 class _Check:

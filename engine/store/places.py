@@ -17,7 +17,7 @@ from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, refuse_no_path
 from ..urls import IS_URL, Url
 from .durable import DurableFolder
 from .unchanged import Unchanged
@@ -35,6 +35,7 @@ def place_of(location: Path | str) -> Place:
     """A URL as one, without its credentials wherever it is shown; anything else as a path."""
     if isinstance(location, Url):
         return location
+    refuse_no_path(location)
     text = str(location)
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
