@@ -147,6 +147,7 @@ class Filling(Root):
             if not (faults := self.faults(left, thoroughly=True)):
                 break
             found += faults
+        found = list(dict.fromkeys(found))  # both commits may need it
         return [*found, self._way_out()] if found else []
 
     @property
