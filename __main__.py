@@ -1,5 +1,5 @@
 """``python -m fusiform``."""
 
-from fusiform.cli import main
+from fusiform.cli import program
 
-main()
+program()

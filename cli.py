@@ -250,10 +250,7 @@ def main() -> None:
         finally:
             print(end="", flush=True)
     except UserError as error:
-        code = terminal.say(*error.lines, *getattr(error, "__notes__", ()))
-        if "obstore.store" in sys.modules:  # whose threads may abort a program that ends
-            terminal.leave_at_once(code)
-        sys.exit(code)
+        sys.exit(terminal.say(*error.lines, *getattr(error, "__notes__", ())))
     except BrokenPipeError:  # who read the answer has seen enough
         terminal.leave_output()
         sys.exit(1)
@@ -267,6 +264,17 @@ def main() -> None:
         if is_of_limits(error):
             terminal.leave_at_once(code)
         sys.exit(code)
+
+
+def program() -> None:
+    """Run the command line as a program of its own, which ends with it."""
+    try:
+        main()
+    except SystemExit as left:
+        # Threads of obstore that still wait for a server may abort a program that ends.
+        if isinstance(left.code, int) and left.code and "obstore.store" in sys.modules:
+            terminal.leave_at_once(left.code)
+        raise
 
 
 @contextmanager

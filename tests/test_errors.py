@@ -186,6 +186,19 @@ def test_no_thread_is_no_hang_and_no_loss(stimuli: Path, tmp_path: Path, k: int)
     assert not list(tmp_path.glob("o.zarr*"))
 
 
+def test_threads_of_obstore_abort_no_program_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr("os._exit", left.append)
+    monkeypatch.setattr(sys, "argv", ["fusiform", "info", "nowhere.zarr"])
+    for name, codes in (("another", []), ("obstore.store", [2])):
+        monkeypatch.delitem(sys.modules, "obstore.store", raising=False)
+        monkeypatch.setitem(sys.modules, name, pytest)
+        with pytest.raises(SystemExit) as caught:
+            cli.program()
+        assert caught.value.code == 2
+        assert left == codes
+
+
 # Numbers
 
 
