@@ -30,10 +30,12 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
 
     Raises
     ------
-    UserError : it is no CSV in UTF-8, has other marks than commas between its columns, or a row
-        has more cells than there are columns
+    UserError : it is no file, or no CSV in UTF-8, has other marks than commas between its columns,
+        or a row has more cells than there are columns
     """
     width = 0
+    if source.exists() and not (source.is_file() or source.is_dir()):
+        raise UserError(f"{what} is a CSV file; {source} is a device or pipe: write it to a file")
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             head = next((line for line in _lines(file) if line.strip()), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -466,6 +467,12 @@ def test_a_file_that_is_no_table_is_refused_in_a_line(tmp_path: Path, content: b
 def test_a_folder_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder"):
         read_regions(tmp_path)
+
+
+def test_a_pipe_is_no_table_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UserError, match="is a device or pipe: write it to a file"):
+        read_regions(tmp_path / "pipe.csv")
 
 
 # Likeness
