@@ -6,12 +6,15 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import IO, Any
 from uuid import uuid4
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
+
+import numpy as np
 
 from .disk import synchronise, synchronised
 from .errors import UserError, told_of_the_disk
@@ -62,6 +65,18 @@ def new_file(output: Path, what: str, text: bool = False) -> Iterator[IO[Any]]:
         with suppress(OSError):
             path.unlink(missing_ok=True)
         raise
+
+
+def write_arrays(file: IO[bytes], arrays: Mapping[str, Any], compressed: bool = False) -> None:
+    """Write arrays of numbers and texts of fixed length by their names, as ``.npz``.
+
+    Not by ``np.savez``, which takes names as arguments beside its own, and on a full disk leaves an
+    archive open that complains later.
+    """
+    with ZipFile(file, "w", ZIP_DEFLATED if compressed else ZIP_STORED) as whole:
+        for name, values in arrays.items():
+            with whole.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values, allow_pickle=False)
 
 
 @contextmanager

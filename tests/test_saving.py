@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
+from zarr.storage import LocalStore
 
 from fusiform import Criterion, check_store, open_store, save_contrast, summarise
 from fusiform.engine import disk
 from fusiform.engine.errors import UserError
 from fusiform.engine.store import saving
+from fusiform.engine.store.metadata import ROOT_BYTES, Misfit, read_json
 from fusiform.engine.store.writing import drafting
 
 from .made import LAYERS, contents, fill, write
@@ -313,6 +315,20 @@ def test_another_program_that_saves_is_waited_for_and_said(
     assert notes == [f"waits for another program that writes {own}"]
     other.communicate()
     assert set(open_store(own).saved) == {"late", "mine", "other"}
+
+
+def test_metadata_that_are_replaced_while_they_are_read_are_read_again(own: Path) -> None:
+    class Replaced(LocalStore):
+        sizes = iter([400, 300])  # of what was there before, twice
+
+        async def getsize(self, key: str) -> int:
+            return next(self.sizes, None) or await super().getsize(key)
+
+    found = read_json(Replaced(own, read_only=True), "zarr.json", ROOT_BYTES)
+    assert found == json.loads((own / "zarr.json").read_text())
+    (own / "zarr.json").write_text("{")
+    with pytest.raises(Misfit, match="has no metadata that can be read"):
+        read_json(LocalStore(own, read_only=True), "zarr.json", ROOT_BYTES)
 
 
 def test_what_no_reader_would_take_is_not_saved(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
-from ..files import file_place, new_file
+from ..files import file_place, new_file, write_arrays
 from ..spec import as_json
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _write_npz(tables: Iterable[Table], file: IO[bytes]) -> int:
         name: values.astype(str) if values.dtype == object else values
         for name, values in whole.columns.items()
     }
-    np.savez_compressed(file, **columns)
+    write_arrays(file, columns, compressed=True)
     return len(whole)
 
 

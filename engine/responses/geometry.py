@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
-from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from ...kernels.similarity import (
     patterns_of,
 )
 from ..errors import UserError
-from ..files import file_place, new_file
+from ..files import file_place, new_file, write_arrays
 from .recording import Recording
 
 Floats = NDArray[np.float64]
@@ -183,12 +182,9 @@ def write_matrices(
         for layer in recording.layers_named(layers)
     }
     paths = np.array([str(path) for path in recording.stimuli("stimulus_path")[rows]])
-    # Not by np.savez, which takes names as arguments beside its own.
     table = {"stimulus_path": paths, "stimulus_category": names}
-    with new_file(output, "a matrix") as file, ZipFile(file, "w") as whole:
-        for name, values in {**table, **arrays}.items():
-            with whole.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, values, allow_pickle=False)
+    with new_file(output, "a matrix") as file:
+        write_arrays(file, {**table, **arrays})
 
 
 @dataclass(frozen=True)

@@ -97,14 +97,21 @@ def read_json(store: ZarrStore, key: str, most: int) -> dict[str, Any]:
     Misfit : it is no JSON object, or too large
     """
     size = sync(store.getsize(key))
-    if not 0 < size <= most:
-        raise Misfit(
-            f"has a zarr.json of {size:,} bytes; it has to have some, and at most {most:,}"
-        )
-    found = sync(store.get(key, default_buffer_prototype(), RangeByteRequest(0, size)))
-    if found is None:
-        raise FileNotFoundError(key)
-    return parsed(found.to_bytes(), most)
+    while True:
+        if not 0 < size <= most:
+            raise Misfit(
+                f"has a zarr.json of {size:,} bytes; it has to have some, and at most {most:,}"
+            )
+        found = sync(store.get(key, default_buffer_prototype(), RangeByteRequest(0, size)))
+        if found is None:
+            raise FileNotFoundError(key)
+        try:
+            return parsed(found.to_bytes(), most)
+        except Misfit:
+            before, size = size, sync(store.getsize(key))
+            if size == before:
+                raise
+            # Half of it was read, since a longer one has taken its place meanwhile: again.
 
 
 def parsed(text: bytes, most: int) -> dict[str, Any]:
