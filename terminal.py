@@ -64,7 +64,7 @@ class _Told(io.FileIO):
 
 
 class _Shown(io.TextIOWrapper):
-    """What is told, tracebacks and other programs' lines among it, without credentials of URLs."""
+    """The error stream, which removes credentials from the URLs in whatever is written to it."""
 
     def write(self, text: str) -> int:
         """Write it."""

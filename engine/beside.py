@@ -1,4 +1,4 @@
-"""Folders beside an output while it is made or replaced, and how what a kill leaves is cleared.
+"""Folders beside an output while it is made or replaced, and how leftovers are cleared.
 
 Nothing there is touched unless it carries our mark; links are never followed::
 
@@ -210,7 +210,7 @@ def filling(output: Path, refusal: UserError) -> Iterator[Path]:
 
 
 def tidy(final: Path) -> None:
-    """Clear what runs that were killed have left on the way to ``final``."""
+    """Clear the leftovers of killed runs that wrote ``final``."""
     for folder in _scratch_folders(final):
         # In use, cleared by another program, or not for us to remove.
         with suppress(OSError), locked(folder) as lock:
@@ -267,7 +267,7 @@ def _locked_folder(final: Path, stack: ExitStack) -> Path:
 
 
 def _settle(folder: Path, final: Path) -> None:
-    """Put back what was moved away for nothing, and remove a scratch folder."""
+    """Move back what was not published, and remove a scratch folder."""
     draft, old, there = folder / _DRAFT, folder / _OLD, draft_place(final)
     if draft.exists():
         if os.path.lexists(there):  # never so while one program at a time fills it

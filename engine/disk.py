@@ -18,6 +18,8 @@ CANNOT = {
 }
 # And to being asked for a lock.
 _NO_LOCKS = CANNOT | {errno.ENOLCK, errno.EBADF}
+# How a folder is opened, where these exist: not through a link.
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _lacking: set[str] = set()
 # Seconds after which a wait for a lock is said, and between two tries to have it.
 _SAY_AFTER, _ASK_EVERY = 1.0, 0.05
@@ -114,23 +116,39 @@ def turn(folder: Path, note: Callable[[str], None] = lambda _: None) -> Iterator
         yield
 
 
-def _lock(folder: Path) -> Lock:
+def take_lock(descriptor: int) -> bool:
+    """Lock an open file or folder; False if the system or its file system has no locks.
+
+    Raises
+    ------
+    BlockingIOError : another program has locked it
+    """
     try:
         import fcntl
-    except ImportError:  # Windows
-        return Lock(folder)
-    descriptor = None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        return False
     except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return Lock(folder, descriptor)
-        if descriptor is not None:
-            os.close(descriptor)
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def _lock(folder: Path) -> Lock:
+    try:
+        descriptor = os.open(folder, _FOLDER)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:  # on Windows no folder can be opened
+            return Lock(folder)
+        raise
+    try:
+        return Lock(folder, descriptor, held=take_lock(descriptor))
+    except OSError as error:
+        os.close(descriptor)
         error.filename = str(folder)
         raise
-    return Lock(folder, descriptor, held=True)
 
 
 @contextmanager

@@ -106,10 +106,9 @@ def is_of_limits(error: BaseException) -> bool:
 
 
 def fault_of(error: BaseException) -> str | None:
-    """What the machine lacks, or refuses, in one line with its remedy; None for any other error.
+    """Describe an error of the machine in one line, with a remedy; None for any other error.
 
-    Memory, threads, open files, the disk, the GPU: whatever library has met it, and raised an error
-    of its own for it.
+    Memory, threads, open files, the disk and the GPU count, whichever library raised the error.
     """
     for one in _causes(error):
         code, said = _errno_of(one), first_line(one)
@@ -127,10 +126,10 @@ def fault_of(error: BaseException) -> str | None:
 
 
 class Filled(Protocol):
-    """What is filled part by part, and knows what of it has to be there."""
+    """A store or folder that is filled part by part, and knows which parts have to exist."""
 
     def lost(self) -> str | None:
-        """What was removed of it, as an error says it; None where all is there."""
+        """Say which part was removed, as an error message; None if all of them exist."""
 
 
 @contextmanager
@@ -161,14 +160,14 @@ def told_of_the_disk(place: Path | str, draft: Path | str | Filled | None = None
 
 
 def gone(draft: Path | str, part: str = "") -> str:
-    """What is said of a draft that is not there any more, or of which a part is not."""
+    """The message for a draft that was removed, or lost a ``part``."""
     if part:
         return f"{draft} was being filled and {part} of it is gone: begin anew"
     return f"{draft} was being filled and is gone: scan again"
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in short."""
+    """The first line of an error's message, at most 200 characters of it."""
     said = without_credentials(str(error).strip().partition("\n")[0])  # before it is cut
     return said[:200] or type(error).__name__
 

@@ -16,7 +16,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 
-from .disk import synchronise, synchronised
+from .disk import synchronise, synchronised, take_lock
 from .errors import UserError, told_of_the_disk
 
 _LONGEST_NAME = 255  # bytes
@@ -122,7 +122,7 @@ def file_place(output: Path, what: str, remedy: str = "name a file") -> Path:
 
 
 def _mode(path: Path) -> int | None:
-    """What is at a path; None if nothing is."""
+    """The status of the file at a path; None if there is none."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -190,16 +190,11 @@ def _mark(final: Path) -> str:
 
 
 def _lock(file: IO[bytes] | io.FileIO) -> bool | None:
-    """Lock a file; False if another program has, None where the system cannot say."""
+    """Lock a file; False if another program has, None if the system has no locks."""
     try:
-        import fcntl
-
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return take_lock(file.fileno()) or None
     except BlockingIOError:
         return False
-    except (ImportError, OSError):
-        return None
-    return True
 
 
 def _keep_permissions(final: Path, path: Path) -> None:

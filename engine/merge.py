@@ -110,7 +110,7 @@ def merge_stores(
 
 
 def _answers(parts: Sequence[Store]) -> dict[str, Any]:
-    """What the layers of all parts answer."""
+    """The answers of the layers of all parts."""
     return {
         name: answer
         for part in reversed(parts)

@@ -47,7 +47,7 @@ class Url(str):
         return found
 
     def opened(self) -> tuple[str, dict[str, str]]:
-        """What to ask a server: the URL with its query, and headers with the name and password."""
+        """The URL with its query, and headers with the name and password, to ask a server."""
         url = f"{self}{self._query.partition('#')[0]}"
         if not self._user or not self.lower().startswith("http"):
             return url, {}

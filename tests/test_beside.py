@@ -1,4 +1,4 @@
-"""What lies beside an output: the user's is left alone, ours is cleared, whenever a kill falls."""
+"""Folders beside an output: the user's stay, ours are cleared, whenever a kill falls."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def record(stimuli: Path, output: Path, **options: Any) -> Any:
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    """What lies in a folder, links as what they say."""
+    """The contents of a folder, links as their targets."""
     return {
         str(path.relative_to(folder)): str(path.readlink())
         if path.is_symlink()

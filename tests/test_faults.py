@@ -188,7 +188,7 @@ def test_a_storm_of_kills_ends_with_the_same_bits(what: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def disturbed() -> str:
-    """What a storm over commands that write prints."""
+    """The table that a storm over commands that write prints."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     storm = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.commands", "--count", str(len(STORMED)),

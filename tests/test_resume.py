@@ -294,7 +294,7 @@ def test_restart_gives_up_what_was_done(
 
 def test_commits_of_another_version_are_kept_for_it(begun: tuple[Path, Path]) -> None:
     commits = Commits(DurableFolder(begun[1].with_name("o.zarr.partial")))
-    commit, _ = commits.latest() or (Commit(), {})
+    commit, _ = latest(commits) or (Commit(), {})
     before = commits._write
     commits._write = lambda key, content: before(  # type: ignore[method-assign]
         key, _summed(bytes(content).partition(b" ")[2].replace(b"batches", b"shown"))
@@ -350,6 +350,12 @@ def test_two_at_a_time_do_not_fill_one_output(begun: tuple[Path, Path]) -> None:
     scanned(*begun)
 
 
+def latest(commits: Commits) -> tuple[Commit, dict[str, Any]] | None:
+    """The last commit that is whole, with its live moments."""
+    whole = (left for left in commits.left() if left.commit and not left.fault)
+    return next(((left.commit, left.live) for left in whole if left.commit), None)
+
+
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -357,7 +363,7 @@ def flip(file: Path) -> None:
 
 
 def left_with(tmp_path: Path, *damaged: str) -> Path:
-    """What ``several_commits`` left, with some files damaged, under the name of an output."""
+    """Copy the draft of ``several_commits`` beside an output, with some files damaged."""
     draft = Path(shutil.copytree(tmp_path / "kept", tmp_path / "o.zarr.partial"))
     for name in damaged:
         flip(draft / name)
@@ -424,7 +430,7 @@ def test_where_no_commit_is_whole_only_a_restart_helps(
     told = fusiform.check_store(output).problems
     assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1/0"}
     for options in ({}, {"go_back": True}):
-        with pytest.raises(UserError, match="no commit before it is whole: give it up with --rest"):
+        with pytest.raises(UserError, match="no earlier commit is whole: give it up with --rest"):
             scanned(stimuli, output, **options)
     with pytest.raises(UserError, match="--go-back and --restart: choose one"):
         scanned(stimuli, output, go_back=True, restart=True)
@@ -575,26 +581,26 @@ def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(
 
 def test_a_commit_comes_back_and_a_torn_one_does_not(tmp_path: Path) -> None:
     commits = Commits(DurableFolder(tmp_path))
-    assert commits.latest() is None
+    assert latest(commits) is None
     live = {"a": np.arange(9, dtype=np.uint8), "b": np.empty(0, np.uint8)}
     first = Commit(1, 3, 0, {5: "gone"}, {"a": {"count": 2}}, {"threads": 2})
     commits.write_live(1, live)
     commits.write(first)
-    found, content = commits.latest() or (None, {})
+    found, content = latest(commits) or (None, {})
     assert found == first
     assert {name: part.tolist() for name, part in content.items()} == {"a": [*range(9)], "b": []}
     commits.write_live(2, live)
     commits.write(Commit(2, 4))
-    assert (commits.latest() or (Commit(),))[0].number == 2
+    assert (latest(commits) or (Commit(),))[0].number == 2
     for name in ("0.json", "0/0"):
         path = tmp_path / ".commits" / name
         whole = path.read_bytes()
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
-            assert (commits.latest() or (Commit(),))[0].number == 1
+            assert (latest(commits) or (Commit(),))[0].number == 1
         path.write_bytes(whole)
     commits.remove()
-    assert commits.latest() is None
+    assert latest(commits) is None
 
 
 # Stimuli that fail on the way

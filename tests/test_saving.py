@@ -93,7 +93,7 @@ def own(saved: Path, tmp_path: Path) -> Path:
 
 
 def numbers(path: Path) -> dict[str, Any]:
-    """What each saved contrast says and holds, read in three ways, which agree."""
+    """The record and values of each saved contrast, read in three ways, which agree."""
     store = open_store(path)
     tree, plain = store.tree(), xarray.open_datatree(path, engine="zarr", chunks={})
     found = {}
@@ -109,7 +109,7 @@ def numbers(path: Path) -> dict[str, Any]:
 
 
 def left(path: Path) -> set[str]:
-    """What lies in a store that its root does not name."""
+    """The files in a store that its root does not name."""
     named = set(json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"])
     folders = {p.parent.relative_to(path).as_posix() for p in path.rglob("zarr.json")} - {"."}
     files = {p.name for p in path.rglob("*") if p.name.endswith((".partial", ".saving"))}

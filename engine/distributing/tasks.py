@@ -73,7 +73,7 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """What a worker answers: the mistake that the user made, or how it went.
+    """A worker's answer: the mistake that the user made, or how the task went.
 
     ``damaged`` says that what was refused is a part of the draft.
     """

@@ -45,9 +45,12 @@ _MOST_TENSORS = 8
 def network_of(
     backbone: Backbone, device: torch.device, layers: Collection[str]
 ) -> tuple[str | None, dict[str, Any]]:
-    """Why responses are not a matter of the image alone, if so, and the network for a store's root.
+    """Probe a network, and describe it for the root of a store.
 
-    The network is where it is to run; for the former see :func:`.probe.probe`.
+    Returns
+    -------
+    a warning if responses depend on more than the image (see :func:`.probe.probe`), or None; and
+    the attributes of the root that identify the network
     """
     tf32 = TF32_EPS if backbone.precision == "tf32" else 0
     root = next(name for name, _ in named_modules(backbone.model))
@@ -84,7 +87,7 @@ def _text(module: nn.Module) -> str:
 
 
 class Answers:
-    """What layers, and the network as a whole, answer to the images of a probe.
+    """The answers of layers, and of the network as a whole, to the images of a probe.
 
     A norm is kept of each, and sums by fixed random weights; and how far rounding moves these:
     another network's are further away.

@@ -1,4 +1,4 @@
-"""What the last bits of numbers can depend on, beside the plan and the versions."""
+"""Settings of the machine that can change the last bits of numbers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def machine() -> dict[str, Any]:
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What two machines differ in, of each in words; None where in nothing that both say."""
+    """Describe, for each of two machines, the settings that differ; None if none do."""
     names = [name for name in before if name in now and before[name] != now[name]]
     if not names:
         return None

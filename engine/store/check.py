@@ -36,7 +36,7 @@ _MOST_FAULTS = 3
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found: ``problems``, each with its place, among so many arrays and bytes.
+    """The result of a check: ``problems``, each with its place, in so many arrays and bytes.
 
     Of what is ``unfinished`` the first says how far it is.
     """
@@ -72,7 +72,7 @@ def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: 
 
 
 def _where(path: Path | str) -> Place:
-    """What stands at a place, or what is to come there and is not finished."""
+    """The place itself, or that of the unfinished draft beside it."""
     place = place_of(path)
     if isinstance(place, Path) and not place.exists():
         draft = draft_place(resolved(place))
@@ -161,7 +161,7 @@ class _Check:
             self._variables(layer, f"{group}/", schema.saved_variables(name), name)
 
     def gathered(self) -> None:
-        """What the root has gathered, by which readers who open all of it go."""
+        """The metadata gathered in the root, which readers of the whole store rely on."""
         if self.problems:  # said array by array
             return
         try:

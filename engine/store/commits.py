@@ -50,7 +50,7 @@ class Commit:
 
 
 class Left(NamedTuple):
-    """What is left of a commit: itself and its live moments, or its ``fault``.
+    """A commit as it is found on the disk: with its live moments, or with its ``fault``.
 
     ``number`` says which it is, as far as that can be read; ``place`` is where it lies.
     """
@@ -91,18 +91,8 @@ class Commits(HiddenFolder):
         records = (f"{self.folder}/{place}.json" for place in range(_PLACES))
         return any(sync(self._store.exists(record)) for record in records)
 
-    def latest(self) -> tuple[Commit, dict[str, Bytes]] | None:
-        """The last whole commit and its live moments, by name; None where there is none.
-
-        Raises
-        ------
-        UserError : another version of fusiform has written it
-        """
-        whole = (left for left in self.left() if left.commit and not left.fault)
-        return next(((left.commit, left.live) for left in whole if left.commit), None)
-
     def left(self) -> list[Left]:
-        """What is left of the last commits, the last one first; what is damaged says in which way.
+        """Read the last two commits, the latest first; damaged ones say how.
 
         Raises
         ------

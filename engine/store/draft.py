@@ -107,14 +107,14 @@ class Draft(Filling, Store):
         return found
 
     def _damaged_parts(self, task: str, record: Mapping[str, Any]) -> Iterator[str]:
-        """What a task has kept to be merged, and is not there as it was."""
+        """The damage to the moments that a task has kept to be merged."""
         for key, seal in record.get("kept", {}).items():
             (layer,) = self._named([key.rpartition("/")[0]])
             if self.records.kept(f"{task}/{key}", layer, seal) is None:
                 yield f"{self.records.folder}/{task}/{key}: is not what was written"
 
     def _results(self, task: str, record: Mapping[str, Any]) -> Iterator[Part]:
-        """What a task of workers has left in the arrays of the store."""
+        """The parts of arrays that a task of workers has written."""
         stage, _, rest = task.partition("/")
         if stage == "contrast":
             layer = self.layers[int(rest)]

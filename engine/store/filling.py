@@ -115,7 +115,7 @@ class Filling(Root):
     def _way_out(self) -> str:
         before = self._before_last()
         if before is None or before.commit is None:
-            return "no commit before it is whole: give it up with --restart"
+            return "no earlier commit is whole: give it up with --restart"
         again = self._again(self._last, before.commit)
         return f"go back to the commit before with --go-back ({again})"
 
@@ -158,7 +158,7 @@ class Filling(Root):
         return order[fold[order] >= 0]
 
     def faults(self, left: Left | None, thoroughly: bool) -> list[str]:
-        """What is missing of all that a commit needs, or, read ``thoroughly``, damaged."""
+        """List the missing files that a commit needs; if read ``thoroughly``, damaged ones, too."""
         if left and (left.fault or not left.commit):
             return [left.fault]
         commit = left.commit if left and left.commit else self.commit
@@ -183,7 +183,7 @@ class Filling(Root):
         return bool(tasks)
 
     def _fault(self, key: str, part: tuple[int | slice, ...], thoroughly: bool) -> str:
-        """What is wrong with a part of an array; nothing, if nothing is."""
+        """Describe the damage to a part of an array; empty if there is none."""
         try:
             with refusing(Misfit):
                 if thoroughly:
@@ -204,7 +204,7 @@ class Filling(Root):
         return next((one for one in self._left[1:] if not self.faults(one, thoroughly=True)), None)
 
     def _again(self, last: Left | None, before: Commit) -> str:
-        """What is done again from a commit on that another came after."""
+        """Say how much is repeated when a scan goes back from the last commit to the one before."""
         total, later = len(self.order), last.commit if last else None
         layers = len(self.layers)
         if len(before.finished) == layers:
@@ -305,7 +305,7 @@ class Filling(Root):
         """
         lost = self.lost()
         if lost or not is_group(self.path):
-            raise UserError(lost or f"{self.path} was being filled and is gone: scan again")
+            raise UserError(lost or gone(self.path))
         commit = replace(self.commit, number=self.commit.number + 1, **progress)
         self._commits.write(commit)
         self.commit = commit

@@ -131,7 +131,7 @@ def _draft_place(output: Path | str) -> Place:
 
 
 def _what_is_kept(draft: Filling, error: BaseException) -> str:
-    """What comes of an unfinished scan, or what has to be done about it where it is damaged."""
+    """Say where an unfinished scan is kept, and the remedy if it is damaged."""
     kept = f"what was done is kept in {draft.path}: the same command goes on"
     if draft.lost():
         return f"what was done is kept in {draft.path}: restore that, or --restart"

@@ -132,7 +132,7 @@ def _group_for(store: Store, name: str) -> str:
 
 
 def _described(store: Store, name: str, record: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """What the root says of itself when a contrast is saved in these groups."""
+    """The root's attributes once a contrast is saved in this group."""
     own = {**record, **({"group": group} if group != name else {})}
     return {**store.provenance, "saved": {**store.saved, name: own}}
 

@@ -20,7 +20,7 @@ _IDENTITY = ("created", "fingerprint")
 
 
 def stamp_of(folder: Path) -> Stamp | None:
-    """What tells the root's metadata from those that replace them; None where there are none."""
+    """A stamp that changes when the root's metadata are replaced; None if there are none."""
     try:
         found = os.stat(folder / "zarr.json")  # noqa: PTH116
     except OSError:

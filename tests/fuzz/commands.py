@@ -66,7 +66,7 @@ def _earlier_files(*names: str) -> Callable[[Path], None]:
 
 
 class Command(NamedTuple):
-    """What is written into ``out``: files, each by itself, a folder as a whole, or into a store."""
+    """The kind of output in ``out``: single files, a whole folder, or part of a store."""
 
     arguments: str
     kind: str
@@ -100,7 +100,7 @@ COMMANDS = {
 
 @dataclass
 class Storm:
-    """What came of a command: kills, disks that were full, and what went wrong."""
+    """The result for a command: kills, full disks, and failures."""
 
     kills: int = 0
     full: int = 0

@@ -19,15 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fusiform.engine.errors import UserError
 
-from .mutations import damaged
+from .mutations import Report, damaged
 from .seeds import seeds
 
 # What an image may take: seconds of a core (the largest that is decoded, of 178,956,970 pixels,
@@ -38,19 +36,6 @@ MEMORY = 2 * 2**30
 _PATIENCE = 60
 _ENOUGH = 20
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Report:
-    """What became of the cases: ``outcomes[kind of file, outcome]``, and what must not happen."""
-
-    count: int = 0
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    slowest: float = 0.0
-    slowest_case: str = ""
-    peak: int = 0
-    seconds: float = 0.0
 
 
 def case(number: int, seed: int, files: dict[str, bytes]) -> tuple[str, bytes, str]:

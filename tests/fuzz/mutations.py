@@ -1,10 +1,12 @@
-"""Ways to damage an image file."""
+"""Ways to damage a file, and the report on files that were."""
 
 from __future__ import annotations
 
 import random
 import struct
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from .seeds import chunk
 
@@ -135,3 +137,16 @@ def _chunks(content: bytes) -> list[tuple[int, bytes, bytes]]:
 
 def _with_checksums(content: bytes) -> bytes:
     return content[:8] + b"".join(chunk(kind, inside) for _, kind, inside in _chunks(content))
+
+
+@dataclass
+class Report:
+    """The results of all cases: ``outcomes[kind of file, outcome]``, and the failures."""
+
+    count: int = 0
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    slowest_case: str = ""
+    peak: int = 0
+    seconds: float = 0.0

@@ -144,7 +144,7 @@ def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case: exit code, or None where it did not end; ``fault`` is a failure."""
+    """The result of a case: its exit code, or None if it did not end; ``fault`` is a failure."""
 
     number: int
     arguments: tuple[str, ...]

@@ -21,10 +21,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -37,7 +35,7 @@ from fusiform.engine.stimuli import arrow_tables
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.terminal import printable
 
-from .mutations import damaged
+from .mutations import Report, damaged
 
 # Seconds of a core, and bytes beyond what the program has, that a file may take; and seconds after
 # which a case is taken to hang.
@@ -45,18 +43,6 @@ SECONDS, MEMORY = 10.0, arrow_tables.MEMORY + 2**28
 _PATIENCE, _LONGEST_LINE = 120, 20_000
 _NUMBERS = (-1, 0, 1, -2, 512, -512, 2**20, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1)
 _KINDS = (b"0", b"1", b"2", b"3", b"5", b"7", b"g", b"x", b"X", b"L", b"K", b"S", b"V", b"\0")
-
-
-@dataclass
-class Report:
-    """What became of the cases: ``outcomes[kind of file, outcome]``, and what must not happen."""
-
-    count: int = 0
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    slowest: float = 0.0
-    peak: int = 0
-    seconds: float = 0.0
 
 
 # ---- the files that are damaged
@@ -173,7 +159,7 @@ def _header(content: bytes, chance: random.Random) -> bytes:
 
 
 class _Forked:
-    """What reads a table, as a child of this process; stands for a ``subprocess.Popen``."""
+    """A forked child that reads a table, in place of a ``subprocess.Popen``."""
 
     def __init__(self, *asked: Any) -> None:
         read, write = os.pipe()
