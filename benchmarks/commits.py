@@ -20,7 +20,7 @@ from end_to_end import link_images
 
 from fusiform.engine.scanning import scan
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.commits import Commits
+from fusiform.engine.store.drafts.commits import CommitLog
 
 RESULTS = Path(__file__).parent / "results" / "commits.md"
 IMAGES, TURNS, INTERVAL = 160, 5, 60
@@ -87,7 +87,7 @@ def _scan(
 
     def clocked(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(work)
-        def timed(self: Commits, *arguments: Any) -> Any:
+        def timed(self: CommitLog, *arguments: Any) -> Any:
             nonlocal size, live
             if name == BLOCKING:
                 live = sum(map(len, arguments[1].values()))
@@ -103,17 +103,17 @@ def _scan(
         if event.stage == "scan":
             seconds.append(time.perf_counter())
 
-    originals = {name: getattr(Commits, name) for name in (BLOCKING, BESIDE)}
+    originals = {name: getattr(CommitLog, name) for name in (BLOCKING, BESIDE)}
     try:
         for name, work in originals.items():
-            setattr(Commits, name, clocked(name, work))
+            setattr(CommitLog, name, clocked(name, work))
         scan.scan(
             network, stimuli, output, weights="none", device="cpu", overwrite=True,
             commit_every=every, listener=Listener(progress=progress),
         )  # fmt: skip
     finally:
         for name, work in originals.items():
-            setattr(Commits, name, work)
+            setattr(CommitLog, name, work)
     return seconds[-1] - seconds[0], size
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.bench.measure import run, run_python
 from fusiform.engine.spec import Layer
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store.drafts.creating import create_store
 
 RESULTS = Path(__file__).parent / "results" / "queries.md"
 RULE, TOP = "t > 5 and csi > 0.33", "faces: t > 5 and csi > 0.33"

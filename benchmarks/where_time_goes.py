@@ -20,7 +20,7 @@ from cost import described
 from end_to_end import link_images
 
 from fusiform.engine.scanning import accumulate, passes, scan, setup, showing, work
-from fusiform.engine.store.draft import Draft
+from fusiform.engine.store.drafts.store_draft import StoreDraft
 
 RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
 IMAGES, REPEATS = 480, 5
@@ -33,7 +33,7 @@ STAGES = {
     "normalised": (showing, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "part"),
-    "moments written to the store": (Draft, "write_moments"),
+    "moments written to the store": (StoreDraft, "write_moments"),
     "contrasts, q and masks, read, computed and written": (work.Work, "contrast"),
 }
 

@@ -35,7 +35,7 @@ from fusiform.engine.asking.language.criterion import PRESETS, Criterion
 from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import Layer
-from fusiform.engine.store import cuts
+from fusiform.engine.store import chunking
 
 from . import reference
 from .made import CATEGORIES, COUNTS, LAYERS, fill
@@ -531,7 +531,7 @@ def in_one_piece(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 def _analysed(path: Path, chunk_units: int) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "_CHUNK_UNITS", chunk_units)
+        patch.setattr(chunking, "_CHUNK_UNITS", chunk_units)
         fill(path)
         against = [Criterion("each", "t > 1")]
         return rows_of(analyse(open_store(path), LOOSE, resamples=25, against=against))

@@ -42,7 +42,7 @@ from fusiform.engine.comparing.populations import EVERY_UNIT, Population, popula
 from fusiform.engine.comparing.regions import Region, Regions, in_order, read_regions
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import Layer
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.kernels.moments import Moments
 
 from . import made

@@ -24,7 +24,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.merge import merge_stores
 from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store.check import check_store
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.kernels.moments import Moments
 
 from .made import annotate

@@ -21,7 +21,7 @@ from torch import nn
 
 import fusiform
 from fusiform import cli, terminal
-from fusiform.engine.store.reading import Store
+from fusiform.engine.store.store_reader import StoreReader
 
 # As category folders, and as the first part of file names.
 NASTY = (
@@ -60,7 +60,7 @@ def draw(folder: Path, names: tuple[str, ...] = NASTY, each: int = 4) -> Path:
     return folder
 
 
-def scan(stimuli: Path, output: Path) -> Store:
+def scan(stimuli: Path, output: Path) -> StoreReader:
     size = {"resize": 20, "crop": 20}
     layers = [LAYER]
     return fusiform.scan(
@@ -74,7 +74,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     # The store's own name, too, is what a terminal would obey.
     return scan(stimuli, tmp_path_factory.mktemp("store") / "\x1b]0;title\x07\u202e.zarr")
 
@@ -104,7 +104,7 @@ def escaped(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def test_names_are_unharmed_in_the_store(store: Store, stimuli: Path) -> None:
+def test_names_are_unharmed_in_the_store(store: StoreReader, stimuli: Path) -> None:
     reopened = fusiform.open_store(store.path)
     assert sorted(reopened.categories) == sorted(NASTY)
     kept = [str(name) for name in reopened.stimuli("stimulus_path")]
@@ -124,7 +124,7 @@ def test_names_are_unharmed_in_the_store(store: Store, stimuli: Path) -> None:
         ["query", "t > -1e9", "--units", "--columns", "means"],
     ],
 )
-def test_no_terminal_obeys_a_name(run: Run, store: Store, command: list[str]) -> None:
+def test_no_terminal_obeys_a_name(run: Run, store: StoreReader, command: list[str]) -> None:
     name, *rest = command
     code, out, err = run(name, store.path, *rest)
     assert code == 0
@@ -136,7 +136,7 @@ def test_no_terminal_obeys_a_name(run: Run, store: Store, command: list[str]) ->
         assert "\\x1b]0;title\\x07\\u202e.zarr" in lines[0]
 
 
-def test_two_stores_side_by_side(run: Run, store: Store) -> None:
+def test_two_stores_side_by_side(run: Run, store: StoreReader) -> None:
     code, out, err = run("summary", store.path, store.path)
     assert (code, obeyed(out + err)) == (0, [])
 
@@ -157,7 +157,7 @@ def test_scanning_them_prints_nothing_that_a_terminal_obeys(
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_name_can_be_asked_for(run: Run, store: Store, name: str) -> None:
+def test_every_name_can_be_asked_for(run: Run, store: StoreReader, name: str) -> None:
     quoted = f"'{name}'" if '"' in name else f'"{name}"'
     code, out, err = run("select", store.path, quoted)
     assert code == 0, err
@@ -169,7 +169,9 @@ def test_every_name_can_be_asked_for(run: Run, store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_name_that_a_table_shows_is_a_contrast(run: Run, store: Store, name: str) -> None:
+def test_every_name_that_a_table_shows_is_a_contrast(
+    run: Run, store: StoreReader, name: str
+) -> None:
     code, out, err = run("query", "--format", "json", "--", store.path, f"{name}: t > -1e9")
     assert code == 0, err
     (row,) = json.loads(out)
@@ -180,7 +182,7 @@ def test_every_name_that_a_table_shows_is_a_contrast(run: Run, store: Store, nam
     assert [row["contrast"] for row in found["rows"]] == [name]
 
 
-def test_csv_and_json_give_names_back_as_they_are(run: Run, store: Store) -> None:
+def test_csv_and_json_give_names_back_as_they_are(run: Run, store: StoreReader) -> None:
     for form, read in (
         ("csv", lambda text: list(csv.DictReader(io.StringIO(text, newline="")))),
         ("json", json.loads),
@@ -195,7 +197,7 @@ def test_csv_and_json_give_names_back_as_they_are(run: Run, store: Store) -> Non
     assert sorted(row["contrast"] for row in found["rows"]) == sorted(NASTY)
 
 
-def test_json_says_them_in_ascii(run: Run, store: Store) -> None:
+def test_json_says_them_in_ascii(run: Run, store: StoreReader) -> None:
     _, out, _ = run("query", store.path, "t > -1e9", "--format", "json")
     assert out.isascii()  # whatever encoding stdout has, and whatever shows it
 
@@ -222,7 +224,7 @@ def test_a_mistake_is_one_line_whatever_was_named(
     assert "Traceback" not in err
 
 
-def test_a_name_in_a_text_that_cannot_be_read_adds_no_line(run: Run, store: Store) -> None:
+def test_a_name_in_a_text_that_cannot_be_read_adds_no_line(run: Run, store: StoreReader) -> None:
     code, _, err = run("select", store.path, "'two\nline'")
     assert code == 2
     assert obeyed(err) == []
@@ -230,7 +232,7 @@ def test_a_name_in_a_text_that_cannot_be_read_adds_no_line(run: Run, store: Stor
 
 
 def test_a_locale_without_their_letters_does_not_end_the_program(
-    store: Store, tmp_path: Path
+    store: StoreReader, tmp_path: Path
 ) -> None:
     path = shutil.copytree(store.path, tmp_path / "plain.zarr")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}

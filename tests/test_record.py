@@ -40,7 +40,7 @@ from fusiform.engine.spec import Layer, Preprocessing, as_record, dims_of
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.pictures import prepare
-from fusiform.engine.store import recording as stored
+from fusiform.engine.store import chunking
 from fusiform.kernels import projection
 
 from .fuzz.small import contents
@@ -82,9 +82,9 @@ def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> fusiform.R
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of three rows, and chunks of at most thirty values."""
-    monkeypatch.setattr(stored, "_FILE_VALUES", 1)
-    monkeypatch.setattr(stored, "_LEAST_ROWS", 3)
-    monkeypatch.setattr(stored, "_CHUNK_VALUES", 30)
+    monkeypatch.setattr(chunking, "_RESPONSE_FILE_VALUES", 1)
+    monkeypatch.setattr(chunking, "_MIN_ROWS", 3)
+    monkeypatch.setattr(chunking, "_RESPONSE_CHUNK_VALUES", 30)
 
 
 def recorded(stimuli: Path, output: Path, **options: Any) -> fusiform.Recording:
@@ -443,7 +443,7 @@ def test_a_projection_is_that_of_its_matrix_whatever_its_blocks(
         np.testing.assert_allclose(recording.means(name), x.mean(1), rtol=1e-12)
         assert recording.recordees(name).projected
     np.testing.assert_array_equal(recording.part("head"), direct["head"])  # 10 units are few
-    with pytest.raises(UserError, match="single units are asked of"):
+    with pytest.raises(UserError, match="needs the responses of single units"):
         recording.unit("body", 3)
 
 
@@ -528,8 +528,8 @@ KILLED = """
 import os, signal, sys
 import fusiform
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store import recording as stored
-stored._FILE_VALUES, stored._LEAST_ROWS = 1, 3
+from fusiform.engine.store import chunking
+chunking._RESPONSE_FILE_VALUES, chunking._MIN_ROWS = 1, 3
 stimuli, output, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def progress(event):
     global left

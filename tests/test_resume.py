@@ -31,10 +31,10 @@ from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.pictures import prepare
-from fusiform.engine.store import durable
-from fusiform.engine.store.commits import Commit, Commits
-from fusiform.engine.store.draft import Draft
-from fusiform.engine.store.durable import DurableFolder
+from fusiform.engine.store import location
+from fusiform.engine.store.drafts.commits import Commit, CommitLog
+from fusiform.engine.store.drafts.store_draft import StoreDraft
+from fusiform.engine.store.location import DurableFolder
 from fusiform.kernels.moments import merge
 
 from .fuzz import disks
@@ -131,7 +131,7 @@ def test_it_says_what_is_done_and_shows_only_the_rest(
 ) -> None:
     with pytest.raises(Interrupted) as caught:
         scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(2))
-    assert "the same command goes on" in caught.value.__notes__[0]
+    assert "the same command resumes it" in caught.value.__notes__[0]
     notes: list[str] = []
     shown: list[Progress] = []
     net, seen = Net(), []
@@ -276,7 +276,7 @@ def test_other_weights_or_stimuli_do_not_go_on(begun: tuple[Path, Path]) -> None
 def test_other_versions_do_not_go_on(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusiform.engine.store.writing.version", lambda name: "99")
+    monkeypatch.setattr("fusiform.engine.store.drafts.publishing.version", lambda name: "99")
     with pytest.raises(UserError, match=r"was begun with fusiform 0.*install them"):
         scanned(*begun)
 
@@ -293,7 +293,7 @@ def test_restart_gives_up_what_was_done(
 
 
 def test_commits_of_another_version_are_kept_for_it(begun: tuple[Path, Path]) -> None:
-    commits = Commits(DurableFolder(begun[1].with_name("o.zarr.partial")))
+    commits = CommitLog(DurableFolder(begun[1].with_name("o.zarr.partial")))
     commit, _ = latest(commits) or (Commit(), {})
     before = commits._write
     commits._write = lambda key, content: before(  # type: ignore[method-assign]
@@ -350,7 +350,7 @@ def test_two_at_a_time_do_not_fill_one_output(begun: tuple[Path, Path]) -> None:
     scanned(*begun)
 
 
-def latest(commits: Commits) -> tuple[Commit, dict[str, Any]] | None:
+def latest(commits: CommitLog) -> tuple[Commit, dict[str, Any]] | None:
     """The last commit that is whole, with its live moments."""
     whole = (left for left in commits.left() if left.commit and not left.fault)
     return next(((left.commit, left.live) for left in whole if left.commit), None)
@@ -382,7 +382,7 @@ def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def last_and_before(draft: Path) -> tuple[str, str]:
     """Where the last commit lies, and the one before."""
-    last, before = Commits(DurableFolder(draft)).left()
+    last, before = CommitLog(DurableFolder(draft)).left()
     assert last.number == before.number + 1
     return f".commits/{last.place}", f".commits/{before.place}"
 
@@ -415,7 +415,7 @@ def test_a_damaged_commit_is_named_and_gone_back_from_when_that_is_asked_for(
         output = left_with(several_commits, damaged)
         assert fusiform.check_store(output).problems == (
             "the scan that fills it has not finished: commit 3, 12 of 15 stimuli were shown to 2 "
-            "layers, 0 of 2 layers are finished; the same command goes on with what is in "
+            "layers, 0 of 2 layers are finished; the same command resumes what is in "
             f"{output}.partial",
         )
         scanned(stimuli, output)
@@ -449,8 +449,8 @@ def test_moments_that_are_damaged_are_made_again_from_the_commit_before_them(
     with pytest.raises(UserError, match="cannot read head/mean") as caught:
         scanned(stimuli, output)  # found when the contrasts are made
     (note,) = caught.value.__notes__
-    assert "goes on" not in note
-    assert "give it up with --restart" in note  # both commits by now are after it
+    assert "resumes it" not in note
+    assert "discard it with --restart" in note  # both commits by now are after it
     shutil.rmtree(output.with_name("o.zarr.partial"))
     output = left_with(several_commits, "head/mean/c/1/1/0")
     scanned(stimuli, output, go_back=True)
@@ -513,16 +513,16 @@ def test_moments_that_could_not_be_written_are_in_no_commit(
     monkeypatch: pytest.MonkeyPatch,
     number: int,
 ) -> None:
-    calls, write = 0, Draft.write_moments
+    calls, write = 0, StoreDraft.write_moments
 
-    def fails(self: Draft, *arguments: Any) -> None:
+    def fails(self: StoreDraft, *arguments: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == number:
             raise OSError(5, "Input/output error")
         write(self, *arguments)
 
-    monkeypatch.setattr(Draft, "write_moments", fails)
+    monkeypatch.setattr(StoreDraft, "write_moments", fails)
     with pytest.raises(UserError, match="Input/output error"):
         scanned(stimuli, tmp_path / "o.zarr")
     assert contents(scanned(stimuli, tmp_path / "o.zarr").path) == undisturbed
@@ -532,7 +532,7 @@ def test_moments_that_could_not_be_written_are_in_no_commit(
 def test_all_of_a_store_is_on_the_disk_before_it_stands_at_its_place(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(durable, "_MOST_UNFLUSHED", most)
+    monkeypatch.setattr(location, "_MAX_UNFLUSHED", most)
     synchronised: set[int] = set()
     place = tmp_path / "o.zarr"
 
@@ -560,7 +560,7 @@ def test_what_waits_to_be_flushed_is_bounded(
     scanned(stimuli, tmp_path / "all.zarr")
     assert max(waiting) > 8
     waiting.clear()
-    monkeypatch.setattr(durable, "_MOST_UNFLUSHED", 8)
+    monkeypatch.setattr(location, "_MAX_UNFLUSHED", 8)
     scanned(stimuli, tmp_path / "few.zarr")
     assert max(waiting) == 8
 
@@ -580,7 +580,7 @@ def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(
 
 
 def test_a_commit_comes_back_and_a_torn_one_does_not(tmp_path: Path) -> None:
-    commits = Commits(DurableFolder(tmp_path))
+    commits = CommitLog(DurableFolder(tmp_path))
     assert latest(commits) is None
     live = {"a": np.arange(9, dtype=np.uint8), "b": np.empty(0, np.uint8)}
     first = Commit(1, 3, 0, {5: "gone"}, {"a": {"count": 2}}, {"threads": 2})
@@ -630,7 +630,7 @@ def test_a_stimulus_that_cannot_be_decoded_stops_the_scan_which_goes_on_when_it_
     net.sees = vanishes
     with pytest.raises(UserError, match=r"stripes-2.png") as caught:
         scanned(own, tmp_path / "o.zarr", net, commit_every=1e9)
-    assert "goes on" in caught.value.__notes__[0]
+    assert "resumes it" in caught.value.__notes__[0]
     shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
     net.sees = lambda _: None
     scanned(own, tmp_path / "o.zarr", net)

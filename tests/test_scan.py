@@ -28,8 +28,8 @@ from fusiform.engine.spec import Preprocessing, as_record
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.stimuli.pictures import prepare
-from fusiform.engine.store.reading import Store
-from fusiform.engine.store.schema import MOST, limited
+from fusiform.engine.store.attributes import LIMITS, limit_notes
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
 
@@ -72,18 +72,18 @@ def net() -> TinyNet:
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     output = tmp_path_factory.mktemp("store") / "tiny.zarr"
     return tiny_scan(net, stimuli, output)
 
 
-def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> Store:
+def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> StoreReader:
     options = {"layers": ["first", "second", "pool", "head"], "batch_size": 4, **options}
     return fusiform.scan(net, stimuli, output, preprocessing=SMALL, **options)
 
 
 def test_moments_in_float32_are_rounded_once(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     rounded = tiny_scan(net, stimuli, tmp_path / "32.zarr", store_dtype="float32")
     for layer in store.layers:
@@ -123,7 +123,7 @@ def every_activation_kept(
 
 
 def check_against_scipy(
-    store: Store, activations: dict[str, np.ndarray], rtol: float = 1e-6
+    store: StoreReader, activations: dict[str, np.ndarray], rtol: float = 1e-6
 ) -> None:
     """t, degrees of freedom, p, q, CSI and masks of every layer equal scipy's and statsmodels'."""
     labels = np.sort(store.tree()["stimulus_category"].values)  # shown category by category
@@ -184,11 +184,11 @@ def test_equals_scipy_on_stored_activations(stimuli: Path, net: TinyNet, tmp_pat
     check_against_scipy(store, kept)
 
 
-def test_in_place_operations_do_not_reach_what_was_recorded(store: Store) -> None:
+def test_in_place_operations_do_not_reach_what_was_recorded(store: StoreReader) -> None:
     assert store.read(store.layer("first"), "mean").min() < 0  # relu_ came after
 
 
-def test_units_keep_their_coordinates(store: Store, stimuli: Path, net: TinyNet) -> None:
+def test_units_keep_their_coordinates(store: StoreReader, stimuli: Path, net: TinyNet) -> None:
     name = "faces/faces-3.png"
     with torch.inference_mode():
         pixels = prepare(open_image(stimuli / name), SMALL)[np.newaxis]
@@ -211,7 +211,7 @@ def test_units_keep_their_coordinates(store: Store, stimuli: Path, net: TinyNet)
 
 @pytest.mark.parametrize("batch_size", [1, 5, 42])
 def test_batch_size_does_not_matter(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path, batch_size: int
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path, batch_size: int
 ) -> None:
     other = tiny_scan(net, stimuli, tmp_path / "o.zarr", batch_size=batch_size)
     for layer in store.layers:
@@ -222,14 +222,14 @@ def test_batch_size_does_not_matter(
 
 
 def test_a_scan_repeated_gives_the_same_bits(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     again = tiny_scan(net, stimuli, tmp_path / "again.zarr", decode_workers=3)
     assert again.provenance["fingerprint"] == store.provenance["fingerprint"]
     assert_same_bits(again, store)
 
 
-def assert_same_bits(a: Store, b: Store) -> None:
+def assert_same_bits(a: StoreReader, b: StoreReader) -> None:
     assert a.layers == b.layers
     for layer in a.layers:
         for variable in (
@@ -247,7 +247,7 @@ def assert_same_bits(a: Store, b: Store) -> None:
 
 
 def test_fingerprint_knows_weights_stimuli_and_preprocessing(
-    store: Store, stimuli: Path, tmp_path: Path
+    store: StoreReader, stimuli: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
     prints = {store.provenance["fingerprint"]}
@@ -269,7 +269,7 @@ def test_fingerprint_knows_weights_stimuli_and_preprocessing(
     assert len(prints) == 5
 
 
-def test_provenance_says_how_it_came_about(store: Store, stimuli: Path) -> None:
+def test_provenance_says_how_it_came_about(store: StoreReader, stimuli: Path) -> None:
     said = store.provenance
     assert said["status"] == "complete"
     assert said["model"] == "TinyNet"
@@ -283,7 +283,7 @@ def test_provenance_says_how_it_came_about(store: Store, stimuli: Path) -> None:
     assert tree["stimulus_fold"].values[:4].tolist() == [0, 1, 0, 1]
 
 
-def test_one_fold(stimuli: Path, net: TinyNet, store: Store, tmp_path: Path) -> None:
+def test_one_fold(stimuli: Path, net: TinyNet, store: StoreReader, tmp_path: Path) -> None:
     single = tiny_scan(net, stimuli, tmp_path / "one.zarr", folds=1)
     assert single.counts.tolist() == [[7]] * 6
     layer = single.layer("second")
@@ -309,12 +309,12 @@ def test_notes_of_the_set_are_kept_in_the_store(
 
 
 def test_so_many_notes_are_kept_and_the_others_counted() -> None:
-    most = MOST["notes"]
-    assert limited(["a", "b"]) == ["a", "b"]
-    first = limited([f"n{i}" for i in range(most + 5)])
+    most = LIMITS["notes"]
+    assert limit_notes(["a", "b"]) == ["a", "b"]
+    first = limit_notes([f"n{i}" for i in range(most + 5)])
     assert (len(first), first[-1]) == (most, "and 6 more notes")
-    assert limited([*first, "another"])[-1] == "and 7 more notes"
-    assert limited(first) == first
+    assert limit_notes([*first, "another"])[-1] == "and 7 more notes"
+    assert limit_notes(first) == first
 
 
 def test_progress_is_told(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_network_that_overflows_is_counted_and_never_selected(
     assert fusiform.summarise(store)[0].nonfinite == 1
 
 
-def test_a_model_in_double_precision(stimuli: Path, tmp_path: Path, store: Store) -> None:
+def test_a_model_in_double_precision(stimuli: Path, tmp_path: Path, store: StoreReader) -> None:
     torch.manual_seed(0)
     double = tiny_scan(TinyNet().double(), stimuli, tmp_path / "double.zarr")
     assert {layer.dtype for layer in double.layers} == {"float64"}
@@ -420,7 +420,7 @@ def test_resnet18_equals_scipy_on_stored_activations(
 
 
 def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_beside_what_it_has_done(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     shutil.copytree(stimuli, tmp_path / "set")
     kept = tiny_scan(net, tmp_path / "set", tmp_path / "kept.zarr")
@@ -437,7 +437,7 @@ def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_beside_what_it_has_
 
 
 def test_an_output_reached_through_a_link_is_replaced_where_it_lies(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     (tmp_path / "scratch").mkdir()
     tiny_scan(net, stimuli, tmp_path / "scratch" / "o.zarr", layers="head")
@@ -491,6 +491,6 @@ def test_another_activation_function_is_another_fingerprint(stimuli: Path, tmp_p
     assert len(prints) == 2
 
 
-def test_a_store_has_the_permissions_of_any_new_folder(store: Store, tmp_path: Path) -> None:
+def test_a_store_has_the_permissions_of_any_new_folder(store: StoreReader, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     assert store.path.stat().st_mode == (tmp_path / "new").stat().st_mode

@@ -25,7 +25,7 @@ from fusiform.engine.asking.select import materialise, save_contrast, select
 from fusiform.engine.asking.summary import HeldOut, Row, _replication, summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import SAVED, Layer
-from fusiform.engine.store.reading import Store
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.kernels.moments import Moments, merge, read_out
 
 from . import reference
@@ -37,7 +37,7 @@ A_SUM = "faces - (bodies + scenes)/2"
 
 
 def chosen(
-    store: Store, layer: Layer, criterion: Criterion = DEFAULT, contrasts: Any = None
+    store: StoreReader, layer: Layer, criterion: Criterion = DEFAULT, contrasts: Any = None
 ) -> Selection:
     parsed = contrasts and [parse_contrast(text, CATEGORIES) for text in contrasts]
     ((found, selection),) = select(store, criterion, parsed, [layer])
@@ -104,7 +104,7 @@ METHODS = {"bh": "fdr_bh", "by": "fdr_by", "bonferroni": "bonferroni"}
 @pytest.mark.parametrize("test", ["rest", "each", "student"])
 @pytest.mark.parametrize("text", ["faces", FACES_AGAINST_TWO, TWO_AGAINST_TWO, A_SUM])
 def test_t_p_and_q_equal_scipy_and_statsmodels(
-    store: Store, text: str, test: str, sided: int
+    store: StoreReader, text: str, test: str, sided: int
 ) -> None:
     contrast, layer = parse_contrast(text, CATEGORIES), LAYERS[0]
 
@@ -122,7 +122,7 @@ def test_t_p_and_q_equal_scipy_and_statsmodels(
 
 
 @pytest.mark.parametrize("test", ["rest", "each", "weighted", "student"])
-def test_all_categories_at_once_are_one_by_one(store: Store, test: str) -> None:
+def test_all_categories_at_once_are_one_by_one(store: StoreReader, test: str) -> None:
     layer = LAYERS[0]
     for sides, rule in itertools.product((1, 2), ("q <= 0.1 and t > -1", "t > 1")):
         criterion = Criterion(test, rule, sides)
@@ -133,7 +133,7 @@ def test_all_categories_at_once_are_one_by_one(store: Store, test: str) -> None:
             np.testing.assert_array_equal(alone.selective_fold[0], together.selective_fold[k])
 
 
-def test_masks_equal_plain_loops(store: Store) -> None:
+def test_masks_equal_plain_loops(store: StoreReader) -> None:
     for layer in LAYERS:
         masks = []
         for groups in parts(layer):
@@ -161,7 +161,7 @@ def one_sided(a: np.ndarray, b: np.ndarray) -> float:
     return float(stats.t.sf(t, df))
 
 
-def test_what_is_materialised_equals_what_is_recomputed(store: Store) -> None:
+def test_what_is_materialised_equals_what_is_recomputed(store: StoreReader) -> None:
     for layer in LAYERS:
         read = chosen(store, layer, DEFAULT)
         again = Criterion("each", "q <= 0.05 and q <= 1")  # not the default: from the moments
@@ -170,7 +170,7 @@ def test_what_is_materialised_equals_what_is_recomputed(store: Store) -> None:
             np.testing.assert_array_equal(getattr(read, name), getattr(computed, name))
 
 
-def test_the_model_as_the_family(store: Store) -> None:
+def test_the_model_as_the_family(store: StoreReader) -> None:
     contrast = parse_contrast(FACES_AGAINST_TWO, CATEGORIES)
     p = [oracle(contrast, parts(layer)[0], "rest", False)[1] for layer in LAYERS]
     for correction, method in METHODS.items():
@@ -187,7 +187,7 @@ def test_the_model_as_the_family(store: Store) -> None:
         np.testing.assert_array_equal(alone.selective, found[LAYERS[1]].selective)
 
 
-def test_the_top_of_a_layer(store: Store) -> None:
+def test_the_top_of_a_layer(store: StoreReader) -> None:
     layer = LAYERS[0]
     for sample, groups in enumerate(parts(layer)):
         t, _ = oracle(parse_contrast("faces", CATEGORIES), groups, "rest", False)
@@ -206,7 +206,7 @@ def t_of(layer: Layer, unit: int) -> float:
     return reference.against_rest(columns)[0][0]
 
 
-def test_equals_in_the_top_go_by_their_order(store: Store) -> None:
+def test_equals_in_the_top_go_by_their_order(store: StoreReader) -> None:
     found = chosen(store, LAYERS[2], Criterion("rest", "top 3 by ratio"), ["faces > bodies"])
     assert found.selective.sum() <= 3
     constant = [Moments(np.full((2, 1), 5), np.ones((2, 6)), np.zeros((2, 6)))]
@@ -215,7 +215,7 @@ def test_equals_in_the_top_go_by_their_order(store: Store) -> None:
     assert mask.tolist() == [[True, True, False, False, False, False]] * 2
 
 
-def test_a_rule_joins_conditions(store: Store) -> None:
+def test_a_rule_joins_conditions(store: StoreReader) -> None:
     layer = LAYERS[0]
 
     def mask(rule: str) -> np.ndarray:
@@ -230,7 +230,7 @@ def test_a_rule_joins_conditions(store: Store) -> None:
     np.testing.assert_array_equal(mask("preferred")[1:], means.argmax(axis=0)[1:] == 0)
 
 
-def test_pairwise_is_every_pair_by_itself(store: Store) -> None:
+def test_pairwise_is_every_pair_by_itself(store: StoreReader) -> None:
     layer = LAYERS[0]
     pairs = ["faces > bodies", "faces > scenes"]
     criterion = Criterion("student", "q <= 0.2 and t > 0", 2, "by")
@@ -242,7 +242,7 @@ def test_pairwise_is_every_pair_by_itself(store: Store) -> None:
     np.testing.assert_array_equal(found.selective_fold[0], alone.selective_fold.all(axis=0))
 
 
-def test_prince2024_equals_its_recipe(store: Store) -> None:
+def test_prince2024_equals_its_recipe(store: StoreReader) -> None:
     for layer in LAYERS:
         found = chosen(store, layer, PRESETS["prince2024"])
         for k, group in enumerate(parts(layer)[0]):
@@ -256,7 +256,7 @@ def test_prince2024_equals_its_recipe(store: Store) -> None:
             np.testing.assert_array_equal(found.selective[k], mask)
 
 
-def test_margalit2024_and_floc_equal_their_recipes(store: Store) -> None:
+def test_margalit2024_and_floc_equal_their_recipes(store: StoreReader) -> None:
     for layer in LAYERS:
         groups = parts(layer)[0]
         pooled, weighted = (
@@ -271,7 +271,7 @@ def test_margalit2024_and_floc_equal_their_recipes(store: Store) -> None:
             np.testing.assert_array_equal(weighted.selective[k, 1:], np.array(t) > 3)
 
 
-def test_a_weighted_sum_has_no_pairs(store: Store) -> None:
+def test_a_weighted_sum_has_no_pairs(store: StoreReader) -> None:
     with pytest.raises(UserError, match="write A > B"):
         chosen(store, LAYERS[0], PRESETS["prince2024"], [A_SUM])
 
@@ -280,7 +280,7 @@ def test_a_weighted_sum_has_no_pairs(store: Store) -> None:
 
 
 @pytest.mark.smoke
-def test_a_saved_contrast_is_read_by_anyone(own_store: Store) -> None:
+def test_a_saved_contrast_is_read_by_anyone(own_store: StoreReader) -> None:
     save_contrast(own_store, "two", Criterion("rest"), FACES_AGAINST_TWO)
     tree = xarray.open_datatree(own_store.path, engine="zarr", chunks={})
     for layer in LAYERS:
@@ -304,7 +304,7 @@ def test_a_saved_contrast_is_read_by_anyone(own_store: Store) -> None:
     assert record["criterion"]["test"] == "rest"
 
 
-def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: Store) -> None:
+def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: StoreReader) -> None:
     save_contrast(own_store, "again", Criterion("rest", "q <= 0.3"), measures=["t", "csi"])
     save_contrast(own_store, "each", Criterion("each", "q <= 0.3"), measures=["t", "q"])
     faces = Criterion("rest", "q <= 0.3", family="model")
@@ -324,7 +324,7 @@ def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: Store) -
 
 
 def test_a_name_is_saved_again_and_an_interrupted_saving_leaves_the_earlier_one(
-    own_store: Store, monkeypatch: pytest.MonkeyPatch
+    own_store: StoreReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_contrast(own_store, "mine", Criterion("rest"), "faces", ["t"])
     before = own_store.read(LAYERS[2], "mine/t")
@@ -344,7 +344,7 @@ def test_a_name_is_saved_again_and_an_interrupted_saving_leaves_the_earlier_one(
 
 
 @pytest.mark.parametrize("name", ["t", "shuffled", "a b", "../x", "", "a/b", "1st"])
-def test_names_that_would_hide_or_escape_are_refused(own_store: Store, name: str) -> None:
+def test_names_that_would_hide_or_escape_are_refused(own_store: StoreReader, name: str) -> None:
     with pytest.raises(UserError, match="a contrast's name"):
         save_contrast(own_store, name, DEFAULT, "faces")
     with pytest.raises(UserError, match="did you mean csi"):
@@ -354,7 +354,7 @@ def test_names_that_would_hide_or_escape_are_refused(own_store: Store, name: str
 # Summaries
 
 
-def test_summary_equals_plain_loops(store: Store) -> None:
+def test_summary_equals_plain_loops(store: StoreReader) -> None:
     rows = {(row.layer, row.contrast): row for row in summarise(store)}
     assert len(rows) == len(LAYERS) * len(CATEGORIES)
     for layer in LAYERS:
@@ -387,7 +387,7 @@ def test_summary_equals_plain_loops(store: Store) -> None:
             assert row.csi == pytest.approx(np.mean([held.csi for held in row.held_out]))
 
 
-def test_a_summary_of_contrasts(store: Store) -> None:
+def test_a_summary_of_contrasts(store: StoreReader) -> None:
     rows = summarise(store, Criterion("rest"), ["head"], [FACES_AGAINST_TWO, A_SUM])
     assert [(row.layer, row.contrast) for row in rows] == [
         ("head", FACES_AGAINST_TWO), ("head", A_SUM)
@@ -470,7 +470,7 @@ def test_folds_order_and_merging_change_nothing(seed: int, folds: int) -> None:
     np.testing.assert_array_equal(again, selected)
 
 
-def test_criteria_are_kept_as_json(own_store: Store) -> None:
+def test_criteria_are_kept_as_json(own_store: StoreReader) -> None:
     save_contrast(own_store, "kept", PRESETS["prince2024"], "faces", ["t"])
     record = open_store(own_store.path).saved["kept"]
     assert Criterion(**json.loads(json.dumps(record["criterion"]))) == PRESETS["prince2024"]
@@ -511,7 +511,7 @@ def test_lazy_masks_are_those_that_are_selected(
 def test_masks_of_one_category_are_read_where_they_were_scanned(
     store: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "moments", lambda *_: 1 / 0)
+    monkeypatch.setattr(StoreReader, "moments", lambda *_: 1 / 0)
     assert store.mask("faces", "head").any()
     assert store.mask('faces > bodies + "<b>words</b>" + scenes', "head").any()
     with pytest.raises(ZeroDivisionError):

@@ -22,7 +22,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.plan import make_plan, shuffled_labels
 from fusiform.engine.scanning.shuffle import ShuffledMoments
 from fusiform.engine.spec import Layer, Preprocessing
-from fusiform.engine.store.reading import Store
+from fusiform.engine.store.store_reader import StoreReader
 
 from . import reference
 
@@ -103,7 +103,7 @@ class Pixels(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def noise_store(tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     """A scan of pictures of noise, which differ by chance only."""
     from PIL import Image
 
@@ -123,7 +123,9 @@ def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.mark.parametrize("test", ["rest", "student", "weighted"])
 @pytest.mark.parametrize("sides", [1, 2])
-def test_chance_is_nominal_by_p_and_by_the_null(noise_store: Store, test: str, sides: int) -> None:
+def test_chance_is_nominal_by_p_and_by_the_null(
+    noise_store: StoreReader, test: str, sides: int
+) -> None:
     for rule in ("p <= 0.05", "p_null <= 0.05"):
         criterion = Criterion(test, rule, sides)
         shares = dict(chance(noise_store, criterion))
@@ -136,7 +138,7 @@ def test_chance_is_nominal_by_p_and_by_the_null(noise_store: Store, test: str, s
     assert max(share.mean() for _, share in chance(noise_store, q)) < 0.05
 
 
-def test_p_of_the_null_is_counted(noise_store: Store) -> None:
+def test_p_of_the_null_is_counted(noise_store: StoreReader) -> None:
     layer = noise_store.layer("head")
     criterion = Criterion("rest", "p_null <= 0.2")
     ((_, found),) = select(noise_store, criterion, layers=[layer])
@@ -157,7 +159,7 @@ def test_p_of_the_null_is_counted(noise_store: Store) -> None:
             assert found.selective[k, unit] == (p <= 0.2)
 
 
-def test_p_of_the_null_is_saved(noise_store: Store, tmp_path: Path) -> None:
+def test_p_of_the_null_is_saved(noise_store: StoreReader, tmp_path: Path) -> None:
     shutil.copytree(noise_store.path, tmp_path / "own.zarr")
     store = fusiform.open_store(tmp_path / "own.zarr")
     criterion = Criterion("rest", "p_null <= 0.2")
@@ -217,7 +219,7 @@ def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[
 
 
 @pytest.fixture(scope="module")
-def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.ndarray]:
+def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoreReader, np.ndarray]:
     """A scan of units that respond to few stimuli, as behind a ReLU, and their responses."""
     from PIL import Image
 
@@ -243,7 +245,7 @@ def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.n
 @pytest.mark.parametrize("test", ["each", "rest", "student", "weighted"])
 @pytest.mark.parametrize("sides", [1, 2])
 def test_equal_t_count_as_large_whatever_their_rounding(
-    few_responses: tuple[Store, np.ndarray], test: Any, sides: Any
+    few_responses: tuple[StoreReader, np.ndarray], test: Any, sides: Any
 ) -> None:
     store, table = few_responses
     exact = [[Fraction(float(x)) for x in unit] for unit in table.T]
@@ -278,7 +280,7 @@ def welch_from(target: list[Any], baseline: list[Any]) -> float:
     return (m_a - m_b) / np.sqrt(s_a / (n_a - 1) / n_a + s_b / (n_b - 1) / n_b)
 
 
-def test_the_family_of_the_null_may_be_the_model(noise_store: Store) -> None:
+def test_the_family_of_the_null_may_be_the_model(noise_store: StoreReader) -> None:
     one, all_layers = (
         dict(chance(noise_store, Criterion("rest", "q <= 0.5", family=family)))
         for family in ("layer", "model")
@@ -287,7 +289,7 @@ def test_the_family_of_the_null_may_be_the_model(noise_store: Store) -> None:
     assert any((one[layer] != all_layers[layer]).any() for layer in one)
 
 
-def test_a_store_without_a_null_says_so(store: Store) -> None:
+def test_a_store_without_a_null_says_so(store: StoreReader) -> None:
     with pytest.raises(UserError, match="--null 100"):
         list(chance(store))
     with pytest.raises(UserError, match="--null 100"):

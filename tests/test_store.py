@@ -20,9 +20,10 @@ from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.asking.summary import summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.spec import VARIABLES, Layer
-from fusiform.engine.store import cuts
-from fusiform.engine.store.behind import write_behind
-from fusiform.engine.store.writing import create_store, drafting, refuse_existing
+from fusiform.engine.store import chunking
+from fusiform.engine.store.array_writer import background_writer
+from fusiform.engine.store.drafts.creating import StoreBlueprint, create_store
+from fusiform.engine.store.drafts.publishing import drafting, refuse_existing
 from fusiform.kernels.moments import merge
 
 from . import reference
@@ -55,7 +56,7 @@ def test_slabs_cover_a_layer_in_order(store: Result) -> None:
 
 
 def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuts, "_CHUNK_UNITS", 24)  # four channels, of five
+    monkeypatch.setattr(chunking, "_CHUNK_UNITS", 24)  # four channels, of five
     store = fill(tmp_path / "even.zarr")
     array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
     assert array.chunks == (1, 1, 3, 3, 2)  # not four and one
@@ -73,7 +74,7 @@ def test_what_is_written_behind_comes_in_order_and_raises() -> None:
         done.append(name)
 
     def write_all(*names: str) -> None:
-        with write_behind() as later:
+        with background_writer() as later:
             for index, name in enumerate(names):
                 later(write, name)
                 assert len(done) >= index  # never more than one behind
@@ -188,8 +189,8 @@ def test_a_layer_of_any_number_of_dimensions_is_kept(tmp_path: Path) -> None:
     )
     draft = create_store(tmp_path / "odd.zarr", **{**contents(), "layers": [layer]})
     draft.complete()
-    assert draft.dataset("windows")["axis_3"].values.tolist() == [0, 1, 2, 3]
-    assert draft.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
+    assert draft.reader.dataset("windows")["axis_3"].values.tolist() == [0, 1, 2, 3]
+    assert draft.reader.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
 
 
 def test_an_existing_output_is_refused(own_store: Result) -> None:
@@ -241,20 +242,20 @@ def test_an_unfinished_store_is_not_summarised(own_store: Result) -> None:
 def test_a_draft_replaces_a_store_when_it_is_whole_and_leaves_nothing_beside_it(
     own_store: Result, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="--overwrite"), drafting(own_store.path, False):
+    with pytest.raises(UserError, match="--overwrite"), drafting(own_store.path, False, StoreBlueprint(**contents())):
         pass
     before = sorted(own_store.path.rglob("*"))
     full = OSError(28, "No space left on device")
     for error, seen in ((full, UserError), (KeyboardInterrupt(), KeyboardInterrupt)):
         with (
             pytest.raises(seen),
-            drafting(own_store.path, True, **contents()) as draft,
+            drafting(own_store.path, True, StoreBlueprint(**contents())) as draft,
         ):
             raise error
         assert draft.path != own_store.path
     assert sorted(own_store.path.rglob("*")) == before
     others = {**contents(), "provenance": {"model": "another", "weights": "none"}}
-    with drafting(own_store.path, True, **others) as draft:
+    with drafting(own_store.path, True, StoreBlueprint(**others)) as draft:
         write(draft)
         assert open_store(own_store.path).provenance["model"] == "made-up"
     assert open_store(own_store.path).provenance["model"] == "another"

@@ -120,7 +120,7 @@ def test_a_file_of_moments_that_vanished_is_no_whole_store(stimuli: Path, tmp_pa
     with pytest.raises(UserError, match=r"pool/m2/c/0/0.* of it is gone") as caught:
         small.scan(stimuli, output, Listener(progress=last))
     assert found
-    assert "the same command goes on" not in "".join(getattr(caught.value, "__notes__", ()))
+    assert "the same command resumes it" not in "".join(getattr(caught.value, "__notes__", ()))
     assert not output.exists()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..spec import MEASURES, Layer, refuse_numbers
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 from .examine import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
@@ -65,7 +65,7 @@ def joined(choices: Sequence[tuple[str, Mapping[str, Units]]]) -> Choice:
 
 
 def choose_units(
-    store: Store,
+    store: StoreReader,
     contrasts: str | Sequence[str] | None = None,
     criterion: Criterion | None = DEFAULT,
     top: int | None = None,

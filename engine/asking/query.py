@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
 from ..spec import Layer, listed, refuse_numbers
-from ..store.reading import Store, require_complete
+from ..store.reader import require_complete
+from ..store.store_reader import StoreReader
 from .chunks import Part, asked_of, places, source_of
 from .language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from .search import Found, Search
@@ -56,7 +57,11 @@ class Query:
     """
 
     def __init__(
-        self, store: Store, text: str, layers: str | Sequence[str] = "*", saved: str | None = None
+        self,
+        store: StoreReader,
+        text: str,
+        layers: str | Sequence[str] = "*",
+        saved: str | None = None,
     ) -> None:
         require_complete(store)
         self.store, self.text = store, text

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import Layer
-from ..store.reading import Extremes, Store
+from ..store.store_reader import Extremes, StoreReader
 from .chunks import Asked, Chunk, Part, Source, Units, parts_of
 from .language.rule import PROBABILITIES, Comparison, Condition, Rule, Top
 
@@ -42,7 +42,7 @@ class Search:
 
     def __init__(
         self,
-        store: Store,
+        store: StoreReader,
         layers: Sequence[Layer],
         source: Source,
         asked: Sequence[Asked],

@@ -17,7 +17,8 @@ from ..analyses.spread import share_with_any
 from ..asking.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
 from ..spec import listed, refuse_numbers, refuse_seed
-from ..store.reading import Store, require_complete
+from ..store.reader import require_complete
+from ..store.store_reader import StoreReader
 from .pairing import MISFITS, Pairing, misfits, pair_layers
 
 Floats = NDArray[np.float64]
@@ -95,7 +96,7 @@ class Comparison:
 
 
 def compare(
-    stores: Store | Path | str | Sequence[Store | Path | str],
+    stores: StoreReader | Path | str | Sequence[StoreReader | Path | str],
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
@@ -129,7 +130,7 @@ def compare(
     """
     measures, allow = listed(measures), listed(allow)
     refuse_seed(seed)
-    results: list[Store] = [Store.of(store) for store in listed(stores)]
+    results: list[StoreReader] = [StoreReader.of(store) for store in listed(stores)]
     _require_known(results, measures, pairing, against, allow, resamples)
     first = results[0]
     warnings = [said for other in results[1:] for said in _let_pass(first, other, allow)]
@@ -176,7 +177,7 @@ def compare(
 
 
 def _require_known(
-    stores: Sequence[Store],
+    stores: Sequence[StoreReader],
     measures: Sequence[str],
     pairing: str,
     against: str,
@@ -202,7 +203,7 @@ def _require_known(
         require_complete(store)
 
 
-def _let_pass(first: Store, other: Store, allow: Sequence[str]) -> Iterator[str]:
+def _let_pass(first: StoreReader, other: StoreReader, allow: Sequence[str]) -> Iterator[str]:
     """What two stores differ in, as warnings.
 
     Raises

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from ..spec import SHOWN, UNITS, Layer
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 from ..texts import composed
 
 Pairing = Literal["name", "depth"]
@@ -20,7 +20,7 @@ class Misfit(NamedTuple):
     remedy: str
 
 
-def misfits(first: Store, other: Store) -> Iterator[Misfit]:
+def misfits(first: StoreReader, other: StoreReader) -> Iterator[Misfit]:
     """What stands in the way of a comparison. How a network scales its input is its own matter."""
     if said := _of_stimuli(first, other):
         yield Misfit("stimuli", said, "scan both with the same set, groups and folds")
@@ -75,7 +75,7 @@ def _nearest(place: int, layers: int, others: int) -> int:
     return min(range(others), key=lambda i: abs(i / (others - 1 or 1) - depth))
 
 
-def _of_stimuli(first: Store, other: Store) -> str | None:
+def _of_stimuli(first: StoreReader, other: StoreReader) -> str | None:
     """How the stimuli that were shown differ: by content, category and fold."""
     if list(map(composed, first.categories)) != list(map(composed, other.categories)):
         return f"categories {', '.join(first.categories)} and {', '.join(other.categories)}"
@@ -88,13 +88,13 @@ def _of_stimuli(first: Store, other: Store) -> str | None:
     return "the same, in other categories or folds"
 
 
-def _shown(store: Store) -> list[tuple[str, int, int]]:
+def _shown(store: StoreReader) -> list[tuple[str, int, int]]:
     columns = (store.stimuli(f"stimulus_{name}") for name in ("sha256", "category", "fold"))
     rows = zip(store.stimuli("stimulus_status"), *columns, strict=True)
     return sorted((str(sha), int(k), int(f)) for status, sha, k, f in rows if status == SHOWN)
 
 
-def _seen(store: Store) -> str:
+def _seen(store: StoreReader) -> str:
     """What was done to a picture before its values were scaled."""
     said = store.provenance.get("preprocessing")
     own = said if isinstance(said, dict) else {}

@@ -20,7 +20,7 @@ from ..asking.measures import Sample
 from ..asking.select import select_slabs
 from ..asking.summary import held_out_sample
 from ..spec import Layer
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 
 # Correlations over two units are 1 or -1.
 _FEWEST_UNITS = 3
@@ -46,7 +46,7 @@ class Population:
 
 
 def populations(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion,
     contrasts: Sequence[Contrast],
     layers: Sequence[Layer],

@@ -11,7 +11,7 @@ from ..errors import UserError, shortened
 from ..responses.driving import Driven, Image, contrasts_of, driven
 from ..responses.recording import Recording
 from ..store.identity import IDENTITY, NETWORK, difference
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 
 # Of every layer and contrast so many units, of each so many stimuli.
 _UNITS, _IMAGES = 2, 6
@@ -28,7 +28,7 @@ class Stimulus(NamedTuple):
     category: str
 
 
-def store_of(recording: Recording, stores: Sequence[Store]) -> int:
+def store_of(recording: Recording, stores: Sequence[StoreReader]) -> int:
     """Which store a recording belongs to: the one it was made from, or one of the same network.
 
     Raises

@@ -19,8 +19,8 @@ from ..files import file_place, new_file
 from ..markup import Markup, definitions, join, tag
 from ..responses.recording import Recording
 from ..spec import Preprocessing, listed
-from ..store.places import name_of
-from ..store.reading import require_complete
+from ..store.location import name_of
+from ..store.reader import require_complete
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy

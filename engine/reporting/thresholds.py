@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..analyses.maps import Maps
 from ..asking.chunks import Asked, Chunk, Source, asked_of, parts_of, source_of
 from ..spec import Layer
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 
 _NORMAL_95 = 1.959963984540054
 
@@ -61,7 +61,7 @@ class Beyond(NamedTuple):
 
 
 def beyond_thresholds(
-    store: Store, layers: Sequence[Layer], contrasts: Sequence[str] | None
+    store: StoreReader, layers: Sequence[Layer], contrasts: Sequence[str] | None
 ) -> dict[str, list[Beyond]]:
     """Of every measure of :data:`GRIDS`, units beyond its thresholds, layer by layer.
 
@@ -92,7 +92,7 @@ def beyond_thresholds(
     return found
 
 
-def _asked(store: Store, source: Source, contrasts: Sequence[str] | None) -> list[Asked]:
+def _asked(store: StoreReader, source: Source, contrasts: Sequence[str] | None) -> list[Asked]:
     if contrasts is None:
         return asked_of(store, source, None, None)
     return [asked_of(store, source, text, None)[0] for text in contrasts]

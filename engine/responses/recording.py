@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
 from ..spec import SHOWN
-from ..store.recording import Recorded
-from ..store.root import require_complete
+from ..store.reader import require_complete
+from ..store.recording_reader import RecordingReader
 
 if TYPE_CHECKING:
     import dask.array
 
 
-class Recording(Recorded):
+class Recording(RecordingReader):
     """Responses of chosen units to every stimulus, read when they are asked for.
 
     ``path`` is its folder or URL; ``layers``, ``categories``, ``folds`` and ``counts [category,

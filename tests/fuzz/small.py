@@ -12,7 +12,7 @@ from torch import nn
 import fusiform
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.spec import Preprocessing
-from fusiform.engine.store import recording
+from fusiform.engine.store import chunking
 
 
 class Net(nn.Module):
@@ -41,7 +41,7 @@ def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
 
 def record(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
     """A recording, two of its layers projected, in files of a few rows; commits as the scan."""
-    recording._FILE_VALUES, recording._LEAST_ROWS = 1, 7
+    chunking._RESPONSE_FILE_VALUES, chunking._MIN_ROWS = 1, 7
     found = fusiform.record(
         Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, random=100,
         project=40, preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
