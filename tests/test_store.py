@@ -242,7 +242,10 @@ def test_an_unfinished_store_is_not_summarised(own_store: Result) -> None:
 def test_a_draft_replaces_a_store_when_it_is_whole_and_leaves_nothing_beside_it(
     own_store: Result, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="--overwrite"), drafting(own_store.path, False, StoreBlueprint(**contents())):
+    with (
+        pytest.raises(UserError, match="--overwrite"),
+        drafting(own_store.path, False, StoreBlueprint(**contents())),
+    ):
         pass
     before = sorted(own_store.path.rglob("*"))
     full = OSError(28, "No space left on device")
