@@ -250,7 +250,7 @@ def test_layers_scanned_apart_are_put_together(folder: Path) -> None:
             np.testing.assert_array_equal(found, expected)
     assert merged.shuffles == 3
     assert check_store(merged.path).problems == ()
-    with pytest.raises(UserError, match=r"where their layers differ; .*both have conv"):
+    with pytest.raises(UserError, match=r"if their layers differ; .*both have conv"):
         merge_stores([whole.path, parts[0].path], folder / "never.zarr")
 
 

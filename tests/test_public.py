@@ -209,7 +209,7 @@ def test_what_is_no_criterion_layer_or_contrast_is_refused(folder: Path, tmp_pat
 
 def test_a_report_is_named_as_a_page(folder: Path, tmp_path: Path) -> None:
     for name in ("x.pdf", "x.csv", "x.svg"):
-        with pytest.raises(UserError, match=r"^a report is a page of HTML; got .*: name it x.html"):
+        with pytest.raises(UserError, match=r"^a report is an HTML page; got .*: name it x.html"):
             fusiform.write_report(folder / "a.zarr", tmp_path / name)
         assert not (tmp_path / name).exists()
     fusiform.write_report(folder / "a.zarr", tmp_path / "x.HTM", resamples=5)

@@ -28,7 +28,7 @@ from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.findings import Reported, findings, letters, rounded
 from fusiform.engine.reporting.headline import headline, peaks
 from fusiform.engine.reporting.method import method
-from fusiform.engine.reporting.thresholds import GRIDS, beyond_thresholds
+from fusiform.engine.reporting.thresholds import GRIDS, count_beyond
 
 from . import made
 
@@ -57,19 +57,17 @@ def page(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def reported(store: Result, letter: str = "") -> Reported:
     found = analyse(store, resamples=20)
-    return Reported(
-        letter, str(store.path), found, beyond_thresholds(store, store.layers, None), ()
-    )
+    return Reported(letter, str(store.path), found, count_beyond(store, store.layers, None), ())
 
 
 # What it says
 
 
 @pytest.mark.parametrize("contrasts", [None, ["faces > bodies", "scenes"]])
-def test_units_beyond_thresholds_are_those_that_a_query_finds(
+def test_units_count_beyond_are_those_that_a_query_finds(
     store: Result, contrasts: list[str] | None
 ) -> None:
-    found = beyond_thresholds(store, store.layers, contrasts)
+    found = count_beyond(store, store.layers, contrasts)
     assert set(found) == (set(GRIDS) if contrasts is None else set(GRIDS) - {"q_each"})
     for name, rows in found.items():
         for place in {0, GRIDS[name].first, len(GRIDS[name].at) - 1}:
@@ -82,7 +80,7 @@ def test_units_beyond_thresholds_are_those_that_a_query_finds(
 
 
 def test_margins_are_those_of_a_ratio_over_feature_maps(store: Result) -> None:
-    found = beyond_thresholds(store, store.layers, None)["t"]
+    found = count_beyond(store, store.layers, None)["t"]
     for layer, row in zip(store.layers, found, strict=True):
         t = np.array(store.read(layer, "t")).reshape(len(store.categories), *layer.shape)
         for k, (place, x) in itertools.product(range(len(t)), enumerate(GRIDS["t"].at)):
@@ -164,7 +162,7 @@ def test_the_headline_is_the_largest_share(store: Result) -> None:
 
 def test_a_store_without_selective_units_says_so(store: Result) -> None:
     found = analyse(store, Criterion(where="t > 1e9"), resamples=5)
-    one = Reported("", "x", found, beyond_thresholds(store, store.layers, None), ())
+    one = Reported("", "x", found, count_beyond(store, store.layers, None), ())
     assert "no unit of 3 layers is selective" in headline([one])
     assert "no selective unit in any layer" in peaks([one])
     assert json_block(findings([one]))
@@ -286,7 +284,7 @@ def test_a_report_is_of_stores_with_so_many_contrasts(made_path: Path, tmp_path:
         write_report([made_path], tmp_path / "a.html", contrasts=["faces"] * 25)
     with pytest.raises(UserError, match="got none"):
         write_report([], tmp_path / "a.html")
-    with pytest.raises(UserError, match="written into a folder"):
+    with pytest.raises(UserError, match="written into an existing folder"):
         write_report([made_path], tmp_path / "nowhere" / "a.html", resamples=1, layers="head")
     with pytest.raises(UserError, match="no layer 'none'"):
         write_report([made_path], tmp_path / "a.html", layers="none")

@@ -312,7 +312,7 @@ def test_another_program_that_saves_is_waited_for_and_said(
     started = time.monotonic()
     save_contrast(own, "late", OLD, "faces", ["t"], note=notes.append)
     assert time.monotonic() - started > 0.2
-    assert notes == [f"waits for another program that writes {own}"]
+    assert notes == [f"waiting for another program that is writing {own}"]
     other.communicate()
     assert set(open_store(own).saved) == {"late", "mine", "other"}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..markup import Markup, definitions, table, tag
+from markupsafe import Markup
+
+from ..markup import definitions, table, tag
 from ..spec import Layer
 from ..store.places import name_of
 from .info import facts, info_of
