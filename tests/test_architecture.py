@@ -67,7 +67,7 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
     ]
 
 
-def test_the_files_are_found() -> None:
+def test_the_source_files_are_found() -> None:
     assert set(ENGINE) == {
         *SCANNING, *ASKING, *ANALYSES, *BENCH, *COMPARING, *DISTRIBUTING, *DOCTOR, *REPORTING,
         *RESPONSES, *SHARED, *STIMULI,
@@ -79,7 +79,7 @@ def test_the_files_are_found() -> None:
     assert "fusiform.engine.store.reading" in imported(ROOT / "engine" / "asking" / "select.py")
 
 
-def test_kernels_know_arrays_only() -> None:
+def test_kernels_import_array_libraries_only() -> None:
     assert not offending(
         KERNELS,
         "fusiform.engine",
@@ -92,11 +92,11 @@ def test_kernels_know_arrays_only() -> None:
     )
 
 
-def test_the_engine_does_not_know_the_command_line() -> None:
+def test_the_engine_does_not_import_the_command_line() -> None:
     assert not offending(ENGINE, "fusiform.cli", "fusiform.terminal", "typer", "rich", "click")
 
 
-def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
+def test_reading_a_store_imports_neither_torch_nor_scanning() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     rooms = ("scanning", "distributing", "stimuli", "bench", "doctor")
     wings = [f"fusiform.engine.{room}" for room in rooms]
@@ -106,7 +106,7 @@ def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
     assert not offending(reading, *torch, *wings)
 
 
-def test_a_report_needs_no_network_to_be_run_and_nobody_else_needs_reports() -> None:
+def test_reports_import_no_network_code_and_only_the_top_imports_reports() -> None:
     torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
     rooms = [f"fusiform.engine.{room}" for room in ("scanning", "distributing", "bench", "doctor")]
     assert not offending(REPORTING, *torch, *rooms)
@@ -114,22 +114,22 @@ def test_a_report_needs_no_network_to_be_run_and_nobody_else_needs_reports() -> 
     assert not offending(others, "fusiform.engine.reporting")
 
 
-def test_what_can_be_asked_knows_no_store() -> None:
+def test_the_contrast_language_imports_no_store() -> None:
     language = [path for path in ASKING if path.parent.name == "language"]
     assert language
     assert not offending(language, "fusiform.engine.store", "fusiform.kernels", "numpy", "zarr")
 
 
-def test_what_answers_does_not_know_the_analyses_of_its_answers() -> None:
+def test_queries_do_not_import_analyses() -> None:
     assert not offending(ASKING, "fusiform.engine.analyses")
 
 
-def test_a_store_does_not_know_what_is_asked_of_it() -> None:
+def test_the_store_imports_no_queries_or_analyses() -> None:
     asking = ("fusiform.engine.asking", "fusiform.engine.responses", "fusiform.engine.merge")
     assert not offending(STORE, *asking, "dask")
 
 
-def test_what_is_asked_of_recordings_stands_by_itself() -> None:
+def test_responses_import_only_the_contrast_language() -> None:
     # The language of contrasts is common ground; what else is asked of moments is another room.
     assert RESPONSES
     others = [path.stem for path in ASKING if path.parent.name == "asking"]
@@ -138,12 +138,12 @@ def test_what_is_asked_of_recordings_stands_by_itself() -> None:
     assert not offending(ASKING, "fusiform.engine.responses")
 
 
-def test_stimuli_need_neither_torch_nor_a_store() -> None:
+def test_stimuli_import_neither_torch_nor_a_store() -> None:
     others = ("fusiform.engine.scanning", "fusiform.engine.asking", "fusiform.engine.store")
     assert not offending(STIMULI, "torch", "torchvision", "zarr", *others)
 
 
-def test_only_what_is_asked_and_its_loops_join_the_scanning_wing_to_the_store() -> None:
+def test_only_scan_and_record_join_scanning_to_the_store() -> None:
     # What packing takes from there is how a folder outlives a crash: a packed set is no store.
     joining = {"scan", "work", "passes", "record", "source", "wanted", "pack"}
     wing = [path for path in SCANNING if path.stem not in joining]
@@ -151,24 +151,24 @@ def test_only_what_is_asked_and_its_loops_join_the_scanning_wing_to_the_store() 
     assert not offending(wing, *(f"fusiform.engine.{room}" for room in rooms), "zarr")
 
 
-def test_only_the_scan_knows_that_there_are_workers() -> None:
+def test_only_the_scan_imports_distributed_execution() -> None:
     others = [path for path in [*SCANNING, *STIMULI] if path.name != "scan.py"]
     assert not offending([*KERNELS, *others], "fusiform.engine.distributing", "distributed")
 
 
-def test_nothing_depends_on_what_measures_it() -> None:
+def test_nothing_imports_bench_or_doctor() -> None:
     measuring = ("fusiform.engine.bench", "fusiform.engine.doctor")
     assert not offending([*KERNELS, *SCANNING, *DISTRIBUTING, *STIMULI], *measuring)
 
 
-def test_every_package_and_nothing_else_is_shipped() -> None:
+def test_the_distribution_holds_exactly_the_packages() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     folders = {path.parent for path in [*KERNELS, *ENGINE]}
     shipped = {".".join(["fusiform", *path.relative_to(ROOT).parts]) for path in folders}
     assert set(pyproject["tool"]["setuptools"]["packages"]) == {"fusiform", *shipped}
 
 
-def test_the_files_of_the_page_are_shipped() -> None:
+def test_the_distribution_holds_the_files_of_the_report_page() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["fusiform.engine.reporting"]
     shipped = set((ROOT / "engine" / "reporting").glob(pattern))
@@ -177,7 +177,7 @@ def test_the_files_of_the_page_are_shipped() -> None:
     assert set(others) == shipped
 
 
-def test_hosted_machines_run_every_python_that_is_named() -> None:
+def test_hosted_ci_runs_every_declared_python() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = {line.rpartition(" ")[2] for line in pyproject["project"]["classifiers"]}
     named = {version for version in named if version.startswith("3.")}
@@ -186,7 +186,7 @@ def test_hosted_machines_run_every_python_that_is_named() -> None:
     assert named <= set(re.findall(r'"(3\.\d+)"', workflow))
 
 
-def test_numba_is_set_up_in_one_place() -> None:
+def test_numba_is_configured_in_one_place() -> None:
     others = [path for path in KERNELS if path.name != "jit.py"]
     assert not [path.name for path in others if "njit" in path.read_text()]
 
@@ -199,7 +199,7 @@ def test_private_modules_of_other_libraries_are_imported_in_one_file_each() -> N
 
 
 @pytest.mark.parametrize("command", ["import fusiform", "import fusiform.cli"])
-def test_start_up_loads_nothing_heavy(command: str) -> None:
+def test_importing_the_package_loads_no_heavy_library(command: str) -> None:
     heavy = [
         "torch",
         "numba",

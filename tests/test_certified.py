@@ -52,7 +52,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", UNIVARIATE)
-def test_univariate_sets_are_those_that_were_certified(name: str) -> None:
+def test_univariate_data_equal_nists(name: str) -> None:
     values, mean, sd = UNIVARIATE[name]
     found = exact.moments(values)
     assert len(values) == {
@@ -63,7 +63,7 @@ def test_univariate_sets_are_those_that_were_certified(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ANOVA)
-def test_anova_sets_are_those_that_were_certified(name: str) -> None:
+def test_anova_data_equal_nists(name: str) -> None:
     treatments, f, r_squared = ANOVA[name]
     found_f, found_eta = exact.one_way_anova([exact.moments(values) for values in treatments])
     assert exact.digits(float(found_f), f) > 14.5
@@ -73,7 +73,9 @@ def test_anova_sets_are_those_that_were_certified(name: str) -> None:
 @BACK_ENDS
 @PARTS
 @pytest.mark.parametrize("name", UNIVARIATE)
-def test_univariate(back_end: type[Cpu], parts: int, name: str) -> None:
+def test_univariate_results_equal_certified_values(
+    back_end: type[Cpu], parts: int, name: str
+) -> None:
     decimals, mean, sd = UNIVARIATE[name]
     values = np.array(decimals, np.float64)
     expected = exact.moments(values.tolist())
@@ -96,7 +98,7 @@ def test_univariate(back_end: type[Cpu], parts: int, name: str) -> None:
 @BACK_ENDS
 @PARTS
 @pytest.mark.parametrize("name", ANOVA)
-def test_one_way_anova(back_end: type[Cpu], parts: int, name: str) -> None:
+def test_one_way_anova_equals_certified_values(back_end: type[Cpu], parts: int, name: str) -> None:
     decimals, certified_f, r_squared = ANOVA[name]
     treatments = [np.array(values, np.float64) for values in decimals]
     groups = [exact.moments(values.tolist()) for values in treatments]
@@ -135,7 +137,9 @@ def assert_within_bounds(back_end: type[Cpu], x: torch.Tensor, seed: int, *units
 @BACK_ENDS
 @HALF_AND_SINGLE
 @pytest.mark.parametrize("regime", REGIMES)
-def test_activations(back_end: type[Cpu], dtype: torch.dtype, regime: str) -> None:
+def test_moments_of_activations_stay_within_derived_bounds(
+    back_end: type[Cpu], dtype: torch.dtype, regime: str
+) -> None:
     x = REGIMES[regime](np.random.default_rng(0), (250, 36))
     assert_within_bounds(back_end, torch.from_numpy(x).to(dtype), 1, *range(0, 36, 7))
 
@@ -151,5 +155,7 @@ def test_activations(back_end: type[Cpu], dtype: torch.dtype, regime: str) -> No
     ),
     seed=st.integers(0, 2**31),
 )
-def test_any_activations(back_end: type[Cpu], dtype: torch.dtype, x: np.ndarray, seed: int) -> None:
+def test_moments_of_any_activations_stay_within_derived_bounds(
+    back_end: type[Cpu], dtype: torch.dtype, x: np.ndarray, seed: int
+) -> None:
     assert_within_bounds(back_end, torch.from_numpy(x).to(dtype), seed, 0, 1, 2)

@@ -101,7 +101,7 @@ def graphs() -> int:
 
 
 @needs_compiler
-def test_moments_are_those_of_the_network_as_it_is(
+def test_compiled_moments_equal_uncompiled_moments(
     stimuli: Path, tmp_path: Path, whole: Any
 ) -> None:
     said: list[str] = []
@@ -129,14 +129,14 @@ def test_moments_are_those_of_the_network_as_it_is(
 
 
 @needs_compiler
-def test_the_bits_are_the_same_in_several_passes(
+def test_compiled_scans_in_several_passes_give_the_same_bits(
     stimuli: Path, tmp_path: Path, whole: Any, in_passes: None
 ) -> None:
     assert contents(scanned(stimuli, tmp_path / "o.zarr").path) == contents(whole.path)
 
 
 @needs_compiler
-def test_a_compiled_scan_goes_on_as_it_was_begun(stimuli: Path, tmp_path: Path, whole: Any) -> None:
+def test_a_compiled_scan_resumes_only_compiled(stimuli: Path, tmp_path: Path, whole: Any) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, listener=stopping_after(2))
@@ -147,7 +147,7 @@ def test_a_compiled_scan_goes_on_as_it_was_begun(stimuli: Path, tmp_path: Path, 
 
 @pytest.mark.smoke
 @needs_compiler
-def test_hooks_stay_outside_and_nothing_is_compiled_twice(whole: Any) -> None:
+def test_hooks_stay_outside_compiled_code_and_nothing_is_compiled_twice(whole: Any) -> None:
     net, seen = place(Net().eval(), torch.device("cpu")), list[str]()
     images = torch.randn(4, 3, 16, 16).to(memory_format=torch.channels_last)
     for name in LAYERS:
@@ -171,7 +171,7 @@ def test_hooks_stay_outside_and_nothing_is_compiled_twice(whole: Any) -> None:
     assert vars(net.head)["forward"] is forward
 
 
-def test_the_innermost_are_compiled() -> None:
+def test_the_innermost_layers_are_compiled() -> None:
     net = Net()
 
     def names(*layers: str) -> list[str]:
@@ -188,7 +188,7 @@ def test_the_innermost_are_compiled() -> None:
 
 
 @needs_compiler
-def test_lesions_are_seen_inside_of_compiled_layers() -> None:
+def test_lesions_take_effect_inside_compiled_layers() -> None:
     net, images = Net().eval(), torch.randn(4, 3, 16, 16)
     halves = np.arange(8)[:, np.newaxis, np.newaxis] < 4
     shown = []
@@ -208,7 +208,7 @@ def test_lesions_are_seen_inside_of_compiled_layers() -> None:
 
 
 @needs_compiler
-def test_what_would_be_compiled_for_every_batch_is_refused(
+def test_a_layer_that_would_recompile_every_batch_raises(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Counting(Block):
@@ -228,7 +228,7 @@ def test_what_would_be_compiled_for_every_batch_is_refused(
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("scripted", ["body.0", "body.1.two"])
-def test_scripted_modules_are_refused(scripted: str) -> None:
+def test_compiling_scripted_modules_raises(scripted: str) -> None:
     net = Net().eval()
     net.set_submodule(scripted, torch.jit.script(net.get_submodule(scripted)))
     with pytest.raises(UserError, match=rf"hooks, .*; {scripted} is one: scan the network as it"):
@@ -237,7 +237,7 @@ def test_scripted_modules_are_refused(scripted: str) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's inductor for its compiler")
-def test_without_a_compiler_it_is_said_in_one_line(stimuli: Path, tmp_path: Path) -> None:
+def test_a_missing_compiler_raises_one_line(stimuli: Path, tmp_path: Path) -> None:
     own = {"CXX": str(tmp_path / "nowhere"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "code")}
     command = [
         *(sys.executable, "-m", "fusiform", "scan", "resnet18", str(stimuli), "--weights", "none"),
@@ -253,7 +253,7 @@ def test_without_a_compiler_it_is_said_in_one_line(stimuli: Path, tmp_path: Path
 
 
 @needs_compiler
-def test_the_command_line_compiles(
+def test_the_compile_option_of_the_command_line(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from fusiform.tests.test_compiled import Net\n")
@@ -274,7 +274,7 @@ def test_the_command_line_compiles(
 
 @pytest.mark.slow
 @needs_compiler
-def test_bench_says_what_is_compiled() -> None:
+def test_bench_says_which_layers_are_compiled() -> None:
     asked = {"parts": ["network"], "batch_size": 2, "repeats": 1, "device": "cpu"}
     before = graphs()
     found = list(fusiform.bench("resnet18", compile=True, **asked))
@@ -285,7 +285,7 @@ def test_bench_says_what_is_compiled() -> None:
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.filterwarnings("ignore:Creating scratch directories")
-def test_workers_end_with_the_same_bits(
+def test_workers_give_the_same_bits_when_compiled(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from fusiform.tests.test_compiled import Net\n")

@@ -46,7 +46,7 @@ UNCHANGED = (
 
 
 @pytest.mark.parametrize("url", SHOWN)
-def test_what_is_shown_of_a_url_has_no_credentials(url: str) -> None:
+def test_displayed_urls_have_no_credentials(url: str) -> None:
     assert without_credentials(url) == SHOWN[url]
     assert without_credentials(f"cannot reach {url} (as '{url}')").count(SHOWN[url]) == 2
     assert SECRET not in str(UserError(f"got {url}: no"))
@@ -57,11 +57,11 @@ def test_what_is_shown_of_a_url_has_no_credentials(url: str) -> None:
 
 
 @pytest.mark.parametrize("text", UNCHANGED)
-def test_other_texts_are_left_alone(text: str) -> None:
+def test_texts_without_credentials_are_unchanged(text: str) -> None:
     assert without_credentials(f"got {text}") == f"got {text}"
 
 
-def test_a_url_is_opened_with_what_is_not_shown() -> None:
+def test_a_url_is_opened_with_its_hidden_credentials() -> None:
     url = Url(f"http://me:{SECRET}%20word@host/x/?sig={SECRET}#part")
     assert url == "http://host/x"
     for one in (url, pickle.loads(pickle.dumps(url))):
@@ -128,7 +128,7 @@ URLS = {"password": f"http://me:{SECRET}%20word@{{}}/", "signature": "http://{}/
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_no_command_shows_or_keeps_credentials(
+def test_no_command_prints_or_stores_credentials(
     run: Run, server: str, two_stores: Path, kind: str
 ) -> None:
     def at(name: str) -> str:
@@ -153,7 +153,7 @@ def test_no_command_shows_or_keeps_credentials(
     assert recording.provenance["source"]["store"] == f"http://{server}/a.zarr"
 
 
-def test_no_refusal_shows_credentials(run: Run, server: str, two_stores: Path) -> None:
+def test_no_error_message_shows_credentials(run: Run, server: str, two_stores: Path) -> None:
     stimuli = two_stores / "stimuli"
     wrong = f"http://me:{SECRET}-other@{server}/a.zarr"
     none = f"http://me:{SECRET}%20word@{server}/none.zarr?token={SECRET}"
@@ -178,7 +178,7 @@ def test_no_refusal_shows_credentials(run: Run, server: str, two_stores: Path) -
 
 
 @pytest.mark.parametrize("arguments", ["info {0} {0}", "{0}", "info --{0}"])
-def test_no_mistake_in_a_command_line_shows_credentials(arguments: str) -> None:
+def test_no_usage_error_shows_credentials(arguments: str) -> None:
     command = arguments.format(f"http://me:{SECRET}@host/x?sig={SECRET}").split()
     done = subprocess.run(
         [sys.executable, "-m", "fusiform", *command], text=True, capture_output=True, check=False

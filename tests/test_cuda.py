@@ -34,7 +34,7 @@ UNITS = 1024
 
 
 @pytest.mark.slow
-def test_moments_in_the_interpreter() -> None:
+def test_triton_moments_in_the_interpreter() -> None:
     """The tests of every back end, in a process that asks for the interpreter in time."""
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "cuda", "test_moments.py"],
@@ -81,7 +81,7 @@ def fold_in(dtype: torch.dtype, groups: list[int], count: list[int], units: int 
 
 @pytest.mark.parametrize("dtype", LOADS, ids=str)
 @pytest.mark.parametrize("units", [1, 1000, UNITS])
-def test_compiles_to_float64_arithmetic(
+def test_the_triton_kernel_compiles_to_float64_arithmetic(
     compiled: list[Any], dtype: torch.dtype, units: int
 ) -> None:
     fold_in(dtype, [0] * 32, [0], units)
@@ -100,7 +100,7 @@ def test_compiles_to_float64_arithmetic(
         assert kernel.asm["cubin"].startswith(b"\x7fELF")
 
 
-def test_nothing_that_changes_between_batches_is_compiled_in(compiled: list[Any]) -> None:
+def test_the_triton_kernel_is_not_specialised_per_batch(compiled: list[Any]) -> None:
     for groups in ([0], [0] * 16, [0] * 37, [1] * 32, [2] * 5 + [1] * 16 + [0]):
         for count in (0, 1, 16, 33, 2**33):
             fold_in(torch.float32, groups, [count] * 3)
@@ -110,7 +110,7 @@ def test_nothing_that_changes_between_batches_is_compiled_in(compiled: list[Any]
     assert len(compiled) == 2
 
 
-def test_the_engine_takes_this_kernel_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_uses_the_triton_kernel_where_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert accumulate.kernels_for(torch.device("cuda")) is device
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))

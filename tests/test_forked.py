@@ -107,14 +107,14 @@ def said(code: str, *arguments: str, layer: str = "default", cwd: Path | None = 
     return result.stdout.splitlines()
 
 
-def test_children_answer_as_their_parent(made_path: Path) -> None:
+def test_forked_children_answer_like_their_parent(made_path: Path) -> None:
     lines = said(UNUSED, str(made_path))
     assert len(lines) == 12
     assert lines[:6] == lines[6:]
 
 
 @pytest.mark.smoke
-def test_children_of_a_parent_that_ran_kernels_say_to_spawn(
+def test_forked_children_of_a_parent_that_ran_kernels_advise_spawn(
     made_path: Path, tmp_path: Path
 ) -> None:
     # Which OpenMP numba has decides; without GNU's they answer.
@@ -130,13 +130,13 @@ def test_children_of_a_parent_that_ran_kernels_say_to_spawn(
     assert scan.startswith("scan stimuli")
 
 
-def test_workers_of_a_loader_ask_a_store(made_path: Path) -> None:
+def test_forked_data_loader_workers_can_query_a_store(made_path: Path) -> None:
     forked, own, told = said(LOADER, str(made_path))
     assert forked == own
     assert told == "True"
 
 
-def test_children_do_not_wait_for_urls(made_path: Path) -> None:
+def test_forked_children_do_not_wait_for_urls(made_path: Path) -> None:
     with served(made_path.parent) as url:
         lines = said(URL, f"{url}/{made_path.name}")
     assert [line.partition(" ")[0] for line in lines] == ["old", "new"]

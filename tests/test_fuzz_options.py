@@ -28,12 +28,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_command_has_a_line() -> None:
+def test_the_fuzzer_covers_every_command() -> None:
     assert {command for command, *_ in options.options()} <= options.LINES.keys()
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
-def test_odd_values_end_in_a_line(
+def test_odd_option_values_end_in_one_line(
     sound: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], first: int
 ) -> None:
     def late(_: int, frame: FrameType | None) -> None:

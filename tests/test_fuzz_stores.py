@@ -5,7 +5,7 @@ from __future__ import annotations
 from .fuzz import stores
 
 
-def test_mutated_stores_are_read_or_refused_and_nothing_else() -> None:
+def test_mutated_stores_are_read_or_refused() -> None:
     # What is run at length begins with these. All kinds of mutations are among them.
     outcomes, peak = stores.run(count=40, seed=0)
     assert len(outcomes) == 40

@@ -47,7 +47,7 @@ for line in sys.stdin.read().strip().splitlines():
     [{"PYTHONOPTIMIZE": "1"}, {"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}],
     ids=["no assertions", "no docstrings", "warnings are errors"],
 )
-def test_commands_run(
+def test_commands_run_under_other_interpreter_flags(
     environment: dict[str, str], tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     draw_stimuli(tmp_path / "stimuli")

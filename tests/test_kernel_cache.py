@@ -68,7 +68,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.smoke
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damaged_files_are_made_anew(
+def test_damaged_cache_files_are_recompiled(
     kept: Path, suffix: str, damage: Callable[[bytes], bytes]
 ) -> None:
     compiled()
@@ -79,7 +79,7 @@ def test_damaged_files_are_made_anew(
     assert hits(compiled()) == 1
 
 
-def test_code_of_another_signature_is_not_run(kept: Path) -> None:
+def test_cached_code_of_another_signature_is_not_run(kept: Path) -> None:
     # As two processes leave it that save the first code of a kernel at once.
     kernel = compiled()
     (code,) = kept.rglob("*.nbc")
@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_kernels_in_memory(
     assert not [file for file in kept.rglob("*") if file.is_file()]
 
 
-def test_a_folder_that_others_own_leaves_kernels_in_memory(kept: Path) -> None:
+def test_a_cache_folder_owned_by_others_leaves_kernels_in_memory(kept: Path) -> None:
     compiled()
     (folder,) = kept.iterdir()
     for file in folder.iterdir():
@@ -134,7 +134,7 @@ def test_a_user_without_a_home_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_are_not_downloaded_into_a_folder_called_tilde(
+def test_weights_are_not_downloaded_into_a_folder_named_tilde(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
@@ -146,7 +146,9 @@ def test_weights_are_not_downloaded_into_a_folder_called_tilde(
     assert download(lambda: 1, "resnet18") == 1
 
 
-def test_triton_keeps_code_where_it_can(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triton_caches_code_in_a_writable_folder(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TRITON_HOME", raising=False)
     monkeypatch.setenv("TRITON_CACHE_DIR", "chosen")  # also has it put back
     jit.keep_triton_code()

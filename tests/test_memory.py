@@ -45,7 +45,7 @@ print(resource.getpagesize())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
-def test_memory_is_recycled_and_given_back() -> None:
+def test_freed_memory_is_recycled_and_finally_returned() -> None:
     result = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
     )
@@ -58,7 +58,7 @@ def test_memory_is_recycled_and_given_back() -> None:
     assert left_behind < 100_000_000
 
 
-def test_the_last_of_several_users_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_returned_when_the_last_user_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     class Libc:
@@ -77,13 +77,15 @@ def test_the_last_of_several_users_gives_it_back(monkeypatch: pytest.MonkeyPatch
     assert "ordinary" in calls
 
 
-def test_settings_of_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocator_settings_of_the_environment_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
     assert memory._glibc() is None
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
-def test_the_number_of_heaps_is_another_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_of_the_number_of_heaps_does_not_disable_recycling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(memory.ARENAS, "1")
     assert memory._glibc() is not None
 

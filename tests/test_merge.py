@@ -65,7 +65,7 @@ def store_of(
     return Result.open(path)
 
 
-def test_a_category_that_a_mac_has_named_is_the_same(
+def test_category_names_in_decomposed_unicode_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def test_a_category_that_a_mac_has_named_is_the_same(
     mean=st.sampled_from([0.0, 1.0, 1e4]),
     whole_categories=st.booleans(),
 )
-def test_any_split_merged_is_the_whole(
+def test_merging_any_split_gives_the_whole(
     tmp_path_factory: pytest.TempPathFactory,
     seed: int,
     n_parts: int,
@@ -178,7 +178,7 @@ def listed(folder: Path, name: str, chosen: Callable[[int], bool]) -> Path:
     return path
 
 
-def test_categories_scanned_apart_give_the_bits_of_one_scan(folder: Path) -> None:
+def test_merging_categories_gives_the_bits_of_one_scan(folder: Path) -> None:
     whole = open_store(folder / "whole.zarr")
     scan(folder, "two.zarr", groups={"blobs": ["blobs"], "noise": ["noise"]})
     scan(folder, "other.zarr", groups={"noise": ["noise"], "stripes": ["stripes"]})
@@ -202,7 +202,7 @@ def test_categories_scanned_apart_give_the_bits_of_one_scan(folder: Path) -> Non
     assert check_store(merged.path).problems == ()
 
 
-def test_stimuli_scanned_apart_are_merged(folder: Path) -> None:
+def test_merging_stimuli_equals_one_scan(folder: Path) -> None:
     whole = open_store(folder / "whole.zarr")
     parts = []
     for name, chosen in (("first", lambda i: i <= 8), ("second", lambda i: i > 8)):
@@ -236,7 +236,7 @@ def test_stimuli_scanned_apart_are_merged(folder: Path) -> None:
         np.testing.assert_allclose(again.read(layer, "m2"), 2 * whole.read(layer, "m2"), rtol=1e-12)
 
 
-def test_layers_scanned_apart_are_put_together(folder: Path) -> None:
+def test_merging_layers_equals_one_scan(folder: Path) -> None:
     options = {"null": 3, "null_units": 4}
     parts = [scan(folder, f"{name}.zarr", layers=[name], **options) for name in ("conv", "head")]
     merged = merge_stores([part.path for part in parts], folder / "layers.zarr")
@@ -254,7 +254,7 @@ def test_layers_scanned_apart_are_put_together(folder: Path) -> None:
         merge_stores([whole.path, parts[0].path], folder / "never.zarr")
 
 
-def test_what_the_merged_store_has_not_is_said(folder: Path) -> None:
+def test_a_merged_store_notes_what_it_lacks(folder: Path) -> None:
     manifests = [listed(folder, f"n{r}.csv", lambda i, r=r: i % 2 == r) for r in range(2)]
     parts = [scan(folder, f"n{i}.zarr", m, null=2) for i, m in enumerate(manifests)]
     save_contrast(parts[0], "mine", Criterion("rest"), "blobs > noise")
@@ -280,7 +280,9 @@ def test_what_the_merged_store_has_not_is_said(folder: Path) -> None:
         ({"store_dtype": "float32"}, "precision of the store: float64 and float32"),
     ],
 )
-def test_what_differs_is_named(folder: Path, options: dict[str, Any], difference: str) -> None:
+def test_merging_incompatible_stores_names_the_difference(
+    folder: Path, options: dict[str, Any], difference: str
+) -> None:
     half = listed(folder, "half.csv", lambda i: i <= 8)
     other = listed(folder, "other.csv", lambda i: i > 8)
     scan(folder, "half.zarr", half, overwrite=True)
@@ -292,7 +294,7 @@ def test_what_differs_is_named(folder: Path, options: dict[str, Any], difference
     assert not (folder / "never.zarr").exists()
 
 
-def test_other_weights_are_named(folder: Path) -> None:
+def test_merging_stores_of_other_weights_names_them(folder: Path) -> None:
     half = scan(folder, "half.zarr", listed(folder, "half.csv", lambda i: i <= 8), overwrite=True)
     path = Path(shutil.copytree(folder / "whole.zarr", folder / "weights.zarr"))
     annotate(path, weights_sha256="0" * 64)

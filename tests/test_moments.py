@@ -98,7 +98,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 @BACK_ENDS
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 33])
 @pytest.mark.parametrize("units", [1, 3, 8191, 8193])
-def test_equals_plain_loops(back_end: type[Cpu], rows: int, units: int) -> None:
+def test_moments_equal_plain_loops(back_end: type[Cpu], rows: int, units: int) -> None:
     x = np.random.default_rng(rows).normal(3, 2, (rows, units)).astype(np.float32)
     found = back_end.run(split(x, 5))
     for unit in {0, units // 2, units - 1}:
@@ -118,7 +118,7 @@ def test_equals_plain_loops(back_end: type[Cpu], rows: int, units: int) -> None:
         (1e8, 1e-2, np.float64),
     ],
 )
-def test_large_means_do_not_cancel(
+def test_large_means_cause_no_cancellation(
     back_end: type[Cpu], mean: float, sd: float, dtype: type
 ) -> None:
     x = np.random.default_rng(0).normal(mean, sd, (64 * 32, 50)).astype(dtype)
@@ -136,7 +136,7 @@ def test_a_drifting_mean_is_not_lost(back_end: type[Cpu]) -> None:
 
 
 @BACK_ENDS
-def test_an_outlier_as_pivot_costs_few_digits(back_end: type[Cpu]) -> None:
+def test_an_outlier_as_pivot_loses_few_digits(back_end: type[Cpu]) -> None:
     # The pivot is the first stimulus, ten standard deviations from the mean here.
     x = np.random.default_rng(2).normal(1, 1, (64 * 32, 50)).astype(np.float32)
     x[0] = 11
@@ -146,7 +146,7 @@ def test_an_outlier_as_pivot_costs_few_digits(back_end: type[Cpu]) -> None:
 
 @BACK_ENDS
 @pytest.mark.parametrize("units", [5, 8200])
-def test_mixed_batches_equal_their_groups(back_end: type[Cpu], units: int) -> None:
+def test_mixed_batches_give_the_moments_of_their_groups(back_end: type[Cpu], units: int) -> None:
     rng = np.random.default_rng(8)
     x = rng.normal(100, 3, (90, units)).astype(np.float32)
     groups = rng.integers(0, 6, 90)
@@ -161,7 +161,7 @@ def test_mixed_batches_equal_their_groups(back_end: type[Cpu], units: int) -> No
 
 
 @BACK_ENDS
-def test_groups_of_rows(back_end: type[Cpu]) -> None:
+def test_moments_for_any_number_of_rows(back_end: type[Cpu]) -> None:
     """Every number of rows up to two kernel passes and one, alone in its group or beside others."""
     x = np.random.default_rng(9).normal(2, 1, (17 * 18 // 2, 40)).astype(np.float32)
     groups = np.repeat(np.arange(17), np.arange(1, 18))
@@ -211,7 +211,7 @@ def test_half_precision_is_widened_exactly(back_end: type[Cpu], dtype: torch.dty
 
 
 @BACK_ENDS
-def test_back_ends_agree(back_end: type[Cpu]) -> None:
+def test_all_back_ends_agree(back_end: type[Cpu]) -> None:
     x = np.random.default_rng(4).normal(5, 3, (41, 1000)).astype(np.float32)
     a, b = Cpu.run(split(x, 16, 32)), back_end.run(split(x, 16, 32))
     np.testing.assert_allclose(a.mean, b.mean, rtol=1e-14)
@@ -219,13 +219,13 @@ def test_back_ends_agree(back_end: type[Cpu]) -> None:
 
 
 @pytest.mark.parametrize("back_end", AVAILABLE[1:], ids=lambda b: b.name)
-def test_tensors_of_any_layout(back_end: type[Cpu]) -> None:
+def test_tensors_of_any_memory_layout_are_accepted(back_end: type[Cpu]) -> None:
     x = torch.randn(30, 12, generator=torch.Generator().manual_seed(0))
     found, expected = back_end.run([x.T[:, 3::2]]), back_end.run([x.T[:, 3::2].contiguous()])
     np.testing.assert_array_equal(found.m2, expected.m2)
 
 
-def test_device_kernel_takes_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_kernel_processes_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(5).normal(size=(23, 40)).astype(np.float32)
     whole = Device.run([x])
     monkeypatch.setattr(device, "_SCRATCH", 8 * 40 * 3)
@@ -241,7 +241,7 @@ samples = hnp.arrays(
 
 @settings(max_examples=150, deadline=None)
 @given(x=samples, seed=st.integers(0, 2**31))
-def test_any_split_order_and_merge_tree_gives_the_same(x: np.ndarray, seed: int) -> None:
+def test_any_split_order_and_merge_tree_gives_the_same_moments(x: np.ndarray, seed: int) -> None:
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(x)
     groups = [
@@ -260,7 +260,7 @@ def test_any_split_order_and_merge_tree_gives_the_same(x: np.ndarray, seed: int)
     assert (error <= 1e-12 * expected + 1e-26 * len(x) * scale**2 + 1e-300).all()
 
 
-def test_merging_constants_stays_exact() -> None:
+def test_merging_constant_units_is_exact() -> None:
     parts = [Cpu.run([np.full((n, 1), 0.1)]) for n in (3, 7, 11)]
     merged = merge(merge(parts[0], parts[1]), parts[2])
     assert merged.m2[0] == 0

@@ -158,7 +158,7 @@ def recorded(net: nn.Module, folder: Path, output: Path, **options: Any) -> fusi
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_network_does_not_go_on_and_is_not_recorded_or_merged(
+def test_a_changed_network_cannot_resume_record_or_merge(
     folder: Path, tmp_path: Path, change: Change
 ) -> None:
     said = CHANGES[change]
@@ -177,7 +177,7 @@ def test_another_network_does_not_go_on_and_is_not_recorded_or_merged(
         merge_stores([folder / "whole.zarr", tmp_path / "others.zarr"], tmp_path / "m.zarr")
 
 
-def test_the_same_network_goes_on_is_recorded_and_merged(folder: Path, tmp_path: Path) -> None:
+def test_the_same_network_can_resume_record_and_merge(folder: Path, tmp_path: Path) -> None:
     for name in ("o.zarr.partial", "r.zarr.partial"):
         shutil.copytree(folder / name, tmp_path / name)
     net = Net().eval()
@@ -201,7 +201,9 @@ def test_the_same_network_goes_on_is_recorded_and_merged(folder: Path, tmp_path:
     assert "notes" not in merged.provenance
 
 
-def test_layers_are_merged_by_the_answer_of_the_whole_network(folder: Path, tmp_path: Path) -> None:
+def test_layers_merge_only_if_the_whole_networks_output_agrees(
+    folder: Path, tmp_path: Path
+) -> None:
     stimuli = folder / "stimuli"
     one = scanned(Net(), stimuli, tmp_path / "1.zarr", layers="conv")
     head = scanned(Net(), stimuli, tmp_path / "2.zarr", layers="head")
@@ -224,7 +226,7 @@ def _made_earlier(path: Path) -> None:
     (path / "zarr.json").write_text(json.dumps(root))
 
 
-def test_what_an_earlier_version_made_is_compared_by_less_and_that_is_noted(
+def test_stores_of_earlier_versions_are_compared_by_less_with_a_note(
     folder: Path, tmp_path: Path
 ) -> None:
     for name in ("o.zarr.partial", "whole.zarr"):
@@ -259,7 +261,7 @@ def described(model: str | nn.Module, precision: str | None = None) -> Any:
 NOT_OF_A_NETWORK = IDENTITY.keys() - {"modules_sha256", "configuration_sha256"}
 
 
-def test_a_network_of_a_library_is_itself_with_other_threads() -> None:
+def test_a_library_network_is_recognised_with_other_thread_counts() -> None:
     threads, one = torch.get_num_threads(), described("mobilenet_v3_small")
     torch.set_num_threads(1)
     try:
@@ -270,7 +272,7 @@ def test_a_network_of_a_library_is_itself_with_other_threads() -> None:
     assert difference(one, again) is None
 
 
-def test_other_instructions_and_another_process_are_no_other_network() -> None:
+def test_a_network_is_recognised_with_other_instruction_sets_and_processes() -> None:
     code = (
         "import json; from fusiform.tests.test_network import described;"
         "print(json.dumps([described('timm:test_vit', p) for p in (None, 'bfloat16')]))"
@@ -293,7 +295,7 @@ class Signs(nn.Module):
         return torch.frac(1e5 * x)
 
 
-def test_what_rounding_decides_or_chance_is_not_compared() -> None:
+def test_outputs_decided_by_rounding_or_chance_are_not_compared() -> None:
     assert "1" not in described(nn.Sequential(nn.Conv2d(3, 8, 3), Signs()))["answers"]
 
     class Noisy(nn.Module):
@@ -304,7 +306,7 @@ def test_what_rounding_decides_or_chance_is_not_compared() -> None:
     assert "answers" not in said
 
 
-def test_what_modules_say_of_themselves_is_free_of_places_and_bounded() -> None:
+def test_module_descriptions_hold_no_addresses_and_are_bounded() -> None:
     class Told(nn.Module):
         def extra_repr(self) -> str:
             return f"inplace=True, by={object()}, size=3"

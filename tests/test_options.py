@@ -75,7 +75,7 @@ def test_repeated_and_joined_names_are_all_taken() -> None:
         "responses r.zarr tuning --json", "responses r.zarr units --json",
     ],
 )  # fmt: skip
-def test_repeated_layers_are_all_answered(
+def test_repeated_layers_are_all_in_the_answer(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(folder)
@@ -87,7 +87,7 @@ def test_repeated_layers_are_all_answered(
     assert '"layer": "layer4.1"' not in alone
 
 
-def test_repeated_names_are_all_taken_by_other_options(
+def test_every_other_list_option_takes_all_repeated_names(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(folder)
@@ -140,7 +140,7 @@ BEFORE_WORK = {
 
 
 @pytest.mark.parametrize("command", BEFORE_WORK)
-def test_what_can_be_refused_is_refused_before_any_work(
+def test_invalid_options_are_refused_before_any_work(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     from fusiform.engine.asking.search import Search
@@ -164,7 +164,7 @@ def test_what_can_be_refused_is_refused_before_any_work(
     assert sorted(os.listdir(folder)) == before  # noqa: PTH208
 
 
-def test_a_question_that_is_refused_leaves_earlier_files_alone(
+def test_a_refused_query_leaves_earlier_files_alone(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(folder)
@@ -177,7 +177,7 @@ def test_a_question_that_is_refused_leaves_earlier_files_alone(
     assert kept.read_text() == "two years of work"
 
 
-def test_what_was_saved_stays_where_the_next_is_refused(
+def test_saved_contrasts_stay_when_a_later_one_is_refused(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)

@@ -154,7 +154,7 @@ REFUSED = ("grey 12", "grey 16 photometric 0", "planes", "extra", "palette")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_picture_is_what_its_file_describes(name: str) -> None:
+def test_decoded_pixels_equal_the_files_definition(name: str) -> None:
     try:
         found = picture(FILES[name])
     except UnfitStimulus:
@@ -165,7 +165,7 @@ def test_a_picture_is_what_its_file_describes(name: str) -> None:
     np.testing.assert_allclose(found, shown(FILES[name]), atol=rounding + 0.01)
 
 
-def test_nearly_all_of_them_are_read() -> None:
+def test_nearly_every_image_layout_is_read() -> None:
     refused = []
     for name, content in FILES.items():
         try:
@@ -177,12 +177,12 @@ def test_nearly_all_of_them_are_read() -> None:
     assert not set(refused) & {*must, "tiff > colour 16 planes", "bmp 40 4 dark"}
 
 
-def test_what_is_refused_in_tiff_is_said_to_be_a_layout() -> None:
+def test_unsupported_tiff_layouts_are_named() -> None:
     with pytest.raises(UnfitStimulus, match="a TIFF of a layout that is not read: save it as"):
         read_header("x.tif", tiff(">", 16, 0, drawn(16)))
 
 
-def test_signed_values_are_refused() -> None:
+def test_signed_pixel_values_raise() -> None:
     with pytest.raises(UnfitStimulus, match="signed values of 8 bits"):
         picture(tiff("<", 8, 1, drawn(8), t339=[2]))
     with pytest.raises(UnfitStimulus, match=r"signed values, compressed|has grey values from -"):
@@ -231,7 +231,7 @@ def with_exif(kind: str, exif: bytes) -> bytes:
 
 @pytest.mark.parametrize("exif", NO_EXIF)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "PNG text", "PNG no text", "WEBP", "TIFF"])
-def test_damaged_exif_keeps_no_sound_picture_from_being_shown(kind: str, exif: str) -> None:
+def test_damaged_exif_does_not_prevent_decoding(kind: str, exif: str) -> None:
     content = with_exif(kind, NO_EXIF[exif])
     read_header("x", content)
     found = picture(content)
@@ -240,13 +240,13 @@ def test_damaged_exif_keeps_no_sound_picture_from_being_shown(kind: str, exif: s
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "PNG text", "WEBP"])
-def test_sound_exif_in_the_same_place_is_followed(kind: str) -> None:
+def test_valid_exif_in_the_same_place_is_applied(kind: str) -> None:
     turning = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x112, 3, 1, 6, 0)
     found = picture(with_exif(kind, turning))
     assert np.median(abs(found - np.rot90(np.asarray(UPRIGHT), -1))) < 3
 
 
-def test_a_turned_png_keeps_its_transparent_value() -> None:
+def test_a_rotated_png_keeps_its_transparent_value() -> None:
     exif = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x112, 3, 1, 6, 0)
     for bits in (2, 16):
         values = drawn(bits)
@@ -255,7 +255,7 @@ def test_a_turned_png_keeps_its_transparent_value() -> None:
         np.testing.assert_allclose(picture(turned), np.rot90(shown(content), -1), atol=1)
 
 
-def test_the_plain_readers_agree_with_pillow_where_nothing_is_odd() -> None:
+def test_the_plain_readers_agree_with_pillow_on_ordinary_files() -> None:
     colour = Image.fromarray(drawn(8, 3).astype(np.uint8))
     for kind in ("BMP", "TIFF", "TGA"):
         np.testing.assert_array_equal(np.rint(shown(saved(colour, kind))), np.asarray(colour))

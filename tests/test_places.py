@@ -130,7 +130,7 @@ def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -
     assert open_store(url).saved == {}
 
 
-def test_what_fails_leaves_nothing_in_a_bucket(bucket: str) -> None:
+def test_a_failed_scan_leaves_nothing_in_a_bucket(bucket: str) -> None:
     url = f"{bucket}/failed.zarr"
     with pytest.raises(ZeroDivisionError), drafting(url, overwrite=False, **contents()):
         _ = 1 / 0
@@ -139,7 +139,7 @@ def test_what_fails_leaves_nothing_in_a_bucket(bucket: str) -> None:
     assert "Contents" not in boto3.client("s3").list_objects(Bucket="bucket", Prefix="failed")
 
 
-def test_a_scan_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path) -> None:
+def test_a_scan_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path) -> None:
     torch.manual_seed(0)
     network, url = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), f"{bucket}/scanned.zarr"
     options = {"layers": "0", "batch_size": 4, "preprocessing": Preprocessing(16, 16)}
@@ -166,7 +166,7 @@ def test_a_scan_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path
         fusiform.scan(network, stimuli, url, **options)
 
 
-def test_a_recording_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path) -> None:
+def test_a_recording_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path) -> None:
     torch.manual_seed(0)
     network, url = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), f"{bucket}/recorded.zarr"
     options = {"layers": "0", "batch_size": 4, "preprocessing": Preprocessing(16, 16), "random": 9}
@@ -198,7 +198,7 @@ def test_damage_in_a_bucket_is_found(bucket: str) -> None:
             open_store(url).query(rule).counts()
 
 
-def test_a_scan_goes_to_a_bucket_and_is_merged_there(
+def test_scans_are_written_and_merged_in_a_bucket(
     bucket: str, stimuli: Path, tmp_path: Path
 ) -> None:
     from .test_lesion import Net
@@ -233,7 +233,7 @@ def test_a_store_on_a_web_server_is_read(web: str, made_path: Path) -> None:
         save_contrast(open_store(f"{web}/made.zarr"), "two", Criterion("rest"), "faces")
 
 
-def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, made_path: Path) -> None:
+def test_invalid_urls_raise(monkeypatch: pytest.MonkeyPatch, made_path: Path) -> None:
     with pytest.raises(UserError, match="a store's URL is one of s3://"):
         open_store("ftp://somewhere/r50.zarr")
     assert open_store(f"file://{made_path}").path == made_path
@@ -244,7 +244,7 @@ def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, made_path:
 
 
 @pytest.mark.smoke
-def test_a_strangers_store_behind_a_url_is_refused(own_store: Result) -> None:
+def test_a_hostile_store_behind_a_url_is_refused(own_store: Result) -> None:
     folder = own_store.path
     assert isinstance(folder, Path)
     bomb = folder / "head" / "mean" / "c" / "0" / "0" / "0"

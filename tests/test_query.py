@@ -82,7 +82,9 @@ def rules() -> st.SearchStrategy[Any]:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(rule=rules(), k=st.none() | st.integers(0, len(CATEGORIES) - 1))
-def test_a_query_finds_what_a_plain_look_finds(store: Result, rule: Any, k: int | None) -> None:
+def test_a_query_finds_the_units_a_full_scan_of_arrays_finds(
+    store: Result, rule: Any, k: int | None
+) -> None:
     text, holds = rule
     asked = range(len(CATEGORIES)) if k is None else [k]
     query = store.query(text if k is None else f'"{CATEGORIES[k]}": {text}')
@@ -107,7 +109,7 @@ def test_a_query_finds_what_a_plain_look_finds(store: Result, rule: Any, k: int 
     assert counts["matching"].tolist() == [len(units) for units in expected.values()]
 
 
-def test_masks_are_where_units_match(store: Result) -> None:
+def test_query_masks_are_true_where_units_match(store: Result) -> None:
     for text in ("t > 1", "faces: csi > 0.2 and y == 1", "scenes > bodies: t > 1"):
         query = store.query(text)
         units, masks = query.units([]), query.masks()
@@ -131,7 +133,7 @@ def _places(layer: Any, unit: int) -> tuple[int | None, ...]:
 
 @pytest.mark.parametrize("by", ["t", "csi", "q_each", "d_prime", "sparseness"])
 @pytest.mark.parametrize("size", [1, 7, 40, 1000])
-def test_the_top_is_that_of_all_units_sorted(store: Result, by: str, size: int) -> None:
+def test_the_top_equals_all_units_sorted(store: Result, by: str, size: int) -> None:
     query = store.query("t > -2")
     everything = query.units([by, "t"])
     order = np.argsort((1 if by == "q_each" else -1) * everything[by], kind="stable")
@@ -143,13 +145,15 @@ def test_the_top_is_that_of_all_units_sorted(store: Result, by: str, size: int) 
     }
 
 
-def test_equals_come_in_the_order_of_the_store(store: Result) -> None:
+def test_ties_are_in_the_order_of_the_store(store: Result) -> None:
     top = store.query("faces: dead").top(3, by="t", columns=["t"])
     assert top["layer"].tolist() == [layer.name for layer in LAYERS]
     assert top["t"].tolist() == [0, 0, 0]
 
 
-def test_what_cannot_match_is_not_read(store: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_that_cannot_match_are_not_read(
+    store: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[tuple[str, Any]] = []
     part = Store._part
 
@@ -177,7 +181,7 @@ def test_what_cannot_match_is_not_read(store: Result, monkeypatch: pytest.Monkey
     assert {key for key, _ in read} == {"extremes", "t"}
 
 
-def test_the_first_chunk_of_a_layer_alone_is_read_for_its_first_channel(
+def test_only_the_first_chunk_is_read_for_the_first_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusiform.engine.store.cuts._CHUNK_UNITS", 6)  # a channel
@@ -195,7 +199,7 @@ def test_the_first_chunk_of_a_layer_alone_is_read_for_its_first_channel(
 
 
 @pytest.mark.smoke
-def test_means_and_computed_measures_are_those_of_the_moments(store: Result) -> None:
+def test_means_and_computed_measures_equal_the_moments(store: Result) -> None:
     table = store.query("bodies: t > 1").units(["t", "p", "d_prime", "response", "means"])
     for layer in LAYERS:
         own = table.take(table["layer"] == layer.name)
@@ -209,7 +213,7 @@ def test_means_and_computed_measures_are_those_of_the_moments(store: Result) -> 
         assert ((own["p"] < 0.5) & (own["d_prime"] > 0)).all()
 
 
-def test_any_contrast_can_be_asked(store: Result) -> None:
+def test_any_contrast_can_be_queried(store: Result) -> None:
     criterion = Criterion("rest", "t > 2")
     for text in ("faces > bodies", "faces + bodies > scenes", "faces - (bodies + scenes)/2"):
         query = store.query(f"{text}: t > 2")
@@ -229,7 +233,7 @@ def test_any_contrast_can_be_asked(store: Result) -> None:
     )
 
 
-def test_what_is_saved_is_cut_as_its_store_is(
+def test_saved_contrasts_use_the_chunks_of_their_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Another version may cut stores in another way: extremes of other chunks would hide units.
@@ -245,7 +249,7 @@ def test_what_is_saved_is_cut_as_its_store_is(
         assert found["matching"].sum() > 0
 
 
-def test_what_was_saved_is_asked_by_its_name(own_store: Result) -> None:
+def test_a_saved_contrast_is_queried_by_name(own_store: Result) -> None:
     store = own_store
     two = Criterion("student", "q <= 0.1", sides=2)
     save_contrast(store, "two", two, "faces > bodies + scenes", ["t", "q"])
@@ -274,7 +278,7 @@ def test_what_was_saved_is_asked_by_its_name(own_store: Result) -> None:
 # Groups, quantiles, histograms
 
 
-def test_counts_by_any_group_add_up(store: Result) -> None:
+def test_counts_by_group_add_up(store: Result) -> None:
     query = store.query("t > 1")
     total = query.counts()["matching"].sum()
     for by in (["layer"], ["contrast"], ["contrast", "layer"]):
@@ -337,7 +341,7 @@ def test_quantiles_and_histograms_keep_infinite_values(
             assert len(bins) == 5 + both
 
 
-def test_quantiles_and_histograms_are_numpys(store: Result) -> None:
+def test_quantiles_and_histograms_equal_numpys(store: Result) -> None:
     query = store.query("t > 0")
     units = query.units(["csi"])
     quantiles = query.quantiles("csi", [0, 0.3, 1])
@@ -376,7 +380,9 @@ def test_quantiles_and_histograms_are_numpys(store: Result) -> None:
         ("__import__('os')", 0, "a rule asks for what is measured"),
     ],
 )
-def test_errors_point_at_the_place(store: Result, text: str, column: int, fragment: str) -> None:
+def test_query_errors_point_at_the_place(
+    store: Result, text: str, column: int, fragment: str
+) -> None:
     with pytest.raises(UserError) as refused:
         store.query(text)
     message, shown, caret = str(refused.value).split("\n")
@@ -387,12 +393,12 @@ def test_errors_point_at_the_place(store: Result, text: str, column: int, fragme
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(alphabet="faces: t>5<=andornotcsi()\"'.+-*/%\n\x1b\u202eé;_[]{}", max_size=40))
-def test_any_text_is_asked_or_refused(store: Result, text: str) -> None:
+def test_any_query_text_is_answered_or_refused(store: Result, text: str) -> None:
     with suppress(UserError):
         store.query(text)
 
 
-def test_what_is_not_there_is_refused(store: Result) -> None:
+def test_unknown_names_in_a_query_raise(store: Result) -> None:
     query = store.query("t > 1")
     with pytest.raises(UserError, match="nothing is called 'tt'"):
         query.units(["tt"])
@@ -438,7 +444,7 @@ def read_back(form: str, path: Path) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "table"])
-def test_every_format_holds_the_units(store: Result, form: Any, tmp_path: Path) -> None:
+def test_every_table_format_holds_the_units(store: Result, form: Any, tmp_path: Path) -> None:
     query = store.query("t > 1")
     table = query.units(["t", "dead"])
     path = tmp_path / f"units.{form}"
@@ -453,7 +459,7 @@ def test_every_format_holds_the_units(store: Result, form: Any, tmp_path: Path) 
     assert found["channel"] == (list(map(str, channels)) if form == "csv" else channels)
 
 
-def test_formulas_are_guarded_in_csv_by_option() -> None:
+def test_formulas_are_escaped_in_csv_on_request() -> None:
     texts = ["=1+1", "+1", "-a", "@x", "\t=1", "\r=1", "a=1", "", "'=1", "é"]
     table = Table({"layer": texts, "=mean": np.arange(-5.0, 5.0), "y": np.full(10, -3)})
     written = []
@@ -470,7 +476,7 @@ def test_formulas_are_guarded_in_csv_by_option() -> None:
         write([table], "json", None, io.StringIO(), guard_formulas=True)
 
 
-def test_nothing_found_is_a_table_without_rows(store: Result, tmp_path: Path) -> None:
+def test_a_query_without_matches_gives_an_empty_table(store: Result, tmp_path: Path) -> None:
     stream = io.StringIO()
     assert write(store.query("t > 1000").parts(["t"]), "csv", None, stream) == 0
     assert stream.getvalue() == "layer,contrast,channel,y,x,token,unit,t\n"
@@ -482,7 +488,7 @@ def test_nothing_found_is_a_table_without_rows(store: Result, tmp_path: Path) ->
     assert len(store.query("t > 1000").top(5)) == 0
 
 
-def test_infinities_and_nan_are_told_apart_in_json() -> None:
+def test_infinities_and_nan_are_distinguished_in_json() -> None:
     stream = io.StringIO()
     values = [1.5, float("nan"), float("inf"), float("-inf")]
     for dtype in (np.float32, np.float64):
@@ -493,7 +499,7 @@ def test_infinities_and_nan_are_told_apart_in_json() -> None:
         assert float(read[2]) == values[2]
 
 
-def test_files_are_named_where_a_format_needs_one(store: Result) -> None:
+def test_binary_table_formats_require_a_file_name(store: Result) -> None:
     for form in ("parquet", "npz"):
         with pytest.raises(UserError, match="name one with --output"):
             write(store.query("t > 1").parts(), form, None, io.StringIO())  # type: ignore[arg-type]
@@ -515,6 +521,6 @@ def test_tables_of_several_stores_are_joined(store: Result) -> None:
         write([one, other], "csv", None, io.StringIO())
 
 
-def test_it_says_what_it_is(store: Result) -> None:
+def test_the_repr_of_a_query_result(store: Result) -> None:
     assert repr(store.query("t > 1")) == "<fusiform query 't > 1' of 65 units in 3 layers>"
     assert isinstance(store.query("t > 1"), Query)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_python_examples_run_one_after_the_other(tmp_path: Path) -> None:
+def test_the_readmes_python_examples_run(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == 3
     result = subprocess.run(
@@ -26,7 +26,7 @@ def test_the_python_examples_run_one_after_the_other(tmp_path: Path) -> None:
     assert "Group: /layer4.1" in result.stdout
 
 
-def test_the_setting_up_takes_two_commands() -> None:
+def test_the_readme_installs_with_two_commands() -> None:
     commands = re.findall(r"^pip install .*", README, flags=re.MULTILINE)
     assert [command.split("#")[0].rstrip() for command in commands] == [
         "pip install . && fusiform demo",
@@ -34,7 +34,7 @@ def test_the_setting_up_takes_two_commands() -> None:
     ]
 
 
-def test_its_tables_are_those_of_the_committed_results() -> None:
+def test_the_readmes_tables_equal_the_committed_results() -> None:
     results = [
         line
         for name in ("first_light", "queries", "answers")
@@ -47,7 +47,7 @@ def test_its_tables_are_those_of_the_committed_results() -> None:
     assert not [row for row in rows if row not in results]
 
 
-def test_its_costs_are_those_of_the_committed_results() -> None:
+def test_the_readmes_costs_equal_the_committed_results() -> None:
     results = (ROOT / "benchmarks" / "results" / "cost.md").read_text()
     names = {
         "ResNet-50": "torchvision:resnet50",

@@ -132,7 +132,7 @@ def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterat
     context.close()
 
 
-def test_nothing_is_asked_for_and_no_name_is_run(opened: Opened) -> None:
+def test_the_page_requests_nothing_and_runs_no_name(opened: Opened) -> None:
     page = opened.page
     assert page.title() == "Category-selective units in made-up, 2 scans"
     for name in HOSTILE:
@@ -214,7 +214,7 @@ def test_the_keyboard_reaches_everything_in_reading_order(opened: Opened) -> Non
     assert sum(tag == "DIV" for _, tag, _ in reached) == len(FIGURES)
 
 
-def test_arrow_keys_read_the_values_of_a_figure(opened: Opened) -> None:
+def test_arrow_keys_step_through_the_values_of_a_figure(opened: Opened) -> None:
     page = opened.page
     plot, readout = page.locator("#share .plot"), page.locator("#share .readout")
     assert readout.get_attribute("aria-live") == "polite"
@@ -238,7 +238,7 @@ def test_arrow_keys_read_the_values_of_a_figure(opened: Opened) -> None:
         assert page.locator(f"#{name} .readout").text_content()
 
 
-def test_the_pointer_reads_values(opened: Opened) -> None:
+def test_the_pointer_shows_values(opened: Opened) -> None:
     page = opened.page
     marker = page.locator("#share .plot svg path[transform]").last
     marker.scroll_into_view_if_needed()
@@ -275,7 +275,7 @@ def test_the_axis_is_layers_or_relative_depth(opened: Opened) -> None:
     assert "encoder.ln" in opened.words("share")
 
 
-def test_a_threshold_takes_the_place_of_the_criterion(opened: Opened, report: Path) -> None:
+def test_a_threshold_replaces_the_criterion(opened: Opened, report: Path) -> None:
     page = opened.page
     slider = page.locator("#share input[type=range]")
     assert slider.is_hidden()
@@ -335,7 +335,7 @@ def test_a_figure_is_saved_as_svg_and_its_numbers_as_csv(
         assert names == {*HOSTILE[:3], f"'{HOSTILE[3]}"}
 
 
-def test_light_and_dark_can_be_told_apart_and_read(opened: Opened) -> None:
+def test_light_and_dark_themes_are_readable(opened: Opened) -> None:
     page = opened.page
 
     def colours() -> dict[str, str]:
@@ -363,7 +363,7 @@ def test_light_and_dark_can_be_told_apart_and_read(opened: Opened) -> None:
                 assert contrast_ratio(one[ink], one[on]) >= 4.5
 
 
-def test_it_looks_like_its_theme_at_every_width(opened: Opened, tmp_path: Path) -> None:
+def test_the_page_follows_its_theme_at_every_width(opened: Opened, tmp_path: Path) -> None:
     opened.page.screenshot(path=tmp_path / "page.png", full_page=True)
     picture = Image.open(tmp_path / "page.png").convert("RGB")
     dark = opened.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
@@ -374,7 +374,7 @@ def test_it_looks_like_its_theme_at_every_width(opened: Opened, tmp_path: Path) 
         assert len(Image.open(BytesIO(shot)).convert("RGB").getcolors(2**24)) > 30
 
 
-def test_print_is_light_and_without_controls(opened: Opened) -> None:
+def test_the_printed_page_is_light_and_without_controls(opened: Opened) -> None:
     page = opened.page
     page.emulate_media(media="print")
     opened.settle()
@@ -386,7 +386,7 @@ def test_print_is_light_and_without_controls(opened: Opened) -> None:
     page.emulate_media(media="screen")
 
 
-def test_who_prefers_less_motion_has_none(browser: Any, report: Path) -> None:
+def test_reduced_motion_is_respected(browser: Any, report: Path) -> None:
     context = browser.new_context(reduced_motion="reduce")
     one = Opened(context, report)
     assert one.page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
@@ -394,7 +394,7 @@ def test_who_prefers_less_motion_has_none(browser: Any, report: Path) -> None:
     context.close()
 
 
-def test_without_a_script_there_are_words(browser: Any, report: Path) -> None:
+def test_without_scripts_the_page_shows_text(browser: Any, report: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())

@@ -96,7 +96,7 @@ def stopping_after(events: int, stage: str = "scan", how: Any = signal.SIGINT) -
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("options", [{}, {"null": 3, "null_units": 5}, {"folds": 1}])
-def test_a_scan_stopped_at_every_batch_ends_with_the_bits_of_an_undisturbed_one(
+def test_a_scan_stopped_at_every_batch_resumes_to_the_same_bits(
     stimuli: Path, tmp_path: Path, options: dict[str, Any], how: signal.Signals
 ) -> None:
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
@@ -113,7 +113,7 @@ def test_a_scan_stopped_at_every_batch_ends_with_the_bits_of_an_undisturbed_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.zarr", "whole.zarr"]
 
 
-def test_stopped_among_the_contrasts_it_goes_on_after_those_that_are_written(
+def test_a_scan_stopped_among_the_contrasts_resumes_after_the_written_ones(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     with pytest.raises(Interrupted):
@@ -126,7 +126,7 @@ def test_stopped_among_the_contrasts_it_goes_on_after_those_that_are_written(
     assert contents(tmp_path / "o.zarr") == undisturbed
 
 
-def test_it_says_what_is_done_and_shows_only_the_rest(
+def test_a_resumed_scan_reports_progress_and_shows_only_the_rest(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     with pytest.raises(Interrupted) as caught:
@@ -144,7 +144,7 @@ def test_it_says_what_is_done_and_shows_only_the_rest(
 
 
 @pytest.mark.smoke
-def test_a_second_sigint_leaves_at_once_and_loses_only_what_was_not_committed(
+def test_a_second_sigint_exits_at_once_and_loses_only_uncommitted_work(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     net, batches = Net(), 0
@@ -165,7 +165,7 @@ def test_a_second_sigint_leaves_at_once_and_loses_only_what_was_not_committed(
     assert contents(tmp_path / "o.zarr") == undisturbed
 
 
-def test_an_error_in_the_middle_of_a_batch_loses_that_batch_only(
+def test_an_error_within_a_batch_loses_that_batch_only(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     net = Net()
@@ -190,7 +190,7 @@ def test_an_error_in_the_middle_of_a_batch_loses_that_batch_only(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_live_moments_of_any_precision_and_order_in_memory_go_on(
+def test_accumulators_of_any_precision_and_memory_layout_resume(
     stimuli: Path, tmp_path: Path, dtype: str
 ) -> None:
     net = Net(getattr(torch, dtype))
@@ -245,7 +245,7 @@ def begun(stimuli: Path, tmp_path: Path) -> tuple[Path, Path]:
         ({"groups": {"a": ["blobs"], "b": ["noise"]}}, "categories: "),
     ],
 )
-def test_another_scan_does_not_go_on_and_says_what_differs(
+def test_another_scan_cannot_resume_and_says_what_differs(
     begun: tuple[Path, Path], options: dict[str, Any], difference: str
 ) -> None:
     before = contents(begun[1].with_name("o.zarr.partial"))
@@ -254,7 +254,7 @@ def test_another_scan_does_not_go_on_and_says_what_differs(
     assert contents(begun[1].with_name("o.zarr.partial")) == before
 
 
-def test_other_weights_or_stimuli_do_not_go_on(begun: tuple[Path, Path]) -> None:
+def test_other_weights_or_stimuli_cannot_resume(begun: tuple[Path, Path]) -> None:
     stimuli, _ = begun
     other = Net()
     with torch.no_grad():
@@ -273,7 +273,7 @@ def test_other_weights_or_stimuli_do_not_go_on(begun: tuple[Path, Path]) -> None
     scanned(*begun)
 
 
-def test_other_versions_do_not_go_on(
+def test_a_draft_of_another_version_cannot_resume(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusiform.engine.store.writing.version", lambda name: "99")
@@ -281,7 +281,7 @@ def test_other_versions_do_not_go_on(
         scanned(*begun)
 
 
-def test_restart_gives_up_what_was_done(
+def test_restart_discards_earlier_progress(
     begun: tuple[Path, Path], undisturbed: dict[str, Any]
 ) -> None:
     notes: list[str] = []
@@ -292,7 +292,7 @@ def test_restart_gives_up_what_was_done(
     assert sorted(path.name for path in output.parent.iterdir()) == ["o.zarr", "set"]
 
 
-def test_commits_of_another_version_are_kept_for_it(begun: tuple[Path, Path]) -> None:
+def test_checkpoints_of_another_version_are_refused_until_restart(begun: tuple[Path, Path]) -> None:
     commits = Commits(DurableFolder(begun[1].with_name("o.zarr.partial")))
     commit, _ = latest(commits) or (Commit(), {})
     before = commits._write
@@ -311,7 +311,9 @@ def _summed(text: bytes) -> np.ndarray:
     return np.frombuffer(b"%08x %b" % (zlib.crc32(text), text), np.uint8)
 
 
-def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_with_more_threads_is_noted(
+    begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(passes, "machine", lambda: {"threads": 99, "instructions": "X"})
     notes: list[str] = []
     scanned(*begun, listener=Listener(notes.append))
@@ -334,14 +336,14 @@ def test_settings_that_change_last_bits_are_named(
         assert sum("the last bits" in note for note in notes) == 1
 
 
-def test_commits_that_say_less_of_the_machine_raise_no_alarm() -> None:
+def test_checkpoints_without_machine_details_give_no_warning() -> None:
     now = passes.machine()
     assert changed({}, now) is None
     assert changed({name: now[name] for name in ("threads", "instructions")}, now) is None
     assert changed({**now, "threads": -1}, now) == ("-1 threads", f"{now['threads']} threads")
 
 
-def test_two_at_a_time_do_not_fill_one_output(begun: tuple[Path, Path]) -> None:
+def test_two_scans_cannot_write_one_output_at_once(begun: tuple[Path, Path]) -> None:
     with (
         locked(begun[1].with_name("o.zarr.partial")),
         pytest.raises(UserError, match="one scan at a time"),
@@ -387,7 +389,7 @@ def last_and_before(draft: Path) -> tuple[str, str]:
     return f".commits/{last.place}", f".commits/{before.place}"
 
 
-def test_a_damaged_commit_is_named_and_gone_back_from_when_that_is_asked_for(
+def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     last, before = last_and_before(several_commits / "kept")
@@ -423,7 +425,7 @@ def test_a_damaged_commit_is_named_and_gone_back_from_when_that_is_asked_for(
         shutil.rmtree(output)
 
 
-def test_where_no_commit_is_whole_only_a_restart_helps(
+def test_without_a_whole_checkpoint_only_a_restart_helps(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     output = left_with(several_commits, ".commits/0.json", ".commits/1/0")
@@ -439,7 +441,7 @@ def test_where_no_commit_is_whole_only_a_restart_helps(
     shutil.rmtree(output)
 
 
-def test_moments_that_are_damaged_are_made_again_from_the_commit_before_them(
+def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     # Groups of 3 and 2: the fourth ends between the last commit and the one before.
@@ -458,7 +460,7 @@ def test_moments_that_are_damaged_are_made_again_from_the_commit_before_them(
     shutil.rmtree(output)
 
 
-def test_moments_that_are_gone_are_noticed(begun: tuple[Path, Path]) -> None:
+def test_missing_moments_are_noticed(begun: tuple[Path, Path]) -> None:
     shutil.rmtree(begun[1].with_name("o.zarr.partial") / "head" / "mean" / "c")
     with pytest.raises(UserError, match=r"damaged \(cannot read head/mean .*--restart"):
         scanned(*begun)
@@ -478,7 +480,7 @@ def test_an_output_that_vanishes_is_noticed(stimuli: Path, tmp_path: Path) -> No
         scanned(stimuli, tmp_path / "o.zarr", net)
 
 
-def test_an_output_that_vanishes_is_named_whichever_write_meets_it_first(tmp_path: Path) -> None:
+def test_a_vanished_output_is_named_whichever_write_fails_first(tmp_path: Path) -> None:
     draft = tmp_path / "o.zarr.partial"
     draft.mkdir()
 
@@ -497,7 +499,7 @@ def test_an_output_that_vanishes_is_named_whichever_write_meets_it_first(tmp_pat
 
 
 @pytest.mark.parametrize("how", disks.WAYS)
-def test_whichever_write_fails_the_scan_goes_on_to_the_same_bits(how: str) -> None:
+def test_a_scan_resumes_to_the_same_bits_whichever_write_fails(how: str) -> None:
     # ``python -m tests.fuzz.disks`` lets every one fail.
     trial = disks.run(how, every=37)
     assert trial.writes > 140
@@ -506,7 +508,7 @@ def test_whichever_write_fails_the_scan_goes_on_to_the_same_bits(how: str) -> No
 
 
 @pytest.mark.parametrize("number", [1, 2, 6])
-def test_moments_that_could_not_be_written_are_in_no_commit(
+def test_moments_that_could_not_be_written_are_in_no_checkpoint(
     stimuli: Path,
     tmp_path: Path,
     undisturbed: dict[str, Any],
@@ -529,7 +531,7 @@ def test_moments_that_could_not_be_written_are_in_no_commit(
 
 
 @pytest.mark.parametrize("most", [3, 2048])
-def test_all_of_a_store_is_on_the_disk_before_it_stands_at_its_place(
+def test_a_store_is_flushed_before_it_is_published(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(durable, "_MOST_UNFLUSHED", most)
@@ -546,7 +548,7 @@ def test_all_of_a_store_is_on_the_disk_before_it_stands_at_its_place(
     assert {path.stat().st_ino for path in (tmp_path, place, *place.rglob("*"))} <= synchronised
 
 
-def test_what_waits_to_be_flushed_is_bounded(
+def test_unflushed_writes_are_bounded(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting: list[int] = []
@@ -565,7 +567,7 @@ def test_what_waits_to_be_flushed_is_bounded(
     assert max(waiting) == 8
 
 
-def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(
+def test_an_unwritable_output_folder_raises_one_line(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any, **__: Any) -> None:
@@ -579,7 +581,7 @@ def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(
 # Commits
 
 
-def test_a_commit_comes_back_and_a_torn_one_does_not(tmp_path: Path) -> None:
+def test_a_checkpoint_round_trips_and_a_torn_one_is_refused(tmp_path: Path) -> None:
     commits = Commits(DurableFolder(tmp_path))
     assert latest(commits) is None
     live = {"a": np.arange(9, dtype=np.uint8), "b": np.empty(0, np.uint8)}
@@ -615,7 +617,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def test_a_stimulus_that_cannot_be_decoded_stops_the_scan_which_goes_on_when_it_is_restored(
+def test_a_scan_stopped_by_an_undecodable_stimulus_resumes_when_it_is_restored(
     own: Path, tmp_path: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     net, image = Net(), own / "stripes" / "stripes-2.png"
@@ -639,7 +641,7 @@ def test_a_stimulus_that_cannot_be_decoded_stops_the_scan_which_goes_on_when_it_
     assert differing <= {"zarr.json"}  # where the folder is named
 
 
-def test_one_that_was_damaged_from_the_start_may_be_restored_before_it_is_shown(
+def test_a_damaged_stimulus_may_be_restored_before_it_is_shown(
     own: Path, tmp_path: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     image = own / "stripes" / "stripes-2.png"
@@ -668,7 +670,7 @@ def test_a_stimulus_that_has_changed_since_the_scan_began_is_not_shown(
         scanned(own, tmp_path / "o.zarr", net)
 
 
-def test_a_scan_into_the_folder_of_its_stimuli_goes_on_and_others_follow(
+def test_scans_into_the_folder_of_their_stimuli_resume(
     tmp_path: Path, draw_stimuli: Callable[..., Path], undisturbed: dict[str, Any]
 ) -> None:
     own = draw_stimuli(tmp_path / "set", each=5)
@@ -689,7 +691,7 @@ def test_a_scan_into_the_folder_of_its_stimuli_goes_on_and_others_follow(
     scanned(own, own / "p.zarr", overwrite=True)
 
 
-def test_links_that_lead_nowhere_are_rows_of_the_table_when_they_are_skipped(
+def test_skipped_broken_links_are_rows_of_the_stimulus_table(
     tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     own = draw_stimuli(tmp_path / "set", each=5)
@@ -759,7 +761,7 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
             np.testing.assert_allclose(found.m2, x.var(0) * len(x), rtol=1e-3, atol=1e-5)
 
 
-def test_contrasts_are_of_the_stimuli_that_were_shown(
+def test_contrasts_use_the_stimuli_that_were_shown(
     tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     own = draw_stimuli(tmp_path / "more", each=7)

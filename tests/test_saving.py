@@ -135,7 +135,7 @@ def again(path: Path) -> None:
     ("name", "dead"), [("mine", True), ("fresh", True), ("mine", False)],
     ids=["killed, anew", "killed", "disk full, anew"],
 )  # fmt: skip
-def test_stopped_at_any_write_a_saving_has_done_all_or_nothing(
+def test_saving_stopped_at_any_write_does_all_or_nothing(
     own: Path, saved: Path, tmp_path: Path, faults: Faults, name: str, dead: bool
 ) -> None:
     def save() -> None:
@@ -165,7 +165,7 @@ def test_stopped_at_any_write_a_saving_has_done_all_or_nothing(
     assert False in outcomes  # and True, where what fails is the clearing up
 
 
-def test_what_a_saving_has_left_is_cleared_and_nothing_else(own: Path, tmp_path: Path) -> None:
+def test_only_leftovers_of_an_interrupted_saving_are_cleared(own: Path, tmp_path: Path) -> None:
     for name in ("mine.2", "notes", "fresh"):
         shutil.copytree(own / "head" / "mine", own / "head" / name)
     (own / "head" / "zarr.0123456789abcdef0123456789abcdef.partial").write_text("{")
@@ -188,7 +188,7 @@ def test_what_a_saving_has_left_is_cleared_and_nothing_else(own: Path, tmp_path:
     assert left(own) == {"head/notes", "my.partial"}
 
 
-def test_where_files_cannot_be_linked_the_group_stays_where_it_was_written(
+def test_without_hard_links_the_group_stays_where_it_was_written(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any, **__: Any) -> None:
@@ -211,7 +211,7 @@ def test_where_files_cannot_be_linked_the_group_stays_where_it_was_written(
     assert not left(own)
 
 
-def test_a_store_whose_gathered_metadata_got_lost_is_damaged_and_saving_mends_it(own: Path) -> None:
+def test_saving_restores_lost_consolidated_metadata(own: Path) -> None:
     root = json.loads((own / "zarr.json").read_text())
     before = numbers(own)
     del root["consolidated_metadata"]
@@ -228,7 +228,7 @@ def test_a_store_whose_gathered_metadata_got_lost_is_damaged_and_saving_mends_it
 # Others at the same time
 
 
-def test_readers_of_a_contrast_that_is_saved_anew_get_the_earlier_one_or_an_error(
+def test_readers_of_a_replaced_contrast_get_the_earlier_one_or_an_error(
     own: Path,
 ) -> None:
     reader, lazy = open_store(own), open_store(own).tree()
@@ -246,7 +246,7 @@ def test_readers_of_a_contrast_that_is_saved_anew_get_the_earlier_one_or_an_erro
     assert lazy["head/t"].values.any()
 
 
-def test_readers_of_a_store_that_is_replaced_get_no_numbers_of_the_other(own: Path) -> None:
+def test_readers_of_a_replaced_store_never_mix_both_stores(own: Path) -> None:
     reader, lazy = open_store(own), open_store(own).tree()
     with drafting(own, overwrite=True, **contents(LAYERS[2:])) as draft:
         write(draft, LAYERS[2:])
@@ -258,7 +258,7 @@ def test_readers_of_a_store_that_is_replaced_get_no_numbers_of_the_other(own: Pa
         save_contrast(reader, "late", OLD, "faces")
 
 
-def test_savers_at_once_wait_for_each_other_while_others_read(own: Path) -> None:
+def test_concurrent_savers_wait_for_each_other_while_readers_read(own: Path) -> None:
     names = [f"of_{number}" for number in range(6)]
     failed: list[BaseException] = []
     done = threading.Event()
@@ -297,7 +297,7 @@ def test_savers_at_once_wait_for_each_other_while_others_read(own: Path) -> None
     assert not left(own)
 
 
-def test_another_program_that_saves_is_waited_for_and_said(
+def test_waiting_for_another_saving_program_is_reported(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "_SAY_AFTER", 0.05)
@@ -317,7 +317,7 @@ def test_another_program_that_saves_is_waited_for_and_said(
     assert set(open_store(own).saved) == {"late", "mine", "other"}
 
 
-def test_metadata_that_are_replaced_while_they_are_read_are_read_again(own: Path) -> None:
+def test_metadata_replaced_while_read_are_read_again(own: Path) -> None:
     class Replaced(LocalStore):
         sizes = iter([400, 300])  # of what was there before, twice
 
@@ -331,7 +331,7 @@ def test_metadata_that_are_replaced_while_they_are_read_are_read_again(own: Path
         read_json(LocalStore(own, read_only=True), "zarr.json", ROOT_BYTES)
 
 
-def test_what_no_reader_would_take_is_not_saved(
+def test_contrasts_that_readers_would_refuse_are_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = fill(tmp_path / "own.zarr").path

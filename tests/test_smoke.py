@@ -64,7 +64,7 @@ def commands(app: typer.Typer, before: str = "") -> Iterator[str]:
         yield from commands(group.typer_instance, f"{before}{group.name} ")
 
 
-def test_every_command_is_walked_through() -> None:
+def test_the_smoke_test_covers_every_command() -> None:
     lines = WALK.strip().splitlines()
     for name in commands(cli.app):
         assert any(line.startswith(f"{name} ") for line in lines), name
@@ -87,7 +87,7 @@ def test_every_command_runs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "figures").glob("*.pdf"))) > 3
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     for name in fusiform.__all__:
         assert getattr(fusiform, name).__doc__, name
 

@@ -43,7 +43,7 @@ def test_infinities_have_names_and_nan_is_null() -> None:
     assert float(read["t"][1]) == float("inf")
 
 
-def test_everything_that_is_given_as_json_goes_one_way() -> None:
+def test_all_json_is_written_by_one_function() -> None:
     files = [ROOT / "cli.py", ROOT / "terminal.py", *(ROOT / "engine").rglob("*.py")]
     writing = {str(path.relative_to(ROOT)) for path in files
                if re.search(r"json\.dumps?\(", path.read_text())}  # fmt: skip
@@ -93,7 +93,7 @@ def given(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str
 
 
 @pytest.mark.parametrize("columns", ["t", "t_each", "d_prime"])
-def test_the_most_selective_unit_is_not_one_without_a_value(
+def test_the_most_selective_unit_has_a_value(
     sharp: Path, monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
     asked = ("query", "a.zarr", "faces:", "--units", "--columns", columns, "--format", "json")
@@ -124,7 +124,7 @@ def test_every_command_gives_strict_json(
     assert strict(given(sharp, monkeypatch, *command.split()))
 
 
-def test_infinite_responses_are_named_in_a_recording_and_on_a_page(
+def test_infinite_responses_are_named_in_recordings_and_reports(
     sharp: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tuned = strict(given(sharp, monkeypatch, "responses", "r.zarr", "tuning", "--json"))
@@ -138,7 +138,7 @@ def test_infinite_responses_are_named_in_a_recording_and_on_a_page(
     assert strict(block[1])["stores"][0]["tables"]
 
 
-def test_readers_of_many_tables_get_numbers_back(
+def test_common_table_readers_get_the_numbers_back(
     sharp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pandas = pytest.importorskip("pandas")

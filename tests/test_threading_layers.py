@@ -98,7 +98,7 @@ def test_kernels_called_from_many_threads_give_the_same_bits(
     assert len(one_by_one) == 8
 
 
-def test_a_layer_that_numba_does_not_have_is_ignored_with_a_warning(one_by_one: list[str]) -> None:
+def test_an_unavailable_threading_layer_is_ignored_with_a_warning(one_by_one: list[str]) -> None:
     result = run("imaginary", "-c", CALLS)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split()[1:] == one_by_one
@@ -106,14 +106,14 @@ def test_a_layer_that_numba_does_not_have_is_ignored_with_a_warning(one_by_one: 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_child_forked_during_a_kernel_calls_kernels() -> None:
+def test_a_child_forked_during_a_kernel_can_call_kernels() -> None:
     result = run("workqueue", "-W", "ignore", "-c", FORKS)
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_query_with_rows_gives_the_same_file(
+def test_a_query_with_rows_gives_the_same_file_under_every_threading_layer(
     layer: str, own_store: Result, tmp_path: Path
 ) -> None:
     store = own_store.path

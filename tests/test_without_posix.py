@@ -36,7 +36,9 @@ doctor -o .
 """
 
 
-def test_commands_need_no_posix(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> None:
+def test_commands_run_without_posix_modules(
+    tmp_path: Path, draw_stimuli: Callable[..., Path]
+) -> None:
     draw_stimuli(tmp_path / "stimuli")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
