@@ -1,4 +1,4 @@
-"""Activations of any layout and precision become the moments of their blocks."""
+"""Accumulating activations of any layout and precision into the moments of their blocks."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_layer_whose_precision_changes_between_batches_raises() -> None:
 
 
 def test_kernels_do_not_change_the_number_of_torch_threads() -> None:
-    # In a program of its own: numba's start, which may set both, is once.
+    # In a subprocess: numba starts its threads once per process, and may set torch's as well.
     code = (
         "import torch; torch.set_num_threads(1)\n"
         "from fusiform.engine.scanning.accumulate import LayerMoments\n"

@@ -1,4 +1,4 @@
-"""Analyses over stores: known answers, plain loops, and what cannot be said."""
+"""Analyses of stores against planted effects, plain loops and scipy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from .made import CATEGORIES, COUNTS, LAYERS, fill
 from .test_census import ASKED, LOOSE, one_fold, responses
 from .test_census import LAYERS as ODD_LAYERS
 
-# Nothing but what is planted passes.
+# Only planted units pass.
 STRICT = Criterion("rest", "t > 9")
 PLANTED = Layer("planted", "Conv2d", ("channel", "y", "x"), (8, 6, 6), "float32")
 CONVS = (PLANTED, replace(PLANTED, name="planted again"))
@@ -50,9 +50,9 @@ FACES, BODIES, WORDS, _ = CATEGORIES
 
 
 def planted(layer: Layer) -> list[list[np.ndarray]]:
-    """Faces drive all units of a channel, bodies a place of every channel, words a block of them.
+    """Responses with planted effects: a channel of faces, a location of bodies, a block of words.
 
-    By 5, 4 and 3 standard deviations of the noise, which is the same in all layers.
+    The effects are 5, 4 and 3 standard deviations of the noise, which all layers share.
     """
     rng = np.random.default_rng(0)
     effect = np.zeros((len(CATEGORIES), *layer.shape))
@@ -67,7 +67,7 @@ def planted(layer: Layer) -> list[list[np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[Census]:
-    """Censuses of what is planted, under a criterion that nothing else meets."""
+    """Censuses of the planted units, under a criterion that only they meet."""
     path = tmp_path_factory.mktemp("planted") / "planted.zarr"
     fill(path, CONVS, planted)
     return list(take_census(open_store(path), STRICT))
@@ -85,7 +85,7 @@ def by_contrast(rows: list[Any]) -> dict[str, Any]:
     return {row.contrast: row for row in rows if row.layer == PLANTED.name}
 
 
-# What is planted is found
+# Planted effects are recovered
 
 
 def test_shares_recover_planted_units(found: list[Census]) -> None:
@@ -93,7 +93,7 @@ def test_shares_recover_planted_units(found: list[Census]) -> None:
     numbers = {name: row.selective for name, row in rows.items()}
     assert numbers == {FACES: 36, BODIES: 7, WORDS: 30, "scenes": 0}
     assert rows[FACES].share == rows[FACES].share_of_living == 36 / 288
-    # A channel of eight may be drawn never, or several times.
+    # A resample may draw a channel of eight never, or several times.
     assert (rows[FACES].low, rows[FACES].living_low) == (0, 0)
     assert rows[FACES].high == pytest.approx(stats.binom(8, 1 / 8).ppf(0.975) / 8)
     assert 0 < rows[BODIES].low < 7 / 288 < rows[BODIES].high <= 8 / 288
@@ -153,7 +153,7 @@ def test_localisation_recovers_planted_units(found: list[Census]) -> None:
     everywhere = rows[FACES]
     assert everywhere.entropy == pytest.approx(1)
     assert everywhere.random.high < 1
-    assert everywhere.moran_i is everywhere.p is everywhere.expected is None  # all are alike
+    assert everywhere.moran_i is everywhere.p is everywhere.expected is None  # all are equal
     point = rows[BODIES]
     assert point.entropy == 0
     assert point.map[4][1] == 7 / 8
@@ -218,7 +218,7 @@ def test_bootstrap_resamples_whole_maps(many: int, monkeypatch: pytest.MonkeyPat
     assert (~maps.any(axis=1)).any()
     sums = resample(maps, 20_000, np.random.default_rng(1))
     assert sums.mean(axis=0) == pytest.approx(maps.sum(axis=0), rel=0.01)
-    # Of n draws with replacement: n times the variance over maps.
+    # The variance of n draws with replacement is n times the variance over maps.
     assert np.cov(sums.T) == pytest.approx(30 * np.cov(maps.T, ddof=0), rel=0.05)
 
 
@@ -261,7 +261,7 @@ def test_random_placement_uses_living_units_only() -> None:
 
 
 def test_p_of_morans_i_equals_full_enumeration() -> None:
-    """On a sequence of six places, of which all 720 orders can be looked at."""
+    """A sequence of six locations has only 720 permutations."""
     values = np.array([5, 4, 6, 1, 0, 2])
     layer = Layer("line", "Block", ("token",), (6,), "float32")
     orders = [
@@ -316,7 +316,7 @@ def test_locations_without_living_units_are_left_out() -> None:
     assert row.moran_i == pytest.approx(reference.morans_i(shares, living > 0, corners=False))
 
 
-# Rows against plain loops, for layers of every kind and every contrast
+# Rows against plain loops, for every kind of layer and every contrast
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
@@ -427,7 +427,7 @@ def test_agreement_of_criteria_equals_plain_loops(odd_store: Result) -> None:
             assert mine[0].both == mine[0].either == mine[0].selective
 
 
-# The whole
+# All analyses together
 
 
 def values_in(value: Any) -> Iterator[Any]:
@@ -466,7 +466,7 @@ def test_all_analyses_together_equal_each_alone(odd_store: Result, criterion, te
     assert found.consistency == consistency(censuses)
     assert found.agreement == ()
     assert (found.criterion, found.folds) == (str(criterion), odd_store.folds)
-    # Strict JSON: what there is not is null, and no number is NaN.
+    # Strict JSON: missing values are null, and no number is NaN.
     assert json.loads(json.dumps(asdict(found), allow_nan=False))["layers"] == [
         layer.name for layer in ODD_LAYERS
     ]
@@ -520,7 +520,7 @@ def test_mistakes_in_analyses_raise_one_line(odd_store: Result) -> None:
 
 
 class Rows:
-    """The rows of all analyses, which hypothesis need not print."""
+    """Rows of all analyses, with a short repr for hypothesis."""
 
     def __init__(self, rows: dict[str, Any]) -> None:
         self.rows = rows

@@ -1,4 +1,4 @@
-"""The house rules that a reader cannot see at a glance: who may import whom, and when."""
+"""Rules of architecture: which package may import which, and when."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RESPONSES = sorted((ROOT / "engine" / "responses").rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted names of everything a file imports, at any depth, relative ones made absolute."""
+    """Absolute dotted names of every import in a file, at any depth."""
     package = ["fusiform", *path.relative_to(ROOT).parts[:-1]]
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -228,7 +228,7 @@ def test_opening_a_store_does_not_load_torch() -> None:
 
 
 def test_compiled_code_is_not_kept_in_the_package() -> None:
-    # There it would outlive an uninstall, and hide a later editable install.
+    # It would outlive an uninstall there, and shadow a later editable install.
     from fusiform.kernels import contrast, cpu
 
     for kernel in (cpu._add_parts.__wrapped__, contrast.welch_t):

@@ -1,4 +1,4 @@
-"""A name gives one network, with one set of weights, or one line that says why not."""
+"""Networks by name: untrained, with local or downloaded weights, or a one-line error."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_weights_file_without_named_tensors_raises(tmp_path: Path, content: An
 
 
 class _Malicious:
-    """Pickled, this is a call that leaves a file behind wherever it is loaded."""
+    """Unpickling this creates a file."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -414,7 +414,7 @@ def test_a_factory_with_a_tag_raises(write_module: Callable[[str], str]) -> None
     assert "got 'openai', which is no file" in refusal(f"{write_module(FACTORY)}:network", "openai")
 
 
-# Naming weights by content
+# Hashing weights
 
 
 def holding(tensor: torch.Tensor, name: str = "weight", buffer: bool = False) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What ``fusiform bench`` reports is what was measured."""
+"""``fusiform bench`` reports its measurements faithfully."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_candidates_are_timed_in_alternating_turns() -> None:
     calls: list[str] = []
     works = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
     taken = measure.side_by_side(works, 3)
-    assert calls == ["a", "a", "b", "b"] * 3  # the first of each is not timed
+    assert calls == ["a", "a", "b", "b"] * 3  # the first turn is a warm-up
     assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 3, "b": 3}
 
 
@@ -36,7 +36,7 @@ def test_timings_are_wall_time() -> None:
 
 
 def test_ratios_are_computed_within_each_turn() -> None:
-    # A machine that slows down tenfold in the last turn does not change a ratio.
+    # A tenfold slow-down in the last turn does not change a ratio.
     assert measure.ratio([1, 1, 20], [2, 2, 40]) == 0.5
 
 
@@ -132,7 +132,7 @@ def test_a_failing_benchmark_command_says_why() -> None:
 )
 @pytest.mark.filterwarnings("ignore")
 def test_every_compared_method_computes_correct_moments(name: str) -> None:
-    """The table of the benchmarks: all give mean and variance, each to its own precision."""
+    """Every method in the benchmark table gives mean and variance, to its own precision."""
     if "compile" in name and not shutil.which("g++"):
         pytest.skip("torch.compile needs a C++ compiler")
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Folders beside an output: the user's stay, ours are cleared, whenever a kill falls."""
+"""Drafts and scratch folders beside an output survive kills and leave users' files alone."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ fcntl = pytest.importorskip("fcntl")
 SMALL = Preprocessing(resize=16, crop=16)
 
 
-# Kills: from the k-th write of this thread on none is made, as after a SIGKILL
+# Kills: all writes of this thread from the k-th on are dropped, as after a SIGKILL
 
 
 class Killed(BaseException):
-    """Nothing catches it, and what cleans up behind it cannot write either."""
+    """A kill: no handler catches it, and no clean-up can write."""
 
 
 _storm = SimpleNamespace(left=None, thread=0, hooked=False)
@@ -57,7 +57,7 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
 
 @contextmanager
 def killed_at(write: int) -> Iterator[None]:
-    """Let nothing be written in this thread from its ``write``-th write on, the first being 0."""
+    """Drop all writes of this thread from the ``write``-th on, counted from 0."""
     if not _storm.hooked:
         sys.addaudithook(_hook)
     _storm.hooked, _storm.thread, _storm.left = True, threading.get_ident(), write
@@ -69,7 +69,7 @@ def killed_at(write: int) -> Iterator[None]:
 
 @contextmanager
 def alive() -> Iterator[None]:
-    """Let no kill fall here."""
+    """Suspend kills."""
     left, _storm.left = _storm.left, None
     yield
     _storm.left = left
@@ -78,7 +78,7 @@ def alive() -> Iterator[None]:
 def storm(
     prepare: Callable[[], None], job: Callable[[], None], all_of: int = 1000
 ) -> Iterator[int]:
-    """Do a job that is killed at its first write, its second, and so on, later ones in part."""
+    """Kill a job at its first write, then its second, and so on; later writes are sampled."""
     for write_number in chain(range(all_of), (all_of * 3**n for n in count())):
         prepare()
         try:
@@ -164,7 +164,7 @@ def test_a_drawn_set_killed_at_any_write_can_be_drawn_again(tmp_path: Path, ther
     for _ in storm(prepare, job):
         try:
             job()
-        except UserError:  # it was killed when all was done, but for the last scratch folder
+        except UserError:  # killed after all but the removal of the last scratch folder
             assert whole()
         assert whole()
         assert not there or stat.S_IMODE(output.stat().st_mode) == 0o750
@@ -172,7 +172,7 @@ def test_a_drawn_set_killed_at_any_write_can_be_drawn_again(tmp_path: Path, ther
 
 
 def made(output: Path, overwrite: bool, outlives: bool = True) -> None:
-    """A store of made-up responses, as a scan writes it, or as a merge does."""
+    """Write a synthetic store, as a scan or a merge does."""
     given = contents(LAYERS[2:])
     given["provenance"] |= {"batch_size": 4}
     ways = (
@@ -199,7 +199,7 @@ def test_overwriting_killed_at_any_write_keeps_the_old_or_the_new_store(tmp_path
         if not output.exists():
             with pytest.raises(UserError, match="it was being replaced, and is kept in"):
                 fusiform.open_store(output)
-            with pytest.raises(UserError, match="--overwrite"):  # put back at once
+            with pytest.raises(UserError, match="--overwrite"):  # restored at once
                 made(output, False)
         made(output, True)
         assert fusiform.open_store(output).provenance.get("batch_size") == 4
@@ -209,7 +209,7 @@ def test_overwriting_killed_at_any_write_keeps_the_old_or_the_new_store(tmp_path
     assert check_store(output).problems == ()
 
 
-# What is the user's
+# Users' files
 
 
 class Net(nn.Sequential):
@@ -228,7 +228,7 @@ def record(stimuli: Path, output: Path, **options: Any) -> Any:
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    """The contents of a folder, links as their targets."""
+    """Contents of a folder; links are given as their targets."""
     return {
         str(path.relative_to(folder)): str(path.readlink())
         if path.is_symlink()
@@ -355,7 +355,7 @@ def made_until_stopped(output: Path) -> None:
         raise KeyboardInterrupt
 
 
-# Who is at work
+# Concurrent runs
 
 
 def test_a_folder_renamed_before_it_is_locked_is_started_anew(
@@ -368,7 +368,7 @@ def test_a_folder_renamed_before_it_is_locked_is_started_anew(
 
     def late(descriptor: int, how: int) -> None:
         calls.append(descriptor)
-        if len(calls) == 1:  # the run that had the lock publishes now
+        if len(calls) == 1:  # now the run with the lock publishes
             monkeypatch.setattr(fcntl, "flock", flock)
             made(output, False)
             monkeypatch.setattr(fcntl, "flock", late)
@@ -427,7 +427,7 @@ def test_copies_of_drafts_and_scratch_folders_are_left_alone(tmp_path: Path) -> 
     draft.mkdir()
     beside.mark(draft)
     (draft / "work").write_text("hours")
-    shutil.copytree(draft, tmp_path / names[0])  # a backup that is named by its date
+    shutil.copytree(draft, tmp_path / names[0])  # a backup named by its date
     with beside.scratch(output) as new:
         (new / "work").write_text("hours")
         shutil.copytree(new.parent, tmp_path / names[1])

@@ -1,4 +1,4 @@
-"""A scan keeps to its memory budget, by smaller batches and several passes, with the same bits."""
+"""Memory budgets: smaller batches and several passes give the same bits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GIB = 2**30
 
 
 class Net(nn.Module):
-    """Three layers, of which a pass may be left after any."""
+    """Three layers; a pass may stop after any of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ def test_a_stimulus_skipped_in_one_pass_is_skipped_in_all(
     store = scanned(copy, tmp_path / "o.zarr", on_error="skip",
                     listener=Listener(progress=mend_or_damage))  # fmt: skip
     assert store.skipped == {"noise": 1}
-    # Two layers of one pass each saw the same: the means of the first follow from the pixels.
+    # Each pass saw the same stimuli: the means of its first layer follow from the pixels.
     again = scanned(copy, tmp_path / "all.zarr", on_error="skip")
     kept = sorted(copy.rglob("noise-*.png"), key=lambda p: int(p.stem[6:]))
     net = Net()
@@ -194,7 +194,7 @@ def test_a_stimulus_that_fails_in_a_later_pass_stops_the_scan(
     def damage(event: Progress) -> None:
         nonlocal events
         events += 1
-        if events == 9:  # the first pass is over
+        if events == 9:  # the first pass is complete
             (copy / "stripes" / "stripes-11.png").write_bytes(b"gone")
 
     with pytest.raises(UserError, match=r"stripes-11.png .*, and was shown before: restore it"):
@@ -215,7 +215,7 @@ def test_an_unfinished_scan_resumes_with_its_batch_size(
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", batch_size=8).path)
     with pytest.raises(Interrupted):
         scanned(stimuli, tmp_path / "o.zarr", batch_size=8, listener=stopping_after(2))
-    scanned(stimuli, tmp_path / "o.zarr", batch_size=None)  # which would be 32
+    scanned(stimuli, tmp_path / "o.zarr", batch_size=None)  # the default would be 32
     assert contents(tmp_path / "o.zarr") == whole
 
 
@@ -228,7 +228,7 @@ def test_the_plan_predicts_the_scan(stimuli: Path, tmp_path: Path) -> None:
     store = fusiform.scan(Net(), stimuli, tmp_path / "o.zarr", **given)
     assert found.layers == store.layers
     taken = sum(p.stat().st_size for p in store.path.rglob("*") if p.is_file())
-    small = 200_000  # metadata and tables, of which there is more here than of numbers
+    small = 200_000  # metadata and tables outweigh the numbers here
     assert found.store_bytes > taken - small
     assert found.bound in ("decoding", "network")
     assert min(found.network, found.decoding, found.seconds) > 0
@@ -274,7 +274,7 @@ def test_a_scans_peak_memory_stays_within_the_projection(
         command = [sys.executable, "-c", SCAN, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    # What the program takes before it has shown anything differs from machine to machine.
+    # The program's own memory before the first batch differs between machines.
     refused = re.search(r"takes ([\d.]+) GiB of", scan_within("1MiB").stderr)
     assert refused
     for gib in more:
@@ -284,5 +284,5 @@ def test_a_scans_peak_memory_stays_within_the_projection(
         peak, note = result.stdout.strip().split("|")
         projected = float(note.removeprefix("memory: at most ").split()[0]) * GIB
         print(model, budget, note, int(peak) / GIB)
-        assert int(peak) <= projected * 1.004  # which was rounded to be shown
+        assert int(peak) <= projected * 1.004  # which is displayed rounded
         assert projected <= bytes_of(budget) * 1.004

@@ -1,4 +1,4 @@
-"""A census of layers of every shape, against plain loops over the responses of each unit."""
+"""Censuses of layers of every shape, against plain loops over each unit's responses."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from fusiform.kernels.similarity import correlation_distances, euclidean_distanc
 from . import made, reference
 from .made import CATEGORIES, fill
 
-# Every kind of layer: maps first and last, tokens with a class token, channels without places,
-# places without channels, a sequence, units alone, and dimensions without names.
+# Every kind of layer: channels first and last, tokens with a class token, channels without
+# locations, locations without channels, a sequence, units alone, and unnamed dimensions.
 LAYERS = (
     Layer("conv", "Conv2d", ("channel", "y", "x"), (5, 3, 2), "float32"),
     Layer("last", "Swin", ("y", "x", "channel"), (3, 3, 4), "float32"),
@@ -46,7 +46,7 @@ ASKED = [
 
 
 def responses(layer: Layer) -> list[list[np.ndarray]]:
-    """As everywhere, but some units are dead, or silent on a fold, and some are no numbers."""
+    """The synthetic responses, with some units dead, silent on one fold, or not finite."""
     drawn = made.samples(layer)
     for folds in drawn:
         folds[1][:, 2] = 0.25  # on one fold it prefers nothing
@@ -61,7 +61,7 @@ def one_fold(layer: Layer) -> list[list[np.ndarray]]:
 
 @pytest.fixture(scope="module", params=["whole layers", "small chunks", "one fold"])
 def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """A store of such layers and the responses it is of."""
+    """A store of such layers, and its responses."""
     drawn = one_fold if request.param == "one fold" else responses
     path = tmp_path_factory.mktemp("odd") / "odd.zarr"
     with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
@@ -145,7 +145,7 @@ def test_units_selected_by_two_contrasts_are_counted(odd: Odd, criterion, texts)
 
 
 def sides_of(contrast: Contrast, groups: Sequence[np.ndarray], u: int) -> dict[str, float]:
-    """What is measured of a unit, from its responses to each category."""
+    """Measures of a unit, from its responses to each category."""
     weights = dict(zip((*contrast.target, *contrast.baseline), contrast.weights, strict=True))
     sides = []
     for side in (contrast.target, contrast.baseline):

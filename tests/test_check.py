@@ -1,4 +1,4 @@
-"""Damage of every kind: ``check`` finds it, and whoever needs the part refuses it."""
+"""Damage of every kind: ``check`` finds it, and reading the damaged part raises."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def whole(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(whole: Path, tmp_path: Path) -> Path:
-    """The same, to be damaged."""
+    """A copy of it that a test may damage."""
     return Path(shutil.copytree(whole, tmp_path / "own.zarr"))
 
 
@@ -54,7 +54,7 @@ def test_check_finds_no_problem_in_a_whole_store(own: Path) -> None:
     assert found.arrays > 10 * len(LAYERS)
 
 
-# What is done to a store -> what check says, and who refuses to read it.
+# Damage -> the problem that check names, and the reader that raises.
 Asking = Callable[[Result], object]
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_chunk_is_found_and_raises_when_read(
         path.unlink()
     problems = check_store(own).problems
     assert [problem for problem in problems if problem.startswith(f"{variable}:")]
-    assert len(problems) <= 2  # and nothing else, but what hangs on it
+    assert len(problems) <= 2  # and nothing else but what depends on it
     with pytest.raises(UserError, match=f"cannot read {variable} of .*fusiform check"):
         reader(open_store(own))
 
@@ -207,7 +207,7 @@ def test_a_root_without_attributes_raises(own: Path) -> None:
 
 
 def everything(path: Path) -> list[object]:
-    """All numbers of a store of one layer, as readers of each kind get them."""
+    """All numbers of a one-layer store, as each kind of reader gets them."""
     store = open_store(path)
     found: list[object] = [summarise(store, Criterion("rest", "t > 1"))]
     found += [store.query("t > 1", saved=name).counts() for name in (None, "two")]
@@ -241,8 +241,8 @@ def test_check_passes_exactly_where_readers_get_the_right_numbers(tmp_path: Path
 
 
 def test_all_false_masks_are_written_so_that_a_loss_is_noticed(own: Path) -> None:
-    # zarr leaves out chunks of nothing but fill values unless told otherwise: then a mask that
-    # got lost would be one that selects nothing.
+    # By default zarr omits chunks that hold only fill values: a lost mask would then read as
+    # one that selects nothing.
     assert not np.asarray(zarr.open_array(own / "head" / "nonfinite", mode="r")[:]).any()
     file_of(own / "head" / "nonfinite").unlink()
     assert check_store(own).problems == ("head/nonfinite: file c/0 is missing or empty",)

@@ -1,4 +1,4 @@
-"""Checkpoints load as load_state_dict loads them, or are refused with a reason."""
+"""Checkpoints load as load_state_dict loads them, or raise with the reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fusiform.engine.spec import Preprocessing
 
 from .test_backbones import _Malicious
 
-# Before 2.14 torch's compiler loads parts of torch that are deprecated.
+# Before 2.14 torch's compiler imports deprecated parts of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 State = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Net(nn.Module):
 
 
 def drawn(seed: int, build: Callable[[], nn.Module] = Net) -> nn.Module:
-    """A network whose parameters and buffers are all drawn."""
+    """A network with random parameters and buffers."""
     torch.manual_seed(seed)
     network = build()
     for tensor in network.state_dict().values():
@@ -68,7 +68,7 @@ def under(prefix: str, names: State) -> State:
 
 
 def loaded(content: Any, folder: Path, key: str = "", build: Any = Net) -> tuple[str, str, str]:
-    """Hash, description and notes of what is loaded of a checkpoint."""
+    """Hash, description and notes of the weights loaded from a checkpoint."""
     torch.save(content, folder / "w.pth")
     network = drawn(0, build)
     described, notes = load_strictly(network, folder / "w.pth", key, "a net")
@@ -169,7 +169,7 @@ def test_weights_of_a_part_are_taken_only_when_named(tmp_path: Path) -> None:
     assert loaded(inside, tmp_path, "left_eye.module")[0] == hash_weights(drawn(1))
 
 
-# What modules translate themselves
+# Old formats that modules translate themselves
 
 
 @pytest.mark.parametrize("version", [None, 1])
@@ -231,7 +231,7 @@ def test_a_scalar_saved_as_a_vector_of_one_loads(tmp_path: Path) -> None:
 
 
 class Parallel(nn.Module):
-    """Has a part that is called as wrappers call theirs."""
+    """Has a part named like a wrapper's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ def test_parts_named_like_wrappers_are_not_mistaken_for_them(tmp_path: Path, pre
 
 
 class Minded(Net):
-    """Keeps something beside its tensors."""
+    """Keeps extra state beside its tensors."""
 
     seen = "nothing"
 
@@ -272,7 +272,7 @@ def test_extra_state_of_modules_is_loaded(tmp_path: Path) -> None:
 
 
 class Tied(nn.Module):
-    """Two layers with one weight, and a buffer that is a parameter."""
+    """Two layers with a shared weight, and a buffer that is a parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -299,7 +299,7 @@ def test_a_missing_unshared_weight_raises(tmp_path: Path) -> None:
     assert "2 missing (one.weight, two.weight)" in refusal(names, tmp_path, build=Tied)
 
 
-# What lies beside weights
+# Other entries beside weights
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_malformed_module_versions_are_refused_or_ignored(tmp_path: Path) -> Non
             load_strictly(drawn(0), tmp_path / "w.pth", "", "a net")
 
 
-# Files and what is kept of the choice
+# File names and the provenance of the choice
 
 
 @pytest.mark.parametrize(

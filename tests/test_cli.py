@@ -1,4 +1,4 @@
-"""The command line: a user's mistake is one line and leaves no trace; results can be read on."""
+"""The command line: mistakes are one line and write nothing; results are readable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fusiform.cli import main
 from fusiform.engine.asking.result import open_store
 from fusiform.engine.scanning.backbones import load_backbone
 
-# A network of 64 x 64 pixels, untrained, two layers: a scan of a second.
+# An untrained network at 64 x 64 pixels, two layers: a scan takes about a second.
 SMALL = [
     "--weights", "none", "--resize", "64", "--crop", "64",
     "--layers", "layer4.1,avgpool", "--device", "cpu",
@@ -75,7 +75,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """Everything under ``folder``, to tell whether anything was touched."""
+    """Everything under ``folder``, to see whether it changed."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -89,7 +89,7 @@ def in_subprocess(code: str) -> str:
     return done.stdout
 
 
-# A user's mistakes
+# Users' mistakes
 
 
 def assert_refused(answer: Answer, *fragments: str) -> None:
@@ -103,7 +103,7 @@ def assert_refused(answer: Answer, *fragments: str) -> None:
 
 
 def _empty_category(folder: Path) -> None:
-    (folder / "stimuli/vacant").mkdir()  # an empty one would be passed over
+    (folder / "stimuli/vacant").mkdir()  # an empty one would be ignored
     (folder / "stimuli/vacant/list.txt").touch()
 
 
@@ -527,7 +527,7 @@ def test_a_summary_of_several_stores_puts_them_side_by_side(
     table = [line.split() for line in lines if line.split()[:1] == ["avgpool"]]
     one, two = rows["avgpool", "blobs"], others["avgpool", "blobs"]
     assert table[0][:4] == ["avgpool", "blobs", f"{100 * one.share:.2f}", f"{100 * two.share:.2f}"]
-    # What only one of them has stands by itself.
+    # A value of one store only stands alone.
     assert any(line.startswith("layer4.1") for line in lines)
     assert any(line.startswith("layer3.0") for line in lines)
 
@@ -548,7 +548,7 @@ def test_select_answers_any_contrast(fusiform: Command, scanned: Path) -> None:
         assert f" {contrast} " in answer.out
     (result,) = json.loads(fusiform("select", scanned, *contrasts, *options, "--json").out)
     first, second, third = result["rows"]
-    assert first["selective"] == second["selective"] > 0  # two ways to say the same
+    assert first["selective"] == second["selective"] > 0  # two spellings of the same contrast
     assert third["selective"] != first["selective"]
     assert first["held_out"][1]["fold"] == 1
     (result,) = json.loads(fusiform("select", scanned, "--all", *options, "--json").out)
@@ -590,7 +590,7 @@ def test_some_analyses_of_a_contrast(fusiform: Command, scanned: Path) -> None:
         "shares", "spread", "agreement",
     ]  # fmt: skip
     rows = [line for line in answer.out.splitlines() if contrast in line]
-    assert len(rows) == 1 + 1 + 3  # of three criteria, each with each
+    assert len(rows) == 1 + 1 + 3  # every pair of three criteria
     assert_refused(fusiform("analyse", scanned, "share"), "did you mean shares")
     assert_refused(fusiform("analyse", scanned, "--against", "flock"), "did you mean floc")
     assert "did you mean blobs" in fusiform("analyse", scanned, "--contrast", "blob").err
@@ -637,7 +637,7 @@ def test_a_scan_computes_a_null_in_the_same_pass(
     store, other = open_store("null.zarr"), open_store(scanned)
     assert store.provenance["null"] == {"shuffles": 20, "units": 50, "seed": 0}
     assert store.provenance["fingerprint"] != other.provenance["fingerprint"]
-    for layer in store.layers:  # the scan itself is what it would be without
+    for layer in store.layers:  # the scan itself is the same without it
         np.testing.assert_array_equal(store.read(layer, "m2"), other.read(layer, "m2"))
     answer = fusiform("summary", "null.zarr", "--test", "rest", "--where", "p_null <= 0.05")
     assert "chance %" in answer.out
@@ -705,7 +705,7 @@ def test_the_demo_ends_with_a_summary_and_the_next_command(fusiform: Command) ->
     assert open_store("tour/demo.zarr").counts.tolist() == [[2, 2]] * 6
 
 
-# Asking for units, merging, checking
+# Querying, merging, checking
 
 
 def test_a_query_counts_and_shows_units(fusiform: Command, scanned: Path) -> None:
@@ -815,7 +815,7 @@ def test_stores_are_merged_and_checked(fusiform: Command, scanned: Path, stimuli
     assert_refused(fusiform("query", "both.zarr", "t > 1"), "cannot read avgpool/t")
 
 
-# Starting
+# Start-up
 
 
 HEAVY = ["torch", "torchvision", "numba", "dask", "zarr", "xarray", "scipy", "numpy", "PIL"]
@@ -886,7 +886,7 @@ def test_a_folder_that_hides_the_package_is_named(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-# Activations that are no numbers
+# Non-finite activations
 
 _NUMBERS = """
 import torch
@@ -934,7 +934,7 @@ def test_overflow_of_half_precision_is_named(
     assert layer.dtype == "float16"
     nonfinite = store.read(layer, "nonfinite")
     maps = nonfinite.reshape(layer.shape)
-    assert maps[0].any()  # the first map overflows, and no other does
+    assert maps[0].any()  # only the first map overflows
     assert not maps[1:].any()
     assert not store.read(layer, "selective")[:, nonfinite].any()
     said = [line for line in fusiform("summary", "h.zarr").out.splitlines() if "warning" in line]

@@ -1,4 +1,4 @@
-"""Columns of texts and hashes give what lists of them give."""
+"""Columns of texts and hashes behave like lists of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_content_column_stores_hashes_and_problems() -> None:
 
 
 def plain_fingerprint(provenance: dict[str, Any], stimuli: dict[str, Any]) -> str:
-    """As docs/store.md has it: one JSON text of everything."""
+    """The fingerprint as docs/store.md defines it: the hash of one JSON text."""
     known = {name: provenance[name] for name in identity.IDENTITY if name in provenance}
     names = ("sha256", "category", "fold", "status")
     rows = zip(*(stimuli[f"stimulus_{name}"] for name in names), strict=True)

@@ -1,4 +1,4 @@
-"""Networks side by side and beside regions of brains: known answers, plain loops, scipy."""
+"""Comparisons of networks with each other and with brain regions: planted effects, loops, scipy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Responses = dict[str, list[list[np.ndarray]]]
 
 
 def drawn(share: float, seed: int) -> Responses:
-    """Responses ``[category][fold] [stimulus, unit]``: of faces, a share of the units prefer."""
+    """Responses ``[category][fold] [stimulus, unit]``; a share of the units prefers faces."""
     rng = np.random.default_rng(seed)
     found: Responses = {}
     for layer in LAYERS:
@@ -69,7 +69,7 @@ def drawn(share: float, seed: int) -> Responses:
 
 
 def filled(path: Path, responses: Responses, layers: Sequence[Layer] = LAYERS, **other: Any) -> Any:
-    """A store of them."""
+    """A store of such responses."""
     draft = create_store(path, **{**made.contents(), "layers": layers, **other})
     for layer, groups in zip(layers, responses.values(), strict=True):
         for category, folds in enumerate(groups):
@@ -84,13 +84,13 @@ def filled(path: Path, responses: Responses, layers: Sequence[Layer] = LAYERS, *
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """A network of which a tenth prefers faces."""
+    """A network with a tenth of its units preferring faces."""
     return filled(tmp_path_factory.mktemp("few") / "few.zarr", drawn(0.1, 1))
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """One of which more than half do."""
+    """A network with more than half of its units preferring faces."""
     return filled(tmp_path_factory.mktemp("many") / "many.zarr", drawn(0.6, 2))
 
 
@@ -105,7 +105,7 @@ def found_in(
     return one
 
 
-# Which layers stand for each other
+# Pairing layers
 
 
 def named(*names: str) -> list[Layer]:
@@ -118,7 +118,7 @@ def pairs(first: Sequence[str], other: Sequence[str], pairing: Any = "name") -> 
 
 
 def test_layers_are_paired_by_name_where_their_order_agrees() -> None:
-    # As a CLIP ResNet, whose stem ends as other ResNets' last layer is called.
+    # A CLIP ResNet's stem ends with a layer named like the last one of other ResNets.
     resnet, clip = ["maxpool", "layer1", "layer2", "avgpool"], ["avgpool", "layer1", "layer2", "at"]
     assert pairs(resnet, clip) == ["layer1=layer1", "layer2=layer2"]
 
@@ -182,8 +182,8 @@ def test_planted_differences_are_found(few: Result, many: Result) -> None:
 
 
 def test_difference_intervals_have_nominal_coverage(few: Result) -> None:
-    # Two networks of maps from one distribution: the interval of the difference has 0 in it in
-    # about 95 of 100 cases.
+    # Two networks with maps from one distribution: the interval of their difference contains 0
+    # in about 95 of 100 cases.
     (census,) = take_census(few, layers=["late"])
     rng, holding, cases = np.random.default_rng(5), 0, 300
 
@@ -352,7 +352,7 @@ def table(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
 
 
 def profiles(values: Any, subjects: int = 1, noise: float = 0.0) -> list[list[Any]]:
-    """Rows of a table of regions: ``values`` has profiles by name."""
+    """Rows of a table of regions; ``values`` maps names to profiles."""
     rng = np.random.default_rng(0)
     rows: list[list[Any]] = [["subject", "region", "category", "response"]]
     for region, profile in values.items():
@@ -473,13 +473,13 @@ def test_a_pipe_is_refused_as_region_table_without_waiting(tmp_path: Path) -> No
         read_regions(tmp_path / "pipe.csv")
 
 
-# Likeness
+# Similarity
 
 
 def plain_p(
     region: np.ndarray, values: list[np.ndarray], correlation: Any, is_rdm: bool
 ) -> list[tuple[float, float]]:
-    """Share of all orders with as large a correlation, of each column and of the largest."""
+    """Permutation p over all orders, of each column and of the largest correlation."""
     items = len(region) if not is_rdm else round((1 + np.sqrt(1 + 8 * region.shape[-1])) / 2)
     found = [correlation(region, one) for one in values]
     own, largest, orders = [0] * len(values), [0] * len(values), 0
@@ -507,7 +507,7 @@ def test_correlations_and_p_equal_plain_loops_and_scipy(correlation: Any, is_rdm
     items = ("a", "b", "c", "d", "e")
     length = 10 if is_rdm else 5
     values = [rng.normal(size=length) for _ in range(3)]
-    values[2] = np.round(values[2])  # equal ranks
+    values[2] = np.round(values[2])  # tied ranks
     region = Region("FFA", ("",), rng.normal(size=(1, length)))
     table_ = Regions("t.csv", is_rdm, items, (region,))
     columns = [Values("faces", f"layer{i}", 7.0, one) for i, one in enumerate(values)]
@@ -618,7 +618,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Any) -> Any:
-    """All units of two layers, to 18 stimuli."""
+    """A recording of all units of two layers for 18 stimuli."""
     folder = tmp_path_factory.mktemp("recording")
     return fusiform.record(
         Net(), draw_stimuli(folder / "stimuli"), folder / "r.zarr", layers=["conv", "head"],

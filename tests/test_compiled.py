@@ -1,4 +1,4 @@
-"""Scans of compiled networks see every layer, and end with the moments of the network as it is."""
+"""Scans of compiled networks record every layer with the moments of the plain network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INNERMOST = ("stem", "body.0", "body.1", "body.2", "head")
 
 
 class Block(nn.Module):
-    """Two convolutions and what is around them, which compiles to other code than it runs as."""
+    """Two convolutions with normalisation; compiled code rounds differently."""
 
     def __init__(self, channels: int, wider: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """Three blocks of one class, two of them of one shape, nested in a layer that is recorded."""
+    """Three blocks of one class, two of the same shape, nested in a recorded layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module", autouse=True)
 def _code_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing that an earlier run of these tests has compiled."""
+    """Use an empty compile cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("code")))
         yield
@@ -89,12 +89,12 @@ def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options
 
 @pytest.fixture(scope="module")
 def whole(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A compiled scan, all layers in one pass."""
+    """A compiled scan of all layers in one pass."""
     return scanned(stimuli, tmp_path_factory.mktemp("whole") / "o.zarr")
 
 
 def graphs() -> int:
-    """How many graphs were compiled in this program so far."""
+    """Number of graphs compiled in this process so far."""
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
@@ -111,14 +111,16 @@ def test_compiled_moments_equal_uncompiled_moments(
     assert tuple(layer.name for layer in whole.layers) == LAYERS
     for layer in whole.layers:
         mean, expected = whole.read(layer, "mean"), as_it_is.read(layer, "mean")
-        rounding = 1e-6 * float(np.abs(expected).max())  # of float32, in means and deviations
+        rounding = 1e-6 * float(
+            np.abs(expected).max()
+        )  # relative float32 precision of means and deviations
         np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=rounding)
         deviations = (np.sqrt(store.read(layer, "m2")) for store in (whole, as_it_is))
         np.testing.assert_allclose(*deviations, rtol=1e-5, atol=rounding)
     assert any(
         not np.array_equal(whole.read(layer, "m2"), as_it_is.read(layer, "m2"))
         for layer in whole.layers
-    )  # or nothing was compiled
+    )  # equal bits would mean that nothing was compiled
     assert contents(again.path) == contents(whole.path)
     assert whole.provenance["compiled"] is True
     assert "compiled" not in as_it_is.provenance
@@ -153,7 +155,7 @@ def test_hooks_stay_outside_compiled_code_and_nothing_is_compiled_twice(whole: A
     for name in LAYERS:
         net.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.append(name))
     forward = net.head.forward
-    net.head.forward = forward  # as one may have set it oneself
+    net.head.forward = forward  # a user may have set it
     shown = []
     with torch.inference_mode():
         for _ in range(3):
@@ -181,7 +183,7 @@ def test_the_innermost_layers_are_compiled() -> None:
     assert names(*LAYERS) == list(INNERMOST)
     assert names("output") == [""]
     assert names("body", "output", "body.1.two") == ["body.1.two"]
-    net.again = net.body[0]  # one module by two names
+    net.again = net.body[0]  # one module under two names
     assert names("body", "body.0") == ["body.0"]
     with compiled(net, []):
         assert not any("forward" in vars(module) for module in net.modules())

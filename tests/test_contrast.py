@@ -167,8 +167,8 @@ def test_one_category_against_each_gives_the_bits_of_its_row() -> None:
         np.testing.assert_array_equal(t, expected)
 
 
-# From 2 to a million stimuli, from means that are equal to ones that are far apart, and variances
-# from tiny to large; from summary statistics, as scipy takes them.
+# 2 to a million stimuli, equal to distant means, tiny to large variances; scipy takes the same
+# summary statistics.
 COUNTS = (2, 3, 30, 1_000_000)
 SPREADS = (1e-12, 1e-3, 1.0, 1e6)
 DIFFERENCES = (0.0, 1e-9, 0.1, 5.0, 1e4)
@@ -188,7 +188,7 @@ def test_welch_equals_scipy_on_a_wide_grid_of_summary_statistics(
             a[1], sd_a, n_a, b[1], sd_b, n_b, equal_var=equal_var, alternative="greater"
         )
         np.testing.assert_allclose(t, oracle.statistic, rtol=1e-12)
-        # scipy's own degrees of freedom and p lose digits where one variance dwarfs the other.
+        # scipy's own degrees of freedom and p lose digits where one variance is far larger.
         np.testing.assert_allclose(pvalues.upper_tail(t, df), oracle.pvalue, rtol=1e-8, atol=0)
 
 
@@ -205,7 +205,7 @@ def test_log_p_is_exact_below_the_smallest_double() -> None:
 
 
 def log10_tail(t: float, df: float) -> float:
-    """By integrating the density, in 40 digits."""
+    """log10 of the upper tail, integrating the density with 40 digits."""
     with mpmath.workdps(40):
         nu, t = mpmath.mpf(df), mpmath.mpf(t)
         scale = mpmath.gamma((nu + 1) / 2) / mpmath.gamma(nu / 2) / mpmath.sqrt(nu * mpmath.pi)
@@ -266,13 +266,13 @@ def test_pruned_p_is_exact_where_it_is_computed() -> None:
     full, pruned = conjunction(*found)[1], conjunction(*found, at_least=1.6448)[1]
     np.testing.assert_array_equal(pruned[t > 1.6448], full[t > 1.6448])
     assert (pruned[t <= 1.6448] == 1).all()
-    # What was left out could not have been selected: a t distribution has no lighter tails.
+    # Pruned pairs could not have been selected: no t distribution has lighter tails.
     assert full[t <= 1.6448].min() > 0.05
 
 
 @pytest.mark.parametrize("sizes", [(40, 2, 3, 25), (40, 44, 3, 5), (300, 6, 7, 9)], ids=str)
 def test_the_smallest_t_need_not_have_the_largest_p(sizes: tuple[int, ...]) -> None:
-    # Few stimuli against many, and spreads that differ: degrees of freedom from 1 to 40.
+    # Few stimuli against many, and unequal variances: degrees of freedom from 1 to 40.
     rng = np.random.default_rng(8)
     groups = [rng.normal(0, rng.uniform(0.1, 9), (n, 4000)) for n in sizes]
     groups[0] += 3
@@ -292,7 +292,7 @@ def test_the_smallest_t_need_not_have_the_largest_p(sizes: tuple[int, ...]) -> N
 
 
 def test_the_bounds_of_the_normal_deviate_hold() -> None:
-    # What decides that a pair needs no p, against p itself, far into the tails.
+    # The bound that lets a pair skip its p, against p itself, far into the tails.
     df, t = np.meshgrid(np.geomspace(1, 1e6, 61), np.geomspace(1e-3, 30, 61))
     z_squared = stats.norm.isf(pvalues.upper_tail(t, df)) ** 2
     known = np.isfinite(z_squared)
@@ -463,7 +463,7 @@ def test_rivals_among_many_categories(categories: int, rectified: bool) -> None:
     rng = np.random.default_rng(categories)
     count = rng.integers(4, 30, categories)
     groups = [rng.normal(rng.normal(-0.5, 1, 37), 1, (n, 37)) for n in count]
-    if rectified:  # the larger the mean, the larger the variance; many constant
+    if rectified:  # variances grow with means; many units are constant
         groups = [group.clip(0) for group in groups]
     found = moments_of(groups)
     found[1][:, 5], found[2][:, 5] = 0, 0

@@ -1,4 +1,4 @@
-"""Names, passwords and signatures in URLs open what they are of, and are neither shown nor kept."""
+"""Credentials and signatures in URLs are used, but neither displayed nor stored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHOWN = {
     f"http://me:{SECRET}/p@ss?#@host/x": "http://host/x",
     f"HTTP://me:{SECRET}@HOST/x": "HTTP://HOST/x",
     f"tcp://me:{SECRET}@10.0.0.1:8786": "tcp://10.0.0.1:8786",
-    f"http:/me:{SECRET}@host/x": "http:/host/x",  # as a path has it
+    f"http:/me:{SECRET}@host/x": "http:/host/x",  # as a path writes it
     f"/home/me/http:/me:{SECRET}@host/x": "/home/me/http:/host/x",
 }
 UNCHANGED = (
@@ -70,7 +70,7 @@ def test_a_url_is_opened_with_its_hidden_credentials() -> None:
 
 
 class Guarded(Ranges):
-    """Serves who has the password, or a signature."""
+    """Serve requests with the password or a signature."""
 
     def _may(self) -> bool:
         known = self.headers.get("Authorization") == BASIC or f"sig={SECRET}" in self.path
@@ -89,7 +89,7 @@ class Guarded(Ranges):
 
 @pytest.fixture(scope="module")
 def server(two_stores: Path) -> Iterator[str]:
-    """Where two stores and a recording are served to those who may."""
+    """URL of a server of two stores and a recording that requires credentials."""
     handler = partial(Guarded, directory=str(two_stores))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         thread = threading.Thread(target=running.serve_forever)
@@ -106,7 +106,7 @@ Run = Callable[..., int]
 def run(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Run]:
-    """Run a command in a folder of its own; nothing it says and keeps holds the secret."""
+    """Run a command in its own folder and check that its output and files hold no secret."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: Any) -> int:
@@ -147,7 +147,7 @@ def test_no_command_prints_or_stores_credentials(
         ("record", "resnet18", stimuli, "--from", a, "--random", "3", "-o", "r.zarr"),
     ]  # fmt: skip
     codes = {command[0]: run(*command) for command in commands}
-    assert codes.pop("merge") == 2  # of other networks
+    assert codes.pop("merge") == 2  # of different networks
     assert set(codes.values()) == {0}
     recording = fusiform.open_recording("r.zarr")
     assert recording.provenance["source"]["store"] == f"http://{server}/a.zarr"

@@ -1,4 +1,4 @@
-"""The Triton kernel where there is no GPU: interpreted, and compiled for two kinds of GPU."""
+"""The Triton kernel without a GPU: interpreted, and compiled for two kinds of GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 
 from fusiform.kernels import cuda
 
-# The fewest instructions by which a thread can read its four units of a row.
+# The fewest load instructions for a thread's four units of a row.
 LOADS = {
     torch.float32: "ld.global.v4.b32",
     torch.float64: "ld.global.v2.b64",
@@ -35,7 +35,7 @@ UNITS = 1024
 
 @pytest.mark.slow
 def test_triton_moments_in_the_interpreter() -> None:
-    """The tests of every back end, in a process that asks for the interpreter in time."""
+    """The moments tests in a process that enables Triton's interpreter before importing it."""
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "cuda", "test_moments.py"],
         cwd=Path(__file__).parent,
@@ -50,7 +50,7 @@ def test_triton_moments_in_the_interpreter() -> None:
 def compiled(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> list[Any]:
-    """What ``fold_in`` compiles for a GPU that need not be there; nothing is launched."""
+    """Kernels that ``fold_in`` compiles for an absent GPU; nothing is launched."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("Triton interprets in this process, and does not compile")
     driver = SimpleNamespace(
@@ -91,10 +91,10 @@ def test_the_triton_kernel_compiles_to_float64_arithmetic(
         ptx = kernel.asm["ptx"]
         assert "fma.rn.f64" in ptx
         assert not re.search(r"\b(add|sub|mul|fma)\.(rn\.)?(f32|f16|bf16)", ptx)
-        assert ".ftz" not in ptx  # subnormals are numbers
+        assert ".ftz" not in ptx  # subnormals are kept
         if units == UNITS:
             assert LOADS[dtype] in ptx
-            assert "cp.async" in ptx  # rows are fetched ahead
+            assert "cp.async" in ptx  # rows are prefetched
         offsets = re.findall(r"tt\.addptr .*, (?:tensor<\d+x)?(i\d+)", kernel.asm["ttir"])
         assert set(offsets) == {"i64"}
         assert kernel.asm["cubin"].startswith(b"\x7fELF")

@@ -1,4 +1,4 @@
-"""Slabs: how layers are cut by the number of categories, written, and read again."""
+"""Slabs: chunking of layers by the number of categories, written and read back."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_slabs_and_files_cover_a_layer_in_order(
         seen += flat[slab].ravel().tolist()
         files.append(tuple(part.start // f for part, f in zip(slab, file, strict=True)))
     assert seen == list(range(layer.units))
-    assert files == sorted(files)  # a file is full before the next one begins
+    assert files == sorted(files)  # a file is filled before the next one starts
 
 
 def test_planned_files_equal_those_zarr_writes(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_contrast_memory_grows_neither_with_categories_nor_with_units(
     draft = noise(tmp_path / "own.zarr", categories, layer_of(2, 120_000 // categories))
 
     def peak(work: object) -> int:
-        work()  # what is compiled or imported is no array
+        work()  # compiling and importing allocate no arrays
         tracemalloc.start()
         work()
         most = tracemalloc.get_traced_memory()[1]

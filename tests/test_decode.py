@@ -1,4 +1,4 @@
-"""Images reach the network as its own library would have prepared them, in the plan's order."""
+"""Images are preprocessed as by the network's own library, in plan order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fusiform.engine.stimuli.pictures import prepare
 Transform = Callable[[Image.Image], torch.Tensor]
 CPU = torch.device("cpu")
 
-# Portrait, landscape, odd, square, of just the crop's and just the resized size, tiny, extreme.
+# Portrait, landscape, odd, square, exactly the crop's or the resized size, tiny, extreme.
 SIZES = [
     (200, 300), (300, 200), (301, 487), (640, 481), (256, 256), (257, 255), (224, 224), (235, 235),
     (61, 97), (33, 33), (17, 200), (1000, 233),
@@ -136,7 +136,7 @@ def test_any_size_is_resized_and_cropped_by_torchvisions_rules(
 def test_a_crop_larger_than_the_image_is_padded_like_timm(
     monkeypatch: pytest.MonkeyPatch, crop_pct: float, squash: bool
 ) -> None:
-    # As volo_d4_448 has it, of which the smallest has 200 million parameters.
+    # Like volo_d4_448, whose smallest version has 200 million parameters.
     changed = {"crop_pct": crop_pct, "crop_mode": "squash" if squash else "center"}
     create_model = timm.create_model
 
@@ -235,7 +235,7 @@ def test_an_undecodable_image_is_named_and_ends_the_threads(
     planned: tuple[Catalogue, Plan], workers: int
 ) -> None:
     catalogue, plan = planned
-    for stimulus in plan.order[[9, 11]]:  # both in the third batch: the first is named
+    for stimulus in plan.order[[9, 11]]:  # both in the third batch; the first is named
         path = catalogue.path(stimulus)
         path.write_bytes(path.read_bytes()[:200])
     seen = []
@@ -271,7 +271,7 @@ def test_only_a_few_batches_are_decoded_ahead(
     batches = decode_ahead(*planned, SMALL, 1)
     next(batches)
     time.sleep(0.5)
-    assert len(begun) == 4 * 4  # the batch in hand and three more of the five
+    assert len(begun) == 4 * 4  # the current batch and three more of the five
     batches.close()
 
 

@@ -1,4 +1,4 @@
-"""JPEG files decoded by torchvision: nearly Pillow's pixels, the same faults, the GPU's turn."""
+"""JPEG files decoded by torchvision on CPU and GPU: near-identical pixels and the same errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Planned = tuple[Catalogue, Plan]
 
 
 def drawn(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Blobs of colour under noise."""
+    """Coloured blobs with noise."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8))
     noisy = np.asarray(coarse.resize((width, height))) + rng.integers(-20, 20, (height, width, 3))
@@ -62,7 +62,7 @@ def turned() -> bytes:
     return saved(drawn(48, 32), exif=exif)
 
 
-# Of every kind of file, and whether torchvision decodes it.
+# Every kind of file, and whether torchvision decodes it.
 FILES: dict[str, tuple[bytes, bool]] = {
     "colour": (saved(drawn(48, 40)), True),
     "grey": (saved(drawn(40, 48).convert("L")), True),
@@ -79,7 +79,7 @@ FILES: dict[str, tuple[bytes, bool]] = {
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Planned:
-    """Two categories with a file of every kind, in batches of four."""
+    """Two categories with every kind of file, in batches of four."""
     for category in ("a", "b"):
         (tmp_path / "set" / category).mkdir(parents=True)
         for number, (content, _) in enumerate(FILES.values()):
@@ -93,7 +93,7 @@ def all_pixels(parts: list[Decoded]) -> NDArray[np.uint8]:
 
 
 def differences(files: list[bytes], preprocessing: Preprocessing) -> tuple[int, float]:
-    """The largest, and the largest mean over an image, of torchvision's pixels from Pillow's."""
+    """Largest pixel difference from Pillow, and largest mean difference of an image."""
     decoder = jpegs.Jpegs(preprocessing, CPU)
     found = []
     for content in files:
@@ -168,7 +168,7 @@ def test_torchcodec_and_torchvision_decode_the_same_pixels(
     by_torchcodec = jpegs.decode_jpegs(files, CPU)
     assert not recwarn.list
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
-    by_torchvision = jpegs.decode_jpegs(files, CPU)  # since 0.29 it warns that it is deprecated
+    by_torchvision = jpegs.decode_jpegs(files, CPU)  # deprecated since 0.29, with a warning
     assert len(files) == len(by_torchcodec) > 3
     assert all(map(torch.equal, by_torchcodec, by_torchvision))
 
@@ -190,7 +190,7 @@ def test_large_jpegs_are_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None
     assert decoder.read(Path("x"), saved(drawn(4, 40))) is None  # resized to 20 x 200
 
 
-# Faults
+# Errors
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])
@@ -256,11 +256,11 @@ def test_out_of_memory_is_not_taken_for_a_damaged_file(
         next(decode_ahead(*mixed, SMALL, 1, skip=True))
 
 
-# On a GPU, but for nvJPEG
+# On a GPU, without nvJPEG
 
 
 class Gpu:
-    """What torchvision was asked for, as if there were a GPU, and what streams went through."""
+    """A fake GPU that records torchvision's calls and the streams used."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, torch.device]] = []
@@ -308,7 +308,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 def test_a_batch_is_decoded_together_on_its_own_cuda_stream(mixed: Planned, gpu: Gpu) -> None:
     catalogue, plan = mixed
     parts = list(decode_ahead(catalogue, plan, SMALL, 2, device=GPU))
-    assert gpu.calls.pop(0) == (1, GPU)  # whether there is nvJPEG
+    assert gpu.calls.pop(0) == (1, GPU)  # whether nvJPEG exists
     assert all(device == GPU for _, device in gpu.calls)
     per_batch = [
         sum(list(FILES.values())[int(catalogue.path(s).stem)][1] for s in part.batch.stimuli)

@@ -1,4 +1,4 @@
-"""Pictures from processes of their own: the same as in this one, and gone with it."""
+"""Decoding in processes: the same pixels as in threads, and no process left behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fusiform.engine.stimuli.images import UnfitStimulus
 from fusiform.engine.stimuli.pictures import picture_of
 
 SMALL = Preprocessing(resize=32, crop=32)
-LARGE = Preprocessing(resize=256, crop=224)  # more than a pipe holds by itself
+LARGE = Preprocessing(resize=256, crop=224)  # more than a pipe buffers
 
 
 def pixels(catalogue: Catalogue, *, skip: bool = False, **options: bool) -> list[np.ndarray]:
@@ -102,7 +102,7 @@ def test_a_killed_decoding_process_ends_the_scan_in_one_line(stimuli: Path) -> N
     with decoders(SMALL, 1) as started:
         started.fill(row, image, image.read_bytes())
         os.kill(ids(started)[0], signal.SIGKILL)
-        for _ in range(2):  # whoever comes next hears it as well
+        for _ in range(2):  # later requests raise it as well
             with pytest.raises(UserError, match=r"ended by signal 9 at .*noise-1\.png"):
                 started.fill(row, image, image.read_bytes())
 
@@ -135,7 +135,7 @@ def test_decoding_processes_end_when_no_longer_needed(stimuli: Path) -> None:
         started.wait()
         processes = ids(started)
         assert all(map(running, processes))
-        # Ctrl-C on a terminal goes to the group of the program, which is told first.
+        # Ctrl-C on a terminal signals the whole process group; the program handles it first.
         assert os.getpgrp() not in map(os.getpgid, processes)
     assert not any(map(running, processes))
     with pytest.raises(UserError, match="came later"):

@@ -1,4 +1,4 @@
-"""Dimensions are named by module, by shape, and by what moves with the image, or not at all."""
+"""Dimension names from module, shape and response to image shifts, or none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Of = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Patches(nn.Module):
-    """Patches of 4 x 4 pixels, ``channels`` each, and what ``of`` makes of them."""
+    """Patches of 4 x 4 pixels with ``channels`` each, passed through ``of``."""
 
     def __init__(self, of: Of, channels: int = 12) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Patches(nn.Module):
 
 
 class Made(nn.Module):
-    """Gives what ``of`` makes of its input."""
+    """Applies ``of`` to its input."""
 
     def __init__(self, of: Of) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def nested(x: torch.Tensor) -> torch.Tensor:
 
 
 def by_unit(x: torch.Tensor) -> torch.Tensor:
-    """Tokens in Hiera's order: first those of equal places in units of 2 x 2."""
+    """Tokens in Hiera's order: by position within units of 2 x 2 first."""
     own = x.reshape(len(x), -1, 4, 2, 4, 2)
     return own.permute(0, 3, 5, 2, 4, 1).reshape(len(x), 64, -1)
 
@@ -84,7 +84,7 @@ def in_order(x: torch.Tensor) -> torch.Tensor:
          12, NO_ORDER),
         (lambda x: in_order(x.transpose(2, 3)), 12, NO_ORDER),  # column by column
         (lambda x: in_order(x).mean(1, keepdim=True).expand(-1, 16, -1), 12, NO_ORDER),  # queries
-        (lambda x: in_order(x)[:, :20], 12, TOKENS),  # no map will be made of twenty
+        (lambda x: in_order(x)[:, :20], 12, TOKENS),  # twenty tokens form no square map
     ],
 )  # fmt: skip
 def test_dimensions_are_recognised_by_shifting_the_image(

@@ -1,4 +1,4 @@
-"""A scan by workers ends with the bits of a scan in one process, whoever of them dies."""
+"""Scans by dask workers give the bits of one process, even when workers die."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from fusiform.kernels.moments import Moments
 
 from .fuzz.small import contents
 
-# So dask says of a machine that is busy.
+# A warning of dask on a busy machine.
 pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")
 
 # Three categories of 30 in two folds: groups of 15, shards of 18, so that groups span shards.
@@ -93,7 +93,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MKL_NUM_THREADS
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a user's own networks, importable here and in what is started from here."""
+    """Folder with a user's own networks, importable here and in subprocesses."""
     folder = tmp_path_factory.mktemp("distributing")
     (folder / "nets_of_workers.py").write_text(NETWORK)
     with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +107,7 @@ def stimuli(folder: Path, draw_stimuli: Callable[..., Path]) -> Path:
 
 
 def in_one_process(stimuli: Path, output: Path, *options: str) -> Path:
-    """The command line, in a process of its own that computes in one thread as workers do."""
+    """Run the command line in a subprocess with one thread, as workers have."""
     command = [
         *(sys.executable, "-m", "fusiform", "scan", "nets_of_workers:small", str(stimuli)),
         *("-o", str(output), "--layers", "body,pool,head", "--batch-size", str(BATCH)),
@@ -119,15 +119,15 @@ def in_one_process(stimuli: Path, output: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(folder: Path, stimuli: Path) -> dict[str, Any]:
-    """The files of a scan in one process."""
+    """Files of a scan in one process."""
     return contents(in_one_process(stimuli, folder / "whole.zarr"))
 
 
 @pytest.fixture(scope="module")
 def own_cluster(folder: Path) -> Iterator[Any]:
-    """A user's own cluster, with two workers."""
+    """A user's own cluster of two workers."""
     with (
-        cluster._own_environment_left_alone(),  # of what dask sets in it for its workers
+        cluster._own_environment_left_alone(),  # variables that dask sets for its workers
         pytest.MonkeyPatch.context() as patch,
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
     ):
@@ -146,7 +146,7 @@ def own_cluster(folder: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def scheduler(own_cluster: Any) -> str:
-    """The address of its scheduler."""
+    """Address of the cluster's scheduler."""
     return str(own_cluster.scheduler_address)
 
 
@@ -156,7 +156,7 @@ def scanned(stimuli: Path, output: Path, model: str = "small", **options: Any) -
 
 
 def stopping_after(events: int, stage: str = "scan") -> Listener:
-    """A listener that sends this program SIGINT after so many events of a stage."""
+    """A listener that sends SIGINT to this process after ``events`` events of a stage."""
 
     def progress(event: Progress) -> None:
         nonlocal events
@@ -271,11 +271,11 @@ def test_the_batches_of_all_shards_are_those_of_the_plan(
     assert at == len(expected)
 
 
-# Death
+# Killed workers
 
 
 def kill_one(rng: random.Random) -> bool:
-    """Kill one of the workers that this program has started, if it has any."""
+    """Kill one of this process's workers, if there is one."""
     alive = [child.pid for child in multiprocessing.active_children() if child.pid]
     if alive:
         os.kill(rng.choice(alive), signal.SIGKILL)
@@ -285,7 +285,7 @@ def kill_one(rng: random.Random) -> bool:
 def test_killed_workers_are_replaced_and_the_bits_are_the_same(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], monkeypatch: Any
 ) -> None:
-    # Started from a process that has loaded all, so that the next is there soon.
+    # Forked from a process that has imported everything, so that replacements start quickly.
     for name, value in ONE_THREAD.items():
         monkeypatch.setenv(name, value)
     rng, killed, over = random.Random(0), [0], threading.Event()
@@ -347,7 +347,7 @@ def test_a_killed_driver_resumes_when_called_again(
     assert contents(output) == whole
 
 
-# Stopping, and going on
+# Stopping and resuming
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,7 @@ def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
     assert unsealed(sealed({"a": [1]})) == {"a": [1]}
 
 
-# Stimuli that cannot be shown
+# Undecodable stimuli
 
 
 def cut(path: Path) -> bytes:
@@ -468,7 +468,7 @@ def test_an_image_a_worker_cannot_decode_is_named_and_the_rest_kept(
     stimuli: Path, tmp_path: Path, scheduler: str
 ) -> None:
     own = shutil.copytree(stimuli, tmp_path / "stimuli")
-    image = own / "stripes" / "stripes-30.png"  # shown last
+    image = own / "stripes" / "stripes-30.png"  # last in plan order
     content = cut(image)
     with pytest.raises(UserError, match=r"stripes-30.png") as caught:
         scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
@@ -511,7 +511,7 @@ def test_a_scan_with_too_few_stimuli_left_stops_and_resumes_when_they_are_restor
     assert contents(tmp_path / "o.zarr") == whole
 
 
-# Refusals
+# Errors
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What ``fusiform doctor`` decides of made-up machines, and that it does not fail on this one."""
+"""``fusiform doctor`` on simulated machines and on this one."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_environment_variables_of_the_allocator_are_named() -> None:
     ("cores", "of_torch", "of_numba", "advice"),
     [
         (8, 8, 8, ""),
-        (8, 4, 8, ""),  # one for each core and not for each of its two threads
+        (8, 4, 8, ""),  # one per core, not per hyperthread
         (1.5, 2, 2, ""),
         (2, 64, 64, "set OMP_NUM_THREADS=2 NUMBA_NUM_THREADS=2"),
         (2, 2, 64, "more threads than cores"),
@@ -361,7 +361,7 @@ def test_advice_for_slow_decoding() -> None:
     assert "shorter side has 3000 pixels, 256 are used" in large.advice
     assert "--decode-workers" not in large.advice
     assert "takes all cores" in judged(100, 1000).advice
-    # More threads than cores, as where a quota hides them.
+    # More threads than cores, as under a quota.
     assert "--decode-workers 2" in judged(1000, 100, workers=8).advice
 
 
@@ -380,7 +380,7 @@ def test_damaged_images_are_counted_and_not_timed(tmp_path: Path) -> None:
     assert found.rate > 0
 
 
-# All of it
+# The whole command
 
 
 def test_a_failing_check_says_so_and_keeps_its_findings() -> None:
@@ -476,7 +476,7 @@ def test_a_clone_that_shadows_the_installed_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported, installed = tmp_path / "fusiform", tmp_path / "site-packages" / "fusiform"
-    assert versions.judge_place(imported, installed).severity == "ok"  # by PYTHONPATH, on purpose
+    assert versions.judge_place(imported, installed).severity == "ok"  # by PYTHONPATH, deliberately
     monkeypatch.chdir(tmp_path)
     finding = versions.judge_place(imported, installed)
     assert f"from {imported}" in finding.found

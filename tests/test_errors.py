@@ -1,4 +1,4 @@
-"""Errors of the machine: a line with a remedy, whatever library meets them; ours show where."""
+"""System errors are one line with a remedy; internal errors keep their traceback."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_internal_errors_have_no_one_line_message(error: Exception) -> None:
 def ended(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, str]:
-    """How a command ends whose work raises an error."""
+    """Run a command whose work raises an error."""
 
     def left(code: int) -> None:
         raise SystemExit(code)
@@ -168,7 +168,7 @@ def test_a_scan_that_reaches_a_system_limit_ends_in_one_line(
 def test_a_thread_that_cannot_start_neither_hangs_nor_loses_work(
     stimuli: Path, tmp_path: Path, k: int
 ) -> None:
-    """The k-th thread of Python cannot be started, nor those after it."""
+    """The k-th thread and all later ones cannot be started."""
     (tmp_path / "sitecustomize.py").write_text(
         "import _thread, threading\n"
         f"seen, most, start = [0], {k}, _thread.start_new_thread\n"

@@ -1,4 +1,4 @@
-"""Entropy, Gini, Moran's I and the likeness of patterns: formulas on arrays."""
+"""Entropy, Gini, Moran's I and the similarity of patterns against plain loops and scipy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_evenness_of_extreme_distributions() -> None:
     assert normalised_entropy(np.stack([one, even])) == pytest.approx([0, 1])
     assert gini(np.stack([one, even])) == pytest.approx([0.95, 0])
     assert not np.signbit(normalised_entropy(one))
-    # Nothing, and a single place, have neither.
+    # Undefined for no locations and for one.
     assert np.isnan([normalised_entropy(np.zeros(3)), gini(np.zeros(3))]).all()
     assert np.isnan(normalised_entropy(np.array([5])))
 
@@ -73,10 +73,10 @@ def test_morans_i_of_patterns_with_known_answers() -> None:
     everywhere = np.ones((6, 6), bool)
     assert float(morans_i(board, everywhere, "rook")) == pytest.approx(-1)
     halves = np.repeat([[0.0], [1.0]], 3, axis=0) * np.ones((1, 6))
-    # 60 pairs of neighbours, of which 6 lie across the border.
+    # 60 pairs of neighbours, 6 of them across the border.
     assert float(morans_i(halves, everywhere, "rook")) == pytest.approx((54 - 6) / 60)
     assert morans_i(np.stack([board, halves]), everywhere, "rook").shape == (2,)
-    # All places alike: also where their mean is rounded.
+    # All locations equal, even if their mean is rounded.
     assert np.isnan(morans_i(np.full((6, 6), 0.1), everywhere, "queen"))
 
 

@@ -1,4 +1,4 @@
-"""Forward passes without memory, a GPU that fails, and a disk that is full."""
+"""Out of memory, failing GPUs, signals, kills and full disks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .fuzz.small import contents
 
 SMALL = Preprocessing(resize=16, crop=16)
 CPU = torch.device("cpu")
-# Files, folders, stores and what is added to one; the storm at length has all commands.
+# Files, folders, stores and additions to a store; the long storm covers every command.
 STORMED = ("query parquet", "report", "make", "scramble", "pack", "merge", "save")
 
 
 class Hungry(nn.Module):
-    """Runs out of something at batches larger than ``most``, after its first layer."""
+    """Raises an error for batches larger than ``most``, after its first layer."""
 
     def __init__(self, most: int, error: type[Exception], said: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def test_a_scan_that_runs_out_of_memory_keeps_its_progress(stimuli: Path, tmp_pa
     def shrink(*_: object) -> None:
         nonlocal batches
         batches += 1
-        network.most = 2 if batches > 5 + 2 else 99  # after the trial and the probe
+        network.most = 2 if batches > 5 + 2 else 99  # after trial and probe
 
     hook = network.first.register_forward_pre_hook(shrink)
     with pytest.raises(UserError, match="--batch-size 2 fits") as caught:
@@ -114,7 +114,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..
 
 @pytest.fixture(scope="module")
 def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a network for the command line, which is slow on purpose."""
+    """Folder with a deliberately slow network for the command line."""
     folder = tmp_path_factory.mktemp("module")
     (folder / "slow_net.py").write_text(
         "import time, torch\n"
@@ -186,7 +186,7 @@ def test_a_scan_killed_at_random_resumes_to_the_same_bits(what: list[str]) -> No
 
 @pytest.fixture(scope="module")
 def disturbed() -> str:
-    """The table that a storm over commands that write prints."""
+    """Table printed by a storm over the writing commands."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     storm = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.commands", "--count", str(len(STORMED)),

@@ -1,4 +1,4 @@
-"""File systems that cannot do everything, as SMB and FUSE have them: what they lack is let pass."""
+"""File systems without fsync, locks or hard links, such as SMB and FUSE, are supported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refusing(name: str) -> Callable[..., Any]:
 
 
 def of_folders(name: str) -> Callable[[int], None]:
-    """An fsync that fails for folders."""
+    """An fsync that fails for folders only."""
 
     def fsync(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""Every file that is written lies beside its place until it is whole."""
+"""Output files are written under a temporary name and renamed when complete."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KINDS = {
 def writers(
     made_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Write]]:
-    """All that writes a file, by kind, each to the place that it is given."""
+    """Every writer of a file, by kind; each takes the output path."""
     folder = tmp_path_factory.mktemp("recorded")
     make_localizer(folder / "stimuli", per_category=4, size=48)
     recording = open_recording(small.record(folder / "stimuli", folder / "r.zarr"))
@@ -64,7 +64,7 @@ def writers(
 
 @pytest.fixture(params=KINDS)
 def written(request: pytest.FixtureRequest, writers: dict[str, Write]) -> tuple[Write, str]:
-    """Something that writes a file, and the file's name."""
+    """A writer, and the name of its file."""
     return writers[request.param], KINDS[request.param]
 
 
@@ -76,7 +76,7 @@ def permissions(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# Where nothing goes wrong
+# Success
 
 
 def test_a_new_file_has_the_permissions_of_new_files(
@@ -170,7 +170,7 @@ def test_a_file_is_flushed_before_it_is_renamed(
     assert order == ["flushed", "renamed", "flushed"]  # then the folder
 
 
-# What is refused
+# Refused outputs
 
 
 @pytest.fixture
@@ -234,13 +234,13 @@ def test_an_unwritable_folder_raises_one_line(
 
 def test_a_read_only_file_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv").write_bytes(OLD)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # to root it says yes
+    monkeypatch.setattr(os, "access", lambda *_: False)  # true for root
     with pytest.raises(UserError, match=r"cannot write .*a\.csv \(it is read-only\): name another"):
         write_bytes(tmp_path / "a.csv", b"new")
     assert (tmp_path / "a.csv").read_bytes() == OLD
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize("earlier", [True, False])
@@ -334,7 +334,7 @@ def test_leftovers_of_killed_programs_are_removed(
     for _ in range(2):
         killed_before_the_rename(tmp_path / name)
     assert (tmp_path / name).read_bytes() == OLD
-    assert len(names(tmp_path)) == 2  # the second run has removed what the first one left
+    assert len(names(tmp_path)) == 2  # the second run has removed the leftovers of the first
     killed_before_the_rename(tmp_path / f"another.{name}")
     write(tmp_path / name)
     left = [path for path in names(tmp_path) if path != name]
@@ -388,7 +388,7 @@ def test_a_file_mistaken_for_a_leftover_is_written_again(
     lock, taken = files._lock, []
 
     def late(file: Any) -> bool | None:
-        if not taken:  # between its creation and its lock another program sweeps
+        if not taken:  # another program cleans up between creation and lock
             taken.append(file.name)
             Path(file.name).unlink()
         return lock(file)

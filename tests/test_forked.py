@@ -1,4 +1,4 @@
-"""Processes that are forked from one that has used fusiform: they answer, or say to spawn."""
+"""Children forked after fusiform was used answer, or advise to spawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .test_places import served
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
-# What is asked by name of the store sys.argv[1], by a child that has 60 seconds for it.
+# Questions by name to the store sys.argv[1], from a child with a limit of 60 seconds.
 ASK = """
 import os, signal, sys
 import numpy as np
@@ -117,7 +117,7 @@ def test_forked_children_answer_like_their_parent(made_path: Path) -> None:
 def test_forked_children_of_a_parent_that_ran_kernels_advise_spawn(
     made_path: Path, tmp_path: Path
 ) -> None:
-    # Which OpenMP numba has decides; without GNU's they answer.
+    # This depends on numba's OpenMP runtime; without GNU's they answer.
     kernels, scan, old, *own = said(USED, str(made_path), cwd=tmp_path)
     assert own[1] == old
     if "spawn" in kernels:

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer of image files, and that it would notice."""
+"""A short run of the image fuzzer, and tests that it notices failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Odd values of options: a short run of what ``python -m tests.fuzz.options`` does at length."""
+"""A short run of the fuzzer of command-line options (``python -m tests.fuzz.options``)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fusiform.cli import main
 
 from .fuzz import options
 
-# Seconds of a case, whatever else this machine does.
+# Seconds allowed for a case, even on a busy machine.
 _SECONDS = 60
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stimuli, stores and odd files; every case is to leave them as they are."""
+    """Stimuli, stores and odd files that no case may change."""
     folder = options.prepare(tmp_path_factory.mktemp("options") / "a" / "b")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

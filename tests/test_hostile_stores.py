@@ -1,4 +1,4 @@
-"""Stores that someone made to do harm: refused in one line, within bounds of time and memory."""
+"""Hostile stores are refused in one line, within bounds of time and memory."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SECONDS = 15.0
 
 @pytest.fixture
 def own(made_path: Path, tmp_path: Path) -> Path:
-    """A whole store, to be made hostile."""
+    """A copy of a whole store, to be made hostile."""
     return Path(shutil.copytree(made_path, tmp_path / "own.zarr"))
 
 
 @pytest.fixture(autouse=True)
 def _in_time_and_memory() -> Iterator[None]:
-    """Whatever a test opens takes neither long nor much: its peak is that of this program."""
+    """Bound the time and peak memory of every test here."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
     yield
@@ -52,7 +52,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def rewrite_array(path: Path, key: str, **fields: Any) -> None:
-    """Change an array's metadata, in its own place and where the root has gathered them."""
+    """Change an array's metadata, in its own file and in the root's consolidated copy."""
     own = path / key / "zarr.json"
     document = {**json.loads(own.read_text()), **fields}
     own.write_text(json.dumps(document))
@@ -251,7 +251,7 @@ def test_malformed_array_metadata_are_refused(own: Path, what: str) -> None:
     (problem,) = check_store(own).problems
     assert problem.startswith("head/t: ")
     assert said in problem
-    assert describe_store(own).units == 65  # says what it can without reading an array
+    assert describe_store(own).units == 65  # describes the store without reading an array
 
 
 @pytest.mark.parametrize("codec", [ZstdCodec(), GzipCodec()])
@@ -269,7 +269,7 @@ def test_a_decompression_bomb_is_refused(own: Path, codec: Any) -> None:
 
 
 def _lz4_bomb(path: Path, declared: int) -> None:
-    """A shard whose only chunk says of itself that it holds ``declared`` bytes; checksums fit."""
+    """A shard whose only chunk declares ``declared`` bytes; checksums are correct."""
     content = bytearray(path.read_bytes())
     start, length = struct.unpack("<QQ", content[-20:-4])
     content[start + 4 : start + 8] = struct.pack("<I", declared)
@@ -279,7 +279,7 @@ def _lz4_bomb(path: Path, declared: int) -> None:
 
 @pytest.mark.parametrize("declared", [0, 1, 10**6, 2**31 - 1, 2**32 - 1])
 def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared: int) -> None:
-    # The decoder would set aside as much, and where there is not as much, end the program.
+    # The decoder would allocate that much, and abort the program without it.
     _lz4_bomb(own / "head" / "mean" / "c" / "0" / "0" / "0", declared)
     with pytest.raises(UserError, match="by what it says of itself, not 88"):
         summarise(open_store(own), Criterion("rest", "t > 1"))
@@ -287,7 +287,7 @@ def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared
 
 
 def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
-    """The decoder goes by what a chunk says, whatever the metadata say: zstd is none of ours."""
+    """The decoder trusts the chunk over the metadata; fusiform never writes zstd."""
     path = own / "head" / "mean" / "c" / "0" / "0" / "0"
     content = bytearray(path.read_bytes())
     start, length = struct.unpack("<QQ", content[-20:-4])
@@ -298,7 +298,7 @@ def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
 
 
 def test_a_small_file_declared_as_a_huge_array_is_refused(own: Path) -> None:
-    """An array that is declared as large as layers may be, of a few bytes on the disk."""
+    """An array declared as large as layers may be, with a few bytes on disk."""
     units = 2**27
 
     def enlarge(root: dict[str, Any]) -> None:
@@ -329,7 +329,7 @@ def test_a_small_file_declared_as_a_huge_array_is_refused(own: Path) -> None:
 
 
 def test_a_billion_chunks_are_refused(own: Path) -> None:
-    """A layer that is declared to be cut into a billion chunks."""
+    """A layer that declares a billion chunks."""
     units = 2**30
 
     def cut_up(root: dict[str, Any]) -> None:
@@ -355,7 +355,9 @@ def test_overlapping_chunks_are_refused(own: Path) -> None:
     path = own / "head" / "selective" / "c" / "0" / "0"
     content = path.read_bytes()
     index = content[-68:-4]
-    path.write_bytes(content[:-68] + seal(index[:16] * 4))  # every chunk is the first
+    path.write_bytes(
+        content[:-68] + seal(index[:16] * 4)
+    )  # every index entry points at the first chunk
     rewritten = open_store(own)
     assert len(rewritten.read(rewritten.layer("head"), "dead")) == 11
     path.write_bytes(content[:30] + content[:-68] + seal(index[:16] * 4))
@@ -399,7 +401,7 @@ def test_links_are_followed_only_to_regular_files(own: Path, tmp_path: Path) -> 
     path = own / "head" / "t" / "c" / "0" / "0"
     elsewhere = tmp_path / "t"
     shutil.move(path, elsewhere)
-    path.symlink_to(elsewhere)  # as people do who move what is large to another disk
+    path.symlink_to(elsewhere)  # as users do who move large files to another disk
     assert check_store(own).problems == ()
     for target in ("/dev/zero", path, own, tmp_path / "none"):
         path.unlink()
@@ -422,12 +424,12 @@ def test_a_pipe_in_a_store_is_not_waited_for(own: Path, name: str) -> None:
 
 
 def test_a_pipe_in_a_lazily_read_array_is_not_waited_for(own: Path) -> None:
-    """xarray opens whatever lies where a chunk should."""
+    """xarray opens any file in the place of a chunk."""
     pipe = own / "head" / "t" / "c" / "0" / "0"
     pipe.unlink()
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    closing = threading.Timer(2, os.close, [writer])  # who reads after all comes to an end
+    closing = threading.Timer(2, os.close, [writer])  # reading ends all the same
     closing.start()
     with pytest.raises(OSError, match="no plain file"):
         open_store(own).dataset("head")["t"].compute()
@@ -436,7 +438,7 @@ def test_a_pipe_in_a_lazily_read_array_is_not_waited_for(own: Path) -> None:
 
 
 def test_an_added_array_is_refused(own: Path) -> None:
-    """A coordinate is read at once by xarray: of a trillion places, if it could."""
+    """xarray reads coordinates eagerly; this one declares a trillion values."""
     grid = {"name": "regular", "configuration": {"chunk_shape": [10**12]}}
     huge = {"shape": [10**12], "dimension_names": ["z"], "chunk_grid": grid}
 
@@ -450,7 +452,7 @@ def test_an_added_array_is_refused(own: Path) -> None:
 
 
 def test_one_category_of_a_damaged_chunk_is_refused(own: Path) -> None:
-    """What is read of a file in part, too: zarrs compares no checksums there."""
+    """Also in partial reads, where zarrs compares no checksums."""
     for variable in ("t", "selective"):
         path = own / "head" / variable / "c" / "0" / "0"
         content = bytearray(path.read_bytes())
@@ -465,7 +467,7 @@ def test_one_category_of_a_damaged_chunk_is_refused(own: Path) -> None:
 
 
 def test_info_takes_a_bounded_time_and_amount_of_memory(own: Path) -> None:
-    """Of a root that is nearly as full as is let in."""
+    """A root just below the accepted size."""
     rewrite(
         own,
         lambda root: root["attributes"].update(
@@ -497,7 +499,7 @@ def test_another_programs_zarr_is_named_as_such(tmp_path: Path) -> None:
 
 
 def test_code_in_a_store_does_not_run(own: Path, tmp_path: Path) -> None:
-    """Texts that would be code, were they ever run as such."""
+    """Texts that would do harm if run as code."""
     code = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()"
     rewrite(
         own,
@@ -513,7 +515,7 @@ def test_code_in_a_store_does_not_run(own: Path, tmp_path: Path) -> None:
 
 
 def test_names_of_layers_and_contrasts_are_checked_when_a_store_is_made(tmp_path: Path) -> None:
-    """Or a scan would end in a store that nobody can open."""
+    """A scan must not end in a store that cannot be opened."""
     from dataclasses import replace
 
     from fusiform.engine.store.writing import create_store
@@ -528,7 +530,7 @@ def test_names_of_layers_and_contrasts_are_checked_when_a_store_is_made(tmp_path
 def info(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> str:
-    """What ``fusiform info`` prints."""
+    """Output of ``fusiform info``."""
     monkeypatch.setattr(sys, "argv", ["fusiform", "info", *arguments])
     with pytest.raises(SystemExit) as left:
         cli.main()

@@ -1,6 +1,6 @@
-"""Indices against plain loops and scipy, and the policy for what has no ordinary answer.
+"""Indices against plain loops and scipy, and the policy for degenerate units.
 
-The rows of ``POLICY`` are those of the table in docs/definitions.md.
+The rows of ``POLICY`` equal the table in docs/definitions.md.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_effect_sizes_equal_their_definitions() -> None:
         pooled = math.sqrt((6 * v_a + 20 * v_b) / 26)
         assert own.measure("d_prime")[u] == pytest.approx(difference / math.sqrt((v_a + v_b) / 2))
         assert own.measure("cohens_d")[u] == pytest.approx(difference / pooled)
-        # The usual approximation of the factor is good to some 1e-4 at 26 degrees of freedom.
+        # The usual approximation of the factor is accurate to about 1e-4 at 26 degrees of freedom.
         hedges = difference / pooled * (1 - 3 / (4 * 26 - 1))
         assert own.measure("hedges_g")[u] == pytest.approx(hedges, rel=2e-4)
         assert own.measure("csi_pooled")[u] == pytest.approx(
@@ -173,7 +173,7 @@ def test_every_index_stays_in_its_range(means: list[float]) -> None:
     assert own.measure("margin")[0] >= 0
 
 
-# The policy. A unit's responses to a, b and c, and what the measures of "a" say of it.
+# The policy: a unit's responses to a, b and c, and the measures of "a".
 CONSTANT = [0.3] * 4
 POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, float]]] = {
     "constant over all stimuli": (

@@ -1,4 +1,4 @@
-"""A stimulus of which nothing is visible is named, and the store says so however it was made."""
+"""Invisible (fully transparent) stimuli are named and noted in the store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOTE = "nothing is visible of 4 stimuli, transparent or mid-grey throughout: " +
 
 @pytest.fixture
 def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
-    """Five of each category; four pictures are transparent, of four kinds, and one is in part."""
+    """Five stimuli per category; four are transparent in different formats, one partly."""
     root = draw_stimuli(tmp_path / "stimuli", each=5)
     for name in CLEAR:
         path = (root / name).with_suffix(".png")

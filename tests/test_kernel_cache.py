@@ -1,4 +1,4 @@
-"""Compiled kernels on the disk: whatever is wrong there, kernels run and give what they gave."""
+"""The cache of compiled kernels: whatever is wrong with it, kernels run correctly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "another pickle": lambda _: pickle.dumps({"a": 1}),
     "no pickle": lambda _: b"compiled code",
 }
-# By a user without an entry in passwd, and so without a home that can be found.
+# Run as a user without an entry in passwd, and so without a home folder.
 NOBODY = """
 import os, pwd, sys
 def getpwuid(uid):
@@ -48,7 +48,7 @@ def squares(count: int) -> int:
 
 
 def compiled(function: Callable[[int], int] = squares) -> Any:
-    """The function as another process would compile it, run once."""
+    """The function, compiled as by another process and run once."""
     kernel = jit.inner(function)
     assert kernel(1000) == function(1000)
     return kernel
@@ -60,7 +60,7 @@ def hits(kernel: Any) -> int:
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which kernels are kept."""
+    """The cache folder."""
     monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path / "kept"))
     return tmp_path / "kept"
 
@@ -80,7 +80,7 @@ def test_damaged_cache_files_are_recompiled(
 
 
 def test_cached_code_of_another_signature_is_not_run(kept: Path) -> None:
-    # As two processes leave it that save the first code of a kernel at once.
+    # The state after two processes save the first code of a kernel at the same time.
     kernel = compiled()
     (code,) = kept.rglob("*.nbc")
     kernel(np.int8(5))
@@ -150,7 +150,7 @@ def test_triton_caches_code_in_a_writable_folder(
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRITON_HOME", raising=False)
-    monkeypatch.setenv("TRITON_CACHE_DIR", "chosen")  # also has it put back
+    monkeypatch.setenv("TRITON_CACHE_DIR", "chosen")  # monkeypatch also restores it
     jit.keep_triton_code()
     assert os.environ["TRITON_CACHE_DIR"] == "chosen"
     monkeypatch.delenv("TRITON_CACHE_DIR")

@@ -1,4 +1,4 @@
-"""The languages of contrasts and rules: what can be said, and where it is pointed at if not."""
+"""The languages of contrasts and rules: parsing, and carets at syntax errors."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_displayed_texts_hold_no_control_characters() -> None:
 
 
 def decide(rule: str, **values: float) -> bool:
-    """A rule on one unit."""
+    """Evaluate a rule for one unit."""
     parsed = Criterion(where=rule).rule()
     met = {
         condition: np.array([condition.holds(values[condition.measure])])

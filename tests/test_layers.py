@@ -1,4 +1,4 @@
-"""The layers of a network are found, named, chosen and recorded as they come out of it."""
+"""Finding, naming, choosing and capturing the layers of a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.capture import capture
 from fusiform.engine.scanning.layers import Recordable, choose, list_layers, trial
 
-listed = cache(list_layers)  # a network is built and run once for all tests
+listed = cache(list_layers)  # each network is built and run once for all tests
 
 
 def stages(*lengths: int, pattern: str = "layer{}.{}") -> list[str]:
@@ -40,7 +40,7 @@ BLOCKS = {
         "avgpool",
     ],
     "timm:test_vit": ["norm_pre", *(f"blocks.{block}" for block in range(6)), "fc_norm"],
-    # Its blocks lie in a list called "blocks", which is never run itself.
+    # Its blocks are in a list named "blocks", which never runs itself.
     "timm:eva02_tiny_patch14_224": [
         "norm_pre",
         *(f"blocks.{block}" for block in range(12)),
@@ -179,7 +179,7 @@ def test_a_module_called_twice_raises_by_name_and_is_left_out_of_globs() -> None
 
 
 class Gives(nn.Module):
-    """Gives ``wrap(x)``."""
+    """Returns ``wrap(x)``."""
 
     def __init__(self, wrap: Callable[[torch.Tensor], Any]) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class Gives(nn.Module):
 
 
 class Around(nn.Module):
-    """Runs ``inner`` and passes on what went in."""
+    """Runs ``inner`` and returns its own input."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -311,7 +311,7 @@ def test_the_trial_pass_leaves_no_hooks_even_if_it_fails() -> None:
     assert not hooks(network)
 
 
-# Recording
+# Capturing
 
 
 def hooks(network: nn.Module) -> int:
@@ -321,7 +321,7 @@ def hooks(network: nn.Module) -> int:
 def record(
     network: nn.Module, layers: list[str], *batches: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """What ``capture`` gives for ``layers``, the batches joined."""
+    """Activations captured for ``layers``, batches concatenated."""
     seen: dict[str, list[torch.Tensor]] = {}
     with capture(network, layers, lambda k, v: seen.setdefault(k, []).append(v.clone())) as show:
         for batch in batches:
@@ -399,7 +399,7 @@ def test_hooks_are_removed_after_an_exception(network: nn.Sequential) -> None:
 
 
 class Moody(nn.Module):
-    """Runs ``step`` as often as the first pixel says."""
+    """Runs ``step`` as many times as the first pixel says."""
 
     def __init__(self) -> None:
         super().__init__()

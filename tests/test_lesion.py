@@ -1,4 +1,4 @@
-"""Lesions: what is silenced gives nothing, everything else what it gave."""
+"""Lesions: silenced units give 0, all others are unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded stimulus set is reproducible, varied, and controlled as it says."""
+"""The drawn stimulus set is reproducible, varied and controlled."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_six_categories_are_written_as_grey_pictures(tmp_path: Path) -> None
 def test_a_seed_gives_the_same_bytes_for_any_number_of_pictures(
     localizer: Path, tmp_path: Path
 ) -> None:
-    """Fewer pictures of the same seed are the same pictures."""
+    """A smaller set of the same seed holds the same pictures."""
     for path in make_localizer(tmp_path / "again", per_category=3, size=SIZE, seed=0):
         same = localizer / path.parent.name / path.name
         assert path.read_bytes() == same.read_bytes(), path.name
@@ -116,7 +116,7 @@ def test_every_kind_of_scene_fills_the_picture(kind: str) -> None:
         picture = KINDS[kind](np.random.default_rng([9, seed]), 64)
         assert picture.shape == (64, 64)
         assert np.isfinite(picture).all()
-        # Each quarter holds something: no empty canvas shows through.
+        # No quarter of the picture is empty.
         quarters = picture.reshape(2, 32, 2, 32).std(axis=(1, 3))
         assert quarters.min() > 1, (kind, seed)
 
@@ -140,7 +140,7 @@ def test_pseudo_words_are_letters_only_varied_and_clean() -> None:
 
 
 def test_words_do_not_touch_the_border() -> None:
-    """Nothing of a word touches the border, whatever its size, slant and turn."""
+    """For any size, slant and rotation."""
     for seed in range(40):
         rng = np.random.default_rng([7, seed])
         mask = np.asarray(_placed(_set([pseudo_word(rng)], rng), rng, 192))

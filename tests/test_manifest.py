@@ -1,4 +1,4 @@
-"""Manifests in Parquet and Arrow say what the same CSV says; hashes that they give are compared."""
+"""Manifests in CSV, Parquet and Arrow give the same catalogue; listed hashes are compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL = Preprocessing(8, 8)
 
 
 def write(path: Path, /, **columns: Sequence[Any]) -> Path:
-    """The same table, as its suffix says."""
+    """Write a table in the format of its suffix."""
     if path.suffix == ".csv":
         lines = [columns, *zip(*columns.values(), strict=True)]
         path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines), "utf-8")
@@ -159,7 +159,7 @@ def test_paths_whose_hashes_collide_are_distinguished(
     assert len(read_catalogue(source)) == 4
 
 
-# Hashes that a manifest gives
+# Hashes in a manifest
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Merging: whatever way a set is split, the parts together are what one scan gives."""
+"""Merging the parts of any split equals one scan."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CATEGORIES = ("faces", "bodies", "scenes")
 def store_of(
     path: Path, x: np.ndarray, category: Sequence[int], fold: Sequence[int], own: Sequence[int]
 ) -> Result:
-    """A finished store, without contrasts, of the stimuli ``own`` of a made-up set."""
+    """A finished store without contrasts, of the stimuli ``own`` of a synthetic set."""
     present = list(dict.fromkeys(category[i] for i in own))
     counts = np.zeros((len(present), 2), np.int64)
     for i in own:
@@ -101,7 +101,7 @@ def test_merging_any_split_gives_the_whole(
     folder, rng = tmp_path_factory.mktemp("split"), np.random.default_rng(seed)
     category = np.repeat([0, 1, 2], 16)
     fold = np.tile([0, 1], 24)
-    # Every part has two stimuli of each category and fold that it has.
+    # Every part has at least two stimuli per category and fold.
     if whole_categories:
         part = rng.permutation([0, 1, rng.integers(2)])[category]
     else:
@@ -122,7 +122,7 @@ def test_merging_any_split_gives_the_whole(
         found = merged.read(LAYER, name)[places]
         if whole_categories:
             np.testing.assert_array_equal(found, whole.read(LAYER, name))
-        # A mean is as precise as the largest value that went into it.
+        # A mean is as precise as the largest value in it.
         np.testing.assert_allclose(found, whole.read(LAYER, name), rtol=1e-12, atol=1e-14 * mean)
     assert merged.counts[places].tolist() == whole.counts.tolist()
     hashes = merged.stimuli("stimulus_sha256")
@@ -149,7 +149,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """16 stimuli of each of three categories, in ``stimuli``; the scan of all, ``whole.zarr``."""
+    """``stimuli``, 16 of each of three categories, and ``whole.zarr``, the scan of all."""
     folder = tmp_path_factory.mktemp("merge")
     draw_stimuli(folder / "stimuli", each=16)
     scan(folder, "whole.zarr")
@@ -166,7 +166,7 @@ def scan(folder: Path, output: str, stimuli: Path | None = None, **options: Any)
 
 
 def listed(folder: Path, name: str, chosen: Callable[[int], bool]) -> Path:
-    """A manifest of some stimuli of every category."""
+    """Write a manifest of some stimuli of every category."""
     path = folder / name
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -182,12 +182,12 @@ def test_merging_categories_gives_the_bits_of_one_scan(folder: Path) -> None:
     whole = open_store(folder / "whole.zarr")
     scan(folder, "two.zarr", groups={"blobs": ["blobs"], "noise": ["noise"]})
     scan(folder, "other.zarr", groups={"noise": ["noise"], "stripes": ["stripes"]})
-    # A scan has two categories at least: the one that both have is taken off by hand.
+    # A scan needs two categories: the one in both parts is removed by hand.
     with pytest.raises(UserError, match=r"counted once; .*both have noise/noise-1\.png"):
         merge_stores([folder / "two.zarr", folder / "other.zarr"], folder / "merged.zarr")
     assert not (folder / "merged.zarr").exists()
     renamed = shutil.copytree(folder / "stimuli" / "noise", folder / "more" / "hiss")
-    for path in renamed.iterdir():  # other content, same picture
+    for path in renamed.iterdir():  # another file, the same picture
         with path.open("ab") as file:
             file.write(b"\0")
     shutil.copytree(folder / "stimuli" / "stripes", folder / "more" / "stripes")
@@ -224,7 +224,7 @@ def test_merging_stimuli_equals_one_scan(folder: Path) -> None:
     assert provenance["merged"] == [open_store(part).provenance["fingerprint"] for part in parts]
     assert provenance["fingerprint"] not in provenance["merged"]
     assert check_store(merged.path).problems == ()
-    # A later set is added to what was merged before, in the same way, and in its place.
+    # A later set is merged into the earlier merged store, and replaces it.
     more = shutil.copytree(folder / "stimuli", folder / "later")
     for path in more.rglob("*.png"):
         with path.open("ab") as file:

@@ -1,4 +1,4 @@
-"""Names of folders, files and stores are anyone's: kept unharmed, and no terminal obeys them."""
+"""Arbitrary names of folders, files and stores are kept unchanged and displayed safely."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import fusiform
 from fusiform import cli, terminal
 from fusiform.engine.store.reading import Store
 
-# As category folders, and as the first part of file names.
+# Used as category folders and at the start of file names.
 NASTY = (
     "<script>alert('1')",
     "<b>&amp;",
@@ -75,7 +75,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    # The store's own name, too, is what a terminal would obey.
+    # The store's own name holds control characters too.
     return scan(stimuli, tmp_path_factory.mktemp("store") / "\x1b]0;title\x07\u202e.zarr")
 
 
@@ -84,7 +84,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run the command line: exit code, stdout, stderr."""
+    """Run the command line; returns exit code, stdout, stderr."""
 
     def answer(*arguments: Any) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["fusiform", *map(str, arguments)])
@@ -96,7 +96,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def obeyed(printed: str) -> list[str]:
-    """The characters that a terminal would obey or hide."""
+    """Control and invisible characters of a text."""
     return [c for c in printed if c != "\n" and not c.isprintable()]
 
 
@@ -199,7 +199,7 @@ def test_csv_and_json_keep_names_unchanged(run: Run, store: Store) -> None:
 
 def test_json_escapes_names_to_ascii(run: Run, store: Store) -> None:
     _, out, _ = run("query", store.path, "t > -1e9", "--format", "json")
-    assert out.isascii()  # whatever encoding stdout has, and whatever shows it
+    assert out.isascii()  # for any encoding of stdout
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_errors_about_any_name_are_one_line(
     code, out, err = run(*command)
     assert code in (1, 2)
     assert obeyed(out + err) == []
-    assert command[0] == "check" or err.count("\n") == 1  # check lists problems
+    assert command[0] == "check" or err.count("\n") == 1  # check lists one problem per line
     assert "Traceback" not in err
 
 

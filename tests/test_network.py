@@ -1,4 +1,4 @@
-"""A network is what it computes: another one is refused by name, and the same one never is."""
+"""Networks are identified by what they compute: changed ones are refused, the same one never."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SMALL, CPU = Preprocessing(resize=24, crop=24), torch.device("cpu")
 
 
 class Net(nn.Module):
-    """Constants of every kind that weights do not have."""
+    """Holds every kind of constant that weights do not include."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,10 +134,10 @@ def stopping(event: Progress) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """A finished store, and what stopped scans and recordings of the same network have left."""
+    """A finished store, and drafts of stopped scans and recordings of the same network."""
     folder = tmp_path_factory.mktemp("network")
     draw_stimuli(folder / "stimuli", ("blobs", "noise"), 4)
-    # Others, of another category.
+    # Other stimuli, of another category.
     draw_stimuli(folder / "others", ("noise", "stripes"), 8)
     (folder / "others/noise").rename(folder / "others/hiss")
     for path in (folder / "others").rglob("*.png"):
@@ -181,7 +181,7 @@ def test_the_same_network_can_resume_record_and_merge(folder: Path, tmp_path: Pa
     for name in ("o.zarr.partial", "r.zarr.partial"):
         shutil.copytree(folder / name, tmp_path / name)
     net = Net().eval()
-    # What a program does with a network beside computing is not what it computes.
+    # Program state around a network does not change what it computes.
     for module in net.acts:
         module.inplace = True
     net.pool.register_forward_hook(lambda *_: None)
@@ -284,12 +284,12 @@ def test_a_network_is_recognised_with_other_instruction_sets_and_processes() -> 
     ).stdout
     for precision, its in zip((None, "bfloat16"), json.loads(told), strict=True):
         own = json.loads(json.dumps(described("timm:test_vit", precision)))
-        # Weights that are drawn have other last bits.
+        # Random weights differ in their last bits.
         assert difference(own, its, but=("weights_sha256",)) is None
 
 
 class Signs(nn.Module):
-    """Rounding decides which way some values go."""
+    """Rounding decides the sign of some values."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.frac(1e5 * x)

@@ -1,4 +1,4 @@
-"""Options of the command line: none loses a name, and what can be refused is before any work."""
+"""Command-line options: every repeated name counts, and mistakes raise before any work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .fuzz.options import options
 Run = Callable[..., tuple[int, str, str]]
 LAYERS = ("layer4.1", "avgpool")
 TWICE = ("--layers", "layer4.1", "--layers", "avgpool")
-# Options that take one text; a new one that takes several names is none of these, and repeatable.
+# Options that take one text; a new option with several names must be repeatable instead.
 SINGLE = {
     "by", "device", "for", "from", "histogram", "interpolation", "memory-budget", "model",
     "output", "preset", "quantiles", "save", "saved", "scheduler", "weights", "where",
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture(scope="module")
 def folder(two_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of ``two_stores``, for commands that write."""
+    """A copy of ``two_stores`` that commands may change."""
     return shutil.copytree(two_stores, tmp_path_factory.mktemp("options") / "scanned")
 
 
@@ -109,7 +109,7 @@ def test_every_other_list_option_takes_all_repeated_names(
     assert set(json.loads(block[1])["stores"][0]["layers"]) == set(LAYERS)
 
 
-# What is refused before work
+# Errors before any work
 
 BEFORE_WORK = {
     "report a.zarr -o nodir/x.html": "nodir is none: make it",

@@ -1,4 +1,4 @@
-"""Output that goes away: a scan goes on to its end, an answer that cannot be written is a line."""
+"""Closed stdout and terminals: scans continue, unwritable answers are one line."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_scan_continues_when_its_output_is_closed(streams: str, folder: Path) 
 
 
 def scanning(folder: Path, way: Any) -> tuple[subprocess.Popen[bytes], int]:
-    """A slow scan on a terminal, once it is under way, and the other end of the terminal."""
+    """A slow scan running on a terminal, and the other end of that terminal."""
     import pty
 
     try:

@@ -1,4 +1,4 @@
-"""Packed sets: scanned with the bits of the files, read by anyone, refused where damaged."""
+"""Packed sets give the bits of their files, can be read by zarr, and are checked for damage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ IN_FILE = 5
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several files of pictures, the last of which is not full."""
+    """Force several picture files, the last one partly filled."""
     monkeypatch.setattr(layout, "_SHARD_BYTES", IN_FILE * PICTURE_BYTES)
 
 
@@ -232,12 +232,12 @@ def test_every_damaged_byte_of_a_packed_file_is_noticed(packed: Path) -> None:
     catalogue = read_catalogue(packed)
     pictures = catalogue.pictures
     assert pictures
-    path = picture_file(packed, 2)  # of the pictures 10 and 11
+    path = picture_file(packed, 2)  # of pictures 10 and 11
     content = path.read_bytes()
     sound = [pictures.read(i, path).tobytes() for i in (10, 11)]
 
     def is_refused(i: int, expected: bytes) -> bool:
-        """Or else it is as it was."""
+        """Either it raises, or the pictures are unchanged."""
         try:
             found = pictures.read(i, path)
         except UnfitStimulus as unfit:
@@ -339,7 +339,7 @@ def test_a_damaged_column_of_a_packed_set_is_refused(packed: Path, column: str) 
 
 @pytest.fixture(scope="module")
 def columns() -> dict[str, bytes]:
-    """Sound columns of two stimuli in two categories."""
+    """Valid columns of two stimuli in two categories."""
     return {
         "category": layout.encoded(["a", "b"]),
         "stimulus_path": layout.encoded(["a/1.png", "b/1.png"]),
@@ -379,7 +379,7 @@ def test_inconsistent_columns_of_a_packed_set_are_refused(
 
 
 def write_set(folder: Path, columns: dict[str, bytes]) -> None:
-    """A set of two stimuli whose pictures are not there."""
+    """Write a set of two stimuli without its pictures."""
     attributes = {
         "schema": layout.SCHEMA,
         "schema_version": layout.VERSION,
@@ -457,7 +457,7 @@ def test_a_killed_pack_leaves_nothing_that_looks_whole(
 ) -> None:
     writes: list[Path] = []
     write = pack._write
-    monkeypatch.setattr(beside, "_settle", lambda *_: None)  # as nobody does after a kill
+    monkeypatch.setattr(beside, "_settle", lambda *_: None)  # no clean-up runs after a kill
 
     def count(path: Path, content: bytes) -> None:
         writes.append(path)
@@ -505,7 +505,7 @@ def damaged_jpeg() -> bytes:
     content = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(content, "JPEG")
-    return content.getvalue()[:-200]  # its header is sound
+    return content.getvalue()[:-200]  # with a valid header
 
 
 @pytest.mark.parametrize("content", [b"no image", damaged_jpeg()], ids=["none", "damaged"])

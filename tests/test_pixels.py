@@ -1,4 +1,4 @@
-"""Pictures are those that their files describe, whatever the depth, transparency and photometry.
+"""Decoded pixels for every depth, transparency and photometric interpretation.
 
 Files are written value by value and read by plain readers (:mod:`.plain_images`).
 """
@@ -26,7 +26,7 @@ HEIGHT, WIDTH = 6, 9
 
 def drawn(bits: int, bands: int = 1) -> Values:
     values = RNG.integers(0, 2**bits, (HEIGHT, WIDTH, bands))
-    values[1, 1] = values[0, 0]  # so that the first value is not there once only
+    values[1, 1] = values[0, 0]  # so that the first value occurs more than once
     return values
 
 
@@ -39,12 +39,12 @@ def pngs() -> Iterator[tuple[str, bytes]]:
         grey = drawn(bits)
         yield f"png grey {bits}", png(0, bits, grey)
         yield f"png grey {bits} key", png(0, bits, grey, struct.pack(">H", grey[0, 0, 0]))
-        unused = 2**15 if bits < 16 else 0  # bits above the depth do not count
+        unused = 2**15 if bits < 16 else 0  # bits above the depth are ignored
         key = struct.pack(">H", grey[0, 0, 0] | unused)
         yield f"png grey {bits} key with unused bits", png(0, bits, grey, key)
     for bits in (8, 16):
         colour = drawn(bits, 3)
-        colour[2, 2] = colour[0, 0] ^ 1  # nearly the transparent colour
+        colour[2, 2] = colour[0, 0] ^ 1  # close to the transparent colour
         yield f"png colour {bits}", png(2, bits, colour)
         yield f"png colour {bits} key", png(2, bits, colour, struct.pack(">3H", *colour[0, 0]))
         for kind, bands in ((4, 2), (6, 4)):
@@ -88,7 +88,7 @@ def tiffs() -> Iterator[tuple[str, bytes]]:
 
 
 def whole(values: Values, *places: int) -> Values:
-    """Bands as one number for every pixel."""
+    """Bands combined into one number per pixel."""
     return (values << np.array(places)).sum(axis=2)
 
 
@@ -149,7 +149,7 @@ def tgas() -> Iterator[tuple[str, bytes]]:
 
 
 FILES = dict(one for made in (pngs, tiffs, bmps, tgas) for one in made())
-# Kinds of which some are not read: Pillow knows no such layout, or not in every release.
+# Kinds with unsupported members: some Pillow releases lack such layouts.
 REFUSED = ("grey 12", "grey 16 photometric 0", "planes", "extra", "palette")
 
 
@@ -161,7 +161,7 @@ def test_decoded_pixels_equal_the_files_definition(name: str) -> None:
         assert any(kind in name for kind in REFUSED), name
         return
     multiplied = "extra 1" in name or "type 4" in name
-    rounding = 3 if multiplied else 2 if " 16" in name else 1  # of 16 bits Pillow cuts 8
+    rounding = 3 if multiplied else 2 if " 16" in name else 1  # Pillow truncates 16 bits to 8
     np.testing.assert_allclose(found, shown(FILES[name]), atol=rounding + 0.01)
 
 
@@ -172,7 +172,7 @@ def test_nearly_every_image_layout_is_read() -> None:
             picture(content)
         except UnfitStimulus:
             refused.append(name)
-    assert len(refused) < 0.12 * len(FILES), refused  # 0.04 by Pillow 13, 0.11 by 11
+    assert len(refused) < 0.12 * len(FILES), refused  # 0.04 with Pillow 13, 0.11 with 11
     must = ("tiff < grey 16 photometric 0", "tiff < grey 12 photometric 1", "png grey 16 key")
     assert not set(refused) & {*must, "tiff > colour 16 planes", "bmp 40 4 dark"}
 
@@ -216,7 +216,7 @@ def with_exif(kind: str, exif: bytes) -> bytes:
         elif kind == "PNG no text":
             block = chunk(b"tEXt", b"Raw profile type exif\0\n\n\n" + exif)
         return content[:33] + block + content[33:]
-    if kind == "TIFF":  # a directory that lies behind the pixels
+    if kind == "TIFF":  # a directory after the pixels
         content = saved(UPRIGHT, kind, tiffinfo={0x8769: 7})
         place = content.index(struct.pack("<H", 0x8769))
         entry = struct.pack("<HHII", 0x8769, 4, 1, len(content))

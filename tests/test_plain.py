@@ -1,4 +1,4 @@
-"""A network that torch.compile has made something of is scanned as it was before."""
+"""Networks passed through torch.compile are scanned uncompiled."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from fusiform.engine.spec import Preprocessing
 from .fuzz.small import contents
 from .test_compiled import needs_compiler
 
-# Before 2.14 torch's compiler loads parts of torch that are deprecated.
+# Before 2.14 torch's compiler imports deprecated parts of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 SMALL = Preprocessing(resize=16, crop=16)
 LAYERS = ["stem", "body.0", "body.1", "body", "head", "output"]
 
 
 class Net(nn.Module):
-    """A stem, a body of two layers, and a head, drawn from a seed."""
+    """A stem, a body of two layers and a head, with seeded weights."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The plan shows every stimulus once, in blocks, and depends on nothing but its arguments."""
+"""The plan shows every stimulus once, in blocks, and depends on its arguments only."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_layers_are_cut_into_the_fewest_parts_that_fit(units: list[int], most: i
     assert [layer for part in parts for layer in part] == layers
     sizes = [sum(layer.state_bytes for layer in part) for part in parts]
     assert all(size <= most or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
-    for part, after in itertools.pairwise(parts):  # no part could have taken one more
+    for part, after in itertools.pairwise(parts):  # no part could take one more layer
         assert sum(layer.state_bytes for layer in (*part, after[0])) > most
 
 

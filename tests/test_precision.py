@@ -1,4 +1,4 @@
-"""Networks in another precision than their own, and how images get to a GPU."""
+"""Networks cast to another precision, and the transfer of images to a GPU."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_cast_scan_equals_that_of_a_network_cast_by_hand(
         assert layer.dtype == precision
         for name in ("mean", "m2", "t", "selective"):
             np.testing.assert_array_equal(result.read(layer, name), by_hand.read(layer, name))
-    # A user's network is left as it was, and is the one that the store names by its weights.
+    # The user's network is unchanged, and its weights' hash is the store's.
     for name, tensor in net.state_dict().items():
         assert tensor.dtype == own
         assert torch.equal(tensor, before[name])

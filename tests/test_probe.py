@@ -1,4 +1,4 @@
-"""A network whose answer depends on the batch or the run is found before it is scanned."""
+"""The probe finds networks that depend on the batch or differ between runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Make = Callable[[], nn.Module]
 
 
 class Gives(nn.Module):
-    """Gives what ``of`` makes of its input."""
+    """Applies ``of`` to its input."""
 
     def __init__(self, of: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Gives(nn.Module):
 
 
 class Forced(nn.Module):
-    """Takes the statistics of the batch, whatever mode it is in, and moves its own."""
+    """Uses batch statistics in every mode, and updates its running ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Forced(nn.Module):
 
 
 class Counting(nn.Module):
-    """Gives more each time."""
+    """Adds one more in every call."""
 
     times = 0
 
@@ -62,14 +62,14 @@ class Counting(nn.Module):
 
 
 class Stuck(nn.Dropout):
-    """Stays on."""
+    """Ignores ``eval``."""
 
     def train(self, mode: bool = True) -> Stuck:
         return super().train(True)
 
 
 class Dropped(nn.Module):
-    """Leaves out its part one time in five."""
+    """Skips its part in every fifth call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class Dropped(nn.Module):
 
 
 class DrawsInVain(nn.Module):
-    """Draws a number that only counts in training, as LayerDrop of some libraries does."""
+    """Draws a random number that matters in training only, like LayerDrop of some libraries."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * 2 if self.training and torch.rand([]) > 0.5 else x + 0 * torch.rand([])
 
 
 def varied(x: torch.Tensor) -> torch.Tensor:
-    """One channel of eight says how much the batch varies, as in StyleGAN's discriminator."""
+    """One of eight channels holds the batch's variation, as in StyleGAN's discriminator."""
     return torch.cat([x[:, :7], x[:, :1].std(0)[None].expand(len(x), 1, -1, -1)], 1)
 
 
@@ -175,7 +175,7 @@ STEADY: list[Make] = [
     lambda: nn.InstanceNorm2d(8, track_running_stats=True),
     lambda: nn.GroupNorm(2, 8),
     lambda: nn.Dropout(0.5),
-    # What makes much of rounding: is told from what depends on more.
+    # Networks that amplify rounding, unlike those that depend on the batch.
     lambda: Gives(torch.sign),
     lambda: Gives(lambda x: (4 * x).round()),
     lambda: Gives(lambda x: (x + 300) - 300),
@@ -278,11 +278,11 @@ def test_a_scan_can_refuse_batch_dependence_before_the_first_batch(
     assert not (tmp_path / "o.zarr").exists()
 
 
-# What a scan leaves of a network
+# The network after a scan
 
 
 class Caching(nn.Module):
-    """Makes what it needs in its first pass, and keeps it."""
+    """Caches a tensor in its first pass."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -335,7 +335,7 @@ def test_a_scan_does_not_change_running_statistics(stimuli: Path, tmp_path: Path
 
 
 class Prompts(nn.Module):
-    """A table of ``rows`` learned prompts beside the images."""
+    """Has a table of ``rows`` learned prompts besides the images."""
 
     def __init__(self, rows: Callable[[int], int]) -> None:
         super().__init__()
@@ -392,7 +392,7 @@ def test_activations_with_a_wrong_row_count_are_never_passed_on() -> None:
 
 
 class Clashing(nn.Module):
-    """Computes a part in float32, whatever is asked for."""
+    """Computes one part in float32, whatever the precision."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(x.float().mean((2, 3)), self.weight)

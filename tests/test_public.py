@@ -1,4 +1,4 @@
-"""Public functions: a text is what it names where several are meant, a path is a result."""
+"""Public functions accept one text for a list, and a path for a store."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_regions_take_the_path_of_a_recording(folder: Path) -> None:
     assert found.source == str(folder / "r.zarr")
 
 
-# What is of another kind than what is meant
+# Wrong types
 
 
 def test_groups_and_dims_must_be_dicts(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Queries: the units that a plain look at every array finds, whatever is skipped on the way."""
+"""Queries find the same units as full arrays do, whatever chunks are skipped."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ SIGNS = {
 
 
 def plain(store: Store, layer: Any, name: str, category: int) -> np.ndarray:
-    """A measure, flag or place of every unit of a layer, from whole arrays."""
+    """A measure, flag or location of every unit of a layer, from whole arrays."""
     if name in layer.dims:
         return np.indices(layer.shape)[layer.dims.index(name)].ravel()
     if name in ("channel", "y", "x", "token", "unit"):
-        return np.full(layer.units, np.nan)  # compares with nothing
+        return np.full(layer.units, np.nan)  # matches no comparison
     values = store.read(layer, name)
     return values if values.ndim == 1 else values[category]
 
 
-# A random rule, and what it is of any unit: (text, values by name -> mask).
+# A random rule and its evaluation: (text, values by name -> mask).
 def comparisons() -> st.SearchStrategy[Any]:
     def rule(name: str, sign: str, value: float) -> Any:
         return f"{name} {sign} {value:g}", lambda of: SIGNS[sign](of(name), float(f"{value:g}"))
@@ -103,7 +103,7 @@ def test_a_query_finds_the_units_a_full_scan_of_arrays_finds(
         for c in asked
         for unit in expected[layer.name, CATEGORIES[c]]
     ]
-    # Chunk by chunk categories take turns: the order within a layer is by chunk.
+    # Categories alternate chunk by chunk: the order within a layer is by chunk.
     assert sorted(map(repr, places)) == sorted(map(repr, found))
     counts = query.counts()
     assert counts["matching"].tolist() == [len(units) for units in expected.values()]
@@ -163,7 +163,7 @@ def test_chunks_that_cannot_match_are_not_read(
 
     monkeypatch.setattr(Store, "_part", watched)
     query = store.query("t > 1000")
-    assert read == []  # nothing is read before it is asked for
+    assert read == []  # nothing is read in advance
     assert query.counts()["matching"].sum() == 0
     assert {key for key, _ in read} == {"extremes"}
     read.clear()
@@ -226,7 +226,7 @@ def test_any_contrast_can_be_queried(store: Result) -> None:
         store.query("faces > bodies: q_each < 0.05")
     with pytest.raises(UserError, match="selective was written of every category"):
         store.query("faces > bodies: selective")
-    # A category against all the others, however it is written, is stored.
+    # A category against all others is stored, however it is written.
     whole = store.query('faces > bodies + "<b>words</b>" + scenes: t > 2 and q_each < 1')
     assert whole.counts()["matching"].tolist() == (
         store.query("faces: t > 2 and q_each < 1").counts()["matching"].tolist()
@@ -236,7 +236,7 @@ def test_any_contrast_can_be_queried(store: Result) -> None:
 def test_saved_contrasts_use_the_chunks_of_their_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Another version may cut stores in another way: extremes of other chunks would hide units.
+    # Another version may chunk stores differently; extremes of other chunks would hide units.
     with monkeypatch.context() as patch:
         patch.setattr("fusiform.engine.store.cuts._CHUNK_UNITS", 6)
         fill(tmp_path / "own.zarr")
@@ -302,7 +302,7 @@ def test_counts_by_group_add_up(store: Result) -> None:
 def test_quantiles_and_histograms_keep_infinite_values(
     store: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against a plain loop, with infinite values and NaN among those of a measure."""
+    """Against a plain loop, for a measure with infinite values and NaN."""
     at = [0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.9, 1]
     units, values_of = store.query("faces:").units(["csi"]), Chunk.values
     ends = (-0.2, 0.2)
@@ -360,7 +360,7 @@ def test_quantiles_and_histograms_equal_numpys(store: Result) -> None:
     assert store.query("t > 1000").histogram("t", 2)["units"].sum() == 0
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,9 @@ def test_formulas_are_escaped_in_csv_on_request() -> None:
     assert [row[0] for row in plain[1:]] == texts
     assert [row[0] for row in guarded[1:]] == [f"'{text}" for text in texts[:6]] + texts[6:]
     assert guarded[0] == ["layer", "'=mean", "y"]
-    assert [row[1:] for row in guarded[1:]] == [row[1:] for row in plain[1:]]  # numbers stay so
+    assert [row[1:] for row in guarded[1:]] == [
+        row[1:] for row in plain[1:]
+    ]  # numbers stay numbers
     with pytest.raises(UserError, match="guarded in csv"):
         write([table], "json", None, io.StringIO(), guard_formulas=True)
 

@@ -1,4 +1,4 @@
-"""What the README shows, runs."""
+"""The README's commands, examples and tables are correct."""
 
 from __future__ import annotations
 

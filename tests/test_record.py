@@ -1,4 +1,4 @@
-"""A recording against activations captured directly, stopped, killed, refused, within memory."""
+"""Recordings equal activations captured directly, resume, raise errors and stay within memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ BATCH = 4
 
 
 class Net(nn.Module):
-    """Layers of 1,400, 128 and 10 units, changed in place after they were seen."""
+    """Layers of 1,400, 128 and 10 units, modified in place after capture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> fusiform.R
 
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of three rows, and chunks of at most thirty values."""
+    """Force files of three rows and chunks of at most thirty values."""
     monkeypatch.setattr(stored, "_FILE_VALUES", 1)
     monkeypatch.setattr(stored, "_LEAST_ROWS", 3)
     monkeypatch.setattr(stored, "_CHUNK_VALUES", 30)
@@ -98,7 +98,7 @@ def directly(
     preprocessing: Preprocessing = SMALL,
     batch_size: int = BATCH,
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Every activation ``[stimulus, unit]``, kept: paths in the order of showing, and by layer."""
+    """Paths in plan order, and every activation ``[stimulus, unit]`` by layer."""
     catalogue = read_catalogue(stimuli)
     plan = make_plan(catalogue.labels, catalogue.categories, batch_size=batch_size)
     net = net.eval().to(memory_format=torch.channels_last)
@@ -121,7 +121,7 @@ def directly(
     return [catalogue.names[stimulus] for stimulus in plan.order], found
 
 
-# What is recorded
+# Recorded values
 
 
 @pytest.mark.usefixtures("small_files")
@@ -240,7 +240,7 @@ def test_rows_reach_their_files_for_any_batch_and_file_size(
         runs = (Run(Block(0, 0, 0, stimuli), 0, len(shown), False),)
         without = [row for row in range(len(shown)) if shown[row] in failed]
         own.take(torch.from_numpy(x[shown]), Batch(shown, runs).without(without))
-        if number in pauses:  # another program goes on
+        if number in pauses:  # another process resumes
             record, parts = own.save()
             own, kept = recorder(), [part.copy() for part in parts]
             own.go_on(json.loads(json.dumps(record)), kept)
@@ -474,19 +474,19 @@ def test_projection_entries_are_signs_given_by_seed_and_block(
 
 
 def test_projection_entries_are_the_bits_of_philox() -> None:
-    # Of which Salmon et al. 2011 give known answers; these are numpy's, which has to keep them.
+    # Salmon et al. 2011 publish test vectors of Philox; these are numpy's, which must not change.
     found = projection.signs(0, 0, 2, 8)
     bits = np.random.Philox(key=0).random_raw(1).astype("<u8").view(np.uint8)[:2]
     np.testing.assert_array_equal((found > 0).astype(int), np.unpackbits(bits).reshape(2, 8))
     many = projection.signs(1, 0, 4096, 64)
     assert abs(many.mean()) < 4 / np.sqrt(many.size)
-    # Rows are uncorrelated: of 4096 x 4096 products the root mean square is 1/sqrt(dim).
+    # Rows are uncorrelated: the root mean square of 4096 x 4096 products is 1/sqrt(dim).
     gram = many @ many.T / 64
     off = gram[~np.eye(len(gram), dtype=bool)]
     assert abs(np.sqrt((off**2).mean()) * 8 - 1) < 0.01
 
 
-# Stopped, killed, gone on with
+# Stopped, killed, resumed
 
 
 @pytest.mark.usefixtures("small_files")
@@ -574,7 +574,7 @@ def test_a_recording_resumes_only_as_it_was_started(
     recorded(stimuli, output, store=store, random=5, restart=True)
 
 
-# Refused
+# Errors
 
 
 def test_recording_another_network_than_the_scanned_one_raises(
@@ -681,7 +681,7 @@ def test_undecodable_stimuli_are_rows_of_nan(
     (own / "noise" / "noise-2.png").write_bytes(b"no image")
     broken = own / "blobs" / "blobs-3.png"
     content = broken.read_bytes()
-    broken.write_bytes(content[: len(content) // 2])  # has a header, cannot be decoded
+    broken.write_bytes(content[: len(content) // 2])  # valid header, undecodable content
     given = {"layers": ["head"], "preprocessing": SMALL, "batch_size": BATCH}
     with pytest.raises(UserError, match="noise-2"):
         recorded(own, tmp_path / "r.zarr", **given)
@@ -729,11 +729,11 @@ def test_a_recordings_peak_memory_stays_within_the_projection(
     assert result.returncode == 0, result.stderr
     peak, note = result.stdout.strip().split("|")
     projected = float(note.removeprefix("memory: at most ").split()[0]) * 2**30
-    assert int(peak) <= projected * 1.004  # which was rounded to be shown
+    assert int(peak) <= projected * 1.004  # which is displayed rounded
     assert projected <= bytes_of(budget) * 1.004
 
 
-# From the command line
+# The command line
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Which stimuli a recording from a scan shows: the scan's, in the scan's categories."""
+"""A recording from a scan shows the scan's stimuli in the scan's categories."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
-    """A set of more folders than the groups name, one of them deeper, one without images."""
+    """A set with more folders than the groups name, one nested, one empty."""
     drawn = draw_stimuli(tmp_path / "drawn", each=10)
     places = {"blobs": ("adult", "child"), "noise": ("corridor", "deep/house"),
               "stripes": ("car", "limb")}  # fmt: skip
@@ -63,7 +63,7 @@ def recorded(stimuli: Path, output: Path, store: Any, **options: Any) -> fusifor
 
 
 def table(root: Any) -> dict[str, tuple[str, int, str]]:
-    """Of every path the category, fold and SHA-256."""
+    """Category, fold and SHA-256 by path."""
     columns = (
         root.stimuli(f"stimulus_{n}").tolist() for n in ("path", "category", "fold", "sha256")
     )
@@ -86,7 +86,7 @@ def test_a_recording_shows_the_scans_stimuli_in_its_categories(
     assert table(found) == table(store)
     assert found.counts.tolist() == store.counts.tolist()
     assert found.provenance.get("notes", []) == store.provenance.get("notes", [])
-    # and so the responses have the means of the scan's moments
+    # so mean responses equal the scan's means
     layer = store.layer("body")
     rows = found.rows_of((0,))
     mean = store.dataset("body")["mean"].values  # category, fold, ...
@@ -146,7 +146,7 @@ def test_another_set_is_recorded_in_the_scans_groups_and_noted(
     stimuli: Path, tmp_path: Path
 ) -> None:
     store = scanned(stimuli, tmp_path / "s.zarr")
-    for path in stimuli.rglob("*.png"):  # other pictures by the same names, and one more
+    for path in stimuli.rglob("*.png"):  # other pictures with the same names, and one more
         with Image.open(path) as picture:
             picture.transpose(Image.Transpose.ROTATE_90).save(path)
     shutil.copy(next((stimuli / "car").iterdir()), stimuli / "adult/more.png")
@@ -212,10 +212,10 @@ def test_the_same_stimuli_are_found_in_a_set_of_another_kind(
     groups = {"beings": ["adult", "child"], "places": ["corridor", house]}
     own = scanned(source, tmp_path / "own.zarr", groups=groups)
     assert table(recorded(source, tmp_path / "own.r.zarr", own)) == table(own)
-    if other is _as_shards:  # whose names have no folder below another
+    if other is _as_shards:  # its names are not nested
         (stimuli / "deep/house").rename(stimuli / "house")
         (stimuli / "deep").rmdir()
-    if other is not _as_manifest:  # which names files where they were
+    if other is not _as_manifest:  # it names files by their original paths
         back = recorded(stimuli, tmp_path / "back.r.zarr", own)
         assert by_content(back) == by_content(own)
 

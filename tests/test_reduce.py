@@ -1,4 +1,4 @@
-"""Layers that are reduced before they are accumulated, against keeping activations whole."""
+"""Layers reduced before accumulation, against means of whole activations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LAYERS = ["maps", "last", "tokens", "odd", "unit"]
 
 
 class Shaped(nn.Module):
-    """Gives what it is given in another shape: a layer of any kind."""
+    """Reshapes its input: a layer of any kind."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Shaped(nn.Module):
 
 
 class Net(nn.Module):
-    """A layer of every kind: maps, maps with channels last, tokens, four dimensions, a vector."""
+    """Every kind of layer: maps, maps with channels last, tokens, four dimensions, a vector."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Net(nn.Module):
 
 
 def plainly(x: np.ndarray, units: str) -> np.ndarray:
-    """One stimulus reduced, loop by loop, in float64."""
+    """One stimulus reduced by plain loops in float64."""
     dims = dims_of(x.shape)
     if units == "cls":
         return x[0]
@@ -99,7 +99,7 @@ def test_reduced_activations_equal_plain_means(
         assert smaller is None
         return
     x = torch.randn((3, *shape), generator=torch.Generator().manual_seed(0)).to(dtype)
-    if turned:  # lies in memory in another order
+    if turned:  # another memory layout
         x = x.transpose(-1, 1).contiguous().transpose(-1, 1)
     found = reduce(x, units)
     assert smaller is not None
@@ -123,17 +123,17 @@ def test_every_kind_of_layer_is_reduced(dtype: str) -> None:
     assert dims("channel") == [*((("channel",), (n,), wide) for n in (6, 6, 12)), *whole]
     maps: Any = (("y", "x"), (4, 4), wide)
     assert dims("token") == [maps, maps, (("token",), (8,), wide), *whole]
-    # Nothing is computed of a token that is taken: it keeps its precision.
+    # A selected token involves no arithmetic and keeps its precision.
     assert dims("cls") == [None, None, (("channel",), (12,), dtype), None, None]
 
 
 def test_half_precision_is_widened_before_summing() -> None:
     x = torch.full((2, 3, 64, 64), 1.0).bfloat16()
-    x[..., 0] = 1 / 128  # lost beside the sum of a row, if that is kept in 8 bits
+    x[..., 0] = 1 / 128  # lost in a row's sum with 8 bits of mantissa
     mean = reduce(x, "channel")
     assert mean.dtype == torch.float32
     np.testing.assert_allclose(mean.numpy(), (63 + 1 / 128) / 64, rtol=1e-6)
-    # float16 ends at 65,504: the sum of a map of such does not.
+    # float16 ends at 65,504; sums of such maps exceed it.
     assert (reduce(torch.full((1, 2, 9, 9), 60_000.0).half(), "channel") == 60_000).all()
 
 
@@ -155,8 +155,8 @@ def test_a_reduced_scan_equals_means_of_kept_activations(
     labels = np.sort(result.stimuli("stimulus_category"))
     folds = np.tile(np.repeat([0, 1], 3), 3)
     for layer in result.layers:
-        shown = -(-len(labels) // 4)  # batches after the trial and the probe
-        x = np.concatenate(kept[layer.name][-shown:])[: len(labels)]  # no filling
+        shown = -(-len(labels) // 4)  # batches after trial and probe
+        x = np.concatenate(kept[layer.name][-shown:])[: len(labels)]  # no padding rows
         x = np.array([plainly(one, units) for one in x]).reshape(len(x), -1)
         tolerance = 1e-12 if dtype == torch.float64 else 1e-5
         found = {name: result.read(layer, name) for name in ("mean", "m2", "t")}
@@ -173,7 +173,7 @@ def test_a_reduced_scan_equals_means_of_kept_activations(
         for k in range(3):
             oracle = stats.ttest_ind(x[labels == k], x[labels != k], equal_var=False).statistic
             np.testing.assert_allclose(found["t"][k], oracle, rtol=2e-3, atol=2e-3)
-        # Shuffled labels keep what all stimuli of a fold give together.
+        # Shuffling labels keeps the total of a fold.
         drawn, mean, _ = result.null_of(layer)
         n = result.counts[:, :, np.newaxis, np.newaxis]
         for f in range(2):
@@ -296,7 +296,7 @@ def test_a_lesion_of_a_reduced_unit_silences_all_its_parts(stimuli: Path, tmp_pa
         torch.testing.assert_close(after[:, ~mask], recorded[:, ~mask])
         into_each = 1 if units == "cls" else whole[layer][0].numel() // mask.size
         assert (changed != whole[layer]).sum() == 2 * mask.sum() * into_each
-    # Without a word on what it is of, a smaller mask is refused.
+    # A smaller mask raises unless its kind of unit is given.
     with (
         fusiform.lesion(net, {"maps": np.ones(6, bool)}),
         pytest.raises(UserError, match=r"its mask is \[6\]: if a scan reduced it, say its units"),

@@ -1,4 +1,4 @@
-"""The report without a browser: its numbers, what it escapes, that it is the same every time."""
+"""Reports without a browser: numbers, escaping and reproducibility."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def reported(store: Result, letter: str = "") -> Reported:
     )
 
 
-# What it says
+# Content
 
 
 @pytest.mark.parametrize("contrasts", [None, ["faces > bodies", "scenes"]])
@@ -197,7 +197,7 @@ def test_the_method_defines_the_criterion_and_cites_what_it_names(
         assert reference in text
 
 
-# That it is safe, and by itself
+# Safe and self-contained
 
 
 def test_text_is_escaped_in_markup() -> None:
@@ -236,7 +236,7 @@ def test_only_the_pages_own_script_may_run(page: str) -> None:
 
 def test_the_page_refers_to_no_other_resource(page: str) -> None:
     addresses = re.findall(r"""https?://[^\s"'<)]+""", page)
-    assert set(addresses) == {"http://www.w3.org/2000/svg"}  # the name of a language
+    assert set(addresses) == {"http://www.w3.org/2000/svg"}  # a language tag
     links = re.findall(r'(?:href|src)="([^"]*)"', page)
     assert links
     assert all(link.startswith("#") for link in links)
@@ -266,7 +266,7 @@ def test_the_same_stores_give_the_same_bytes(made_path: Path, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
 
 
-# What it warns of, and refuses
+# Warnings and errors
 
 
 def test_scans_of_different_stimuli_are_noted(
@@ -330,7 +330,7 @@ SEEN = {
 
 
 def _oklab(linear: np.ndarray) -> np.ndarray:
-    """Ottosson 2020: distances in it are about those that are seen."""
+    """Oklab (Ottosson 2020): distances approximate perceived differences."""
     cones = np.array([[0.4122214708, 0.5363325363, 0.0514459929],
                       [0.2119034982, 0.6806995451, 0.1073969566],
                       [0.0883024619, 0.2817188376, 0.6299787005]]) @ linear.clip(0, 1)  # fmt: skip
@@ -345,7 +345,7 @@ def test_category_colours_are_distinguishable_with_any_colour_vision(theme: str)
     assert min(contrast_ratio(c, palette.THEMES[theme]["paper"]) for c in colours) >= 3
     for seen in SEEN.values():
         labs = [_oklab(seen @ _linear(colour)) for colour in colours]
-        # 2 is a difference that is just seen.
+        # A difference of 2 is just noticeable.
         for (i, a), (j, b) in itertools.combinations(enumerate(labs), 2):
             assert 100 * np.linalg.norm(a - b) > (5 if max(i, j) < 6 else 4)
 

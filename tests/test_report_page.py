@@ -1,4 +1,4 @@
-"""The report in a browser: its controls, its keyboard, its names, and that it asks nobody anything.
+"""The report in a browser: controls, keyboard, accessible names, no requests.
 
 Skipped where no Chromium is installed: ``playwright install --with-deps chromium-headless-shell``,
 or a Chromium of the system's own.
@@ -67,7 +67,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def report(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page about two stores with other layers; their names are hostile."""
+    """A page of two stores with different layers and hostile names."""
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "CATEGORIES", HOSTILE)
@@ -79,7 +79,7 @@ def report(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Opened:
-    """A page that is open, and what went wrong on it."""
+    """An open page, with its errors and requests."""
 
     def __init__(self, context: Any, path: Path) -> None:
         self.wrong: list[str] = []
@@ -93,7 +93,7 @@ class Opened:
         self.page.wait_for_selector("html[data-ready]")
 
     def _route(self, route: Any) -> None:
-        # What is saved is a blob of the page's own.
+        # Saved files are blobs of the page itself.
         if route.request.url.startswith("blob:") or route.request.is_navigation_request():
             route.continue_()
         else:
@@ -101,7 +101,7 @@ class Opened:
             route.abort()
 
     def settle(self) -> None:
-        """Wait until what was asked for is drawn."""
+        """Wait until the page has redrawn."""
         self.page.evaluate(
             "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
@@ -112,7 +112,7 @@ class Opened:
         self.settle()
 
     def words(self, figure: str) -> str:
-        """What is written in a figure, lines joined."""
+        """Text in a figure, lines joined."""
         return str(
             self.page.locator(f"#{figure} .plot svg").evaluate(
                 "(svg) => [...svg.querySelectorAll('text')].map((t) => t.textContent).join(' ')"
@@ -261,14 +261,14 @@ def test_a_category_can_be_chosen(opened: Opened) -> None:
 def test_a_layer_can_be_chosen_by_name_or_nearest_depth(opened: Opened) -> None:
     opened.choose("#choices", "Layer", "layer1.0")
     assert "layer1.0" in opened.words("distribution")
-    assert "conv<b>" in opened.words("distribution")  # the first of the other store, too
+    assert "conv<b>" in opened.words("distribution")  # the first of the other store as well
     opened.choose("#choices", "Layer", "head")
     assert "layer1.0" not in opened.words("distribution")
     assert opened.words("maps").count("no places") == 2 * len(HOSTILE)
 
 
 def test_the_axis_is_layers_or_relative_depth(opened: Opened) -> None:
-    # The stores have other layers, so that depth is what they share.
+    # The stores have different layers and share relative depth only.
     assert "Relative depth" in opened.words("share")
     opened.choose("#choices", "Axis", "layer")
     assert "Layer, from input to output" in opened.words("share")
@@ -325,7 +325,7 @@ def test_a_figure_is_saved_as_svg_and_its_numbers_as_csv(
         saved[kind] = (tmp_path / kind).read_text(encoding="utf-8")
     root = xml.etree.ElementTree.fromstring(saved["SVG"])
     assert root.get("width") == "760"
-    assert root.get("fill") == "#16181d"  # light, whatever the page is
+    assert root.get("fill") == "#16181d"  # light, whatever the page's theme
     head, *rows = csv.reader(StringIO(saved["CSV"]))
     assert rows
     assert {len(row) for row in rows} == {len(head)}

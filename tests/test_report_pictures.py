@@ -1,4 +1,4 @@
-"""What a report shows of a recording, and the figures that it writes for print."""
+"""Pictures from recordings in a report, and its figures for print."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CATEGORIES = ("blobs", "noise", "stripes")
 
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """A folder with ``stimuli``, ``a.zarr`` of a small network, and its ``a.responses.zarr``."""
+    """Folder with ``stimuli``, ``a.zarr`` of a small network and its ``a.responses.zarr``."""
     folder = tmp_path_factory.mktemp("scanned")
     draw_stimuli(folder / "stimuli", each=8)
     torch.manual_seed(0)
@@ -104,7 +104,7 @@ def test_a_report_is_written_without_its_stimuli(scanned: Path, tmp_path: Path) 
 def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(
     scanned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And beside the recording, where both were moved; the page tells nobody where that is."""
+    """Also beside the recording if both were moved; the page does not reveal the path."""
     first = tmp_path / "first"
     shutil.copytree(scanned / "stimuli", first / "set" / "stimuli")
     (first / "results").mkdir()
@@ -208,7 +208,7 @@ def test_stores_with_one_fold_and_other_layers_have_figures(
     assert "A: the scan had one fold" in page
     assert "B differs from A in stimuli, categories, folds:" in page
     text = (tmp_path / "f" / "share-by-depth.svg").read_text()
-    assert r"$\frac$" in text  # a name is no formula
+    assert r"$\frac$" in text  # a name is not a formula
     assert "a_b^c" in text
 
 

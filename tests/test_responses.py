@@ -1,4 +1,4 @@
-"""What is asked of recordings, against plain loops, scipy and scikit-learn; damage is refused."""
+"""Questions to recordings, against plain loops, scipy and scikit-learn; damage raises."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CHOICES = ("faces", "random")
 
 
 def values_of(layer: str) -> np.ndarray:
-    """Responses ``[stimulus, unit]``: rounded, so that there are ties; the last was not shown."""
+    """Responses ``[stimulus, unit]``, rounded so that ties occur; the last row was not shown."""
     rng = np.random.default_rng(len(layer))
     labels = np.repeat(np.arange(4), COUNTS.sum(axis=1))
     units = UNITS[layer]
@@ -74,7 +74,7 @@ def values_of(layer: str) -> np.ndarray:
 
 
 def fill(path: Path) -> Path:
-    """Write a recording of them, of which the last layer is projected."""
+    """Write a recording of them, its last layer projected."""
     table = np.repeat(np.argwhere(COUNTS), COUNTS.ravel(), axis=0)
     shown = len(table)
     chosen = {
@@ -162,7 +162,7 @@ def test_the_rank_sum_equals_scipys_and_the_area_scikit_learns(
     alternative = {1: "greater", 2: "two-sided"}[sides]
     constant = len(set(x.tolist())) == 1
     if not constant:
-        wide = a.astype(np.float64), b.astype(np.float64)  # in which scipy then computes p
+        wide = a.astype(np.float64), b.astype(np.float64)  # scipy then computes p in that precision
         expected = stats.mannwhitneyu(*wide, alternative=alternative, method="asymptotic")
         assert found.u[0] == expected.statistic
         np.testing.assert_allclose(found.p[0], expected.pvalue, rtol=1e-12, atol=0)
@@ -183,7 +183,7 @@ def test_rank_statistics_do_not_depend_on_stimulus_order(values: list[float], or
     one = rank_sum(*average_ranks(x[:, None]), first)
     two = rank_sum(*average_ranks(x[places, None]), first[places])
     assert [v.tolist() for v in one] == [v.tolist() for v in two]
-    # What is larger for one side is smaller for the other.
+    # Swapping the sides mirrors the area.
     other = rank_sum(*average_ranks(x[:, None]), ~first)
     assert one.auc[0] + other.auc[0] == pytest.approx(1)
 
@@ -435,7 +435,7 @@ def test_the_projection_bound_equals_that_of_the_theorem(n: int, dim: int) -> No
         assert dim * (1 / 2 - 1 / 3) <= needed
 
 
-# Damage, and what strangers write
+# Damage and hostile recordings
 
 
 @pytest.fixture
@@ -572,7 +572,7 @@ ODD = (None, True, -1, 0, 3, 2**31, 10**30, 1.5, "", "x" * 300, "\x1b[2J", [], {
 
 
 def mutated(path: Path, chance: random.Random) -> str:
-    """Damage one file of a recording: bytes of any, or a value in its metadata."""
+    """Damage one file of a recording: its bytes, or a value in its metadata."""
     files = sorted(one for one in path.rglob("*") if one.is_file())
     file = chance.choice([path / "zarr.json", chance.choice(files)])
     if file.name == "zarr.json" and chance.random() < 0.7:

@@ -1,4 +1,4 @@
-"""A scan that was stopped goes on with the same call, and ends with the same bits."""
+"""A stopped scan resumes with the same call and ends with the same bits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CATEGORIES = ("blobs", "noise", "stripes")
 
 
 class Net(nn.Module):
-    """Two layers; ``sees`` is called with every batch before it is shown."""
+    """Two layers; ``sees`` is called with every batch before the forward pass."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options
 
 @pytest.fixture(scope="module")
 def undisturbed(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The files of a scan that nothing has happened to."""
+    """Files of an undisturbed scan."""
     return contents(scanned(stimuli, tmp_path_factory.mktemp("whole") / "o.zarr").path)
 
 
 def stopping_after(events: int, stage: str = "scan", how: Any = signal.SIGINT) -> Listener:
-    """A listener that sends this program a signal, or raises, after so many events of a stage."""
+    """A listener that sends a signal or raises after ``events`` events of a stage."""
 
     def progress(event: Progress) -> None:
         nonlocal events
@@ -84,14 +84,14 @@ def stopping_after(events: int, stage: str = "scan", how: Any = signal.SIGINT) -
         if events == 0 and event.stage == stage:
             if isinstance(how, signal.Signals):
                 os.kill(os.getpid(), how)
-                time.sleep(0.1)  # it arrives in the main thread, which this need not be
+                time.sleep(0.1)  # it arrives in the main thread, whichever this one is
             else:
                 raise how
 
     return Listener(progress=progress)
 
 
-# Being stopped
+# Stopped scans
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -138,7 +138,7 @@ def test_a_resumed_scan_reports_progress_and_shows_only_the_rest(
     net.sees = lambda images: seen.append(len(images))
     scanned(stimuli, tmp_path / "o.zarr", net, listener=Listener(notes.append, shown.append))
     assert any("8 of 15 stimuli were shown, 3 of 6 groups are finished" in note for note in notes)
-    assert len(seen) == 6 + 2  # the trial and the probe, and two of four batches
+    assert len(seen) == 6 + 2  # trial, probe and two of four batches
     assert [(e.done, e.before) for e in shown if e.stage == "scan"] == [(12, 8), (15, 8)]
     assert contents(tmp_path / "o.zarr") == undisturbed
 
@@ -152,7 +152,7 @@ def test_a_second_sigint_exits_at_once_and_loses_only_uncommitted_work(
     def twice(_: torch.Tensor) -> None:
         nonlocal batches
         batches += 1
-        if batches == 5 + 3:  # after the trial and the probe
+        if batches == 5 + 3:  # after trial and probe
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -174,13 +174,13 @@ def test_an_error_within_a_batch_loses_that_batch_only(
     def fails(_module: nn.Module, _inputs: Any, _output: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls == 5 + 3:  # between the two layers, after the trial and the probe
+        if calls == 5 + 3:  # between the two layers, after trial and probe
             raise ZeroDivisionError
 
     net.body.register_forward_hook(fails, prepend=False)
     with pytest.raises(ZeroDivisionError):
         scanned(stimuli, tmp_path / "o.zarr", net, commit_every=1e9)
-    # Nothing was committed yet: nothing is left.
+    # No checkpoint yet: nothing is left.
     assert list(tmp_path.iterdir()) == []
     calls = 0
     with pytest.raises(ZeroDivisionError):
@@ -227,7 +227,7 @@ def test_an_interrupted_overwriting_keeps_the_earlier_store_until_the_end(
 
 @pytest.fixture
 def begun(stimuli: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A stimulus set of one's own, and the output of a scan of it that was stopped half way."""
+    """A stimulus set, and the output of a scan of it that was stopped half way."""
     own = shutil.copytree(stimuli, tmp_path / "set")
     with pytest.raises(Interrupted):
         scanned(own, tmp_path / "o.zarr", listener=stopping_after(2))
@@ -353,7 +353,7 @@ def test_two_scans_cannot_write_one_output_at_once(begun: tuple[Path, Path]) -> 
 
 
 def latest(commits: Commits) -> tuple[Commit, dict[str, Any]] | None:
-    """The last commit that is whole, with its live moments."""
+    """The last whole checkpoint, with its accumulators."""
     whole = (left for left in commits.left() if left.commit and not left.fault)
     return next(((left.commit, left.live) for left in whole if left.commit), None)
 
@@ -374,7 +374,7 @@ def left_with(tmp_path: Path, *damaged: str) -> Path:
 
 @pytest.fixture(scope="module")
 def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``kept``, what a scan has left that was stopped after 12 of 15 stimuli."""
+    """Folder with ``kept``, the draft of a scan stopped after 12 of 15 stimuli."""
     folder = tmp_path_factory.mktemp("commits")
     with pytest.raises(Interrupted):
         scanned(stimuli, folder / "o.zarr", listener=stopping_after(3))
@@ -383,7 +383,7 @@ def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def last_and_before(draft: Path) -> tuple[str, str]:
-    """Where the last commit lies, and the one before."""
+    """Paths of the last checkpoint and the one before."""
     last, before = Commits(DurableFolder(draft)).left()
     assert last.number == before.number + 1
     return f".commits/{last.place}", f".commits/{before.place}"
@@ -406,13 +406,13 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
             scanned(stimuli, output)
         assert not hasattr(caught.value, "__notes__")
         notes: list[str] = []
-        with pytest.raises(Interrupted):  # and goes on from there when it is stopped again
+        with pytest.raises(Interrupted):  # and resumes from there when stopped again
             scanned(stimuli, output, go_back=True, listener=stopping_after(1))
         scanned(stimuli, output, listener=Listener(notes.append))
         assert any("12 of 15 stimuli were shown" in note for note in notes)
         assert contents(output) == undisturbed
         shutil.rmtree(output)
-    # A record that was being written in the place of the commit before, or its damage, is no loss.
+    # Losing or damaging the checkpoint before the last costs nothing.
     for damaged in (f"{before}.json", f"{before}/0"):
         output = left_with(several_commits, damaged)
         assert fusiform.check_store(output).problems == (
@@ -444,15 +444,15 @@ def test_without_a_whole_checkpoint_only_a_restart_helps(
 def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
-    # Groups of 3 and 2: the fourth ends between the last commit and the one before.
+    # Groups of 3 and 2: the fourth ends between the last two checkpoints.
     output = left_with(several_commits, "head/mean/c/1/1/0")
     damage = r"head/mean: chunk 0 of file c/1/1/0 is not what was written: its checksum differs"
     assert any(re.fullmatch(damage, one) for one in fusiform.check_store(output).problems)
     with pytest.raises(UserError, match="cannot read head/mean") as caught:
-        scanned(stimuli, output)  # found when the contrasts are made
+        scanned(stimuli, output)  # found when the contrasts are computed
     (note,) = caught.value.__notes__
     assert "goes on" not in note
-    assert "give it up with --restart" in note  # both commits by now are after it
+    assert "give it up with --restart" in note  # both checkpoints are later by now
     shutil.rmtree(output.with_name("o.zarr.partial"))
     output = left_with(several_commits, "head/mean/c/1/1/0")
     scanned(stimuli, output, go_back=True)
@@ -472,8 +472,10 @@ def test_an_output_that_vanishes_is_noticed(stimuli: Path, tmp_path: Path) -> No
     def vanishing(_: torch.Tensor) -> None:
         nonlocal batches
         batches += 1
-        if batches == 5 + 2:  # after the trial and the probe
-            (tmp_path / "o.zarr.partial").rename(tmp_path / "gone")  # at once, also for the writer
+        if batches == 5 + 2:  # after trial and probe
+            (tmp_path / "o.zarr.partial").rename(
+                tmp_path / "gone"
+            )  # at once, also for the background writer
 
     net.sees = vanishing
     with pytest.raises(UserError, match=r"o.zarr.partial was being filled and is gone"):
@@ -578,7 +580,7 @@ def test_an_unwritable_output_folder_raises_one_line(
         scanned(stimuli, tmp_path / "o.zarr")
 
 
-# Commits
+# Checkpoints
 
 
 def test_a_checkpoint_round_trips_and_a_torn_one_is_refused(tmp_path: Path) -> None:
@@ -605,7 +607,7 @@ def test_a_checkpoint_round_trips_and_a_torn_one_is_refused(tmp_path: Path) -> N
     assert latest(commits) is None
 
 
-# Stimuli that fail on the way
+# Stimuli that fail during a scan
 
 
 @pytest.fixture
@@ -626,7 +628,7 @@ def test_a_scan_stopped_by_an_undecodable_stimulus_resumes_when_it_is_restored(
     def vanishes(_: torch.Tensor) -> None:
         nonlocal seen
         seen += 1
-        if seen == 1:  # the trial: the catalogue has been read
+        if seen == 1:  # the trial: the catalogue is complete
             image.unlink()
 
     net.sees = vanishes
@@ -638,7 +640,7 @@ def test_a_scan_stopped_by_an_undecodable_stimulus_resumes_when_it_is_restored(
     scanned(own, tmp_path / "o.zarr", net)
     found = contents(tmp_path / "o.zarr")
     differing = {name for name in undisturbed if found[name] != undisturbed[name]}
-    assert differing <= {"zarr.json"}  # where the folder is named
+    assert differing <= {"zarr.json"}  # which names the folder
 
 
 def test_a_damaged_stimulus_may_be_restored_before_it_is_shown(
@@ -663,7 +665,7 @@ def test_a_stimulus_that_has_changed_since_the_scan_began_is_not_shown(
 
     def exchanging(_: torch.Tensor) -> None:
         new = shutil.copyfile(own / "noise" / "noise-1.png", tmp_path / "new.png")
-        new.replace(image)  # at once: threads that decode find one or the other
+        new.replace(image)  # atomically: decoding threads find one or the other
 
     net.sees = exchanging
     with pytest.raises(UserError, match=r"noise-3.png has changed since the scan began"):
@@ -726,8 +728,8 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
     tmp_path: Path, draw_stimuli: Callable[..., Path], stop: bool
 ) -> None:
     own = draw_stimuli(tmp_path / "more", each=7)
-    (own / "blobs" / "blobs-1.png").write_bytes(b"no image")  # known before the plan
-    cut(own / "noise" / "noise-2.png")  # found on the way, first of its group and of a batch
+    (own / "blobs" / "blobs-1.png").write_bytes(b"no image")  # known before planning
+    cut(own / "noise" / "noise-2.png")  # found during the scan, first of its group and of a batch
     cut(own / "stripes" / "stripes-7.png")
     notes: list[str] = []
     if stop:
@@ -766,7 +768,7 @@ def test_contrasts_use_the_stimuli_that_were_shown(
 ) -> None:
     own = draw_stimuli(tmp_path / "more", each=7)
     for number in (1, 2, 3):
-        cut(own / "noise" / f"noise-{number}.png")  # found on the way
+        cut(own / "noise" / f"noise-{number}.png")  # found during the scan
     store = scanned(own, tmp_path / "o.zarr", on_error="skip")
     assert store.counts.tolist() == [[4, 3], [2, 2], [4, 3]]
     layer = store.layer("head")

@@ -1,4 +1,4 @@
-"""Saving a contrast is a transaction: interrupted anywhere it leaves what was there before."""
+"""Saving a contrast is a transaction: interrupted anywhere, it changes nothing."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ HEAD = LAYERS[2]
 
 
 class Faults:
-    """Counts what this program opens to write, renames or removes under a folder.
+    """Counts this process's file operations under a folder, and makes them fail.
 
-    From the ``at``-th on every one fails, if ``dead``, as if the program had been killed; else that
-    one alone, for want of space.
+    If ``dead``, all fail from the ``at``-th on, as if the program had been killed; otherwise only
+    the ``at``-th fails, as on a full disk.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ def faults() -> Faults:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two contrasts, one under the name that is saved again."""
+    """A store with two saved contrasts; one name will be saved again."""
     path = Path(fill(tmp_path_factory.mktemp("saving") / "saved.zarr", LAYERS[2:]).path)
     save_contrast(path, "other", OLD, "bodies", ["t"])
     save_contrast(path, "mine", OLD, "faces", ["t", "csi"])
@@ -93,7 +93,7 @@ def own(saved: Path, tmp_path: Path) -> Path:
 
 
 def numbers(path: Path) -> dict[str, Any]:
-    """The record and values of each saved contrast, read in three ways, which agree."""
+    """Description and values of each saved contrast, read in three ways that agree."""
     store = open_store(path)
     tree, plain = store.tree(), xarray.open_datatree(path, engine="zarr", chunks={})
     found = {}
@@ -109,7 +109,7 @@ def numbers(path: Path) -> dict[str, Any]:
 
 
 def left(path: Path) -> set[str]:
-    """The files in a store that its root does not name."""
+    """Files in a store that its root does not name."""
     named = set(json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"])
     folders = {p.parent.relative_to(path).as_posix() for p in path.rglob("zarr.json")} - {"."}
     files = {p.name for p in path.rglob("*") if p.name.endswith((".partial", ".saving"))}
@@ -118,7 +118,7 @@ def left(path: Path) -> set[str]:
 
 @contextmanager
 def told_in_a_line(path: Path) -> Iterator[None]:
-    """An error need not come; where one comes it is one line about the disk."""
+    """Accept no error, or one line about the disk."""
     try:
         yield
     except UserError as error:
@@ -162,7 +162,7 @@ def test_saving_stopped_at_any_write_does_all_or_nothing(
         save_contrast(own, "next", OLD, "faces", ["t"])  # under any name
         assert not left(own), at
         assert open_store(own).saved.keys() == {*found, "next"}
-    assert False in outcomes  # and True, where what fails is the clearing up
+    assert False in outcomes  # and True if the clean-up is what fails
 
 
 def test_only_leftovers_of_an_interrupted_saving_are_cleared(own: Path, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_saving_restores_lost_consolidated_metadata(own: Path) -> None:
     assert numbers(own) == before
 
 
-# Others at the same time
+# Concurrent readers and writers
 
 
 def test_readers_of_a_replaced_contrast_get_the_earlier_one_or_an_error(
@@ -319,7 +319,7 @@ def test_waiting_for_another_saving_program_is_reported(
 
 def test_metadata_replaced_while_read_are_read_again(own: Path) -> None:
     class Replaced(LocalStore):
-        sizes = iter([400, 300])  # of what was there before, twice
+        sizes = iter([400, 300])  # the earlier file's, twice
 
         async def getsize(self, key: str) -> int:
             return next(self.sizes, None) or await super().getsize(key)

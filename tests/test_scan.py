@@ -1,4 +1,4 @@
-"""A scan from images to a store, against keeping every activation and asking scipy."""
+"""A scan from images to a store, against scipy on stored activations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CATEGORIES = ("bodies", "faces", "scenes", "scrambled_scenes", "scrambled_words"
 
 
 class TinyNet(nn.Module):
-    """Two convolutions with an in-place operation after each recorded one, and a dead unit."""
+    """Two convolutions, each followed by an in-place operation, and a dead unit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def test_moments_in_float32_are_rounded_once(
             kept, whole = rounded.read(layer, name), store.read(layer, name)
             assert kept.dtype == np.float32
             np.testing.assert_array_equal(kept, whole.astype(np.float32))
-        # The contrasts are those of what is kept, and can be made again from it.
+        # The contrasts are those of the stored moments and can be recomputed from them.
         criterion = Criterion("rest", "t > 1")
         (again,) = (s for n, s in select(rounded, criterion, layers=[layer]) if n == layer)
         np.testing.assert_array_equal(again.selective, rounded.read(layer, "t") > 1)
@@ -104,7 +104,7 @@ def test_moments_in_float32_are_rounded_once(
 def every_activation_kept(
     model: nn.Module, layers: Sequence[str], stimuli: int
 ) -> Iterator[dict[str, Any]]:
-    """The very activations that a scan of ``model`` sees, ``[stimulus shown, unit]`` in float64."""
+    """Activations that a scan of ``model`` sees, ``[stimulus shown, unit]`` in float64."""
     kept: dict[str, Any] = {layer: [] for layer in layers}
     hooks = [
         model.get_submodule(layer).register_forward_hook(
@@ -118,14 +118,14 @@ def every_activation_kept(
     for hook in hooks:
         hook.remove()
     for layer, batches in kept.items():
-        shown = -(-stimuli // len(batches[-1]))  # after the trial and the probe
-        kept[layer] = np.concatenate(batches[-shown:])[:stimuli]  # without the filling
+        shown = -(-stimuli // len(batches[-1]))  # after trial and probe
+        kept[layer] = np.concatenate(batches[-shown:])[:stimuli]  # without padding rows
 
 
 def check_against_scipy(
     store: Store, activations: dict[str, np.ndarray], rtol: float = 1e-6
 ) -> None:
-    """t, degrees of freedom, p, q, CSI and masks of every layer equal scipy's and statsmodels'."""
+    """Check t, df, p, q, CSI and masks of every layer against scipy and statsmodels."""
     labels = np.sort(store.tree()["stimulus_category"].values)  # shown category by category
     for layer in store.layers:
         x = activations[layer.name]
@@ -151,7 +151,7 @@ def check_against_scipy(
                 for j, g in enumerate(groups)
                 if j != k
             ]
-            # Two constant sides: scipy has no answer, the rule of the house is t 0 and p 1.
+            # Two constant sides: scipy has no answer; fusiform defines t 0 and p 1.
             smallest = np.min([np.nan_to_num(test.statistic, nan=0) for test in tests], axis=0)
             np.testing.assert_allclose(
                 store.read(layer, "t_each")[k, alive], smallest, rtol=rtol, atol=1e-9

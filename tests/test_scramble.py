@@ -1,4 +1,4 @@
-"""Scrambled controls keep what they promise to keep, and lose the rest."""
+"""Scrambled controls keep the documented properties and lose all others."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_phase_scrambling_keeps_the_mean_with_its_sign(shape: tuple[int, ...]) -
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_phase_scrambling_equals_the_full_complex_transform(shape: tuple[int, ...]) -> None:
-    """The same phases, applied to the whole spectrum, leave no imaginary part."""
+    """The same phases, applied to the full spectrum, leave no imaginary part."""
     image = picture(shape)
     turn = np.angle(np.fft.fft2(np.random.default_rng(2).standard_normal(shape[:2])))
     turn[0, 0] = 0
     for axis, side in ((0, shape[0]), (1, shape[1])):
-        # Hermitian: the phase at -f is minus the phase at f, modulo a turn.
+        # Hermitian: the phase at -f is minus the phase at f, modulo 2 pi.
         mirrored = np.take(turn, -np.arange(side), axis=axis)
         mirrored = np.take(mirrored, -np.arange(shape[1 - axis]), axis=1 - axis)
         np.testing.assert_allclose(np.exp(1j * (turn + mirrored)), 1, atol=1e-9)
@@ -149,13 +149,13 @@ def test_block_scrambling_keeps_every_pixel(
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 64, 3), (70, 61)])
 def test_block_scrambling_moves_whole_tiles(shape: tuple[int, ...]) -> None:
-    # Pixels are numbered, so that every tile can be told by its corner and checked as a whole.
+    # Pixels are numbered: every tile is identified by its corner and checked whole.
     rows, columns = np.indices(shape[:2])
     numbered = (rows * shape[1] + columns).astype(np.uint16)
     image = np.stack([numbered // 256, numbered % 256], axis=2).astype(np.uint8)
     scrambled = block_scramble(image, np.random.default_rng(6), 8).astype(int)
     number = scrambled[..., 0] * 256 + scrambled[..., 1]
-    # Neighbours stay neighbours everywhere but across the seven cuts along each side.
+    # Neighbours stay neighbours except across the seven cuts along each side.
     torn_down = np.flatnonzero((np.diff(number, axis=0) != shape[1]).any(axis=1))
     torn_across = np.flatnonzero((np.diff(number, axis=1) != 1).any(axis=0))
     assert len(torn_down) == len(torn_across) == 7
@@ -215,7 +215,7 @@ def test_a_scrambled_picture_depends_only_on_its_file_and_the_seed(tmp_path: Pat
     few, many = tmp_path / "few0" / "scrambled_x", tmp_path / "many0" / "scrambled_x"
     for name in ("b.png", "c.png"):
         assert (few / name).read_bytes() == (many / name).read_bytes()
-    # Equal pictures under different names, in different folders or with another seed differ.
+    # Equal pictures with different names, folders or seeds are scrambled differently.
     others = [
         few / "c.png",
         tmp_path / "many0/scrambled_w/b.png",

@@ -46,7 +46,7 @@ def chosen(
 
 
 def parts(layer: Layer) -> list[list[np.ndarray]]:
-    """Responses ``[sample][category] [stimulus, unit]``: of all stimuli, and of each fold."""
+    """Responses ``[sample][category] [stimulus, unit]``: all stimuli, then each fold."""
     drawn = samples(layer)
     whole = [np.concatenate(groups) for groups in drawn]
     return [whole, *([groups[fold] for groups in drawn] for fold in range(COUNTS.shape[1]))]
@@ -61,8 +61,8 @@ def sides(contrast: Contrast, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
 def oracle(
     contrast: Contrast, groups: Sequence[np.ndarray], test: str, two_sided: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """t and p ``[unit]`` of a contrast, by scipy; constant units by the rule of the house."""
-    # The dead unit is scipy's no more than anyone's: t 0 and p 1.
+    """scipy's t and p ``[unit]`` of a contrast; constant units as in docs/definitions.md."""
+    # scipy has no answer for the dead unit: t 0 and p 1.
     alive = [group[:, 1:] for group in groups]
     t, p = oracle_of_living(contrast, alive, test, "two-sided" if two_sided else "greater")
     return np.concatenate([[0], t]), np.concatenate([[1], p])
@@ -164,7 +164,9 @@ def one_sided(a: np.ndarray, b: np.ndarray) -> float:
 def test_stored_and_recomputed_contrasts_are_equal(store: Store) -> None:
     for layer in LAYERS:
         read = chosen(store, layer, DEFAULT)
-        again = Criterion("each", "q <= 0.05 and q <= 1")  # not the default: from the moments
+        again = Criterion(
+            "each", "q <= 0.05 and q <= 1"
+        )  # not the default: recomputed from the moments
         computed = chosen(store, layer, again)
         for name in ("selective", "selective_fold", "dead", "nonfinite"):
             np.testing.assert_array_equal(getattr(read, name), getattr(computed, name))
@@ -182,7 +184,7 @@ def test_the_whole_model_can_be_the_family(store: Store) -> None:
         )
         for layer, rates in zip(LAYERS, q, strict=True):
             np.testing.assert_array_equal(found[layer].selective[0], rates <= 0.05)
-        # The family is the store's, whichever layers are asked for.
+        # The family is that of the store, whatever layers are requested.
         ((_, alone),) = select(store, criterion, [contrast], LAYERS[1:2])
         np.testing.assert_array_equal(alone.selective, found[LAYERS[1]].selective)
 
@@ -432,7 +434,7 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path)
 
 
 def decided(examination: Examination, folds: list[Moments]) -> np.ndarray:
-    """What is selected of units that are a family of their own."""
+    """Selection of units that form a family of their own."""
     look = examination.look(folds)
     examination.settle([[look]])
     return examination.decide(look).selection.selective
@@ -444,7 +446,7 @@ def decided(examination: Examination, folds: list[Moments]) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), folds=st.integers(1, 6))
 def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: int) -> None:
-    """However stimuli are dealt to folds, the moments of all and what they select are the same."""
+    """Dealing stimuli to folds differently changes neither the total moments nor the selection."""
     rng = np.random.default_rng(seed)
     groups = [rng.normal(rng.normal(0, 1, 60), 1, (n, 60)) for n in rng.integers(12, 30, 4)]
 

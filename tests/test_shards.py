@@ -1,4 +1,4 @@
-"""Tar shards are read in place, and refused where they are no plain ones."""
+"""Tar shards are read in place; malformed ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The permutation null: exact in one pass, drawn before looking, and right about chance."""
+"""The permutation null: exact in one pass, and with nominal error rates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_labels_are_shuffled_within_folds_from_the_seed() -> None:
     assert len(np.unique(shuffled, axis=0)) == 50
     np.testing.assert_array_equal(shuffled[:7], shuffled_labels(LABELS, fold_of, 7, seed=3))
     assert (shuffled != shuffled_labels(LABELS, fold_of, 50, seed=4)).any()
-    # Each stimulus may get each label, in proportion.
+    # Every stimulus gets every label, in proportion.
     for stimulus in range(len(LABELS)):
         assert len(np.unique(shuffled[:, stimulus])) == 3
 
@@ -63,7 +63,7 @@ def test_null_moments_equal_those_of_the_shuffled_sets(dtype: torch.dtype, order
     for batch in made.batches():
         null.begin(batch.stimuli)
         shown = x[torch.from_numpy(batch.stimuli)]
-        shown = torch.cat([shown, shown[-1:]])  # filled up with a row that belongs to no run
+        shown = torch.cat([shown, shown[-1:]])  # padded with a row of no block
         if order == "channels last":
             shown = shown.contiguous(memory_format=torch.channels_last)
         null.fold_in("l", shown)
@@ -85,13 +85,13 @@ def test_all_units_of_a_small_layer_enter_the_null() -> None:
     null = ShuffledMoments(layers, shuffled_labels(LABELS, fold_of, 2, 0), fold_of, 20, seed=1)
     assert null.units["5"].tolist() == [0, 1, 2, 3, 4]
     assert len(null.units["500"]) == 20
-    assert null.state_bytes == (5 + 20) * 20 * 12  # 20 bytes of 2 x 2 x 3 groups
+    assert null.state_bytes == (5 + 20) * 20 * 12  # 20 bytes per group of 2 x 2 x 3
     again = ShuffledMoments(layers, shuffled_labels(LABELS, fold_of, 2, 0), fold_of, 20, seed=2)
     assert (again.units["500"] != null.units["500"]).any()
 
 
 class Pixels(nn.Module):
-    """Responses that are noise, and one that is the category."""
+    """Noise responses, and one that encodes the category."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Pixels(nn.Module):
 
 @pytest.fixture(scope="module")
 def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A scan of pictures of noise, which differ by chance only."""
+    """A scan of noise pictures, which differ by chance only."""
     from PIL import Image
 
     root = tmp_path_factory.mktemp("noise")
@@ -174,7 +174,7 @@ def test_p_of_the_null_is_saved_with_a_contrast(noise_store: Store, tmp_path: Pa
 
 
 class Looked(nn.Module):
-    """A network whose responses to the picture with grey value i are row i of a table."""
+    """A network that responds to grey value i with row i of a table."""
 
     def __init__(self, table: np.ndarray) -> None:
         super().__init__()
@@ -182,13 +182,13 @@ class Looked(nn.Module):
         self.found = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        # Before a scan it is shown noise.
+        # The trial pass shows noise.
         rows = (images[:, 0, 0, 0] * 255).round().long().clamp(0, len(self.table) - 1)
         return self.found(self.table[rows])
 
 
 def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[Fraction]]) -> Any:
-    """The square of t with its sign, without rounding; a number beyond all others for infinity."""
+    """Signed square of t in exact arithmetic; a huge number stands for infinity."""
 
     def squares(values: list[Fraction]) -> tuple[int, Fraction, Fraction]:
         mean = sum(values) / Fraction(len(values))
@@ -220,7 +220,7 @@ def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[
 
 @pytest.fixture(scope="module")
 def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.ndarray]:
-    """A scan of units that respond to few stimuli, as behind a ReLU, and their responses."""
+    """A scan of units that respond to few stimuli, as after a ReLU, and their responses."""
     from PIL import Image
 
     root, rng = tmp_path_factory.mktemp("few"), np.random.default_rng(0)

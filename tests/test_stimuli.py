@@ -1,4 +1,4 @@
-"""The catalogue has the same order anywhere, and every kind of picture is read as people see it."""
+"""Catalogues have the same order everywhere; every kind of picture is decoded as displayed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def saved(path: Path, pixels: NDArray[Any] | Image.Image = GREY, **options: Any)
 
 
 def folders(root: Path, *paths: str) -> Path:
-    """A stimulus set with an image at each of ``paths``."""
+    """A stimulus set with an image at each path."""
     for path in paths:
         saved(root / path)
     return root
@@ -363,7 +363,7 @@ def test_a_manifest_in_another_encoding_is_refused(tmp_path: Path) -> None:
     assert f"{source} is not" in refusal(source)
 
 
-# What cannot be a stimulus set
+# Invalid stimulus sets
 
 
 def test_a_missing_or_unknown_kind_of_source_raises(tmp_path: Path) -> None:
@@ -395,11 +395,11 @@ def test_an_unreadable_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert f"{tmp_path} (Permission denied)" in refusal(tmp_path)
 
 
-# Where stimuli may lie
+# Paths outside the set
 
 
 def outsider(path: Path) -> str:
-    """A manifest entry that leads to an image outside of the set in ``path``."""
+    """A manifest entry for an image outside the set in ``path``."""
     saved(path.parent / "elsewhere" / "1.png")
     return "../elsewhere/1.png"
 
@@ -519,7 +519,7 @@ def decomposed(name: str) -> str:
 
 
 def tells_forms_apart(folder: Path) -> bool:
-    """Whether the file system keeps both forms of a name."""
+    """Whether the file system distinguishes both Unicode forms of a name."""
     (folder / "\u00e9").touch()
     return not (folder / "e\u0301").exists()
 
@@ -618,7 +618,7 @@ def test_a_file_that_is_an_image_by_name_only_raises(tmp_path: Path, content: by
 
 
 def test_postscript_files_are_not_executed(tmp_path: Path) -> None:
-    # Pillow starts Ghostscript for them.
+    # Pillow would start Ghostscript.
     path = saved(tmp_path / "drawing.eps", COLOUR)
     path = path.rename(tmp_path / "drawing.png")
     with pytest.raises(UnfitStimulus, match="is no image"):
@@ -891,7 +891,7 @@ def test_a_truncated_image_raises_with_its_name(tmp_path: Path, kind: str, share
 
 
 def test_a_tiff_directory_with_a_wrong_type_raises_with_its_name(tmp_path: Path) -> None:
-    # The offset of the pixels as a fraction: Pillow fails with a TypeError.
+    # A fraction as the offset of the pixels: Pillow raises TypeError.
     offset, fraction = struct.pack("<HH", 273, 4), struct.pack("<HH", 273, 5)
     assert FILES["TIFF"].count(offset) == 1
     path = tmp_path / "odd.tif"
@@ -948,7 +948,7 @@ def test_pillow_warnings_do_not_reach_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "large.png", LARGER)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # between this and twice it warns
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns between this and twice this
     for _ in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -967,7 +967,7 @@ def test_a_picture_without_pixels_raises(tmp_path: Path, kind: str) -> None:
     struct.pack_into(form, content, place, 0)
     if kind == "PNG":
         struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
-    if kind == "GIF":  # the frame in the screen
+    if kind == "GIF":  # the frame within the screen
         struct.pack_into("<H", content, content.index(b",\0\0\0\0") + 5, 0)
     with pytest.raises(UnfitStimulus, match="nothing is in it"):
         open_image(tmp_path / "nothing is in it", bytes(content))

@@ -1,4 +1,4 @@
-"""A stimulus set's faults are all named, and its numbers are those of plain formulas."""
+"""The check of a stimulus set names every fault; its statistics equal plain formulas."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def saved(path: Path, pixels: NDArray[Any] | Image.Image, **options: Any) -> Pat
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
-    """Two categories of three grey pictures each, nothing wrong with them."""
+    """A sound set: two categories of three grey pictures."""
     for category in "ab":
         for i in range(3):
             saved(tmp_path / "set" / category / f"{i}.png", noise(16, 20))
     return tmp_path / "set"
 
 
-# What cannot be shown
+# Undecodable stimuli
 
 
 def test_check_reports_a_sound_set_as_sound(sound: Path) -> None:
@@ -60,7 +60,7 @@ def test_check_lists_every_undecodable_stimulus_with_its_reason(sound: Path) -> 
     whole = (sound / "a/0.png").read_bytes()
     (sound / "a/3.png").write_bytes(b"no picture")
     (sound / "a/4.png").write_bytes(b"")
-    (sound / "b/3.png").write_bytes(whole[: len(whole) // 2])  # only decoding finds this
+    (sound / "b/3.png").write_bytes(whole[: len(whole) // 2])  # found by decoding only
     saved(sound / "b/4.tif", np.zeros((4, 4), np.float32))
     frames = [Image.fromarray(noise(4, 4)) for _ in range(2)]
     saved(sound / "b/5.gif", frames[0], save_all=True, append_images=frames[1:])
@@ -153,7 +153,7 @@ def test_large_pictures_are_checked_for_duplicates_in_strips(
     assert [row.modes for row in whole.categories] == [{"colour": 1, "grey": 3}] * 2
 
 
-# What confounds
+# Confounds
 
 
 def test_picture_sizes_and_modes_are_counted(sound: Path) -> None:
@@ -270,7 +270,7 @@ def test_eta_squared_and_p_equal_one_way_anova() -> None:
         ([[1, 1, 1], [2, 2]], 1.0, 0.0, True),
         ([[1, 2, 3], []], math.nan, math.nan, False),
         ([[1], [2]], math.nan, math.nan, False),
-        ([[1, 4, 2], [5, 2, 4]], 2 / 9, 0.346, False),  # large, and by chance
+        ([[1, 4, 2], [5, 2, 4]], 2 / 9, 0.346, False),  # large by chance
     ],
 )
 def test_eta_squared_of_degenerate_groups(

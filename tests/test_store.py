@@ -1,4 +1,4 @@
-"""The store: what is written is read again, by anyone; nothing is overwritten by accident."""
+"""Stores: round trips, reading by zarr and xarray, and protection against overwriting."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_slabs_cover_a_layer_in_order(store: Result) -> None:
 
 
 def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuts, "_CHUNK_UNITS", 24)  # four channels, of five
+    monkeypatch.setattr(cuts, "_CHUNK_UNITS", 24)  # four of five channels
     store = fill(tmp_path / "even.zarr")
     array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
     assert array.chunks == (1, 1, 3, 3, 2)  # not four and one
@@ -76,11 +76,11 @@ def test_background_writes_keep_their_order_and_raise() -> None:
         with write_behind() as later:
             for index, name in enumerate(names):
                 later(write, name)
-                assert len(done) >= index  # never more than one behind
+                assert len(done) >= index  # never more than one pending write
 
     write_all(*"abc")
     assert done == ["a", "b", "c"]
-    for after in ("", "d"):  # raised at the end, or by what is handed over next
+    for after in ("", "d"):  # raised at the end or by the next write
         with pytest.raises(OSError, match="No space"):
             write_all("full", *after)
     assert done == ["a", "b", "c"]
@@ -108,7 +108,7 @@ def test_zarr_and_xarray_read_a_store(store: Result) -> None:
 
 @pytest.mark.smoke
 def test_a_store_is_read_without_fusiform(store: Result) -> None:
-    """By an interpreter that cannot import it."""
+    """In an interpreter that cannot import fusiform."""
     code = f"""
 import sys
 sys.modules["fusiform"] = None

@@ -1,4 +1,4 @@
-"""Tables and archives from strangers end in one line, in little memory, and never this process."""
+"""Hostile tables and archives raise one line, in little memory, without a crash."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_columns_of_unsupported_types_are_refused(tmp_path: Path, kind: str) -> 
     }[kind]
     arrow(tmp_path / "set.arrow", pa.table({"path": column, "category": ["a", "b"]}))
     assert "path of" in refusal(tmp_path / "set.arrow")
-    # Beside those that count they are passed over.
+    # They are ignored beside valid columns.
     arrow(
         tmp_path / "set.arrow", pa.table({"path": ["1", "2"], "x": column, "category": ["a", "b"]})
     )
@@ -284,6 +284,6 @@ def test_folders_may_be_nested_deeper_than_the_recursion_limit(tmp_path: Path) -
         folder.mkdir()
     try:
         assert len(read_catalogue(tmp_path)) == 2
-    finally:  # what tidies up after tests does call itself
+    finally:  # pytest's own clean-up is recursive
         for folder in reversed(deep):
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""JSON that any reader takes: no NaN, and infinities told apart from what has no value."""
+"""Strict JSON: no NaN, and infinities distinct from missing values."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def test_all_json_is_written_by_one_function() -> None:
     files = [ROOT / "cli.py", ROOT / "terminal.py", *(ROOT / "engine").rglob("*.py")]
     writing = {str(path.relative_to(ROOT)) for path in files
                if re.search(r"json\.dumps?\(", path.read_text())}  # fmt: skip
-    # What a store keeps for itself, and the page's block, which refuses what this has not named.
+    # A store's own metadata, and the page's block, which refuses unnamed values.
     own = {"engine/scanning/pack.py", "engine/scanning/source.py", "engine/store/writing.py",
            "engine/store/identity.py", "engine/store/hidden.py", "engine/store/saving.py",
            "engine/scanning/behaviour.py", "engine/beside.py"}  # fmt: skip
-    own.add("engine/stimuli/arrow_tables.py")  # texts of a process of its own
+    own.add("engine/stimuli/arrow_tables.py")  # texts for a subprocess
     assert writing - own == {"engine/spec.py", "engine/reporting/embedding.py"}
 
 
 class Sharp(nn.Module):
-    """Units of grey values 0, 50 and 100, a category each: t infinite either way, NaN, finite."""
+    """Units whose t is infinite, minus infinite, NaN or finite for grey values 0, 50 and 100."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Sharp(nn.Module):
 
 @pytest.fixture(scope="module")
 def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``a.zarr``, ``b.zarr`` and the recording ``r.zarr`` of a network with such units."""
+    """Folder with ``a.zarr``, ``b.zarr`` and the recording ``r.zarr`` of such a network."""
     root = tmp_path_factory.mktemp("sharp")
     for k, category in enumerate(("faces", "places", "tools")):
         (root / "st" / category).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Parallel kernels under every threading layer that numba may have, called from many threads."""
+"""Parallel kernels under every numba threading layer, called from many threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fusiform.engine.asking.result import Result
 
 LAYERS = ("omp", "tbb", "workqueue")
 
-# Two kernels, one of which folds batches in; 40 calls from each of four threads at once.
+# Two kernels, one of them accumulating batches; 40 concurrent calls from each of four threads.
 CALLS = """
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ assert results[:8] * 20 == results
 print(jit.threading_layer(), *results[:8])
 """
 
-# Children forked while another thread is in a kernel call one themselves.
+# Children forked while another thread runs a kernel call one themselves.
 FORKS = """
 import os, signal
 from threading import Event, Thread
@@ -82,7 +82,7 @@ def run(layer: str, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def one_by_one() -> list[str]:
-    """What the kernels give when one thread calls them."""
+    """Results of the kernels called from one thread."""
     result = run("default", "-c", CALLS.replace("ThreadPoolExecutor(4)", "ThreadPoolExecutor(1)"))
     return result.stdout.split()[1:]
 

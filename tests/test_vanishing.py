@@ -1,4 +1,4 @@
-"""Outputs that vanish while they are written, in whole or in part: one line, nothing false."""
+"""Outputs that vanish while written raise one line; nothing wrong is published."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parts(
 
 
 def remove(place: Path) -> None:
-    """A file or folder, as a cleaner does, whether or not it is there."""
+    """Remove a file or folder if it exists, as a cleaner does."""
     if place.is_dir():
         shutil.rmtree(place)
     else:
@@ -48,13 +48,13 @@ def remove(place: Path) -> None:
 
 
 def drafts_of(output: Path) -> list[Path]:
-    """Where it is being filled."""
+    """Path of the draft of an output."""
     found = output.parent.glob(f"{output.name}.partial*")
     return [one / "new" if (one / "new").is_dir() else one for one in found]
 
 
 def removing(part: str, at: int, of: Path) -> Listener:
-    """Removes a part of what is being written beside ``of``, when it has gone so far."""
+    """A listener that removes part of the draft of ``of`` at a given stage."""
     seen = 0
 
     def progress(_: Progress) -> None:
@@ -68,7 +68,7 @@ def removing(part: str, at: int, of: Path) -> Listener:
 
 
 def refused_or_whole(work: Callable[[], Any], output: Path) -> bool:
-    """Whether it came to its end, and then with a whole store; else one line said why not."""
+    """Whether the work ended with a whole store; otherwise it raised one line."""
     try:
         work()
     except UserError as error:
@@ -94,7 +94,7 @@ def test_a_scan_whose_output_vanishes_says_so_and_starts_anew(
     try:
         small.scan(stimuli, output)
     except UserError as error:
-        assert "--restart" in str(error)  # noqa: PT017  what could be kept was
+        assert "--restart" in str(error)  # noqa: PT017  progress was kept
         shutil.rmtree(output.with_name("o.zarr.partial"))
         small.scan(stimuli, output)
     assert not check_store(output).problems

@@ -1,4 +1,4 @@
-"""Commands on a system without POSIX modules, signals and calls, as Windows is."""
+"""Commands on a system without POSIX modules, signals and calls, such as Windows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Run by the interpreter before anything else. What the standard library itself needs stays.
+# Run by the interpreter before anything else; the standard library keeps what it needs.
 SITE = """
 import os, signal, sys
 for name in ("fcntl", "resource", "grp", "pwd", "termios"):
