@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.backbones import load_backbone
-from fusiform.engine.scanning.capture import capture
-from fusiform.engine.scanning.layers import named_modules, trial
-from fusiform.engine.scanning.probe import probe
+from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.networks.hooks import capture
+from fusiform.engine.networks.layers import named_modules, trial
+from fusiform.engine.networks.probe import probe
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.spec import Preprocessing
 
@@ -52,7 +52,7 @@ class Forced(nn.Module):
 
 
 class Counting(nn.Module):
-    """Adds one more in every call."""
+    """Scales its output more in every call."""
 
     times = 0
 
@@ -69,7 +69,7 @@ class Stuck(nn.Dropout):
 
 
 class Dropped(nn.Module):
-    """Skips its part in every fifth call."""
+    """Skips its part at random, one time in five."""
 
     def __init__(self) -> None:
         super().__init__()

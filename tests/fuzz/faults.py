@@ -42,7 +42,7 @@ class Ended(NamedTuple):
 
 
 def arm(under: Path, seen: Callable[[], int], at: int | None = None, how: str = "kill") -> None:
-    """Let ``seen`` count this process's writes under a folder; the ``at``-th fails as ``how``."""
+    """Call ``seen`` at every write under a folder; the ``at``-th fails as ``how``."""
     root = under.resolve()
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
