@@ -262,14 +262,14 @@ def test_an_unknown_tag_is_refused_with_those_there_are() -> None:
 @pytest.mark.usefixtures("no_network")
 def test_networks_that_take_other_inputs_are_refused(name: str, weights: str) -> None:
     assert refusal(name, weights) == (
-        f"fusiform shows images to classifiers; {name} takes other inputs"
+        f"fusiform scans image classifiers; {name} takes other inputs"
     )
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"crop_mode": "border"}, "pads its images"),
+        ({"crop_mode": "border"}, "does not pad images"),
         ({"input_size": (3, 160, 96)}, "takes 160 x 96"),
     ],
 )
@@ -407,7 +407,8 @@ def test_a_module_that_cannot_be_imported_is_refused(name: str) -> None:
 
 
 def test_a_factory_has_no_tags(write_module: Callable[[str], str]) -> None:
-    assert "got 'openai', which is no file" in refusal(f"{write_module(FACTORY)}:network", "openai")
+    message = refusal(f"{write_module(FACTORY)}:network", "openai")
+    assert "got 'openai', which does not exist" in message
 
 
 # Naming weights by content

@@ -76,7 +76,7 @@ def test_what_cannot_be_shown_is_said_in_the_same_words(stimuli: Path, processes
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
     catalogue = read_catalogue(stimuli)
-    with pytest.raises(UnfitStimulus, match=r"noise-2.png cannot be decoded .*--on-error skip"):
+    with pytest.raises(UnfitStimulus, match=r'noise-2.png cannot be decoded .*`on_error="skip"`'):
         pixels(catalogue, processes=processes)
     plan = make_plan(catalogue.labels, catalogue.categories, folds=2, batch_size=4)
     batches = list(decode_ahead(catalogue, plan, SMALL, 2, skip=True, processes=processes))

@@ -365,7 +365,7 @@ def test_a_table_of_as_many_rows_as_the_trial_has_images_is_no_layer(
 def test_rows_are_compared_with_the_batch_before_they_are_taken(
     stimuli: Path, tmp_path: Path, show: str, write_module: Callable[[str], str]
 ) -> None:
-    complaint = r"table gave \[5, 6\] for a batch of 8: leave it out of --layers"
+    complaint = r"table returned \[5, 6\] for a batch of 8: leave it out of `layers`"
     module = write_module(
         "from fusiform.tests.test_probe import *\n"
         "def net(): return Prompts(lambda n: min(n, 5)), SMALL\n"
@@ -421,9 +421,9 @@ def test_a_clash_of_precisions_is_said_to_be_one(
     with pytest.raises(UserError) as caught:
         scanned(net, stimuli, tmp_path / "o.zarr", precision=precision)
     message = str(caught.value)
-    assert message.startswith(f"a network that is shown {precision} computes in it throughout; 2 ")
+    assert message.startswith(f"a network with {precision} input computes in it throughout; 2 ")
     assert "--crop" not in message
-    assert "choose another --precision" in message
+    assert "choose another `precision`" in message
 
 
 def test_one_tensor_beside_plain_values_is_scanned_and_silenced(

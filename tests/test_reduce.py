@@ -299,7 +299,9 @@ def test_a_lesion_silences_all_that_goes_into_a_unit(stimuli: Path, tmp_path: Pa
     # Without a word on what it is of, a smaller mask is refused.
     with (
         fusiform.lesion(net, {"maps": np.ones(6, bool)}),
-        pytest.raises(UserError, match=r"its mask is \[6\]: if a scan reduced it, say its units"),
+        pytest.raises(
+            UserError, match=r"its mask is \[6\]: pass the scan's `units` if it reduced it"
+        ),
     ):
         net(images)
     assert spread(torch.ones(4, dtype=torch.bool), (6, 4, 4), "channel") is None
