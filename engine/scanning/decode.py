@@ -57,7 +57,7 @@ class Decoded(NamedTuple):
     failed: dict[int, str]
 
     def but_for(self, skipped: Mapping[int, str]) -> Decoded:
-        """This batch, with the ``skipped`` stimuli marked as failed too."""
+        """Mark the ``skipped`` stimuli of the batch as failed too."""
         rows = {r: skipped[s] for r, s in enumerate(self.batch.stimuli) if s in skipped}
         return self._replace(failed={**self.failed, **rows})
 
