@@ -31,7 +31,7 @@ from fusiform.engine.bench.measure import Measurement, ratio, run_python, second
 from fusiform.engine.decoding.ahead import default_workers
 from fusiform.engine.scanning.memory import recycled
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.kernels import bandwidth, jit
+from fusiform.kernels import cpu, jit
 
 RESULTS = Path(__file__).parent / "results" / "cost.md"
 NETWORKS = ("resnet50", "resnet18", "clip:RN50", "vit_b_16")
@@ -142,7 +142,7 @@ def _peers() -> Iterator[str]:
     jit.use_threads(torch.get_num_threads())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other libraries' own
-        works = {"read": partial(bandwidth.read, words), **works}
+        works = {"read": partial(cpu.read_memory, words), **works}
         fresh = side_by_side(works, REPEATS)
         with recycled():
             kept = side_by_side(works, REPEATS)

@@ -100,7 +100,7 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
             if shards:
                 record, contents = moments.live()
                 moments = LayerMoments(layer_of(x), CPU, moments._on_finished)  # as if resumed
-                moments.go_on(record, contents)
+                moments.resume(record, contents)
                 moments.cut()
             moments.fold_in(rows, [Run(block, 0, len(rows), last=start == 12)])
     one, other = whole[block], cut[block]
@@ -142,14 +142,14 @@ def test_a_layout_that_changes_between_batches_does_not_mix_units_up() -> None:
 def test_a_layer_whose_shape_changes_between_batches_raises() -> None:
     x = torch.randn(4, 3, 8, 8)
     moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
-    with pytest.raises(UserError, match=r"had \[3, 8, 8\] and now gave \[3, 9, 8\]"):
+    with pytest.raises(UserError, match=r"had \[3, 8, 8\] and now has \[3, 9, 8\]"):
         moments.fold_in(torch.randn(4, 3, 9, 8), ())
 
 
 def test_a_layer_whose_precision_changes_between_batches_raises() -> None:
     x = torch.randn(4, 3, 8, 8)
     moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
-    with pytest.raises(UserError, match=r"had float32 and now gave torch.float64"):
+    with pytest.raises(UserError, match=r"had float32 and now has torch.float64"):
         moments.fold_in(x.double(), ())
 
 

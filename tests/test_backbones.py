@@ -264,14 +264,14 @@ def test_an_unknown_tag_raises_with_the_known_tags() -> None:
 @pytest.mark.usefixtures("no_network")
 def test_networks_that_do_not_take_images_raise(name: str, weights: str) -> None:
     assert refusal(name, weights) == (
-        f"fusiform shows images to classifiers; {name} takes other inputs"
+        f"fusiform scans image classifiers; {name} takes other inputs"
     )
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"crop_mode": "border"}, "pads its images"),
+        ({"crop_mode": "border"}, "does not pad images"),
         ({"input_size": (3, 160, 96)}, "takes 160 x 96"),
     ],
 )
@@ -411,7 +411,8 @@ def test_a_factory_module_that_cannot_be_imported_raises(name: str) -> None:
 
 
 def test_a_factory_with_a_tag_raises(write_module: Callable[[str], str]) -> None:
-    assert "got 'openai', which is no file" in refusal(f"{write_module(FACTORY)}:network", "openai")
+    message = refusal(f"{write_module(FACTORY)}:network", "openai")
+    assert "got 'openai', which does not exist" in message
 
 
 # Hashing weights

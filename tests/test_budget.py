@@ -204,7 +204,7 @@ def test_a_stimulus_that_fails_in_a_later_pass_stops_the_scan(
 def test_a_budget_that_is_too_small_raises_before_any_forward_pass(
     stimuli: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"live moments of body .*raise --memory-budget"):
+    with pytest.raises(UserError, match=r"moments of body .*raise `memory_budget`"):
         scanned(stimuli, tmp_path / "o.zarr", memory_budget="100MiB")
     assert not list(tmp_path.iterdir())
 

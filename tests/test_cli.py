@@ -233,7 +233,7 @@ def test_an_image_that_fails_in_the_scan_is_named(fusiform: Command, stimuli: Pa
     path = stimuli / "noise/noise-3.png"
     path.write_bytes(path.read_bytes()[:2000])
     answer = fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL)
-    assert_refused(answer, str(path), "restore it, or leave it out by --on-error skip")
+    assert_refused(answer, str(path), "restore it, or leave it out with --on-error skip")
 
 
 def test_skipped_stimuli_are_in_the_summary(fusiform: Command, stimuli: Path) -> None:

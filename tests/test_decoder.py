@@ -217,7 +217,7 @@ def test_damaged_files_raise_the_same_errors_as_pillow(
     expected = failures(BY_PILLOW, CPU)
     assert sum(map(len, expected)) == 4
     assert failures(SMALL, device) == expected
-    with pytest.raises(UnfitStimulus, match="restore it, or leave it out by --on-error skip"):
+    with pytest.raises(UnfitStimulus, match='restore it, or leave it out with `on_error="skip"`'):
         list(decode_ahead(fresh, plan, SMALL, 2, device=device))
 
 
@@ -366,7 +366,7 @@ def test_a_torchvision_without_the_decoder_raises_before_the_scan(
     monkeypatch.setattr(jpegs, "decode_jpegs", _decode_jpegs)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     monkeypatch.delattr(torchvision.io, "decode_jpeg")
-    with pytest.raises(UserError, match="leave out --decoder torchvision"):
+    with pytest.raises(UserError, match='leave out `decoder="torchvision"`'):
         scanned(jpeg_set, tmp_path / "o.zarr", net)
     assert not seen
     assert not list(tmp_path.glob("o.zarr*"))

@@ -78,7 +78,7 @@ def test_decoding_processes_raise_the_same_errors_as_threads(
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
     catalogue = read_catalogue(stimuli)
-    with pytest.raises(UnfitStimulus, match=r"noise-2.png cannot be decoded .*--on-error skip"):
+    with pytest.raises(UnfitStimulus, match=r'noise-2.png cannot be decoded .*`on_error="skip"`'):
         pixels(catalogue, processes=processes)
     plan = make_plan(catalogue.labels, catalogue.categories, folds=2, batch_size=4)
     batches = list(decode_ahead(catalogue, plan, SMALL, 2, skip=True, processes=processes))

@@ -135,9 +135,9 @@ def test_a_layer_without_dimension_names_is_noted_and_takes_given_names(
     found = scanned(by_unit, "o.zarr")
     assert found.layer("made").dims == NO_ORDER
     (note,) = found.provenance["notes"]
-    assert note.startswith("dimensions of 1 layers are not known by shape, module or")
+    assert note.startswith("dimensions of 1 layers are unknown by shape, module and")
     assert "made 64 x 12" in note
-    assert "--dims LAYER=channel,y,x" in note
+    assert "`dims` (LAYER=channel,y,x)" in note
     analysis = fusiform.analyse(found, analyses=["localisation"])
     assert analysis.localisation == ()
     assert analysis.nameless == ("made",)

@@ -10,8 +10,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
-from fusiform.kernels.autocorrelation import NEIGHBOURS, morans_i
-from fusiform.kernels.evenness import gini, normalised_entropy
 from fusiform.kernels.similarity import (
     correlation_distances,
     euclidean_distances,
@@ -19,6 +17,7 @@ from fusiform.kernels.similarity import (
     linear_cka,
     patterns_of,
 )
+from fusiform.kernels.spatial import NEIGHBOURS, gini, morans_i, normalised_entropy
 
 from . import reference
 

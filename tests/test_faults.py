@@ -52,7 +52,7 @@ class Hungry(nn.Module):
         (MemoryError, ""),
     ],
 )
-@pytest.mark.parametrize(("most", "remedy"), [(5, "--batch-size 4 fits"), (0, "not even one")])
+@pytest.mark.parametrize(("most", "remedy"), [(5, "`batch_size=4` fits"), (0, "not even one")])
 def test_out_of_memory_names_a_batch_size_that_fits(
     error: type[Exception], said: str, most: int, remedy: str
 ) -> None:
@@ -95,7 +95,7 @@ def test_a_scan_that_runs_out_of_memory_keeps_its_progress(stimuli: Path, tmp_pa
         network.most = 2 if batches > 5 + 2 else 99  # after trial and probe
 
     hook = network.first.register_forward_pre_hook(shrink)
-    with pytest.raises(UserError, match="--batch-size 2 fits") as caught:
+    with pytest.raises(UserError, match="`batch_size=2` fits") as caught:
         fusiform.scan(network, stimuli, tmp_path / "o.zarr", commit_every=0, **options)
     assert "goes on" in caught.value.__notes__[0]
     hook.remove()

@@ -121,7 +121,7 @@ def test_forked_children_of_a_parent_that_ran_kernels_advise_spawn(
     kernels, scan, old, *own = said(USED, str(made_path), cwd=tmp_path)
     assert own[1] == old
     if "spawn" in kernels:
-        assert kernels.startswith("kernels kernels run on threads that a forked process does not")
+        assert kernels.startswith("kernels kernels cannot run in a forked process whose parent has")
         assert "spawn" in scan
     else:
         assert kernels == own[0]

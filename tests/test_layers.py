@@ -122,7 +122,7 @@ def test_another_crop_changes_shapes_but_not_names() -> None:
 
 @pytest.mark.parametrize("model", ["vit_b_16", "timm:test_vit", "clip:RN50"])
 def test_a_network_that_does_not_run_at_the_given_size_raises(model: str) -> None:
-    with pytest.raises(UserError, match=r"\[batch, 3, 72, 72\].*choose its input size with --crop"):
+    with pytest.raises(UserError, match=r"\[batch, 3, 72, 72\].*choose its input size with `crop`"):
         list_layers(model, crop=72)
 
 
@@ -413,7 +413,7 @@ class Moody(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("times", "complaint"), [(0, "step was not run in one"), (2, "step is called again")]
+    ("times", "complaint"), [(0, "step was skipped in one"), (2, "step is called twice")]
 )
 def test_a_layer_that_does_not_run_once_in_a_later_pass_is_named(
     times: int, complaint: str
@@ -471,7 +471,7 @@ def test_a_module_named_output_keeps_its_name() -> None:
 
     found = trial(Named(), 8)
     assert names(found.layers) == ["output", "output_"]
-    assert found.refused == {"count": "has a name that the store keeps for itself"}
+    assert found.refused == {"count": "has a name reserved by the store"}
 
 
 @pytest.mark.parametrize("crop", [0, -5])

@@ -84,7 +84,7 @@ def test_impossible_lesions_raise() -> None:
     net, images = Net().eval(), torch.randn(1, 3, 6, 6)
     with pytest.raises(UserError, match="did you mean conv"), fusiform.lesion(net, {"cnv": 1 > 0}):
         pass
-    with pytest.raises(UserError, match="a mask is boolean; that of conv is float64"):
+    with pytest.raises(UserError, match="a mask is boolean; the mask of conv is float64"):
         fusiform.lesion(net, {"conv": np.zeros((4, 6, 6))}).__enter__()
     with (
         fusiform.lesion(net, {"conv": np.zeros((4, 6, 7), bool)}),

@@ -363,7 +363,7 @@ def test_a_parameter_table_with_as_many_rows_as_images_is_not_a_layer(
 def test_the_row_count_is_checked_against_every_batch(
     stimuli: Path, tmp_path: Path, show: str, write_module: Callable[[str], str]
 ) -> None:
-    complaint = r"table gave \[5, 6\] for a batch of 8: leave it out of --layers"
+    complaint = r"table returned \[5, 6\] for a batch of 8: leave it out of `layers`"
     module = write_module(
         "from fusiform.tests.test_probe import *\n"
         "def net(): return Prompts(lambda n: min(n, 5)), SMALL\n"
@@ -419,9 +419,9 @@ def test_a_clash_of_precisions_is_named(
     with pytest.raises(UserError) as caught:
         scanned(net, stimuli, tmp_path / "o.zarr", precision=precision)
     message = str(caught.value)
-    assert message.startswith(f"a network that is shown {precision} computes in it throughout; 2 ")
+    assert message.startswith(f"a network with {precision} input computes in it throughout; 2 ")
     assert "--crop" not in message
-    assert "choose another --precision" in message
+    assert "choose another `precision`" in message
 
 
 def test_one_tensor_among_plain_values_can_be_scanned_and_lesioned(

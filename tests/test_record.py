@@ -208,7 +208,7 @@ def test_units_are_found_in_any_memory_layout(
     rows = flat.rows(x)
     size = layer.units
     units = np.array(data.draw(st.lists(st.integers(0, size - 1), unique=True)), np.int64)
-    found = rows.numpy()[:, flat.places(units)]
+    found = rows.numpy()[:, flat.positions(units)]
     np.testing.assert_array_equal(found, x.flatten(1).numpy()[:, units])
 
 

@@ -293,7 +293,9 @@ def test_a_lesion_of_a_reduced_unit_silences_all_its_parts(stimuli: Path, tmp_pa
     # A smaller mask raises unless its kind of unit is given.
     with (
         fusiform.lesion(net, {"maps": np.ones(6, bool)}),
-        pytest.raises(UserError, match=r"its mask is \[6\]: if a scan reduced it, say its units"),
+        pytest.raises(
+            UserError, match=r"its mask is \[6\]: pass the scan's `units` if it reduced it"
+        ),
     ):
         net(images)
     assert spread(torch.ones(4, dtype=torch.bool), (6, 4, 4), "channel") is None

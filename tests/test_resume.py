@@ -651,7 +651,7 @@ def test_a_damaged_stimulus_may_be_restored_before_it_is_shown(
     cut(image)
     with pytest.raises(UserError, match=r"stripes-2.png") as caught:
         scanned(own, tmp_path / "o.zarr")
-    assert "restore it, or leave it out by --on-error skip" in str(caught.value)
+    assert 'restore it, or leave it out with `on_error="skip"`' in str(caught.value)
     shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
     store = scanned(own, tmp_path / "o.zarr")
     assert not fusiform.check_store(store.path).problems
