@@ -12,15 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from peers import INSTALLED
 
+from benchmarks.__main__ import benchmarks
+from benchmarks.kernels.peers import INSTALLED
 from fusiform import UserError, bench
 from fusiform.engine.bench import measure
 from fusiform.engine.bench.images import repeat_images
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.localizer import make_localizer
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def test_turns_are_taken_side_by_side() -> None:
@@ -149,8 +148,8 @@ def test_every_way_that_is_compared_is_right(name: str) -> None:
     np.testing.assert_allclose(var, seen.var(0, np.float64, ddof=1), rtol=rtol)
 
 
-@pytest.mark.parametrize("script", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
-def test_what_benchmarks_are_made_of_is_there(script: str) -> None:
-    module = import_module(script)
+@pytest.mark.parametrize("name", benchmarks())
+def test_benchmarks_import_and_the_functions_that_they_time_exist(name: str) -> None:
+    module = import_module(f"benchmarks.{name}")
     for place in getattr(module, "STAGES", {}).values():
         assert callable(getattr(*place))

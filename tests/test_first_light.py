@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from first_light import DOMAINS
 
 import fusiform
+from benchmarks.shared import DOMAINS
 
 # Per cent of units with Welch t > 5 against the pooled rest, by independent code that kept every
 # activation and asked scipy.

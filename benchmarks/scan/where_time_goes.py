@@ -1,7 +1,6 @@
-"""Where the time of a scan goes, stage by stage.
+"""Time of a scan, stage by stage: 480 images through a ResNet-50.
 
-``python benchmarks/where_time_goes.py`` with FUSIFORM_TESTDATA set writes
-``results/where_time_goes.md``. Clocks are put around the stages of one scan after the other.
+Needs the test data. Clocks wrap the stages of repeated scans.
 """
 
 from __future__ import annotations
@@ -16,13 +15,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from cost import described
-from end_to_end import link_images
-
 from fusiform.engine.scanning import accumulate, passes, scan, setup, showing, work
 from fusiform.engine.store.draft import Draft
 
-RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
+from .. import shared
+
 IMAGES, REPEATS = 480, 5
 # What each stage contains of those below it is taken off.
 STAGES = {
@@ -42,7 +39,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         stimuli = Path(folder) / "stimuli"
-        link_images(stimuli, IMAGES)
+        shared.link_images(stimuli, IMAGES)
         for repeat in range(REPEATS + 1):
             taken = _scan(stimuli, Path(folder) / "r50.zarr")
             print({name: round(value, 2) for name, value in taken.items()}, flush=True)
@@ -51,23 +48,19 @@ def main() -> None:
                     seconds[name].append(value)
     total = statistics.median(seconds["total"])
     lines = [
-        "# Where the time of a scan goes",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/where_time_goes.py`",
-        described(),
+        *shared.heading(__name__, "Where the time of a scan goes", needs_testdata=True),
         f"Medians of {REPEATS} scans.",
         "",
         f"`fusiform.scan('resnet50', ...)`, untrained, {IMAGES} photographs of five categories in",
         "batches of 32: 18 layers, 5.7 million units, 10 blocks. Imports are not in it.",
         "",
-        "| stage | seconds | % |",
-        "|---|---|---|",
+        *shared.head("stage", "seconds", "%"),
         *(
             f"| {name} | {value:.2f} | {100 * value / total:.1f} |"
             for name, value in ((n, statistics.median(v)) for n, v in seconds.items())
         ),
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    shared.save(__name__, lines)
 
 
 def _scan(stimuli: Path, output: Path) -> dict[str, float]:
@@ -99,9 +92,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
 
     passes.write_behind = behind
     try:
-        started = time.perf_counter()
-        scan.scan("resnet50", stimuli, output, weights="none", device="cpu", overwrite=True)
-        total = time.perf_counter() - started
+        total = shared.scan("resnet50", stimuli, output).seconds
     finally:
         for stage, (owner, name) in STAGES.items():
             setattr(owner, name, originals[stage])
@@ -137,7 +128,3 @@ def _waited(batches: Any, clocks: dict[str, float]) -> Any:
         if batch is None:
             return
         yield batch
-
-
-if __name__ == "__main__":
-    main()
