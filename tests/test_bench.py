@@ -18,8 +18,8 @@ from benchmarks.kernels.peers import INSTALLED
 from fusiform import UserError, bench
 from fusiform.engine.bench import measure
 from fusiform.engine.bench.images import repeat_images
+from fusiform.engine.localizer import make_localizer
 from fusiform.engine.stimuli.catalogue import read_catalogue
-from fusiform.engine.stimuli.localizer import make_localizer
 
 
 def test_turns_are_taken_side_by_side() -> None:

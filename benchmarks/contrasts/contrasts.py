@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusiform.engine.asking.result import open_store
+from fusiform.engine.querying.result import open_store
 from fusiform.engine.bench.measure import Finished, run
 
 from ..shared import RESNET50, again, head, heading, link_images, save, scan, testdata
@@ -88,7 +88,7 @@ def _asked(options: tuple[str, ...]) -> Finished:
 
 def _record() -> dict[str, int]:
     """Keep what the scan of ``r50.zarr`` saw: ``LAYER.npy [stimulus shown, unit]``, and labels."""
-    from fusiform.engine.scanning.accumulate import LayerMoments
+    from fusiform.engine.moments.accumulate import LayerMoments
 
     kept: dict[str, Any] = {}
     shown: dict[str, int] = {}

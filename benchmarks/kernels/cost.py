@@ -24,7 +24,7 @@ import torch
 from fusiform import Preprocessing, bench, make_localizer
 from fusiform.engine.bench.images import as_jpeg, decode, repeat_images
 from fusiform.engine.bench.measure import Measurement, ratio, seconds, side_by_side
-from fusiform.engine.scanning.decode import default_workers
+from fusiform.engine.decoding.ahead import default_workers
 from fusiform.engine.scanning.memory import recycled
 from fusiform.kernels import bandwidth, jit
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fusiform.engine.bench.images import as_jpeg
 from fusiform.engine.scanning import work
-from fusiform.engine.stimuli.localizer import make_localizer
+from fusiform.engine.localizer import make_localizer
 
 from ..shared import again, head, heading, save, scan
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fusiform import Preprocessing, make_localizer
 from fusiform.engine.bench.images import as_jpeg, repeat_images
-from fusiform.engine.scanning.decode import decode_ahead
-from fusiform.engine.scanning.plan import Plan, make_plan
+from fusiform.engine.decoding.ahead import decode_ahead
+from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 
 from ..shared import head, heading, photographs, save

@@ -18,8 +18,8 @@ import numpy as np
 from fusiform import Preprocessing, make_localizer, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.measure import ratio, run, seconds
-from fusiform.engine.scanning.decode import decode_ahead
-from fusiform.engine.scanning.plan import Plan, make_plan
+from fusiform.engine.decoding.ahead import decode_ahead
+from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 
 from ..shared import files_of, head, heading, photographs, row, save

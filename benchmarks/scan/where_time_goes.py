@@ -15,7 +15,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from fusiform.engine.scanning import accumulate, passes, scan, setup, showing, work
+from fusiform.engine.moments import accumulate
+from fusiform.engine.scanning import (loop as passes, scan, setup, forward as showing, work)
 from fusiform.engine.store.draft import Draft
 
 from .. import shared
