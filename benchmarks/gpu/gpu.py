@@ -22,8 +22,8 @@ import torch
 from fusiform import make_localizer, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.network import measure_network
-from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.decoding.jpegs import Jpegs
+from fusiform.engine.networks.backbones import load_backbone
 from fusiform.kernels import cuda, device
 
 from ..shared import heading, photographs, save, scan, with_gpu

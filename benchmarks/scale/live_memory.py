@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusiform.engine.bench.images import as_jpeg
-from fusiform.engine.scanning import work
 from fusiform.engine.localizer import make_localizer
+from fusiform.engine.scanning import work
 
 from ..shared import again, head, heading, save, scan
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fusiform.engine.moments import accumulate
-from fusiform.engine.scanning import (loop as passes, scan, setup, forward as showing, work)
+from fusiform.engine.scanning import forward, loop, scan, setup, work
 from fusiform.engine.store.draft import Draft
 
 from .. import shared
@@ -28,7 +28,7 @@ STAGES = {
     "trial pass": (setup, "trial"),
     "files read and hashed": (scan, "left_out"),
     "loop": (work.Work, "show"),
-    "normalised": (showing, "normalise"),
+    "normalised": (forward, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "part"),
     "moments written to the store": (Draft, "write_moments"),
@@ -81,8 +81,8 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, clocked(stage, originals[stage]))
-    decode_ahead, write_behind = passes.decode_ahead, passes.write_behind
-    passes.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
+    decode_ahead, write_behind = loop.decode_ahead, loop.write_behind
+    loop.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
 
     @contextmanager
     def behind() -> Iterator[Any]:
@@ -91,19 +91,19 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
             timed.wait = later.wait
             yield timed
 
-    passes.write_behind = behind
+    loop.write_behind = behind
     try:
         total = shared.scan("resnet50", stimuli, output).seconds
     finally:
         for stage, (owner, name) in STAGES.items():
             setattr(owner, name, originals[stage])
-        passes.decode_ahead, passes.write_behind = decode_ahead, write_behind
-    loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
+        loop.decode_ahead, loop.write_behind = decode_ahead, write_behind
+    in_loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
     written = clocks.pop("moments written to the store")
     inside = ("moments read out of finished blocks", "waiting for moments to be written")
     clocks["statistics: batches folded into the moments"] = hooks - sum(clocks[s] for s in inside)
     around = hooks + clocks["normalised"] + clocks["waiting for decoded images"]
-    clocks["forward passes, and the loop around them"] = loop - around
+    clocks["forward passes, and the loop around them"] = in_loop - around
     clocks["the rest"] = total - sum(clocks.values())
     order = [
         "network and weights built",
