@@ -12,15 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from peers import INSTALLED
 
+from benchmarks.__main__ import benchmarks
+from benchmarks.kernels.peers import INSTALLED
 from fusiform import UserError, bench
 from fusiform.engine.bench import measure
 from fusiform.engine.bench.images import repeat_images
 from fusiform.engine.localizer import make_localizer
 from fusiform.engine.stimuli.catalogue import read_catalogue
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def test_candidates_are_timed_in_alternating_turns() -> None:
@@ -149,8 +148,8 @@ def test_every_compared_method_computes_correct_moments(name: str) -> None:
     np.testing.assert_allclose(var, seen.var(0, np.float64, ddof=1), rtol=rtol)
 
 
-@pytest.mark.parametrize("script", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
-def test_parts_used_by_benchmarks_exist(script: str) -> None:
-    module = import_module(script)
+@pytest.mark.parametrize("name", benchmarks())
+def test_benchmarks_import_and_the_functions_that_they_time_exist(name: str) -> None:
+    module = import_module(f"benchmarks.{name}")
     for place in getattr(module, "STAGES", {}).values():
         assert callable(getattr(*place))

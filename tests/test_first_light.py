@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from first_light import DOMAINS
 
 import fusiform
+from benchmarks.shared import DOMAINS
 
 # Per cent of units with Welch's t > 5 against the pooled rest, from independent code that kept
 # every activation and used scipy.

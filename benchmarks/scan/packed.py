@@ -1,12 +1,11 @@
-"""What packing saves: pictures a second from JPEG files and from a packed set of them.
+"""Pictures per second from JPEG files and from a packed set of them; time to pack.
 
-``python benchmarks/packed.py`` writes ``results/packed.md``, in two minutes at most. Both ways end
-with the same pixels, ready for the network, and go through the loop that a scan decodes by.
+Takes two minutes. Both ways end with the same pixels, ready for the network, and use the decoding
+loop of a scan.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -15,7 +14,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from cost import described
 
 from fusiform import Preprocessing, make_localizer, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
@@ -24,7 +22,8 @@ from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 
-RESULTS = Path(__file__).parent / "results" / "packed.md"
+from ..shared import files_of, head, heading, photographs, row, save
+
 PREPROCESSING = Preprocessing()
 THREADS = (1, 2)
 # Pictures of a set, at most; seconds that it is measured for, about, and turns in them at least.
@@ -41,17 +40,14 @@ def main() -> None:
             taken = seconds(partial(pack_stimuli, source, packed))
             pictures = require_same(source, packed)
             mean = " | ".join(
-                f"{size_of(place) / pictures / 1e3:.0f} kB" for place in (source, packed)
+                f"{sum(files_of(place)) / pictures / 1e3:.0f} kB" for place in (source, packed)
             )
             sizes.append(f"| {name} | {pictures} | {mean} | {taken:.1f} s |")
             speeds += speeds_of(name, source, packed, pictures)
             print(sizes[-1], *speeds[-len(THREADS) :], sep="\n", flush=True)
         memory = [peak_row(source, times) for times in TIMES]
     lines = [
-        "# What packing saves",
-        "",
-        "Regenerate: `python benchmarks/packed.py`",
-        described(),
+        *heading(__name__, "What packing saves"),
         f"{PREPROCESSING.geometry}. All is in the system's cache: this is the work of the cores,",
         "and not of a disk. Files are read, compared with their SHA-256, decoded, resized and cut;",
         "packed pictures are read and compared with their CRC-32C. Both took turns in one run, on",
@@ -59,30 +55,26 @@ def main() -> None:
         "other programs had the cores as well. `gain` is the median over turns of the ratio of",
         "core time.",
         "",
-        "| set | threads | files | packed | files, of a core | packed, of a core | gain |",
-        "|---|---|---|---|---|---|---|",
+        *head("set", "threads", "files", "packed", "files, of a core", "packed, of a core", "gain"),
         *speeds,
         "",
-        "| set | pictures | a file | a packed picture | packed in |",
-        "|---|---|---|---|---|",
+        *head("set", "pictures", "a file", "a packed picture", "packed in"),
         *sizes,
         "",
         "Peak memory of packing the last set, repeated by links, each in a process of its own:",
         "",
-        "| pictures | peak |",
-        "|---|---|",
+        *head("pictures", "peak"),
         *memory,
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 def sets(folder: Path) -> dict[str, Path]:
     """Photographs of a localizer set, where there are some, and larger drawn pictures, as JPEG."""
     found = {}
-    if "FUSIFORM_TESTDATA" in os.environ:
+    if own_pictures := photographs():
         own = folder / "photographs"
-        categories = sorted((Path(os.environ["FUSIFORM_TESTDATA"]) / "stimuli" / "floc").iterdir())
-        categories = [path for path in categories if any(path.glob("*.jpg"))]
+        categories = sorted({path.parent for path in own_pictures})
         for category in categories:
             (own / category.name).mkdir(parents=True)
             for path in sorted(category.glob("*.jpg"))[: PICTURES // len(categories)]:
@@ -120,20 +112,16 @@ def speeds_of(name: str, source: Path, packed: Path, pictures: int) -> list[str]
             wall[which].append(seconds(work))
             core[which].append(time.process_time() - before)
     return [
-        "| "
-        + " | ".join(
-            [
-                name,
-                str(threads),
-                *(
-                    f"{pictures / median(taken[kind, threads]):,.0f}"
-                    for taken in (wall, core)
-                    for kind in ("files", "packed")
-                ),
-                f"{ratio(core['files', threads], core['packed', threads]):.1f}",
-            ]
+        row(
+            name,
+            threads,
+            *(
+                f"{pictures / median(taken[kind, threads]):,.0f}"
+                for taken in (wall, core)
+                for kind in ("files", "packed")
+            ),
+            f"{ratio(core['files', threads], core['packed', threads]):.1f}",
         )
-        + " |"
         for threads in THREADS
     ]
 
@@ -165,12 +153,3 @@ def peak_row(source: Path, times: int) -> str:
     finished = run("stimuli", "pack", str(repeated), "-o", f"{repeated}.zarr")
     shutil.rmtree(f"{repeated}.zarr")
     return f"| {number:,} | {finished.peak_bytes / 2**20:,.0f} MiB |"
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of the files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-if __name__ == "__main__":
-    main()

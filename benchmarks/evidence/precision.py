@@ -1,7 +1,6 @@
-"""What half precision costs in t, and what it gives in speed, on this CPU.
+"""Half precision: its error in t, and its speed on this CPU.
 
-``python benchmarks/precision.py`` with FUSIFORM_TESTDATA set writes ``results/precision.md``. Scans
-in all precisions take turns.
+Needs the test data. Scans in all precisions take turns.
 """
 
 from __future__ import annotations
@@ -9,47 +8,41 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from cost import described
-from end_to_end import link_images
 
-from fusiform import Result, scan
-from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Layer
 
-RESULTS = Path(__file__).parent / "results" / "precision.md"
-WEIGHTS = "resnet18_imagenet_compressed.safetensors"
+from ..shared import RESNET18, heading, link_images, row, save, scan, testdata
+
 PRECISIONS = ("float32", "bfloat16", "float16")
 IMAGES, TURNS, THRESHOLD = 400, 3, 5
 
 
 def main() -> None:
-    testdata = Path(os.environ["FUSIFORM_TESTDATA"]).resolve()
+    weights = str(testdata() / "weights" / RESNET18)
     with tempfile.TemporaryDirectory() as folder:
         stimuli = Path(folder) / "stimuli"
         link_images(stimuli, IMAGES)
         paces: dict[str, list[float]] = defaultdict(list)
-        stores: dict[str, Result] = {}
+        stores: dict[str, Any] = {}
         loads: list[float] = []
         for _ in range(TURNS):
             for precision in PRECISIONS:
                 output = Path(folder) / f"{precision}.zarr"
-                stores[precision], pace = _scanned(testdata, stimuli, output, precision)
-                paces[precision].append(pace)
+                found = scan("resnet18", stimuli, output, weights=weights, precision=precision)
+                stores[precision] = found.store
+                paces[precision].append(found.pace)
                 loads.append(os.getloadavg()[0])
-                print(precision, f"{pace:.1f} images/s", flush=True)
+                print(precision, f"{found.pace:.1f} images/s", flush=True)
         layers = stores["float32"].layers
         rows = [_row(layer, stores) for layer in layers]
     halves = PRECISIONS[1:]
     lines = [
-        "# Half precision",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/precision.py`",
-        described(),
+        *heading(__name__, "Half precision", needs_testdata=True),
         f"ResNet-18, trained; {IMAGES} photographs of fLoc in five categories, batches of 32, all",
         "blocks.",
         "",
@@ -72,26 +65,10 @@ def main() -> None:
         "|" + "---|" * len(PRECISIONS),
         "| " + " | ".join(f"{statistics.median(paces[name]):.1f}" for name in PRECISIONS) + " |",
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
-def _scanned(testdata: Path, stimuli: Path, output: Path, precision: str) -> tuple[Result, float]:
-    """The store, and images a second after the first batch."""
-    seen: list[tuple[float, int]] = []
-
-    def progress(event: Progress) -> None:
-        if event.stage == "scan":
-            seen.append((time.perf_counter(), event.done))
-
-    result = scan(
-        "resnet18", stimuli, output, weights=str(testdata / "weights" / WEIGHTS), device="cpu",
-        precision=precision, overwrite=True, listener=Listener(progress=progress),
-    )  # fmt: skip
-    (started, before), (ended, after) = seen[0], seen[-1]
-    return result, (after - before) / (ended - started)
-
-
-def _row(layer: Layer, stores: dict[str, Result]) -> str:
+def _row(layer: Layer, stores: dict[str, Any]) -> str:
     t = {name: store.read(layer, "t") for name, store in stores.items()}
     whole = t["float32"] > THRESHOLD
     cells = [layer.name, f"{layer.units:,}", f"{100 * whole.mean():.3f} %"]
@@ -104,8 +81,4 @@ def _row(layer: Layer, stores: dict[str, Result]) -> str:
             f"{100 * (above != whole).mean():.3f} %",
             f"{apart.max():.2f} ({np.quantile(apart, 0.99):.3f})",
         ]
-    return f"| {' | '.join(cells)} |"
-
-
-if __name__ == "__main__":
-    main()
+    return row(*cells)

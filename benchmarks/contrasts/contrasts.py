@@ -1,30 +1,28 @@
-"""Asking a store, against asking kept activations: seconds, memory, and whether answers agree.
+"""Criteria from a store, beside scipy and scanpy on stored activations: time, memory, agreement.
 
-``python benchmarks/contrasts.py`` with FUSIFORM_TESTDATA set writes ``results/contrasts.md``: a
-ResNet-50 with every block recorded. It needs 12 GB of disk in the folder for temporary files, and
-takes about half an hour.
+Needs the test data. A ResNet-50 with every block recorded: 12 GB in the folder for temporary files,
+half an hour.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cost import described
-from end_to_end import link_images
 from numpy.typing import NDArray
 
-from fusiform.engine.bench.measure import Finished, run, run_python
+from fusiform.engine.bench.measure import Finished, run
 from fusiform.engine.querying.result import open_store
 
-RESULTS = Path(__file__).parent / "results" / "contrasts.md"
+from ..shared import RESNET50, again, head, heading, link_images, save, scan, testdata
+
 IMAGES = 480
 # Units whose activations scipy is given at a time.
 _SLAB = 83_886
@@ -54,31 +52,32 @@ WAYS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--way", choices=["record", "scipy", "scanpy"], help="run one way, here")
-    arguments = parser.parse_args()
+
+
+def main(arguments: Namespace) -> None:
     if arguments.way:
         print(json.dumps(_WAYS[arguments.way]()))
         return
-    weights = Path(os.environ["FUSIFORM_TESTDATA"]).resolve() / "weights"
+    weights = testdata() / "weights" / RESNET50
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         link_images(Path("stimuli"), IMAGES)
-        Path("r50.safetensors").symlink_to(weights / "resnet50_imagenet_compressed.safetensors")
-        scan = ("resnet50", "stimuli", "--weights", "r50.safetensors", "--device", "cpu")
-        run("scan", *scan, "-o", "r50.zarr")
-        print(run_python(__file__, "--way", "record").output, flush=True)
+        Path("r50.safetensors").symlink_to(weights)
+        network = ("resnet50", "stimuli", "--weights", "r50.safetensors", "--device", "cpu")
+        run("scan", *network, "-o", "r50.zarr")
+        print(again(__name__, "--way", "record").output, flush=True)
         asked = {options: [_asked(options) for _ in range(arguments.repeats)] for options in ASKED}
         ways: dict[str, list[Finished]] = {way: [] for way in WAYS}
         for _ in range(arguments.repeats):  # they take turns
             ways["fusiform"].append(_asked(SAME))
             for way in ("scipy", "scanpy"):
-                ways[way].append(run_python(__file__, "--way", way))
+                ways[way].append(again(__name__, "--way", way))
                 print(way, f"{ways[way][-1].seconds:.0f} s", flush=True)
         lines = [*_head(arguments.repeats), *_table(asked), *_compared(ways, _agreement())]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 def _asked(options: tuple[str, ...]) -> Finished:
@@ -89,24 +88,24 @@ def _asked(options: tuple[str, ...]) -> Finished:
 
 def _record() -> dict[str, int]:
     """Keep what the scan of ``r50.zarr`` saw: ``LAYER.npy [stimulus shown, unit]``, and labels."""
-    from fusiform.engine.scanning import scan
-
-    class Keeping(scan.LayerMoments):
-        def fold_in(self, activation: Any, runs: Any) -> None:
-            super().fold_in(activation, runs)
-            name, rows = self._layer.name, sum(run.stop - run.start for run in runs)
-            if name not in kept:
-                shape = (IMAGES, self._layer.units)
-                kept[name] = np.lib.format.open_memmap(f"{name}.npy", "w+", np.float32, shape)
-                shown[name] = 0
-            place = slice(shown[name], shown[name] + rows)
-            kept[name][place] = activation[:rows].flatten(1).numpy()
-            shown[name] += rows
+    from fusiform.engine.moments.accumulate import LayerMoments
 
     kept: dict[str, Any] = {}
     shown: dict[str, int] = {}
-    scan.LayerMoments = Keeping
-    store = scan.scan("resnet50", "stimuli", "kept.zarr", weights="r50.safetensors", device="cpu")
+    fold_in = LayerMoments.fold_in
+
+    def keeping(self: Any, activation: Any, runs: Any) -> None:
+        fold_in(self, activation, runs)
+        name, rows = self._layer.name, sum(run.stop - run.start for run in runs)
+        if name not in kept:
+            shape = (IMAGES, self._layer.units)
+            kept[name] = np.lib.format.open_memmap(f"{name}.npy", "w+", np.float32, shape)
+            shown[name] = 0
+        kept[name][shown[name] : shown[name] + rows] = activation[:rows].flatten(1).numpy()
+        shown[name] += rows
+
+    LayerMoments.fold_in = keeping
+    store = scan("resnet50", "stimuli", "kept.zarr", weights="r50.safetensors").store
     np.save("labels.npy", np.repeat(np.arange(5), store.counts.sum(axis=1)))
     return shown
 
@@ -182,10 +181,7 @@ def _agreement() -> dict[str, tuple[float, int, int]]:
 
 def _head(repeats: int) -> list[str]:
     return [
-        "# Asking again",
-        "",
-        f"Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/contrasts.py --repeats {repeats}`",
-        described(),
+        *heading(__name__, "Asking again", f"--repeats {repeats}", needs_testdata=True),
         f"Whole processes, start-up included; medians of {repeats}. Memory is what a process has",
         "of its own, without mapped files, looked at 50 times a second.",
         "",
@@ -227,8 +223,7 @@ def _compared(
         "float32 of the activations. In float64 scipy's t is the store's, to its own float32",
         "(`tests/test_scan.py`).",
         "",
-        "| way | s | MiB | t differs by | selected differently |",
-        "|---|---|---|---|---|",
+        *head("way", "s", "MiB", "t differs by", "selected differently"),
     )
     for way, name in WAYS.items():
         seconds, memory = _median(ways[way])
@@ -237,7 +232,3 @@ def _compared(
             difference, differ, compared = agreement[way]
             cells = f"{difference:.1g} | {differ:,} of {compared:,}"
         yield f"| {name} | {seconds:.0f} | {memory:,.0f} | {cells} |"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,6 @@
-"""First light: trained and untrained ResNets on the real localizer set.
+"""Known answers: trained and untrained ResNets on localizer photographs; shuffled labels.
 
-Run as ``python benchmarks/first_light.py`` with FUSIFORM_TESTDATA set; writes
-``benchmarks/results/first_light.md``. Every number comes from the commands shown there.
+Needs the test data. Every number comes from the commands in the report.
 """
 
 from __future__ import annotations
@@ -16,36 +15,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cost import described
-
 from fusiform.engine.bench.measure import run
 
-DOMAINS = {
-    "faces": ("adult", "child"),
-    "bodies": ("body", "limb"),
-    "characters": ("word", "number"),
-    "objects": ("car", "instrument"),
-    "places": ("house", "corridor"),
-}
+from ..shared import DOMAINS, RESNET18, RESNET50, heading, save, testdata
+
 NETWORKS = [  # name, model, weights or seed of an untrained one
-    ("ResNet-18, trained", "resnet18", "resnet18_imagenet_compressed.safetensors"),
+    ("ResNet-18, trained", "resnet18", RESNET18),
     ("ResNet-18, untrained, seed 0", "resnet18", 0),
     ("ResNet-18, untrained, seed 1", "resnet18", 1),
-    ("ResNet-50, trained", "resnet50", "resnet50_imagenet_compressed.safetensors"),
+    ("ResNet-50, trained", "resnet50", RESNET50),
     ("ResNet-50, untrained, seed 0", "resnet50", 0),
     ("ResNet-50, untrained, seed 1", "resnet50", 1),
 ]
 NULL = ("--null", "100")
-RESULTS = Path(__file__).parent / "results" / "first_light.md"
 
 
 def main() -> None:
-    testdata = Path(os.environ["FUSIFORM_TESTDATA"]).resolve()
+    data = testdata()
     lines = [
-        "# First light",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/first_light.py`",
-        described(),
+        *heading(__name__, "First light", needs_testdata=True),
         "",
         "Stimuli: VPNL/fLoc (Stigliani, Weiner & Grill-Spector 2015), images 1 to 40 of each",
         "folder, two folders per domain, `scrambled` left out: 80 images in each of 5 domains,",
@@ -57,10 +45,10 @@ def main() -> None:
             domain: [(pair, i) for pair in pairs for i in range(1, 41)]
             for domain, pairs in DOMAINS.items()
         }
-        _write_manifest(Path("floc40.csv"), testdata, by_domain)
+        _write_manifest(Path("floc40.csv"), data, by_domain)
         depth, networks = [], []
         for name, model, source in NETWORKS:
-            share, section = _network(model, source, testdata)
+            share, section = _network(model, source, data)
             depth.append(f"| {name} | {_by_depth(share)} |")
             networks += ["", f"## {name}", "", *section]
         lines += [
@@ -80,9 +68,9 @@ def main() -> None:
             *networks,
         ]
         lines += ["", "## Trained and untrained side by side", "", *_side_by_side()]
-        lines += ["", "## Labels shuffled", "", *_shuffled(testdata, by_domain)]
-        lines += ["", "## What the README shows", "", *_readme(testdata)]
-    RESULTS.write_text(re.sub(r"\n{3,}", "\n\n", "\n".join(lines).strip()) + "\n")
+        lines += ["", "## Labels shuffled", "", *_shuffled(data, by_domain)]
+        lines += ["", "## What the README shows", "", *_readme(data)]
+    save(__name__, re.sub(r"\n{3,}", "\n\n", "\n".join(lines).strip()).splitlines())
 
 
 def _by_depth(rows: list[dict[str, Any]]) -> str:
@@ -98,19 +86,17 @@ def _by_depth(rows: list[dict[str, Any]]) -> str:
     return " | ".join(cells)
 
 
-def _network(
-    model: str, source: str | int, testdata: Path
-) -> tuple[list[dict[str, Any]], list[str]]:
+def _network(model: str, source: str | int, data: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of the first table, and the section of the report."""
     if isinstance(source, str):
         options = f"--weights {source}"
-        weights = ["--weights", str(testdata / "weights" / source)]
+        weights = ["--weights", str(data / "weights" / source)]
         store = f"{model}.zarr"
     else:
         options = f"--weights none --seed {source}"
         weights = options.split()
         store = f"{model}-untrained-{source}.zarr"
-    _run("scan", model, "floc40.csv", "--root", str(testdata), *weights, *NULL, "-o", store)
+    _run("scan", model, "floc40.csv", "--root", str(data), *weights, *NULL, "-o", store)
     above_5 = ("--test", "rest", "--where", "t > 5")
     share = json.loads(_run("summary", store, *above_5, "--json"))[0]["rows"]
     each = json.loads(_run("summary", store, "--json"))[0]["rows"]
@@ -160,16 +146,16 @@ def _side_by_side() -> list[str]:
     return lines
 
 
-def _shuffled(testdata: Path, by_domain: dict[str, list[tuple[str, int]]]) -> list[str]:
+def _shuffled(data: Path, by_domain: dict[str, list[tuple[str, int]]]) -> list[str]:
     """Real responses under labels that mean nothing: every share is chance."""
     images = [image for images in by_domain.values() for image in images]
     random.Random(0).shuffle(images)
     _write_manifest(
         Path("shuffled40.csv"),
-        testdata,
+        data,
         {domain: images[80 * k : 80 * (k + 1)] for k, domain in enumerate(DOMAINS)},
     )
-    places = ["--root", str(testdata), "--weights", str(testdata / "weights" / NETWORKS[0][2])]
+    places = ["--root", str(data), "--weights", str(data / "weights" / NETWORKS[0][2])]
     _run("scan", "resnet18", "shuffled40.csv", *places, *NULL, "-o", "shuffled.zarr")
     lines = [
         "The trained ResNet-18 and the 400 photographs, dealt at random into five sets of 80",
@@ -194,12 +180,10 @@ def _shown(*arguments: str) -> list[str]:
     return ["```", command, *_run(*arguments).splitlines(), "```", ""]
 
 
-def _readme(testdata: Path) -> list[str]:
+def _readme(data: Path) -> list[str]:
     """The two outputs on the README's first screens."""
-    Path("stimuli").symlink_to(testdata / "stimuli")
-    Path("r50.safetensors").symlink_to(
-        testdata / "weights" / "resnet50_imagenet_compressed.safetensors"
-    )
+    Path("stimuli").symlink_to(data / "stimuli")
+    Path("r50.safetensors").symlink_to(data / "weights" / RESNET50)
     groups = [f"{domain}={','.join(folders)}" for domain, folders in DOMAINS.items()]
     joined = [argument for group in groups for argument in ("--group", group)]
     scan = ["resnet50", "stimuli/floc", *joined, "--weights", "r50.safetensors", "-o", "r50.zarr"]
@@ -223,13 +207,13 @@ def _readme(testdata: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _write_manifest(path: Path, testdata: Path, chosen: dict[str, list[tuple[str, int]]]) -> None:
+def _write_manifest(path: Path, data: Path, chosen: dict[str, list[tuple[str, int]]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "category"])
         for category, images in chosen.items():
             for folder, i in images:
-                image = testdata / "stimuli" / "floc" / folder / f"{folder}-{i}.jpg"
+                image = data / "stimuli" / "floc" / folder / f"{folder}-{i}.jpg"
                 writer.writerow([image, category])
 
 
@@ -237,7 +221,3 @@ def _run(*arguments: str) -> str:
     """Output of one ``fusiform`` command in a process of its own."""
     print("$", shlex.join(["fusiform", *arguments]), flush=True)
     return run(*arguments).output
-
-
-if __name__ == "__main__":
-    main()

@@ -1,18 +1,16 @@
-"""What statistics cost on an NVIDIA GPU: the kernel, whole networks, and whole scans.
+"""An NVIDIA GPU: the kernel beside a copy, networks with statistics, whole scans.
 
-``python benchmarks/gpu.py`` writes ``results/gpu.md``; with ``--sections kernel networks`` it
-measures these alone. Photographs where FUSIFORM_TESTDATA is set, else drawn images, which are shown
-several times under other names. It takes about five minutes of an H100.
+Photographs from the test data, if it is there, else drawn images, repeated under other names. Five
+minutes of an H100; ``--sections kernel networks`` measures these alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -21,15 +19,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusiform import make_localizer, pack_stimuli, scan
+from fusiform import make_localizer, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.network import measure_network
 from fusiform.engine.decoding.jpegs import Jpegs
 from fusiform.engine.networks.backbones import load_backbone
-from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.kernels import cuda, device
 
-RESULTS = Path(__file__).parent / "results" / "gpu.md"
+from ..shared import heading, photographs, save, scan, with_gpu
+
 GPU = torch.device("cuda")
 # Units of the blocks of a ResNet-50 at 224 pixels, stage by stage, and of a large layer of an
 # RN50x16 at 384.
@@ -86,25 +84,21 @@ batch to the last. `memory`: the most that torch held on the GPU, of what was pr
 |---|---|---|---|---|---|---|"""
 
 
-def main() -> None:
-    """Measure, and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--sections", nargs="+", choices=[*SECTIONS], default=[*SECTIONS])
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    given = parser.parse_args()
+
+
+def main(given: Namespace) -> None:
     lines = [
-        "# On a GPU",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/gpu.py`",
-        f"Machine: {torch.cuda.get_device_name(GPU)}, {os.cpu_count()} cores beside it, "
-        f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}.",
+        *heading(__name__, "On a GPU", needs_testdata=True)[:-1],
+        with_gpu(torch.cuda.get_device_name(GPU)),
     ]
     for name in given.sections:
         lines.append("")
         for line in SECTIONS[name]():
             print(line, flush=True)
             lines.append(line)
-            given.output.write_text("\n".join(lines) + "\n")
+            save(__name__, lines)
 
 
 def kernel() -> Iterator[str]:
@@ -212,35 +206,23 @@ def scans() -> Iterator[str]:
 
 
 def _photographs(folder: Path) -> list[Path]:
-    if testdata := os.environ.get("FUSIFORM_TESTDATA"):
-        return sorted((Path(testdata) / "stimuli" / "floc").rglob("*.jpg"))
-    return [as_jpeg(path) for path in make_localizer(folder / "drawn", per_category=16)]
+    return photographs() or [
+        as_jpeg(path) for path in make_localizer(folder / "drawn", per_category=16)
+    ]
 
 
 def _scan_row(source: Path, decoder: str, precision: str, batch: int, output: Path) -> str:
-    seen: list[tuple[float, int]] = []
-    notes: list[str] = []
-
-    def progress(event: Progress) -> None:
-        if event.stage == "scan":
-            seen.append((time.perf_counter(), event.done))
-
     torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
-    scan(
-        MODEL, source, output, weights="none", device="cuda", precision=precision,
-        batch_size=batch, overwrite=True, memory_budget="60GiB",
+    found = scan(
+        MODEL, source, output, device="cuda", precision=precision, batch_size=batch,
+        memory_budget="60GiB", decode_workers=os.cpu_count(),
         preprocessing={"decoder": decoder} if decoder == "torchvision" else None,
-        decode_workers=os.cpu_count(), listener=Listener(note=notes.append, progress=progress),
     )  # fmt: skip
-    whole = time.perf_counter() - started
-    (first, before), (last, after) = seen[0], seen[-1]
-    pace = (after - before) / (last - first)
     held = torch.cuda.max_memory_reserved() / 2**30
-    projected = next(note for note in notes if note.startswith("memory: at most")).split()[3]
+    projected = next(note for note in found.notes if note.startswith("memory: at most")).split()[3]
     return (
-        f"| {decoder} | {precision} | {batch} | {pace:,.0f} | {whole:.1f} | {held:.2f} | "
-        f"{projected} |"
+        f"| {decoder} | {precision} | {batch} | {found.pace:,.0f} | {found.seconds:.1f} | "
+        f"{held:.2f} | {projected} |"
     )
 
 
@@ -265,6 +247,3 @@ def jpegs() -> Iterator[str]:
 
 
 SECTIONS = {"kernel": kernel, "networks": networks, "scans": scans, "jpegs": jpegs}
-
-if __name__ == "__main__":
-    main()

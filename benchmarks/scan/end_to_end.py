@@ -1,29 +1,27 @@
-"""The whole job, from image files to t-statistics: fusiform, and the two scripts that people write.
+"""The whole job, from image files to t: fusiform beside two hand-written scripts.
 
-``python benchmarks/end_to_end.py`` with FUSIFORM_TESTDATA set writes ``results/end_to_end.md`` and
-the chart of the README's first screen, ``results/end_to_end.svg``. It needs 20 GiB of memory and
-12 GB of disk in the folder for temporary files, and takes about half an hour; ``--repeats`` and
-``--images`` make it longer or shorter.
+Needs the test data. Also draws the chart of the README's first screen, ``results/end_to_end.svg``.
+Half an hour, 20 GiB of memory, and 12 GB in the folder for temporary files; ``--repeats`` and
+``--images`` change that.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cost import described
-from first_light import DOMAINS
 
-from fusiform.engine.bench.measure import Finished, ratio, run, run_python
+from fusiform.engine.bench.measure import Finished, ratio, run
 
-RESULTS = Path(__file__).parent / "results"
+from ..shared import RESULTS, again, head, heading, link_images, save, testdata
+
 WAYS = {
     "fusiform": "fusiform scan",
     "memory": "hooks, keep in memory, scipy.stats.ttest_ind",
@@ -33,19 +31,20 @@ WAYS = {
 _SLAB = 83_886
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[120, 240, 480])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--script", choices=["memory", "disk"], help="run one script, here")
     parser.add_argument("--stimuli", type=Path, help="its stimuli")
-    arguments = parser.parse_args()
+
+
+def main(arguments: Namespace) -> None:
     if arguments.script:
         print(json.dumps(_script(arguments.script, arguments.stimuli)))
         return
     if any(number % 10 or not 0 < number <= 480 for number in arguments.images):
-        parser.error("--images are multiples of 10, at most 480")
-    os.environ["FUSIFORM_TESTDATA"] = str(Path(os.environ["FUSIFORM_TESTDATA"]).resolve())
+        raise SystemExit("--images are multiples of 10, at most 480")
+    os.environ["FUSIFORM_TESTDATA"] = str(testdata())
     found: dict[tuple[str, int], list[Finished]] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -62,7 +61,7 @@ def main() -> None:
         key: ([f.seconds for f in runs], [f.anonymous_bytes / 2**30 for f in runs])
         for key, runs in found.items()
     }
-    (RESULTS / "end_to_end.md").write_text(_report(measured, arguments.images, arguments.repeats))
+    save(__name__, _report(measured, arguments.images, arguments.repeats))
     _draw(measured, arguments.images)
 
 
@@ -70,18 +69,7 @@ def _run(way: str, number: int) -> Finished:
     if way == "fusiform":
         model = ("resnet50", str(number), "--weights", "none")
         return run("scan", *model, "-o", "r50.zarr", "--overwrite", "--device", "cpu")
-    return run_python(__file__, "--script", way, "--stimuli", str(number))
-
-
-def link_images(folder: Path, number: int) -> None:
-    """Fill a new ``folder`` with ``number`` photographs, as many of each domain and its folders."""
-    stimuli = Path(os.environ["FUSIFORM_TESTDATA"]).resolve() / "stimuli" / "floc"
-    for domain, pair in DOMAINS.items():
-        (folder / domain).mkdir(parents=True)
-        for name in pair:
-            for i in range(1, number // 10 + 1):
-                image = stimuli / name / f"{name}-{i}.jpg"
-                (folder / domain / image.name).symlink_to(image)
+    return again(__name__, "--script", way, "--stimuli", str(number))
 
 
 def _script(keep: str, stimuli: Path) -> dict[str, float]:
@@ -140,13 +128,11 @@ def _slabs(activations: np.ndarray) -> Iterator[np.ndarray]:
 Measured = dict[tuple[str, int], tuple[list[float], list[float]]]
 
 
-def _report(measured: Measured, images: list[int], repeats: int) -> str:
-    command = f"python benchmarks/end_to_end.py --images {' '.join(map(str, images))}"
+def _report(measured: Measured, images: list[int], repeats: int) -> list[str]:
+    options = f"--images {' '.join(map(str, images))} --repeats {repeats}"
+    title = "End to end: from image files to t-statistics of every unit of every block"
     lines = [
-        "# End to end: from image files to t-statistics of every unit of every block",
-        "",
-        f"Regenerate: `FUSIFORM_TESTDATA=... {command} --repeats {repeats}`",
-        described(),
+        *heading(__name__, title, options, needs_testdata=True),
         f"Whole processes that took turns; medians of {repeats}.",
         "",
         "ResNet-50 (untrained), the stem, 16 blocks and the pooled output, 5.7 million units;",
@@ -154,8 +140,7 @@ def _report(measured: Measured, images: list[int], repeats: int) -> str:
         "against the rest. fusiform gives that, t and q against each other category, CSI, and",
         "masks on all stimuli and on both halves of them, in a store that keeps the moments.",
         "",
-        "| images | way | seconds | of fusiform | peak memory, GiB | of fusiform |",
-        "|---|---|---|---|---|---|",
+        *head("images", "way", "seconds", "of fusiform", "peak memory, GiB", "of fusiform"),
     ]
     for number in images:
         for way, name in WAYS.items():
@@ -172,7 +157,7 @@ def _report(measured: Measured, images: list[int], repeats: int) -> str:
         "mapped into memory, libraries and .npy files, are not in it: the system can drop them.",
         "The .npy files take 23 MB on disk for every image.",
     ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _draw(measured: Measured, images: list[int]) -> None:
@@ -209,7 +194,3 @@ def _draw(measured: Measured, images: list[int]) -> None:
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(RESULTS / "end_to_end.svg", metadata={"Date": None})
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,11 @@
-"""What decode workers give: threads of one program, and processes, as a scan has them for a GPU.
+"""Images decoded per second by threads, and by processes as on a GPU.
 
-``python benchmarks/decoding.py`` writes ``results/decoding.md``: photographs where
-FUSIFORM_TESTDATA names some, and drawn images in colour. It takes minutes; nothing else should run
-beside it.
+Photographs from the test data, if it is there, and drawn images in colour. Takes minutes; leave the
+machine alone meanwhile.
 """
 
 from __future__ import annotations
 
-import os
 import resource
 import statistics
 import tempfile
@@ -15,15 +13,14 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from cost import described
-
 from fusiform import Preprocessing, make_localizer
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 
-RESULTS = Path(__file__).parent / "results" / "decoding.md"
+from ..shared import head, heading, photographs, save
+
 SHOWN = Preprocessing(resize=256, crop=224)
 WORKERS, TURNS, BATCH = (1, 2, 4, 8, 16), 3, 32
 # How many images of each set, and the side of those that are drawn.
@@ -33,18 +30,14 @@ IMAGES, DRAWN = 4096, {256: 4096, 768: 1024}
 def main() -> None:
     """Measure, and write the report."""
     lines = [
-        "# What decode workers give",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/decoding.py`",
-        described(),
+        *heading(__name__, "What decode workers give", needs_testdata=True),
         "JPEG files, read, compared with their SHA-256, decoded, resized and cut to "
         f"{SHOWN.crop} x {SHOWN.crop}, in",
         f"batches of {BATCH}. Images a second after a quarter of them, when processes have begun;",
         f"medians of {TURNS} turns. In brackets what an image takes of the scan's own program:",
         "microseconds that it computes, and how often one of its threads waits for something.",
         "",
-        "| images | workers | threads | processes |",
-        "|---|---|---|---|",
+        *head("images", "workers", "threads", "processes"),
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name, catalogue in _sets(Path(folder)).items():
@@ -52,14 +45,13 @@ def main() -> None:
             for workers in WORKERS:
                 lines.append(f"| {name} | {workers} | " + _row(catalogue, plan, workers))
                 print(lines[-1], flush=True)
-                RESULTS.write_text("\n".join(lines) + "\n")
+                save(__name__, lines)
 
 
 def _sets(folder: Path) -> dict[str, Catalogue]:
     found = {}
-    if testdata := os.environ.get("FUSIFORM_TESTDATA"):
-        photographs = sorted((Path(testdata) / "stimuli" / "floc").rglob("*.jpg"))
-        repeat_images(photographs, folder / "floc", IMAGES)
+    if paths := photographs():
+        repeat_images(paths, folder / "floc", IMAGES)
         found["photographs, 256 x 256, grey"] = read_catalogue(folder / "floc")
     for side, number in DRAWN.items():
         drawn = make_localizer(folder / f"drawn {side}", per_category=8, size=side)
@@ -90,7 +82,3 @@ def _spent() -> tuple[float, float, int]:
     """Seconds, those that this program has computed, and how often its threads have waited."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return time.perf_counter(), usage.ru_utime + usage.ru_stime, usage.ru_nvcsw
-
-
-if __name__ == "__main__":
-    main()

@@ -1,19 +1,17 @@
-"""What a second worker gives: one worker of one core against two of one core each.
+"""Two workers of one core each, beside one.
 
-``python benchmarks/workers.py`` (Linux) writes ``results/workers.md``: drawn images, or photographs
-where FUSIFORM_TESTDATA is set, which are shown several times under other names. Scans by one worker
-and by two take turns. Nothing else should run beside it: both cores are in use.
+Linux only. Photographs from the test data, if it is there, else drawn images, repeated under other
+names. Leave the machine alone meanwhile: both cores are in use.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,28 +20,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dask
-from cost import described
 from distributed import Client, LocalCluster
-from end_to_end import link_images
 
 import fusiform
 from fusiform.engine.distributing.cluster import SELDOM
 from fusiform.engine.scanning.memory import ARENAS
-from fusiform.engine.scanning.progress import Listener, Progress
 
-RESULTS = Path(__file__).parent / "results" / "workers.md"
+from ..shared import heading, link_images, save, scan
+
 BATCH = 32
 WORKERS = (1, 2)
 
 
-def main() -> None:
-    """Measure, and write the report."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--networks", nargs="+", default=["resnet18"])
-    arguments.add_argument("--batches", type=int, default=128)
-    arguments.add_argument("--turns", type=int, default=3)
-    arguments.add_argument("--output", type=Path, default=RESULTS)
-    given = arguments.parse_args()
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--networks", nargs="+", default=["resnet18"])
+    parser.add_argument("--batches", type=int, default=128)
+    parser.add_argument("--turns", type=int, default=3)
+
+
+def main(given: Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         stimuli = Path(folder) / "stimuli"
         images = _fill(stimuli, given.batches * BATCH)
@@ -55,10 +50,7 @@ def main() -> None:
         ("networks", " ".join(given.networks)), ("batches", given.batches), ("turns", given.turns)
     ))  # fmt: skip
     lines = [
-        "# What workers give",
-        "",
-        f"Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/workers.py {command}`",
-        described(),
+        *heading(__name__, "What workers give", f"{command}", needs_testdata=True),
         f"{images:,} images in batches of {BATCH}, untrained networks, all blocks. A worker is a",
         "process that is kept to one core: its thread that computes, that which decodes, and that",
         "which writes share it. The scan itself and the scheduler run on either core.",
@@ -76,7 +68,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
         *rows,
     ]
-    given.output.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 def _fill(folder: Path, images: int) -> int:
@@ -130,25 +122,16 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _scan(network: str, stimuli: Path, output: Path, workers: int) -> Scan:
-    """A scan by workers that are there already; every event of its progress is a shard."""
-    shards: list[Progress] = []
-
-    def progress(event: Progress) -> None:
-        if event.stage == "scan":
-            shards.append(event)
-
+    """A scan by workers that were started before; each of its steps is a shard."""
     with _workers(workers) as scheduler:
-        began = time.perf_counter()
-        fusiform.scan(
-            network, stimuli, output, weights="none", device="cpu", overwrite=True,
-            batch_size=BATCH, scheduler=scheduler, threads_per_worker=1,
-            listener=Listener(progress=progress),
-        )  # fmt: skip
-        whole = time.perf_counter() - began
+        found = scan(
+            network, stimuli, output, batch_size=BATCH, scheduler=scheduler, threads_per_worker=1
+        )
+    shards = [event for _, event in found.steps]
     # The last of each worker may end alone.
     first, last = shards[workers - 1], shards[-1 - workers]
     rate = (last.done - first.done) / (last.seconds - first.seconds)
-    return Scan(rate, first.seconds - first.done / rate, whole)
+    return Scan(rate, first.seconds - first.done / rate, found.seconds)
 
 
 @contextmanager
@@ -183,7 +166,3 @@ def _workers(number: int) -> Iterator[str]:
 def _variable(setting: str) -> str:
     """What dask reads a setting from in the environment."""
     return f"DASK_{setting.replace('.', '__').replace('-', '_').upper()}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,11 @@
-"""What the stream costs: kernels, networks, decoding, memory, start-up, and peers.
+"""Cost of the stream: kernels, peers, networks, decoding, files, memory, start-up.
 
-``python benchmarks/cost.py`` writes ``results/cost.md``, in about half an hour on two cores;
-``python benchmarks/cost.py peers files`` measures these sections anew and leaves the others. What
-needs no peers and no second set of files, ``fusiform bench`` measures on any machine.
+Half an hour on two cores. ``python -m benchmarks kernels.cost peers files`` measures these sections
+anew and keeps the others. ``fusiform bench`` measures what needs no peers, on any machine.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 import statistics
 import subprocess
@@ -16,62 +13,55 @@ import sys
 import tempfile
 import time
 import warnings
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from peers import INSTALLED
 
-from fusiform import Preprocessing, bench, make_localizer, scan
+from fusiform import Preprocessing, bench, make_localizer
 from fusiform.engine.bench.images import as_jpeg, decode, repeat_images
-from fusiform.engine.bench.measure import Measurement, ratio, run_python, seconds, side_by_side
+from fusiform.engine.bench.measure import Measurement, ratio, seconds, side_by_side
 from fusiform.engine.decoding.ahead import default_workers
 from fusiform.engine.scanning.memory import recycled
-from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.kernels import cpu, jit
 
-RESULTS = Path(__file__).parent / "results" / "cost.md"
+from ..shared import RESULTS, again, described, head, heading, scan
+from .peers import INSTALLED
+
 NETWORKS = ("resnet50", "resnet18", "clip:RN50", "vit_b_16")
 REPEATS = 7
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--print"]:
-        title, *lines = SECTIONS[sys.argv[2]]()
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--print", choices=[*SECTIONS], help="one section, here")
+
+
+def main(arguments: Namespace) -> None:
+    if arguments.print:
+        title, *lines = SECTIONS[arguments.print]()
         print("\n".join([title, "", described(), *lines]))
         return
-    chosen = sys.argv[1:] or list(SECTIONS)
-    earlier = RESULTS.read_text().split("\n## ")[1:] if RESULTS.exists() else []
+    chosen = arguments.sections or list(SECTIONS)
+    if unknown := [name for name in chosen if name not in SECTIONS]:
+        raise SystemExit(f"sections are {', '.join(SECTIONS)}; got {', '.join(unknown)}")
+    results = RESULTS / "cost.md"
+    earlier = results.read_text().split("\n## ")[1:] if results.exists() else []
     texts = dict(zip(SECTIONS, (f"## {text.rstrip()}" for text in earlier), strict=False))
-    head = ["# What the stream costs", "", "Regenerate: `python benchmarks/cost.py`"]
-    head += [f"Medians of {REPEATS}, unless it says otherwise. What is compared took turns: ratios"]
-    head += [
+    top = heading(__name__, "What the stream costs")[:-1]  # each section names its machine
+    top += [f"Medians of {REPEATS}, unless it says otherwise. What is compared took turns: ratios"]
+    top += [
         "are medians over turns. Sections may come from different machines; each names its own."
     ]
     # Each in a process of its own: what one leaves in memory does not help or hinder the next.
     for name in chosen:
         print(name, flush=True)
-        texts[name] = run_python(__file__, "--print", name).output.rstrip()
+        texts[name] = again(__name__, "--print", name).output.rstrip()
         in_order = [texts[section] for section in SECTIONS if section in texts]
-        RESULTS.write_text("\n\n".join(["\n".join(head), *in_order]) + "\n")
-
-
-def described() -> str:
-    """Where the numbers of a report were measured, and with what."""
-    packages = ("torch", "numba", "numpy", "scipy", "zarr")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return f"Machine: {os.cpu_count()} cores ({_processor()}), all on the CPU; {versions}."
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open() as file:
-            return next(line.partition(":")[2].strip() for line in file if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor()
+        results.write_text("\n\n".join(["\n".join(top), *in_order]) + "\n")
 
 
 def _kernels() -> Iterator[str]:
@@ -149,8 +139,7 @@ def _peers() -> Iterator[str]:
     speeds = [words.nbytes / statistics.median(taken["read"]) / 1e9 for taken in (fresh, kept)]
     yield f"Read bandwidth in the same turns: {speeds[0]:.0f} GB/s, then {speeds[1]:.0f} GB/s."
     yield ""
-    yield "| way | GB/s | of read bandwidth | times fusiform: fresh | kept | error |"
-    yield "|---|---|---|---|---|---|"
+    yield from head("way", "GB/s", "of read bandwidth", "times fusiform: fresh", "kept", "error")
     ours = "fusiform, CPU kernel"
 
     def slower(taken: dict[str, list[float]], name: str) -> float:
@@ -183,8 +172,9 @@ def _files() -> Iterator[str]:
     yield "the first batch asked for to the last folded in, moments written. Beside it decoding"
     yield "alone, and the same scan of 32 x 32 pixel files, which are next to nothing to decode."
     yield ""
-    yield "| files | scan | decoding alone, both threads | scan / (decoding + scan of 32 x 32) |"
-    yield "|---|---|---|---|"
+    yield from head(
+        "files", "scan", "decoding alone, both threads", "scan / (decoding + scan of 32 x 32)"
+    )
     with tempfile.TemporaryDirectory() as folder:
         sides = (32, 256, 1024)
         for side in sides:
@@ -215,19 +205,8 @@ def _files() -> Iterator[str]:
 
 def _loop(stimuli: Path) -> float:
     """Seconds of the scan's loop, without start-up and contrasts."""
-    taken = 0.0
-
-    def note(event: Progress) -> None:
-        nonlocal taken
-        if event.stage == "scan":
-            taken = event.seconds
-
-    output = stimuli.parent / "r50.zarr"
-    scan(
-        "resnet50", stimuli, output, weights="none", overwrite=True, device="cpu",
-        listener=Listener(progress=note),
-    )  # fmt: skip
-    return taken
+    _, last = scan("resnet50", stimuli, stimuli.parent / "r50.zarr").steps[-1]
+    return last.seconds
 
 
 def _start_up() -> Iterator[str]:
@@ -287,6 +266,3 @@ SECTIONS = {
     "memory": _memory,
     "start-up": _start_up,
 }
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,15 @@
-"""Contrasts of many categories: what they cost per unit, in seconds and memory.
+"""Contrasts of many categories: seconds and memory per unit.
 
-``python benchmarks/categories.py`` writes ``results/categories.md``. The stores are made up; with
-1,000 categories one takes 12 GB of disk in the folder for temporary files.
+Stores are synthetic; with 1,000 categories one takes 12 GB in the folder for temporary files.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from pathlib import Path
@@ -18,13 +17,13 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from fusiform.engine.bench.measure import run_python
 from fusiform.engine.querying.result import open_store
 from fusiform.engine.spec import Layer
 from fusiform.kernels import each
 from fusiform.kernels.moments import Moments, merge
 
-RESULTS = Path(__file__).parent / "results" / "categories.md"
+from ..shared import again, files_of, head, heading, save
+
 NUMBERS = (6, 16, 32, 48, 64, 100, 300, 1000)
 STORES = (6, 100, 1000)
 # A convolution, a smaller one, and tokens: 402,176 units.
@@ -38,8 +37,7 @@ STEPS = ("materialise", "summary", "query")
 _PER_FOLD = 25
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
         "--stores", type=int, nargs="+", default=STORES, help="of so many categories"
@@ -47,14 +45,19 @@ def main() -> None:
     parser.add_argument("--step", choices=["make", *STEPS], help="one step, here")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--categories", type=int)
-    arguments = parser.parse_args()
+
+
+def main(arguments: Namespace) -> None:
     if arguments.step == "make":
         _make(arguments.store, arguments.categories)
     elif arguments.step:
         print(json.dumps(_STEPS[arguments.step](arguments.store)))
     else:
-        lines = [*_head(arguments), *_kernels(arguments.repeats), *_stores(arguments.stores)]
-        RESULTS.write_text("\n".join(lines) + "\n")
+        stores = " ".join(map(str, arguments.stores))
+        options = f"--repeats {arguments.repeats} --stores {stores}"
+        title = heading(__name__, "Many categories", options)
+        lines = [*title, *_kernels(arguments.repeats), *_stores(arguments.stores)]
+        save(__name__, lines)
 
 
 # The kernel
@@ -84,8 +87,7 @@ def _kernels(repeats: int) -> Iterator[str]:
         "does with more. Looked at: pairs per category, the mean over units. Normal responses, and",
         "rectified ones, whose variance grows with their mean and of which many are constant.",
         "",
-        "| responses | categories | all pairs, ns | rivals, ns | looked at |",
-        "|---|---|---|---|---|",
+        *head("responses", "categories", "all pairs, ns", "rivals, ns", "looked at"),
     )
     for kind in ("normal", "rectified"):
         for categories in NUMBERS:
@@ -198,25 +200,24 @@ def _stores(numbers: Sequence[int]) -> Iterator[str]:
         f"(without mapped files), imports included. The query: counts of `{QUERY}` per layer",
         "and category.",
         "",
-        "| categories | store, MB | files | step | s | us per unit and category | MiB |",
-        "|---|---|---|---|---|---|---|",
+        *head("categories", "store, MB", "files", "step", "s", "us per unit and category", "MiB"),
     )
     checks = []
     for categories in numbers:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "made.zarr"
             own = ("--store", str(path), "--categories", str(categories))
-            made = run_python(__file__, "--step", "make", *own)
+            made = again(__name__, "--step", "make", *own)
             print(categories, "made", f"{made.seconds:.0f} s", flush=True)
             rows = []
             for step in STEPS:
-                finished = run_python(__file__, "--step", step, *own)
+                finished = again(__name__, "--step", step, *own)
                 seconds, memory = json.loads(finished.output), finished.anonymous_bytes / 2**20
                 cost = 1e6 * seconds / units / categories
                 rows.append(f"{step} | {seconds:.1f} | {cost:.2f} | {memory:,.0f} |")
                 print(categories, rows[-1], flush=True)
-            files = [file for file in path.rglob("*") if file.is_file()]
-            size = sum(file.stat().st_size for file in files) / 1e6
+            files = files_of(path)
+            size = sum(files) / 1e6
             checks.append(_against_scipy(path))
             for row in rows:
                 yield f"| {categories:,} | {size:,.0f} | {len(files):,} | {row}"
@@ -260,19 +261,3 @@ def _against_scipy(path: Path) -> float:
                 for found, expected in ((t[k], pooled), (t_each[k], pairs.min())):
                     largest = max(largest, abs(found - expected) / max(abs(expected), 1))
     return largest
-
-
-def _head(arguments: argparse.Namespace) -> list[str]:
-    from cost import described
-
-    return [
-        "# Many categories",
-        "",
-        f"Regenerate: `python benchmarks/categories.py --repeats {arguments.repeats} --stores "
-        f"{' '.join(map(str, arguments.stores))}`",
-        described(),
-    ]
-
-
-if __name__ == "__main__":
-    main()

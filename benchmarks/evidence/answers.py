@@ -1,7 +1,7 @@
-"""The questions of a localizer study, asked of real networks: what they say, and what asking costs.
+"""Every question of the README to real networks: the answers and their cost.
 
-``python benchmarks/answers.py`` with FUSIFORM_TESTDATA set writes ``results/answers.md``: a trained
-ResNet-50, an untrained one, and an untrained CLIP ResNet-50 (its architecture), on 480 photographs.
+Needs the test data. A trained ResNet-50, an untrained one, and an untrained CLIP ResNet-50, on 480
+photographs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from cost import described
-from first_light import DOMAINS
-
 from fusiform.engine.bench.measure import Finished, run
 
-RESULTS = Path(__file__).parent / "results" / "answers.md"
-WEIGHTS = "resnet50_imagenet_compressed.safetensors"
+from ..shared import DOMAINS, RESNET50, head, heading, save, testdata
+
 SOME = "--layers layer4.2,avgpool"
 # Networks by their stores: a name, and the options of its scan.
 NETWORKS = {
-    "r50.zarr": f"resnet50 --weights {WEIGHTS}",
+    "r50.zarr": f"resnet50 --weights {RESNET50}",
     "r50-untrained.zarr": "resnet50 --weights none",
     "clip-untrained.zarr": "clip:RN50 --weights none --resize 256 --crop 224 "
     "--interpolation bilinear",
@@ -49,13 +46,10 @@ RECORD = "--from r50.zarr --select '*' --top 25"
 
 
 def main() -> None:
-    testdata = Path(os.environ["FUSIFORM_TESTDATA"]).resolve()
+    data = testdata()
     groups = [f"--group {name}={','.join(folders)}" for name, folders in DOMAINS.items()]
     lines = [
-        "# The answers",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/answers.py`",
-        described(),
+        *heading(__name__, "The answers", needs_testdata=True),
         "",
         "Stimuli: fLoc (Stigliani, Weiner & Grill-Spector 2015), 96 photographs in each of 5",
         "domains. Networks:",
@@ -65,13 +59,15 @@ def main() -> None:
     costs: list[tuple[str, Finished]] = []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        Path("floc").symlink_to(testdata / "stimuli" / "floc")
-        Path(WEIGHTS).symlink_to(testdata / "weights" / WEIGHTS)
+        Path("floc").symlink_to(data / "stimuli" / "floc")
+        Path(RESNET50).symlink_to(data / "weights" / RESNET50)
         for store, network in NETWORKS.items():
             model, _, options = network.partition(" ")
             lines.append(f"fusiform scan {model} floc [groups] {options} -o {store}")
             _run(f"scan {model} floc {' '.join(groups)} {options} -o {store}")
-        record = f"record resnet50 floc [groups] --weights {WEIGHTS} {RECORD} -o r50.responses.zarr"
+        record = (
+            f"record resnet50 floc [groups] --weights {RESNET50} {RECORD} -o r50.responses.zarr"
+        )
         costs.append((record, _run(record.replace("[groups]", " ".join(groups)))))
         lines += [f"fusiform {record}", f"# [groups]: {' '.join(groups)}", "```"]
         for command in SHOWN:
@@ -87,8 +83,7 @@ def main() -> None:
         "had of its own (without mapped files). All 18 layers (5.7 million units) but where layers",
         "are named.",
         "",
-        "| command | s | MiB |",
-        "|---|---|---|",
+        *head("command", "s", "MiB"),
         *(
             f"| `{command}` | {cost.seconds:.1f} | {cost.anonymous_bytes / 2**20:.0f} |"
             for command, cost in costs
@@ -96,13 +91,9 @@ def main() -> None:
         "",
         "Pages: " + ", ".join(f"{name} {size:.1f} MB" for name, size in sizes.items()) + ".",
     ]
-    RESULTS.write_text(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n")
+    save(__name__, re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).splitlines())
 
 
 def _run(command: str) -> Finished:
     print(f"fusiform {command}", flush=True)
     return run(*shlex.split(command))
-
-
-if __name__ == "__main__":
-    main()

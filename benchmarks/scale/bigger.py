@@ -1,24 +1,20 @@
-"""A hundred million units on this machine: an RN50x64 at 448 pixels, every block, real decoding.
+"""A hundred million units: an RN50x64 at 448 pixels planned, scanned and queried.
 
-``python benchmarks/bigger.py`` with FUSIFORM_TESTDATA set writes ``results/bigger.md``; large
-transformers with all tokens, and a ConvNeXt, as well. It shows a few photographs only, and takes
-half an hour, 12 GiB of memory and 9 GB of disk in the folder for temporary files.
+Needs the test data. Also large transformers with all tokens, and a ConvNeXt. Only a few photographs
+are shown: half an hour, 12 GiB of memory, and 9 GB in the folder for temporary files.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import tempfile
-import time
 from pathlib import Path
 
-from cost import described
+from fusiform.engine.bench.measure import run
 
-from fusiform.engine.bench.measure import run_python
+from ..shared import files_of, head, heading, save, testdata
 
-RESULTS = Path(__file__).parent / "results" / "bigger.md"
 IMAGES = 8
 LARGEST = "clip:RN50x64"
 SCANS = (
@@ -39,17 +35,13 @@ _GIB = 2**30
 
 def main() -> None:
     lines = [
-        "# More than a hundred million units",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/bigger.py`",
-        described(),
+        *heading(__name__, "More than a hundred million units", needs_testdata=True),
         f"Untrained networks, every block, all tokens; {2 * IMAGES} photographs of two categories",
         f"in two folds, moments in float32. {LARGEST} takes pictures of 448 pixels. GiB are the",
         "most resident memory of a command: given, projected by `fusiform plan`, and measured.",
         "Seconds include start-up, the building of the network, and contrasts.",
         "",
-        "| network | units | batches of | passes | given | projected | measured | s |",
-        "|---|---|---|---|---|---|---|---|",
+        *head("network", "units", "batches of", "passes", "given", "projected", "measured", "s"),
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -60,22 +52,22 @@ def main() -> None:
             print(lines[-1], flush=True)
         lines += [
             "",
-            f"The store of the last is asked, {_size(store) / 1e9:.1f} GB of it:",
+            f"The store of the last is asked, {sum(files_of(store)) / 1e9:.1f} GB of it:",
             "",
-            "| command | GiB | s |",
-            "|---|---|---|",
+            *head("command", "GiB", "s"),
         ]
         for command, *options in ASKED:
-            started = time.perf_counter()
-            asked = run_python("-m", "fusiform", command, str(store), *options)
-            seconds, text = time.perf_counter() - started, shlex.join([command, "STORE", *options])
-            lines.append(f"| `fusiform {text}` | {asked.peak_bytes / _GIB:.2f} | {seconds:.0f} |")
+            asked = run(command, str(store), *options)
+            text = shlex.join([command, "STORE", *options])
+            lines.append(
+                f"| `fusiform {text}` | {asked.peak_bytes / _GIB:.2f} | {asked.seconds:.0f} |"
+            )
             print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 def _link(stimuli: Path) -> None:
-    photographs = Path(os.environ["FUSIFORM_TESTDATA"]).resolve() / "stimuli" / "floc"
+    photographs = testdata() / "stimuli" / "floc"
     for name in ("adult", "house"):
         (stimuli / name).mkdir(parents=True)
         for image in sorted((photographs / name).iterdir())[:IMAGES]:
@@ -84,23 +76,13 @@ def _link(stimuli: Path) -> None:
 
 def _scanned(model: str, stimuli: Path, store: Path, budget: str) -> str:
     options = ["--memory-budget", budget, *STORE, "-q"]
-    planned = run_python("-m", "fusiform", "plan", model, str(stimuli), *options, "--json")
+    planned = run("plan", model, str(stimuli), *options, "--json")
     found = json.loads(planned.output)
-    started = time.perf_counter()
     scan = ["scan", model, str(stimuli), "-o", str(store), "--overwrite", "--weights", "none"]
-    scanned = run_python("-m", "fusiform", *scan, *options)
-    seconds = time.perf_counter() - started
+    scanned = run(*scan, *options)
     units = sum(layer["units"] for layer in found["layers"])
     given, projected = found["budget_bytes"] / _GIB, found["peak_bytes"] / _GIB
     return (
         f"| {model} | {units:,} | {found['batch_size']} | {len(found['passes'])} | {given:.2f} | "
-        f"{projected:.2f} | {scanned.peak_bytes / _GIB:.2f} | {seconds:.0f} |"
+        f"{projected:.2f} | {scanned.peak_bytes / _GIB:.2f} | {scanned.seconds:.0f} |"
     )
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,18 +1,17 @@
-"""Queries of a store, beside a plain dask graph, one big .npy, and pandas: seconds and memory.
+"""Queries of a store, beside a plain dask graph, one big .npy, and pandas.
 
-``python benchmarks/queries.py r50.zarr`` writes ``results/queries.md``; ``r50.zarr`` is any scan
-with every block recorded (the README's). It makes a store of 130 million units of noise, which
-takes 11 GB of disk in the folder for temporary files, and half of it again for the others' files.
+Takes a store with every block recorded (``r50.zarr``, the README's). Makes a store of 130 million
+units of noise: 11 GB in the folder for temporary files, and half as much for the other ways' files.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from fusiform.engine.bench.measure import run, run_python
+from fusiform.engine.bench.measure import run
 from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.spec import Layer
 from fusiform.engine.store.writing import create_store
 
-RESULTS = Path(__file__).parent / "results" / "queries.md"
+from ..shared import again, head, heading, save
+
 RULE, TOP = "t > 5 and csi > 0.33", "faces: t > 5 and csi > 0.33"
 # Turns in a process; of what takes so many seconds at first, two.
 WARM, LONG = 7, 4
@@ -36,12 +36,13 @@ BLOCKS = [
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", type=Path)
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("store", type=Path, nargs="?", default=Path("r50.zarr"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--ask", choices=list(WAYS), help="one way, in this process")
-    arguments = parser.parse_args()
+
+
+def main(arguments: Namespace) -> None:
     if arguments.ask:
         for module in IMPORTED.get(arguments.ask, ()):
             import_module(module)
@@ -58,7 +59,7 @@ def main() -> None:
         _make_big(big / "store.zarr")
         lines += _section("130 million units", big, max(1, arguments.repeats - 1))
     lines += ["", "## The README's queries", "", *_examples(arguments.store)]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 # The ways. Each asks for counts per layer and category, and for the top 20 of faces by t.
@@ -178,7 +179,7 @@ def _section(title: str, folder: Path, repeats: int) -> Iterator[str]:
     for _ in range(repeats):  # they take turns
         for way in possible:
             _forget(folder)
-            finished = run_python(__file__, str(folder), "--ask", way)
+            finished = again(__name__, str(folder), "--ask", way)
             runs[way].append((finished, json.loads(finished.output)))
             print(title, way, f"{finished.seconds:.2f} s", flush=True)
     answers = {way: of[0][1]["found"] for way, of in runs.items()}
@@ -206,8 +207,7 @@ def _section(title: str, folder: Path, repeats: int) -> Iterator[str]:
 
 def _commands(folder: Path, repeats: int) -> Iterator[str]:
     """Whole processes of the command line, start-up included."""
-    yield "| command | s, nothing in memory | s | MiB of its own |"
-    yield "|---|---|---|---|"
+    yield from head("command", "s, nothing in memory", "s", "MiB of its own")
     store = str(folder / "store.zarr")
     commands = [(RULE,), (TOP, "--top", "20", "--columns", "t,csi")]
     if (folder / "units.parquet").exists():  # the other has no moments
@@ -313,13 +313,8 @@ def _examples(store: Path) -> Iterator[str]:
 
 
 def _head(repeats: int) -> list[str]:
-    from cost import described  # it loads torch, which no query needs
-
     return [
-        "# Asking for units",
-        "",
-        f"Regenerate: `python benchmarks/queries.py r50.zarr --repeats {repeats}`",
-        described(),
+        *heading(__name__, "Asking for units", f"r50.zarr --repeats {repeats}"),
         f"Medians of {repeats} processes ({repeats - 1} of the larger store), and in each of",
         f"{WARM} turns (2 of what takes over {LONG} s at first). Memory is what a process has of",
         "its own, without mapped files, looked at 50 times a second. Nothing in memory: the system",
@@ -327,7 +322,3 @@ def _head(repeats: int) -> list[str]:
         "",
         f"Counts of `{RULE}` per layer and category; the top 20 of `{TOP}` by t.",
     ]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
-"""Ways to get mean and variance per unit of a batch: fusiform's, those of libraries, and those that
-people write. One table, which the benchmarks time and the tests check.
+"""Ways to compute mean and variance per unit of a batch: fusiform's, libraries', hand-written.
 
-Every entry takes a batch ``x [stimulus, unit]`` (float32, numpy) and gives a function that adds it
-to its own running state where the way streams, and returns a function that reads out mean and
-unbiased variance of everything added so far. An entry whose library is not installed is left out.
+Benchmarks time this table and tests check it. Every entry takes a batch ``x [stimulus, unit]``
+(float32, numpy) and returns the work to time. One call adds the batch to the running state, if the
+way streams, and returns a function that reads out mean and unbiased variance of everything added so
+far. Entries whose library is not installed are left out.
 """
 
 from __future__ import annotations

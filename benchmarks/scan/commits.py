@@ -1,7 +1,6 @@
-"""What commits cost a scan.
+"""Cost of commits: a scan that commits after every batch, beside one that never does.
 
-``python benchmarks/commits.py`` with FUSIFORM_TESTDATA set writes ``results/commits.md``. Scans
-that commit after every batch take turns with scans that do not commit on the way.
+Needs the test data.
 """
 
 from __future__ import annotations
@@ -15,18 +14,15 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from cost import described
-from end_to_end import link_images
-
-from fusiform.engine.scanning import scan
-from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.store.commits import Commits
 
-RESULTS = Path(__file__).parent / "results" / "commits.md"
+from ..shared import head, heading, link_images, save, scan
+
 IMAGES, TURNS, INTERVAL = 160, 5, 60
 NETWORKS = ("resnet18", "resnet50")
 # The network stands still in the first, and goes on during the second.
 BLOCKING, BESIDE = "write_live", "write"
+STAGES = {name: (Commits, name) for name in (BLOCKING, BESIDE)}
 
 
 def main() -> None:
@@ -38,10 +34,7 @@ def main() -> None:
             rows.append(_measured(network, stimuli, Path(folder) / "o.zarr"))
             print(rows[-1], flush=True)
     lines = [
-        "# What commits cost",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/commits.py`",
-        described(),
+        *heading(__name__, "What commits cost", needs_testdata=True),
         f"{IMAGES} photographs in batches of 32, untrained networks, all blocks; {TURNS} turns,",
         "medians.",
         "",
@@ -50,11 +43,18 @@ def main() -> None:
         "a scan takes that commits after every batch than of one that commits at its end only, for",
         f"each commit; and as a share of the default interval of {INTERVAL} s, wanted below 2 %.",
         "",
-        "| network | live moments | a batch | standing still | to disk | in all | of a minute |",
-        "|---|---|---|---|---|---|---|",
+        *head(
+            "network",
+            "live moments",
+            "a batch",
+            "standing still",
+            "to disk",
+            "in all",
+            "of a minute",
+        ),
         *rows,
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 def _measured(network: str, stimuli: Path, output: Path) -> str:
@@ -82,7 +82,6 @@ def _scan(
     network: str, stimuli: Path, output: Path, every: float, clocks: dict[str, list[float]]
 ) -> tuple[float, int]:
     """Seconds from the first batch to the last, and bytes of live moments."""
-    seconds: list[float] = []
     size = live = 0
 
     def clocked(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,23 +98,12 @@ def _scan(
 
         return timed
 
-    def progress(event: Progress) -> None:
-        if event.stage == "scan":
-            seconds.append(time.perf_counter())
-
-    originals = {name: getattr(Commits, name) for name in (BLOCKING, BESIDE)}
+    originals = {name: getattr(*place) for name, place in STAGES.items()}
     try:
         for name, work in originals.items():
             setattr(Commits, name, clocked(name, work))
-        scan.scan(
-            network, stimuli, output, weights="none", device="cpu", overwrite=True,
-            commit_every=every, listener=Listener(progress=progress),
-        )  # fmt: skip
+        steps = scan(network, stimuli, output, commit_every=every).steps
     finally:
         for name, work in originals.items():
             setattr(Commits, name, work)
-    return seconds[-1] - seconds[0], size
-
-
-if __name__ == "__main__":
-    main()
+    return steps[-1][0] - steps[0][0], size

@@ -1,18 +1,17 @@
-"""The report of stores: seconds to write it, its weight, and seconds until a browser can be used.
+"""The report of stores: time to write it, size, time until a browser has drawn it.
 
-``python benchmarks/report.py r50.zarr r50-untrained.zarr [r50.responses.zarr]`` writes
-``results/report.md``. Needs a Chromium (``playwright install --with-deps chromium-headless-shell``,
-or one of the system's own).
+Takes stores, and recordings of them (``r50.zarr r50-untrained.zarr r50.responses.zarr``). Needs a
+Chromium (``playwright install --with-deps chromium-headless-shell``, or the system's).
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from playwright.sync_api import sync_playwright
 
 from fusiform import open_store, write_report
 
-RESULTS = Path(__file__).parent / "results" / "report.md"
+from ..shared import head, heading, save
+
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 # Window, and how many times slower than this machine's the processor is made.
 SEEN = {"desktop": (1280, 1), "phone": (390, 1), "phone, processor four times slower": (390, 4)}
@@ -28,11 +28,12 @@ SEEN = {"desktop": (1280, 1), "phone": (390, 1), "phone, processor four times sl
 DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", type=Path, help="stores, and recordings of them")
     parser.add_argument("--repeats", type=int, default=7)
-    arguments = parser.parse_args()
+
+
+def main(arguments: Namespace) -> None:
     recordings = [path for path in arguments.paths if path.name.endswith(".responses.zarr")]
     stores = [path for path in arguments.paths if path not in recordings]
     with tempfile.TemporaryDirectory() as folder:
@@ -42,20 +43,15 @@ def main() -> None:
         written = time.perf_counter() - started
         lines = [*_head(stores, recordings, arguments.repeats), *_page(page, written)]
         lines += _browser(page, arguments.repeats)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
     print("\n".join(lines))
 
 
 def _head(stores: list[Path], recordings: list[Path], repeats: int) -> list[str]:
-    from cost import described  # it loads torch, which no report needs
-
     units = sum(layer.units for path in stores for layer in open_store(path).layers)
     beside = f" and {len(recordings)} recording" if recordings else ""
     return [
-        "# The report",
-        "",
-        "Regenerate: `python benchmarks/report.py r50.zarr r50-untrained.zarr r50.responses.zarr`",
-        described(),
+        *heading(__name__, "The report", "r50.zarr r50-untrained.zarr r50.responses.zarr"),
         f"One page of {len(stores)} stores{beside}, {units:,} units together, with 1,000 draws.",
         f"Times in the browser are medians of {repeats} openings of the file in new contexts.",
         "",
@@ -74,8 +70,9 @@ def _page(page: Path, written: float) -> list[str]:
 
 def _browser(page: Path, repeats: int) -> list[str]:
     rows = [
-        "| seconds until | all figures are drawn | a category is chosen | a threshold is moved |",
-        "|---|---|---|---|",
+        *head(
+            "seconds until", "all figures are drawn", "a category is chosen", "a threshold is moved"
+        ),
     ]
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as running:
@@ -112,7 +109,3 @@ def _opened(browser: Any, page: Path, width: int, slower: int) -> tuple[float, f
     moved = time.perf_counter() - started
     context.close()
     return usable, chosen, moved
-
-
-if __name__ == "__main__":
-    main()

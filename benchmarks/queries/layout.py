@@ -1,30 +1,29 @@
-"""How a store is best laid out: writing, size, files and queries, of one ResNet-50's result.
+"""Layouts of a store: writing, size, files and queries of one ResNet-50's result.
 
-``python benchmarks/layout.py r50.zarr`` writes ``results/layout.md``; ``r50.zarr`` is any scan with
-every block recorded (the README's). Needs 3 GB of memory and of disk, and takes ten minutes.
+Takes a store with every block recorded (``r50.zarr``, the README's). Ten minutes, 3 GB of memory
+and of disk.
 """
 
 from __future__ import annotations
 
 import shutil
 import statistics
-import sys
 import tempfile
-import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import zarr
-from cost import described
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.store import cuts, layout, writing
 from fusiform.kernels.moments import Moments
 
-RESULTS = Path(__file__).parent / "results" / "layout.md"
+from ..shared import clocked, files_of, heading, save
+
 REPEATS = 3
 QUERY = "t > 5 and csi > 0.33"
 _LZ4 = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
@@ -66,8 +65,12 @@ class Measured(NamedTuple):
     plain: float
 
 
-def main() -> None:
-    source = open_store(sys.argv[1])
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("store", nargs="?", default="r50.zarr")
+
+
+def main(arguments: Namespace) -> None:
+    source = open_store(arguments.store)
     rows: dict[str, list[Measured]] = {}
     for repeat in range(REPEATS):
         for way in WAYS:
@@ -75,7 +78,7 @@ def main() -> None:
             print(repeat, _named(way), rows[_named(way)][-1], flush=True)
         rows.setdefault("zarr's defaults", []).append(_defaults(source))
         print(repeat, "zarr's defaults", rows["zarr's defaults"][-1], flush=True)
-    RESULTS.write_text("\n".join([*_head(source), *_table(rows), *_precision(source)]) + "\n")
+    save(__name__, [*_head(source), *_table(rows), *_precision(source)])
 
 
 def _named(way: Way) -> str:
@@ -104,11 +107,10 @@ def _measure(source: Result, way: Way) -> Measured:
             moments, contrasts = _write(source, path, way.dtype)
         finally:
             cuts._CHUNK_UNITS, layout._codecs = OWN.units, codecs
-        files = [file for file in path.rglob("*") if file.is_file()]
-        size = sum(file.stat().st_size for file in files)
+        files = files_of(path)
         store = open_store(path)
         count = statistics.median(_seconds(store) for _ in range(5))
-        return Measured(moments, contrasts, size, len(files), count, _plain_seconds(path))
+        return Measured(moments, contrasts, sum(files), len(files), count, _plain_seconds(path))
 
 
 def _write(source: Result, path: Path, dtype: str) -> tuple[float, float]:
@@ -125,13 +127,13 @@ def _write(source: Result, path: Path, dtype: str) -> tuple[float, float]:
     for layer in source.layers:
         for k, fold in np.ndindex(source.counts.shape):
             moments = source.moments_of(layer, int(k), int(fold))
-            taken[0] += _clocked(draft.write_moments, layer, int(k), int(fold), Moments(*moments))
+            taken[0] += clocked(draft.write_moments, layer, int(k), int(fold), Moments(*moments))
         columns = {
             name: source.read(layer, name)
             for name in writing.VARIABLES
             if name not in ("mean", "m2")
         }
-        taken[1] += _clocked(draft.write_contrasts, layer, columns)
+        taken[1] += clocked(draft.write_contrasts, layer, columns)
     draft.annotate(criterion=source.provenance["criterion"])
     draft.complete()
     return taken[0], taken[1]
@@ -151,23 +153,16 @@ def _defaults(source: Result) -> Measured:
                     f"{layer.name}/{name}", shape=values.shape, dtype=values.dtype
                 )
                 kind = "moments" if name in ("mean", "m2") else "contrasts"
-                taken[kind] += _clocked(array.__setitem__, Ellipsis, values)
-        files = [file for file in folder.rglob("*") if file.is_file()]
-        size = sum(file.stat().st_size for file in files)
+                taken[kind] += clocked(array.__setitem__, Ellipsis, values)
+        files = files_of(folder)
         plain = _plain_seconds(folder / "way.zarr", [layer.name for layer in source.layers])
-        return Measured(*taken.values(), size, len(files), float("nan"), plain)
+        return Measured(*taken.values(), sum(files), len(files), float("nan"), plain)
     finally:
         shutil.rmtree(folder)
 
 
-def _clocked(work: Any, *arguments: Any) -> float:
-    started = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - started
-
-
 def _seconds(store: Result) -> float:
-    return _clocked(lambda: store.query(QUERY).counts())
+    return clocked(lambda: store.query(QUERY).counts())
 
 
 def _plain_seconds(path: Path, names: list[str] | None = None) -> float:
@@ -180,16 +175,13 @@ def _plain_seconds(path: Path, names: list[str] | None = None) -> float:
             t, csi = (np.asarray(root[f"{name}/{variable}"][:]) for variable in ("t", "csi"))
             ((t > 5) & (csi > 0.33)).reshape(len(t), -1).sum(axis=1)
 
-    return statistics.median(_clocked(count) for _ in range(3))
+    return statistics.median(clocked(count) for _ in range(3))
 
 
 def _head(source: Result) -> list[str]:
     units = sum(layer.units for layer in source.layers)
     return [
-        "# Layout of a store",
-        "",
-        "Regenerate: `python benchmarks/layout.py r50.zarr`, the scan of the README",
-        described(),
+        *heading(__name__, "Layout of a store", "r50.zarr"),
         f"Medians of {REPEATS}; all ways take turns.",
         "",
         f"{len(source.layers)} layers, {units / 1e6:.1f} million units, "
@@ -250,7 +242,3 @@ def _precision(source: Result) -> Iterator[str]:
         f"t of {units:,} units and categories differs by at most {largest:.1g} of itself (of 1",
         f"where it is smaller) from that of float64 moments; `t > 5` says otherwise of {differ:,}.",
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,34 +1,29 @@
-"""How many digits come out right, on NIST's certified sets and against rational arithmetic.
+"""Correct digits: NIST's certified sets, and error bounds against exact arithmetic.
 
-``python benchmarks/certified.py`` writes ``results/certified.md`` in a minute. Set up with
-``pip install -e '.[bench,test]'``: sets, bounds and random streams are those of the tests.
+Takes a minute. Sets, bounds and random streams are those of the tests.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-import sys
 import textwrap
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import scipy.stats
 import torch
-from cost import described
 
 from fusiform.kernels import jit
 from fusiform.kernels.indices import one_way_anova
 from fusiform.kernels.moments import Moments, variance
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.nist import ANOVA, UNIVARIATE, exact
 from tests.nist.streams import REGIMES, Floats, cut, streamed
 from tests.test_moments import Cpu
 
-RESULTS = Path(__file__).parent / "results" / "certified.md"
+from ..shared import head, heading, row, save
+
 RUNS, UNITS, PARTS = 20, 11, 6
 SHAPE = (2000, 16)
 
@@ -36,10 +31,7 @@ SHAPE = (2000, 16)
 def main() -> None:
     jit.use_threads(1)  # most batches are tiny
     lines = [
-        "# Digits",
-        "",
-        "Regenerate: `python benchmarks/certified.py`",
-        described(),
+        *heading(__name__, "Digits"),
         "",
         *_text(f"""
             Digits that agree: the log relative error, at most 15. fusiform: the least of {RUNS}
@@ -51,7 +43,7 @@ def main() -> None:
         *_f(),
         *_activations(),
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 def _univariate() -> Iterator[str]:
@@ -63,7 +55,7 @@ def _univariate() -> Iterator[str]:
         fusiform's M2 against that of the doubles.
     """)
     yield ""
-    yield from _head(
+    yield from head(
         "set", "values", "the doubles", "fusiform, one group", "merged", "numpy", "statistics",
         "naive", "M2 of the doubles, one group", "merged",
     )  # fmt: skip
@@ -79,7 +71,7 @@ def _univariate() -> Iterator[str]:
             by_mean = _least(mean, *(found.mean for found in runs))
             return f"{by_mean}, {_least(sd, *(np.sqrt(variance(found)) for found in runs))}"
 
-        yield _row(
+        yield row(
             name,
             f"{len(values):,}",
             cell(float(doubles.mean), math.sqrt(doubles.m2 / (doubles.count - 1))),
@@ -99,7 +91,7 @@ def _f() -> Iterator[str]:
         doubles, and how many are certain by the derivation in `tests/nist/exact.py`.
     """)
     yield ""
-    yield from _head(
+    yield from head(
         "set", "values", "the doubles", "fusiform, one group", "merged", "scipy", "naive",
         "of the doubles, one group", "certain", "merged", "certain",
     )  # fmt: skip
@@ -113,7 +105,7 @@ def _f() -> Iterator[str]:
             found.append(_least(certified, *f))
             certain = max(0.0, -math.log10(exact.of_f(as_lists, parts)))
             against_doubles += [_least(doubles, *f), f"{certain:.1f}"]
-        yield _row(
+        yield row(
             name,
             f"{sum(map(len, treatments)):,}",
             _least(certified, np.array([float(doubles)])),
@@ -145,7 +137,7 @@ def _activations() -> Iterator[str]:
         above (2 n + 6) u = {of_mean:.1e} of means, (3 n + 6) n u = {of_m2:.1e} of M2.
     """)
     yield ""
-    yield from _head("activations", "type", "mean: bound", "error", "M2: bound", "error")
+    yield from head("activations", "type", "mean: bound", "error", "M2: bound", "error")
     for regime, draw in REGIMES.items():
         for dtype in (torch.float32, torch.bfloat16):
             rng = np.random.default_rng(0)
@@ -161,7 +153,7 @@ def _activations() -> Iterator[str]:
                 m2_error = exact.relative_error(found.m2[unit], expected.m2)
                 one = (bounds.mean / largest, float(mean_error) / largest, m2_bound, m2_error)
                 worst = np.maximum(worst, one)
-            yield _row(
+            yield row(
                 regime,
                 str(dtype).removeprefix("torch."),
                 *(f"{v:.1e}" if v else "0" for v in worst),
@@ -204,15 +196,3 @@ def _text(paragraph: str) -> list[str]:
 
 def _sum(values: Floats) -> float:
     return float(np.cumsum(values)[-1])  # numpy's own sum works in pairs
-
-
-def _head(*names: str) -> tuple[str, str]:
-    return _row(*names), "|" + "---|" * len(names)
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,7 @@
-"""What a stimulus set of a million entries costs before anything is shown.
+"""Catalogues of up to a million stimuli: seconds, bytes per entry.
 
-``python benchmarks/catalogue.py`` writes ``results/catalogue.md``. Every set is read and planned in
-a process of its own. Manifests give the hashes of files that are not there: planning reads no
-image. Shards hold tiny pictures; those are also read and hashed.
+Every set is read and planned in a process of its own. Manifests list the hashes of files that do
+not exist: planning reads no image. Shards hold tiny pictures, which are read and hashed.
 """
 
 from __future__ import annotations
@@ -11,46 +10,44 @@ import hashlib
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cost import described
 from PIL import Image
 
-RESULTS = Path(__file__).parent / "results" / "catalogue.md"
+from ..shared import again, head, heading, save
+
 NUMBERS = (1_000, 100_000, 1_000_000)
 IN_SHARDS = (1_000, 100_000)
 CATEGORIES, PER_SHARD = 100, 10_000
 MANIFESTS = ("csv", "parquet")
 
 
-def main() -> None:
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--set", help="one set, here")
+
+
+def main(arguments: Namespace) -> None:
+    if arguments.set:
+        print(json.dumps(measure(arguments.set)))
+        return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for kind in (*MANIFESTS, "shards"):
             smallest: dict[str, Any] = {}
             for number in IN_SHARDS if kind == "shards" else NUMBERS:
                 source = make(Path(folder) / f"{number}.{kind}", number)
-                found = json.loads(
-                    subprocess.run(
-                        [sys.executable, __file__, str(source)],
-                        check=True, capture_output=True, text=True,
-                    ).stdout
-                )  # fmt: skip
+                found = json.loads(again(__name__, "--set", str(source)).output)
                 smallest = smallest or found
                 rows.append(_row(kind, number, found, smallest))
                 print(rows[-1], flush=True)
     lines = [
-        "# What a catalogue costs",
-        "",
-        "Regenerate: `python benchmarks/catalogue.py`",
-        described(),
+        *heading(__name__, "What a catalogue costs"),
         f"{CATEGORIES} categories; names of 24 bytes in manifests, which give SHA-256 too,",
         "of 25 in shards. Every row is a process of its own.",
         "",
@@ -61,11 +58,12 @@ def main() -> None:
         "set has; what the process has freed and keeps for later is in it.",
         "Other programs had the machine's cores as well: compare `of CPU`, not `read`.",
         "",
-        "| source | entries | read | of CPU | plan | hash | held | resident | at its peak |",
-        "|---|---|---|---|---|---|---|---|---|",
+        *head(
+            "source", "entries", "read", "of CPU", "plan", "hash", "held", "resident", "at its peak"
+        ),
         *rows,
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 def _row(kind: str, number: int, found: dict[str, Any], smallest: dict[str, Any]) -> str:
@@ -151,10 +149,3 @@ def measure(source: str) -> dict[str, Any]:
         "resident": resident,
         "peak": peak_memory(),
     }
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1])))
-    else:
-        main()

@@ -1,17 +1,15 @@
-"""How well a random projection keeps the distances between stimuli, against exact ones.
+"""Random projections: distances between stimuli, beside exact ones.
 
-Layers of a trained ResNet-50 that fit: every unit recorded, and projected to several numbers of
-dimensions with several seeds.
+Needs the test data. Records two layers of a trained ResNet-50 whole, and projected to several
+numbers of dimensions with several seeds.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from cost import described
 from scipy import stats
 
 import fusiform
@@ -19,15 +17,8 @@ from fusiform.engine.responses.geometry import Products, products, upper
 from fusiform.engine.scanning.memory import peak_memory
 from fusiform.kernels.projection import bound, typical_error
 
-RESULTS = Path(__file__).parent / "results" / "projection.md"
-WEIGHTS = "resnet50_imagenet_compressed.safetensors"
-GROUPS = {
-    "faces": ["adult", "child"],
-    "bodies": ["body", "limb"],
-    "characters": ["word", "number"],
-    "objects": ["car", "instrument"],
-    "places": ["house", "corridor"],
-}
+from ..shared import DOMAINS, RESNET50, heading, save, testdata
+
 LAYERS = ("layer3.5", "layer4.2")
 DIMS = (64, 256, 1024)
 SEEDS = (0, 1, 2)
@@ -35,27 +26,24 @@ SEEDS = (0, 1, 2)
 
 def main() -> None:
     """Record, project, compare, and write the table."""
-    testdata = Path(os.environ["FUSIFORM_TESTDATA"]).resolve()
+    data = testdata()
     lines = []
     with tempfile.TemporaryDirectory() as folder:
-        exact = _recorded(testdata, Path(folder) / "all.zarr", None, 0)
+        exact = _recorded(data, Path(folder) / "all.zarr", None, 0)
         whole = {name: products(exact, name) for name in LAYERS}
         stimuli = len(whole[LAYERS[0]].stimuli)
         for dim in DIMS:
             errors: dict[str, list[list[float]]] = {name: [] for name in LAYERS}
             for seed in SEEDS:
                 output = Path(folder) / f"{dim}-{seed}.zarr"
-                projected = _recorded(testdata, output, dim, seed)
+                projected = _recorded(data, output, dim, seed)
                 for name in LAYERS:
                     errors[name].append(_errors(whole[name], products(projected, name)))
             for name in LAYERS:
                 lines.append(_line(name, dim, stimuli, errors[name]))
     units = {name: whole[name].units for name in LAYERS}
-    head = [
-        "# Random projections against exact distances",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/projection.py`",
-        described(),
+    top = [
+        *heading(__name__, "Random projections against exact distances", needs_testdata=True),
         f"ResNet-50, trained; {stimuli:,} photographs of fLoc in five categories; every unit of "
         + " and ".join(f"{name} ({number:,})" for name, number in units.items())
         + f"; {len(SEEDS)} seeds each.",
@@ -72,13 +60,13 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     tail = ["", f"Peak memory of all of it: {peak_memory() / 2**30:.2f} GiB."]
-    RESULTS.write_text("\n".join([*head, *lines, *tail]) + "\n")
+    save(__name__, [*top, *lines, *tail])
 
 
-def _recorded(testdata: Path, output: Path, project: int | None, seed: int) -> fusiform.Recording:
+def _recorded(data: Path, output: Path, project: int | None, seed: int) -> fusiform.Recording:
     return fusiform.record(
-        "resnet50", testdata / "stimuli" / "floc", output, groups=GROUPS,
-        weights=str(testdata / "weights" / WEIGHTS), layers=LAYERS, project=project, seed=seed,
+        "resnet50", data / "stimuli" / "floc", output, groups=DOMAINS,
+        weights=str(data / "weights" / RESNET50), layers=LAYERS, project=project, seed=seed,
         device="cpu",
     )  # fmt: skip
 
@@ -102,7 +90,3 @@ def _line(name: str, dim: int, stimuli: int, errors: list[list[float]]) -> str:
         f"| {largest.max():.3f} | {bound(stimuli, dim):.3f} | {correlation.max():.3f} "
         f"| {spearman.min():.4f} |"
     )
-
-
-if __name__ == "__main__":
-    main()

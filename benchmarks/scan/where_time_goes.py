@@ -1,7 +1,6 @@
-"""Where the time of a scan goes, stage by stage.
+"""Time of a scan, stage by stage: 480 images through a ResNet-50.
 
-``python benchmarks/where_time_goes.py`` with FUSIFORM_TESTDATA set writes
-``results/where_time_goes.md``. Clocks are put around the stages of one scan after the other.
+Needs the test data. Clocks wrap the stages of repeated scans.
 """
 
 from __future__ import annotations
@@ -16,16 +15,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from cost import described
-from end_to_end import link_images
-
 from fusiform.engine.moments import accumulate
-from fusiform.engine.scanning import forward as showing
-from fusiform.engine.scanning import loop as passes
-from fusiform.engine.scanning import scan, setup, work
+from fusiform.engine.scanning import forward, loop, scan, setup, work
 from fusiform.engine.store.draft import Draft
 
-RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"
+from .. import shared
+
 IMAGES, REPEATS = 480, 5
 # What each stage contains of those below it is taken off.
 STAGES = {
@@ -33,7 +28,7 @@ STAGES = {
     "trial pass": (setup, "trial"),
     "files read and hashed": (scan, "left_out"),
     "loop": (work.Work, "show"),
-    "normalised": (showing, "normalise"),
+    "normalised": (forward, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "part"),
     "moments written to the store": (Draft, "write_moments"),
@@ -45,7 +40,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         stimuli = Path(folder) / "stimuli"
-        link_images(stimuli, IMAGES)
+        shared.link_images(stimuli, IMAGES)
         for repeat in range(REPEATS + 1):
             taken = _scan(stimuli, Path(folder) / "r50.zarr")
             print({name: round(value, 2) for name, value in taken.items()}, flush=True)
@@ -54,23 +49,19 @@ def main() -> None:
                     seconds[name].append(value)
     total = statistics.median(seconds["total"])
     lines = [
-        "# Where the time of a scan goes",
-        "",
-        "Regenerate: `FUSIFORM_TESTDATA=... python benchmarks/where_time_goes.py`",
-        described(),
+        *shared.heading(__name__, "Where the time of a scan goes", needs_testdata=True),
         f"Medians of {REPEATS} scans.",
         "",
         f"`fusiform.scan('resnet50', ...)`, untrained, {IMAGES} photographs of five categories in",
         "batches of 32: 18 layers, 5.7 million units, 10 blocks. Imports are not in it.",
         "",
-        "| stage | seconds | % |",
-        "|---|---|---|",
+        *shared.head("stage", "seconds", "%"),
         *(
             f"| {name} | {value:.2f} | {100 * value / total:.1f} |"
             for name, value in ((n, statistics.median(v)) for n, v in seconds.items())
         ),
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    shared.save(__name__, lines)
 
 
 def _scan(stimuli: Path, output: Path) -> dict[str, float]:
@@ -90,8 +81,8 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, clocked(stage, originals[stage]))
-    decode_ahead, write_behind = passes.decode_ahead, passes.write_behind
-    passes.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
+    decode_ahead, write_behind = loop.decode_ahead, loop.write_behind
+    loop.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
 
     @contextmanager
     def behind() -> Iterator[Any]:
@@ -100,21 +91,19 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
             timed.wait = later.wait
             yield timed
 
-    passes.write_behind = behind
+    loop.write_behind = behind
     try:
-        started = time.perf_counter()
-        scan.scan("resnet50", stimuli, output, weights="none", device="cpu", overwrite=True)
-        total = time.perf_counter() - started
+        total = shared.scan("resnet50", stimuli, output).seconds
     finally:
         for stage, (owner, name) in STAGES.items():
             setattr(owner, name, originals[stage])
-        passes.decode_ahead, passes.write_behind = decode_ahead, write_behind
-    loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
+        loop.decode_ahead, loop.write_behind = decode_ahead, write_behind
+    in_loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
     written = clocks.pop("moments written to the store")
     inside = ("moments read out of finished blocks", "waiting for moments to be written")
     clocks["statistics: batches folded into the moments"] = hooks - sum(clocks[s] for s in inside)
     around = hooks + clocks["normalised"] + clocks["waiting for decoded images"]
-    clocks["forward passes, and the loop around them"] = loop - around
+    clocks["forward passes, and the loop around them"] = in_loop - around
     clocks["the rest"] = total - sum(clocks.values())
     order = [
         "network and weights built",
@@ -140,7 +129,3 @@ def _waited(batches: Any, clocks: dict[str, float]) -> Any:
         if batch is None:
             return
         yield batch
-
-
-if __name__ == "__main__":
-    main()

@@ -1,33 +1,32 @@
-"""What the analyses of a store cost, and what they say of a trained and an untrained network.
+"""Analyses of a store: their cost, and their results for a trained and an untrained network.
 
-``python benchmarks/analyses.py r50.zarr r50-untrained.zarr`` writes ``results/analyses.md``, of two
-scans with every block recorded (the README's). It takes some ten minutes.
+Takes two stores with every block recorded (``r50.zarr r50-untrained.zarr``). Ten minutes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import statistics
-from pathlib import Path
+from argparse import ArgumentParser, Namespace
 from typing import Any, NamedTuple
-
-from cost import described
 
 from fusiform.engine.analyses.analyse import ANALYSES
 from fusiform.engine.bench.measure import Finished, run
 
-RESULTS = Path(__file__).parent / "results" / "analyses.md"
+from ..shared import head, heading, save
+
 LAYERS = ("maxpool", "layer1.0", "layer2.3", "layer3.5", "layer4.2", "avgpool")
 CATEGORIES = ("faces", "characters")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stores", nargs=2, metavar="STORE", help="trained, untrained")
+def options(parser: ArgumentParser) -> None:
+    stores = ("r50.zarr", "r50-untrained.zarr")
+    parser.add_argument("stores", nargs="*", default=stores, help="trained, untrained")
     parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
+
+
+def main(arguments: Namespace) -> None:
     trained, untrained = arguments.stores
     asked: dict[str, list[_Asked]] = {name: [] for name in (*ANALYSES, "")}
     for _ in range(arguments.repeats):  # they take turns
@@ -37,7 +36,7 @@ def main() -> None:
     outputs = asked[""][-1].finished.output, run("analyse", untrained, "--json").output
     results = [json.loads(output) for output in outputs]
     lines = [*_head(arguments.repeats), *_costs(asked), *_said(results)]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
 
 
 class _Asked(NamedTuple):
@@ -59,11 +58,7 @@ def _asked(*arguments: str) -> _Asked:
 
 def _head(repeats: int) -> list[str]:
     return [
-        "# Analyses",
-        "",
-        "Regenerate: `python benchmarks/analyses.py r50.zarr r50-untrained.zarr "
-        f"--repeats {repeats}`",
-        described(),
+        *heading(__name__, "Analyses", f"r50.zarr r50-untrained.zarr --repeats {repeats}"),
         f"Whole processes, start-up included; medians of {repeats}. Memory is what a process has",
         "of its own, without mapped files, looked at 50 times a second.",
         "Where a machine has other work meanwhile, only the seconds of processors tell.",
@@ -96,8 +91,7 @@ def _said(results: list[Any]) -> list[str]:
         "categories, in standard deviations of the layer. Reliability: Spearman's correlation",
         "between the dissimilarities of the two folds.", "",
         "| layer | category | selective % | held-out CSI | maps with any % | Gini | Moran's I "
-        "| response |",
-        "|---|---|---|---|---|---|---|---|",
+        *head("response"),
     ]  # fmt: skip
     for layer in LAYERS:
         for category in CATEGORIES:
@@ -145,7 +139,3 @@ def _within(value: float | None, low: float | None, high: float | None, scale: f
 
 def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""What 100 million images through an RN50x64 would take on 256 GPUs, from constants measured here.
+"""A calculation: 100 million images through an RN50x64 on 256 GPUs.
 
-``python benchmarks/scaling.py`` writes ``results/scaling.md``; ``docs/scaling.md`` says what
-follows. What a GPU does in a second is that of an H100 in ``results/gpu.md``.
+Constants are measured here; the speed of a GPU is that of an H100 in ``results/gpu.md``.
+``docs/scaling.md`` draws the conclusions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from cost import described
 from torch.utils.flop_counter import FlopCounterMode
 
 from fusiform.engine.bench.images import as_jpeg
@@ -28,7 +27,8 @@ from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store.draft import most_bytes
 from fusiform.kernels.moments import Moments, merge
 
-RESULTS = Path(__file__).parent / "results" / "scaling.md"
+from ..shared import heading, save
+
 IMAGES, GPUS, CATEGORIES, FOLDS, BATCH = 100_000_000, 256, 1000, 2, 256
 # Of an H100 (gpu.py): operations a second of an RN50x16 in bfloat16 (1,231 images of 149.4 G), and
 # what the kernel reads of its memory.
@@ -101,10 +101,7 @@ def main() -> None:
         ),
     }
     lines = [
-        "# 100 million images, RN50x64, 256 GPUs",
-        "",
-        "Regenerate: `python benchmarks/scaling.py`",
-        described(),
+        *heading(__name__, "100 million images, RN50x64, 256 GPUs"),
         f"{IMAGES:,} images of {CATEGORIES:,} categories in {FOLDS} folds, batches of {BATCH}.",
         f"Assumed, not measured: files of {FILE / 1e3:.0f} kB, shared "
         f"storage of {STORAGE / 1e9:.0f} GB/s for each worker.",
@@ -113,7 +110,7 @@ def main() -> None:
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in rows.items()),
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    save(__name__, lines)
     print("\n".join(lines))
 
 
@@ -142,7 +139,3 @@ def _decoding() -> float:
         drawn = make_localizer(Path(folder) / "drawn", per_category=8, size=500)
         paths = [as_jpeg(path) for path in drawn] * 4
         return measure_decoding(paths, preprocessing, 1).rate
-
-
-if __name__ == "__main__":
-    main()
