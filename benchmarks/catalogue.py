@@ -124,8 +124,8 @@ def measure(source: str) -> dict[str, Any]:
     """Read and plan one set, in this process."""
     import pyarrow.parquet  # noqa: F401  what reads a manifest is not what it costs
 
+    from fusiform.engine.moments.plan import make_plan
     from fusiform.engine.scanning.memory import peak_memory
-    from fusiform.engine.scanning.plan import make_plan
     from fusiform.engine.stimuli.catalogue import read_catalogue
 
     started, cpu = time.perf_counter(), time.process_time()

@@ -18,8 +18,8 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from fusiform.engine.asking.result import open_store
 from fusiform.engine.bench.measure import run_python
+from fusiform.engine.querying.result import open_store
 from fusiform.engine.spec import Layer
 from fusiform.kernels import each
 from fusiform.kernels.moments import Moments, merge
@@ -156,7 +156,7 @@ def _make(path: Path, categories: int) -> None:
 def _materialise(path: Path) -> float:
     import zarr
 
-    from fusiform.engine.asking.select import materialise
+    from fusiform.engine.contrasts.select import materialise
     from fusiform.engine.store.draft import Draft
     from fusiform.engine.store.places import zarr_store
 
@@ -169,7 +169,7 @@ def _materialise(path: Path) -> float:
 
 
 def _summary(path: Path) -> float:
-    from fusiform.engine.asking.summary import summarise
+    from fusiform.engine.contrasts.summary import summarise
 
     store = open_store(path)
     started = time.perf_counter()

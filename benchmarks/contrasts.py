@@ -21,8 +21,8 @@ from cost import described
 from end_to_end import link_images
 from numpy.typing import NDArray
 
-from fusiform.engine.asking.result import open_store
 from fusiform.engine.bench.measure import Finished, run, run_python
+from fusiform.engine.querying.result import open_store
 
 RESULTS = Path(__file__).parent / "results" / "contrasts.md"
 IMAGES = 480

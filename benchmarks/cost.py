@@ -28,7 +28,7 @@ from peers import INSTALLED
 from fusiform import Preprocessing, bench, make_localizer, scan
 from fusiform.engine.bench.images import as_jpeg, decode, repeat_images
 from fusiform.engine.bench.measure import Measurement, ratio, run_python, seconds, side_by_side
-from fusiform.engine.scanning.decode import default_workers
+from fusiform.engine.decoding.ahead import default_workers
 from fusiform.engine.scanning.memory import recycled
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.kernels import bandwidth, jit

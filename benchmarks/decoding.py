@@ -19,8 +19,8 @@ from cost import described
 
 from fusiform import Preprocessing, make_localizer
 from fusiform.engine.bench.images import as_jpeg, repeat_images
-from fusiform.engine.scanning.decode import decode_ahead
-from fusiform.engine.scanning.plan import Plan, make_plan
+from fusiform.engine.decoding.ahead import decode_ahead
+from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 
 RESULTS = Path(__file__).parent / "results" / "decoding.md"

@@ -24,8 +24,8 @@ import torch
 from fusiform import make_localizer, pack_stimuli, scan
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.network import measure_network
-from fusiform.engine.scanning.backbones import load_backbone
-from fusiform.engine.scanning.jpegs import Jpegs
+from fusiform.engine.decoding.jpegs import Jpegs
+from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.kernels import cuda, device
 

@@ -20,7 +20,7 @@ import zarr
 from cost import described
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from fusiform.engine.asking.result import Result, open_store
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.store import cuts, layout, writing
 from fusiform.kernels.moments import Moments
 
@@ -220,10 +220,10 @@ def _precision(source: Result) -> Iterator[str]:
     """What rounding moments to float32 does to t and to the masks of a rule."""
     from functools import reduce
 
-    from fusiform.engine.asking.language.contrast import every_category
-    from fusiform.engine.asking.language.criterion import Criterion
-    from fusiform.engine.asking.measures import Measured as Measure
-    from fusiform.engine.asking.measures import Sample
+    from fusiform.engine.contrasts.language.contrast import every_category
+    from fusiform.engine.contrasts.language.criterion import Criterion
+    from fusiform.engine.contrasts.measures import Measured as Measure
+    from fusiform.engine.contrasts.measures import Sample
     from fusiform.kernels.moments import merge
 
     largest, differ, units = 0.0, 0, 0

@@ -16,7 +16,7 @@ from cost import described
 
 from fusiform.engine.bench.images import as_jpeg
 from fusiform.engine.bench.measure import run_python
-from fusiform.engine.stimuli.localizer import make_localizer
+from fusiform.engine.localizer import make_localizer
 
 RESULTS = Path(__file__).parent / "results" / "live_memory.md"
 CATEGORIES, IMAGES, REPEATS = (6, 100, 1000), 6000, 3

@@ -18,13 +18,13 @@ import torch
 from cost import described
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusiform.engine.asking.select import seconds_per_unit
 from fusiform.engine.bench.images import as_jpeg
+from fusiform.engine.contrasts.select import seconds_per_unit
 from fusiform.engine.doctor.pace import measure_decoding
-from fusiform.engine.scanning.layers import choose, trial
-from fusiform.engine.scanning.plan import make_plan
+from fusiform.engine.localizer import make_localizer
+from fusiform.engine.moments.plan import make_plan
+from fusiform.engine.networks.layers import choose, trial
 from fusiform.engine.spec import Preprocessing
-from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store.draft import most_bytes
 from fusiform.kernels.moments import Moments, merge
 

@@ -19,7 +19,10 @@ from typing import Any
 from cost import described
 from end_to_end import link_images
 
-from fusiform.engine.scanning import accumulate, passes, scan, setup, showing, work
+from fusiform.engine.moments import accumulate
+from fusiform.engine.scanning import forward as showing
+from fusiform.engine.scanning import loop as passes
+from fusiform.engine.scanning import scan, setup, work
 from fusiform.engine.store.draft import Draft
 
 RESULTS = Path(__file__).parent / "results" / "where_time_goes.md"

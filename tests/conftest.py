@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fusiform
-from fusiform.engine.asking.result import Result, open_store
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.store import cuts
 
 from .made import fill

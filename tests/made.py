@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from fusiform.engine.asking import select
+from fusiform.engine.contrasts import select
 from fusiform.engine.spec import Layer
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.writing import create_store

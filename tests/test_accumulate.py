@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import accumulate
-from fusiform.engine.scanning.accumulate import LayerMoments
-from fusiform.engine.scanning.plan import Block, Run, make_plan
+from fusiform.engine.moments import accumulate
+from fusiform.engine.moments.accumulate import LayerMoments
+from fusiform.engine.moments.plan import Block, Run, make_plan
 from fusiform.engine.spec import Layer
 from fusiform.kernels import device
 from fusiform.kernels.moments import Moments, merge
@@ -157,8 +157,8 @@ def test_the_kernels_leave_torch_its_number_of_threads() -> None:
     # In a program of its own: numba's start, which may set both, is once.
     code = (
         "import torch; torch.set_num_threads(1)\n"
-        "from fusiform.engine.scanning.accumulate import LayerMoments\n"
-        "from fusiform.engine.scanning.plan import Block, Run\n"
+        "from fusiform.engine.moments.accumulate import LayerMoments\n"
+        "from fusiform.engine.moments.plan import Block, Run\n"
         "from fusiform.engine.spec import Layer\n"
         "layer = Layer('a', 'M', ('unit',), (50_000,), 'float32')\n"
         "moments = LayerMoments(layer, torch.device('cpu'), lambda *_: None)\n"

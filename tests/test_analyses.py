@@ -31,9 +31,9 @@ from fusiform.engine.analyses.specificity import BINS, specificity
 from fusiform.engine.analyses.spread import share_with_any, spread
 from fusiform.engine.analyses.strength import strength
 from fusiform.engine.analyses.tables import tables
-from fusiform.engine.asking.language.criterion import PRESETS, Criterion
-from fusiform.engine.asking.result import Result, open_store
+from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.spec import Layer
 from fusiform.engine.store import cuts
 

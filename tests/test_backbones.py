@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.backbones import load_backbone
-from fusiform.engine.scanning.weights import hash_weights
+from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.networks.weights import hash_weights
 from fusiform.engine.spec import Preprocessing
 
 SMALL = "timm:test_resnet"

@@ -17,8 +17,8 @@ from peers import INSTALLED
 from fusiform import UserError, bench
 from fusiform.engine.bench import measure
 from fusiform.engine.bench.images import repeat_images
+from fusiform.engine.localizer import make_localizer
 from fusiform.engine.stimuli.catalogue import read_catalogue
-from fusiform.engine.stimuli.localizer import make_localizer
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -178,8 +178,8 @@ def test_what_is_skipped_in_one_pass_is_in_none(
 
 
 def _prepared(path: Path) -> torch.Tensor:
-    from fusiform.engine.scanning.decode import normalise
-    from fusiform.engine.stimuli.pictures import prepare
+    from fusiform.engine.decoding.ahead import normalise
+    from fusiform.engine.decoding.pictures import prepare
 
     pixels = prepare(Image.open(path), SMALL)
     return normalise(pixels[np.newaxis], SMALL, torch.device("cpu"), torch.float32)[0]

@@ -11,12 +11,12 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from fusiform.engine.analyses.census import Census, take_census
-from fusiform.engine.asking.examine import Selection
-from fusiform.engine.asking.language.contrast import Contrast, every_category, parse_contrast
-from fusiform.engine.asking.language.criterion import DEFAULT, Criterion
-from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.asking.select import select
+from fusiform.engine.contrasts.evaluate import Selection
+from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
+from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
+from fusiform.engine.contrasts.select import select
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.spec import Layer
 from fusiform.engine.store import cuts
 from fusiform.kernels.similarity import correlation_distances, euclidean_distances

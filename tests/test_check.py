@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import zarr
 
-from fusiform.engine.asking.language.criterion import Criterion
-from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.asking.select import save_contrast
-from fusiform.engine.asking.summary import summarise
+from fusiform.engine.contrasts.language.criterion import Criterion
+from fusiform.engine.contrasts.select import save_contrast
+from fusiform.engine.contrasts.summary import summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import create_store
 

@@ -20,11 +20,11 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.models import VisionTransformer
 
 import fusiform
-from fusiform.engine.asking.info import describe_store
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.checkpoints import local_file
-from fusiform.engine.scanning.plain import plain
-from fusiform.engine.scanning.weights import hash_weights, load_strictly
+from fusiform.engine.networks.checkpoints import local_file
+from fusiform.engine.networks.uncompiled import plain
+from fusiform.engine.networks.weights import hash_weights, load_strictly
+from fusiform.engine.querying.info import describe_store
 from fusiform.engine.spec import Preprocessing
 
 from .test_backbones import _Malicious

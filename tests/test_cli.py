@@ -20,8 +20,8 @@ import zarr
 from safetensors.torch import save_file
 
 from fusiform.cli import main
-from fusiform.engine.asking.result import open_store
-from fusiform.engine.scanning.backbones import load_backbone
+from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.querying.result import open_store
 
 # A network of 64 x 64 pixels, untrained, two layers: a scan of a second.
 SMALL = [

@@ -25,10 +25,6 @@ from torch import nn
 import fusiform
 from fusiform.cli import main
 from fusiform.engine.analyses.census import Census, take_census
-from fusiform.engine.asking import select
-from fusiform.engine.asking.language.contrast import every_category
-from fusiform.engine.asking.language.criterion import DEFAULT
-from fusiform.engine.asking.result import Result, open_store
 from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
 from fusiform.engine.comparing.likeness import (
     Likeness,
@@ -40,7 +36,11 @@ from fusiform.engine.comparing.likeness import (
 from fusiform.engine.comparing.pairing import pair_layers
 from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
 from fusiform.engine.comparing.regions import Region, Regions, in_order, read_regions
+from fusiform.engine.contrasts import select
+from fusiform.engine.contrasts.language.contrast import every_category
+from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.spec import Layer
 from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments

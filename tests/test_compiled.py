@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import compiled as compiling
-from fusiform.engine.scanning.compiled import compiled, innermost
-from fusiform.engine.scanning.device import place
+from fusiform.engine.networks import compiled as compiling
+from fusiform.engine.networks.compiled import compiled, innermost
+from fusiform.engine.networks.placement import place
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.spec import Preprocessing

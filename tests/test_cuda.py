@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusiform.engine.scanning import accumulate
+from fusiform.engine.moments import accumulate
 from fusiform.kernels import device
 
 pytest.importorskip("triton", reason="Triton is not installed")

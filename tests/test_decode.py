@@ -20,15 +20,15 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
+from fusiform.engine.decoding import ahead as decode
+from fusiform.engine.decoding.ahead import decode_ahead, normalise
+from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import decode
-from fusiform.engine.scanning.backbones import load_backbone, preprocessing_of
-from fusiform.engine.scanning.decode import decode_ahead, normalise
-from fusiform.engine.scanning.plan import Plan, make_plan
+from fusiform.engine.moments.plan import Plan, make_plan
+from fusiform.engine.networks.backbones import load_backbone, preprocessing_of
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.stimuli.pictures import prepare
 
 Transform = Callable[[Image.Image], torch.Tensor]
 CPU = torch.device("cpu")

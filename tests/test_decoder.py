@@ -21,16 +21,17 @@ from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
+from fusiform.engine.decoding import ahead as decode
+from fusiform.engine.decoding import jpegs
+from fusiform.engine.decoding.ahead import Decoded, decode_ahead
+from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import decode, jpegs
-from fusiform.engine.scanning.decode import Decoded, decode_ahead
+from fusiform.engine.moments.plan import Plan, make_plan
+from fusiform.engine.scanning.forward import _filled
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.scanning.plan import Plan, make_plan
-from fusiform.engine.scanning.showing import _filled
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus, open_image, plain_jpeg_size
-from fusiform.engine.stimuli.pictures import prepare
 
 from .fuzz.small import contents
 from .test_resume import Net, stopping_after

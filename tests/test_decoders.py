@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusiform.engine.decoding import ahead as decode
+from fusiform.engine.decoding import processes as module
+from fusiform.engine.decoding.ahead import decode_ahead
+from fusiform.engine.decoding.pictures import picture_of
+from fusiform.engine.decoding.processes import Decoders, decoders, serve
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import decode
-from fusiform.engine.scanning.decode import decode_ahead
-from fusiform.engine.scanning.plan import make_plan
+from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.spec import Preprocessing
-from fusiform.engine.stimuli import decoders as module
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
-from fusiform.engine.stimuli.decoders import Decoders, decoders, serve
 from fusiform.engine.stimuli.images import UnfitStimulus
-from fusiform.engine.stimuli.pictures import picture_of
 
 SMALL = Preprocessing(resize=32, crop=32)
 LARGE = Preprocessing(resize=256, crop=224)  # more than a pipe holds by itself
@@ -144,7 +144,7 @@ def test_they_end_when_their_program_is_killed(tmp_path: Path) -> None:
     program = (
         "import time\n"
         "from fusiform.engine.spec import Preprocessing\n"
-        "from fusiform.engine.stimuli.decoders import Decoders\n"
+        "from fusiform.engine.decoding.processes import Decoders\n"
         "started = Decoders(Preprocessing(resize=32, crop=32), 2)\n"
         "started.wait()\n"
         "print(*[one._process.pid for one in started._all], flush=True)\n"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.layers import trial
+from fusiform.engine.networks.layers import trial
 from fusiform.engine.spec import Preprocessing
 
 MAPS, LAST, TOKENS = ("channel", "y", "x"), ("y", "x", "channel"), ("token", "channel")

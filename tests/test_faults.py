@@ -16,7 +16,7 @@ from torch import nn
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.faults import explained
+from fusiform.engine.networks.out_of_memory import explained
 from fusiform.engine.spec import Preprocessing
 
 from .fuzz import commands, kills

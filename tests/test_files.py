@@ -20,11 +20,11 @@ import pytest
 from fusiform import UserError, open_recording, open_store, write_report
 from fusiform.cli import main
 from fusiform.engine import files
-from fusiform.engine.asking import table
 from fusiform.engine.files import new_file
+from fusiform.engine.localizer import make_localizer
+from fusiform.engine.querying import table
 from fusiform.engine.reporting import figures
 from fusiform.engine.responses.geometry import write_matrices
-from fusiform.engine.stimuli.localizer import make_localizer
 
 from .fuzz import small
 

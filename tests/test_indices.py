@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fusiform.engine.asking.language.contrast import parse_contrast
-from fusiform.engine.asking.language.criterion import Criterion
-from fusiform.engine.asking.measures import _MEASURES, Measured, Sample
+from fusiform.engine.contrasts.language.contrast import parse_contrast
+from fusiform.engine.contrasts.language.criterion import Criterion
+from fusiform.engine.contrasts.measures import _MEASURES, Measured, Sample
 from fusiform.engine.spec import MEASURES
 from fusiform.kernels import indices
 from fusiform.kernels.moments import Moments

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 import fusiform
-from fusiform.engine.asking.info import facts
-from fusiform.engine.scanning.decode import decode_ahead
+from fusiform.engine.decoding.ahead import decode_ahead
+from fusiform.engine.decoding.pictures import is_invisible
+from fusiform.engine.moments.plan import make_plan
+from fusiform.engine.querying.info import facts
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.scanning.plan import make_plan
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.check import check_stimuli
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.stimuli.pictures import is_invisible
 from fusiform.engine.stimuli.report import lines
 
 from .test_resume import SMALL, Net, scanned, stopping_after

@@ -16,7 +16,7 @@ import pytest
 from numba.core import caching
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.weights import download
+from fusiform.engine.networks.weights import download
 from fusiform.kernels import jit
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {

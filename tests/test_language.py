@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusiform.engine.asking.language.contrast import every_category, pairs, parse_contrast
-from fusiform.engine.asking.language.criterion import PRESETS, Criterion, remarks
-from fusiform.engine.asking.language.grammar import quoted
+from fusiform.engine.contrasts.language.contrast import every_category, pairs, parse_contrast
+from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion, remarks
+from fusiform.engine.contrasts.language.grammar import quoted
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.plan import make_plan
+from fusiform.engine.moments.plan import make_plan
 
 CATEGORIES = ("faces", "bodies", "scenes", "top-hat", "été", "2nd")
 

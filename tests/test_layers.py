@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.capture import capture
-from fusiform.engine.scanning.layers import Recordable, choose, list_layers, trial
+from fusiform.engine.networks.hooks import capture
+from fusiform.engine.networks.layers import Recordable, choose, list_layers, trial
 
 listed = cache(list_layers)  # a network is built and run once for all tests
 

@@ -11,19 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.stimuli.localizer import CATEGORIES, make_localizer
-from fusiform.engine.stimuli.localizer.canvas import (
-    Canvas,
-    Frame,
-    capsule,
-    ellipse,
-    hull,
-    noise,
-    rectangle,
-)
-from fusiform.engine.stimuli.localizer.make import _ARTISTS
-from fusiform.engine.stimuli.localizer.scenes import KINDS
-from fusiform.engine.stimuli.localizer.words import _AVOIDED, _placed, _set, pseudo_word
+from fusiform.engine.localizer import CATEGORIES, make_localizer
+from fusiform.engine.localizer.canvas import Canvas, Frame, capsule, ellipse, hull, noise, rectangle
+from fusiform.engine.localizer.make import _ARTISTS
+from fusiform.engine.localizer.scenes import KINDS
+from fusiform.engine.localizer.words import _AVOIDED, _placed, _set, pseudo_word
 
 EACH, SIZE = 10, 96
 

@@ -14,9 +14,9 @@ from PIL import Image
 from pyarrow import feather, parquet
 
 import fusiform
+from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.decode import decode_ahead
-from fusiform.engine.scanning.plan import make_plan
+from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli import catalogue as catalogue_module
 from fusiform.engine.stimuli import manifest

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fusiform
-from fusiform.engine.asking.language.criterion import Criterion
-from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.asking.select import save_contrast
+from fusiform.engine.contrasts.language.criterion import Criterion
+from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.merge import merge_stores
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import create_store

@@ -22,10 +22,10 @@ from torch.nn import functional
 import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.merge import merge_stores
-from fusiform.engine.scanning.backbones import backbone_of
-from fusiform.engine.scanning.behaviour import configuration, network_of
+from fusiform.engine.networks.backbones import backbone_of
+from fusiform.engine.networks.behaviour import configuration, network_of
+from fusiform.engine.networks.layers import named_modules
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.scanning.layers import named_modules
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import STIMULUS_COLUMNS, Preprocessing
 from fusiform.engine.store.check import check_store

@@ -143,7 +143,7 @@ BEFORE_WORK = {
 def test_what_can_be_refused_is_refused_before_any_work(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    from fusiform.engine.asking.search import Search
+    from fusiform.engine.querying.search import Search
     from fusiform.engine.store.reading import Store
     from fusiform.engine.store.recording import Recorded
 

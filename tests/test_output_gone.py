@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fusiform.engine.asking.result import open_store
+from fusiform.engine.querying.result import open_store
 from fusiform.engine.store.check import check_store
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="shells and terminals of POSIX")

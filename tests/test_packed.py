@@ -25,15 +25,15 @@ from PIL import Image
 
 import fusiform
 from fusiform.engine import beside
-from fusiform.engine.asking.result import Result
+from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.result import Result
 from fusiform.engine.scanning import pack
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus, open_image
 from fusiform.engine.stimuli.packed import layout
-from fusiform.engine.stimuli.pictures import prepare
 
 SIZES = {"resize": 12, "crop": 8}
 PREPROCESSING = Preprocessing(**SIZES)

@@ -13,8 +13,8 @@ from torch import nn
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.backbones import load_backbone
-from fusiform.engine.scanning.plain import plain, uncompiled
+from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.networks.uncompiled import plain, uncompiled
 from fusiform.engine.spec import Preprocessing
 
 from .fuzz.small import contents

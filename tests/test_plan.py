@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.plan import make_plan, parts_within
+from fusiform.engine.moments.plan import make_plan, parts_within
 from fusiform.engine.spec import Layer
 
 NAMES = ("faces", "bodies", "scenes", "words", "tools")

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
+from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning import decode
+from fusiform.engine.moments.plan import make_plan
+from fusiform.engine.networks.precision import cast, multiplied, refuse_precision
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.scanning.plan import make_plan
-from fusiform.engine.scanning.precision import cast, multiplied, refuse_precision
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import read_catalogue

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.backbones import load_backbone
-from fusiform.engine.scanning.capture import capture
-from fusiform.engine.scanning.layers import named_modules, trial
-from fusiform.engine.scanning.probe import probe
+from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.networks.hooks import capture
+from fusiform.engine.networks.layers import named_modules, trial
+from fusiform.engine.networks.probe import probe
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.spec import Preprocessing
 

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fusiform.engine.asking.chunks import Chunk
-from fusiform.engine.asking.language.criterion import Criterion
-from fusiform.engine.asking.query import Query, top_of_all
-from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.asking.select import save_contrast
-from fusiform.engine.asking.table import FORMATS, Table, joined, write
+from fusiform.engine.contrasts.language.criterion import Criterion
+from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.chunks import Chunk
+from fusiform.engine.querying.query import Query, top_of_all
+from fusiform.engine.querying.result import Result, open_store
+from fusiform.engine.querying.table import FORMATS, Table, joined, write
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.reading import Store
 

@@ -26,20 +26,20 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform import Criterion
 from fusiform.cli import app
-from fusiform.engine.asking.select import select
+from fusiform.engine.contrasts.select import select
+from fusiform.engine.decoding.ahead import normalise
+from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
+from fusiform.engine.moments.memory_layout import Flat
+from fusiform.engine.moments.plan import Batch, Block, Run, make_plan
+from fusiform.engine.recording.recorder import LayerRecorder
 from fusiform.engine.responses.discrimination import discriminate
 from fusiform.engine.scanning.budget import bytes_of
-from fusiform.engine.scanning.decode import normalise
-from fusiform.engine.scanning.flat import Flat
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.scanning.plan import Batch, Block, Run, make_plan
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.scanning.recorder import LayerRecorder
 from fusiform.engine.spec import Layer, Preprocessing, as_record, dims_of
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.stimuli.pictures import prepare
 from fusiform.engine.store import recording as stored
 from fusiform.kernels import projection
 
@@ -364,9 +364,9 @@ def test_the_units_that_a_criterion_selects_are_recorded(
 def test_the_top_of_a_measure_is_the_top_of_all(
     store: fusiform.Result, by: str, select_it: bool
 ) -> None:
-    from fusiform.engine.asking.choice import choose_units
-    from fusiform.engine.asking.language.contrast import parse_contrast
-    from fusiform.engine.asking.measures import Measured, Sample
+    from fusiform.engine.contrasts.choice import choose_units
+    from fusiform.engine.contrasts.language.contrast import parse_contrast
+    from fusiform.engine.contrasts.measures import Measured, Sample
     from fusiform.kernels.moments import merge
 
     criterion = Criterion("rest", "q <= 0.05")
@@ -426,7 +426,7 @@ def test_a_projection_is_that_of_its_matrix_whatever_its_blocks(
     stimuli: Path, store: fusiform.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projection, "BLOCK", 96)
-    from fusiform.engine.scanning import recorder
+    from fusiform.engine.recording import recorder
 
     kept = recorded(stimuli, tmp_path / "kept.zarr", store=store, project=64, seed=5)
     monkeypatch.setattr(recorder, "_KEPT_BYTES", 0)

@@ -20,15 +20,9 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
+from fusiform.engine.networks.units import has_class_token, reduce, reduced, reduced_layer, spread
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.scanning.reduce import (
-    has_class_token,
-    reduce,
-    reduced,
-    reduced_layer,
-    spread,
-)
 from fusiform.engine.spec import Layer, Preprocessing, dims_of
 
 from .fuzz.small import contents

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusiform import UserError, analyse, describe_store, open_store, write_report
-from fusiform.engine.asking.info import facts
-from fusiform.engine.asking.language.criterion import Criterion
-from fusiform.engine.asking.result import Result
+from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.markup import Markup, join, tag
+from fusiform.engine.querying.info import facts
+from fusiform.engine.querying.result import Result
 from fusiform.engine.reporting import palette
 from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.findings import Reported, findings, letters, rounded

@@ -21,7 +21,7 @@ from torch import nn
 import fusiform
 from fusiform import UserError, open_recording, write_report
 from fusiform.cli import main
-from fusiform.engine.asking.info import facts, info_of
+from fusiform.engine.querying.info import facts, info_of
 from fusiform.engine.reporting import pictures
 
 from . import made

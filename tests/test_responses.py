@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
-from fusiform.engine.asking.info import facts
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.info import facts
 from fusiform.engine.responses.answer import QUESTIONS, answer
 from fusiform.engine.responses.ceiling import (
     category_distances,

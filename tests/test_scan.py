@@ -17,17 +17,17 @@ from statsmodels.stats.multitest import multipletests
 from torch import nn
 
 import fusiform
-from fusiform.engine.asking.info import facts
-from fusiform.engine.asking.language.criterion import DEFAULT, Criterion
-from fusiform.engine.asking.select import select
+from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
+from fusiform.engine.contrasts.select import select
+from fusiform.engine.decoding.ahead import normalise
+from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.backbones import load_backbone
-from fusiform.engine.scanning.decode import normalise
+from fusiform.engine.localizer import make_localizer
+from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.querying.info import facts
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.spec import Preprocessing, as_record
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.stimuli.localizer import make_localizer
-from fusiform.engine.stimuli.pictures import prepare
 from fusiform.engine.store.reading import Store
 from fusiform.engine.store.schema import MOST, limited
 from fusiform.kernels import contrast, pvalues
@@ -367,7 +367,7 @@ def test_clip_from_a_file_gives_the_bits_of_the_model_it_came_from(
 ) -> None:
     import open_clip
 
-    from fusiform.engine.scanning.weights import quiet
+    from fusiform.engine.networks.weights import quiet
 
     torch.manual_seed(5)
     with quiet():

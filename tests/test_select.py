@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from fusiform.engine.asking.examine import Examination, Selection
-from fusiform.engine.asking.language.contrast import Contrast, every_category, parse_contrast
-from fusiform.engine.asking.language.criterion import DEFAULT, PRESETS, Criterion
-from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.asking.select import materialise, save_contrast, select
-from fusiform.engine.asking.summary import HeldOut, Row, _replication, summarise
+from fusiform.engine.contrasts.evaluate import Examination, Selection
+from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
+from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Criterion
+from fusiform.engine.contrasts.select import materialise, save_contrast, select
+from fusiform.engine.contrasts.summary import HeldOut, Row, _replication, summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.spec import SAVED, Layer
 from fusiform.engine.store.reading import Store
 from fusiform.kernels.moments import Moments, merge, read_out

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 import fusiform
-from fusiform.engine.asking.examine import samples_of
-from fusiform.engine.asking.language.contrast import every_category
-from fusiform.engine.asking.language.criterion import Criterion
-from fusiform.engine.asking.measures import Measured, Sample
-from fusiform.engine.asking.select import chance, select
+from fusiform.engine.contrasts.evaluate import samples_of
+from fusiform.engine.contrasts.language.contrast import every_category
+from fusiform.engine.contrasts.language.criterion import Criterion
+from fusiform.engine.contrasts.measures import Measured, Sample
+from fusiform.engine.contrasts.select import chance, select
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.plan import make_plan, shuffled_labels
-from fusiform.engine.scanning.shuffle import ShuffledMoments
+from fusiform.engine.moments.null import ShuffledMoments
+from fusiform.engine.moments.plan import make_plan, shuffled_labels
 from fusiform.engine.spec import Layer, Preprocessing
 from fusiform.engine.store.reading import Store
 

@@ -16,9 +16,9 @@ import pytest
 import xarray
 import zarr
 
-from fusiform.engine.asking.result import Result, open_store
-from fusiform.engine.asking.summary import summarise
+from fusiform.engine.contrasts.summary import summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store import cuts
 from fusiform.engine.store.behind import write_behind

@@ -48,9 +48,9 @@ def test_everything_that_is_given_as_json_goes_one_way() -> None:
     writing = {str(path.relative_to(ROOT)) for path in files
                if re.search(r"json\.dumps?\(", path.read_text())}  # fmt: skip
     # What a store keeps for itself, and the page's block, which refuses what this has not named.
-    own = {"engine/scanning/pack.py", "engine/scanning/source.py", "engine/store/writing.py",
+    own = {"engine/scanning/pack.py", "engine/recording/earlier_scan.py", "engine/store/writing.py",
            "engine/store/identity.py", "engine/store/hidden.py", "engine/store/saving.py",
-           "engine/scanning/behaviour.py", "engine/beside.py"}  # fmt: skip
+           "engine/networks/behaviour.py", "engine/beside.py"}  # fmt: skip
     own.add("engine/stimuli/arrow_tables.py")  # texts of a process of its own
     assert writing - own == {"engine/spec.py", "engine/reporting/embedding.py"}
 

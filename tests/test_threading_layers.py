@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusiform.engine.asking.result import Result
+from fusiform.engine.querying.result import Result
 
 LAYERS = ("omp", "tbb", "workqueue")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusiform.engine.asking.result import open_store
+from fusiform.engine.querying.result import open_store
 from fusiform.engine.store import zarr_internals
 
 TIME = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.+]+")  # when the store was made

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from ...kernels import bandwidth, device
-from ..scanning.accumulate import LayerMoments, as_arrays, kernels_for
-from ..scanning.plan import Block, Run
+from ..moments.accumulate import LayerMoments, as_arrays, kernels_for
+from ..moments.plan import Block, Run
 from ..spec import Layer
 from .measure import Measurement, queued, ratio, side_by_side
 

@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..asking.language.contrast import parse_contrasts
-from ..asking.language.criterion import DEFAULT, Criterion
+from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
 from ..responses.geometry import products
 from ..responses.recording import Recording
@@ -69,7 +69,7 @@ def compare_regions(
     source : a store or a recording, or its path
     table : as :mod:`.regions` reads it
     layers : names or globs, one or several
-    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
     correlation : by default ``pearson`` of profiles, ``spearman`` of dissimilarity matrices
     rearrangements : that p is the share of; all there are, if they are fewer
     seed : of those that are drawn

@@ -14,7 +14,7 @@ from ...kernels.evenness import gini, normalised_entropy
 from ..analyses.census import Census, take_census
 from ..analyses.resampling import generator, interval, or_none, ratios
 from ..analyses.spread import share_with_any
-from ..asking.language.criterion import DEFAULT, Criterion
+from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
 from ..spec import listed, refuse_numbers, refuse_seed
 from ..store.reading import Store, require_complete
@@ -114,7 +114,7 @@ def compare(
     stores : two or more results of scans, or their paths; checkpoints of a training run in
         its order
     layers : of the first store, names or globs
-    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
     measures : some of :data:`MEASURED`
     pairing : layers stand for each other by ``name``, or by relative ``depth``
     against : every network is compared with the ``first``, or with the ``previous`` one

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from html import unescape
 
 from ..analyses.analyse import Analysis
-from ..asking.language.criterion import Criterion
+from ..contrasts.language.criterion import Criterion
 from ..markup import Markup, join, tag
 from .findings import Reported, contrasts_of
 from .page import fill, shipped

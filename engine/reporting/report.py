@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..analyses.analyse import analyse
-from ..asking.info import facts, info_of
-from ..asking.language.contrast import parse_contrasts
-from ..asking.language.criterion import DEFAULT, Criterion, remarks
-from ..asking.result import Result
+from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
 from ..errors import UserError
 from ..files import file_place, new_file
 from ..markup import Markup, definitions, join, tag
+from ..querying.info import facts, info_of
+from ..querying.result import Result
 from ..responses.recording import Recording
 from ..spec import Preprocessing, listed
 from ..store.places import name_of
@@ -59,7 +59,7 @@ def write_report(
     stores : results of scans or their paths, put side by side in this order
     output : the HTML file
     layers : names or globs, one or several
-    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
     recordings : of networks of these stores (``fusiform record``): the stimuli that drive their
         strongest units are shown
     stimuli : where these stimuli lie, if not where the recordings say

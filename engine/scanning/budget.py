@@ -15,9 +15,9 @@ import torch
 
 from ..errors import UserError
 from ..machine import control_group_limits, memory
+from ..moments.plan import parts_within
 from ..spec import Layer
 from .memory import recycled, resident_memory
-from .plan import parts_within
 
 # The batch size of a scan that has room for it, and what is tried where there is none.
 BATCH_SIZES = (32, 16, 8, 4, 2, 1)

@@ -36,9 +36,9 @@ _LOADED = (
     "torch", "pyarrow.parquet",
     "matplotlib.backends.backend_svg", "matplotlib.backends.backend_pdf",
     "fusiform.engine.reporting.figures", "fusiform.engine.reporting.report",
-    "fusiform.engine.merge", "fusiform.engine.asking.query", "fusiform.engine.responses.answer",
-    "fusiform.engine.scanning.pack", "fusiform.engine.scanning.record",
-    "fusiform.engine.scanning.scan", "fusiform.engine.stimuli.localizer",
+    "fusiform.engine.merge", "fusiform.engine.querying.query", "fusiform.engine.responses.answer",
+    "fusiform.engine.scanning.pack", "fusiform.engine.recording.record",
+    "fusiform.engine.scanning.scan", "fusiform.engine.localizer",
     "fusiform.engine.stimuli.scramble", "fusiform.engine.store.check",
 )  # fmt: skip
 Contents = dict[str, Any]

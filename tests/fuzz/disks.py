@@ -22,7 +22,7 @@ import pytest
 from zarr.abc.buffer import Buffer
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.stimuli.localizer import make_localizer
+from fusiform.engine.localizer import make_localizer
 from fusiform.engine.store import places, resuming, writing
 from fusiform.engine.store.durable import DurableFolder
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from fusiform.engine.localizer import make_localizer
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.stimuli.localizer import make_localizer
 from fusiform.engine.store.commits import Commits
 from fusiform.engine.store.filling import Filling
 

@@ -248,9 +248,10 @@ def warm() -> None:
     from fusiform.engine import merge
     from fusiform.engine.analyses import analyse
     from fusiform.engine.comparing import brains
+    from fusiform.engine.recording import record
     from fusiform.engine.reporting import figures, report
     from fusiform.engine.responses import answer
-    from fusiform.engine.scanning import pack, record
+    from fusiform.engine.scanning import pack
 
     del matplotlib, open_clip, pyarrow, timm, torchvision, xarray
     del merge, analyse, brains, figures, report, answer, pack, record

@@ -36,7 +36,7 @@ import google_crc32c
 import numpy as np
 
 from fusiform import Criterion, check_store, describe_store, open_store, save_contrast, summarise
-from fusiform.engine.asking import select
+from fusiform.engine.contrasts import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.memory import peak_memory
 from fusiform.engine.store import cuts

@@ -28,9 +28,9 @@ from typing import Any
 
 import fusiform
 from fusiform.engine.distributing.cluster import Replacing
+from fusiform.engine.localizer import make_localizer
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.stimuli.localizer import make_localizer
 
 from .small import contents
 

@@ -14,7 +14,7 @@ from ...kernels.moments import Moments, merge
 from ..spec import Layer
 from ..store.cuts import Slab
 from ..store.reading import Store
-from .examine import Selection
+from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample

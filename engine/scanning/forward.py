@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..decoding.ahead import Decoded, normalise
+from ..moments.plan import Batch, Plan
+from ..networks.backbones import Backbone
+from ..networks.compiled import compiled
+from ..networks.hooks import capture
+from ..networks.layers import input_dtype, untouched
+from ..networks.out_of_memory import explained
+from ..networks.precision import multiplied
 from ..spec import Layer
-from .backbones import Backbone
-from .capture import capture
-from .compiled import compiled
-from .decode import Decoded, normalise
-from .faults import explained
-from .layers import input_dtype, untouched
-from .plan import Batch, Plan
-from .precision import multiplied
 
 
 class Taker(Protocol):

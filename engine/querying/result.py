@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..spec import Layer
 from ..store.reading import Store, require_complete
 from .chunks import places
-from .language.contrast import parse_contrasts
-from .language.criterion import DEFAULT, Criterion
 from .query import Query
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class Result(Store):
         from dask import array as dask_array
         from dask.delayed import delayed
 
-        from .examine import Selection
-        from .select import select
+        from ..contrasts.evaluate import Selection
+        from ..contrasts.select import select
 
         require_complete(self)
         wanted = self.layers_named(layers)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..spec import Preprocessing
-from .images import UnfitStimulus
+from ..stimuli.images import UnfitStimulus
 from .pictures import picture_of
 
 # A request: lengths of the file's name and content, which follow. An answer: why there is no
@@ -33,7 +33,7 @@ _REQUEST, _ANSWER = struct.Struct("<IQ"), struct.Struct("<?I")
 _PIPE_BYTES = 2**20
 # What libraries would start of threads in each, and never use.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-_MODULE = "fusiform.engine.stimuli.decoders"
+_MODULE = "fusiform.engine.decoding.processes"
 
 
 class Decoders:

@@ -8,20 +8,20 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from ..decoding.ahead import Decoded, decode_ahead
 from ..errors import UserError
+from ..moments.plan import Plan
 from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
-from ..stimuli.pictures import INVISIBLE
+from ..stimuli.images import INVISIBLE
 from ..store.behind import Behind, write_behind
 from ..store.filling import Filling
-from .decode import Decoded, decode_ahead
+from .forward import Taker, showing
 from .interrupt import Stop
 from .memory import peak_memory
-from .plan import Plan
 from .progress import Listener, Progress
 from .rounding import changed, machine
 from .setup import Setup
-from .showing import Taker, showing
 
 
 class Passes:

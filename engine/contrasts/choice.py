@@ -13,7 +13,7 @@ from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..spec import MEASURES, Layer, refuse_numbers
 from ..store.reading import Store
-from .examine import Selection
+from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample

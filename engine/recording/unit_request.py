@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..asking.choice import Choice, choose_units, draw_units, joined
-from ..asking.language.criterion import Criterion
-from ..asking.result import Result
+from ..contrasts.choice import Choice, choose_units, draw_units, joined
+from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
+from ..querying.result import Result
 from ..spec import Layer, as_record, refuse_numbers, refuse_seed
 from ..store.recording import columns_of, cut_of_rows, recorded_as
 from .recorder import held_bytes
@@ -73,7 +73,7 @@ class Wanted:
 
         Raises
         ------
-        UserError : see :func:`..asking.choice.choose_units`
+        UserError : see :func:`..contrasts.choice.choose_units`
         """
         if self.source is None or (self.select is None and self.top is None):
             return []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...kernels import jit
 from ...kernels.moments import Moments, merge, read_out
 from ..spec import Layer
-from .flat import Flat
+from .memory_layout import Flat
 from .plan import Block, Run
 
 # Compute capability of the oldest GPUs that the Triton kernel was compiled for.

@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
+from ..contrasts.language.contrast import Contrast, every_category, parse_contrast
+from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
 from ..spec import MEASURES, VARIABLES, Layer
 from ..store.cuts import Slab
 from ..store.reading import Store
 from ..store.schema import shown
-from .language.contrast import Contrast, every_category, parse_contrast
-from .language.criterion import Criterion
 
 if TYPE_CHECKING:
-    from .measures import Sample
+    from ..contrasts.measures import Sample
 
 Units = NDArray[np.int64]
 # What depends on other units is known only where it was written.
@@ -197,7 +197,7 @@ class Chunk:
         return np.asarray(np.unravel_index(flat + self.units.start, self.layer.shape)[axis])
 
     def _computed(self, name: str, contrast: Contrast, chosen: Units | None) -> NDArray[Any]:
-        from .measures import Measured
+        from ..contrasts.measures import Measured
 
         test = "each" if name.endswith("_each") else self._source.criterion.test
         criterion = replace(self._source.criterion, test=test, where="t > 0")
@@ -206,7 +206,7 @@ class Chunk:
             return measured.measure(name.removesuffix("_each"))
 
     def _sample(self, chosen: Units | None) -> Sample:
-        from .measures import Sample
+        from ..contrasts.measures import Sample
 
         self._folds = self._folds or self._store.moments(self.layer, self.slab)
         own: Any = slice(None) if chosen is None else chosen

@@ -10,12 +10,10 @@ from PIL import Image
 
 from ..errors import UserError
 from ..spec import Preprocessing
-from .images import BACKGROUND, UnfitStimulus, open_image
+from ..stimuli.images import BACKGROUND, UnfitStimulus, open_image
 
 # Pixels that an image may have when it is resized: a strip of one pixel's width would be stretched.
 _MOST_PIXELS = 2**28
-# Said of pictures that are invisible, behind their names.
-INVISIBLE = "transparent or mid-grey throughout"
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,

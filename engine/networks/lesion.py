@@ -13,8 +13,8 @@ from torch import nn
 
 from ..errors import UserError, nearest
 from .layers import named_modules, single_tensor
-from .plain import uncompiled
-from .reduce import refuse_units, spread
+from .uncompiled import uncompiled
+from .units import refuse_units, spread
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def lesion(
     model : a torch module; its weights are left alone, its layers' outputs are changed by hooks.
         What torch.compile made of it runs as it was before
     masks : layer name -> the units to silence, in the shape of the layer's output for one stimulus;
-        :meth:`Result.mask <fusiform.engine.asking.result.Result.mask>` gives one
+        :meth:`Result.mask <fusiform.engine.querying.result.Result.mask>` gives one
     to : what a silenced unit gives instead of its response
     units : what a mask is of, as the scan had it (``result.units``). All that goes into a unit of a
         reduced layer is silenced: of ``channel`` the whole feature map, of ``token`` all channels

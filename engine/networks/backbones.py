@@ -24,8 +24,8 @@ from torch import nn
 from ..errors import UserError, fault_of, first_line, nearest, shortened
 from ..spec import INTERPOLATIONS, Preprocessing, as_record, refuse_seed
 from .checkpoints import local_file
-from .plain import plain
 from .precision import cast
+from .uncompiled import plain
 from .weights import download, hash_weights, load_strictly, quiet
 
 

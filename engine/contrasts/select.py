@@ -21,7 +21,7 @@ from ..store.draft import Draft, write_slab
 from ..store.reading import Store, require_complete
 from ..store.saving import saving
 from ..store.slabs import SlabWriter
-from .examine import Decided, Examination, Kept, Look, Selection, samples_of
+from .evaluate import Decided, Examination, Kept, Look, Selection, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion, require_criterion
 from .measures import Sample

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..networks.units import Axes, reduce
 from ..spec import Layer
 from .accumulate import LayerMoments, OnFinished
+from .null import ShuffledMoments
 from .plan import Batch, Run
-from .reduce import Axes, reduce
-from .shuffle import ShuffledMoments
 
 
 class Live:

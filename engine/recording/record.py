@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..asking.choice import Choice
-from ..asking.language.criterion import DEFAULT, Criterion, remarks
-from ..asking.result import Result
+from ..contrasts.choice import Choice
+from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
+from ..decoding.ahead import default_workers
+from ..querying.result import Result
 from ..responses.recording import Recording
+from ..scanning.interrupt import asked_to_stop
+from ..scanning.loop import Passes
+from ..scanning.memory import recycled
+from ..scanning.progress import Listener
+from ..scanning.scan import left_out, refuse_commits, refuse_on_error, reporting, stimulus_table
+from ..scanning.setup import Setup, set_up
 from ..spec import Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups
 from ..store.behind import Behind
@@ -22,22 +29,15 @@ from ..store.places import whereabouts
 from ..store.recording_draft import RecordingDraft, recording_of
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
-from .decode import default_workers
-from .interrupt import asked_to_stop
-from .memory import recycled
-from .passes import Passes
-from .progress import Listener
-from .recorder import LayerRecorder, Recorder
-from .scan import left_out, refuse_commits, refuse_on_error, reporting, stimulus_table
-from .setup import Setup, set_up
-from .source import (
+from .earlier_scan import (
     as_scanned,
     dims_of_scan,
     others_than_scanned,
     refuse_other_network,
     scanned_stimuli,
 )
-from .wanted import Masks, Wanted
+from .recorder import LayerRecorder, Recorder
+from .unit_request import Masks, Wanted
 
 
 def record(

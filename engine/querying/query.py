@@ -24,11 +24,11 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contrasts.language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from ..errors import UserError, nearest
 from ..spec import Layer, listed, refuse_numbers
 from ..store.reading import Store, require_complete
 from .chunks import Part, asked_of, places, source_of
-from .language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from .search import Found, Search
 from .table import NOWHERE, Table, joined
 
@@ -46,7 +46,7 @@ class Query:
     ----------
     text : see the head of this module
     layers : names or globs, one or several
-    saved : ask what :func:`save_contrast <fusiform.engine.asking.select.save_contrast>` wrote under
+    saved : query the contrast that :func:`fusiform.save_contrast` wrote under
         this name: its t, q, ..., ``selective``
 
     Raises

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contrasts.language.rule import PROBABILITIES, Comparison, Condition, Rule, Top
 from ..spec import Layer
 from ..store.reading import Extremes, Store
 from .chunks import Asked, Chunk, Part, Source, Units, parts_of
-from .language.rule import PROBABILITIES, Comparison, Condition, Rule, Top
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -18,7 +18,7 @@ from ...kernels import cpu
 from ...kernels.moments import Moments, read_out
 from ..errors import UserError
 from ..spec import Layer, refuse_numbers
-from .flat import memory_order
+from .memory_layout import memory_order
 
 
 class ShuffledMoments:

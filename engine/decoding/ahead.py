@@ -2,7 +2,7 @@
 
 Pillow releases the interpreter while it decodes and resizes, so threads are enough for a network on
 the CPU: they share memory with the loop, and start at once. A GPU takes more images than a few
-give, and each of many has a process then (:mod:`..stimuli.decoders`). What travels to the device is
+give: each of many then has a process (:mod:`.processes`). Pixels travel to the device as
 8-bit, a quarter of the normalised floats. JPEG files that a GPU decodes travel as they are.
 """
 
@@ -24,13 +24,13 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..moments.plan import Batch, Plan
 from ..spec import Preprocessing
 from ..stimuli.catalogue import Catalogue
-from ..stimuli.decoders import decoders
 from ..stimuli.images import UnfitStimulus
-from ..stimuli.pictures import is_invisible, picture_of
 from .jpegs import Jpeg, jpegs_of
-from .plan import Batch, Plan
+from .pictures import is_invisible, picture_of
+from .processes import decoders
 
 # Batches decoded beyond the one in the network.
 _AHEAD = 2

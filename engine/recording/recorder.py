@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels import projection
+from ..moments.memory_layout import Flat
+from ..moments.plan import Batch, Run
+from ..networks.units import Axes, reduce
 from ..spec import Layer
-from .flat import Flat
-from .plan import Batch, Run
-from .reduce import Axes, reduce
 
 # Of a projection's entries, what is kept for the next batch: others are made anew.
 _KEPT_BYTES = 64 * 2**20

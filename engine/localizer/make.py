@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...beside import filling
-from ...errors import UserError
-from ...spec import refuse_numbers, refuse_seed
-from ..scramble import phase_scramble_8bit
+from ..beside import filling
+from ..errors import UserError
+from ..spec import refuse_numbers, refuse_seed
+from ..stimuli.scramble import phase_scramble_8bit
 from .bodies import draw_body
 from .canvas import Picture, developed
 from .faces import draw_face

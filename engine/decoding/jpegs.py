@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from ..errors import UserError
+from ..networks.out_of_memory import is_of_the_machine
 from ..spec import Preprocessing
 from ..stimuli.images import plain_jpeg_size
-from .faults import is_of_the_machine
 
 # Pixels of a picture, as it is or resized, and of those that a GPU decodes in one call. Larger
 # pictures are left to Pillow.

@@ -20,8 +20,8 @@ from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of, refuse_numbers
 from .backbones import load_backbone
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
-from .plain import plain
-from .reduce import reduced, reduced_layer, refuse_units
+from .uncompiled import plain
+from .units import reduced, reduced_layer, refuse_units
 
 # The output of the network as a whole, where its modules need a name for it.
 OUTPUT = "output"
