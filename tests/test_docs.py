@@ -65,7 +65,9 @@ def test_tables_are_those_of_the_committed_results() -> None:
         for name in ("first_light", "queries", "answers")
         for line in (ROOT / "benchmarks" / "results" / f"{name}.md").read_text().splitlines()
     ]
-    lines = [line for page in (README, TUTORIAL) for block in blocks(page) for line in block.splitlines()]
+    lines = [
+        line for page in (README, TUTORIAL) for block in blocks(page) for line in block.splitlines()
+    ]
     rows = [line for line in lines if len(re.findall(r"  -?\d+\.\d\d", line)) > 1]
     assert len(rows) == 55
     assert not [row for row in rows if row not in results]
