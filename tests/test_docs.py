@@ -109,6 +109,18 @@ def headings(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_that_a_page_names_exists(page: Path) -> None:
+    """Files as `engine/spec.py`, and functions that follow as in `engine/spec.py`: `Design`."""
+    named = r"`((?:\w+/)*\w+\.py)`(: (?:`[A-Za-z_.]+`(?:, )?)+)?"
+    for file, names in re.findall(named, re.sub(r"\s+", " ", page.read_text())):
+        found = [ROOT / file] if "/" in file else list(ROOT.glob(f"**/{file}"))
+        assert any(path.exists() for path in found), file
+        for name in re.findall(r"`([A-Za-z_.]+)`", names):
+            text, own = found[0].read_text(), name.rpartition(".")[2]
+            assert re.search(rf"^\s*(def|class) {own}\b", text, re.MULTILINE), (file, name)
+
+
 def test_results_that_pages_name_exist() -> None:
     for page in PAGES:
         for name in re.findall(r"`\.\./benchmarks/results/([\w.]+\.(?:md|svg))`", page.read_text()):
