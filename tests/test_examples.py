@@ -1,4 +1,4 @@
-"""The examples run unchanged, without network access, and print their results."""
+"""The examples run unchanged, offline, and print their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SAID = {
     "localise.py": r"avgpool .* selective(.|\n)*Gini over feature maps(.|\n)*mean words",
     "compare_networks.py": r"avgpool .* share .*\[[-+]\d",
-    "lesion.py": r"whole .* preferring words(.|\n)*words +-?\d",
+    "lesion.py": r"intact .* preferring words(.|\n)*words +-?\d",
 }
 
 
