@@ -18,14 +18,14 @@ from fusiform.engine.urls import without_credentials
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis
     from fusiform.engine.analyses.tables import Printed
-    from fusiform.engine.asking.info import StoreInfo
-    from fusiform.engine.asking.language.criterion import Criterion
-    from fusiform.engine.asking.result import Result
-    from fusiform.engine.asking.summary import Row
-    from fusiform.engine.asking.table import Format, Table
     from fusiform.engine.comparing.brains import BrainComparison
     from fusiform.engine.comparing.differences import Comparison
+    from fusiform.engine.contrasts.language.criterion import Criterion
+    from fusiform.engine.contrasts.summary import Row
     from fusiform.engine.doctor.forecast import Forecast
+    from fusiform.engine.querying.info import StoreInfo
+    from fusiform.engine.querying.result import Result
+    from fusiform.engine.querying.table import Format, Table
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
     from fusiform.engine.store.reading import Store
@@ -376,7 +376,7 @@ def print_analysis(analysis: Analysis) -> None:
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
     """Tables of several stores, each with its name in a first column."""
-    from fusiform.engine.asking.table import Table
+    from fusiform.engine.querying.table import Table
 
     for path, parts in zip(paths, tables, strict=True):
         for part in parts:
@@ -388,7 +388,7 @@ def put_out(
     tables: Iterator[Table], form: Format, output: Path | None, guard_formulas: bool
 ) -> None:
     """Print tables as one, or write them in another form."""
-    from fusiform.engine.asking.table import joined, write
+    from fusiform.engine.querying.table import joined, write
 
     if form != "table":
         written = write(tables, form, output, sys.stdout, guard_formulas)
@@ -412,7 +412,7 @@ def _cell(value: Any) -> str:
 
 def info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
     """What a store says of itself, name by name, and how large it is."""
-    from fusiform.engine.asking.info import facts
+    from fusiform.engine.querying.info import facts
 
     yield from facts(found)
     if found.files is not None:

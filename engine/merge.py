@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..kernels.moments import Moments, merge
-from .asking.result import Result
-from .asking.select import materialise
+from .contrasts.select import materialise
 from .disk import telling
 from .errors import UserError
+from .querying.result import Result
 from .spec import SHOWN, STIMULUS_COLUMNS, Layer, listed
 from .store.behind import write_behind
 from .store.draft import Draft

@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..asking.language.contrast import parse_contrasts
-from ..asking.language.criterion import DEFAULT, Criterion
+from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
 from ..responses.geometry import products
 from ..responses.recording import Recording
@@ -70,7 +70,7 @@ def compare_regions(
     table : path of a table of regions, see :mod:`.regions`
     criterion : the criterion that selects units
     layers : names or globs of layers
-    contrasts : see :mod:`..asking.language.contrast`; by default every category
+    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
     correlation : by default ``pearson`` for profiles, ``spearman`` for dissimilarity matrices
     rearrangements : number of permutations; all of them if there are fewer
     seed : seed of the permutations

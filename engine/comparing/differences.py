@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.evenness import gini, normalised_entropy
+from ...kernels.spatial import gini, normalised_entropy
 from ..analyses.census import Census, take_census
 from ..analyses.resampling import generator, interval, or_none, ratios
 from ..analyses.spread import share_with_any
-from ..asking.language.criterion import DEFAULT, Criterion
+from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
 from ..spec import Layer, listed, refuse_numbers, refuse_seed
 from ..store.reading import Store, require_complete
@@ -115,7 +115,7 @@ def compare(
     stores : two or more stores or their paths, such as checkpoints of a training run in order
     criterion : the criterion that selects units
     layers : names or globs of layers of the first store
-    contrasts : see :mod:`..asking.language.contrast`; by default every category
+    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
     measures : keys of :data:`MEASURED`
     pairing : pair layers by ``name``, or by relative ``depth``
     against : compare every network with the ``first``, or with the ``previous`` one

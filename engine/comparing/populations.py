@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
 from ...kernels.similarity import Patterns, correlation_distances, join, patterns_of
-from ..asking.language.contrast import Contrast
-from ..asking.language.criterion import Criterion
-from ..asking.measures import Sample
-from ..asking.select import select_slabs
-from ..asking.summary import held_out_sample
+from ..contrasts.language.contrast import Contrast
+from ..contrasts.language.criterion import Criterion
+from ..contrasts.measures import Sample
+from ..contrasts.select import select_slabs
+from ..contrasts.summary import held_out_sample
 from ..spec import Layer
 from ..store.reading import Store
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..analyses.analyse import Analysis
-from ..asking.language.contrast import parse_contrast
+from ..contrasts.language.contrast import parse_contrast
 from ..errors import UserError, shortened
 from ..responses.driving import Driven, Image, contrasts_of, driven
 from ..responses.recording import Recording

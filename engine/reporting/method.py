@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from ..analyses.analyse import Analysis
-from ..asking.language.criterion import Criterion
+from ..contrasts.language.criterion import Criterion
 from ..markup import join, tag
 from .findings import Reported, contrasts_of
 from .page import fill, shipped

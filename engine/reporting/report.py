@@ -12,13 +12,13 @@ from typing import Any
 from markupsafe import Markup
 
 from ..analyses.analyse import analyse
-from ..asking.info import facts, info_of
-from ..asking.language.contrast import parse_contrasts
-from ..asking.language.criterion import DEFAULT, Criterion, remarks
-from ..asking.result import Result
+from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
 from ..errors import UserError
 from ..files import file_place, new_file
 from ..markup import definitions, join, tag
+from ..querying.info import facts, info_of
+from ..querying.result import Result
 from ..responses.recording import Recording
 from ..spec import Preprocessing, listed
 from ..store.places import name_of
@@ -62,7 +62,7 @@ def write_report(
     output : the HTML file
     criterion : the criterion that selects units
     layers : names or globs of layers
-    contrasts : see :mod:`..asking.language.contrast`; by default every category
+    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
     recordings : recordings of these stores' networks (``fusiform record``), to show the stimuli
         that drive their most selective units
     stimuli : where the stimuli are, if not where the recordings say

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..analyses.maps import Maps
-from ..asking.chunks import Asked, Chunk, Source, asked_of, parts_of, source_of
+from ..querying.chunks import Asked, Chunk, Source, asked_of, parts_of, source_of
 from ..spec import Layer
 from ..store.reading import Store
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..asking.language.contrast import parse_contrast
+from ..contrasts.language.contrast import parse_contrast
 from ..errors import UserError
 from ..spec import refuse_numbers
 from .discrimination import Discrimination, discriminate

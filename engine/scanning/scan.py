@@ -12,10 +12,16 @@ from typing import Any
 
 from torch import nn
 
-from ..asking.result import Result
+from ..decoding.ahead import default_workers
 from ..distributing.cluster import workers_asked_for
 from ..distributing.driver import distribute
 from ..errors import UserError
+from ..moments.null import ShuffledMoments, refuse_null
+from ..moments.plan import Plan, shuffled_labels
+from ..networks.backbones import backbone_of
+from ..networks.dims import Dims
+from ..networks.weights import looks_like_file
+from ..querying.result import Result
 from ..spec import SHOWN, STORE_DTYPES, Preprocessing, refuse_numbers
 from ..stimuli.catalogue import Catalogue, Groups
 from ..stimuli.columns import Column
@@ -23,16 +29,10 @@ from ..store.draft import Draft, most_bytes
 from ..store.places import whereabouts
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
-from .backbones import backbone_of
-from .decode import default_workers
-from .dims import Dims
 from .interrupt import asked_to_stop
 from .memory import peak_memory, recycled
-from .plan import Plan, shuffled_labels
 from .progress import Listener, Progress
 from .setup import set_up
-from .shuffle import ShuffledMoments, refuse_null
-from .weights import looks_like_file
 from .work import Work
 
 # What is to happen when a stimulus cannot be shown.
@@ -146,7 +146,7 @@ def scan(
 
     Returns
     -------
-    the finished :class:`fusiform.Result <fusiform.engine.asking.result.Result>`
+    the finished :class:`fusiform.Result <fusiform.engine.querying.result.Result>`
 
     Raises
     ------
