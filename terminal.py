@@ -12,8 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusiform.engine.spec import UNITS, as_json
+from fusiform.engine.layer import UNITS
 from fusiform.engine.urls import without_credentials
+from fusiform.engine.values import as_json
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis

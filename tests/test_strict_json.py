@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
-from fusiform.engine.spec import as_json
+from fusiform.engine.values import as_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,7 +52,7 @@ def test_all_json_is_written_by_one_function() -> None:
            "engine/store/identity.py", "engine/store/hidden.py", "engine/store/saving.py",
            "engine/networks/behaviour.py", "engine/beside.py"}  # fmt: skip
     own.add("engine/stimuli/arrow_tables.py")  # texts for a subprocess
-    assert writing - own == {"engine/spec.py", "engine/reporting/embedding.py"}
+    assert writing - own == {"engine/values.py", "engine/reporting/embedding.py"}
 
 
 class Sharp(nn.Module):

@@ -16,8 +16,10 @@ from ..analyses.resampling import generator, interval, or_none, ratios
 from ..analyses.spread import share_with_any
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
-from ..spec import Layer, listed, refuse_numbers, refuse_seed
+from ..layer import Layer
+from ..limits import refuse_numbers, refuse_seed
 from ..store.reading import Store, require_complete
+from ..values import listed
 from .pairing import MISMATCHES, Pairing, mismatches, pair_layers
 
 Floats = NDArray[np.float64]

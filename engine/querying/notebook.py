@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from ..layer import Layer
 from ..markup import definitions, table, tag
-from ..spec import Layer
 from ..store.places import name_of
 from .info import facts, info_of
 
