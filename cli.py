@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fusiform import terminal
-from fusiform.engine.asking.language.criterion import (
+from fusiform.engine.contrasts.language.criterion import (
     COMPARED,
     DEFAULT,
     PRESETS,
@@ -28,12 +28,14 @@ from fusiform.engine.asking.language.criterion import (
     remarks,
 )
 from fusiform.engine.errors import UserError, fault_of, is_of_limits
-from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
+from fusiform.engine.layer import UNITS
+from fusiform.engine.preprocessing import INTERPOLATIONS
+from fusiform.engine.variables import SAVED
 
 if TYPE_CHECKING:
-    from fusiform.engine.asking.query import Query
-    from fusiform.engine.asking.result import Result
-    from fusiform.engine.asking.table import Table
+    from fusiform.engine.querying.query import Query
+    from fusiform.engine.querying.result import Result
+    from fusiform.engine.querying.table import Table
 
 app = typer.Typer(
     help="Find category-selective units in vision networks: one pass, nothing stored in between.",
@@ -911,7 +913,7 @@ def analyse_command(
     dissimilarity matrices.
     """
     from fusiform import analyse, open_store
-    from fusiform.engine.asking.language.criterion import preset as published
+    from fusiform.engine.contrasts.language.criterion import preset as published
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     others = [published(name) for name in _listed(against)]
@@ -970,7 +972,7 @@ def select_command(
     of all layers.
     """
     from fusiform import open_store, save_contrast, summarise
-    from fusiform.engine.asking.language.contrast import parse_contrast
+    from fusiform.engine.contrasts.language.contrast import parse_contrast
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     store = open_store(path)
@@ -1055,8 +1057,8 @@ def query_command(
     measures are those of select --where, but for q.
     """
     from fusiform import open_store
-    from fusiform.engine.asking.query import top_of_all
-    from fusiform.engine.asking.table import refuse_form
+    from fusiform.engine.querying.query import top_of_all
+    from fusiform.engine.querying.table import refuse_form
 
     refuse_form(form, output, guard_formulas)
     *paths, text = arguments

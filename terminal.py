@@ -12,20 +12,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusiform.engine.spec import UNITS, as_json
+from fusiform.engine.layer import UNITS
 from fusiform.engine.urls import without_credentials
+from fusiform.engine.values import as_json
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis
     from fusiform.engine.analyses.tables import Printed
-    from fusiform.engine.asking.info import StoreInfo
-    from fusiform.engine.asking.language.criterion import Criterion
-    from fusiform.engine.asking.result import Result
-    from fusiform.engine.asking.summary import Row
-    from fusiform.engine.asking.table import Format, Table
     from fusiform.engine.comparing.brains import BrainComparison
     from fusiform.engine.comparing.differences import Comparison
+    from fusiform.engine.contrasts.language.criterion import Criterion
+    from fusiform.engine.contrasts.summary import Row
     from fusiform.engine.doctor.forecast import Forecast
+    from fusiform.engine.querying.info import StoreInfo
+    from fusiform.engine.querying.result import Result
+    from fusiform.engine.querying.table import Format, Table
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
     from fusiform.engine.store.store_reader import StoreReader
@@ -320,7 +321,7 @@ def print_comparison(found: Comparison, as_json: bool) -> None:
 
 def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool) -> None:
     """Networks beside regions of brains."""
-    from fusiform.engine.comparing.tables import likeness
+    from fusiform.engine.comparing.tables import correlations
 
     if as_json:
         print_json([asdict(found) for found in results])
@@ -331,7 +332,7 @@ def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool
         print(printable(f"{found.source}: {said['model']} ({said['weights']})"))
         print(printable(found.chosen))
         print(printable(f"regions: {found.regions}"))
-        _print_titled(likeness(found, each_layer))
+        _print_titled(correlations(found, each_layer))
         if not found.held_out and found.chosen.startswith("selective"):
             print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
     print("\np corrected: over layers. units: a mean over the folds that select")
@@ -376,7 +377,7 @@ def print_analysis(analysis: Analysis) -> None:
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
     """Tables of several stores, each with its name in a first column."""
-    from fusiform.engine.asking.table import Table
+    from fusiform.engine.querying.table import Table
 
     for path, parts in zip(paths, tables, strict=True):
         for part in parts:
@@ -388,7 +389,7 @@ def put_out(
     tables: Iterator[Table], form: Format, output: Path | None, guard_formulas: bool
 ) -> None:
     """Print tables as one, or write them in another form."""
-    from fusiform.engine.asking.table import joined, write
+    from fusiform.engine.querying.table import joined, write
 
     if form != "table":
         written = write(tables, form, output, sys.stdout, guard_formulas)
@@ -412,7 +413,7 @@ def _cell(value: Any) -> str:
 
 def info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
     """What a store says of itself, name by name, and how large it is."""
-    from fusiform.engine.asking.info import facts
+    from fusiform.engine.querying.info import facts
 
     yield from facts(found)
     if found.files is not None:

@@ -1,4 +1,4 @@
-"""The house rules that a reader cannot see at a glance: who may import whom, and when."""
+"""Rules of architecture: which package may import which, and when."""
 
 from __future__ import annotations
 
@@ -14,38 +14,49 @@ import pytest
 ROOT = Path(__file__).parents[1]
 KERNELS = sorted((ROOT / "kernels").glob("*.py"))
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
-SCANNING = sorted((ROOT / "engine" / "scanning").glob("*.py"))
-ASKING = sorted((ROOT / "engine" / "asking").rglob("*.py"))
-ANALYSES = sorted((ROOT / "engine" / "analyses").glob("*.py"))
-STORE = sorted((ROOT / "engine" / "store").glob("*.py"))
-SHARED = [
-    *STORE,
-    *(
-        ROOT / "engine" / f"{name}.py"
-        for name in (
-            "beside",
-            "disk",
-            "errors",
-            "files",
-            "machine",
-            "markup",
-            "spec",
-            "texts",
-            "urls",
-        )
-    ),
-]
-REPORTING = sorted((ROOT / "engine" / "reporting").glob("*.py"))
-COMPARING = sorted((ROOT / "engine" / "comparing").glob("*.py"))
-DISTRIBUTING = sorted((ROOT / "engine" / "distributing").glob("*.py"))
-BENCH = sorted((ROOT / "engine" / "bench").glob("*.py"))
-DOCTOR = sorted((ROOT / "engine" / "doctor").glob("*.py"))
-STIMULI = sorted((ROOT / "engine" / "stimuli").rglob("*.py"))
-RESPONSES = sorted((ROOT / "engine" / "responses").rglob("*.py"))
+# Rooms of the engine, and the rooms that each may import. Files of no room are open to all of them.
+ROOMS = {
+    # which images, in which order
+    "stimuli": set(),
+    "localizer": {"stimuli"},
+    # from images and a network to a store
+    "networks": set(),
+    "moments": {"networks"},
+    "decoding": {"stimuli", "networks", "moments"},
+    "scanning": {"stimuli", "networks", "moments", "decoding", "store", "contrasts", "querying",
+                 "distributing"},
+    "recording": {"stimuli", "networks", "moments", "decoding", "scanning", "store", "contrasts",
+                  "querying", "responses"},
+    "distributing": {"stimuli", "networks", "moments", "decoding", "scanning", "store",
+                     "contrasts"},
+    # what a scan writes and everything else reads
+    "store": set(),
+    # from a store to answers
+    "contrasts": {"store"},
+    "querying": {"contrasts", "store"},
+    "responses": {"contrasts", "store"},
+    "analyses": {"contrasts", "store"},
+    "comparing": {"analyses", "contrasts", "responses", "store"},
+    "reporting": {"analyses", "contrasts", "querying", "responses", "stimuli", "store"},
+    # what a scan costs
+    "bench": {"stimuli", "localizer", "networks", "moments", "decoding", "scanning"},
+    "doctor": {"stimuli", "localizer", "networks", "moments", "decoding", "scanning", "store",
+               "contrasts", "bench"},
+}  # fmt: skip
+TORCH = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
+WITHOUT_TORCH = ("stimuli", "localizer", "store", "contrasts", "querying", "responses", "analyses",
+                 "comparing", "reporting")  # fmt: skip
+
+
+def files_of(*rooms: str) -> list[Path]:
+    return [path for room in rooms for path in sorted((ROOT / "engine" / room).rglob("*.py"))]
+
+
+SHARED = [path for path in ENGINE if path.parent.name == "engine"]
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted names of everything a file imports, at any depth, relative ones made absolute."""
+    """Absolute dotted names of every import in a file, at any depth."""
     package = ["fusiform", *path.relative_to(ROOT).parts[:-1]]
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -67,19 +78,23 @@ def offending(paths: list[Path], *forbidden: str) -> list[str]:
     ]
 
 
-def test_the_files_are_found() -> None:
-    assert set(ENGINE) == {
-        *SCANNING, *ASKING, *ANALYSES, *BENCH, *COMPARING, *DISTRIBUTING, *DOCTOR, *REPORTING,
-        *RESPONSES, *SHARED, *STIMULI,
-        ROOT / "engine" / "__init__.py", ROOT / "engine" / "merge.py",
-    }  # fmt: skip
-    assert all([KERNELS, SCANNING, ASKING, ANALYSES, BENCH, COMPARING, REPORTING, RESPONSES])
-    assert all([STIMULI, STORE])
+def test_every_engine_folder_is_a_listed_room() -> None:
+    folders = {path.name for path in (ROOT / "engine").iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(ROOMS)
+    assert KERNELS
     assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store" / "reading.py")
-    assert "fusiform.engine.store.reading" in imported(ROOT / "engine" / "asking" / "select.py")
+    path = ROOT / "engine" / "contrasts" / "select.py"
+    assert "fusiform.engine.store.reading" in imported(path)
 
 
-def test_kernels_know_arrays_only() -> None:
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
+    others = [f"fusiform.engine.{other}" for other in ROOMS if other not in ROOMS[room] | {room}]
+    assert files_of(room)
+    assert not offending(files_of(room), *others)
+
+
+def test_kernels_import_array_libraries_only() -> None:
     assert not offending(
         KERNELS,
         "fusiform.engine",
@@ -92,83 +107,59 @@ def test_kernels_know_arrays_only() -> None:
     )
 
 
-def test_the_engine_does_not_know_the_command_line() -> None:
+def test_the_engine_does_not_import_the_command_line() -> None:
     assert not offending(ENGINE, "fusiform.cli", "fusiform.terminal", "typer", "rich", "click")
 
 
-def test_what_reads_a_store_needs_neither_torch_nor_the_scanning_wing() -> None:
-    torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
-    rooms = ("scanning", "distributing", "stimuli", "bench", "doctor")
-    wings = [f"fusiform.engine.{room}" for room in rooms]
-    reading = [
-        *ASKING, *ANALYSES, *COMPARING, *RESPONSES, *SHARED, ROOT / "engine" / "merge.py"
-    ]  # fmt: skip
-    assert not offending(reading, *torch, *wings)
+def test_stimuli_store_and_its_readers_import_no_torch() -> None:
+    # The nouns name torch's type for type checkers alone; see the start-up test.
+    shared = [path for path in SHARED if path.name != "spec.py"]
+    assert not offending([*files_of(*WITHOUT_TORCH), *shared], *TORCH)
 
 
-def test_a_report_needs_no_network_to_be_run_and_nobody_else_needs_reports() -> None:
-    torch = ("torch", "torchvision", "fusiform.kernels.device", "fusiform.kernels.cuda")
-    rooms = [f"fusiform.engine.{room}" for room in ("scanning", "distributing", "bench", "doctor")]
-    assert not offending(REPORTING, *torch, *rooms)
-    others = [path for path in ENGINE if path not in REPORTING]
-    assert not offending(others, "fusiform.engine.reporting")
+def test_shared_files_import_no_room() -> None:
+    shared = [path for path in SHARED if path.name != "merge.py"]
+    assert not offending(shared, *(f"fusiform.engine.{room}" for room in ROOMS))
 
 
-def test_what_can_be_asked_knows_no_store() -> None:
-    language = [path for path in ASKING if path.parent.name == "language"]
+def test_the_contrast_language_imports_no_store() -> None:
+    language = files_of("contrasts/language")
     assert language
     assert not offending(language, "fusiform.engine.store", "fusiform.kernels", "numpy", "zarr")
 
 
-def test_what_answers_does_not_know_the_analyses_of_its_answers() -> None:
-    assert not offending(ASKING, "fusiform.engine.analyses")
+def test_recordings_import_only_the_language_of_contrasts() -> None:
+    others = [path.stem for path in files_of("contrasts") if path.parent.name == "contrasts"]
+    names = [f"fusiform.engine.contrasts.{name}" for name in others if name != "__init__"]
+    assert not offending(files_of("responses"), *names)
 
 
-def test_a_store_does_not_know_what_is_asked_of_it() -> None:
-    asking = ("fusiform.engine.asking", "fusiform.engine.responses", "fusiform.engine.merge")
-    assert not offending(STORE, *asking, "dask")
+def test_only_scan_loop_and_packing_join_stimuli_and_networks_to_the_store() -> None:
+    # Packing uses how a folder survives a crash: a packed set is no store.
+    joining = {"scan", "work", "loop", "pack"}
+    others = [path for path in files_of("scanning") if path.stem not in joining]
+    rooms = ("store", "contrasts", "querying", "responses")
+    assert not offending(others, *(f"fusiform.engine.{room}" for room in rooms), "zarr")
+    assert not offending(files_of("stimuli", "networks", "moments", "decoding"), "zarr")
+    assert not offending(files_of("stimuli"), "fusiform.kernels")
 
 
-def test_what_is_asked_of_recordings_stands_by_itself() -> None:
-    # The language of contrasts is common ground; what else is asked of moments is another room.
-    assert RESPONSES
-    others = [path.stem for path in ASKING if path.parent.name == "asking"]
-    rooms = [f"fusiform.engine.asking.{name}" for name in others if name != "__init__"]
-    assert not offending(RESPONSES, *rooms)
-    assert not offending(ASKING, "fusiform.engine.responses")
-
-
-def test_stimuli_need_neither_torch_nor_a_store() -> None:
-    others = ("fusiform.engine.scanning", "fusiform.engine.asking", "fusiform.engine.store")
-    assert not offending(STIMULI, "torch", "torchvision", "zarr", *others)
-
-
-def test_only_what_is_asked_and_its_loops_join_the_scanning_wing_to_the_store() -> None:
-    # What packing takes from there is how a folder outlives a crash: a packed set is no store.
-    joining = {"scan", "work", "passes", "record", "source", "wanted", "pack"}
-    wing = [path for path in SCANNING if path.stem not in joining]
-    rooms = ("store", "asking", "responses")
-    assert not offending(wing, *(f"fusiform.engine.{room}" for room in rooms), "zarr")
-
-
-def test_only_the_scan_knows_that_there_are_workers() -> None:
-    others = [path for path in [*SCANNING, *STIMULI] if path.name != "scan.py"]
+def test_only_the_scan_imports_distributed_execution() -> None:
+    others = [path for path in files_of("scanning") if path.name != "scan.py"]
     assert not offending([*KERNELS, *others], "fusiform.engine.distributing", "distributed")
+    rooms = [room for room in ROOMS if room not in ("distributing", "scanning")]
+    assert not offending(files_of(*rooms), "distributed")
+    assert not offending(files_of("store"), "dask")
 
 
-def test_nothing_depends_on_what_measures_it() -> None:
-    measuring = ("fusiform.engine.bench", "fusiform.engine.doctor")
-    assert not offending([*KERNELS, *SCANNING, *DISTRIBUTING, *STIMULI], *measuring)
-
-
-def test_every_package_and_nothing_else_is_shipped() -> None:
+def test_the_distribution_holds_exactly_the_packages() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     folders = {path.parent for path in [*KERNELS, *ENGINE]}
     shipped = {".".join(["fusiform", *path.relative_to(ROOT).parts]) for path in folders}
     assert set(pyproject["tool"]["setuptools"]["packages"]) == {"fusiform", *shipped}
 
 
-def test_the_files_of_the_page_are_shipped() -> None:
+def test_the_distribution_holds_the_files_of_the_report_page() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (pattern,) = pyproject["tool"]["setuptools"]["package-data"]["fusiform.engine.reporting"]
     shipped = set((ROOT / "engine" / "reporting").glob(pattern))
@@ -177,7 +168,7 @@ def test_the_files_of_the_page_are_shipped() -> None:
     assert set(others) == shipped
 
 
-def test_hosted_machines_run_every_python_that_is_named() -> None:
+def test_hosted_ci_runs_every_declared_python() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = {line.rpartition(" ")[2] for line in pyproject["project"]["classifiers"]}
     named = {version for version in named if version.startswith("3.")}
@@ -186,7 +177,7 @@ def test_hosted_machines_run_every_python_that_is_named() -> None:
     assert named <= set(re.findall(r'"(3\.\d+)"', workflow))
 
 
-def test_numba_is_set_up_in_one_place() -> None:
+def test_numba_is_configured_in_one_place() -> None:
     others = [path for path in KERNELS if path.name != "jit.py"]
     assert not [path.name for path in others if "njit" in path.read_text()]
 
@@ -194,12 +185,19 @@ def test_numba_is_set_up_in_one_place() -> None:
 def test_private_modules_of_other_libraries_are_imported_in_one_file_each() -> None:
     private = ("zarr.core", "numba.core", "torch._dynamo", "torch._inductor")
     files = {line.split()[0] for line in offending([*KERNELS, *ENGINE], *private)}
-    zarr, torch = "engine/store/zarr_internals.py", "engine/scanning/compiled.py"
+    zarr, torch = "engine/store/zarr_internals.py", "engine/networks/compiled.py"
     assert files == {zarr, torch, "kernels/cache.py"}
 
 
-@pytest.mark.parametrize("command", ["import fusiform", "import fusiform.cli"])
-def test_start_up_loads_nothing_heavy(command: str) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "import fusiform",
+        "import fusiform.cli",
+        "from fusiform import Network, Stimuli, Design, Resources, UnitRequest, Preprocessing",
+    ],
+)
+def test_importing_the_package_loads_no_heavy_library(command: str) -> None:
     heavy = [
         "torch",
         "numba",
@@ -228,7 +226,7 @@ def test_opening_a_store_does_not_load_torch() -> None:
 
 
 def test_compiled_code_is_not_kept_in_the_package() -> None:
-    # There it would outlive an uninstall, and hide a later editable install.
+    # It would outlive an uninstall there, and shadow a later editable install.
     from fusiform.kernels import contrast, cpu
 
     for kernel in (cpu._add_parts.__wrapped__, contrast.welch_t):

@@ -8,9 +8,9 @@ from itertools import combinations
 
 import numpy as np
 
-from ..asking.language.contrast import parse_contrasts
-from ..asking.language.criterion import Criterion
-from ..asking.select import select_slabs
+from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.criterion import Criterion
+from ..contrasts.select import select_slabs
 from ..store.store_reader import StoreReader
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..asking.language.criterion import DEFAULT, Criterion, preset
+from ..contrasts.language.criterion import DEFAULT, Criterion, preset
 from ..errors import UserError, nearest
-from ..spec import listed, refuse_numbers, refuse_seed
+from ..limits import refuse_numbers, refuse_seed
 from ..store.store_reader import StoreReader
+from ..values import listed
 from .agreement import Agreement, agreement
 from .census import Census, HeldOut, take_census
 from .consistency import Consistency, Distance, consistency
@@ -88,7 +89,7 @@ def analyse(
     ----------
     store : the result of a scan, or its path
     layers : names or globs, one or several
-    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
     analyses : some of :data:`ANALYSES`; by default all
     resamples : draws of feature maps, random throws and random orders
     seed : of all that is drawn at random

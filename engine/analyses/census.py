@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ...kernels.similarity import Patterns, join, patterns_of
-from ..asking.examine import Selection, samples_of
-from ..asking.language.contrast import Contrast, parse_contrasts
-from ..asking.language.criterion import DEFAULT, Criterion
-from ..asking.measures import Measured
-from ..asking.select import select_slabs
-from ..asking.summary import held_out_sample
-from ..spec import Layer
+from ..contrasts.evaluate import Selection, samples_of
+from ..contrasts.language.contrast import Contrast, parse_contrasts
+from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..contrasts.measures import Measured
+from ..contrasts.select import select_slabs
+from ..contrasts.summary import held_out_sample
+from ..layer import Layer
 from ..store.chunking import Slab
 from ..store.store_reader import StoreReader
 from .maps import Maps
@@ -114,7 +114,7 @@ def take_census(
     Parameters
     ----------
     layers : names or globs
-    contrasts : as :mod:`..asking.language.contrast` reads them; by default every category
+    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
 
     Raises
     ------

@@ -13,10 +13,10 @@ from statistics import median
 
 from PIL import Image
 
-from ..spec import Preprocessing
+from ..decoding.pictures import prepare
+from ..localizer import make_localizer
+from ..preprocessing import Preprocessing
 from ..stimuli.images import open_image
-from ..stimuli.localizer import make_localizer
-from ..stimuli.pictures import prepare
 from .measure import Measurement, ratio, run, side_by_side
 
 # Pictures drawn for each of the six categories; larger sets repeat them.

@@ -10,15 +10,15 @@ from statistics import median
 
 import torch
 
-from ..scanning.accumulate import LayerMoments
-from ..scanning.backbones import backbone_of
-from ..scanning.capture import capture
-from ..scanning.compiled import compiled
-from ..scanning.device import place
-from ..scanning.layers import choose, input_dtype, trial
+from ..moments.accumulate import LayerMoments
+from ..moments.plan import Block, Run
+from ..networks.backbones import backbone_of
+from ..networks.compiled import compiled
+from ..networks.hooks import capture
+from ..networks.layers import choose, input_dtype, trial
+from ..networks.placement import place
+from ..networks.precision import multiplied
 from ..scanning.memory import recycled
-from ..scanning.plan import Block, Run
-from ..scanning.precision import multiplied
 from .measure import Measurement, queued, ratio, seconds
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ..asking.select import annotate_criterion
+from ..contrasts.select import annotate_criterion
 from ..errors import UserError, shortened
-from ..scanning.backbones import Backbone
+from ..moments.plan import Block
+from ..networks.backbones import Backbone
 from ..scanning.interrupt import Stop
+from ..scanning.loop import note_invisible
 from ..scanning.memory import peak_memory
-from ..scanning.passes import note_invisible
-from ..scanning.plan import Block
 from ..scanning.progress import Listener, Progress
 from ..scanning.rounding import changed
 from ..scanning.setup import Setup
@@ -25,7 +25,7 @@ from ..store.drafts.store_draft import StoreDraft
 from ..store.location import remove_partial_files
 from ..store.reader import Unreadable
 from .cluster import Crew, Workers, connected
-from .handing import Task, hand_out
+from .dispatch import Task, hand_out
 from .tasks import (
     CONTRAST,
     MERGE,

@@ -18,22 +18,22 @@ import numpy as np
 import torch
 
 from ...kernels.moments import Moments, merge
-from ..asking.select import materialise
+from ..contrasts.select import materialise
+from ..decoding.ahead import decode_ahead
 from ..errors import UserError
-from ..scanning.backbones import Backbone
-from ..scanning.behaviour import network_of
-from ..scanning.decode import decode_ahead
-from ..scanning.device import device_for, place
-from ..scanning.faults import explained
-from ..scanning.layers import input_dtype
-from ..scanning.live import Live
+from ..layer import Layer
+from ..moments.accumulators import Live
+from ..moments.plan import Block, Plan
+from ..networks.backbones import Backbone
+from ..networks.behaviour import network_of
+from ..networks.layers import input_dtype
+from ..networks.out_of_memory import explained
+from ..networks.placement import device_for, place
+from ..networks.units import Axes
+from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
-from ..scanning.plan import Block, Plan
-from ..scanning.reduce import Axes
 from ..scanning.rounding import machine
-from ..scanning.showing import showing
 from ..scanning.work import nonfinite
-from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..store.array_writer import background_writer
 from ..store.drafts.commits import Seal

@@ -18,7 +18,7 @@ def check_devices(device: str | None) -> Iterator[Finding]:
     import torch
 
     from ..errors import UserError
-    from ..scanning.device import device_for
+    from ..networks.placement import device_for
 
     yield judge_processor(processor(), torch.backends.cpu.get_cpu_capability())
     with warnings.catch_warnings(record=True) as said:
@@ -75,7 +75,7 @@ def _driver() -> bool:
 def _gpu(index: int) -> Finding:
     import torch
 
-    from ..scanning.accumulate import kernels_for
+    from ..moments.accumulate import kernels_for
 
     topic = f"GPU {index}"
     try:

@@ -82,7 +82,7 @@ def _refuse(model: str, stimuli: str | Path | None) -> None:
 
         read_catalogue(stimuli)
     try:
-        from ..scanning.backbones import load_backbone
+        from ..networks.backbones import load_backbone
 
         load_backbone(model, "none", 0)
     except UserError:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..spec import Layer, Preprocessing
+from ..layer import Layer
+from ..preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,8 +100,8 @@ def forecast(
     --------
     >>> fusiform.forecast("resnet50", "stimuli/").seconds  # doctest: +SKIP
     """
-    from ..asking.select import seconds_per_unit
-    from ..scanning.decode import default_workers
+    from ..contrasts.select import seconds_per_unit
+    from ..decoding.ahead import default_workers
     from ..scanning.progress import Listener
     from ..scanning.setup import set_up
     from ..store.drafts.store_draft import max_store_bytes
@@ -151,10 +152,10 @@ def _rehearsed(setup: Setup) -> list[float]:
     import numpy as np
     import torch
 
-    from ..scanning.decode import Decoded
-    from ..scanning.live import Live
+    from ..decoding.ahead import Decoded
+    from ..moments.accumulators import Live
+    from ..scanning.forward import showing
     from ..scanning.memory import recycled
-    from ..scanning.showing import showing
 
     plan, side = setup.plan, setup.backbone.preprocessing.crop
     batch = next(plan.batches())
@@ -189,7 +190,7 @@ def _decoding(setup: Setup, workers: int) -> float:
     ------
     UserError : none of them can be
     """
-    from ..scanning.decode import needs_processes
+    from ..decoding.ahead import needs_processes
     from .pace import as_measured, measure_decoding, spread
 
     with tempfile.TemporaryDirectory() as folder:

@@ -19,8 +19,8 @@ from .finding import Finding, found, size
 if TYPE_CHECKING:
     import torch
 
-    from ..scanning.backbones import Backbone
-    from ..spec import Preprocessing
+    from ..networks.backbones import Backbone
+    from ..preprocessing import Preprocessing
     from ..stimuli.catalogue import Catalogue
 
 BATCH_SIZE = 32
@@ -51,9 +51,9 @@ def check_pace(
     """Decoding against the network's forward pass, in images per second, and memory of a scan."""
     import torch
 
-    from ..scanning.backbones import load_backbone
-    from ..scanning.decode import default_workers, needs_processes
-    from ..scanning.device import device_for
+    from ..decoding.ahead import default_workers, needs_processes
+    from ..networks.backbones import load_backbone
+    from ..networks.placement import device_for
     from ..scanning.memory import peak_memory, resident_memory
 
     backbone = load_backbone(model, "none", 0)
@@ -136,7 +136,7 @@ def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str
     """Images spread over the given set, or drawn ones; what they are, and the set."""
     if stimuli is None:
         from ..bench.images import as_jpeg
-        from ..stimuli.localizer import make_localizer
+        from ..localizer import make_localizer
 
         drawn = make_localizer(folder / "drawn", per_category=2, size=_DRAWN_SIDE)
         paths = list(islice(cycle([as_jpeg(path) for path in drawn]), _IMAGES))
@@ -183,9 +183,9 @@ def measure_decoding(
 
     import numpy as np
 
-    from ..stimuli.decoders import decoders
+    from ..decoding.pictures import picture_of
+    from ..decoding.processes import decoders
     from ..stimuli.images import read_header, read_stimulus
-    from ..stimuli.pictures import picture_of
 
     decoded: list[Path] = []
     failed: list[Path] = []
@@ -222,9 +222,9 @@ def _measure_network(backbone: Backbone, target: torch.device) -> tuple[float, i
     import torch
 
     from ..bench.measure import seconds
-    from ..scanning.capture import capture
-    from ..scanning.device import place
-    from ..scanning.layers import choose, input_dtype, trial
+    from ..networks.hooks import capture
+    from ..networks.layers import choose, input_dtype, trial
+    from ..networks.placement import place
     from ..scanning.memory import recycled
 
     network = place(backbone.model, target)

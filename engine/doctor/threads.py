@@ -139,7 +139,7 @@ def _works() -> Sequence[Callable[[], None]]:
     import torch
     from torch import nn
 
-    from ..scanning.accumulate import as_arrays, kernels_for
+    from ..moments.accumulate import as_arrays, kernels_for
 
     cpu = torch.device("cpu")
     kernels = kernels_for(cpu)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.ranks import average_ranks, rank_sum
-from ..asking.language.contrast import Contrast, parse_contrasts
+from ..contrasts.language.contrast import Contrast, parse_contrasts
 from ..errors import UserError
 from .recording import Recording
 
@@ -53,7 +53,7 @@ def discriminate(
 
     Parameters
     ----------
-    contrasts : as :mod:`..asking.language.contrast` reads them, but for weighted sums; by default
+    contrasts : see :mod:`..contrasts.language.contrast`, without weighted sums; by default
         every category against all others
     layers : names or globs
     sides : of p: 1, the target's responses are larger; 2, they differ

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..asking.language.contrast import parse_contrast
+from ..contrasts.language.contrast import parse_contrast
 from ..errors import UserError
-from ..spec import refuse_numbers
+from ..limits import refuse_numbers
 from .discrimination import Discrimination, discriminate
 from .recording import Recording, least, most
 

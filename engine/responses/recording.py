@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
-from ..spec import SHOWN
 from ..store.reader import require_complete
 from ..store.recording_reader import RecordingReader
+from ..variables import SHOWN
 
 if TYPE_CHECKING:
     import dask.array

@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..beside import publish, resolved, scratch, tidy
+from ..decoding.ahead import decode_ahead, default_workers
 from ..disk import synchronise, synchronised, telling
 from ..errors import UserError, gone, told_of_the_disk
-from ..spec import Preprocessing
+from ..moments.plan import make_plan
+from ..networks.backbones import preprocessing_of
+from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..stimuli.packed.layout import (
     METADATA,
@@ -33,12 +36,9 @@ from ..stimuli.packed.layout import (
 )
 from ..store.attributes import limit_notes
 from ..store.location import missing_file
-from .backbones import preprocessing_of
-from .decode import decode_ahead, default_workers
 from .interrupt import asked_to_stop
+from .loop import note_invisible
 from .memory import peak_memory
-from .passes import note_invisible
-from .plan import make_plan
 from .progress import Listener, Progress
 from .scan import left_out, refuse_on_error
 

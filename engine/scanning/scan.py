@@ -12,11 +12,18 @@ from typing import Any
 
 from torch import nn
 
-from ..asking.result import Result
+from ..decoding.ahead import default_workers
 from ..distributing.cluster import workers_asked_for
 from ..distributing.driver import distribute
 from ..errors import UserError
-from ..spec import SHOWN, STORE_DTYPES, Preprocessing, refuse_numbers
+from ..limits import refuse_numbers
+from ..moments.null import ShuffledMoments, refuse_null
+from ..moments.plan import Plan, shuffled_labels
+from ..networks.backbones import backbone_of
+from ..networks.dims import Dims
+from ..networks.weights import looks_like_file
+from ..preprocessing import Preprocessing
+from ..querying.result import Result
 from ..stimuli.catalogue import Catalogue, Groups
 from ..stimuli.columns import Column
 from ..store.drafts.creating import StoreBlueprint
@@ -24,16 +31,11 @@ from ..store.drafts.publishing import final_location, refuse_existing
 from ..store.drafts.resuming import Existing, begun_with, resuming
 from ..store.drafts.store_draft import StoreDraft, max_store_bytes
 from ..store.location import stimuli_attributes
-from .backbones import backbone_of
-from .decode import default_workers
-from .dims import Dims
+from ..variables import SHOWN, STORE_DTYPES
 from .interrupt import asked_to_stop
 from .memory import peak_memory, recycled
-from .plan import Plan, shuffled_labels
 from .progress import Listener, Progress
 from .setup import set_up
-from .shuffle import ShuffledMoments, refuse_null
-from .weights import looks_like_file
 from .work import Work
 
 # What is to happen when a stimulus cannot be shown.
@@ -147,7 +149,7 @@ def scan(
 
     Returns
     -------
-    the finished :class:`fusiform.Result <fusiform.engine.asking.result.Result>`
+    the finished :class:`fusiform.Result <fusiform.engine.querying.result.Result>`
 
     Raises
     ------

@@ -12,22 +12,25 @@ import torch
 from torch import nn
 
 from ...kernels import jit
+from ..decoding.jpegs import jpegs_of
 from ..errors import UserError
-from ..spec import UNITS, Layer, Preprocessing, listed
+from ..layer import UNITS, Layer
+from ..limits import bytes_of
+from ..moments.plan import Plan, make_plan
+from ..networks.backbones import Backbone, backbone_of
+from ..networks.behaviour import network_of
+from ..networks.compiled import refuse_without_compiler
+from ..networks.dims import Dims, given_dims, nameless
+from ..networks.layers import TRIAL_STIMULI, choose, trial
+from ..networks.placement import device_for, place
+from ..networks.precision import multiplied, refuse_precision
+from ..networks.probe import refuse_on_nondeterminism
+from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced, refuse_units
+from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
-from .backbones import Backbone, backbone_of
-from .behaviour import network_of
-from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
-from .compiled import refuse_without_compiler
-from .device import device_for, place
-from .dims import Dims, given_dims, nameless
-from .jpegs import jpegs_of
-from .layers import TRIAL_STIMULI, choose, trial
-from .plan import Plan, make_plan
-from .precision import multiplied, refuse_precision
-from .probe import refuse_on_nondeterminism
+from ..values import listed
+from .budget import BATCH_SIZES, Fit, Footprint, fit, free_memory, growth, used_memory
 from .progress import Listener
-from .reduce import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced, refuse_units
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 
 from ...kernels.moments import Moments
-from ..asking.select import materialise
+from ..contrasts.select import materialise
 from ..errors import UserError
-from ..spec import Layer
+from ..layer import Layer
+from ..moments.accumulators import Live
+from ..moments.null import ShuffledMoments
+from ..moments.plan import Block, Plan
+from ..networks.layers import input_dtype
 from ..stimuli.catalogue import Catalogue
 from ..store.array_writer import BackgroundWriter
 from ..store.drafts.store_draft import StoreDraft
 from .interrupt import Stop
-from .layers import input_dtype
-from .live import Live
-from .passes import Passes
-from .plan import Block, Plan
+from .loop import Passes
 from .progress import Listener
 from .setup import Setup
-from .shuffle import ShuffledMoments
 
 
 class Work(Passes):

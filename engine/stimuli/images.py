@@ -40,6 +40,8 @@ KINDS = {
 SUFFIXES = frozenset().union(*KINDS.values())
 # What shows through transparent pixels: the mid-grey on which localizer stimuli are shown.
 BACKGROUND = (128, 128, 128, 255)
+# Why a picture shows nothing.
+INVISIBLE = "transparent or mid-grey throughout"
 LARGEST = 2**30
 LOST = "is a link that leads nowhere"
 FETCH = "fetch what it leads to (git annex get), mount it, or remove the link"

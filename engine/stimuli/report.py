@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from .check import CategoryRow, StimuliReport
+from .images import INVISIBLE
 from .lowlevel import Difference
-from .pictures import INVISIBLE
 
 # What to do about a large difference; luma and contrast are those of whole pictures.
 _REMEDY = {

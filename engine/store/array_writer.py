@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from zarr.buffer import default_buffer_prototype
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..spec import COORDINATES, EXTREMES, STIMULUS_COLUMNS, Layer
+from ..layer import COORDINATES, Layer
+from ..variables import EXTREMES, STIMULUS_COLUMNS
 from .chunking import Shape, Slab, file_shape, slabs
 from .zarr_internals import sync
 

@@ -12,18 +12,16 @@ from reprlib import Repr
 from typing import Any
 
 from ..errors import UserError
-from ..spec import (
-    COORDINATES,
+from ..layer import COORDINATES, UNITS, Layer
+from ..spec import PRECISIONS
+from ..variables import (
     EXTREMES,
     MEASURES,
-    PRECISIONS,
     PROJECTIONS,
     ROOT_NAMES,
     SHUFFLED,
     STORE_DTYPES,
-    UNITS,
     VARIABLES,
-    Layer,
 )
 from .schema import RecordedLayer, RecordingSchema, RootSchema, StoreSchema
 

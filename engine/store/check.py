@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..beside import draft_place, resolved
 from ..errors import UserError
-from ..spec import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES, Layer
+from ..layer import Layer
+from ..variables import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
 from .attributes import brief
 from .chunking import Slab
 from .drafts.recording_draft import RecordingDraft

@@ -17,7 +17,9 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
-from ..spec import SHOWN, Layer, listed
+from ..layer import Layer
+from ..values import listed
+from ..variables import SHOWN
 from .arrays import Arrays, Consolidated
 from .identity import Stamp, Unchanged, stamp_of
 from .location import Location, PlainFiles, location_of, refuse_forked, zarr_store
@@ -159,7 +161,7 @@ class Reader:
         ]
 
     def stimuli(self, column: str) -> NDArray[Any]:
-        """A column ``[stimulus]`` of the stimulus table; see ``spec.STIMULUS_COLUMNS``."""
+        """A column ``[stimulus]`` of the stimulus table; see ``variables.STIMULUS_COLUMNS``."""
         values = self._part(column)
         known = {"stimulus_category": len(self.categories), "stimulus_fold": self.folds}
         if column not in known or not len(values):

@@ -29,7 +29,8 @@ from zarr.buffer import cpu, default_buffer_prototype
 
 from ..disk import synchronised, turn
 from ..errors import UserError, told_of_the_disk
-from ..spec import MEASURES, SHUFFLED, VARIABLES, Layer
+from ..layer import Layer
+from ..variables import MEASURES, SHUFFLED, VARIABLES
 from .array_writer import SlabWriter
 from .attributes import is_free_name, is_group_of, store_schema
 from .location import flush, zarr_store

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..spec import (
+from ..layer import Layer
+from ..variables import (
     EXTREMES,
     MEASURE_TYPES,
     MOMENTS,
@@ -15,7 +16,6 @@ from ..spec import (
     SHUFFLED,
     STIMULUS_COLUMNS,
     VARIABLES,
-    Layer,
 )
 
 

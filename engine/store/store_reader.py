@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
-from ..spec import EXTREMES, SHUFFLED, Layer
+from ..layer import Layer
+from ..variables import EXTREMES, SHUFFLED
 from .attributes import store_schema
 from .chunking import Shape, Slab, n_slabs, slabs
 from .location import name_of
@@ -73,7 +74,7 @@ class StoreReader(Reader):
 
     @property
     def units(self) -> str:
-        """The units of the scan, one of :data:`.spec.UNITS`."""
+        """The units of the scan, one of :data:`..layer.UNITS`."""
         return str(self.provenance.get("units", "all"))
 
     def chunk_shape(self, layer: Layer) -> Shape:

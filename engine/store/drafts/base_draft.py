@@ -14,8 +14,9 @@ import zarr
 from numpy.typing import NDArray
 
 from ...errors import UserError, gone, shortened
-from ...spec import SHOWN, STIMULUS_COLUMNS, Layer
+from ...layer import Layer
 from ...urls import none_in
+from ...variables import SHOWN, STIMULUS_COLUMNS
 from ..array_writer import consolidate, put_column, put_count
 from ..attributes import limit_notes
 from ..identity import fingerprint

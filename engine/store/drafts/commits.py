@@ -30,7 +30,7 @@ from zarr.buffer import cpu, default_buffer_prototype
 
 from ....kernels.moments import Moments
 from ...errors import UserError
-from ...spec import Layer
+from ...layer import Layer
 from ..location import flush
 from ..zarr_internals import sync
 

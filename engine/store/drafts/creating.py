@@ -15,8 +15,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
-from ...spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
+from ...layer import Layer
 from ...urls import none_in
+from ...values import as_record
+from ...variables import MOMENTS, STIMULUS_COLUMNS, VARIABLES
 from ..array_writer import (
     WRITE_ALL,
     create_array,
@@ -49,7 +51,7 @@ class Blueprint:
     ----------
     layers, categories : of the scan
     counts : number of stimuli ``[category, fold]``
-    stimuli : the stimulus table, a column ``[stimulus]`` for each of ``spec.STIMULUS_COLUMNS``
+    stimuli : the stimulus table, a column ``[stimulus]`` for each of ``variables.STIMULUS_COLUMNS``
     provenance : attributes of the root, plain JSON values
     """
 

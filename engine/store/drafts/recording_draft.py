@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ...spec import Layer
+from ...layer import Layer
 from ..array_writer import put, write_file
 from ..chunking import response_shape
 from ..recording_reader import RecordingReader

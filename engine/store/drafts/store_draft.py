@@ -11,7 +11,8 @@ import zarr
 from numpy.typing import NDArray
 
 from ....kernels.moments import Moments
-from ...spec import EXTREMES, MOMENTS, SHUFFLED, VARIABLES, Layer
+from ...layer import Layer
+from ...variables import EXTREMES, MOMENTS, SHUFFLED, VARIABLES
 from ..array_writer import SlabWriter, padded, put, put_moments, write_file
 from ..chunking import slabs
 from ..store_reader import StoreReader

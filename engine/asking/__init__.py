@@ -1,1 +1,0 @@
-"""From a store to answers: contrasts, criteria, tables. Never torch, never the network."""

@@ -1,0 +1,348 @@
+"""What can be asked of units under a contrast: statistics and indices from moments, when asked.
+
+Values are float64 ``[unit]``. Formulas are in ``kernels/``, names and their meaning in
+``variables.MEASURES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from ...kernels import contrast as tests
+from ...kernels import each, indices, pvalues
+from ...kernels.moments import Moments, merge
+from .language.contrast import Contrast
+from .language.criterion import Criterion
+
+Floats = NDArray[np.float64]
+# By how much of themselves equal t's may differ, of moments that were merged in another order.
+_ROUNDING = 1e-12
+
+
+class Sample:
+    """Moments ``[category, unit]`` of a sample of the stimuli, and what several contrasts share."""
+
+    def __init__(self, moments: Moments) -> None:
+        self.moments = moments
+        self.count: NDArray[np.int64] = moments.count.ravel()
+        self.mean: Floats = moments.mean
+        self.m2: Floats = moments.m2
+        self.units = moments.mean.shape[1]
+        self._conjunction: tuple[float, Floats] | None = None
+
+    @cached_property
+    def total(self) -> Moments:
+        """Of all categories: a unit that is constant within each, but not across them, varies."""
+        return reduce(merge, (Moments(*group) for group in zip(*self.moments, strict=True)))
+
+    @cached_property
+    def against_rest(self) -> tuple[Floats, Floats]:
+        """Welch's t and df ``[category, unit]`` of every category against all others pooled."""
+        t, df = np.empty_like(self.mean), np.empty_like(self.mean)
+        tests.against_rest(self.count, self.mean, self.m2, t, df)
+        return t, df
+
+    @cached_property
+    def against_each(self) -> Floats:
+        """The smallest t ``[category, unit]`` of every category against each other one."""
+        t = np.empty_like(self.mean)
+        each.against_each(self.count, self.mean, self.m2, t)
+        return t
+
+    @cached_property
+    def mean_of_others(self) -> Floats:
+        """The mean of the other categories' means ``[category, unit]``."""
+        return self.mean_of_others_than(slice(0, len(self.count)))
+
+    def mean_of_others_than(self, categories: slice) -> Floats:
+        """Rows of :attr:`mean_of_others`, to the bit."""
+        others = np.empty_like(self.mean[categories])
+        tests.mean_of_others(self.mean, categories.start, others)
+        return others
+
+    @cached_property
+    def rest(self) -> list[Moments]:
+        """The moments of all stimuli of all other categories, category by category."""
+        mean, m2 = np.empty_like(self.mean), np.empty_like(self.mean)
+        tests.pool_others(self.count, self.mean, self.m2, mean, m2)
+        others = self.count.sum() - self.count
+        return [Moments(int(n), *own) for n, *own in zip(others, mean, m2, strict=True)]
+
+    @cached_property
+    def preferred(self) -> NDArray[np.int64]:
+        """The category with the largest mean ``[unit]``, the first of several."""
+        return np.asarray(self.mean.argmax(axis=0), np.int64)
+
+    def conjunction(self, least: float) -> Floats:
+        """The p ``[unit]`` of the preferred category against each other, where t is above least."""
+        if self._conjunction is None or self._conjunction[0] != least:
+            category, t = np.empty(self.units, np.int64), np.empty(self.units)
+            each.preferred_against_each(self.count, self.mean, self.m2, category, t)
+            p = pvalues.conjunction(self.count, self.mean, self.m2, category, t, least)
+            self._conjunction = least, p
+        return self._conjunction[1]
+
+    @cached_property
+    def anova(self) -> tuple[Floats, Floats]:
+        """F and eta squared."""
+        return indices.one_way_anova(self.moments)
+
+
+class Measured:
+    """A contrast on a sample, under a criterion: each measure is computed when it is asked for.
+
+    p may be asked for up to ``level`` only; above it is 1 or p, whichever is at hand. ``shares``
+    says that every category is tested against all others, so that work can be shared among them.
+    ``null_t``, sorted, are the t's of this contrast under shuffled labels.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        contrast: Contrast,
+        criterion: Criterion,
+        *,
+        level: float = 1.0,
+        shares: bool = False,
+        null_t: Floats | None = None,
+    ) -> None:
+        self._sample = sample
+        self._contrast = contrast
+        self._test = "weighted" if contrast.weighted else criterion.test
+        self._two_sided = criterion.sides == 2
+        self._level = level
+        self._shares = shares
+        self._null_t = null_t
+
+    def measure(self, name: str) -> NDArray[Any]:
+        """The measure called ``name``, one that needs no other unit."""
+        return _MEASURES[name](self)
+
+    # t, p
+
+    @property
+    def _least(self) -> float:
+        """A t at or below which p is not within the level: no t distribution has lighter tails."""
+        if self._level >= 1:
+            return -np.inf
+        return -float(ndtri(self._level / (2 if self._two_sided else 1)))
+
+    @cached_property
+    def t(self) -> Floats:
+        """Of ``each`` in two sides: the t nearest to 0, and 0 where they have different signs."""
+        if self._test != "each":
+            return self._t_and_df[0]
+        up = self._against_each(1)
+        if not self._two_sided:
+            return up
+        return np.where(up > 0, up, -np.maximum(self._against_each(-1), 0))
+
+    @cached_property
+    def extremity(self) -> Floats:
+        """What p falls with: t, or its size in two sides."""
+        return np.abs(self.t) if self._two_sided else self.t
+
+    @cached_property
+    def p(self) -> Floats:
+        """Of ``each`` the largest p of its tests, and 1 where one of them has t <= 0."""
+        if self._test == "each":
+            p = self._conjunction(1)
+            return np.minimum(2 * np.minimum(p, self._conjunction(-1)), 1) if self._two_sided else p
+        t, df = self._t_and_df
+        p = np.where(np.isnan(t), np.nan, 1.0)
+        asked = self.extremity > self._least
+        tail = pvalues.upper_tail(self.extremity[asked], df[asked])
+        p[asked] = np.minimum(2 * tail, 1) if self._two_sided else tail
+        return p
+
+    @cached_property
+    def log10_p(self) -> Floats:
+        """Where p is too small for a double, from t itself."""
+        with np.errstate(divide="ignore"):
+            log_p = np.log10(self.p)
+        tiny = np.flatnonzero(np.isfinite(self.t) & (self.p < np.finfo(np.float64).tiny))
+        if self._test == "each":
+            tails = np.stack(list(self._log_tails_of_pairs(tiny))).max(axis=0)
+        else:
+            t, df = self._t_and_df
+            tails = pvalues.log10_upper_tail(np.abs(t[tiny]), df[tiny])
+        log_p[tiny] = tails + (np.log10(2) if self._two_sided else 0)
+        return log_p
+
+    def _log_tails_of_pairs(self, units: NDArray[np.int64]) -> Iterator[Floats]:
+        """log10 of the one-sided p of the target against each baseline category, for ``units``."""
+        rows, target = self._rows(1)
+        groups = [
+            Moments(int(count), mean[units], m2[units])
+            for count, mean, m2 in zip(*rows, strict=True)
+        ]
+        own = groups.pop(target)
+        for other in groups:
+            t, df = np.empty((2, len(units)))
+            tests.welch(*own, *other, t, df)
+            yield pvalues.log10_upper_tail(np.abs(t), df)
+
+    @cached_property
+    def p_null(self) -> Floats:
+        """With the unit itself among the shuffles, as Phipson & Smyth (2010) ask.
+
+        t's that only rounding tells apart are as large as each other.
+        """
+        assert self._null_t is not None
+        own = self.extremity
+        slack = np.where(np.isfinite(own), _ROUNDING * np.maximum(np.abs(own), 1), 0)
+        as_large = len(self._null_t) - np.searchsorted(self._null_t, own - slack, side="left")
+        return np.where(np.isnan(self.t), np.nan, (as_large + 1) / (len(self._null_t) + 1))
+
+    @cached_property
+    def _t_and_df(self) -> tuple[Floats, Floats]:
+        if self._test == "rest" and self._shares:
+            (category,) = self._contrast.target
+            t, df = self._sample.against_rest
+            return t[category], df[category]
+        t, df = np.empty(self._sample.units), np.empty(self._sample.units)
+        if self._test == "weighted":
+            sample = self._sample
+            tests.weighted(self._weights, sample.count, sample.mean, sample.m2, t, df)
+        else:
+            test = tests.welch if self._test == "rest" else tests.student
+            test(*self._target, *self._baseline, t, df)
+        return t, df
+
+    def _against_each(self, sign: int) -> Floats:
+        if self._shares and sign > 0:
+            return np.asarray(self._sample.against_each[self._contrast.target[0]])
+        rows, target = self._rows(sign)
+        t = np.empty(self._sample.units)
+        each.one_against_each(*rows, target, t)
+        return t
+
+    def _conjunction(self, sign: int) -> Floats:
+        least = max(self._least, 0.0)  # elsewhere it is 1
+        if self._shares and sign > 0:
+            p = self._sample.conjunction(least)
+            mine = (self._sample.preferred == self._contrast.target[0]) | np.isnan(p)
+            return np.where(mine, p, 1.0)
+        rows, target = self._rows(sign)
+        t = self._against_each(sign)
+        return pvalues.conjunction(*rows, np.full(len(t), target), t, least)
+
+    def _rows(self, sign: int) -> tuple[tuple[NDArray[np.int64], Floats, Floats], int]:
+        """Moments of the target and of each baseline category, and the target's row."""
+        sample, target, baseline = self._sample, self._contrast.target, self._contrast.baseline
+        if len(target) == 1 and len(baseline) == len(sample.count) - 1:
+            return (sample.count, sign * sample.mean, sample.m2), target[0]
+        pooled, rows = self._target, list(baseline)
+        count = np.array([pooled.count, *sample.count[rows]])
+        mean = np.stack([pooled.mean, *sample.mean[rows]])
+        return (count, sign * mean, np.stack([pooled.m2, *sample.m2[rows]])), 0
+
+    # The two sides
+
+    @cached_property
+    def _target(self) -> Moments:
+        """All stimuli of the target's categories."""
+        return self._pooled(self._contrast.target, ())
+
+    @cached_property
+    def _baseline(self) -> Moments:
+        """All stimuli of the baseline's categories."""
+        first, baseline = self._contrast.target[0], self._contrast.baseline
+        if self._shares:
+            return self._sample.rest[first]
+        before = [k for k in baseline if k < first]
+        return self._pooled(before, [k for k in baseline if k > first])
+
+    def _pooled(self, before: Sequence[int], after: Sequence[int]) -> Moments:
+        sample = self._sample
+        mean, m2 = np.empty(sample.units), np.empty(sample.units)
+        members = np.array(before, np.int64), np.array(after, np.int64)
+        tests.pool(sample.count, sample.mean, sample.m2, *members, mean, m2)
+        return Moments(int(sum(sample.count[rows].sum() for rows in members)), mean, m2)
+
+    @cached_property
+    def _weights(self) -> Floats:
+        weights = np.zeros(len(self._sample.count))
+        weights[[*self._contrast.target, *self._contrast.baseline]] = self._contrast.weights
+        return weights
+
+    @cached_property
+    def response(self) -> Floats:
+        """The mean of the target's category means."""
+        return self._mean_of_means(self._contrast.target)
+
+    @cached_property
+    def baseline_response(self) -> Floats:
+        """The mean of the baseline's category means."""
+        if self._is_of_many:  # in another order of sums than of few, which takes the square
+            (target,) = self._contrast.target
+            if self._shares:
+                return np.asarray(self._sample.mean_of_others[target])
+            own = slice(target, target + 1)
+            return np.asarray(self._sample.mean_of_others_than(own)[0])
+        return self._mean_of_means(self._contrast.baseline)
+
+    @property
+    def _is_of_many(self) -> bool:
+        """Whether it is of one of many categories against all others, each with the same weight."""
+        contrast, categories = self._contrast, len(self._sample.count)
+        return (
+            categories > each.FEW
+            and not contrast.weighted
+            and len(contrast.target) == 1
+            and len(contrast.baseline) == categories - 1
+        )
+
+    def _mean_of_means(self, categories: Sequence[int]) -> Floats:
+        """As shares of the first, so that equal means have exactly that mean."""
+        if len(categories) == 1:  # without its weight: those of many take time
+            return np.asarray(self._sample.mean[categories[0]] + 0.0)
+        mean = self._sample.mean[list(categories)]
+        weights = np.abs(self._weights[list(categories)])
+        shares = (weights / weights.sum())[1:, np.newaxis]
+        return np.asarray(mean[0] + (shares * (mean[1:] - mean[0])).sum(axis=0))
+
+    def _clamped(self) -> Floats:
+        responses = self.response.clip(0), self.baseline_response.clip(0)
+        return indices.contrast_ratio(*responses)
+
+    def _strongest(self) -> Floats:
+        return np.asarray(self._sample.mean[list(self._contrast.baseline)].max(axis=0))
+
+    @cached_property
+    def preferred(self) -> NDArray[np.bool_]:
+        """Whether the unit's largest mean response is to a target category."""
+        return np.isin(self._sample.preferred, self._contrast.target)
+
+
+_MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
+    "t": lambda x: x.t,
+    "p": lambda x: x.p,
+    "log10_p": lambda x: x.log10_p,
+    "p_null": lambda x: x.p_null,
+    "csi": lambda x: indices.contrast_ratio(x.response, x.baseline_response),
+    "csi_pooled": lambda x: indices.contrast_ratio(x._target.mean, x._baseline.mean),
+    "csi_strongest": lambda x: indices.contrast_ratio(x.response, x._strongest()),
+    "csi_clamped": lambda x: x._clamped(),
+    "d_prime": lambda x: indices.d_prime(x._target, x._baseline),
+    "cohens_d": lambda x: indices.cohens_d(x._target, x._baseline),
+    "hedges_g": lambda x: indices.hedges_g(x._target, x._baseline),
+    "ratio": lambda x: indices.ratio(x.response, x.baseline_response),
+    "log_ratio": lambda x: np.log2(indices.ratio(x.response, x.baseline_response)),
+    "response": lambda x: x.response,
+    "baseline_response": lambda x: x.baseline_response,
+    "f": lambda x: x._sample.anova[0],
+    "p_f": lambda x: indices.anova_p(x._sample.anova[0], x._sample.count),
+    "eta_squared": lambda x: x._sample.anova[1],
+    "class_selectivity": lambda x: indices.class_selectivity(x._sample.mean),
+    "sparseness": lambda x: indices.lifetime_sparseness(x._sample.mean),
+    "margin": lambda x: indices.margin(x._sample.mean),
+    "preferred": lambda x: x.preferred,
+    "preferred_category": lambda x: x._sample.preferred,
+}

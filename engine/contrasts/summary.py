@@ -1,0 +1,226 @@
+"""What is selective, per layer and contrast, and what is left of it on held-out stimuli."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.moments import Moments, merge
+from ..layer import Layer
+from ..store.chunking import Slab
+from ..store.store_reader import StoreReader
+from .evaluate import Selection
+from .language.contrast import Contrast, parse_contrasts
+from .language.criterion import DEFAULT, Criterion
+from .measures import Measured, Sample
+from .select import chance, select_slabs
+
+_MEASURED = ("csi", "d_prime", "response")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The units ``selected`` on one fold, measured on the others.
+
+    ``replicated`` is the share that pass again on another fold alone (the mean over the others);
+    ``csi``, ``d_prime`` and ``response`` (to the target) are means over the units, on all other
+    stimuli together; units whose d' is infinite are left out of its mean. None where no unit is
+    selected, or none has a finite value.
+    """
+
+    fold: int
+    selected: int
+    replicated: float | None
+    csi: float | None
+    d_prime: float | None
+    response: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer and contrast.
+
+    ``units`` of the layer; how many are ``dead`` (constant over all stimuli) or ``nonfinite``; how
+    many are ``selective`` on all stimuli. ``held_out`` has an entry for every fold, or none where
+    there is but one. ``chance`` is the share selected under shuffled labels, and ``chance_95`` the
+    share that 5 % of the shuffles reach; None where the scan had none.
+    """
+
+    layer: str
+    contrast: str
+    units: int
+    dead: int
+    nonfinite: int
+    selective: int
+    held_out: tuple[HeldOut, ...]
+    chance: float | None
+    chance_95: float | None
+
+    @property
+    def share(self) -> float:
+        """Selective units as a share of all units of the layer."""
+        return self.selective / self.units
+
+    @property
+    def replicated(self) -> float | None:
+        """Share replicated, averaged over the folds that select."""
+        return self._average("replicated")
+
+    @property
+    def csi(self) -> float | None:
+        """Held-out CSI, averaged over the folds that select."""
+        return self._average("csi")
+
+    @property
+    def d_prime(self) -> float | None:
+        """Held-out d', averaged over the folds that select."""
+        return self._average("d_prime")
+
+    @property
+    def response(self) -> float | None:
+        """Held-out response to the target, averaged over the folds that select."""
+        return self._average("response")
+
+    def _average(self, name: str) -> float | None:
+        values = [getattr(fold, name) for fold in self.held_out]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+
+def summarise(
+    store: StoreReader | Path | str,
+    criterion: Criterion = DEFAULT,
+    layers: str | Sequence[str] = "*",
+    contrasts: str | Sequence[str] | None = None,
+) -> list[Row]:
+    """The summary of a store under a criterion, a row per layer and contrast.
+
+    Parameters
+    ----------
+    store : the result of a scan, or its path
+    layers : names or globs, one or several
+    contrasts : as :mod:`.language.contrast` reads them; by default every category
+
+    Raises
+    ------
+    UserError : the scan that fills the store has not finished, no layer has such a name, a contrast
+        cannot be read or does not fit the criterion
+    """
+    store = StoreReader.of(store)
+    asked = parse_contrasts(contrasts, store.categories)
+    wanted = store.layers_named(layers)
+    by_chance: dict[str, NDArray[np.float64]] = {}
+    if store.shuffles:
+        by_chance = {
+            layer.name: shares for layer, shares in chance(store, criterion, asked, wanted)
+        }
+    rows = []
+    for layer, slabs in select_slabs(store, criterion, asked, wanted):
+        counted = _Counted(store, layer, criterion, asked)
+        for (slab, _), chosen in zip(store.slabs(layer), slabs, strict=True):
+            counted.add(slab, chosen)
+        for index, contrast in enumerate(asked):
+            shares = by_chance[layer.name][index] if by_chance else None
+            rows.append(
+                Row(
+                    layer.name,
+                    contrast.text,
+                    layer.units,
+                    counted.dead,
+                    counted.nonfinite,
+                    int(counted.selective[index]),
+                    counted.held_out(index),
+                    None if shares is None else float(shares.mean()),
+                    None if shares is None else float(np.quantile(shares, 0.95, method="higher")),
+                )
+            )
+    return rows
+
+
+class _Counted:
+    """What was selected of a layer, and what it is like on held-out stimuli, slab by slab."""
+
+    def __init__(
+        self, store: StoreReader, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
+    ) -> None:
+        self._store, self._layer = store, layer
+        self._criterion, self._contrasts = criterion, contrasts
+        self.dead, self.nonfinite = 0, 0
+        self.selective = np.zeros(len(contrasts), np.int64)
+        shape = (len(contrasts), store.folds, len(_MEASURED))
+        self._sums, self._finite = np.zeros(shape), np.zeros(shape)
+        # Units selected on one fold that are on the other [contrast, fold, fold].
+        self._both = np.zeros((len(contrasts), store.folds, store.folds), np.int64)
+
+    def add(self, slab: Slab, chosen: Selection) -> None:
+        """Count the units of a slab."""
+        self.dead += int(chosen.dead.sum())
+        self.nonfinite += int(chosen.nonfinite.sum())
+        self.selective += chosen.selective.sum(axis=1)
+        if self._store.folds == 1 or not chosen.selective_fold.any():
+            return
+        moments = self._store.moments(self._layer, slab)
+        for index in np.flatnonzero(chosen.selective_fold.any(axis=(1, 2))):
+            selected = chosen.selective_fold[index]
+            for fold, own in enumerate(selected):
+                if own.any():
+                    self._both[index, fold] += (selected & own).sum(axis=1)
+                    self._measure(int(index), fold, own, moments)
+
+    def held_out(self, index: int) -> tuple[HeldOut, ...]:
+        """For a contrast an entry per fold; none where there is but one."""
+        if self._store.folds == 1:
+            return ()
+        return tuple(
+            HeldOut(
+                fold,
+                int(self._both[index, fold, fold]),
+                _replication(self._both[index], fold),
+                *(
+                    float(total / count) if count else None
+                    for total, count in zip(
+                        self._sums[index, fold], self._finite[index, fold], strict=True
+                    )
+                ),
+            )
+            for fold in range(self._store.folds)
+        )
+
+    def _measure(
+        self, index: int, fold: int, own: NDArray[np.bool_], moments: Sequence[Moments]
+    ) -> None:
+        """Measure units that were selected on a fold on all others together."""
+        with np.errstate(all="ignore"):
+            sample = held_out_sample(moments, fold, own)
+            measured = Measured(sample, self._contrasts[index], self._criterion)
+            for place, name in enumerate(_MEASURED):
+                values = measured.measure(name)
+                known = np.isfinite(values)
+                self._sums[index, fold, place] += values[known].sum()
+                self._finite[index, fold, place] += np.count_nonzero(known)
+
+
+def held_out_sample(moments: Sequence[Moments], fold: int, own: NDArray[np.bool_]) -> Sample:
+    """Units ``own`` on the stimuli of all folds but one; ``moments`` has an entry for each fold."""
+    parts = [
+        Moments(part.count, part.mean[:, own], part.m2[:, own])
+        for other, part in enumerate(moments)
+        if other != fold
+    ]
+    return Sample(reduce(merge, parts))
+
+
+def _replication(both: NDArray[np.int64], fold: int) -> float | None:
+    """Share of the units selected on ``fold`` that pass again on another, averaged over them.
+
+    ``both [fold, fold]`` are the units selected on the one and on the other.
+    """
+    own = both[fold, fold]
+    if not own:
+        return None
+    return float(np.mean([both[fold, other] / own for other in range(len(both)) if other != fold]))

@@ -1,0 +1,1 @@
+"""Image files to pictures, ahead of the network: threads, processes, GPU."""

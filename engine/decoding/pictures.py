@@ -1,0 +1,64 @@
+"""An image file as a network's picture: decoded, resized, cropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import UserError
+from ..preprocessing import Preprocessing
+from ..stimuli.images import BACKGROUND, UnfitStimulus, open_image
+
+# Pixels that an image may have when it is resized: a strip of one pixel's width would be stretched.
+_MOST_PIXELS = 2**28
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def picture_of(path: Path, content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The picture ``[crop, crop, 3]`` of an image file at ``path`` of this ``content``.
+
+    Raises
+    ------
+    UnfitStimulus : see :func:`.images.open_image`; it cannot be resized
+    """
+    image = open_image(path, content)
+    try:
+        return prepare(image, preprocessing)
+    except UserError as error:
+        raise UnfitStimulus(path, f"cannot be resized ({error})") from None
+
+
+def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Resize and crop a picture to ``[crop, crop, 3]``, by torchvision's rules to the pixel.
+
+    Raises
+    ------
+    UserError : the picture is so long and narrow that resized it would not fit in memory
+    """
+    width, height = image.size
+    crop, size = preprocessing.crop, preprocessing.resized(width, height)
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise UserError(
+            f"{width} x {height} pixels would become {size[0]} x {size[1]}, at most "
+            f"{_MOST_PIXELS:,} are made: cut it"
+        )
+    if image.mode != "RGB":  # or it would be copied
+        image = image.convert("RGB")
+    if size != image.size:
+        image = image.resize(size, _FILTERS[preprocessing.interpolation])
+    left, top = preprocessing.corner(*size)
+    return np.array(image.crop((left, top, left + crop, top + crop)))
+
+
+def is_invisible(picture: NDArray[np.uint8]) -> bool:
+    """Whether a picture is nothing but the mid-grey that transparent pixels are laid over."""
+    grey = BACKGROUND[0]
+    return bool(picture.flat[0] == grey and (picture == grey).all())

@@ -1,0 +1,91 @@
+"""Drawing the whole stimulus set and writing it to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..beside import filling
+from ..errors import UserError
+from ..limits import refuse_numbers, refuse_seed
+from ..stimuli.scramble import phase_scramble_8bit
+from .bodies import draw_body
+from .canvas import Picture, developed
+from .faces import draw_face
+from .scenes import draw_scene
+from .words import draw_words
+
+# Their order seeds the pictures: a new category goes at the end.
+CATEGORIES = ("faces", "bodies", "scenes", "words", "scrambled_scenes", "scrambled_words")
+
+_ARTISTS: dict[str, Callable[[np.random.Generator, int], Picture]] = {
+    "faces": draw_face,
+    "bodies": draw_body,
+    "scenes": draw_scene,
+    "words": draw_words,
+}
+
+
+def make_localizer(
+    directory: Path | str, *, per_category: int = 48, size: int = 256, seed: int = 0
+) -> list[Path]:
+    """Draw faces, bodies, scenes, words and two scrambled controls as 8-bit grey PNG files.
+
+    Picture i of a category depends on ``seed``, ``size``, the category and i alone, not on how
+    many are drawn. Picture i of ``scrambled_scenes`` (``scrambled_words``) is picture i of
+    ``scenes`` (``words``) with random phases: a control matched to it in mean and amplitude
+    spectrum. Brightness and contrast vary from picture to picture, in the same way in all
+    categories, and faces, bodies and words share one kind of background.
+
+    Parameters
+    ----------
+    directory : new or empty; gets ``<category>/<category>-<i>.png`` for i from 1
+    per_category : pictures per category, at least 1
+    size : side of each picture in pixels, at least 32
+    seed : 0 or more
+
+    Returns
+    -------
+    The files written, category by category.
+
+    Raises
+    ------
+    UserError : an argument is out of range, ``directory`` is not empty, or cannot be written to;
+        nothing is left behind
+    """
+    directory = Path(directory)
+    refuse_numbers(per_category=per_category, size=size)
+    refuse_seed(seed)
+    if per_category < 1:
+        raise UserError(f"a category needs at least 1 picture; got {per_category}: ask for more")
+    if size < 32:
+        raise UserError(f"pictures need a side of at least 32 pixels; got {size}: choose a larger")
+    occupied = UserError(
+        "making stimuli does not overwrite, it needs a new or empty folder; "
+        f"{directory} is neither: name another"
+    )
+    with filling(directory, occupied) as new:
+        names = _drawn(new, per_category, size, seed)
+    return [directory / name for name in names]
+
+
+def _drawn(folder: Path, per_category: int, size: int, seed: int) -> list[str]:
+    """Draw all pictures into a folder; their names in it."""
+    names: list[str] = []
+    for index, category in enumerate(CATEGORIES):
+        (folder / category).mkdir()
+        for i in range(1, per_category + 1):
+            rng = np.random.default_rng([seed, index, i])
+            if category in _ARTISTS:
+                picture = developed(_ARTISTS[category](rng, size), rng)
+            else:
+                # Its original was drawn before it, and PNG has lost nothing of it.
+                original = category.removeprefix("scrambled_")
+                with Image.open(folder / original / f"{original}-{i}.png") as file:
+                    picture, _ = phase_scramble_8bit(np.asarray(file), rng)
+            names.append(f"{category}/{category}-{i}.png")
+            Image.fromarray(picture).save(folder / names[-1], compress_level=3)
+    return names

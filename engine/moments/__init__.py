@@ -1,0 +1,1 @@
+"""Activations to moments: the plan of blocks, accumulators, the null, memory layout."""

@@ -1,0 +1,145 @@
+"""Activations of a layer to moments per block. The only place that picks a kernel by device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...kernels import jit
+from ...kernels.moments import Moments, merge, read_out
+from ..layer import Layer
+from .memory_layout import Flat
+from .plan import Block, Run
+
+# Lowest compute capability that the Triton kernel supports.
+_TRITON_FROM = (8, 0)
+OnFinished = Callable[[Layer, Block, Moments], None]
+
+
+class LayerMoments:
+    """Moments of one layer, one block at a time, in reused buffers.
+
+    Activations are added in memory order (channels last, for example) without a copy; reading out
+    restores the layer's own order of units. A block that spans several shards of the plan is merged
+    from its parts in order.
+    """
+
+    def __init__(self, layer: Layer, device: torch.device, on_finished: OnFinished) -> None:
+        self._layer = layer
+        self._on_finished = on_finished
+        self._kernels = kernels_for(device)
+        self._flat = Flat(layer)
+        # One group at a time: [1] and [1, unit] for the kernels. Pivot and sums share one buffer,
+        # which a checkpoint saves as it is.
+        self._count = np.zeros(1, dtype=np.int64)
+        self._memory = torch.zeros(layer.state_bytes, dtype=torch.uint8, device=device)
+        sums = self._memory[: 16 * layer.units].view(torch.float64)
+        self._s1, self._s2 = sums.view(2, 1, layer.units)
+        pivot = self._memory[16 * layer.units :].view(getattr(torch, layer.dtype))
+        self._pivot = pivot.view(1, layer.units)
+        self._state = [as_arrays(part) for part in (self._pivot, self._s1, self._s2)]
+        # Moments of the current block from earlier shards: [unit], in memory order.
+        self._earlier: Moments | None = None
+
+    def cut(self) -> None:
+        """End a shard: merge the current sums into the block's earlier parts."""
+        self._earlier = self._so_far()
+        self._count[0] = 0
+
+    def part(self) -> Moments | None:
+        """Moments of the current block so far, or None; resets the block."""
+        self.cut()
+        moments, self._earlier = self._earlier, None
+        return moments and self._in_layer_order(moments)
+
+    def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
+        """Add a batch ``[stimulus, *layer.shape]``; completed blocks go to ``on_finished``.
+
+        Raises
+        ------
+        UserError : shape or precision differ from the trial pass
+        """
+        rows = self._flat.rows(activation)
+        for run in runs:
+            if run.start < run.stop:
+                x = as_arrays(rows[run.start : run.stop])
+                groups = np.zeros(len(x), dtype=np.int64)
+                self._kernels.fold_in(x, groups, self._count, *self._state)
+            if run.last:
+                moments = self.part()
+                if moments:  # None if a shard skipped all its stimuli of the block
+                    self._on_finished(self._layer, run.block, moments)
+
+    def live(self) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
+        """State of the current block for a checkpoint: a header and its arrays as bytes."""
+        earlier = self._earlier
+        header = {
+            "count": int(self._count[0]),
+            "earlier": earlier.count if earlier else 0,
+            "memory_order": self._flat.order,
+        }
+        parts = [self._memory, *(earlier[1:] if earlier else ())]
+        return header, [part.view(torch.uint8).cpu().numpy() for part in parts]
+
+    def resume(self, header: Mapping[str, Any], contents: Sequence[NDArray[np.uint8]]) -> None:
+        """Continue the block saved by :meth:`live`."""
+        self._count[0] = header["count"]
+        self._flat.order = header["memory_order"] and tuple(header["memory_order"])
+        sums, *earlier = (torch.from_numpy(content.copy()) for content in contents)
+        self._memory.copy_(sums)
+        if earlier:
+            mean, m2 = (part.to(self._memory.device).view(torch.float64) for part in earlier)
+            self._earlier = Moments(header["earlier"], mean, m2)
+
+    def _so_far(self) -> Moments | None:
+        """Moments of the current block, units in memory order."""
+        count = int(self._count[0])
+        if not count:
+            return self._earlier
+        moments = read_out(count, self._pivot[0].double(), self._s1[0], self._s2[0])
+        return merge(self._earlier, moments) if self._earlier else moments
+
+    def _in_layer_order(self, moments: Moments) -> Moments:
+        mean, m2 = (self._flat.in_layer_order(values).cpu().numpy() for values in moments[1:])
+        return Moments(moments.count, mean, m2)
+
+
+def as_arrays(tensor: torch.Tensor) -> Any:
+    """``tensor`` as the kernels of its device expect it: on the CPU numpy, halves as raw bits."""
+    if tensor.device.type != "cpu":
+        return tensor
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy()
+    if tensor.dtype == torch.float16:
+        return tensor.view(torch.uint16).numpy()
+    return tensor.numpy()
+
+
+def kernels_for(device: torch.device) -> ModuleType:
+    """Module with the fastest ``fold_in`` for ``device``."""
+    if device.type == "cpu":
+        from ...kernels import cpu
+
+        threads = torch.get_num_threads()
+        jit.use_threads(threads)
+        # If torch and numba share one OpenMP, starting numba has reset it to all threads.
+        torch.set_num_threads(threads)
+        return cpu
+    if (
+        device.type == "cuda"
+        and find_spec("triton")
+        and torch.cuda.get_device_capability(device) >= _TRITON_FROM
+    ):
+        jit.keep_triton_code()
+        from ...kernels import cuda
+
+        return cuda
+    from ...kernels import device as on_device
+
+    return on_device

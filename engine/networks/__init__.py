@@ -1,0 +1,1 @@
+"""Networks: name to module, weights, layers, hooks, precision, units, lesions. Knows torch."""

@@ -1,0 +1,1 @@
+"""Which units, where and how many; tables and notebooks. Never torch."""

@@ -1,0 +1,76 @@
+"""What a notebook shows of stores, queries and tables: HTML, without anything being computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from ..layer import Layer
+from ..markup import definitions, table, tag
+from ..store.location import name_of
+from .info import facts, info_of
+
+if TYPE_CHECKING:
+    from ..store.store_reader import StoreReader
+
+# Layers, or contrasts, that are listed.
+_MOST = 50
+
+
+def store_html(store: StoreReader) -> str:
+    """A store by its metadata, with its layers to be opened."""
+    units = sum(layer.units for layer in store.layers)
+    return tag(
+        "div",
+        tag("strong", f"fusiform.{type(store).__name__}"),
+        f" {name_of(store.path)}",
+        definitions(facts(info_of(store))),
+        _layers(f"{len(store.layers):,} layers, {units:,} units", store.layers),
+    )
+
+
+def query_html(
+    text: str,
+    store: StoreReader,
+    layers: Sequence[Layer],
+    contrasts: Iterable[str],
+    columns: Iterable[str],
+) -> str:
+    """A query: what it asks, of what. Nothing is read."""
+    units = sum(layer.units for layer in layers)
+    said = {
+        "query": text,
+        "store": str(store.path),
+        "contrasts": _listed(contrasts),
+        "columns": ", ".join(columns),
+        "next": "counts(), top(n), units(), quantiles(measure), histogram(measure), masks()",
+    }
+    return tag(
+        "div",
+        tag("strong", "fusiform.Query"),
+        definitions(said.items()),
+        _layers(f"of {units:,} units in {len(layers):,} layers", layers),
+    )
+
+
+def _layers(summary: str, layers: Sequence[Layer]) -> Markup:
+    rows = [
+        (layer.name, layer.kind, " x ".join(map(str, layer.shape)), ", ".join(layer.dims),
+         f"{layer.units:,}")
+        for layer in layers[:_MOST]
+    ]  # fmt: skip
+    more = len(layers) - len(rows)
+    return tag(
+        "details",
+        tag("summary", summary),
+        table(("layer", "type", "shape", "dims", "units"), rows),
+        *([tag("p", f"and {more:,} more")] if more else []),
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    named = list(names)
+    more = f", and {len(named) - _MOST:,} more" if len(named) > _MOST else ""
+    return ", ".join(named[:_MOST]) + more

@@ -1,0 +1,1 @@
+"""The second pass: responses of chosen units to every stimulus. Knows torch."""

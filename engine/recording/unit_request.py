@@ -1,0 +1,63 @@
+"""Which units a recording holds, as a value. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..errors import UserError
+from ..limits import refuse_numbers
+from ..values import FrozenMapping, listed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Masks = Mapping[str, NDArray[np.bool_]]
+else:
+    Masks = Mapping[str, Any]  # as the command line reads it
+
+
+@dataclass(frozen=True)
+class UnitRequest:
+    """Which units of a design's layers are recorded; all of them where nothing is chosen.
+
+    A unit chosen in several ways is recorded once.
+
+    Parameters
+    ----------
+    select
+        Contrasts whose units the ``criterion`` selects in the store, ``*`` for every category.
+    criterion
+        When a unit counts as selective.
+    top
+        Units of each layer and contrast with the most of the measure ``by``: of the selected, or
+        of all living units for every category.
+    by
+        Measure that ranks units for ``top``.
+    random
+        Units drawn from every layer, from the seed of the network.
+    masks
+        Layer -> the units to record, in the shape of the layer.
+    project
+        Record layers with more chosen units than this as a random projection to so many dimensions.
+    """
+
+    select: str | Sequence[str] | None = None
+    criterion: Criterion = DEFAULT
+    top: int | None = None
+    by: str = "t"
+    random: int | None = None
+    masks: Masks | None = None
+    project: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.select is not None:
+            object.__setattr__(self, "select", tuple(listed(self.select)))
+        if self.masks is not None:
+            object.__setattr__(self, "masks", FrozenMapping(self.masks))
+        refuse_numbers(top=self.top, random=self.random, project=self.project)
+        if self.project is not None and self.project < 1:
+            raise UserError(f"a projection has at least 1 dimension; got {self.project}")
