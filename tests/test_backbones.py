@@ -126,7 +126,7 @@ def test_a_file_of_another_architecture_is_refused_with_what_differs(tmp_path: P
     del state["fc.bias"], state["fc.weight"]
     torch.save(state, path)
     message = refusal(SMALL, str(path))
-    assert f"{path} is not of {SMALL}" in message
+    assert f"{path} does not fit {SMALL}" in message
     assert "2 missing (fc.bias, fc.weight)" in message
     assert "1 unknown (surplus)" in message
     assert "1 misshapen (conv1.0.weight)" in message
@@ -186,7 +186,7 @@ def test_trained_weights_at_hand_fit_their_architecture(testdata: Path) -> None:
     backbone = load_backbone("resnet18", str(path))
     assert backbone.preprocessing == Preprocessing(256, 224, "bilinear")
     assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
-    assert f"{path} is not of torchvision:resnet34" in refusal("resnet34", str(path))
+    assert f"{path} does not fit torchvision:resnet34" in refusal("resnet34", str(path))
 
 
 # CLIP
@@ -295,10 +295,11 @@ def test_timm_networks_with_images_that_are_not_shown_are_refused(
 def test_without_a_network_default_weights_are_refused_with_the_ways_on(name: str) -> None:
     message = refusal(name)
     assert (
-        f"cannot get the weights of {name if ':' in name else 'torchvision:' + name} (" in message
+        f"cannot download the weights of {name if ':' in name else 'torchvision:' + name} ("
+        in message
     )
-    assert "--weights FILE" in message
-    assert "--weights none" in message
+    assert "`weights` as a file" in message
+    assert '`weights="none"`' in message
 
 
 @pytest.mark.parametrize(("tag", "resize"), [("default", 232), ("IMAGENET1K_V1", 256)])
