@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..networks.out_of_memory import is_of_the_machine
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.images import plain_jpeg_size
 
 # Most pixels of a picture, before or after resizing, and of all pictures in one call of a GPU.

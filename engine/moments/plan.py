@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Layer, refuse_numbers
+from ..layer import Layer
+from ..limits import refuse_numbers
 
 # Fewest batches per shard, and most shards per plan. The end of a shard costs a merge and a
 # synchronous write to disk.

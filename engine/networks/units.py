@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import UNITS, Layer, dims_of
+from ..layer import UNITS, Layer, dims_of
 
 # Layer name -> axes that the mean is over.
 Axes = Mapping[str, Sequence[int]]
