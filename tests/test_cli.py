@@ -283,7 +283,7 @@ def test_reading_commands_describe_an_unfinished_scan(
     )
     assert "out.zarr.partial" in checked.out
     assert "has not finished" in fusiform("info", "out.zarr.partial").out
-    assert "going on with an unfinished scan: 18 of 18" in fusiform(*scan).err
+    assert "resuming an unfinished scan: 18 of 18" in fusiform(*scan).err
 
 
 @pytest.mark.parametrize(
