@@ -164,7 +164,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "other architecture": (
         _other_weights,
         "--weights w.safetensors",
-        ["w.safetensors is not of torchvision:resnet18", "missing", "choose the model"],
+        ["w.safetensors does not fit torchvision:resnet18", "missing", "choose the model"],
     ),
     "unknown tag": (_nothing, "--weights IMAGENET21K", ["IMAGENET1K_V1", "'IMAGENET21K'"]),
     "group without folders": (_nothing, "--group x=", ["CATEGORY=FOLDER", "'x='"]),
@@ -283,7 +283,7 @@ def test_reading_commands_describe_an_unfinished_scan(
     )
     assert "out.zarr.partial" in checked.out
     assert "has not finished" in fusiform("info", "out.zarr.partial").out
-    assert "going on with an unfinished scan: 18 of 18" in fusiform(*scan).err
+    assert "resuming an unfinished scan: 18 of 18" in fusiform(*scan).err
 
 
 @pytest.mark.parametrize(

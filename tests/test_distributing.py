@@ -320,7 +320,7 @@ def test_killed_workers_are_replaced_and_the_bits_are_the_same(
 def test_a_shard_that_kills_every_worker_is_named(
     stimuli: Path, tmp_path: Path, scheduler: str
 ) -> None:
-    with pytest.raises(UserError, match=r"over 'show shard \d \(.*\)' 4 have died"):
+    with pytest.raises(UserError, match=r"'show shard \d \(.*\)' has lost 4 workers"):
         scanned(stimuli, tmp_path / "o.zarr", "deadly", scheduler=scheduler)
     assert not (tmp_path / "o.zarr").exists()
 
@@ -342,7 +342,7 @@ def test_a_killed_driver_resumes_when_called_again(
     assert ended.returncode == -signal.SIGKILL
     notes: list[str] = []
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
-    assert any("going on with an unfinished scan: " in note for note in notes)
+    assert any("resuming an unfinished scan: " in note for note in notes)
     assert contents(output) == whole
 
 
@@ -396,7 +396,7 @@ def test_a_shard_with_missing_or_torn_moments_is_recomputed(
     torn = next(name for name, one in records.items() if one["kept"] and name != bereft)
     part = draft / ".records" / torn / next(iter(records[torn]["kept"]))
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"are damaged: the same command does that part again"):
+    with pytest.raises(UserError, match=r"are damaged: run the same command to repeat that part"):
         scanned(stimuli, output, scheduler=scheduler)
     scanned(stimuli, output, scheduler=scheduler)
     assert contents(output) == whole
@@ -424,8 +424,8 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     notes: list[str] = []
     with pytest.raises(UserError, match="cannot read head/mean") as caught:  # by the contrasts
         scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
-    assert any(note == f"{second} is done again: its record is damaged" for note in notes)
-    assert "the same command resumes it, and repeats what is damaged" in caught.value.__notes__[0]
+    assert any(note == f"repeating {second}: its record is damaged" for note in notes)
+    assert "the same command goes on, and does again what is damaged" in caught.value.__notes__[0]
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
     assert contents(output) == whole
     assert first in records
@@ -520,7 +520,7 @@ def test_a_scan_with_too_few_stimuli_left_stops_and_resumes_when_they_are_restor
         ({"workers": 1, "threads_per_worker": 0}, "threads per worker are at least 1; got 0"),
         ({"threads_per_worker": 2}, "add --workers or --scheduler"),
         ({"workers": 1, "scheduler": "tcp://127.0.0.1:1"}, "leave one out"),
-        ({"workers": 1, "null": 2}, "a null is made in one process"),
+        ({"workers": 1, "null": 2}, "a null needs a single process"),
     ],
 )
 def test_impossible_worker_options_raise(
@@ -558,7 +558,7 @@ def test_a_missing_distributed_package_raises_with_the_remedy(
 
 
 def test_errors_of_workers_raise_one_line(stimuli: Path, tmp_path: Path, scheduler: str) -> None:
-    with pytest.raises(UserError, match=r"show the same network; one has other weights"):
+    with pytest.raises(UserError, match=r"run the same network; one has different weights"):
         scanned(stimuli, tmp_path / "o.zarr", "other", scheduler=scheduler)
     with pytest.raises(UserError, match=r"out of memory at a batch of 2"):
         scanned(stimuli, tmp_path / "o.zarr", "failing", scheduler=scheduler)

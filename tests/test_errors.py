@@ -228,8 +228,8 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({"model": None}, "a model is a name, or a torch module; got NoneType"),
-        ({"model": torch.nn.ReLU}, "got the class ReLU: give an instance"),
+        ({"model": None}, "a model is a name or a torch module; got NoneType"),
+        ({"model": torch.nn.ReLU}, "got the class ReLU: pass an instance"),
         ({"model": b"resnet18"}, "a model is a name"),
         ({"stimuli": None}, "a location is a path or a URL; got None"),
         ({"output": 3}, "a location is a path or a URL; got 3"),

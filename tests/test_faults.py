@@ -170,7 +170,7 @@ def test_a_signal_ends_the_command_in_one_line_and_it_resumes(
     again = command(tiny_set, tmp_path / "o.zarr", module_folder)
     _, said = again.communicate(timeout=60)
     assert again.returncode == 0
-    assert "going on with an unfinished scan" in said
+    assert "resuming an unfinished scan" in said
 
 
 @pytest.mark.parametrize("what", [[], ["--record"]], ids=["scan", "recording"])

@@ -514,7 +514,7 @@ def test_undecodable_files_stop_packing_or_are_skipped(files: Path, content: byt
     output = files.with_name("p.zarr")
     with pytest.raises(UserError, match=r"broken\.jpg") as caught:
         fusiform.pack_stimuli(files, output, preprocessing=SIZES)
-    assert "--on-error skip" in str(caught.value)
+    assert '`on_error="skip"`' in str(caught.value)
     assert left(files.parent) == {"files"}
     notes: list[str] = []
     options = {"preprocessing": SIZES, "on_error": "skip", "listener": Listener(notes.append)}
@@ -547,7 +547,7 @@ def test_unusable_outputs_of_pack_raise(files: Path, packed: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             fusiform.pack_stimuli(files, output, preprocessing=SIZES)
-    with pytest.raises(UserError, match="packed set already"):
+    with pytest.raises(UserError, match="is a packed set"):
         fusiform.pack_stimuli(packed, packed.with_name("q.zarr"), preprocessing=SIZES)
     with pytest.raises(UserError, match="at least 1 thread"):
         fusiform.pack_stimuli(files, packed.with_name("q.zarr"), decode_workers=0)

@@ -507,7 +507,7 @@ def test_a_recording_stopped_at_every_batch_resumes_to_the_same_bits(
         assert not output.exists()
     notes: list[str] = []
     recorded(stimuli, output, store=store, listener=Listener(notes.append), **options)
-    assert any("going on with an unfinished recording: 21 of 21 stimuli" in n for n in notes)
+    assert any("resuming an unfinished recording: 21 of 21 stimuli" in n for n in notes)
     assert contents(output) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.zarr", "whole.zarr"]
 

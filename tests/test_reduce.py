@@ -187,13 +187,13 @@ def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path)
         return said
 
     said = notes(Net(), "channel", LAYERS)
-    assert "units channel: of no known shape, recorded whole: odd" in said
+    assert "units channel: unknown shape, recorded whole: odd" in said
     assert (
         "Net (as given): 5 layers, 125 units (means over positions, one a channel); "
         in " ".join(said)
     )
     said = notes(Net(), "cls", LAYERS)
-    assert "units cls: left out, having no tokens: maps, last, odd, unit" in said
+    assert "units cls: left out layers without tokens: maps, last, odd, unit" in said
     assert not any("class_token" in line for line in said)
     plain = Net()
     del plain.class_token
