@@ -20,7 +20,9 @@ from ..scanning.progress import Listener, Progress
 from ..scanning.rounding import changed
 from ..scanning.setup import Setup
 from ..scanning.work import refuse_too_few
+from ..store.drafts.recovery import Recovery
 from ..store.drafts.store_draft import StoreDraft
+from ..store.location import remove_partial_files
 from ..store.reader import Unreadable
 from .cluster import Crew, Workers, connected
 from .dispatch import Task, hand_out
@@ -83,7 +85,7 @@ def distribute(
             if workers.scheduler and crew.client.status == "running":
                 crew.client.run(leave, job.token, on_error="ignore")
     if isinstance(draft.path, Path):
-        sweep(draft.path)  # removes temporary files of workers that died
+        remove_partial_files(draft.path)  # removes temporary files of workers that died
 
 
 class Distribution:
@@ -109,9 +111,9 @@ class Distribution:
         self._machines: list[Mapping[str, Any]] = []
         self._records: dict[str, Record] = {}
         if not draft.is_complete:
-            for damaged in draft.records.damaged():
+            for damaged in draft.tasks.damaged():
                 listener.note(f"repeating {damaged.removesuffix('.json')}: its record is damaged")
-            draft.forget_damaged(listener.note, thoroughly=False)
+            Recovery(draft).forget_damaged_tasks(listener.note, thorough=False)
             self._records = {
                 name: {**record, "batches": tuple(record["batches"])}
                 for name, record in draft.tasks.of(SHOW).items()
@@ -149,8 +151,8 @@ class Distribution:
         for part in parts:
             tasks = [task for task in self._shards(part) if task.name not in self._records]
             if tasks:  # new moments make later results stale
-                self._draft.records.forget(MERGE)
-                self._draft.records.forget(CONTRAST)
+                self._draft.tasks.forget(MERGE)
+                self._draft.tasks.forget(CONTRAST)
             for task, outcome in self._done(crew, job, tasks):
                 self._take(task, outcome)
                 done += self._stimuli(outcome.record)

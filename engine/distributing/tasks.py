@@ -133,12 +133,12 @@ def _task(
             with _one_at_a_time:
                 draft = _joined(job)
                 # A worker may have finished the task and died before it could report it.
-                if (record := draft.records.read(name)) is not None:
+                if (record := draft.tasks.read(name)) is not None:
                     return Outcome(record=record)
                 torch.set_num_threads(_threads(job))
                 record = work(Here(job, draft, name), *arguments, **named)
                 _joined(job)  # raises if another scan has replaced the draft meanwhile
-                draft.records.write(name, **record)
+                draft.tasks.write(name, **record)
                 return Outcome(record=record, peak_bytes=peak_memory())
         except UserError as mistake:
             return Outcome(mistake.lines, damaged=isinstance(mistake, Unreadable))

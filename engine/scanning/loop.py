@@ -192,8 +192,8 @@ class Passes:
                 continue
             if self._draft.commit.finished:
                 raise UserError(
-                    "all passes show the same stimuli; "
-                    f"{catalogue.path(stimulus)} {why}, but an earlier pass has shown it: restore it"
+                    f"all passes show the same stimuli; {catalogue.path(stimulus)} {why}, but an "
+                    "earlier pass has shown it: restore it"
                 )
             self._listener.note(f"skipped: {catalogue.path(stimulus)} {why}")
             self._refuse_to_skip(catalogue, {**skipped, **failed}, stimulus)
