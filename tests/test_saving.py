@@ -337,7 +337,7 @@ def test_contrasts_that_readers_would_refuse_are_not_saved(
 ) -> None:
     path = fill(tmp_path / "own.zarr").path
     save_contrast(path, "first", OLD, "faces", ["t"])
-    monkeypatch.setitem(saving.schema_of.__globals__["MOST"], "saved", 1)
+    monkeypatch.setitem(saving.store_schema.__globals__["LIMITS"], "saved", 1)
     with pytest.raises(UserError, match="number of saved contrasts must be at most 1"):
         save_contrast(path, "second", OLD, "faces", ["t"])
     assert set(open_store(path).saved) == {"first"}

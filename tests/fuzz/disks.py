@@ -105,7 +105,6 @@ def on(disk: Disk) -> Iterator[None]:
         for module in (resuming, publishing):
             own.setattr(module, "remove", lambda place: None if disk.how == "cut" and disk.broken
                         else location.remove(place))  # fmt: skip
-        own.setattr("fusiform.engine.store.location.DurableFolder", Folder)
         yield
 
 
