@@ -450,10 +450,10 @@ def change(path: Path, what: Callable[[dict[str, Any]], object]) -> None:
 
 
 ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
-    "no choices": ({"choices": []}, "choices: has to be names"),
-    "choices that are none": ({"choices": [3]}, "choices: has to be names"),
+    "no choices": ({"choices": []}, "choices must be names"),
+    "choices that are none": ({"choices": [3]}, "choices must be names"),
     "a choice without end": ({"choices": ["x" * 10_000]}, "choices"),
-    "no record": ({"recorded": {}}, "recorded: has to be a record for every layer"),
+    "no record": ({"recorded": {}}, "recorded must be a record for every layer"),
     "records of nothing": ({"recorded": [1]}, "recorded"),
     "more units than there are": (
         {"recorded": {name: {"units": 10**9} for name in UNITS}},
