@@ -191,8 +191,8 @@ class Passes:
                 continue
             if self._draft.commit.finished:
                 raise UserError(
-                    "all passes show the same stimuli; "
-                    f"{catalogue.path(stimulus)} {why}, but an earlier pass has shown it: restore it"
+                    f"all passes show the same stimuli; {catalogue.path(stimulus)} {why}, but an "
+                    "earlier pass has shown it: restore it"
                 )
             self._listener.note(f"skipped: {catalogue.path(stimulus)} {why}")
             self._refuse_to_skip(catalogue, {**skipped, **failed}, stimulus)
@@ -210,4 +210,4 @@ class Passes:
 
 def note_invisible(path: Path, listener: Listener) -> None:
     """Name a stimulus of which nothing is visible; the store names it when it is complete."""
-    listener.note(f"nothing is visible of {path}: {INVISIBLE}")
+    listener.note(f"nothing is visible in {path}: {INVISIBLE}")
