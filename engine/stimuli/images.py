@@ -67,7 +67,7 @@ _UPRIGHT = {
 _PILLOW = r"PIL\."
 _SILENT = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 
-# Pillow's log and libtiff would print to stderr, without the file's name, what Pillow raises anyway.
+# Pillow's log and libtiff print to stderr, without the file's name, what Pillow raises anyway.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 with suppress(OSError, AttributeError):
     _set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
