@@ -27,7 +27,7 @@ class Head:
     age: float
 
     def __call__(self, points: ArrayLike, lift: float = 0.0) -> Points:
-        """Project flat face coordinates [point, 2] onto the turned head, ``lift`` above the skin."""
+        """Project flat face coordinates [point, 2] onto the head, ``lift`` above the skin."""
         flat = np.asarray(points, dtype=np.float64)
         x, y = flat[:, 0], flat[:, 1]
         round_ = 1 - (x / (1.05 * self.width)) ** 2 - (y / 1.25) ** 2
