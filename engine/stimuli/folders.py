@@ -9,16 +9,16 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
 from .columns import Texts
-from .images import Entries, entries_of, natural_key
+from .images import SUFFIXES, natural_key, suffix_of
 from .listing import Listing, are_alike, rows_by_category
 from .manifest import FilesByName
 from .shards import COMPRESSED, SHARD, Index
@@ -34,6 +34,56 @@ _UNFINISHED = re.compile(r".\.(partial(-[0-9a-f]{8})?|old)$")
 # Names of broken links to files, and their targets in git-annex.
 _FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 _ANNEXED = re.compile(r"annex[/\\]objects")
+
+
+class Entries(NamedTuple):
+    """Entries of a folder, without hidden ones (with a leading dot).
+
+    ``images`` have the suffix of an image, in natural order, and are not folders; ``lost`` counts
+    the broken links among them. ``links`` are other broken links, and ``others`` counts the rest.
+    """
+
+    images: list[str]
+    folders: list[str]
+    links: list[str]
+    lost: int
+    others: int
+
+
+def entries_of(directory: Path) -> Entries:
+    """List the entries of a folder, following links."""
+    images: list[str] = []
+    folders: list[str] = []
+    links: list[str] = []
+    lost = others = 0
+    with os.scandir(directory) as entries:  # ten times as fast as pathlib
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            is_file = _is(entry.is_file)
+            if not is_file and _is(entry.is_dir):
+                folders.append(entry.name)
+            elif suffix_of(entry.name) in SUFFIXES:
+                images.append(entry.name)
+                lost += not is_file and entry.is_symlink()
+            elif not is_file and entry.is_symlink():
+                links.append(entry.name)
+            else:
+                others += 1
+    images.sort(key=natural_key)
+    return Entries(images, folders, links, lost, others)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a circular link, or one to an inaccessible target
+        return False
+
+
+def image_files(directory: Path) -> list[Path]:
+    """Image files directly in a folder; see :class:`Entries`."""
+    return [directory / name for name in entries_of(directory).images]
 
 
 def list_folders(source: Path, named: Collection[str]) -> Listing:

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -113,56 +113,6 @@ def natural_key(name: str) -> tuple[bytes, str]:
         else:
             key += b"\x02" + part.casefold().encode("utf-8", "surrogatepass") + b"\x00"
     return bytes(key), name
-
-
-class Entries(NamedTuple):
-    """Entries of a folder, without hidden ones (with a leading dot).
-
-    ``images`` have the suffix of an image, in natural order, and are not folders; ``lost`` counts
-    the broken links among them. ``links`` are other broken links, and ``others`` counts the rest.
-    """
-
-    images: list[str]
-    folders: list[str]
-    links: list[str]
-    lost: int
-    others: int
-
-
-def entries_of(directory: Path) -> Entries:
-    """List the entries of a folder, following links."""
-    images: list[str] = []
-    folders: list[str] = []
-    links: list[str] = []
-    lost = others = 0
-    with os.scandir(directory) as entries:  # ten times as fast as pathlib
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            is_file = _is(entry.is_file)
-            if not is_file and _is(entry.is_dir):
-                folders.append(entry.name)
-            elif suffix_of(entry.name) in SUFFIXES:
-                images.append(entry.name)
-                lost += not is_file and entry.is_symlink()
-            elif not is_file and entry.is_symlink():
-                links.append(entry.name)
-            else:
-                others += 1
-    images.sort(key=natural_key)
-    return Entries(images, folders, links, lost, others)
-
-
-def _is(kind: Callable[[], bool]) -> bool:
-    try:
-        return kind()
-    except OSError:  # a circular link, or one to an inaccessible target
-        return False
-
-
-def image_files(directory: Path) -> list[Path]:
-    """Image files directly in a folder; see :class:`Entries`."""
-    return [directory / name for name in entries_of(directory).images]
 
 
 def suffix_of(name: str) -> str:

@@ -27,8 +27,8 @@ from PIL import Image
 from ..beside import filling, resolved
 from ..errors import UserError
 from ..limits import refuse_seed
-from .folders import gone_folders
-from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
+from .folders import entries_of, gone_folders, image_files
+from .images import FETCH, LOST, UnfitStimulus, open_image
 
 Method = Literal["phase", "blocks"]
 
