@@ -401,7 +401,7 @@ def test_equally_fitting_weight_sets_require_a_name(tmp_path: Path, prefix: str)
     said = refusal(content, tmp_path)
     assert "holds student" in said
     assert ", teacher" in said
-    assert f'name one with `weights="{tmp_path / "w.pth"}:student"`' in said
+    assert f'name one with `weights="{tmp_path / "w.pth"}:student' in said
     assert loaded(content, tmp_path, "teacher")[0] == hash_weights(drawn(2))
 
 

@@ -423,7 +423,7 @@ def test_packed_pictures_need_no_decoder(jpeg_set: Path, tmp_path: Path) -> None
             jpeg_set, tmp_path / "p.zarr", preprocessing={**asked, "decoder": "torchvision"}
         )
     fusiform.pack_stimuli(jpeg_set, tmp_path / "p.zarr", preprocessing=asked)
-    with pytest.raises(UserError, match=r"decoded already, by Pillow; .* leave out --decoder"):
+    with pytest.raises(UserError, match=r"already decoded, by Pillow; .* leave out `decoder`"):
         scanned(tmp_path / "p.zarr", tmp_path / "o.zarr")
 
 

@@ -535,7 +535,7 @@ def test_a_network_without_an_importable_name_cannot_be_sent_to_workers(
 ) -> None:
     import torch
 
-    with pytest.raises(UserError, match=r"got a Identity: give it by name"):
+    with pytest.raises(UserError, match=r"got a Identity: name it"):
         fusiform.scan(torch.nn.Identity(), stimuli, tmp_path / "o.zarr", workers=2)
 
 

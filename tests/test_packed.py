@@ -314,7 +314,7 @@ def test_malformed_packed_metadata_are_refused(packed: Path, text: str) -> None:
 
 
 def test_a_store_is_refused_as_a_packed_set(made_path: Path) -> None:
-    assert "no such store" in refusal(made_path)
+    assert "a set packed by" in refusal(made_path)
 
 
 COLUMNS = ("category", "stimulus_path", "stimulus_category", "stimulus_sha256")

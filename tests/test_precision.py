@@ -119,7 +119,7 @@ def test_impossible_casts_raise(stimuli: Path, tmp_path: Path) -> None:
         cast(nn.Sequential(nn.AvgPool2d(2)), "float16", own=True)
     net = Net()
     net.lock = Lock()
-    with pytest.raises(UserError, match=r"Net cannot be \(cannot pickle .*: cast it yourself"):
+    with pytest.raises(UserError, match=r"Net cannot be copied \(cannot pickle .*: cast it"):
         cast(net, "bfloat16", own=False)
     assert cast(net, "bfloat16", own=True) == (net, "bfloat16")
 

@@ -708,13 +708,13 @@ def test_skipped_broken_links_are_rows_of_the_stimulus_table(
     store = scanned(own, tmp_path / "o.zarr", on_error="skip")
     status = store.stimuli("stimulus_status")
     row = list(store.stimuli("stimulus_path")).index("noise/annex.png")
-    assert status[row] == "is a link that leads nowhere"
+    assert status[row] == "is a broken link"
     assert store.skipped == {"noise": 1}
-    assert store.provenance["notes"] == ["noise: 1 images are links that lead nowhere"]
+    assert store.provenance["notes"] == ["noise: 1 images are broken links"]
     notes: list[str] = []
     fusiform.forecast(Net(), own, layers=["head"], preprocessing=SMALL,
                       listener=Listener(notes.append))  # fmt: skip
-    assert "noise: 1 images are links that lead nowhere" in notes
+    assert "noise: 1 images are broken links" in notes
     (own / "other").symlink_to(tmp_path / "not mounted", target_is_directory=True)
     for attempt in (
         lambda: scanned(own, tmp_path / "p.zarr", on_error="skip"),

@@ -307,7 +307,7 @@ def test_notes_of_the_set_are_kept_in_the_store(
         found = tiny_scan(net, stimuli, tmp_path / "n.zarr", listener=Listener(notes.append))
     finally:
         extra.unlink()
-    note = f"{extra.parent.name}: passed over 1 that are no image files by name"
+    note = f"{extra.parent.name}: passed over 1 files that are not images by name"
     assert found.provenance["notes"] == [note]
     assert note in notes
     assert ("note", note) in list(facts(fusiform.describe_store(tmp_path / "n.zarr")))

@@ -211,4 +211,4 @@ class Passes:
 
 def note_invisible(path: Path, listener: Listener) -> None:
     """Name a stimulus of which nothing is visible; the store names it when it is complete."""
-    listener.note(f"nothing is visible of {path}: {INVISIBLE}")
+    listener.note(f"nothing is visible in {path}: {INVISIBLE}")

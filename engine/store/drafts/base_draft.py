@@ -259,6 +259,6 @@ class BaseDraft(Generic[ReaderT]):
 def _invisible(names: Sequence[str]) -> str:
     number = f"{len(names):,} stimul{'us' if len(names) == 1 else 'i'}"
     return (
-        f"nothing is visible of {number}, transparent or mid-grey throughout: "
+        f"nothing is visible in {number}, transparent or mid-grey throughout: "
         f"{shortened(names, _MAX_NAMES)}"
     )
