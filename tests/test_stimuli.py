@@ -346,7 +346,7 @@ def test_groups_join_the_categories_of_a_manifest(tmp_path: Path) -> None:
         ("\ufeff\npath\tcategory\r\n1.png\ta\r\n", ["has '\\t': save it with commas"]),
         ("path,category,category\n1.png,a,x\n2.png,b,x\n", ["category twice"]),
         ("path,category, path\n1.png,a,x\n2.png,b,x\n", ["path twice"]),
-        ("path,category\nhouse, big.png,a\n2.png,b\n", ["line 2", "3 for 2", "in quotes"]),
+        ("path,category\nhouse, big.png,a\n2.png,b\n", ["line 2", "3 for 2", "quote cells"]),
         ('path,category\n"1.png,a\n2.png,b\n', ["is CSV in UTF-8"]),
     ],
 )
