@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fusiform.engine.querying.table import Format, Table
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
-    from fusiform.engine.store.reading import Store as StoreReader
+    from fusiform.engine.store.store_reader import StoreReader
 
 # What a summary says where activations were in half precision and are no numbers.
 OVERFLOW = (
@@ -321,7 +321,7 @@ def print_comparison(found: Comparison, as_json: bool) -> None:
 
 def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool) -> None:
     """Networks beside regions of brains."""
-    from fusiform.engine.comparing.tables import likeness
+    from fusiform.engine.comparing.tables import correlations
 
     if as_json:
         print_json([asdict(found) for found in results])
@@ -332,7 +332,7 @@ def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool
         print(printable(f"{found.source}: {said['model']} ({said['weights']})"))
         print(printable(found.chosen))
         print(printable(f"regions: {found.regions}"))
-        _print_titled(likeness(found, each_layer))
+        _print_titled(correlations(found, each_layer))
         if not found.held_out and found.chosen.startswith("selective"):
             print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
     print("\np corrected: over layers. units: a mean over the folds that select")

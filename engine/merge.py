@@ -1,7 +1,7 @@
-"""Merge stores: more stimuli or categories of the same network, or more of its layers.
+"""Merge stores of one network: more stimuli or categories, or more layers.
 
-Neither reads an activation: moments combine exactly (Chan, Golub & LeVeque 1979). Means and sums of
-squares of one layer, category and fold are in memory at a time.
+No activation is needed: moments combine exactly (Chan, Golub & LeVeque 1979). The moments of one
+layer, category and fold are in memory at a time.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from .disk import telling
 from .errors import UserError
 from .layer import Layer
 from .querying.store import Store
-from .store.behind import write_behind
-from .store.draft import Draft
+from .store.array_writer import background_writer
+from .store.drafts.creating import StoreBlueprint
+from .store.drafts.publishing import drafting, final_location, refuse_existing
+from .store.drafts.store_draft import StoreDraft
 from .store.identity import IDENTITY, difference, not_compared
-from .store.places import name_of
-from .store.reading import Store as StoreReader
-from .store.reading import require_complete
-from .store.writing import drafting, final_place, refuse_existing
+from .store.location import name_of
+from .store.reader import require_complete
+from .store.store_reader import StoreReader
 from .texts import composed
 from .values import listed
 from .variables import SHOWN, STIMULUS_COLUMNS
 
-# What parts may differ in, one or the other; categories of the same layers are compared before.
+# Provenance that may differ when stimuli or layers are merged. Layers are merged only once the
+# categories have been found equal.
 _STIMULI, _LAYERS = ("categories",), ("categories", "layers")
 _KEPT = ("weights", "stimuli", "device", *IDENTITY)
 Note = Callable[[str], None]
@@ -46,34 +48,35 @@ def merge(
     note: Note = lambda _: None,
     progress: Callable[[Layer], None] = lambda _: None,
 ) -> Store:
-    """Make one store of several, and its contrasts anew.
+    """Merge several stores into one, and recompute its contrasts.
 
-    Stores of the same network, layers, preprocessing and folds with other stimuli are added up:
-    moments of a category that several have are merged, other categories stand beside each other, in
-    the order of ``paths``. Stores of the same stimuli with other layers are put together. Shuffled
-    labels are kept in the latter case alone; contrasts that were saved have to be saved again.
+    Stores of different stimuli must share network, layers, preprocessing and folds: moments of
+    common categories are merged, other categories are appended in the order of ``paths``. Stores of
+    the same stimuli must have different layers, which are put together. Shuffled labels are kept in
+    the second case only; saved contrasts are dropped.
 
     Parameters
     ----------
-    paths : the stores, opened or by their paths
+    paths : stores or their paths
     output : the store to create
     overwrite : replace an earlier store at ``output``
-    note : hears what the merged store has not
+    note : called with a message about anything that is not merged
+    progress : called with each layer whose contrasts are computed
 
     Raises
     ------
-    UserError : fewer than two stores, or stores that differ in anything else, which is named; the
-        same stimulus in several; see also :func:`drafting <fusiform.engine.store.writing.drafting>`
+    UserError : fewer than two stores; stores that differ in anything else; a stimulus in more than
+        one store; see also :func:`drafting <fusiform.engine.store.drafts.publishing.drafting>`
     """
     stores = listed(paths)
     if len(stores) < 2:
         raise UserError(f"merging takes at least two stores; got {len(stores)}")
     refuse_existing(output, overwrite)
     parts = [StoreReader.of(store) for store in stores]
-    place = final_place(output)
+    place = final_location(output)
     if isinstance(place, str) and place in [part.path for part in parts]:
         raise UserError(
-            f"a store behind a URL is written in its place; {place} is also merged: "
+            f"a store behind a URL is written in place; {place} is also merged: "
             "choose another output"
         )
     for part in parts:
@@ -85,7 +88,7 @@ def merge(
         note("saved contrasts are not merged: save them again")
     keeps_null = by_layers and len({str(part.provenance.get("null")) for part in parts}) == 1
     if any(part.shuffles for part in parts) and not keeps_null:
-        note("shuffled labels are not merged: they were dealt within each store's stimuli")
+        note("shuffled labels are not merged: each store shuffled its own stimuli")
     first = parts[0].provenance
     provenance = {name: first[name] for name in _KEPT if name in first}
     if unknown := not_compared({name_of(part.path): part.provenance for part in parts}):
@@ -100,21 +103,22 @@ def merge(
         sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
         provenance["stimuli"] = ", ".join(sources)
     contents = _of_layers(parts) if by_layers else _of_stimuli(parts)
-    kept = drafting(place, overwrite, **contents, provenance=provenance)
+    blueprint = StoreBlueprint(**contents, provenance=provenance)
+    kept = drafting(place, overwrite, blueprint)
     with telling(note, place), kept as draft:
-        draft.add_notes(said for part in parts for said in part.provenance.get("notes", ()))
+        draft.add_notes(text for part in parts for text in part.provenance.get("notes", ()))
         draft.add_notes(filter(None, [unknown]))
-        with write_behind() as later:
+        with background_writer() as later:
             for layer, category, fold, moments in _moments(draft, parts):
                 later(draft.write_moments, layer, category, fold, moments)
-        if keeps_null and draft.shuffles:
+        if keeps_null and draft.reader.shuffles:
             _copy_null(draft, parts)
         materialise(draft, progress)
     return Store.open(place)
 
 
 def _answers(parts: Sequence[StoreReader]) -> dict[str, Any]:
-    """The answers of the layers of all parts."""
+    """The recorded outputs of the layers of all parts."""
     return {
         name: answer
         for part in reversed(parts)
@@ -123,7 +127,7 @@ def _answers(parts: Sequence[StoreReader]) -> dict[str, Any]:
 
 
 def _tables_are_equal(parts: Sequence[StoreReader]) -> bool:
-    """Whether all stores saw the same stimuli, in the same categories and folds."""
+    """Whether all stores have the same stimuli, categories and folds."""
     first, *others = parts
     return all(
         _names(part) == _names(first)
@@ -137,18 +141,19 @@ def _tables_are_equal(parts: Sequence[StoreReader]) -> bool:
 
 
 def _names(part: StoreReader) -> list[str]:
-    """Categories, in the Unicode form in which they are compared."""
+    """Categories in NFC, as they are compared."""
     return [composed(name) for name in part.categories]
 
 
 def _refuse_differences(parts: Sequence[StoreReader], but: Sequence[str]) -> None:
-    # What the first does not say, one that an earlier version made, others are compared in.
-    whole = (part for part in parts if "configuration_sha256" in part.provenance)
-    for first, part in product(dict.fromkeys((parts[0], next(whole, parts[0]))), parts):
+    # An older version may have written the first store without a configuration hash: the first one
+    # that has it is compared with all others as well.
+    hashed = (part for part in parts if "configuration_sha256" in part.provenance)
+    for first, part in product(dict.fromkeys((parts[0], next(hashed, parts[0]))), parts):
         found = difference(first.provenance, part.provenance, (*but, "null"))
         if found:
             raise UserError(
-                "stores of one network and one way to show it stimuli are merged; "
+                "stores are merged if network and presentation are the same; "
                 f"{first.path} and {part.path} differ in their {found}"
             )
 
@@ -159,7 +164,7 @@ def _refuse_same_layers(parts: Sequence[StoreReader]) -> None:
         for layer in part.layers:
             if layer.name in seen:
                 raise UserError(
-                    "stores of the same stimuli are merged where their layers differ; "
+                    "stores of the same stimuli are merged if their layers differ; "
                     f"{seen[layer.name].path} and {part.path} both have {layer.name}"
                 )
             seen[layer.name] = part
@@ -177,7 +182,7 @@ def _refuse_same_stimuli(parts: Sequence[StoreReader]) -> None:
             raise UserError(
                 "a stimulus is counted once; "
                 f"{seen[hashes[index]].path} and {part.path} both have {name}: "
-                "scan the others alone"
+                "scan only the new ones"
             )
         seen |= dict.fromkeys(hashes, part)
 
@@ -193,7 +198,7 @@ def _of_layers(parts: Sequence[StoreReader]) -> dict[str, Any]:
 
 
 def _of_stimuli(parts: Sequence[StoreReader]) -> dict[str, Any]:
-    # A category is called as the first store that has it calls it.
+    # The first store that has a category gives it its name.
     known: dict[str, str] = {}
     for part in parts:
         for form, name in zip(_names(part), part.categories, strict=True):
@@ -216,26 +221,19 @@ def _of_stimuli(parts: Sequence[StoreReader]) -> dict[str, Any]:
 
 
 def _moments(
-    draft: Draft, parts: Sequence[StoreReader]
+    draft: StoreDraft, parts: Sequence[StoreReader]
 ) -> Iterator[tuple[Layer, int, int, Moments]]:
     """The moments of every layer, category and fold, merged over the stores that have them."""
     for layer in draft.layers:
-        having = [part for part in parts if layer in part.layers]
+        with_layer = [part for part in parts if layer in part.layers]
         for category, name in enumerate(map(composed, draft.categories)):
-            own = [part for part in having if name in _names(part)]
-            for fold in range(draft.folds):
-                yield (
-                    layer,
-                    category,
-                    fold,
-                    reduce(
-                        merge_moments,
-                        (p.moments_of(layer, _names(p).index(name), fold) for p in own),
-                    ),
-                )
+            sources = [part for part in with_layer if name in _names(part)]
+            for fold in range(draft.reader.folds):
+                moments = (p.moments_of(layer, _names(p).index(name), fold) for p in sources)
+                yield layer, category, fold, reduce(merge_moments, moments)
 
 
-def _copy_null(draft: Draft, parts: Sequence[StoreReader]) -> None:
+def _copy_null(draft: StoreDraft, parts: Sequence[StoreReader]) -> None:
     for part in parts:
         for layer in part.layers:
             draft.write_shuffled_moments(layer, *part.null_of(layer))

@@ -11,7 +11,8 @@ from .querying.store import Store
 from .scanning.progress import Listener
 from .scanning.run import run
 from .scanning.work import InProcess
-from .spec import Design, Network, Output, Request, Resources, Stimuli
+from .spec import Design, Network, Request, Resources, Stimuli
+from .store.drafts.resuming import Existing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +75,8 @@ def scan(
     executor = OnWorkers(workers) if workers else InProcess()
     place = run(
         request,
-        Output(output, overwrite, restart, go_back),
+        output,
+        Existing(overwrite, restart, go_back),
         executor,
         listener or Listener(),
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.store import cuts
+from fusiform.engine.store import chunking
 
 from . import flat
 from .made import fill
@@ -135,7 +135,7 @@ def made_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a finished synthetic store, shared by all tests and never changed."""
     path = tmp_path_factory.mktemp("made") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:  # a test with small chunks may come first
-        patch.setattr(cuts, "_CHUNK_UNITS", 262_144)
+        patch.setattr(chunking, "_CHUNK_UNITS", 262_144)
         fill(path)
     return path
 
@@ -153,7 +153,7 @@ def store(
     """A finished synthetic store, with whole layers or small chunks."""
     path = tmp_path_factory.mktemp("store") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "_CHUNK_UNITS", request.param)
+        patch.setattr(chunking, "_CHUNK_UNITS", request.param)
         fill(path)
         yield open_store(path)
 

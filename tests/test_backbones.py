@@ -127,7 +127,7 @@ def test_weights_of_another_architecture_raise_with_the_difference(tmp_path: Pat
     del state["fc.bias"], state["fc.weight"]
     torch.save(state, path)
     message = refusal(SMALL, str(path))
-    assert f"{path} is not of {SMALL}" in message
+    assert f"{path} does not fit {SMALL}" in message
     assert "2 missing (fc.bias, fc.weight)" in message
     assert "1 unknown (surplus)" in message
     assert "1 misshapen (conv1.0.weight)" in message
@@ -189,7 +189,7 @@ def test_local_trained_weights_fit_their_architecture(testdata: Path) -> None:
     backbone = load_backbone("resnet18", str(path))
     assert backbone.preprocessing == Preprocessing(256, 224, "bilinear")
     assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
-    assert f"{path} is not of torchvision:resnet34" in refusal("resnet34", str(path))
+    assert f"{path} does not fit torchvision:resnet34" in refusal("resnet34", str(path))
 
 
 # CLIP
@@ -298,10 +298,11 @@ def test_timm_networks_with_unsupported_inputs_raise(
 def test_default_weights_without_network_access_raise_with_alternatives(name: str) -> None:
     message = refusal(name)
     assert (
-        f"cannot get the weights of {name if ':' in name else 'torchvision:' + name} (" in message
+        f"cannot download the weights of {name if ':' in name else 'torchvision:' + name} ("
+        in message
     )
-    assert "--weights FILE" in message
-    assert "--weights none" in message
+    assert "`weights` as a file" in message
+    assert '`weights="none"`' in message
 
 
 @pytest.mark.parametrize(("tag", "resize"), [("default", 232), ("IMAGENET1K_V1", 256)])

@@ -199,7 +199,9 @@ def test_a_stimulus_that_fails_in_a_later_pass_stops_the_scan(
         if events == 9:  # the first pass is complete
             (copy / "stripes" / "stripes-11.png").write_bytes(b"gone")
 
-    with pytest.raises(UserError, match=r"stripes-11.png .*, and was shown before: restore it"):
+    with pytest.raises(
+        UserError, match=r"stripes-11.png .*, but an earlier pass has shown it: restore it"
+    ):
         scanned(copy, tmp_path / "o.zarr", on_error="skip", listener=Listener(progress=damage))
 
 

@@ -153,18 +153,18 @@ def test_tensors_left_out_of_a_checkpoint_are_noted(tmp_path: Path) -> None:
     found, described, notes = loaded(content, tmp_path)
     assert found == hash_weights(drawn(1))
     assert described == "file w.pth"
-    assert notes == "w.pth: left out what is beside state_dict.model (loss.weight)"
+    assert notes == "w.pth: ignored entries beside state_dict.model (loss.weight)"
 
 
 def test_weights_of_a_part_are_taken_only_when_named(tmp_path: Path) -> None:
     content = under("left_eye.", state()) | {"cortex.weight": torch.ones(2)}
     said = refusal(content, tmp_path)
     assert "has more beside left_eye (cortex.weight): to take a part" in said
-    assert said.endswith(f"--weights {tmp_path / 'w.pth'}:left_eye")
+    assert said.endswith(f'`weights="{tmp_path / "w.pth"}:left_eye"`')
     found, described, notes = loaded(content, tmp_path, "left_eye")
     assert found == hash_weights(drawn(1))
     assert described == "file w.pth:left_eye"
-    assert notes.endswith("left out what is beside left_eye (cortex.weight)")
+    assert notes.endswith("ignored entries beside left_eye (cortex.weight)")
     inside = renamed(content, "left_eye.", "left_eye.module.")
     assert loaded(inside, tmp_path, "left_eye.module")[0] == hash_weights(drawn(1))
 
@@ -365,7 +365,7 @@ def test_plain_weights_are_preferred_to_an_average_and_noted(
     assert found == hash_weights(drawn(1))
     assert described == f"file w.pth:{own}"
     assert notes == (
-        f"w.pth holds several sets of weights: {own} is taken; --weights FILE:KEY takes another "
+        f'w.pth holds several sets of weights: took {own}; `weights="FILE:KEY"` takes another '
         f"({average})"
     )
     for key in (average, f"{average}.module"):
@@ -401,7 +401,7 @@ def test_equally_fitting_weight_sets_require_a_name(tmp_path: Path, prefix: str)
     said = refusal(content, tmp_path)
     assert "holds student" in said
     assert ", teacher" in said
-    assert f"name one by --weights {tmp_path / 'w.pth'}:student" in said
+    assert f'name one with `weights="{tmp_path / "w.pth"}:student' in said
     assert loaded(content, tmp_path, "teacher")[0] == hash_weights(drawn(2))
 
 
@@ -486,7 +486,7 @@ def test_the_store_says_which_weights_were_loaded(
     assert plain["weights"] == "file run.pth:model"
     assert plain["weights_sha256"] == hash_weights(drawn(1))
     assert plain["notes"] == [
-        "run.pth holds several sets of weights: model is taken; --weights FILE:KEY takes another "
+        'run.pth holds several sets of weights: took model; `weights="FILE:KEY"` takes another '
         "(model_ema)"
     ]
     average = scanned(f"{path}:model_ema")

@@ -151,7 +151,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "one image": (_one_image, "", ["lonely has 1", "add images"]),
     "one image, one fold": (_one_image, "--folds 1", ["lonely has 1", "add images"]),
     "too few for the folds": (_nothing, "--folds 4", ["blobs has 6", "--folds 3"]),
-    "not an image": (_not_an_image, "", ["stimuli/noise/zzz.png is no image", "stimuli check"]),
+    "not an image": (_not_an_image, "", ["stimuli/noise/zzz.png is not an image", "stimuli check"]),
     "unknown layer": (_nothing, "--layers layer4.2", ["'layer4.2'", "did you mean layer4.1"]),
     "layer called twice": (_nothing, "--layers layer4.1.relu", ["layer4.1.relu is called 2 times"]),
     "no layer": (_nothing, "--layers=", ["no layer matches ''"]),
@@ -165,7 +165,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "other architecture": (
         _other_weights,
         "--weights w.safetensors",
-        ["w.safetensors is not of torchvision:resnet18", "missing", "choose the model"],
+        ["w.safetensors does not fit torchvision:resnet18", "missing", "choose the model"],
     ),
     "unknown tag": (_nothing, "--weights IMAGENET21K", ["IMAGENET1K_V1", "'IMAGENET21K'"]),
     "group without folders": (_nothing, "--group x=", ["CATEGORY=FOLDER", "'x='"]),
@@ -174,13 +174,13 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "group of an unknown folder": (
         _nothing,
         "--group x=blob --group y=noise",
-        ["--group x names 'blob'", "did you mean blobs?"],
+        ["x names 'blob'", "did you mean blobs?"],
     ),
     "group given twice": (_nothing, "--group x=blobs --group x=noise", ["x has two", "join them"]),
     "folder in two groups": (
         _nothing,
         "--group x=blobs --group y=noise,blobs",
-        ["blobs is in --group x and in --group y"],
+        ["blobs is in the groups x and y"],
     ),
     "one group": (_nothing, "--group x=blobs", ["stimuli has x", "--group"]),
     "crop above resize": (_nothing, "--crop 65", ["crop 65 of 64", "raise the resize"]),
@@ -284,7 +284,7 @@ def test_reading_commands_describe_an_unfinished_scan(
     )
     assert "out.zarr.partial" in checked.out
     assert "has not finished" in fusiform("info", "out.zarr.partial").out
-    assert "going on with an unfinished scan: 18 of 18" in fusiform(*scan).err
+    assert "resuming an unfinished scan: 18 of 18" in fusiform(*scan).err
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,9 @@ def test_a_summary_of_anything_but_a_finished_store_is_refused(
     half.attrs["status"] = "scanning"
     before = contents(tmp_path)
     assert_refused(
-        fusiform("summary", "half.zarr"), "half.zarr has not finished", "its command goes on"
+        fusiform("summary", "half.zarr"),
+        "half.zarr has not finished",
+        "the same command resumes it",
     )
     assert_refused(
         fusiform("summary", "half.zarr", "--json", "--where", "t > 2"), "has not finished"
@@ -386,7 +388,7 @@ def test_a_scan_reports_progress_and_the_next_command(fusiform: Command, stimuli
     assert answer.code == 0
     assert answer.out == ""
     lines = answer.err.splitlines()
-    assert lines[0] == "noise: passed over 1 that are no image files by name"
+    assert lines[0] == "noise: passed over 1 files that are not images by name"
     assert lines[1] == (
         "torchvision:resnet18 (untrained, seed 0): 2 layers, 2,560 units; "
         "18 stimuli, 3 categories, 2 folds"

@@ -25,14 +25,14 @@ from torch import nn
 import fusiform
 from fusiform.cli import main
 from fusiform.engine.analyses.census import Census, take_census
-from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
-from fusiform.engine.comparing.likeness import (
-    Likeness,
+from fusiform.engine.comparing.correlations import (
+    LayerCorrelation,
     Values,
-    likeness,
+    correlate,
     noise_ceiling,
-    rearranged,
+    permuted,
 )
+from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
 from fusiform.engine.comparing.pairing import pair_layers
 from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
 from fusiform.engine.comparing.regions import Region, Regions, in_order, read_regions
@@ -42,7 +42,7 @@ from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.kernels.moments import Moments
 
 from . import flat, made
@@ -296,7 +296,7 @@ def test_incomparable_stores_raise_unless_allowed_and_are_noted(
         ({"pairing": "shape"}, "pairing of a comparison: name, depth"),
         ({"against": "last"}, "against of a comparison: first, previous"),
         ({"allow": ["weights"]}, "allow of a comparison: stimuli"),
-        ({"resamples": 0}, "1 or more; got 0"),
+        ({"resamples": 0}, "at least 1; got 0"),
         ({"layers": "lat"}, "did you mean late"),
         ({"contrasts": "face"}, "faces"),
     ],
@@ -307,7 +307,7 @@ def test_invalid_comparison_requests_raise(few: Store, options: dict[str, Any], 
 
 
 def test_comparing_one_network_raises(few: Store) -> None:
-    with pytest.raises(UserError, match="two stores or more; got 1"):
+    with pytest.raises(UserError, match="at least two stores; got 1"):
         compare([few])
 
 
@@ -451,7 +451,7 @@ def test_a_region_table_with_ambiguous_columns_raises(tmp_path: Path, head: str,
     with pytest.raises(UserError, match=said):
         read_regions(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("region,category,response\nFFA, left,a,1\n")
-    with pytest.raises(UserError, match=r"line 2 .* has 4 for 3: put a text with a comma"):
+    with pytest.raises(UserError, match=r"line 2 .* has 4 for 3 columns: quote cells"):
         read_regions(tmp_path / "t.csv")
 
 
@@ -473,7 +473,7 @@ def test_a_pipe_is_refused_as_region_table_without_waiting(tmp_path: Path) -> No
         read_regions(tmp_path / "pipe.csv")
 
 
-# Similarity
+# Correlations
 
 
 def plain_p(
@@ -511,23 +511,23 @@ def test_correlations_and_p_equal_plain_loops_and_scipy(correlation: Any, is_rdm
     region = Region("FFA", ("",), rng.normal(size=(1, length)))
     table_ = Regions("t.csv", is_rdm, items, (region,))
     columns = [Values("faces", f"layer{i}", 7.0, one) for i, one in enumerate(values)]
-    found = list(likeness(table_, columns, correlation, 10_000, 0))
+    found = list(correlate(table_, columns, correlation, 10_000, 0))
     scipys = {"pearson": scipy.stats.pearsonr, "spearman": scipy.stats.spearmanr}[correlation]
     expected = plain_p(region.values[0], values, lambda a, b: scipys(a, b).statistic, is_rdm)
     for one, own, (p, corrected) in zip(found, values, expected, strict=True):
-        assert isinstance(one, Likeness)
+        assert isinstance(one, LayerCorrelation)
         assert one.correlation == pytest.approx(scipys(region.values[0], own).statistic)
         assert (one.p, one.p_corrected) == (pytest.approx(p), pytest.approx(corrected))
 
 
 def test_drawn_permutations_begin_with_the_identity_and_depend_on_the_seed() -> None:
-    assert len(rearranged(4, 24, 0)) == 24
-    drawn_ = rearranged(9, 500, 3)
+    assert len(permuted(4, 24, 0)) == 24
+    drawn_ = permuted(9, 500, 3)
     assert drawn_.shape == (500, 9)
     assert drawn_[0].tolist() == list(range(9))
     assert (np.sort(drawn_, axis=1) == np.arange(9)).all()
-    assert (drawn_ == rearranged(9, 500, 3)).all()
-    assert (drawn_ != rearranged(9, 500, 4)).any()
+    assert (drawn_ == permuted(9, 500, 3)).all()
+    assert (drawn_ != permuted(9, 500, 4)).any()
 
 
 def test_p_of_drawn_permutations_is_near_the_exact_p() -> None:
@@ -535,9 +535,9 @@ def test_p_of_drawn_permutations_is_near_the_exact_p() -> None:
     region = Region("FFA", ("",), rng.normal(size=(1, 7)))
     table_ = Regions("t.csv", False, tuple("abcdefg"), (region,))
     columns = [Values("faces", "l", 7.0, region.values[0] + rng.normal(size=7))]
-    (whole,), (part,) = (list(likeness(table_, columns, "pearson", n, 0)) for n in (5040, 4000))
-    assert isinstance(whole, Likeness)
-    assert isinstance(part, Likeness)
+    (whole,), (part,) = (list(correlate(table_, columns, "pearson", n, 0)) for n in (5040, 4000))
+    assert isinstance(whole, LayerCorrelation)
+    assert isinstance(part, LayerCorrelation)
     assert part.p == pytest.approx(whole.p, abs=4 * np.sqrt((whole.p or 0) / 4000))
 
 
@@ -566,7 +566,7 @@ def test_the_best_layer_of_a_region_is_evaluated_on_held_out_subjects(
     found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
     assert found.orders == 24
     assert found.held_out
-    by_layer = {one.layer: one for one in found.likeness if one.population == EVERY_UNIT}
+    by_layer = {one.layer: one for one in found.correlations if one.population == EVERY_UNIT}
     late = by_layer["late"]
     assert late.correlation is not None
     assert late.correlation > 0.9
@@ -576,7 +576,7 @@ def test_the_best_layer_of_a_region_is_evaluated_on_held_out_subjects(
     (best,) = (one for one in found.best_layers if one.population == EVERY_UNIT)
     assert (best.layer, best.subjects) == ("late", 5)
     assert best.chosen >= 3
-    faces = [one for one in found.likeness if one.population == "faces" and one.units]
+    faces = [one for one in found.correlations if one.population == "faces" and one.units]
     assert faces
 
 
@@ -588,7 +588,7 @@ def test_a_region_table_may_hold_a_subset_of_the_categories_in_any_order(
     rows = [["region", "category", "response"],
             *(["FFA", few.categories[k], profile[k]] for k in (3, 0, 2))]  # fmt: skip
     found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows), layers="late")
-    last = found.likeness[-1]
+    last = found.correlations[-1]
     assert last.population == EVERY_UNIT
     assert last.correlation == pytest.approx(1)
 
@@ -600,7 +600,7 @@ def test_dissimilarity_matrices_of_regions_are_compared(few: Store, tmp_path: Pa
         rows.append(["EBA", few.categories[j], few.categories[i], own.rdm[i, j]])
     found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
     assert found.correlation == "spearman"
-    (one,) = (o for o in found.likeness if (o.layer, o.population) == ("out", EVERY_UNIT))
+    (one,) = (o for o in found.correlations if (o.layer, o.population) == ("out", EVERY_UNIT))
     assert one.correlation == pytest.approx(1)
     assert not found.best_layers
 
@@ -637,7 +637,7 @@ def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
         rows += [[f"s{s}", "IT", paths[i], paths[j], rdm[i, j]] for s in range(2)]
     path = table(tmp_path / "t.csv", rows)
     found = fusiform.compare_regions(recording, path)
-    conv, head = found.likeness
+    conv, head = found.correlations
     assert (conv.layer, head.layer, head.units) == ("conv", "head", 9)
     assert head.correlation == pytest.approx(1)
     assert head.p is not None
@@ -662,7 +662,7 @@ def test_comparing_a_recording_with_responses_to_categories_raises(
     recording: Any, few: Store, tmp_path: Path
 ) -> None:
     path = table(tmp_path / "t.csv", profiles({"FFA": [3, 1, 0, 1]}))
-    with pytest.raises(UserError, match="compare them with a store"):
+    with pytest.raises(UserError, match="compare it with a store"):
         fusiform.compare_regions(recording, path)
     rows = [["region", "first", "second", "distance"], ["IT", "a", "b", 1], ["IT", "a", "c", 2],
             ["IT", "b", "c", 3]]  # fmt: skip
@@ -673,10 +673,10 @@ def test_comparing_a_recording_with_responses_to_categories_raises(
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (profiles({"FFA": [1, 1, 1, 1]}), "FFA .* are all the same"),
+        (profiles({"FFA": [1, 1, 1, 1]}), "FFA .* are constant"),
         (
             [["region", "category", "response"], *(["FFA", c, i] for i, c in enumerate("abc"))],
-            "has 'a', the store has not",
+            "has 'a', the store does not",
         ),
     ],
 )
@@ -730,7 +730,7 @@ def test_the_compare_command_shows_networks_side_by_side(
     assert (first.endswith("*"), second, third) == (False, f"{second.rstrip('*')}*", second[:-1])
     code, _, err = command(few.path)
     assert code == 2
-    assert err.startswith("error: a comparison takes two stores or more")
+    assert err.startswith("error: a comparison needs at least two stores")
 
 
 def test_the_compare_command_shows_regions(
@@ -747,4 +747,4 @@ def test_the_compare_command_shows_regions(
     assert code == 0
     assert "early" in out
     code, out, _ = command(few.path, "--roi", path, "--json")
-    assert len(json.loads(out)[0]["likeness"]) == 2 * 5 * 3
+    assert len(json.loads(out)[0]["correlations"]) == 2 * 5 * 3

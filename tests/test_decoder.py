@@ -420,12 +420,12 @@ def test_the_decoder_is_part_of_the_fingerprint(jpeg_set: Path, tmp_path: Path) 
 
 def test_packed_pictures_need_no_decoder(jpeg_set: Path, tmp_path: Path) -> None:
     asked = {"resize": 16, "crop": 16}
-    with pytest.raises(UserError, match="packed as Pillow decodes them; got the decoder torchv"):
+    with pytest.raises(UserError, match="packed as Pillow decodes them; got torchvision"):
         flat.pack_stimuli(
             jpeg_set, tmp_path / "p.zarr", preprocessing={**asked, "decoder": "torchvision"}
         )
     flat.pack_stimuli(jpeg_set, tmp_path / "p.zarr", preprocessing=asked)
-    with pytest.raises(UserError, match=r"decoded already, by Pillow; .* leave out --decoder"):
+    with pytest.raises(UserError, match=r"already decoded, by Pillow; .* leave out `decoder`"):
         scanned(tmp_path / "p.zarr", tmp_path / "o.zarr")
 
 

@@ -30,9 +30,8 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.durable import DurableFolder
-from fusiform.engine.store.hidden import sealed, unsealed
-from fusiform.engine.store.records import Records
+from fusiform.engine.store.drafts.commits import TaskLog, sealed, unsealed
+from fusiform.engine.store.location import DurableFolder
 from fusiform.kernels.moments import Moments
 
 from . import flat
@@ -322,7 +321,7 @@ def test_killed_workers_are_replaced_and_the_bits_are_the_same(
 def test_a_shard_that_kills_every_worker_is_named(
     stimuli: Path, tmp_path: Path, scheduler: str
 ) -> None:
-    with pytest.raises(UserError, match=r"over 'show shard \d \(.*\)' 4 have died"):
+    with pytest.raises(UserError, match=r"'show shard \d \(.*\)' has lost 4 workers"):
         scanned(stimuli, tmp_path / "o.zarr", "deadly", scheduler=scheduler)
     assert not (tmp_path / "o.zarr").exists()
 
@@ -344,7 +343,7 @@ def test_a_killed_driver_resumes_when_called_again(
     assert ended.returncode == -signal.SIGKILL
     notes: list[str] = []
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
-    assert any("going on with an unfinished scan: " in note for note in notes)
+    assert any("resuming an unfinished scan: " in note for note in notes)
     assert contents(output) == whole
 
 
@@ -360,7 +359,7 @@ def test_a_stopped_distributed_scan_resumes_from_finished_shards(
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted) as stopped:
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(events, stage))
-    assert "the same command goes on" in stopped.value.__notes__[0]
+    assert "the same command resumes it" in stopped.value.__notes__[0]
     seen: list[Progress] = []
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(progress=seen.append))
     assert seen[0].before >= (events if stage != "scan" else 16)
@@ -390,7 +389,7 @@ def test_a_shard_with_missing_or_torn_moments_is_recomputed(
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1, "merge"))
     draft = Path(f"{output}.partial")
-    records = Records(DurableFolder(draft)).of("show")
+    records = TaskLog(DurableFolder(draft)).of("show")
     assert len(records) == SHARDS
     bereft = next(name for name, record in records.items() if record["finished"])
     gone = records[bereft]["finished"][0]
@@ -398,7 +397,7 @@ def test_a_shard_with_missing_or_torn_moments_is_recomputed(
     torn = next(name for name, one in records.items() if one["kept"] and name != bereft)
     part = draft / ".records" / torn / next(iter(records[torn]["kept"]))
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"are damaged: the same command does that part again"):
+    with pytest.raises(UserError, match=r"are damaged: run the same command to repeat that part"):
         scanned(stimuli, output, scheduler=scheduler)
     scanned(stimuli, output, scheduler=scheduler)
     assert contents(output) == whole
@@ -410,7 +409,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     output, draft = tmp_path / "o.zarr", tmp_path / "o.zarr.partial"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(3))
-    records = Records(DurableFolder(draft)).of("show")
+    records = TaskLog(DurableFolder(draft)).of("show")
     (first, record), (second, _), *_ = records.items()
     moments = "/".join(map(str, record["finished"][0]))
     damaged = {".records/" + second + ".json", f"head/mean/c/{moments}/0"}
@@ -426,7 +425,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     notes: list[str] = []
     with pytest.raises(UserError, match="cannot read head/mean") as caught:  # by the contrasts
         scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
-    assert any(note == f"{second} is done again: its record is damaged" for note in notes)
+    assert any(note == f"repeating {second}: its record is damaged" for note in notes)
     assert "the same command goes on, and does again what is damaged" in caught.value.__notes__[0]
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
     assert contents(output) == whole
@@ -434,7 +433,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
 
 
 def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
-    records, layer = Records(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
+    records, layer = TaskLog(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
     assert not records.are_there
     moments = Moments(4, np.arange(3.0), np.ones(3))
     seal = records.keep("show/0/1/a/0.0", moments)
@@ -473,7 +472,7 @@ def test_an_image_a_worker_cannot_decode_is_named_and_the_rest_kept(
     content = cut(image)
     with pytest.raises(UserError, match=r"stripes-30.png") as caught:
         scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
-    assert "the same command goes on" in caught.value.__notes__[0]
+    assert "the same command resumes it" in caught.value.__notes__[0]
     image.write_bytes(content)
     scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
     assert not fusiform.check(tmp_path / "o.zarr").problems
@@ -522,7 +521,7 @@ def test_a_scan_with_too_few_stimuli_left_stops_and_resumes_when_they_are_restor
         ({"workers": 1, "threads_per_worker": 0}, "threads per worker are at least 1; got 0"),
         ({"threads_per_worker": 2}, "add --workers or --scheduler"),
         ({"workers": 1, "scheduler": "tcp://127.0.0.1:1"}, "leave one out"),
-        ({"workers": 1, "null": 2}, "a null is made in one process"),
+        ({"workers": 1, "null": 2}, "a null needs a single process"),
     ],
 )
 def test_impossible_worker_options_raise(
@@ -537,7 +536,7 @@ def test_a_network_without_an_importable_name_cannot_be_sent_to_workers(
 ) -> None:
     import torch
 
-    with pytest.raises(UserError, match=r"got a Identity: give it by name"):
+    with pytest.raises(UserError, match=r"got a Identity: name it"):
         flat.scan(torch.nn.Identity(), stimuli, tmp_path / "o.zarr", workers=2)
 
 
@@ -560,7 +559,7 @@ def test_a_missing_distributed_package_raises_with_the_remedy(
 
 
 def test_errors_of_workers_raise_one_line(stimuli: Path, tmp_path: Path, scheduler: str) -> None:
-    with pytest.raises(UserError, match=r"show the same network; one has other weights"):
+    with pytest.raises(UserError, match=r"run the same network; one has different weights"):
         scanned(stimuli, tmp_path / "o.zarr", "other", scheduler=scheduler)
     with pytest.raises(UserError, match=r"out of memory at a batch of 2"):
         scanned(stimuli, tmp_path / "o.zarr", "failing", scheduler=scheduler)

@@ -34,16 +34,16 @@ def caused(error: Exception, cause: Exception) -> Exception:
 
 
 MACHINE = {
-    "a disk without a name": (system(errno.ENOSPC), "cannot go on (No space left on device): make"),
+    "a disk without a name": (system(errno.ENOSPC), "(No space left on device): make"),
     "a disk": (system(errno.EDQUOT, "o.csv"), "cannot read or write o.csv (Disk quota exceeded): "),
-    "input and output": (system(errno.EIO), "look at the system's log"),
+    "input and output": (system(errno.EIO), "see the system log"),
     "files": (system(errno.EMFILE, "x.png"), "(Too many open files): raise the limit of open"),
     "file size": (system(errno.EFBIG), "raise the limit of file sizes"),
     "processes": (system(errno.EAGAIN), "raise the limit of processes and threads"),
     "memory of the system": (system(errno.ENOMEM), "out of memory ("),
     "a file system": (system(errno.ESTALE), "its file system is gone"),
     "bytes as a name": (OSError(2, "No such file", b"x\xff"), "cannot read or write x"),
-    "a text alone": (OSError("image file is truncated"), "cannot go on (image file is truncated)"),
+    "a text alone": (OSError("image file is truncated"), "continue (image file is truncated)"),
     "memory": (MemoryError(), "out of memory (MemoryError): ask for less"),
     "memory of numpy": (MemoryError("Unable to allocate 2.84 PiB"), "out of memory (Unable to"),
     "memory of torch": (RuntimeError("CPUAllocator: can't allocate memory"), "out of memory"),
@@ -54,7 +54,7 @@ MACHINE = {
     "rust's files": (ValueError("Os { code: 24, message: Too many open files }"), "ulimit -n"),
     "torch's disk": (RuntimeError("write failed: No space left on device"), "make room"),
     "wrapped": (caused(KeyError("act/mean"), system(errno.ENOSPC, "a/zarr.json")), "a/zarr.json ("),
-    "a circle": (RuntimeError("Symlink loop from 'x'"), "name the place itself"),
+    "a circle": (RuntimeError("Symlink loop from 'x'"), "name the file or folder itself"),
     "several": (ExceptionGroup("tasks", [ValueError("x"), system(errno.ENOSPC)]), "make room"),
 }  # fmt: skip
 OURS = [KeyError("act/mean"), AssertionError(), TypeError("out"), RuntimeError("no"), ValueError()]
@@ -187,7 +187,7 @@ def test_a_thread_that_cannot_start_neither_hangs_nor_loses_work(
         done = scan(tmp_path, stimuli, lambda: None)
     assert "Traceback" not in done.stderr
     assert done.returncode == 2
-    assert "no thread or process can be started" in done.stderr
+    assert "cannot start a thread or process" in done.stderr
     assert not list(tmp_path.glob("o.zarr*"))
 
 
@@ -230,14 +230,14 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({"model": None}, "a model is a name, or a torch module; got NoneType"),
-        ({"model": torch.nn.ReLU}, "got the class ReLU: give an instance"),
+        ({"model": None}, "a model is a name or a torch module; got NoneType"),
+        ({"model": torch.nn.ReLU}, "got the class ReLU: pass an instance"),
         ({"model": b"resnet18"}, "a model is a name"),
-        ({"stimuli": None}, "a place is a path, or a URL; got None"),
-        ({"output": 3}, "a place is a path, or a URL; got 3"),
+        ({"stimuli": None}, "a location is a path or a URL; got None"),
+        ({"output": 3}, "a location is a path or a URL; got 3"),
         ({"output": "/"}, "an output has a name; got /"),
         ({"output": "x" * 300}, "File name too long.*: choose a shorter name|at most 238 bytes"),
-        ({"root": 3}, "a place is a path"),
+        ({"root": 3}, "a location is a path"),
         ({"folds": None}, "folds and batch size are at least 1"),
         ({"null": None}, "a null has shuffles"),
         ({"units": None}, "units are all, channel"),

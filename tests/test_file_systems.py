@@ -62,7 +62,7 @@ def test_folders_without_fsync_are_noted_once(
     assert scan(stimuli, tmp_path / "usual.zarr") == []
     monkeypatch.setattr(os, "fsync", of_folders(name))
     (note,) = scan(stimuli, tmp_path / "a.zarr")
-    assert "cannot synchronise folders: a power failure may cost" in note
+    assert "cannot synchronise folders: a power failure may lose" in note
     (told,) = [one for one in check_output(str(tmp_path)) if one.found == "cannot do everything"]
     assert "cannot synchronise folders" in told.advice
 

@@ -31,7 +31,7 @@ CLEAR = (
     "stripes/stripes-1.png",
     "stripes/stripes-5.gif",
 )
-NOTE = "nothing is visible of 4 stimuli, transparent or mid-grey throughout: " + ", ".join(CLEAR)
+NOTE = "nothing is visible in 4 stimuli, transparent or mid-grey throughout: " + ", ".join(CLEAR)
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
 
 
 def heard(notes: list[str]) -> list[str]:
-    return [note for note in notes if note.startswith("nothing is visible of")]
+    return [note for note in notes if note.startswith("nothing is visible in")]
 
 
 def test_scan_store_and_info_name_invisible_stimuli(stimuli: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     result = scanned(stimuli, tmp_path / "o.zarr", listener=Listener(notes.append))
     reason = "transparent or mid-grey throughout"
-    assert heard(notes) == [f"nothing is visible of {stimuli / name}: {reason}" for name in CLEAR]
+    assert heard(notes) == [f"nothing is visible in {stimuli / name}: {reason}" for name in CLEAR]
     assert result.provenance["notes"] == [NOTE]
     assert ("note", NOTE) in list(facts(fusiform.info(tmp_path / "o.zarr")))
 
@@ -122,7 +122,7 @@ def test_stimuli_check_names_invisible_stimuli(stimuli: Path) -> None:
     assert report.invisible == CLEAR
     assert report.as_record()["invisible"] == list(CLEAR)
     for name in CLEAR:
-        said = f"note: nothing is visible of {name}: transparent or mid-grey throughout"
+        said = f"note: nothing is visible in {name}: transparent or mid-grey throughout"
         assert said in lines(report)
 
 

@@ -330,10 +330,10 @@ def test_presets_note_what_authors_did_besides_their_criterion() -> None:
 @pytest.mark.parametrize(
     ("sizes", "folds", "remedy"),
     [
-        ((9, 12), 5, "add images, or choose --folds 4"),
-        ((12, 9), 5, "add images, or choose --folds 4"),
-        ((30, 7, 5), 4, "add images, or choose --folds 2"),
-        ((3, 8), 2, "add images, or choose --folds 1"),
+        ((9, 12), 5, "add images, or choose `folds=4`"),
+        ((12, 9), 5, "add images, or choose `folds=4`"),
+        ((30, 7, 5), 4, "add images, or choose `folds=2`"),
+        ((3, 8), 2, "add images, or choose `folds=1`"),
         ((1, 8), 2, "has 1: add images"),
     ],
 )

@@ -77,8 +77,8 @@ def test_classes_may_be_whole_numbers_or_a_dictionary(tmp_path: Path) -> None:
     [
         ({"file": ["1"], "category": ["a"]}, "file, category"),
         ({"path": ["1", " "], "category": ["a", "b"]}, "no path, b"),
-        ({"path": ["1", "2", "1"], "category": [*"aba"]}, "lists 1 again"),
-        ({"path": ["1", "./1", "2"], "category": [*"aba"]}, "lists ./1 again"),
+        ({"path": ["1", "2", "1"], "category": [*"aba"]}, "repeats 1"),
+        ({"path": ["1", "./1", "2"], "category": [*"aba"]}, "repeats ./1"),
         ({"path": ["1", "../2", "3"], "category": [*"aba"]}, "../2 leads out of"),
         ({"path": [*"12"], "category": [*"ab"], "sha256": ["0f" * 32, "0f"]}, "sha256"),
         ({"path": [*"12"], "category": [*"ab"], "sha256": ["0f" * 32, "x" * 64]}, "sha256"),
@@ -184,7 +184,7 @@ def test_a_file_with_another_hash_than_listed_is_not_shown(listed: Catalogue) ->
     Image.new("RGB", (8, 8)).save(listed.path(5))
     plan = make_plan(listed.labels, listed.categories, batch_size=8)
     (decoded,) = decode_ahead(listed, plan, SMALL, 1, skip=True)
-    assert list(decoded.failed.values()) == ["is not what its manifest lists, by the sha256 there"]
+    assert list(decoded.failed.values()) == ["does not have the sha256 of its manifest"]
     assert decoded.batch.stimuli[[*decoded.failed]].tolist() == [5]
 
 

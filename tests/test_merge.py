@@ -22,7 +22,7 @@ from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import Moments
 
@@ -251,7 +251,7 @@ def test_merging_layers_equals_one_scan(folder: Path) -> None:
             np.testing.assert_array_equal(found, expected)
     assert merged.shuffles == 3
     assert fusiform.check(merged.path).problems == ()
-    with pytest.raises(UserError, match=r"where their layers differ; .*both have conv"):
+    with pytest.raises(UserError, match=r"if their layers differ; .*both have conv"):
         fusiform.merge([whole.path, parts[0].path], folder / "never.zarr")
 
 

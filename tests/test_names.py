@@ -21,7 +21,7 @@ from torch import nn
 
 import fusiform
 from fusiform import cli, terminal
-from fusiform.engine.store.reading import Store as StoreReader
+from fusiform.engine.store.store_reader import StoreReader
 
 from . import flat
 

@@ -319,7 +319,7 @@ def test_malformed_packed_metadata_are_refused(packed: Path, text: str) -> None:
 
 
 def test_a_store_is_refused_as_a_packed_set(made_path: Path) -> None:
-    assert "no such store" in refusal(made_path)
+    assert "a set packed by" in refusal(made_path)
 
 
 COLUMNS = ("category", "stimulus_path", "stimulus_category", "stimulus_sha256")
@@ -519,7 +519,7 @@ def test_undecodable_files_stop_packing_or_are_skipped(files: Path, content: byt
     output = files.with_name("p.zarr")
     with pytest.raises(UserError, match=r"broken\.jpg") as caught:
         flat.pack_stimuli(files, output, preprocessing=SIZES)
-    assert "--on-error skip" in str(caught.value)
+    assert '`on_error="skip"`' in str(caught.value)
     assert left(files.parent) == {"files"}
     notes: list[str] = []
     options = {"preprocessing": SIZES, "on_error": "skip", "listener": Listener(notes.append)}
@@ -550,7 +550,7 @@ def test_unusable_outputs_of_pack_raise(files: Path, packed: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             flat.pack_stimuli(files, output, preprocessing=SIZES)
-    with pytest.raises(UserError, match="packed set already"):
+    with pytest.raises(UserError, match="is a packed set"):
         flat.pack_stimuli(packed, packed.with_name("q.zarr"), preprocessing=SIZES)
     with pytest.raises(UserError, match="at least 1 thread"):
         flat.pack_stimuli(files, packed.with_name("q.zarr"), decode_workers=0)

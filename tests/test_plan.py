@@ -85,7 +85,7 @@ def test_stimuli_are_shown_in_a_block_design() -> None:
 
 @pytest.mark.parametrize(
     ("size", "folds", "said"),
-    [(1, 2, "faces has 1"), (3, 2, "--folds 1"), (1, 1, "faces has 1"), (0, 1, "faces has 0")],
+    [(1, 2, "faces has 1"), (3, 2, "`folds=1`"), (1, 1, "faces has 1"), (0, 1, "faces has 0")],
 )
 def test_too_few_stimuli_are_refused(size: int, folds: int, said: str) -> None:
     labels = np.array([0] * size + [1] * 9, np.int32)

@@ -156,7 +156,7 @@ def test_layers_that_depend_on_the_batch_are_named(name: str, dtype: torch.dtype
     make, module = ON_THE_BATCH[name]
     note = found(around(make()).to(dtype))
     assert note is not None
-    assert note.startswith("warning: what the network gives for an image depends on the other")
+    assert note.startswith("warning: responses to an image depend on the other images")
     assert f"from {module} on" in note
 
 
@@ -166,7 +166,7 @@ def test_layers_that_differ_between_runs_are_named(name: str, dtype: torch.dtype
     make, module = ON_THE_RUN[name]
     note = found(around(make()).to(dtype))
     assert note is not None
-    assert note.startswith("warning: shown the same images again, the network gives other numbers")
+    assert note.startswith("warning: the network gives different responses to the same images")
     assert f"from {module} on" in note
 
 

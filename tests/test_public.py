@@ -211,7 +211,7 @@ def test_wrong_types_of_criterion_layer_and_contrast_raise(folder: Path, tmp_pat
 
 def test_a_report_must_be_named_html(folder: Path, tmp_path: Path) -> None:
     for name in ("x.pdf", "x.csv", "x.svg"):
-        with pytest.raises(UserError, match=r"^a report is a page of HTML; got .*: name it x.html"):
+        with pytest.raises(UserError, match=r"^a report is an HTML page; got .*: name it x.html"):
             fusiform.report(folder / "a.zarr", tmp_path / name)
         assert not (tmp_path / name).exists()
     fusiform.report(folder / "a.zarr", tmp_path / "x.HTM", resamples=5)

@@ -24,7 +24,7 @@ from fusiform.engine.querying.chunks import Chunk
 from fusiform.engine.querying.query import Query, top_of_all
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.querying.table import FORMATS, Table, joined, write
-from fusiform.engine.store.reading import Store as StoreReader
+from fusiform.engine.store.store_reader import StoreReader
 
 from .made import CATEGORIES, LAYERS, fill
 
@@ -184,7 +184,7 @@ def test_chunks_that_cannot_match_are_not_read(
 def test_only_the_first_chunk_is_read_for_the_first_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusiform.engine.store.cuts._CHUNK_UNITS", 6)  # a channel
+    monkeypatch.setattr("fusiform.engine.store.chunking._CHUNK_UNITS", 6)  # a channel
     fill(tmp_path / "own.zarr")
     store = open_store(tmp_path / "own.zarr")
     asked: list[Any] = []
@@ -238,7 +238,7 @@ def test_saved_contrasts_use_the_chunks_of_their_store(
 ) -> None:
     # Another version may chunk stores differently; extremes of other chunks would hide units.
     with monkeypatch.context() as patch:
-        patch.setattr("fusiform.engine.store.cuts._CHUNK_UNITS", 6)
+        patch.setattr("fusiform.engine.store.chunking._CHUNK_UNITS", 6)
         fill(tmp_path / "own.zarr")
     store = open_store(tmp_path / "own.zarr")
     save_contrast(store, "mine", Criterion("rest"), measures=["t"])

@@ -188,13 +188,13 @@ def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path)
         return said
 
     said = notes(Net(), "channel", LAYERS)
-    assert "units channel: of no known shape, recorded whole: odd" in said
+    assert "units channel: unknown shape, recorded whole: odd" in said
     assert (
         "Net (as given): 5 layers, 125 units (means over positions, one a channel); "
         in " ".join(said)
     )
     said = notes(Net(), "cls", LAYERS)
-    assert "units cls: left out, having no tokens: maps, last, odd, unit" in said
+    assert "units cls: left out layers without tokens: maps, last, odd, unit" in said
     assert not any("class_token" in line for line in said)
     plain = Net()
     del plain.class_token
@@ -370,7 +370,9 @@ def test_a_store_with_unknown_units_is_refused(own_store: Any) -> None:
 def test_layers_without_a_class_token_are_named(tokens: int, patches: bool) -> None:
     layer = Layer("early", "Block", ("token", "channel"), (tokens, 8), "float32")
     _, notes = reduced([layer], "cls")
-    assert [note.endswith("the first is then one: early") for note in notes] == [True] * patches
+    assert [note.endswith("so the first may be an image patch: early") for note in notes] == [
+        True
+    ] * patches
     assert reduced([layer], "channel")[1] == []
 
 

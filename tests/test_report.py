@@ -29,7 +29,7 @@ from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.findings import Reported, findings, letters, rounded
 from fusiform.engine.reporting.headline import headline, peaks
 from fusiform.engine.reporting.method import method
-from fusiform.engine.reporting.thresholds import GRIDS, beyond_thresholds
+from fusiform.engine.reporting.thresholds import GRIDS, count_beyond
 
 from . import made
 
@@ -58,17 +58,15 @@ def page(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def reported(store: Store, letter: str = "") -> Reported:
     found = analyse(store, resamples=20)
-    return Reported(
-        letter, str(store.path), found, beyond_thresholds(store, store.layers, None), ()
-    )
+    return Reported(letter, str(store.path), found, count_beyond(store, store.layers, None), ())
 
 
 # Content
 
 
 @pytest.mark.parametrize("contrasts", [None, ["faces > bodies", "scenes"]])
-def test_units_beyond_thresholds_equal_a_query(store: Store, contrasts: list[str] | None) -> None:
-    found = beyond_thresholds(store, store.layers, contrasts)
+def test_units_count_beyond_equal_a_query(store: Store, contrasts: list[str] | None) -> None:
+    found = count_beyond(store, store.layers, contrasts)
     assert set(found) == (set(GRIDS) if contrasts is None else set(GRIDS) - {"q_each"})
     for name, rows in found.items():
         for place in {0, GRIDS[name].first, len(GRIDS[name].at) - 1}:
@@ -81,7 +79,7 @@ def test_units_beyond_thresholds_equal_a_query(store: Store, contrasts: list[str
 
 
 def test_margins_equal_those_of_a_ratio_over_feature_maps(store: Store) -> None:
-    found = beyond_thresholds(store, store.layers, None)["t"]
+    found = count_beyond(store, store.layers, None)["t"]
     for layer, row in zip(store.layers, found, strict=True):
         t = np.array(store.read(layer, "t")).reshape(len(store.categories), *layer.shape)
         for k, (place, x) in itertools.product(range(len(t)), enumerate(GRIDS["t"].at)):
@@ -163,7 +161,7 @@ def test_the_headline_is_the_largest_share(store: Store) -> None:
 
 def test_a_store_without_selective_units_says_so(store: Store) -> None:
     found = analyse(store, Criterion(where="t > 1e9"), resamples=5)
-    one = Reported("", "x", found, beyond_thresholds(store, store.layers, None), ())
+    one = Reported("", "x", found, count_beyond(store, store.layers, None), ())
     assert "no unit of 3 layers is selective" in headline([one])
     assert "no selective unit in any layer" in peaks([one])
     assert json_block(findings([one]))
@@ -287,7 +285,7 @@ def test_a_report_limits_the_number_of_stores_and_contrasts(
         fusiform.report([made_path], tmp_path / "a.html", contrasts=["faces"] * 25)
     with pytest.raises(UserError, match="got none"):
         fusiform.report([], tmp_path / "a.html")
-    with pytest.raises(UserError, match="written into a folder"):
+    with pytest.raises(UserError, match="written into an existing folder"):
         fusiform.report([made_path], tmp_path / "nowhere" / "a.html", resamples=1, layers="head")
     with pytest.raises(UserError, match="no layer 'none'"):
         fusiform.report([made_path], tmp_path / "a.html", layers="none")

@@ -265,7 +265,7 @@ def test_a_layer_can_be_chosen_by_name_or_nearest_depth(opened: Opened) -> None:
     assert "conv<b>" in opened.words("distribution")  # the first of the other store as well
     opened.choose("#choices", "Layer", "head")
     assert "layer1.0" not in opened.words("distribution")
-    assert opened.words("maps").count("no places") == 2 * len(HOSTILE)
+    assert opened.words("maps").count("no positions") == 2 * len(HOSTILE)
 
 
 def test_the_axis_is_layers_or_relative_depth(opened: Opened) -> None:

@@ -27,8 +27,8 @@ from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import facts
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store.reading import Store as StoreReader
-from fusiform.engine.store.schema import MOST, limited
+from fusiform.engine.store.attributes import LIMITS, limit_notes
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.values import as_record
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
@@ -309,19 +309,19 @@ def test_notes_of_the_set_are_kept_in_the_store(
         found = tiny_scan(net, stimuli, tmp_path / "n.zarr", listener=Listener(notes.append))
     finally:
         extra.unlink()
-    note = f"{extra.parent.name}: passed over 1 that are no image files by name"
+    note = f"{extra.parent.name}: passed over 1 files that are not images by name"
     assert found.provenance["notes"] == [note]
     assert note in notes
     assert ("note", note) in list(facts(fusiform.info(tmp_path / "n.zarr")))
 
 
 def test_a_limited_number_of_notes_is_kept_and_the_rest_counted() -> None:
-    most = MOST["notes"]
-    assert limited(["a", "b"]) == ["a", "b"]
-    first = limited([f"n{i}" for i in range(most + 5)])
+    most = LIMITS["notes"]
+    assert limit_notes(["a", "b"]) == ["a", "b"]
+    first = limit_notes([f"n{i}" for i in range(most + 5)])
     assert (len(first), first[-1]) == (most, "and 6 more notes")
-    assert limited([*first, "another"])[-1] == "and 7 more notes"
-    assert limited(first) == first
+    assert limit_notes([*first, "another"])[-1] == "and 7 more notes"
+    assert limit_notes(first) == first
 
 
 def test_progress_is_reported(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_a_missing_folder_or_image_to_scramble_is_named(tmp_path: Path) -> None:
             (tmp_path / "set" / link).symlink_to(target)
         except OSError:
             pytest.skip("links cannot be made here")
-        with pytest.raises(UserError, match=rf"{link} is a link that leads nowhere: fetch"):
+        with pytest.raises(UserError, match=rf"{link} is a broken link: fetch"):
             scramble_stimuli(tmp_path / "set", tmp_path / "out", method="blocks")
         (tmp_path / "set" / link).unlink()
     (tmp_path / "set/README.md").symlink_to("gone")

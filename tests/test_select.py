@@ -26,7 +26,7 @@ from fusiform.engine.contrasts.summary import HeldOut, Row, _replication
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.store.reading import Store as StoreReader
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.variables import SAVED
 from fusiform.kernels.moments import Moments, merge, read_out
 

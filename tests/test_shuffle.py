@@ -23,7 +23,7 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.moments.null import ShuffledMoments
 from fusiform.engine.moments.plan import make_plan, shuffled_labels
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.store.reading import Store as StoreReader
+from fusiform.engine.store.store_reader import StoreReader
 
 from . import flat, reference
 

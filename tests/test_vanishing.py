@@ -102,7 +102,7 @@ def test_a_scan_whose_output_vanishes_says_so_and_starts_anew(
 
 
 def test_the_part_that_vanished_is_named(stimuli: Path, tmp_path: Path) -> None:
-    for part, said in (("body/mean", "body/mean of it is gone"), ("zarr.json", "is gone: scan")):
+    for part, said in (("body/mean", "its body/mean is gone"), ("zarr.json", "is gone: scan")):
         with pytest.raises(UserError, match=f"o.zarr.partial was being filled and .*{said}"):
             small.scan(stimuli, tmp_path / "o.zarr", removing(part, 2, tmp_path / "o.zarr"))
         shutil.rmtree(tmp_path / "o.zarr.partial", ignore_errors=True)
@@ -117,10 +117,10 @@ def test_a_store_with_a_vanished_moments_file_is_not_whole(stimuli: Path, tmp_pa
             found.append(event)
             remove(output.with_name("o.zarr.partial") / "pool" / "m2" / "c" / "0")
 
-    with pytest.raises(UserError, match=r"pool/m2/c/0/0.* of it is gone") as caught:
+    with pytest.raises(UserError, match=r"pool/m2/c/0/0.* is gone") as caught:
         small.scan(stimuli, output, Listener(progress=last))
     assert found
-    assert "the same command goes on" not in "".join(getattr(caught.value, "__notes__", ()))
+    assert "the same command resumes it" not in "".join(getattr(caught.value, "__notes__", ()))
     assert not output.exists()
 
 

@@ -1,4 +1,4 @@
-"""A scan by workers: its shards are handed out, then its groups merged, then its contrasts made."""
+"""A scan on workers: they run the shards, then merge groups, then compute contrasts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from ..scanning.progress import Listener, Progress
 from ..scanning.rounding import changed
 from ..scanning.setup import Setup
 from ..scanning.work import refuse_too_few
-from ..store.draft import Draft
-from ..store.durable import sweep
-from ..store.root import Unreadable
+from ..store.drafts.recovery import Recovery
+from ..store.drafts.store_draft import StoreDraft
+from ..store.location import remove_partial_files
+from ..store.reader import Unreadable
 from .cluster import Crew, Workers, connected
 from .dispatch import Task, hand_out
 from .tasks import (
@@ -47,12 +48,12 @@ class OnWorkers:
         self._workers = workers
         self.processes = workers.number or 1
 
-    def fill(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
+    def fill(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
         """Have workers do the scan: all of it, or what an earlier run has left.
 
         Raises
         ------
-        UserError : no workers are available; a user's mistake that a worker found
+        UserError : no workers, or a user's mistake that a worker reports
         """
         distribution = Distribution(draft, setup, listener, stop)
         if draft.is_complete:
@@ -79,17 +80,17 @@ class OnWorkers:
                 if workers.scheduler and crew.client.status == "running":
                     crew.client.run(leave, job.token, on_error="ignore")
         if isinstance(draft.path, Path):
-            sweep(draft.path)  # of what workers that died were writing
+            remove_partial_files(draft.path)  # removes temporary files of workers that died
 
 
 class Distribution:
-    """A scan that workers do for its draft: all of it, or what is left.
+    """Fills a draft on workers, from the start or from where it stopped.
 
-    Bits are those of one process: shards and groups are the plan's, and parts of a group are merged
-    in its order, whoever has made them.
+    The bits are those of one process: the plan fixes shards and groups, and the parts of a group
+    are merged in plan order.
     """
 
-    def __init__(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
+    def __init__(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
         self._draft, self._plan = draft, setup.plan
         self._layers = setup.fitting.parts
         self._catalogue = setup.catalogue.absolute()
@@ -98,42 +99,41 @@ class Distribution:
         self._peak = 0
         if draft.commit.number and not draft.is_complete:
             raise UserError(
-                f"an unfinished scan goes on as it was begun; that in {draft.path} was in one "
-                "process: go on without --workers and --scheduler, or give it up with --restart"
+                f"an unfinished scan continues the way it began; the one in {draft.path} ran in "
+                "one process: leave out `workers` and `scheduler`, or start over with "
+                "`restart=True`"
             )
         self._machines: list[Mapping[str, Any]] = []
         self._records: dict[str, Record] = {}
         if not draft.is_complete:
-            for damaged in draft.records.damaged():
-                listener.note(
-                    f"{damaged.removesuffix('.json')} is done again: its record is damaged"
-                )
-            draft.forget_damaged(listener.note, thoroughly=False)
+            for damaged in draft.tasks.damaged():
+                listener.note(f"repeating {damaged.removesuffix('.json')}: its record is damaged")
+            Recovery(draft).forget_damaged_tasks(listener.note, thorough=False)
             self._records = {
                 name: {**record, "batches": tuple(record["batches"])}
-                for name, record in draft.records.of(SHOW).items()
+                for name, record in draft.tasks.of(SHOW).items()
             }
             if self._records:
-                self._say_what_is_done()
+                self._note_what_is_done()
             for stage in (SHOW, MERGE, CONTRAST):
-                for record in draft.records.of(stage).values():
+                for record in draft.tasks.of(stage).values():
                     self._compare(record.get("machine", {}))
 
     def run(self, crew: Crew, job: Job) -> None:
-        """Have the workers do it all, the stimuli once for every part of the layers that fits."""
+        """Run everything that is left, with one pass over the stimuli per part of the layers."""
         if "criterion" not in self._draft.provenance:
             annotate_criterion(self._draft)
-        self._show(crew, self._as_it_is(job))
+        self._show(crew, self._identified(job))
         self._draft.leave_out(self._skipped())
-        job = self._as_it_is(job)
+        job = self._identified(job)
         self._merge(crew, job)
         self._contrast(crew, job)
         self._draft.commit = replace(
             self._draft.commit, skipped=self._skipped(), invisible=sorted(self._invisible())
         )
 
-    def _as_it_is(self, job: Job) -> Job:
-        """The job, by which workers know the draft again."""
+    def _identified(self, job: Job) -> Job:
+        """The job with the draft's identity, which workers compare."""
         identity = {name: self._draft.provenance[name] for name in ("created", "fingerprint")}
         return replace(job, identity=identity)
 
@@ -145,16 +145,16 @@ class Distribution:
         before = done = sum(self._stimuli(record) for record in self._records.values())
         for part in parts:
             tasks = [task for task in self._shards(part) if task.name not in self._records]
-            if tasks:  # what comes after is of moments that are still to be made
-                self._draft.records.forget(MERGE)
-                self._draft.records.forget(CONTRAST)
+            if tasks:  # new moments make later results stale
+                self._draft.tasks.forget(MERGE)
+                self._draft.tasks.forget(CONTRAST)
             for task, outcome in self._done(crew, job, tasks):
-                self._heard(task, outcome)
+                self._take(task, outcome)
                 done += self._stimuli(outcome.record)
                 self._report("scan", done, len(parts) * total, before, started)
 
     def _parts(self) -> list[tuple[str, ...]]:
-        """Names of the layers that are shown the stimuli together: what was begun so goes on so."""
+        """Layer names of every pass over the stimuli; passes already begun keep their layers."""
         begun = {tuple(record["layers"]): None for record in self._records.values()}
         named = {name for part in begun for name in part}
         left = (
@@ -180,8 +180,8 @@ class Distribution:
                 (name, cut, catalogue.chosen(stimuli), (batches.start, batches.stop), part, own),
             )
 
-    def _heard(self, task: Task, outcome: Outcome) -> None:
-        """Take over what a shard has left; say what was skipped, and what is no number."""
+    def _take(self, task: Task, outcome: Outcome) -> None:
+        """Keep the record of a shard, and note skipped stimuli and values that are not finite."""
         for layer, warning in outcome.record["warnings"].items():
             if layer not in self._warned:
                 self._warned.add(layer)
@@ -200,8 +200,8 @@ class Distribution:
             try:
                 if any(other["batches"] == record["batches"] for other in before):
                     raise UserError(
-                        "all layers see the same stimuli, shown once for each part of them; "
-                        f"{path} {why}, and was shown before: restore it"
+                        "all passes show the same stimuli; "
+                        f"{path} {why}, but an earlier pass has shown it: restore it"
                     )
                 self._listener.note(f"skipped: {path} {why}")
                 refuse_too_few(self._catalogue, self._plan, self._skipped(), stimulus)
@@ -210,30 +210,30 @@ class Distribution:
                 raise
 
     def _compare(self, machine: Mapping[str, Any]) -> None:
-        """Say in what the machine of a worker differs from that of the first; each once."""
+        """Note how a worker's machine differs from the first worker's, once per difference."""
         self._machines = self._machines or [machine]
         differing = changed(self._machines[0], machine)
         if differing and machine not in self._machines:
             self._machines.append(machine)
             first, own = differing
             self._listener.note(
-                f"one worker computes with {own}, others with {first}: the last bits may differ "
-                "from those of workers that are all alike"
+                f"one worker computes with {own}, others with {first}: last bits may differ from a "
+                "scan on identical workers"
             )
 
     def _forget_those_without(self, stimulus: int) -> None:
-        """Have shards done again that were shown without one of a group: it may be restored."""
+        """Forget shards that skipped stimuli of the same group, as they may be restored."""
         catalogue, fold_of = self._catalogue, self._plan.fold_of
         group = catalogue.labels[stimulus], fold_of[stimulus]
         for name, record in self._records.items():
             gone = self._skipped_in(record)
             if any((catalogue.labels[other], fold_of[other]) == group for other in gone):
-                self._draft.records.forget(name)
+                self._draft.tasks.forget(name)
 
     # Moments and contrasts
 
     def _merge(self, crew: Crew, job: Job) -> None:
-        """Merge what shards have of the groups that none of them has whole."""
+        """Merge the groups that span several shards."""
         ordered = sorted(self._records.items(), key=lambda item: item[1]["batches"][0])
 
         def task_of(block: Block) -> Task:
@@ -246,7 +246,7 @@ class Distribution:
             shown = f"merge {self._draft.categories[block.category]} fold {block.fold}"
             return Task(name, shown, merge_group, (name, group, parts))
 
-        there = self._draft.records.of(MERGE)
+        there = self._draft.tasks.of(MERGE)
         tasks = [task_of(block) for block in self._plan.blocks if self._spans(block)]
         left = [task for task in tasks if task.name not in there]
         started, before = time.perf_counter(), len(tasks) - len(left)
@@ -254,7 +254,7 @@ class Distribution:
             self._report("merge", done, len(tasks), before, started)
 
     def _contrast(self, crew: Crew, job: Job) -> None:
-        there, layers = self._draft.records.of(CONTRAST), self._draft.layers
+        there, layers = self._draft.tasks.of(CONTRAST), self._draft.layers
         names = [f"{CONTRAST}/{number}" for number in range(len(layers))]
         tasks = [
             Task(name, f"contrast {layer.name}", contrast, (name, number))
@@ -268,16 +268,16 @@ class Distribution:
             done += units[task.name]
             self._report("contrasts", done, sum(units.values()), before, started)
 
-    # What is done
+    # Bookkeeping
 
-    def _say_what_is_done(self) -> None:
+    def _note_what_is_done(self) -> None:
         stimuli = sum(self._stimuli(record) for record in self._records.values())
         passes = len({record["layers"][0] for record in self._records.values()})
         self._listener.note(
-            f"going on with an unfinished scan: {len(self._records)} of "
+            f"resuming an unfinished scan: {len(self._records)} of "
             f"{passes * len(self._plan.shards)} shards are done ({stimuli:,} of "
             f"{passes * len(self._plan.order):,} stimuli), "
-            f"contrasts of {len(self._draft.records.of(CONTRAST))} of {len(self._draft.layers)} "
+            f"contrasts of {len(self._draft.tasks.of(CONTRAST))} of {len(self._draft.layers)} "
             "layers are written"
         )
 
@@ -287,11 +287,11 @@ class Distribution:
         return int(min(stop * size, total) - first * size)
 
     def _skipped_in(self, record: Record) -> dict[int, str]:
-        """Stimuli that a shard was shown without, and why, as the catalogue numbers them."""
+        """Stimuli that a shard skipped, by their number in the catalogue, and why."""
         return {self._numbered(record, int(r)): why for r, why in record["skipped"].items()}
 
     def _invisible_in(self, record: Record) -> list[int]:
-        """Stimuli of a shard of which nothing is visible, as the catalogue numbers them."""
+        """Invisible stimuli of a shard, by their number in the catalogue."""
         return [self._numbered(record, row) for row in record.get("invisible", ())]
 
     def _numbered(self, record: Record, row: int) -> int:
@@ -316,11 +316,11 @@ class Distribution:
         )
 
     def _done(self, crew: Crew, job: Job, tasks: Sequence[Task]) -> Iterator[Any]:
-        """Every task with its outcome, as they are done.
+        """Run tasks and yield each with its outcome as it finishes.
 
         Raises
         ------
-        UserError : what a worker was told is the user's mistake; see :func:`.handing.hand_out`
+        UserError : a user's mistake that a worker reports; see :func:`.dispatch.hand_out`
         """
         for task, outcome in hand_out(crew, job, tasks, self._stop, self._listener.note):
             if outcome.refused:

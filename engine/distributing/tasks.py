@@ -1,7 +1,7 @@
-"""What a worker does: a shard of the stimuli, a group whose parts are to be merged, a contrast.
+"""Tasks of a worker: run a shard of stimuli, merge a group, compute contrasts.
 
-Functions here run in the worker's process. Each opens the draft anew, writes, and records what it
-did; done a second time it writes the same bytes again.
+Functions here run in the worker's process. Each opens the draft, writes to it, and records the
+result. A repeated task writes the same bytes again.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from ..scanning.rounding import machine
 from ..scanning.work import nonfinite
 from ..spec import Network
 from ..stimuli.catalogue import Catalogue
-from ..store.behind import write_behind
-from ..store.draft import Draft
+from ..store.array_writer import background_writer
+from ..store.drafts.commits import Seal
+from ..store.drafts.store_draft import StoreDraft
 from ..store.identity import IDENTITY, NETWORK, difference
-from ..store.places import Place, is_group
-from ..store.records import Seal
-from ..store.root import Unreadable
+from ..store.location import Location, is_group
+from ..store.reader import Unreadable
 
-# The stages of a scan, which the names of tasks begin with.
+# Stages of a scan: prefixes of task names.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"
-# What a worker's network has to have in common with that of the scan.
+# Attributes that a worker's network must share with the scan's.
 _OF_A_WORKER = {*NETWORK, "device_type"} - {"units"}
-# Images of the passes by which it is told.
+# Batch size of the passes that probe it.
 _PROBED = 2
 Record = dict[str, Any]
 _Arguments = ParamSpec("_Arguments")
@@ -55,15 +55,15 @@ _Arguments = ParamSpec("_Arguments")
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks of a scan have in common.
+    """Settings shared by all tasks of a scan.
 
     ``token`` names the run, ``place`` and ``identity`` the draft.
-    ``threads`` and ``decode_workers`` are those of a worker, None for what it has; ``axes`` are
-    those that means of a layer are over.
+    ``threads`` and ``decode_workers`` are per worker, None for its default. ``axes`` are those that
+    means of a layer are over.
     """
 
     token: str
-    place: Place
+    place: Location
     identity: Mapping[str, Any]
     network: Network
     device: str
@@ -74,9 +74,9 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """A worker's answer: the mistake that the user made, or how the task went.
+    """Result of a task: a record, or the lines of a user's mistake in ``refused``.
 
-    ``damaged`` says that what was refused is a part of the draft.
+    ``damaged`` means that a part of the draft cannot be read.
     """
 
     refused: tuple[str, ...] = ()
@@ -86,17 +86,17 @@ class Outcome(NamedTuple):
 
 
 class Here(NamedTuple):
-    """What a task has where it is done: its job, the draft, and its name in the records."""
+    """Context of a task: its job, the draft, and its name in the records."""
 
     job: Job
-    draft: Draft
+    draft: StoreDraft
     name: str
 
 
 class _Seat:
-    """A worker's network, built once for all shards of a job; ``threads`` that it runs on."""
+    """A worker's network, built once for all shards of a job."""
 
-    def __init__(self, job: Job, draft: Draft) -> None:
+    def __init__(self, job: Job, draft: StoreDraft) -> None:
         self.token = job.token
         self.device = _device(job.device)
         self.left = ExitStack()
@@ -108,22 +108,22 @@ class _Seat:
             _, found = network_of(self.backbone, self.device, [one.name for one in draft.layers])
         if differing := difference(draft.provenance, found, IDENTITY.keys() - _OF_A_WORKER):
             raise UserError(
-                f"all workers show the same network; one has other {differing}: give all of them "
-                "the same files"
+                f"all workers must run the same network; one has different {differing}: give all "
+                "of them the same files"
             )
 
 
 _seat: _Seat | None = None
-# A worker of several dask threads has one network all the same.
+# A worker with several dask threads still has one network.
 _one_at_a_time = threading.Lock()
 
 
 def _task(
     work: Callable[Concatenate[Here, _Arguments], Record],
 ) -> Callable[Concatenate[Job, str, _Arguments], Outcome]:
-    """Do ``work`` on the draft, one at a time, and record what it gives under the task's name.
+    """Run ``work`` on the draft, one at a time, and save its record under the task's name.
 
-    A user's mistake is an answer like others.
+    A user's mistake is returned, not raised.
     """
 
     @wraps(work)
@@ -133,13 +133,13 @@ def _task(
         try:
             with _one_at_a_time:
                 draft = _joined(job)
-                # Who did it may have died before the scan heard of it.
-                if (record := draft.records.read(name)) is not None:
+                # A worker may have finished the task and died before it could report it.
+                if (record := draft.tasks.read(name)) is not None:
                     return Outcome(record=record)
                 torch.set_num_threads(_threads(job))
                 record = work(Here(job, draft, name), *arguments, **named)
-                _joined(job)  # not another's by now, begun while this was under way
-                draft.records.write(name, **record)
+                _joined(job)  # raises if another scan has replaced the draft meanwhile
+                draft.tasks.write(name, **record)
                 return Outcome(record=record, peak_bytes=peak_memory())
         except UserError as mistake:
             return Outcome(mistake.lines, damaged=isinstance(mistake, Unreadable))
@@ -156,16 +156,16 @@ def show(
     layers: Sequence[str],
     skipped: Mapping[int, str],
 ) -> Record:
-    """Show the network a shard; gives what its record holds.
+    """Run the network on a shard and return its record.
 
-    Moments of groups that lie inside are written; of others, what the shard has of them is kept.
+    Complete groups are written to the draft. Partial groups are saved for merging.
 
     Parameters
     ----------
     plan, catalogue : of the shard alone
-    numbers : of the first batch, and of the one after the last
-    layers : that are recorded in this pass
-    skipped : stimuli that are left out, and why
+    numbers : the first batch, and the one after the last
+    layers : layers recorded in this pass
+    skipped : stimuli to leave out, and why
     """
     job, draft, name = here
     seat = _seated(job, draft)
@@ -177,7 +177,7 @@ def show(
     def keep(layer: Layer, block: Block, moments: Moments) -> None:
         group = block.category, block.fold
         if layer is own[0]:
-            _joined(job)  # not another's by now
+            _joined(job)  # raises if another scan has replaced the draft
         if layer.name not in warnings and not np.isfinite(moments.m2).all():
             category, own_dtype = draft.categories[block.category], input_dtype(seat.backbone.model)
             warnings[layer.name] = nonfinite(layer, moments, category, own_dtype)
@@ -186,12 +186,12 @@ def show(
             finished.add(group)
         else:
             key = part_of(layer, group)
-            kept[key] = draft.records.keep(f"{name}/{key}", moments)
+            kept[key] = draft.tasks.keep(f"{name}/{key}", moments)
 
     failed, invisible = dict(skipped), list[int]()
-    with write_behind() as later:
+    with background_writer() as later:
         live = Live(
-            own, seat.device, lambda *finished: later(keep, *finished), None, draft.units,
+            own, seat.device, lambda *finished: later(keep, *finished), None, draft.reader.units,
             axes=job.axes,
         )  # fmt: skip
         source = ImageSource(
@@ -229,37 +229,37 @@ def merge_group(
     group: tuple[int, int],
     parts: Mapping[str, Sequence[tuple[str, Seal]]],
 ) -> Record:
-    """Merge what shards have of a group, in the plan's order, as one process does.
+    """Merge the shards' parts of a group in plan order, as one process does.
 
-    ``parts`` are for every layer the names of the shards' tasks, and what they kept.
+    ``parts`` lists, for every layer, the names of the shards' tasks and the parts they saved.
     """
     draft = here.draft
     for layer in draft.layers:
         merged: Moments | None = None
         for task, seal in parts[layer.name]:
-            found = draft.records.kept(f"{task}/{part_of(layer, group)}", layer, seal)
+            found = draft.tasks.kept(f"{task}/{part_of(layer, group)}", layer, seal)
             if found is None:
-                draft.records.forget(task)
+                draft.tasks.forget(task)
                 raise UserError(
-                    f"what workers leave is read again as it was written; the moments of {task} in "
-                    f"{draft.path} are damaged: the same command does that part again"
+                    f"moments are checked when they are read; those of {task} in {draft.path} are "
+                    "damaged: run the same command to repeat that part"
                 )
             part = Moments(found.count, *map(torch.from_numpy, found[1:]))
             merged = merge(merged, part) if merged else part
-        assert merged is not None  # of two stimuli or more
+        assert merged is not None  # a group has at least two stimuli
         draft.write_moments(layer, *group, Moments(merged[0], *(m.numpy() for m in merged[1:])))
     return {"machine": machine()}
 
 
 @_task
 def contrast(here: Here, number: int) -> Record:
-    """Write the contrasts of a layer beside its moments."""
+    """Compute the contrasts of a layer."""
     materialise(here.draft, first=number, stop=number + 1)
     return {"machine": machine()}
 
 
 def leave(token: str) -> None:
-    """Give back what a worker has kept for a job, unless it is still at work on it."""
+    """Release a worker's network and memory, unless a task is running."""
     global _seat
     if _one_at_a_time.acquire(blocking=False):
         if _seat and _seat.token == token:
@@ -269,30 +269,30 @@ def leave(token: str) -> None:
 
 
 def part_of(layer: Layer, group: tuple[int, int]) -> str:
-    """What a shard's part of a group is called."""
+    """Name of a shard's part of a group."""
     return f"{layer.name}/{group[0]}.{group[1]}"
 
 
-def _joined(job: Job) -> Draft:
+def _joined(job: Job) -> StoreDraft:
     """The draft of the job.
 
     Raises
     ------
-    UserError : it is not there, or is another's by now; other versions than those it was begun with
+    UserError : the draft is missing or belongs to another scan now, or versions differ
     """
     if not is_group(job.place):
         raise UserError(
-            f"workers fill the scan's own store; {job.place} is not there for one of them: name an "
-            "output that all of them reach by the same path"
+            f"all workers write to the scan's store; one cannot find {job.place}: choose an output "
+            "that all of them reach by the same path"
         )
-    draft = Draft.join(job.place)
+    draft = StoreDraft.join(job.place)
     if any(draft.provenance[name] != value for name, value in job.identity.items()):
-        raise UserError(f"{job.place} was being filled and is another scan's by now: scan again")
-    for name, wanted in draft.provenance["versions"].items():
-        if (own := _version(name)) != wanted:
+        raise UserError(f"another scan has replaced {job.place} meanwhile: scan again")
+    for name, needed in draft.provenance["versions"].items():
+        if (own := _version(name)) != needed:
             raise UserError(
-                f"workers compute with the versions of the scan, others may round differently; one "
-                f"has {name} {own}, the scan {wanted}: install the same"
+                f"workers need the scan's versions, as others may round differently; one has "
+                f"{name} {own}, the scan {needed}: install the same"
             )
     return draft
 
@@ -301,15 +301,15 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not at all"
+        return "not installed"
 
 
-def _seated(job: Job, draft: Draft) -> _Seat:
+def _seated(job: Job, draft: StoreDraft) -> _Seat:
     global _seat
     if _seat is None or _seat.token != job.token:
         if _seat:
             _seat.left.close()
-        _seat = None  # or two networks would be there while the next is built
+        _seat = None  # frees the old network before the next is built
         _seat = _Seat(job, draft)
     return _seat
 
@@ -321,9 +321,9 @@ def _threads(job: Job) -> int:
 
 
 def _device(name: str) -> torch.device:
-    """A GPU for every worker of a machine, as far as they go; workers are numbered by their names.
+    """Device of a worker: its own GPU if the machine has several, in order of workers' names.
 
-    Where ``CUDA_VISIBLE_DEVICES`` shows each its own, there is one for every worker to see.
+    If ``CUDA_VISIBLE_DEVICES`` shows each worker its own, every worker sees only one.
     """
     from distributed import get_worker
 

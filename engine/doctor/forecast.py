@@ -100,7 +100,7 @@ def plan(
 def _forecast(setup: Setup) -> Forecast:
     """Measure the network and the decoding of a setup."""
     from ..contrasts.select import seconds_per_unit
-    from ..store.draft import most_bytes
+    from ..store.drafts.store_draft import max_store_bytes
 
     design, plan, footprint = setup.design, setup.plan, setup.footprint
     categories, parts = setup.catalogue.categories, setup.fitting.parts
@@ -122,7 +122,9 @@ def _forecast(setup: Setup) -> Forecast:
         batch_size=plan.batch_size,
         batches=plan.n_batches * len(parts),
         state_bytes=max(sum(map(footprint.of_layer, part)) for part in parts),
-        store_bytes=most_bytes(setup.layers, len(categories), design.folds, design.store_dtype),
+        store_bytes=max_store_bytes(
+            setup.layers, len(categories), design.folds, design.store_dtype
+        ),
         peak_bytes=setup.fitting.peak,
         budget_bytes=setup.budget,
         network=network,

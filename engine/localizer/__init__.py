@@ -1,4 +1,4 @@
-"""The embedded localizer: six categories of pictures drawn from a seed."""
+"""The built-in localizer: six categories of pictures drawn from a seed."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..layer import Layer
 from ..spec import Design, Network, Stimuli
 from ..store.nouns import design_of, network_of, stimuli_of
-from ..store.reading import Store as StoreReader
-from ..store.reading import require_complete
+from ..store.reader import require_complete
+from ..store.store_reader import StoreReader
 from .chunks import places
 from .query import Query
 

@@ -14,7 +14,9 @@ from ..contrasts.choice import Choice, choose_units, draw_units, joined
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..querying.store import Store
-from ..store.recording import columns_of, cut_of_rows, recorded_as
+from ..store.attributes import n_columns
+from ..store.chunking import response_shape
+from ..store.recording_reader import recorded_attribute
 from ..values import as_record
 from .recorder import held_bytes
 from .unit_request import Masks, UnitRequest
@@ -92,8 +94,8 @@ class ChosenUnits:
         """Bytes held of every layer while this number of stimuli is recorded."""
         found = {}
         for name, own in choice.units.items():
-            columns = columns_of(len(own), self.request.project)
-            rows = cut_of_rows(stimuli, columns)[0]
+            columns = n_columns(len(own), self.request.project)
+            rows = response_shape(stimuli, columns)[0]
             found[name] = held_bytes(rows, len(own), columns)
         return found
 
@@ -110,7 +112,7 @@ class ChosenUnits:
         if self.request.random is not None:
             chosen_by["seed"] = self.seed
         found = {
-            "recorded": recorded_as(choice.units),
+            "recorded": recorded_attribute(choice.units),
             "choices": list(choice.names),
             "chosen_by": chosen_by,
         }

@@ -18,7 +18,7 @@ from ..scanning.stimulus_set import reporting
 from ..spec import Design, Network, Stimuli
 from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..store.identity import difference, not_compared
-from ..store.places import name_of
+from ..store.location import name_of
 from ..values import as_record, listed
 
 # Patterns that mean groups of a network's layers.

@@ -22,14 +22,15 @@ from ..scanning.progress import Listener
 from ..scanning.run import as_begun
 from ..scanning.setup import Setup, check_machine, set_up
 from ..scanning.stimulus_set import read_stimuli, stimulus_table
-from ..spec import Design, Network, Output, Request, Resources, Stimuli
+from ..spec import Design, Network, Request, Resources, Stimuli
 from ..stimuli.catalogue import Catalogue
-from ..store.behind import Behind
-from ..store.kinds import RECORDING
-from ..store.places import whereabouts
-from ..store.recording_draft import RecordingDraft, recording_of
-from ..store.resuming import resuming
-from ..store.writing import final_place, refuse_existing
+from ..store.array_writer import BackgroundWriter
+from ..store.drafts.creating import RecordingBlueprint
+from ..store.drafts.publishing import final_location, refuse_existing
+from ..store.drafts.recording_draft import RecordingDraft
+from ..store.drafts.resuming import Existing, resuming
+from ..store.location import stimuli_attributes
+from ..store.schema import RECORDING
 from .chosen import ChosenUnits
 from .earlier_scan import as_scanned, others_than_scanned, refuse_other_network, scanned_stimuli
 from .recorder import LayerRecorder, Recorder
@@ -86,12 +87,14 @@ def record(
     ...     units=UnitRequest(select="faces", top=50))
     """
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
-    target = Output(output, overwrite, restart, go_back)
+    existing, listener = Existing(overwrite, restart, go_back), listener or Listener()
     refuse_existing(output, overwrite, unfinished=True, kind=RECORDING)
     source = None if store is None else Store.of(store)
-    plan = _planned(request, target, units, source, listener or Listener())
-    _write(plan, target, listener or Listener())
-    return Recording.open(final_place(output))
+    if not restart:
+        request = as_begun(request, output)
+    planned = _planned(request, units, source, listener)
+    _write(planned, output, existing, listener)
+    return Recording.open(final_location(output))
 
 
 class _Planned(NamedTuple):
@@ -104,7 +107,6 @@ class _Planned(NamedTuple):
 
 def _planned(
     request: Request,
-    target: Output,
     units: UnitRequest,
     source: Store | None,
     listener: Listener,
@@ -120,7 +122,7 @@ def _planned(
         design = replace(design, null=0, null_units=1)
         request = replace(request, network=network)
         chosen = ChosenUnits(units, source, design.layers, seed)
-    request = as_begun(replace(request, design=design), target)
+    request = replace(request, design=design)
     own = None
     if source and (request.stimuli.groups is None or request.stimuli == source.stimuli):
         own = scanned_stimuli(source, request.stimuli, listener)
@@ -148,31 +150,27 @@ def _planned(
     return planned
 
 
-def _write(planned: _Planned, target: Output, listener: Listener) -> None:
+def _write(planned: _Planned, output: str | Path, existing: Existing, listener: Listener) -> None:
     """Show the stimuli and write the recording."""
     setup, chosen, choice = planned
     catalogue, plan, units = setup.catalogue, setup.plan, setup.design.units
+    blueprint = RecordingBlueprint(
+        layers=setup.layers,
+        categories=catalogue.categories,
+        counts=plan.counts(len(catalogue.categories)),
+        stimuli=stimulus_table(catalogue, plan),
+        provenance={
+            **stimuli_attributes(setup.request.stimuli.source),
+            "batch_size": plan.batch_size,
+            **setup.attributes,
+            **({"units": units, "dims": setup.dims} if units != "all" else {}),
+            **chosen.provenance(choice),
+        },
+        units=choice.units,
+        chosen=choice.chosen,
+    )
     with (
-        resuming(
-            target.path,
-            target.overwrite,
-            target.restart,
-            listener.note,
-            plan.order,
-            recording_of(choice.units, choice.chosen),
-            go_back=target.go_back,
-            layers=setup.layers,
-            categories=catalogue.categories,
-            counts=plan.counts(len(catalogue.categories)),
-            stimuli=stimulus_table(catalogue, plan),
-            provenance={
-                **whereabouts(setup.request.stimuli.source),
-                "batch_size": plan.batch_size,
-                **setup.attributes,
-                **({"units": units, "dims": setup.dims} if units != "all" else {}),
-                **chosen.provenance(choice),
-            },
-        ) as draft,
+        resuming(output, blueprint, plan.order, existing, listener.note) as draft,
         asked_to_stop() as stop,
         recycled(),
     ):
@@ -190,16 +188,16 @@ class _RecordingPass(Passes):
         """Show the network all stimuli, and write rows as files of them fill up."""
         draft, setup = self.draft, self.setup
 
-        def recorder_of(layers: Sequence[Layer], later: Behind) -> Recorder:
+        def recorder_of(layers: Sequence[Layer], later: BackgroundWriter) -> Recorder:
             return Recorder(
                 [
                     LayerRecorder(
                         layer,
                         choice.units[layer.name],
-                        draft.recordees(layer.name).columns,
-                        draft.schema.seed,
+                        draft.reader.recorded(layer.name).columns,
+                        draft.reader.schema.seed,
                         len(setup.catalogue),
-                        draft.rows_of_a_file(layer),
+                        draft.rows_per_file(layer),
                         setup.device,
                         lambda *given: later(draft.write_rows, *given),
                     )

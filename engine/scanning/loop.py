@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..decoding.ahead import Decoded, decode_ahead
 from ..errors import UserError
 from ..layer import Layer
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import INVISIBLE
-from ..store.behind import Behind, write_behind
-from ..store.filling import Filling
+from ..store.array_writer import BackgroundWriter, background_writer
+from ..store.drafts.base_draft import BaseDraft
 from .forward import Taker, showing
 from .interrupt import Stop
 from .memory import peak_memory
@@ -31,7 +32,7 @@ class Passes:
 
     stage = "scan"
 
-    def __init__(self, draft: Filling, setup: Setup, listener: Listener, stop: Stop) -> None:
+    def __init__(self, draft: BaseDraft[Any], setup: Setup, listener: Listener, stop: Stop) -> None:
         self.draft, self.setup, self.listener, self.stop = draft, setup, listener, stop
         self._committed = time.perf_counter()
         if draft.was_committed:
@@ -48,7 +49,7 @@ class Passes:
         several = 0 < len(commit.finished) < len(layers)
         to = f" to {len(commit.live)} layers, all to {len(commit.finished)}" if several else ""
         self.listener.note(
-            f"going on with an unfinished {self.stage}: {min(shown, len(plan.order)):,} of "
+            f"resuming an unfinished {self.stage}: {min(shown, len(plan.order)):,} of "
             f"{len(plan.order):,} stimuli were shown{to}{self._also_done(shown)}"
         )
         if differing := changed(commit.machine, machine()):
@@ -72,7 +73,7 @@ class Passes:
         """Count the time to the next commit from now."""
         self._committed = time.perf_counter()
 
-    def _show(self, taker_of: Callable[[Sequence[Layer], Behind], Taker]) -> None:
+    def _show(self, taker_of: Callable[[Sequence[Layer], BackgroundWriter], Taker]) -> None:
         """Show the network all stimuli, once for every part of the layers.
 
         ``taker_of`` makes the taker of some layers from them and a background writer.
@@ -95,7 +96,7 @@ class Passes:
             self.report(self.stage, done, len(parts) * stimuli, before, started)
 
         for number, part in enumerate(parts):
-            with write_behind() as later:
+            with background_writer() as later:
                 one = _Pass(self, part, taker_of(part, later), later)
                 one.run(partial(report, number))
 
@@ -113,7 +114,9 @@ class Passes:
 class _Pass:
     """One pass over the stimuli, for some of the layers."""
 
-    def __init__(self, work: Passes, layers: Sequence[Layer], taker: Taker, later: Behind) -> None:
+    def __init__(
+        self, work: Passes, layers: Sequence[Layer], taker: Taker, later: BackgroundWriter
+    ) -> None:
         self._work, self._draft = work, work.draft
         self._layers, self._taker, self._later = layers, taker, later
         commit = self._draft.commit
@@ -211,8 +214,8 @@ class _Pass:
                 continue
             if self._draft.commit.finished:
                 raise UserError(
-                    f"all layers see the same stimuli, shown once for each part of them; "
-                    f"{catalogue.path(stimulus)} {why}, and was shown before: restore it"
+                    f"all passes show the same stimuli; {catalogue.path(stimulus)} {why}, but an "
+                    "earlier pass has shown it: restore it"
                 )
             self._work.listener.note(f"skipped: {catalogue.path(stimulus)} {why}")
             self._work.refuse_to_skip(catalogue, {**self._skipped, **failed}, stimulus)
@@ -221,4 +224,4 @@ class _Pass:
 
 def note_invisible(path: Path, listener: Listener) -> None:
     """Name a stimulus in which nothing is visible."""
-    listener.note(f"nothing is visible of {path}: {INVISIBLE}")
+    listener.note(f"nothing is visible in {path}: {INVISIBLE}")

@@ -1,4 +1,4 @@
-"""Packing: decode a stimulus set once, and leave its pictures for many networks to be shown."""
+"""Packed stimulus sets: decode all images once, for many scans."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from ..stimuli.packed.layout import (
     shard_path,
     with_checksum,
 )
-from ..store.durable import missing_file
-from ..store.schema import limited
+from ..store.attributes import limit_notes
+from ..store.location import missing_file
 from .interrupt import Stop, asked_to_stop
 from .loop import note_invisible
 from .memory import peak_memory
@@ -46,7 +46,7 @@ from .stimulus_set import listed_stimuli, read_problems
 
 # Pictures decoded together.
 _BATCH = 32
-# Characters of a note: a set that has more metadata than a MiB is refused.
+# Characters per note: a set with more than a MiB of metadata cannot be read.
 _LONGEST_NOTE = 500
 
 
@@ -59,40 +59,39 @@ def pack_stimuli(
     decode_workers: int | None = None,
     listener: Listener | None = None,
 ) -> int:
-    """Decode, resize and crop every stimulus once; a scan of the result has the same bits.
+    """Decode, resize and crop every stimulus once. A scan of the packed set gives the same bits.
 
-    The pictures are stored in a zarr array ``pictures [stimulus, y, x, rgb]`` of uint8, three bytes
-    a pixel, with the stimulus table beside it. ``stimulus_sha256`` are those of the original files,
-    so that a scan has the fingerprint of a scan of the files. Every network that takes pictures of
-    this size, resized and cropped in this way, can be shown them. A few dozen pictures are in
-    memory at a time.
+    Pictures are written to a zarr array ``pictures [stimulus, y, x, rgb]`` of uint8, three bytes
+    per pixel, beside the stimulus table. ``stimulus_sha256`` has the hashes of the original files,
+    so a scan has the same fingerprint as one of the files. Any network with the same image size,
+    cropping and resizing can use the set. A few dozen pictures are in memory at a time.
 
     Parameters
     ----------
     stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
-    output : the folder to create, by custom ``NAME.zarr``
-    network : the network whose preprocessing is used; by default that of
+    output : the folder to create, usually ``NAME.zarr``
+    network : network whose preprocessing is used; by default that of
         :class:`fusiform.Preprocessing`
-    preprocessing : replaces it, whole or by single values (``{"crop": 288}``)
-    decode_workers : threads that decode images; by default a core each, at most 8
-    listener : hears notes and progress
+    preprocessing : replaces it, as a whole or by single values (``{"crop": 288}``)
+    decode_workers : decode threads; by default one per core, at most 8
+    listener : receives notes and progress
 
     Returns
     -------
-    the number of stimuli packed
+    the number of packed stimuli
 
     Raises
     ------
-    UserError : the set cannot be packed as requested; nothing is left behind
+    UserError : the request cannot be carried out; nothing is left behind
     KeyboardInterrupt : at SIGINT or SIGTERM; nothing is left behind
     """
     listener, stimuli = listener or Listener(), Stimuli.of(stimuli)
-    final = _place(output)
+    final = _new_folder(output)
     workers = Resources(decode_workers=decode_workers).decode_workers or default_workers()
     catalogue = listed_stimuli(stimuli, listener).catalogue
     if catalogue.pictures:
         raise UserError(
-            f"files are packed; {stimuli.source} is a packed set already: give the files"
+            f"packing takes image files; {stimuli.source} is a packed set: name the files"
         )
     chosen = _preprocessing(network, preprocessing)
     listener.note(f"preprocessing: {chosen.geometry}")
@@ -128,8 +127,7 @@ def _preprocessing(
         chosen = preprocessing_of(replace(network, preprocessing=given))
     if chosen.decoder != "pillow":
         raise UserError(
-            f"pictures are packed as Pillow decodes them; got the decoder {chosen.decoder}: leave "
-            "it out"
+            f"pictures are packed as Pillow decodes them; got {chosen.decoder}: leave out `decoder`"
         )
     return chosen
 
@@ -173,7 +171,7 @@ def _left_out(catalogue: Catalogue, stimulus: int, reason: str = "") -> str:
 
 
 class Shards:
-    """Files of pictures ``[side, side, 3]``, written one after the other."""
+    """Shard files of pictures ``[side, side, 3]``, written one after the other."""
 
     def __init__(self, folder: Path, side: int) -> None:
         self._folder, self._side = folder, side
@@ -192,7 +190,7 @@ class Shards:
                 self._file.close()
 
     def add(self, pictures: Iterable[NDArray[np.uint8]]) -> None:
-        """Write pictures behind those that are written."""
+        """Append pictures."""
         for picture in pictures:
             if self._file is None:
                 path = shard_path(self._folder, self.pictures // self._full)
@@ -206,7 +204,7 @@ class Shards:
                 self._end()
 
     def _end(self) -> None:
-        """Write the index, and have the file on the disk."""
+        """Write the index, and sync the file to disk."""
         assert self._file is not None
         self._file.write(shard_index(self._side, self.pictures))
         _close(self._file)
@@ -221,12 +219,12 @@ def _write_table(
     source: str,
     notes: Sequence[str],
 ) -> None:
-    """Write the columns, then the metadata, without which nothing is a packed set."""
+    """Write the columns, then the metadata, which make the folder a packed set."""
     labels, names = catalogue.labels[kept], catalogue.shown_names
     for category in np.flatnonzero(np.bincount(labels, minlength=len(catalogue.categories)) == 0):
         raise UserError(
             f"a category needs images; none of {catalogue.categories[category]} can be decoded: "
-            "restore them, or leave it out by --group"
+            "restore them, or leave it out with `groups`"
         )
     columns = {
         "category": encoded(catalogue.categories),
@@ -248,7 +246,7 @@ def _write_table(
         "schema_version": VERSION,
         "preprocessing": prepared(preprocessing),
         "stimuli": source,
-        "notes": limited([note[:_LONGEST_NOTE] for note in notes]),
+        "notes": limit_notes([note[:_LONGEST_NOTE] for note in notes]),
         "versions": {name: version(name) for name in ("fusiform", "pillow")},
     }
     gathered = {"kind": "inline", "must_understand": False, "metadata": arrays}
@@ -270,27 +268,27 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _close(file: BinaryIO) -> None:
-    """Close a file that is to outlive a power failure."""
+    """Sync a file to disk and close it."""
     with file:
         file.flush()
         synchronise(file.fileno(), Path(file.name))
 
 
-def _place(output: str | Path) -> Path:
-    """Where the set comes to stand: a folder that is not there yet."""
+def _new_folder(output: str | Path) -> Path:
+    """Resolved path of the folder to create."""
     if "://" in str(output):
-        raise UserError(f"a packed set is a folder; got {output}: pack into one, and copy it")
+        raise UserError(f"a packed set is a folder; got {output}: pack into a folder and copy it")
     final = Path(output)
     tidy(resolved(final))
     _refuse_existing(final)
     if not final.resolve().parent.is_dir():
-        raise UserError(f"the output's folder has to exist; {final.parent} does not: create it")
+        raise UserError(f"the output's folder must exist; {final.parent} does not: create it")
     return resolved(final)
 
 
 def _refuse_existing(final: Path) -> None:
     if final.exists() or final.is_symlink():
         raise UserError(
-            f"packing does not overwrite, the output must not exist; {final} does: choose another, "
-            "or remove it yourself"
+            f"packing never overwrites; {final} exists: choose another output, or remove it "
+            "yourself"
         )

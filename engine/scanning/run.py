@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from ..spec import Output, Request
-from ..store.draft import Draft, most_bytes
-from ..store.places import Place, whereabouts
-from ..store.resuming import begun_with, resuming
-from ..store.writing import final_place, refuse_existing
+from ..spec import Request
+from ..store.drafts.creating import StoreBlueprint
+from ..store.drafts.publishing import final_location, refuse_existing
+from ..store.drafts.resuming import Existing, begun_with, resuming
+from ..store.drafts.store_draft import StoreDraft, max_store_bytes
+from ..store.location import Location, stimuli_attributes
 from .interrupt import Stop, asked_to_stop
 from .progress import Listener
 from .setup import Setup, check_machine, set_up
@@ -24,49 +25,51 @@ class Executor(Protocol):
 
     processes: int
 
-    def fill(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
+    def fill(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
         """Do what the setup describes: all of it, or what an earlier run has left."""
 
 
-def run(request: Request, output: Output, executor: Executor, listener: Listener) -> Place:
+def run(
+    request: Request,
+    output: str | Path,
+    existing: Existing,
+    executor: Executor,
+    listener: Listener,
+) -> Location:
     """Carry out a scan, and return where its store is.
 
     Raises
     ------
     UserError : see :func:`fusiform.scan`
     """
-    refuse_existing(output.path, output.overwrite, unfinished=True)
-    request = as_begun(request, output)
+    refuse_existing(output, existing.overwrite, unfinished=True)
+    if not existing.restart:
+        request = as_begun(request, output)
     check_machine(request)
     stimuli = read_stimuli(request.stimuli, listener)
     setup = set_up(request, stimuli, listener, processes=executor.processes)
     _price_null(setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
-    with resuming(
-        output.path,
-        output.overwrite,
-        output.restart,
-        listener.note,
-        plan.order,
-        go_back=output.go_back,
+    blueprint = StoreBlueprint(
         layers=setup.layers,
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
         stimuli=stimulus_table(catalogue, plan),
         provenance=_provenance(setup),
-    ) as draft:
+    )
+    with resuming(output, blueprint, plan.order, existing, listener.note) as draft:
         draft.add_notes(setup.notes)
-        _warn_of_little_space(draft, output.path, listener)
+        _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
             executor.fill(draft, setup, listener, stop)
-    return final_place(output.path)
+    return final_location(output)
 
 
-def as_begun(request: Request, output: Output) -> Request:
+def as_begun(request: Request, output: str | Path) -> Request:
     """The request with the batch size of an unfinished scan, where it leaves it open."""
-    if request.design.batch_size is not None or output.restart:
+    if request.design.batch_size is not None:
         return request
-    begun = begun_with(output.path).get("batch_size")
+    begun = begun_with(output).get("batch_size")
     size = begun if isinstance(begun, int) and begun > 0 else None
     return replace(request, design=replace(request.design, batch_size=size))
 
@@ -77,7 +80,7 @@ def _provenance(setup: Setup) -> dict[str, object]:
     seed = setup.request.network.seed
     null = {"shuffles": design.null, "units": design.null_units, "seed": seed}
     return {
-        **whereabouts(setup.request.stimuli.source),
+        **stimuli_attributes(setup.request.stimuli.source),
         "batch_size": setup.plan.batch_size,
         "store_dtype": design.store_dtype,
         **setup.attributes,
@@ -99,12 +102,12 @@ def _price_null(setup: Setup, listener: Listener) -> None:
     )
 
 
-def _warn_of_little_space(draft: Draft, output: str | Path, listener: Listener) -> None:
+def _warn_of_little_space(draft: StoreDraft, output: str | Path, listener: Listener) -> None:
     """Warn if the disk may be too small; when it is full the scan stops and nothing is lost."""
     if not isinstance(draft.path, Path):
         return
-    needed = most_bytes(
-        draft.layers, len(draft.categories), draft.folds, draft.provenance["store_dtype"]
+    needed = max_store_bytes(
+        draft.layers, len(draft.categories), draft.reader.folds, draft.provenance["store_dtype"]
     )
     free = shutil.disk_usage(draft.path).free
     if needed > free:

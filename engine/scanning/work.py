@@ -17,8 +17,8 @@ from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
 from ..networks.layers import input_dtype
 from ..stimuli.catalogue import Catalogue
-from ..store.behind import Behind
-from ..store.draft import Draft
+from ..store.array_writer import BackgroundWriter
+from ..store.drafts.store_draft import StoreDraft
 from .interrupt import Stop
 from .loop import Passes
 from .memory import recycled
@@ -29,10 +29,10 @@ from .setup import Setup
 class Work(Passes):
     """Fills the draft of a scan in this process: moments of every group, then the contrasts."""
 
-    draft: Draft
+    draft: StoreDraft
 
-    def __init__(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
-        if not draft.is_complete and draft.records.are_there:
+    def __init__(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
+        if not draft.is_complete and draft.tasks.exists():
             raise UserError(
                 f"an unfinished scan goes on as it was begun; that in {draft.path} was by workers: "
                 "go on with --workers (any number) or --scheduler, or give it up with --restart"
@@ -52,7 +52,7 @@ class Work(Passes):
         """Show all stimuli and write the moments of every group as it is complete."""
         self._show(self._live_of)
 
-    def _live_of(self, layers: Sequence[Layer], later: Behind) -> Live:
+    def _live_of(self, layers: Sequence[Layer], later: BackgroundWriter) -> Live:
         draft, setup = self.draft, self.setup
 
         def write(layer: Layer, block: Block, moments: Moments) -> None:
@@ -104,7 +104,7 @@ class InProcess:
 
     processes = 1
 
-    def fill(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
+    def fill(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
         """Show the stimuli, then write the contrasts."""
         work = Work(draft, setup, listener, stop)
         with recycled():

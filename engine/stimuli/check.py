@@ -1,4 +1,4 @@
-"""What is wrong with a stimulus set: what cannot be shown, what is there twice, what confounds."""
+"""Check a stimulus set: unusable stimuli, duplicates, and low-level confounds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Misnamed:
-    """A stimulus whose suffix is not that of what it holds; it is shown all the same."""
+    """A stimulus whose suffix does not match its content; it is shown anyway."""
 
     name: str
     kind: str
@@ -46,7 +46,7 @@ class Misnamed:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Stimuli that are one picture: files of the same ``content``, or of the same ``pixels``."""
+    """Copies of a picture: files with the same ``content``, or with the same ``pixels``."""
 
     names: tuple[str, ...]
     categories: tuple[str, ...]
@@ -54,19 +54,19 @@ class Duplicate:
 
     @property
     def across(self) -> bool:
-        """Whether they lie in several categories, which a contrast then cannot tell apart."""
+        """Whether they are in several categories, between which a contrast is then weaker."""
         return len(self.categories) > 1
 
 
 @dataclass(frozen=True)
 class CategoryRow:
-    """The pictures of a category that can be shown.
+    """Pictures of a category that can be shown.
 
-    ``sizes`` counts how many differ; ``smallest`` and ``largest`` are (width, height) in pixels.
-    ``modes`` counts grey, colour, and either with alpha; a picture is grey if its channels are
-    equal. ``means`` and ``sds`` (n - 1; NaN for one picture) are by measure: ``luma`` and
-    ``contrast`` (:func:`.lowlevel.mean_and_contrast`), ``slope``
-    (:func:`.lowlevel.spectral_slope`), ``side`` (root of the number of pixels), ``colour`` (1, for
+    ``sizes`` is the number of different sizes; ``smallest`` and ``largest`` are (width, height) in
+    pixels. ``modes`` counts grey and colour pictures, without and with alpha; a picture is grey if
+    its channels are equal. ``means`` and ``sds`` (n - 1; NaN for one picture) are by measure:
+    ``luma`` and ``contrast`` (:func:`.lowlevel.mean_and_contrast`), ``slope``
+    (:func:`.lowlevel.spectral_slope`), ``side`` (root of the number of pixels), ``colour`` (1;
     grey 0).
     """
 
@@ -82,7 +82,7 @@ class CategoryRow:
 
 @dataclass(frozen=True)
 class StimuliReport:
-    """The findings of :func:`check_stimuli`, in the order of the catalogue.
+    """Findings of :func:`check_stimuli`, in the order of the catalogue.
 
     ``invisible`` names stimuli that are transparent or mid-grey throughout.
     """
@@ -98,7 +98,7 @@ class StimuliReport:
 
     @property
     def sound(self) -> bool:
-        """Whether all can be shown and no picture is in two categories."""
+        """Whether all stimuli can be shown and none is in two categories."""
         return not self.refused and not any(same.across for same in self.duplicates)
 
     def as_record(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class StimuliReport:
 
 
 class _Seen(NamedTuple):
-    """One stimulus. Without ``size`` it cannot be shown, and ``reason`` says why."""
+    """One stimulus; ``reason`` says why it cannot be shown, if so."""
 
     reason: str = ""
     content: bytes = b""
@@ -127,19 +127,19 @@ class _Seen(NamedTuple):
 def check_stimuli(
     stimuli: Stimuli | Path | str, progress: Callable[[int, int], None] = lambda *_: None
 ) -> StimuliReport:
-    """Decode every stimulus of a set and report what speaks against scanning with it.
+    """Decode every stimulus of a set and report problems.
 
     Each thread has one picture in memory at a time.
 
     Parameters
     ----------
     stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
-    progress : hears how many stimuli are done, and of how many
+    progress : called with the number of stimuli checked, and of all
 
     Raises
     ------
-    UserError : there is no such set (see :func:`.catalogue.read_catalogue`); what is wrong with
-        single stimuli is in the report
+    UserError : the set cannot be read (see :func:`.catalogue.read_catalogue`); problems of single
+        stimuli are in the report
     """
     stimuli = Stimuli.of(stimuli)
     catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)
@@ -179,7 +179,7 @@ def _examine(catalogue: Catalogue, stimulus: int) -> _Seen:
 
 
 def _pixels(image: Image.Image) -> tuple[bytes, bool]:
-    """A hash of what a network is shown (grey as equal channels), and whether any differ."""
+    """Hash of the RGB pixels, and whether the picture is in colour."""
     shown, coloured = hashlib.sha256(str(image.size).encode()), False
     for top, bottom in strips(image.size):
         strip = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGB"))

@@ -10,13 +10,13 @@ from ..errors import UserError
 from ..preprocessing import Preprocessing
 from ..spec import Design, Network, Stimuli
 from ..variables import SHOWN
-from .root import Root
-from .schema import is_whole
+from .attributes import is_integer_in
+from .reader import Reader
 
 _UNTRAINED = "untrained, seed "
 
 
-def network_of(root: Root) -> Network:
+def network_of(root: Reader) -> Network:
     """The network of a scan. A module stands by the name of its class, and must be given again.
 
     Raises
@@ -38,7 +38,7 @@ def network_of(root: Root) -> Network:
     )
 
 
-def stimuli_of(root: Root) -> Stimuli:
+def stimuli_of(root: Reader) -> Stimuli:
     """The stimuli of a scan, where they are now.
 
     Groups are those of a folder; categories that join others of a manifest, of shards or of a
@@ -57,7 +57,7 @@ def stimuli_of(root: Root) -> Stimuli:
     return Stimuli(place, _groups(root, place), on_error="skip" if skipped else "stop")
 
 
-def design_of(root: Root) -> Design:
+def design_of(root: Reader) -> Design:
     """The design of a scan, its layers by name."""
     null, size = _null(root), root.provenance.get("batch_size")
     return Design(
@@ -67,18 +67,18 @@ def design_of(root: Root) -> Design:
         folds=root.folds,
         null=null.get("shuffles", 0),
         null_units=null.get("units", 1000),
-        batch_size=size if is_whole(size, 1, 1_000_000) else None,
+        batch_size=size if is_integer_in(size, 1, 1_000_000) else None,
         store_dtype=str(root.provenance.get("store_dtype", "float64")),
     )
 
 
-def _null(root: Root) -> dict[str, Any]:
+def _null(root: Reader) -> dict[str, Any]:
     found = root.provenance.get("null")
     known = found if isinstance(found, dict) else {}
-    return {name: one for name, one in known.items() if is_whole(one, 0, 2**31 - 1)}
+    return {name: one for name, one in known.items() if is_integer_in(one, 0, 2**31 - 1)}
 
 
-def _groups(root: Root, place: Path) -> dict[str, list[str]] | None:
+def _groups(root: Reader, place: Path) -> dict[str, list[str]] | None:
     """Category -> folders of its stimuli; None where stimuli do not lie in folders."""
     if place.is_file():
         return None
@@ -92,7 +92,7 @@ def _groups(root: Root, place: Path) -> dict[str, list[str]] | None:
     return groups if are_there or not place.exists() else None
 
 
-def _dims(root: Root) -> dict[str, list[str]]:
+def _dims(root: Reader) -> dict[str, list[str]]:
     """Layer -> names of the dimensions of its output, before it was reduced."""
     if root.provenance.get("units", "all") == "all":
         return {layer.name: list(layer.dims) for layer in root.layers}
@@ -105,11 +105,11 @@ def _dims(root: Root) -> dict[str, list[str]]:
     }
 
 
-def _preprocessing(root: Root) -> Preprocessing:
+def _preprocessing(root: Reader) -> Preprocessing:
     """How images were shown; the root may come from a stranger."""
     record: Any = root.provenance.get("preprocessing")
     try:
-        if not is_whole(root.provenance.get("batch_size"), 1, 2**31 - 1):
+        if not is_integer_in(root.provenance.get("batch_size"), 1, 2**31 - 1):
             raise TypeError
         both = {name: tuple(map(float, record[name])) for name in ("mean", "std")}
         return Preprocessing(**{**record, **both})
