@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.columns import Contents
+
+from . import flat
 
 Files = dict[str, bytes]
 
@@ -323,7 +324,7 @@ def test_a_scan_of_shards_equals_that_of_the_files(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     stores = [
-        fusiform.scan(
+        flat.scan(
             net, tmp_path / kind, tmp_path / f"{kind}.zarr", layers="0", device="cpu",
             preprocessing={"resize": 8, "crop": 8}, batch_size=5,
         )
@@ -332,6 +333,6 @@ def test_a_scan_of_shards_equals_that_of_the_files(tmp_path: Path) -> None:
     assert len({store.provenance["fingerprint"] for store in stores}) == 1
     for variable in ("mean", "m2", "t", "selective"):
         np.testing.assert_array_equal(*(one.read(one.layers[0], variable) for one in stores))
-    assert stores[1].stimuli("stimulus_path")[0] == "1.tar/a/0.png"
-    report = fusiform.check_stimuli(tmp_path / "shards")
+    assert stores[1].stimulus_column("stimulus_path")[0] == "1.tar/a/0.png"
+    report = flat.check_stimuli(tmp_path / "shards")
     assert report.sound

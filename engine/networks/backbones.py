@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from ..errors import UserError, fault_of, first_line, nearest, shortened
-from ..limits import refuse_seed
 from ..preprocessing import INTERPOLATIONS, Preprocessing
+from ..spec import Network
 from ..values import as_record
 from .checkpoints import local_file
 from .precision import cast
@@ -66,25 +66,44 @@ class _Source:
     tower: str = ""
 
 
-def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbone:
-    """Build the network ``name`` and load its weights.
+def load_backbone(network: Network | str | nn.Module) -> Backbone:
+    """Build a network, load its weights and prepare it as a scan would run it.
 
     Parameters
     ----------
-    name : ``NAME`` or ``torchvision:NAME``, ``clip:NAME`` (the visual tower of an open_clip model),
-        ``timm:NAME``, or ``package.module:factory``, a function without arguments that returns a
-        network, or a network and its :class:`Preprocessing`
-    weights : ``default`` (the library's own, or as the factory built them), ``none`` (untrained,
-        drawn from ``seed``), a tag of the library, or a local ``.safetensors`` or torch file.
-        FILE:KEY selects one of several sets of weights in it (``run.pth:state_dict_ema``)
-    seed : random seed of untrained weights
+    network : a :class:`fusiform.Network`, or its name or torch module alone
 
     Raises
     ------
-    UserError : unknown name or tag, a seed out of range, or weights that cannot be downloaded or
-        read, or do not fit
+    UserError : unknown name or tag; weights that cannot be downloaded or read, or do not fit;
+        weights given for a module; a module that cannot be cast to the precision; unfit
+        preprocessing
     """
-    refuse_seed(seed)
+    network = Network.of(network)
+    if isinstance(network.model, str):
+        backbone = _built(network.model, network.weights, network.seed)
+    else:
+        if network.weights != "default":
+            raise UserError(
+                f"a torch module keeps the weights it has; got weights={network.weights!r}: load "
+                "them into it first"
+            )
+        model = plain(network.model)
+        name = type(model).__name__
+        backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
+    own = isinstance(network.model, str)
+    model, precision = cast(backbone.model, network.precision, own=own)
+    return replace(
+        backbone,
+        model=model,
+        precision=precision,
+        compiled=network.compile,
+        preprocessing=overridden(backbone.preprocessing, network.preprocessing),
+    )
+
+
+def _built(name: str, weights: str, seed: int) -> Backbone:
+    """A network by name, with its weights and the library's preprocessing."""
     source = _find(name)
     notes: list[str] = []
     with torch.random.fork_rng(devices=[]):
@@ -107,70 +126,32 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
     return Backbone(source.name, model, preprocessing, described, hashed, notes=tuple(notes))
 
 
-def backbone_of(
-    model: str | nn.Module,
-    weights: str,
-    seed: int,
-    preprocessing: Preprocessing | Mapping[str, Any] | None,
-    precision: str | None = None,
-    compile: bool = False,
-) -> Backbone:
-    """Network of a scan, given by name or as a module, with its preprocessing.
-
-    ``preprocessing`` replaces the network's own, as a whole or by single values; ``precision`` too.
+def preprocessing_of(network: Network | None) -> Preprocessing:
+    """Preprocessing of a network as a scan uses it; the usual one without a network.
 
     Raises
     ------
-    UserError : see :func:`load_backbone`; weights given for a module; unknown preprocessing; a
-        module that cannot be cast to ``precision``
+    UserError : see :func:`load_backbone`
     """
-    if isinstance(model, str):
-        backbone = load_backbone(model, weights, seed)
-    else:
-        if weights != "default":
-            raise UserError(
-                f"a torch module keeps the weights it has; got weights={weights!r}: load them into "
-                "it first"
-            )
-        model = plain(model)
-        name = type(model).__name__
-        backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
-    network, differing = cast(backbone.model, precision, own=isinstance(model, str))
-    backbone = replace(backbone, model=network, precision=differing, compiled=compile)
-    return replace(backbone, preprocessing=_overridden(backbone.preprocessing, preprocessing))
+    if network is None:
+        return Preprocessing()
+    if isinstance(network.preprocessing, Preprocessing):
+        return network.preprocessing
+    return load_backbone(network).preprocessing
 
 
-def preprocessing_of(
-    model: str | None,
-    weights: str,
-    preprocessing: Preprocessing | Mapping[str, Any] | None,
-) -> Preprocessing:
-    """Preprocessing of a named network (None: the default), overridden as in a scan.
-
-    Raises
-    ------
-    UserError : see :func:`load_backbone`; unknown preprocessing
-    """
-    own = Preprocessing()
-    if model is not None and not isinstance(preprocessing, Preprocessing):
-        own = load_backbone(model, weights).preprocessing
-    return _overridden(own, preprocessing)
-
-
-def _overridden(
+def overridden(
     own: Preprocessing, given: Preprocessing | Mapping[str, Any] | None
 ) -> Preprocessing:
+    """A network's own preprocessing, replaced as a whole or by single values.
+
+    Raises
+    ------
+    UserError : a crop larger than the resized image, or a value out of range
+    """
     if isinstance(given, Preprocessing):
         return given
-    if not isinstance(given, Mapping | None):
-        raise UserError(
-            "preprocessing is a fusiform.Preprocessing or a dictionary of its fields such as "
-            f"{{'crop': 288}}; got {given!r}"
-        )
-    overrides, known = dict(given or {}), as_record(own)
-    for name in overrides.keys() - known.keys():
-        raise UserError(f"preprocessing has no {name!r}: {nearest(name, known)}")
-    chosen = replace(own, **overrides)
+    chosen = replace(own, **dict(given or {}))
     if chosen.pads and not own.pads:
         raise UserError(
             f"a crop must fit into the resized image; got crop {chosen.crop} of {chosen.resize}: "

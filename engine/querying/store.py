@@ -1,4 +1,4 @@
-"""What a scan gives: a store that answers questions."""
+"""A store that answers questions, the face of a scan's results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..layer import Layer
+from ..spec import Design, Network, Stimuli
+from ..store.nouns import design_of, network_of, stimuli_of
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
 from .chunks import places
@@ -23,13 +25,28 @@ if TYPE_CHECKING:
     import xarray
 
 
-class Result(StoreReader):
-    """The result of a scan: what it holds, and what can be asked of it.
+class Store(StoreReader):
+    """What a scan leaves: moments, contrasts and masks, and questions to them.
 
-    Numbers are read when they are asked for. ``path`` is its folder or URL; ``categories``,
-    ``folds``, ``counts [category, fold]`` and ``layers`` describe it, ``provenance`` says how it
-    came about.
+    Numbers are read when they are needed. ``path`` is a folder or URL; ``categories``, ``folds``,
+    ``counts [category, fold]`` and ``layers`` describe the store, ``network``, ``stimuli`` and
+    ``design`` are the values it was made with, ``provenance`` holds all attributes of its root.
     """
+
+    @property
+    def network(self) -> Network:
+        """The network of the scan; a module stands by its class, and must be given again."""
+        return network_of(self)
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli of the scan, where they are now."""
+        return stimuli_of(self)
+
+    @property
+    def design(self) -> Design:
+        """The design of the scan, its layers by name."""
+        return design_of(self)
 
     def _repr_html_(self) -> str:
         from .notebook import store_html
@@ -120,7 +137,7 @@ class Result(StoreReader):
         """The units of a layer that a criterion selects, in the shape of the layer's output.
 
         Ready for a forward hook, or for :func:`fusiform.lesion`; where the scan reduced the layer,
-        in the shape that it then had, for ``lesion(..., units=result.units)``.
+        in the shape that it then had, for ``lesion(..., units=store.units)``.
 
         Raises
         ------
@@ -131,8 +148,8 @@ class Result(StoreReader):
         return np.asarray(selected["selective"][0])
 
 
-def open_store(path: Path | str) -> Result:
-    """Open the result of a scan for reading; nothing but metadata is read.
+def open_store(path: Path | str) -> Store:
+    """Open a store for reading; only metadata are read.
 
     Parameters
     ----------
@@ -140,9 +157,9 @@ def open_store(path: Path | str) -> Result:
 
     Raises
     ------
-    UserError : ``path`` is no store, or one of another schema version
+    UserError : ``path`` is not a store, or has another schema version
     """
-    return Result.open(path)
+    return Store.open(path)
 
 
 def _without_pools() -> None:
