@@ -510,7 +510,7 @@ def test_code_in_a_store_does_not_run(own: Path, tmp_path: Path) -> None:
         ),
     )
     assert code in str(describe_store(own).attributes["model"])
-    assert "none that can be read" in str(describe_store(own).criterion)
+    assert "invalid: " in str(describe_store(own).criterion)
     check_store(own)
     summarise(open_store(own))
     assert not (tmp_path / "ran").exists()
