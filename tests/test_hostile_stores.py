@@ -511,7 +511,7 @@ def test_code_in_a_store_does_not_run(own: Path, tmp_path: Path) -> None:
         ),
     )
     assert code in str(fusiform.info(own).attributes["model"])
-    assert "none that can be read" in str(fusiform.info(own).criterion)
+    assert "invalid: " in str(fusiform.info(own).criterion)
     fusiform.check(own)
     fusiform.summary(open_store(own))
     assert not (tmp_path / "ran").exists()

@@ -222,9 +222,9 @@ def test_any_contrast_can_be_queried(store: Store) -> None:
             matches = query.masks()[layer.name]["matches"].values[0]
             np.testing.assert_array_equal(matches, store.mask(text, layer.name, criterion))
     assert "q_each" not in store.query("faces > bodies:").columns
-    with pytest.raises(UserError, match="q_each was written of every category"):
+    with pytest.raises(UserError, match="q_each is stored for every category"):
         store.query("faces > bodies: q_each < 0.05")
-    with pytest.raises(UserError, match="selective was written of every category"):
+    with pytest.raises(UserError, match="selective is stored for every category"):
         store.query("faces > bodies: selective")
     # A category against all others is stored, however it is written.
     whole = store.query('faces > bodies + "<b>words</b>" + scenes: t > 2 and q_each < 1')
@@ -400,14 +400,14 @@ def test_any_query_text_is_answered_or_refused(store: Store, text: str) -> None:
 
 def test_unknown_names_in_a_query_raise(store: Store) -> None:
     query = store.query("t > 1")
-    with pytest.raises(UserError, match="nothing is called 'tt'"):
+    with pytest.raises(UserError, match="there is no measure or dimension 'tt'"):
         query.units(["tt"])
-    with pytest.raises(UserError, match="nothing is called 'tt'"):
+    with pytest.raises(UserError, match="there is no measure or dimension 'tt'"):
         query.top(5, by="tt")
     for name in ("dead", "channel"):
-        with pytest.raises(UserError, match=f"such as t; {name} is none"):
+        with pytest.raises(UserError, match=f"such as t is needed; {name} is none"):
             query.top(5, by=name)
-        with pytest.raises(UserError, match=f"such as t; {name} is none"):
+        with pytest.raises(UserError, match=f"such as t is needed; {name} is none"):
             query.histogram(name)
     with pytest.raises(UserError, match="at least 1 unit"):
         query.top(0)

@@ -1,4 +1,4 @@
-"""A store that answers questions, the face of a scan's results."""
+"""The store as users see it: description, queries, selections and masks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..spec import Design, Network, Stimuli
 from ..store.nouns import design_of, network_of, stimuli_of
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
-from .chunks import places
+from .chunks import coordinates
 from .query import Query
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class Store(StoreReader):
-    """What a scan leaves: moments, contrasts and masks, and questions to them.
+    """The result of a scan, to describe, query and select from.
 
-    Numbers are read when they are needed. ``path`` is a folder or URL; ``categories``, ``folds``,
-    ``counts [category, fold]`` and ``layers`` describe the store, ``network``, ``stimuli`` and
-    ``design`` are the values it was made with, ``provenance`` holds all attributes of its root.
+    Arrays are read on demand. ``path`` is a folder or URL; ``categories``, ``folds``, ``counts
+    [category, fold]`` and ``layers`` describe the store; ``network``, ``stimuli`` and ``design``
+    are the values it was made with; ``provenance`` holds all attributes of its root.
     """
 
     @property
@@ -56,13 +56,13 @@ class Store(StoreReader):
     def query(
         self, text: str, layers: str | Sequence[str] = "*", saved: str | None = None
     ) -> Query:
-        """Units that meet a predicate: ``query("faces: t > 5 and csi > 1/3")``; nothing is read.
+        """A lazy query for units: ``query("faces: t > 5 and csi > 1/3")``.
 
         Parameters
         ----------
-        text : as :mod:`.query` reads it
-        layers : names or globs, one or several
-        saved : ask what was saved under this name instead of what the scan left
+        text : the query, see :mod:`.query`
+        layers : names or globs of layers
+        saved : query the contrast saved under this name instead of the scan's own
 
         Raises
         ------
@@ -76,12 +76,12 @@ class Store(StoreReader):
         criterion: Criterion = DEFAULT,
         layers: str | Sequence[str] = "*",
     ) -> xarray.DataTree:
-        """Which units a criterion selects, as lazy masks; a layer is looked at when it is computed.
+        """Lazy masks of the units that a criterion selects.
 
-        For every layer ``selective [contrast, *layer dims]`` on all stimuli, ``selective_fold
-        [contrast, fold, *layer dims]`` on each fold's alone, ``dead`` and ``nonfinite [*layer
-        dims]``: dask arrays of one block, as p is corrected over a layer. A family that is the
-        whole model is looked at as a whole.
+        Every layer has ``selective [contrast, *layer dims]`` on all stimuli, ``selective_fold
+        [contrast, fold, *layer dims]`` on each fold, and ``dead`` and ``nonfinite [*layer dims]``.
+        They are dask arrays of one block, as p is corrected over a layer; with the family
+        ``model``, computing one layer evaluates all.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Store(StoreReader):
 
         Raises
         ------
-        UserError : the scan has not finished, a contrast cannot be read, no layer has such a name
+        UserError : the scan has not finished, a contrast cannot be parsed, or a layer is unknown
         """
         import xarray
         from dask import array as dask_array
@@ -99,14 +99,14 @@ class Store(StoreReader):
         from ..contrasts.select import select
 
         require_complete(self)
-        wanted = self.layers_named(layers)
+        named = self.layers_named(layers)
         parsed = parse_contrasts(contrasts, self.categories)
         names = [one.text for one in parsed]
 
-        def looked_at(asked: Sequence[Layer]) -> dict[str, Selection]:
-            return {layer.name: one for layer, one in select(self, criterion, parsed, asked)}
+        def evaluated(layers: Sequence[Layer]) -> dict[str, Selection]:
+            return {layer.name: one for layer, one in select(self, criterion, parsed, layers)}
 
-        together = delayed(looked_at)(wanted) if criterion.family == "model" else None
+        whole = delayed(evaluated)(named) if criterion.family == "model" else None
         leading = {
             "selective": {"contrast": len(names)},
             "selective_fold": {"contrast": len(names), "fold": self.folds},
@@ -114,9 +114,8 @@ class Store(StoreReader):
             "nonfinite": {},
         }
         nodes = {}
-        for layer in wanted:
-            looked = delayed(looked_at)([layer]) if together is None else together
-            own = looked[layer.name]
+        for layer in named:
+            own = (delayed(evaluated)([layer]) if whole is None else whole)[layer.name]
             shapes = {k: (*dims.values(), *layer.shape) for k, dims in leading.items()}
             variables: dict[str, Any] = {
                 name: (
@@ -127,17 +126,15 @@ class Store(StoreReader):
                 )
                 for name, dims in leading.items()
             }
-            coordinates = {"contrast": names, **places(layer)}
-            nodes[layer.name] = xarray.Dataset(
-                variables, coordinates, {"criterion": str(criterion)}
-            )
+            index = {"contrast": names, **coordinates(layer)}
+            nodes[layer.name] = xarray.Dataset(variables, index, {"criterion": str(criterion)})
         return xarray.DataTree.from_dict(nodes)
 
     def mask(self, contrast: str, layer: str, criterion: Criterion = DEFAULT) -> NDArray[np.bool_]:
-        """The units of a layer that a criterion selects, in the shape of the layer's output.
+        """Mask of the units of a layer that a criterion selects, in the shape of its output.
 
-        Ready for a forward hook, or for :func:`fusiform.lesion`; where the scan reduced the layer,
-        in the shape that it then had, for ``lesion(..., units=store.units)``.
+        It fits a forward hook or :func:`fusiform.lesion`. If the scan reduced the layer, it has the
+        reduced shape, for ``lesion(..., units=store.units)``.
 
         Raises
         ------
@@ -149,7 +146,7 @@ class Store(StoreReader):
 
 
 def open_store(path: Path | str) -> Store:
-    """Open a store for reading; only metadata are read.
+    """Open the result of a scan; only metadata is read.
 
     Parameters
     ----------
@@ -163,7 +160,7 @@ def open_store(path: Path | str) -> Store:
 
 
 def _without_pools() -> None:
-    """In a forked child: dask would hand work to threads that only its parent has."""
+    """Drop dask's thread pools in a forked child, whose threads exist only in the parent."""
     if threaded := sys.modules.get("dask.threaded"):
         threaded.default_pool = None  # type: ignore[attr-defined]
         threaded.pools.clear()
