@@ -193,9 +193,7 @@ class Design:
                 raise UserError(f"dimensions are {{layer: names}}; got {dims!r}: give a dict")
             _set(self, dims=FrozenMapping(_frozen(dims)))
         if self.store_dtype not in STORE_DTYPES:
-            raise UserError(
-                f"store_dtype is {' or '.join(STORE_DTYPES)}; got {self.store_dtype!r}"
-            )
+            raise UserError(f"store_dtype is {' or '.join(STORE_DTYPES)}; got {self.store_dtype!r}")
         self._refuse_counts()
 
     def _refuse_counts(self) -> None:
