@@ -117,7 +117,7 @@ def test_stimuli_store_and_its_readers_import_no_torch() -> None:
 
 
 def test_shared_files_import_no_room() -> None:
-    # Except two that join rooms: the scan chooses its executor, merging reads and writes stores.
+    # Two join rooms: the scan chooses its executor, merging reads and writes stores.
     shared = [path for path in SHARED if path.name not in ("merge.py", "scan.py")]
     assert not offending(shared, *(f"fusiform.engine.{room}" for room in ROOMS))
 

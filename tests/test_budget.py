@@ -252,7 +252,8 @@ def test_the_plan_command(stimuli: Path, tmp_path: Path) -> None:
 
 
 SCAN = """
-import sys, fusiform
+import sys
+from fusiform.tests import flat
 from fusiform.engine.scanning.memory import peak_memory
 from fusiform.engine.scanning.progress import Listener
 notes = []

@@ -331,7 +331,7 @@ def test_a_killed_driver_resumes_when_called_again(
 ) -> None:
     output = tmp_path / "o.zarr"
     code = (
-        "import os, fusiform\n"
+        "import os\nfrom fusiform.tests import flat\n"
         "from fusiform.engine.scanning.progress import Listener\n"
         "die = Listener(progress=lambda event: os.kill(os.getpid(), 9))\n"
         f"flat.scan('nets_of_workers:small', {str(stimuli)!r}, {str(output)!r},"
@@ -571,7 +571,7 @@ def test_a_script_with_workers_needs_no_main_guard(
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import fusiform\n"
+        "from fusiform.tests import flat\n"
         f"flat.scan('nets_of_workers:small', {str(stimuli)!r}, {str(tmp_path / 'o.zarr')!r},"
         f" layers=['body', 'pool', 'head'], batch_size={BATCH}, workers=1, threads_per_worker=1)\n"
         "print('once')\n"

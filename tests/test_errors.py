@@ -243,7 +243,7 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
         ({"units": None}, "units are all, channel"),
         ({"preprocessing": "x"}, "preprocessing is a fusiform.Preprocessing"),
         ({"memory_budget": float("inf")}, "a memory budget is a number of bytes"),
-        ({"commit_every": "x"}, "commits are some seconds apart"),
+        ({"commit_every": "x"}, "commit_every is a number of seconds"),
     ],
     ids=str,
 )

@@ -19,6 +19,7 @@ import os, signal, sys
 import numpy as np
 import torch
 import fusiform
+from fusiform.tests import flat
 
 path, rest = sys.argv[1], fusiform.Criterion("rest")
 store = fusiform.open_store(path)

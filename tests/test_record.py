@@ -531,7 +531,7 @@ def test_a_recording_in_several_passes_has_the_same_bits(
 
 KILLED = """
 import os, signal, sys
-import fusiform
+from fusiform.tests import flat
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.store import chunking
 chunking._RESPONSE_FILE_VALUES, chunking._MIN_ROWS = 1, 3
@@ -706,7 +706,8 @@ def test_undecodable_stimuli_are_rows_of_nan(
 
 
 RECORD = """
-import sys, fusiform
+import sys
+from fusiform.tests import flat
 from fusiform.engine.scanning.memory import peak_memory
 from fusiform.engine.scanning.progress import Listener
 notes = []
