@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fusiform.engine.querying.table import Format, Table
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
-    from fusiform.engine.store.reading import Store
+    from fusiform.engine.store.store_reader import StoreReader
 
 # What a summary says where activations were in half precision and are no numbers.
 OVERFLOW = (
@@ -212,7 +212,7 @@ def print_results(
             print(printable(f"warning: {warning}"))
 
 
-def _otherwise(store: Store) -> str:
+def _otherwise(store: StoreReader) -> str:
     """What a scan did otherwise than it does by itself: units that are means, another precision."""
     units, precision = store.units, store.provenance.get("precision")
     said = [*([f"in {precision}"] if precision else []),

@@ -18,7 +18,7 @@ from PIL import Image
 
 import fusiform
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts
+from fusiform.engine.store import chunking
 
 from .made import fill
 
@@ -137,7 +137,7 @@ def made_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a finished synthetic store, shared by all tests and never changed."""
     path = tmp_path_factory.mktemp("made") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:  # a test with small chunks may come first
-        patch.setattr(cuts, "_CHUNK_UNITS", 262_144)
+        patch.setattr(chunking, "_CHUNK_UNITS", 262_144)
         fill(path)
     return path
 
@@ -155,7 +155,7 @@ def store(
     """A finished synthetic store, with whole layers or small chunks."""
     path = tmp_path_factory.mktemp("store") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "_CHUNK_UNITS", request.param)
+        patch.setattr(chunking, "_CHUNK_UNITS", request.param)
         fill(path)
         yield open_store(path)
 

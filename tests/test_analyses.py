@@ -35,7 +35,7 @@ from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts
+from fusiform.engine.store import chunking
 
 from . import reference
 from .made import CATEGORIES, COUNTS, LAYERS, fill
@@ -533,7 +533,7 @@ def in_one_piece(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 def _analysed(path: Path, chunk_units: int) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "_CHUNK_UNITS", chunk_units)
+        patch.setattr(chunking, "_CHUNK_UNITS", chunk_units)
         fill(path)
         against = [Criterion("each", "t > 1")]
         return rows_of(analyse(open_store(path), LOOSE, resamples=25, against=against))

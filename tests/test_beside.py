@@ -24,8 +24,9 @@ from fusiform.engine import beside
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.check import check_store
-from fusiform.engine.store.resuming import resuming
-from fusiform.engine.store.writing import drafting
+from fusiform.engine.store.drafts.creating import StoreBlueprint
+from fusiform.engine.store.drafts.publishing import drafting
+from fusiform.engine.store.drafts.resuming import Existing, resuming
 
 from .made import COUNTS, LAYERS, contents, fill, write
 
@@ -175,9 +176,10 @@ def made(output: Path, overwrite: bool, outlives: bool = True) -> None:
     """Write a synthetic store, as a scan or a merge does."""
     given = contents(LAYERS[2:])
     given["provenance"] |= {"batch_size": 4}
+    blueprint = StoreBlueprint(**given)
     ways = (
-        resuming(output, overwrite, False, lambda _: None, np.arange(COUNTS.sum()), **given),
-        drafting(output, overwrite, **given),
+        resuming(output, blueprint, np.arange(COUNTS.sum()), Existing(overwrite)),
+        drafting(output, overwrite, blueprint),
     )
     with ways[not outlives] as draft:
         if not draft.is_complete:
@@ -350,7 +352,7 @@ def made_until_stopped(output: Path) -> None:
     given = contents(LAYERS[2:])
     given["provenance"] |= {"batch_size": 4}
     order = np.arange(COUNTS.sum())
-    with resuming(output, False, False, lambda _: None, order, **given) as draft:
+    with resuming(output, StoreBlueprint(**given), order) as draft:
         draft.write_commit(batches=0)
         raise KeyboardInterrupt
 

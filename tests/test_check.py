@@ -18,7 +18,7 @@ from fusiform.engine.contrasts.summary import summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.store.check import check_store
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store.drafts.creating import create_store
 
 from .made import LAYERS, annotate, contents, fill, write
 
@@ -120,7 +120,7 @@ def test_missing_and_malformed_arrays_are_found(own: Path) -> None:
     shutil.rmtree(own / "encoder.ln" / "two")
     problems = "\n".join(check_store(own).problems)
     assert "head/t: is missing" in problems
-    assert "layer1.0/csi: has no metadata that can be read" in problems
+    assert "layer1.0/csi: has unreadable metadata" in problems
     assert "encoder.ln/two/t: is missing" in problems
     with pytest.raises(UserError, match="cannot read head/t of"):
         open_store(own).query("t > 1").counts()
@@ -156,7 +156,7 @@ def test_stale_consolidated_metadata_is_found(own: Path) -> None:
     metadata["attributes"]["long_name"] = "something else"
     path.write_text(json.dumps(metadata))
     assert check_store(own).problems == (
-        "head/t: has other metadata than the root has gathered of it",
+        "head/t: has metadata that differ from those consolidated in the root",
     )
 
 
@@ -167,7 +167,7 @@ def test_wrong_shapes_and_types_are_found(own: Path) -> None:
     with pytest.warns(UserWarning, match="Consolidated"):
         zarr.consolidate_metadata(own)
     assert (
-        "head/csi: has to be float32 [category 4, unit 11]; it is float64 [a 4, unit 12]"
+        "head/csi: must be float32 [category 4, unit 11]; got float64 [a 4, unit 12]"
         in check_store(own).problems
     )
 

@@ -324,7 +324,9 @@ def test_a_summary_of_anything_but_a_finished_store_is_refused(
     half.attrs["status"] = "scanning"
     before = contents(tmp_path)
     assert_refused(
-        fusiform("summary", "half.zarr"), "half.zarr has not finished", "its command goes on"
+        fusiform("summary", "half.zarr"),
+        "half.zarr has not finished",
+        "the same command resumes it",
     )
     assert_refused(
         fusiform("summary", "half.zarr", "--json", "--where", "t > 2"), "has not finished"

@@ -30,9 +30,8 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.durable import DurableFolder
-from fusiform.engine.store.hidden import sealed, unsealed
-from fusiform.engine.store.records import Records
+from fusiform.engine.store.drafts.commits import TaskLog, sealed, unsealed
+from fusiform.engine.store.location import DurableFolder
 from fusiform.kernels.moments import Moments
 
 from .fuzz.small import contents
@@ -359,7 +358,7 @@ def test_a_stopped_distributed_scan_resumes_from_finished_shards(
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted) as stopped:
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(events, stage))
-    assert "the same command goes on" in stopped.value.__notes__[0]
+    assert "the same command resumes it" in stopped.value.__notes__[0]
     seen: list[Progress] = []
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(progress=seen.append))
     assert seen[0].before >= (events if stage != "scan" else 16)
@@ -389,7 +388,7 @@ def test_a_shard_with_missing_or_torn_moments_is_recomputed(
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1, "merge"))
     draft = Path(f"{output}.partial")
-    records = Records(DurableFolder(draft)).of("show")
+    records = TaskLog(DurableFolder(draft)).of("show")
     assert len(records) == SHARDS
     bereft = next(name for name, record in records.items() if record["finished"])
     gone = records[bereft]["finished"][0]
@@ -409,7 +408,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     output, draft = tmp_path / "o.zarr", tmp_path / "o.zarr.partial"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(3))
-    records = Records(DurableFolder(draft)).of("show")
+    records = TaskLog(DurableFolder(draft)).of("show")
     (first, record), (second, _), *_ = records.items()
     moments = "/".join(map(str, record["finished"][0]))
     damaged = {".records/" + second + ".json", f"head/mean/c/{moments}/0"}
@@ -433,7 +432,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
 
 
 def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
-    records, layer = Records(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
+    records, layer = TaskLog(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
     assert not records.are_there
     moments = Moments(4, np.arange(3.0), np.ones(3))
     seal = records.keep("show/0/1/a/0.0", moments)
@@ -472,7 +471,7 @@ def test_an_image_a_worker_cannot_decode_is_named_and_the_rest_kept(
     content = cut(image)
     with pytest.raises(UserError, match=r"stripes-30.png") as caught:
         scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
-    assert "the same command goes on" in caught.value.__notes__[0]
+    assert "the same command resumes it" in caught.value.__notes__[0]
     image.write_bytes(content)
     scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
     assert not fusiform.check_store(tmp_path / "o.zarr").problems

@@ -97,7 +97,7 @@ def test_a_scan_that_runs_out_of_memory_keeps_its_progress(stimuli: Path, tmp_pa
     hook = network.first.register_forward_pre_hook(shrink)
     with pytest.raises(UserError, match="`batch_size=2` fits") as caught:
         fusiform.scan(network, stimuli, tmp_path / "o.zarr", commit_every=0, **options)
-    assert "goes on" in caught.value.__notes__[0]
+    assert "resumes it" in caught.value.__notes__[0]
     hook.remove()
     network.most = 99
     store = fusiform.scan(network, stimuli, tmp_path / "o.zarr", **options)
@@ -165,7 +165,7 @@ def test_a_signal_ends_the_command_in_one_line_and_it_resumes(
     program.send_signal(how)
     _, said = program.communicate(timeout=60)
     assert program.returncode == 128 + how
-    assert "o.zarr.partial: the same command goes on" in said
+    assert "o.zarr.partial: the same command resumes it" in said
     assert "Traceback" not in said
     again = command(tiny_set, tmp_path / "o.zarr", module_folder)
     _, said = again.communicate(timeout=60)

@@ -24,7 +24,7 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.merge import merge_stores
 from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.store.check import check_store
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import Moments
 

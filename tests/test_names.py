@@ -21,7 +21,7 @@ from torch import nn
 
 import fusiform
 from fusiform import cli, terminal
-from fusiform.engine.store.reading import Store
+from fusiform.engine.store.store_reader import StoreReader
 
 # Used as category folders and at the start of file names.
 NASTY = (
@@ -60,7 +60,7 @@ def draw(folder: Path, names: tuple[str, ...] = NASTY, each: int = 4) -> Path:
     return folder
 
 
-def scan(stimuli: Path, output: Path) -> Store:
+def scan(stimuli: Path, output: Path) -> StoreReader:
     size = {"resize": 20, "crop": 20}
     layers = [LAYER]
     return fusiform.scan(
@@ -74,7 +74,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     # The store's own name holds control characters too.
     return scan(stimuli, tmp_path_factory.mktemp("store") / "\x1b]0;title\x07\u202e.zarr")
 
@@ -104,7 +104,7 @@ def escaped(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def test_names_are_stored_unchanged(store: Store, stimuli: Path) -> None:
+def test_names_are_stored_unchanged(store: StoreReader, stimuli: Path) -> None:
     reopened = fusiform.open_store(store.path)
     assert sorted(reopened.categories) == sorted(NASTY)
     kept = [str(name) for name in reopened.stimuli("stimulus_path")]
@@ -125,7 +125,7 @@ def test_names_are_stored_unchanged(store: Store, stimuli: Path) -> None:
     ],
 )
 def test_no_command_prints_control_characters_of_names(
-    run: Run, store: Store, command: list[str]
+    run: Run, store: StoreReader, command: list[str]
 ) -> None:
     name, *rest = command
     code, out, err = run(name, store.path, *rest)
@@ -138,7 +138,7 @@ def test_no_command_prints_control_characters_of_names(
         assert "\\x1b]0;title\\x07\\u202e.zarr" in lines[0]
 
 
-def test_a_summary_of_two_stores_prints_no_control_characters(run: Run, store: Store) -> None:
+def test_a_summary_of_two_stores_prints_no_control_characters(run: Run, store: StoreReader) -> None:
     code, out, err = run("summary", store.path, store.path)
     assert (code, obeyed(out + err)) == (0, [])
 
@@ -159,7 +159,7 @@ def test_scanning_prints_no_control_characters_of_names(
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_category_name_can_be_queried(run: Run, store: Store, name: str) -> None:
+def test_every_category_name_can_be_queried(run: Run, store: StoreReader, name: str) -> None:
     quoted = f"'{name}'" if '"' in name else f'"{name}"'
     code, out, err = run("select", store.path, quoted)
     assert code == 0, err
@@ -171,7 +171,9 @@ def test_every_category_name_can_be_queried(run: Run, store: Store, name: str) -
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_displayed_name_is_accepted_as_a_contrast(run: Run, store: Store, name: str) -> None:
+def test_every_displayed_name_is_accepted_as_a_contrast(
+    run: Run, store: StoreReader, name: str
+) -> None:
     code, out, err = run("query", "--format", "json", "--", store.path, f"{name}: t > -1e9")
     assert code == 0, err
     (row,) = json.loads(out)
@@ -182,7 +184,7 @@ def test_every_displayed_name_is_accepted_as_a_contrast(run: Run, store: Store, 
     assert [row["contrast"] for row in found["rows"]] == [name]
 
 
-def test_csv_and_json_keep_names_unchanged(run: Run, store: Store) -> None:
+def test_csv_and_json_keep_names_unchanged(run: Run, store: StoreReader) -> None:
     for form, read in (
         ("csv", lambda text: list(csv.DictReader(io.StringIO(text, newline="")))),
         ("json", json.loads),
@@ -197,7 +199,7 @@ def test_csv_and_json_keep_names_unchanged(run: Run, store: Store) -> None:
     assert sorted(row["contrast"] for row in found["rows"]) == sorted(NASTY)
 
 
-def test_json_escapes_names_to_ascii(run: Run, store: Store) -> None:
+def test_json_escapes_names_to_ascii(run: Run, store: StoreReader) -> None:
     _, out, _ = run("query", store.path, "t > -1e9", "--format", "json")
     assert out.isascii()  # for any encoding of stdout
 
@@ -224,14 +226,16 @@ def test_errors_about_any_name_are_one_line(
     assert "Traceback" not in err
 
 
-def test_a_name_in_a_syntax_error_adds_no_line(run: Run, store: Store) -> None:
+def test_a_name_in_a_syntax_error_adds_no_line(run: Run, store: StoreReader) -> None:
     code, _, err = run("select", store.path, "'two\nline'")
     assert code == 2
     assert obeyed(err) == []
     assert err.count("\n") == 3  # the mistake, the text, the caret
 
 
-def test_a_locale_that_cannot_encode_names_does_not_crash(store: Store, tmp_path: Path) -> None:
+def test_a_locale_that_cannot_encode_names_does_not_crash(
+    store: StoreReader, tmp_path: Path
+) -> None:
     path = shutil.copytree(store.path, tmp_path / "plain.zarr")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
     for form in ("table", "json", "csv"):

@@ -29,7 +29,7 @@ from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.store.check import check_store
-from fusiform.engine.store.draft import Draft
+from fusiform.engine.store.drafts.store_draft import StoreDraft
 from fusiform.engine.store.identity import IDENTITY, difference, fingerprint
 from fusiform.engine.variables import STIMULUS_COLUMNS
 
@@ -221,8 +221,8 @@ def _made_earlier(path: Path) -> None:
     root = json.loads((path / "zarr.json").read_text())
     for name in ("configuration_sha256", "modules", "answers"):
         del root["attributes"][name]
-    draft = Draft.join(path)
-    table = {column: draft.stimuli(column) for column in STIMULUS_COLUMNS}
+    draft = StoreDraft.join(path)
+    table = {column: draft.reader.stimuli(column) for column in STIMULUS_COLUMNS}
     root["attributes"]["fingerprint"] = fingerprint(root["attributes"], table)
     (path / "zarr.json").write_text(json.dumps(root))
 

@@ -30,7 +30,8 @@ from fusiform.engine.querying.info import describe_store
 from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.store.check import check_store
-from fusiform.engine.store.writing import drafting
+from fusiform.engine.store.drafts.creating import StoreBlueprint
+from fusiform.engine.store.drafts.publishing import drafting
 
 from .made import LAYERS, contents, write
 
@@ -116,14 +117,17 @@ def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -
     url = f"{bucket}/results/made.zarr"
     with pytest.raises(UserError, match=f"no store at {url}"):
         open_store(url)
-    with drafting(url, overwrite=False, **contents()) as draft:
+    with drafting(url, overwrite=False, blueprint=StoreBlueprint(**contents())) as draft:
         write(draft)
         assert check_store(url).problems == ("the scan that fills it has not finished",)
     same(url, made_path)
     assert check_store(url).problems == ()
     save_contrast(open_store(url), "two", Criterion("rest"), "faces > bodies")
     assert open_store(url).query("t > 1", saved="two").counts()["matching"].sum() > 0
-    with pytest.raises(UserError, match="--overwrite"), drafting(url, False, **contents()):
+    with (
+        pytest.raises(UserError, match="--overwrite"),
+        drafting(url, False, StoreBlueprint(**contents())),
+    ):
         pass
     with drafting(url, overwrite=True, **contents()):
         pass  # its content does not matter here
@@ -132,7 +136,10 @@ def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -
 
 def test_a_failed_scan_leaves_nothing_in_a_bucket(bucket: str) -> None:
     url = f"{bucket}/failed.zarr"
-    with pytest.raises(ZeroDivisionError), drafting(url, overwrite=False, **contents()):
+    with (
+        pytest.raises(ZeroDivisionError),
+        drafting(url, overwrite=False, blueprint=StoreBlueprint(**contents())),
+    ):
         _ = 1 / 0
     with pytest.raises(UserError, match="no store at"):
         open_store(url)
@@ -149,8 +156,8 @@ def test_a_scan_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path
         listener = Listener(progress=lambda _, shown=shown: 1 / 0 if next(shown, 0) else None)
         with pytest.raises(ZeroDivisionError) as caught:
             fusiform.scan(network, stimuli, url, commit_every=0, listener=listener, **options)
-        assert "the same command goes on" in caught.value.__notes__[0]
-        with pytest.raises(UserError, match=r"has not finished: its command goes on"):
+        assert "the same command resumes it" in caught.value.__notes__[0]
+        with pytest.raises(UserError, match=r"has not finished: the same command resumes it"):
             summarise(open_store(url))
     with pytest.raises(UserError, match=r"batch size: 4 and 5"):
         fusiform.scan(network, stimuli, url, **{**options, "batch_size": 5})
@@ -175,7 +182,7 @@ def test_a_recording_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli:
     listener = Listener(progress=lambda _: 1 / 0 if next(shown, 0) else None)
     with pytest.raises(ZeroDivisionError):
         fusiform.record(network, stimuli, url, commit_every=0, listener=listener, **options)
-    with pytest.raises(UserError, match="has not finished: its command goes on"):
+    with pytest.raises(UserError, match="has not finished: the same command resumes it"):
         fusiform.open_recording(url)
     fusiform.record(network, stimuli, url, **options)
     found = fusiform.open_recording(url)
@@ -186,7 +193,7 @@ def test_a_recording_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli:
 
 def test_damage_in_a_bucket_is_found(bucket: str) -> None:
     url, s3 = f"{bucket}/damaged.zarr", boto3.client("s3")
-    with drafting(url, overwrite=False, **contents()) as draft:
+    with drafting(url, overwrite=False, blueprint=StoreBlueprint(**contents())) as draft:
         write(draft)
     s3.delete_object(Bucket="bucket", Key="damaged.zarr/head/t/c/0/0")
     s3.put_object(Bucket="bucket", Key="damaged.zarr/head/csi/c/0/0", Body=b"")
@@ -225,8 +232,8 @@ def test_a_store_on_a_web_server_is_read(web: str, made_path: Path) -> None:
     with pytest.raises(UserError, match="no store at"):
         open_store(f"{web}/none.zarr")
     with (
-        pytest.raises(UserError, match="read from only"),
-        drafting(f"{web}/new.zarr", False, **contents()),
+        pytest.raises(UserError, match="web servers are read-only"),
+        drafting(f"{web}/new.zarr", False, StoreBlueprint(**contents())),
     ):
         pass
     with pytest.raises(UserError, match="cannot be written to"):
@@ -238,7 +245,7 @@ def test_invalid_urls_raise(monkeypatch: pytest.MonkeyPatch, made_path: Path) ->
         open_store("ftp://somewhere/r50.zarr")
     assert open_store(f"file://{made_path}").path == made_path
     monkeypatch.setitem(sys.modules, "obstore", None)
-    monkeypatch.setattr("fusiform.engine.store.places.find_spec", lambda _: None)
+    monkeypatch.setattr("fusiform.engine.store.location.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'fusiform\[cloud\]'"):
         open_store("s3://bucket/r50.zarr")
 

@@ -24,7 +24,7 @@ from fusiform.engine.querying.query import Query, top_of_all
 from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.querying.table import FORMATS, Table, joined, write
 from fusiform.engine.store.check import check_store
-from fusiform.engine.store.reading import Store
+from fusiform.engine.store.store_reader import StoreReader
 
 from .made import CATEGORIES, LAYERS, fill
 
@@ -34,7 +34,7 @@ SIGNS = {
 }  # fmt: skip
 
 
-def plain(store: Store, layer: Any, name: str, category: int) -> np.ndarray:
+def plain(store: StoreReader, layer: Any, name: str, category: int) -> np.ndarray:
     """A measure, flag or location of every unit of a layer, from whole arrays."""
     if name in layer.dims:
         return np.indices(layer.shape)[layer.dims.index(name)].ravel()
@@ -155,13 +155,13 @@ def test_chunks_that_cannot_match_are_not_read(
     store: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[str, Any]] = []
-    part = Store._part
+    part = StoreReader._part
 
-    def watched(self: Store, key: str, selection: Any = ()) -> Any:
+    def watched(self: StoreReader, key: str, selection: Any = ()) -> Any:
         read.append((key.rpartition("/")[2], selection))
         return part(self, key, selection)
 
-    monkeypatch.setattr(Store, "_part", watched)
+    monkeypatch.setattr(StoreReader, "_part", watched)
     query = store.query("t > 1000")
     assert read == []  # nothing is read in advance
     assert query.counts()["matching"].sum() == 0
@@ -184,13 +184,13 @@ def test_chunks_that_cannot_match_are_not_read(
 def test_only_the_first_chunk_is_read_for_the_first_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusiform.engine.store.cuts._CHUNK_UNITS", 6)  # a channel
+    monkeypatch.setattr("fusiform.engine.store.chunking._CHUNK_UNITS", 6)  # a channel
     fill(tmp_path / "own.zarr")
     store = open_store(tmp_path / "own.zarr")
     asked: list[Any] = []
-    read_slab = Store.read_slab
+    read_slab = StoreReader.read_slab
     monkeypatch.setattr(
-        Store, "read_slab", lambda *a, **k: asked.append(a[3]) or read_slab(*a, **k)
+        StoreReader, "read_slab", lambda *a, **k: asked.append(a[3]) or read_slab(*a, **k)
     )
     table = store.query("faces: channel == 3 and t > -100", layers="layer1.0").units(["t"])
     assert len(table) == 6
@@ -238,7 +238,7 @@ def test_saved_contrasts_use_the_chunks_of_their_store(
 ) -> None:
     # Another version may chunk stores differently; extremes of other chunks would hide units.
     with monkeypatch.context() as patch:
-        patch.setattr("fusiform.engine.store.cuts._CHUNK_UNITS", 6)
+        patch.setattr("fusiform.engine.store.chunking._CHUNK_UNITS", 6)
         fill(tmp_path / "own.zarr")
     store = open_store(tmp_path / "own.zarr")
     save_contrast(store, "mine", Criterion("rest"), measures=["t"])

@@ -41,7 +41,7 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store import recording as stored
+from fusiform.engine.store import recording_reader as stored
 from fusiform.engine.values import as_record
 from fusiform.kernels import projection
 
@@ -445,7 +445,7 @@ def test_a_projection_equals_its_matrix_for_any_block_size(
         np.testing.assert_allclose(recording.means(name), x.mean(1), rtol=1e-12)
         assert recording.recordees(name).projected
     np.testing.assert_array_equal(recording.part("head"), direct["head"])  # 10 units are few
-    with pytest.raises(UserError, match="single units are asked of"):
+    with pytest.raises(UserError, match="needs the responses of single units"):
         recording.unit("body", 3)
 
 
@@ -532,8 +532,8 @@ KILLED = """
 import os, signal, sys
 import fusiform
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store import recording as stored
-stored._FILE_VALUES, stored._LEAST_ROWS = 1, 3
+from fusiform.engine.store import chunking
+chunking._RESPONSE_FILE_VALUES, chunking._MIN_ROWS = 1, 3
 stimuli, output, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def progress(event):
     global left

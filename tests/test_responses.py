@@ -38,9 +38,9 @@ from fusiform.engine.responses.driving import driven
 from fusiform.engine.responses.geometry import agreement, geometry, products, upper
 from fusiform.engine.responses.recording import least, most
 from fusiform.engine.responses.tuning import tuning
-from fusiform.engine.store import recording as stored
-from fusiform.engine.store.recording import recorded_as
-from fusiform.engine.store.recording_draft import recording_of
+from fusiform.engine.store import chunking
+from fusiform.engine.store.drafts.creating import RecordingBlueprint
+from fusiform.engine.store.recording_reader import recorded_attribute
 from fusiform.kernels import projection
 from fusiform.kernels.ranks import average_ranks, rank_sum
 
@@ -95,13 +95,13 @@ def fill(path: Path) -> Path:
             "model": "made-up",
             "weights": "none",
             "batch_size": 8,
-            "recorded": recorded_as(UNITS),
+            "recorded": recorded_attribute(UNITS),
             "choices": list(CHOICES),
             "chosen_by": {"select": ["faces"], "random": 3, "seed": 0},
             "projection": {"dim": DIM, "seed": 7},
         },
     }
-    draft = recording_of(UNITS, chosen).create(path, **contents)
+    draft = RecordingBlueprint(**contents, units=UNITS, chosen=chosen).create(path)
     for layer in LAYERS:
         x = values_of(layer.name)
         if layer.name == "wide":
@@ -109,7 +109,7 @@ def fill(path: Path) -> Path:
             signs = projection.signs(7, 0, x.shape[1], DIM)
             draft.write_means(layer, means)
             x = ((x - means[:, None]) @ signs / math.sqrt(DIM)).astype(np.float32)
-        rows = draft.rows_of_a_file(layer)
+        rows = draft.rows_per_file(layer)
         for number, start in enumerate(range(0, len(x), rows)):
             draft.write_rows(layer, number, x[start : start + rows])
     draft.complete()
@@ -122,9 +122,9 @@ def recording(
 ) -> fusiform.Recording:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in pieces":
-            patch.setattr(stored, "_FILE_VALUES", 1)
-            patch.setattr(stored, "_LEAST_ROWS", 7)
-            patch.setattr(stored, "_CHUNK_VALUES", 35)
+            patch.setattr(chunking, "_RESPONSE_FILE_VALUES", 1)
+            patch.setattr(chunking, "_MIN_ROWS", 7)
+            patch.setattr(chunking, "_RESPONSE_CHUNK_VALUES", 35)
         return fusiform.open_recording(fill(tmp_path_factory.mktemp("made") / "r.zarr"))
 
 

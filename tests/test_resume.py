@@ -32,10 +32,10 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store import durable
-from fusiform.engine.store.commits import Commit, Commits
-from fusiform.engine.store.draft import Draft
-from fusiform.engine.store.durable import DurableFolder
+from fusiform.engine.store import location
+from fusiform.engine.store.drafts.commits import Commit, CommitLog
+from fusiform.engine.store.drafts.store_draft import StoreDraft
+from fusiform.engine.store.location import DurableFolder
 from fusiform.kernels.moments import merge
 
 from .fuzz import disks
@@ -132,7 +132,7 @@ def test_a_resumed_scan_reports_progress_and_shows_only_the_rest(
 ) -> None:
     with pytest.raises(Interrupted) as caught:
         scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(2))
-    assert "the same command goes on" in caught.value.__notes__[0]
+    assert "the same command resumes it" in caught.value.__notes__[0]
     notes: list[str] = []
     shown: list[Progress] = []
     net, seen = Net(), []
@@ -277,7 +277,7 @@ def test_other_weights_or_stimuli_cannot_resume(begun: tuple[Path, Path]) -> Non
 def test_a_draft_of_another_version_cannot_resume(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusiform.engine.store.writing.version", lambda name: "99")
+    monkeypatch.setattr("fusiform.engine.store.drafts.publishing.version", lambda name: "99")
     with pytest.raises(UserError, match=r"was begun with fusiform 0.*install them"):
         scanned(*begun)
 
@@ -294,7 +294,7 @@ def test_restart_discards_earlier_progress(
 
 
 def test_checkpoints_of_another_version_are_refused_until_restart(begun: tuple[Path, Path]) -> None:
-    commits = Commits(DurableFolder(begun[1].with_name("o.zarr.partial")))
+    commits = CommitLog(DurableFolder(begun[1].with_name("o.zarr.partial")))
     commit, _ = latest(commits) or (Commit(), {})
     before = commits._write
     commits._write = lambda key, content: before(  # type: ignore[method-assign]
@@ -353,7 +353,7 @@ def test_two_scans_cannot_write_one_output_at_once(begun: tuple[Path, Path]) -> 
     scanned(*begun)
 
 
-def latest(commits: Commits) -> tuple[Commit, dict[str, Any]] | None:
+def latest(commits: CommitLog) -> tuple[Commit, dict[str, Any]] | None:
     """The last whole checkpoint, with its accumulators."""
     whole = (left for left in commits.left() if left.commit and not left.fault)
     return next(((left.commit, left.live) for left in whole if left.commit), None)
@@ -385,7 +385,7 @@ def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def last_and_before(draft: Path) -> tuple[str, str]:
     """Paths of the last checkpoint and the one before."""
-    last, before = Commits(DurableFolder(draft)).left()
+    last, before = CommitLog(DurableFolder(draft)).left()
     assert last.number == before.number + 1
     return f".commits/{last.place}", f".commits/{before.place}"
 
@@ -418,7 +418,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
         output = left_with(several_commits, damaged)
         assert fusiform.check_store(output).problems == (
             "the scan that fills it has not finished: commit 3, 12 of 15 stimuli were shown to 2 "
-            "layers, 0 of 2 layers are finished; the same command goes on with what is in "
+            "layers, 0 of 2 layers are finished; the same command resumes what is in "
             f"{output}.partial",
         )
         scanned(stimuli, output)
@@ -518,16 +518,16 @@ def test_moments_that_could_not_be_written_are_in_no_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     number: int,
 ) -> None:
-    calls, write = 0, Draft.write_moments
+    calls, write = 0, StoreDraft.write_moments
 
-    def fails(self: Draft, *arguments: Any) -> None:
+    def fails(self: StoreDraft, *arguments: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == number:
             raise OSError(5, "Input/output error")
         write(self, *arguments)
 
-    monkeypatch.setattr(Draft, "write_moments", fails)
+    monkeypatch.setattr(StoreDraft, "write_moments", fails)
     with pytest.raises(UserError, match="Input/output error"):
         scanned(stimuli, tmp_path / "o.zarr")
     assert contents(scanned(stimuli, tmp_path / "o.zarr").path) == undisturbed
@@ -537,7 +537,7 @@ def test_moments_that_could_not_be_written_are_in_no_checkpoint(
 def test_a_store_is_flushed_before_it_is_published(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(durable, "_MOST_UNFLUSHED", most)
+    monkeypatch.setattr(location, "_MAX_UNFLUSHED", most)
     synchronised: set[int] = set()
     place = tmp_path / "o.zarr"
 
@@ -565,7 +565,7 @@ def test_unflushed_writes_are_bounded(
     scanned(stimuli, tmp_path / "all.zarr")
     assert max(waiting) > 8
     waiting.clear()
-    monkeypatch.setattr(durable, "_MOST_UNFLUSHED", 8)
+    monkeypatch.setattr(location, "_MAX_UNFLUSHED", 8)
     scanned(stimuli, tmp_path / "few.zarr")
     assert max(waiting) == 8
 
@@ -585,7 +585,7 @@ def test_an_unwritable_output_folder_raises_one_line(
 
 
 def test_a_checkpoint_round_trips_and_a_torn_one_is_refused(tmp_path: Path) -> None:
-    commits = Commits(DurableFolder(tmp_path))
+    commits = CommitLog(DurableFolder(tmp_path))
     assert latest(commits) is None
     live = {"a": np.arange(9, dtype=np.uint8), "b": np.empty(0, np.uint8)}
     first = Commit(1, 3, 0, {5: "gone"}, {"a": {"count": 2}}, {"threads": 2})
@@ -635,7 +635,7 @@ def test_a_scan_stopped_by_an_undecodable_stimulus_resumes_when_it_is_restored(
     net.sees = vanishes
     with pytest.raises(UserError, match=r"stripes-2.png") as caught:
         scanned(own, tmp_path / "o.zarr", net, commit_every=1e9)
-    assert "goes on" in caught.value.__notes__[0]
+    assert "resumes it" in caught.value.__notes__[0]
     shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
     net.sees = lambda _: None
     scanned(own, tmp_path / "o.zarr", net)

@@ -28,8 +28,8 @@ from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import facts
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store.reading import Store
-from fusiform.engine.store.schema import MOST, limited
+from fusiform.engine.store.attributes import LIMITS, limit_notes
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.values import as_record
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
@@ -73,18 +73,18 @@ def net() -> TinyNet:
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     output = tmp_path_factory.mktemp("store") / "tiny.zarr"
     return tiny_scan(net, stimuli, output)
 
 
-def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> Store:
+def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> StoreReader:
     options = {"layers": ["first", "second", "pool", "head"], "batch_size": 4, **options}
     return fusiform.scan(net, stimuli, output, preprocessing=SMALL, **options)
 
 
 def test_moments_in_float32_are_rounded_once(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     rounded = tiny_scan(net, stimuli, tmp_path / "32.zarr", store_dtype="float32")
     for layer in store.layers:
@@ -124,7 +124,7 @@ def every_activation_kept(
 
 
 def check_against_scipy(
-    store: Store, activations: dict[str, np.ndarray], rtol: float = 1e-6
+    store: StoreReader, activations: dict[str, np.ndarray], rtol: float = 1e-6
 ) -> None:
     """Check t, df, p, q, CSI and masks of every layer against scipy and statsmodels."""
     labels = np.sort(store.tree()["stimulus_category"].values)  # shown category by category
@@ -187,11 +187,11 @@ def test_a_scan_equals_scipy_on_stored_activations(
     check_against_scipy(store, kept)
 
 
-def test_in_place_operations_do_not_change_recorded_moments(store: Store) -> None:
+def test_in_place_operations_do_not_change_recorded_moments(store: StoreReader) -> None:
     assert store.read(store.layer("first"), "mean").min() < 0  # relu_ came after
 
 
-def test_units_keep_their_coordinates(store: Store, stimuli: Path, net: TinyNet) -> None:
+def test_units_keep_their_coordinates(store: StoreReader, stimuli: Path, net: TinyNet) -> None:
     name = "faces/faces-3.png"
     with torch.inference_mode():
         pixels = prepare(open_image(stimuli / name), SMALL)[np.newaxis]
@@ -214,7 +214,7 @@ def test_units_keep_their_coordinates(store: Store, stimuli: Path, net: TinyNet)
 
 @pytest.mark.parametrize("batch_size", [1, 5, 42])
 def test_batch_size_does_not_matter(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path, batch_size: int
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path, batch_size: int
 ) -> None:
     other = tiny_scan(net, stimuli, tmp_path / "o.zarr", batch_size=batch_size)
     for layer in store.layers:
@@ -225,14 +225,14 @@ def test_batch_size_does_not_matter(
 
 
 def test_a_scan_repeated_gives_the_same_bits(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     again = tiny_scan(net, stimuli, tmp_path / "again.zarr", decode_workers=3)
     assert again.provenance["fingerprint"] == store.provenance["fingerprint"]
     assert_same_bits(again, store)
 
 
-def assert_same_bits(a: Store, b: Store) -> None:
+def assert_same_bits(a: StoreReader, b: StoreReader) -> None:
     assert a.layers == b.layers
     for layer in a.layers:
         for variable in (
@@ -250,7 +250,7 @@ def assert_same_bits(a: Store, b: Store) -> None:
 
 
 def test_the_fingerprint_depends_on_weights_stimuli_and_preprocessing(
-    store: Store, stimuli: Path, tmp_path: Path
+    store: StoreReader, stimuli: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
     prints = {store.provenance["fingerprint"]}
@@ -272,7 +272,7 @@ def test_the_fingerprint_depends_on_weights_stimuli_and_preprocessing(
     assert len(prints) == 5
 
 
-def test_provenance_describes_the_scan(store: Store, stimuli: Path) -> None:
+def test_provenance_describes_the_scan(store: StoreReader, stimuli: Path) -> None:
     said = store.provenance
     assert said["status"] == "complete"
     assert said["model"] == "TinyNet"
@@ -286,7 +286,9 @@ def test_provenance_describes_the_scan(store: Store, stimuli: Path) -> None:
     assert tree["stimulus_fold"].values[:4].tolist() == [0, 1, 0, 1]
 
 
-def test_a_scan_with_one_fold(stimuli: Path, net: TinyNet, store: Store, tmp_path: Path) -> None:
+def test_a_scan_with_one_fold(
+    stimuli: Path, net: TinyNet, store: StoreReader, tmp_path: Path
+) -> None:
     single = tiny_scan(net, stimuli, tmp_path / "one.zarr", folds=1)
     assert single.counts.tolist() == [[7]] * 6
     layer = single.layer("second")
@@ -312,12 +314,12 @@ def test_notes_of_the_set_are_kept_in_the_store(
 
 
 def test_a_limited_number_of_notes_is_kept_and_the_rest_counted() -> None:
-    most = MOST["notes"]
-    assert limited(["a", "b"]) == ["a", "b"]
-    first = limited([f"n{i}" for i in range(most + 5)])
+    most = LIMITS["notes"]
+    assert limit_notes(["a", "b"]) == ["a", "b"]
+    first = limit_notes([f"n{i}" for i in range(most + 5)])
     assert (len(first), first[-1]) == (most, "and 6 more notes")
-    assert limited([*first, "another"])[-1] == "and 7 more notes"
-    assert limited(first) == first
+    assert limit_notes([*first, "another"])[-1] == "and 7 more notes"
+    assert limit_notes(first) == first
 
 
 def test_progress_is_reported(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
@@ -355,7 +357,7 @@ def test_a_network_that_overflows_is_counted_and_never_selected(
 
 
 def test_a_model_in_double_precision_is_scanned(
-    stimuli: Path, tmp_path: Path, store: Store
+    stimuli: Path, tmp_path: Path, store: StoreReader
 ) -> None:
     torch.manual_seed(0)
     double = tiny_scan(TinyNet().double(), stimuli, tmp_path / "double.zarr")
@@ -425,7 +427,7 @@ def test_a_resnet18_scan_equals_scipy_on_stored_activations(
 
 
 def test_a_failed_overwriting_scan_keeps_the_earlier_store_and_its_draft(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     shutil.copytree(stimuli, tmp_path / "set")
     kept = tiny_scan(net, tmp_path / "set", tmp_path / "kept.zarr")
@@ -442,7 +444,7 @@ def test_a_failed_overwriting_scan_keeps_the_earlier_store_and_its_draft(
 
 
 def test_an_output_reached_through_a_link_is_replaced_at_its_target(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     (tmp_path / "scratch").mkdir()
     tiny_scan(net, stimuli, tmp_path / "scratch" / "o.zarr", layers="head")
@@ -496,6 +498,6 @@ def test_another_activation_function_changes_the_fingerprint(stimuli: Path, tmp_
     assert len(prints) == 2
 
 
-def test_a_store_has_the_permissions_of_any_new_folder(store: Store, tmp_path: Path) -> None:
+def test_a_store_has_the_permissions_of_any_new_folder(store: StoreReader, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     assert store.path.stat().st_mode == (tmp_path / "new").stat().st_mode

@@ -23,7 +23,7 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.moments.null import ShuffledMoments
 from fusiform.engine.moments.plan import make_plan, shuffled_labels
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.store.reading import Store
+from fusiform.engine.store.store_reader import StoreReader
 
 from . import reference
 
@@ -104,7 +104,7 @@ class Pixels(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def noise_store(tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     """A scan of noise pictures, which differ by chance only."""
     from PIL import Image
 
@@ -125,7 +125,7 @@ def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize("test", ["rest", "student", "weighted"])
 @pytest.mark.parametrize("sides", [1, 2])
 def test_false_positive_rates_are_nominal_by_p_and_by_the_null(
-    noise_store: Store, test: str, sides: int
+    noise_store: StoreReader, test: str, sides: int
 ) -> None:
     for rule in ("p <= 0.05", "p_null <= 0.05"):
         criterion = Criterion(test, rule, sides)
@@ -139,7 +139,7 @@ def test_false_positive_rates_are_nominal_by_p_and_by_the_null(
     assert max(share.mean() for _, share in chance(noise_store, q)) < 0.05
 
 
-def test_p_of_the_null_equals_a_plain_count(noise_store: Store) -> None:
+def test_p_of_the_null_equals_a_plain_count(noise_store: StoreReader) -> None:
     layer = noise_store.layer("head")
     criterion = Criterion("rest", "p_null <= 0.2")
     ((_, found),) = select(noise_store, criterion, layers=[layer])
@@ -160,7 +160,7 @@ def test_p_of_the_null_equals_a_plain_count(noise_store: Store) -> None:
             assert found.selective[k, unit] == (p <= 0.2)
 
 
-def test_p_of_the_null_is_saved_with_a_contrast(noise_store: Store, tmp_path: Path) -> None:
+def test_p_of_the_null_is_saved_with_a_contrast(noise_store: StoreReader, tmp_path: Path) -> None:
     shutil.copytree(noise_store.path, tmp_path / "own.zarr")
     store = fusiform.open_store(tmp_path / "own.zarr")
     criterion = Criterion("rest", "p_null <= 0.2")
@@ -220,7 +220,7 @@ def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[
 
 
 @pytest.fixture(scope="module")
-def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.ndarray]:
+def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoreReader, np.ndarray]:
     """A scan of units that respond to few stimuli, as after a ReLU, and their responses."""
     from PIL import Image
 
@@ -246,7 +246,7 @@ def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.n
 @pytest.mark.parametrize("test", ["each", "rest", "student", "weighted"])
 @pytest.mark.parametrize("sides", [1, 2])
 def test_ties_with_the_null_count_despite_rounding(
-    few_responses: tuple[Store, np.ndarray], test: Any, sides: Any
+    few_responses: tuple[StoreReader, np.ndarray], test: Any, sides: Any
 ) -> None:
     store, table = few_responses
     exact = [[Fraction(float(x)) for x in unit] for unit in table.T]
@@ -281,7 +281,7 @@ def welch_from(target: list[Any], baseline: list[Any]) -> float:
     return (m_a - m_b) / np.sqrt(s_a / (n_a - 1) / n_a + s_b / (n_b - 1) / n_b)
 
 
-def test_the_family_of_the_null_can_be_the_whole_model(noise_store: Store) -> None:
+def test_the_family_of_the_null_can_be_the_whole_model(noise_store: StoreReader) -> None:
     one, all_layers = (
         dict(chance(noise_store, Criterion("rest", "q <= 0.5", family=family)))
         for family in ("layer", "model")
@@ -290,7 +290,7 @@ def test_the_family_of_the_null_can_be_the_whole_model(noise_store: Store) -> No
     assert any((one[layer] != all_layers[layer]).any() for layer in one)
 
 
-def test_p_of_the_null_without_a_null_raises(store: Store) -> None:
+def test_p_of_the_null_without_a_null_raises(store: StoreReader) -> None:
     with pytest.raises(UserError, match="--null 100"):
         list(chance(store))
     with pytest.raises(UserError, match="--null 100"):

@@ -20,9 +20,10 @@ from fusiform.engine.contrasts.summary import summarise
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts
-from fusiform.engine.store.behind import write_behind
-from fusiform.engine.store.writing import create_store, drafting, refuse_existing
+from fusiform.engine.store import chunking
+from fusiform.engine.store.array_writer import background_writer
+from fusiform.engine.store.drafts.creating import StoreBlueprint, create_store
+from fusiform.engine.store.drafts.publishing import drafting, refuse_existing
 from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import merge
 
@@ -56,7 +57,7 @@ def test_slabs_cover_a_layer_in_order(store: Result) -> None:
 
 
 def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuts, "_CHUNK_UNITS", 24)  # four of five channels
+    monkeypatch.setattr(chunking, "_CHUNK_UNITS", 24)  # four of five channels
     store = fill(tmp_path / "even.zarr")
     array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
     assert array.chunks == (1, 1, 3, 3, 2)  # not four and one
@@ -74,7 +75,7 @@ def test_background_writes_keep_their_order_and_raise() -> None:
         done.append(name)
 
     def write_all(*names: str) -> None:
-        with write_behind() as later:
+        with background_writer() as later:
             for index, name in enumerate(names):
                 later(write, name)
                 assert len(done) >= index  # never more than one pending write
@@ -189,8 +190,8 @@ def test_a_layer_of_any_number_of_dimensions_is_stored(tmp_path: Path) -> None:
     )
     draft = create_store(tmp_path / "odd.zarr", **{**contents(), "layers": [layer]})
     draft.complete()
-    assert draft.dataset("windows")["axis_3"].values.tolist() == [0, 1, 2, 3]
-    assert draft.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
+    assert draft.reader.dataset("windows")["axis_3"].values.tolist() == [0, 1, 2, 3]
+    assert draft.reader.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
 
 
 def test_an_existing_output_raises(own_store: Result) -> None:
@@ -242,20 +243,23 @@ def test_an_unfinished_store_raises_when_opened(own_store: Result) -> None:
 def test_a_finished_draft_replaces_a_store_and_leaves_nothing_beside_it(
     own_store: Result, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="--overwrite"), drafting(own_store.path, False):
+    with (
+        pytest.raises(UserError, match="--overwrite"),
+        drafting(own_store.path, False, StoreBlueprint(**contents())),
+    ):
         pass
     before = sorted(own_store.path.rglob("*"))
     full = OSError(28, "No space left on device")
     for error, seen in ((full, UserError), (KeyboardInterrupt(), KeyboardInterrupt)):
         with (
             pytest.raises(seen),
-            drafting(own_store.path, True, **contents()) as draft,
+            drafting(own_store.path, True, StoreBlueprint(**contents())) as draft,
         ):
             raise error
         assert draft.path != own_store.path
     assert sorted(own_store.path.rglob("*")) == before
     others = {**contents(), "provenance": {"model": "another", "weights": "none"}}
-    with drafting(own_store.path, True, **others) as draft:
+    with drafting(own_store.path, True, StoreBlueprint(**others)) as draft:
         write(draft)
         assert open_store(own_store.path).provenance["model"] == "made-up"
     assert open_store(own_store.path).provenance["model"] == "another"

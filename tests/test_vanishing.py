@@ -120,7 +120,7 @@ def test_a_store_with_a_vanished_moments_file_is_not_whole(stimuli: Path, tmp_pa
     with pytest.raises(UserError, match=r"pool/m2/c/0/0.* is gone") as caught:
         small.scan(stimuli, output, Listener(progress=last))
     assert found
-    assert "the same command goes on" not in "".join(getattr(caught.value, "__notes__", ()))
+    assert "the same command resumes it" not in "".join(getattr(caught.value, "__notes__", ()))
     assert not output.exists()
 
 

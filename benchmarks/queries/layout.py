@@ -19,7 +19,8 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts, layout, writing
+from fusiform.engine.store import array_writer, chunking
+from fusiform.engine.store.drafts import creating
 from fusiform.kernels.moments import Moments
 
 from ..shared import clocked, files_of, heading, save
@@ -98,15 +99,15 @@ def _measure(source: Result, way: Way) -> Measured:
     """Write what the source holds in another layout, and query it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "way.zarr"
-        codecs = layout._codecs
-        cuts._CHUNK_UNITS = way.units
-        layout._codecs = lambda compress: [
+        codecs = array_writer._codecs
+        chunking._CHUNK_UNITS = way.units
+        array_writer._codecs = lambda compress: [
             *CODECS[way.moments if compress else way.contrasts], Crc32cCodec(),
         ]  # fmt: skip
         try:
             moments, contrasts = _write(source, path, way.dtype)
         finally:
-            cuts._CHUNK_UNITS, layout._codecs = OWN.units, codecs
+            chunking._CHUNK_UNITS, array_writer._codecs = OWN.units, codecs
         files = files_of(path)
         store = open_store(path)
         count = statistics.median(_seconds(store) for _ in range(5))
@@ -115,12 +116,12 @@ def _measure(source: Result, way: Way) -> Measured:
 
 def _write(source: Result, path: Path, dtype: str) -> tuple[float, float]:
     names = ("model", "weights", "preprocessing", "batch_size", "device_type")
-    draft = writing.create_store(
+    draft = creating.create_store(
         path,
         layers=source.layers,
         categories=source.categories,
         counts=source.counts,
-        stimuli={name: list(source.stimuli(name)) for name in writing.STIMULUS_COLUMNS},
+        stimuli={name: list(source.stimuli(name)) for name in creating.STIMULUS_COLUMNS},
         provenance={**{n: source.provenance[n] for n in names}, "store_dtype": dtype},
     )
     taken = [0.0, 0.0]
@@ -130,7 +131,7 @@ def _write(source: Result, path: Path, dtype: str) -> tuple[float, float]:
             taken[0] += clocked(draft.write_moments, layer, int(k), int(fold), Moments(*moments))
         columns = {
             name: source.read(layer, name)
-            for name in writing.VARIABLES
+            for name in creating.VARIABLES
             if name not in ("mean", "m2")
         }
         taken[1] += clocked(draft.write_contrasts, layer, columns)
@@ -146,7 +147,7 @@ def _defaults(source: Result) -> Measured:
         root = zarr.create_group(folder / "way.zarr", zarr_format=3)
         taken = {"moments": 0.0, "contrasts": 0.0}
         for layer in source.layers:
-            for name in writing.VARIABLES:
+            for name in creating.VARIABLES:
                 values = source.read(layer, name)
                 values = values.reshape(*values.shape[:-1], *layer.shape)
                 array = root.create_array(

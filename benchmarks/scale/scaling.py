@@ -24,7 +24,7 @@ from fusiform.engine.localizer import make_localizer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.layers import choose, trial
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.store.draft import most_bytes
+from fusiform.engine.store.drafts.store_draft import max_store_bytes
 from fusiform.kernels.moments import Moments, merge
 
 from ..shared import heading, save
@@ -91,7 +91,7 @@ def main() -> None:
         "their parts, written and read": f"{parts / 1e12:,.1f} TB",
         "merging them, on one core": _hours(spanning * units * merging),
         "store, at most (float64, float32)": " and ".join(
-            f"{most_bytes(layers, CATEGORIES, FOLDS, dtype) / 1e12:,.1f} TB"
+            f"{max_store_bytes(layers, CATEGORIES, FOLDS, dtype) / 1e12:,.1f} TB"
             for dtype in ("float64", "float32")
         ),
         "files of moments": f"{2 * groups * len(layers):,}",

@@ -11,7 +11,7 @@ import numpy as np
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import Criterion
 from ..contrasts.select import select_slabs
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Agreement:
 
 
 def agreement(
-    store: Store,
+    store: StoreReader,
     criteria: Sequence[Criterion],
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,

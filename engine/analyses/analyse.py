@@ -12,7 +12,7 @@ import numpy as np
 from ..contrasts.language.criterion import DEFAULT, Criterion, preset
 from ..errors import UserError, nearest
 from ..limits import refuse_numbers, refuse_seed
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 from ..values import listed
 from .agreement import Agreement, agreement
 from .census import Census, HeldOut, take_census
@@ -69,7 +69,7 @@ ANALYSES: dict[str, str] = {
 
 
 def analyse(
-    store: Store | Path | str,
+    store: StoreReader | Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
@@ -103,7 +103,7 @@ def analyse(
     UserError : there is no such analysis, layer, contrast, distance or kind of neighbours; the scan
         that fills the store has not finished
     """
-    store = Store.of(store)
+    store = StoreReader.of(store)
     asked = list(dict.fromkeys(listed(analyses)))
     for name in asked:
         if name not in ANALYSES:

@@ -18,8 +18,8 @@ from ..contrasts.measures import Measured
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
 from ..layer import Layer
-from ..store.cuts import Slab
-from ..store.reading import Store
+from ..store.chunking import Slab
+from ..store.store_reader import StoreReader
 from .maps import Maps
 
 Counts = NDArray[np.int64]
@@ -101,7 +101,7 @@ class Census:
 
 
 def take_census(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
@@ -138,7 +138,7 @@ class _Counting:
     """A census that is being taken, slab by slab."""
 
     def __init__(
-        self, store: Store, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
+        self, store: StoreReader, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
     ) -> None:
         self._store, self._layer = store, layer
         self._criterion, self._contrasts = criterion, contrasts

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layer import Layer
-from ..store.cuts import Slab
+from ..store.chunking import Slab
 
 # Dimensions that are places in an image or a sequence.
 _PLACES = ("y", "x", "token")

@@ -13,7 +13,7 @@ from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..limits import refuse_numbers
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 from ..variables import MEASURES
 from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
@@ -67,7 +67,7 @@ def joined(choices: Sequence[tuple[str, Mapping[str, Units]]]) -> Choice:
 
 
 def choose_units(
-    store: Store,
+    store: StoreReader,
     contrasts: str | Sequence[str] | None = None,
     criterion: Criterion | None = DEFAULT,
     top: int | None = None,

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments
 from ..errors import UserError, nearest
 from ..layer import Layer
-from ..store.behind import write_behind
-from ..store.draft import Draft, write_slab
-from ..store.reading import Store, require_complete
+from ..store.array_writer import SlabWriter, background_writer
+from ..store.drafts.store_draft import StoreDraft, write_slab
+from ..store.reader import require_complete
 from ..store.saving import saving
-from ..store.slabs import SlabWriter
+from ..store.store_reader import StoreReader
 from ..values import as_record, listed
 from ..variables import MEASURES, SAVED
 from .evaluate import Decided, Examination, Kept, Look, Selection, samples_of
@@ -39,7 +39,7 @@ Columns = dict[str, NDArray[Any]]
 
 
 def select(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion = DEFAULT,
     contrasts: Sequence[Contrast] | None = None,
     layers: Sequence[Layer] | None = None,
@@ -68,7 +68,7 @@ def select(
 
 
 def select_slabs(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion = DEFAULT,
     contrasts: Sequence[Contrast] | None = None,
     layers: Sequence[Layer] | None = None,
@@ -91,7 +91,7 @@ def select_slabs(
 
 
 def materialise(
-    store: Draft,
+    store: StoreDraft,
     progress: Callable[[Layer], None] = lambda _: None,
     first: int = 0,
     stop: int | None = None,
@@ -110,7 +110,7 @@ def materialise(
         writers.pop(layer).finish()
         progress(layer)
 
-    with write_behind() as later:
+    with background_writer() as later:
 
         def keep(layer: Layer, number: int, kept: Columns) -> None:
             if number == 0:
@@ -118,7 +118,9 @@ def materialise(
             later(write_slab, writers[layer], number, kept)
 
         layers = store.layers[first:stop]
-        for layer, slabs in _decided(store, layers, DEFAULT, every, _SCANNED, "q_each", keep):
+        for layer, slabs in _decided(
+            store.reader, layers, DEFAULT, every, _SCANNED, "q_each", keep
+        ):
             for number, one in enumerate(slabs):
                 columns: Columns = dict(vars(one.selection))
                 if one.q is not None:
@@ -148,13 +150,13 @@ def seconds_per_unit(categories: int, folds: int) -> float:
     return seconds[-1] / units
 
 
-def annotate_criterion(store: Draft) -> None:
+def annotate_criterion(store: StoreDraft) -> None:
     """Say by which criterion the masks are."""
     store.annotate(criterion=as_record(DEFAULT))
 
 
 def save_contrast(
-    store: Store | Path | str,
+    store: StoreReader | Path | str,
     name: str,
     criterion: Criterion = DEFAULT,
     contrast: str | None = None,
@@ -173,7 +175,7 @@ def save_contrast(
     ------
     UserError : the name or a measure is none, or the store cannot be written to; see :func:`select`
     """
-    store, measures = Store.of(store), listed(measures)
+    store, measures = StoreReader.of(store), listed(measures)
     require_complete(store)
     require_criterion(criterion)
     for measure in measures:
@@ -201,7 +203,7 @@ def save_contrast(
         writers.pop(layer).finish()
         progress(layer)
 
-    with saving(store, name, record, note) as saved, write_behind() as later:
+    with saving(store, name, record, note) as saved, background_writer() as later:
 
         def write(layer: Layer, number: int, columns: Columns) -> None:
             own = {name: values[0] for name, values in columns.items()} if contrast else columns
@@ -222,7 +224,7 @@ def save_contrast(
 
 
 def chance(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion = DEFAULT,
     contrasts: Sequence[Contrast] | None = None,
     layers: Sequence[Layer] | None = None,
@@ -253,7 +255,7 @@ def chance(
 
 
 def examine(
-    store: Store,
+    store: StoreReader,
     layer: Layer,
     criterion: Criterion,
     contrasts: Sequence[Contrast],
@@ -282,7 +284,7 @@ def _asks_chance(criterion: Criterion, measures: Sequence[str]) -> bool:
     return "p_null" in (*asked, *measures)
 
 
-def _require_shuffles(store: Store) -> None:
+def _require_shuffles(store: StoreReader) -> None:
     if not store.shuffles:
         raise UserError(
             f"chance is what shuffled labels give; {store.path} has none: scan with --null 100"
@@ -290,7 +292,7 @@ def _require_shuffles(store: Store) -> None:
 
 
 def _rows_scanned(
-    store: Store, criterion: Criterion, contrasts: Sequence[Contrast] | None
+    store: StoreReader, criterion: Criterion, contrasts: Sequence[Contrast] | None
 ) -> list[int] | None:
     """The categories whose masks are asked for, where the scan has already written all of them."""
     if as_record(criterion) != store.provenance.get("criterion"):
@@ -300,7 +302,7 @@ def _rows_scanned(
     return None if None in rows else [row for row in rows if row is not None]
 
 
-def _scanned(store: Store, layer: Layer, rows: Sequence[int]) -> Iterator[Selection]:
+def _scanned(store: StoreReader, layer: Layer, rows: Sequence[int]) -> Iterator[Selection]:
     """The masks that the scan has written of some categories, slab by slab."""
     for slab, _ in store.slabs(layer):
         masks = {name: store.read_slab(layer, name, slab) for name in (*_MASKS, *_CONDITIONS)}
@@ -310,7 +312,7 @@ def _scanned(store: Store, layer: Layer, rows: Sequence[int]) -> Iterator[Select
 
 
 def _decided(
-    store: Store,
+    store: StoreReader,
     layers: Sequence[Layer],
     criterion: Criterion,
     contrasts: Sequence[Contrast],
@@ -347,7 +349,7 @@ def _decided(
     yield from ((layer, map(settled.decide, family[layer])) for layer in layers)
 
 
-def _looks_at_shuffles(store: Store, layer: Layer, examination: Examination) -> list[Look]:
+def _looks_at_shuffles(store: StoreReader, layer: Layer, examination: Examination) -> list[Look]:
     """A look at the units drawn from a layer, all stimuli together, for every shuffle."""
     count, mean, m2 = samples_of(store.shuffled_moments(layer))[0]
     units = mean.shape[1] // store.shuffles

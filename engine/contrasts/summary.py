@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ..layer import Layer
-from ..store.cuts import Slab
-from ..store.reading import Store
+from ..store.chunking import Slab
+from ..store.store_reader import StoreReader
 from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
@@ -93,7 +93,7 @@ class Row:
 
 
 def summarise(
-    store: Store | Path | str,
+    store: StoreReader | Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
@@ -111,7 +111,7 @@ def summarise(
     UserError : the scan that fills the store has not finished, no layer has such a name, a contrast
         cannot be read or does not fit the criterion
     """
-    store = Store.of(store)
+    store = StoreReader.of(store)
     asked = parse_contrasts(contrasts, store.categories)
     wanted = store.layers_named(layers)
     by_chance: dict[str, NDArray[np.float64]] = {}
@@ -146,7 +146,7 @@ class _Counted:
     """What was selected of a layer, and what it is like on held-out stimuli, slab by slab."""
 
     def __init__(
-        self, store: Store, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
+        self, store: StoreReader, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
     ) -> None:
         self._store, self._layer = store, layer
         self._criterion, self._contrasts = criterion, contrasts

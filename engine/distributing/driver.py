@@ -20,9 +20,10 @@ from ..scanning.progress import Listener, Progress
 from ..scanning.rounding import changed
 from ..scanning.setup import Setup
 from ..scanning.work import refuse_too_few
-from ..store.draft import Draft
-from ..store.durable import sweep
-from ..store.root import Unreadable
+from ..store.drafts.recovery import Recovery
+from ..store.drafts.store_draft import StoreDraft
+from ..store.location import remove_partial_files
+from ..store.reader import Unreadable
 from .cluster import Crew, Workers, connected
 from .dispatch import Task, hand_out
 from .tasks import (
@@ -42,7 +43,7 @@ from .tasks import (
 
 def distribute(
     workers: Workers,
-    draft: Draft,
+    draft: StoreDraft,
     setup: Setup,
     listener: Listener,
     stop: Stop,
@@ -84,7 +85,7 @@ def distribute(
             if workers.scheduler and crew.client.status == "running":
                 crew.client.run(leave, job.token, on_error="ignore")
     if isinstance(draft.path, Path):
-        sweep(draft.path)  # removes temporary files of workers that died
+        remove_partial_files(draft.path)  # removes temporary files of workers that died
 
 
 class Distribution:
@@ -94,7 +95,7 @@ class Distribution:
     are merged in plan order.
     """
 
-    def __init__(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
+    def __init__(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
         self._draft, self._plan = draft, setup.plan
         self._layers = setup.fitting.parts
         self._catalogue = setup.catalogue.absolute()
@@ -110,17 +111,17 @@ class Distribution:
         self._machines: list[Mapping[str, Any]] = []
         self._records: dict[str, Record] = {}
         if not draft.is_complete:
-            for damaged in draft.records.damaged():
+            for damaged in draft.tasks.damaged():
                 listener.note(f"repeating {damaged.removesuffix('.json')}: its record is damaged")
-            draft.forget_damaged(listener.note, thoroughly=False)
+            Recovery(draft).forget_damaged_tasks(listener.note, thorough=False)
             self._records = {
                 name: {**record, "batches": tuple(record["batches"])}
-                for name, record in draft.records.of(SHOW).items()
+                for name, record in draft.tasks.of(SHOW).items()
             }
             if self._records:
                 self._note_what_is_done()
             for stage in (SHOW, MERGE, CONTRAST):
-                for record in draft.records.of(stage).values():
+                for record in draft.tasks.of(stage).values():
                     self._compare(record.get("machine", {}))
 
     def run(self, crew: Crew, job: Job) -> None:
@@ -150,8 +151,8 @@ class Distribution:
         for part in parts:
             tasks = [task for task in self._shards(part) if task.name not in self._records]
             if tasks:  # new moments make later results stale
-                self._draft.records.forget(MERGE)
-                self._draft.records.forget(CONTRAST)
+                self._draft.tasks.forget(MERGE)
+                self._draft.tasks.forget(CONTRAST)
             for task, outcome in self._done(crew, job, tasks):
                 self._take(task, outcome)
                 done += self._stimuli(outcome.record)
@@ -232,7 +233,7 @@ class Distribution:
         for name, record in self._records.items():
             gone = self._skipped_in(record)
             if any((catalogue.labels[other], fold_of[other]) == group for other in gone):
-                self._draft.records.forget(name)
+                self._draft.tasks.forget(name)
 
     # Moments and contrasts
 
@@ -250,7 +251,7 @@ class Distribution:
             shown = f"merge {self._draft.categories[block.category]} fold {block.fold}"
             return Task(name, shown, merge_group, (name, group, parts))
 
-        there = self._draft.records.of(MERGE)
+        there = self._draft.tasks.of(MERGE)
         tasks = [task_of(block) for block in self._plan.blocks if self._spans(block)]
         left = [task for task in tasks if task.name not in there]
         started, before = time.perf_counter(), len(tasks) - len(left)
@@ -258,7 +259,7 @@ class Distribution:
             self._report("merge", done, len(tasks), before, started)
 
     def _contrast(self, crew: Crew, job: Job) -> None:
-        there, layers = self._draft.records.of(CONTRAST), self._draft.layers
+        there, layers = self._draft.tasks.of(CONTRAST), self._draft.layers
         names = [f"{CONTRAST}/{number}" for number in range(len(layers))]
         tasks = [
             Task(name, f"contrast {layer.name}", contrast, (name, number))
@@ -281,7 +282,7 @@ class Distribution:
             f"resuming an unfinished scan: {len(self._records)} of "
             f"{passes * len(self._plan.shards)} shards are done ({stimuli:,} of "
             f"{passes * len(self._plan.order):,} stimuli), "
-            f"contrasts of {len(self._draft.records.of(CONTRAST))} of {len(self._draft.layers)} "
+            f"contrasts of {len(self._draft.tasks.of(CONTRAST))} of {len(self._draft.layers)} "
             "layers are written"
         )
 

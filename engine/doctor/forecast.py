@@ -104,7 +104,7 @@ def forecast(
     from ..decoding.ahead import default_workers
     from ..scanning.progress import Listener
     from ..scanning.setup import set_up
-    from ..store.draft import most_bytes
+    from ..store.drafts.store_draft import max_store_bytes
 
     setup = set_up(
         model, stimuli, groups=groups, root=root, seed=0, layers=layers,
@@ -135,7 +135,7 @@ def forecast(
         batch_size=plan.batch_size,
         batches=shown,
         state_bytes=max(sum(map(footprint.of_layer, part)) for part in parts),
-        store_bytes=most_bytes(setup.layers, len(catalogue.categories), folds, store_dtype),
+        store_bytes=max_store_bytes(setup.layers, len(catalogue.categories), folds, store_dtype),
         peak_bytes=setup.fitting.peak,
         budget_bytes=setup.budget,
         network=network,

@@ -19,9 +19,9 @@ from ..contrasts.language.contrast import Contrast, every_category, parse_contra
 from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
 from ..layer import Layer
-from ..store.cuts import Slab
-from ..store.reading import Store
-from ..store.schema import shown
+from ..store.attributes import brief
+from ..store.chunking import Slab
+from ..store.store_reader import StoreReader
 from ..variables import MEASURES, VARIABLES
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Source:
         return f"{self.saved}/{variable}" if within else variable
 
 
-def source_of(store: Store, saved: str | None) -> Source:
+def source_of(store: StoreReader, saved: str | None) -> Source:
     """What the scan left, by the pooled rest, or what was saved under a name.
 
     Raises
@@ -92,7 +92,7 @@ def criterion_of(record: Any) -> Criterion:
     except (TypeError, AttributeError, ValueError, RecursionError):
         raise UserError(
             f"a criterion has the fields and values of a Criterion; in the store is "
-            f"{shown(record)}: save the contrast again"
+            f"{brief(record)}: save the contrast again"
         ) from None
 
 
@@ -109,7 +109,7 @@ class Asked:
     stored: bool
 
 
-def asked_of(store: Store, source: Source, text: str | None, stop: int | None) -> list[Asked]:
+def asked_of(store: StoreReader, source: Source, text: str | None, stop: int | None) -> list[Asked]:
     """The contrast that a text names, or all that ``source`` has.
 
     Raises
@@ -144,7 +144,7 @@ class Part(NamedTuple):
     units: slice
 
 
-def parts_of(store: Store, layers: Sequence[Layer]) -> Iterator[Part]:
+def parts_of(store: StoreReader, layers: Sequence[Layer]) -> Iterator[Part]:
     """The chunks of layers, in order."""
     for layer in layers:
         for number, (slab, units) in enumerate(store.slabs(layer)):
@@ -154,7 +154,7 @@ def parts_of(store: Store, layers: Sequence[Layer]) -> Iterator[Part]:
 class Chunk:
     """What has been read of a part of a layer, ``rows`` of whose categories will be asked."""
 
-    def __init__(self, store: Store, source: Source, part: Part, rows: int) -> None:
+    def __init__(self, store: StoreReader, source: Source, part: Part, rows: int) -> None:
         self.layer, self.slab, self.units = part.layer, part.slab, part.units
         self._store, self._source = store, source
         # Reading all at once is cheaper than reading most.

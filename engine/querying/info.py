@@ -11,11 +11,12 @@ from typing import Any
 
 from ..errors import UserError, shortened
 from ..layer import UNITS, Layer
-from ..store.kinds import RECORDING, STORE
-from ..store.places import name_of
-from ..store.reading import Store
-from ..store.recording import Recorded
-from ..store.root import Root, kind_at
+from ..store.location import name_of
+from ..store.reader import Reader
+from ..store.recording_reader import RecordingReader
+from ..store.root import kind_at
+from ..store.schema import RECORDING, STORE
+from ..store.store_reader import StoreReader
 from .chunks import criterion_of
 
 # A folder with more files, or one that takes longer to look through, is not looked at to its end.
@@ -70,7 +71,7 @@ def describe_store(path: Path | str) -> StoreInfo:
     ------
     UserError : there is none, or it is one that this version does not make
     """
-    store = Recorded.open(path) if kind_at(path) is RECORDING else Store.open(path)
+    store = RecordingReader.open(path) if kind_at(path) is RECORDING else StoreReader.open(path)
     found = info_of(store)
     if isinstance(store.path, Path):
         files, size, all_counted = _size_of(store.path)
@@ -78,9 +79,9 @@ def describe_store(path: Path | str) -> StoreInfo:
     return found
 
 
-def info_of(store: Root) -> StoreInfo:
+def info_of(store: Reader) -> StoreInfo:
     """What a store or recording that is open says of itself; its files are not looked at."""
-    recorded = store.schema.recorded if isinstance(store, Recorded) else None
+    recorded = store.schema.recorded if isinstance(store, RecordingReader) else None
     return StoreInfo(
         str(store.path),
         store.provenance.get("status") == "complete",
@@ -88,8 +89,8 @@ def info_of(store: Root) -> StoreInfo:
         store.categories,
         store.folds,
         store.schema.stimuli,
-        store.shuffles if isinstance(store, Store) else 0,
-        tuple(store.saved) if isinstance(store, Store) else (),
+        store.shuffles if isinstance(store, StoreReader) else 0,
+        tuple(store.saved) if isinstance(store, StoreReader) else (),
         None if recorded is None else {name: own.units for name, own in recorded.items()},
         store.provenance,
         files=None,

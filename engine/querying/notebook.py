@@ -9,17 +9,17 @@ from markupsafe import Markup
 
 from ..layer import Layer
 from ..markup import definitions, table, tag
-from ..store.places import name_of
+from ..store.location import name_of
 from .info import facts, info_of
 
 if TYPE_CHECKING:
-    from ..store.reading import Store
+    from ..store.store_reader import StoreReader
 
 # Layers, or contrasts, that are listed.
 _MOST = 50
 
 
-def store_html(store: Store) -> str:
+def store_html(store: StoreReader) -> str:
     """A store by its metadata, with its layers to be opened."""
     units = sum(layer.units for layer in store.layers)
     return tag(
@@ -33,7 +33,7 @@ def store_html(store: Store) -> str:
 
 def query_html(
     text: str,
-    store: Store,
+    store: StoreReader,
     layers: Sequence[Layer],
     contrasts: Iterable[str],
     columns: Iterable[str],

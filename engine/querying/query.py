@@ -28,7 +28,8 @@ from ..contrasts.language.rule import PROBABILITIES, Rule, Vocabulary, parse_rul
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..limits import refuse_numbers
-from ..store.reading import Store, require_complete
+from ..store.reader import require_complete
+from ..store.store_reader import StoreReader
 from ..values import listed
 from .chunks import Part, asked_of, places, source_of
 from .search import Found, Search
@@ -58,7 +59,11 @@ class Query:
     """
 
     def __init__(
-        self, store: Store, text: str, layers: str | Sequence[str] = "*", saved: str | None = None
+        self,
+        store: StoreReader,
+        text: str,
+        layers: str | Sequence[str] = "*",
+        saved: str | None = None,
     ) -> None:
         require_complete(store)
         self.store, self.text = store, text

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..layer import Layer
-from ..store.reading import Store, require_complete
+from ..store.reader import require_complete
+from ..store.store_reader import StoreReader
 from .chunks import places
 from .query import Query
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import xarray
 
 
-class Result(Store):
+class Result(StoreReader):
     """The result of a scan: what it holds, and what can be asked of it.
 
     Numbers are read when they are asked for. ``path`` is its folder or URL; ``categories``,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.rule import PROBABILITIES, Comparison, Condition, Rule, Top
 from ..layer import Layer
-from ..store.reading import Extremes, Store
+from ..store.store_reader import Extremes, StoreReader
 from .chunks import Asked, Chunk, Part, Source, Units, parts_of
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Search:
 
     def __init__(
         self,
-        store: Store,
+        store: StoreReader,
         layers: Sequence[Layer],
         source: Source,
         asked: Sequence[Asked],

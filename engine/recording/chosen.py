@@ -16,7 +16,9 @@ from ..errors import UserError, nearest
 from ..layer import Layer
 from ..limits import refuse_numbers, refuse_seed
 from ..querying.result import Result
-from ..store.recording import columns_of, cut_of_rows, recorded_as
+from ..store.attributes import n_columns
+from ..store.chunking import response_shape
+from ..store.recording_reader import recorded_attribute
 from ..values import as_record
 from .recorder import held_bytes
 
@@ -114,8 +116,8 @@ class Wanted:
         """Bytes that are held of every layer while so many stimuli are recorded."""
         found = {}
         for name, own in choice.units.items():
-            columns = columns_of(len(own), self.project)
-            rows = cut_of_rows(stimuli, columns)[0]
+            columns = n_columns(len(own), self.project)
+            rows = response_shape(stimuli, columns)[0]
             found[name] = held_bytes(rows, len(own), columns)
         return found
 
@@ -131,7 +133,7 @@ class Wanted:
         if self.random is not None:
             chosen_by["seed"] = self.seed
         found = {
-            "recorded": recorded_as(choice.units),
+            "recorded": recorded_attribute(choice.units),
             "choices": list(choice.names),
             "chosen_by": chosen_by,
         }

@@ -14,10 +14,10 @@ from ..errors import UserError, shortened
 from ..preprocessing import Preprocessing
 from ..scanning.setup import Setup
 from ..stimuli.catalogue import Catalogue, catalogue_of
+from ..store.attributes import is_integer_in
 from ..store.identity import difference, not_compared
-from ..store.places import name_of
-from ..store.reading import Store
-from ..store.schema import is_whole
+from ..store.location import name_of
+from ..store.store_reader import StoreReader
 from ..values import as_record
 
 # Stimuli that a message names.
@@ -28,7 +28,7 @@ _OTHERS = ("layers", "categories", "folds", "device_type", "store_dtype", "null"
 
 
 def as_scanned(
-    source: Store | None,
+    source: StoreReader | None,
     *,
     weights: str | None,
     seed: int,
@@ -88,7 +88,7 @@ def as_scanned(
     return {**scanned, "preprocessing": own, **_weights(source, weights, seed, module)}
 
 
-def dims_of_scan(source: Store | None) -> dict[str, Any]:
+def dims_of_scan(source: StoreReader | None) -> dict[str, Any]:
     """Layer -> names of the dimensions of its output, as a source has them."""
     if source is None or source.units == "all":
         return {layer.name: layer.dims for layer in source.layers} if source else {}
@@ -101,7 +101,7 @@ def dims_of_scan(source: Store | None) -> dict[str, Any]:
     }
 
 
-def _preprocessing(source: Store) -> Preprocessing:
+def _preprocessing(source: StoreReader) -> Preprocessing:
     """How images were shown, by what a root says that a stranger may have written.
 
     Raises
@@ -110,7 +110,7 @@ def _preprocessing(source: Store) -> Preprocessing:
     """
     record: Any = source.provenance.get("preprocessing")
     try:
-        if not is_whole(source.provenance.get("batch_size"), 1, 2**31 - 1):
+        if not is_integer_in(source.provenance.get("batch_size"), 1, 2**31 - 1):
             raise TypeError
         both = {name: tuple(map(float, record[name])) for name in ("mean", "std")}
         return Preprocessing(**{**record, **both})
@@ -121,7 +121,7 @@ def _preprocessing(source: Store) -> Preprocessing:
         ) from None
 
 
-def _weights(source: Store, weights: str | None, seed: int, module: bool) -> dict[str, Any]:
+def _weights(source: StoreReader, weights: str | None, seed: int, module: bool) -> dict[str, Any]:
     """The weights of the source, by their name; a file has to be named again."""
     said = str(source.provenance["weights"])
     if weights is not None or module:
@@ -137,7 +137,7 @@ def _weights(source: Store, weights: str | None, seed: int, module: bool) -> dic
 
 
 def scanned_stimuli(
-    source: Store,
+    source: StoreReader,
     stimuli: str | Path,
     root: str | Path | None,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -180,7 +180,7 @@ def scanned_stimuli(
     return replace(chosen, notes=(*chosen.notes, said))
 
 
-def _refuse(source: Store, names: Sequence[str], unfit: Sequence[bool], said: str) -> None:
+def _refuse(source: StoreReader, names: Sequence[str], unfit: Sequence[bool], said: str) -> None:
     if any(unfit):
         listed = [name for name, is_unfit in zip(names, unfit, strict=True) if is_unfit]
         raise UserError(
@@ -190,7 +190,7 @@ def _refuse(source: Store, names: Sequence[str], unfit: Sequence[bool], said: st
         )
 
 
-def others_than_scanned(source: Store, catalogue: Catalogue) -> str:
+def others_than_scanned(source: StoreReader, catalogue: Catalogue) -> str:
     """How the stimuli of a recording differ from those of its scan; "" if they do not."""
     known = set(source.stimuli("stimulus_sha256").tolist())
     contents, names = catalogue.contents, catalogue.shown_names
@@ -205,7 +205,7 @@ def others_than_scanned(source: Store, catalogue: Catalogue) -> str:
     return "; ".join(said)
 
 
-def refuse_other_network(source: Store, setup: Setup) -> str | None:
+def refuse_other_network(source: StoreReader, setup: Setup) -> str | None:
     """Refuse a network that is not the one that a source was scanned with.
 
     Returns

@@ -24,12 +24,13 @@ from ..scanning.progress import Listener
 from ..scanning.scan import left_out, refuse_commits, refuse_on_error, reporting, stimulus_table
 from ..scanning.setup import Setup, set_up
 from ..stimuli.catalogue import Catalogue, Groups
-from ..store.behind import Behind
-from ..store.kinds import RECORDING
-from ..store.places import whereabouts
-from ..store.recording_draft import RecordingDraft, recording_of
-from ..store.resuming import begun_with, resuming
-from ..store.writing import final_place, refuse_existing
+from ..store.array_writer import BackgroundWriter
+from ..store.drafts.creating import RecordingBlueprint
+from ..store.drafts.publishing import final_location, refuse_existing
+from ..store.drafts.recording_draft import RecordingDraft
+from ..store.drafts.resuming import Existing, begun_with, resuming
+from ..store.location import stimuli_attributes
+from ..store.schema import RECORDING
 from ..values import listed
 from .chosen import Masks, Wanted
 from .earlier_scan import (
@@ -187,34 +188,31 @@ def record(
     _say(choice, project, source, setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
     skip = on_error == "skip"
+    blueprint = RecordingBlueprint(
+        layers=setup.layers,
+        categories=catalogue.categories,
+        counts=plan.counts(len(catalogue.categories)),
+        stimuli=stimulus_table(catalogue, plan),
+        provenance={
+            **stimuli_attributes(stimuli),
+            "batch_size": plan.batch_size,
+            **setup.network,
+            **({"units": setup.units, "dims": setup.dims} if setup.units != "all" else {}),
+            **wanted.provenance(choice),
+        },
+        units=choice.units,
+        chosen=choice.chosen,
+    )
+    existing = Existing(overwrite, restart, go_back)
     with (
-        resuming(
-            output,
-            overwrite,
-            restart,
-            listener.note,
-            plan.order,
-            recording_of(choice.units, choice.chosen),
-            go_back=go_back,
-            layers=setup.layers,
-            categories=catalogue.categories,
-            counts=plan.counts(len(catalogue.categories)),
-            stimuli=stimulus_table(catalogue, plan),
-            provenance={
-                **whereabouts(stimuli),
-                "batch_size": plan.batch_size,
-                **setup.network,
-                **({"units": setup.units, "dims": setup.dims} if setup.units != "all" else {}),
-                **wanted.provenance(choice),
-            },
-        ) as draft,
+        resuming(output, blueprint, plan.order, existing, listener.note) as draft,
         asked_to_stop() as stop,
         recycled(),
     ):
         draft.add_notes(setup.notes)
         work = _Recording(draft, plan, listener, stop, commit_every)
         work.show(setup, choice, decode_workers or default_workers(), skip)
-    return Recording.open(final_place(output))
+    return Recording.open(final_location(output))
 
 
 class _Recording(Passes):
@@ -227,16 +225,16 @@ class _Recording(Passes):
         """Show the network all stimuli, and write rows as files of them are full."""
         draft = self._draft
 
-        def recorder_of(layers: Sequence[Layer], later: Behind) -> Recorder:
+        def recorder_of(layers: Sequence[Layer], later: BackgroundWriter) -> Recorder:
             return Recorder(
                 [
                     LayerRecorder(
                         layer,
                         choice.units[layer.name],
-                        draft.recordees(layer.name).columns,
-                        draft.schema.seed,
+                        draft.reader.recorded(layer.name).columns,
+                        draft.reader.schema.seed,
                         len(setup.catalogue),
-                        draft.rows_of_a_file(layer),
+                        draft.rows_per_file(layer),
                         setup.device,
                         lambda *given: later(draft.write_rows, *given),
                     )

@@ -21,8 +21,8 @@ from ..preprocessing import Preprocessing
 from ..querying.info import facts, info_of
 from ..querying.result import Result
 from ..responses.recording import Recording
-from ..store.places import name_of
-from ..store.reading import require_complete
+from ..store.location import name_of
+from ..store.reader import require_complete
 from ..values import listed
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..analyses.maps import Maps
 from ..layer import Layer
 from ..querying.chunks import Asked, Chunk, Source, asked_of, parts_of, source_of
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 
 _NORMAL_95 = 1.959963984540054
 
@@ -60,7 +60,7 @@ class ThresholdCounts(NamedTuple):
 
 
 def count_beyond(
-    store: Store, layers: Sequence[Layer], contrasts: Sequence[str] | None
+    store: StoreReader, layers: Sequence[Layer], contrasts: Sequence[str] | None
 ) -> dict[str, list[ThresholdCounts]]:
     """Count units beyond the thresholds of every measure of :data:`GRIDS`, layer by layer.
 
@@ -91,7 +91,7 @@ def count_beyond(
     return found
 
 
-def _asked(store: Store, source: Source, contrasts: Sequence[str] | None) -> list[Asked]:
+def _asked(store: StoreReader, source: Source, contrasts: Sequence[str] | None) -> list[Asked]:
     if contrasts is None:
         return asked_of(store, source, None, None)
     return [asked_of(store, source, text, None)[0] for text in contrasts]

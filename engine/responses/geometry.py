@@ -81,7 +81,7 @@ def products(recording: Recording, layer: str) -> Products:
             f"a matrix of all stimuli has at most {_MOST_STIMULI:,} rows; {recording.path} has "
             f"{len(rows):,} stimuli: record fewer"
         )
-    if recording.recordees(layer).projected:
+    if recording.recorded(layer).projected:
         return Products(layer, rows, _unprojected(recording, layer, rows))
     found = patterns_of(np.empty((len(rows), 0)))
     for columns in recording.blocks(layer):
@@ -97,7 +97,7 @@ def products(recording: Recording, layer: str) -> Products:
 
 def _unprojected(recording: Recording, layer: str, rows: NDArray[np.int64]) -> Patterns:
     """The patterns that a projection stands for: of deviations from the mean, and that mean."""
-    units, means = recording.recordees(layer).units, recording.means(layer)[rows]
+    units, means = recording.recorded(layer).units, recording.means(layer)[rows]
     deviations = np.zeros((len(rows), len(rows)))
     for columns in recording.blocks(layer):
         values = recording.part(layer, columns)[rows].astype(np.float64)
@@ -132,7 +132,7 @@ def geometry(
     labels = recording.labels
     rows = []
     for layer in recording.layers_named(layers):
-        found, own = products(recording, layer.name), recording.recordees(layer.name)
+        found, own = products(recording, layer.name), recording.recorded(layer.name)
         category = labels[found.stimuli]
         same = (category[:, None] == category)[np.triu_indices(len(category), 1)]
         apart = upper(found.distances(distance))

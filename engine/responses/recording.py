@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
-from ..store.recording import Recorded
-from ..store.root import require_complete
+from ..store.reader import require_complete
+from ..store.recording_reader import RecordingReader
 from ..variables import SHOWN
 
 if TYPE_CHECKING:
     import dask.array
 
 
-class Recording(Recorded):
+class Recording(RecordingReader):
     """Responses of chosen units to every stimulus, read when they are asked for.
 
     ``path`` is its folder or URL; ``layers``, ``categories``, ``folds`` and ``counts [category,

@@ -26,7 +26,7 @@ def described(recording: Recording, layers: str | Sequence[str] = "*") -> list[d
     """What was recorded of every layer: units, how many each choice has, and in what form."""
     rows = []
     for layer in recording.layers_named(layers):
-        own = recording.recordees(layer.name)
+        own = recording.recorded(layer.name)
         chosen = recording.chosen(layer.name).sum(axis=1).tolist()
         rows.append(
             {

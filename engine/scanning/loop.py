@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..decoding.ahead import Decoded, decode_ahead
 from ..errors import UserError
@@ -14,8 +15,8 @@ from ..layer import Layer
 from ..moments.plan import Plan
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import INVISIBLE
-from ..store.behind import Behind, write_behind
-from ..store.filling import Filling
+from ..store.array_writer import BackgroundWriter, background_writer
+from ..store.drafts.base_draft import BaseDraft
 from .forward import Taker, showing
 from .interrupt import Stop
 from .memory import peak_memory
@@ -33,7 +34,7 @@ class Passes:
     stage = "scan"
 
     def __init__(
-        self, draft: Filling, plan: Plan, listener: Listener, stop: Stop, commit_every: float
+        self, draft: BaseDraft[Any], plan: Plan, listener: Listener, stop: Stop, commit_every: float
     ) -> None:
         self._draft = draft
         self._plan = plan
@@ -77,7 +78,7 @@ class Passes:
     def _show(
         self,
         setup: Setup,
-        taker_of: Callable[[Sequence[Layer], Behind], Taker],
+        taker_of: Callable[[Sequence[Layer], BackgroundWriter], Taker],
         workers: int,
         skip: bool,
     ) -> None:
@@ -101,7 +102,7 @@ class Passes:
             self._report(self.stage, done, len(parts) * stimuli, before, started)
 
         for number, part in enumerate(parts):
-            with write_behind() as later:
+            with background_writer() as later:
                 taker = taker_of(part, later)
                 self._show_to(part, taker, later, setup, workers, skip, partial(report, number))
 
@@ -109,7 +110,7 @@ class Passes:
         self,
         layers: Sequence[Layer],
         taker: Taker,
-        later: Behind,
+        later: BackgroundWriter,
         setup: Setup,
         workers: int,
         skip: bool,

@@ -34,8 +34,8 @@ from ..stimuli.packed.layout import (
     shard_path,
     with_checksum,
 )
-from ..store.durable import missing_file
-from ..store.schema import limited
+from ..store.attributes import limit_notes
+from ..store.location import missing_file
 from .interrupt import asked_to_stop
 from .loop import note_invisible
 from .memory import peak_memory
@@ -221,7 +221,7 @@ def _write_table(
         "schema_version": VERSION,
         "preprocessing": prepared(preprocessing),
         "stimuli": source,
-        "notes": limited([note[:_LONGEST_NOTE] for note in notes]),
+        "notes": limit_notes([note[:_LONGEST_NOTE] for note in notes]),
         "versions": {name: version(name) for name in ("fusiform", "pillow")},
     }
     gathered = {"kind": "inline", "must_understand": False, "metadata": arrays}

@@ -26,10 +26,11 @@ from ..preprocessing import Preprocessing
 from ..querying.result import Result
 from ..stimuli.catalogue import Catalogue, Groups
 from ..stimuli.columns import Column
-from ..store.draft import Draft, most_bytes
-from ..store.places import whereabouts
-from ..store.resuming import begun_with, resuming
-from ..store.writing import final_place, refuse_existing
+from ..store.drafts.creating import StoreBlueprint
+from ..store.drafts.publishing import final_location, refuse_existing
+from ..store.drafts.resuming import Existing, begun_with, resuming
+from ..store.drafts.store_draft import StoreDraft, max_store_bytes
+from ..store.location import stimuli_attributes
 from ..variables import SHOWN, STORE_DTYPES
 from .interrupt import asked_to_stop
 from .memory import peak_memory, recycled
@@ -203,26 +204,22 @@ def scan(
         shuffled_of = partial(ShuffledMoments, setup.layers, labels, plan.fold_of, null_units, seed)
         listener.note(_price(shuffled_of(setup.layers), plan, null, null_units))
     drawn = {"shuffles": null, "units": null_units, "seed": seed} if null else None
-    with resuming(
-        output,
-        overwrite,
-        restart,
-        listener.note,
-        plan.order,
-        go_back=go_back,
+    blueprint = StoreBlueprint(
         layers=setup.layers,
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
         stimuli=stimulus_table(catalogue, plan),
         provenance={
-            **whereabouts(stimuli),
+            **stimuli_attributes(stimuli),
             "batch_size": plan.batch_size,
             "store_dtype": store_dtype,
             **setup.network,
             **({"units": units, "dims": setup.dims} if units != "all" else {}),
             **({"null": drawn} if drawn else {}),
         },
-    ) as draft:
+    )
+    existing = Existing(overwrite, restart, go_back)
+    with resuming(output, blueprint, plan.order, existing, listener.note) as draft:
         draft.add_notes(setup.notes)
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
@@ -245,7 +242,7 @@ def scan(
                         skip=on_error == "skip",
                     )
                 work.contrast()
-    return Result.open(final_place(output))
+    return Result.open(final_location(output))
 
 
 def _refuse_unknown(
@@ -346,12 +343,12 @@ def _price(shuffled: ShuffledMoments, plan: Plan, shuffles: int, units: int) -> 
     )
 
 
-def _warn_of_little_space(draft: Draft, output: str | Path, listener: Listener) -> None:
+def _warn_of_little_space(draft: StoreDraft, output: str | Path, listener: Listener) -> None:
     """Say so if the disk may be too small; it is full when it is, and nothing is lost then."""
     if not isinstance(draft.path, Path):
         return
-    needed = most_bytes(
-        draft.layers, len(draft.categories), draft.folds, draft.provenance["store_dtype"]
+    needed = max_store_bytes(
+        draft.layers, len(draft.categories), draft.reader.folds, draft.provenance["store_dtype"]
     )
     free = shutil.disk_usage(draft.path).free
     if needed > free:

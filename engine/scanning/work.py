@@ -17,8 +17,8 @@ from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
 from ..networks.layers import input_dtype
 from ..stimuli.catalogue import Catalogue
-from ..store.behind import Behind
-from ..store.draft import Draft
+from ..store.array_writer import BackgroundWriter
+from ..store.drafts.store_draft import StoreDraft
 from .interrupt import Stop
 from .loop import Passes
 from .progress import Listener
@@ -28,12 +28,12 @@ from .setup import Setup
 class Work(Passes):
     """What a scan does for its draft, committed from time to time: all of it, or what is left."""
 
-    _draft: Draft
+    _draft: StoreDraft
 
     def __init__(
-        self, draft: Draft, plan: Plan, listener: Listener, stop: Stop, commit_every: float
+        self, draft: StoreDraft, plan: Plan, listener: Listener, stop: Stop, commit_every: float
     ) -> None:
-        if not draft.is_complete and draft.records.are_there:
+        if not draft.is_complete and draft.tasks.exists():
             raise UserError(
                 f"an unfinished scan goes on as it was begun; that in {draft.path} was by workers: "
                 "go on with --workers (any number) or --scheduler, or give it up with --restart"
@@ -58,7 +58,7 @@ class Work(Passes):
         """Show the network all stimuli, and write every block's moments when it is complete."""
         warned: set[str] = set()
 
-        def live_of(layers: Sequence[Layer], later: Behind) -> Live:
+        def live_of(layers: Sequence[Layer], later: BackgroundWriter) -> Live:
             draft = self._draft
 
             def write(layer: Layer, block: Block, moments: Moments) -> None:

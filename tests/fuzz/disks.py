@@ -23,8 +23,9 @@ from zarr.abc.buffer import Buffer
 
 from fusiform.engine.errors import UserError
 from fusiform.engine.localizer import make_localizer
-from fusiform.engine.store import places, resuming, writing
-from fusiform.engine.store.durable import DurableFolder
+from fusiform.engine.store import location
+from fusiform.engine.store.drafts import publishing, resuming
+from fusiform.engine.store.location import DurableFolder
 
 from .small import contents, scan
 
@@ -100,11 +101,11 @@ def on(disk: Disk) -> Iterator[None]:
             disk.before = {}
 
     with pytest.MonkeyPatch.context() as own:
-        own.setattr(places, "DurableFolder", Folder)
-        for module in (resuming, writing):
+        own.setattr(location, "DurableFolder", Folder)
+        for module in (resuming, publishing):
             own.setattr(module, "remove", lambda place: None if disk.how == "cut" and disk.broken
-                        else places.remove(place))  # fmt: skip
-        own.setattr("fusiform.engine.store.durable.DurableFolder", Folder)
+                        else location.remove(place))  # fmt: skip
+        own.setattr("fusiform.engine.store.location.DurableFolder", Folder)
         yield
 
 

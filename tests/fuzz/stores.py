@@ -39,8 +39,8 @@ from fusiform import Criterion, check_store, describe_store, open_store, save_co
 from fusiform.engine.contrasts import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.memory import peak_memory
-from fusiform.engine.store import cuts
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store import chunking
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.kernels.moments import Moments
 
 from ..made import CATEGORIES, COUNTS, LAYERS, contents, samples
@@ -78,7 +78,7 @@ def make(path: Path) -> Path:
     null = {"shuffles": shuffles, "units": drawn, "seed": 0}
     table = np.repeat(np.argwhere(COUNTS[:2]), COUNTS[:2].ravel(), axis=0)
     columns = {name: values[: len(table)] for name, values in contents()["stimuli"].items()}
-    whole, cuts._CHUNK_UNITS = cuts._CHUNK_UNITS, 12
+    whole, chunking._CHUNK_UNITS = chunking._CHUNK_UNITS, 12
     try:
         draft = create_store(
             path,
@@ -99,7 +99,7 @@ def make(path: Path) -> Path:
         draft.complete()
         save_contrast(open_store(path), "two", Criterion("rest"), "faces > bodies", ["t", "csi"])
     finally:
-        cuts._CHUNK_UNITS = whole
+        chunking._CHUNK_UNITS = whole
     return path
 
 
