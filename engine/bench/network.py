@@ -16,8 +16,7 @@ from ..networks.backbones import backbone_of
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
 from ..networks.layers import choose, input_dtype, trial
-from ..networks.placement import place
-from ..networks.precision import multiplied
+from ..networks.placement import multiplied, place
 from ..scanning.memory import recycled
 from .measure import Measurement, queued, ratio, seconds
 

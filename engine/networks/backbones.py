@@ -20,7 +20,7 @@ from ..preprocessing import Preprocessing
 from ..values import as_record
 from .checkpoints import local_file
 from .libraries import find_architecture
-from .precision import cast
+from .placement import cast
 from .uncompiled import plain
 from .weights import download, hash_weights, load_strictly
 
