@@ -25,7 +25,7 @@ from fusiform.engine.analyses.census import Census, take_census
 from fusiform.engine.analyses.consistency import consistency
 from fusiform.engine.analyses.localisation import localisation
 from fusiform.engine.analyses.overlap import confusion, overlap
-from fusiform.engine.analyses.resampling import interval, resample, throw
+from fusiform.engine.analyses.resampling import chance_levels, interval, resample
 from fusiform.engine.analyses.shares import shares
 from fusiform.engine.analyses.specificity import BINS, specificity
 from fusiform.engine.analyses.spread import share_with_any, spread
@@ -250,14 +250,15 @@ def test_random_placement_uses_living_units_only() -> None:
         "first": lambda counts: counts[..., 0],
         "gone": lambda counts: counts[..., 1],
     }
-    thrown = throw(7, living, statistics, 20_000, np.random.default_rng(0))
+    thrown = chance_levels(7, living, statistics, 20_000, np.random.default_rng(0))
     none = [stats.hypergeom(60, n, 7).pmf(0) for n in living]
     assert thrown["share"].mean == pytest.approx(np.mean(1 - np.array(none)), rel=0.01)
     first = stats.hypergeom(60, 5, 7)
     assert thrown["first"].mean == pytest.approx(first.mean(), rel=0.03)
     assert [thrown["first"].low, thrown["first"].high] == list(first.ppf([0.025, 0.975]))
     assert (thrown["gone"].low, thrown["gone"].high) == (0, 0)
-    assert throw(2, np.array([1, 1, 0, 1]), statistics, 10, np.random.default_rng(0)) is None
+    single = np.array([1, 1, 0, 1])
+    assert chance_levels(2, single, statistics, 10, np.random.default_rng(0)) is None
 
 
 def test_p_of_morans_i_equals_full_enumeration() -> None:
@@ -507,7 +508,7 @@ def test_seeds_and_layers_change_only_what_depends_on_them(odd_store: Result) ->
 def test_mistakes_in_analyses_raise_one_line(odd_store: Result) -> None:
     with pytest.raises(UserError, match="there is no analysis 'share': did you mean shares"):
         analyse(odd_store, analyses=["share"])
-    with pytest.raises(UserError, match="resamples are a number of random draws"):
+    with pytest.raises(UserError, match="resamples is a number of random draws"):
         analyse(odd_store, resamples=0)
     with pytest.raises(UserError, match="a seed is a whole number, 0 or more; got -1"):
         analyse(odd_store, seed=-1)

@@ -82,9 +82,9 @@ def test_every_engine_folder_is_a_listed_room() -> None:
     folders = {path.name for path in (ROOT / "engine").iterdir() if (path / "__init__.py").exists()}
     assert folders == set(ROOMS)
     assert KERNELS
-    assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store" / "reading.py")
+    assert "fusiform.kernels.moments" in imported(ROOT / "engine" / "store" / "store_reader.py")
     path = ROOT / "engine" / "contrasts" / "select.py"
-    assert "fusiform.engine.store.reading" in imported(path)
+    assert "fusiform.engine.store.store_reader" in imported(path)
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -768,7 +768,7 @@ def test_a_query_gives_distributions(fusiform: Command, scanned: Path) -> None:
 def test_mistakes_in_a_query_are_one_line(fusiform: Command, scanned: Path) -> None:
     answer = fusiform("query", scanned, "blobs: t > 5 an csi > 0.3")
     assert answer.err.splitlines() == [
-        "error: a rule goes on where it should end; got 'an'",
+        "error: a rule continues where it should end; got 'an'",
         "  blobs: t > 5 an csi > 0.3",
         "               ^",
     ]

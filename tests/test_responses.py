@@ -364,7 +364,7 @@ def test_every_pair_of_layers_is_compared(recording: fusiform.Recording) -> None
         assert found[0].value == pytest.approx(value, rel=1e-8)
     with pytest.raises(UserError, match="compared by spearman, kendall, cka; got 'pearson'"):
         agreement(recording, similarity="pearson")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="correlation or euclidean distances apart"):
+    with pytest.raises(UserError, match="a distance is correlation or euclidean"):
         geometry(recording, distance="cosine")  # type: ignore[arg-type]
 
 
@@ -642,5 +642,5 @@ def test_the_repr_of_a_recording(own: Path) -> None:
 def test_a_recording_can_be_moved(own: Path, tmp_path: Path) -> None:
     moved = Path(shutil.move(own, tmp_path / "elsewhere.zarr"))
     assert fusiform.open_recording(moved).part("head").shape == (38, 12)
-    with pytest.raises(UserError, match="asked units, best, auc"):
+    with pytest.raises(UserError, match="questions to a recording are units, best, auc"):
         answer(fusiform.open_recording(moved), "meaning")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from fusiform.engine.contrasts.evaluate import Examination, Selection
+from fusiform.engine.contrasts.evaluate import Evaluation, Selection
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Criterion
 from fusiform.engine.contrasts.select import materialise, save_contrast, select
@@ -213,8 +213,8 @@ def test_ties_in_the_top_are_broken_by_unit_order(store: StoreReader) -> None:
     found = chosen(store, LAYERS[2], Criterion("rest", "top 3 by ratio"), ["faces > bodies"])
     assert found.selective.sum() <= 3
     constant = [Moments(np.full((2, 1), 5), np.ones((2, 6)), np.zeros((2, 6)))]
-    examination = Examination(Criterion("rest", "top 2"), every_category("ab"))
-    mask = decided(examination, constant)
+    evaluation = Evaluation(Criterion("rest", "top 2"), every_category("ab"))
+    mask = decided(evaluation, constant)
     assert mask.tolist() == [[True, True, False, False, False, False]] * 2
 
 
@@ -434,11 +434,11 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path)
     assert 0 < row.csi < 1
 
 
-def decided(examination: Examination, folds: list[Moments]) -> np.ndarray:
+def decided(evaluation: Evaluation, folds: list[Moments]) -> np.ndarray:
     """Selection of units that form a family of their own."""
-    look = examination.look(folds)
-    examination.settle([[look]])
-    return examination.decide(look).selection.selective
+    slab = evaluation.evaluate(folds)
+    evaluation.settle([[slab]])
+    return evaluation.decide(slab).selection.selective
 
 
 # Invariance
@@ -457,9 +457,9 @@ def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: i
         return Moments(count, np.stack([r.mean for r in read]), np.stack([r.m2 for r in read]))
 
     criterion = Criterion("each", "q <= 0.05 or t > 4 or csi > 0.9 and d_prime > 0.2")
-    examination = Examination(criterion, every_category("abcd"))
+    evaluation = Evaluation(criterion, every_category("abcd"))
     expected = moments(groups)
-    selected = decided(examination, [expected])
+    selected = decided(evaluation, [expected])
     dealt = []
     for group in groups:
         order = rng.permutation(len(group))
@@ -469,7 +469,7 @@ def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: i
     merged = reduce(merge, found)
     np.testing.assert_allclose(merged.mean, expected.mean, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(merged.m2, expected.m2, rtol=1e-12)
-    again = decided(examination, found)
+    again = decided(evaluation, found)
     np.testing.assert_array_equal(again, selected)
 
 
