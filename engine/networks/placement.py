@@ -82,15 +82,15 @@ def cast(model: nn.Module, precision: str | None, own: bool) -> tuple[nn.Module,
     """
     if precision is None:
         return model, None
-    wanted = _DTYPES[precision]
+    dtype = _DTYPES[precision]
     tensors = chain(model.parameters(), model.buffers())
     present = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
-    if wanted != torch.float32 and not any(True for _ in model.parameters()):
+    if dtype != torch.float32 and not any(True for _ in model.parameters()):
         raise UserError(
             f"the precision of a network is that of its parameters; {type(model).__name__} has "
             "none: leave out `precision`"
         )
-    if present <= {wanted}:
+    if present <= {dtype}:
         return model, "tf32" if precision == "tf32" else None
     if not own:
         try:
@@ -100,7 +100,7 @@ def cast(model: nn.Module, precision: str | None, own: bool) -> tuple[nn.Module,
                 f"a module is copied before it is cast to {precision}; {type(model).__name__} "
                 f"cannot be copied ({error}): cast it yourself, and leave out `precision`"
             ) from error
-    return model.to(wanted), precision
+    return model.to(dtype), precision
 
 
 @contextmanager
