@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import tarfile
@@ -358,9 +359,13 @@ def columns() -> dict[str, bytes]:
         ("category", layout.with_checksum(b"\2\0\0\0" + 2 * b"\1\0\0\0\xff"), "utf-8"),
         ("category", layout.encoded(["a", "b" * 20_000]), "at most"),
         ("stimulus_path", layout.encoded(["a\0", "b"]), "NUL"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\2\0\0\0"), "has not"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\xff\xff\xff\xff"), "has not"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0"), "has not"),
+        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\2\0\0\0"), "unknown categories"),
+        (
+            "stimulus_category",
+            layout.with_checksum(b"\0\0\0\0\xff\xff\xff\xff"),
+            "unknown categories",
+        ),
+        ("stimulus_category", layout.with_checksum(b"\0\0\0\0"), "unknown categories"),
         ("stimulus_category", layout.with_checksum(b""), "categories"),
         ("stimulus_category", layout.with_checksum(b"\0\0\0\0\1"), "pack the set again"),
         ("stimulus_category", layout.with_checksum(bytes(8)), "has none"),
@@ -514,7 +519,7 @@ def test_undecodable_files_stop_packing_or_are_skipped(files: Path, content: byt
     output = files.with_name("p.zarr")
     with pytest.raises(UserError, match=r"broken\.jpg") as caught:
         fusiform.pack_stimuli(files, output, preprocessing=SIZES)
-    assert '`on_error="skip"`' in str(caught.value)
+    assert re.search("on.error.{1,2}skip", str(caught.value))
     assert left(files.parent) == {"files"}
     notes: list[str] = []
     options = {"preprocessing": SIZES, "on_error": "skip", "listener": Listener(notes.append)}
@@ -541,8 +546,8 @@ def test_packing_a_category_without_decodable_files_raises(files: Path) -> None:
 def test_unusable_outputs_of_pack_raise(files: Path, packed: Path) -> None:
     before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
     for output, said in (
-        (packed, "must not exist"),
-        (files / "no" / "p.zarr", "has to exist"),
+        (packed, "never overwrites"),
+        (files / "no" / "p.zarr", "must exist"),
         ("s3://bucket/p.zarr", "is a folder"),
     ):
         with pytest.raises(UserError, match=said):
