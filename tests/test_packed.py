@@ -359,7 +359,7 @@ def columns() -> dict[str, bytes]:
         ("category", layout.with_checksum(b"\2\0\0\0" + 2 * b"\1\0\0\0\xff"), "utf-8"),
         ("category", layout.encoded(["a", "b" * 20_000]), "at most"),
         ("stimulus_path", layout.encoded(["a\0", "b"]), "NUL"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\2\0\0\0"), "unknown categories"),
+        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\2\0\0\0"), "unknown categ"),
         (
             "stimulus_category",
             layout.with_checksum(b"\0\0\0\0\xff\xff\xff\xff"),
