@@ -363,9 +363,13 @@ def columns() -> dict[str, bytes]:
         ("category", layout.with_checksum(b"\2\0\0\0" + 2 * b"\1\0\0\0\xff"), "utf-8"),
         ("category", layout.encoded(["a", "b" * 20_000]), "at most"),
         ("stimulus_path", layout.encoded(["a\0", "b"]), "NUL"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\2\0\0\0"), "has not"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\xff\xff\xff\xff"), "has not"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0"), "has not"),
+        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\2\0\0\0"), "unknown categ"),
+        (
+            "stimulus_category",
+            layout.with_checksum(b"\0\0\0\0\xff\xff\xff\xff"),
+            "unknown categories",
+        ),
+        ("stimulus_category", layout.with_checksum(b"\0\0\0\0"), "unknown categories"),
         ("stimulus_category", layout.with_checksum(b""), "categories"),
         ("stimulus_category", layout.with_checksum(b"\0\0\0\0\1"), "pack the set again"),
         ("stimulus_category", layout.with_checksum(bytes(8)), "has none"),
@@ -544,8 +548,8 @@ def test_packing_a_category_without_decodable_files_raises(files: Path) -> None:
 def test_unusable_outputs_of_pack_raise(files: Path, packed: Path) -> None:
     before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
     for output, said in (
-        (packed, "must not exist"),
-        (files / "no" / "p.zarr", "has to exist"),
+        (packed, "never overwrites"),
+        (files / "no" / "p.zarr", "must exist"),
         ("s3://bucket/p.zarr", "is a folder"),
     ):
         with pytest.raises(UserError, match=said):

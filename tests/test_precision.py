@@ -19,7 +19,7 @@ from fusiform.cli import app
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
-from fusiform.engine.networks.precision import cast, multiplied, refuse_precision
+from fusiform.engine.networks.placement import cast, multiplied, refuse_precision
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener

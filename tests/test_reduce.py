@@ -370,8 +370,8 @@ def test_a_store_with_unknown_units_is_refused(own_store: Any) -> None:
 def test_layers_without_a_class_token_are_named(tokens: int, patches: bool) -> None:
     layer = Layer("early", "Block", ("token", "channel"), (tokens, 8), "float32")
     _, notes = reduced([layer], "cls")
-    ends = [note.endswith("so the first may be an image patch: early") for note in notes]
-    assert ends == [True] * patches
+    endings = [note.endswith("so the first may be an image patch: early") for note in notes]
+    assert endings == [True] * patches
     assert reduced([layer], "channel")[1] == []
 
 

@@ -173,7 +173,7 @@ def test_scrambling_depends_on_the_seed() -> None:
 
 @pytest.mark.parametrize("blocks", [1, 0, -3, 41])
 def test_impossible_numbers_of_blocks_raise(blocks: int) -> None:
-    with pytest.raises(UserError, match=f"blocks must lie.*got {blocks} for 60 x 40 pixels"):
+    with pytest.raises(UserError, match=f"blocks must be.*got {blocks} for 60 x 40 pixels"):
         block_scramble(picture((40, 60)), np.random.default_rng(0), blocks)
 
 
@@ -241,10 +241,10 @@ def test_invalid_scramble_arguments_raise(tmp_path: Path) -> None:
         ("is the source", source, tmp_path / "bare" / ".." / "in", {}),
         ("new or empty folder", source, occupied, {}),
         ("new or empty folder", source, source / "a.png", {}),
-        ("holds no images", tmp_path / "bare", tmp_path / "out", {}),
+        ("hold no images", tmp_path / "bare", tmp_path / "out", {}),
         ("is not one", tmp_path / "missing", tmp_path / "out", {}),
         ("phase, blocks; got 'wavelets'", source, tmp_path / "out", {"method": "wavelets"}),
-        ("blocks must lie", source, tmp_path / "out", {"method": "blocks", "blocks": 41}),
+        ("blocks must be", source, tmp_path / "out", {"method": "blocks", "blocks": 41}),
         ("whole number, 0 or more", source, tmp_path / "out", {"seed": -1}),
     ]
     for message, origin, output, options in unusable:

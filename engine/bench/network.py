@@ -16,8 +16,7 @@ from ..networks.backbones import load_backbone
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
 from ..networks.layers import choose, input_dtype, trial
-from ..networks.placement import place
-from ..networks.precision import multiplied
+from ..networks.placement import multiplied, place
 from ..scanning.memory import recycled
 from ..spec import Network
 from .measure import Measurement, queued, ratio, seconds

@@ -10,8 +10,7 @@ from ..errors import UserError, nearest, shortened
 from ..limits import refuse_numbers
 from ..networks.backbones import load_backbone
 from ..networks.compiled import refuse_without_compiler
-from ..networks.placement import device_for
-from ..networks.precision import refuse_precision
+from ..networks.placement import device_for, refuse_precision
 from ..scanning.memory import recycled, resident_memory
 from ..spec import Network
 from ..values import listed

@@ -212,10 +212,10 @@ class Distribution:
     def _compare(self, machine: Mapping[str, Any]) -> None:
         """Note how a worker's machine differs from the first worker's, once per difference."""
         self._machines = self._machines or [machine]
-        differing = changed(self._machines[0], machine)
-        if differing and machine not in self._machines:
+        difference = changed(self._machines[0], machine)
+        if difference and machine not in self._machines:
             self._machines.append(machine)
-            first, own = differing
+            first, own = difference
             self._listener.note(
                 f"one worker computes with {own}, others with {first}: last bits may differ from a "
                 "scan on identical workers"

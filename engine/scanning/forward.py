@@ -18,7 +18,7 @@ from ..networks.compiled import compiled
 from ..networks.hooks import capture
 from ..networks.layers import input_dtype, untouched
 from ..networks.out_of_memory import explained
-from ..networks.precision import multiplied
+from ..networks.placement import multiplied
 
 
 class Taker(Protocol):

@@ -22,8 +22,7 @@ from ..networks.behaviour import network_of
 from ..networks.compiled import refuse_without_compiler
 from ..networks.dims import given_dims, nameless
 from ..networks.layers import TRIAL_STIMULI, choose, trial
-from ..networks.placement import device_for, place
-from ..networks.precision import multiplied, refuse_precision
+from ..networks.placement import device_for, multiplied, place, refuse_precision
 from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced
 from ..spec import Design, Request
 from ..stimuli.catalogue import Catalogue
