@@ -20,7 +20,8 @@ from PIL import Image
 from torch import nn
 
 import fusiform
-from fusiform import cli, terminal
+from fusiform import cli
+from fusiform.commands.notes import printable
 from fusiform.engine.store.reading import Store
 
 # As category folders, and as the first part of file names.
@@ -258,7 +259,7 @@ def test_a_locale_without_their_letters_does_not_end_the_program(
     ],
 )
 def test_what_is_not_printable_is_escaped(name: str, shown: str) -> None:
-    assert terminal.printable(name) == shown
+    assert printable(name) == shown
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

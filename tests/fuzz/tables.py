@@ -33,7 +33,7 @@ from pyarrow import parquet
 from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli import arrow_tables
 from fusiform.engine.stimuli.catalogue import read_catalogue
-from fusiform.terminal import printable
+from fusiform.commands.notes import printable
 
 from .mutations import Report, damaged
 
