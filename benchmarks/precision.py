@@ -18,8 +18,8 @@ from cost import described
 from end_to_end import link_images
 
 from fusiform import Result, scan
+from fusiform.engine.layer import Layer
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import Layer
 
 RESULTS = Path(__file__).parent / "results" / "precision.md"
 WEIGHTS = "resnet18_imagenet_compressed.safetensors"

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from fusiform.engine.bench.measure import run, run_python
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import Layer
 from fusiform.engine.store.writing import create_store
 
 RESULTS = Path(__file__).parent / "results" / "queries.md"

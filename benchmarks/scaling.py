@@ -24,7 +24,7 @@ from fusiform.engine.doctor.pace import measure_decoding
 from fusiform.engine.localizer import make_localizer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.layers import choose, trial
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.draft import most_bytes
 from fusiform.kernels.moments import Moments, merge
 

@@ -18,8 +18,8 @@ from ..kernels.moments import Moments, merge
 from .contrasts.select import materialise
 from .disk import telling
 from .errors import UserError
+from .layer import Layer
 from .querying.result import Result
-from .spec import SHOWN, STIMULUS_COLUMNS, Layer, listed
 from .store.behind import write_behind
 from .store.draft import Draft
 from .store.identity import IDENTITY, difference, not_compared
@@ -27,6 +27,8 @@ from .store.places import name_of
 from .store.reading import Store, require_complete
 from .store.writing import drafting, final_place, refuse_existing
 from .texts import composed
+from .values import listed
+from .variables import SHOWN, STIMULUS_COLUMNS
 
 # What parts may differ in, one or the other; categories of the same layers are compared before.
 _STIMULI, _LAYERS = ("categories",), ("categories", "layers")

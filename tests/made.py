@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from fusiform.engine.contrasts import select
-from fusiform.engine.spec import Layer
+from fusiform.engine.layer import Layer
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments

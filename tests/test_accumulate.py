@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.moments import accumulate
 from fusiform.engine.moments.accumulate import LayerMoments
 from fusiform.engine.moments.plan import Block, Run, make_plan
-from fusiform.engine.spec import Layer
 from fusiform.kernels import device
 from fusiform.kernels.moments import Moments, merge
 
@@ -159,7 +159,7 @@ def test_the_kernels_leave_torch_its_number_of_threads() -> None:
         "import torch; torch.set_num_threads(1)\n"
         "from fusiform.engine.moments.accumulate import LayerMoments\n"
         "from fusiform.engine.moments.plan import Block, Run\n"
-        "from fusiform.engine.spec import Layer\n"
+        "from fusiform.engine.layer import Layer\n"
         "layer = Layer('a', 'M', ('unit',), (50_000,), 'float32')\n"
         "moments = LayerMoments(layer, torch.device('cpu'), lambda *_: None)\n"
         "moments.fold_in(torch.zeros(8, 50_000), [Run(Block(0, 0, 0, 8), 0, 8, True)])\n"

@@ -33,8 +33,8 @@ from fusiform.engine.analyses.strength import strength
 from fusiform.engine.analyses.tables import tables
 from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import Layer
 from fusiform.engine.store import cuts
 
 from . import reference

@@ -18,7 +18,7 @@ from torch import nn
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.weights import hash_weights
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 
 SMALL = "timm:test_resnet"
 State = dict[str, torch.Tensor]

@@ -22,7 +22,7 @@ import fusiform
 from fusiform.cli import main
 from fusiform.engine import beside
 from fusiform.engine.errors import UserError
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.resuming import resuming
 from fusiform.engine.store.writing import drafting

@@ -24,10 +24,12 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.budget import BATCH_SIZES, Footprint, bytes_of, fit
+from fusiform.engine.layer import Layer
+from fusiform.engine.limits import bytes_of
+from fusiform.engine.preprocessing import Preprocessing
+from fusiform.engine.scanning.budget import BATCH_SIZES, Footprint, fit
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import Layer, Preprocessing
 
 from .fuzz.small import contents
 from .test_resume import stopping_after

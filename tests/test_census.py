@@ -16,8 +16,8 @@ from fusiform.engine.contrasts.language.contrast import Contrast, every_category
 from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.contrasts.select import select
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import Layer
 from fusiform.engine.store import cuts
 from fusiform.kernels.similarity import correlation_distances, euclidean_distances
 

@@ -24,8 +24,8 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.networks.checkpoints import local_file
 from fusiform.engine.networks.uncompiled import plain
 from fusiform.engine.networks.weights import hash_weights, load_strictly
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import describe_store
-from fusiform.engine.spec import Preprocessing
 
 from .test_backbones import _Malicious
 

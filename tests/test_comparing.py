@@ -40,8 +40,8 @@ from fusiform.engine.contrasts import select
 from fusiform.engine.contrasts.language.contrast import every_category
 from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import Layer
 from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments
 

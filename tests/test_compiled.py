@@ -23,9 +23,9 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.networks import compiled as compiling
 from fusiform.engine.networks.compiled import compiled, innermost
 from fusiform.engine.networks.placement import place
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 
 from .fuzz.small import contents
 from .test_resume import stopping_after

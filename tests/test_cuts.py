@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fusiform import Criterion, check_store, open_store, save_contrast, summarise
 from fusiform.engine.contrasts.select import materialise, select
-from fusiform.engine.spec import Layer
+from fusiform.engine.layer import Layer
 from fusiform.engine.store import cuts
 from fusiform.engine.store.cuts import chunk_shape, file_shape, is_in_order, slabs, whole_file
 from fusiform.engine.store.draft import Draft

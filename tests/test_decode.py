@@ -26,7 +26,7 @@ from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.networks.backbones import load_backbone, preprocessing_of
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import open_image
 

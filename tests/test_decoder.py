@@ -27,9 +27,9 @@ from fusiform.engine.decoding.ahead import Decoded, decode_ahead
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.forward import _filled
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus, open_image, plain_jpeg_size
 

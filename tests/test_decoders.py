@@ -25,7 +25,7 @@ from fusiform.engine.decoding.pictures import picture_of
 from fusiform.engine.decoding.processes import Decoders, decoders, serve
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus
 
@@ -143,7 +143,7 @@ def test_they_are_gone_when_nobody_needs_them(stimuli: Path) -> None:
 def test_they_end_when_their_program_is_killed(tmp_path: Path) -> None:
     program = (
         "import time\n"
-        "from fusiform.engine.spec import Preprocessing\n"
+        "from fusiform.engine.preprocessing import Preprocessing\n"
         "from fusiform.engine.decoding.processes import Decoders\n"
         "started = Decoders(Preprocessing(resize=32, crop=32), 2)\n"
         "started.wait()\n"

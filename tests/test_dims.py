@@ -15,7 +15,7 @@ import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.layers import trial
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 
 MAPS, LAST, TOKENS = ("channel", "y", "x"), ("y", "x", "channel"), ("token", "channel")
 NO_ORDER = ("axis_0", "channel")

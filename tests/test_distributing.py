@@ -26,10 +26,10 @@ from PIL import Image
 import fusiform
 from fusiform.engine.distributing import cluster
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import Layer
 from fusiform.engine.store.durable import DurableFolder
 from fusiform.engine.store.hidden import sealed, unsealed
 from fusiform.engine.store.records import Records

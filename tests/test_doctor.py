@@ -19,7 +19,7 @@ from fusiform.engine.doctor import devices, pace, places, threads, versions
 from fusiform.engine.doctor.diagnose import guarded
 from fusiform.engine.doctor.finding import Finding
 from fusiform.engine.machine import Limits, Memory, control_group_limits
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.kernels import jit
 
 NO_LIMITS = Limits(None, None, 0)

@@ -18,7 +18,8 @@ import torch
 import fusiform
 from fusiform import cli
 from fusiform.engine.errors import UserError, fault_of, is_of_limits, told_of_the_disk
-from fusiform.engine.spec import BOUNDS, Preprocessing, refuse_numbers, refuse_seed
+from fusiform.engine.limits import BOUNDS, refuse_numbers, refuse_seed
+from fusiform.engine.preprocessing import Preprocessing
 
 
 def system(code: int, name: str | None = None) -> OSError:

@@ -17,7 +17,7 @@ from torch import nn
 import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.out_of_memory import explained
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 
 from .fuzz import commands, kills
 from .fuzz.small import contents

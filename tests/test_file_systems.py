@@ -17,8 +17,8 @@ from torch import nn
 import fusiform
 from fusiform.engine.doctor.places import check_output
 from fusiform.engine.errors import UserError
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store.check import check_store
 
 CANNOT = ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM")

@@ -17,7 +17,7 @@ import fusiform
 from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli import catalogue as catalogue_module
 from fusiform.engine.stimuli import manifest
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue

@@ -20,11 +20,12 @@ import fusiform
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.merge import merge_stores
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import create_store
+from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import Moments
 
 from .made import annotate

@@ -25,12 +25,13 @@ from fusiform.engine.merge import merge_stores
 from fusiform.engine.networks.backbones import backbone_of
 from fusiform.engine.networks.behaviour import configuration, network_of
 from fusiform.engine.networks.layers import named_modules
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import STIMULUS_COLUMNS, Preprocessing
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.identity import IDENTITY, difference, fingerprint
+from fusiform.engine.variables import STIMULUS_COLUMNS
 
 SMALL, CPU = Preprocessing(resize=24, crop=24), torch.device("cpu")
 

@@ -27,10 +27,10 @@ import fusiform
 from fusiform.engine import beside
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.result import Result
 from fusiform.engine.scanning import pack
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus, open_image
 from fusiform.engine.stimuli.packed import layout

@@ -25,10 +25,10 @@ from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.contrasts.summary import summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import describe_store
 from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import drafting
 

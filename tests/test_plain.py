@@ -15,7 +15,7 @@ import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.uncompiled import plain, uncompiled
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 
 from .fuzz.small import contents
 from .test_compiled import needs_compiler

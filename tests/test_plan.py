@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan, parts_within
-from fusiform.engine.spec import Layer
 
 NAMES = ("faces", "bodies", "scenes", "words", "tools")
 

@@ -20,9 +20,9 @@ from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.precision import cast, multiplied, refuse_precision
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import read_catalogue
 
 from .fuzz.small import contents

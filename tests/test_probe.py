@@ -21,8 +21,8 @@ from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.hooks import capture
 from fusiform.engine.networks.layers import named_modules, trial
 from fusiform.engine.networks.probe import probe
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 
 SMALL = Preprocessing(32, 32)
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -30,17 +30,19 @@ from fusiform.engine.contrasts.select import select
 from fusiform.engine.decoding.ahead import normalise
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer, dims_of
+from fusiform.engine.limits import bytes_of
 from fusiform.engine.moments.memory_layout import Flat
 from fusiform.engine.moments.plan import Batch, Block, Run, make_plan
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.recording.recorder import LayerRecorder
 from fusiform.engine.responses.discrimination import discriminate
-from fusiform.engine.scanning.budget import bytes_of
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Layer, Preprocessing, as_record, dims_of
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import recording as stored
+from fusiform.engine.values import as_record
 from fusiform.kernels import projection
 
 from .fuzz.small import contents

@@ -21,8 +21,8 @@ import fusiform
 from fusiform import UserError
 from fusiform.cli import app
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import as_record
 from fusiform.engine.stimuli.images import natural_key
+from fusiform.engine.values import as_record
 
 SMALL = fusiform.Preprocessing(resize=16, crop=16)
 GROUPS = {"beings": ["adult", "child"], "places": ["corridor", "deep/house"]}

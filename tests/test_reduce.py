@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer, dims_of
 from fusiform.engine.networks.units import has_class_token, reduce, reduced, reduced_layer, spread
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Layer, Preprocessing, dims_of
 
 from .fuzz.small import contents
 from .test_resume import stopping_after

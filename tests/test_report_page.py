@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from fusiform import open_store, write_report
-from fusiform.engine.spec import Layer
+from fusiform.engine.layer import Layer
 
 from . import made
 from .test_report import contrast_ratio

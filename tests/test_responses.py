@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.info import facts
 from fusiform.engine.responses.answer import QUESTIONS, answer
 from fusiform.engine.responses.ceiling import (
@@ -37,7 +38,6 @@ from fusiform.engine.responses.driving import driven
 from fusiform.engine.responses.geometry import agreement, geometry, products, upper
 from fusiform.engine.responses.recording import least, most
 from fusiform.engine.responses.tuning import tuning
-from fusiform.engine.spec import Layer
 from fusiform.engine.store import recording as stored
 from fusiform.engine.store.recording import recorded_as
 from fusiform.engine.store.recording_draft import recording_of

@@ -26,11 +26,11 @@ from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.disk import locked
 from fusiform.engine.errors import UserError, told_of_the_disk
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning import loop as passes
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import durable
 from fusiform.engine.store.commits import Commit, Commits

@@ -24,12 +24,13 @@ from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.localizer import make_localizer
 from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import facts
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import Preprocessing, as_record
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store.reading import Store
 from fusiform.engine.store.schema import MOST, limited
+from fusiform.engine.values import as_record
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
 

@@ -23,9 +23,10 @@ from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Crite
 from fusiform.engine.contrasts.select import materialise, save_contrast, select
 from fusiform.engine.contrasts.summary import HeldOut, Row, _replication, summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import SAVED, Layer
 from fusiform.engine.store.reading import Store
+from fusiform.engine.variables import SAVED
 from fusiform.kernels.moments import Moments, merge, read_out
 
 from . import reference

@@ -19,9 +19,10 @@ from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.measures import Measured, Sample
 from fusiform.engine.contrasts.select import chance, select
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.moments.null import ShuffledMoments
 from fusiform.engine.moments.plan import make_plan, shuffled_labels
-from fusiform.engine.spec import Layer, Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.reading import Store
 
 from . import reference

@@ -18,11 +18,12 @@ import zarr
 
 from fusiform.engine.contrasts.summary import summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store import cuts
 from fusiform.engine.store.behind import write_behind
 from fusiform.engine.store.writing import create_store, drafting, refuse_existing
+from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import merge
 
 from . import reference

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
-from fusiform.engine.spec import as_json
+from fusiform.engine.values import as_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,7 +53,7 @@ def test_everything_that_is_given_as_json_goes_one_way() -> None:
            "engine/store/identity.py", "engine/store/hidden.py", "engine/store/saving.py",
            "engine/networks/behaviour.py", "engine/beside.py"}  # fmt: skip
     own.add("engine/stimuli/arrow_tables.py")  # texts of a process of its own
-    assert writing - own == {"engine/spec.py", "engine/reporting/embedding.py"}
+    assert writing - own == {"engine/values.py", "engine/reporting/embedding.py"}
 
 
 class Sharp(nn.Module):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..decoding.pictures import prepare
 from ..localizer import make_localizer
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.images import open_image
 from .measure import Measurement, ratio, run, side_by_side
 

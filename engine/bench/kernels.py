@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ...kernels import bandwidth, device
+from ..layer import Layer
 from ..moments.accumulate import LayerMoments, as_arrays, kernels_for
 from ..moments.plan import Block, Run
-from ..spec import Layer
 from .measure import Measurement, queued, ratio, side_by_side
 
 # More than most caches hold.

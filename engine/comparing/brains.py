@@ -13,9 +13,9 @@ import numpy as np
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
+from ..limits import refuse_numbers, refuse_seed
 from ..responses.geometry import products
 from ..responses.recording import Recording
-from ..spec import refuse_numbers, refuse_seed
 from ..store.kinds import RECORDING
 from ..store.reading import Store
 from ..store.root import kind_at

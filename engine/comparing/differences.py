@@ -16,8 +16,9 @@ from ..analyses.resampling import generator, interval, or_none, ratios
 from ..analyses.spread import share_with_any
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
-from ..spec import listed, refuse_numbers, refuse_seed
+from ..limits import refuse_numbers, refuse_seed
 from ..store.reading import Store, require_complete
+from ..values import listed
 from .pairing import MISFITS, Pairing, misfits, pair_layers
 
 Floats = NDArray[np.float64]

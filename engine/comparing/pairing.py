@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from ..spec import SHOWN, UNITS, Layer
+from ..layer import UNITS, Layer
 from ..store.reading import Store
 from ..texts import composed
+from ..variables import SHOWN
 
 Pairing = Literal["name", "depth"]
 

@@ -19,7 +19,7 @@ from ..contrasts.language.criterion import Criterion
 from ..contrasts.measures import Sample
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
-from ..spec import Layer
+from ..layer import Layer
 from ..store.reading import Store
 
 # Correlations over two units are 1 or -1.

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..moments.plan import Batch, Plan
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus
 from .jpegs import Jpeg, jpegs_of

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..networks.out_of_memory import is_of_the_machine
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.images import plain_jpeg_size
 
 # Pixels of a picture, as it is or resized, and of those that a GPU decodes in one call. Larger

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..errors import UserError
+from ..limits import refuse_numbers
 from ..machine import control_group_limits, usable_cores
 from ..scanning.memory import ARENAS
 from ..scanning.progress import Listener
-from ..spec import refuse_numbers
 
 # Seconds in which a scheduler answers.
 _PATIENCE = 10

@@ -21,6 +21,7 @@ from ...kernels.moments import Moments, merge
 from ..contrasts.select import materialise
 from ..decoding.ahead import decode_ahead
 from ..errors import UserError
+from ..layer import Layer
 from ..moments.accumulators import Live
 from ..moments.plan import Block, Plan
 from ..networks.backbones import Backbone
@@ -33,7 +34,6 @@ from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
 from ..scanning.rounding import machine
 from ..scanning.work import nonfinite
-from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..store.behind import write_behind
 from ..store.draft import Draft

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..spec import Layer, Preprocessing
+from ..layer import Layer
+from ..preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..networks.backbones import Backbone
-    from ..spec import Preprocessing
+    from ..preprocessing import Preprocessing
     from ..stimuli.catalogue import Catalogue
 
 BATCH_SIZE = 32

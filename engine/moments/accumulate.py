@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...kernels import jit
 from ...kernels.moments import Moments, merge, read_out
-from ..spec import Layer
+from ..layer import Layer
 from .memory_layout import Flat
 from .plan import Block, Run
 

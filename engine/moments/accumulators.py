@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..layer import Layer
 from ..networks.units import Axes, reduce
-from ..spec import Layer
 from .accumulate import LayerMoments, OnFinished
 from .null import ShuffledMoments
 from .plan import Batch, Run

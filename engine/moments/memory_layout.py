@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Layer
+from ..layer import Layer
 
 
 class Flat:

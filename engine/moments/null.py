@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ...kernels import cpu
 from ...kernels.moments import Moments, read_out
 from ..errors import UserError
-from ..spec import Layer, refuse_numbers
+from ..layer import Layer
+from ..limits import refuse_numbers
 from .memory_layout import memory_order
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Layer, refuse_numbers
+from ..layer import Layer
+from ..limits import refuse_numbers
 
 # A shard has at least so many batches, and a plan at most so many shards: at the end of each the
 # sums are read out and merged, and a worker waits until what it has of them is on the disk.

@@ -22,7 +22,9 @@ import torch
 from torch import nn
 
 from ..errors import UserError, fault_of, first_line, nearest, shortened
-from ..spec import INTERPOLATIONS, Preprocessing, as_record, refuse_seed
+from ..limits import refuse_seed
+from ..preprocessing import INTERPOLATIONS, Preprocessing
+from ..values import as_record
 from .checkpoints import local_file
 from .precision import cast
 from .uncompiled import plain

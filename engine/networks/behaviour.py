@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..spec import PROJECTIONS, apart
+from ..variables import PROJECTIONS, apart
 from .backbones import Backbone, provenance_of
 from .layers import named_modules
 from .precision import TF32_EPS, multiplied

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from torch import nn
 
-from ..spec import Layer
+from ..layer import Layer
 
 
 def name_blocks(

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import COORDINATES, Layer, dims_of, listed
+from ..layer import COORDINATES, Layer, dims_of
+from ..values import listed
 
 # Layer, or glob -> names of its dimensions.
 Dims = Mapping[str, str | Sequence[str]]

@@ -16,7 +16,10 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of, refuse_numbers
+from ..layer import Layer, dims_of
+from ..limits import refuse_numbers
+from ..preprocessing import Preprocessing
+from ..variables import ROOT_NAMES
 from .backbones import load_backbone
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images

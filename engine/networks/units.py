@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import UNITS, Layer, dims_of
+from ..layer import UNITS, Layer, dims_of
 
 # Of layers by name, the axes that a mean is over.
 Axes = Mapping[str, Sequence[int]]

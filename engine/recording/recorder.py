@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels import projection
+from ..layer import Layer
 from ..moments.memory_layout import Flat
 from ..moments.plan import Batch, Run
 from ..networks.units import Axes, reduce
-from ..spec import Layer
 
 # Of a projection's entries, what is kept for the next batch: others are made anew.
 _KEPT_BYTES = 64 * 2**20

@@ -18,7 +18,7 @@ import numpy as np
 from ..analyses.analyse import Analysis
 from ..analyses.shares import Share
 from ..analyses.specificity import BINS
-from ..spec import in_json
+from ..values import in_json
 from .palette import THEMES, of_category
 from .thresholds import GRIDS, Beyond
 

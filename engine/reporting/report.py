@@ -15,12 +15,13 @@ from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
 from ..errors import UserError
 from ..files import file_place, new_file
 from ..markup import Markup, definitions, join, tag
+from ..preprocessing import Preprocessing
 from ..querying.info import facts, info_of
 from ..querying.result import Result
 from ..responses.recording import Recording
-from ..spec import Preprocessing, listed
 from ..store.places import name_of
 from ..store.reading import require_complete
+from ..values import listed
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..analyses.maps import Maps
+from ..layer import Layer
 from ..querying.chunks import Asked, Chunk, Source, asked_of, parts_of, source_of
-from ..spec import Layer
 from ..store.reading import Store
 
 _NORMAL_95 = 1.959963984540054

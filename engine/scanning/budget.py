@@ -5,7 +5,6 @@ What is kept of a unit is known, what a forward pass takes is measured on the tr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from typing import NamedTuple
 import torch
 
 from ..errors import UserError
+from ..layer import Layer
 from ..machine import control_group_limits, memory
 from ..moments.plan import parts_within
-from ..spec import Layer
 from .memory import recycled, resident_memory
 
 # The batch size of a scan that has room for it, and what is tried where there is none.
@@ -32,32 +31,6 @@ _EARLIER, _READ_OUT = 16, 112
 _DECODED, _NORMALISED = 4, 2
 # Threads and their stacks, compiled code, buffers of the store; and the largest slab of contrasts.
 _WORKSPACE = 384 * 2**20
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
-
-
-def bytes_of(size: str | int) -> int:
-    """A number of bytes as users write it: ``8GiB``, ``500 MB``, ``2g``.
-
-    Raises
-    ------
-    UserError : it is none
-    """
-    if isinstance(size, int):
-        found: float = size
-    elif not isinstance(size, str):
-        raise UserError(f"a memory budget is a number of bytes such as 8GiB; got {size!r}")
-    else:
-        match = _SIZE.fullmatch(size.strip())
-        if match is None or (match[3] and not match[2]):
-            raise UserError(f"a memory budget is a number of bytes such as 8GiB; got {size!r}")
-        step = _UNITS[match[2].lower()]
-        if match[3]:
-            step = 1024 ** list(_UNITS).index(match[2].lower())
-        found = float(match[1]) * step
-    if found < 1:
-        raise UserError(f"a memory budget is a number of bytes above 0; got {size!r}")
-    return int(found)
 
 
 def free_memory(device: torch.device) -> int | None:

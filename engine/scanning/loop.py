@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..decoding.ahead import Decoded, decode_ahead
 from ..errors import UserError
+from ..layer import Layer
 from ..moments.plan import Plan
-from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import INVISIBLE
 from ..store.behind import Behind, write_behind

@@ -18,7 +18,7 @@ from ..disk import synchronise, synchronised, telling
 from ..errors import UserError, gone, told_of_the_disk
 from ..moments.plan import make_plan
 from ..networks.backbones import preprocessing_of
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..stimuli.packed.layout import (
     METADATA,

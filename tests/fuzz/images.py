@@ -50,7 +50,7 @@ def case(number: int, seed: int, files: dict[str, bytes]) -> tuple[str, bytes, s
 def show(content: bytes) -> None:
     """All that a scan does with an image before the network sees it."""
     from fusiform.engine.decoding.pictures import prepare
-    from fusiform.engine.spec import Preprocessing
+    from fusiform.engine.preprocessing import Preprocessing
     from fusiform.engine.stimuli.images import open_image, read_header
 
     path = Path("damaged.png")

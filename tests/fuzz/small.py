@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import fusiform
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store import recording
 
 
