@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from fusiform.commands import analysing, asking, demo, machine, notes, planning, scanning, stimuli, stores, streams
+from fusiform.commands import (
+    analysing,
+    asking,
+    demo,
+    machine,
+    notes,
+    planning,
+    scanning,
+    stimuli,
+    stores,
+    streams,
+)
 from fusiform.commands.fields import Command
 from fusiform.commands.help import GroupedCommand, GroupedCommands
 from fusiform.engine.errors import UserError, fault_of, is_of_limits
@@ -25,7 +36,7 @@ def _group(text: str, complete: bool = False) -> typer.Typer:
         add_completion=complete,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
 
 

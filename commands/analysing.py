@@ -239,12 +239,13 @@ def report(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Write a page about stores, side by side: one HTML file that needs nothing else.
+    """Write one HTML page about stores, side by side.
 
-    The page shows what was scanned, the share of selective units by depth with intervals, their
-    selectivity on held-out stimuli, their places, how categories and layers relate, and the method
-    in words that a paper can quote. A category, a layer and a threshold can be chosen, values read
-    by pointer or keyboard, and every figure saved as SVG, its numbers as CSV.
+    The file needs nothing else. It shows what was scanned, the share of selective units by depth
+    with intervals, their selectivity on held-out stimuli, their places, how categories and layers
+    relate, and the method in words that a paper can quote. A category, a layer and a threshold can
+    be chosen, values read by pointer or keyboard, and every figure saved as SVG, its numbers as
+    CSV.
 
     Example: fusiform report trained.zarr untrained.zarr -o report.html
     """
@@ -325,5 +326,3 @@ def _print_analysis(analysis: Analysis) -> None:
     if analysis.folds == 1:
         said = "no held-out stimuli: no specificity, strength or confusion"
         print(printable(f"\n{analysis.store}: {said}: the scan had --folds 1"))
-
-

@@ -199,13 +199,14 @@ def query(
         ),
     ] = False,
 ) -> None:
-    """Find the units that match a rule: their number, the top, all, or a distribution.
+    """Count or list the units that match a rule.
 
-    A query is [CONTRAST:] [RULE]. The contrast is a category, or as select takes it; by default
-    every category is asked. The rule compares measures and places, joined by and, or, not,
-    brackets: 't > 5 and csi > 1/3', 'selective and channel == 12'. t is that of the category
-    against the pooled rest, t_each the smallest against each other category, q_each its q; other
-    measures are those of select --where, except q.
+    Gives their number by layer and category, the top, all, or a distribution. A query is
+    [CONTRAST:] [RULE]. The contrast is a category, or as select takes it; by default every category
+    is asked. The rule compares measures and places, joined by and, or, not, brackets: 't > 5 and
+    csi > 1/3', 'selective and channel == 12'. t is that of the category against the pooled rest,
+    t_each the smallest against each other category, q_each its q; other measures are those of
+    select --where, except q.
 
     Example: fusiform query r50.zarr "faces: t > 5 and csi > 0.33" --top 10
     """

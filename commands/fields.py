@@ -7,7 +7,9 @@ command line writes otherwise.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache, partial, wraps
 from pathlib import Path
@@ -37,11 +39,13 @@ class Of:
     only : the fields that become options; all where empty
     given : the dataclass; the command then gets a dict of the fields that were given
     panel : the heading in the help; by default the name of the dataclass
+    defaults : show the defaults of the dataclass, although they are not passed
     """
 
     only: tuple[str, ...] = ()
     given: type | None = None
     panel: str = ""
+    defaults: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,24 +68,29 @@ FORMS: dict[str, Form] = {
     "model": Form(str, metavar="MODEL", argument=True),
     "source": Form(Path, metavar="STIMULI", argument=True),
     "groups": Form(list[str], "--group", "CATEGORY=FOLDER,...", parsing.groups),
-    "root": Form(Path),
+    "root": Form(Path, metavar="PATH"),
     "on_error": Form(Literal[*ON_ERROR]),
     "on_nondeterminism": Form(Literal[*ON_NONDETERMINISM]),
     "precision": Form(Literal[*PRECISIONS]),
-    "layers": Form(list[str], parse=parsing.names, also=_JOINED),
+    "layers": Form(list[str], metavar="NAME,...", parse=parsing.names, also=_JOINED),
     "units": Form(Literal[*UNITS]),
     "dims": Form(list[str], metavar="LAYER=DIM,DIM,...", parse=parsing.dims),
     "store_dtype": Form(Literal[*STORE_DTYPES]),
     "memory_budget": Form(str, metavar="SIZE"),
-    "scheduler": Form(str, metavar="tcp://..."),
+    "scheduler": Form(str, metavar="ADDRESS"),
     "decoder": Form(Literal[*DECODERS]),
     "mean": Form(_THREE),
     "std": Form(_THREE),
     "sides": Form(int),
-    "where": Form(also=f" Measures: {', '.join(COMPARED)}."),
+    "where": Form(metavar="RULE", also=f" Measures: {', '.join(COMPARED)}."),
     "select": Form(list[str], metavar="CONTRAST", also=" Repeatable."),
 }
 _SAME = Form()
+_METAVARS: dict[Any, str | None] = {
+    bool: None, int: "N", float: "SECONDS", str: "NAME", Path: "PATH", list[str]: "NAME,...",
+    _THREE: "R G B",
+}  # fmt: skip
+_METAVARS |= {kind | None: metavar for kind, metavar in _METAVARS.items()}
 
 
 def command(function: Command) -> Command:
@@ -93,7 +102,7 @@ def command(function: Command) -> Command:
         value = _Value.behind(hints[name], parameter.default)
         if value is None:
             kind = inspect.Parameter.KEYWORD_ONLY
-            parameters.append(parameter.replace(annotation=hints[name], kind=kind))
+            parameters.append(parameter.replace(annotation=_shown(hints[name]), kind=kind))
         else:
             values[name] = value
             parameters += value.parameters()
@@ -123,7 +132,8 @@ class _Value:
         found = [one for one in get_args(hint) if isinstance(one, Of)]
         if found:
             return cls(found[0].given or get_args(hint)[0], found[0], default)
-        return cls(hint, Of(), default) if is_dataclass(hint) else None
+        is_noun = isinstance(hint, type) and is_dataclass(hint)
+        return cls(hint, Of(), default) if is_noun else None
 
     def fields(self) -> list[Field[Any]]:
         """The fields that are options."""
@@ -156,8 +166,8 @@ class _Value:
                 default = [default] if isinstance(default, str) else list(default)
             declare = partial(
                 typer.Argument if form.argument else typer.Option,
-                help=said.get(one.name, "") + form.also,
-                metavar=form.metavar,
+                help=said.get(one.name, "") + form.also + self._unpassed(one),
+                metavar=form.metavar or _METAVARS.get(kind, "NAME"),
                 rich_help_panel=self.of.panel or self.noun.__name__,
             )
             yield inspect.Parameter(
@@ -178,8 +188,12 @@ class _Value:
         value = _Value(inner, Of(self.of.only, given=inner, panel=self.of.panel), None)
         return value if value.fields() else None
 
+    def _unpassed(self, one: Field[Any]) -> str:
+        """The default of a field, in words, which the command fills in by itself."""
+        return f"  [default: {one.default}]" if self.of.defaults and one.default else ""
+
     def _default(self, one: Field[Any]) -> Any:
-        if self.of.given:
+        if self.of.given and one.default is not MISSING:
             return None
         if is_dataclass(self.default):
             return getattr(self.default, one.name)
@@ -188,16 +202,30 @@ class _Value:
 
 @cache
 def documented(noun: type) -> dict[str, str]:
-    """The text of every field in the section Parameters of a dataclass's docstring."""
+    """First sentences on the fields, from the section Parameters of a dataclass's docstring."""
     _, _, section = (inspect.getdoc(noun) or "").partition("\nParameters\n----------\n")
-    found: dict[str, list[str]] = {}
-    for line in section.partition("\n\n")[0].replace("``", "").splitlines():
-        if line.startswith(" "):
-            found[name].append(line.strip())
-        else:
-            name, _, text = line.partition(" : ")
-            found[name] = [text] if text else []
-    return {name: " ".join(lines) for name, lines in found.items()}
+    text = section.partition("\n\n")[0]
+    entries = re.findall(r"^(\w+)(?: :)?\s(.*(?:\n .*)*)", text, re.MULTILINE)
+    return {name: _first_sentence(" ".join(said.split())) for name, said in entries}
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) (?=[A-Z`])", text)[0].replace("``", "")
+
+
+def _with(option: OptionInfo, metavar: str | None) -> OptionInfo:
+    option = copy(option)
+    option.metavar = metavar
+    return option
+
+
+def _shown(hint: Any) -> Any:
+    """An option's annotation, with a short name for its value."""
+    kind, *declared = get_args(hint)
+    if declared and isinstance(declared[0], OptionInfo) and declared[0].metavar is None:
+        metavar = _METAVARS.get(kind)
+        return Annotated[kind, _with(declared[0], metavar)]
+    return hint
 
 
 def _plain_flag(name: str) -> str:

@@ -103,7 +103,7 @@ def bench(
     from fusiform.engine.bench.report import PARTS
 
     found = bench(
-        network.model,
+        str(network.model),
         weights=network.weights,
         parts=names(parts, *PARTS),
         device=device,

@@ -47,7 +47,9 @@ def say_misuse(error: typer.TyperException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(said, file=sys.stderr)
         return 2
-    said = said.rstrip(".").replace(" (Possible options: ", ", did you mean ").rstrip(")")
+    for offer in (" (Possible options: ", ". Did you mean "):
+        said = said.replace(offer, ", did you mean ")
+    said = said.rstrip(".?)")
     path = ctx.command_path if ctx else "fusiform"
     return say(f"{said[:1].lower()}{said[1:]}: see '{path} --help'")
 

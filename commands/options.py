@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -27,7 +26,7 @@ _CRITERION, _OUTPUT = "Criterion", "Output"
 NOTHING_KEPT = "nothing was committed yet: nothing is left"
 MODEL_HELP = "NAME, torchvision:NAME, timm:NAME, clip:NAME, or package.module:factory."
 
-Stores = Annotated[list[str], typer.Argument(metavar="STORE...", help="Stores that scan wrote.")]
+Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Stores that scan wrote.")]
 OneStore = Annotated[str, typer.Argument(metavar="STORE", help="A store that scan wrote.")]
 Contrasts = Annotated[
     list[str] | None,
@@ -88,7 +87,7 @@ Quiet = Annotated[
 ]
 
 # A criterion: what is not given is the preset's, or the default's.
-CriterionFields = Annotated[dict[str, Any], Of(given=Criterion)]
+CriterionFields = Annotated[dict[str, Any], Of(given=Criterion, defaults=True)]
 Preset = Annotated[
     str | None,
     typer.Option(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fusiform.engine.spec import Design, Network, Resources, Stimuli
 
 from .fields import Of, command
+from .interim import unpacked
 from .notes import printable
 from .options import AsJson, Quiet
 from .progress import listener
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @command
 def layers(
     network: Annotated[Network, Of(("model", "crop"))],
-    design: Annotated[Design, Of(("units",))] = Design(),
+    design: Annotated[Design, Of(("units",))],
     as_json: AsJson = False,
 ) -> None:
     """List the layers that a network can record.
@@ -32,7 +33,8 @@ def layers(
     """
     from fusiform import list_layers
 
-    found = list_layers(network, units=design.units)
+    sizes: Any = network.preprocessing or {}
+    found = list_layers(network.model, **sizes, units=design.units)
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
                  "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
@@ -67,8 +69,8 @@ def layers(
 def plan(
     network: Network,
     stimuli: Stimuli,
-    design: Design = Design(),
-    resources: Resources = Resources(),
+    design: Design,
+    resources: Resources,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -81,9 +83,12 @@ def plan(
     """
     from fusiform import forecast
 
-    found = forecast(
-        network, stimuli, design=design, resources=resources, listener=listener(quiet)
-    )
+    given = unpacked(network, stimuli, design, resources)
+    for name in ("weights", "seed", "on_nondeterminism", "dims", "on_error", "commit_every"):
+        given.pop(name)
+    for name in ("workers", "scheduler", "threads_per_worker"):
+        given.pop(name)
+    found = forecast(network.model, stimuli.source, **given, listener=listener(quiet))
     _print_forecast(found, as_json)
 
 
@@ -146,5 +151,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-

@@ -10,6 +10,7 @@ from fusiform.engine.recording.unit_request import UnitRequest
 from fusiform.engine.spec import Design, Network, Resources, Stimuli
 
 from .fields import Of, command
+from .interim import unpacked
 from .notes import stopped_in_a_line
 from .options import (
     NOTHING_KEPT,
@@ -30,8 +31,8 @@ def scan(
     network: Network,
     stimuli: Stimuli,
     output: Output,
-    design: Design = Design(),
-    resources: Resources = Resources(),
+    design: Design,
+    resources: Resources,
     overwrite: Overwrite = False,
     restart: Restart = False,
     go_back: GoBack = False,
@@ -50,11 +51,10 @@ def scan(
     told = listener(quiet)
     with stopped_in_a_line(NOTHING_KEPT):
         scan(
-            network,
-            stimuli,
+            network.model,
+            stimuli.source,
             output,
-            design=design,
-            resources=resources,
+            **unpacked(network, stimuli, design, resources),
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,
@@ -64,5 +64,82 @@ def scan(
 
 
 @command
-def record() -> None:
-    """Not yet."""
+def record(
+    network: Annotated[dict[str, Any], Of(given=Network, panel="Network, by default as --from")],
+    stimuli: Stimuli,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The recording to create: NAME.responses.zarr.",
+            rich_help_panel="Output",
+        ),
+    ],
+    request: Annotated[
+        dict[str, Any],
+        Of(("select", "top", "by", "random", "project"), given=UnitRequest, panel="Units"),
+    ],
+    criterion: CriterionFields,
+    design: Annotated[
+        dict[str, Any],
+        Of(
+            ("layers", "units", "folds", "batch_size"),
+            given=Design,
+            panel="Design, by default as --from",
+        ),
+    ],
+    resources: Annotated[
+        Resources, Of(("device", "memory_budget", "decode_workers", "commit_every"))
+    ],
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STORE",
+            help="A store of the same network: stimuli are shown as in its scan, and its units can "
+            "be chosen by selectivity.",
+            rich_help_panel="Units",
+        ),
+    ] = None,
+    preset: Preset = None,
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    go_back: GoBack = False,
+    quiet: Quiet = False,
+) -> None:
+    """Record the responses of chosen units to every stimulus.
+
+    The second pass. Units are those that a store's criterion selects, the top of a measure, a
+    random sample, or, by default, all of --layers; a unit chosen twice is recorded once. A
+    recording that was stopped resumes with the same command. fusiform responses asks it.
+
+    Example: fusiform record resnet50 stimuli/ --from r50.zarr --select faces -o r50.responses.zarr
+    """
+    from fusiform import record
+
+    select = request.get("select")
+    units = UnitRequest(
+        **request | {"select": "*" if select == ["*"] else select},
+        criterion=criterion_of(criterion, preset),
+    )
+    told = listener(quiet)
+    with stopped_in_a_line(NOTHING_KEPT):
+        record(
+            network.pop("model"),
+            stimuli.source,
+            output,
+            store=store,
+            **unpacked(units, stimuli),
+            device=resources.device,
+            memory_budget=resources.memory_budget,
+            decode_workers=resources.decode_workers,
+            commit_every=resources.commit_every,
+            **network,
+            **design,
+            overwrite=overwrite,
+            restart=restart,
+            go_back=go_back,
+            listener=told,
+        )
+    told.note(f"wrote {output}; next: fusiform responses {output}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .fields import command
+from fusiform.engine.preprocessing import Preprocessing
+from fusiform.engine.spec import Resources, Stimuli
+
+from .fields import Of, command
 from .flags import flagged
 from .notes import note, printable, stopped_in_a_line
 from .options import AsJson, Quiet, Seed
@@ -65,6 +68,84 @@ def scramble(
     print(printable(f"scrambled {len(made)} images into {output}"))
 
 
+@command
+def check(
+    stimuli: Annotated[Stimuli, Of(("source", "groups", "root"))], as_json: AsJson = False
+) -> None:
+    """Decode every image and report what would confound a scan.
+
+    Lists all stimuli that cannot be shown and all duplicates, and compares categories in luma,
+    contrast and spectrum. Exits with code 1 if a stimulus cannot be shown, or is in several
+    categories.
+
+    Example: fusiform stimuli check stimuli/
+    """
+    from fusiform import check_stimuli
+
+    report = check_stimuli(stimuli.source, stimuli.groups, stimuli.root)
+    if as_json:
+        print_json(report.as_record())
+    else:
+        _print_stimuli(report)
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+@command
+def pack(
+    stimuli: Stimuli,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="The folder to create: NAME.zarr.", rich_help_panel="Output"
+        ),
+    ],
+    sizes: Annotated[dict[str, Any], Of(("resize", "crop", "interpolation"), given=Preprocessing)],
+    resources: Annotated[Resources, Of(("decode_workers",))],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="MODEL", help="Pack for this network.", rich_help_panel="Preprocessing"
+        ),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Weights of --for: some have a preprocessing of their own.",
+            rich_help_panel="Preprocessing",
+        ),
+    ] = "default",
+    quiet: Quiet = False,
+) -> None:
+    """Decode a stimulus set once for many scans.
+
+    Writes uncompressed pictures as a network takes them. A scan of them has the same numbers and
+    the same fingerprint as a scan of the files, for every network that takes pictures of this size,
+    resized and cropped alike. Without --for they are resized to 256 pixels (bilinear) and cropped
+    to 224; --resize, --crop and --interpolation override single values. A pixel takes 3 bytes, a
+    picture of 224 pixels 150 kB.
+
+    Example: fusiform stimuli pack stimuli/ -o packed.zarr --for resnet50
+    """
+    from fusiform import pack_stimuli
+
+    told = listener(quiet)
+    with stopped_in_a_line("nothing is left"):
+        packed = pack_stimuli(
+            stimuli.source,
+            output,
+            model=model,
+            weights=weights,
+            preprocessing=sizes,
+            groups=stimuli.groups,
+            root=stimuli.root,
+            decode_workers=resources.decode_workers,
+            on_error=stimuli.on_error,
+            listener=told,
+        )
+    told.note(f"packed {packed:,} stimuli; next: fusiform scan MODEL {output} -o NAME.zarr")
+
+
 def _print_stimuli(report: StimuliReport) -> None:
     from fusiform.engine.stimuli.report import advice, lines, table
 
@@ -75,13 +156,3 @@ def _print_stimuli(report: StimuliReport) -> None:
     print_table(head, rows, right={1})
     for line in advice(report):
         print(printable(flagged(line)))
-
-
-@command
-def check() -> None:
-    """Not yet."""
-
-
-@command
-def pack() -> None:
-    """Not yet."""

@@ -59,10 +59,11 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
 
 @command
 def check(stores: Stores) -> None:
-    """Verify that stores are intact: structure, checksums, counts, fingerprint.
+    """Verify that stores are intact.
 
-    Reads everything. Prints the damage, or the progress of an unfinished scan and its damage; exits
-    with code 1 if a store is damaged or unfinished.
+    Reads everything: structure, checksum of every chunk, counts, fingerprint. Prints the damage, or
+    the progress of an unfinished scan and its damage; exits with code 1 if a store is damaged or
+    unfinished.
 
     Example: fusiform check r50.zarr
     """
@@ -83,10 +84,10 @@ def check(stores: Stores) -> None:
 
 @command
 def merge(stores: Stores, output: Output, overwrite: Overwrite = False) -> None:
-    """Merge stores: other stimuli or categories of one network, or other layers.
+    """Merge stores of one network into one.
 
-    Moments are combined exactly, and contrasts are computed from them. Stores that differ in
-    anything else are refused.
+    They hold other stimuli, other categories, or other layers. Moments are combined exactly, and
+    contrasts are computed from them. Stores that differ in anything else are refused.
 
     Example: fusiform merge half1.zarr half2.zarr -o whole.zarr
     """
@@ -105,5 +106,3 @@ def _info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
     if found.files is not None:
         least = "" if found.all_counted else "at least "
         yield "size", f"{least}{in_bytes(found.bytes or 0)} in {least}{found.files:,} files"
-
-

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusiform.engine.values import as_json
 from fusiform.engine.urls import without_credentials
+from fusiform.engine.values import as_json
 
 from .notes import note, printable
 

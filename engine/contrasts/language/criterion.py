@@ -36,17 +36,18 @@ class Criterion:
 
     Parameters
     ----------
-    test : ``each`` (Welch t against each baseline category, of which the smallest counts), ``rest``
-        (Welch t against all stimuli of the baseline pooled), ``weighted`` (t of the weighted sum of
-        category means), ``student`` (as ``rest``, with one variance for both sides). A contrast
-        that is written as a weighted sum is tested by ``weighted``.
-    where : the rule, as :mod:`.rule` reads it; see ``fusiform.engine.variables.MEASURES`` for what
-        can be asked
-    sides : 1, p that the target's response is larger; 2, p that it differs
-    correction : of p for many tests, which gives q: ``bh``, ``by``, ``bonferroni`` or ``none``
-    family : the tests that count as many: those of a ``layer``, or of all layers (``model``)
-    pairwise : the rule has to hold against each baseline category by itself: a test, a correction
-        and a decision for each
+    test : ``each``, ``rest``, ``weighted`` or ``student``. ``each`` is Welch's t against each
+        baseline category, of which the smallest counts; ``rest`` Welch's t against the pooled
+        baseline; ``weighted`` the t of weighted category means; ``student`` is as ``rest``, with
+        one variance for both sides. A weighted contrast is always tested by ``weighted``.
+    where : Rule that a unit meets, as ``q <= 0.05 and csi > 1/3``. Measures are compared with
+        numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``,
+        ``preferred``. See ``fusiform.engine.variables.MEASURES``.
+    sides : 1, the target's response is larger; 2, it differs.
+    correction : ``bh``, ``by``, ``bonferroni`` or ``none``. It makes q of p.
+    family : Tests that p is corrected over: of a ``layer`` or the ``model``.
+    pairwise : Require the rule against each baseline category alone. Each has a test, a correction
+        and a decision of its own.
 
     Raises
     ------
