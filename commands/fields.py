@@ -83,7 +83,7 @@ FORMS: dict[str, Form] = {
     "std": Form(_THREE),
     "sides": Form(int),
     "where": Form(metavar="RULE", also=f" Measures: {', '.join(COMPARED)}."),
-    "select": Form(list[str], metavar="CONTRAST", also=" Repeatable."),
+    "select": Form(list[str], metavar="CONTRAST", also=" The option is repeatable."),
 }
 _SAME = Form()
 _METAVARS: dict[Any, str | None] = {
