@@ -1,7 +1,7 @@
 """``pytest benchmarks``: one batch into the moments of every unit, by everyone who can.
 
 ``--benchmark-group-by param`` and the rest of pytest-benchmark's options apply. The committed
-tables come from ``cost.py``, in which the ways take turns.
+tables come from ``kernels.cost``, in which the ways take turns.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peers import INSTALLED
 
 from fusiform.kernels import cpu
+
+from .kernels.peers import INSTALLED
 
 UNITS, BATCH = 800_000, 32
 

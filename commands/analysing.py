@@ -177,7 +177,7 @@ def compare(
 
     Example: fusiform compare trained.zarr untrained.zarr --measures share,csi
     """
-    from fusiform import Result, compare, compare_regions, open_recording, open_store
+    from fusiform import Store, compare, compare_regions, open_recording, open_store
 
     chosen = criterion_of(criterion, preset)
     if recorded and roi is None:
@@ -185,7 +185,7 @@ def compare(
     wanted: dict[str, Any] = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
     if roi is not None:
         sources = [open_recording(path) if recorded else open_store(path) for path in stores]
-        remark(chosen, [one for one in sources if isinstance(one, Result)], contrasts)
+        remark(chosen, [one for one in sources if isinstance(one, Store)], contrasts)
         wanted |= {"correlation": correlation, "rearrangements": rearrangements}
         found = [compare_regions(source, roi, chosen, **wanted) for source in sources]
         _print_brains(found, each_layer, as_json)
@@ -249,9 +249,9 @@ def report(
 
     Example: fusiform report trained.zarr untrained.zarr -o report.html
     """
-    from fusiform import write_report
+    import fusiform
 
-    write_report(
+    fusiform.report(
         stores,
         output,
         criterion=criterion_of(criterion, preset),

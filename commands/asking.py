@@ -61,12 +61,12 @@ def summarised(
     as_json: bool = False,
 ) -> None:
     """Print the summaries of stores."""
-    from fusiform import open_store, summarise
+    import fusiform
 
     chosen = criterion_of(criterion, preset)
-    opened = [open_store(path) for path in stores]
+    opened = [fusiform.open_store(path) for path in stores]
     remark(chosen, opened)
-    rows = [summarise(store, chosen, names(layers, "*")) for store in opened]
+    rows = [fusiform.summary(store, chosen, names(layers, "*")) for store in opened]
     print_results(stores, opened, rows, chosen, "category", as_json)
 
 
@@ -107,11 +107,11 @@ def select(
 
     Example: fusiform select r50.zarr "faces + bodies > scenes" --test rest
     """
-    from fusiform import open_store, save_contrast, summarise
+    import fusiform
     from fusiform.engine.contrasts.language.contrast import parse_contrast
 
     chosen = criterion_of(criterion, preset)
-    store = open_store(path)
+    store = fusiform.open_store(path)
     shown = names(layers, "*")
     store.layers_named(shown)  # before anything is saved
     if every == bool(contrasts):
@@ -124,8 +124,8 @@ def select(
         if contrasts and len(contrasts) > 1:
             raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
         contrast = contrasts[0] if contrasts else None
-        save_contrast(store, save, chosen, contrast, names(measures, *SAVED), note=note)
-    rows = summarise(store, chosen, shown, None if every else contrasts)
+        fusiform.save_contrast(store, save, chosen, contrast, names(measures, *SAVED), note=note)
+    rows = fusiform.summary(store, chosen, shown, None if every else contrasts)
     print_results([path], [store], [rows], chosen, "contrast", as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and chosen.test != "weighted":

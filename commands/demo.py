@@ -34,7 +34,7 @@ def demo(
 
     Example: fusiform demo
     """
-    from fusiform import make_localizer, scan
+    from fusiform import Network, make_stimuli, scan
     from fusiform.engine.beside import draft_place, is_ours, mark, tidy, unmark
     from fusiform.engine.errors import told_of_the_disk
 
@@ -54,11 +54,11 @@ def demo(
     told, drawn = listener(quiet), stimuli.exists()
     try:
         if not drawn:
-            make_localizer(stimuli, per_category=per_category, seed=seed)
+            make_stimuli(stimuli, per_category=per_category, seed=seed)
             told.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
         if not (ours and output.exists()):
             with stopped_in_a_line(NOTHING_KEPT):
-                scan(model, stimuli, output, weights=weights, seed=seed, listener=told)
+                scan(Network(model, weights, seed), stimuli, output, listener=told)
     except BaseException:
         if not drawn and not draft.exists():
             shutil.rmtree(stimuli, ignore_errors=True)

@@ -40,9 +40,9 @@ def doctor(
 
     Example: fusiform doctor --stimuli stimuli/ -o /data
     """
-    from fusiform import diagnose
+    import fusiform
 
-    findings = list(diagnose(model, stimuli, output, device=device, note=note_unless(quiet)))
+    findings = list(fusiform.doctor(model, stimuli, output, device=device, note=note_unless(quiet)))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -103,8 +103,7 @@ def bench(
     from fusiform.engine.bench.report import PARTS
 
     found = bench(
-        str(network.model),
-        weights=network.weights,
+        network,
         parts=names(parts, *PARTS),
         device=device,
         units=units,
@@ -112,8 +111,6 @@ def bench(
         images=numbers(images, 100, 1000),
         batch_size=batch_size,
         repeats=repeats,
-        precision=network.precision,
-        compile=network.compile,
         note=note_unless(quiet),
     )
     measured = []

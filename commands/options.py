@@ -20,7 +20,7 @@ from .fields import Of
 from .notes import note
 
 if TYPE_CHECKING:
-    from fusiform.engine.querying.result import Result
+    from fusiform.engine.querying.store import Store
 
 _CRITERION, _OUTPUT = "Criterion", "Output"
 NOTHING_KEPT = "nothing was committed yet: nothing is left"
@@ -104,7 +104,7 @@ def criterion_of(given: dict[str, Any], published: str | None) -> Criterion:
 
 
 def remark(
-    criterion: Criterion, stores: Sequence[Result], contrasts: Sequence[str] | None = None
+    criterion: Criterion, stores: Sequence[Store], contrasts: Sequence[str] | None = None
 ) -> None:
     """Note the steps of a preset's authors that its criterion does not include."""
     said = (one for store in stores for one in remarks(criterion, store.categories, contrasts))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fusiform.engine.spec import Design, Network, Resources, Stimuli
 
 from .fields import Of, command
-from .interim import unpacked
 from .notes import printable
 from .options import AsJson, Quiet
 from .progress import listener
@@ -31,10 +30,9 @@ def layers(
 
     Example: fusiform layers resnet50
     """
-    from fusiform import list_layers
+    import fusiform
 
-    sizes: Any = network.preprocessing or {}
-    found = list_layers(network.model, **sizes, units=design.units)
+    found = fusiform.layers(network, units=design.units)
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
                  "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
@@ -81,14 +79,11 @@ def plan(
 
     Example: fusiform plan resnet50 stimuli/ --memory-budget 8GiB
     """
-    from fusiform import forecast
+    import fusiform
 
-    given = unpacked(network, stimuli, design, resources)
-    for name in ("weights", "seed", "on_nondeterminism", "dims", "on_error", "commit_every"):
-        given.pop(name)
-    for name in ("workers", "scheduler", "threads_per_worker"):
-        given.pop(name)
-    found = forecast(network.model, stimuli.source, **given, listener=listener(quiet))
+    found = fusiform.plan(
+        network, stimuli, design=design, resources=resources, listener=listener(quiet)
+    )
     _print_forecast(found, as_json)
 
 

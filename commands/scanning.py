@@ -10,7 +10,6 @@ from fusiform.engine.recording.unit_request import UnitRequest
 from fusiform.engine.spec import Design, Network, Resources, Stimuli
 
 from .fields import Of, command
-from .interim import unpacked
 from .notes import stopped_in_a_line
 from .options import (
     NOTHING_KEPT,
@@ -51,10 +50,11 @@ def scan(
     told = listener(quiet)
     with stopped_in_a_line(NOTHING_KEPT):
         scan(
-            network.model,
-            stimuli.source,
+            network,
+            stimuli,
             output,
-            **unpacked(network, stimuli, design, resources),
+            design=design,
+            resources=resources,
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,
@@ -126,17 +126,13 @@ def record(
     told = listener(quiet)
     with stopped_in_a_line(NOTHING_KEPT):
         record(
-            network.pop("model"),
-            stimuli.source,
+            Network(**network),
+            stimuli,
             output,
             store=store,
-            **unpacked(units, stimuli),
-            device=resources.device,
-            memory_budget=resources.memory_budget,
-            decode_workers=resources.decode_workers,
-            commit_every=resources.commit_every,
-            **network,
-            **design,
+            units=units,
+            design=Design(**design),
+            resources=resources,
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,

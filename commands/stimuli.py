@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.spec import Resources, Stimuli
+from fusiform.engine.spec import Network, Resources, Stimuli
 
 from .fields import Of, command
 from .flags import flagged
@@ -39,9 +39,9 @@ def make(
 
     Example: fusiform stimuli make localizer --per-category 96
     """
-    from fusiform import make_localizer
+    from fusiform import make_stimuli
 
-    made = make_localizer(directory, per_category=per_category, size=size, seed=seed)
+    made = make_stimuli(directory, per_category=per_category, size=size, seed=seed)
     print(printable(f"drew {len(made)} stimuli in {directory}"))
 
 
@@ -62,9 +62,9 @@ def scramble(
 
     Example: fusiform stimuli scramble stimuli/faces -o stimuli/scrambled_faces
     """
-    from fusiform import scramble_directory
+    from fusiform import scramble_stimuli
 
-    made = scramble_directory(source, output, method=method, seed=seed, blocks=blocks, note=note)
+    made = scramble_stimuli(source, output, method=method, seed=seed, blocks=blocks, note=note)
     print(printable(f"scrambled {len(made)} images into {output}"))
 
 
@@ -82,7 +82,7 @@ def check(
     """
     from fusiform import check_stimuli
 
-    report = check_stimuli(stimuli.source, stimuli.groups, stimuli.root)
+    report = check_stimuli(stimuli)
     if as_json:
         print_json(report.as_record())
     else:
@@ -132,15 +132,11 @@ def pack(
     told = listener(quiet)
     with stopped_in_a_line("nothing is left"):
         packed = pack_stimuli(
-            stimuli.source,
+            stimuli,
             output,
-            model=model,
-            weights=weights,
+            network=None if model is None else Network(model, weights),
             preprocessing=sizes,
-            groups=stimuli.groups,
-            root=stimuli.root,
             decode_workers=resources.decode_workers,
-            on_error=stimuli.on_error,
             listener=told,
         )
     told.note(f"packed {packed:,} stimuli; next: fusiform scan MODEL {output} -o NAME.zarr")

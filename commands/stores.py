@@ -28,9 +28,9 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
 
     Example: fusiform info r50.zarr
     """
-    from fusiform import describe_store
+    import fusiform
 
-    found = describe_store(path)
+    found = fusiform.info(path)
     if as_json:
         described = asdict(found) | {"units": found.units, "criterion": found.criterion}
         print_json(described)
@@ -67,11 +67,11 @@ def check(stores: Stores) -> None:
 
     Example: fusiform check r50.zarr
     """
-    from fusiform import check_store
+    import fusiform
 
     damaged = False
     for path in stores:
-        found = check_store(path)
+        found = fusiform.check(path)
         damaged |= bool(found.problems)
         whole = f"whole ({found.arrays} arrays, {in_bytes(found.bytes_read)} read)"
         state = "not finished" if found.unfinished else "damaged" if found.problems else whole
@@ -91,9 +91,9 @@ def merge(stores: Stores, output: Output, overwrite: Overwrite = False) -> None:
 
     Example: fusiform merge half1.zarr half2.zarr -o whole.zarr
     """
-    from fusiform import merge_stores
+    import fusiform
 
-    merged = merge_stores(stores, output, overwrite=overwrite, note=note)
+    merged = fusiform.merge(stores, output, overwrite=overwrite, note=note)
     categories, stimuli = len(merged.categories), int(merged.counts.sum())
     note(f"wrote {output}: {len(merged.layers)} layers, {categories} categories, {stimuli} stimuli")
 

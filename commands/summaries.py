@@ -14,8 +14,8 @@ from .tables import print_json, print_table
 if TYPE_CHECKING:
     from fusiform.engine.contrasts.language.criterion import Criterion
     from fusiform.engine.contrasts.summary import Row
-    from fusiform.engine.querying.result import Result
-    from fusiform.engine.store.reading import Store
+    from fusiform.engine.querying.store import Store
+    from fusiform.engine.store.reading import Store as StoreReader
 
 OVERFLOW = (
     "float16 holds nothing above 65,504, this is most likely overflow: scan in bfloat16 or float32"
@@ -24,7 +24,7 @@ OVERFLOW = (
 
 def print_results(
     paths: list[str],
-    stores: list[Result],
+    stores: list[Store],
     rows: list[list[Row]],
     criterion: Criterion,
     heading: str,
@@ -69,7 +69,7 @@ def print_results(
             print(printable(f"warning: {warning}"))
 
 
-def _otherwise(store: Store) -> str:
+def _otherwise(store: StoreReader) -> str:
     """What a scan did otherwise than it does by itself: units that are means, another precision."""
     units, precision = store.units, store.provenance.get("precision")
     said = [*([f"in {precision}"] if precision else []),
@@ -78,7 +78,7 @@ def _otherwise(store: Store) -> str:
     return f"; {', '.join(said)}" if said else ""
 
 
-def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) -> Any:
+def _as_json(path: str, store: Store, rows: list[Row], criterion: Criterion) -> Any:
     kept = ["model", "weights", "weights_sha256", "precision", "compiled", "units"]
     kept += ["fingerprint", "folds", "null"]
     averages = ("share", "replicated", "csi", "d_prime", "response")

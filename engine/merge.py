@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.moments import Moments, merge
+from ..kernels.moments import Moments
+from ..kernels.moments import merge as merge_moments
 from .contrasts.select import materialise
 from .disk import telling
 from .errors import UserError
 from .layer import Layer
-from .querying.result import Result
+from .querying.store import Store
 from .store.behind import write_behind
 from .store.draft import Draft
 from .store.identity import IDENTITY, difference, not_compared
 from .store.places import name_of
-from .store.reading import Store, require_complete
+from .store.reading import Store as StoreReader
+from .store.reading import require_complete
 from .store.writing import drafting, final_place, refuse_existing
 from .texts import composed
 from .values import listed
@@ -36,14 +38,14 @@ _KEPT = ("weights", "stimuli", "device", *IDENTITY)
 Note = Callable[[str], None]
 
 
-def merge_stores(
-    paths: Store | Path | str | Sequence[Store | Path | str],
+def merge(
+    paths: StoreReader | Path | str | Sequence[StoreReader | Path | str],
     output: Path | str,
     *,
     overwrite: bool = False,
     note: Note = lambda _: None,
     progress: Callable[[Layer], None] = lambda _: None,
-) -> Result:
+) -> Store:
     """Make one store of several, and its contrasts anew.
 
     Stores of the same network, layers, preprocessing and folds with other stimuli are added up:
@@ -67,7 +69,7 @@ def merge_stores(
     if len(stores) < 2:
         raise UserError(f"merging takes at least two stores; got {len(stores)}")
     refuse_existing(output, overwrite)
-    parts = [Store.of(store) for store in stores]
+    parts = [StoreReader.of(store) for store in stores]
     place = final_place(output)
     if isinstance(place, str) and place in [part.path for part in parts]:
         raise UserError(
@@ -108,10 +110,10 @@ def merge_stores(
         if keeps_null and draft.shuffles:
             _copy_null(draft, parts)
         materialise(draft, progress)
-    return Result.open(place)
+    return Store.open(place)
 
 
-def _answers(parts: Sequence[Store]) -> dict[str, Any]:
+def _answers(parts: Sequence[StoreReader]) -> dict[str, Any]:
     """The answers of the layers of all parts."""
     return {
         name: answer
@@ -120,13 +122,13 @@ def _answers(parts: Sequence[Store]) -> dict[str, Any]:
     }
 
 
-def _tables_are_equal(parts: Sequence[Store]) -> bool:
+def _tables_are_equal(parts: Sequence[StoreReader]) -> bool:
     """Whether all stores saw the same stimuli, in the same categories and folds."""
     first, *others = parts
     return all(
         _names(part) == _names(first)
         and all(
-            np.array_equal(part.stimuli(column), first.stimuli(column))
+            np.array_equal(part.stimulus_column(column), first.stimulus_column(column))
             for column in STIMULUS_COLUMNS
             if column != "stimulus_path"
         )
@@ -134,12 +136,12 @@ def _tables_are_equal(parts: Sequence[Store]) -> bool:
     )
 
 
-def _names(part: Store) -> list[str]:
+def _names(part: StoreReader) -> list[str]:
     """Categories, in the Unicode form in which they are compared."""
     return [composed(name) for name in part.categories]
 
 
-def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
+def _refuse_differences(parts: Sequence[StoreReader], but: Sequence[str]) -> None:
     # What the first does not say, one that an earlier version made, others are compared in.
     whole = (part for part in parts if "configuration_sha256" in part.provenance)
     for first, part in product(dict.fromkeys((parts[0], next(whole, parts[0]))), parts):
@@ -151,8 +153,8 @@ def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
             )
 
 
-def _refuse_same_layers(parts: Sequence[Store]) -> None:
-    seen: dict[str, Store] = {}
+def _refuse_same_layers(parts: Sequence[StoreReader]) -> None:
+    seen: dict[str, StoreReader] = {}
     for part in parts:
         for layer in part.layers:
             if layer.name in seen:
@@ -163,13 +165,15 @@ def _refuse_same_layers(parts: Sequence[Store]) -> None:
             seen[layer.name] = part
 
 
-def _refuse_same_stimuli(parts: Sequence[Store]) -> None:
-    seen: dict[str, Store] = {}
+def _refuse_same_stimuli(parts: Sequence[StoreReader]) -> None:
+    seen: dict[str, StoreReader] = {}
     for part in parts:
-        hashes = part.stimuli("stimulus_sha256")[part.stimuli("stimulus_status") == SHOWN]
+        hashes = part.stimulus_column("stimulus_sha256")[
+            part.stimulus_column("stimulus_status") == SHOWN
+        ]
         for index in np.flatnonzero([digest in seen for digest in hashes])[:1]:
-            same = part.stimuli("stimulus_sha256") == hashes[index]
-            name = part.stimuli("stimulus_path")[same][0]
+            same = part.stimulus_column("stimulus_sha256") == hashes[index]
+            name = part.stimulus_column("stimulus_path")[same][0]
             raise UserError(
                 "a stimulus is counted once; "
                 f"{seen[hashes[index]].path} and {part.path} both have {name}: "
@@ -178,17 +182,17 @@ def _refuse_same_stimuli(parts: Sequence[Store]) -> None:
         seen |= dict.fromkeys(hashes, part)
 
 
-def _of_layers(parts: Sequence[Store]) -> dict[str, Any]:
+def _of_layers(parts: Sequence[StoreReader]) -> dict[str, Any]:
     first = parts[0]
     return {
         "layers": [layer for part in parts for layer in part.layers],
         "categories": first.categories,
         "counts": first.counts,
-        "stimuli": {column: list(first.stimuli(column)) for column in STIMULUS_COLUMNS},
+        "stimuli": {column: list(first.stimulus_column(column)) for column in STIMULUS_COLUMNS},
     }
 
 
-def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
+def _of_stimuli(parts: Sequence[StoreReader]) -> dict[str, Any]:
     # A category is called as the first store that has it calls it.
     known: dict[str, str] = {}
     for part in parts:
@@ -201,7 +205,7 @@ def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
         place = np.array([forms.index(name) for name in _names(part)])
         counts[place] += part.counts
         for column, values in stimuli.items():
-            own = part.stimuli(column)
+            own = part.stimulus_column(column)
             values.extend(place[own].tolist() if column == "stimulus_category" else own.tolist())
     return {
         "layers": parts[0].layers,
@@ -211,7 +215,9 @@ def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
     }
 
 
-def _moments(draft: Draft, parts: Sequence[Store]) -> Iterator[tuple[Layer, int, int, Moments]]:
+def _moments(
+    draft: Draft, parts: Sequence[StoreReader]
+) -> Iterator[tuple[Layer, int, int, Moments]]:
     """The moments of every layer, category and fold, merged over the stores that have them."""
     for layer in draft.layers:
         having = [part for part in parts if layer in part.layers]
@@ -223,13 +229,13 @@ def _moments(draft: Draft, parts: Sequence[Store]) -> Iterator[tuple[Layer, int,
                     category,
                     fold,
                     reduce(
-                        merge,
+                        merge_moments,
                         (p.moments_of(layer, _names(p).index(name), fold) for p in own),
                     ),
                 )
 
 
-def _copy_null(draft: Draft, parts: Sequence[Store]) -> None:
+def _copy_null(draft: Draft, parts: Sequence[StoreReader]) -> None:
     for part in parts:
         for layer in part.layers:
             draft.write_shuffled_moments(layer, *part.null_of(layer))

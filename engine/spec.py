@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, nearest, refuse_no_path
-from .layer import UNITS
+from .layer import refuse_units
 from .limits import bytes_of, refuse_numbers, refuse_seed
 from .preprocessing import Preprocessing
 from .values import FrozenMapping, listed
@@ -80,7 +80,7 @@ class Network:
                     raise UserError(f"preprocessing has no {name!r}: {nearest(str(name), known)}")
         elif not isinstance(given, Preprocessing | None):
             raise UserError(
-                "preprocessing is a fusiform.Preprocessing, or single values of it as in "
+                "preprocessing is a fusiform.Preprocessing or a dictionary of its fields such as "
                 f"{{'crop': 288}}; got {given!r}"
             )
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -189,11 +189,7 @@ class Design:
 
     def __post_init__(self) -> None:
         _set(self, layers=tuple(listed(self.layers)))
-        if not isinstance(self.units, str) or self.units not in UNITS:
-            raise UserError(
-                f"units are {', '.join(UNITS)}; got {self.units!r}: "
-                f"{nearest(str(self.units), UNITS)}"
-            )
+        refuse_units(self.units)
         if self.dims is not None:
             dims: Any = self.dims
             if not isinstance(dims, Mapping) or not all(isinstance(layer, str) for layer in dims):
@@ -276,6 +272,38 @@ class Resources:
     def memory_bytes(self) -> int | None:
         """The memory budget in bytes; None where none is set."""
         return None if self.memory_budget is None else bytes_of(self.memory_budget)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a store or recording is written, and what happens to what is there.
+
+    Parameters
+    ----------
+    path
+        A folder, by custom ``NAME.zarr``, or the URL of an object store.
+    overwrite
+        Replace an earlier store.
+    restart
+        Start again, discarding what an unfinished scan has done.
+    go_back
+        Where the last commit of an unfinished scan is damaged, continue from the one before.
+    """
+
+    path: str | Path
+    overwrite: bool = False
+    restart: bool = False
+    go_back: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A scan as a user describes it."""
+
+    network: Network
+    stimuli: Stimuli
+    design: Design
+    resources: Resources
 
 
 def _set(noun: object, **values: Any) -> None:

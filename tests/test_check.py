@@ -1,4 +1,4 @@
-"""Damage of every kind: ``check`` finds it, and whoever needs the part refuses it."""
+"""Damage of every kind: ``check`` finds it, and reading the damaged part raises."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import zarr
 
+import fusiform
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
-from fusiform.engine.contrasts.summary import summarise
+from fusiform.engine.contrasts.summary import summary
 from fusiform.engine.errors import UserError
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store.check import check_store
+from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store.writing import create_store
 
 from .made import LAYERS, annotate, contents, fill, write
@@ -33,7 +33,7 @@ def whole(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(whole: Path, tmp_path: Path) -> Path:
-    """The same, to be damaged."""
+    """A copy of it that a test may damage."""
     return Path(shutil.copytree(whole, tmp_path / "own.zarr"))
 
 
@@ -47,23 +47,23 @@ def flip(path: Path, place: float = 0.5) -> None:
     path.write_bytes(content)
 
 
-def test_a_whole_store_is_whole(own: Path) -> None:
-    found = check_store(own)
+def test_check_finds_no_problem_in_a_whole_store(own: Path) -> None:
+    found = fusiform.check(own)
     assert found.problems == ()
     assert found.bytes_read > sum(2 * 8 * 8 * layer.units for layer in LAYERS)
     assert found.arrays > 10 * len(LAYERS)
 
 
-# What is done to a store -> what check says, and who refuses to read it.
-Asking = Callable[[Result], object]
+# Damage -> the problem that check names, and the reader that raises.
+Asking = Callable[[Store], object]
 
 
-def asks_t(store: Result) -> object:
+def asks_t(store: Store) -> object:
     return store.query("t > 1").counts()
 
 
-def asks_moments(store: Result) -> object:
-    return summarise(store, Criterion("rest", "t > 1"))
+def asks_moments(store: Store) -> object:
+    return summary(store, Criterion("rest", "t > 1"))
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def asks_moments(store: Result) -> object:
         ("encoder.ln/m2", asks_moments),
         ("count", asks_moments),
         ("layer1.0/selective", lambda store: store.mask("faces", "layer1.0")),
-        ("layer1.0/dead", summarise),
+        ("layer1.0/dead", fusiform.summary),
         ("head/two/t", lambda store: store.query("t > 1", saved="two").counts()),
     ],
 )
 @pytest.mark.parametrize("damage", ["flipped", "missing"])
-def test_a_damaged_chunk_is_found_and_refused(
+def test_a_damaged_chunk_is_found_and_raises_when_read(
     own: Path, variable: str, reader: Asking, damage: str
 ) -> None:
     path = file_of(own / variable)
@@ -88,19 +88,21 @@ def test_a_damaged_chunk_is_found_and_refused(
         flip(path)
     else:
         path.unlink()
-    problems = check_store(own).problems
+    problems = fusiform.check(own).problems
     assert [problem for problem in problems if problem.startswith(f"{variable}:")]
-    assert len(problems) <= 2  # and nothing else, but what hangs on it
+    assert len(problems) <= 2  # and nothing else but what depends on it
     with pytest.raises(UserError, match=f"cannot read {variable} of .*fusiform check"):
         reader(open_store(own))
 
 
 @pytest.mark.parametrize("variable", ["head/mean", "layer1.0/csi", "head/selective"])
 @pytest.mark.parametrize("left", [0, 1, -7])
-def test_a_file_that_is_cut_short_is_found_and_refused(own: Path, variable: str, left: int) -> None:
+def test_a_truncated_file_is_found_and_raises_when_read(
+    own: Path, variable: str, left: int
+) -> None:
     path = file_of(own / variable)
     path.write_bytes(path.read_bytes()[:left])
-    assert any(problem.startswith(f"{variable}:") for problem in check_store(own).problems)
+    assert any(problem.startswith(f"{variable}:") for problem in fusiform.check(own).problems)
     layer, _, name = variable.rpartition("/")
     with pytest.raises(UserError, match=f"cannot read {variable} of"):
         open_store(own).read(open_store(own).layer(layer), name)
@@ -109,14 +111,14 @@ def test_a_file_that_is_cut_short_is_found_and_refused(own: Path, variable: str,
 @pytest.mark.parametrize("place", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])  # also in a shard's index
 def test_a_flipped_bit_anywhere_is_found(own: Path, place: float) -> None:
     flip(file_of(own / "head" / "mean"), place)
-    assert any(problem.startswith("head/mean:") for problem in check_store(own).problems)
+    assert any(problem.startswith("head/mean:") for problem in fusiform.check(own).problems)
 
 
-def test_what_is_missing_or_no_array_is_found(own: Path) -> None:
+def test_missing_and_malformed_arrays_are_found(own: Path) -> None:
     shutil.rmtree(own / "head" / "t")
     (own / "layer1.0" / "csi" / "zarr.json").write_text("{}")
     shutil.rmtree(own / "encoder.ln" / "two")
-    problems = "\n".join(check_store(own).problems)
+    problems = "\n".join(fusiform.check(own).problems)
     assert "head/t: is missing" in problems
     assert "layer1.0/csi: has no metadata that can be read" in problems
     assert "encoder.ln/two/t: is missing" in problems
@@ -124,41 +126,41 @@ def test_what_is_missing_or_no_array_is_found(own: Path) -> None:
         open_store(own).query("t > 1").counts()
 
 
-def test_numbers_that_do_not_fit_are_found(own: Path) -> None:
+def test_inconsistent_numbers_are_found(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     root["count"][0, 0] = 5  # type: ignore[index]
-    problems = check_store(own).problems
+    problems = fusiform.check(own).problems
     assert problems == ("count: says 5 stimuli of faces in fold 0; the stimulus table has 12",)
     root["count"][0, 0] = 12  # type: ignore[index]
     root["head/t"][0, 3] = 1e6  # type: ignore[index]
-    assert check_store(own).problems == (
+    assert fusiform.check(own).problems == (
         "head/extremes: are not those of t: queries would miss units",
     )
 
 
-def test_a_changed_table_or_attribute_does_not_fit_the_fingerprint(own: Path) -> None:
+def test_a_changed_table_or_attribute_contradicts_the_fingerprint(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     root["stimulus_sha256"][3] = "f" * 64  # type: ignore[index]
-    (problem,) = check_store(own).problems
+    (problem,) = fusiform.check(own).problems
     assert problem.startswith("fingerprint: ")
     root["stimulus_sha256"][3] = f"{3:064x}"  # type: ignore[index]
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     annotate(own, model="another")
-    (problem,) = check_store(own).problems
+    (problem,) = fusiform.check(own).problems
     assert problem.startswith("fingerprint: ")
 
 
-def test_gathered_metadata_that_is_stale_is_found(own: Path) -> None:
+def test_stale_consolidated_metadata_is_found(own: Path) -> None:
     path = own / "head" / "t" / "zarr.json"
     metadata = json.loads(path.read_text())
     metadata["attributes"]["long_name"] = "something else"
     path.write_text(json.dumps(metadata))
-    assert check_store(own).problems == (
+    assert fusiform.check(own).problems == (
         "head/t: has other metadata than the root has gathered of it",
     )
 
 
-def test_other_shapes_and_types_are_found(own: Path) -> None:
+def test_wrong_shapes_and_types_are_found(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     del root["head/csi"]
     root.create_array("head/csi", shape=(4, 12), dtype="float64", dimension_names=["a", "unit"])
@@ -166,13 +168,13 @@ def test_other_shapes_and_types_are_found(own: Path) -> None:
         zarr.consolidate_metadata(own)
     assert (
         "head/csi: has to be float32 [category 4, unit 11]; it is float64 [a 4, unit 12]"
-        in check_store(own).problems
+        in fusiform.check(own).problems
     )
 
 
-def test_a_half_written_store_is_found_and_refused(tmp_path: Path) -> None:
+def test_a_half_written_store_is_found_and_raises_when_read(tmp_path: Path) -> None:
     draft = create_store(tmp_path / "half.zarr", **contents())
-    assert check_store(draft.path).problems == ("the scan that fills it has not finished",)
+    assert fusiform.check(draft.path).problems == ("the scan that fills it has not finished",)
     write(draft)
     store = open_store(draft.path)
     for ask in (
@@ -185,29 +187,29 @@ def test_a_half_written_store_is_found_and_refused(tmp_path: Path) -> None:
             ask(store)
 
 
-def test_another_schema_is_refused_with_a_sentence(own: Path) -> None:
+def test_an_unknown_schema_version_raises(own: Path) -> None:
     for version in (1, 2, "x", None):
         annotate(own, schema_version=version)
-        for reader in (open_store, check_store):
+        for reader in (open_store, fusiform.check):
             with pytest.raises(UserError, match=r"reads stores of schema 3; .* scan again"):
                 reader(own)
 
 
-def test_a_root_that_says_nothing_of_itself_is_refused(own: Path) -> None:
+def test_a_root_without_attributes_raises(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     del root.attrs["layers"]
-    for reader in (open_store, check_store):
+    for reader in (open_store, fusiform.check):
         with pytest.raises(UserError, match=r"is damaged.*layers"):
             reader(own)
     (own / "zarr.json").write_text("{")
     with pytest.raises(UserError, match="not a zarr v3 store"):
-        check_store(own)
+        fusiform.check(own)
 
 
 def everything(path: Path) -> list[object]:
-    """All numbers of a store of one layer, as readers of each kind get them."""
+    """All numbers of a one-layer store, as each kind of reader gets them."""
     store = open_store(path)
-    found: list[object] = [summarise(store, Criterion("rest", "t > 1"))]
+    found: list[object] = [summary(store, Criterion("rest", "t > 1"))]
     found += [store.query("t > 1", saved=name).counts() for name in (None, "two")]
     keys = [*store.schema.of_root(), *store.schema.of_layer(store.layers[0])]
     found += [np.asarray(store._part(key)).tolist() for key in keys]
@@ -216,7 +218,7 @@ def everything(path: Path) -> list[object]:
     return [repr(one) for one in found]
 
 
-def test_a_store_is_whole_where_readers_get_its_numbers_and_nowhere_else(tmp_path: Path) -> None:
+def test_check_passes_exactly_where_readers_get_the_right_numbers(tmp_path: Path) -> None:
     path = fill(tmp_path / "own.zarr", LAYERS[2:]).path
     save_contrast(path, "two", Criterion("rest"), "faces > bodies", ["t"])
     expected, rng = everything(path), np.random.default_rng(0)
@@ -231,18 +233,18 @@ def test_a_store_is_whole_where_readers_get_its_numbers_and_nowhere_else(tmp_pat
             flip(file, rng.random())
         whole = read = False
         with contextlib.suppress(UserError):
-            whole = not check_store(path).problems
+            whole = not fusiform.check(path).problems
         with contextlib.suppress(UserError):
             read = everything(path) == expected
         assert whole == read, (number % 3, file)
         file.write_bytes(before)
 
 
-def test_all_false_masks_are_files_that_can_be_missed(own: Path) -> None:
-    # zarr leaves out chunks of nothing but fill values unless told otherwise: then a mask that
-    # got lost would be one that selects nothing.
+def test_all_false_masks_are_written_so_that_a_loss_is_noticed(own: Path) -> None:
+    # By default zarr omits chunks that hold only fill values: a lost mask would then read as
+    # one that selects nothing.
     assert not np.asarray(zarr.open_array(own / "head" / "nonfinite", mode="r")[:]).any()
     file_of(own / "head" / "nonfinite").unlink()
-    assert check_store(own).problems == ("head/nonfinite: file c/0 is missing or empty",)
+    assert fusiform.check(own).problems == ("head/nonfinite: file c/0 is missing or empty",)
     with pytest.raises(UserError, match="cannot read head/nonfinite"):
-        summarise(open_store(own))
+        summary(open_store(own))

@@ -1,4 +1,4 @@
-"""Slabs: how layers are cut by the number of categories, written, and read again."""
+"""Slabs: chunking of layers by the number of categories, written and read back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusiform import Criterion, check_store, open_store, save_contrast, summarise
+import fusiform
+from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine.contrasts.select import materialise, select
 from fusiform.engine.layer import Layer
 from fusiform.engine.store import cuts
@@ -28,7 +29,7 @@ def layer_of(*shape: int) -> Layer:
     return Layer("odd", "Odd", tuple(f"axis_{i}" for i in range(len(shape))), shape, "float32")
 
 
-def test_slabs_of_few_categories_are_chunks_of_the_first_dimension() -> None:
+def test_with_few_categories_slabs_are_chunks_of_the_first_dimension() -> None:
     stem = layer_of(64, 112, 112)
     for groups in (1, 5, 12):
         assert chunk_shape(stem, groups) == (16, 112, 112)
@@ -36,7 +37,7 @@ def test_slabs_of_few_categories_are_chunks_of_the_first_dimension() -> None:
     assert file_shape(stem, (16, 112, 112), 5) == (64, 112, 112)
 
 
-def test_slabs_of_many_categories_are_small() -> None:
+def test_with_many_categories_slabs_are_small() -> None:
     for shape in ((64, 112, 112), (1, 900_000), (1, 56, 56, 128), (197, 768), (2048,)):
         layer = layer_of(*shape)
         for groups in (2_000, 20_000):
@@ -73,10 +74,10 @@ def test_slabs_and_files_cover_a_layer_in_order(
         seen += flat[slab].ravel().tolist()
         files.append(tuple(part.start // f for part, f in zip(slab, file, strict=True)))
     assert seen == list(range(layer.units))
-    assert files == sorted(files)  # a file is full before the next one begins
+    assert files == sorted(files)  # a file is filled before the next one starts
 
 
-def test_files_are_those_that_zarr_writes(tmp_path: Path) -> None:
+def test_planned_files_equal_those_zarr_writes(tmp_path: Path) -> None:
     fill(tmp_path / "own.zarr")
     root = zarr.open_group(tmp_path / "own.zarr", mode="r+")
     for name in ("layer1.0/mean", "head/m2", "encoder.ln/mean"):
@@ -87,7 +88,7 @@ def test_files_are_those_that_zarr_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [1, 40, 100])
-def test_what_is_cut_finely_holds_the_same_numbers(
+def test_fine_chunks_hold_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int
 ) -> None:
     whole = fill(tmp_path / "whole.zarr")
@@ -106,7 +107,7 @@ def test_what_is_cut_finely_holds_the_same_numbers(
                  "one/csi", "one/selective_fold")  # fmt: skip
         for name in names:
             np.testing.assert_array_equal(cut.read(layer, name), whole.read(layer, name))
-    assert check_store(cut.path).problems == ()
+    assert fusiform.check(cut.path).problems == ()
     for text in ("faces: t > 1 and y == 2", "t_each > 0", "selective and csi > 0.2"):
         found, expected = (store.query(text) for store in (cut, whole))
         assert found.counts()["matching"].tolist() == expected.counts()["matching"].tolist()
@@ -116,7 +117,7 @@ def test_what_is_cut_finely_holds_the_same_numbers(
                 found.masks()[layer.name]["matches"].values,
                 expected.masks()[layer.name]["matches"].values,
             )
-    rows = zip(summarise(cut), summarise(whole), strict=True)
+    rows = zip(fusiform.summary(cut), fusiform.summary(whole), strict=True)
     assert all(a.selective == b.selective and a.replicated == b.replicated for a, b in rows)
     tree = cut.select("faces", Criterion("rest"))
     assert tree["layer1.0"]["selective"].shape == (1, 5, 3, 2)
@@ -145,7 +146,7 @@ def noise(path: Path, categories: int, layer: Layer) -> Draft:
 
 
 @pytest.mark.parametrize("categories", [6, 24])
-def test_memory_grows_neither_with_categories_nor_with_units(
+def test_contrast_memory_grows_neither_with_categories_nor_with_units(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, categories: int
 ) -> None:
     monkeypatch.setattr(cuts, "_CHUNK_VALUES", 30_000)
@@ -153,7 +154,7 @@ def test_memory_grows_neither_with_categories_nor_with_units(
     draft = noise(tmp_path / "own.zarr", categories, layer_of(2, 120_000 // categories))
 
     def peak(work: object) -> int:
-        work()  # what is compiled or imported is no array
+        work()  # compiling and importing allocate no arrays
         tracemalloc.start()
         work()
         most = tracemalloc.get_traced_memory()[1]
@@ -165,10 +166,10 @@ def test_memory_grows_neither_with_categories_nor_with_units(
     assert peak(lambda: materialise(draft)) < bound
     draft.complete()
     store = open_store(draft.path)
-    assert peak(lambda: summarise(store)) < bound
-    assert peak(lambda: summarise(store, Criterion("rest", "t > 3"))) < bound
+    assert peak(lambda: fusiform.summary(store)) < bound
+    assert peak(lambda: fusiform.summary(store, Criterion("rest", "t > 3"))) < bound
     assert peak(lambda: store.query("t > 3 and csi > 0.1").counts()) < bound
-    assert peak(lambda: check_store(store.path)) < bound
+    assert peak(lambda: fusiform.check(store.path)) < bound
     measures = ["t", "csi", "d_prime"]
     assert (
         peak(lambda: save_contrast(store, "own", Criterion("rest", "t > 3"), None, measures))
@@ -176,7 +177,7 @@ def test_memory_grows_neither_with_categories_nor_with_units(
     )
 
 
-def test_contrasts_of_many_categories_are_those_of_one(
+def test_contrasts_of_many_categories_equal_each_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft = noise(tmp_path / "own.zarr", 60, layer_of(700))

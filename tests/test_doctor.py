@@ -1,4 +1,4 @@
-"""What ``fusiform doctor`` decides of made-up machines, and that it does not fail on this one."""
+"""``fusiform doctor`` on simulated machines and on this one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fusiform import UserError, cli, diagnose
+import fusiform
+from fusiform import UserError, cli
 from fusiform.engine import machine
 from fusiform.engine.doctor import devices, pace, places, threads, versions
 from fusiform.engine.doctor.diagnose import guarded
@@ -36,7 +37,7 @@ def files(root: Path, contents: dict[str, str]) -> Path:
 # Control groups
 
 
-def test_version_2_limits_are_the_tightest_on_the_way_to_the_root(tmp_path: Path) -> None:
+def test_cgroup_v2_limits_are_the_tightest_up_to_the_root(tmp_path: Path) -> None:
     mount = files(
         tmp_path,
         {
@@ -52,7 +53,7 @@ def test_version_2_limits_are_the_tightest_on_the_way_to_the_root(tmp_path: Path
     assert control_group_limits(mount, "0::/job/step\n") == Limits(4.0, 8 * GIB, 2 * GIB)
 
 
-def test_version_1_limits_lie_in_a_folder_per_controller(tmp_path: Path) -> None:
+def test_cgroup_v1_limits_are_read_per_controller(tmp_path: Path) -> None:
     mount = files(
         tmp_path,
         {
@@ -76,18 +77,18 @@ def test_version_1_limits_lie_in_a_folder_per_controller(tmp_path: Path) -> None
     [("max 100000", None), ("200000 100000", 2.0), ("50000 100000", 0.5), ("1", None),
      ("0 0", None), ("-1 100000", None), ("rubbish", None), ("", None)],
 )  # fmt: skip
-def test_quotas(tmp_path: Path, maximum: str, cores: float | None) -> None:
+def test_cpu_quotas_are_parsed(tmp_path: Path, maximum: str, cores: float | None) -> None:
     assert control_group_limits(files(tmp_path, {"cpu.max": maximum}), "0::/").cores == cores
 
 
-def test_a_group_outside_of_what_is_mounted_is_not_looked_for(tmp_path: Path) -> None:
+def test_a_cgroup_outside_the_mounts_is_ignored(tmp_path: Path) -> None:
     mount = files(tmp_path / "mount", {"cpu.max": "100000 100000"})
     files(tmp_path, {"cpu.max": "1000 100000"})
     assert control_group_limits(mount, "0::/..\n0::/../../x\n").cores == 1.0
     assert control_group_limits(tmp_path / "nowhere", "rubbish\n") == NO_LIMITS
 
 
-def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_limited_by_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 9}, raising=False)
     assert machine.usable_cores(NO_LIMITS) == 3
     assert machine.usable_cores(Limits(1.5, None, 0)) == 1.5
@@ -97,7 +98,7 @@ def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) 
 # Memory
 
 
-def test_memory_is_no_more_than_the_group_has_left() -> None:
+def test_available_memory_is_limited_by_the_cgroup() -> None:
     information = "MemTotal:  16777216 kB\nMemFree: 1 kB\nMemAvailable:  8388608 kB\nHugePages: 0"
     assert machine.memory(NO_LIMITS, information) == Memory(16 * GIB, 8 * GIB, None)
     assert machine.memory(Limits(None, 4 * GIB, GIB), information) == Memory(
@@ -107,7 +108,7 @@ def test_memory_is_no_more_than_the_group_has_left() -> None:
     assert machine.memory(NO_LIMITS, "no such thing") is None
 
 
-def test_little_memory_is_advised_of() -> None:
+def test_little_memory_is_warned_of() -> None:
     assert places.judge_memory(Memory(16 * GIB, 8 * GIB, None)).severity == "ok"
     little = places.judge_memory(Memory(16 * GIB, GIB, 4 * GIB))
     assert "limited to 4.0 GiB" in little.found
@@ -119,7 +120,7 @@ def test_little_memory_is_advised_of() -> None:
     assert pace.judge_fit(4 * GIB, None, 0).severity == "unknown"
 
 
-def test_variables_that_set_up_the_allocator_are_named() -> None:
+def test_environment_variables_of_the_allocator_are_named() -> None:
     assert places.judge_allocator({"HOME": "/", "NO_MALLOC_": "1"}).severity == "ok"
     for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
         finding = places.judge_allocator({name: "2"})
@@ -134,7 +135,7 @@ def test_variables_that_set_up_the_allocator_are_named() -> None:
     ("cores", "of_torch", "of_numba", "advice"),
     [
         (8, 8, 8, ""),
-        (8, 4, 8, ""),  # one for each core and not for each of its two threads
+        (8, 4, 8, ""),  # one per core, not per hyperthread
         (1.5, 2, 2, ""),
         (2, 64, 64, "set OMP_NUM_THREADS=2 NUMBA_NUM_THREADS=2"),
         (2, 2, 64, "more threads than cores"),
@@ -165,7 +166,7 @@ def test_openmp_runtimes_are_counted_once() -> None:
     assert threads.openmp_runtimes("") == []
 
 
-def test_runtimes_are_advised_of_only_where_they_cost_time() -> None:
+def test_openmp_runtimes_are_warned_of_only_where_they_cost_time() -> None:
     assert threads.judge_runtimes(_MAPS, "omp", {}).severity == "ok"
     assert threads.judge_runtimes(_MAPS, "tbb", {}).severity == "ok"
     assert threads.judge_fight(1.05, cores=2, most=8, busy=False).severity == "ok"
@@ -185,7 +186,7 @@ def test_a_slow_threading_layer_is_named_with_the_way_to_a_faster_one() -> None:
     assert chosen.advice.endswith("unset NUMBA_THREADING_LAYER")
 
 
-def test_load_and_variables() -> None:
+def test_load_and_thread_variables_are_reported() -> None:
     assert threads.judge_load(0.4, 2).severity == "ok"
     assert threads.judge_load(6.0, 8).severity == "advice"
     set_up = {"OMP_NUM_THREADS": "3", "HOME": "/", "MKL_NUM_THREADS": ""}
@@ -196,7 +197,7 @@ def test_load_and_variables() -> None:
 # Versions
 
 
-def test_what_is_older_than_required_or_missing_is_a_fault() -> None:
+def test_old_and_missing_libraries_are_faults() -> None:
     required = [
         "numpy>=2",
         "torch>=2.6",
@@ -217,7 +218,7 @@ def test_what_is_older_than_required_or_missing_is_a_fault() -> None:
     assert "pip install --upgrade 'timm>=1.0.15'" in last.advice
 
 
-def test_every_requirement_of_this_installation_is_met() -> None:
+def test_this_installation_meets_every_requirement() -> None:
     assert {finding.severity for finding in versions.check_versions()} == {"ok"}
 
 
@@ -235,7 +236,7 @@ def test_a_library_that_does_not_load_is_a_fault(monkeypatch: pytest.MonkeyPatch
 # Devices
 
 
-def test_devices() -> None:
+def test_devices_are_listed() -> None:
     assert devices.judge_processor("CPU", "AVX2").severity == "ok"
     assert devices.judge_no_gpu(False, None, "").severity == "ok"
     assert "built without" in devices.judge_no_gpu(True, None, "").found
@@ -275,20 +276,20 @@ def test_file_systems_are_told_by_the_mount_nearest_to_the_folder() -> None:
     assert machine.file_system(Path("/home"), "") is None
 
 
-def test_file_systems_that_differ_are_advised_of() -> None:
+def test_different_file_systems_are_warned_of() -> None:
     for kind, severity in (("ext4", "ok"), ("nfs4", "advice"), ("lustre", "advice"),
                            ("tmpfs", "advice"), (None, "unknown")):  # fmt: skip
         assert places.judge_file_system(kind).severity == severity
 
 
-def test_slow_and_full_disks() -> None:
+def test_slow_and_full_disks_are_warned_of() -> None:
     here = Path("out")
     assert places.judge_output(here, 900e6, 9 * GIB).severity == "ok"
     assert "local disk" in places.judge_output(here, 5e6, 9 * GIB).advice
     assert "make room" in places.judge_output(here, 900e6, GIB // 2).advice
 
 
-def test_a_store_goes_to_the_folder_that_is_there(tmp_path: Path) -> None:
+def test_the_output_folder_is_the_nearest_existing_one(tmp_path: Path) -> None:
     (tmp_path / "old.zarr").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other/zarr.json").touch()
@@ -296,7 +297,7 @@ def test_a_store_goes_to_the_folder_that_is_there(tmp_path: Path) -> None:
         assert places.folder_for(tmp_path / name) == tmp_path
 
 
-def test_what_is_tried_in_the_output_is_gone(tmp_path: Path) -> None:
+def test_the_trial_write_leaves_nothing_in_the_output(tmp_path: Path) -> None:
     output, _ = places.check_output(str(tmp_path / "new.zarr"))
     assert "MB/s" in output.found
     assert output.severity != "fault"
@@ -317,7 +318,9 @@ def test_an_output_that_cannot_be_written_is_a_fault(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_open_files_and_compiled_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_open_file_limit_and_kernel_cache_are_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert places.judge_files(1024, 4096, -1).severity == "ok"
     assert "ulimit -n 512" in places.judge_files(256, 512, -1).advice
     assert "ulimit -n 1024" in places.judge_files(256, -1, -1).advice
@@ -342,7 +345,7 @@ def judged(rate: float, network: float, **options: Any) -> Finding:
     return pace.judge_pace(decoding, network, **circumstances)
 
 
-def test_the_slower_one_is_named() -> None:
+def test_the_slower_of_decoding_and_network_is_named() -> None:
     network = judged(1000, 100)
     assert network.severity == "ok"
     assert "waits for the network: the other is 10.0 times as fast" in network.found
@@ -353,18 +356,18 @@ def test_the_slower_one_is_named() -> None:
     assert "together" not in judged(1000, 100, shared=False).found
 
 
-def test_what_helps_slow_decoding() -> None:
+def test_advice_for_slow_decoding() -> None:
     assert "--decode-workers 16" in judged(100, 1000, workers=8, cores=16, shared=False).advice
     large = judged(100, 1000, side=3000)
     assert "shorter side has 3000 pixels, 256 are used" in large.advice
     assert "--decode-workers" not in large.advice
     assert "takes all cores" in judged(100, 1000).advice
-    # More threads than cores, as where a quota hides them.
+    # More threads than cores, as under a quota.
     assert "--decode-workers 2" in judged(1000, 100, workers=8).advice
 
 
 @pytest.mark.parametrize(("seconds", "batch"), [(0.001, 32), (0.5, 12), (100, 1), (0, 32)])
-def test_large_networks_are_shown_fewer_images(seconds: float, batch: int) -> None:
+def test_large_networks_are_timed_on_fewer_images(seconds: float, batch: int) -> None:
     assert pace.batch_for(seconds) == batch
 
 
@@ -378,10 +381,10 @@ def test_damaged_images_are_counted_and_not_timed(tmp_path: Path) -> None:
     assert found.rate > 0
 
 
-# All of it
+# The whole command
 
 
-def test_a_check_that_fails_says_so_and_keeps_what_it_found() -> None:
+def test_a_failing_check_says_so_and_keeps_its_findings() -> None:
     def check() -> Iterator[Finding]:
         yield Finding("first", "found")
         raise OSError("no /proc\nhere")
@@ -395,9 +398,9 @@ def test_a_check_that_fails_says_so_and_keeps_what_it_found() -> None:
     ("wrong", "message"),
     [({"model": "resnet19"}, "resnet18"), ({"stimuli": "nowhere"}, "nowhere does not exist")],
 )
-def test_mistakes_are_named_before_anything_is_measured(wrong: Any, message: str) -> None:
+def test_mistakes_raise_before_anything_is_measured(wrong: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        diagnose(**wrong)
+        fusiform.doctor(**wrong)
 
 
 Command = Callable[..., tuple[int, str, str]]
@@ -420,9 +423,7 @@ def doctor(
     return run
 
 
-def test_everything_of_this_machine_can_be_checked(
-    doctor: Command, tmp_path: Path, stimuli: Path
-) -> None:
+def test_every_check_runs_on_this_machine(doctor: Command, tmp_path: Path, stimuli: Path) -> None:
     code, out, err = doctor("--model", "timm:test_resnet", "--stimuli", stimuli, "--json")
     assert code == 0, out
     found = {finding["topic"]: finding for finding in json.loads(out)}
@@ -449,7 +450,7 @@ def test_advice_is_a_line_under_the_table(doctor: Command, monkeypatch: pytest.M
         yield Finding("bad", "so\x1b[0m so", "do\nsomething", "advice")
         yield Finding("new", "not known", severity="unknown")
 
-    monkeypatch.setattr("fusiform.engine.doctor.diagnose.diagnose", made_up)
+    monkeypatch.setattr("fusiform.engine.doctor.diagnose.doctor", made_up)
     code, out, err = doctor("-q")
     assert (code, err) == (0, "")
     assert out.splitlines()[2:] == [
@@ -461,22 +462,22 @@ def test_advice_is_a_line_under_the_table(doctor: Command, monkeypatch: pytest.M
     ]
 
 
-def test_what_rules_out_a_scan_is_exit_code_1(
+def test_a_fault_that_prevents_scans_exits_with_1(
     doctor: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = [Finding("output", "read-only", "give another", "fault")]
-    monkeypatch.setattr("fusiform.engine.doctor.diagnose.diagnose", lambda *_, **__: iter(faults))
+    monkeypatch.setattr("fusiform.engine.doctor.diagnose.doctor", lambda *_, **__: iter(faults))
     code, out, _ = doctor("-q")
     assert code == 1
     assert "output: give another" in out
     assert doctor("--json", "-q")[0] == 1
 
 
-def test_a_clone_in_the_working_directory_that_hides_what_is_installed_is_named(
+def test_a_clone_that_shadows_the_installed_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported, installed = tmp_path / "fusiform", tmp_path / "site-packages" / "fusiform"
-    assert versions.judge_place(imported, installed).severity == "ok"  # by PYTHONPATH, on purpose
+    assert versions.judge_place(imported, installed).severity == "ok"  # by PYTHONPATH, deliberately
     monkeypatch.chdir(tmp_path)
     finding = versions.judge_place(imported, installed)
     assert f"from {imported}" in finding.found
@@ -486,7 +487,7 @@ def test_a_clone_in_the_working_directory_that_hides_what_is_installed_is_named(
     assert str(Path(versions.__file__).parents[2]) in first.found
 
 
-def test_where_fusiform_is_installed_is_known(tmp_path: Path) -> None:
+def test_the_installation_path_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "fusiform-1.dist-info"
     folder.mkdir()
     distribution = versions.metadata.PathDistribution(folder)

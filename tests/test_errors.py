@@ -1,4 +1,4 @@
-"""Errors of the machine: a line with a remedy, whatever library meets them; ours show where."""
+"""System errors are one line with a remedy; internal errors keep their traceback."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from fusiform import cli
 from fusiform.engine.errors import UserError, fault_of, is_of_limits, told_of_the_disk
 from fusiform.engine.limits import BOUNDS, refuse_numbers, refuse_seed
 from fusiform.engine.preprocessing import Preprocessing
+
+from . import flat
 
 
 def system(code: int, name: str | None = None) -> OSError:
@@ -59,7 +61,7 @@ OURS = [KeyError("act/mean"), AssertionError(), TypeError("out"), RuntimeError("
 
 
 @pytest.mark.parametrize("name", MACHINE)
-def test_errors_of_the_machine_have_a_line(name: str) -> None:
+def test_system_errors_have_a_one_line_message(name: str) -> None:
     error, said = MACHINE[name]
     found = fault_of(error)
     assert found is not None
@@ -68,14 +70,14 @@ def test_errors_of_the_machine_have_a_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("error", OURS, ids=repr)
-def test_errors_of_ours_have_none(error: Exception) -> None:
+def test_internal_errors_have_no_one_line_message(error: Exception) -> None:
     assert fault_of(error) is None
 
 
 def ended(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, str]:
-    """How a command ends whose work raises an error."""
+    """Run a command whose work raises an error."""
 
     def left(code: int) -> None:
         raise SystemExit(code)
@@ -83,7 +85,7 @@ def ended(
     def raising(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(fusiform, "check_store", raising)
+    monkeypatch.setattr(fusiform, "check", raising)
     monkeypatch.setattr(os, "_exit", left)
     monkeypatch.setattr(sys, "argv", ["fusiform", "check", "a.zarr"])
     with pytest.raises(SystemExit) as caught:
@@ -92,7 +94,7 @@ def ended(
 
 
 @pytest.mark.parametrize("name", MACHINE)
-def test_a_command_that_meets_them_says_so_in_a_line(
+def test_a_command_reports_a_system_error_in_one_line(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = ended(MACHINE[name][0], monkeypatch, capsys)
@@ -102,14 +104,14 @@ def test_a_command_that_meets_them_says_so_in_a_line(
 
 
 @pytest.mark.parametrize("error", OURS, ids=repr)
-def test_a_command_that_meets_ours_shows_where(
+def test_a_command_shows_the_traceback_of_an_internal_error(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(type(error)):
         ended(error, monkeypatch, capsys)
 
 
-def test_what_is_written_is_named_and_memory_is_no_disk(tmp_path: Path) -> None:
+def test_a_full_disk_names_the_file_and_is_not_taken_for_full_memory(tmp_path: Path) -> None:
     place = tmp_path / "o.zarr"
     with (
         pytest.raises(UserError, match=r"cannot write .*o.zarr \(No space"),
@@ -154,7 +156,7 @@ def scan(
     ],
     ids=["file size", "files", "addresses"],
 )
-def test_a_scan_that_meets_a_limit_ends_in_a_line(
+def test_a_scan_that_reaches_a_system_limit_ends_in_one_line(
     stimuli: Path, tmp_path: Path, what: int, most: int, said: str
 ) -> None:
     done = scan(tmp_path, stimuli, lambda: resource.setrlimit(what, (most, most)))
@@ -166,8 +168,10 @@ def test_a_scan_that_meets_a_limit_ends_in_a_line(
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_no_thread_is_no_hang_and_no_loss(stimuli: Path, tmp_path: Path, k: int) -> None:
-    """The k-th thread of Python cannot be started, nor those after it."""
+def test_a_thread_that_cannot_start_neither_hangs_nor_loses_work(
+    stimuli: Path, tmp_path: Path, k: int
+) -> None:
+    """The k-th thread and all later ones cannot be started."""
     (tmp_path / "sitecustomize.py").write_text(
         "import _thread, threading\n"
         f"seen, most, start = [0], {k}, _thread.start_new_thread\n"
@@ -187,7 +191,7 @@ def test_no_thread_is_no_hang_and_no_loss(stimuli: Path, tmp_path: Path, k: int)
     assert not list(tmp_path.glob("o.zarr*"))
 
 
-def test_threads_of_obstore_abort_no_program_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_obstore_threads_do_not_abort_an_exiting_program(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr("os._exit", left.append)
     monkeypatch.setattr(sys, "argv", ["fusiform", "info", "nowhere.zarr"])
@@ -204,7 +208,7 @@ def test_threads_of_obstore_abort_no_program_that_ends(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_numbers_have_bounds_that_are_said(name: str) -> None:
+def test_numbers_out_of_range_raise_with_the_range(name: str) -> None:
     most, why = BOUNDS[name]
     refuse_numbers(**{name: most})
     with pytest.raises(UserError) as caught:
@@ -243,17 +247,17 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
     ],
     ids=str,
 )
-def test_what_is_of_another_type_is_refused(
+def test_values_of_the_wrong_type_raise(
     stimuli: Path, tmp_path: Path, named: dict[str, Any], said: str
 ) -> None:
     given = {"model": torch.nn.Conv2d(3, 2, 5), "stimuli": stimuli, "output": tmp_path / "o.zarr"}
     with pytest.raises(UserError, match=said):
-        fusiform.scan(**{"layers": "all", "preprocessing": {"crop": 16}, **given, **named})
+        flat.scan(**{"layers": "all", "preprocessing": {"crop": 16}, **given, **named})
     assert not [*tmp_path.glob("o.zarr*")]
 
 
-def test_numpys_numbers_are_numbers(stimuli: Path, tmp_path: Path) -> None:
-    store = fusiform.scan(
+def test_numpy_scalars_are_accepted_as_numbers(stimuli: Path, tmp_path: Path) -> None:
+    store = flat.scan(
         torch.nn.Conv2d(3, 2, 5), stimuli, tmp_path / "o.zarr", layers="all",
         batch_size=np.int32(4), folds=np.int64(2), preprocessing={"resize": 16, "crop": 16},
     )  # fmt: skip
@@ -263,7 +267,7 @@ def test_numpys_numbers_are_numbers(stimuli: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "odd", [float("nan"), float("inf"), -float("inf"), 1e308, "1", None, 1j], ids=repr
 )
-def test_pixels_are_normalised_by_finite_numbers(odd: object) -> None:
+def test_non_finite_means_and_deviations_raise(odd: object) -> None:
     for name in ("mean", "std"):
         with pytest.raises(UserError, match="mean and std are three numbers"):
             Preprocessing(**{name: (0.5, odd, 0.5)})  # type: ignore[arg-type]
@@ -287,7 +291,7 @@ def test_pixels_are_normalised_by_finite_numbers(odd: object) -> None:
         ("import nosuch", "cannot import"),
     ],
 )
-def test_a_factory_that_fails_is_told_of_in_a_line(
+def test_a_failing_factory_raises_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
 ) -> None:
     (tmp_path / "own.py").write_text(code)
@@ -295,7 +299,7 @@ def test_a_factory_that_fails_is_told_of_in_a_line(
     monkeypatch.delitem(sys.modules, "own", raising=False)
     stdin = sys.stdin
     with pytest.raises(UserError, match=said) as caught:
-        fusiform.list_layers("own:make")
+        fusiform.layers("own:make")
     assert "\n" not in str(caught.value)
     assert sys.stdin is stdin
     sys.modules.pop("own", None)

@@ -1,4 +1,4 @@
-"""File systems that cannot do everything, as SMB and FUSE have them: what they lack is let pass."""
+"""File systems without fsync, locks or hard links, such as SMB and FUSE, are supported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from fusiform.engine.doctor.places import check_output
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store.check import check_store
+
+from . import flat
 
 CANNOT = ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM")
 FAILS = ("EIO", "ENOSPC", "EDQUOT")
@@ -33,7 +34,7 @@ def refusing(name: str) -> Callable[..., Any]:
 
 
 def of_folders(name: str) -> Callable[[int], None]:
-    """An fsync that fails for folders."""
+    """An fsync that fails for folders only."""
 
     def fsync(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -45,17 +46,17 @@ def of_folders(name: str) -> Callable[[int], None]:
 def scan(stimuli: Path, output: Path) -> list[str]:
     torch.manual_seed(0)
     network, notes = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), list[str]()
-    fusiform.scan(
+    flat.scan(
         network, stimuli, output, layers="0", preprocessing=Preprocessing(16, 16),
         commit_every=0, batch_size=4, listener=Listener(notes.append),
     )  # fmt: skip
-    assert check_store(output).problems == ()
+    assert fusiform.check(output).problems == ()
     return [note for note in notes if "file system" in note]
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", CANNOT)
-def test_folders_that_cannot_be_synchronised_are_noted_once(
+def test_folders_without_fsync_are_noted_once(
     name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert scan(stimuli, tmp_path / "usual.zarr") == []
@@ -66,7 +67,7 @@ def test_folders_that_cannot_be_synchronised_are_noted_once(
     assert "cannot synchronise folders" in told.advice
 
 
-def test_files_that_cannot_be_synchronised_are_noted(
+def test_files_without_fsync_are_noted(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", refusing("EINVAL"))
@@ -78,18 +79,18 @@ def test_files_that_cannot_be_synchronised_are_noted(
 
 @pytest.mark.parametrize("fsync", [refusing, of_folders])
 @pytest.mark.parametrize("name", FAILS)
-def test_a_disk_that_fails_is_an_error(
+def test_an_fsync_that_fails_raises(
     name: str, fsync: Any, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", fsync(name))
     with pytest.raises(UserError, match=os.strerror(getattr(errno, name))):
         scan(stimuli, tmp_path / "a.zarr")
     with pytest.raises(UserError, match="cannot write"):
-        fusiform.pack_stimuli(stimuli, tmp_path / "packed")
+        flat.pack_stimuli(stimuli, tmp_path / "packed")
 
 
 @pytest.mark.parametrize("name", [*CANNOT, "ENOLCK", "EBADF"])
-def test_without_locks_a_scan_says_so(
+def test_a_file_system_without_locks_is_noted(
     name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing(name))
@@ -97,7 +98,7 @@ def test_without_locks_a_scan_says_so(
     assert "cannot lock a folder: let one scan at a time write it" in note
 
 
-def test_a_lock_that_fails_is_an_error(
+def test_a_lock_that_fails_raises(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing("EIO"))
@@ -106,7 +107,7 @@ def test_a_lock_that_fails_is_an_error(
 
 
 @pytest.mark.parametrize("name", ["EPERM", "ENOTSUP", "ENOSYS"])
-def test_hard_links_are_not_needed(
+def test_stores_are_written_without_hard_links(
     name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "link", refusing(name))
@@ -129,10 +130,10 @@ def test_a_folder_that_cannot_be_opened_is_noted(
     assert "cannot synchronise folders" in note
 
 
-def test_a_packed_set_is_written_there_too(
+def test_a_packed_set_is_written_without_folder_fsync(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", of_folders("EINVAL"))
     notes: list[str] = []
-    fusiform.pack_stimuli(stimuli, tmp_path / "packed", listener=Listener(notes.append))
+    flat.pack_stimuli(stimuli, tmp_path / "packed", listener=Listener(notes.append))
     assert sum("cannot synchronise folders" in note for note in notes) == 1

@@ -1,4 +1,4 @@
-"""Names of folders, files and stores are anyone's: kept unharmed, and no terminal obeys them."""
+"""Arbitrary names of folders, files and stores are kept unchanged and displayed safely."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from torch import nn
 import fusiform
 from fusiform import cli
 from fusiform.commands.notes import printable
-from fusiform.engine.store.reading import Store
+from fusiform.engine.store.reading import Store as StoreReader
 
-# As category folders, and as the first part of file names.
+from . import flat
+
+# Used as category folders and at the start of file names.
 NASTY = (
     "<script>alert('1')",
     "<b>&amp;",
@@ -61,10 +63,10 @@ def draw(folder: Path, names: tuple[str, ...] = NASTY, each: int = 4) -> Path:
     return folder
 
 
-def scan(stimuli: Path, output: Path) -> Store:
+def scan(stimuli: Path, output: Path) -> StoreReader:
     size = {"resize": 20, "crop": 20}
     layers = [LAYER]
-    return fusiform.scan(
+    return flat.scan(
         Nasty(), stimuli, output, layers=layers, preprocessing=size, batch_size=8, device="cpu"
     )
 
@@ -75,8 +77,8 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    # The store's own name, too, is what a terminal would obey.
+def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
+    # The store's own name holds control characters too.
     return scan(stimuli, tmp_path_factory.mktemp("store") / "\x1b]0;title\x07\u202e.zarr")
 
 
@@ -85,7 +87,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run the command line: exit code, stdout, stderr."""
+    """Run the command line; returns exit code, stdout, stderr."""
 
     def answer(*arguments: Any) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["fusiform", *map(str, arguments)])
@@ -97,7 +99,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def obeyed(printed: str) -> list[str]:
-    """The characters that a terminal would obey or hide."""
+    """Control and invisible characters of a text."""
     return [c for c in printed if c != "\n" and not c.isprintable()]
 
 
@@ -105,10 +107,10 @@ def escaped(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def test_names_are_unharmed_in_the_store(store: Store, stimuli: Path) -> None:
+def test_names_are_stored_unchanged(store: StoreReader, stimuli: Path) -> None:
     reopened = fusiform.open_store(store.path)
     assert sorted(reopened.categories) == sorted(NASTY)
-    kept = [str(name) for name in reopened.stimuli("stimulus_path")]
+    kept = [str(name) for name in reopened.stimulus_column("stimulus_path")]
     there = [f"{p.parent.name}/{p.name}" for p in stimuli.rglob("*.png")]
     assert sorted(kept) == sorted(there)
 
@@ -125,7 +127,9 @@ def test_names_are_unharmed_in_the_store(store: Store, stimuli: Path) -> None:
         ["query", "t > -1e9", "--units", "--columns", "means"],
     ],
 )
-def test_no_terminal_obeys_a_name(run: Run, store: Store, command: list[str]) -> None:
+def test_no_command_prints_control_characters_of_names(
+    run: Run, store: StoreReader, command: list[str]
+) -> None:
     name, *rest = command
     code, out, err = run(name, store.path, *rest)
     assert code == 0
@@ -137,12 +141,12 @@ def test_no_terminal_obeys_a_name(run: Run, store: Store, command: list[str]) ->
         assert "\\x1b]0;title\\x07\\u202e.zarr" in lines[0]
 
 
-def test_two_stores_side_by_side(run: Run, store: Store) -> None:
+def test_a_summary_of_two_stores_prints_no_control_characters(run: Run, store: StoreReader) -> None:
     code, out, err = run("summary", store.path, store.path)
     assert (code, obeyed(out + err)) == (0, [])
 
 
-def test_scanning_them_prints_nothing_that_a_terminal_obeys(
+def test_scanning_prints_no_control_characters_of_names(
     run: Run, stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from torch import nn\ndef make(): return nn.Conv2d(3, 4, 3, stride=5)\n")
@@ -158,7 +162,7 @@ def test_scanning_them_prints_nothing_that_a_terminal_obeys(
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_name_can_be_asked_for(run: Run, store: Store, name: str) -> None:
+def test_every_category_name_can_be_queried(run: Run, store: StoreReader, name: str) -> None:
     quoted = f"'{name}'" if '"' in name else f'"{name}"'
     code, out, err = run("select", store.path, quoted)
     assert code == 0, err
@@ -170,7 +174,9 @@ def test_every_name_can_be_asked_for(run: Run, store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_name_that_a_table_shows_is_a_contrast(run: Run, store: Store, name: str) -> None:
+def test_every_displayed_name_is_accepted_as_a_contrast(
+    run: Run, store: StoreReader, name: str
+) -> None:
     code, out, err = run("query", "--format", "json", "--", store.path, f"{name}: t > -1e9")
     assert code == 0, err
     (row,) = json.loads(out)
@@ -181,7 +187,7 @@ def test_every_name_that_a_table_shows_is_a_contrast(run: Run, store: Store, nam
     assert [row["contrast"] for row in found["rows"]] == [name]
 
 
-def test_csv_and_json_give_names_back_as_they_are(run: Run, store: Store) -> None:
+def test_csv_and_json_keep_names_unchanged(run: Run, store: StoreReader) -> None:
     for form, read in (
         ("csv", lambda text: list(csv.DictReader(io.StringIO(text, newline="")))),
         ("json", json.loads),
@@ -196,9 +202,9 @@ def test_csv_and_json_give_names_back_as_they_are(run: Run, store: Store) -> Non
     assert sorted(row["contrast"] for row in found["rows"]) == sorted(NASTY)
 
 
-def test_json_says_them_in_ascii(run: Run, store: Store) -> None:
+def test_json_escapes_names_to_ascii(run: Run, store: StoreReader) -> None:
     _, out, _ = run("query", store.path, "t > -1e9", "--format", "json")
-    assert out.isascii()  # whatever encoding stdout has, and whatever shows it
+    assert out.isascii()  # for any encoding of stdout
 
 
 @pytest.mark.parametrize(
@@ -212,26 +218,26 @@ def test_json_says_them_in_ascii(run: Run, store: Store) -> None:
         ["stimuli", "scramble", "gone\x07", "-o", "out"],
     ],
 )
-def test_a_mistake_is_one_line_whatever_was_named(
+def test_errors_about_any_name_are_one_line(
     run: Run, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = run(*command)
     assert code in (1, 2)
     assert obeyed(out + err) == []
-    assert command[0] == "check" or err.count("\n") == 1  # check lists problems
+    assert command[0] == "check" or err.count("\n") == 1  # check lists one problem per line
     assert "Traceback" not in err
 
 
-def test_a_name_in_a_text_that_cannot_be_read_adds_no_line(run: Run, store: Store) -> None:
+def test_a_name_in_a_syntax_error_adds_no_line(run: Run, store: StoreReader) -> None:
     code, _, err = run("select", store.path, "'two\nline'")
     assert code == 2
     assert obeyed(err) == []
     assert err.count("\n") == 3  # the mistake, the text, the caret
 
 
-def test_a_locale_without_their_letters_does_not_end_the_program(
-    store: Store, tmp_path: Path
+def test_a_locale_that_cannot_encode_names_does_not_crash(
+    store: StoreReader, tmp_path: Path
 ) -> None:
     path = shutil.copytree(store.path, tmp_path / "plain.zarr")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
@@ -258,7 +264,7 @@ def test_a_locale_without_their_letters_does_not_end_the_program(
         ("\\n", "\\n"),
     ],
 )
-def test_what_is_not_printable_is_escaped(name: str, shown: str) -> None:
+def test_unprintable_characters_are_escaped(name: str, shown: str) -> None:
     assert printable(name) == shown
 
 
@@ -268,7 +274,7 @@ def test_names_that_are_not_utf8_are_kept_as_escapes(run: Run, tmp_path: Path) -
     output = tmp_path / "out.zarr"
     found = scan(draw(tmp_path / "stimuli", names), output)
     assert sorted(found.categories) == sorted(["caf\\xe9", "\\xff\\xfe", "plain"])
-    paths = [str(name) for name in found.stimuli("stimulus_path")]
+    paths = [str(name) for name in found.stimulus_column("stimulus_path")]
     assert "caf\\xe9/caf\\xe9-0.png" in paths
     code, out, err = run("summary", output)
     assert code == 0

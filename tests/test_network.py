@@ -1,4 +1,4 @@
-"""A network is what it computes: another one is refused by name, and the same one never is."""
+"""Networks are identified by what they compute: changed ones are refused, the same one never."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from torch.nn import functional
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.merge import merge_stores
 from fusiform.engine.networks.backbones import backbone_of
 from fusiform.engine.networks.behaviour import configuration, network_of
 from fusiform.engine.networks.layers import named_modules
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.check import check_store
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.identity import IDENTITY, difference, fingerprint
 from fusiform.engine.variables import STIMULUS_COLUMNS
+
+from . import flat
 
 SMALL, CPU = Preprocessing(resize=24, crop=24), torch.device("cpu")
 
 
 class Net(nn.Module):
-    """Constants of every kind that weights do not have."""
+    """Holds every kind of constant that weights do not include."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,9 +123,9 @@ def other(change: Change) -> Net:
     return net
 
 
-def scanned(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> fusiform.Result:
+def scanned(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> fusiform.Store:
     given = {"layers": LAYERS, "batch_size": 4, "preprocessing": SMALL, **options}
-    return fusiform.scan(net, stimuli, output, **given)
+    return flat.scan(net, stimuli, output, **given)
 
 
 def stopping(event: Progress) -> None:
@@ -135,10 +135,10 @@ def stopping(event: Progress) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """A finished store, and what stopped scans and recordings of the same network have left."""
+    """A finished store, and drafts of stopped scans and recordings of the same network."""
     folder = tmp_path_factory.mktemp("network")
     draw_stimuli(folder / "stimuli", ("blobs", "noise"), 4)
-    # Others, of another category.
+    # Other stimuli, of another category.
     draw_stimuli(folder / "others", ("noise", "stripes"), 8)
     (folder / "others/noise").rename(folder / "others/hiss")
     for path in (folder / "others").rglob("*.png"):
@@ -153,13 +153,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...,
 
 
 def recorded(net: nn.Module, folder: Path, output: Path, **options: Any) -> fusiform.Recording:
-    return fusiform.record(
+    return flat.record(
         net, folder / "stimuli", output, layers=LAYERS, preprocessing=SMALL, batch_size=2, **options
     )
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_network_does_not_go_on_and_is_not_recorded_or_merged(
+def test_a_changed_network_cannot_resume_record_or_merge(
     folder: Path, tmp_path: Path, change: Change
 ) -> None:
     said = CHANGES[change]
@@ -170,19 +170,19 @@ def test_another_network_does_not_go_on_and_is_not_recorded_or_merged(
     with pytest.raises(UserError, match=f"differ in their {said}.*--restart"):
         recorded(other(change), folder, tmp_path / "r.zarr")
     with pytest.raises(UserError, match=r"differ in their .*: show the one|(acts.1|conv) had"):
-        fusiform.record(
+        flat.record(
             other(change), folder / "stimuli", tmp_path / "f.zarr", store=folder / "whole.zarr"
         )
     scanned(other(change), folder / "others", tmp_path / "others.zarr")
     with pytest.raises(UserError, match=f"differ in their {said}"):
-        merge_stores([folder / "whole.zarr", tmp_path / "others.zarr"], tmp_path / "m.zarr")
+        fusiform.merge([folder / "whole.zarr", tmp_path / "others.zarr"], tmp_path / "m.zarr")
 
 
-def test_the_same_network_goes_on_is_recorded_and_merged(folder: Path, tmp_path: Path) -> None:
+def test_the_same_network_can_resume_record_and_merge(folder: Path, tmp_path: Path) -> None:
     for name in ("o.zarr.partial", "r.zarr.partial"):
         shutil.copytree(folder / name, tmp_path / name)
     net = Net().eval()
-    # What a program does with a network beside computing is not what it computes.
+    # Program state around a network does not change what it computes.
     for module in net.acts:
         module.inplace = True
     net.pool.register_forward_hook(lambda *_: None)
@@ -193,26 +193,28 @@ def test_the_same_network_goes_on_is_recorded_and_merged(folder: Path, tmp_path:
     assert done.provenance["answers"].keys() == {*LAYERS, "output"}
     recorded(net, folder, tmp_path / "r.zarr")
     source = folder / "whole.zarr"
-    fusiform.record(net, folder / "stimuli", tmp_path / "f.zarr", store=source, layers="pool")
+    flat.record(net, folder / "stimuli", tmp_path / "f.zarr", store=source, layers="pool")
     scanned(copy.deepcopy(net), folder / "others", tmp_path / "others.zarr")
-    merged = merge_stores([source, tmp_path / "others.zarr"], tmp_path / "m.zarr")
+    merged = fusiform.merge([source, tmp_path / "others.zarr"], tmp_path / "m.zarr")
     assert merged.provenance["configuration_sha256"] == done.provenance["configuration_sha256"]
     assert merged.provenance["modules"][1].startswith("conv: Conv2d(3, 6, kernel_size=(5, 5)")
-    assert check_store(merged.path).problems == ()
+    assert fusiform.check(merged.path).problems == ()
     assert "notes" not in merged.provenance
 
 
-def test_layers_are_merged_by_the_answer_of_the_whole_network(folder: Path, tmp_path: Path) -> None:
+def test_layers_merge_only_if_the_whole_networks_output_agrees(
+    folder: Path, tmp_path: Path
+) -> None:
     stimuli = folder / "stimuli"
     one = scanned(Net(), stimuli, tmp_path / "1.zarr", layers="conv")
     head = scanned(Net(), stimuli, tmp_path / "2.zarr", layers="head")
     changed = scanned(other(_constant), stimuli, tmp_path / "3.zarr", layers="pool")
     with pytest.raises(UserError, match="differ in their answers: those of output"):
-        merge_stores([one, changed], tmp_path / "m.zarr")
-    merged = merge_stores([one, head], tmp_path / "m.zarr")
+        fusiform.merge([one, changed], tmp_path / "m.zarr")
+    merged = fusiform.merge([one, head], tmp_path / "m.zarr")
     assert merged.provenance["answers"].keys() == {"conv", "head", "output"}
     with pytest.raises(UserError, match="differ in their answers"):
-        merge_stores([merged, changed], tmp_path / "n.zarr")
+        fusiform.merge([merged, changed], tmp_path / "n.zarr")
 
 
 def _made_earlier(path: Path) -> None:
@@ -220,12 +222,12 @@ def _made_earlier(path: Path) -> None:
     for name in ("configuration_sha256", "modules", "answers"):
         del root["attributes"][name]
     draft = Draft.join(path)
-    table = {column: draft.stimuli(column) for column in STIMULUS_COLUMNS}
+    table = {column: draft.stimulus_column(column) for column in STIMULUS_COLUMNS}
     root["attributes"]["fingerprint"] = fingerprint(root["attributes"], table)
     (path / "zarr.json").write_text(json.dumps(root))
 
 
-def test_what_an_earlier_version_made_is_compared_by_less_and_that_is_noted(
+def test_stores_of_earlier_versions_are_compared_by_less_with_a_note(
     folder: Path, tmp_path: Path
 ) -> None:
     for name in ("o.zarr.partial", "whole.zarr"):
@@ -234,17 +236,17 @@ def test_what_an_earlier_version_made_is_compared_by_less_and_that_is_noted(
     notes: list[str] = []
     done = scanned(Net(), folder / "stimuli", tmp_path / "o.zarr", listener=Listener(notes.append))
     assert [note for note in notes if said in note] == done.provenance["notes"]
-    assert check_store(done.path).problems == ()
+    assert fusiform.check(done.path).problems == ()
     scanned(Net(), folder / "others", tmp_path / "others.zarr")
     scanned(other(_slope), folder / "others", tmp_path / "slope.zarr")
     parts = [tmp_path / name for name in ("whole.zarr", "others.zarr")]
-    merged = merge_stores(parts, tmp_path / "m.zarr", note=notes.append)
+    merged = fusiform.merge(parts, tmp_path / "m.zarr", note=notes.append)
     assert f"made whole.zarr {said}" in notes[-1]
     assert merged.provenance["notes"] == notes[-1:]
     assert not merged.provenance.keys() & {"configuration_sha256", "answers"}
     with pytest.raises(UserError, match=r"others.zarr and .*slope.zarr differ in their modules"):
-        merge_stores([*parts, tmp_path / "slope.zarr"], tmp_path / "n.zarr")
-    recording = fusiform.record(
+        fusiform.merge([*parts, tmp_path / "slope.zarr"], tmp_path / "n.zarr")
+    recording = flat.record(
         Net(), folder / "stimuli", tmp_path / "f.zarr", store=parts[0], listener=Listener()
     )
     assert said in recording.provenance["notes"][0]
@@ -260,7 +262,7 @@ def described(model: str | nn.Module, precision: str | None = None) -> Any:
 NOT_OF_A_NETWORK = IDENTITY.keys() - {"modules_sha256", "configuration_sha256"}
 
 
-def test_a_network_of_a_library_is_itself_with_other_threads() -> None:
+def test_a_library_network_is_recognised_with_other_thread_counts() -> None:
     threads, one = torch.get_num_threads(), described("mobilenet_v3_small")
     torch.set_num_threads(1)
     try:
@@ -271,7 +273,7 @@ def test_a_network_of_a_library_is_itself_with_other_threads() -> None:
     assert difference(one, again) is None
 
 
-def test_other_instructions_and_another_process_are_no_other_network() -> None:
+def test_a_network_is_recognised_with_other_instruction_sets_and_processes() -> None:
     code = (
         "import json; from fusiform.tests.test_network import described;"
         "print(json.dumps([described('timm:test_vit', p) for p in (None, 'bfloat16')]))"
@@ -283,18 +285,18 @@ def test_other_instructions_and_another_process_are_no_other_network() -> None:
     ).stdout
     for precision, its in zip((None, "bfloat16"), json.loads(told), strict=True):
         own = json.loads(json.dumps(described("timm:test_vit", precision)))
-        # Weights that are drawn have other last bits.
+        # Random weights differ in their last bits.
         assert difference(own, its, but=("weights_sha256",)) is None
 
 
 class Signs(nn.Module):
-    """Rounding decides which way some values go."""
+    """Rounding decides the sign of some values."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.frac(1e5 * x)
 
 
-def test_what_rounding_decides_or_chance_is_not_compared() -> None:
+def test_outputs_decided_by_rounding_or_chance_are_not_compared() -> None:
     assert "1" not in described(nn.Sequential(nn.Conv2d(3, 8, 3), Signs()))["answers"]
 
     class Noisy(nn.Module):
@@ -305,7 +307,7 @@ def test_what_rounding_decides_or_chance_is_not_compared() -> None:
     assert "answers" not in said
 
 
-def test_what_modules_say_of_themselves_is_free_of_places_and_bounded() -> None:
+def test_module_descriptions_hold_no_addresses_and_are_bounded() -> None:
     class Told(nn.Module):
         def extra_repr(self) -> str:
             return f"inplace=True, by={object()}, size=3"

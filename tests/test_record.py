@@ -1,4 +1,4 @@
-"""A recording against activations captured directly, stopped, killed, refused, within memory."""
+"""Recordings equal activations captured directly, resume, raise errors and stay within memory."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ from fusiform.engine.store import recording as stored
 from fusiform.engine.values import as_record
 from fusiform.kernels import projection
 
+from . import flat
 from .fuzz.small import contents
 from .test_resume import stopping_after
 
@@ -54,7 +55,7 @@ BATCH = 4
 
 
 class Net(nn.Module):
-    """Layers of 1,400, 128 and 10 units, changed in place after they were seen."""
+    """Layers of 1,400, 128 and 10 units, modified in place after capture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,23 +75,21 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> fusiform.Result:
+def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> fusiform.Store:
     output = tmp_path_factory.mktemp("store") / "net.zarr"
-    return fusiform.scan(
-        Net(), stimuli, output, layers=LAYERS, batch_size=BATCH, preprocessing=SMALL
-    )
+    return flat.scan(Net(), stimuli, output, layers=LAYERS, batch_size=BATCH, preprocessing=SMALL)
 
 
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of three rows, and chunks of at most thirty values."""
+    """Force files of three rows and chunks of at most thirty values."""
     monkeypatch.setattr(stored, "_FILE_VALUES", 1)
     monkeypatch.setattr(stored, "_LEAST_ROWS", 3)
     monkeypatch.setattr(stored, "_CHUNK_VALUES", 30)
 
 
 def recorded(stimuli: Path, output: Path, **options: Any) -> fusiform.Recording:
-    return fusiform.record(Net(), stimuli, output, **options)
+    return flat.record(Net(), stimuli, output, **options)
 
 
 def directly(
@@ -100,7 +99,7 @@ def directly(
     preprocessing: Preprocessing = SMALL,
     batch_size: int = BATCH,
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Every activation ``[stimulus, unit]``, kept: paths in the order of showing, and by layer."""
+    """Paths in plan order, and every activation ``[stimulus, unit]`` by layer."""
     catalogue = read_catalogue(stimuli)
     plan = make_plan(catalogue.labels, catalogue.categories, batch_size=batch_size)
     net = net.eval().to(memory_format=torch.channels_last)
@@ -123,16 +122,16 @@ def directly(
     return [catalogue.names[stimulus] for stimulus in plan.order], found
 
 
-# What is recorded
+# Recorded values
 
 
 @pytest.mark.usefixtures("small_files")
-def test_a_recording_is_the_activations_captured_directly(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_a_recording_equals_activations_captured_directly(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store)
     paths, direct = directly(Net(), stimuli, LAYERS)
-    assert list(recording.stimuli("stimulus_path")) == paths
+    assert list(recording.stimulus_column("stimulus_path")) == paths
     assert [layer.name for layer in recording.layers] == LAYERS
     for name in LAYERS:
         np.testing.assert_array_equal(recording.part(name), direct[name])
@@ -142,14 +141,14 @@ def test_a_recording_is_the_activations_captured_directly(
     assert recording.choices == ("all",)
 
 
-def test_two_thousand_units_of_a_resnet_are_the_activations_captured_directly(
+def test_recorded_resnet_units_equal_activations_captured_directly(
     stimuli: Path, tmp_path: Path
 ) -> None:
     import torchvision
 
     layers = ["layer1.0", "layer3.1", "layer4.1", "avgpool"]
     small = Preprocessing(resize=64, crop=64)
-    recording = fusiform.record(
+    recording = flat.record(
         "resnet18", stimuli, tmp_path / "r.zarr", weights="none", seed=3, random=500,
         layers=layers, preprocessing=small, batch_size=8, device="cpu",
     )  # fmt: skip
@@ -163,14 +162,16 @@ def test_two_thousand_units_of_a_resnet_are_the_activations_captured_directly(
         np.testing.assert_array_equal(recording.part(name), direct[name][:, units])
 
 
-def test_stimuli_have_the_identity_that_the_store_gives_them(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_recorded_stimuli_keep_the_stores_identifiers(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=2)
     columns = ("path", "category", "fold", "sha256", "status")
 
     def table(one: Any) -> set[tuple[Any, ...]]:
-        return set(zip(*(one.stimuli(f"stimulus_{c}").tolist() for c in columns), strict=True))
+        return set(
+            zip(*(one.stimulus_column(f"stimulus_{c}").tolist() for c in columns), strict=True)
+        )
 
     assert table(recording) == table(store)
     np.testing.assert_array_equal(recording.counts, store.counts)
@@ -179,8 +180,8 @@ def test_stimuli_have_the_identity_that_the_store_gives_them(
     assert order.T.tolist() == sorted(order.T.tolist())  # block by block
 
 
-def test_xarray_reads_it_without_fusiform(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_xarray_reads_a_recording_without_fusiform(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=5)
     tree = xarray.open_datatree(recording.path, engine="zarr")
@@ -197,7 +198,7 @@ def test_xarray_reads_it_without_fusiform(
     order=st.randoms(use_true_random=False),
     data=st.data(),
 )
-def test_units_are_found_in_memory_however_it_is_ordered(
+def test_units_are_found_in_any_memory_layout(
     shape: list[int], order: Any, data: st.DataObject
 ) -> None:
     axes = list(range(1, len(shape) + 1))
@@ -210,7 +211,7 @@ def test_units_are_found_in_memory_however_it_is_ordered(
     rows = flat.rows(x)
     size = layer.units
     units = np.array(data.draw(st.lists(st.integers(0, size - 1), unique=True)), np.int64)
-    found = rows.numpy()[:, flat.places(units)]
+    found = rows.numpy()[:, flat.positions(units)]
     np.testing.assert_array_equal(found, x.flatten(1).numpy()[:, units])
 
 
@@ -222,7 +223,7 @@ def test_units_are_found_in_memory_however_it_is_ordered(
     failed=st.sets(st.integers(0, 22)),
     pauses=st.sets(st.integers(0, 22)),
 )
-def test_rows_go_to_their_files_however_batches_and_files_are_cut(
+def test_rows_reach_their_files_for_any_batch_and_file_size(
     stimuli: int, gone: int, batch: int, rows: int, failed: set[int], pauses: set[int]
 ) -> None:
     layer = Layer("x", "X", ("unit",), (5,), "float32")
@@ -242,7 +243,7 @@ def test_rows_go_to_their_files_however_batches_and_files_are_cut(
         runs = (Run(Block(0, 0, 0, stimuli), 0, len(shown), False),)
         without = [row for row in range(len(shown)) if shown[row] in failed]
         own.take(torch.from_numpy(x[shown]), Batch(shown, runs).without(without))
-        if number in pauses:  # another program goes on
+        if number in pauses:  # another process resumes
             record, parts = own.save()
             own, kept = recorder(), [part.copy() for part in parts]
             own.go_on(json.loads(json.dumps(record)), kept)
@@ -256,11 +257,11 @@ def test_rows_go_to_their_files_however_batches_and_files_are_cut(
 
 
 @pytest.mark.parametrize("units", ["channel", "token"])
-def test_reduced_units_are_recorded_as_the_scan_reduced_them(
+def test_reduced_units_are_recorded_as_in_the_scan(
     stimuli: Path, tmp_path: Path, units: str
 ) -> None:
     net = Net()
-    store = fusiform.scan(
+    store = flat.scan(
         net, stimuli, tmp_path / "s.zarr", layers=["body", "head"], units=units, batch_size=BATCH,
         preprocessing=SMALL,
     )  # fmt: skip
@@ -272,11 +273,9 @@ def test_reduced_units_are_recorded_as_the_scan_reduced_them(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
-def test_other_precisions_are_recorded_in_float32(
-    stimuli: Path, tmp_path: Path, dtype: str
-) -> None:
+def test_half_precision_is_recorded_in_float32(stimuli: Path, tmp_path: Path, dtype: str) -> None:
     net = Net().to(getattr(torch, dtype))
-    recording = fusiform.record(
+    recording = flat.record(
         net, stimuli, tmp_path / "r.zarr", layers=["head"], preprocessing=SMALL, batch_size=BATCH
     )
     values = recording.part("head")
@@ -287,12 +286,12 @@ def test_other_precisions_are_recorded_in_float32(
     np.testing.assert_allclose(values, directly(Net(), stimuli, ["head"])[1]["head"], atol=0.05)
 
 
-def test_packed_pictures_and_tar_shards_are_recorded_as_files_are(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_packed_pictures_and_tar_shards_are_recorded_like_files(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     import tarfile
 
-    fusiform.pack_stimuli(stimuli, tmp_path / "packed", preprocessing=as_record(SMALL))
+    flat.pack_stimuli(stimuli, tmp_path / "packed", preprocessing=as_record(SMALL))
     (tmp_path / "shards").mkdir()
     with tarfile.open(tmp_path / "shards" / "0.tar", "w") as tar:
         for path in sorted(stimuli.rglob("*.png")):
@@ -305,7 +304,9 @@ def test_packed_pictures_and_tar_shards_are_recorded_as_files_are(
 
 
 @pytest.mark.slow
-def test_on_photographs_two_thousand_units_and_their_areas(testdata: Path, tmp_path: Path) -> None:
+def test_areas_under_the_curve_of_recorded_units_on_photographs(
+    testdata: Path, tmp_path: Path
+) -> None:
     import torchvision
     from safetensors.torch import load_file
     from sklearn.metrics import roc_auc_score
@@ -313,14 +314,14 @@ def test_on_photographs_two_thousand_units_and_their_areas(testdata: Path, tmp_p
     layers = ["maxpool", "layer2.1", "layer4.1", "avgpool"]
     weights = testdata / "weights" / "resnet18_imagenet_compressed.safetensors"
     photographs = testdata / "stimuli" / "floc"
-    recording = fusiform.record(
+    recording = flat.record(
         "resnet18", photographs, tmp_path / "r.zarr", weights=str(weights), layers=layers,
         random=500, batch_size=32, device="cpu",
     )  # fmt: skip
     network = torchvision.models.resnet18(weights=None)
     network.load_state_dict(load_file(weights))
     paths, direct = directly(network, photographs, layers, Preprocessing(), 32)
-    assert list(recording.stimuli("stimulus_path")) == paths
+    assert list(recording.stimulus_column("stimulus_path")) == paths
     labels = recording.labels
     for name in layers:
         values, units = recording.part(name), recording.units(name)
@@ -342,8 +343,8 @@ def test_on_photographs_two_thousand_units_and_their_areas(testdata: Path, tmp_p
 # Which units
 
 
-def test_the_units_that_a_criterion_selects_are_recorded(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_units_selected_by_a_criterion_are_recorded(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     criterion = Criterion("rest", "t > 3")
     recording = recorded(
@@ -363,8 +364,8 @@ def test_the_units_that_a_criterion_selects_are_recorded(
 
 @pytest.mark.parametrize("by", ["t", "csi", "p"])
 @pytest.mark.parametrize("select_it", [True, False])
-def test_the_top_of_a_measure_is_the_top_of_all(
-    store: fusiform.Result, by: str, select_it: bool
+def test_the_recorded_top_of_a_measure_is_the_top_of_all_units(
+    store: fusiform.Store, by: str, select_it: bool
 ) -> None:
     from fusiform.engine.contrasts.choice import choose_units
     from fusiform.engine.contrasts.language.contrast import parse_contrast
@@ -392,8 +393,8 @@ def test_the_top_of_a_measure_is_the_top_of_all(
         assert units[layer.name].tolist() == sorted(ranked[:9])
 
 
-def test_random_units_depend_on_the_seed_and_the_layer_alone(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_random_units_depend_on_seed_and_layer_alone(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     one = recorded(stimuli, tmp_path / "1.zarr", store=store, random=6, seed=1)
     two = recorded(stimuli, tmp_path / "2.zarr", store=store, random=6, seed=1, layers="body")
@@ -403,8 +404,8 @@ def test_random_units_depend_on_the_seed_and_the_layer_alone(
     assert len(one.units("head")) == 6
 
 
-def test_masks_choose_units_and_several_choices_are_joined(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_masks_choose_units_and_choices_are_joined(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     mask = np.zeros((8, 14, 14), bool)
     mask[2, 3, 4] = mask[7, 0, 0] = True
@@ -424,8 +425,8 @@ def test_masks_choose_units_and_several_choices_are_joined(
 
 
 @pytest.mark.usefixtures("small_files")
-def test_a_projection_is_that_of_its_matrix_whatever_its_blocks(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_projection_equals_its_matrix_for_any_block_size(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projection, "BLOCK", 96)
     from fusiform.engine.recording import recorder
@@ -449,8 +450,8 @@ def test_a_projection_is_that_of_its_matrix_whatever_its_blocks(
         recording.unit("body", 3)
 
 
-def test_projected_distances_keep_to_the_bound(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_projected_distances_stay_within_the_bound(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, project=900, layers="body")
     _, direct = directly(Net(), stimuli, ["body"])
@@ -464,7 +465,9 @@ def test_projected_distances_keep_to_the_bound(
 
 
 @given(seed=st.integers(0, 2**63 - 1), block=st.integers(0, 2**40), dim=st.integers(1, 70))
-def test_entries_are_signs_that_seed_and_block_decide(seed: int, block: int, dim: int) -> None:
+def test_projection_entries_are_signs_given_by_seed_and_block(
+    seed: int, block: int, dim: int
+) -> None:
     whole = projection.signs(seed, block, 40, dim)
     assert whole.shape == (40, dim)
     assert set(np.unique(whole)) <= {-1.0, 1.0}
@@ -473,26 +476,26 @@ def test_entries_are_signs_that_seed_and_block_decide(seed: int, block: int, dim
         assert (whole != projection.signs(seed, block + 1, 40, dim)).any()
 
 
-def test_entries_are_the_bits_of_philox() -> None:
-    # Of which Salmon et al. 2011 give known answers; these are numpy's, which has to keep them.
+def test_projection_entries_are_the_bits_of_philox() -> None:
+    # Salmon et al. 2011 publish test vectors of Philox; these are numpy's, which must not change.
     found = projection.signs(0, 0, 2, 8)
     bits = np.random.Philox(key=0).random_raw(1).astype("<u8").view(np.uint8)[:2]
     np.testing.assert_array_equal((found > 0).astype(int), np.unpackbits(bits).reshape(2, 8))
     many = projection.signs(1, 0, 4096, 64)
     assert abs(many.mean()) < 4 / np.sqrt(many.size)
-    # Rows are uncorrelated: of 4096 x 4096 products the root mean square is 1/sqrt(dim).
+    # Rows are uncorrelated: the root mean square of 4096 x 4096 products is 1/sqrt(dim).
     gram = many @ many.T / 64
     off = gram[~np.eye(len(gram), dtype=bool)]
     assert abs(np.sqrt((off**2).mean()) * 8 - 1) < 0.01
 
 
-# Stopped, killed, gone on with
+# Stopped, killed, resumed
 
 
 @pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("options", [{}, {"project": 32}, {"layers": "body"}])
-def test_stopped_at_every_batch_it_ends_with_the_bits_of_an_undisturbed_one(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path, options: dict[str, Any]
+def test_a_recording_stopped_at_every_batch_resumes_to_the_same_bits(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     whole = contents(recorded(stimuli, tmp_path / "whole.zarr", store=store, **options).path)
     output = tmp_path / "r.zarr"
@@ -511,8 +514,8 @@ def test_stopped_at_every_batch_it_ends_with_the_bits_of_an_undisturbed_one(
 
 
 @pytest.mark.usefixtures("in_passes", "small_files")
-def test_shown_in_several_passes_it_has_the_same_bits(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_recording_in_several_passes_has_the_same_bits(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "r.zarr"
     for batches in (2, 5, 3):
@@ -538,13 +541,13 @@ def progress(event):
     left -= event.stage == "recording"
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-fusiform.record("resnet18", stimuli, output, weights="none", random=300, batch_size=8,
+flat.record("resnet18", stimuli, output, weights="none", random=300, batch_size=8,
     layers="layer4.*,avgpool".split(","), preprocessing={"resize": 32, "crop": 32},
     commit_every=0, device="cpu", listener=Listener(progress=progress))
 """
 
 
-def test_killed_it_goes_on_to_the_same_bits(stimuli: Path, tmp_path: Path) -> None:
+def test_a_killed_recording_resumes_to_the_same_bits(stimuli: Path, tmp_path: Path) -> None:
     def run(output: Path, batches: int) -> int:
         command = [sys.executable, "-c", KILLED, str(stimuli), str(output), str(batches)]
         return subprocess.run(command, check=False, timeout=300).returncode
@@ -558,8 +561,8 @@ def test_killed_it_goes_on_to_the_same_bits(stimuli: Path, tmp_path: Path) -> No
     assert contents(tmp_path / "r.zarr") == contents(tmp_path / "whole.zarr")
 
 
-def test_it_goes_on_as_it_was_begun_or_not_at_all(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_a_recording_resumes_only_as_it_was_started(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     output = tmp_path / "r.zarr"
     with pytest.raises(Interrupted):
@@ -574,21 +577,21 @@ def test_it_goes_on_as_it_was_begun_or_not_at_all(
     recorded(stimuli, output, store=store, random=5, restart=True)
 
 
-# Refused
+# Errors
 
 
-def test_another_network_than_the_one_that_was_scanned_is_refused(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_recording_another_network_than_the_scanned_one_raises(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     other, output = Net(), tmp_path / "r.zarr"
     with torch.no_grad():
         other.head.bias += 1
     with pytest.raises(UserError, match=r"differ in their weights: .*show the one"):
-        fusiform.record(other, stimuli, output, store=store)
+        flat.record(other, stimuli, output, store=store)
     other = Net()
     other.pool = nn.AdaptiveMaxPool2d(4)
     with pytest.raises(UserError, match="differ in their modules"):
-        fusiform.record(other, stimuli, output, store=store)
+        flat.record(other, stimuli, output, store=store)
     for options, said in (
         ({"batch_size": 8}, "scanned with batch size 4, and 8 is asked for"),
         ({"preprocessing": {"crop": 24}}, "scanned with crop 32, and 24"),
@@ -609,8 +612,8 @@ def test_another_network_than_the_one_that_was_scanned_is_refused(
         {"preprocessing": {**as_record(SMALL), "resize": {}}},
     ],
 )  # fmt: skip
-def test_a_store_that_does_not_say_how_it_was_scanned_is_refused(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path, changed: dict[str, Any]
+def test_recording_from_a_store_without_provenance_raises(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     own = Path(shutil.copytree(store.path, tmp_path / "s.zarr"))
     document = json.loads((own / "zarr.json").read_text())
@@ -637,7 +640,7 @@ def test_a_store_that_does_not_say_how_it_was_scanned_is_refused(
         ({"masks": {"head": np.zeros(10, bool)}}, "mask chose none in these layers"),
     ],
 )
-def test_what_cannot_be_recorded_is_refused(
+def test_impossible_recordings_raise(
     stimuli: Path, tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
     given = {"layers": LAYERS, "preprocessing": SMALL, "batch_size": BATCH}
@@ -646,7 +649,7 @@ def test_what_cannot_be_recorded_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_measures_that_rank_nothing_are_refused(store: fusiform.Result, tmp_path: Path) -> None:
+def test_measures_that_cannot_rank_units_raise(store: fusiform.Store, tmp_path: Path) -> None:
     for options, said in (
         ({"top": 2, "by": "q"}, "ranked by a measure of their own; got 'q'"),
         ({"top": 0}, "the top is at least 1 unit"),
@@ -657,8 +660,8 @@ def test_measures_that_rank_nothing_are_refused(store: fusiform.Result, tmp_path
             recorded(Path(store.provenance["stimuli"]), tmp_path / "r.zarr", store=store, **options)
 
 
-def test_a_store_and_a_recording_are_not_taken_for_each_other(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+def test_a_store_and_a_recording_are_not_mistaken_for_each_other(
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=2)
     with pytest.raises(UserError, match="is a recording, of fusiform record: name a store"):
@@ -674,19 +677,22 @@ def test_a_store_and_a_recording_are_not_taken_for_each_other(
         fusiform.open_recording(tmp_path / "none.zarr")
 
 
-def test_stimuli_that_cannot_be_shown_are_rows_of_nan(
+def test_undecodable_stimuli_are_rows_of_nan(
     tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     own = draw_stimuli(tmp_path / "set", each=6)
     (own / "noise" / "noise-2.png").write_bytes(b"no image")
     broken = own / "blobs" / "blobs-3.png"
     content = broken.read_bytes()
-    broken.write_bytes(content[: len(content) // 2])  # has a header, cannot be decoded
+    broken.write_bytes(content[: len(content) // 2])  # valid header, undecodable content
     given = {"layers": ["head"], "preprocessing": SMALL, "batch_size": BATCH}
     with pytest.raises(UserError, match="noise-2"):
         recorded(own, tmp_path / "r.zarr", **given)
     recording = recorded(own, tmp_path / "r.zarr", on_error="skip", **given)
-    paths, status = recording.stimuli("stimulus_path"), recording.stimuli("stimulus_status")
+    paths, status = (
+        recording.stimulus_column("stimulus_path"),
+        recording.stimulus_column("stimulus_status"),
+    )
     gone = [path for path, why in zip(paths, status, strict=True) if why != "shown"]
     assert gone == ["blobs/blobs-3.png", "noise/noise-2.png"]
     assert paths[-1] == "noise/noise-2.png"  # it had no fold
@@ -705,7 +711,7 @@ from fusiform.engine.scanning.memory import peak_memory
 from fusiform.engine.scanning.progress import Listener
 notes = []
 stimuli, output, budget, project = sys.argv[1:]
-fusiform.record("resnet18", stimuli, output, weights="none", memory_budget=budget, device="cpu",
+flat.record("resnet18", stimuli, output, weights="none", memory_budget=budget, device="cpu",
     project=int(project) or None, random=None if int(project) else 4000,
     listener=Listener(notes.append))
 print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep="|")
@@ -714,7 +720,7 @@ print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where the system says what is used")
 @pytest.mark.parametrize("project", [0, 16])
-def test_what_is_measured_is_at_most_what_was_projected(
+def test_a_recordings_peak_memory_stays_within_the_projection(
     stimuli: Path, tmp_path: Path, project: int
 ) -> None:
     def record_within(budget: str) -> subprocess.CompletedProcess[str]:
@@ -729,11 +735,11 @@ def test_what_is_measured_is_at_most_what_was_projected(
     assert result.returncode == 0, result.stderr
     peak, note = result.stdout.strip().split("|")
     projected = float(note.removeprefix("memory: at most ").split()[0]) * 2**30
-    assert int(peak) <= projected * 1.004  # which was rounded to be shown
+    assert int(peak) <= projected * 1.004  # which is displayed rounded
     assert projected <= bytes_of(budget) * 1.004
 
 
-# From the command line
+# The command line
 
 
 @pytest.fixture(scope="module")
@@ -752,7 +758,7 @@ def by_command(tmp_path_factory: pytest.TempPathFactory, stimuli: Path) -> tuple
     return store, recording
 
 
-def test_the_command_shows_the_network_of_the_store(by_command: tuple[Path, Path]) -> None:
+def test_the_record_command_uses_the_network_of_the_store(by_command: tuple[Path, Path]) -> None:
     store, recording = map(str, by_command)
     found = fusiform.open_recording(recording)
     assert found.choices == ("blobs", "noise", "stripes", "random")
@@ -763,7 +769,9 @@ def test_the_command_shows_the_network_of_the_store(by_command: tuple[Path, Path
 
 
 @pytest.mark.parametrize("what", ["units", "best", "auc", "tuning", "rdm", "ceiling", "layers"])
-def test_every_question_has_a_table_and_json(by_command: tuple[Path, Path], what: str) -> None:
+def test_every_question_to_a_recording_has_a_table_and_json(
+    by_command: tuple[Path, Path], what: str
+) -> None:
     recording = str(by_command[1])
     result = CliRunner().invoke(app, ["responses", recording, what])
     assert result.exit_code == 0, result.output
@@ -774,7 +782,7 @@ def test_every_question_has_a_table_and_json(by_command: tuple[Path, Path], what
     assert rows[0]["layer"] == "layer4.1"
 
 
-def test_matrices_are_written_for_others(by_command: tuple[Path, Path], tmp_path: Path) -> None:
+def test_dissimilarity_matrices_are_exported(by_command: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "rdms.npz"
     given = ["responses", str(by_command[1]), "rdm", "-o", str(output), "--layers", "avgpool"]
     assert CliRunner().invoke(app, given).exit_code == 0

@@ -1,4 +1,4 @@
-"""What a report shows of a recording, and the figures that it writes for print."""
+"""Pictures from recordings in a report, and its figures for print."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from PIL import Image
 from torch import nn
 
 import fusiform
-from fusiform import UserError, open_recording, write_report
+from fusiform import UserError, open_recording
 from fusiform.cli import main
 from fusiform.engine.querying.info import facts, info_of
 from fusiform.engine.reporting import pictures
 
-from . import made
+from . import flat, made
 from .test_report import data_of
 
 CATEGORIES = ("blobs", "noise", "stripes")
@@ -32,14 +32,14 @@ CATEGORIES = ("blobs", "noise", "stripes")
 
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """A folder with ``stimuli``, ``a.zarr`` of a small network, and its ``a.responses.zarr``."""
+    """Folder with ``stimuli``, ``a.zarr`` of a small network and its ``a.responses.zarr``."""
     folder = tmp_path_factory.mktemp("scanned")
     draw_stimuli(folder / "stimuli", each=8)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
     own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
-    fusiform.scan(network, folder / "stimuli", folder / "a.zarr", **own)
-    fusiform.record(
+    flat.scan(network, folder / "stimuli", folder / "a.zarr", **own)
+    flat.record(
         network, folder / "stimuli", folder / "a.responses.zarr", store=folder / "a.zarr",
         top=5, device="cpu",
     )  # fmt: skip
@@ -47,7 +47,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 
 def report(folder: Path, output: Path, **asked: Any) -> dict[str, Any]:
-    write_report(
+    fusiform.report(
         [folder / "a.zarr"], output, recordings=[folder / "a.responses.zarr"], resamples=5, **asked
     )
     return data_of(output.read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
             assert shown == pytest.approx(expected[: len(shown)].tolist(), rel=1e-3, abs=1e-6)
             for one in listed:
                 said = stimuli[one["stimulus"]]
-                row = recording.stimuli("stimulus_path").tolist().index(said["name"])
+                row = recording.stimulus_column("stimulus_path").tolist().index(said["name"])
                 assert responses[row] == pytest.approx(one["response"], rel=1e-3, abs=1e-6)
                 assert said["name"].startswith(said["category"])
     for said in stimuli:
@@ -82,7 +82,7 @@ def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
         assert np.abs(picture - np.asarray(own, float)).mean() < 8
 
 
-def test_pictures_are_shown_only_of_what_was_recorded(scanned: Path, tmp_path: Path) -> None:
+def test_pictures_are_shown_of_recorded_units_only(scanned: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(scanned / "stimuli", tmp_path / "changed")
     for path in changed.glob("blobs/*"):
         Image.new("RGB", (72, 72)).save(path)
@@ -93,7 +93,7 @@ def test_pictures_are_shown_only_of_what_was_recorded(scanned: Path, tmp_path: P
     assert any("named and not shown" in note for note in notes)
 
 
-def test_a_report_is_made_where_stimuli_are_gone(scanned: Path, tmp_path: Path) -> None:
+def test_a_report_is_written_without_its_stimuli(scanned: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     data = report(scanned, tmp_path / "a.html", stimuli=tmp_path / "gone", note=notes.append)
     assert data["stimuli"]
@@ -104,7 +104,7 @@ def test_a_report_is_made_where_stimuli_are_gone(scanned: Path, tmp_path: Path) 
 def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(
     scanned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And beside the recording, where both were moved; the page tells nobody where that is."""
+    """Also beside the recording if both were moved; the page does not reveal the path."""
     first = tmp_path / "first"
     shutil.copytree(scanned / "stimuli", first / "set" / "stimuli")
     (first / "results").mkdir()
@@ -113,8 +113,8 @@ def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(
     network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
     own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
     stimuli = Path("..") / "set" / "stimuli"
-    fusiform.scan(network, stimuli, "a.zarr", **own)
-    fusiform.record(network, stimuli, "a.responses.zarr", store="a.zarr", top=5, device="cpu")
+    flat.scan(network, stimuli, "a.zarr", **own)
+    flat.record(network, stimuli, "a.responses.zarr", store="a.zarr", top=5, device="cpu")
     monkeypatch.chdir(tmp_path)
 
     def shown(folder: Path) -> bool:
@@ -135,7 +135,7 @@ def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(
     assert str(tmp_path) not in str(told)
 
 
-def test_all_pictures_together_have_a_bound(
+def test_the_pictures_of_a_report_are_limited_in_total(
     scanned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = [len(said["image"]) for said in report(scanned, tmp_path / "a.html")["stimuli"]]
@@ -145,16 +145,16 @@ def test_all_pictures_together_have_a_bound(
     assert 0 < sum(len(image) for image in part if image) <= sum(whole) // 2
 
 
-def test_a_recording_stands_beside_the_store_of_its_network(
+def test_a_recording_is_shown_with_the_store_of_its_network(
     scanned: Path, made_path: Path, tmp_path: Path
 ) -> None:
     output, recording = tmp_path / "a.html", scanned / "a.responses.zarr"
-    write_report([made_path, scanned / "a.zarr"], output, recordings=[recording], resamples=5)
+    fusiform.report([made_path, scanned / "a.zarr"], output, recordings=[recording], resamples=5)
     first, second = data_of(output.read_text(encoding="utf-8"))["stores"]
     assert "best" not in first["tables"]
     assert second["tables"]["best"]["auc"]
     with pytest.raises(UserError, match="beside the store of its network"):
-        write_report([made_path], output, recordings=[recording], resamples=5)
+        fusiform.report([made_path], output, recordings=[recording], resamples=5)
 
 
 def test_a_weighted_sum_has_no_strongest_units(scanned: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_figures_are_written_as_svg_and_pdf_the_same_every_time(
     pytest.importorskip("matplotlib")
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
-        write_report([made_path], tmp_path / "a.html", figures=folder, resamples=5)
+        fusiform.report([made_path], tmp_path / "a.html", figures=folder, resamples=5)
     first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
     assert first == second
     assert {name.split(".")[0] for name in first} == {
@@ -202,29 +202,29 @@ def test_stores_with_one_fold_and_other_layers_have_figures(
     monkeypatch.setattr(made, "COUNTS", made.COUNTS[:, :1])
     made.fill(tmp_path / "one.zarr", made.LAYERS[1:])
     output = tmp_path / "a.html"
-    write_report([tmp_path / "one.zarr", made_path], output, figures=tmp_path / "f", resamples=5)
+    fusiform.report([tmp_path / "one.zarr", made_path], output, figures=tmp_path / "f", resamples=5)
     assert len(list((tmp_path / "f").iterdir())) == 20
     page = output.read_text(encoding="utf-8")
     assert "A: the scan had one fold" in page
     assert "B differs from A in stimuli, categories, folds:" in page
     text = (tmp_path / "f" / "share-by-depth.svg").read_text()
-    assert r"$\frac$" in text  # a name is no formula
+    assert r"$\frac$" in text  # a name is not a formula
     assert "a_b^c" in text
 
 
-def test_without_matplotlib_there_is_a_line(
+def test_a_missing_matplotlib_raises_one_line(
     made_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"pip install 'fusiform\[figures\]'"):
-        write_report([made_path], tmp_path / "a.html", figures=tmp_path / "f", resamples=5)
+        fusiform.report([made_path], tmp_path / "a.html", figures=tmp_path / "f", resamples=5)
     assert list(tmp_path.iterdir()) == []
 
 
 # The command line
 
 
-def test_the_command_writes_a_page(
+def test_the_report_command_writes_a_page(
     scanned: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

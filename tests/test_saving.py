@@ -1,4 +1,4 @@
-"""Saving a contrast is a transaction: interrupted anywhere it leaves what was there before."""
+"""Saving a contrast is a transaction: interrupted anywhere, it changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ import pytest
 import xarray
 from zarr.storage import LocalStore
 
-from fusiform import Criterion, check_store, open_store, save_contrast, summarise
+import fusiform
+from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine import disk
 from fusiform.engine.errors import UserError
 from fusiform.engine.store import saving
@@ -34,10 +35,10 @@ HEAD = LAYERS[2]
 
 
 class Faults:
-    """Counts what this program opens to write, renames or removes under a folder.
+    """Counts this process's file operations under a folder, and makes them fail.
 
-    From the ``at``-th on every one fails, if ``dead``, as if the program had been killed; else that
-    one alone, for want of space.
+    If ``dead``, all fail from the ``at``-th on, as if the program had been killed; otherwise only
+    the ``at``-th fails, as on a full disk.
     """
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ def faults() -> Faults:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two contrasts, one under the name that is saved again."""
+    """A store with two saved contrasts; one name will be saved again."""
     path = Path(fill(tmp_path_factory.mktemp("saving") / "saved.zarr", LAYERS[2:]).path)
     save_contrast(path, "other", OLD, "bodies", ["t"])
     save_contrast(path, "mine", OLD, "faces", ["t", "csi"])
@@ -93,7 +94,7 @@ def own(saved: Path, tmp_path: Path) -> Path:
 
 
 def numbers(path: Path) -> dict[str, Any]:
-    """The record and values of each saved contrast, read in three ways, which agree."""
+    """Description and values of each saved contrast, read in three ways that agree."""
     store = open_store(path)
     tree, plain = store.tree(), xarray.open_datatree(path, engine="zarr", chunks={})
     found = {}
@@ -103,13 +104,13 @@ def numbers(path: Path) -> dict[str, Any]:
         for one in (tree[f"head/{name}"], plain[f"head/{group}"]):
             np.testing.assert_array_equal(one["t"].values.reshape(t.shape), t, strict=True)
         found[name] = record["contrasts"], record["criterion"]["where"], t.tolist()
-    assert summarise(store)
+    assert fusiform.summary(store)
     assert set(plain["head"].children) == {r.get("group", n) for n, r in store.saved.items()}
     return found
 
 
 def left(path: Path) -> set[str]:
-    """The files in a store that its root does not name."""
+    """Files in a store that its root does not name."""
     named = set(json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"])
     folders = {p.parent.relative_to(path).as_posix() for p in path.rglob("zarr.json")} - {"."}
     files = {p.name for p in path.rglob("*") if p.name.endswith((".partial", ".saving"))}
@@ -118,7 +119,7 @@ def left(path: Path) -> set[str]:
 
 @contextmanager
 def told_in_a_line(path: Path) -> Iterator[None]:
-    """An error need not come; where one comes it is one line about the disk."""
+    """Accept no error, or one line about the disk."""
     try:
         yield
     except UserError as error:
@@ -135,7 +136,7 @@ def again(path: Path) -> None:
     ("name", "dead"), [("mine", True), ("fresh", True), ("mine", False)],
     ids=["killed, anew", "killed", "disk full, anew"],
 )  # fmt: skip
-def test_stopped_at_any_write_a_saving_has_done_all_or_nothing(
+def test_saving_stopped_at_any_write_does_all_or_nothing(
     own: Path, saved: Path, tmp_path: Path, faults: Faults, name: str, dead: bool
 ) -> None:
     def save() -> None:
@@ -158,14 +159,14 @@ def test_stopped_at_any_write_a_saving_has_done_all_or_nothing(
         found = numbers(own)
         assert found in (before, after), at
         outcomes.add(found == after)
-        assert check_store(own).problems == (), at
+        assert fusiform.check(own).problems == (), at
         save_contrast(own, "next", OLD, "faces", ["t"])  # under any name
         assert not left(own), at
         assert open_store(own).saved.keys() == {*found, "next"}
-    assert False in outcomes  # and True, where what fails is the clearing up
+    assert False in outcomes  # and True if the clean-up is what fails
 
 
-def test_what_a_saving_has_left_is_cleared_and_nothing_else(own: Path, tmp_path: Path) -> None:
+def test_only_leftovers_of_an_interrupted_saving_are_cleared(own: Path, tmp_path: Path) -> None:
     for name in ("mine.2", "notes", "fresh"):
         shutil.copytree(own / "head" / "mine", own / "head" / name)
     (own / "head" / "zarr.0123456789abcdef0123456789abcdef.partial").write_text("{")
@@ -176,7 +177,7 @@ def test_what_a_saving_has_left_is_cleared_and_nothing_else(own: Path, tmp_path:
     (own / "head" / "fresh.2").symlink_to(elsewhere)
     marked = ["mine.2", "../../elsewhere", "other", "shuffled", "fresh.2", 3]
     (own / ".saving").write_text(json.dumps({"groups": marked}))
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     before = numbers(own)
     save_contrast(own, "fresh", OLD, "faces", ["t"])
     assert not (own / "head" / "fresh.2").is_symlink()
@@ -188,7 +189,7 @@ def test_what_a_saving_has_left_is_cleared_and_nothing_else(own: Path, tmp_path:
     assert left(own) == {"head/notes", "my.partial"}
 
 
-def test_where_files_cannot_be_linked_the_group_stays_where_it_was_written(
+def test_without_hard_links_the_group_stays_where_it_was_written(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any, **__: Any) -> None:
@@ -203,7 +204,7 @@ def test_where_files_cannot_be_linked_the_group_stays_where_it_was_written(
         assert open_store(own).saved["mine"]["group"] == "mine.3"
         assert numbers(own) == first
         assert not left(own)
-        assert check_store(own).problems == ()
+        assert fusiform.check(own).problems == ()
         assert open_store(own).query("t > 1", saved="mine").counts()["matching"].sum() > 0
     again(own)
     assert "group" not in open_store(own).saved["mine"]
@@ -211,24 +212,24 @@ def test_where_files_cannot_be_linked_the_group_stays_where_it_was_written(
     assert not left(own)
 
 
-def test_a_store_whose_gathered_metadata_got_lost_is_damaged_and_saving_mends_it(own: Path) -> None:
+def test_saving_restores_lost_consolidated_metadata(own: Path) -> None:
     root = json.loads((own / "zarr.json").read_text())
     before = numbers(own)
     del root["consolidated_metadata"]
     (own / "zarr.json").write_text(json.dumps(root))
-    (problem,) = check_store(own).problems
+    (problem,) = fusiform.check(own).problems
     assert problem == "zarr.json: it has not gathered the metadata of its arrays"
     with pytest.raises(UserError, match="has not gathered"):
         open_store(own).tree()
     save_contrast(own, "other", OLD, "bodies", ["t"])
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     assert numbers(own) == before
 
 
-# Others at the same time
+# Concurrent readers and writers
 
 
-def test_readers_of_a_contrast_that_is_saved_anew_get_the_earlier_one_or_an_error(
+def test_readers_of_a_replaced_contrast_get_the_earlier_one_or_an_error(
     own: Path,
 ) -> None:
     reader, lazy = open_store(own), open_store(own).tree()
@@ -246,7 +247,7 @@ def test_readers_of_a_contrast_that_is_saved_anew_get_the_earlier_one_or_an_erro
     assert lazy["head/t"].values.any()
 
 
-def test_readers_of_a_store_that_is_replaced_get_no_numbers_of_the_other(own: Path) -> None:
+def test_readers_of_a_replaced_store_never_mix_both_stores(own: Path) -> None:
     reader, lazy = open_store(own), open_store(own).tree()
     with drafting(own, overwrite=True, **contents(LAYERS[2:])) as draft:
         write(draft, LAYERS[2:])
@@ -258,7 +259,7 @@ def test_readers_of_a_store_that_is_replaced_get_no_numbers_of_the_other(own: Pa
         save_contrast(reader, "late", OLD, "faces")
 
 
-def test_savers_at_once_wait_for_each_other_while_others_read(own: Path) -> None:
+def test_concurrent_savers_wait_for_each_other_while_readers_read(own: Path) -> None:
     names = [f"of_{number}" for number in range(6)]
     failed: list[BaseException] = []
     done = threading.Event()
@@ -293,11 +294,11 @@ def test_savers_at_once_wait_for_each_other_while_others_read(own: Path) -> None
     reader.join()
     assert not failed, failed
     assert set(open_store(own).saved) == {*names, "mine", "other"}
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     assert not left(own)
 
 
-def test_another_program_that_saves_is_waited_for_and_said(
+def test_waiting_for_another_saving_program_is_reported(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "_SAY_AFTER", 0.05)
@@ -317,9 +318,9 @@ def test_another_program_that_saves_is_waited_for_and_said(
     assert set(open_store(own).saved) == {"late", "mine", "other"}
 
 
-def test_metadata_that_are_replaced_while_they_are_read_are_read_again(own: Path) -> None:
+def test_metadata_replaced_while_read_are_read_again(own: Path) -> None:
     class Replaced(LocalStore):
-        sizes = iter([400, 300])  # of what was there before, twice
+        sizes = iter([400, 300])  # the earlier file's, twice
 
         async def getsize(self, key: str) -> int:
             return next(self.sizes, None) or await super().getsize(key)
@@ -331,7 +332,7 @@ def test_metadata_that_are_replaced_while_they_are_read_are_read_again(own: Path
         read_json(LocalStore(own, read_only=True), "zarr.json", ROOT_BYTES)
 
 
-def test_what_no_reader_would_take_is_not_saved(
+def test_contrasts_that_readers_would_refuse_are_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = fill(tmp_path / "own.zarr").path

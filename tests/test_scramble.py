@@ -1,4 +1,4 @@
-"""Scrambled controls keep what they promise to keep, and lose the rest."""
+"""Scrambled controls keep the documented properties and lose all others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fusiform.engine.stimuli.scramble import (
     block_scramble,
     phase_scramble,
     phase_scramble_8bit,
-    scramble_directory,
+    scramble_stimuli,
 )
 
 SHAPES = [(64, 64), (63, 65), (48, 31), (33, 50, 3), (64, 48, 3), (7, 1), (1, 8, 3), (1, 1)]
@@ -59,7 +59,7 @@ def test_phase_scrambling_keeps_every_channels_amplitude_spectrum(shape: tuple[i
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_phase_scrambling_keeps_the_mean_and_with_it_its_sign(shape: tuple[int, ...]) -> None:
+def test_phase_scrambling_keeps_the_mean_with_its_sign(shape: tuple[int, ...]) -> None:
     image = picture(shape)
     for seed in range(6):
         scrambled = phase_scramble(image, np.random.default_rng(seed))
@@ -67,13 +67,13 @@ def test_phase_scrambling_keeps_the_mean_and_with_it_its_sign(shape: tuple[int, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_phase_scrambling_is_what_the_full_complex_transform_gives(shape: tuple[int, ...]) -> None:
-    """The same phases, applied to the whole spectrum, leave no imaginary part."""
+def test_phase_scrambling_equals_the_full_complex_transform(shape: tuple[int, ...]) -> None:
+    """The same phases, applied to the full spectrum, leave no imaginary part."""
     image = picture(shape)
     turn = np.angle(np.fft.fft2(np.random.default_rng(2).standard_normal(shape[:2])))
     turn[0, 0] = 0
     for axis, side in ((0, shape[0]), (1, shape[1])):
-        # Hermitian: the phase at -f is minus the phase at f, modulo a turn.
+        # Hermitian: the phase at -f is minus the phase at f, modulo 2 pi.
         mirrored = np.take(turn, -np.arange(side), axis=axis)
         mirrored = np.take(mirrored, -np.arange(shape[1 - axis]), axis=1 - axis)
         np.testing.assert_allclose(np.exp(1j * (turn + mirrored)), 1, atol=1e-9)
@@ -84,7 +84,7 @@ def test_phase_scrambling_is_what_the_full_complex_transform_gives(shape: tuple[
     np.testing.assert_allclose(scrambled, whole.real, atol=1e-9)
 
 
-def test_all_channels_are_turned_by_the_same_phases() -> None:
+def test_all_channels_are_rotated_by_the_same_phases() -> None:
     image = picture((32, 45, 3))
     scrambled = phase_scramble(image, np.random.default_rng(3))
     turn = spectrum(scrambled) / spectrum(image)
@@ -106,7 +106,7 @@ def test_the_added_phases_are_random_and_leave_nothing_of_the_picture() -> None:
     assert np.std(others) > 0
 
 
-def test_eight_bits_report_their_clipping_and_choose_the_least() -> None:
+def test_scrambling_to_8_bits_reports_and_minimises_clipping() -> None:
     stark = np.where(picture((64, 64)) > 125, 255, 0).astype(np.uint8)
     scrambled, share = phase_scramble_8bit(stark, np.random.default_rng(4), attempts=6)
     rng = np.random.default_rng(4)
@@ -117,7 +117,7 @@ def test_eight_bits_report_their_clipping_and_choose_the_least() -> None:
     np.testing.assert_array_equal(scrambled, np.clip(exact[int(np.argmin(shares))], 0, 255))
 
 
-def test_eight_bits_clip_nothing_of_a_soft_picture() -> None:
+def test_scrambling_a_low_contrast_picture_to_8_bits_clips_nothing() -> None:
     soft = (110 + picture((64, 65, 3)) // 8).astype(np.uint8)
     scrambled, share = phase_scramble_8bit(soft, np.random.default_rng(5))
     exact = phase_scramble(soft, np.random.default_rng(5))
@@ -149,13 +149,13 @@ def test_block_scrambling_keeps_every_pixel(
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 64, 3), (70, 61)])
 def test_block_scrambling_moves_whole_tiles(shape: tuple[int, ...]) -> None:
-    # Pixels are numbered, so that every tile can be told by its corner and checked as a whole.
+    # Pixels are numbered: every tile is identified by its corner and checked whole.
     rows, columns = np.indices(shape[:2])
     numbered = (rows * shape[1] + columns).astype(np.uint16)
     image = np.stack([numbered // 256, numbered % 256], axis=2).astype(np.uint8)
     scrambled = block_scramble(image, np.random.default_rng(6), 8).astype(int)
     number = scrambled[..., 0] * 256 + scrambled[..., 1]
-    # Neighbours stay neighbours everywhere but across the seven cuts along each side.
+    # Neighbours stay neighbours except across the seven cuts along each side.
     torn_down = np.flatnonzero((np.diff(number, axis=0) != shape[1]).any(axis=1))
     torn_across = np.flatnonzero((np.diff(number, axis=1) != 1).any(axis=0))
     assert len(torn_down) == len(torn_across) == 7
@@ -163,7 +163,7 @@ def test_block_scrambling_moves_whole_tiles(shape: tuple[int, ...]) -> None:
     assert (number != numbered).mean() > 0.8
 
 
-def test_a_seed_gives_the_same_scrambling_and_another_one_another() -> None:
+def test_scrambling_depends_on_the_seed() -> None:
     image = picture((48, 48, 3))
     for scramble in (phase_scramble, block_scramble):
         one, same, other = (scramble(image, np.random.default_rng(s)) for s in (1, 1, 2))
@@ -172,7 +172,7 @@ def test_a_seed_gives_the_same_scrambling_and_another_one_another() -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 0, -3, 41])
-def test_impossible_numbers_of_blocks_are_refused(blocks: int) -> None:
+def test_impossible_numbers_of_blocks_raise(blocks: int) -> None:
     with pytest.raises(UserError, match=f"blocks must lie.*got {blocks} for 60 x 40 pixels"):
         block_scramble(picture((40, 60)), np.random.default_rng(0), blocks)
 
@@ -183,7 +183,7 @@ def test_a_folder_of_folders_becomes_a_folder_of_controls(tmp_path: Path, method
     saved(tmp_path / "in" / "scenes" / "a.jpg", (40, 41, 3))
     saved(tmp_path / "in" / "scenes" / "b.png", (40, 41, 3))
     (tmp_path / "in" / "empty").mkdir()
-    written = scramble_directory(tmp_path / "in", tmp_path / "out", method=method, blocks=4)
+    written = scramble_stimuli(tmp_path / "in", tmp_path / "out", method=method, blocks=4)
     names = ["scrambled_faces/face-1.png", "scrambled_scenes/a.png", "scrambled_scenes/b.png"]
     assert written == [tmp_path / "out" / name for name in names]
     assert sorted(tmp_path.glob("out/**/*.*")) == written
@@ -194,28 +194,26 @@ def test_a_folder_of_folders_becomes_a_folder_of_controls(tmp_path: Path, method
         np.testing.assert_array_equal(np.sort(source.ravel()), np.sort(scrambled.ravel()))
 
 
-def test_images_of_the_source_itself_keep_their_stems(tmp_path: Path) -> None:
+def test_scrambled_images_keep_their_file_stems(tmp_path: Path) -> None:
     saved(tmp_path / "in" / "one.bmp")
     Image.fromarray(picture((40, 40, 4))).save(tmp_path / "in" / "two.png")
-    written = scramble_directory(tmp_path / "in", tmp_path / "out", method="phase")
+    written = scramble_stimuli(tmp_path / "in", tmp_path / "out", method="phase")
     assert written == [tmp_path / "out" / "one.png", tmp_path / "out" / "two.png"]
     assert read(written[1]).shape == (40, 40, 3)
 
 
-def test_a_scrambled_picture_depends_on_nothing_but_itself_and_the_seed(tmp_path: Path) -> None:
+def test_a_scrambled_picture_depends_only_on_its_file_and_the_seed(tmp_path: Path) -> None:
     for name in ("b", "c"):
         saved(tmp_path / "few" / "x" / f"{name}.png", seed=1)
     for name in ("a", "b", "c", "d"):
         saved(tmp_path / "many" / "x" / f"{name}.png", seed=1)
     saved(tmp_path / "many" / "w" / "b.png", seed=1)
     for source, seed in (("few", 0), ("many", 0), ("few", 1)):
-        scramble_directory(
-            tmp_path / source, tmp_path / f"{source}{seed}", method="phase", seed=seed
-        )
+        scramble_stimuli(tmp_path / source, tmp_path / f"{source}{seed}", method="phase", seed=seed)
     few, many = tmp_path / "few0" / "scrambled_x", tmp_path / "many0" / "scrambled_x"
     for name in ("b.png", "c.png"):
         assert (few / name).read_bytes() == (many / name).read_bytes()
-    # Equal pictures under different names, in different folders or with another seed differ.
+    # Equal pictures with different names, folders or seeds are scrambled differently.
     others = [
         few / "c.png",
         tmp_path / "many0/scrambled_w/b.png",
@@ -227,14 +225,14 @@ def test_a_scrambled_picture_depends_on_nothing_but_itself_and_the_seed(tmp_path
 def test_equal_stems_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for seed, name in enumerate(["a.png", "a.jpg", "a.jpg.png", "b.png"]):
         saved(tmp_path / "in" / name, seed=seed)
-    written = scramble_directory(tmp_path / "in", tmp_path / "out", method="blocks", blocks=4)
+    written = scramble_stimuli(tmp_path / "in", tmp_path / "out", method="blocks", blocks=4)
     assert len(set(written)) == 4
     assert all(path.is_file() for path in written)
     names = {path.name for path in written}
     assert names == {"a.png.png", "a.jpg.png", "a.jpg.png.png", "b.png"}
 
 
-def test_unusable_requests_are_refused(tmp_path: Path) -> None:
+def test_invalid_scramble_arguments_raise(tmp_path: Path) -> None:
     source = saved(tmp_path / "in" / "a.png").parent
     occupied = saved(tmp_path / "occupied" / "z.png").parent
     (tmp_path / "bare").mkdir()
@@ -251,33 +249,33 @@ def test_unusable_requests_are_refused(tmp_path: Path) -> None:
     ]
     for message, origin, output, options in unusable:
         with pytest.raises(UserError, match=message):
-            scramble_directory(origin, output, **{"method": "phase", **options})
+            scramble_stimuli(origin, output, **{"method": "phase", **options})
     assert [path.name for path in occupied.iterdir()] == ["z.png"]
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+def test_scrambling_a_file_that_is_not_an_image_names_it(tmp_path: Path) -> None:
     saved(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"b\.png"):
-        scramble_directory(tmp_path / "in", tmp_path / "out", method="phase")
+        scramble_stimuli(tmp_path / "in", tmp_path / "out", method="phase")
 
 
-def test_clipping_is_told_and_an_error_leaves_nothing(tmp_path: Path) -> None:
+def test_scramble_reports_clipping_and_leaves_nothing_after_an_error(tmp_path: Path) -> None:
     text = np.full((64, 64), 255, np.uint8)
     text[28:36, 8:56:4] = 0
     (tmp_path / "set").mkdir()
     Image.fromarray(text).save(tmp_path / "set" / "a.png")
     notes: list[str] = []
-    scramble_directory(tmp_path / "set", tmp_path / "out", method="phase", note=notes.append)
+    scramble_stimuli(tmp_path / "set", tmp_path / "out", method="phase", note=notes.append)
     assert "a.png" in notes[0]
     assert "clipped" in notes[0]
     (tmp_path / "set" / "b.png").write_text("no image")
     with pytest.raises(UserError, match=r"b\.png"):
-        scramble_directory(tmp_path / "set", tmp_path / "again", method="phase")
+        scramble_stimuli(tmp_path / "set", tmp_path / "again", method="phase")
     assert not (tmp_path / "again").exists()
 
 
-def test_a_folder_or_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_or_image_to_scramble_is_named(tmp_path: Path) -> None:
     saved(tmp_path / "set/faces/1.png")
     for link, target in (("faces/2.png", "gone"), ("places", "not mounted")):
         try:
@@ -285,7 +283,7 @@ def test_a_folder_or_an_image_that_is_not_there_is_named(tmp_path: Path) -> None
         except OSError:
             pytest.skip("links cannot be made here")
         with pytest.raises(UserError, match=rf"{link} is a link that leads nowhere: fetch"):
-            scramble_directory(tmp_path / "set", tmp_path / "out", method="blocks")
+            scramble_stimuli(tmp_path / "set", tmp_path / "out", method="blocks")
         (tmp_path / "set" / link).unlink()
     (tmp_path / "set/README.md").symlink_to("gone")
-    scramble_directory(tmp_path / "set", tmp_path / "out", method="blocks")
+    scramble_stimuli(tmp_path / "set", tmp_path / "out", method="blocks")

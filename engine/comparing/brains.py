@@ -78,7 +78,7 @@ def compare_regions(
     ------
     UserError : the table cannot be read, or names what the source has not; a region responds to
         everything alike; a table of responses is put beside a recording; see also
-        :func:`fusiform.summarise`
+        :func:`fusiform.summary`
     """
     regions = read_regions(table)
     how = correlation or ("spearman" if regions.are_rdms else "pearson")
@@ -146,7 +146,7 @@ def _of_recording(
             f"{regions.source} has responses to categories: compare them with a store"
         )
     rows = np.flatnonzero(recording.shown)
-    paths = [str(path) for path in recording.stimuli("stimulus_path")[rows]]
+    paths = [str(path) for path in recording.stimulus_column("stimulus_path")[rows]]
     places = in_order(regions, paths, "stimuli")
     for layer in recording.layers_named(layers):
         found = products(recording, layer.name)

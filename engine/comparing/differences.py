@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.evenness import gini, normalised_entropy
+from ...kernels.spatial import gini, normalised_entropy
 from ..analyses.census import Census, take_census
 from ..analyses.resampling import generator, interval, or_none, ratios
 from ..analyses.spread import share_with_any

@@ -1,9 +1,9 @@
-"""From image files to the network's input: decoding runs ahead of the network in worker threads.
+"""Image files to network input, decoded ahead of the network by worker threads.
 
-Pillow releases the interpreter while it decodes and resizes, so threads are enough for a network on
-the CPU: they share memory with the loop, and start at once. A GPU takes more images than a few
-give: each of many then has a process (:mod:`.processes`). Pixels travel to the device as
-8-bit, a quarter of the normalised floats. JPEG files that a GPU decodes travel as they are.
+Pillow releases the GIL while it decodes and resizes, so threads are enough for a network on the
+CPU: they share memory with the loop and start at once. A GPU needs more images than a few threads
+decode; with many workers, each has a process (:mod:`.processes`). Pixels travel to the
+device as 8-bit, a quarter of the normalised floats. JPEG files that a GPU decodes travel encoded.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -30,26 +31,26 @@ from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus
 from .jpegs import Jpeg, jpegs_of
 from .pictures import is_invisible, picture_of
-from .processes import decoders
+from .processes import Decoders, decoders
 
-# Batches decoded beyond the one in the network.
+# Batches decoded ahead of the one in the network.
 _AHEAD = 2
-# Threads of one program that decode for a GPU: more get in each other's way. Up to here they are as
-# fast as processes or faster (benchmarks/results/decoding.md).
+# Threads that decode for a GPU: up to here they are at least as fast as processes, beyond it they
+# block each other (benchmarks/results/decoding.md).
 _MOST_THREADS = 4
-# Seconds after which an image is not waited for any more, and how often that is looked at.
+# Seconds to wait for an image, and between calls of `look` meanwhile.
 _PATIENCE = 300.0
 _LOOK_EVERY = 0.5
-# What stands in for an image that is skipped: it is shown, and folded in nowhere.
+# Pixel value of a skipped image: the network sees it, but it is not accumulated.
 _GREY = 128
 _CPU = torch.device("cpu")
 _Job: TypeAlias = Future[Jpeg | None]
 
 
 class Decoded(NamedTuple):
-    """A batch with its images ``[stimulus, crop, crop, 3]``, of which some ``failed``: row, why.
+    """A batch with its images ``[stimulus, crop, crop, 3]``; ``failed`` maps a row to the reason.
 
-    Where JPEG files were decoded on a device, it has all ``pixels``.
+    If a device decoded JPEG files, ``pixels`` are on that device.
     """
 
     batch: Batch
@@ -57,7 +58,7 @@ class Decoded(NamedTuple):
     failed: dict[int, str]
 
     def but_for(self, skipped: Mapping[int, str]) -> Decoded:
-        """The same, in which these stimuli have failed as well."""
+        """Mark the ``skipped`` stimuli of the batch as failed too."""
         rows = {r: skipped[s] for r, s in enumerate(self.batch.stimuli) if s in skipped}
         return self._replace(failed={**self.failed, **rows})
 
@@ -68,10 +69,10 @@ def normalise(
     device: torch.device,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """The network's input ``[stimulus, 3, y, x]`` (channels last in memory) on ``device``.
+    """Network input ``[stimulus, 3, y, x]`` (channels last in memory) on ``device``.
 
-    ``pixels`` is ``[stimulus, y, x, 3]``. Arithmetic is float32, whatever the network's ``dtype``.
-    Where ``pixels`` are pinned, a GPU fetches them while the program goes on.
+    ``pixels`` is ``[stimulus, y, x, 3]``. Arithmetic is float32 for any ``dtype`` of the network.
+    Pinned ``pixels`` are copied to a GPU asynchronously.
     """
     if isinstance(pixels, np.ndarray):
         pixels = torch.from_numpy(pixels).to(device, non_blocking=device.type == "cuda")
@@ -81,42 +82,92 @@ def normalise(
     return images.permute(0, 3, 1, 2).to(dtype)
 
 
-def decode_ahead(
-    catalogue: Catalogue,
-    plan: Plan,
-    preprocessing: Preprocessing,
-    workers: int,
-    *,
-    first: int = 0,
-    skip: bool = False,
-    look: Callable[[], None] = lambda: None,
-    invisible: Callable[[int], None] = lambda _: None,
-    device: torch.device = _CPU,
-    processes: bool | None = None,
-) -> Iterator[Decoded]:
-    """Every batch of ``plan`` from number ``first`` on with its decoded images, in order.
+@dataclass(frozen=True)
+class ImageSource:
+    """Images of a stimulus set and how they are decoded.
 
     Parameters
     ----------
-    workers : threads
-    skip : go on without images that cannot be decoded, which are said to have failed
-    look : called now and then while an image is waited for; what it raises ends the waiting
-    invisible : hears of every stimulus of which nothing is visible, before its batch is given
-    device : of the network; for a GPU, images are decoded into memory that it can fetch from by
-        itself, or JPEG files by it where ``preprocessing`` names torchvision
-    processes : whether each thread has its images decoded by a process of its own; by default see
-        :func:`needs_processes`
+    workers : decoding threads
+    skip : continue without images that cannot be decoded and mark them as failed
+    device : of the network. For a GPU, images are decoded into pinned memory, or JPEG files on the
+        GPU itself if ``preprocessing`` names torchvision
+    processes : decode in a process per thread; by default see :func:`needs_processes`
+    """
+
+    catalogue: Catalogue
+    preprocessing: Preprocessing
+    workers: int
+    skip: bool = False
+    device: torch.device = _CPU
+    processes: bool | None = None
+
+
+def decode_ahead(
+    source: ImageSource,
+    plan: Plan,
+    *,
+    first: int = 0,
+    look: Callable[[], None] = lambda: None,
+    invisible: Callable[[int], None] = lambda _: None,
+) -> Iterator[Decoded]:
+    """Batches of ``plan`` from number ``first`` on with their decoded images, in order.
+
+    Parameters
+    ----------
+    look : called now and then while waiting for an image; what it raises ends the waiting
+    invisible : called with every stimulus in which nothing is visible, before its batch
 
     Raises
     ------
-    UserError : naming the first image, in the order of showing, that cannot be decoded or is not
-        what it was when the catalogue was read; one that takes minutes; a decoder that there is
-        not, or that has died
+    UserError : the first image, in the order of showing, that cannot be decoded or has changed
+        since the catalogue was read; an image that takes minutes; a decoder that is not installed
+        or has died
     """
-    crop, jpegs = preprocessing.crop, jpegs_of(preprocessing, device)
+    remaining = plan.batches(first)
+    waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
+    crop, pinned = source.preprocessing.crop, source.device.type == "cuda"
+    processes = source.processes
+    if processes is None:
+        processes = needs_processes(source.catalogue, source.device, source.workers)
+    with _daemons(source.workers) as submit, ExitStack() as stack:
+        apart = None
+        if processes:
+            apart = stack.enter_context(decoders(source.preprocessing, source.workers))
+        decoder = _Decoder(source, apart, look, invisible)
 
-    def decode(pixels: NDArray[np.uint8], row: int, stimulus: int) -> Jpeg | None:
-        """Fill a row, or give the file that the device is to fill it from."""
+        def begin() -> None:
+            batch = next(remaining, None)
+            if batch is not None:
+                shape = (len(batch.stimuli), crop, crop, 3)
+                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
+                jobs = [submit(decoder.fill, pixels, r, s) for r, s in enumerate(batch.stimuli)]
+                waiting.append((batch, pixels, jobs))
+
+        for _ in range(1 + _AHEAD):
+            begin()
+        while waiting:
+            decoded = decoder.finish(*waiting.popleft())
+            begin()
+            yield decoded
+
+
+class _Decoder:
+    """Decodes single images in threads, and joins them to batches in the main thread."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        apart: Decoders | None,
+        look: Callable[[], None],
+        invisible: Callable[[int], None],
+    ) -> None:
+        self._source, self._apart, self._look, self._invisible = source, apart, look, invisible
+        self._jpegs = jpegs_of(source.preprocessing, source.device)
+
+    def fill(self, pixels: NDArray[np.uint8], row: int, stimulus: int) -> Jpeg | None:
+        """Fill a row of a batch, or return the JPEG file that the GPU will decode into it."""
+        catalogue, jpegs = self._source.catalogue, self._jpegs
         path = catalogue.path(stimulus)
         if catalogue.pictures:
             pixels[row] = catalogue.pictures.read(stimulus, path)
@@ -129,75 +180,53 @@ def decode_ahead(
             if (picture := jpegs.prepare([jpeg])[0]) is not None:
                 pixels[row] = picture.numpy()
                 return None
-        by_pillow(pixels, row, path, content)
+        self._by_pillow(pixels, row, path, content)
         return None
 
-    def by_pillow(pixels: NDArray[np.uint8], row: int, path: Path, content: bytes) -> None:
-        if apart is None:
-            pixels[row] = picture_of(path, content, preprocessing)
+    def _by_pillow(self, pixels: NDArray[np.uint8], row: int, path: Path, content: bytes) -> None:
+        if self._apart is None:
+            pixels[row] = picture_of(path, content, self._source.preprocessing)
         else:
-            apart.fill(pixels[row], path, content)
+            self._apart.fill(pixels[row], path, content)
 
-    def finish(batch: Batch, pixels: NDArray[np.uint8], jobs: list[_Job]) -> Decoded:
+    def finish(self, batch: Batch, pixels: NDArray[np.uint8], jobs: list[_Job]) -> Decoded:
+        """Wait for the images of a batch."""
         failed: dict[int, str] = {}
 
         def attempt(row: int, work: Callable[[], Jpeg | None]) -> Jpeg | None:
+            path = self._source.catalogue.path(batch.stimuli[row])
             try:
                 return work()
             except UnfitStimulus as unfit:
-                if not skip:
-                    path = catalogue.path(batch.stimuli[row])
-                    remedy = "restore it, or leave it out by --on-error skip"
+                if not self._source.skip:
+                    remedy = 'restore it, or leave it out with `on_error="skip"`'
                     raise UnfitStimulus(path, unfit.reason, remedy) from None
                 failed[row], pixels[row] = unfit.reason, _GREY
             except TimeoutError:
                 raise UserError(
-                    f"an image is decoded in seconds; {catalogue.path(batch.stimuli[row])} has "
-                    f"taken {_PATIENCE:.0f}: its file system may hang, or it is no ordinary image"
+                    f"an image decodes within seconds; {path} has taken {_PATIENCE:.0f}: its file "
+                    "system may hang, or the file is not an ordinary image"
                 ) from None
             return None
 
         files = {}
         for row, job in enumerate(jobs):
-            if (jpeg := attempt(row, partial(_wait, job, look))) is not None:
+            if (jpeg := attempt(row, partial(_wait, job, self._look))) is not None:
                 files[row] = jpeg
             elif row not in failed and is_invisible(pixels[row]):
-                invisible(int(batch.stimuli[row]))
-        if not jpegs or not files:
+                self._invisible(int(batch.stimuli[row]))
+        if not self._jpegs or not files:
             return Decoded(batch, pixels, failed)
-        prepared = dict(zip(files, jpegs.prepare(list(files.values())), strict=True))
+        prepared = dict(zip(files, self._jpegs.prepare(list(files.values())), strict=True))
         for row in (row for row, picture in prepared.items() if picture is None):
-            attempt(row, partial(by_pillow, pixels, row, *files[row][:2]))
+            attempt(row, partial(self._by_pillow, pixels, row, *files[row][:2]))
         return Decoded(batch, _joined(pixels, prepared), failed)
-
-    remaining = plan.batches(first)
-    waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
-    pinned = device.type == "cuda"
-    if processes is None:
-        processes = needs_processes(catalogue, device, workers)
-    with _daemons(workers) as submit, ExitStack() as stack:
-        apart = stack.enter_context(decoders(preprocessing, workers)) if processes else None
-
-        def begin() -> None:
-            batch = next(remaining, None)
-            if batch is not None:
-                shape = (len(batch.stimuli), crop, crop, 3)
-                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
-                jobs = [submit(decode, pixels, row, s) for row, s in enumerate(batch.stimuli)]
-                waiting.append((batch, pixels, jobs))
-
-        for _ in range(1 + _AHEAD):
-            begin()
-        while waiting:
-            decoded = finish(*waiting.popleft())
-            begin()
-            yield decoded
 
 
 def _joined(
     pixels: NDArray[np.uint8], prepared: Mapping[int, torch.Tensor | None]
 ) -> NDArray[np.uint8] | torch.Tensor:
-    """A batch where its ``prepared`` pictures are; only the rows that these lack are sent there."""
+    """Batch on the device of its ``prepared`` pictures; only the missing rows are copied there."""
     there = {row: picture for row, picture in prepared.items() if picture is not None}
     if not there:
         return pixels
@@ -207,7 +236,7 @@ def _joined(
 
 
 def _wait(job: _Job, look: Callable[[], None]) -> Jpeg | None:
-    """Until ``job`` is done; raises what it has raised, or TimeoutError."""
+    """Wait for ``job``, calling ``look`` now and then; raises the job's error or TimeoutError."""
     for _ in range(int(_PATIENCE / _LOOK_EVERY)):
         try:
             return job.result(timeout=_LOOK_EVERY)
@@ -218,9 +247,9 @@ def _wait(job: _Job, look: Callable[[], None]) -> Jpeg | None:
 
 @contextmanager
 def _daemons(workers: int) -> Iterator[Callable[..., _Job]]:
-    """Give what has a thread call a function.
+    """Daemon threads and a function that submits calls to them.
 
-    Unlike a pool's, the threads do not keep the program from ending when one of them hangs.
+    Unlike those of a pool, they do not keep the program from exiting when one hangs.
     """
     jobs: SimpleQueue[tuple[_Job, Callable[..., Jpeg | None], tuple[Any, ...]] | None]
     jobs = SimpleQueue()
@@ -245,22 +274,22 @@ def _daemons(workers: int) -> Iterator[Callable[..., _Job]]:
         yield submit
     finally:
         with suppress(Empty):
-            while True:  # what nobody waits for any more
+            while True:  # drop jobs that nobody waits for
                 jobs.get_nowait()
         for _ in range(workers):
             jobs.put(None)
 
 
 def needs_processes(catalogue: Catalogue | None, device: torch.device, workers: int) -> bool:
-    """Whether so many decode workers are processes: for a GPU, if they are more than a few.
+    """Whether ``workers`` decode in processes: for a GPU, if there are more than a few.
 
-    A network on the CPU takes fewer images than threads decode, and has the cores itself. Packed
-    sets are decoded already. Without a ``catalogue`` images are files.
+    A network on the CPU takes fewer images than threads decode, and uses the cores itself. Packed
+    sets are already decoded. Without a ``catalogue``, images are files.
     """
     packed = catalogue is not None and catalogue.pictures is not None
     return device.type == "cuda" and workers > _MOST_THREADS and not packed
 
 
 def default_workers() -> int:
-    """Threads that decode where none are asked for: as many as cores, at most 8."""
+    """Default number of decode threads: one per core, at most 8."""
     return min(8, os.cpu_count() or 1)

@@ -15,13 +15,11 @@ from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from ..errors import UserError
-from ..limits import refuse_numbers
 from ..machine import control_group_limits, usable_cores
 from ..scanning.memory import ARENAS
 from ..scanning.progress import Listener
+from ..spec import Request
 
 # Seconds in which a scheduler answers.
 _PATIENCE = 10
@@ -64,21 +62,17 @@ class Workers:
         return max(1, int(usable_cores(control_group_limits())) // self.number)
 
 
-def workers_asked_for(
-    number: int | None,
-    scheduler: Any,
-    threads: int | None,
-    model: str | nn.Module,
-    null: int,
-) -> Workers | None:
-    """The workers that a scan is to be done by; None where it is to be done in this process.
+def workers_asked_for(request: Request) -> Workers | None:
+    """The workers of a scan; None if it runs in this process.
 
     Raises
     ------
-    UserError : workers that there cannot be, or that cannot do this scan
+    UserError : unknown workers, or workers that cannot do this scan
     """
+    resources, model, null = request.resources, request.network.model, request.design.null
+    number, scheduler = resources.workers, resources.scheduler
     if number is None and scheduler is None:
-        if threads is not None:
+        if resources.threads_per_worker is not None:
             raise UserError(
                 "threads per worker are for a scan by workers; got --threads-per-worker alone: add "
                 "--workers or --scheduler"
@@ -89,10 +83,6 @@ def workers_asked_for(
             "workers are processes of this scan's own or those of a scheduler; got --workers and "
             "--scheduler: leave one out"
         )
-    refuse_numbers(workers=number, threads_per_worker=threads)
-    for name, value in (("workers", number), ("threads per worker", threads)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} are at least 1; got {value}")
     if not isinstance(model, str):
         raise UserError(
             f"every worker builds the network itself; got a {type(model).__name__}: give it by "
@@ -105,7 +95,7 @@ def workers_asked_for(
         )
     if find_spec("distributed") is None:
         raise UserError("workers need dask.distributed: pip install 'fusiform[dask]'")
-    return Workers(number, scheduler, threads)
+    return Workers(number, scheduler, resources.threads_per_worker)
 
 
 class Crew(NamedTuple):

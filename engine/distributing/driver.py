@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from uuid import uuid4
 from ..contrasts.select import annotate_criterion
 from ..errors import UserError, shortened
 from ..moments.plan import Block
-from ..networks.backbones import Backbone
+from ..networks.weights import looks_like_file
 from ..scanning.interrupt import Stop
 from ..scanning.loop import note_invisible
 from ..scanning.memory import peak_memory
@@ -40,51 +40,46 @@ from .tasks import (
 )
 
 
-def distribute(
-    workers: Workers,
-    draft: Draft,
-    setup: Setup,
-    listener: Listener,
-    stop: Stop,
-    *,
-    build: Callable[[], Backbone],
-    decode_workers: int | None,
-    skip: bool,
-) -> None:
-    """Have workers do for a draft what a scan does in one process: all of it, or what is left.
+class OnWorkers:
+    """Executor of a scan on dask workers: the same bits as in one process."""
 
-    Parameters
-    ----------
-    build : makes the network; it is sent to every worker
-    decode_workers : threads of each that decode
-    skip : leave out stimuli that cannot be decoded
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self.processes = workers.number or 1
 
-    Raises
-    ------
-    UserError : no workers can be had; what a worker was told is the user's mistake
-    """
-    distribution = Distribution(draft, setup, listener, stop)
-    if draft.is_complete:
-        return
-    job = Job(
-        uuid4().hex,
-        draft.path,
-        {},
-        build,
-        str(setup.device),
-        workers.threads_each,
-        decode_workers,
-        skip,
-        setup.axes,
-    )
-    with connected(workers, listener) as crew:
-        try:
-            distribution.run(crew, job)
-        finally:
-            if workers.scheduler and crew.client.status == "running":
-                crew.client.run(leave, job.token, on_error="ignore")
-    if isinstance(draft.path, Path):
-        sweep(draft.path)  # of what workers that died were writing
+    def fill(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
+        """Have workers do the scan: all of it, or what an earlier run has left.
+
+        Raises
+        ------
+        UserError : no workers are available; a user's mistake that a worker found
+        """
+        distribution = Distribution(draft, setup, listener, stop)
+        if draft.is_complete:
+            return
+        request, workers = setup.request, self._workers
+        network = request.network
+        if looks_like_file(network.weights):  # workers may stand elsewhere
+            network = replace(network, weights=str(Path(network.weights).absolute()))
+        job = Job(
+            uuid4().hex,
+            draft.path,
+            {},
+            network,
+            str(setup.device),
+            workers.threads_each,
+            request.resources.decode_workers,
+            request.stimuli.on_error == "skip",
+            setup.axes,
+        )
+        with connected(workers, listener) as crew:
+            try:
+                distribution.run(crew, job)
+            finally:
+                if workers.scheduler and crew.client.status == "running":
+                    crew.client.run(leave, job.token, on_error="ignore")
+        if isinstance(draft.path, Path):
+            sweep(draft.path)  # of what workers that died were writing
 
 
 class Distribution:

@@ -1,7 +1,7 @@
 """Name to network: torchvision, open_clip's visual towers, timm, or a user's own factory.
 
-Each source builds an architecture, says how its images are prepared, and knows its library's own
-trained weights. A local weights file and ``none`` (untrained, from a seed) work for all of them.
+Every source builds an architecture and knows its preprocessing and the library's own trained
+weights. A local weights file and ``none`` (untrained, from a seed) work for all sources.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from ..errors import UserError, fault_of, first_line, nearest, shortened
-from ..limits import refuse_seed
 from ..preprocessing import INTERPOLATIONS, Preprocessing
+from ..spec import Network
 from ..values import as_record
 from .checkpoints import local_file
 from .precision import cast
@@ -33,11 +33,11 @@ from .weights import download, hash_weights, load_strictly, quiet
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network in evaluation mode, ready to be shown images prepared by ``preprocessing``.
+    """A network in evaluation mode with its preprocessing.
 
-    ``weights`` says in words where the weights come from; ``weights_hash`` names them by content,
-    as they were before they were cast to ``precision``, None where that is the network's own. It is
-    shown stimuli ``compiled`` or as it is. ``notes`` are what is to be known of its weights.
+    ``weights`` says where the weights come from; ``weights_hash`` is the hash of their content
+    before casting to ``precision`` (None: the network's own). ``compiled`` networks run under
+    torch.compile. ``notes`` are messages to the user about the weights.
     """
 
     name: str
@@ -52,11 +52,11 @@ class Backbone:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a library offers for one architecture.
+    """One architecture of a library.
 
-    ``untrained()`` builds it; ``trained(tag)`` builds it with the library's weights ``tag`` (may
-    download). ``tags`` lists the library's weights, the default first. ``tower`` is the name of
-    this network in a larger one, of which a checkpoint may be.
+    ``untrained()`` builds it; ``trained(tag)`` builds it with the library's weights ``tag`` and may
+    download them. ``tags`` lists the library's weights, the default first. ``tower`` is the name of
+    this network inside a larger one that a checkpoint may hold.
     """
 
     name: str
@@ -66,25 +66,44 @@ class _Source:
     tower: str = ""
 
 
-def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbone:
-    """Build the network ``name`` and load its weights.
+def load_backbone(network: Network | str | nn.Module) -> Backbone:
+    """Build a network, load its weights and prepare it as a scan would run it.
 
     Parameters
     ----------
-    name : ``NAME`` or ``torchvision:NAME``, ``clip:NAME`` (the visual tower of an open_clip model),
-        ``timm:NAME``, or ``package.module:factory``, a function without arguments that returns a
-        network, or a network and its :class:`Preprocessing`
-    weights : ``default`` (the library's own; what a factory built), ``none`` (untrained, drawn from
-        ``seed``), one of the library's tags, or a local ``.safetensors`` or torch file; FILE:KEY
-        takes one of several sets of weights in it (``run.pth:state_dict_ema``)
-    seed : for weights that are drawn at random
+    network : a :class:`fusiform.Network`, or its name or torch module alone
 
     Raises
     ------
-    UserError : unknown name or tag, a seed out of range, weights that cannot be had, read, or do
-        not fit
+    UserError : unknown name or tag; weights that cannot be downloaded or read, or do not fit;
+        weights given for a module; a module that cannot be cast to the precision; unfit
+        preprocessing
     """
-    refuse_seed(seed)
+    network = Network.of(network)
+    if isinstance(network.model, str):
+        backbone = _built(network.model, network.weights, network.seed)
+    else:
+        if network.weights != "default":
+            raise UserError(
+                f"a torch module keeps the weights it has; got weights={network.weights!r}: load "
+                "them into it first"
+            )
+        model = plain(network.model)
+        name = type(model).__name__
+        backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
+    own = isinstance(network.model, str)
+    model, precision = cast(backbone.model, network.precision, own=own)
+    return replace(
+        backbone,
+        model=model,
+        precision=precision,
+        compiled=network.compile,
+        preprocessing=overridden(backbone.preprocessing, network.preprocessing),
+    )
+
+
+def _built(name: str, weights: str, seed: int) -> Backbone:
+    """A network by name, with its weights and the library's preprocessing."""
     source = _find(name)
     notes: list[str] = []
     with torch.random.fork_rng(devices=[]):
@@ -107,81 +126,42 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
     return Backbone(source.name, model, preprocessing, described, hashed, notes=tuple(notes))
 
 
-def backbone_of(
-    model: str | nn.Module,
-    weights: str,
-    seed: int,
-    preprocessing: Preprocessing | Mapping[str, Any] | None,
-    precision: str | None = None,
-    compile: bool = False,
-) -> Backbone:
-    """The network that a scan was asked for, by name or as a module, with its preprocessing.
-
-    ``preprocessing`` replaces the network's own, whole or by single values; ``precision`` too. With
-    ``compile`` it is to be shown stimuli compiled.
+def preprocessing_of(network: Network | None) -> Preprocessing:
+    """Preprocessing of a network as a scan uses it; the usual one without a network.
 
     Raises
     ------
-    UserError : see :func:`load_backbone`; weights beside a module; preprocessing that there is not;
-        a module that cannot be cast to ``precision``
+    UserError : see :func:`load_backbone`
     """
-    if isinstance(model, str):
-        backbone = load_backbone(model, weights, seed)
-    else:
-        if weights != "default":
-            raise UserError(
-                f"a torch module is scanned with the weights it has; got weights={weights!r}: "
-                "load them into it first"
-            )
-        model = plain(model)
-        name = type(model).__name__
-        backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
-    network, differing = cast(backbone.model, precision, own=isinstance(model, str))
-    backbone = replace(backbone, model=network, precision=differing, compiled=compile)
-    return replace(backbone, preprocessing=_overridden(backbone.preprocessing, preprocessing))
+    if network is None:
+        return Preprocessing()
+    if isinstance(network.preprocessing, Preprocessing):
+        return network.preprocessing
+    return load_backbone(network).preprocessing
 
 
-def preprocessing_of(
-    model: str | None,
-    weights: str,
-    preprocessing: Preprocessing | Mapping[str, Any] | None,
-) -> Preprocessing:
-    """The preprocessing of a network by name, or the usual one, overridden as that of a scan.
-
-    Raises
-    ------
-    UserError : see :func:`load_backbone`; preprocessing that there is not
-    """
-    own = Preprocessing()
-    if model is not None and not isinstance(preprocessing, Preprocessing):
-        own = load_backbone(model, weights).preprocessing
-    return _overridden(own, preprocessing)
-
-
-def _overridden(
+def overridden(
     own: Preprocessing, given: Preprocessing | Mapping[str, Any] | None
 ) -> Preprocessing:
+    """A network's own preprocessing, replaced as a whole or by single values.
+
+    Raises
+    ------
+    UserError : a crop larger than the resized image, or a value out of range
+    """
     if isinstance(given, Preprocessing):
         return given
-    if not isinstance(given, Mapping | None):
+    chosen = replace(own, **dict(given or {}))
+    if chosen.pads and not own.pads:
         raise UserError(
-            "preprocessing is a fusiform.Preprocessing, or single values of it as in "
-            f"{{'crop': 288}}; got {given!r}"
+            f"a crop must fit into the resized image; got crop {chosen.crop} of {chosen.resize}: "
+            "lower `crop` or raise `resize`"
         )
-    overrides, known = dict(given or {}), as_record(own)
-    for name in overrides.keys() - known.keys():
-        raise UserError(f"preprocessing has no {name!r}: {nearest(name, known)}")
-    asked = replace(own, **overrides)
-    if asked.pads and not own.pads:
-        raise UserError(
-            f"a crop has to fit into the resized image; got crop {asked.crop} of {asked.resize}: "
-            "lower the crop or raise the resize"
-        )
-    return asked
+    return chosen
 
 
 def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
-    """The network in a store's provenance."""
+    """Attributes that identify the network in a store."""
     preprocessing = as_record(backbone.preprocessing)
     if preprocessing["decoder"] == "pillow":
         del preprocessing["decoder"]
@@ -190,7 +170,7 @@ def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
         "model": backbone.name,
         "weights": backbone.weights,
         "weights_sha256": backbone.weights_hash,
-        # The same weights under another activation function are another network.
+        # The same weights with another activation function make a different network.
         "modules_sha256": hashlib.sha256(kinds.encode()).hexdigest(),
         "preprocessing": preprocessing,
         "device_type": device.type,
@@ -204,7 +184,7 @@ def _known_tag(source: _Source, weights: str) -> str:
     if source.trained is None or not source.tags:
         raise UserError(
             f"weights of {source.name} are 'none' or a local file; got {weights!r}"
-            + ("" if weights == "default" else ", which is no file")
+            + ("" if weights == "default" else ", which does not exist")
         )
     if weights.lower() == "default":
         return source.tags[0]
@@ -230,8 +210,8 @@ def _torchvision(name: str) -> _Source:
 
     if name not in models.list_models():
         raise UserError(
-            f"{name!r} is no torchvision model: {nearest(name, models.list_models())} "
-            "(others: clip:NAME, timm:NAME, package.module:factory)"
+            f"{name!r} is not a torchvision model: {nearest(name, models.list_models())} "
+            "(or name clip:NAME, timm:NAME or package.module:factory)"
         )
     offered = list(models.get_model_weights(name))
     default = models.get_model_weights(name).DEFAULT.name if offered else ""
@@ -240,7 +220,7 @@ def _torchvision(name: str) -> _Source:
     def preset(entry: Any) -> Preprocessing:
         transforms = entry.transforms()
         if not hasattr(transforms, "crop_size"):
-            raise UserError(f"fusiform shows images to classifiers; {name} takes other inputs")
+            raise UserError(f"fusiform scans image classifiers; {name} takes other inputs")
         return Preprocessing(
             transforms.resize_size[0],
             transforms.crop_size[0],
@@ -250,14 +230,14 @@ def _torchvision(name: str) -> _Source:
         )
 
     def untrained() -> tuple[nn.Module, Preprocessing]:
-        # Weights from elsewhere were most likely trained by the architecture's first recipe; the
-        # later ones of torchvision resize to sizes of their own.
+        # Weights from elsewhere were most likely trained with the architecture's first recipe.
+        # Later torchvision recipes use other image sizes.
         preprocessing = preset(offered[0]) if offered else Preprocessing()
         return models.get_model(name, weights=None), preprocessing
 
     def trained(tag: str) -> tuple[nn.Module, Preprocessing]:
         entry = models.get_model_weights(name)[tag]
-        preprocessing = preset(entry)  # before it downloads: some models take no pictures
+        preprocessing = preset(entry)  # raises before downloading a model that takes no images
         return models.get_model(name, weights=entry), preprocessing
 
     return _Source(f"torchvision:{name}", untrained, trained, tags)
@@ -267,12 +247,13 @@ def _clip(name: str) -> _Source:
     import open_clip
 
     if name not in open_clip.list_models():
-        raise UserError(f"{name!r} is no open_clip model: {nearest(name, open_clip.list_models())}")
+        near = nearest(name, open_clip.list_models())
+        raise UserError(f"{name!r} is not an open_clip model: {near}")
     tags = open_clip.list_pretrained_tags_by_model(name)
 
     def build(tag: str | None) -> tuple[nn.Module, Preprocessing]:
-        # OpenAI's networks were trained with another form of GELU than open_clip's default, which
-        # would load without complaint and compute something else.
+        # OpenAI's networks use another GELU than open_clip's default. With the default, their
+        # weights would load silently and compute something else.
         offered = open_clip.get_pretrained_cfg(name, tag) if tag else {}
         with quiet():
             model = open_clip.create_model(
@@ -281,7 +262,7 @@ def _clip(name: str) -> _Source:
         chosen = open_clip.get_model_preprocess_cfg(model)
         size = chosen["size"] if isinstance(chosen["size"], int) else chosen["size"][0]
         if chosen["resize_mode"] == "longest":
-            raise UserError(f"clip:{name} pads its images, which fusiform does not do")
+            raise UserError(f"fusiform does not pad images; clip:{name} needs it")
         return model.visual, Preprocessing(
             size,
             size,
@@ -305,7 +286,7 @@ def _timm(name: str) -> _Source:
     from timm.data.config import resolve_model_data_config
 
     if not timm.is_model(name):
-        raise UserError(f"{name!r} is no timm model: {nearest(name, timm.list_models())}")
+        raise UserError(f"{name!r} is not a timm model: {nearest(name, timm.list_models())}")
 
     def build(pretrained: bool) -> tuple[nn.Module, Preprocessing]:
         with quiet():
@@ -313,9 +294,9 @@ def _timm(name: str) -> _Source:
         chosen = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
         _, height, crop = chosen["input_size"]
         if chosen["crop_mode"] == "border":
-            raise UserError(f"timm:{name} pads its images, which fusiform does not do")
+            raise UserError(f"fusiform does not pad images; timm:{name} needs it")
         if height != crop:
-            raise UserError(f"fusiform shows square images; timm:{name} takes {height} x {crop}")
+            raise UserError(f"fusiform crops square images; timm:{name} takes {height} x {crop}")
         interpolation = chosen["interpolation"]
         return model, Preprocessing(
             int(crop / chosen["crop_pct"]),
@@ -332,21 +313,21 @@ def _timm(name: str) -> _Source:
 def _factory(name: str, module: str, function: str) -> _Source:
     def build() -> tuple[nn.Module, Preprocessing]:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # the user's own files come first, as by python -m
+            sys.path.insert(0, str(Path.cwd()))  # as python -m does
         with _users_code(name):
             try:
                 factory = getattr(importlib.import_module(module), function)
             except (ImportError, AttributeError, TypeError, ValueError) as error:
                 if fault_of(error):
                     raise
-                named = function.isidentifier()
-                reason = first_line(error) if named else "a factory has a name as in Python"
+                valid = function.isidentifier()
+                reason = first_line(error) if valid else "a factory has a Python name"
                 raise UserError(
                     f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
                     f"cannot import {name!r} ({reason})"
                 ) from None  # its text may hold credentials
-            if wanting := _is_wanting(factory):
-                raise UserError(f"a factory is a function without arguments; {name} {wanting}")
+            if problem := _not_callable(factory):
+                raise UserError(f"a factory is a function without arguments; {name} {problem}")
             made = factory()
         match made:
             case nn.Module() as model:
@@ -365,26 +346,26 @@ def _factory(name: str, module: str, function: str) -> _Source:
     return _Source(name, build)
 
 
-def _is_wanting(factory: Any) -> str | None:
-    """Why a factory cannot be called as it is; None if it can."""
+def _not_callable(factory: Any) -> str | None:
+    """Reason why a factory cannot be called without arguments; None if it can."""
     if not callable(factory):
         return f"is a {type(factory).__name__}"
     try:
         inspect.signature(factory).bind()
     except TypeError as error:
         return f"takes some ({first_line(error)})"
-    except ValueError:  # one that says nothing of its arguments
+    except ValueError:  # its signature is unknown
         pass
     return None
 
 
 @contextmanager
 def _users_code(name: str) -> Iterator[None]:
-    """Run what a user wrote, who is told in a line where it fails, and cannot be asked anything.
+    """Run the user's code without stdin, and turn its failure into one line that says where.
 
     Raises
     ------
-    UserError : it raises anything but what the machine is the cause of, or ends the program
+    UserError : the code raised an error that is not the machine's fault, or exited
     """
     stdin = sys.stdin
     try:
@@ -396,10 +377,10 @@ def _users_code(name: str) -> Iterator[None]:
         if fault_of(error):
             raise
         *_, last = traceback.extract_tb(error.__traceback__)
-        place = f"{Path(last.filename).name}, line {last.lineno}"
+        location = f"{Path(last.filename).name}, line {last.lineno}"
         raise UserError(
             f"a factory returns a network; {name} raised {type(error).__name__} "
-            f"({first_line(error)}; {place}): mend it"
+            f"({first_line(error)}; {location}): fix it"
         ) from error
     finally:
         sys.stdin = stdin

@@ -61,10 +61,10 @@ class StoreInfo:
             return f"none that can be read: {error}"
 
 
-def describe_store(path: Path | str) -> StoreInfo:
+def info(path: Path | str) -> StoreInfo:
     """What a store or recording says of itself; only the metadata of its root are read.
 
-    Whether it is true is for :func:`check_store <fusiform.engine.store.check.check_store>` to say.
+    Whether it is true is for :func:`check <fusiform.engine.store.check.check>` to say.
 
     Raises
     ------

@@ -130,7 +130,7 @@ class LayerRecorder:
     def _gathered(self, rows: torch.Tensor) -> NDArray[np.float32]:
         """What is recorded of a batch ``[stimulus, unit]``, gathered where it was computed."""
         if self._places is None:
-            places = torch.from_numpy(self._flat.places(self._units))
+            places = torch.from_numpy(self._flat.positions(self._units))
             self._places = places.to(self._device)
         if self._projects:
             return self._projected(rows, self._places)

@@ -17,7 +17,7 @@ from ..files import file_place, new_file
 from ..markup import Markup, definitions, join, tag
 from ..preprocessing import Preprocessing
 from ..querying.info import facts, info_of
-from ..querying.result import Result
+from ..querying.store import Store
 from ..responses.recording import Recording
 from ..store.places import name_of
 from ..store.reading import require_complete
@@ -37,8 +37,8 @@ _BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
 _COMPARED = ("categories", "folds", "preprocessing", "units", "precision")
 
 
-def write_report(
-    stores: Result | Path | str | Sequence[Result | Path | str],
+def report(
+    stores: Store | Path | str | Sequence[Store | Path | str],
     output: Path | str,
     *,
     criterion: Criterion = DEFAULT,
@@ -86,7 +86,7 @@ def write_report(
         require_matplotlib()
         if os.path.lexists(figures) and not os.path.isdir(figures):  # noqa: PTH112
             raise UserError(f"figures are written into a folder; {figures} is none: name another")
-    results = [Result.of(store) for store in stores]
+    results = [Store.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]
     texts = None if contrasts is None else listed(contrasts)
     for result in results:
@@ -140,7 +140,7 @@ def _with_best(
     )
 
 
-def _refuse_many(result: Result, contrasts: Sequence[str] | None) -> None:
+def _refuse_many(result: Store, contrasts: Sequence[str] | None) -> None:
     number = len(result.categories if contrasts is None else contrasts)
     if number > MOST_CONTRASTS:
         raise UserError(
@@ -151,7 +151,7 @@ def _refuse_many(result: Result, contrasts: Sequence[str] | None) -> None:
 
 def _page(
     reported: Sequence[Reported],
-    results: Sequence[Result],
+    results: Sequence[Store],
     criterion: Criterion,
     data: Markup,
     remarked: Sequence[str],
@@ -184,14 +184,14 @@ def _page(
     )
 
 
-def _shown(result: Result) -> str:
+def _shown(result: Store) -> str:
     """How many stimuli a scan showed, and how, in words."""
     numbers = result.counts.sum(axis=1).tolist()
     each = ", ".join(f"{n:,} {name}" for name, n in zip(result.categories, numbers, strict=True))
     return f"{sum(numbers):,} stimuli ({each}; {result.folds} folds{_steps(result)})"
 
 
-def _steps(result: Result) -> str:
+def _steps(result: Store) -> str:
     """What was done to the pictures; nothing where the store says nothing that can be read."""
     try:
         return f"; {Preprocessing(**result.provenance['preprocessing'])}"
@@ -199,7 +199,7 @@ def _steps(result: Result) -> str:
         return ""
 
 
-def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[str]:
+def _warnings(reported: Sequence[Reported], results: Sequence[Store]) -> list[str]:
     """What a reader should know before comparing or believing numbers."""
     said = []
     for one, result in zip(reported, results, strict=True):
@@ -221,7 +221,7 @@ def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[s
     return said
 
 
-def _differences(one: Result, other: Result) -> list[str]:
+def _differences(one: Store, other: Store) -> list[str]:
     differing = [
         name for name in _COMPARED if one.provenance.get(name) != other.provenance.get(name)
     ]
@@ -230,11 +230,11 @@ def _differences(one: Result, other: Result) -> list[str]:
     return differing
 
 
-def _same_stimuli(one: Result, other: Result) -> bool:
+def _same_stimuli(one: Store, other: Store) -> bool:
     """Whether two scans showed the same images in the same categories and folds."""
     columns = ("stimulus_sha256", "stimulus_category", "stimulus_fold", "stimulus_status")
     first, second = (
-        sorted(zip(*(result.stimuli(name).tolist() for name in columns), strict=True))
+        sorted(zip(*(result.stimulus_column(name).tolist() for name in columns), strict=True))
         for result in (one, other)
     )
     return first == second

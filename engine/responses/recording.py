@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
+from ..spec import Design, Network, Stimuli
+from ..store.nouns import design_of, network_of, stimuli_of
 from ..store.recording import Recorded
 from ..store.root import require_complete
 from ..variables import SHOWN
@@ -27,6 +29,21 @@ class Recording(Recorded):
     about. Rows are stimuli in the order in which they were shown: category by category, fold by
     fold, those that could not be shown last, with NaN for responses.
     """
+
+    @property
+    def network(self) -> Network:
+        """The network that was shown; a module stands by its class, and must be given again."""
+        return network_of(self)
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli that were shown, where they are now."""
+        return stimuli_of(self)
+
+    @property
+    def design(self) -> Design:
+        """The design of the recording, its layers by name."""
+        return design_of(self)
 
     def responses(self, layer: str) -> dask.array.Array:
         """A layer's responses ``[stimulus, unit]``, float32, as a lazy dask array of columns.
@@ -92,17 +109,17 @@ class Recording(Recorded):
     @cached_property
     def shown(self) -> NDArray[np.bool_]:
         """Which stimuli were shown ``[stimulus]``."""
-        return np.asarray(self.stimuli("stimulus_status") == SHOWN)
+        return np.asarray(self.stimulus_column("stimulus_status") == SHOWN)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """The category of every stimulus ``[stimulus]``, as an index."""
-        return np.asarray(self.stimuli("stimulus_category"), np.int64)
+        return np.asarray(self.stimulus_column("stimulus_category"), np.int64)
 
     @cached_property
     def fold_of(self) -> NDArray[np.int64]:
         """The fold of every stimulus ``[stimulus]``; -1 where it was given none."""
-        return np.asarray(self.stimuli("stimulus_fold"), np.int64)
+        return np.asarray(self.stimulus_column("stimulus_fold"), np.int64)
 
     def rows_of(self, categories: Sequence[int], fold: int | None = None) -> NDArray[np.int64]:
         """The stimuli of some categories that were shown, of all folds or one, in order."""

@@ -48,7 +48,7 @@ class Checked:
     unfinished: bool = False
 
 
-def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) -> Checked:
+def check(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) -> Checked:
     """Read a store or recording as a whole and say what is wrong with it.
 
     Or, where a scan or recording has not finished, how far it has come and what of it is damaged;
@@ -295,7 +295,7 @@ class _CheckRecording(_Check):
         array = self._array(key)
         if array is None:
             return
-        unshown = self._store.stimuli("stimulus_status") != SHOWN
+        unshown = self._store.stimulus_column("stimulus_status") != SHOWN
         for start in range(0, array.shape[0], array.chunks[0]):
             rows = slice(start, min(start + array.chunks[0], array.shape[0]))
             part = self._part(key, array, (rows, slice(0, array.shape[1])))

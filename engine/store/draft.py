@@ -81,7 +81,7 @@ class Draft(Filling, Store):
 
     def written(self, commit: Commit) -> Iterator[Part]:
         """Moments of groups whose stimuli were all shown to a layer, nulls and contrasts."""
-        group = self.stimuli("stimulus_category"), self.stimuli("stimulus_fold")
+        group = self.stimulus_column("stimulus_category"), self.stimulus_column("stimulus_fold")
         groups = list(np.ndindex(len(self.categories), self.folds))
         coming = self.order[commit.batches * self.provenance["batch_size"] :]
         unfinished = set(zip(*(column[coming].tolist() for column in group), strict=True))

@@ -154,7 +154,10 @@ class Filling(Root):
     @property
     def order(self) -> NDArray[np.int64]:
         """The stimuli that are shown, in the order of showing."""
-        category, fold = self.stimuli("stimulus_category"), self.stimuli("stimulus_fold")
+        category, fold = (
+            self.stimulus_column("stimulus_category"),
+            self.stimulus_column("stimulus_fold"),
+        )
         order = np.lexsort((fold, category))
         return order[fold[order] >= 0]
 
@@ -316,7 +319,7 @@ class Filling(Root):
         if not self.is_complete:
             self.leave_out(self.commit.skipped)
             if self.commit.invisible:
-                names = self.stimuli("stimulus_path")[list(self.commit.invisible)].tolist()
+                names = self.stimulus_column("stimulus_path")[list(self.commit.invisible)].tolist()
                 self.add_notes([_invisible(names)])
             self.annotate(status="complete")
         self._commits.remove()
@@ -326,7 +329,9 @@ class Filling(Root):
 
     def leave_out(self, skipped: Mapping[int, str]) -> None:
         """Take stimuli that were skipped on the way out of the counts and the fingerprint."""
-        table: dict[str, Any] = {column: self.stimuli(column).copy() for column in STIMULUS_COLUMNS}
+        table: dict[str, Any] = {
+            column: self.stimulus_column(column).copy() for column in STIMULUS_COLUMNS
+        }
         counts = np.zeros_like(self.counts)
         for stimulus, why in skipped.items():
             table["stimulus_status"][stimulus] = why

@@ -257,7 +257,7 @@ def _shown(draft: Filling, order: NDArray[np.int64]) -> NDArray[np.bool_]:
         for record in draft.records.of("show").values():
             first, stop = record["batches"]
             shown[order[first * size : stop * size]] = True
-    return shown & (draft.stimuli("stimulus_fold") >= 0)
+    return shown & (draft.stimulus_column("stimulus_fold") >= 0)
 
 
 def _other_stimulus(
@@ -265,17 +265,22 @@ def _other_stimulus(
 ) -> str | None:
     """The first stimulus that a draft's table and another differ in, as the end of a sentence."""
     paths, hashes, statuses = (f"stimulus_{name}" for name in ("path", "sha256", "status"))
-    before, now = draft.stimuli(paths), table[paths]
+    before, now = draft.stimulus_column(paths), table[paths]
     if len(before) != len(now):
         others = set(map(str, before)) ^ set(now)
         other, listed = min(others, default=now[0]), set(now)
         return f"stimuli: {other} is {'new' if other in listed else 'not there any more'}"
     for column in ("stimulus_category", "stimulus_fold"):
-        for row in np.flatnonzero(draft.stimuli(column) != np.asarray(table[column]))[:1].tolist():
-            told = {before[row]: draft.stimuli(statuses)[row], now[row]: table[statuses][row]}
+        for row in np.flatnonzero(draft.stimulus_column(column) != np.asarray(table[column]))[
+            :1
+        ].tolist():
+            told = {
+                before[row]: draft.stimulus_column(statuses)[row],
+                now[row]: table[statuses][row],
+            }
             return "stimuli: " + ", ".join(f"{name} ({status})" for name, status in told.items())
     shown = np.flatnonzero(_shown(draft, order)).tolist()
-    before, wanted = draft.stimuli(hashes), table[hashes]
+    before, wanted = draft.stimulus_column(hashes), table[hashes]
     for row in shown:  # one by one: the texts of all would be in memory twice
         if before[row] != wanted[row]:
             return f"stimuli: {now[row]} has changed, and was shown"

@@ -163,7 +163,7 @@ class Root:
             if any(fnmatchcase(layer.name, pattern) for pattern in patterns)
         ]
 
-    def stimuli(self, column: str) -> NDArray[Any]:
+    def stimulus_column(self, column: str) -> NDArray[Any]:
         """A column ``[stimulus]`` of the stimulus table; see ``variables.STIMULUS_COLUMNS``."""
         values = self._part(column)
         if column in _INDICES and len(values):
@@ -188,7 +188,9 @@ class Root:
     @cached_property
     def skipped(self) -> dict[str, int]:
         """How many stimuli of a category could not be shown, by its name; those with none aside."""
-        gone = self.stimuli("stimulus_category")[self.stimuli("stimulus_status") != SHOWN]
+        gone = self.stimulus_column("stimulus_category")[
+            self.stimulus_column("stimulus_status") != SHOWN
+        ]
         numbers = np.bincount(gone, minlength=len(self.categories)).tolist()
         return {name: n for name, n in zip(self.categories, numbers, strict=True) if n}
 

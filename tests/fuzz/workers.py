@@ -1,10 +1,9 @@
-"""Scans by workers that are killed at random moments, and that end with the bits of one process.
+"""Kill dask workers of scans at random moments; the bits must be those of one process.
 
-``python -m tests.fuzz.workers --count 100 --seed 0``. Three workers of one scheduler do scan after
-scan, while one of them after the other is killed with SIGKILL, which nothing can catch; now and
-then the scan itself is stopped, and called again. Processes are forked from one that has loaded
-torch and computed nothing, so that the next worker is there soon. Nothing is printed of a scan that
-goes well.
+``python -m tests.fuzz.workers --count 100 --seed 0``. Three workers of one scheduler run scan after
+scan while one after another is killed with SIGKILL; sometimes the scan itself is stopped and
+called again. Processes are forked from one that has imported torch and computed nothing, so that
+replacements start quickly. Scans that succeed print nothing.
 """
 
 from __future__ import annotations
@@ -26,28 +25,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fusiform
 from fusiform.engine.distributing.cluster import Replacing
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 
+from .. import flat
 from .small import contents
 
-# Where in a scan a kill may fall: stages as they are reported, when something of them is done.
+# Stages of a scan in which kills are counted, as progress reports them.
 STAGES = ("the first shards", "scan", "merge", "contrasts", "between scans")
 WORKERS = 3
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 _SETTINGS = {
     "distributed.worker.multiprocessing-method": "forkserver",
-    # The storm, and no task, is the cause of all deaths.
+    # The storm causes all deaths, not the tasks.
     "distributed.scheduler.allowed-failures": 1000,
 }
 
 
 @dataclass(frozen=True)
 class Storm:
-    """What came of it: kills by stage, scans that were stopped, that ended, and that differed."""
+    """Results: kills by stage, and scans stopped, completed and different."""
 
     kills: Counter[str]
     stopped: int
@@ -57,7 +56,7 @@ class Storm:
 
 
 class _Killer(threading.Thread):
-    """Kills a worker, waits, and kills the next; ``stage`` is where the scan is."""
+    """Kills a worker, waits, and kills the next; ``stage`` is the scan's stage."""
 
     def __init__(self, rng: random.Random, count: int) -> None:
         super().__init__(daemon=True)
@@ -79,15 +78,15 @@ class _Killer(threading.Thread):
 
 
 def scan(stimuli: Path, output: Path, **options: Any) -> None:
-    """A scan of 16 shards, of whose groups some span two and others lie in one."""
-    fusiform.scan(
+    """A scan of 16 shards; some groups span two shards, others lie within one."""
+    flat.scan(
         "tests.fuzz.small:Net", stimuli, output, layers=["body", "pool", "head"], batch_size=2,
         preprocessing={"resize": 40, "crop": 32}, **options,
     )  # fmt: skip
 
 
 def run(count: int, seed: int, report: bool = False) -> Storm:
-    """Kill workers ``count`` times, and compare every scan that comes to its end."""
+    """Kill workers ``count`` times, and compare every scan that completes."""
     import dask
     from distributed import LocalCluster
 
@@ -98,7 +97,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
     multiprocessing.set_forkserver_preload(["fusiform.engine.scanning.scan"])
     with tempfile.TemporaryDirectory() as folder:
         stimuli, output = Path(folder) / "stimuli", Path(folder) / "o.zarr"
-        make_localizer(stimuli, per_category=44, size=64, seed=1)
+        make_stimuli(stimuli, per_category=44, size=64, seed=1)
         expected = _in_one_process(stimuli, Path(folder) / "whole.zarr")
         with (
             dask.config.set(_SETTINGS),
@@ -134,7 +133,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
 
 
 def _watching(killer: _Killer, stops_after: int) -> Any:
-    """Tells the killer where the scan is, and stops the scan after so many events."""
+    """A listener that tells the killer the stage, and stops the scan after some events."""
     events = 0
 
     def progress(event: Progress) -> None:
@@ -155,7 +154,7 @@ def _in_one_process(stimuli: Path, output: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run a storm and say what came of it."""
+    """Run a storm and print its results."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--count", type=int, default=100)
     arguments.add_argument("--seed", type=int, default=0)

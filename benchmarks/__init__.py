@@ -1,0 +1,1 @@
+"""Measurements of fusiform, and the reports in ``results/``: ``python -m benchmarks``."""

@@ -1,0 +1,1 @@
+"""Contrasts from a store: every kind of criterion, and many categories."""

@@ -1,0 +1,1 @@
+"""Evidence: known answers, digits, precision, and what real networks say."""

@@ -1,0 +1,1 @@
+"""Everything on an NVIDIA GPU."""

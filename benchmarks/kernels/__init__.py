@@ -1,0 +1,1 @@
+"""The streaming kernels, beside memory bandwidth and other libraries."""

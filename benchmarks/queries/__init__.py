@@ -1,0 +1,1 @@
+"""Questions to a store: queries, analyses, reports, and the layout that serves them."""

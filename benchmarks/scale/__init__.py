@@ -1,0 +1,1 @@
+"""Scale: units, images, categories and workers."""

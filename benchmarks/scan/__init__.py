@@ -1,0 +1,1 @@
+"""Scans: where their time goes, decoding, commits, and whole jobs."""
