@@ -11,7 +11,7 @@ import typer
 from fusiform.engine.errors import UserError
 
 from .fields import command
-from .notes import note, note_unless, printable
+from .notes import note, note_unless, printable, tell
 from .options import (
     AsJson,
     Contrasts,
@@ -279,7 +279,7 @@ def _print_comparison(found: Comparison, as_json: bool) -> None:
         print(printable(f"{number}  {path}: {said['model']} ({said['weights']})"))
     print(printable(f"selective: {found.criterion}"))
     for warning in found.warnings:
-        print(printable(f"warning: {warning}"))
+        tell(f"warning: {warning}")
     for table in differences(found):
         print_titled(table)
     print(f"\n95 %: over {found.resamples:,} draws of whole feature maps", end="")
@@ -320,9 +320,8 @@ def _print_analysis(analysis: Analysis) -> None:
     print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
     if analysis.nameless:
         said = ", ".join(analysis.nameless)
-        print(
-            printable(f"\nno names of all dimensions, and so no maps of {said}: scan with --dims")
-        )
+        said = f"no names of all dimensions, and so no maps of {said}: scan with --dims"
+        print(f"\n{printable(said)}")
     if analysis.folds == 1:
         said = "no held-out stimuli: no specificity, strength or confusion"
-        print(printable(f"\n{analysis.store}: {said}: the scan had --folds 1"))
+        print(f"\n{printable(f'{analysis.store}: {said}: the scan had --folds 1')}")

@@ -11,8 +11,7 @@ import typer
 from fusiform.engine.spec import Network
 
 from .fields import Of, command
-from .flags import flagged
-from .notes import note, note_unless, printable
+from .notes import note, note_unless, tell
 from .options import MODEL_HELP, AsJson, Device, Quiet
 from .parsing import names, numbers
 from .tables import print_json, print_table
@@ -53,7 +52,7 @@ def doctor(
         if advised:
             print()
         for finding in advised:
-            print(printable(f"{finding.topic}: {flagged(finding.advice)}"))
+            tell(f"{finding.topic}: {finding.advice}")
     if any(finding.severity == "fault" for finding in findings):
         raise typer.Exit(1)
 

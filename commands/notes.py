@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return "".join(escaped)
 
 
+def tell(line: str) -> None:
+    """Print a sentence of the engine on stdout."""
+    print(printable(flagged(line)))
+
+
 def note(line: str) -> None:
     """Print a note on stderr."""
     print(printable(flagged(line)), file=sys.stderr, flush=True)

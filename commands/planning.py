@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fusiform.engine.spec import Design, Network, Resources, Stimuli
 
 from .fields import Of, command
-from .notes import printable
+from .notes import printable, tell
 from .options import AsJson, Quiet
 from .progress import listener
 from .tables import in_bytes, print_json, print_table
@@ -60,7 +60,7 @@ def layers(
         f"{in_bytes(sum(layer.state_bytes for layer in default))} of live state"
     )
     for name, reason in found.refused.items():
-        print(printable(f"not recordable: {name} {reason}"))
+        tell(f"not recordable: {name} {reason}")
 
 
 @command

@@ -11,8 +11,7 @@ from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.spec import Network, Resources, Stimuli
 
 from .fields import Of, command
-from .flags import flagged
-from .notes import note, printable, stopped_in_a_line
+from .notes import note, printable, stopped_in_a_line, tell
 from .options import AsJson, Quiet, Seed
 from .progress import listener
 from .tables import print_json, print_table
@@ -102,7 +101,7 @@ def pack(
     ],
     sizes: Annotated[dict[str, Any], Of(("resize", "crop", "interpolation"), given=Preprocessing)],
     resources: Annotated[Resources, Of(("decode_workers",))],
-    model: Annotated[
+    network: Annotated[
         str | None,
         typer.Option(
             "--for", metavar="MODEL", help="Pack for this network.", rich_help_panel="Preprocessing"
@@ -134,7 +133,7 @@ def pack(
         packed = pack_stimuli(
             stimuli,
             output,
-            network=None if model is None else Network(model, weights),
+            network=None if network is None else Network(network, weights),
             preprocessing=sizes,
             decode_workers=resources.decode_workers,
             listener=told,
@@ -146,9 +145,9 @@ def _print_stimuli(report: StimuliReport) -> None:
     from fusiform.engine.stimuli.report import advice, lines, table
 
     for line in lines(report):
-        print(printable(line))
+        tell(line)
     print()
     head, *rows = table(report)
     print_table(head, rows, right={1})
     for line in advice(report):
-        print(printable(flagged(line)))
+        tell(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .fields import command
-from .notes import note, printable
+from .notes import note, printable, tell
 from .options import AsJson, OneStore, Output, Overwrite, Stores
 from .tables import cut, in_bytes, print_json, print_table
 
@@ -36,7 +36,7 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
         print_json(described)
         return
     for name, value in _info_lines(found):
-        print(printable(f"{name + ':':<{_NAME_WIDTH}} {cut(value)}"))
+        tell(f"{name + ':':<{_NAME_WIDTH}} {cut(value)}")
     print()
     recorded = found.recorded or {}
     print_table(
@@ -77,7 +77,7 @@ def check(stores: Stores) -> None:
         state = "not finished" if found.unfinished else "damaged" if found.problems else whole
         print(printable(f"{path}: {state}"))
         for problem in found.problems:
-            print(printable(f"  {problem}"))
+            tell(f"  {problem}")
     if damaged:
         raise typer.Exit(1)
 
