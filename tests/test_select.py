@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from fusiform.engine.contrasts.evaluate import Examination, Selection
+import fusiform
+from fusiform.engine.contrasts.evaluate import Evaluation, Selection
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Criterion
 from fusiform.engine.contrasts.select import materialise, save_contrast, select
-from fusiform.engine.contrasts.summary import HeldOut, Row, _replication, summarise
+from fusiform.engine.contrasts.summary import HeldOut, Row, _replication
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
+from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.variables import SAVED
 from fusiform.kernels.moments import Moments, merge, read_out
@@ -213,8 +214,8 @@ def test_ties_in_the_top_are_broken_by_unit_order(store: StoreReader) -> None:
     found = chosen(store, LAYERS[2], Criterion("rest", "top 3 by ratio"), ["faces > bodies"])
     assert found.selective.sum() <= 3
     constant = [Moments(np.full((2, 1), 5), np.ones((2, 6)), np.zeros((2, 6)))]
-    examination = Examination(Criterion("rest", "top 2"), every_category("ab"))
-    mask = decided(examination, constant)
+    evaluation = Evaluation(Criterion("rest", "top 2"), every_category("ab"))
+    mask = decided(evaluation, constant)
     assert mask.tolist() == [[True, True, False, False, False, False]] * 2
 
 
@@ -358,7 +359,7 @@ def test_hidden_and_escaping_contrast_names_raise(own_store: StoreReader, name: 
 
 
 def test_summary_equals_plain_loops(store: StoreReader) -> None:
-    rows = {(row.layer, row.contrast): row for row in summarise(store)}
+    rows = {(row.layer, row.contrast): row for row in fusiform.summary(store)}
     assert len(rows) == len(LAYERS) * len(CATEGORIES)
     for layer in LAYERS:
         found = chosen(store, layer)
@@ -391,7 +392,7 @@ def test_summary_equals_plain_loops(store: StoreReader) -> None:
 
 
 def test_a_summary_of_given_contrasts(store: StoreReader) -> None:
-    rows = summarise(store, Criterion("rest"), ["head"], [FACES_AGAINST_TWO, A_SUM])
+    rows = fusiform.summary(store, Criterion("rest"), ["head"], [FACES_AGAINST_TWO, A_SUM])
     assert [(row.layer, row.contrast) for row in rows] == [
         ("head", FACES_AGAINST_TWO), ("head", A_SUM)
     ]  # fmt: skip
@@ -428,17 +429,17 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path)
             assert found.nonfinite[preferring[0]]
             assert not found.selective[:, preferring[0]].any()
             assert not found.selective_fold[:, :, preferring[0]].any()
-    row = summarise(store, layers=["layer1.0"])[0]
+    row = fusiform.summary(store, layers=["layer1.0"])[0]
     assert row.nonfinite == 1
     assert row.csi is not None
     assert 0 < row.csi < 1
 
 
-def decided(examination: Examination, folds: list[Moments]) -> np.ndarray:
+def decided(evaluation: Evaluation, folds: list[Moments]) -> np.ndarray:
     """Selection of units that form a family of their own."""
-    look = examination.look(folds)
-    examination.settle([[look]])
-    return examination.decide(look).selection.selective
+    slab = evaluation.evaluate(folds)
+    evaluation.settle([[slab]])
+    return evaluation.decide(slab).selection.selective
 
 
 # Invariance
@@ -457,9 +458,9 @@ def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: i
         return Moments(count, np.stack([r.mean for r in read]), np.stack([r.m2 for r in read]))
 
     criterion = Criterion("each", "q <= 0.05 or t > 4 or csi > 0.9 and d_prime > 0.2")
-    examination = Examination(criterion, every_category("abcd"))
+    evaluation = Evaluation(criterion, every_category("abcd"))
     expected = moments(groups)
-    selected = decided(examination, [expected])
+    selected = decided(evaluation, [expected])
     dealt = []
     for group in groups:
         order = rng.permutation(len(group))
@@ -469,7 +470,7 @@ def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: i
     merged = reduce(merge, found)
     np.testing.assert_allclose(merged.mean, expected.mean, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(merged.m2, expected.m2, rtol=1e-12)
-    again = decided(examination, found)
+    again = decided(evaluation, found)
     np.testing.assert_array_equal(again, selected)
 
 
@@ -492,7 +493,7 @@ def test_criteria_round_trip_through_json(own_store: StoreReader) -> None:
     ],
 )
 def test_lazy_masks_equal_selected_masks(
-    store: Result, criterion: Criterion, contrasts: list[str] | None
+    store: Store, criterion: Criterion, contrasts: list[str] | None
 ) -> None:
     tree = store.select(contrasts, criterion)
     for layer in LAYERS:
@@ -512,7 +513,7 @@ def test_lazy_masks_equal_selected_masks(
 
 
 def test_masks_of_a_scanned_contrast_are_read_from_the_store(
-    store: Result, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StoreReader, "moments", lambda *_: 1 / 0)
     assert store.mask("faces", "head").any()
@@ -521,7 +522,7 @@ def test_masks_of_a_scanned_contrast_are_read_from_the_store(
         store.mask("faces > bodies", "head")
 
 
-def test_unknown_layers_and_contrasts_of_lazy_masks_raise_at_once(store: Result) -> None:
+def test_unknown_layers_and_contrasts_of_lazy_masks_raise_at_once(store: Store) -> None:
     assert list(store.select("faces", layers="h*").children) == ["head"]
     with pytest.raises(UserError, match="did you mean head"):
         store.select("faces", layers="haed")
