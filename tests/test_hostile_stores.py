@@ -521,7 +521,7 @@ def test_names_of_layers_and_contrasts_are_checked_when_a_store_is_made(tmp_path
     """A scan must not end in a store that cannot be opened."""
     from dataclasses import replace
 
-    from fusiform.engine.store.drafts.creating import create_store
+    from fusiform.engine.store.writing.creating import create_store
 
     from . import made
 

@@ -39,8 +39,8 @@ from fusiform.engine.responses.geometry import agreement, geometry, products, up
 from fusiform.engine.responses.recording import least, most
 from fusiform.engine.responses.tuning import tuning
 from fusiform.engine.store import chunking
-from fusiform.engine.store.drafts.creating import RecordingBlueprint
 from fusiform.engine.store.recording_reader import recorded_attribute
+from fusiform.engine.store.writing.creating import RecordingBlueprint
 from fusiform.kernels import projection
 from fusiform.kernels.ranks import average_ranks, rank_sum
 

@@ -33,9 +33,9 @@ from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import location
-from fusiform.engine.store.drafts.commits import Commit, CommitLog
-from fusiform.engine.store.drafts.store_draft import StoreDraft
 from fusiform.engine.store.location import DurableFolder
+from fusiform.engine.store.writing.commits import Commit, CommitLog
+from fusiform.engine.store.writing.store_draft import StoreDraft
 from fusiform.kernels.moments import merge
 
 from . import flat
@@ -278,7 +278,7 @@ def test_other_weights_or_stimuli_cannot_resume(begun: tuple[Path, Path]) -> Non
 def test_a_draft_of_another_version_cannot_resume(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusiform.engine.store.drafts.creating.version", lambda name: "99")
+    monkeypatch.setattr("fusiform.engine.store.writing.creating.version", lambda name: "99")
     with pytest.raises(UserError, match=r"was begun with fusiform 0.*install them"):
         scanned(*begun)
 

@@ -19,7 +19,12 @@ from ...layer import Layer
 from ...urls import none_in
 from ...values import as_record
 from ...variables import MOMENTS, STIMULUS_COLUMNS, VARIABLES
-from ..array_writer import (
+from ..chunking import chunk_shape, layer_file_shape, response_shape
+from ..identity import fingerprint
+from ..location import Location, location_of, zarr_store
+from ..recording_reader import Units
+from ..schema import RECORDING, STORE, Kind
+from .array_writer import (
     WRITE_ALL,
     create_array,
     create_coordinates,
@@ -27,11 +32,6 @@ from ..array_writer import (
     put_column,
     put_count,
 )
-from ..chunking import chunk_shape, layer_file_shape, response_shape
-from ..identity import fingerprint
-from ..location import Location, location_of, zarr_store
-from ..recording_reader import Units
-from ..schema import RECORDING, STORE, Kind
 from .base_draft import BaseDraft
 from .recording_draft import RecordingDraft
 from .store_draft import StoreDraft

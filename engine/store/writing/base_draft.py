@@ -17,12 +17,12 @@ from ...errors import UserError, gone, shortened
 from ...layer import Layer
 from ...urls import none_in
 from ...variables import SHOWN, STIMULUS_COLUMNS
-from ..array_writer import consolidate, put_column, put_count
 from ..attributes import limit_notes
 from ..identity import fingerprint
 from ..location import Location, flush, is_group, missing_file, zarr_store
 from ..reader import Reader
 from ..schema import Kind
+from .array_writer import consolidate, put_column, put_count
 from .commits import Bytes, Commit, CommitLog, FoundCommit, TaskLog
 
 # A part of an array: its key, and the selection.
