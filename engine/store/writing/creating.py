@@ -1,4 +1,4 @@
-"""Creating stores and recordings from what is known before the first stimulus is shown."""
+"""Creating stores and recordings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a store or recording is created from.
+    """The contents of a new store or recording, known before the first stimulus is shown.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Blueprint:
 
 @dataclass(frozen=True)
 class StoreBlueprint(Blueprint):
-    """What a store is created from; see :class:`Blueprint`."""
+    """The contents of a new store; see :class:`Blueprint`."""
 
     kind: ClassVar[Kind] = STORE
     draft_type: ClassVar[type[BaseDraft[Any]]] = StoreDraft
@@ -128,7 +128,7 @@ class StoreBlueprint(Blueprint):
 
 @dataclass(frozen=True)
 class RecordingBlueprint(Blueprint):
-    """What a recording is created from.
+    """The contents of a new recording; see :class:`Blueprint`.
 
     Attributes
     ----------
