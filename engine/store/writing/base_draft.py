@@ -119,7 +119,7 @@ class BaseDraft(Generic[ReaderT]):
         """Number of stimuli shown to the live layers at a commit."""
         return min(commit.batches * int(self.provenance["batch_size"]), len(self.order))
 
-    # What a kind of draft adds
+    # Defined by each kind of draft
 
     def initial_arrays(self, layer: Layer) -> Iterator[str]:
         """The arrays of a layer that exist before the first stimulus is shown."""
