@@ -1372,10 +1372,6 @@ def _criterion(
 
 @app.command()
 def doctor(
-    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "resnet18",
-    stimuli: Annotated[
-        Path | None, typer.Option(help="A set to decode some images of; else drawn ones are.")
-    ] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", help="Where stores are to go: 64 MiB are tried there.")
     ] = ".",
@@ -1383,15 +1379,15 @@ def doctor(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Whether this machine is fit for a scan, and what would make it fitter.
+    """Check this machine: versions, devices, threads, memory and disk, with advice.
 
-    Versions, devices, threads, memory, disk, and whether decoding keeps up with the network. Takes
-    about half a minute; leaves with exit code 1 where a scan cannot work.
+    Takes seconds; exits with code 1 if a scan cannot work. 'fusiform plan' projects what a
+    particular scan takes, and whether decoding keeps up with the network.
     """
     from fusiform import diagnose
 
     note = (lambda _: None) if quiet else terminal.note
-    findings = list(diagnose(model, stimuli, output, device=device, note=note))
+    findings = list(diagnose(output, device=device, note=note))
     if as_json:
         terminal.print_json([asdict(finding) for finding in findings])
     else:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusiform.engine.spec import UNITS, as_json
+from fusiform.engine.texts import duration
+from fusiform.engine.texts import in_bytes as in_bytes
 from fusiform.engine.urls import without_credentials
 
 if TYPE_CHECKING:
@@ -148,15 +150,6 @@ def print_table(head: list[str], rows: list[list[str]], right: set[int]) -> None
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes, in the unit that it is read in best."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"
 
 
 def cut(text: str, longest: int = 300) -> str:
@@ -471,14 +464,10 @@ def _forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
         f"network {found.network:,.1f} images/s, decoding {found.decoding:,.1f} by "
         f"{found.decode_workers} workers: the scan waits for {found.bound}",
     )
-    contrasts = f"{_duration(found.contrast_seconds)} to compute contrasts"
-    yield "time", f"about {_duration(found.seconds)}, and then {contrasts}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if found.advice:
+        yield "advice", found.advice
+    contrasts = f"{duration(found.contrast_seconds)} to compute contrasts"
+    yield "time", f"about {duration(found.seconds)}, and then {contrasts}"
 
 
 def print_stimuli(report: StimuliReport) -> None:

@@ -1,4 +1,4 @@
-"""Texts that people and their programs write: names in several Unicode forms, tables in CSV."""
+"""Texts: names in several Unicode forms, tables in CSV, numbers as people read them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ _LONGEST_LINE = 2**20
 def composed(name: str) -> str:
     """``name`` in the form in which names are compared, NFC: Macs decompose those of files."""
     return name if name.isascii() else normalize("NFC", name)
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes in the unit that suits it."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:

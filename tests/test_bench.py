@@ -19,6 +19,7 @@ from fusiform import UserError, bench
 from fusiform.engine.bench import measure
 from fusiform.engine.bench.images import repeat_images
 from fusiform.engine.localizer import make_localizer
+from fusiform.engine.scanning import timing
 from fusiform.engine.stimuli.catalogue import read_catalogue
 
 
@@ -31,7 +32,7 @@ def test_turns_are_taken_side_by_side() -> None:
 
 
 def test_seconds_are_wall_time() -> None:
-    assert 0.03 <= measure.seconds(lambda: time.sleep(0.03)) < 5
+    assert 0.03 <= timing.seconds(lambda: time.sleep(0.03)) < 5
 
 
 def test_ratios_are_taken_turn_by_turn() -> None:

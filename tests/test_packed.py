@@ -573,7 +573,7 @@ def test_the_networks_preprocessing_is_taken(
 
 
 def test_doctor_and_plan_measure_what_is_packed(files: Path, packed: Path, tmp_path: Path) -> None:
-    from fusiform.engine.doctor.pace import as_measured, measure_decoding, spread
+    from fusiform.engine.scanning.timing import as_measured, measure_decoding, spread
 
     catalogue = read_catalogue(packed)
     paths = spread(catalogue, 6, tmp_path)

@@ -1,23 +1,20 @@
-"""Images: how fast they are decoded, and that a scan's memory does not grow with their number."""
+"""Images: speed of decoding, and peak memory of scans by number of images."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
 from PIL import Image
 
-from ..decoding.pictures import prepare
 from ..localizer import make_localizer
+from ..scanning import timing
 from ..spec import Preprocessing
-from ..stimuli.images import open_image
-from .measure import Measurement, ratio, run, side_by_side
+from .measure import Measurement, ratio, run
 
 # Pictures drawn for each of the six categories; larger sets repeat them.
 _DRAWN = 8
@@ -34,20 +31,18 @@ def measure_decoding(
         for side in sides:
             drawn = make_localizer(Path(folder) / str(side), per_category=2, size=side)
             paths = list(islice(cycle([as_jpeg(path) for path in drawn]), _DECODED))
-            works = {
-                workers: partial(decode, paths, preprocessing, workers)
-                for workers in sorted({1, threads})
-            }
-            taken = side_by_side({str(workers): work for workers, work in works.items()}, repeats)
-            for workers in works:
-                seconds = taken[str(workers)]
+            rates: dict[int, list[float]] = {workers: [] for workers in sorted({1, threads})}
+            for _ in range(repeats):  # they take turns
+                for workers, measured in rates.items():
+                    measured.append(timing.measure_decoding(paths, preprocessing, workers).rate)
+            for workers, measured in rates.items():
                 yield Measurement(
                     "decoding",
                     f"JPEG, {side} x {side}",
                     f"{workers} thread{'s' * (workers > 1)}",
-                    _DECODED / median(seconds),
+                    median(measured),
                     "images/s",
-                    {} if workers == 1 else {"of 1 thread": ratio(taken["1"], seconds)},
+                    {} if workers == 1 else {"of 1 thread": ratio(measured, rates[1])},
                 )
 
 
@@ -57,12 +52,6 @@ def as_jpeg(path: Path) -> Path:
     with Image.open(path) as image:
         image.convert("RGB").save(jpeg, quality=90)
     return jpeg
-
-
-def decode(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> None:
-    """Decode all images as a scan does, on ``workers`` threads."""
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda path: prepare(open_image(path), preprocessing), paths))
 
 
 def measure_memory(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UserError
 from ..scanning.memory import resident_memory
+from ..scanning.timing import seconds
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +44,6 @@ class Measurement:
 def queued(target: torch.device) -> int:
     """How often a device is given a work in one timing, of which each takes that part."""
     return _QUEUED if target.type == "cuda" else 1
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def side_by_side(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:

@@ -19,7 +19,8 @@ from ..networks.layers import choose, input_dtype, trial
 from ..networks.placement import place
 from ..networks.precision import multiplied
 from ..scanning.memory import recycled
-from .measure import Measurement, queued, ratio, seconds
+from ..scanning.timing import seconds
+from .measure import Measurement, queued, ratio
 
 
 def measure_network(
@@ -69,33 +70,33 @@ def measure_network(
         with capture(network, [layers[-1].name], lambda *_: None) as show:
             for _ in range(batches):
                 show(pixels)
-        _wait(target)
 
     def plainly() -> None:
         with torch.no_grad():
             for _ in range(batches):
                 plain(plain_pixels)
-        _wait(target)
 
     def recorded() -> None:
         with capture(network, moments, fold_in) as show:
             for _ in range(batches):
                 show(pixels)
-        _wait(target)
+
+    def timed(work: Callable[[], None]) -> float:
+        seconds(work, target)  # warms up: the allocator's settings change between works
+        return seconds(work, target)
 
     taken = defaultdict[str, list[float]](list)
     for _ in range(repeats):
-        # Each warms up first: the allocator's settings change between them.
         with recycled(), as_in_a_scan():
-            _twice(recorded)
-            taken["bare"].append(_twice(bare))
+            timed(recorded)
+            taken["bare"].append(timed(bare))
             in_hooks = 0.0
-            taken["recorded"].append(seconds(recorded))
+            taken["recorded"].append(seconds(recorded, target))
             taken["in hooks"].append(in_hooks)
         if target.type == "cpu":
             with as_in_a_scan():
-                taken["fresh"].append(_twice(bare))
-        taken["plain"].append(_twice(plainly))
+                taken["fresh"].append(timed(bare))
+        taken["plain"].append(timed(plainly))
     units = sum(layer.units for layer in layers)
     said = ", ".join(filter(None, (backbone.precision, "compiled" if compile else None)))
     setting = f"{backbone.name}{said and ', ' + said}, batch {batch_size}"
@@ -112,13 +113,3 @@ def measure_network(
         compared = {f"of {other}": ratio(taken[name], taken[other]) for other in others}
         ms = 1e3 * median(taken[name]) / batches
         yield Measurement("network", what, setting, ms, "ms", compared)
-
-
-def _twice(work: Callable[[], None]) -> float:
-    work()
-    return seconds(work)
-
-
-def _wait(target: torch.device) -> None:
-    if target.type == "cuda":
-        torch.cuda.synchronize(target)
