@@ -27,16 +27,21 @@ if TYPE_CHECKING:
     from fusiform.engine.networks.backbones import load_backbone as load_backbone
     from fusiform.engine.networks.layers import list_layers as list_layers
     from fusiform.engine.networks.lesion import lesion as lesion
+    from fusiform.engine.preprocessing import Preprocessing as Preprocessing
     from fusiform.engine.querying.info import describe_store as describe_store
     from fusiform.engine.querying.result import Result as Result
     from fusiform.engine.querying.result import open_store as open_store
     from fusiform.engine.recording.record import record as record
+    from fusiform.engine.recording.unit_request import UnitRequest as UnitRequest
     from fusiform.engine.reporting.report import write_report as write_report
     from fusiform.engine.responses.recording import Recording as Recording
     from fusiform.engine.responses.recording import open_recording as open_recording
     from fusiform.engine.scanning.pack import pack_stimuli as pack_stimuli
     from fusiform.engine.scanning.scan import scan as scan
-    from fusiform.engine.spec import Preprocessing as Preprocessing
+    from fusiform.engine.spec import Design as Design
+    from fusiform.engine.spec import Network as Network
+    from fusiform.engine.spec import Resources as Resources
+    from fusiform.engine.spec import Stimuli as Stimuli
     from fusiform.engine.stimuli.check import check_stimuli as check_stimuli
     from fusiform.engine.stimuli.scramble import scramble_directory as scramble_directory
     from fusiform.engine.store.check import check_store as check_store
@@ -44,9 +49,14 @@ if TYPE_CHECKING:
 _HOME = {
     "Analysis": "analyses.analyse",
     "Criterion": "contrasts.language.criterion",
-    "Preprocessing": "spec",
+    "Design": "spec",
+    "Network": "spec",
+    "Preprocessing": "preprocessing",
     "Recording": "responses.recording",
+    "Resources": "spec",
     "Result": "querying.result",
+    "Stimuli": "spec",
+    "UnitRequest": "recording.unit_request",
     "UserError": "errors",
     "analyse": "analyses.analyse",
     "bench": "bench.report",

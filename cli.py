@@ -28,7 +28,9 @@ from fusiform.engine.contrasts.language.criterion import (
     remarks,
 )
 from fusiform.engine.errors import UserError, fault_of, is_of_limits
-from fusiform.engine.spec import INTERPOLATIONS, SAVED, UNITS
+from fusiform.engine.layer import UNITS
+from fusiform.engine.preprocessing import INTERPOLATIONS
+from fusiform.engine.variables import SAVED
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.query import Query

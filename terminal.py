@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusiform.engine.spec import UNITS, as_json
+from fusiform.engine.layer import UNITS
 from fusiform.engine.texts import duration
 from fusiform.engine.texts import in_bytes as in_bytes
 from fusiform.engine.urls import without_credentials
+from fusiform.engine.values import as_json
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis
@@ -313,7 +314,7 @@ def print_comparison(found: Comparison, as_json: bool) -> None:
 
 def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool) -> None:
     """Networks beside regions of brains."""
-    from fusiform.engine.comparing.tables import likeness
+    from fusiform.engine.comparing.tables import correlations
 
     if as_json:
         print_json([asdict(found) for found in results])
@@ -324,7 +325,7 @@ def print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool
         print(printable(f"{found.source}: {said['model']} ({said['weights']})"))
         print(printable(found.chosen))
         print(printable(f"regions: {found.regions}"))
-        _print_titled(likeness(found, each_layer))
+        _print_titled(correlations(found, each_layer))
         if not found.held_out and found.chosen.startswith("selective"):
             print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
     print("\np corrected: over layers. units: a mean over the folds that select")

@@ -1,16 +1,16 @@
-"""Folders beside an output while it is made or replaced, and how leftovers are cleared.
+"""Temporary folders beside an output, and clearing those that killed runs left.
 
-Nothing there is touched unless it carries our mark; links are never followed::
+Only folders that carry the mark are touched, and links are never followed::
 
-    NAME.partial            a draft that outlives its run, and carries the mark
-    NAME.partial-0123abcd   the scratch folder of one run, which is locked while that lives:
+    NAME.partial            the draft, which outlives its run; marked
+    NAME.partial-0123abcd   the scratch folder of one run, locked while the run lives:
         .made-by-fusiform       the mark
-        new                     what is made, until it is renamed to NAME
-        draft                   NAME.partial, from when it is whole until it is renamed to NAME
-        old                     what NAME was, until the new one is there
+        new                     the new output, until it is renamed to NAME
+        draft                   the complete NAME.partial, until it is renamed to NAME
+        old                     the previous NAME, until the new one is in place
 
-The next run that writes NAME clears scratch folders that are not locked: ``draft`` and ``old`` go
-back if nothing has taken their places, and all else is removed, the mark last.
+The next run that writes NAME clears scratch folders that are not locked: ``draft`` and ``old`` move
+back unless something has taken their places; the rest is removed, the mark last.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from .errors import UserError, fault_of, told_of_the_disk
 MARK = ".made-by-fusiform"
 NEW = "new"
 _DRAFT, _OLD, _GONE = "draft", "old", "gone"
-# The names of what is moved into a folder that was there before, until all of it is.
+# Lists the files that are being moved into an existing folder.
 _MOVING = "moving.json"
-# Seconds after which a scratch folder is taken for a leftover where there are no locks: one that is
-# filled, and one from which something is published, which takes the blink of some renames.
+# Without locks, a scratch folder counts as a leftover after this many seconds: while it is filled,
+# and while it is published, which takes a few renames.
 _FILLED, _PUBLISHED = 7 * 86400, 60
 
 
 def draft_place(final: Path) -> Path:
-    """Where a store that is to be a folder lies until its scan has come to its end."""
+    """Path of the draft of a store in a folder."""
     return final.with_name(f"{final.name}.partial")
 
 
 def resolved(output: Path) -> Path:
-    """Where an output comes to stand: links are followed.
+    """Path of an output with its links followed.
 
     Raises
     ------
-    UserError : they lead to themselves, or no output can have such a name
+    UserError : the links form a loop, or the name is not valid
     """
     try:
         final = Path(os.path.realpath(output))
@@ -57,33 +57,35 @@ def resolved(output: Path) -> Path:
     except OSError as error:
         raise UserError(fault_of(error) or str(error)) from None
     except ValueError as error:  # a zero, or half of a surrogate pair
-        raise UserError(f"no file can be called {str(output)!r} ({error}): name another") from None
+        raise UserError(
+            f"{str(output)!r} is not a valid file name ({error}): choose another"
+        ) from None
     if not final.name:
         raise UserError(f"an output has a name; got {output}: name one in it")
     if is_loop:
-        raise UserError(f"a path must lead somewhere; {output} is a loop of links: name another")
+        raise UserError(f"links must lead to a path; {output} is a loop of links: name another")
     return final
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder carries our mark, or is empty, as before it is marked; a link never is."""
+    """Whether a folder is marked, or empty and not yet marked; False for links."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     mark = folder / MARK
     try:
         marked = mark.is_file() and not mark.is_symlink()
         return marked or not any(folder.iterdir())
-    except OSError:  # not for us to read
+    except OSError:  # unreadable
         return False
 
 
 def mark(folder: Path) -> None:
-    """Say in a folder that it is ours. A kill may leave this empty: it counts all the same."""
+    """Mark a folder as made by fusiform. A kill may leave an empty mark, which counts too."""
     if not (folder / MARK).exists():
-        (folder / MARK).write_bytes(_said_of(folder))
+        (folder / MARK).write_bytes(_mark_text(folder))
 
 
-def _said_of(folder: Path) -> bytes:
+def _mark_text(folder: Path) -> bytes:
     return (
         b"fusiform made this folder, %s, and removes it, or goes on with it, when what it is made "
         b"for is whole.\n" % os.fsencode(folder.name)
@@ -91,17 +93,17 @@ def _said_of(folder: Path) -> bytes:
 
 
 def unmark(folder: Path) -> None:
-    """Take the mark away."""
+    """Remove the mark."""
     (folder / MARK).unlink(missing_ok=True)
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether nothing but a mark is in a folder of ours."""
+    """Whether a marked folder holds only its mark."""
     return is_ours(folder) and all(path.name == MARK for path in folder.iterdir())
 
 
 def empty(folder: Path) -> None:
-    """Remove what is in a folder of ours, but for its mark."""
+    """Remove everything in a marked folder except the mark."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -110,7 +112,7 @@ def empty(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of ours, its mark last: what cannot be removed stays, marked."""
+    """Remove a marked folder, its mark last: if something cannot be removed, the mark stays."""
     empty(folder)
     unmark(folder)
     folder.rmdir()
@@ -118,9 +120,9 @@ def remove(folder: Path) -> None:
 
 @contextmanager
 def scratch(final: Path) -> Iterator[Path]:
-    """Give a new folder to fill, for :func:`publish` to rename to ``final``.
+    """Yield a new folder to fill, which :func:`publish` renames to ``final``.
 
-    With the permissions that the user's folders have. Without publication nothing is left of it.
+    It has the user's default permissions, and is removed unless it is published.
     """
     with ExitStack() as stack:
         folder = _locked_folder(final, stack)
@@ -137,16 +139,16 @@ def scratch(final: Path) -> Iterator[Path]:
             _settle(folder, final)
         except OSError as error:
             raise UserError(
-                f"{final} is whole, but what is left of its making cannot be removed "
+                f"{final} is complete, but its temporary folder cannot be removed "
                 f"({error.strerror or error}): remove {folder}"
             ) from error
 
 
 def publish(new: Path, final: Path, replace: bool = False) -> None:
-    """Rename what was made in a scratch folder to ``final``, for good.
+    """Rename the new output in a scratch folder to ``final``.
 
-    With ``replace`` what is there makes way: there is one or the other at all times, but for the
-    blink of two renames.
+    With ``replace`` an existing output makes way: except between two renames, one of them is always
+    in place.
     """
     old = new.with_name(_OLD)
     if os.path.lexists(final):
@@ -156,13 +158,13 @@ def publish(new: Path, final: Path, replace: bool = False) -> None:
     new.rename(final)
     synchronised(final.parent)
     if old.exists():
-        old.rename(new.with_name(_GONE))  # so that half of it never comes back
+        old.rename(new.with_name(_GONE))  # a half-removed output must not move back
 
 
 def publish_draft(final: Path, replace: bool = False) -> None:
-    """Publish the draft that lies beside ``final``, without its mark.
+    """Publish the draft beside ``final``, without its mark.
 
-    A kill before that is done leaves it where the next run finds it, and puts it back.
+    If it is killed, the next run finds the draft and moves it back.
     """
     with scratch(final) as new:
         draft = new.with_name(_DRAFT)
@@ -173,14 +175,14 @@ def publish_draft(final: Path, replace: bool = False) -> None:
 
 @contextmanager
 def filling(output: Path, refusal: UserError) -> Iterator[Path]:
-    """Give a new folder to fill; what is in it stands in ``output`` when the context ends.
+    """Yield a new folder to fill; its contents move to ``output`` when the context ends.
 
-    An empty folder that is there stays, with its permissions: it may be the working one, or a mount
+    An empty ``output`` folder is kept with its permissions: it may be the working folder or a mount
     point. After an error nothing is left.
 
     Raises
     ------
-    UserError : the ``refusal``, of what is not a new or empty folder; it cannot be written to
+    UserError : ``refusal``, if ``output`` is not a new or empty folder; it cannot be written to
     """
     final = resolved(output)
     within = final / "set"
@@ -212,7 +214,7 @@ def filling(output: Path, refusal: UserError) -> Iterator[Path]:
 def tidy(final: Path) -> None:
     """Clear the leftovers of killed runs that wrote ``final``."""
     for folder in _scratch_folders(final):
-        # In use, cleared by another program, or not for us to remove.
+        # The folder may be in use, already cleared by another program, or not ours to remove.
         with suppress(OSError), locked(folder) as lock:
             publishing = (folder / _DRAFT).exists() or (folder / _OLD).exists()
             age = time.time() - folder.lstat().st_mtime
@@ -221,7 +223,7 @@ def tidy(final: Path) -> None:
 
 
 def waiting(final: Path) -> tuple[Path | None, Path | None]:
-    """Where the draft and the earlier output are while a publication is, or was, under way."""
+    """Paths of the draft and the earlier output during, or after, an interrupted publication."""
     draft = old = None
     for folder in _scratch_folders(final):
         draft = folder / _DRAFT if (folder / _DRAFT).exists() else draft
@@ -239,17 +241,17 @@ def _scratch_folders(final: Path) -> list[Path]:
 
 
 def _is_scratch(folder: Path) -> bool:
-    """Whether this is a scratch folder, and not a copy of one, or of a draft, of the user's."""
+    """Whether this is a scratch folder, not a user's copy of one or of a draft."""
     if not is_ours(folder):
         return False
     try:
         names = {path.name for path in folder.iterdir()}
-        said = (folder / MARK).read_bytes() if MARK in names else b""
-    except OSError:  # another program clears it
+        text = (folder / MARK).read_bytes() if MARK in names else b""
+    except OSError:  # another program is clearing it
         return False
-    if names <= {MARK}:  # a kill may have torn the mark
-        return _said_of(folder).startswith(said)
-    return said == _said_of(folder) and names <= {MARK, NEW, _DRAFT, _OLD, _GONE, _MOVING}
+    if names <= {MARK}:  # a kill may have cut the mark short
+        return _mark_text(folder).startswith(text)
+    return text == _mark_text(folder) and names <= {MARK, NEW, _DRAFT, _OLD, _GONE, _MOVING}
 
 
 def _locked_folder(final: Path, stack: ExitStack) -> Path:
@@ -258,7 +260,7 @@ def _locked_folder(final: Path, stack: ExitStack) -> Path:
         folder.mkdir()
         try:
             stack.enter_context(locked(folder))
-        except (FileNotFoundError, BlockingIOError):  # taken for a leftover before it was locked
+        except (FileNotFoundError, BlockingIOError):  # another program cleared it before the lock
             continue
         except OSError:
             folder.rmdir()
@@ -267,13 +269,13 @@ def _locked_folder(final: Path, stack: ExitStack) -> Path:
 
 
 def _settle(folder: Path, final: Path) -> None:
-    """Move back what was not published, and remove a scratch folder."""
-    draft, old, there = folder / _DRAFT, folder / _OLD, draft_place(final)
+    """Move back an unpublished draft or output, and remove a scratch folder."""
+    draft, old, target = folder / _DRAFT, folder / _OLD, draft_place(final)
     if draft.exists():
-        if os.path.lexists(there):  # never so while one program at a time fills it
+        if os.path.lexists(target):  # cannot happen while one program at a time fills it
             return
         mark(draft)
-        draft.rename(there)
+        draft.rename(target)
     if old.exists():
         old.rename(folder / _GONE if os.path.lexists(final) else final)
     _gather(folder)
@@ -291,12 +293,12 @@ def _spread(new: Path, final: Path) -> None:
 
 
 def _gather(folder: Path) -> None:
-    """Take back what was moved into a folder, unless all of it was."""
+    """Undo an interrupted move into a folder; a complete one stays."""
     new = folder / NEW
     try:
         names = json.loads((folder / _MOVING).read_text())
         left = {path.name for path in new.iterdir()}
-    except (OSError, ValueError):  # torn: nothing was moved
+    except (OSError, ValueError):  # the list is incomplete: nothing was moved yet
         return
     for name in names if left else ():
         if name not in left and os.path.lexists(folder.with_name(name)):

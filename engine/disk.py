@@ -1,4 +1,4 @@
-"""Writing to a file system: flushing, locks, what it cannot do, and its errors in one line."""
+"""Flushing and locking files and folders, on file systems that may support neither."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# What file systems answer that cannot do something (SMB, FUSE), and not that writing has failed.
+# Errors by which file systems (SMB, FUSE) say that they do not support an operation.
 CANNOT = {
     getattr(errno, name)
     for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM", "EACCES")
     if hasattr(errno, name)
 }
-# And to being asked for a lock.
 _NO_LOCKS = CANNOT | {errno.ENOLCK, errno.EBADF}
-# How a folder is opened, where these exist: not through a link.
+# Open a folder, and no link to one, where these flags exist.
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _lacking: set[str] = set()
-# Seconds after which a wait for a lock is said, and between two tries to have it.
+# Seconds before a wait for a lock is reported, and between two attempts to lock.
 _SAY_AFTER, _ASK_EVERY = 1.0, 0.05
 
 
 def synchronised(path: Path) -> bool:
-    """Have the system write a file or folder to the disk; whether it was there."""
+    """Flush a file or folder to the disk; False if it does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:  # removed or replaced since
         return False
-    except OSError as error:  # where a folder cannot be opened, as on Windows
+    except OSError as error:  # Windows cannot open folders
         _let_pass(error, path)
         return True
     try:
@@ -42,7 +41,7 @@ def synchronised(path: Path) -> bool:
 
 
 def synchronise(descriptor: int, path: Path) -> None:
-    """Have the system write an open file to the disk, if its file system can."""
+    """Flush an open file to the disk, if its file system can."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -51,7 +50,7 @@ def synchronise(descriptor: int, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Lock:
-    """A folder that is locked; ``held`` is False where the system or file system has no locks."""
+    """A locked folder; ``held`` is False where the system or file system has no locks."""
 
     folder: Path
     descriptor: int | None = None
@@ -59,21 +58,21 @@ class Lock:
 
     @property
     def in_place(self) -> bool:
-        """Whether the folder that was locked is the one that lies there."""
+        """Whether the path still leads to the locked folder."""
         try:
-            there = self.folder.lstat()
+            current = self.folder.lstat()
         except FileNotFoundError:
             return False
-        return self.descriptor is None or os.path.samestat(os.fstat(self.descriptor), there)
+        return self.descriptor is None or os.path.samestat(os.fstat(self.descriptor), current)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Lock]:
-    """Keep other programs that ask for the lock of a folder from it. Links are not followed.
+    """Hold the lock of a folder. Links are not followed.
 
     Raises
     ------
-    BlockingIOError : another program has it
+    BlockingIOError : another program holds it
     FileNotFoundError : the folder was renamed or removed before it was locked
     """
     lock = _lock(folder)
@@ -88,36 +87,36 @@ def locked(folder: Path) -> Iterator[Lock]:
 
 @contextmanager
 def turn(folder: Path, note: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Keep other programs that ask from changing the finished store at ``folder``; wait for them.
+    """Hold the lock of the finished store at ``folder``, after waiting for other programs.
 
-    ``note`` hears of a wait. What stands there when the turn has come may be another store.
+    ``note`` is told of a wait. The store may have been replaced in the meantime.
 
     Raises
     ------
-    FileNotFoundError : nothing is there
+    FileNotFoundError : no store exists there
     """
     place, told = Path(os.path.realpath(folder)), False
-    started = there = time.monotonic()
+    started = last_seen = time.monotonic()
     with ExitStack() as stack:
         while True:
             now = time.monotonic()
             try:
                 stack.enter_context(locked(place))
                 break
-            except FileNotFoundError:  # or between two renames
-                if now - there > _SAY_AFTER:
+            except FileNotFoundError:  # it may be between two renames
+                if now - last_seen > _SAY_AFTER:
                     raise
             except BlockingIOError:
-                there = now
+                last_seen = now
                 if not told and now - started > _SAY_AFTER:
                     told = True
-                    note(f"waits for another program that writes {folder}")
+                    note(f"waiting for another program that is writing {folder}")
             time.sleep(_ASK_EVERY)
         yield
 
 
 def take_lock(descriptor: int) -> bool:
-    """Lock an open file or folder; False if the system or its file system has no locks.
+    """Lock an open file or folder; False if the system or file system has no locks.
 
     Raises
     ------
@@ -140,7 +139,7 @@ def _lock(folder: Path) -> Lock:
     try:
         descriptor = os.open(folder, _FOLDER)
     except OSError as error:
-        if error.errno in _NO_LOCKS:  # on Windows no folder can be opened
+        if error.errno in _NO_LOCKS:  # Windows cannot open folders
             return Lock(folder)
         raise
     try:
@@ -153,7 +152,7 @@ def _lock(folder: Path) -> Lock:
 
 @contextmanager
 def telling(note: Callable[[str], None], place: Path | str) -> Iterator[None]:
-    """Say at the end, each once, what the file system of ``place`` cannot do."""
+    """Note at the end, once each, the operations that the file system of ``place`` lacks."""
     _lacking.clear()
     try:
         yield
@@ -163,7 +162,7 @@ def telling(note: Callable[[str], None], place: Path | str) -> Iterator[None]:
 
 
 def lacking(what: str) -> None:
-    """Have :func:`telling` say that the file system cannot do this."""
+    """Have :func:`telling` note that the file system cannot do this."""
     _lacking.add(what)
 
 
@@ -172,4 +171,4 @@ def _let_pass(error: OSError, path: Path) -> None:
         error.filename = str(path)
         raise error
     kind = "folders" if path.is_dir() else "files"
-    lacking(f"synchronise {kind}: a power failure may cost what was just written")
+    lacking(f"synchronise {kind}: a power failure may lose the latest writes")

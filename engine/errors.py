@@ -1,4 +1,4 @@
-"""What fusiform says when a user's request cannot be carried out."""
+"""User errors, and system errors described in one line."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Protocol
 
 from .urls import without_credentials
 
-# How libraries say that there is no memory, that no thread can be started, and that a GPU failed.
+# Phrases by which libraries report that memory or threads ran out, or that a GPU failed.
 _NO_MEMORY = (
     *("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory"),
     *("Unable to allocate", "bad_alloc", "failed to map segment"),
 )
 _NO_THREAD = ("can't start new thread", "Resource temporarily unavailable")
 _NO_DEVICE = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")
-_MORE_MEMORY = "ask for less at once, or go on where there is more"
+_MORE_MEMORY = "ask for less at once, or continue on a machine with more"
 _MORE_THREADS = (
     "raise the limit of processes and threads (ulimit -u) or of memory (ulimit -v), or ask for "
     "fewer workers"
 )
-# What helps where the system refuses something, by the names of its errors.
+# Remedies by the names of system errors.
 _REMEDIES = {
     ("ENOSPC", "EDQUOT"): "make room, or write elsewhere",
-    ("EACCES", "EPERM", "EROFS"): "make it accessible, or name another place",
+    ("EACCES", "EPERM", "EROFS"): "make it accessible, or choose another path",
     ("EMFILE", "ENFILE"): "raise the limit of open files (ulimit -n)",
     ("EAGAIN",): _MORE_THREADS,
     ("ENOMEM",): _MORE_MEMORY,
     ("EFBIG",): "raise the limit of file sizes (ulimit -f), or write elsewhere",
-    ("EIO", "EUCLEAN"): "the disk or its connection fails: look at the system's log",
+    ("EIO", "EUCLEAN"): "the disk or its connection is failing: see the system log",
     ("ESTALE", "ENOTCONN", "EHOSTDOWN", "ENODEV"): "its file system is gone: mount it again",
-    ("ENOENT", "ENOTDIR"): "something was moved or removed: look at the place, and begin again",
+    ("ENOENT", "ENOTDIR"): "something was moved or removed: check the path, and start again",
     ("ENAMETOOLONG",): "choose a shorter name",
-    ("ELOOP",): "links lead in a circle: name the place itself",
+    ("ELOOP",): "the links form a loop: name the file or folder itself",
 }
 _REMEDY = {
     getattr(errno, name): remedy
@@ -45,7 +45,7 @@ _REMEDY = {
     if hasattr(errno, name)
 }
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
-# Errors that libraries of other languages repeat in words.
+# Errors that non-Python libraries report as text.
 _REPEATED = [
     code for name in ("ENOSPC", "EDQUOT", "EMFILE", "EIO", "ESTALE")
     if (code := getattr(errno, name, None)) is not None
@@ -53,11 +53,11 @@ _REPEATED = [
 
 
 class UserError(ValueError):
-    """A request that cannot be carried out as it was made.
+    """A request that cannot be carried out as given.
 
-    The message is one line that says the rule, what came instead, and the remedy. The command
-    line prints it without a traceback and leaves with exit code 2. Where the mistake is at a place
-    in a text, ``below`` are further lines that show it. No URL in it has credentials.
+    The message is one line: the rule, what came instead, and the remedy. The command line prints it
+    without a traceback and exits with code 2. For a mistake within a text, the lines ``below``
+    point at it. Credentials are removed from URLs.
     """
 
     def __init__(self, message: str, *below: str) -> None:
@@ -66,7 +66,7 @@ class UserError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``known`` names most like ``name``, ready to stand at the end of an error message."""
+    """The ``known`` names closest to ``name``, as the end of an error message."""
     known = list(known)
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else f"known: {shortened(known)}"
@@ -80,18 +80,13 @@ def shortened(names: Iterable[object], limit: int = 8) -> str:
 
 
 def refuse_no_path(given: object) -> None:
-    """Refuse what is neither a path nor a text.
-
-    Raises
-    ------
-    UserError : it is neither
-    """
+    """Raise a ``UserError`` unless ``given`` is a string or path."""
     if not isinstance(given, str | os.PathLike) or isinstance(given, bytes):
-        raise UserError(f"a place is a path, or a URL; got {given!r}: give a text or a Path")
+        raise UserError(f"a location is a path or a URL; got {given!r}: give a string or a Path")
 
 
 def is_of_memory(error: BaseException) -> bool:
-    """Whether memory has run out, of the machine or of its GPU."""
+    """Whether the machine or its GPU has run out of memory."""
     return isinstance(error, MemoryError) or _says(error, _NO_MEMORY)
 
 
@@ -101,47 +96,47 @@ def is_of_the_device(error: BaseException) -> bool:
 
 
 def is_of_limits(error: BaseException) -> bool:
-    """Whether a limit on open files, threads or processes is the cause, and not what was read."""
+    """Whether the cause is a limit on open files, threads or processes."""
     return any(_errno_of(one) in _LIMITS or _says(one, _NO_THREAD) for one in _causes(error))
 
 
 def fault_of(error: BaseException) -> str | None:
-    """Describe an error of the machine in one line, with a remedy; None for any other error.
+    """Describe a failure of the machine in one line, with a remedy; None for any other error.
 
-    Memory, threads, open files, the disk and the GPU count, whichever library raised the error.
+    Covers memory, threads, open files, the disk and the GPU, whichever library raised the error.
     """
     for one in _causes(error):
-        code, said = _errno_of(one), first_line(one)
+        code, reason = _errno_of(one), first_line(one)
         if is_of_memory(one) or code == errno.ENOMEM:
-            return f"out of memory ({said}): {_MORE_MEMORY}"
+            return f"out of memory ({reason}): {_MORE_MEMORY}"
         if _says(one, _NO_THREAD):
-            return f"no thread or process can be started ({said}): {_MORE_THREADS}"
+            return f"cannot start a thread or process ({reason}): {_MORE_THREADS}"
         if is_of_the_device(one):
-            return f"the GPU has failed ({said}): look at its log, and use one that works"
+            return f"the GPU has failed ({reason}): see its log, and use one that works"
         if isinstance(one, OSError) or code is not None:
-            place = getattr(one, "filename", None)
-            doing = "go on" if place is None else f"read or write {os.fsdecode(place)}"
-            return _refused(doing, one)
+            path = getattr(one, "filename", None)
+            action = "continue" if path is None else f"read or write {os.fsdecode(path)}"
+            return _cannot(action, one)
     return None
 
 
 class Filled(Protocol):
-    """A store or folder that is filled part by part, and knows which parts have to exist."""
+    """A store or folder that is filled part by part, and knows which parts must exist."""
 
     def lost(self) -> str | None:
-        """Say which part was removed, as an error message; None if all of them exist."""
+        """Error message for a part that was removed; None if all parts exist."""
 
 
 @contextmanager
 def told_of_the_disk(place: Path | str, draft: Path | str | Filled | None = None) -> Iterator[None]:
-    """Say in one line what the file system raises where something is written to ``place``.
+    """Turn file system errors while ``place`` is written into one-line user errors.
 
-    ``draft`` is the folder that is filled until it is moved to ``place``. Where it, or a part of
-    it, was removed in the meantime, any kind of error may come of that.
+    ``draft`` is the folder that is filled before it moves to ``place``. If it or a part of it was
+    removed in the meantime, any kind of error may follow.
 
     Raises
     ------
-    UserError : the disk is full, the place cannot be written to, or what was written is gone
+    UserError : the disk is full, ``place`` cannot be written to, or the draft is gone
     """
     try:
         yield
@@ -155,39 +150,39 @@ def told_of_the_disk(place: Path | str, draft: Path | str | Filled | None = None
             if is_of_memory(one) or _says(one, _NO_THREAD):
                 break
             if isinstance(one, OSError) or _errno_of(one) is not None:
-                raise UserError(_refused(f"write {place}", one)) from error
+                raise UserError(_cannot(f"write {place}", one)) from error
         raise
 
 
 def gone(draft: Path | str, part: str = "") -> str:
-    """The message for a draft that was removed, or lost a ``part``."""
+    """Error message for a draft that was removed, or lost a ``part``."""
     if part:
-        return f"{draft} was being filled and {part} of it is gone: begin anew"
+        return f"{draft} was being filled and its {part} is gone: start again"
     return f"{draft} was being filled and is gone: scan again"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 200 characters of it."""
-    said = without_credentials(str(error).strip().partition("\n")[0])  # before it is cut
-    return said[:200] or type(error).__name__
+    """The first line of an error's message, at most 200 characters."""
+    line = without_credentials(str(error).strip().partition("\n")[0])
+    return line[:200] or type(error).__name__
 
 
 def _lost(draft: Path | str | Filled | None) -> str | None:
-    if draft is None or isinstance(draft, str):  # behind a URL
+    if draft is None or isinstance(draft, str):  # a URL
         return None
     if isinstance(draft, Path):
-        return None if os.path.exists(draft) else gone(draft)  # noqa: PTH110  no error of the disk
+        return None if os.path.exists(draft) else gone(draft)  # noqa: PTH110  raises no disk error
     return draft.lost()
 
 
-def _refused(doing: str, error: BaseException) -> str:
+def _cannot(action: str, error: BaseException) -> str:
     remedy = _REMEDY.get(_errno_of(error) or 0)
-    said = getattr(error, "strerror", None) or first_line(error)
-    return f"cannot {doing} ({said})" + (f": {remedy}" if remedy else "")
+    reason = getattr(error, "strerror", None) or first_line(error)
+    return f"cannot {action} ({reason})" + (f": {remedy}" if remedy else "")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, those that it stands for, and those that it was raised from."""
+    """An error, the errors it groups, and those it was raised from."""
     waiting, seen = [error], set[int]()
     while waiting:
         one = waiting.pop(0)
@@ -198,13 +193,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _errno_of(error: BaseException) -> int | None:
-    """The number of a system's error, also where a library has put it into words."""
+    """Number of a system error, also one that a library reports as text."""
     if isinstance(error, OSError):
         return error.errno
-    if _says(error, ["Symlink loop"]):  # of pathlib, before Python 3.13
+    if _says(error, ["Symlink loop"]):  # pathlib, before Python 3.13
         return errno.ELOOP
     return next((code for code in _REPEATED if _says(error, [os.strerror(code)])), None)
 
 
-def _says(error: BaseException, signs: Iterable[str]) -> bool:
-    return any(sign in str(error) for sign in signs)
+def _says(error: BaseException, phrases: Iterable[str]) -> bool:
+    return any(phrase in str(error) for phrase in phrases)

@@ -1,4 +1,4 @@
-"""Files that commands write: they lie beside their output until they are whole, marked as ours."""
+"""Files that commands write: each is completed beside its output, then renamed."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from .disk import synchronise, synchronised, take_lock
 from .errors import UserError, told_of_the_disk
 
 _LONGEST_NAME = 255  # bytes
-# Seconds after which a file that nothing was written to is nobody's, where there are no locks.
+# Without locks, a temporary file counts as abandoned after this many seconds.
 _OLD = 3600
 
 
 @contextmanager
 def new_file(output: Path, what: str, text: bool = False) -> Iterator[IO[Any]]:
-    """Give a file to write; it stands at ``output`` when the context ends without an error.
+    """Yield a file to write; it replaces ``output`` when the context ends without an error.
 
-    Until then it lies beside that as ``.NAME.fusiform-...``, and an earlier output stays whole;
-    after an error nothing is left of it. What killed programs left of this output is removed. An
-    earlier output's owner and permissions are kept.
+    Until then it is called ``.NAME.fusiform-...``, beside ``output``, and an earlier output is
+    untouched; after an error the new file is removed. Leftovers of killed programs are removed too.
+    The owner and permissions of an earlier output are kept.
 
     Parameters
     ----------
-    what : what is written, for messages, as "a table"
-    text : whether text is written, as UTF-8, and not bytes
+    what : the kind of output for error messages, such as "a table"
+    text : write UTF-8 text instead of bytes
 
     Raises
     ------
-    UserError : see :func:`file_place`; the file system cannot take what is written
+    UserError : see :func:`file_place`; the file system refuses to write
     """
     final = file_place(output, what)
     with told_of_the_disk(output):
@@ -55,12 +55,12 @@ def new_file(output: Path, what: str, text: bool = False) -> Iterator[IO[Any]]:
             file.flush()
             synchronise(raw.fileno(), path)
             if not locked:
-                file.close()  # Windows renames nothing that is open
+                file.close()  # Windows cannot rename an open file
             path.replace(final)
             synchronised(final.parent)
         file.close()
     except BaseException:
-        with suppress(OSError, UserError):  # again what was raised already
+        with suppress(OSError, UserError):  # closing may raise the same error again
             file.close()
         with suppress(OSError):
             path.unlink(missing_ok=True)
@@ -68,10 +68,10 @@ def new_file(output: Path, what: str, text: bool = False) -> Iterator[IO[Any]]:
 
 
 def write_arrays(file: IO[bytes], arrays: Mapping[str, Any], compressed: bool = False) -> None:
-    """Write arrays of numbers and texts of fixed length by their names, as ``.npz``.
+    """Write arrays of numbers and fixed-length strings as ``.npz``.
 
-    Not by ``np.savez``, which takes names as arguments beside its own, and on a full disk leaves an
-    archive open that complains later.
+    ``np.savez`` is not used: array names clash with its own arguments, and on a full disk it leaves
+    an open archive that raises later.
     """
     with ZipFile(file, "w", ZIP_DEFLATED if compressed else ZIP_STORED) as whole:
         for name, values in arrays.items():
@@ -81,7 +81,7 @@ def write_arrays(file: IO[bytes], arrays: Mapping[str, Any], compressed: bool = 
 
 @contextmanager
 def new_folders(folder: Path) -> Iterator[None]:
-    """Create a folder, with those that it lies in; after an error the new ones are removed again.
+    """Create a folder and its parents; after an error the new ones are removed again.
 
     Raises
     ------
@@ -94,18 +94,17 @@ def new_folders(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         for path in new:
-            with suppress(OSError):  # somebody else's file is in it
+            with suppress(OSError):  # it holds another program's file
                 path.rmdir()
         raise
 
 
 def file_place(output: Path, what: str, remedy: str = "name a file") -> Path:
-    """Where a file comes to stand; a link is followed, and what it points to replaced.
+    """Path of an output file with its links followed.
 
     Raises
     ------
-    UserError : there is no such folder; a folder, a device or a pipe is there, or a file that may
-        not be written
+    UserError : its folder does not exist; it is a folder, a device, a pipe or a read-only file
     """
     with told_of_the_disk(output):
         final = Path(os.path.realpath(output))
@@ -115,14 +114,16 @@ def file_place(output: Path, what: str, remedy: str = "name a file") -> Path:
         if (mode is not None and not S_ISREG(mode)) or _is_descriptor(output):
             raise UserError(f"{what} is written to a file; {output} is a device or pipe: {remedy}")
         if not final.parent.is_dir():
-            raise UserError(f"{what} is written into a folder; {final.parent} is none: make it")
+            raise UserError(
+                f"{what} is written into an existing folder; {final.parent} is none: make it"
+            )
         if mode is not None and not os.access(final, os.W_OK):
             raise UserError(f"cannot write {output} (it is read-only): name another file")
         return final
 
 
 def _mode(path: Path) -> int | None:
-    """The status of the file at a path; None if there is none."""
+    """The mode of the file at a path; None if it does not exist."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -130,13 +131,13 @@ def _mode(path: Path) -> int | None:
 
 
 def _is_descriptor(output: Path) -> bool:
-    """Whether a path is a file that is open already, as /dev/stdout is, whatever it leads to."""
+    """Whether a path names an open file, such as /dev/stdout."""
     folder = os.path.realpath(output.parent)
     return output.is_symlink() and (folder == "/dev" or folder.startswith("/proc/"))
 
 
 class _File(io.FileIO):
-    """A new file; says in one line why it cannot be written."""
+    """A new file whose write errors are one-line ``UserError``s."""
 
     def __init__(self, path: Path, output: Path) -> None:
         super().__init__(path, "x")
@@ -148,29 +149,29 @@ class _File(io.FileIO):
 
 
 def _create(final: Path, output: Path) -> tuple[_File, Path, bool]:
-    """A file beside ``final``, where it is, and whether a lock says that it is being written."""
+    """A new file beside ``final``, its path, and whether it is locked."""
     while True:
-        path = final.with_name(f"{_mark(final)}{uuid4().hex[:16]}")
+        path = final.with_name(f"{_prefix(final)}{uuid4().hex[:16]}")
         file = _File(path, output)
         locked = _lock(file)
-        # Another program may have taken it for left over before it was locked.
+        # Another program may have removed it as a leftover before it was locked.
         if locked is not False and path.exists():
             return file, path, bool(locked)
         file.close()
 
 
 def _sweep(final: Path) -> None:
-    """Remove what programs that are no more have left of an output."""
-    mark = _mark(final)
-    with suppress(OSError):  # a folder that may be written to and not listed
+    """Remove the leftovers of killed programs that wrote ``final``."""
+    prefix = _prefix(final)
+    with suppress(OSError):  # the folder may be writable but not listable
         for path in final.parent.iterdir():
-            name = path.name.removeprefix(mark)
+            name = path.name.removeprefix(prefix)
             if name != path.name and re.fullmatch("[0-9a-f]{16}", name):
                 _remove_if_left(path)
 
 
 def _remove_if_left(path: Path) -> None:
-    with suppress(OSError):  # another's, or gone
+    with suppress(OSError):  # not ours to remove, or already removed
         if not S_ISREG(path.lstat().st_mode):
             return
         with path.open("r+b") as file:
@@ -181,8 +182,8 @@ def _remove_if_left(path: Path) -> None:
             path.unlink()
 
 
-def _mark(final: Path) -> str:
-    """The beginning of the names of files that become ``final``; 16 digits follow."""
+def _prefix(final: Path) -> str:
+    """Prefix of the temporary names of ``final``; 16 digits follow."""
     name, rest = final.name, ".fusiform-"
     while len(os.fsencode(name)) > _LONGEST_NAME - len(f".{rest}") - 16:
         name = name[:-1]
@@ -190,7 +191,7 @@ def _mark(final: Path) -> str:
 
 
 def _lock(file: IO[bytes] | io.FileIO) -> bool | None:
-    """Lock a file; False if another program has, None if the system has no locks."""
+    """Lock a file; False if another program holds the lock, None if the system has no locks."""
     try:
         return take_lock(file.fileno()) or None
     except BlockingIOError:
@@ -198,7 +199,7 @@ def _lock(file: IO[bytes] | io.FileIO) -> bool | None:
 
 
 def _keep_permissions(final: Path, path: Path) -> None:
-    """Let a file have the owner, where that can be, and the permissions of the one it replaces."""
+    """Copy permissions and, where possible, the owner of the file to be replaced."""
     try:
         earlier = final.stat()
     except FileNotFoundError:

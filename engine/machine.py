@@ -1,4 +1,4 @@
-"""What a program may use of its machine: cores and memory, by affinity and by control group."""
+"""Cores and memory that the program may use, within CPU affinity and control groups."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
-# Version 1 says "no limit" by a number of about this size.
+# Version 1 stores "no limit" as a number of about this size.
 _NO_LIMIT = 2**60
 
 
 class Limits(NamedTuple):
-    """What control groups allow: cores (2.5, say) and bytes; None where they set no limit.
+    """Limits set by control groups: cores (possibly fractional) and bytes; None means no limit.
 
-    ``memory_used`` is what the group that sets the limit of memory uses of it now.
+    ``memory_used`` is the current use of the group that limits memory.
     """
 
     cores: float | None
@@ -27,7 +27,7 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of memory: of the machine, free for a program, and the limit of its control group."""
+    """Bytes of memory: installed, available to the program, and its control group's limit."""
 
     total: int
     available: int
@@ -35,7 +35,7 @@ class Memory:
 
 
 def control_group_limits(mount: Path = _CONTROL_GROUPS, membership: str | None = None) -> Limits:
-    """The tightest limits of the groups that this program is in, of version 1 or 2.
+    """The tightest limits of this program's control groups (version 1 or 2).
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def control_group_limits(mount: Path = _CONTROL_GROUPS, membership: str | None =
     if membership is None:
         membership = _text(_MEMBERSHIP)
     cores: list[float] = []
-    memory: list[tuple[int, int]] = []  # what is left, and the limit
+    memory: list[tuple[int, int]] = []  # (left, limit)
     for folder in _groups(mount, membership):
         cores += _cores(folder)
         memory += [(limit - used, limit) for limit, used in _memory(folder)]
@@ -54,13 +54,13 @@ def control_group_limits(mount: Path = _CONTROL_GROUPS, membership: str | None =
 
 
 def _groups(mount: Path, membership: str) -> Iterator[Path]:
-    """Folders of the program's groups and of those around them, which limit it, too."""
+    """Folders of the program's groups and of their parents, which limit it too."""
     for line in membership.splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         names = [controllers, *controllers.split(",")] if controllers else [""]
         own = PurePosixPath(path.lstrip("/"))
-        if ".." in own.parts:  # of a group outside of what is mounted here
+        if ".." in own.parts:  # the group lies outside this mount
             own = PurePosixPath()
         for name in dict.fromkeys(names):
             for group in (own, *own.parents):
@@ -68,20 +68,20 @@ def _groups(mount: Path, membership: str) -> Iterator[Path]:
 
 
 def _cores(folder: Path) -> list[float]:
-    """``cpu.max`` is "quota period" or "max period"; version 1 has a file for each, -1 for none."""
+    """Quota over period; version 2 has both in ``cpu.max``, version 1 has a file for each."""
     quota, _, period = _text(folder / "cpu.max").partition(" ")
     if not quota:
         quota = _text(folder / "cpu.cfs_quota_us")
         period = _text(folder / "cpu.cfs_period_us")
     try:
         cores = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # max, or there is no such file
+    except (ValueError, ZeroDivisionError):  # "max", or no such file
         return []
     return [cores] if cores > 0 else []
 
 
 def _memory(folder: Path) -> list[tuple[int, int]]:
-    """Limit and use of a group, in bytes; use without files that can be dropped at once."""
+    """Limit and use of a group in bytes; reclaimable file cache is not counted as used."""
     names = ("memory.max", "memory.current", "inactive_file")
     if not (folder / names[0]).exists():
         names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -95,14 +95,14 @@ def _memory(folder: Path) -> list[tuple[int, int]]:
 
 
 def usable_cores(limits: Limits) -> float:
-    """Cores that the program may use: those it may run on, and no more than its quota."""
+    """Cores that affinity and quota let the program use."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return min(cores, limits.cores or cores)
 
 
 def memory(limits: Limits, information: str | None = None) -> Memory | None:
-    """Memory of the machine and what is free; None where the system does not say.
+    """Total and available memory; None where the system does not report it.
 
     ``information`` is the content of ``/proc/meminfo``, by default this machine's.
     """
@@ -119,7 +119,7 @@ def memory(limits: Limits, information: str | None = None) -> Memory | None:
 
 
 def processor(information: str | None = None) -> str:
-    """The processor's name, where the system tells it. ``information`` is ``/proc/cpuinfo``."""
+    """Name of the processor. ``information`` is the content of ``/proc/cpuinfo``."""
     import platform
 
     if information is None:
@@ -132,7 +132,7 @@ def processor(information: str | None = None) -> str:
 
 
 def file_system(folder: Path, mounts: str | None = None) -> str | None:
-    """The type of file system (``ext4``, ``nfs4``) of a folder; None where it is not known.
+    """File system type (``ext4``, ``nfs4``) of a folder; None if unknown.
 
     ``mounts`` is the content of ``/proc/mounts``, by default this machine's.
     """
@@ -145,7 +145,7 @@ def file_system(folder: Path, mounts: str | None = None) -> str | None:
         if len(fields) < 3:
             continue
         point = PurePosixPath(_unescaped(fields[1]))
-        # Of two at one place the later one hides the earlier.
+        # A later mount at the same point hides an earlier one.
         if place.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
             best = (len(point.parts), fields[2])
     return best[1] if best else None
@@ -158,7 +158,7 @@ def _unescaped(text: str) -> str:
 
 
 def _text(path: Path) -> str:
-    """A small file's content; nothing where it cannot be read."""
+    """Content of a small file; empty if it cannot be read."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:

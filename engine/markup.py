@@ -1,40 +1,33 @@
-"""HTML of text that may say anything: what is not markup already is escaped on its way in."""
+"""HTML elements of text, which is escaped unless it is markup already."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
-
-class Markup(str):
-    """Text that is HTML as it stands."""
-
-    __slots__ = ()
+from markupsafe import Markup, escape
 
 
 def tag(name: str, *children: str, **attributes: str) -> Markup:
-    """An element; ``class_`` is its class, other underscores are hyphens."""
-    said = "".join(
+    """An element; ``class_`` sets its class, other underscores become hyphens."""
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_encodable(value))}"'
         for key, value in attributes.items()
     )
-    return Markup(f"<{name}{said}>{join(children)}</{name}>")
+    return Markup(f"<{name}{written}>{join(children)}</{name}>")
 
 
 def join(parts: Iterable[str]) -> Markup:
-    """Parts one after the other, those escaped that are no markup."""
-    return Markup(
-        "".join(part if isinstance(part, Markup) else escape(_encodable(part)) for part in parts)
-    )
+    """Concatenate parts, escaping those that are not markup."""
+    return Markup("").join(map(_encodable, parts))
 
 
 def definitions(rows: Iterable[tuple[str, str]]) -> Markup:
-    """A list of terms and what they are."""
+    """A list of terms and their descriptions."""
     return tag("dl", *(part for term, text in rows for part in (tag("dt", term), tag("dd", text))))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
-    """A table of texts."""
+    """A table of text."""
     return tag(
         "table",
         tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head))),
@@ -43,5 +36,5 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
 
 
 def _encodable(text: str) -> str:
-    """Text without halves of surrogate pairs, which no encoding has a place for."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Text without lone surrogates, which UTF-8 cannot encode; markup stays markup."""
+    return text if isinstance(text, Markup) else text.encode("utf-8", "backslashreplace").decode()

@@ -1,7 +1,7 @@
-"""Merge stores: more stimuli or categories of the same network, or more of its layers.
+"""Merge stores of one network: more stimuli or categories, or more layers.
 
-Neither reads an activation: moments combine exactly (Chan, Golub & LeVeque 1979). Means and sums of
-squares of one layer, category and fold are in memory at a time.
+No activation is needed: moments combine exactly (Chan, Golub & LeVeque 1979). The moments of one
+layer, category and fold are in memory at a time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..kernels.moments import Moments, merge
 from .contrasts.select import materialise
 from .disk import telling
 from .errors import UserError
+from .layer import Layer
 from .querying.result import Result
-from .spec import SHOWN, STIMULUS_COLUMNS, Layer, listed
 from .store.behind import write_behind
 from .store.draft import Draft
 from .store.identity import IDENTITY, difference, not_compared
@@ -27,8 +27,11 @@ from .store.places import name_of
 from .store.reading import Store, require_complete
 from .store.writing import drafting, final_place, refuse_existing
 from .texts import composed
+from .values import listed
+from .variables import SHOWN, STIMULUS_COLUMNS
 
-# What parts may differ in, one or the other; categories of the same layers are compared before.
+# Provenance that may differ when stimuli or layers are merged. Layers are merged only once the
+# categories have been found equal.
 _STIMULI, _LAYERS = ("categories",), ("categories", "layers")
 _KEPT = ("weights", "stimuli", "device", *IDENTITY)
 Note = Callable[[str], None]
@@ -42,24 +45,25 @@ def merge_stores(
     note: Note = lambda _: None,
     progress: Callable[[Layer], None] = lambda _: None,
 ) -> Result:
-    """Make one store of several, and its contrasts anew.
+    """Merge several stores into one, and recompute its contrasts.
 
-    Stores of the same network, layers, preprocessing and folds with other stimuli are added up:
-    moments of a category that several have are merged, other categories stand beside each other, in
-    the order of ``paths``. Stores of the same stimuli with other layers are put together. Shuffled
-    labels are kept in the latter case alone; contrasts that were saved have to be saved again.
+    Stores of different stimuli must share network, layers, preprocessing and folds: moments of
+    common categories are merged, other categories are appended in the order of ``paths``. Stores of
+    the same stimuli must have different layers, which are put together. Shuffled labels are kept in
+    the second case only; saved contrasts are dropped.
 
     Parameters
     ----------
-    paths : the stores, opened or by their paths
+    paths : stores or their paths
     output : the store to create
     overwrite : replace an earlier store at ``output``
-    note : hears what the merged store has not
+    note : called with a message about anything that is not merged
+    progress : called with each layer whose contrasts are computed
 
     Raises
     ------
-    UserError : fewer than two stores, or stores that differ in anything else, which is named; the
-        same stimulus in several; see also :func:`drafting <fusiform.engine.store.writing.drafting>`
+    UserError : fewer than two stores; stores that differ in anything else; a stimulus in more than
+        one store; see also :func:`drafting <fusiform.engine.store.writing.drafting>`
     """
     stores = listed(paths)
     if len(stores) < 2:
@@ -69,7 +73,7 @@ def merge_stores(
     place = final_place(output)
     if isinstance(place, str) and place in [part.path for part in parts]:
         raise UserError(
-            f"a store behind a URL is written in its place; {place} is also merged: "
+            f"a store behind a URL is written in place; {place} is also merged: "
             "choose another output"
         )
     for part in parts:
@@ -81,7 +85,7 @@ def merge_stores(
         note("saved contrasts are not merged: save them again")
     keeps_null = by_layers and len({str(part.provenance.get("null")) for part in parts}) == 1
     if any(part.shuffles for part in parts) and not keeps_null:
-        note("shuffled labels are not merged: they were dealt within each store's stimuli")
+        note("shuffled labels are not merged: each store shuffled its own stimuli")
     first = parts[0].provenance
     provenance = {name: first[name] for name in _KEPT if name in first}
     if unknown := not_compared({name_of(part.path): part.provenance for part in parts}):
@@ -98,7 +102,7 @@ def merge_stores(
     contents = _of_layers(parts) if by_layers else _of_stimuli(parts)
     kept = drafting(place, overwrite, **contents, provenance=provenance)
     with telling(note, place), kept as draft:
-        draft.add_notes(said for part in parts for said in part.provenance.get("notes", ()))
+        draft.add_notes(text for part in parts for text in part.provenance.get("notes", ()))
         draft.add_notes(filter(None, [unknown]))
         with write_behind() as later:
             for layer, category, fold, moments in _moments(draft, parts):
@@ -110,7 +114,7 @@ def merge_stores(
 
 
 def _answers(parts: Sequence[Store]) -> dict[str, Any]:
-    """The answers of the layers of all parts."""
+    """The recorded outputs of the layers of all parts."""
     return {
         name: answer
         for part in reversed(parts)
@@ -119,7 +123,7 @@ def _answers(parts: Sequence[Store]) -> dict[str, Any]:
 
 
 def _tables_are_equal(parts: Sequence[Store]) -> bool:
-    """Whether all stores saw the same stimuli, in the same categories and folds."""
+    """Whether all stores have the same stimuli, categories and folds."""
     first, *others = parts
     return all(
         _names(part) == _names(first)
@@ -133,18 +137,19 @@ def _tables_are_equal(parts: Sequence[Store]) -> bool:
 
 
 def _names(part: Store) -> list[str]:
-    """Categories, in the Unicode form in which they are compared."""
+    """Categories in NFC, as they are compared."""
     return [composed(name) for name in part.categories]
 
 
 def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
-    # What the first does not say, one that an earlier version made, others are compared in.
-    whole = (part for part in parts if "configuration_sha256" in part.provenance)
-    for first, part in product(dict.fromkeys((parts[0], next(whole, parts[0]))), parts):
+    # An older version may have written the first store without a configuration hash: the first one
+    # that has it is compared with all others as well.
+    hashed = (part for part in parts if "configuration_sha256" in part.provenance)
+    for first, part in product(dict.fromkeys((parts[0], next(hashed, parts[0]))), parts):
         found = difference(first.provenance, part.provenance, (*but, "null"))
         if found:
             raise UserError(
-                "stores of one network and one way to show it stimuli are merged; "
+                "stores are merged if network and presentation are the same; "
                 f"{first.path} and {part.path} differ in their {found}"
             )
 
@@ -155,7 +160,7 @@ def _refuse_same_layers(parts: Sequence[Store]) -> None:
         for layer in part.layers:
             if layer.name in seen:
                 raise UserError(
-                    "stores of the same stimuli are merged where their layers differ; "
+                    "stores of the same stimuli are merged if their layers differ; "
                     f"{seen[layer.name].path} and {part.path} both have {layer.name}"
                 )
             seen[layer.name] = part
@@ -171,7 +176,7 @@ def _refuse_same_stimuli(parts: Sequence[Store]) -> None:
             raise UserError(
                 "a stimulus is counted once; "
                 f"{seen[hashes[index]].path} and {part.path} both have {name}: "
-                "scan the others alone"
+                "scan only the new ones"
             )
         seen |= dict.fromkeys(hashes, part)
 
@@ -187,7 +192,7 @@ def _of_layers(parts: Sequence[Store]) -> dict[str, Any]:
 
 
 def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
-    # A category is called as the first store that has it calls it.
+    # The first store that has a category gives it its name.
     known: dict[str, str] = {}
     for part in parts:
         for form, name in zip(_names(part), part.categories, strict=True):
@@ -212,19 +217,12 @@ def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
 def _moments(draft: Draft, parts: Sequence[Store]) -> Iterator[tuple[Layer, int, int, Moments]]:
     """The moments of every layer, category and fold, merged over the stores that have them."""
     for layer in draft.layers:
-        having = [part for part in parts if layer in part.layers]
+        with_layer = [part for part in parts if layer in part.layers]
         for category, name in enumerate(map(composed, draft.categories)):
-            own = [part for part in having if name in _names(part)]
+            sources = [part for part in with_layer if name in _names(part)]
             for fold in range(draft.folds):
-                yield (
-                    layer,
-                    category,
-                    fold,
-                    reduce(
-                        merge,
-                        (p.moments_of(layer, _names(p).index(name), fold) for p in own),
-                    ),
-                )
+                moments = (p.moments_of(layer, _names(p).index(name), fold) for p in sources)
+                yield layer, category, fold, reduce(merge, moments)
 
 
 def _copy_null(draft: Draft, parts: Sequence[Store]) -> None:

@@ -1,411 +1,287 @@
-"""The frozen values that all rooms of the engine speak in, and the registry of the store's names.
+"""The four nouns of a scan: ``Network``, ``Stimuli``, ``Design`` and ``Resources``.
 
-Nothing here imports torch, zarr or dask: the command line can afford to.
+The first three determine the numbers; ``Resources`` only says where and how fast they are computed.
+Nothing here imports torch, NumPy, zarr or dask, so that the command line starts quickly.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from numbers import Integral, Real
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import UserError
-from .urls import without_credentials
+from .errors import UserError, nearest, refuse_no_path
+from .layer import UNITS
+from .limits import bytes_of, refuse_numbers, refuse_seed
+from .preprocessing import Preprocessing
+from .values import FrozenMapping, listed
+from .variables import STORE_DTYPES
 
-SCHEMA_VERSION = 3
-# Of a recording, which is a store of its own.
-RECORDING_VERSION = 1
-# Sums by random weights that are kept of a layer's answers to fixed images.
-PROJECTIONS = 3
+if TYPE_CHECKING:
+    from torch import nn
 
-INTERPOLATIONS: tuple[str, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
-# What decodes JPEG files -> how it can resize them. Anything else is decoded by Pillow.
-DECODERS: dict[str, tuple[str, ...]] = {
-    "pillow": INTERPOLATIONS,
-    "torchvision": ("bilinear", "bicubic"),
-}
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+    Model = str | nn.Module
+else:
+    Model = str  # as the command line reads it
+
+PRECISIONS: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
+# Policies for a network whose responses depend on the batch or the run.
+ON_NONDETERMINISM = ("note", "stop")
+# Policies for stimuli that cannot be decoded.
+ON_ERROR = ("stop", "skip")
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """From an upright 8-bit picture to the network's input, the same for every network.
+class Network:
+    """A vision network and how images are prepared for it.
 
-    The shorter side is resized to ``resize`` pixels (antialiased; with ``squash`` both sides are,
-    whatever the proportions), the central ``crop`` x ``crop`` square is cut out (a side that is
-    shorter is padded with black), values are scaled to [0, 1], and ``mean`` and ``std`` (per RGB
-    channel) normalise them. ``decoder`` reads JPEG files: ``pillow``, or ``torchvision``, whose
-    pixels differ from Pillow's by rounding.
+    Parameters
+    ----------
+    model
+        ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``package.module:factory``, or a
+        torch module. A module is put in evaluation mode on the scan's device, with channels last.
+    weights
+        ``default`` (the library's own), ``none`` (untrained, drawn from ``seed``), a tag of the
+        library, or a local ``.safetensors`` or torch file; ``FILE:KEY`` picks one of several sets.
+    seed
+        Seed of untrained weights, of the null and of random units.
+    preprocessing
+        Replaces the network's own, whole or by single values such as ``{"crop": 288}``.
+    precision
+        Cast parameters and images to ``float32``, ``bfloat16`` or ``float16``, or multiply float32
+        as ``tf32``; by default the network's own. Moments are float64 in any case.
+    compile
+        Run layers that hold no other recorded layer through ``torch.compile``; rounds differently.
+    on_nondeterminism
+        Where responses depend on the batch or the run: keep a ``note`` in the store, or ``stop``.
     """
 
-    resize: int = 256
-    crop: int = 224
-    interpolation: str = "bilinear"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    squash: bool = False
-    decoder: str = "pillow"
+    model: Model
+    weights: str = "default"
+    seed: int = 0
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None
+    precision: str | None = None
+    compile: bool = False
+    on_nondeterminism: str = "note"
 
     def __post_init__(self) -> None:
-        refuse_numbers(resize=self.resize, crop=self.crop)
-        if self.resize < 1 or self.crop < 1:
+        refuse_seed(self.seed)
+        given = self.preprocessing
+        if isinstance(given, Mapping):
+            _set(self, preprocessing=FrozenMapping(_frozen(given)))
+            known = [field.name for field in fields(Preprocessing)]
+            for name in given:
+                if name not in known:
+                    raise UserError(f"preprocessing has no {name!r}: {nearest(str(name), known)}")
+        elif not isinstance(given, Preprocessing | None):
             raise UserError(
-                f"resize and crop are numbers of pixels, at least 1; "
-                f"got resize {self.resize}, crop {self.crop}"
+                "preprocessing is a fusiform.Preprocessing, or single values of it as in "
+                f"{{'crop': 288}}; got {given!r}"
             )
-        if self.interpolation not in INTERPOLATIONS:
+        if self.precision is not None and self.precision not in PRECISIONS:
             raise UserError(
-                f"interpolation is one of {', '.join(INTERPOLATIONS)}; got {self.interpolation!r}"
+                f"a network computes in {', '.join(PRECISIONS)}; got {self.precision!r}"
             )
-        if self.decoder not in DECODERS:
-            raise UserError(f"a decoder is {' or '.join(DECODERS)}; got {self.decoder!r}")
-        if self.interpolation not in (known := DECODERS[self.decoder]):
+        if self.on_nondeterminism not in ON_NONDETERMINISM:
             raise UserError(
-                f"{self.decoder} resizes by {' or '.join(known)}; got {self.interpolation}: choose "
-                "another --interpolation, or leave out --decoder"
-            )
-        if not _are_normal(self.mean, -1e6) or not _are_normal(self.std, 1e-6):
-            raise UserError(
-                f"mean and std are three numbers each (R, G, B), std above 0; "
-                f"got mean {self.mean}, std {self.std}: values are in [0, 1] before, so that more "
-                "than 1e6, or a std below 1e-6, is a slip"
+                "at a network whose answer depends on the batch or the run a scan is to "
+                f"{' or '.join(ON_NONDETERMINISM)}; got {self.on_nondeterminism!r}"
             )
 
-    def __str__(self) -> str:
-        def listed(values: tuple[float, ...]) -> str:
-            return " ".join(f"{value:.4g}" for value in values)
-
-        by = "" if self.decoder == "pillow" else f", JPEGs by {self.decoder}"
-        return f"{self.geometry}, mean {listed(self.mean)}, std {listed(self.std)}{by}"
-
-    @property
-    def geometry(self) -> str:
-        """What it does to a picture before values are scaled, in words."""
-        how = "squash to" if self.squash else "resize"
-        padded = ", padded with black" if self.pads else ""
-        return f"{how} {self.resize} ({self.interpolation}), crop {self.crop}{padded}"
-
-    @property
-    def pads(self) -> bool:
-        """Whether the crop is larger than what images are resized to."""
-        return self.crop > self.resize
-
-    def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that a picture is resized to, by torchvision's rules."""
-        if self.squash:
-            return self.resize, self.resize
-        if width <= height:
-            return self.resize, int(self.resize * height / width)
-        return int(self.resize * width / height), self.resize
-
-    def corner(self, width: int, height: int) -> tuple[int, int]:
-        """Left and top of the crop in a resized picture, below 0 where black is laid around it."""
-
-        def start(side: int) -> int:
-            spare = side - self.crop
-            return -(-spare // 2) if spare < 0 else round(spare / 2.0)
-
-        return start(width), start(height)
-
-
-def _are_normal(values: Any, least: float) -> bool:
-    """Whether these are three finite numbers that pixels can be normalised by."""
-    listed = list(values) if isinstance(values, Iterable) else []
-    return len(listed) == 3 and all(
-        isinstance(one, Real) and least <= float(one) <= 1e6 for one in listed
-    )
-
-
-# The largest numbers that make sense, and why: what is larger is a slip, refused before any work.
-BOUNDS: dict[str, tuple[int, str]] = {
-    "resize": (8_192, "no network takes larger images"),
-    "crop": (8_192, "no network takes larger images"),
-    "size": (4_096, "no network takes larger images"),
-    "per_category": (100_000, "more would take days to draw"),
-    "folds": (10_000, "each needs two images of every category"),
-    "null": (1_000_000, "more change no digit of p that is shown"),
-    "null_units": (2**31 - 1, "no layer has more units"),
-    "batch_size": (1_000_000, "no machine has memory for more"),
-    "decode_workers": (1_024, "each is a thread, or a process"),
-    "workers": (1_024, "each is a process of this machine"),
-    "threads_per_worker": (1_024, "no machine has more cores"),
-    "resamples": (1_000_000, "more change no digit that is shown"),
-    "rearrangements": (1_000_000, "more change no digit of p that is shown"),
-    "bins": (100_000, "more are no histogram that anyone reads"),
-    "top": (2**31 - 1, "no layer has more units"),
-    "random": (2**31 - 1, "no layer has more units"),
-    "project": (2**31 - 1, "no layer has more units"),
-    "images": (2**31 - 1, "no set has more stimuli"),
-    "repeats": (10_000, "more take days"),
-    "units": (2**31 - 1, "no layer has more units"),
-}
-_MOST_SEED = 2**63 - 1
-
-
-def refuse_numbers(**numbers: Any) -> None:
-    """Refuse what is no whole number, or more than makes sense; None is passed over.
-
-    Raises
-    ------
-    UserError : see ``BOUNDS``
-    """
-    for name, value in numbers.items():
-        if value is None:
-            continue
-        most, why = BOUNDS[name]
-        said = name.replace("_", " ")
-        if not isinstance(value, Integral):
-            raise UserError(f"{said} has to be a whole number; got {value!r}")
-        if int(value) > most:
-            raise UserError(f"{said} may be at most {most:,} ({why}); got {value:,}: choose less")
-
-
-def refuse_seed(seed: Any) -> None:
-    """Refuse what random numbers cannot be drawn from.
-
-    Raises
-    ------
-    UserError : it is no whole number of 63 bits
-    """
-    if not isinstance(seed, Integral) or int(seed) < 0:
-        raise UserError(f"a seed is a whole number, 0 or more; got {seed}: choose another")
-    if int(seed) > _MOST_SEED:
-        raise UserError(f"a seed is a whole number, at most 2**63 - 1; got {seed}: choose another")
-
-
-# What a scan takes as the units of a layer, and what a unit then is.
-UNITS: dict[str, str] = {
-    "all": "every element of a layer's output",
-    "channel": "means over positions, one a channel",
-    "token": "means over channels, one a token or place",
-    "cls": "channels of the first token",
-}
-# What a network can be made to compute in.
-PRECISIONS: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
+    @classmethod
+    def of(cls, given: Network | Model) -> Network:
+        """A network given as such, by name, or as a module."""
+        return given if isinstance(given, cls) else cls(given)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One recordable layer: a module of the network, and what one stimulus gives there.
+class Stimuli:
+    """A set of images in categories.
 
-    ``dims`` and ``shape`` describe the output without its batch dimension; a unit is one element.
+    Parameters
+    ----------
+    source
+        A folder with a folder per category, a manifest (``.csv``, ``.parquet``, ``.arrow`` with
+        columns path, category and perhaps sha256), tar shards, or a packed set.
+    groups
+        Category -> the folders it joins; only these are shown.
+    root
+        Folder that stimuli outside of ``source`` may lie in.
+    on_error
+        At a stimulus that cannot be decoded or has changed: ``stop``, or ``skip`` it, which leaves
+        it out of the counts and marks it in the stimulus table.
     """
 
-    name: str
-    kind: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: str
+    source: str | Path
+    groups: Mapping[str, str | Sequence[str]] | None = None
+    root: str | Path | None = None
+    on_error: str = "stop"
 
-    @property
-    def units(self) -> int:
-        """Number of units."""
-        return math.prod(self.shape)
+    def __post_init__(self) -> None:
+        refuse_no_path(self.source)
+        if self.root is not None:
+            refuse_no_path(self.root)
+        groups: Any = self.groups
+        if groups is not None:
+            if not isinstance(groups, Mapping) or not all(
+                isinstance(name, str | Path)
+                for category, given in groups.items()
+                for name in (category, *listed(given))
+            ):
+                raise UserError(
+                    f"groups are {{category: folders}}; got {groups!r}: give a dict of texts"
+                )
+            _set(self, groups=FrozenMapping({k: tuple(listed(own)) for k, own in groups.items()}))
+        if self.on_error not in ON_ERROR:
+            raise UserError(
+                f"at a stimulus that cannot be shown a scan is to {' or '.join(ON_ERROR)}; "
+                f"got {self.on_error!r}"
+            )
 
-    @property
-    def is_nameless(self) -> bool:
-        """Whether there are dimensions of which it is not known what they are."""
-        return any(dim.startswith("axis_") for dim in self.dims)
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of live state: two float64 sums and a pivot in the activations' precision."""
-        pivot = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[self.dtype]
-        return self.units * (16 + pivot)
-
-
-def dims_of(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of a layer's dimensions, as far as its output's ``shape`` for one stimulus tells.
-
-    Of three, the two equal neighbours are space. Where nothing tells, dimensions are ``axis_N``.
-    """
-    if len(shape) == 1:
-        return ("unit",)
-    if len(shape) == 2:
-        return ("token", "channel")
-    if len(shape) == 3:
-        first, middle, last = shape
-        if first != middle == last:
-            return ("channel", "y", "x")
-        if first == middle != last > 1:
-            return ("y", "x", "channel")
-    return tuple(f"axis_{axis}" for axis in range(len(shape)))
+    @classmethod
+    def of(cls, given: Stimuli | str | Path) -> Stimuli:
+        """Stimuli given as such, or by the path of their source."""
+        return given if isinstance(given, cls) else cls(given)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Variable:
-    """One array of the store: its leading dimensions, type, and what it holds."""
+class Design:
+    """What is measured: layers, units, cross-validation and the permutation null.
 
-    leading: tuple[str, ...]
-    dtype: str
-    long_name: str
-    formula: str = ""
-    units: str = "1"
-
-    def attributes(self) -> dict[str, Any]:
-        """What a reader without fusiform sees beside the numbers."""
-        formula = {"formula": self.formula} if self.formula else {}
-        return {"long_name": self.long_name, "units": self.units, **formula}
-
-
-# The stimulus table, a column per array.
-STIMULUS_COLUMNS: dict[str, str] = {
-    "stimulus_path": "path in the stimulus folder or manifest",
-    "stimulus_category": "index of the category",
-    "stimulus_fold": "fold, -1 where it was given none",
-    "stimulus_sha256": "SHA-256 of the file, nothing where it could not be read",
-    "stimulus_status": "shown, or why it was not",
-}
-# What the status of a stimulus is that is in the counts.
-SHOWN = "shown"
-# Names at the root of the store, beside which the layers stand.
-ROOT_NAMES = frozenset(("category", "fold", "count", "stimulus", *STIMULUS_COLUMNS))
-
-# What numbers the units of a layer.
-COORDINATES: dict[str, str] = {
-    "channel": "channel, or feature map",
-    "y": "row, from the top",
-    "x": "column, from the left",
-    "token": "place in the sequence",
-    "unit": "unit",
-}
-
-# The types that moments are kept in.
-STORE_DTYPES = ("float64", "float32")
-MOMENTS = ("mean", "m2")
-# The group of a layer that holds its moments under shuffled labels.
-SHUFFLED = "shuffled"
-# Smallest and largest value of every chunk: what a query need not read.
-EXTREMES = "extremes"
-
-_WELCH = "(m_a - m_b) / sqrt(v_a / n_a + v_b / n_b), m means, v = m2 / (n - 1), n counts"
-
-# Every array that a layer's group of the store may hold.
-VARIABLES: dict[str, Variable] = {
-    "mean": Variable(("category", "fold"), "float64", "mean response", "sum(x) / n"),
-    "m2": Variable(
-        ("category", "fold"),
-        "float64",
-        "sum of squared deviations from the mean response",
-        "sum((x - mean)**2)",
-    ),
-    "t": Variable(
-        ("category",),
-        "float32",
-        "Welch t, category against the pooled rest",
-        f"{_WELCH}; a the category, b all other stimuli (Welch 1947)",
-    ),
-    "t_each": Variable(
-        ("category",),
-        "float32",
-        "smallest Welch t, category against each other category",
-        f"min over b of {_WELCH}; a the category, b another (Nichols et al. 2005)",
-    ),
-    "q_each": Variable(
-        ("category",),
-        "float32",
-        "Benjamini-Hochberg q within the layer, category against each",
-        "of the largest p of the t that t_each is the smallest of (Benjamini & Hochberg 1995)",
-    ),
-    "csi": Variable(
-        ("category",),
-        "float32",
-        "Category Selectivity Index",
-        "(a - b) / (|a| + |b|), a the category's mean response, b the mean of the other "
-        "categories' means; 0 where both are 0",
-    ),
-    "selective": Variable(("category",), "bool", "unit meets the criterion on all stimuli"),
-    "selective_fold": Variable(
-        ("category", "fold"), "bool", "unit meets the criterion on this fold's stimuli alone"
-    ),
-    "dead": Variable((), "bool", "constant over all stimuli"),
-    "nonfinite": Variable((), "bool", "NaN or infinite for some stimulus; never selective"),
-}
-
-
-# What can be asked of a unit under a contrast, by the names of rules and of saved variables.
-# Formulas and sources: docs/definitions.md.
-MEASURES: dict[str, str] = {
-    "t": "t of the criterion's test",
-    "p": "p of t",
-    "log10_p": "log10 of p, also where p is too small for a double",
-    "q": "p corrected for the number of tests in the family",
-    "p_null": "share of t under shuffled labels that is as large or larger",
-    "csi": "Category Selectivity Index, (a - b) / (|a| + |b|), a the mean of the target's category "
-    "means, b that of the baseline's",
-    "csi_pooled": "as csi, a and b the means of all stimuli of a side",
-    "csi_strongest": "as csi, b the largest of the baseline's category means",
-    "csi_clamped": "as csi, negative a and b taken as 0",
-    "d_prime": "difference of means over the root of the mean variance of target and baseline",
-    "cohens_d": "difference of means over the pooled standard deviation",
-    "hedges_g": "Cohen's d corrected for small samples",
-    "ratio": "response to the target over response to the baseline",
-    "log_ratio": "log2 of the ratio of responses",
-    "response": "mean response to the target's categories",
-    "baseline_response": "mean response to the baseline's categories",
-    "f": "F of a one-way analysis of variance over all categories",
-    "p_f": "p of F",
-    "eta_squared": "share of the variance that lies between all categories",
-    "class_selectivity": "as csi, a the largest category mean, b the mean of all others",
-    "sparseness": "lifetime sparseness of the category means",
-    "margin": "largest category mean above the next",
-    "preferred_category": "index of the category with the largest mean",
-}
-
-
-# Those that are saved of a contrast beside its masks, unless others are named.
-SAVED = ("t", "log10_p", "q", "csi", "d_prime")
-# Saved as float32, but for these.
-MEASURE_TYPES: dict[str, str] = {"preferred_category": "int32"}
-
-
-def apart(one: Sequence[float], other: Sequence[float]) -> float:
-    """How far two answers of a layer are apart, in units of the larger norm; see ``PROJECTIONS``.
-
-    ``one`` and ``other`` are a norm, and sums by random weights.
+    Parameters
+    ----------
+    layers
+        ``blocks``, ``all``, ``leaf``, dotted names or globs.
+    units
+        ``all`` elements of a layer's output; ``channel``, means over positions; ``token``, means
+        over channels; or ``cls``, the channels of the first token. Layers without these dimensions
+        are recorded whole, or with ``cls`` left out.
+    dims
+        Layer, by name or glob, -> names of its dimensions, where they cannot be told:
+        ``channel,y,x``, ``token,channel``, ``axis_N`` for any other.
+    folds
+        Parts of the set for cross-validation; 1 for none.
+    null
+        Shuffles of the labels for a permutation null; 0 for none.
+    null_units
+        Units drawn from every layer for the null.
+    batch_size
+        Stimuli per forward pass; by default 32, or less where that does not fit. A multiple of 8
+        keeps the network's rounding even.
+    store_dtype
+        Type of stored means and sums of squares: ``float64``, or ``float32``, which halves them
+        and rounds them to 6e-8 of themselves.
     """
-    size = max(one[0], other[0])
-    own, its = (values[1 : 1 + PROJECTIONS] for values in (one, other))
-    distance = math.dist(own, its) / math.sqrt(PROJECTIONS)
-    return max(abs(one[0] - other[0]), distance) / size if size else 0.0
+
+    layers: str | Sequence[str] = "blocks"
+    units: str = "all"
+    dims: Mapping[str, str | Sequence[str]] | None = None
+    folds: int = 2
+    null: int = 0
+    null_units: int = 1000
+    batch_size: int | None = None
+    store_dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        _set(self, layers=tuple(listed(self.layers)))
+        if not isinstance(self.units, str) or self.units not in UNITS:
+            raise UserError(
+                f"units are {', '.join(UNITS)}; got {self.units!r}: "
+                f"{nearest(str(self.units), UNITS)}"
+            )
+        if self.dims is not None:
+            dims: Any = self.dims
+            if not isinstance(dims, Mapping) or not all(isinstance(layer, str) for layer in dims):
+                raise UserError(f"dimensions are {{layer: names}}; got {dims!r}: give a dict")
+            _set(self, dims=FrozenMapping(_frozen(dims)))
+        if self.store_dtype not in STORE_DTYPES:
+            raise UserError(
+                f"moments are kept in {' or '.join(STORE_DTYPES)}; "
+                f"got a store dtype of {self.store_dtype!r}"
+            )
+        self._refuse_counts()
+
+    def _refuse_counts(self) -> None:
+        refuse_numbers(null=self.null, null_units=self.null_units)
+        refuse_numbers(folds=self.folds, batch_size=self.batch_size)
+        shuffles, units = self.null, self.null_units
+        if shuffles is None or units is None or shuffles < 0 or units < 1:
+            raise UserError(
+                "a null has shuffles (0 for none) and at least 1 unit of a layer; "
+                f"got {shuffles} shuffles and {units} units"
+            )
+        size = 1 if self.batch_size is None else self.batch_size
+        if self.folds is None or self.folds < 1 or size < 1:
+            raise UserError(
+                f"folds and batch size are at least 1; got {self.folds} and {self.batch_size}"
+            )
+        if self.batch_size is not None:
+            _set(self, batch_size=int(self.batch_size))  # NumPy's integers overflow
 
 
-def as_record(value: Any) -> dict[str, Any]:
-    """A frozen value as plain JSON types, for provenance and fingerprints."""
-    return asdict(value)
+@dataclass(frozen=True)
+class Resources:
+    """Where a scan runs and how much of the machine it takes; never changes what is measured.
 
-
-def in_json(value: Any) -> Any:
-    """A value of plain types and arrays as strict JSON can hold it.
-
-    JSON has no infinities: they become "Infinity" and "-Infinity", and NaN becomes null, so that
-    the most selective unit does not read as one without a value. URLs lose their credentials.
+    Parameters
+    ----------
+    device
+        ``cpu``, ``cuda`` or ``cuda:1``; by default a module's own, or a GPU if there is one.
+    memory_budget
+        Memory of the program where the network runs, such as ``8GiB`` or a number of bytes; by
+        default what is free, less a tenth. Where it is short, stimuli are shown several times, to
+        some of the layers each time.
+    decode_workers
+        Threads that decode images, or processes for a network on a GPU; by default a core each, at
+        most 8.
+    commit_every
+        Seconds between commits: a scan that is killed loses no more than this.
+    workers
+        Processes of this machine that share the work, to the same bits.
+    scheduler
+        Address of a dask scheduler (``tcp://...``) or a cluster, whose workers share the work.
+    threads_per_worker
+        Threads of each worker; by default the workers share the cores.
     """
-    if hasattr(value, "tolist"):  # of numpy, which is not loaded for this
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {name: in_json(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [in_json(one) for one in value]
-    if isinstance(value, str):
-        return without_credentials(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+
+    device: str | None = None
+    memory_budget: int | str | None = None
+    decode_workers: int | None = None
+    commit_every: float = 60
+    workers: int | None = None
+    scheduler: Any = None
+    threads_per_worker: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory_budget is not None:
+            bytes_of(self.memory_budget)
+        every: Any = self.commit_every
+        if not (isinstance(every, Real) and float(every) >= 0):
+            raise UserError(f"commits are some seconds apart, or 0; got {every}")
+        decoding = self.decode_workers
+        refuse_numbers(decode_workers=decoding)
+        if decoding is not None and decoding < 1:
+            raise UserError(f"decoding needs at least 1 thread; got {decoding} decode workers")
+        refuse_numbers(workers=self.workers, threads_per_worker=self.threads_per_worker)
+        counts = {"workers": self.workers, "threads per worker": self.threads_per_worker}
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} are at least 1; got {value}")
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory budget in bytes; None where none is set."""
+        return None if self.memory_budget is None else bytes_of(self.memory_budget)
 
 
-def as_json(value: Any, indent: int | None = None) -> str:
-    """All JSON that people and programs are given; see :func:`in_json`."""
-    return json.dumps(in_json(value), indent=indent, allow_nan=False)
+def _set(noun: object, **values: Any) -> None:
+    """Set fields of a frozen value while it is constructed."""
+    for name, value in values.items():
+        object.__setattr__(noun, name, value)
 
 
-def listed(given: Any) -> list[Any]:
-    """Several, of which one may stand by itself: a text is what it names, never its letters."""
-    if isinstance(given, str | Path) or not isinstance(given, Iterable):
-        return [given]
-    return list(given)
+def _frozen(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping whose lists are tuples."""
+    return {name: tuple(own) if isinstance(own, list) else own for name, own in given.items()}

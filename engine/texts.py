@@ -1,4 +1,4 @@
-"""Texts: names in several Unicode forms, tables in CSV, numbers as people read them."""
+"""Names in several Unicode forms, CSV tables as people write them, sizes and durations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from unicodedata import normalize
 
 from .errors import UserError, shortened
 
-# Marks other than commas that programs put between columns; the last is a tab.
-_OTHER_MARKS = (";", "|", "\t")
-# Characters of a line; csv has a bound of its own on cells, 131,072.
+# Delimiters other than the comma.
+_OTHER_DELIMITERS = (";", "|", "\t")
+# In characters; the csv module itself limits cells to 131,072.
 _LONGEST_LINE = 2**20
 
 
 def composed(name: str) -> str:
-    """``name`` in the form in which names are compared, NFC: Macs decompose those of files."""
+    """``name`` in NFC, the form in which names are compared: macOS decomposes file names."""
     return name if name.isascii() else normalize("NFC", name)
 
 
@@ -38,16 +38,15 @@ def duration(seconds: float) -> str:
 
 
 def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a CSV file, each with its line; the first holds the names of the columns.
+    """Rows of a CSV file with their line numbers; the first row holds the column names.
 
-    UTF-8, with or without a byte order mark, with any line ends. Spaces around cells do not count,
-    and lines without anything in them are passed over. A row may be short; ``what`` is the kind of
-    table in errors.
+    The file is UTF-8, with or without a byte order mark. Spaces around cells are stripped and blank
+    lines skipped; a row may be short. ``what`` names the kind of table in errors.
 
     Raises
     ------
-    UserError : it is no file, or no CSV in UTF-8, has other marks than commas between its columns,
-        or a row has more cells than there are columns
+    UserError : it is not a file, not CSV in UTF-8, has another delimiter than the comma, or a row
+        has more cells than columns
     """
     width = 0
     if source.exists() and not (source.is_file() or source.is_dir()):
@@ -55,11 +54,11 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             head = next((line for line in _lines(file) if line.strip()), "")
-            mark = next((mark for mark in _OTHER_MARKS if mark in head), "")
-            if mark and "," not in head:
+            delimiter = next((mark for mark in _OTHER_DELIMITERS if mark in head), "")
+            if delimiter and "," not in head:
                 raise UserError(
-                    f"{what} has commas between its columns; {source} has {mark!r}: save it with "
-                    "commas"
+                    f"{what} has commas between its columns; {source} has {delimiter!r}: save it "
+                    "with commas"
                 )
             file.seek(0)
             reader = csv.reader(_lines(file), strict=True, skipinitialspace=True)
@@ -70,9 +69,9 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
                 width = width or len(cells)
                 if any(cells[width:]):
                     raise UserError(
-                        f"every row of a table has as many cells as there are columns; line "
-                        f"{reader.line_num} of {source} has {len(cells)} for {width}: put a text "
-                        "with a comma in it in quotes"
+                        f"every row of a table has one cell per column; line {reader.line_num} of "
+                        f"{source} has {len(cells)} for {width} columns: quote cells that contain "
+                        "a comma"
                     )
                 yield reader.line_num, cells[:width]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -82,7 +81,7 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _lines(file: IO[str]) -> Iterator[str]:
-    """Lines, of which none is read that has no end."""
+    """Lines of a file, of bounded length."""
     while line := file.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE:
             raise csv.Error(f"a line has more than {_LONGEST_LINE:,} characters")
@@ -96,21 +95,21 @@ def places_of(
     rule: str,
     source: Path,
 ) -> dict[str, int]:
-    """Where the columns stand that are ``needed``, and those ``optional`` ones that are there.
+    """Indices of the ``needed`` columns, and of the ``optional`` ones that exist.
 
     Raises
     ------
-    UserError : a needed one is missing, or one stands twice; ``rule`` says what a table has
+    UserError : a needed column is missing, or one appears twice; ``rule`` opens the message
     """
     stripped = [column.strip() for column in columns]
     if missing := [name for name in needed if name not in stripped]:
         raise UserError(
             f"{rule}; {source} lacks {', '.join(missing)}: it has {shortened(stripped) or 'none'}"
         )
-    wanted = [name for name in (*needed, *optional) if name in stripped]
-    for name in wanted:
+    present = [name for name in (*needed, *optional) if name in stripped]
+    for name in present:
         if stripped.count(name) > 1:
             raise UserError(
-                f"a column stands once in a table; {source} has {name} twice: remove one"
+                f"a column appears once in a table; {source} has {name} twice: remove one"
             )
-    return {name: stripped.index(name) for name in wanted}
+    return {name: stripped.index(name) for name in present}

@@ -1,7 +1,7 @@
-"""URLs that may hold credentials: a user's name and password, a signature or token in the query.
+"""URLs that may hold credentials: a user name and password, a signature or token in the query.
 
-None is shown or kept. A :class:`Url` is opened as it was given, and is a text without them; texts
-of others, such as an error that quotes a URL, pass through :func:`without_credentials`.
+Credentials are never shown or stored. A :class:`Url` is opened with them but reads without them;
+foreign text, such as an error that quotes a URL, passes through :func:`without_credentials`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from urllib.parse import unquote
 
 IS_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-# A path that was a URL has lost a slash. That of a file is none, nor is a drive, of one letter.
+# ``Path`` drops a slash of a URL. File URLs and drive letters are not matched.
 _SCHEME = r"""
     (?P<scheme> (?<![a-z0-9]) (?!file:)
         (?: [a-z][a-z0-9+.-]+:// | (?: https? | s3a? | gs | az | tcp | tls ):/ ) )
 """
-# Up to the last @ of the host's part; beyond it where what follows the colon is no port, as where a
-# password holds a slash.
+# User and password end at the last @ before the path, or beyond it where no port follows the colon:
+# a password may hold a slash.
 _USER = r"""
     (?P<user> (?: [^{ends}/?\#]*
         | [^{ends}/?\#:@[]* : (?! \d* (?: [{ends}/?\#] | $ ) ) [^{ends}]* ) @ )?
@@ -26,18 +26,18 @@ _USER = r"""
 _REST = r"(?P<rest> [^{ends}?\#]* ) (?P<query> [?\#] [^{ends}]* )?"
 _FLAGS = re.VERBOSE | re.IGNORECASE
 _WHOLE = re.compile((_SCHEME + _USER + _REST).replace("{ends}", r"\0"), _FLAGS)
-# Where a URL ends in a text.
+# In a text, a URL ends at a blank, a quote or a bracket.
 _WITHIN = re.compile((_SCHEME + _USER + _REST).replace("{ends}", r"\s\0\"'<>`"), _FLAGS)
 
 
 class Url(str):
-    """A URL, as a text without its credentials; :meth:`opened` opens it with them."""
+    """A URL whose text lacks its credentials; :meth:`opened` adds them back."""
 
     _query: str
     _user: str
 
     def __new__(cls, text: str) -> Url:
-        """Take credentials out of a URL, or give back one without them."""
+        """Split credentials from a URL; a ``Url`` is returned as it is."""
         if isinstance(text, Url):
             return text
         parts = _WHOLE.match(text)
@@ -47,7 +47,7 @@ class Url(str):
         return found
 
     def opened(self) -> tuple[str, dict[str, str]]:
-        """The URL with its query, and headers with the name and password, to ask a server."""
+        """The URL with its query, and request headers with the user name and password."""
         url = f"{self}{self._query.partition('#')[0]}"
         if not self._user or not self.lower().startswith("http"):
             return url, {}
@@ -56,14 +56,14 @@ class Url(str):
 
 
 def without_credentials(text: str) -> str:
-    """A text in which URLs have neither a user's name and password nor a query."""
+    """Remove user names, passwords and queries from the URLs in a text."""
     if ":/" not in text:
         return text
     return _WITHIN.sub(lambda url: url["scheme"] + url["rest"], text)
 
 
 def none_in(value: Any) -> Any:
-    """Plain JSON values in whose texts no URL has credentials."""
+    """Remove credentials from the URLs in plain JSON values."""
     if isinstance(value, str):
         return without_credentials(value)
     if isinstance(value, dict):

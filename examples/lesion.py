@@ -1,7 +1,7 @@
-"""Lesion: silence the units of a layer that prefer a category, and see what later layers lose.
+"""Lesion: silence the units of a layer that prefer a category, and measure later layers.
 
-The control is a lesion of as many units drawn at random. ``python examples/lesion.py`` draws the
-built-in stimuli and lesions an untrained network, offline; ``--weights FILE`` a trained one.
+The control silences as many units drawn at random. ``python examples/lesion.py`` draws the built-in
+stimuli and lesions an untrained network, offline; ``--weights FILE`` lesions a trained one.
 """
 
 from __future__ import annotations
@@ -13,51 +13,52 @@ from pathlib import Path
 import numpy as np
 
 import fusiform
+from fusiform import Criterion, Design, Network
 
 
 def main() -> None:
     """Scan, silence, scan again."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--network", default="resnet18")
-    arguments.add_argument("--weights", default="none")
-    arguments.add_argument("--stimuli", type=Path, help="a folder per category; else drawn")
-    arguments.add_argument("--category", default="words")
-    arguments.add_argument("--layer", default="layer3.1", help="where units are silenced")
-    arguments.add_argument("--later", default="avgpool", help="where it is looked what is lost")
-    given = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--weights", default="none")
+    parser.add_argument("--stimuli", type=Path, help="a folder per category; drawn by default")
+    parser.add_argument("--category", default="words")
+    parser.add_argument("--layer", default="layer3.1", help="the layer to lesion")
+    parser.add_argument("--later", default="avgpool", help="the layer to measure")
+    given = parser.parse_args()
+    backbone = fusiform.load_backbone(given.network, given.weights)
+    network = Network(backbone.model, preprocessing=backbone.preprocessing)
+    design = Design(layers=[given.layer, given.later])
     with tempfile.TemporaryDirectory() as folder:
         stimuli = given.stimuli or Path(folder) / "stimuli"
         if given.stimuli is None:
             fusiform.make_localizer(stimuli, per_category=16)
-        backbone = fusiform.load_backbone(given.network, given.weights)
-        options = {"layers": [given.layer, given.later], "preprocessing": backbone.preprocessing}
 
-        def scanned(name: str) -> dict[str, float]:
-            """The mean d' of the later layer's units, by category."""
-            store = Path(folder) / f"{name}.zarr"
-            found = fusiform.scan(backbone.model, stimuli, store, **options)
-            of = {name: found.query(f"{name}: not dead", given.later) for name in found.categories}
-            return {
-                name: float(query.units(["d_prime"]).columns["d_prime"].mean())
-                for name, query in of.items()
-            }
+        def scan(name: str) -> tuple[fusiform.Store, dict[str, float]]:
+            """A scan, and the mean d' of the later layer's units for each category."""
+            store = fusiform.scan(network, stimuli, Path(folder) / f"{name}.zarr", design=design)
+            found = {}
+            for category in store.categories:
+                units = store.query(f"{category}: not dead", given.later).units(["d_prime"])
+                found[category] = float(units.columns["d_prime"].mean())
+            return store, found
 
-        whole = scanned("whole")
-        result = fusiform.open_store(Path(folder) / "whole.zarr")
-        top = fusiform.Criterion("rest", "top 10% by t")
-        preferring = result.mask(given.category, given.layer, top)
-        drawn = np.zeros(preferring.size, bool)
-        drawn[np.random.default_rng(0).choice(drawn.size, preferring.sum(), replace=False)] = True
-        after = {}
-        masks = {"preferring": preferring, "random": drawn.reshape(preferring.shape)}
+        store, intact = scan("intact")
+        top = Criterion("rest", "top 10% by t")
+        preferring = store.mask(given.category, given.layer, top)
+        random = np.zeros(preferring.size, bool)
+        drawn = np.random.default_rng(0).choice(random.size, preferring.sum(), replace=False)
+        random[drawn] = True
+        masks = {"preferring": preferring, "random": random.reshape(preferring.shape)}
+        lesioned = {}
         for name, mask in masks.items():
             with fusiform.lesion(backbone.model, {given.layer: mask}):
-                after[name] = scanned(name)
-        print(f"mean d' over {given.later}, and after a lesion of a tenth of {given.layer}")
-        print(f"{'':17} {'whole':>8} {'preferring ' + given.category:>20} {'random':>8}")
-        for category, value in whole.items():
-            left = [after[name][category] for name in masks]
-            print(f"{category:17} {value:8.3f} {left[0]:20.3f} {left[1]:8.3f}")
+                _, lesioned[name] = scan(name)
+        print(f"mean d' in {given.later}, intact and after a lesion of a tenth of {given.layer}")
+        print(f"{'':17} {'intact':>8} {'preferring ' + given.category:>20} {'random':>8}")
+        for category, value in intact.items():
+            after = [lesioned[name][category] for name in masks]
+            print(f"{category:17} {value:8.3f} {after[0]:20.3f} {after[1]:8.3f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Arithmetic on arrays: moments of batches, contrasts of moments. No files, models, printing."""
+"""Arithmetic on arrays: moments of batches, contrasts of moments. No files, models or printing."""
 
-# What is raised where kernels cannot run; the engine makes it an error of its own.
+# Raised where kernels cannot run. The engine replaces it with its own error type.
 Unable: type[Exception] = RuntimeError

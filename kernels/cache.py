@@ -1,7 +1,7 @@
-"""Compiled kernels on the disk, by numba's private cache, of which nothing but time depends.
+"""Compiled kernels on disk, built on numba's private cache. Only speed depends on it.
 
-Numba's own stops a program where a file of it is damaged, or its folder full, and runs whatever it
-reads. Where it has other private parts than these, kernels are compiled in memory.
+Numba's own cache crashes on a damaged file or a full disk, and runs whatever it reads. If numba's
+private parts change, kernels are compiled in memory instead.
 """
 
 # mypy: disable-error-code="misc,no-untyped-call"
@@ -19,10 +19,10 @@ from numba.core import caching
 
 
 class _Files(caching.IndexDataCacheFile):
-    """Numba's files of compiled code, each followed by its SHA-256, and the code by its key.
+    """Numba's files of compiled code, each ending in its SHA-256 and saved with its key.
 
-    Numba runs whatever it reads: a file that lost a block would end the process, and of two
-    processes that save at once, one could be handed the other's code.
+    Numba runs whatever it reads: a truncated file would crash the process, and when two processes
+    save at once, one could load the other's code.
     """
 
     def save(self, key: Any, data: Any) -> None:
@@ -37,7 +37,7 @@ class _Files(caching.IndexDataCacheFile):
 
     def _load_data(self, name: str) -> Any:
         if not _is_whole(self._data_path(name)):
-            raise OSError(errno.EIO, "damaged", name)  # which numba takes for a file that is gone
+            raise OSError(errno.EIO, "damaged", name)  # numba treats this as a missing file
         return super()._load_data(name)
 
     @contextmanager
@@ -49,13 +49,13 @@ class _Files(caching.IndexDataCacheFile):
 
 
 class _Implementation(caching.CompileResultCacheImpl):
-    """Only in :func:`.jit.cache_folder`: not in the package, nor in a folder called ``~``."""
+    """Cache only in :func:`.jit.cache_folder`: not in the package, not in a folder named ``~``."""
 
     _locator_classes = [caching.UserProvidedCacheLocator]  # noqa: RUF012 - as in numba
 
 
 class KernelCache(caching.FunctionCache):
-    """Compiled code on the disk: a help, never a condition. What fails is compiled in memory."""
+    """Compiled code on disk. If loading or saving fails, the kernel is compiled in memory."""
 
     _impl_class = _Implementation
 
@@ -65,17 +65,17 @@ class KernelCache(caching.FunctionCache):
         self._cache_file = _Files(self.cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The code for a signature, or None."""
+        """Compiled code for a signature, or None."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # whatever a damaged or a foreign file may raise
+        except Exception:  # a damaged or foreign file can raise anything
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the code for a signature, if that is possible."""
+        """Save the code for a signature if possible."""
         try:
             super().save_overload(sig, data)
-        except Exception:  # a full disk, a folder that was removed
+        except Exception:  # e.g. a full disk or a removed folder
             self.disable()
 
 

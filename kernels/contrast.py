@@ -1,9 +1,9 @@
-"""From moments to test statistics and indices (numba). Float64 throughout.
+"""Moments to t and degrees of freedom (numba). Float64 throughout.
 
-The moments of all categories come as ``count [category]``, ``mean`` and ``m2 [category, unit]``.
+Moments of all categories are ``count [category]``, ``mean`` and ``m2 [category, unit]``.
 
-Constant units follow one rule everywhere: no difference and no variance gives t = 0 and p = 1; a
-difference without variance gives t = +-inf. NaN in, NaN out.
+One rule for constant units: no difference and no variance gives t = 0 and p = 1; a difference
+without variance gives t = +-inf. NaN in, NaN out.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .jit import inner, parallel
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-# Units that a thread takes at a time, so that the rows of its categories stay in cache.
+# Units per tile and thread, so that the rows of all categories stay in cache.
 TILE = 1024
 
 
 @inner
 def squared_error(m2: float, count: float) -> float:
-    """Squared standard error of a mean: the unbiased variance over n."""
+    """Squared standard error of a mean: unbiased variance over n."""
     return m2 / (count - 1) / count
 
 
 @inner
 def welch_t(difference: float, error: float) -> float:
-    """Welch's t: a difference of means over its standard error, which is given squared."""
+    """Welch's t: ``difference`` of means over its standard error; ``error`` is that squared."""
     if error == 0 and difference == 0:
         return 0.0
     return float(difference / np.sqrt(error))
@@ -37,10 +37,10 @@ def welch_t(difference: float, error: float) -> float:
 
 @inner
 def welch_df(error_a: float, count_a: float, error_b: float, count_b: float) -> float:
-    """Welch-Satterthwaite degrees of freedom; NaN where neither side varies.
+    """Welch-Satterthwaite degrees of freedom; NaN if neither side varies.
 
-    ``error`` is a side's squared standard error, variance / n. Written with the share of each side
-    in their sum: the textbook form, but without squares that could under- or overflow.
+    ``error`` is a side's squared standard error, variance / n. The textbook form, written with each
+    side's share of their sum, so that no square can underflow or overflow.
     """
     share_a = error_a / (error_a + error_b)
     share_b = error_b / (error_a + error_b)
@@ -59,11 +59,11 @@ def _merge(count_a: float, mean_a: float, m2_a: float, count_b: float, mean_b: f
 
 @parallel
 def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats) -> None:
-    """Welch's t and its degrees of freedom, every category against all others pooled (``rest``).
+    """Welch's t and degrees of freedom of every category against the pooled ``rest``.
 
     Welch (1947), Biometrika 34(1/2); Satterthwaite (1946), Biometrics Bulletin 2(6). Fills ``t``
-    and ``df [category, unit]``. The moments of the rest come from merging the categories before and
-    those after the target, never from subtraction. Every category needs two stimuli or more.
+    and ``df [category, unit]``. The moments of the rest are merged from the categories before and
+    after the target, never subtracted. Every category needs at least two stimuli.
     """
     categories, units = mean.shape
     for tile in prange((units + TILE - 1) // TILE):
@@ -101,11 +101,11 @@ def pool(
     count: Counts, mean: Floats, m2: Floats, before: Counts, after: Counts,
     pooled_mean: Floats, pooled_m2: Floats,
 ) -> None:  # fmt: skip
-    """The moments of all stimuli of the categories ``before`` and ``after``; either may be empty.
+    """Pooled moments of the categories ``before`` and ``after``; either may be empty.
 
-    What is before is merged from the first on, what is after from the last back, then the two: with
-    the categories before and after another one, as :func:`against_rest` does, to the bit. Fills
-    ``pooled_mean`` and ``pooled_m2 [unit]``.
+    Merges ``before`` first to last, ``after`` last to first, then both: for the categories before
+    and after a target, the same bits as :func:`against_rest`. Fills ``pooled_mean`` and
+    ``pooled_m2 [unit]``.
     """
     for u in prange(len(pooled_mean)):
         n, m, s = 0.0, 0.0, 0.0
@@ -135,9 +135,10 @@ def pool(
 def pool_others(
     count: Counts, mean: Floats, m2: Floats, pooled_mean: Floats, pooled_m2: Floats
 ) -> None:
-    """For every category what :func:`pool` gives of all others, to the bit, in linear time.
+    """Pooled moments of all other categories, for every category: :func:`pool` in linear time.
 
-    Fills ``pooled_mean`` and ``pooled_m2 [category, unit]``. Two categories or more.
+    Fills ``pooled_mean`` and ``pooled_m2 [category, unit]``, with the same bits. Needs at least two
+    categories.
     """
     categories, units = mean.shape
     for tile in prange((units + TILE - 1) // TILE):
@@ -162,11 +163,11 @@ def pool_others(
 
 @parallel
 def mean_of_others(mean: Floats, first: int, others: Floats) -> None:
-    """The mean of the other categories' means, for categories from ``first`` on.
+    """Mean of the other categories' means, for the categories from ``first`` on.
 
-    From ``mean [category, unit]`` fills ``others [row, unit]``: what comes before the category is
-    summed from the first on, what comes after it from the last back. Sums are of differences from
-    the first of the others, so that equal means have exactly that mean.
+    Fills ``others [row, unit]`` from ``mean [category, unit]``. Categories before the target are
+    summed first to last, those after it last to first, as differences from the first of the others:
+    equal means give exactly that mean.
     """
     categories, units = mean.shape
     for tile in prange((units + TILE - 1) // TILE):
@@ -191,7 +192,7 @@ def welch(
     count_a: int, mean_a: Floats, m2_a: Floats, count_b: int, mean_b: Floats, m2_b: Floats,
     t: Floats, df: Floats,
 ) -> None:  # fmt: skip
-    """Welch's t of a against b and its degrees of freedom. Fills ``t`` and ``df [unit]``.
+    """Welch's t and degrees of freedom of a against b. Fills ``t`` and ``df [unit]``.
 
     Welch (1947), Biometrika 34(1/2); Satterthwaite (1946), Biometrics Bulletin 2(6).
     """
@@ -206,9 +207,9 @@ def student(
     count_a: int, mean_a: Floats, m2_a: Floats, count_b: int, mean_b: Floats, m2_b: Floats,
     t: Floats, df: Floats,
 ) -> None:  # fmt: skip
-    """Student's t of a against b, the variance pooled over both. Fills ``t`` and ``df [unit]``.
+    """Student's t of a against b, with pooled variance. Fills ``t`` and ``df [unit]``.
 
-    Student (1908), Biometrika 6(1): for equal variances; n_a + n_b - 2 degrees of freedom.
+    Student (1908), Biometrika 6(1). Assumes equal variances; n_a + n_b - 2 degrees of freedom.
     """
     freedom = count_a + count_b - 2
     for u in prange(len(t)):
@@ -221,7 +222,7 @@ def student(
 def weighted(
     weight: Floats, count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats
 ) -> None:
-    """The t of a weighted sum of category means, ``weight [category]`` summing to 0.
+    """Test of a weighted sum of category means; ``weight [category]`` sums to 0.
 
     ``t = sum w m / sqrt(sum w**2 v / n)``, with the degrees of freedom of Satterthwaite (1946,
     Biometrics Bulletin 2(6)) for a weighted sum of variances. Means are taken relative to the first

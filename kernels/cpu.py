@@ -1,13 +1,13 @@
 """Batch to moments on the CPU (numba). Same names and signatures as :mod:`.cuda`, :mod:`.device`.
 
-A batch is ``x [stimulus, unit]``, row-contiguous, float32 or float64, or half precision as its raw
-bits (``int16`` for bfloat16, ``uint16`` for float16), which is widened in the kernel and not by a
-copy. The state is ``count [group]``, ``pivot [group, unit]`` in the batch's own type, and float64
-sums ``s1 = sum(x - pivot)`` and ``s2 = sum((x - pivot)**2)`` ``[group, unit]``: 20 bytes per group
-and unit for float32. A group's pivot is its first stimulus, a value of its own range, so that sums
-about it do not cancel however large the mean is; deviations are taken in float64.
+A batch is ``x [stimulus, unit]``, row-contiguous: float32, float64, or half precision as raw bits
+(``int16`` for bfloat16, ``uint16`` for float16), widened in the kernel without a copy. The state
+is ``count [group]``, ``pivot [group, unit]`` in the batch's dtype, and float64 sums
+``s1 = sum(x - pivot)`` and ``s2 = sum((x - pivot)**2)``, both ``[group, unit]``: 20 bytes per group
+and unit for float32. The pivot of a group is its first stimulus. It lies in the group's own range,
+so sums about it do not cancel however large the mean is. Deviations are computed in float64.
 
-The kernel waits for memory. It reads the batch once, and the state once per batch and group.
+The kernel is limited by memory. It reads the batch once, and the state once per batch and group.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ from .moments import rows_of_groups
 Array = np.ndarray[Any, Any]
 Indices = NDArray[np.int64]
 
-# Units that a thread takes at a time: its slice of the state (160 KiB) stays in its L2 cache while
-# the rows of the batch go by.
+# Units per tile and thread: its slice of the state (160 KiB) stays in the L2 cache while the rows
+# of the batch stream through.
 _TILE = 8192
-# Bytes of a cache line, and how many lines of each row are asked for before they are needed. The
-# processor's own prefetching loses track: it stops at every page, and eight rows are many streams.
+# Bytes of a cache line, and lines of each row to prefetch. Hardware prefetching is not enough: it
+# stops at every page, and eight rows are too many streams for it.
 _LINE = 64
 _AHEAD = 16
 # Rows that share each load and store of the sums.
 _ROWS = 8
+# Words per tile of `read_memory`.
+_WORDS = 65_536
 
 
 def _widen(value: Any) -> Any:
-    """An element of a batch as a float64; chosen at compile time by the element's type."""
+    """Element of a batch as a float64; the conversion is chosen by its type at compile time."""
     raise NotImplementedError("compiled code only")
 
 
@@ -62,7 +64,7 @@ def _float16(value: Any) -> Any:
 
 
 def _line_of(array: Any) -> int:
-    """How many elements of ``array`` a cache line holds, as a constant of compiled code."""
+    """Elements of ``array`` per cache line, a constant in compiled code."""
     raise NotImplementedError("compiled code only")
 
 
@@ -89,7 +91,7 @@ def _add_units(first: int, n: int, a: Any, b: Any, c: Any, d: Any, e: Any, f: An
         d5 = _widen(f[i]) - p
         d6 = _widen(g[i]) - p
         d7 = _widen(h[i]) - p
-        # Summed in pairs: fewer roundings than one by one, and no slower.
+        # Pairwise sums: less rounding error than one by one, and no slower.
         s1[i] += ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7))
         s2[i] += ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) + (
             (d4 * d4 + d5 * d5) + (d6 * d6 + d7 * d7)
@@ -99,10 +101,10 @@ def _add_units(first: int, n: int, a: Any, b: Any, c: Any, d: Any, e: Any, f: An
 @inner
 def _add_rows(x: Any, rows: Any, start: int, pivot: Any, s1: Any, s2: Any,
               next_rows: Any, next_start: int) -> None:  # fmt: skip
-    """Add up to eight ``rows`` of ``x``, from unit ``start`` on; ask for what comes next."""
+    """Add up to eight ``rows`` of ``x``, from unit ``start`` on; prefetch the next rows."""
     n, units = len(rows), pivot.shape[0]
     stop = start + units
-    # Always eight, so that there is one loop: the pivot is a row that adds nothing.
+    # Always eight rows, so that one loop does: a row equal to the pivot adds nothing.
     a = x[rows[0], start:stop]
     b = x[rows[1], start:stop] if n > 1 else pivot
     c = x[rows[2], start:stop] if n > 2 else pivot
@@ -145,23 +147,23 @@ def _add_parts(x: Array, rows: Indices, bounds: Indices, group: Indices, fresh: 
                 p[:] = x[rows[bounds[part]], start:stop]
                 t1[:] = 0
                 t2[:] = 0
-            coming, coming_start = (part + 1, start) if part + 1 < parts else (0, stop)
+            following, next_start = (part + 1, start) if part + 1 < parts else (0, stop)
             _add_rows(
                 x, rows[bounds[part] : bounds[part + 1]], start, p, t1, t2,
-                rows[bounds[coming] : bounds[coming + 1]], coming_start,
+                rows[bounds[following] : bounds[following + 1]], next_start,
             )  # fmt: skip
 
 
 def fold_in(x: Array, groups: Indices, count: Indices, pivot: Array, s1: Array, s2: Array) -> None:
     """Add the batch ``x [stimulus, unit]`` to the moments of its ``groups [stimulus]``, in place.
 
-    A group whose ``count`` is 0 starts anew, whatever its pivot and sums held.
+    A group with a ``count`` of 0 starts afresh: its old pivot and sums are ignored.
     """
     add_parts(x, parts_of(groups, count), pivot, s1, s2)
 
 
 class Parts(NamedTuple):
-    """A batch's rows, sorted by group and cut into pieces that the kernel takes at a time."""
+    """Rows of a batch, sorted by group and split into parts of at most eight rows."""
 
     rows: Indices
     bounds: Indices
@@ -170,10 +172,10 @@ class Parts(NamedTuple):
 
 
 def parts_of(groups: Indices, count: Indices, rows: Indices | None = None) -> Parts:
-    """Cut a batch for :func:`add_parts`, and count its stimuli: adds to ``count [group]``.
+    """Split a batch for :func:`add_parts`, and add its stimuli to ``count [group]``.
 
-    ``groups`` are those of the batch's rows; or of the ``rows`` given, each of which may come more
-    than once, in other groups: that is how one batch is added under many assignments at a time.
+    ``groups`` belong to the rows of the batch, or to the given ``rows``. The same row may be listed
+    in several groups: one batch can be added under many assignments at once.
     """
     order, parts = [np.empty(0, np.int64)], []
     for k, members in rows_of_groups(groups):
@@ -192,3 +194,21 @@ def add_parts(x: Array, parts: Parts, pivot: Array, s1: Array, s2: Array) -> Non
     """Add the ``parts`` of the batch ``x [stimulus, unit]`` to the moments, in place."""
     if len(parts.group):
         _add_parts(x, *parts, pivot, s1, s2)
+
+
+@inner
+def _parity(words: Any) -> Any:
+    found = np.int64(0)
+    for i in range(len(words)):
+        found ^= words[i]
+    return found
+
+
+@parallel
+def read_memory(words: NDArray[np.int64]) -> int:
+    """Read all ``words`` once on all threads: measures memory bandwidth, this module's limit."""
+    tiles = (len(words) + _WORDS - 1) // _WORDS
+    found = np.zeros(tiles, np.int64)
+    for tile in prange(tiles):
+        found[tile] = _parity(words[tile * _WORDS : (tile + 1) * _WORDS])
+    return int(found.sum())

@@ -1,12 +1,12 @@
 """Batch to moments on NVIDIA GPUs (Triton). Same names and signatures as :mod:`.device`.
 
-The batch and the state are as in :mod:`.device`, contiguous in memory. The activations are read
-once: a program owns ``_TILE`` units, keeps their float64 sums in registers while the rows of a
-group go by, and reads and writes their state once. Deviations never reach memory, and nothing
-waits for the GPU: what is to be done is known to the host.
+Batch and state are as in :mod:`.device`, contiguous in memory. Activations are read once: a program
+owns ``_TILE`` units, keeps their float64 sums in registers over all rows of a group, and reads and
+writes their state once. Deviations never reach memory, and the host never waits for the GPU.
 
-Checked in Triton's interpreter by the tests of :mod:`.cpu`, and compiled for compute capability 8.0
-and 9.0. The sizes below are the best for most layers on an H100 (``benchmarks/results/gpu.md``).
+The tests of :mod:`.cpu` run this module in Triton's interpreter, and compile it for compute
+capabilities 8.0 and 9.0. The sizes below are the fastest for most layers on an H100
+(``benchmarks/results/gpu.md``).
 """
 
 # mypy: disable-error-code="import,no-untyped-def,untyped-decorator"
@@ -23,32 +23,32 @@ from numpy.typing import NDArray
 
 from .moments import rows_of_groups
 
-# Units of a program, four for each of its threads: of a float32 row, one load of 16 bytes.
+# Units per program, four per thread: for float32, one load of 16 bytes per row.
 _TILE = 512
 _WARPS = _TILE // (4 * 32)
-# Rows are on their way from memory while those two turns of the loop earlier are added: a small
-# layer has too few programs to hide by their number that each waits.
+# Pipeline depth: rows are loaded two iterations ahead. A small layer has too few programs to hide
+# the memory latency otherwise.
 _STAGES = 3
 
 
 @triton.jit
 def _row(rows, place, stop):
-    """The row at a place of the batch: the place itself, unless ``rows`` lists them."""
+    """Row of the batch at a position: the position itself, unless ``rows`` lists the rows."""
     if rows is None:
         return place
-    else:  # noqa: RET505 - Triton compiles what follows a return, but not the other branch
+    else:  # noqa: RET505 - Triton would compile code after a return, but skips an else branch
         return tl.load(rows + tl.minimum(place, stop - 1))
 
 
 @triton.jit
 def _deviation(x, rows, place, stop, unit, units, pivot):
-    """What is at a place of the batch, less the pivot. From ``stop`` on that is nothing."""
+    """Value at a position of the batch, minus the pivot; 0 from ``stop`` on."""
     within = unit < tl.where(place < stop, units, 0)
     value = tl.load(x + _row(rows, place, stop) * units + unit, mask=within, other=pivot)
     return value.to(tl.float64) - pivot.to(tl.float64)
 
 
-# What changes from batch to batch is not compiled into the kernel, and all offsets have 64 bits.
+# Arguments that change from batch to batch are not compiled in. All offsets have 64 bits.
 @triton.jit(do_not_specialize=["start", "stop", "group", "count"])
 def _add_rows(
     x,
@@ -64,17 +64,17 @@ def _add_rows(
     TILE: tl.constexpr,  # noqa: N803
     STAGES: tl.constexpr,  # noqa: N803
 ):
-    """Add the places from ``start`` to ``stop`` to a ``group`` of ``count`` stimuli so far."""
+    """Add positions ``start`` to ``stop`` to a ``group`` that has ``count`` stimuli so far."""
     unit = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     state = group * units + unit
-    # The state of a group that starts anew is not even read.
+    # A group that starts afresh does not read its old state.
     fresh = unit < tl.where(count == 0, units, 0)
     begun = unit < tl.where(count == 0, 0, units)
     first = tl.load(x + _row(rows, start, stop) * units + unit, mask=fresh)
     p = tl.load(pivot + state, mask=begun, other=first)
     t1 = tl.load(s1 + state, mask=begun, other=0)
     t2 = tl.load(s2 + state, mask=begun, other=0)
-    # Eight rows share each addition to the sums, and their loads do not wait for each other.
+    # Eight rows share each addition to the sums, and their loads run in parallel.
     for place in tl.range(start, stop, 8, num_stages=STAGES):
         d0 = _deviation(x, rows, place, stop, unit, units, p)
         d1 = _deviation(x, rows, place + 1, stop, unit, units, p)
@@ -84,7 +84,7 @@ def _add_rows(
         d5 = _deviation(x, rows, place + 5, stop, unit, units, p)
         d6 = _deviation(x, rows, place + 6, stop, unit, units, p)
         d7 = _deviation(x, rows, place + 7, stop, unit, units, p)
-        # Summed in pairs, as on the CPU: fewer roundings than one by one.
+        # Pairwise sums, as on the CPU: less rounding error than one by one.
         t1 += ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7))
         t2 += ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) + (
             (d4 * d4 + d5 * d5) + (d6 * d6 + d7 * d7)
@@ -104,7 +104,7 @@ def fold_in(
 ) -> None:
     """Add the batch ``x [stimulus, unit]`` to the moments of its ``groups [stimulus]``, in place.
 
-    A group whose ``count`` is 0 starts anew, whatever its pivot and sums held.
+    A group with a ``count`` of 0 starts afresh: its old pivot and sums are ignored.
     """
     x, units = x.contiguous(), x.shape[1]
     tiles = triton.cdiv(units, _TILE)
@@ -124,7 +124,7 @@ def fold_in(
 
 
 def _to(device: torch.device, rows: NDArray[np.int64]) -> torch.Tensor:
-    """``rows`` on the device; the host does not wait until they are there."""
+    """Copy ``rows`` to the device without waiting for it."""
     on_host = torch.from_numpy(rows)
     if device.type != "cuda":
         return on_host

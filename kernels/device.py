@@ -1,9 +1,9 @@
 """Batch to moments on any torch device. Same names and signatures as :mod:`.cpu`.
 
-A batch is a tensor ``x [stimulus, unit]`` of any floating type; the state is as in :mod:`.cpu`, but
-tensors on the batch's device, except for ``groups`` and ``count``, which stay with the host: what
-is to be done is known without waiting for the device. Rows are taken a few at a time, so that the
-float64 deviations and what they come from never need more than some times ``_SCRATCH`` bytes.
+A batch is a tensor ``x [stimulus, unit]`` of any floating dtype. The state is as in :mod:`.cpu`, as
+tensors on the batch's device. Only ``groups`` and ``count`` stay on the host, so that the host
+never waits for the device. Rows are added a few at a time: the float64 deviations and their
+temporaries take a small multiple of ``_SCRATCH`` bytes at most.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def fold_in(
 ) -> None:
     """Add the batch ``x [stimulus, unit]`` to the moments of its ``groups [stimulus]``, in place.
 
-    A group whose ``count`` is 0 starts anew, whatever its pivot and sums held.
+    A group with a ``count`` of 0 starts afresh: its old pivot and sums are ignored.
     """
     at_once = max(1, _SCRATCH // (8 * max(1, x.shape[1])))
     for group, rows in rows_of_groups(groups):
@@ -45,6 +45,6 @@ def fold_in(
 
 
 def _index(rows: NDArray[np.int64]) -> Any:
-    """``rows`` as a slice where they follow each other, which takes a view and not a copy."""
+    """``rows`` as a slice if they are consecutive: indexing then gives a view, not a copy."""
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first + 1 == len(rows) else torch.from_numpy(rows)

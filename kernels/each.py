@@ -1,7 +1,7 @@
-"""Every category against each other one: the smallest of its Welch t's (numba), by two ways.
+"""Smallest Welch t of every category against each other category (numba), by two algorithms.
 
-The moments of all categories come as ``count [category]``, ``mean`` and ``m2 [category, unit]``;
-constant units follow the rule of :mod:`.contrast`.
+Moments are ``count [category]``, ``mean`` and ``m2 [category, unit]``; constant units follow the
+rule of :mod:`.contrast`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from numba import prange
 from .contrast import TILE, Counts, Floats, squared_error, welch_t
 from .jit import inner, parallel
 
-# Up to so many categories all pairs are quicker: benchmarks/results/categories.md.
+# Up to this many categories, comparing all pairs is faster: benchmarks/results/categories.md.
 FEW = 48
-# Units that a thread takes at a time where it takes one by one: a cache line of every category.
+# Units per tile of the other algorithm: one cache line per category.
 _LINE = 8
-# Twice as much of a mean, or of an error, is still far from the largest double.
+# Means and errors up to here can be added and subtracted without overflow.
 _LARGE = 1e300
 
 
@@ -24,7 +24,7 @@ _LARGE = 1e300
 def _keep_smaller(
     mean_a: Floats, error_a: Floats, mean_b: Floats, error_b: Floats, t_a: Floats, t_b: Floats
 ) -> None:
-    """Lower ``t_a`` and ``t_b`` to Welch's t of a against b, and of b against a; NaN stays."""
+    """Lower ``t_a`` and ``t_b`` to Welch's t of a against b and of b against a; NaN stays."""
     for u in range(len(t_a)):
         value = welch_t(mean_a[u] - mean_b[u], error_a[u] + error_b[u])
         unknown = np.isnan(value)
@@ -34,7 +34,7 @@ def _keep_smaller(
 
 @parallel
 def _of_pairs(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
-    """All pairs, in the order of the categories: quick for few, many units at a time."""
+    """Compare all pairs, many units at a time: fast for few categories."""
     categories, units = mean.shape
     for tile in prange((units + TILE - 1) // TILE):
         start, stop = tile * TILE, min(units, (tile + 1) * TILE)
@@ -53,7 +53,7 @@ def _of_pairs(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
 
 @parallel
 def _of_rivals(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
-    """As :func:`_of_pairs`, to the bit, from a few pairs of every category."""
+    """Same bits as :func:`_of_pairs`, from a few pairs per category."""
     categories, units = mean.shape
     for tile in prange((units + _LINE - 1) // _LINE):
         start, stop = tile * _LINE, min(units, (tile + 1) * _LINE)
@@ -81,7 +81,7 @@ def _of_rivals(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
 
 @inner
 def _is_ordinary(mean: Floats, error: Floats) -> bool:
-    """Whether no t of a unit can be NaN, and no difference or sum is too large for a double."""
+    """Whether no t of the unit can be NaN and no difference or sum can overflow."""
     ordinary = True
     for k in range(len(mean)):
         ordinary &= abs(mean[k]) <= _LARGE and 0 <= error[k] <= _LARGE
@@ -90,14 +90,14 @@ def _is_ordinary(mean: Floats, error: Floats) -> bool:
 
 @inner
 def find_rivals(mean: Floats, error: Floats, rival_mean: Floats, rival_error: Floats) -> int:
-    """The categories of a unit with which others can have their smallest t, and their number.
+    """Find the rivals of a unit, the categories against which a t can be smallest; return how many.
 
-    Those to which no other is superior, with as large a mean and as small an error. Fills
-    ``rival_mean`` and ``rival_error`` from the largest mean and error to the smallest.
+    A rival is not dominated: no other category has as large a mean and as small an error. Fills
+    ``rival_mean`` and ``rival_error`` in descending order of both.
     """
     found = 0
     for k in range(len(mean)):
-        low, high = 0, found  # where it would stand
+        low, high = 0, found  # bisects for its position
         while low < high:
             middle = (low + high) // 2
             if rival_mean[middle] > mean[k]:
@@ -108,7 +108,7 @@ def find_rivals(mean: Floats, error: Floats, rival_mean: Floats, rival_error: Fl
             continue
         if low < found and rival_mean[low] == mean[k] and rival_error[low] <= error[k]:
             continue
-        stop = low  # up to here it is superior to those that stood there
+        stop = low  # it dominates the rivals from low to here
         while stop < found and rival_error[stop] >= error[k]:
             stop += 1
         if stop == low:
@@ -127,16 +127,16 @@ def find_rivals(mean: Floats, error: Floats, rival_mean: Floats, rival_error: Fl
 def _among_rivals(
     mean: Floats, error: Floats, rival_mean: Floats, rival_error: Floats, smallest: Floats
 ) -> None:
-    """Fill ``smallest [category]``, the smallest t of an ordinary unit's categories.
+    """Fill ``smallest [category]``, the smallest t of each category of an ordinary unit.
 
-    A category that is not the preferred one has a t below 0, and only against larger means. Against
-    b it is at least that against a rival with as large a mean and as small an error: rounded
-    subtraction, addition, square root and division are monotone (IEEE 754), so that this holds of
-    the numbers as they are computed, not only of what they stand for, and the smallest of few is
-    that of all, to the bit. That a category may be a rival of itself does no harm: that t is 0.
+    A category other than the preferred one has its negative t's against larger means. Its t against
+    b is at least that against a rival with as large a mean and as small an error. Rounded
+    subtraction, addition, square root and division are monotone (IEEE 754), so this holds for the
+    computed numbers too: the minimum over the rivals is the minimum over all, to the bit. A
+    category may be its own rival: that t is 0.
 
-    The preferred category, alone with the largest mean, is compared with all. Only the sign of a 0
-    depends on the order of pairs: it is that of the first.
+    The preferred category, alone with the largest mean, is compared with all others. Only the sign
+    of a 0 depends on the order of pairs: it is that of the first.
     """
     preferred = 0
     for k in range(len(mean)):
@@ -155,7 +155,7 @@ def _among_rivals(
 
 @inner
 def _in_turn(mean: Floats, error: Floats, target: int, least: float) -> float:
-    """The smallest t of a category against one after the other, up to one that is ``least``."""
+    """Smallest t of a category against the others in order; stops at a t equal to ``least``."""
     smallest = np.inf
     for k in range(len(mean)):
         if k < target:
@@ -173,7 +173,7 @@ def _in_turn(mean: Floats, error: Floats, target: int, least: float) -> float:
 
 @inner
 def _in_turn_of_all(mean: Floats, error: Floats, smallest: Floats) -> None:
-    """Fill ``smallest [category]`` of any unit: NaN for all where a category has it."""
+    """Fill ``smallest [category]`` of any unit: NaN for all categories if one is NaN."""
     unknown = False
     for k in range(len(mean)):
         unknown |= np.isnan(mean[k]) or np.isnan(error[k])
@@ -182,11 +182,11 @@ def _in_turn_of_all(mean: Floats, error: Floats, smallest: Floats) -> None:
 
 
 def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
-    """The smallest Welch t of every category against each other category (``each``).
+    """Smallest Welch t of every category against each other category (``each``).
 
     The statistic of a conjunction: large only if every single t is (minimum statistic compared to
-    the conjunction null: Nichols et al. 2005, NeuroImage 25(3)). Fills ``t [category, unit]``. The
-    bits do not depend on how many categories there are: see :func:`_among_rivals`.
+    the conjunction null: Nichols et al. 2005, NeuroImage 25(3)). Fills ``t [category, unit]``. Both
+    algorithms give the same bits: see :func:`_among_rivals`.
     """
     if len(count) > FEW:
         _of_rivals(count, mean, m2, t)
@@ -196,7 +196,7 @@ def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
 
 @inner
 def _smallest(count: Counts, mean: Floats, m2: Floats, target: int, u: int) -> float:
-    """The smallest t of category ``target`` against each other one, for unit ``u``; NaN stays."""
+    """Smallest t of category ``target`` against each other category, for unit ``u``; NaN stays."""
     error = squared_error(m2[target, u], count[target])
     smallest = np.inf
     for k in range(len(count)):
@@ -210,7 +210,7 @@ def _smallest(count: Counts, mean: Floats, m2: Floats, target: int, u: int) -> f
 
 @parallel
 def one_against_each(count: Counts, mean: Floats, m2: Floats, target: int, t: Floats) -> None:
-    """The row of :func:`against_each` that belongs to category ``target``. Fills ``t [unit]``."""
+    """The row of :func:`against_each` for category ``target``. Fills ``t [unit]``."""
     for u in prange(len(t)):
         t[u] = _smallest(count, mean, m2, target, u)
 
@@ -219,10 +219,10 @@ def one_against_each(count: Counts, mean: Floats, m2: Floats, target: int, t: Fl
 def preferred_against_each(
     count: Counts, mean: Floats, m2: Floats, category: Counts, t: Floats
 ) -> None:
-    """The category with the largest mean, and its t of :func:`against_each`, for every unit.
+    """Category with the largest mean and its t of :func:`against_each`, for every unit.
 
-    No other category of the unit can have a t above 0. Fills ``category`` and ``t [unit]``, in time
-    that is linear in the number of categories.
+    No other category of the unit can have a t above 0. Fills ``category`` and ``t [unit]`` in time
+    linear in the number of categories.
     """
     categories, units = mean.shape
     for u in prange(units):

@@ -1,8 +1,8 @@
-"""Indices of selectivity from means and moments: numpy formulas, one value per unit.
+"""Selectivity indices from means and moments: numpy formulas, one value per unit.
 
-Responses may be negative, so every ratio has a rule for it: :func:`contrast_ratio` divides by
-sizes, :func:`ratio` is defined for responses of 0 and more only. A difference without variance is
-infinite, no difference is 0. NaN in, NaN out. Callers silence numpy's warnings of divisions by 0.
+Responses may be negative: :func:`contrast_ratio` divides by absolute values, :func:`ratio` is NaN
+for negative responses. A difference without variance is infinite, no difference is 0. NaN in, NaN
+out. Callers silence numpy's warnings about division by 0.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .moments import Moments, variance
 
 
 def contrast_ratio(a: Floats, b: Floats) -> Floats:
-    """``(a - b) / (|a| + |b|)``, in [-1, 1]; 0 where both are 0.
+    """``(a - b) / (|a| + |b|)``, in [-1, 1]; 0 if both are 0.
 
-    The Michelson form (a - b) / (a + b) where responses are not negative.
+    Equal to Michelson's (a - b) / (a + b) for responses of 0 or more.
     """
     size = np.abs(a) + np.abs(b)
     none = np.where(np.isnan(size), np.nan, 0.0)
@@ -26,10 +26,7 @@ def contrast_ratio(a: Floats, b: Floats) -> Floats:
 
 
 def ratio(a: Floats, b: Floats) -> Floats:
-    """``a / b`` of responses that are not negative: inf where only b is 0, 1 where both are.
-
-    NaN where either is negative: a ratio says nothing there.
-    """
+    """``a / b`` of non-negative responses: inf if only b is 0, 1 if both are, NaN if negative."""
     quotient = np.where((a == 0) & (b == 0), 1.0, a / b)
     return np.where((a < 0) | (b < 0), np.nan, quotient)
 
@@ -43,14 +40,14 @@ def d_prime(a: Moments, b: Moments) -> Floats:
 
 
 def cohens_d(a: Moments, b: Moments) -> Floats:
-    """The difference of means in units of the pooled standard deviation (Cohen 1988)."""
+    """Difference of means over the pooled standard deviation (Cohen 1988)."""
     return _standardised(a.mean - b.mean, (a.m2 + b.m2) / (a.count + b.count - 2))
 
 
 def hedges_g(a: Moments, b: Moments) -> Floats:
-    """Cohen's d without its bias, by the exact factor of Hedges (1981), J. Educ. Statist. 6(2).
+    """Cohen's d, corrected for bias by the exact factor of Hedges (1981), J. Educ. Statist. 6(2).
 
-    ``J = G(df/2) / (sqrt(df/2) G((df-1)/2))``, G the gamma function and df = n_a + n_b - 2.
+    ``J = G(df/2) / (sqrt(df/2) G((df-1)/2))`` with the gamma function G and df = n_a + n_b - 2.
     """
     df = a.count + b.count - 2
     factor = np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2)
@@ -58,7 +55,7 @@ def hedges_g(a: Moments, b: Moments) -> Floats:
 
 
 def class_selectivity(mean: Floats) -> Floats:
-    """The preferred category against the mean of all others, from ``mean [category, unit]``.
+    """Preferred category against the mean of all others, from ``mean [category, unit]``.
 
     Morcos et al. (2018, ICLR), ``(m_max - m_-max) / (m_max + m_-max)``, by :func:`contrast_ratio`.
     """
@@ -68,15 +65,15 @@ def class_selectivity(mean: Floats) -> Floats:
 
 
 def lifetime_sparseness(mean: Floats) -> Floats:
-    """0 for the same response to all categories, 1 for one to a single one; ``[category, unit]``.
+    """Lifetime sparseness of ``mean [category, unit]``: 0 for equal responses, 1 for a single one.
 
     ``(1 - (sum r / K)**2 / (sum r**2 / K)) / (1 - 1/K)``: Rolls & Tovee (1995), J. Neurophysiol.
-    73(2), in the form of Vinje & Gallant (2000), Science 287. Negative responses count as 0, which
-    is no firing; a unit without any response has 0.
+    73(2), in the form of Vinje & Gallant (2000), Science 287. Negative responses count as 0, as no
+    firing. A unit without any response gets 0.
     """
     rate = mean.clip(0)
     best = rate.max(axis=0)
-    rate = rate / np.where(best > 0, best, 1)  # squares of tiny responses would lose all digits
+    rate = rate / np.where(best > 0, best, 1)  # squares of tiny responses would underflow
     square = (rate**2).mean(axis=0)
     share = np.divide(
         rate.mean(axis=0) ** 2,
@@ -84,21 +81,21 @@ def lifetime_sparseness(mean: Floats) -> Floats:
         out=np.where(np.isnan(square), np.nan, 1.0),
         where=square > 0,
     )
-    return np.asarray(((1 - share) / (1 - 1 / len(mean))).clip(0, 1))  # rounding stays inside
+    return np.asarray(((1 - share) / (1 - 1 / len(mean))).clip(0, 1))  # clips rounding errors
 
 
 def margin(mean: Floats) -> Floats:
-    """Response to the preferred category above the next, from ``mean [category, unit]``."""
+    """Mean response to the best category minus the second best, from ``mean [category, unit]``."""
     first, second = np.partition(mean, -2, axis=0)[[-1, -2]]
     return np.asarray(first - second)
 
 
 def one_way_anova(moments: Moments) -> tuple[Floats, Floats]:
-    """F and eta squared ``[unit]`` of moments ``[category, unit]``, over all their categories.
+    """F and eta squared ``[unit]`` over all categories of moments ``[category, unit]``.
 
-    ``F = (B / (K - 1)) / (W / (N - K))`` and ``eta**2 = B / (B + W)``, ``B = sum n (m - M)**2``
-    between and ``W = sum M2`` within categories, M the mean of all stimuli (Fisher 1925). Means are
-    taken relative to the first category's, so that a large mean of all does not cost digits.
+    ``F = (B / (K - 1)) / (W / (N - K))`` and ``eta**2 = B / (B + W)`` with ``B = sum n (m - M)**2``
+    between categories, ``W = sum M2`` within, and M the mean of all stimuli (Fisher 1925). Means
+    are taken relative to the first category's, so that a large common mean costs no digits.
     """
     count = np.broadcast_to(moments.count, moments.mean.shape)
     shifted = moments.mean - moments.mean[0]
@@ -112,7 +109,7 @@ def one_way_anova(moments: Moments) -> tuple[Floats, Floats]:
 
 
 def anova_p(f: Floats, count: NDArray[np.int64]) -> Floats:
-    """Upper tail of F for groups of ``count [category]`` stimuli."""
+    """Upper tail of F for categories of ``count [category]`` stimuli."""
     return np.asarray(fdtrc(len(count) - 1, count.sum() - len(count), f))
 
 

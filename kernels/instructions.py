@@ -1,4 +1,4 @@
-"""Two machine instructions that numba has no words for, to be called from compiled code only."""
+"""Two machine instructions that numba does not expose, for compiled code only."""
 
 # mypy: disable-error-code="import-untyped,no-untyped-call,untyped-decorator"
 
@@ -12,13 +12,13 @@ from numba.extending import intrinsic
 
 _BYTE_POINTER = ir.IntType(8).as_pointer()
 _INT32 = ir.IntType(32)
-# numba gives the function that it makes the signature of its maker: not so to a type checker.
+# Typed as Any: the function that numba makes has another signature than the one decorated here.
 _instruction: Any = intrinsic
 
 
 @_instruction
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line that holds ``array [index]``; the index may lie outside the array."""
+    """Prefetch the cache line of ``array[index]``; the index may lie outside the array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -35,7 +35,7 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
 
 @_instruction
 def float16_as_float64(typing_context: Any, bits: Any) -> Any:
-    """The value of a float16 that is given as its raw bits (``uint16``)."""
+    """Value of a float16 from its raw bits (``uint16``)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.DoubleType())

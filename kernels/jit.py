@@ -22,32 +22,32 @@ from .. import kernels as package
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# Contraction (fused multiply-add) is the only freedom given to the compiler: anything more could
-# reorder sums or forget NaN, and speed bought with digits is not speed.
+# Contraction (fused multiply-add) is the only freedom the compiler gets: more could reorder sums or
+# ignore NaN.
 ARITHMETIC: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 _THREAD_SAFE = ("omp", "tbb")
 _turn = RLock()
-if hasattr(os, "register_at_fork"):  # or a child forked during another thread's turn never gets one
+if hasattr(os, "register_at_fork"):  # a child forked while another thread holds it would deadlock
     os.register_at_fork(
         before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release
     )
     os.register_at_fork(after_in_child=lambda: _remember_fork(threading_layer()))
-# In a forked child: the thread that runs kernels, and whether GNU's OpenMP would end the process.
+# In a forked child: the thread that runs kernels, and whether GNU OpenMP would end the process.
 _child: ThreadPoolExecutor | None = None
 _threads_lost = False
 
 
 def inner(function: _Function) -> _Function:
-    """Compile a small loop or scalar function that is called from compiled code only."""
+    """Compile a small loop or scalar function for use in other compiled code."""
     return _compiled(function)
 
 
 def parallel(function: _Function) -> _Function:
     """Compile a kernel whose ``prange`` loops run on all threads; any thread may call it.
 
-    Where numba has neither OpenMP nor TBB, it falls back on its ``workqueue`` layer, which ends
-    the process when two threads are in parallel code at once. There, callers take turns.
+    Without OpenMP and TBB, numba falls back to its ``workqueue`` layer, which aborts the process
+    when two threads run parallel code at once. Calls then take turns.
     """
     kernel = _compiled(function, parallel=True, nogil=True)
 
@@ -85,21 +85,21 @@ def threading_layer() -> str | None:
 
 
 def refuse_lost_threads() -> None:
-    """Refuse a forked child whose parent ran kernels by GNU's OpenMP, which would end it.
+    """Raise in a forked child whose parent ran kernels with GNU OpenMP: a kernel would end it.
 
     Raises
     ------
-    UserError : this is one
+    UserError : the process is such a child
     """
     if _threads_lost:
         raise package.Unable(
-            "kernels run on threads that a forked process does not have, and its parent had "
-            "started them: start it by spawn, as multiprocessing.get_context('spawn') does"
+            "kernels cannot run in a forked process whose parent has run them; it lacks their "
+            "threads: start it by spawn, as multiprocessing.get_context('spawn') does"
         )
 
 
 def _remember_fork(layer: str | None) -> None:
-    """Begin a forked child: what its parent's main thread waits for, it would wait for for ever."""
+    """Give a forked child a thread of its own for kernels: its main thread could wait forever."""
     global _child, _threads_lost
     pool = sys.modules.get("numba.np.ufunc.omppool")
     gnu = getattr(pool, "openmp_vendor", "GNU") == "GNU"
@@ -113,10 +113,10 @@ def _compiled(function: _Function, **options: Any) -> _Function:
     try:
         from .cache import KernelCache
 
-        # numba decides where a function's code is kept when its cache is made.
+        # Numba reads the folder of a function's code when the cache is created.
         config.CACHE_DIR = cache_folder()  # type: ignore[attr-defined]
         kernel._cache = KernelCache(function)
-    except Exception:  # no folder for it, another numba: every process compiles for itself
+    except Exception:  # no cache folder, or an unknown numba: every process compiles for itself
         pass
     finally:
         config.CACHE_DIR = before  # type: ignore[attr-defined]
@@ -124,14 +124,14 @@ def _compiled(function: _Function, **options: Any) -> _Function:
 
 
 def cache_folder() -> str:
-    """The folder of compiled kernels: ``NUMBA_CACHE_DIR``, or one in the user's cache folder.
+    """Folder of compiled kernels: ``NUMBA_CACHE_DIR``, or one in the user's cache folder.
 
-    Beside the source, where numba would put them, compiled kernels would outlive an uninstall, and
-    the folder left over in site-packages would hide a later editable install.
+    Numba's default, beside the source, would survive an uninstall, and the leftover folder in
+    site-packages would shadow a later editable install.
 
     Raises
     ------
-    OSError : it cannot be written, or the user has no home
+    OSError : the folder is not writable, or the user has no home folder
     """
     chosen: str = config.CACHE_DIR  # type: ignore[attr-defined]
     folder = chosen or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -150,7 +150,7 @@ def cache_folder() -> str:
 
 
 def keep_triton_code() -> None:
-    """Where the user has no home to write to, which Triton needs, have it keep code elsewhere."""
+    """Give Triton another cache folder if the user's home folder is not writable."""
     home = os.path.expanduser(os.environ.get("TRITON_HOME") or "~")  # noqa: PTH111
     if "TRITON_CACHE_DIR" in os.environ or (os.path.isabs(home) and os.access(home, os.W_OK)):  # noqa: PTH117
         return
@@ -163,6 +163,6 @@ def keep_triton_code() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Run parallel kernels on ``count`` threads, or as many as numba was started with."""
+    """Run parallel kernels on ``count`` threads, at most those numba was started with."""
     most: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     numba.set_num_threads(max(1, min(count, most)))

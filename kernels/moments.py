@@ -1,10 +1,9 @@
 """Count, mean and M2: the formulas, for numpy arrays and torch tensors alike.
 
 M2 is the sum of squared deviations from the mean. A group of stimuli is accumulated about a pivot
-that is fixed at its start (see :mod:`.cpu` and :mod:`.device`); groups combine by the pairwise
-update of Chan, Golub & LeVeque (1979, "Updating formulae and a pairwise algorithm for computing
-sample variances", Stanford STAN-CS-79-773). No variance is ever part of the state: ``ddof`` is an
-argument of the read-out.
+fixed at its start (see :mod:`.cpu` and :mod:`.device`). Groups combine by the pairwise update of
+Chan, Golub & LeVeque (1979, "Updating formulae and a pairwise algorithm for computing sample
+variances", Stanford STAN-CS-79-773). The state never holds a variance: see :func:`variance`.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = Any  # numpy array or torch tensor: the formulas below ask only for arithmetic and `clip`
+Array = Any  # numpy array or torch tensor: the formulas need only arithmetic and `clip`
 
 
 class Moments(NamedTuple):
     """Sufficient statistics of one set of stimuli, or of several sets at once.
 
-    ``mean`` and ``m2`` are float64 arrays of one shape; ``count``, the number of stimuli, is a
-    number or an array that broadcasts against them (``[category, 1]`` for ``[category, unit]``).
+    ``mean`` and ``m2`` are float64 arrays of the same shape. ``count``, the number of stimuli, is a
+    number or broadcasts against them (``[category, 1]`` for ``[category, unit]``).
     """
 
     count: Any
@@ -31,7 +30,7 @@ class Moments(NamedTuple):
 
 
 def rows_of_groups(groups: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Every group in ``groups [stimulus]`` with its rows, in ascending order."""
+    """Groups in ``groups [stimulus]`` and their rows, both ascending."""
     order = np.argsort(groups, kind="stable")
     present, starts = np.unique(groups[order], return_index=True)
     return zip(present.tolist(), np.split(order, starts)[1:], strict=True)
@@ -41,8 +40,8 @@ def read_out(count: Any, pivot: Array, s1: Array, s2: Array) -> Moments:
     """Moments of ``count`` samples from ``s1 = sum(x - pivot)`` and ``s2 = sum((x - pivot)**2)``.
 
     ``mean = pivot + s1 / n`` and ``M2 = s2 - s1**2 / n``: the shifted form of Chan, Golub & LeVeque
-    (1983), "Algorithms for computing the sample variance", The American Statistician 37(3).
-    Rounding could leave M2 a hair below zero: it is clipped there. NaN stays NaN.
+    (1983), "Algorithms for computing the sample variance", The American Statistician 37(3). M2 is
+    clipped at 0, as rounding could make it slightly negative. NaN stays NaN.
     """
     return Moments(count, pivot + s1 / count, (s2 - s1 * (s1 / count)).clip(0))
 

@@ -1,9 +1,9 @@
-"""Random projections that keep distances, made block by block from a seed: never held as a whole.
+"""Random projections that preserve distances, generated block by block from a seed.
 
-Entries are 1 or -1 with even chance (Achlioptas 2003, J. Comput. Syst. Sci. 66, 671-687, theorem
-1.1): random bits of a counter-based generator (Philox 4x64-10, Salmon et al. 2011, SC '11), whose
-key is the seed and the number of the block. They are the same whatever computes with them, in
-whatever order blocks are asked for.
+Entries are 1 or -1 with equal probability (Achlioptas 2003, J. Comput. Syst. Sci. 66, 671-687,
+theorem 1.1): random bits of a counter-based generator (Philox 4x64-10, Salmon et al. 2011, SC '11)
+keyed by the seed and the block's number. They are the same on every device and in any order of
+blocks, and the whole matrix is never in memory.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-# Units of a block.
+# Units per block.
 BLOCK = 8192
 
 
 def signs(seed: int, block: int, units: int, dim: int) -> NDArray[np.float32]:
-    """The entries ``[unit, dim]`` of a block of at most ``BLOCK`` units: 1 or -1.
-
-    Of fewer units they are the first rows of the same block.
-    """
+    """Entries ``[unit, dim]`` of a block, 1 or -1; fewer than ``BLOCK`` units: its first rows."""
     generator = np.random.Philox(key=np.array([seed, block], np.uint64))
     words: NDArray[np.uint64] = generator.random_raw(-(-units * dim // 64))
     bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=units * dim)
@@ -32,10 +29,10 @@ def signs(seed: int, block: int, units: int, dim: int) -> NDArray[np.float32]:
 
 
 def bound(points: int, dim: int) -> float:
-    """The eps for which all squared distances of so many points are kept to within 1 +- eps.
+    """Largest relative error eps of all squared distances between ``points`` points.
 
-    With a probability of at least 1 - 1/points (Achlioptas 2003, theorem 1.1 with beta 1):
-    dim >= (4 + 2 beta) ln(points) / (eps^2/2 - eps^3/3). 1 where nothing smaller is promised.
+    Holds with a probability of at least 1 - 1/points (Achlioptas 2003, theorem 1.1 with beta 1):
+    dim >= (4 + 2 beta) ln(points) / (eps^2/2 - eps^3/3). 1 if the theorem gives nothing smaller.
     """
     needed = 6 * math.log(max(points, 2)) / dim
     low, high = 0.0, 1.0
@@ -51,8 +48,8 @@ def bound(points: int, dim: int) -> float:
 
 
 def typical_error(dim: int) -> float:
-    """The standard deviation of a squared distance as a share of itself: at most sqrt(2/dim).
+    """Upper bound on the relative standard deviation of a squared distance: sqrt(2/dim).
 
-    It is sqrt(2 (1 - sum v^4 / (sum v^2)^2) / dim) for a difference v.
+    For a difference v it is sqrt(2 (1 - sum v^4 / (sum v^2)^2) / dim).
     """
     return math.sqrt(2 / dim)

@@ -1,4 +1,4 @@
-"""From t to p and q: tails of Student's distribution, conjunctions, false discovery rates."""
+"""t to p and q: tails of Student's distribution, conjunctions, false discovery rates."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scipy.special import betaln, stdtr
 from .contrast import Counts, Floats, squared_error, welch_df, welch_t
 from .jit import inner, parallel
 
-# Values that a thread takes at a time where scipy does the work.
+# Values per call of scipy in a thread.
 _CHUNK = 65_536
 
 
 def upper_tail(t: Floats, df: Floats) -> Floats:
-    """One-sided p, ``P(T >= t)``, on all cores. scipy's ``stdtr`` costs ten times what t does.
+    """One-sided p, ``P(T >= t)``, on all cores: scipy's ``stdtr`` takes ten times as long as t.
 
-    Units without variance have no degrees of freedom (NaN): theirs is 0 where t is above 0, else 1.
+    Units without variance have no degrees of freedom (NaN): their p is 0 for a t above 0, else 1.
     """
     p = np.empty_like(t)
     flat_t, flat_df, flat_p = t.ravel(), df.ravel(), p.ravel()
@@ -37,12 +37,12 @@ def upper_tail(t: Floats, df: Floats) -> Floats:
     return p
 
 
-# Below this p loses digits, and then is 0: the smallest normal double.
+# The smallest normal double: below it p loses digits and then becomes 0.
 _UNDERFLOW = np.finfo(np.float64).tiny
 
 
 def log10_upper_tail(t: Floats, df: Floats) -> Floats:
-    """log10 of :func:`upper_tail`, also where p itself is too small for a double."""
+    """log10 of :func:`upper_tail`, also for a p too small for a double."""
     with np.errstate(divide="ignore"):
         log_p = np.log10(upper_tail(t, df))
     tiny = (log_p < np.log10(_UNDERFLOW)) & np.isfinite(t) & (df > 0)
@@ -52,10 +52,10 @@ def log10_upper_tail(t: Floats, df: Floats) -> Floats:
 
 
 def _log_tail(t: Floats, df: Floats) -> Floats:
-    """Log P(T >= t) of large t: half the regularised incomplete beta function, I_x(df/2, 1/2).
+    """Log P(T >= t) for large t: half the regularised incomplete beta function, I_x(df/2, 1/2).
 
-    By its continued fraction (DLMF 8.17.22), evaluated as Lentz (1976) did, with
-    x = df / (df + t**2), where it converges in some tens of steps.
+    Uses its continued fraction (DLMF 8.17.22) with x = df / (df + t**2), by the method of Lentz
+    (1976). It converges in some tens of steps.
     """
     a, b = df / 2, 0.5
     x = df / (df + t * t)
@@ -86,21 +86,21 @@ def _pair(count: Counts, mean: Floats, m2: Floats, target: int, other: int, unit
 
 @inner
 def squared_deviate(t: float, df: float) -> float:
-    """``df log(1 + t**2 / df)``, close to the square of the normal deviate z that has t's p.
+    """``df log(1 + t**2 / df)``, close to the square of the normal deviate z with the same p.
 
     Wallace (1959), "Bounds on normal approximations to Student's and the chi-square distributions",
-    Ann. Math. Statist. 30(4): z**2 is at most this, and, where df is above 1/2, at least
-    (1 - 1 / (2 df)) times this.
+    Ann. Math. Statist. 30(4): z**2 is at most this and, for df > 1/2, at least (1 - 1 / (2 df))
+    times this.
     """
     return df * float(np.log1p(t * t / df))
 
 
 @inner
 def _is_rival(t: float, df: float, smallest_df: float, deviate: float) -> bool:
-    """Whether the p of a pair could be larger than that of the pair with the smallest t above 0.
+    """Whether the p of a pair could exceed the p of the pair with the smallest t above 0.
 
-    p falls with t and with the degrees of freedom: that takes fewer of them, and a t not so much
-    larger that the bounds of :func:`squared_deviate`, given of the smallest, decide.
+    p falls with t and with the degrees of freedom, so the pair needs fewer of them, and a t that
+    the bounds of :func:`squared_deviate` (``deviate`` is the smallest pair's) do not rule out.
     """
     return bool(df < smallest_df and (1 - 0.5 / df) * squared_deviate(t, df) < deviate)
 
@@ -110,7 +110,7 @@ def _weakest_pairs(
     count: Counts, mean: Floats, m2: Floats, target: Counts, units: Counts, t: Floats,
     df: Floats, rivals: Counts,
 ) -> None:  # fmt: skip
-    """Fill ``t`` and ``df [index]`` of the pair with the smallest t, and its number of rivals."""
+    """Fill ``t`` and ``df [index]`` of the pair with the smallest t, and count its rivals."""
     for index in prange(len(units)):
         smallest, smallest_df = np.inf, np.nan
         for other in range(len(count)):
@@ -131,7 +131,7 @@ def _rivals(
     count: Counts, mean: Floats, m2: Floats, target: Counts, units: Counts, t: Floats,
     df: Floats, ends: Counts, rival_t: Floats, rival_df: Floats,
 ) -> None:  # fmt: skip
-    """Fill ``rival_t`` and ``rival_df``, those of ``units[index]`` up to ``ends[index]``."""
+    """Fill ``rival_t`` and ``rival_df``; those of ``units[index]`` end at ``ends[index]``."""
     for index in prange(len(units)):
         place = ends[index - 1] if index else 0
         if place == ends[index]:
@@ -148,11 +148,11 @@ def _rivals(
 def conjunction(
     count: Counts, mean: Floats, m2: Floats, category: Counts, t: Floats, at_least: float = 0.0
 ) -> Floats:
-    """One-sided p ``[unit]`` of a category against each other one: the largest p of these tests.
+    """One-sided p ``[unit]`` of a category against each other category: the largest p of all tests.
 
-    ``category`` and ``t [unit]`` are those of :func:`.each.preferred_against_each`. p is
-    computed where t is above ``at_least`` (0 or more) and 1 elsewhere: at t <= 0 it would be 0.5 or
-    more. Of the single tests only those are asked that could have the largest p.
+    ``category`` and ``t [unit]`` come from :func:`.each.preferred_against_each`. p is computed for
+    t above ``at_least`` (0 or more) and set to 1 elsewhere, as t <= 0 means a p of at least 0.5.
+    Only the tests that could have the largest p are evaluated.
     """
     p = np.where(np.isnan(t), np.nan, 1.0)
     units = np.flatnonzero(t > at_least)
@@ -169,16 +169,16 @@ def conjunction(
 
 
 def adjusted(p: Floats, correction: str, family: int | None = None) -> Floats:
-    """p-values ``[unit]`` corrected for their number; NaN is not part of the family and stays NaN.
+    """p-values ``[unit]`` corrected for multiple tests. NaN stays NaN and is not counted.
 
-    ``family`` is its size where members with larger p were left out. ``correction`` is
+    ``family`` is the number of tests, if tests with larger p were left out. ``correction`` is
 
     - ``bh``: the false discovery rate, ``q_(i) = min over j >= i of p_(j) m / j``, for independent
       or positively dependent tests (Benjamini & Hochberg 1995, J. R. Statist. Soc. B 57(1));
     - ``by``: that times ``1 + 1/2 + ... + 1/m``, for any dependence (Benjamini & Yekutieli 2001,
       Ann. Statist. 29(4));
     - ``bonferroni``: the family-wise error rate, ``p m``;
-    - ``none``: p as it is.
+    - ``none``: p unchanged.
     """
     size = np.count_nonzero(~np.isnan(p)) if family is None else family
     if correction == "none":

@@ -1,8 +1,8 @@
-"""Ranks of responses with ties, and the rank-sum statistics that come of them, unit by unit.
+"""Ranks of responses with ties, and rank-sum statistics, for every unit.
 
-Wilcoxon 1945 (Biometrics Bulletin 1), Mann & Whitney 1947 (Ann. Math. Statist. 18), with the
-correction for ties of the normal approximation (Lehmann 1975, Nonparametrics); the area under the
-ROC curve is U / (n_a n_b) (Hanley & McNeil 1982, Radiology 143).
+Wilcoxon 1945 (Biometrics Bulletin 1), Mann & Whitney 1947 (Ann. Math. Statist. 18), with the normal
+approximation corrected for ties (Lehmann 1975, Nonparametrics). The area under the ROC curve is
+U / (n_a n_b) (Hanley & McNeil 1982, Radiology 143).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class RankSum(NamedTuple):
-    """Of every unit: ``u`` of the first side, ``auc``, and ``p`` by the normal approximation."""
+    """``u`` of the first side, ``auc``, and ``p`` by the normal approximation, per unit."""
 
     u: Floats
     auc: Floats
@@ -25,9 +25,9 @@ class RankSum(NamedTuple):
 
 
 def average_ranks(x: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Ranks ``[row, unit]`` from 1 on, equals with the mean of theirs; and of each unit the ties.
+    """Ranks ``[row, unit]`` from 1, tied values sharing their mean rank, and ``ties [unit]``.
 
-    ``ties [unit]`` is the sum of t^3 - t over groups of t equals. Both are NaN for a unit with NaN.
+    ``ties`` is the sum of t^3 - t over groups of t equal values. Both are NaN for units with NaN.
     """
     rows = len(x)
     order = np.argsort(x, axis=0, kind="stable")
@@ -49,11 +49,11 @@ def average_ranks(x: NDArray[Any]) -> tuple[Floats, Floats]:
 
 
 def rank_sum(ranks: Floats, ties: Floats, first: NDArray[np.bool_], sides: int = 1) -> RankSum:
-    """The Mann-Whitney test of the rows in ``first [row]`` against all others, for every unit.
+    """Mann-Whitney test of the rows in ``first [row]`` against all others, for every unit.
 
-    p is that the first side is larger, or with 2 ``sides`` that they differ; with the correction
-    for ties and for continuity, as ``scipy.stats.mannwhitneyu(method="asymptotic")`` has it. Of a
-    unit without any differences it is 1, and the area 1/2.
+    p tests whether the first side is larger or, with 2 ``sides``, whether they differ. It is
+    corrected for ties and continuity, as in ``scipy.stats.mannwhitneyu(method="asymptotic")``. For
+    a constant unit p is 1 and the area 1/2.
     """
     n, n_a = len(ranks), int(first.sum())
     n_b = n - n_a

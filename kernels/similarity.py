@@ -1,7 +1,7 @@
-"""How alike patterns of responses are, from sums over units alone (numpy).
+"""Similarity of response patterns, from sums over units alone (numpy).
 
-A layer's patterns, one a category, enter as two matrices ``[category, category]`` that are summed
-slab by slab: nothing of the size of a layer is needed.
+The patterns of a layer, one per category, are reduced to two matrices ``[category, category]``,
+summed over chunks of units: no array is as large as the layer.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from .contrast import Floats
 
 
 class Patterns(NamedTuple):
-    """What the patterns ``[category, unit]`` of some units come to.
+    """Sufficient statistics of patterns ``[category, unit]``.
 
-    ``units``, their number; ``mean [category]`` over units; ``products [category, category]``, sums
-    over units of products of deviations from it; ``gram [category, category]``, sums over units of
-    products of deviations from the unit's own mean over categories.
+    ``units`` is their number, ``mean [category]`` the mean over units. Sums over units of products
+    ``[category, category]``: ``products`` of deviations from that mean, ``gram`` of deviations from
+    the unit's own mean over categories.
     """
 
     units: int
@@ -28,7 +28,7 @@ class Patterns(NamedTuple):
 
 
 def patterns_of(means: Floats) -> Patterns:
-    """Patterns of ``means [category, unit]``."""
+    """Statistics of the patterns ``means [category, unit]``."""
     categories, units = means.shape
     mean = means.mean(axis=1) if units else np.zeros(categories)
     over_units = means - mean[:, np.newaxis]
@@ -37,7 +37,7 @@ def patterns_of(means: Floats) -> Patterns:
 
 
 def join(a: Patterns, b: Patterns) -> Patterns:
-    """Patterns of the units of both: co-moments add as moments do (Chan, Golub & LeVeque 1979)."""
+    """Merge two sets of units: co-moments merge like moments (Chan, Golub & LeVeque 1979)."""
     units = a.units + b.units
     if not a.units or not b.units:
         return b if b.units else a
@@ -47,13 +47,12 @@ def join(a: Patterns, b: Patterns) -> Patterns:
 
 
 def correlation_distances(patterns: Patterns) -> Floats:
-    """``1 - r`` of each two patterns ``[category, category]``, r Pearson's over units.
+    """``1 - r`` between patterns, ``[category, category]``, with Pearson's r over units.
 
-    Kriegeskorte, Mur & Bandettini (2008), Front. Syst. Neurosci. 2. NaN where a pattern is the same
-    for all units.
+    Kriegeskorte, Mur & Bandettini (2008), Front. Syst. Neurosci. 2. NaN for a constant pattern.
     """
     square = np.diag(patterns.products)
-    # What rounding leaves of equal means is no deviation.
+    # Rounding errors of equal means do not count as variation.
     varies = square > patterns.units * (4 * np.finfo(np.float64).eps * patterns.mean) ** 2
     size = np.sqrt(np.where(varies, square, np.nan))
     distances = 1 - (patterns.products / np.outer(size, size)).clip(-1, 1)
@@ -62,7 +61,7 @@ def correlation_distances(patterns: Patterns) -> Floats:
 
 
 def euclidean_distances(patterns: Patterns) -> Floats:
-    """``sqrt(sum_u (a_u - b_u)**2)`` of each two patterns ``[category, category]``."""
+    """``sqrt(sum_u (a_u - b_u)**2)`` between patterns, ``[category, category]``."""
     square = np.diag(patterns.gram)
     squares = square[:, np.newaxis] + square - 2 * patterns.gram
     np.fill_diagonal(squares, 0)
@@ -73,7 +72,7 @@ def linear_cka(gram: Floats, other: Floats) -> float:
     """``<K, L> / (|K| |L|)`` of two centred Gram matrices ``[category, category]``.
 
     Centred kernel alignment with linear kernels: Kornblith et al. (2019), ICML. 1 for patterns that
-    are a rotation and a scaling of each other. NaN where the categories of either are all alike.
+    differ by a rotation and scaling only. NaN if all categories of either have the same pattern.
     """
     size = np.linalg.norm(gram) * np.linalg.norm(other)
     return min(float((gram * other).sum() / size), 1.0) if size > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""Stimuli, networks and circumstances that several tests share."""
+"""Fixtures shared by several test modules: stimuli, stores, machines without network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CATEGORIES = ("blobs", "noise", "stripes")
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """Nothing outlives these tests: that all is flushed which has to be is a test of its own."""
+    """Skip fsync: test output need not survive a crash. Flushing has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
@@ -35,14 +35,14 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def testdata() -> Path:
-    """Real stimuli and trained weights, where this machine has them."""
+    """Folder of real stimuli and trained weights, if this machine has one."""
     if "FUSIFORM_TESTDATA" not in os.environ:
         pytest.skip("FUSIFORM_TESTDATA names no folder of real stimuli and weights")
     return Path(os.environ["FUSIFORM_TESTDATA"])
 
 
 def _picture(category: str, seed: int, side: int) -> NDArray[np.uint8]:
-    """Blobs are bright in the middle, stripes alternate, noise is noise: easily told apart."""
+    """Blobs, noise or stripes: three easily separable categories."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     shape = {
@@ -78,7 +78,7 @@ def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def two_stores(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """``stimuli``, stores a and b of layer4.1 and avgpool of two networks, and a recording r."""
+    """Folder with ``stimuli``, stores a and b of two networks, and a recording r of a."""
     root = tmp_path_factory.mktemp("scanned")
     stimuli = draw_stimuli(root / "stimuli")
     for seed, name in enumerate(("a.zarr", "b.zarr")):
@@ -94,7 +94,7 @@ def two_stores(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[
 
 @pytest.fixture
 def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Write a user's own module and make it importable; gives its name."""
+    """Write a user's own module, make it importable and return its name."""
     name = "my_networks"
 
     def write(source: str) -> str:
@@ -109,7 +109,7 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
 
 @pytest.fixture
 def in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if there were room for the first layer of a scan alone, and for the others together."""
+    """Force two passes: the first layer alone, then all others."""
     from fusiform.engine.scanning import budget, setup
 
     def cut(layers: Any, *given: Any) -> Any:
@@ -121,7 +121,7 @@ def in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that reaches nobody and has downloaded nothing before."""
+    """A machine without network access and without earlier downloads."""
 
     def unreachable(*_: Any, **__: Any) -> None:
         raise socket.gaierror("Name or service not known")
@@ -134,9 +134,9 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def made_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished store of made-up responses, to be copied and left alone."""
+    """Path of a finished synthetic store, shared by all tests and never changed."""
     path = tmp_path_factory.mktemp("made") / "made.zarr"
-    with pytest.MonkeyPatch.context() as patch:  # a test with small chunks may be the first to ask
+    with pytest.MonkeyPatch.context() as patch:  # a test with small chunks may come first
         patch.setattr(cuts, "_CHUNK_UNITS", 262_144)
         fill(path)
     return path
@@ -144,7 +144,7 @@ def made_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_store(made_path: Path, tmp_path: Path) -> Result:
-    """A finished store of made-up responses that a test may change."""
+    """A finished synthetic store that a test may change."""
     return open_store(shutil.copytree(made_path, tmp_path / "own.zarr"))
 
 
@@ -152,7 +152,7 @@ def own_store(made_path: Path, tmp_path: Path) -> Result:
 def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Result]:
-    """A finished store of made-up responses, cut into chunks or not."""
+    """A finished synthetic store, with whole layers or small chunks."""
     path = tmp_path_factory.mktemp("store") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuts, "_CHUNK_UNITS", request.param)
@@ -162,7 +162,7 @@ def store(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system in memory of a given size, where this machine lets one."""
+    """Mount a tmpfs of a given size, if this user may."""
     place = tmp_path / "disk"
     place.mkdir()
 

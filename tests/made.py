@@ -1,4 +1,4 @@
-"""A store of made-up responses, of units that prefer one category or none."""
+"""A synthetic store of random responses; each unit prefers one category or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from fusiform.engine.contrasts import select
-from fusiform.engine.spec import Layer
+from fusiform.engine.layer import Layer
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments
@@ -25,7 +25,7 @@ COUNTS = np.array([[12, 11], [9, 9], [10, 12], [11, 13]])
 
 
 def samples(layer: Layer) -> list[list[np.ndarray]]:
-    """Responses ``[category][fold] [stimulus, unit]``: one in five prefer each, or none."""
+    """Responses ``[category][fold] [stimulus, unit]``; a fifth of the units prefer each."""
     rng = np.random.default_rng(len(layer.name))
     drawn = []
     for k in range(len(CATEGORIES)):
@@ -38,8 +38,8 @@ def samples(layer: Layer) -> list[list[np.ndarray]]:
 
 
 def contents(layers: Sequence[Layer] = LAYERS, counts: np.ndarray = COUNTS) -> dict[str, Any]:
-    """What such a store is created with."""
-    # A row per stimulus, in the order in which they are shown.
+    """Arguments of ``create_store`` for the synthetic store."""
+    # One row per stimulus, in plan order.
     table = np.repeat(np.argwhere(counts), counts.ravel(), axis=0)
     return {
         "layers": layers,
@@ -61,7 +61,7 @@ def write(
     layers: Sequence[Layer] = LAYERS,
     drawn: Callable[[Layer], list[list[np.ndarray]]] = samples,
 ) -> None:
-    """Write moments of the responses, and the contrasts."""
+    """Write the moments of the responses, and the contrasts."""
     for layer in layers:
         for category, folds in enumerate(drawn(layer)):
             for fold, x in enumerate(folds):
@@ -77,7 +77,7 @@ def fill(
     layers: Sequence[Layer] = LAYERS,
     drawn: Callable[[Layer], list[list[np.ndarray]]] = samples,
 ) -> Draft:
-    """Write a finished store of them."""
+    """Write a finished synthetic store."""
     counts = np.array([[len(group) for group in folds] for folds in drawn(layers[0])])
     draft = create_store(path, **contents(layers, counts))
     write(draft, layers, drawn)
@@ -86,5 +86,5 @@ def fill(
 
 
 def annotate(path: Path, **attributes: Any) -> None:
-    """Change what a store says of itself."""
+    """Change attributes of a store's root."""
     zarr.open_group(path, mode="r+", use_consolidated=False).attrs.update(attributes)

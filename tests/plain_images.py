@@ -1,6 +1,6 @@
-"""Image files written value by value, and read again by nothing but the formats' definitions.
+"""PNG, TIFF, BMP and TGA files written value by value, and plain readers of them.
 
-What a file shows is colour ``[y, x, rgb]`` from 0 to 255 and opacity ``[y, x]`` from 0 to 1.
+A file shows colour ``[y, x, rgb]`` from 0 to 255 and opacity ``[y, x]`` from 0 to 1.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _TIFF_TYPES = {3: "H", 4: "I"}
 
 
 class Shown(NamedTuple):
-    """The picture in a file, as a plain reader sees it."""
+    """Colour and opacity of a file, as a plain reader decodes it."""
 
     colour: Values
     opacity: Values
 
     def over_grey(self) -> Values:
-        """The picture on mid-grey."""
+        """The picture composited on mid-grey."""
         opacity = self.opacity[..., np.newaxis]
         return self.colour * opacity + 128 * (1 - opacity)
 
@@ -35,7 +35,7 @@ class Shown(NamedTuple):
 
 
 def packed(values: Values, bits: int, order: str = ">") -> list[bytes]:
-    """Every row of ``values [y, x, band]`` in so many bits a value, filled up to whole bytes."""
+    """Rows of ``values [y, x, band]`` with ``bits`` per value, padded to whole bytes."""
     rows = values.reshape(len(values), -1)
     if bits % 8 == 0:
         return [row.astype(f"{order}u{bits // 8}").tobytes() for row in rows]
@@ -44,7 +44,7 @@ def packed(values: Values, bits: int, order: str = ">") -> list[bytes]:
 
 
 def unpacked(data: bytes, bits: int, shape: tuple[int, int, int], order: str = ">") -> Values:
-    """The values ``[y, x, band]`` again."""
+    """Values ``[y, x, band]`` of packed rows."""
     height, width, bands = shape
     if bits % 8 == 0:
         values = np.frombuffer(data, f"{order}u{bits // 8}")
@@ -67,7 +67,7 @@ def _coloured(values: Values, bits: int) -> Values:
 def png(
     kind: int, bits: int, values: Values, clear: bytes | None = None, palette: Values | None = None
 ) -> bytes:
-    """``kind`` is the colour type, ``clear`` what stands in tRNS."""
+    """A PNG; ``kind`` is the colour type, ``clear`` the content of tRNS."""
     size = struct.pack(">II", values.shape[1], len(values))
     rows = b"".join(b"\0" + row for row in packed(values, bits))
     return b"".join(
@@ -112,7 +112,7 @@ def tiff(
     order: str, bits: int, photometric: int, values: Values, *, deflate: bool = False,
     planes: bool = False, **more: Any,
 ) -> bytes:  # fmt: skip
-    """One strip, or one for each band in ``planes``; ``more`` are further tags, ``t338=[2]``."""
+    """A TIFF of one strip, or one per band if ``planes``; ``more`` are tags, ``t338=[2]``."""
     height, width, bands = values.shape
     parts = np.split(values, bands, axis=2) if planes else [values]
     strips = [b"".join(packed(part, bits, order)) for part in parts]
@@ -167,7 +167,7 @@ def _of_tiff(content: bytes) -> Shown:
     if 338 not in tags and not opacity.any():
         opacity = np.ones((height, width))
     share = share[..., :own]
-    if extra == 1 and 338 in tags:  # multiplied by it already
+    if extra == 1 and 338 in tags:  # already premultiplied
         share = np.divide(share, opacity[..., None], where=opacity[..., None] > 0, out=share * 0)
     if photometric == 5:
         share = (1 - share[..., :3]) * (1 - share[..., 3:])
@@ -182,7 +182,7 @@ def bmp(
     header: int, bits: int, values: Values, masks: tuple[int, ...] = (),
     palette: Values | None = None, *, down: bool = False,
 ) -> bytes:  # fmt: skip
-    """``values [y, x]`` are whole pixels; ``masks`` of red, green, blue and perhaps alpha."""
+    """A BMP; ``values [y, x]`` are whole pixels, ``masks`` those of red, green, blue, alpha."""
     height, width = values.shape
     data = b""
     for row in values[:: 1 if down else -1]:
@@ -233,7 +233,7 @@ def tga(
     kind: int, depth: int, values: Values, attributes: int, attributes_type: int | None = None,
     palette: Values | None = None,
 ) -> bytes:  # fmt: skip
-    """``attributes`` are their bits in the header, ``attributes_type`` what the extension says."""
+    """A TGA; ``attributes`` are the header's bits, ``attributes_type`` the extension's field."""
     height, width = values.shape[:2]
     colours = b"" if palette is None else palette.astype(np.uint8).tobytes()
     number, entry = (0, 0) if palette is None else (len(palette), 8 * palette.shape[1])
@@ -261,7 +261,7 @@ def _of_tga(content: bytes) -> Shown:
     if number:
         colours = np.frombuffer(content, np.uint8, number * entry // 8, 18).reshape(number, -1)
         bands = colours[data.reshape(height, width)] / 255
-    if content[2] == 2 and depth == 16:  # its single bit is set where nothing is to be seen
+    if content[2] == 2 and depth == 16:  # its single bit is set where transparent
         pixels = data.view("<u2").reshape(height, width, 1) >> np.array([0, 5, 10, 15])
         bands = (pixels & [31, 31, 31, 1]) / [31, 31, 31, 1]
         bands[..., 3] = 1 - bands[..., 3]
@@ -270,7 +270,7 @@ def _of_tga(content: bytes) -> Shown:
     if declared and bands.shape[2] > own and bands[..., own].any():
         opacity = bands[..., own]
     colour = np.repeat(bands[..., :1], 3, axis=2) if own == 1 else bands[..., 2::-1]
-    if kind == 4:  # multiplied by it already
+    if kind == 4:  # already premultiplied
         opaque = opacity[..., np.newaxis]
         colour = np.divide(colour, opaque, where=opaque > 0, out=np.zeros_like(colour))
     down = 1 if flags & 0x20 else -1
@@ -278,6 +278,6 @@ def _of_tga(content: bytes) -> Shown:
 
 
 def shown(content: bytes) -> Values:
-    """The picture ``[y, x, rgb]`` that a file shows on mid-grey."""
+    """Picture ``[y, x, rgb]`` of a file, composited on mid-grey."""
     readers = {b"\x89P": _of_png, b"II": _of_tiff, b"MM": _of_tiff, b"BM": _of_bmp}
     return readers.get(content[:2], _of_tga)(content).over_grey()

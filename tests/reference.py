@@ -1,4 +1,4 @@
-"""Every algorithm again as plain loops in float64, straight from its definition."""
+"""Reference statistics: every algorithm as plain float64 loops from its definition."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 
 def moments(values: Sequence[float]) -> tuple[int, float, float]:
-    """Count, mean, M2 in two passes, each sum exact to the last bit."""
+    """Count, mean and M2 in two passes, with exactly rounded sums."""
     values = [float(value) for value in values]
     mean = math.fsum(values) / len(values)
     return len(values), mean, math.fsum((value - mean) ** 2 for value in values)
 
 
 def welch(target: Sequence[float], baseline: Sequence[float]) -> tuple[float, float]:
-    """t and degrees of freedom, as in a textbook; constants by the rule of the house."""
+    """Welch's t and degrees of freedom; constant samples as in docs/definitions.md."""
     n_a, mean_a, m2_a = moments(target)
     n_b, mean_b, m2_b = moments(baseline)
     error_a, error_b = m2_a / (n_a - 1) / n_a, m2_b / (n_b - 1) / n_b
@@ -29,7 +29,7 @@ def welch(target: Sequence[float], baseline: Sequence[float]) -> tuple[float, fl
 
 
 def against_rest(groups: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
-    """Welch of every group against all others pooled, for one unit."""
+    """Welch's t of every group against all others pooled, for one unit."""
     tests = []
     for k, group in enumerate(groups):
         rest = [value for j, other in enumerate(groups) if j != k for value in other]
@@ -38,7 +38,7 @@ def against_rest(groups: Sequence[Sequence[float]]) -> list[tuple[float, float]]
 
 
 def against_each(groups: Sequence[Sequence[float]]) -> list[float]:
-    """The smallest Welch t of every group against each other group, for one unit."""
+    """Smallest Welch's t of every group against each other group, for one unit."""
     return [
         min(welch(group, other)[0] for j, other in enumerate(groups) if j != k)
         for k, group in enumerate(groups)
@@ -46,7 +46,7 @@ def against_each(groups: Sequence[Sequence[float]]) -> list[float]:
 
 
 def weighted(weights: Sequence[float], groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """t and degrees of freedom of a weighted sum of the groups' means, for one unit."""
+    """Welch's t and degrees of freedom of a weighted sum of group means, for one unit."""
     found = [moments(group) for group in groups]
     effect = math.fsum(w * mean for w, (_, mean, _) in zip(weights, found, strict=True))
     errors = [w**2 * m2 / (n - 1) / n for w, (n, _, m2) in zip(weights, found, strict=True)]
@@ -65,7 +65,7 @@ def selectivity_index(means: Sequence[float]) -> list[float]:
 
 
 def lifetime_sparseness(means: Sequence[float]) -> float:
-    """Of one unit; responses below 0 are none."""
+    """Lifetime sparseness of one unit; negative responses count as 0."""
     rates = [max(mean, 0.0) for mean in means]
     n = len(rates)
     square = sum(rate**2 for rate in rates) / n
@@ -73,7 +73,7 @@ def lifetime_sparseness(means: Sequence[float]) -> float:
 
 
 def benjamini_hochberg(p: Sequence[float]) -> list[float]:
-    """q of every p: the smallest level at which the step-up procedure rejects it."""
+    """Benjamini-Hochberg q: the smallest level at which the step-up procedure rejects p."""
     order = sorted(range(len(p)), key=lambda i: p[i])
     q = [0.0] * len(p)
     smallest = 1.0
@@ -84,33 +84,33 @@ def benjamini_hochberg(p: Sequence[float]) -> list[float]:
 
 
 def m2_longdouble(x: np.ndarray) -> np.ndarray:
-    """M2 per column in extended precision, two passes."""
+    """Two-pass M2 per column in extended precision."""
     wide = x.astype(np.longdouble)
     return ((wide - wide.mean(0)) ** 2).sum(0)
 
 
 def area_under_curve(target: Sequence[float], baseline: Sequence[float]) -> float:
-    """The share of pairs in which the target's is larger; equals count half."""
+    """Share of pairs in which the target's value is larger; ties count half."""
     pairs = [(a > b) + (a == b) / 2 for a in target for b in baseline]
     return math.fsum(pairs) / len(pairs)
 
 
 def normalised_entropy(counts: Sequence[float]) -> float:
-    """Of the shares of places, over the largest that so many places can have."""
+    """Entropy of the shares of locations, divided by its maximum."""
     total = math.fsum(counts)
     shares = [count / total for count in counts if count]
     return -math.fsum(share * math.log(share) for share in shares) / math.log(len(counts))
 
 
 def gini(counts: Sequence[float]) -> float:
-    """Half the mean difference of all pairs of places, over the mean."""
+    """Gini coefficient: half the mean difference of all pairs, divided by the mean."""
     places = len(counts)
     differences = math.fsum(abs(a - b) for a in counts for b in counts)
     return differences / (2 * places * math.fsum(counts))
 
 
 def morans_i(values: np.ndarray, known: np.ndarray, corners: bool) -> float:
-    """Over all pairs of known places of a map, of which neighbours have weight 1."""
+    """Moran's I over all pairs of known locations of a map; neighbours have weight 1."""
     places = [(y, x) for y, x in np.ndindex(*values.shape) if known[y, x]]
     mean = math.fsum(values[place] for place in places) / len(places)
     z = {place: values[place] - mean for place in places}
@@ -126,7 +126,7 @@ def morans_i(values: np.ndarray, known: np.ndarray, corners: bool) -> float:
 
 
 def pearson(a: Sequence[float], b: Sequence[float]) -> float:
-    """The correlation of two patterns."""
+    """Pearson correlation of two patterns."""
     mean_a, mean_b = math.fsum(a) / len(a), math.fsum(b) / len(b)
     pairs = list(zip(a, b, strict=True))
     together = math.fsum((x - mean_a) * (y - mean_b) for x, y in pairs)
@@ -135,7 +135,7 @@ def pearson(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """From 1; equals share the mean of theirs."""
+    """Ranks from 1; ties share their mean rank."""
     return [
         sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
         for value in values
@@ -148,12 +148,12 @@ def correlation_distance(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def euclidean_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """The root of the sum of squared differences."""
+    """Euclidean distance."""
     return math.sqrt(math.fsum((float(a) - float(b)) ** 2 for a, b in zip(one, other, strict=True)))
 
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float:
-    """Tau-b: pairs in the same order less those in opposite order, equals aside."""
+    """Kendall's tau-b: concordant less discordant pairs, adjusted for ties."""
 
     def sign(value: float) -> int:
         return (value > 0) - (value < 0)
@@ -165,7 +165,7 @@ def kendall(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
-    """Of patterns ``[category, unit]``, in the form of Kornblith et al. with units, not Grams."""
+    """Linear CKA of patterns ``[category, unit]``, in the unit form of Kornblith et al."""
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     together = sum((a[:, i] @ b[:, j]) ** 2 for i in range(a.shape[1]) for j in range(b.shape[1]))
     sizes = [

@@ -1,4 +1,4 @@
-"""Activations of any layout and precision become the moments of their blocks."""
+"""Accumulating activations of any layout and precision into the moments of their blocks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.moments import accumulate
 from fusiform.engine.moments.accumulate import LayerMoments
 from fusiform.engine.moments.plan import Block, Run, make_plan
-from fusiform.engine.spec import Layer
 from fusiform.kernels import device
 from fusiform.kernels.moments import Moments, merge
 
@@ -81,12 +81,12 @@ def test_units_keep_their_place_in_any_layout(
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_other_precisions(dtype: torch.dtype) -> None:
+def test_half_and_double_precision_are_accumulated(dtype: torch.dtype) -> None:
     x = torch.randn(14, 4, 3, 5, generator=torch.Generator().manual_seed(2)).to(dtype)
     check(x, accumulated(x))
 
 
-def test_a_block_that_shards_share_is_merged_of_its_parts() -> None:
+def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     x = torch.randn(14, 4, 3, 5, generator=torch.Generator().manual_seed(4)) + 100
     x = x.contiguous(memory_format=torch.channels_last)
     whole, cut = {}, {}
@@ -100,7 +100,7 @@ def test_a_block_that_shards_share_is_merged_of_its_parts() -> None:
             if shards:
                 record, contents = moments.live()
                 moments = LayerMoments(layer_of(x), CPU, moments._on_finished)  # as if resumed
-                moments.go_on(record, contents)
+                moments.resume(record, contents)
                 moments.cut()
             moments.fold_in(rows, [Run(block, 0, len(rows), last=start == 12)])
     one, other = whole[block], cut[block]
@@ -139,27 +139,27 @@ def test_a_layout_that_changes_between_batches_does_not_mix_units_up() -> None:
     check(x, finished)
 
 
-def test_a_layer_whose_shape_changes_is_refused() -> None:
+def test_a_layer_whose_shape_changes_between_batches_raises() -> None:
     x = torch.randn(4, 3, 8, 8)
     moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
-    with pytest.raises(UserError, match=r"had \[3, 8, 8\] and now gave \[3, 9, 8\]"):
+    with pytest.raises(UserError, match=r"had \[3, 8, 8\] and now has \[3, 9, 8\]"):
         moments.fold_in(torch.randn(4, 3, 9, 8), ())
 
 
-def test_a_layer_whose_precision_changes_is_refused() -> None:
+def test_a_layer_whose_precision_changes_between_batches_raises() -> None:
     x = torch.randn(4, 3, 8, 8)
     moments = LayerMoments(layer_of(x), CPU, lambda *_: None)
-    with pytest.raises(UserError, match=r"had float32 and now gave torch.float64"):
+    with pytest.raises(UserError, match=r"had float32 and now has torch.float64"):
         moments.fold_in(x.double(), ())
 
 
-def test_the_kernels_leave_torch_its_number_of_threads() -> None:
-    # In a program of its own: numba's start, which may set both, is once.
+def test_kernels_do_not_change_the_number_of_torch_threads() -> None:
+    # In a subprocess: numba starts its threads once per process, and may set torch's as well.
     code = (
         "import torch; torch.set_num_threads(1)\n"
         "from fusiform.engine.moments.accumulate import LayerMoments\n"
         "from fusiform.engine.moments.plan import Block, Run\n"
-        "from fusiform.engine.spec import Layer\n"
+        "from fusiform.engine.layer import Layer\n"
         "layer = Layer('a', 'M', ('unit',), (50_000,), 'float32')\n"
         "moments = LayerMoments(layer, torch.device('cpu'), lambda *_: None)\n"
         "moments.fold_in(torch.zeros(8, 50_000), [Run(Block(0, 0, 0, 8), 0, 8, True)])\n"

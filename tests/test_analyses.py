@@ -1,4 +1,4 @@
-"""Analyses over stores: known answers, plain loops, and what cannot be said."""
+"""Analyses of stores against planted effects, plain loops and scipy."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from fusiform.engine.analyses.strength import strength
 from fusiform.engine.analyses.tables import tables
 from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import Layer
 from fusiform.engine.store import cuts
 
 from . import reference
@@ -42,7 +42,7 @@ from .made import CATEGORIES, COUNTS, LAYERS, fill
 from .test_census import ASKED, LOOSE, one_fold, responses
 from .test_census import LAYERS as ODD_LAYERS
 
-# Nothing but what is planted passes.
+# Only planted units pass.
 STRICT = Criterion("rest", "t > 9")
 PLANTED = Layer("planted", "Conv2d", ("channel", "y", "x"), (8, 6, 6), "float32")
 CONVS = (PLANTED, replace(PLANTED, name="planted again"))
@@ -50,9 +50,9 @@ FACES, BODIES, WORDS, _ = CATEGORIES
 
 
 def planted(layer: Layer) -> list[list[np.ndarray]]:
-    """Faces drive all units of a channel, bodies a place of every channel, words a block of them.
+    """Responses with planted effects: a channel of faces, a location of bodies, a block of words.
 
-    By 5, 4 and 3 standard deviations of the noise, which is the same in all layers.
+    The effects are 5, 4 and 3 standard deviations of the noise, which all layers share.
     """
     rng = np.random.default_rng(0)
     effect = np.zeros((len(CATEGORIES), *layer.shape))
@@ -67,7 +67,7 @@ def planted(layer: Layer) -> list[list[np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[Census]:
-    """Censuses of what is planted, under a criterion that nothing else meets."""
+    """Censuses of the planted units, under a criterion that only they meet."""
     path = tmp_path_factory.mktemp("planted") / "planted.zarr"
     fill(path, CONVS, planted)
     return list(take_census(open_store(path), STRICT))
@@ -85,22 +85,22 @@ def by_contrast(rows: list[Any]) -> dict[str, Any]:
     return {row.contrast: row for row in rows if row.layer == PLANTED.name}
 
 
-# What is planted is found
+# Planted effects are recovered
 
 
-def test_shares_of_what_is_planted(found: list[Census]) -> None:
+def test_shares_recover_planted_units(found: list[Census]) -> None:
     rows = by_contrast(shares(found))
     numbers = {name: row.selective for name, row in rows.items()}
     assert numbers == {FACES: 36, BODIES: 7, WORDS: 30, "scenes": 0}
     assert rows[FACES].share == rows[FACES].share_of_living == 36 / 288
-    # A channel of eight may be drawn never, or several times.
+    # A resample may draw a channel of eight never, or several times.
     assert (rows[FACES].low, rows[FACES].living_low) == (0, 0)
     assert rows[FACES].high == pytest.approx(stats.binom(8, 1 / 8).ppf(0.975) / 8)
     assert 0 < rows[BODIES].low < 7 / 288 < rows[BODIES].high <= 8 / 288
     assert (rows["scenes"].low, rows["scenes"].high) == (0, 0)
 
 
-def test_spread_of_what_is_planted(found: list[Census]) -> None:
+def test_spread_recovers_planted_units(found: list[Census]) -> None:
     rows = by_contrast(spread(found))
     one = rows[FACES]
     assert (one.with_any, one.share_with_any, one.per_channel_largest) == (1, 1 / 8, 36)
@@ -117,7 +117,7 @@ def test_spread_of_what_is_planted(found: list[Census]) -> None:
     assert rows["scenes"].entropy is rows["scenes"].gini is rows["scenes"].random is None
 
 
-def test_as_many_units_in_every_channel_are_spread_evenly(found: list[Census]) -> None:
+def test_equal_counts_in_every_channel_are_spread_evenly(found: list[Census]) -> None:
     even = replace(found[0], by_channel=np.full_like(found[0].by_channel, 3))
     for row in spread([even], resamples=100):
         assert (row.share_with_any, row.gini) == (1, 0)
@@ -125,7 +125,7 @@ def test_as_many_units_in_every_channel_are_spread_evenly(found: list[Census]) -
         assert row.random["gini"].low > 0
 
 
-def test_of_one_map_there_is_no_interval(found: list[Census]) -> None:
+def test_a_layer_of_one_map_has_no_interval(found: list[Census]) -> None:
     def joined(counts: np.ndarray) -> np.ndarray:
         return counts.sum(axis=-1, keepdims=True)
 
@@ -148,12 +148,12 @@ def test_of_one_map_there_is_no_interval(found: list[Census]) -> None:
     assert {row.low for row in specificity([one])} == {None}
 
 
-def test_localisation_of_what_is_planted(found: list[Census]) -> None:
+def test_localisation_recovers_planted_units(found: list[Census]) -> None:
     rows = by_contrast(localisation(found))
     everywhere = rows[FACES]
     assert everywhere.entropy == pytest.approx(1)
     assert everywhere.random.high < 1
-    assert everywhere.moran_i is everywhere.p is everywhere.expected is None  # all are alike
+    assert everywhere.moran_i is everywhere.p is everywhere.expected is None  # all are equal
     point = rows[BODIES]
     assert point.entropy == 0
     assert point.map[4][1] == 7 / 8
@@ -169,7 +169,7 @@ def test_localisation_of_what_is_planted(found: list[Census]) -> None:
     assert queen.moran_i == pytest.approx(reference.morans_i(shape, shape >= 0, corners=True))
 
 
-def test_strength_of_what_is_planted(found: list[Census]) -> None:
+def test_strength_recovers_planted_units(found: list[Census]) -> None:
     rows = by_contrast(strength(found))
     for name, effect in ((FACES, 5), (BODIES, 4), (WORDS, 3)):
         row = rows[name]
@@ -182,7 +182,7 @@ def test_strength_of_what_is_planted(found: list[Census]) -> None:
     assert rows["scenes"].preferred is rows["scenes"].difference_low is None
 
 
-def test_specificity_of_what_is_planted(found: list[Census]) -> None:
+def test_specificity_recovers_planted_units(found: list[Census]) -> None:
     rows = {(row.contrast, row.measure): row for row in specificity(found[:1])}
     # Units of unit noise: d' is the planted effect.
     assert rows[FACES, "d_prime"].mean == pytest.approx(5, abs=0.2)
@@ -211,25 +211,25 @@ def test_identical_layers_are_consistent(found: list[Census]) -> None:
 
 
 @pytest.mark.parametrize("many", [29, 30])
-def test_maps_are_drawn_with_all_their_units(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bootstrap_resamples_whole_maps(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "_MANY", many)
     rng = np.random.default_rng(0)
     maps = rng.poisson(3, (30, 2)) * (rng.random((30, 1)) < 0.6)
     assert (~maps.any(axis=1)).any()
     sums = resample(maps, 20_000, np.random.default_rng(1))
     assert sums.mean(axis=0) == pytest.approx(maps.sum(axis=0), rel=0.01)
-    # Of n draws with replacement: n times the variance over maps.
+    # The variance of n draws with replacement is n times the variance over maps.
     assert np.cov(sums.T) == pytest.approx(30 * np.cov(maps.T, ddof=0), rel=0.05)
 
 
-def test_units_that_are_maps_of_their_own_are_binomial() -> None:
+def test_intervals_of_units_without_maps_are_binomial() -> None:
     selective = (np.arange(200) < 30).astype(float)[:, np.newaxis]
     low, high = interval(resample(selective, 20_000, np.random.default_rng(0))[:, 0])
     assert [low, high] == pytest.approx(stats.binom(200, 0.15).ppf([0.025, 0.975]), abs=1)
 
 
 @pytest.mark.smoke
-def test_the_interval_is_that_of_scipys_bootstrap() -> None:
+def test_the_bootstrap_interval_equals_scipys() -> None:
     maps = np.random.default_rng(0).poisson(4, 50).astype(float)
     own = interval(resample(maps[:, np.newaxis], 9999, np.random.default_rng(1))[:, 0])
     theirs = stats.bootstrap(
@@ -238,12 +238,12 @@ def test_the_interval_is_that_of_scipys_bootstrap() -> None:
     assert own == pytest.approx(tuple(theirs), rel=0.02)
 
 
-def test_an_interval_of_nothing() -> None:
+def test_the_interval_of_no_values_is_none() -> None:
     assert interval(np.array([])) == interval(np.array([np.nan])) == (None, None)
     assert interval(np.array([np.nan, 2.0])) == (2, 2)
 
 
-def test_units_are_thrown_at_living_ones_alone() -> None:
+def test_random_placement_uses_living_units_only() -> None:
     living = np.array([5, 0, 40, 1, 14])
     statistics: dict[str, Callable[[Any], Any]] = {
         "share": share_with_any,
@@ -260,8 +260,8 @@ def test_units_are_thrown_at_living_ones_alone() -> None:
     assert throw(2, np.array([1, 1, 0, 1]), statistics, 10, np.random.default_rng(0)) is None
 
 
-def test_p_of_morans_i_is_that_of_all_orders() -> None:
-    """On a sequence of six places, of which all 720 orders can be looked at."""
+def test_p_of_morans_i_equals_full_enumeration() -> None:
+    """A sequence of six locations has only 720 permutations."""
     values = np.array([5, 4, 6, 1, 0, 2])
     layer = Layer("line", "Block", ("token",), (6,), "float32")
     orders = [
@@ -293,7 +293,9 @@ def _localised(layer: Layer, by_place: Any, living: Any, **given: Any) -> Any:
         (2, "sequence", (1, 2)),
     ],
 )
-def test_tokens_lie_where_their_number_says(tokens: int, grid: str, shape: tuple) -> None:
+def test_tokens_are_placed_on_the_grid_by_their_number(
+    tokens: int, grid: str, shape: tuple
+) -> None:
     layer = Layer("tokens", "Block", ("token", "channel"), (tokens, 8), "float32")
     counts = np.arange(tokens)
     row = _localised(layer, counts, np.full(tokens, 8), resamples=9)
@@ -303,7 +305,7 @@ def test_tokens_lie_where_their_number_says(tokens: int, grid: str, shape: tuple
     assert row.selective == own.sum()
 
 
-def test_places_where_nothing_lives_are_left_out() -> None:
+def test_locations_without_living_units_are_left_out() -> None:
     layer = Layer("conv", "Conv2d", ("channel", "y", "x"), (4, 2, 3), "float32")
     living = np.array([[4, 0, 2], [4, 4, 0]])
     row = _localised(layer, [[1, 0, 2], [0, 2, 0]], living, resamples=99)
@@ -314,11 +316,11 @@ def test_places_where_nothing_lives_are_left_out() -> None:
     assert row.moran_i == pytest.approx(reference.morans_i(shares, living > 0, corners=False))
 
 
-# Rows against plain loops, for layers of every kind and every contrast
+# Rows against plain loops, for every kind of layer and every contrast
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_rows_are_those_of_plain_loops(odd_store: Result, criterion, texts) -> None:
+def test_analysis_rows_equal_plain_loops(odd_store: Result, criterion, texts) -> None:
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     rows = zip(shares(censuses, 50), spread(censuses, 50), strict=True)
     each = [(census, index) for census in censuses for index in range(len(census.contrasts))]
@@ -353,7 +355,7 @@ def test_rows_are_those_of_plain_loops(odd_store: Result, criterion, texts) -> N
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_pairs_are_those_of_plain_loops(odd_store: Result, criterion, texts) -> None:
+def test_analysis_pairs_equal_plain_loops(odd_store: Result, criterion, texts) -> None:
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     rows = iter(overlap(censuses))
     for census in censuses:
@@ -377,7 +379,7 @@ def test_pairs_are_those_of_plain_loops(odd_store: Result, criterion, texts) -> 
 
 
 @pytest.mark.parametrize("distance", ["correlation", "euclidean"])
-def test_layers_are_compared_as_scipy_compares_them(odd_store: Result, distance: str) -> None:
+def test_layer_comparisons_equal_scipy(odd_store: Result, distance: str) -> None:
     drawn = one_fold if odd_store.folds == 1 else responses
     found = consistency(take_census(odd_store), distance)
     means = []
@@ -408,7 +410,7 @@ def test_layers_are_compared_as_scipy_compares_them(odd_store: Result, distance:
             np.testing.assert_allclose(matrix, np.transpose(matrix))  # both orders of the folds
 
 
-def test_criteria_agree_with_themselves_and_by_plain_loops(odd_store: Result) -> None:
+def test_agreement_of_criteria_equals_plain_loops(odd_store: Result) -> None:
     criteria = [LOOSE, LOOSE, Criterion("each", "t > 1"), PRESETS["floc"]]
     rows = agreement(odd_store, criteria, contrasts=["faces", "faces > bodies"])
     assert len(rows) == len(ODD_LAYERS) * 2 * 6
@@ -425,7 +427,7 @@ def test_criteria_agree_with_themselves_and_by_plain_loops(odd_store: Result) ->
             assert mine[0].both == mine[0].either == mine[0].selective
 
 
-# The whole
+# All analyses together
 
 
 def values_in(value: Any) -> Iterator[Any]:
@@ -451,7 +453,7 @@ def rows_of(analysis: Analysis) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_all_analyses_are_those_one_by_one(odd_store: Result, criterion, texts) -> None:
+def test_all_analyses_together_equal_each_alone(odd_store: Result, criterion, texts) -> None:
     found = analyse(odd_store, criterion, contrasts=texts, resamples=30, seed=3)
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     assert list(found.shares) == shares(censuses, 30, 3)
@@ -464,7 +466,7 @@ def test_all_analyses_are_those_one_by_one(odd_store: Result, criterion, texts) 
     assert found.consistency == consistency(censuses)
     assert found.agreement == ()
     assert (found.criterion, found.folds) == (str(criterion), odd_store.folds)
-    # Strict JSON: what there is not is null, and no number is NaN.
+    # Strict JSON: missing values are null, and no number is NaN.
     assert json.loads(json.dumps(asdict(found), allow_nan=False))["layers"] == [
         layer.name for layer in ODD_LAYERS
     ]
@@ -473,7 +475,7 @@ def test_all_analyses_are_those_one_by_one(odd_store: Result, criterion, texts) 
         assert all(len(row) == len(table.head) for row in table.rows)
 
 
-def test_nothing_is_selective(odd_store: Result) -> None:
+def test_analyses_of_a_store_without_selective_units(odd_store: Result) -> None:
     found = analyse(odd_store, Criterion(where="t > 1e9"), resamples=20)
     assert {row.selective for row in found.shares} == {0}
     assert {row.units for row in (*found.specificity, *found.strength)} == {0}
@@ -483,7 +485,7 @@ def test_nothing_is_selective(odd_store: Result) -> None:
     assert len(list(tables(found))) >= 7
 
 
-def test_seeds_and_layers_change_what_they_should(odd_store: Result) -> None:
+def test_seeds_and_layers_change_only_what_depends_on_them(odd_store: Result) -> None:
     def asked(**given: Any) -> Analysis:
         return analyse(odd_store, LOOSE, resamples=40, **given)
 
@@ -502,7 +504,7 @@ def test_seeds_and_layers_change_what_they_should(odd_store: Result) -> None:
     )
 
 
-def test_mistakes_are_one_line(odd_store: Result) -> None:
+def test_mistakes_in_analyses_raise_one_line(odd_store: Result) -> None:
     with pytest.raises(UserError, match="there is no analysis 'share': did you mean shares"):
         analyse(odd_store, analyses=["share"])
     with pytest.raises(UserError, match="resamples are a number of random draws"):
@@ -518,7 +520,7 @@ def test_mistakes_are_one_line(odd_store: Result) -> None:
 
 
 class Rows:
-    """The rows of all analyses, which hypothesis need not print."""
+    """Rows of all analyses, with a short repr for hypothesis."""
 
     def __init__(self, rows: dict[str, Any]) -> None:
         self.rows = rows
@@ -539,14 +541,14 @@ def _analysed(path: Path, chunk_units: int) -> dict[str, Any]:
 
 @settings(max_examples=6, deadline=None)
 @given(chunk_units=st.integers(3, 40))
-def test_rows_do_not_depend_on_chunks(
+def test_analysis_rows_do_not_depend_on_chunks(
     in_one_piece: Rows, tmp_path_factory: pytest.TempPathFactory, chunk_units: int
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "made.zarr"
     alike(in_one_piece.rows, _analysed(path, chunk_units))
 
 
-def test_layers_of_the_made_store_are_analysed(in_one_piece: Rows) -> None:
+def test_every_layer_of_the_synthetic_store_is_analysed(in_one_piece: Rows) -> None:
     rows = in_one_piece.rows
     assert {row["layer"] for row in rows["shares"]} == {layer.name for layer in LAYERS}
     assert any(row["selective"] for row in rows["shares"])

@@ -1,4 +1,4 @@
-"""A name gives one network, with one set of weights, or one line that says why not."""
+"""Networks by name: untrained, with local or downloaded weights, or a one-line error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import nn
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.weights import hash_weights
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 
 SMALL = "timm:test_resnet"
 State = dict[str, torch.Tensor]
@@ -52,7 +52,7 @@ def small(seed: int) -> nn.Module:
         (SMALL, SMALL, Preprocessing(168, 160, "bilinear", (0.5,) * 3, (0.5,) * 3)),
     ],
 )
-def test_an_untrained_network_is_ready_to_be_shown_images(
+def test_an_untrained_network_is_built_ready_to_run(
     name: str, full_name: str, preprocessing: Preprocessing
 ) -> None:
     backbone = load_backbone(name, "none", 3)
@@ -65,7 +65,7 @@ def test_an_untrained_network_is_ready_to_be_shown_images(
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", SMALL, "timm:test_vit"])
-def test_untrained_weights_are_drawn_from_the_seed_alone(name: str) -> None:
+def test_untrained_weights_depend_on_the_seed_alone(name: str) -> None:
     torch.manual_seed(7)
     state = torch.get_rng_state()
     first = load_backbone(name, "none", 0)
@@ -101,7 +101,7 @@ WRITERS: dict[str, Callable[[State, Path], None]] = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_local_file_gives_the_weights_it_holds(tmp_path: Path, writer: str) -> None:
+def test_weights_are_loaded_from_a_local_file(tmp_path: Path, writer: str) -> None:
     model = small(5)
     WRITERS[writer](model.state_dict(), tmp_path / writer)
     backbone = load_backbone(SMALL, str(tmp_path / writer))
@@ -110,7 +110,7 @@ def test_a_local_file_gives_the_weights_it_holds(tmp_path: Path, writer: str) ->
     assert not any(module.training for module in backbone.model.modules())
 
 
-def test_a_half_precision_file_is_widened(tmp_path: Path) -> None:
+def test_half_precision_weights_are_widened(tmp_path: Path) -> None:
     model = small(5).half()
     save_file(model.state_dict(), tmp_path / "half.safetensors")
     backbone = load_backbone(SMALL, str(tmp_path / "half.safetensors"))
@@ -118,7 +118,7 @@ def test_a_half_precision_file_is_widened(tmp_path: Path) -> None:
     assert backbone.weights_hash == hash_weights(model.float())
 
 
-def test_a_file_of_another_architecture_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_weights_of_another_architecture_raise_with_the_difference(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     state = small(0).state_dict()
     state["surplus"] = torch.zeros(1)
@@ -126,19 +126,21 @@ def test_a_file_of_another_architecture_is_refused_with_what_differs(tmp_path: P
     del state["fc.bias"], state["fc.weight"]
     torch.save(state, path)
     message = refusal(SMALL, str(path))
-    assert f"{path} is not of {SMALL}" in message
+    assert f"{path} does not fit {SMALL}" in message
     assert "2 missing (fc.bias, fc.weight)" in message
     assert "1 unknown (surplus)" in message
     assert "1 misshapen (conv1.0.weight)" in message
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_weights_file_raises(tmp_path: Path) -> None:
     assert f"{tmp_path / 'gone.pth'} does not" in refusal(SMALL, str(tmp_path / "gone.pth"))
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "text"])
-def test_a_damaged_file_is_refused_by_name(tmp_path: Path, suffix: str, damage: str) -> None:
+def test_a_damaged_weights_file_raises_with_its_name(
+    tmp_path: Path, suffix: str, damage: str
+) -> None:
     path = tmp_path / f"damaged.{suffix}"
     WRITERS[f"plain.{suffix}"](small(0).state_dict(), path)
     whole = path.read_bytes()
@@ -147,13 +149,13 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, suffix: str, damage: 
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"weight": 3}, {"state_dict": {"a": "b"}}])
-def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: Any) -> None:
+def test_a_weights_file_without_named_tensors_raises(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "other.pth")
     assert f"{tmp_path / 'other.pth'} does not" in refusal(SMALL, str(tmp_path / "other.pth"))
 
 
 class _Malicious:
-    """Pickled, this is a call that leaves a file behind wherever it is loaded."""
+    """Unpickling this creates a file."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -181,12 +183,12 @@ def test_code_in_a_weights_file_does_not_run(
     assert not mark.exists()
 
 
-def test_trained_weights_at_hand_fit_their_architecture(testdata: Path) -> None:
+def test_local_trained_weights_fit_their_architecture(testdata: Path) -> None:
     path = testdata / "weights" / "resnet18_imagenet_compressed.safetensors"
     backbone = load_backbone("resnet18", str(path))
     assert backbone.preprocessing == Preprocessing(256, 224, "bilinear")
     assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
-    assert f"{path} is not of torchvision:resnet34" in refusal("resnet34", str(path))
+    assert f"{path} does not fit torchvision:resnet34" in refusal("resnet34", str(path))
 
 
 # CLIP
@@ -200,7 +202,7 @@ def clip() -> nn.Module:
     return model.half().float()  # so that small files hold all its bits
 
 
-def test_a_whole_clip_checkpoint_and_its_tower_give_the_tower(
+def test_a_full_clip_checkpoint_and_its_tower_alone_load_the_same_tower(
     clip: nn.Module, tmp_path: Path
 ) -> None:
     expected = hash_weights(clip.visual)
@@ -243,13 +245,13 @@ def test_clip_networks_compute_with_the_gelu_they_were_trained_with(
         ("qqqq", "known: alexnet"),
     ],
 )
-def test_an_unknown_model_is_refused_with_the_nearest(name: str, suggestion: str) -> None:
+def test_an_unknown_model_raises_with_the_nearest_name(name: str, suggestion: str) -> None:
     message = refusal(name, "none")
     assert repr(name.rpartition(":")[2]) in message
     assert suggestion in message
 
 
-def test_an_unknown_tag_is_refused_with_those_there_are() -> None:
+def test_an_unknown_tag_raises_with_the_known_tags() -> None:
     message = refusal("resnet50", "IMAGENET1K_V9")
     assert "torchvision:resnet50 (IMAGENET1K_V2, IMAGENET1K_V1)" in message
     assert "'IMAGENET1K_V9'" in message
@@ -260,20 +262,20 @@ def test_an_unknown_tag_is_refused_with_those_there_are() -> None:
 @pytest.mark.parametrize("name", ["fcn_resnet50", "raft_small", "maskrcnn_resnet50_fpn"])
 @pytest.mark.parametrize("weights", ["default", "none"])
 @pytest.mark.usefixtures("no_network")
-def test_networks_that_take_other_inputs_are_refused(name: str, weights: str) -> None:
+def test_networks_that_do_not_take_images_raise(name: str, weights: str) -> None:
     assert refusal(name, weights) == (
-        f"fusiform shows images to classifiers; {name} takes other inputs"
+        f"fusiform scans image classifiers; {name} takes other inputs"
     )
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"crop_mode": "border"}, "pads its images"),
+        ({"crop_mode": "border"}, "does not pad images"),
         ({"input_size": (3, 160, 96)}, "takes 160 x 96"),
     ],
 )
-def test_timm_networks_with_images_that_are_not_shown_are_refused(
+def test_timm_networks_with_unsupported_inputs_raise(
     monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], reason: str
 ) -> None:
     create_model = timm.create_model
@@ -292,17 +294,18 @@ def test_timm_networks_with_images_that_are_not_shown_are_refused(
 
 @pytest.mark.parametrize("name", ["resnet18", "clip:RN50", SMALL])
 @pytest.mark.usefixtures("no_network")
-def test_without_a_network_default_weights_are_refused_with_the_ways_on(name: str) -> None:
+def test_default_weights_without_network_access_raise_with_alternatives(name: str) -> None:
     message = refusal(name)
     assert (
-        f"cannot get the weights of {name if ':' in name else 'torchvision:' + name} (" in message
+        f"cannot download the weights of {name if ':' in name else 'torchvision:' + name} ("
+        in message
     )
-    assert "--weights FILE" in message
-    assert "--weights none" in message
+    assert "`weights` as a file" in message
+    assert '`weights="none"`' in message
 
 
 @pytest.mark.parametrize(("tag", "resize"), [("default", 232), ("IMAGENET1K_V1", 256)])
-def test_torchvision_weights_come_with_their_own_preprocessing(
+def test_torchvision_weights_bring_their_preprocessing(
     monkeypatch: pytest.MonkeyPatch, tag: str, resize: int
 ) -> None:
     trained = load_backbone("mobilenet_v2", "none", 9).model
@@ -346,7 +349,7 @@ def half():
 """
 
 
-def test_a_factory_gives_a_network_and_perhaps_its_preprocessing(
+def test_a_factory_returns_a_network_with_or_without_preprocessing(
     write_module: Callable[[str], str],
 ) -> None:
     module = write_module(FACTORY)
@@ -372,7 +375,9 @@ def test_a_factory_in_the_working_directory_is_found(
     del sys.modules["networks_lying_here"]
 
 
-def test_a_factory_takes_local_weights(write_module: Callable[[str], str], tmp_path: Path) -> None:
+def test_local_weights_are_loaded_into_a_factorys_network(
+    write_module: Callable[[str], str], tmp_path: Path
+) -> None:
     name = f"{write_module(FACTORY)}:network"
     model = load_backbone(name, "none", 8).model
     save_file(model.state_dict(), tmp_path / "own.safetensors")
@@ -392,7 +397,7 @@ def test_a_factory_takes_local_weights(write_module: Callable[[str], str], tmp_p
         ("absent", "has no attribute 'absent'"),
     ],
 )
-def test_a_factory_that_gives_no_network_is_refused(
+def test_a_factory_that_returns_no_network_raises(
     write_module: Callable[[str], str], function: str, culprit: str
 ) -> None:
     name = f"{write_module(FACTORY)}:{function}"
@@ -402,15 +407,16 @@ def test_a_factory_that_gives_no_network_is_refused(
 
 
 @pytest.mark.parametrize("name", ["no.such.module:network", "./networks.py:network", ":f", "a:"])
-def test_a_module_that_cannot_be_imported_is_refused(name: str) -> None:
+def test_a_factory_module_that_cannot_be_imported_raises(name: str) -> None:
     assert f"cannot import {name!r}" in refusal(name)
 
 
-def test_a_factory_has_no_tags(write_module: Callable[[str], str]) -> None:
-    assert "got 'openai', which is no file" in refusal(f"{write_module(FACTORY)}:network", "openai")
+def test_a_factory_with_a_tag_raises(write_module: Callable[[str], str]) -> None:
+    message = refusal(f"{write_module(FACTORY)}:network", "openai")
+    assert "got 'openai', which does not exist" in message
 
 
-# Naming weights by content
+# Hashing weights
 
 
 def holding(tensor: torch.Tensor, name: str = "weight", buffer: bool = False) -> nn.Module:
@@ -422,7 +428,7 @@ def holding(tensor: torch.Tensor, name: str = "weight", buffer: bool = False) ->
     return network
 
 
-def test_the_hash_tells_values_names_types_and_shapes_apart() -> None:
+def test_the_weights_hash_depends_on_values_names_types_and_shapes() -> None:
     zeros = torch.zeros(6)  # the same bytes in every type and shape
     changed = zeros.clone()
     changed[4] = torch.finfo(torch.float32).smallest_normal
@@ -441,7 +447,7 @@ def test_the_hash_tells_values_names_types_and_shapes_apart() -> None:
     assert hash_weights(holding(zeros, buffer=True)) == hash_weights(holding(zeros))
 
 
-def test_the_hash_ignores_memory_format_mode_and_gradients() -> None:
+def test_the_weights_hash_ignores_memory_format_mode_and_gradients() -> None:
     model = small(0)
     expected = hash_weights(model)
     model.to(memory_format=torch.channels_last).train().requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What ``fusiform bench`` reports is what was measured."""
+"""``fusiform bench`` reports its measurements faithfully."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from fusiform.engine.scanning import timing
 from fusiform.engine.stimuli.catalogue import read_catalogue
 
 
-def test_turns_are_taken_side_by_side() -> None:
+def test_candidates_are_timed_in_alternating_turns() -> None:
     calls: list[str] = []
     works = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
     taken = measure.side_by_side(works, 3)
-    assert calls == ["a", "a", "b", "b"] * 3  # the first of each is not timed
+    assert calls == ["a", "a", "b", "b"] * 3  # the first turn is a warm-up
     assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 3, "b": 3}
 
 
-def test_seconds_are_wall_time() -> None:
+def test_timings_are_wall_time() -> None:
     assert 0.03 <= timing.seconds(lambda: time.sleep(0.03)) < 5
 
 
-def test_ratios_are_taken_turn_by_turn() -> None:
-    # A machine that slows down tenfold in the last turn does not change a ratio.
+def test_ratios_are_computed_within_each_turn() -> None:
+    # A tenfold slow-down in the last turn does not change a ratio.
     assert measure.ratio([1, 1, 20], [2, 2, 40]) == 0.5
 
 
-def test_kernels_and_network() -> None:
+def test_bench_measures_kernels_and_network() -> None:
     found = list(
         bench(
             "resnet18", parts=["network", "kernels"], units=70_000, batch_sizes=[8], batch_size=2,
@@ -66,7 +66,7 @@ def test_kernels_and_network() -> None:
 
 
 @pytest.mark.slow
-def test_decoding_and_memory_as_json() -> None:
+def test_bench_measures_decoding_and_memory_as_json() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "fusiform", "bench", "resnet18", "--parts", "decoding,memory",
          "--images", "48,72", "--repeats", "1", "--batch-size", "16", "--device", "cpu", "--json"],
@@ -104,13 +104,13 @@ def test_decoding_and_memory_as_json() -> None:
         ({"precision": "tf32", "device": "cpu"}, "choose float32"),
     ],
 )
-def test_mistakes_are_named(wrong: dict[str, object], message: str) -> None:
+def test_mistakes_in_bench_options_raise(wrong: dict[str, object], message: str) -> None:
     arguments = {"model": "resnet18", "parts": ["network"], **wrong}
     with pytest.raises(UserError, match=message):
         bench(**arguments)  # type: ignore[arg-type]
 
 
-def test_larger_sets_repeat_the_drawn_images(tmp_path: Path) -> None:
+def test_larger_benchmark_sets_repeat_the_drawn_images(tmp_path: Path) -> None:
     drawn = make_localizer(tmp_path / "drawn", per_category=2, size=32)
     repeat_images(drawn, tmp_path / "set", 100)
     catalogue = read_catalogue(tmp_path / "set")
@@ -118,7 +118,7 @@ def test_larger_sets_repeat_the_drawn_images(tmp_path: Path) -> None:
     assert np.bincount(catalogue.labels).min() >= 16
 
 
-def test_a_command_that_fails_says_why() -> None:
+def test_a_failing_benchmark_command_says_why() -> None:
     with pytest.raises(UserError, match="no store at nowhere"):
         measure.run("summary", "nowhere")
 
@@ -131,8 +131,8 @@ def test_a_command_that_fails_says_why() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_every_way_that_is_compared_is_right(name: str) -> None:
-    """The table of the benchmarks: all give mean and variance, each to its own precision."""
+def test_every_compared_method_computes_correct_moments(name: str) -> None:
+    """Every method in the benchmark table gives mean and variance, to its own precision."""
     if "compile" in name and not shutil.which("g++"):
         pytest.skip("torch.compile needs a C++ compiler")
     rng = np.random.default_rng(0)

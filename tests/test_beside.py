@@ -1,4 +1,4 @@
-"""Folders beside an output: the user's stay, ours are cleared, whenever a kill falls."""
+"""Drafts and scratch folders beside an output survive kills and leave users' files alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import fusiform
 from fusiform.cli import main
 from fusiform.engine import beside
 from fusiform.engine.errors import UserError
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.resuming import resuming
 from fusiform.engine.store.writing import drafting
@@ -34,11 +34,11 @@ fcntl = pytest.importorskip("fcntl")
 SMALL = Preprocessing(resize=16, crop=16)
 
 
-# Kills: from the k-th write of this thread on none is made, as after a SIGKILL
+# Kills: all writes of this thread from the k-th on are dropped, as after a SIGKILL
 
 
 class Killed(BaseException):
-    """Nothing catches it, and what cleans up behind it cannot write either."""
+    """A kill: no handler catches it, and no clean-up can write."""
 
 
 _storm = SimpleNamespace(left=None, thread=0, hooked=False)
@@ -57,7 +57,7 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
 
 @contextmanager
 def killed_at(write: int) -> Iterator[None]:
-    """Let nothing be written in this thread from its ``write``-th write on, the first being 0."""
+    """Drop all writes of this thread from the ``write``-th on, counted from 0."""
     if not _storm.hooked:
         sys.addaudithook(_hook)
     _storm.hooked, _storm.thread, _storm.left = True, threading.get_ident(), write
@@ -69,7 +69,7 @@ def killed_at(write: int) -> Iterator[None]:
 
 @contextmanager
 def alive() -> Iterator[None]:
-    """Let no kill fall here."""
+    """Suspend kills."""
     left, _storm.left = _storm.left, None
     yield
     _storm.left = left
@@ -78,7 +78,7 @@ def alive() -> Iterator[None]:
 def storm(
     prepare: Callable[[], None], job: Callable[[], None], all_of: int = 1000
 ) -> Iterator[int]:
-    """Do a job that is killed at its first write, its second, and so on, later ones in part."""
+    """Kill a job at its first write, then its second, and so on; later writes are sampled."""
     for write_number in chain(range(all_of), (all_of * 3**n for n in count())):
         prepare()
         try:
@@ -101,7 +101,7 @@ def text_of(folder: Path) -> str | None:
 
 @pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize("outlives", [False, True])
-def test_a_publication_killed_at_any_write_loses_nothing(
+def test_publishing_killed_at_any_write_loses_nothing(
     tmp_path: Path, earlier: bool, outlives: bool
 ) -> None:
     final, draft = tmp_path / "o", tmp_path / "o.partial"
@@ -141,7 +141,7 @@ def test_a_publication_killed_at_any_write_loses_nothing(
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_set_killed_at_any_write_makes_way_to_the_next(tmp_path: Path, there: bool) -> None:
+def test_a_drawn_set_killed_at_any_write_can_be_drawn_again(tmp_path: Path, there: bool) -> None:
     output, taken = tmp_path / "above" / "set", UserError("taken")
 
     def prepare() -> None:
@@ -164,7 +164,7 @@ def test_a_set_killed_at_any_write_makes_way_to_the_next(tmp_path: Path, there: 
     for _ in storm(prepare, job):
         try:
             job()
-        except UserError:  # it was killed when all was done, but for the last scratch folder
+        except UserError:  # killed after all but the removal of the last scratch folder
             assert whole()
         assert whole()
         assert not there or stat.S_IMODE(output.stat().st_mode) == 0o750
@@ -172,7 +172,7 @@ def test_a_set_killed_at_any_write_makes_way_to_the_next(tmp_path: Path, there: 
 
 
 def made(output: Path, overwrite: bool, outlives: bool = True) -> None:
-    """A store of made-up responses, as a scan writes it, or as a merge does."""
+    """Write a synthetic store, as a scan or a merge does."""
     given = contents(LAYERS[2:])
     given["provenance"] |= {"batch_size": 4}
     ways = (
@@ -185,7 +185,7 @@ def made(output: Path, overwrite: bool, outlives: bool = True) -> None:
                 write(draft, LAYERS[2:])
 
 
-def test_a_store_is_replaced_or_stays_whenever_a_kill_falls(tmp_path: Path) -> None:
+def test_overwriting_killed_at_any_write_keeps_the_old_or_the_new_store(tmp_path: Path) -> None:
     earlier, output = tmp_path / "earlier", tmp_path / "work" / "o.zarr"
     fill(earlier, LAYERS[2:])
     output.parent.mkdir()
@@ -199,7 +199,7 @@ def test_a_store_is_replaced_or_stays_whenever_a_kill_falls(tmp_path: Path) -> N
         if not output.exists():
             with pytest.raises(UserError, match="it was being replaced, and is kept in"):
                 fusiform.open_store(output)
-            with pytest.raises(UserError, match="--overwrite"):  # put back at once
+            with pytest.raises(UserError, match="--overwrite"):  # restored at once
                 made(output, False)
         made(output, True)
         assert fusiform.open_store(output).provenance.get("batch_size") == 4
@@ -209,7 +209,7 @@ def test_a_store_is_replaced_or_stays_whenever_a_kill_falls(tmp_path: Path) -> N
     assert check_store(output).problems == ()
 
 
-# What is the user's
+# Users' files
 
 
 class Net(nn.Sequential):
@@ -228,7 +228,7 @@ def record(stimuli: Path, output: Path, **options: Any) -> Any:
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    """The contents of a folder, links as their targets."""
+    """Contents of a folder; links are given as their targets."""
     return {
         str(path.relative_to(folder)): str(path.readlink())
         if path.is_symlink()
@@ -279,7 +279,7 @@ USERS = (_store, _folder, _file, _link, _link_to_a_marked_folder, _nowhere, _loo
 
 
 @pytest.mark.parametrize("lay", USERS)
-def test_what_lies_where_a_draft_is_kept_and_is_the_users_is_refused(
+def test_a_users_file_in_place_of_a_draft_raises(
     lay: Callable[[Path], None], tmp_path: Path, stimuli: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = tmp_path / "work"
@@ -305,7 +305,7 @@ def test_what_lies_where_a_draft_is_kept_and_is_the_users_is_refused(
     assert everything(work) == before
 
 
-def test_what_lies_beside_an_output_and_is_the_users_is_left(
+def test_a_users_files_beside_an_output_are_left_alone(
     tmp_path: Path, stimuli: Path, made_path: Path
 ) -> None:
     output = tmp_path / "work" / "x.zarr"
@@ -338,7 +338,7 @@ def test_what_lies_beside_an_output_and_is_the_users_is_left(
     check(fusiform.scramble_directory(stimuli, output, method="phase"))
 
 
-def test_a_draft_of_versions_without_marks_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_draft_of_an_earlier_version_without_a_mark_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         made_until_stopped(tmp_path / "o.zarr")
     (tmp_path / "o.zarr.partial" / beside.MARK).unlink()
@@ -355,10 +355,10 @@ def made_until_stopped(output: Path) -> None:
         raise KeyboardInterrupt
 
 
-# Who is at work
+# Concurrent runs
 
 
-def test_a_folder_that_is_renamed_before_it_is_locked_is_begun_anew(
+def test_a_folder_renamed_before_it_is_locked_is_started_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "o.zarr"
@@ -368,7 +368,7 @@ def test_a_folder_that_is_renamed_before_it_is_locked_is_begun_anew(
 
     def late(descriptor: int, how: int) -> None:
         calls.append(descriptor)
-        if len(calls) == 1:  # the run that had the lock publishes now
+        if len(calls) == 1:  # now the run with the lock publishes
             monkeypatch.setattr(fcntl, "flock", flock)
             made(output, False)
             monkeypatch.setattr(fcntl, "flock", late)
@@ -382,7 +382,7 @@ def test_a_folder_that_is_renamed_before_it_is_locked_is_begun_anew(
     assert check_store(output).problems == ()
 
 
-def test_nobody_begins_while_another_publishes(tmp_path: Path) -> None:
+def test_a_scan_cannot_start_while_another_publishes(tmp_path: Path) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(KeyboardInterrupt):
         made_until_stopped(output)
@@ -398,7 +398,7 @@ def test_nobody_begins_while_another_publishes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("locks", [True, False])
-def test_a_scratch_folder_is_cleared_when_its_run_is_gone(
+def test_a_scratch_folder_is_cleared_once_its_process_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
 ) -> None:
     if not locks:
@@ -420,14 +420,14 @@ def test_a_scratch_folder_is_cleared_when_its_run_is_gone(
     assert not [*tmp_path.iterdir()]
 
 
-def test_copies_of_drafts_and_of_scratch_folders_are_the_users(tmp_path: Path) -> None:
+def test_copies_of_drafts_and_scratch_folders_are_left_alone(tmp_path: Path) -> None:
     output = tmp_path / "o"
     names = ("o.partial-20261128", "o.partial-deadbeef", "o.partial-00000001")
     draft = beside.draft_place(output)
     draft.mkdir()
     beside.mark(draft)
     (draft / "work").write_text("hours")
-    shutil.copytree(draft, tmp_path / names[0])  # a backup that is named by its date
+    shutil.copytree(draft, tmp_path / names[0])  # a backup named by its date
     with beside.scratch(output) as new:
         (new / "work").write_text("hours")
         shutil.copytree(new.parent, tmp_path / names[1])
@@ -439,7 +439,7 @@ def test_copies_of_drafts_and_of_scratch_folders_are_the_users(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("torn", [0, 1, 40])
-def test_a_mark_that_a_kill_has_torn_counts(tmp_path: Path, torn: int) -> None:
+def test_a_mark_torn_by_a_kill_still_counts(tmp_path: Path, torn: int) -> None:
     folder = tmp_path / "o.partial-0123abcd"
     folder.mkdir()
     beside.mark(folder)
@@ -449,7 +449,7 @@ def test_a_mark_that_a_kill_has_torn_counts(tmp_path: Path, torn: int) -> None:
     assert not folder.exists()
 
 
-def test_a_set_stands_in_a_folder_that_is_there_and_stays(
+def test_a_set_is_drawn_into_the_existing_folder_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmp_path.chmod(0o710)
@@ -463,7 +463,7 @@ def test_a_set_stands_in_a_folder_that_is_there_and_stays(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_set_that_fails_leaves_nothing(
+def test_a_set_that_fails_while_drawn_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
     output = tmp_path / "above" / "set"
@@ -481,7 +481,7 @@ def test_a_set_that_fails_leaves_nothing(
     assert everything(tmp_path) == before
 
 
-def test_a_demo_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_demo_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["fusiform", "demo", "tour", "--per-category", "1", "-q"])
     monkeypatch.setattr(fusiform, "scan", lambda _, __, output, **___: fill(output, LAYERS[2:]))

@@ -1,4 +1,4 @@
-"""A scan keeps to its memory budget, by smaller batches and several passes, with the same bits."""
+"""Memory budgets: smaller batches and several passes give the same bits."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
-from fusiform.engine.scanning.budget import BATCH_SIZES, Footprint, bytes_of, fit
+from fusiform.engine.layer import Layer
+from fusiform.engine.limits import bytes_of
+from fusiform.engine.preprocessing import Preprocessing
+from fusiform.engine.scanning.budget import BATCH_SIZES, Footprint, fit
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import Layer, Preprocessing
 
 from .fuzz.small import contents
 from .test_resume import stopping_after
@@ -37,7 +39,7 @@ GIB = 2**30
 
 
 class Net(nn.Module):
-    """Three layers, of which a pass may be left after any."""
+    """Three layers; a pass may stop after any of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,12 +66,12 @@ def scanned(stimuli: Path, output: Path, **options: Any) -> Any:
     ("text", "size"),
     [("8GiB", 8 * GIB), ("500 MB", 500e6), ("2g", 2e9), ("1.5 KiB", 1536), ("77", 77), (12, 12)],
 )
-def test_sizes_as_users_write_them(text: str | int, size: float) -> None:
+def test_memory_sizes_are_parsed(text: str | int, size: float) -> None:
     assert bytes_of(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "0", 0, "8 iB", "1e9", "8GiBs"])
-def test_sizes_that_are_none(text: str | int) -> None:
+def test_malformed_memory_sizes_raise(text: str | int) -> None:
     with pytest.raises(UserError, match="a memory budget is a number of bytes"):
         bytes_of(text)
 
@@ -81,7 +83,7 @@ def test_sizes_that_are_none(text: str | int) -> None:
     asked=st.sampled_from([None, 1, 7, 32, 256]),
     cut=st.booleans(),
 )
-def test_what_fits_fits_and_is_all_of_it(
+def test_the_chosen_batch_and_passes_fit_the_budget(
     units: list[int], forward: int, budget: int, asked: int | None, cut: bool
 ) -> None:
     layers = [Layer(f"{i}", "M", ("unit",), (n,), "float32") for i, n in enumerate(units)]
@@ -102,13 +104,13 @@ def test_what_fits_fits_and_is_all_of_it(
         assert len(found.parts) == 1
 
 
-def test_no_budget_is_none() -> None:
+def test_without_a_budget_everything_fits() -> None:
     layers = [Layer("huge", "M", ("unit",), (10**9,), "float32")]
     assert fit(layers, lambda _: Footprint(GIB, GIB, 224), None, None).batch_size == 32
 
 
 @pytest.mark.parametrize("options", [{}, {"null": 3, "null_units": 5}])
-def test_several_passes_give_the_bits_of_one(
+def test_several_passes_give_the_same_bits_as_one(
     stimuli: Path, tmp_path: Path, options: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
@@ -122,7 +124,7 @@ def test_several_passes_give_the_bits_of_one(
 
 @pytest.mark.parametrize("options", [{}, {"null": 3, "null_units": 5}])
 @pytest.mark.parametrize("passes", [1, 2])
-def test_stopped_at_every_batch_of_every_pass_and_shard(
+def test_a_scan_in_passes_stopped_at_every_batch_resumes_to_the_same_bits(
     stimuli: Path, tmp_path: Path, options: dict[str, Any], passes: int,
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
@@ -140,7 +142,7 @@ def test_stopped_at_every_batch_of_every_pass_and_shard(
     assert any("all to 1" in note for note in notes) == (passes > 1)
 
 
-def test_what_is_skipped_in_one_pass_is_in_none(
+def test_a_stimulus_skipped_in_one_pass_is_skipped_in_all(
     stimuli: Path, tmp_path: Path, in_passes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "copy"
@@ -162,7 +164,7 @@ def test_what_is_skipped_in_one_pass_is_in_none(
     store = scanned(copy, tmp_path / "o.zarr", on_error="skip",
                     listener=Listener(progress=mend_or_damage))  # fmt: skip
     assert store.skipped == {"noise": 1}
-    # Two layers of one pass each saw the same: the means of the first follow from the pixels.
+    # Each pass saw the same stimuli: the means of its first layer follow from the pixels.
     again = scanned(copy, tmp_path / "all.zarr", on_error="skip")
     kept = sorted(copy.rglob("noise-*.png"), key=lambda p: int(p.stem[6:]))
     net = Net()
@@ -194,32 +196,34 @@ def test_a_stimulus_that_fails_in_a_later_pass_stops_the_scan(
     def damage(event: Progress) -> None:
         nonlocal events
         events += 1
-        if events == 9:  # the first pass is over
+        if events == 9:  # the first pass is complete
             (copy / "stripes" / "stripes-11.png").write_bytes(b"gone")
 
-    with pytest.raises(UserError, match=r"stripes-11.png .*, and was shown before: restore it"):
+    with pytest.raises(
+        UserError, match=r"stripes-11.png .*, but an earlier pass has shown it: restore it"
+    ):
         scanned(copy, tmp_path / "o.zarr", on_error="skip", listener=Listener(progress=damage))
 
 
-def test_a_budget_that_is_too_small_is_refused_before_anything_is_shown(
+def test_a_budget_that_is_too_small_raises_before_any_forward_pass(
     stimuli: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"live moments of body .*raise --memory-budget"):
+    with pytest.raises(UserError, match=r"moments of body .*raise `memory_budget`"):
         scanned(stimuli, tmp_path / "o.zarr", memory_budget="100MiB")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unfinished_scan_goes_on_with_its_batch_size(
+def test_an_unfinished_scan_resumes_with_its_batch_size(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", batch_size=8).path)
     with pytest.raises(Interrupted):
         scanned(stimuli, tmp_path / "o.zarr", batch_size=8, listener=stopping_after(2))
-    scanned(stimuli, tmp_path / "o.zarr", batch_size=None)  # which would be 32
+    scanned(stimuli, tmp_path / "o.zarr", batch_size=None)  # the default would be 32
     assert contents(tmp_path / "o.zarr") == whole
 
 
-def test_the_plan_is_the_scan_that_follows(stimuli: Path, tmp_path: Path) -> None:
+def test_the_plan_predicts_the_scan(stimuli: Path, tmp_path: Path) -> None:
     given = {"layers": ["body", "head"], "preprocessing": SMALL, "batch_size": 4}
     found = fusiform.forecast(Net(), stimuli, **given)
     assert (found.stimuli, found.batches, found.batch_size, found.folds) == (36, 9, 4, 2)
@@ -228,13 +232,13 @@ def test_the_plan_is_the_scan_that_follows(stimuli: Path, tmp_path: Path) -> Non
     store = fusiform.scan(Net(), stimuli, tmp_path / "o.zarr", **given)
     assert found.layers == store.layers
     taken = sum(p.stat().st_size for p in store.path.rglob("*") if p.is_file())
-    small = 200_000  # metadata and tables, of which there is more here than of numbers
+    small = 200_000  # metadata and tables outweigh the numbers here
     assert found.store_bytes > taken - small
     assert found.bound in ("decoding", "network")
     assert min(found.network, found.decoding, found.seconds) > 0
 
 
-def test_the_plan_on_the_command_line(stimuli: Path, tmp_path: Path) -> None:
+def test_the_plan_command(stimuli: Path, tmp_path: Path) -> None:
     given = ["plan", "resnet18", str(stimuli), "--layers", "layer4.?,avgpool", "--crop", "64"]
     result = CliRunner().invoke(app, [*given, "--resize", "64", "--batch-size", "8"])
     assert result.exit_code == 0, result.output
@@ -264,7 +268,7 @@ print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep
 @pytest.mark.parametrize(
     ("model", "more"), [("resnet18", (0.05, 4.0)), ("resnet50", (0.1,)), ("vit_b_16", (0.3,))]
 )
-def test_what_is_measured_is_at_most_what_was_projected(
+def test_a_scans_peak_memory_stays_within_the_projection(
     draw_stimuli: Callable[..., Path], tmp_path: Path, model: str, more: tuple[float, ...]
 ) -> None:
     stimuli = draw_stimuli(tmp_path / "stimuli", each=22)  # several shards, of small batches
@@ -274,7 +278,7 @@ def test_what_is_measured_is_at_most_what_was_projected(
         command = [sys.executable, "-c", SCAN, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    # What the program takes before it has shown anything differs from machine to machine.
+    # The program's own memory before the first batch differs between machines.
     refused = re.search(r"takes ([\d.]+) GiB of", scan_within("1MiB").stderr)
     assert refused
     for gib in more:
@@ -284,5 +288,5 @@ def test_what_is_measured_is_at_most_what_was_projected(
         peak, note = result.stdout.strip().split("|")
         projected = float(note.removeprefix("memory: at most ").split()[0]) * GIB
         print(model, budget, note, int(peak) / GIB)
-        assert int(peak) <= projected * 1.004  # which was rounded to be shown
+        assert int(peak) <= projected * 1.004  # which is displayed rounded
         assert projected <= bytes_of(budget) * 1.004

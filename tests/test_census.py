@@ -1,4 +1,4 @@
-"""A census of layers of every shape, against plain loops over the responses of each unit."""
+"""Censuses of layers of every shape, against plain loops over each unit's responses."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fusiform.engine.contrasts.language.contrast import Contrast, every_category
 from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.contrasts.select import select
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import Layer
 from fusiform.engine.store import cuts
 from fusiform.kernels.similarity import correlation_distances, euclidean_distances
 
 from . import made, reference
 from .made import CATEGORIES, fill
 
-# Every kind of layer: maps first and last, tokens with a class token, channels without places,
-# places without channels, a sequence, units alone, and dimensions without names.
+# Every kind of layer: channels first and last, tokens with a class token, channels without
+# locations, locations without channels, a sequence, units alone, and unnamed dimensions.
 LAYERS = (
     Layer("conv", "Conv2d", ("channel", "y", "x"), (5, 3, 2), "float32"),
     Layer("last", "Swin", ("y", "x", "channel"), (3, 3, 4), "float32"),
@@ -46,7 +46,7 @@ ASKED = [
 
 
 def responses(layer: Layer) -> list[list[np.ndarray]]:
-    """As everywhere, but some units are dead, or silent on a fold, and some are no numbers."""
+    """The synthetic responses, with some units dead, silent on one fold, or not finite."""
     drawn = made.samples(layer)
     for folds in drawn:
         folds[1][:, 2] = 0.25  # on one fold it prefers nothing
@@ -61,7 +61,7 @@ def one_fold(layer: Layer) -> list[list[np.ndarray]]:
 
 @pytest.fixture(scope="module", params=["whole layers", "small chunks", "one fold"])
 def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """A store of such layers and the responses it is of."""
+    """A store of such layers, and its responses."""
     drawn = one_fold if request.param == "one fold" else responses
     path = tmp_path_factory.mktemp("odd") / "odd.zarr"
     with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
@@ -136,7 +136,7 @@ def test_units_are_counted_by_map_and_place(odd: Odd, criterion, texts) -> None:
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_units_selected_twice_are_counted(odd: Odd, criterion, texts) -> None:
+def test_units_selected_by_two_contrasts_are_counted(odd: Odd, criterion, texts) -> None:
     for census, selection, _ in taken(odd, criterion, texts):
         for i, j in np.ndindex(*census.both.shape):
             pairs = zip(selection.selective[i], selection.selective[j], strict=True)
@@ -145,7 +145,7 @@ def test_units_selected_twice_are_counted(odd: Odd, criterion, texts) -> None:
 
 
 def sides_of(contrast: Contrast, groups: Sequence[np.ndarray], u: int) -> dict[str, float]:
-    """What is measured of a unit, from its responses to each category."""
+    """Measures of a unit, from its responses to each category."""
     weights = dict(zip((*contrast.target, *contrast.baseline), contrast.weights, strict=True))
     sides = []
     for side in (contrast.target, contrast.baseline):
@@ -167,7 +167,7 @@ def sides_of(contrast: Contrast, groups: Sequence[np.ndarray], u: int) -> dict[s
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_the_selected_are_measured_on_the_other_folds(odd: Odd, criterion, texts) -> None:
+def test_selected_units_are_measured_on_held_out_folds(odd: Odd, criterion, texts) -> None:
     measured = 0
     for census, selection, groups in taken(odd, criterion, texts):
         maps = maps_of(census.layer)
@@ -210,7 +210,7 @@ def test_preferred_categories_are_counted_across_folds(odd: Odd) -> None:
         assert expected.sum() < census.living  # one is silent on a fold
 
 
-def test_responses_and_patterns_are_those_of_living_units(odd: Odd) -> None:
+def test_responses_and_patterns_cover_living_units_only(odd: Odd) -> None:
     for census, _, groups in taken(odd, DEFAULT, None):
         alive = np.array(living_of(groups))
         everything = np.concatenate([group[:, alive] for folds in groups for group in folds])
@@ -234,7 +234,7 @@ def test_responses_and_patterns_are_those_of_living_units(odd: Odd) -> None:
             )
 
 
-def test_layers_and_contrasts_are_looked_up(odd: Odd) -> None:
+def test_layers_and_contrasts_of_a_census_are_chosen_by_name(odd: Odd) -> None:
     store, _ = odd
     assert [one.layer.name for one in take_census(store, layers=["c*"])] == ["conv", "cube"]
     with pytest.raises(UserError, match="did you mean head"):
@@ -243,7 +243,7 @@ def test_layers_and_contrasts_are_looked_up(odd: Odd) -> None:
         list(take_census(store, contrasts=["fases"]))
 
 
-def test_a_layer_without_a_living_unit(tmp_path: Path) -> None:
+def test_the_census_of_a_layer_without_living_units(tmp_path: Path) -> None:
     layer = Layer("silent", "ReLU", ("channel", "y", "x"), (3, 2, 2), "float32")
     fill(tmp_path / "silent.zarr", [layer], lambda own: [
         [np.zeros((5, own.units))] * 2 for _ in CATEGORIES

@@ -1,8 +1,8 @@
-"""The certified values of NIST's reference sets, and the digits that arithmetic may cost.
+"""NIST's certified reference data, and bounds on lost digits.
 
 Values go through the kernels in random batches and groups, several units at once, and groups merge
-in random trees. What comes out is compared with the certified values of the decimals and, in
-rational arithmetic, with the doubles, float32 or bfloat16 values that went in.
+in random trees. Results are compared with the certified values of the decimals and, in rational
+arithmetic, with the doubles, float32 or bfloat16 values that went in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .nist import ANOVA, UNIVARIATE, exact
 from .nist.streams import REGIMES, cut, streamed
 from .test_moments import BACK_ENDS, Cpu
 
-UNITS = 11  # a cache line of doubles, and some
+UNITS = 11  # more than a cache line of doubles
 SEEDS = (0, 1, 2)
 PARTS = pytest.mark.parametrize("parts", [1, 6])
 
@@ -44,7 +44,7 @@ DIGITS_OF_F = dict.fromkeys(ANOVA, 8) | {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """On a busy machine a second thread takes longer to wake than such small batches take."""
+    """One thread: on a busy machine a second one wakes too slowly for such small batches."""
     before = numba.get_num_threads()
     jit.use_threads(1)
     yield
@@ -52,7 +52,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", UNIVARIATE)
-def test_univariate_sets_are_those_that_were_certified(name: str) -> None:
+def test_univariate_data_equal_nists(name: str) -> None:
     values, mean, sd = UNIVARIATE[name]
     found = exact.moments(values)
     assert len(values) == {
@@ -63,7 +63,7 @@ def test_univariate_sets_are_those_that_were_certified(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ANOVA)
-def test_anova_sets_are_those_that_were_certified(name: str) -> None:
+def test_anova_data_equal_nists(name: str) -> None:
     treatments, f, r_squared = ANOVA[name]
     found_f, found_eta = exact.one_way_anova([exact.moments(values) for values in treatments])
     assert exact.digits(float(found_f), f) > 14.5
@@ -73,7 +73,9 @@ def test_anova_sets_are_those_that_were_certified(name: str) -> None:
 @BACK_ENDS
 @PARTS
 @pytest.mark.parametrize("name", UNIVARIATE)
-def test_univariate(back_end: type[Cpu], parts: int, name: str) -> None:
+def test_univariate_results_equal_certified_values(
+    back_end: type[Cpu], parts: int, name: str
+) -> None:
     decimals, mean, sd = UNIVARIATE[name]
     values = np.array(decimals, np.float64)
     expected = exact.moments(values.tolist())
@@ -89,14 +91,14 @@ def test_univariate(back_end: type[Cpu], parts: int, name: str) -> None:
             assert exact.digits(found_sd, sd) > DIGITS_OF_SD[name]
             assert abs(Fraction(found_mean) - expected.mean) <= bounds.mean
             assert abs(Fraction(found_m2) - expected.m2) <= bounds.m2
-            if parts == 1:  # no matter how large the mean is
+            if parts == 1:  # however large the mean
                 assert exact.digits(found_m2, expected.m2) > 14
 
 
 @BACK_ENDS
 @PARTS
 @pytest.mark.parametrize("name", ANOVA)
-def test_one_way_anova(back_end: type[Cpu], parts: int, name: str) -> None:
+def test_one_way_anova_equals_certified_values(back_end: type[Cpu], parts: int, name: str) -> None:
     decimals, certified_f, r_squared = ANOVA[name]
     treatments = [np.array(values, np.float64) for values in decimals]
     groups = [exact.moments(values.tolist()) for values in treatments]
@@ -118,7 +120,7 @@ HALF_AND_SINGLE = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat1
 
 
 def assert_within_bounds(back_end: type[Cpu], x: torch.Tensor, seed: int, *units: int) -> None:
-    """``x [stimulus, unit]``, cut at random, ends no farther from the truth than is derived."""
+    """Check that ``x [stimulus, unit]``, split at random, stays within the derived bounds."""
     rng = np.random.default_rng(seed)
     found = back_end.run([x[torch.from_numpy(rows)] for rows in cut(len(x), rng)])
     for unit in units:
@@ -126,7 +128,7 @@ def assert_within_bounds(back_end: type[Cpu], x: torch.Tensor, seed: int, *units
         expected, bounds = exact.moments(values), exact.of_group(values)
         assert abs(Fraction(found.mean[unit]) - expected.mean) <= bounds.mean
         assert abs(Fraction(found.m2[unit]) - expected.m2) <= bounds.m2
-        # What the bounds come to at most: relative to the largest value, and to M2.
+        # The bounds, relative to the largest value and to M2.
         largest = max(map(abs, values))
         assert bounds.mean <= 2**-53 * (2 * len(values) + 6) * largest
         assert bounds.m2 <= 2**-53 * (3 * len(values) + 6) * len(values) * float(expected.m2)
@@ -135,7 +137,9 @@ def assert_within_bounds(back_end: type[Cpu], x: torch.Tensor, seed: int, *units
 @BACK_ENDS
 @HALF_AND_SINGLE
 @pytest.mark.parametrize("regime", REGIMES)
-def test_activations(back_end: type[Cpu], dtype: torch.dtype, regime: str) -> None:
+def test_moments_of_activations_stay_within_derived_bounds(
+    back_end: type[Cpu], dtype: torch.dtype, regime: str
+) -> None:
     x = REGIMES[regime](np.random.default_rng(0), (250, 36))
     assert_within_bounds(back_end, torch.from_numpy(x).to(dtype), 1, *range(0, 36, 7))
 
@@ -151,5 +155,7 @@ def test_activations(back_end: type[Cpu], dtype: torch.dtype, regime: str) -> No
     ),
     seed=st.integers(0, 2**31),
 )
-def test_any_activations(back_end: type[Cpu], dtype: torch.dtype, x: np.ndarray, seed: int) -> None:
+def test_moments_of_any_activations_stay_within_derived_bounds(
+    back_end: type[Cpu], dtype: torch.dtype, x: np.ndarray, seed: int
+) -> None:
     assert_within_bounds(back_end, torch.from_numpy(x).to(dtype), seed, 0, 1, 2)

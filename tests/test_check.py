@@ -1,4 +1,4 @@
-"""Damage of every kind: ``check`` finds it, and whoever needs the part refuses it."""
+"""Damage of every kind: ``check`` finds it, and reading the damaged part raises."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def whole(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(whole: Path, tmp_path: Path) -> Path:
-    """The same, to be damaged."""
+    """A copy of it that a test may damage."""
     return Path(shutil.copytree(whole, tmp_path / "own.zarr"))
 
 
@@ -47,14 +47,14 @@ def flip(path: Path, place: float = 0.5) -> None:
     path.write_bytes(content)
 
 
-def test_a_whole_store_is_whole(own: Path) -> None:
+def test_check_finds_no_problem_in_a_whole_store(own: Path) -> None:
     found = check_store(own)
     assert found.problems == ()
     assert found.bytes_read > sum(2 * 8 * 8 * layer.units for layer in LAYERS)
     assert found.arrays > 10 * len(LAYERS)
 
 
-# What is done to a store -> what check says, and who refuses to read it.
+# Damage -> the problem that check names, and the reader that raises.
 Asking = Callable[[Result], object]
 
 
@@ -80,7 +80,7 @@ def asks_moments(store: Result) -> object:
     ],
 )
 @pytest.mark.parametrize("damage", ["flipped", "missing"])
-def test_a_damaged_chunk_is_found_and_refused(
+def test_a_damaged_chunk_is_found_and_raises_when_read(
     own: Path, variable: str, reader: Asking, damage: str
 ) -> None:
     path = file_of(own / variable)
@@ -90,14 +90,16 @@ def test_a_damaged_chunk_is_found_and_refused(
         path.unlink()
     problems = check_store(own).problems
     assert [problem for problem in problems if problem.startswith(f"{variable}:")]
-    assert len(problems) <= 2  # and nothing else, but what hangs on it
+    assert len(problems) <= 2  # and nothing else but what depends on it
     with pytest.raises(UserError, match=f"cannot read {variable} of .*fusiform check"):
         reader(open_store(own))
 
 
 @pytest.mark.parametrize("variable", ["head/mean", "layer1.0/csi", "head/selective"])
 @pytest.mark.parametrize("left", [0, 1, -7])
-def test_a_file_that_is_cut_short_is_found_and_refused(own: Path, variable: str, left: int) -> None:
+def test_a_truncated_file_is_found_and_raises_when_read(
+    own: Path, variable: str, left: int
+) -> None:
     path = file_of(own / variable)
     path.write_bytes(path.read_bytes()[:left])
     assert any(problem.startswith(f"{variable}:") for problem in check_store(own).problems)
@@ -112,7 +114,7 @@ def test_a_flipped_bit_anywhere_is_found(own: Path, place: float) -> None:
     assert any(problem.startswith("head/mean:") for problem in check_store(own).problems)
 
 
-def test_what_is_missing_or_no_array_is_found(own: Path) -> None:
+def test_missing_and_malformed_arrays_are_found(own: Path) -> None:
     shutil.rmtree(own / "head" / "t")
     (own / "layer1.0" / "csi" / "zarr.json").write_text("{}")
     shutil.rmtree(own / "encoder.ln" / "two")
@@ -124,7 +126,7 @@ def test_what_is_missing_or_no_array_is_found(own: Path) -> None:
         open_store(own).query("t > 1").counts()
 
 
-def test_numbers_that_do_not_fit_are_found(own: Path) -> None:
+def test_inconsistent_numbers_are_found(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     root["count"][0, 0] = 5  # type: ignore[index]
     problems = check_store(own).problems
@@ -136,7 +138,7 @@ def test_numbers_that_do_not_fit_are_found(own: Path) -> None:
     )
 
 
-def test_a_changed_table_or_attribute_does_not_fit_the_fingerprint(own: Path) -> None:
+def test_a_changed_table_or_attribute_contradicts_the_fingerprint(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     root["stimulus_sha256"][3] = "f" * 64  # type: ignore[index]
     (problem,) = check_store(own).problems
@@ -148,7 +150,7 @@ def test_a_changed_table_or_attribute_does_not_fit_the_fingerprint(own: Path) ->
     assert problem.startswith("fingerprint: ")
 
 
-def test_gathered_metadata_that_is_stale_is_found(own: Path) -> None:
+def test_stale_consolidated_metadata_is_found(own: Path) -> None:
     path = own / "head" / "t" / "zarr.json"
     metadata = json.loads(path.read_text())
     metadata["attributes"]["long_name"] = "something else"
@@ -158,7 +160,7 @@ def test_gathered_metadata_that_is_stale_is_found(own: Path) -> None:
     )
 
 
-def test_other_shapes_and_types_are_found(own: Path) -> None:
+def test_wrong_shapes_and_types_are_found(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     del root["head/csi"]
     root.create_array("head/csi", shape=(4, 12), dtype="float64", dimension_names=["a", "unit"])
@@ -170,7 +172,7 @@ def test_other_shapes_and_types_are_found(own: Path) -> None:
     )
 
 
-def test_a_half_written_store_is_found_and_refused(tmp_path: Path) -> None:
+def test_a_half_written_store_is_found_and_raises_when_read(tmp_path: Path) -> None:
     draft = create_store(tmp_path / "half.zarr", **contents())
     assert check_store(draft.path).problems == ("the scan that fills it has not finished",)
     write(draft)
@@ -185,7 +187,7 @@ def test_a_half_written_store_is_found_and_refused(tmp_path: Path) -> None:
             ask(store)
 
 
-def test_another_schema_is_refused_with_a_sentence(own: Path) -> None:
+def test_an_unknown_schema_version_raises(own: Path) -> None:
     for version in (1, 2, "x", None):
         annotate(own, schema_version=version)
         for reader in (open_store, check_store):
@@ -193,7 +195,7 @@ def test_another_schema_is_refused_with_a_sentence(own: Path) -> None:
                 reader(own)
 
 
-def test_a_root_that_says_nothing_of_itself_is_refused(own: Path) -> None:
+def test_a_root_without_attributes_raises(own: Path) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     del root.attrs["layers"]
     for reader in (open_store, check_store):
@@ -205,7 +207,7 @@ def test_a_root_that_says_nothing_of_itself_is_refused(own: Path) -> None:
 
 
 def everything(path: Path) -> list[object]:
-    """All numbers of a store of one layer, as readers of each kind get them."""
+    """All numbers of a one-layer store, as each kind of reader gets them."""
     store = open_store(path)
     found: list[object] = [summarise(store, Criterion("rest", "t > 1"))]
     found += [store.query("t > 1", saved=name).counts() for name in (None, "two")]
@@ -216,7 +218,7 @@ def everything(path: Path) -> list[object]:
     return [repr(one) for one in found]
 
 
-def test_a_store_is_whole_where_readers_get_its_numbers_and_nowhere_else(tmp_path: Path) -> None:
+def test_check_passes_exactly_where_readers_get_the_right_numbers(tmp_path: Path) -> None:
     path = fill(tmp_path / "own.zarr", LAYERS[2:]).path
     save_contrast(path, "two", Criterion("rest"), "faces > bodies", ["t"])
     expected, rng = everything(path), np.random.default_rng(0)
@@ -238,9 +240,9 @@ def test_a_store_is_whole_where_readers_get_its_numbers_and_nowhere_else(tmp_pat
         file.write_bytes(before)
 
 
-def test_all_false_masks_are_files_that_can_be_missed(own: Path) -> None:
-    # zarr leaves out chunks of nothing but fill values unless told otherwise: then a mask that
-    # got lost would be one that selects nothing.
+def test_all_false_masks_are_written_so_that_a_loss_is_noticed(own: Path) -> None:
+    # By default zarr omits chunks that hold only fill values: a lost mask would then read as
+    # one that selects nothing.
     assert not np.asarray(zarr.open_array(own / "head" / "nonfinite", mode="r")[:]).any()
     file_of(own / "head" / "nonfinite").unlink()
     assert check_store(own).problems == ("head/nonfinite: file c/0 is missing or empty",)

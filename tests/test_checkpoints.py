@@ -1,4 +1,4 @@
-"""Checkpoints load as load_state_dict loads them, or are refused with a reason."""
+"""Checkpoints load as load_state_dict loads them, or raise with the reason."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.networks.checkpoints import local_file
 from fusiform.engine.networks.uncompiled import plain
 from fusiform.engine.networks.weights import hash_weights, load_strictly
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import describe_store
-from fusiform.engine.spec import Preprocessing
 
 from .test_backbones import _Malicious
 
-# Before 2.14 torch's compiler loads parts of torch that are deprecated.
+# Before 2.14 torch's compiler imports deprecated parts of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 State = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Net(nn.Module):
 
 
 def drawn(seed: int, build: Callable[[], nn.Module] = Net) -> nn.Module:
-    """A network whose parameters and buffers are all drawn."""
+    """A network with random parameters and buffers."""
     torch.manual_seed(seed)
     network = build()
     for tensor in network.state_dict().values():
@@ -68,7 +68,7 @@ def under(prefix: str, names: State) -> State:
 
 
 def loaded(content: Any, folder: Path, key: str = "", build: Any = Net) -> tuple[str, str, str]:
-    """Hash, description and notes of what is loaded of a checkpoint."""
+    """Hash, description and notes of the weights loaded from a checkpoint."""
     torch.save(content, folder / "w.pth")
     network = drawn(0, build)
     described, notes = load_strictly(network, folder / "w.pth", key, "a net")
@@ -132,7 +132,7 @@ WRAPPED: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("wrapping", WRAPPED)
-def test_what_training_programs_wrap_around_weights_is_taken_off(
+def test_prefixes_and_wrappers_of_training_frameworks_are_removed(
     tmp_path: Path, wrapping: str
 ) -> None:
     found, described, notes = loaded(WRAPPED[wrapping](), tmp_path)
@@ -141,40 +141,40 @@ def test_what_training_programs_wrap_around_weights_is_taken_off(
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "net._orig_mod."])
-def test_prefixes_are_taken_off_safetensors_as_well(tmp_path: Path, prefix: str) -> None:
+def test_prefixes_are_removed_from_safetensors(tmp_path: Path, prefix: str) -> None:
     save_file(under(prefix, state()), tmp_path / "w.safetensors")
     network = drawn(0)
     load_strictly(network, tmp_path / "w.safetensors", "", "a net")
     assert hash_weights(network) == hash_weights(drawn(1))
 
 
-def test_what_is_left_out_beside_the_network_is_said(tmp_path: Path) -> None:
+def test_tensors_left_out_of_a_checkpoint_are_noted(tmp_path: Path) -> None:
     content = {"state_dict": under("model.", state()) | {"loss.weight": torch.ones(2)}}
     found, described, notes = loaded(content, tmp_path)
     assert found == hash_weights(drawn(1))
     assert described == "file w.pth"
-    assert notes == "w.pth: left out what is beside state_dict.model (loss.weight)"
+    assert notes == "w.pth: ignored entries beside state_dict.model (loss.weight)"
 
 
-def test_a_part_is_taken_out_of_another_network_by_name_only(tmp_path: Path) -> None:
+def test_weights_of_a_part_are_taken_only_when_named(tmp_path: Path) -> None:
     content = under("left_eye.", state()) | {"cortex.weight": torch.ones(2)}
     said = refusal(content, tmp_path)
     assert "has more beside left_eye (cortex.weight): to take a part" in said
-    assert said.endswith(f"--weights {tmp_path / 'w.pth'}:left_eye")
+    assert said.endswith(f'`weights="{tmp_path / "w.pth"}:left_eye"`')
     found, described, notes = loaded(content, tmp_path, "left_eye")
     assert found == hash_weights(drawn(1))
     assert described == "file w.pth:left_eye"
-    assert notes.endswith("left out what is beside left_eye (cortex.weight)")
+    assert notes.endswith("ignored entries beside left_eye (cortex.weight)")
     inside = renamed(content, "left_eye.", "left_eye.module.")
     assert loaded(inside, tmp_path, "left_eye.module")[0] == hash_weights(drawn(1))
 
 
-# What modules translate themselves
+# Old formats that modules translate themselves
 
 
 @pytest.mark.parametrize("version", [None, 1])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
-def test_a_batch_norm_from_before_it_counted_batches_is_taken(
+def test_an_old_batch_norm_without_batch_counts_loads(
     tmp_path: Path, version: int | None, prefix: str
 ) -> None:
     content = OrderedDict(under(prefix, state()))
@@ -187,7 +187,7 @@ def test_a_batch_norm_from_before_it_counted_batches_is_taken(
     assert (found, notes) == (hash_weights(network), "")
 
 
-def test_the_versions_of_modules_are_read_under_a_prefix_too(tmp_path: Path) -> None:
+def test_module_versions_are_read_under_a_prefix(tmp_path: Path) -> None:
     content = OrderedDict(under("module.", state()))
     del content["module.stage.0.num_batches_tracked"]
     content._metadata = {"module.stage.0": {"version": 2}}  # type: ignore[attr-defined]
@@ -201,7 +201,7 @@ def transformer() -> nn.Module:
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_vision_transformer_of_2022_is_taken(tmp_path: Path, prefix: str) -> None:
+def test_an_old_vision_transformer_checkpoint_loads(tmp_path: Path, prefix: str) -> None:
     names = drawn(1, transformer).state_dict()
     old = {n.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t
            for n, t in names.items()}  # fmt: skip
@@ -215,7 +215,7 @@ def normed() -> nn.Module:
     return nn.Sequential(conv, nn.Flatten(), nn.Linear(4, 2))
 
 
-def test_weight_norm_from_before_parametrizations_is_taken(tmp_path: Path) -> None:
+def test_old_weight_norm_without_parametrizations_loads(tmp_path: Path) -> None:
     names = drawn(1, normed).state_dict()
     old = {n.replace("parametrizations.weight.original0", "weight_g")
             .replace("parametrizations.weight.original1", "weight_v"): t
@@ -224,14 +224,14 @@ def test_weight_norm_from_before_parametrizations_is_taken(tmp_path: Path) -> No
     assert loaded(old, tmp_path, build=normed)[0] == hash_weights(drawn(1, normed))
 
 
-def test_a_scalar_that_was_a_vector_of_one_is_taken(tmp_path: Path) -> None:
+def test_a_scalar_saved_as_a_vector_of_one_loads(tmp_path: Path) -> None:
     content = state()
     content["stage.0.num_batches_tracked"] = torch.tensor([7])
     assert loaded(content, tmp_path)[0] == hash_weights(drawn(1))
 
 
 class Parallel(nn.Module):
-    """Has a part that is called as wrappers call theirs."""
+    """Has a part named like a wrapper's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ class Parallel(nn.Module):
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
-def test_parts_that_are_called_as_wrappers_are_told_from_them(tmp_path: Path, prefix: str) -> None:
+def test_parts_named_like_wrappers_are_not_mistaken_for_them(tmp_path: Path, prefix: str) -> None:
     names = drawn(1, Parallel).state_dict()
     assert loaded(under(prefix, names), tmp_path, build=Parallel)[0] == hash_weights(
         drawn(1, Parallel)
@@ -248,7 +248,7 @@ def test_parts_that_are_called_as_wrappers_are_told_from_them(tmp_path: Path, pr
 
 
 class Minded(Net):
-    """Keeps something beside its tensors."""
+    """Keeps extra state beside its tensors."""
 
     seen = "nothing"
 
@@ -259,7 +259,7 @@ class Minded(Net):
         self.seen = kept["seen"]
 
 
-def test_what_a_module_keeps_beside_tensors_is_loaded(tmp_path: Path) -> None:
+def test_extra_state_of_modules_is_loaded(tmp_path: Path) -> None:
     content = under("module.", {**drawn(1, Minded).state_dict(), "_extra_state": {"seen": "much"}})
     torch.save(content, tmp_path / "w.pth")
     network = drawn(0, Minded)
@@ -272,7 +272,7 @@ def test_what_a_module_keeps_beside_tensors_is_loaded(tmp_path: Path) -> None:
 
 
 class Tied(nn.Module):
-    """Two layers with one weight, and a buffer that is a parameter."""
+    """Two layers with a shared weight, and a buffer that is a parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize("wrap", [lambda n: n, torch.compile, nn.DataParallel])
-def test_weights_that_modules_share_need_to_be_there_once(tmp_path: Path, wrap: Any) -> None:
+def test_shared_weights_may_be_saved_once(tmp_path: Path, wrap: Any) -> None:
     save_model(wrap(drawn(1, Tied)), str(tmp_path / "w.safetensors"))
     network = drawn(0, Tied)
     load_strictly(network, tmp_path / "w.safetensors", "", "a net")
@@ -293,13 +293,13 @@ def test_weights_that_modules_share_need_to_be_there_once(tmp_path: Path, wrap: 
         assert loaded(once, tmp_path, build=Tied)[0] == hash_weights(drawn(1, Tied))
 
 
-def test_a_weight_that_no_module_shares_has_to_be_there(tmp_path: Path) -> None:
+def test_a_missing_unshared_weight_raises(tmp_path: Path) -> None:
     names = drawn(1, Tied).state_dict()
     del names["one.weight"], names["two.weight"]
     assert "2 missing (one.weight, two.weight)" in refusal(names, tmp_path, build=Tied)
 
 
-# What lies beside weights
+# Other entries beside weights
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_plain_values_beside_weights_are_left_unread(
     assert set(torch.serialization.get_safe_globals()) == allowed
 
 
-def test_what_has_to_be_run_to_be_read_is_refused_by_name(tmp_path: Path) -> None:
+def test_pickled_objects_are_refused_by_name(tmp_path: Path) -> None:
     assert f"(it needs {Net.__module__}.Net, which is code)" in refusal(drawn(1), tmp_path)
     spoken = {"state_dict": state(), "run": shutil.rmtree}
     assert "(it needs shutil.rmtree, which is code)" in refusal(spoken, tmp_path)
@@ -336,14 +336,14 @@ def test_what_has_to_be_run_to_be_read_is_refused_by_name(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("beside", [argparse.Namespace, lambda **kept: np.array([kept], object)])
-def test_code_inside_of_what_is_left_unread_does_not_run(tmp_path: Path, beside: Any) -> None:
+def test_code_in_ignored_checkpoint_entries_does_not_run(tmp_path: Path, beside: Any) -> None:
     mark = tmp_path / "it-ran"
     said = refusal({"state_dict": state(), "args": beside(evil=_Malicious(mark))}, tmp_path)
     assert "(it needs getattr, which is code)" in said
     assert not mark.exists()
 
 
-def test_arrays_in_the_place_of_tensors_are_refused(tmp_path: Path) -> None:
+def test_arrays_in_place_of_tensors_raise(tmp_path: Path) -> None:
     arrays = {name: tensor.numpy() for name, tensor in state().items()}
     assert "a weights file holds named tensors" in refusal(arrays, tmp_path)
 
@@ -356,7 +356,7 @@ def test_arrays_in_the_place_of_tensors_are_refused(tmp_path: Path) -> None:
     "average", ["state_dict_ema", "model_ema", "ema", "module_ema", "ema_state_dict", "modelEMA"]
 )
 @pytest.mark.parametrize("own", ["state_dict", "model", "net"])
-def test_beside_an_average_the_weights_are_taken_and_it_is_said(
+def test_plain_weights_are_preferred_to_an_average_and_noted(
     tmp_path: Path, own: str, average: str, first: bool
 ) -> None:
     both = {own: state(1), average: under("module.", state(2)) | {"n_averaged": torch.tensor(3)}}
@@ -365,7 +365,7 @@ def test_beside_an_average_the_weights_are_taken_and_it_is_said(
     assert found == hash_weights(drawn(1))
     assert described == f"file w.pth:{own}"
     assert notes == (
-        f"w.pth holds several sets of weights: {own} is taken; --weights FILE:KEY takes another "
+        f'w.pth holds several sets of weights: took {own}; `weights="FILE:KEY"` takes another '
         f"({average})"
     )
     for key in (average, f"{average}.module"):
@@ -375,7 +375,7 @@ def test_beside_an_average_the_weights_are_taken_and_it_is_said(
     assert loaded(content, tmp_path, own)[:2] == (hash_weights(drawn(1)), f"file w.pth:{own}")
 
 
-def test_an_average_in_the_same_dictionary_is_told_apart(tmp_path: Path) -> None:
+def test_an_average_in_the_same_dictionary_is_recognised(tmp_path: Path) -> None:
     content = {"state_dict": under("ema_model.module.", state(2)) | under("model.", state(1))}
     found, described, notes = loaded(content, tmp_path)
     assert (found, described) == (hash_weights(drawn(1)), "file w.pth:state_dict.model")
@@ -383,12 +383,12 @@ def test_an_average_in_the_same_dictionary_is_told_apart(tmp_path: Path) -> None
     assert loaded(content, tmp_path, "state_dict.ema_model")[0] == hash_weights(drawn(2))
 
 
-def test_an_average_alone_is_taken(tmp_path: Path) -> None:
+def test_an_average_alone_is_loaded(tmp_path: Path) -> None:
     found, described, notes = loaded({"ema": state(2), "decay": 0.99}, tmp_path)
     assert (found, described, notes) == (hash_weights(drawn(2)), "file w.pth", "")
 
 
-def test_weights_that_do_not_fit_are_passed_over(tmp_path: Path) -> None:
+def test_weight_sets_that_do_not_fit_are_skipped(tmp_path: Path) -> None:
     other = {name: torch.zeros(1) for name in state()}
     for content in ({"model": other, "net": state()}, {"a": state(), "b": other},
                     {"a": other, "b": state()}):  # fmt: skip
@@ -396,22 +396,22 @@ def test_weights_that_do_not_fit_are_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "module.backbone."])
-def test_of_equals_one_has_to_be_named(tmp_path: Path, prefix: str) -> None:
+def test_equally_fitting_weight_sets_require_a_name(tmp_path: Path, prefix: str) -> None:
     content = {"student": under(prefix, state(1)), "teacher": under(prefix, state(2))}
     said = refusal(content, tmp_path)
     assert "holds student" in said
     assert ", teacher" in said
-    assert f"name one by --weights {tmp_path / 'w.pth'}:student" in said
+    assert f'name one with `weights="{tmp_path / "w.pth"}:student"`' in said
     assert loaded(content, tmp_path, "teacher")[0] == hash_weights(drawn(2))
 
 
-def test_a_key_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_weights_key_raises_with_the_known_keys(tmp_path: Path) -> None:
     content = {"state_dict": state(1), "state_dict_ema": state(2)}
     said = refusal(content, tmp_path, "em\x1ba")
     assert "holds state_dict, state_dict_ema; got 'em?a'" in said
 
 
-def test_names_that_a_terminal_would_obey_are_shown_without(tmp_path: Path) -> None:
+def test_control_characters_in_checkpoint_names_are_not_printed(tmp_path: Path) -> None:
     odd = "\x1b[31mred\x07\nnext\u202e"
     assert "?[31mred??next?" in refusal({**state(), odd: torch.zeros(1)}, tmp_path)
     assert "?[31mred??next?" in refusal({odd: {"a": torch.zeros(1)}}, tmp_path)
@@ -422,13 +422,13 @@ def test_names_that_a_terminal_would_obey_are_shown_without(tmp_path: Path) -> N
     assert loaded(beside, tmp_path)[2].endswith("(?[31mred??next?)")
 
 
-def test_a_checkpoint_that_holds_itself_is_read(tmp_path: Path) -> None:
+def test_a_checkpoint_that_contains_itself_is_read(tmp_path: Path) -> None:
     content: State = {"model": state()}
     content["model_again"] = content["trainer"] = content
     assert loaded(content, tmp_path)[0] == hash_weights(drawn(1))
 
 
-def test_versions_that_are_none_are_refused_or_passed_over(tmp_path: Path) -> None:
+def test_malformed_module_versions_are_refused_or_ignored(tmp_path: Path) -> None:
     for versions in (3, {3: 4}, {"": "x"}, {"stage.0": None}):
         content = OrderedDict(state())
         content._metadata = versions  # type: ignore[attr-defined]
@@ -437,7 +437,7 @@ def test_versions_that_are_none_are_refused_or_passed_over(tmp_path: Path) -> No
             load_strictly(drawn(0), tmp_path / "w.pth", "", "a net")
 
 
-# Files and what is kept of the choice
+# File names and the provenance of the choice
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_versions_that_are_none_are_refused_or_passed_over(tmp_path: Path) -> No
         ("gone.pth:ema", "gone.pth", "ema"),
     ],
 )
-def test_a_file_may_have_a_colon_in_its_name(
+def test_a_weights_file_may_have_a_colon_in_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, file: str, key: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -464,11 +464,11 @@ def test_a_file_may_have_a_colon_in_its_name(
 
 
 @pytest.mark.parametrize("given", ["default", "none", "openai", "a:b", "IMAGENET1K_V1"])
-def test_a_tag_is_no_file(given: str) -> None:
+def test_a_weights_tag_is_not_taken_for_a_file(given: str) -> None:
     assert local_file(given) is None
 
 
-def test_which_weights_were_taken_is_in_the_store(
+def test_the_store_says_which_weights_were_loaded(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from fusiform.tests.test_checkpoints import Net\n")
@@ -486,7 +486,7 @@ def test_which_weights_were_taken_is_in_the_store(
     assert plain["weights"] == "file run.pth:model"
     assert plain["weights_sha256"] == hash_weights(drawn(1))
     assert plain["notes"] == [
-        "run.pth holds several sets of weights: model is taken; --weights FILE:KEY takes another "
+        'run.pth holds several sets of weights: took model; `weights="FILE:KEY"` takes another '
         "(model_ema)"
     ]
     average = scanned(f"{path}:model_ema")
@@ -495,7 +495,7 @@ def test_which_weights_were_taken_is_in_the_store(
     assert not average.get("notes")
 
 
-def test_a_compiled_factory_takes_the_weights_of_the_network(tmp_path: Path) -> None:
+def test_a_compiled_factory_loads_the_weights_of_the_plain_network(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "w.pth")
     network = plain(torch.compile(drawn(0)))
     load_strictly(network, tmp_path / "w.pth", "", "a net")

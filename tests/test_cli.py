@@ -1,4 +1,4 @@
-"""The command line: a user's mistake is one line and leaves no trace; results can be read on."""
+"""The command line: mistakes are one line and write nothing; results are readable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fusiform.cli import main
 from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.querying.result import open_store
 
-# A network of 64 x 64 pixels, untrained, two layers: a scan of a second.
+# An untrained network at 64 x 64 pixels, two layers: a scan takes about a second.
 SMALL = [
     "--weights", "none", "--resize", "64", "--crop", "64",
     "--layers", "layer4.1,avgpool", "--device", "cpu",
@@ -75,7 +75,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """Everything under ``folder``, to tell whether anything was touched."""
+    """Everything under ``folder``, to see whether it changed."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -89,7 +89,7 @@ def in_subprocess(code: str) -> str:
     return done.stdout
 
 
-# A user's mistakes
+# Users' mistakes
 
 
 def assert_refused(answer: Answer, *fragments: str) -> None:
@@ -103,7 +103,7 @@ def assert_refused(answer: Answer, *fragments: str) -> None:
 
 
 def _empty_category(folder: Path) -> None:
-    (folder / "stimuli/vacant").mkdir()  # an empty one would be passed over
+    (folder / "stimuli/vacant").mkdir()  # an empty one would be ignored
     (folder / "stimuli/vacant/list.txt").touch()
 
 
@@ -164,7 +164,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "other architecture": (
         _other_weights,
         "--weights w.safetensors",
-        ["w.safetensors is not of torchvision:resnet18", "missing", "choose the model"],
+        ["w.safetensors does not fit torchvision:resnet18", "missing", "choose the model"],
     ),
     "unknown tag": (_nothing, "--weights IMAGENET21K", ["IMAGENET1K_V1", "'IMAGENET21K'"]),
     "group without folders": (_nothing, "--group x=", ["CATEGORY=FOLDER", "'x='"]),
@@ -196,7 +196,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_in_a_scan_is_one_line_and_leaves_no_trace(
+def test_a_mistake_in_a_scan_is_one_line_and_writes_nothing(
     fusiform: Command, stimuli: Path, mistake: str
 ) -> None:
     prepare, options, fragments = MISTAKES[mistake]
@@ -220,7 +220,7 @@ def test_a_mistake_in_a_scan_is_one_line_and_leaves_no_trace(
         ("vit_b_16", "stimuli", ["[batch, 3, 64, 64]", "--crop"]),
     ],
 )
-def test_an_unfit_model_or_source_is_one_line_and_leaves_no_trace(
+def test_an_unusable_model_or_source_is_one_line_and_writes_nothing(
     fusiform: Command, stimuli: Path, model: str, source: str, fragments: list[str]
 ) -> None:
     before = contents(stimuli.parent)
@@ -233,10 +233,10 @@ def test_an_image_that_fails_in_the_scan_is_named(fusiform: Command, stimuli: Pa
     path = stimuli / "noise/noise-3.png"
     path.write_bytes(path.read_bytes()[:2000])
     answer = fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL)
-    assert_refused(answer, str(path), "restore it, or leave it out by --on-error skip")
+    assert_refused(answer, str(path), "restore it, or leave it out with --on-error skip")
 
 
-def test_stimuli_that_are_skipped_are_in_the_summary(fusiform: Command, stimuli: Path) -> None:
+def test_skipped_stimuli_are_in_the_summary(fusiform: Command, stimuli: Path) -> None:
     damaged, gone = stimuli / "noise/noise-3.png", stimuli / "blobs/blobs-2.png"
     damaged.write_bytes(damaged.read_bytes()[:2000])
     gone.write_bytes(b"")
@@ -252,7 +252,7 @@ def test_stimuli_that_are_skipped_are_in_the_summary(fusiform: Command, stimuli:
     assert shown["skipped"] == {"blobs": 1, "noise": 1}
 
 
-def test_a_folder_with_a_comma_stands_in_quotes(fusiform: Command, stimuli: Path) -> None:
+def test_a_folder_with_a_comma_is_quoted(fusiform: Command, stimuli: Path) -> None:
     (stimuli / "noise").rename(stimuli / "noise, white")
     check = ("stimuli", "check", stimuli, "--group")
     assert "12 stimuli, 2" in fusiform(*check, 'x="noise, white"', "--group", "y=blobs").out
@@ -262,7 +262,7 @@ def test_a_folder_with_a_comma_stands_in_quotes(fusiform: Command, stimuli: Path
     assert_refused(fusiform(*check, "x=noise, white", "--group", "y=blobs"), "names 'noise'")
 
 
-def test_an_unfinished_scan_is_described_by_those_who_are_asked_for_it(
+def test_reading_commands_describe_an_unfinished_scan(
     fusiform: Command, stimuli: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fusiform.engine.scanning.work import Work
@@ -283,7 +283,7 @@ def test_an_unfinished_scan_is_described_by_those_who_are_asked_for_it(
     )
     assert "out.zarr.partial" in checked.out
     assert "has not finished" in fusiform("info", "out.zarr.partial").out
-    assert "going on with an unfinished scan: 18 of 18" in fusiform(*scan).err
+    assert "resuming an unfinished scan: 18 of 18" in fusiform(*scan).err
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_an_unfinished_scan_is_described_by_those_who_are_asked_for_it(
         ["scrutinise"],
     ],
 )
-def test_what_cannot_be_parsed_is_a_usage_error(
+def test_unparsable_command_lines_are_usage_errors(
     fusiform: Command, stimuli: Path, arguments: list[str]
 ) -> None:
     before = contents(stimuli.parent)
@@ -309,7 +309,7 @@ def test_what_cannot_be_parsed_is_a_usage_error(
     assert contents(stimuli.parent) == before
 
 
-def test_a_summary_of_what_is_no_finished_store_is_refused(
+def test_a_summary_of_anything_but_a_finished_store_is_refused(
     fusiform: Command, scanned: Path, tmp_path: Path
 ) -> None:
     assert_refused(fusiform("summary", "gone.zarr"), "no store at gone.zarr", "fusiform scan")
@@ -341,7 +341,7 @@ def test_a_criterion_out_of_range_is_refused(fusiform: Command, scanned: Path) -
     assert_refused(fusiform("select", scanned, "blobs", "noise", "--save", "x"), "one by one")
 
 
-def test_what_cannot_be_read_is_pointed_at(fusiform: Command, scanned: Path) -> None:
+def test_a_caret_points_at_a_syntax_error(fusiform: Command, scanned: Path) -> None:
     answer = fusiform("select", scanned, "blobs > nose + stripes")
     assert answer.code == 2
     assert answer.err.splitlines() == [
@@ -379,7 +379,7 @@ def test_mistakes_in_other_commands_are_one_line(
 # Results
 
 
-def test_a_scan_says_what_it_does_and_what_comes_next(fusiform: Command, stimuli: Path) -> None:
+def test_a_scan_reports_progress_and_the_next_command(fusiform: Command, stimuli: Path) -> None:
     (stimuli / "noise/list.txt").touch()
     answer = fusiform("scan", "resnet18", "stimuli", "-o", "out.zarr", *SMALL)
     assert answer.code == 0
@@ -399,7 +399,7 @@ def test_a_scan_says_what_it_does_and_what_comes_next(fusiform: Command, stimuli
     assert store.provenance["status"] == "complete"
 
 
-def test_quiet_says_nothing(fusiform: Command, stimuli: Path) -> None:
+def test_quiet_prints_nothing(fusiform: Command, stimuli: Path) -> None:
     (stimuli / "noise/list.txt").touch()
     answer = fusiform("scan", "resnet18", "stimuli", "-o", "out.zarr", "--quiet", *SMALL)
     assert answer == (0, "", "")
@@ -508,7 +508,7 @@ def test_summary_is_a_table_for_people(fusiform: Command, scanned: Path) -> None
     assert "replicated, CSI, d', response: of the units selected on one fold" in answer.out
 
 
-def test_several_stores_are_put_side_by_side(
+def test_a_summary_of_several_stores_puts_them_side_by_side(
     fusiform: Command, scanned: Path, stimuli: Path
 ) -> None:
     fusiform(
@@ -527,7 +527,7 @@ def test_several_stores_are_put_side_by_side(
     table = [line.split() for line in lines if line.split()[:1] == ["avgpool"]]
     one, two = rows["avgpool", "blobs"], others["avgpool", "blobs"]
     assert table[0][:4] == ["avgpool", "blobs", f"{100 * one.share:.2f}", f"{100 * two.share:.2f}"]
-    # What only one of them has stands by itself.
+    # A value of one store only stands alone.
     assert any(line.startswith("layer4.1") for line in lines)
     assert any(line.startswith("layer3.0") for line in lines)
 
@@ -538,7 +538,7 @@ def _rows(store: Path | str, *rest: Any) -> list[SimpleNamespace]:
     return [SimpleNamespace(**row) for row in result["rows"]]
 
 
-def test_select_asks_any_contrast(fusiform: Command, scanned: Path) -> None:
+def test_select_answers_any_contrast(fusiform: Command, scanned: Path) -> None:
     contrasts = ["blobs", "blobs > noise + stripes", "blobs - (noise + stripes)/2"]
     options = ["--test", "rest", "--where", "q <= 0.05 and csi > 0.1", "--layers", "avgpool"]
     answer = fusiform("select", scanned, *contrasts, *options)
@@ -548,7 +548,7 @@ def test_select_asks_any_contrast(fusiform: Command, scanned: Path) -> None:
         assert f" {contrast} " in answer.out
     (result,) = json.loads(fusiform("select", scanned, *contrasts, *options, "--json").out)
     first, second, third = result["rows"]
-    assert first["selective"] == second["selective"] > 0  # two ways to say the same
+    assert first["selective"] == second["selective"] > 0  # two spellings of the same contrast
     assert third["selective"] != first["selective"]
     assert first["held_out"][1]["fold"] == 1
     (result,) = json.loads(fusiform("select", scanned, "--all", *options, "--json").out)
@@ -590,13 +590,15 @@ def test_some_analyses_of_a_contrast(fusiform: Command, scanned: Path) -> None:
         "shares", "spread", "agreement",
     ]  # fmt: skip
     rows = [line for line in answer.out.splitlines() if contrast in line]
-    assert len(rows) == 1 + 1 + 3  # of three criteria, each with each
+    assert len(rows) == 1 + 1 + 3  # every pair of three criteria
     assert_refused(fusiform("analyse", scanned, "share"), "did you mean shares")
     assert_refused(fusiform("analyse", scanned, "--against", "flock"), "did you mean floc")
     assert "did you mean blobs" in fusiform("analyse", scanned, "--contrast", "blob").err
 
 
-def test_analyses_say_where_there_is_nothing_held_out(fusiform: Command, stimuli: Path) -> None:
+def test_analyses_say_that_one_fold_leaves_nothing_held_out(
+    fusiform: Command, stimuli: Path
+) -> None:
     fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL, "--folds", "1")
     answer = fusiform("analyse", "out.zarr", "--resamples", "5")
     assert answer.code == 0
@@ -622,7 +624,9 @@ def test_a_contrast_is_saved_beside_the_moments(fusiform: Command, scanned: Path
     np.testing.assert_array_equal(store.read(layer, "every/csi"), store.read(layer, "csi"))
 
 
-def test_a_null_in_the_same_pass(fusiform: Command, stimuli: Path, scanned: Path) -> None:
+def test_a_scan_computes_a_null_in_the_same_pass(
+    fusiform: Command, stimuli: Path, scanned: Path
+) -> None:
     answer = fusiform(
         "scan", "resnet18", stimuli, "-o", "null.zarr", *SMALL, "--null", "20", "--null-units", "50"
     )
@@ -633,7 +637,7 @@ def test_a_null_in_the_same_pass(fusiform: Command, stimuli: Path, scanned: Path
     store, other = open_store("null.zarr"), open_store(scanned)
     assert store.provenance["null"] == {"shuffles": 20, "units": 50, "seed": 0}
     assert store.provenance["fingerprint"] != other.provenance["fingerprint"]
-    for layer in store.layers:  # the scan itself is what it would be without
+    for layer in store.layers:  # the scan itself is the same without it
         np.testing.assert_array_equal(store.read(layer, "m2"), other.read(layer, "m2"))
     answer = fusiform("summary", "null.zarr", "--test", "rest", "--where", "p_null <= 0.05")
     assert "chance %" in answer.out
@@ -644,9 +648,7 @@ def test_a_null_in_the_same_pass(fusiform: Command, stimuli: Path, scanned: Path
     assert_refused(refused, "-1 shuffles")
 
 
-def test_summary_says_when_there_is_nothing_to_replicate_on(
-    fusiform: Command, stimuli: Path
-) -> None:
+def test_summary_says_when_one_fold_allows_no_replication(fusiform: Command, stimuli: Path) -> None:
     fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL, "--folds", "1")
     answer = fusiform("summary", "out.zarr")
     assert "out.zarr: no replication, nothing without bias: the scan had --folds 1" in answer.out
@@ -655,7 +657,7 @@ def test_summary_says_when_there_is_nothing_to_replicate_on(
     assert {row["csi"] for row in result["rows"]} == {None}
 
 
-def test_layers_lists_what_can_be_recorded(fusiform: Command) -> None:
+def test_layers_lists_the_recordable_layers(fusiform: Command) -> None:
     answer = fusiform("layers", "resnet18", "--crop", "64", "--json")
     assert answer.code == 0
     assert answer.err == ""
@@ -703,7 +705,7 @@ def test_the_demo_ends_with_a_summary_and_the_next_command(fusiform: Command) ->
     assert open_store("tour/demo.zarr").counts.tolist() == [[2, 2]] * 6
 
 
-# Asking for units, merging, checking
+# Querying, merging, checking
 
 
 def test_a_query_counts_and_shows_units(fusiform: Command, scanned: Path) -> None:
@@ -726,7 +728,7 @@ def test_a_query_counts_and_shows_units(fusiform: Command, scanned: Path) -> Non
     assert all(line.split()[-2:] == ["yes", "0"] for line in flags[2:])
 
 
-def test_a_query_is_written_in_any_format(fusiform: Command, scanned: Path) -> None:
+def test_a_query_is_written_in_every_format(fusiform: Command, scanned: Path) -> None:
     query = ("query", scanned, "t > 1", "--units", "--columns", "t")
     rows = json.loads(fusiform(*query, "--format", "json").out)
     assert len(rows) > 10
@@ -813,7 +815,7 @@ def test_stores_are_merged_and_checked(fusiform: Command, scanned: Path, stimuli
     assert_refused(fusiform("query", "both.zarr", "t > 1"), "cannot read avgpool/t")
 
 
-# Starting
+# Start-up
 
 
 HEAVY = ["torch", "torchvision", "numba", "dask", "zarr", "xarray", "scipy", "numpy", "PIL"]
@@ -828,14 +830,14 @@ HEAVY = ["torch", "torchvision", "numba", "dask", "zarr", "xarray", "scipy", "nu
         "import sys; sys.argv = ['fusiform', 'scan', '-h']; from fusiform.cli import main; main()",
     ],
 )
-def test_starting_imports_nothing_heavy(code: str) -> None:
+def test_starting_imports_no_heavy_library(code: str) -> None:
     loaded = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"
     out = in_subprocess(f"try:\n    {code}\nexcept SystemExit:\n    pass\n{loaded}")
     assert out.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("command", ["summary", "analyse"])
-def test_answers_do_not_import_torch(scanned: Path, command: str) -> None:
+def test_reading_commands_do_not_import_torch(scanned: Path, command: str) -> None:
     out = in_subprocess(
         f"import sys; sys.argv = ['fusiform', {command!r}, {str(scanned)!r}]\n"
         "from fusiform.cli import main\n"
@@ -884,7 +886,7 @@ def test_a_folder_that_hides_the_package_is_named(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-# Activations that are no numbers
+# Non-finite activations
 
 _NUMBERS = """
 import torch
@@ -921,7 +923,7 @@ def half():
 _TINY = ["--resize", "32", "--crop", "32", "--device", "cpu", "-q"]
 
 
-def test_overflow_of_half_precision_is_said_to_be_that(
+def test_overflow_of_half_precision_is_named(
     fusiform: Command, stimuli: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module(_NUMBERS)
@@ -932,7 +934,7 @@ def test_overflow_of_half_precision_is_said_to_be_that(
     assert layer.dtype == "float16"
     nonfinite = store.read(layer, "nonfinite")
     maps = nonfinite.reshape(layer.shape)
-    assert maps[0].any()  # the first map overflows, and no other does
+    assert maps[0].any()  # only the first map overflows
     assert not maps[1:].any()
     assert not store.read(layer, "selective")[:, nonfinite].any()
     said = [line for line in fusiform("summary", "h.zarr").out.splitlines() if "warning" in line]
@@ -942,7 +944,7 @@ def test_overflow_of_half_precision_is_said_to_be_that(
     ]
 
 
-def test_what_is_no_number_poisons_its_own_unit_only(
+def test_non_finite_activations_poison_their_own_unit_only(
     fusiform: Command, stimuli: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module(_NUMBERS)

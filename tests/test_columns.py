@@ -1,4 +1,4 @@
-"""Columns of texts and hashes give what lists of them give."""
+"""Columns of texts and hashes behave like lists of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiform.engine.spec import SHOWN
 from fusiform.engine.stimuli import columns
 from fusiform.engine.stimuli.columns import Content, Contents, Texts, storable
 from fusiform.engine.store import identity
+from fusiform.engine.variables import SHOWN
 
 TEXTS = st.lists(st.text(st.characters(codec=None), max_size=8), max_size=30)
 
 
 @given(TEXTS, st.data())
-def test_texts_are_a_list_of_them(texts: list[str], data: st.DataObject) -> None:
+def test_a_text_column_behaves_like_a_list(texts: list[str], data: st.DataObject) -> None:
     found = Texts.of(texts)
     assert list(found) == texts == [found[i] for i in range(len(texts))]
     assert found == tuple(texts)
@@ -32,7 +32,7 @@ def test_texts_are_a_list_of_them(texts: list[str], data: st.DataObject) -> None
     assert list(taken) == [texts[i] for i in order]
 
 
-def test_texts_are_moved_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_column_is_copied_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "_AT_ONCE", 7)
     texts = [f"{i * i:b}é" for i in range(100)]
     order = np.random.default_rng(0).permutation(100)
@@ -41,7 +41,7 @@ def test_texts_are_moved_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(found.take(order)) == [texts[i] for i in order]
 
 
-def test_a_row_that_is_not_there_is_an_index_error() -> None:
+def test_a_row_out_of_range_raises_index_error() -> None:
     found = Texts.of(["a", "b"])
     assert found[-1] == "b"
     for place in (2, -3):
@@ -51,12 +51,12 @@ def test_a_row_that_is_not_there_is_an_index_error() -> None:
     assert found != "ab"
 
 
-def test_texts_take_their_bytes_and_four_more() -> None:
+def test_a_text_takes_four_bytes_besides_its_own() -> None:
     found = Texts.of(["abc"] * 1000)
     assert found.content.nbytes + found.ends.nbytes == 1000 * (3 + 4)
 
 
-def test_contents_are_hashes_and_the_few_problems() -> None:
+def test_a_content_column_stores_hashes_and_problems() -> None:
     digests = np.zeros((3, 32), np.uint8)
     digests[1] = np.frombuffer(hashlib.sha256(b"x").digest(), np.uint8)
     found = Contents(digests, {2: "is empty"})
@@ -68,7 +68,7 @@ def test_contents_are_hashes_and_the_few_problems() -> None:
 
 
 def plain_fingerprint(provenance: dict[str, Any], stimuli: dict[str, Any]) -> str:
-    """As docs/store.md has it: one JSON text of everything."""
+    """The fingerprint as docs/store.md defines it: the hash of one JSON text."""
     known = {name: provenance[name] for name in identity.IDENTITY if name in provenance}
     names = ("sha256", "category", "fold", "status")
     rows = zip(*(stimuli[f"stimulus_{name}"] for name in names), strict=True)
@@ -81,7 +81,7 @@ def plain_fingerprint(provenance: dict[str, Any], stimuli: dict[str, Any]) -> st
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 @given(st.lists(st.tuples(st.text(max_size=3), st.integers(0, 9), st.booleans()), max_size=12))
-def test_the_fingerprint_is_that_of_one_json_text(
+def test_the_fingerprint_equals_that_of_one_json_text(
     at_once: int, rows: list[tuple[str, int, bool]]
 ) -> None:
     stimuli = {

@@ -1,4 +1,4 @@
-"""Networks side by side and beside regions of brains: known answers, plain loops, scipy."""
+"""Comparisons of networks with each other and with brain regions: planted effects, loops, scipy."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from torch import nn
 import fusiform
 from fusiform.cli import main
 from fusiform.engine.analyses.census import Census, take_census
-from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
-from fusiform.engine.comparing.likeness import (
-    Likeness,
+from fusiform.engine.comparing.correlations import (
+    LayerCorrelation,
     Values,
-    likeness,
+    correlate,
     noise_ceiling,
-    rearranged,
+    permuted,
 )
+from fusiform.engine.comparing.differences import MEASURED, Comparison, Difference, _draw, compare
 from fusiform.engine.comparing.pairing import pair_layers
 from fusiform.engine.comparing.populations import EVERY_UNIT, Population, populations
 from fusiform.engine.comparing.regions import Region, Regions, in_order, read_regions
@@ -40,8 +40,8 @@ from fusiform.engine.contrasts import select
 from fusiform.engine.contrasts.language.contrast import every_category
 from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import Layer
 from fusiform.engine.store.writing import create_store
 from fusiform.kernels.moments import Moments
 
@@ -56,7 +56,7 @@ Responses = dict[str, list[list[np.ndarray]]]
 
 
 def drawn(share: float, seed: int) -> Responses:
-    """Responses ``[category][fold] [stimulus, unit]``: of faces, a share of the units prefer."""
+    """Responses ``[category][fold] [stimulus, unit]``; a share of the units prefers faces."""
     rng = np.random.default_rng(seed)
     found: Responses = {}
     for layer in LAYERS:
@@ -69,7 +69,7 @@ def drawn(share: float, seed: int) -> Responses:
 
 
 def filled(path: Path, responses: Responses, layers: Sequence[Layer] = LAYERS, **other: Any) -> Any:
-    """A store of them."""
+    """A store of such responses."""
     draft = create_store(path, **{**made.contents(), "layers": layers, **other})
     for layer, groups in zip(layers, responses.values(), strict=True):
         for category, folds in enumerate(groups):
@@ -84,13 +84,13 @@ def filled(path: Path, responses: Responses, layers: Sequence[Layer] = LAYERS, *
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """A network of which a tenth prefers faces."""
+    """A network with a tenth of its units preferring faces."""
     return filled(tmp_path_factory.mktemp("few") / "few.zarr", drawn(0.1, 1))
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """One of which more than half do."""
+    """A network with more than half of its units preferring faces."""
     return filled(tmp_path_factory.mktemp("many") / "many.zarr", drawn(0.6, 2))
 
 
@@ -105,7 +105,7 @@ def found_in(
     return one
 
 
-# Which layers stand for each other
+# Pairing layers
 
 
 def named(*names: str) -> list[Layer]:
@@ -117,20 +117,20 @@ def pairs(first: Sequence[str], other: Sequence[str], pairing: Any = "name") -> 
     return [f"{own.name}={its.name}" for own, its in found]
 
 
-def test_layers_of_one_name_stand_for_each_other_where_their_order_is_the_same() -> None:
-    # As a CLIP ResNet, whose stem ends as other ResNets' last layer is called.
+def test_layers_are_paired_by_name_where_their_order_agrees() -> None:
+    # A CLIP ResNet's stem ends with a layer named like the last one of other ResNets.
     resnet, clip = ["maxpool", "layer1", "layer2", "avgpool"], ["avgpool", "layer1", "layer2", "at"]
     assert pairs(resnet, clip) == ["layer1=layer1", "layer2=layer2"]
 
 
-def test_layers_of_one_relative_depth_stand_for_each_other() -> None:
+def test_layers_are_paired_by_relative_depth() -> None:
     assert pairs("abc", "vwxyz", "depth") == ["a=v", "b=x", "c=z"]
     assert pairs("abcde", "xyz", "depth") == ["a=x", "b=x", "c=y", "d=y", "e=z"]
     assert pairs("a", "xyz", "depth") == ["a=z"]
 
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=1), st.randoms())
-def test_pairs_keep_the_order_of_both_and_leave_out_as_few_as_can_be(
+def test_layer_pairs_keep_both_orders_and_leave_out_the_fewest(
     names: list[str], random: Any
 ) -> None:
     other = random.sample(names, len(names))
@@ -161,7 +161,7 @@ def test_a_network_does_not_differ_from_itself(few: Result) -> None:
 
 
 @pytest.mark.smoke
-def test_what_was_planted_is_found(few: Result, many: Result) -> None:
+def test_planted_differences_are_found(few: Result, many: Result) -> None:
     comparison = compare([few, many], resamples=300)
     for layer in ("early", "late", "out"):
         one = found_in(comparison, layer=layer)
@@ -181,9 +181,9 @@ def test_what_was_planted_is_found(few: Result, many: Result) -> None:
     assert not comparison.warnings
 
 
-def test_an_interval_holds_what_it_should(few: Result) -> None:
-    # Two networks of maps from one distribution: the interval of the difference has 0 in it in
-    # about 95 of 100 cases.
+def test_difference_intervals_have_nominal_coverage(few: Result) -> None:
+    # Two networks with maps from one distribution: the interval of their difference contains 0
+    # in about 95 of 100 cases.
     (census,) = take_census(few, layers=["late"])
     rng, holding, cases = np.random.default_rng(5), 0, 300
 
@@ -202,7 +202,7 @@ def test_an_interval_holds_what_it_should(few: Result) -> None:
     assert 0.90 <= holding / cases <= 0.985
 
 
-def test_the_same_seed_gives_the_same_and_layers_do_not_touch_each_other(
+def test_comparisons_depend_on_the_seed_and_not_on_the_other_layers(
     few: Result, many: Result
 ) -> None:
     whole = compare([few, many], resamples=50)
@@ -212,7 +212,7 @@ def test_the_same_seed_gives_the_same_and_layers_do_not_touch_each_other(
     assert compare([few, many], resamples=50, seed=1).differences != whole.differences
 
 
-def test_checkpoints_are_compared_with_the_one_before(few: Result, many: Result) -> None:
+def test_checkpoints_are_compared_with_the_previous_one(few: Result, many: Result) -> None:
     comparison = compare([few, many, many], against="previous", resamples=50)
     assert {(one.first, one.second) for one in comparison.differences} == {(1, 2), (2, 3)}
     last = [one for one in comparison.differences if one.second == 3 and one.difference is not None]
@@ -242,7 +242,7 @@ def test_a_layer_without_a_counterpart_is_named(few: Result, tmp_path: Path) -> 
     assert {one.layer for one in comparison.differences} == {"late", "out"}
 
 
-def test_one_fold_and_no_selective_units_give_nothing_and_no_warning(tmp_path: Path) -> None:
+def test_comparing_one_fold_or_no_selective_units_warns_of_nothing(tmp_path: Path) -> None:
     counts = made.COUNTS.sum(axis=1, keepdims=True)
     table = {**made.contents()["stimuli"]}
     table["stimulus_fold"] = np.zeros_like(table["stimulus_fold"])
@@ -266,7 +266,7 @@ MISFITTING: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", MISFITTING)
-def test_what_cannot_be_compared_is_refused_unless_told_and_said(
+def test_incomparable_stores_raise_unless_allowed_and_are_noted(
     few: Result, tmp_path: Path, what: str
 ) -> None:
     contents = made.contents()
@@ -296,25 +296,25 @@ def test_what_cannot_be_compared_is_refused_unless_told_and_said(
         ({"pairing": "shape"}, "pairing of a comparison: name, depth"),
         ({"against": "last"}, "against of a comparison: first, previous"),
         ({"allow": ["weights"]}, "allow of a comparison: stimuli"),
-        ({"resamples": 0}, "1 or more; got 0"),
+        ({"resamples": 0}, "at least 1; got 0"),
         ({"layers": "lat"}, "did you mean late"),
         ({"contrasts": "face"}, "faces"),
     ],
 )
-def test_what_is_asked_wrongly_is_said(few: Result, options: dict[str, Any], said: str) -> None:
+def test_invalid_comparison_requests_raise(few: Result, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         compare([few, few], **options)
 
 
-def test_one_network_is_not_compared(few: Result) -> None:
-    with pytest.raises(UserError, match="two stores or more; got 1"):
+def test_comparing_one_network_raises(few: Result) -> None:
+    with pytest.raises(UserError, match="at least two stores; got 1"):
         compare([few])
 
 
 # Populations
 
 
-def test_populations_are_measured_on_stimuli_that_did_not_select_them(few: Result) -> None:
+def test_populations_are_measured_on_held_out_stimuli(few: Result) -> None:
     responses, contrasts = drawn(0.1, 1), every_category(few.categories)
     found = {(one.layer, one.name): one for one in populations(few, DEFAULT, contrasts, few.layers)}
     for layer, selection in select.select(few):
@@ -352,7 +352,7 @@ def table(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
 
 
 def profiles(values: Any, subjects: int = 1, noise: float = 0.0) -> list[list[Any]]:
-    """Rows of a table of regions: ``values`` has profiles by name."""
+    """Rows of a table of regions; ``values`` maps names to profiles."""
     rng = np.random.default_rng(0)
     rows: list[list[Any]] = [["subject", "region", "category", "response"]]
     for region, profile in values.items():
@@ -364,7 +364,7 @@ def profiles(values: Any, subjects: int = 1, noise: float = 0.0) -> list[list[An
     return rows
 
 
-def test_a_table_is_read_in_any_order_of_rows_and_columns(tmp_path: Path) -> None:
+def test_a_region_table_is_read_in_any_order_of_rows_and_columns(tmp_path: Path) -> None:
     rows = profiles({"FFA": [3, 1, 0, 1], "PPA": [0, 1, 0, 4]}, subjects=2)
     regions = read_regions(table(tmp_path / "t.csv", rows))
     assert regions.items == made.CATEGORIES
@@ -377,7 +377,7 @@ def test_a_table_is_read_in_any_order_of_rows_and_columns(tmp_path: Path) -> Non
     assert by_name["PPA"].values[:, order].tolist() == [[0, 1, 0, 4]] * 2
 
 
-def test_matrices_may_give_a_pair_in_either_order(tmp_path: Path) -> None:
+def test_dissimilarity_tables_may_list_a_pair_in_either_order(tmp_path: Path) -> None:
     rows = [["region", "first", "second", "distance"], ["FFA", "a", "b", 1], ["FFA", "c", "a", 2],
             ["FFA", "b", "c", 3], ["FFA", "a", "a", 0]]  # fmt: skip
     regions = read_regions(table(tmp_path / "t.csv", rows))
@@ -406,7 +406,7 @@ WRONG: dict[str, tuple[list[list[Any]], str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_table_that_is_none_is_refused_in_a_line(tmp_path: Path, what: str) -> None:
+def test_a_malformed_region_table_raises_one_line(tmp_path: Path, what: str) -> None:
     rows, said = WRONG[what]
     with pytest.raises(UserError, match=said) as caught:
         read_regions(table(tmp_path / "t.csv", rows))
@@ -426,7 +426,7 @@ AS_SPREADSHEETS_WRITE_IT = {
 
 
 @pytest.mark.parametrize("what", AS_SPREADSHEETS_WRITE_IT)
-def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, what: str) -> None:
+def test_a_region_table_written_by_a_spreadsheet_is_read(tmp_path: Path, what: str) -> None:
     text = "region,category,response\n\u00e9,a,1\n\u00e9,b,2\n\u00e9,t\u00eate,3\n"
     (tmp_path / "t.csv").write_text(AS_SPREADSHEETS_WRITE_IT[what](text), "utf-8", newline="")
     found = read_regions(tmp_path / "t.csv")
@@ -446,42 +446,40 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, what: str) -> 
         ("region\tcategory\tresponse", "save it with commas"),
     ],
 )
-def test_a_table_whose_columns_cannot_be_told_is_refused(
-    tmp_path: Path, head: str, said: str
-) -> None:
+def test_a_region_table_with_ambiguous_columns_raises(tmp_path: Path, head: str, said: str) -> None:
     (tmp_path / "t.csv").write_text(f"{head}\nFFA,a,1\n")
     with pytest.raises(UserError, match=said):
         read_regions(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("region,category,response\nFFA, left,a,1\n")
-    with pytest.raises(UserError, match=r"line 2 .* has 4 for 3: put a text with a comma"):
+    with pytest.raises(UserError, match=r"line 2 .* has 4 for 3 columns: quote cells"):
         read_regions(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00region", b'region,category,response\n"FFA'])
-def test_a_file_that_is_no_table_is_refused_in_a_line(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_region_table_raises_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(UserError, match="CSV in UTF-8"):
         read_regions(tmp_path / "t.csv")
 
 
-def test_a_folder_is_no_table(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_region_table(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder"):
         read_regions(tmp_path)
 
 
-def test_a_pipe_is_no_table_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_as_region_table_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(UserError, match="is a device or pipe: write it to a file"):
         read_regions(tmp_path / "pipe.csv")
 
 
-# Likeness
+# Correlations
 
 
 def plain_p(
     region: np.ndarray, values: list[np.ndarray], correlation: Any, is_rdm: bool
 ) -> list[tuple[float, float]]:
-    """Share of all orders with as large a correlation, of each column and of the largest."""
+    """Permutation p over all orders, of each column and of the largest correlation."""
     items = len(region) if not is_rdm else round((1 + np.sqrt(1 + 8 * region.shape[-1])) / 2)
     found = [correlation(region, one) for one in values]
     own, largest, orders = [0] * len(values), [0] * len(values), 0
@@ -504,49 +502,47 @@ def plain_p(
 
 @pytest.mark.parametrize("is_rdm", [False, True])
 @pytest.mark.parametrize("correlation", ["pearson", "spearman"])
-def test_correlations_and_p_are_those_of_plain_loops_and_scipy(
-    correlation: Any, is_rdm: bool
-) -> None:
+def test_correlations_and_p_equal_plain_loops_and_scipy(correlation: Any, is_rdm: bool) -> None:
     rng = np.random.default_rng(1)
     items = ("a", "b", "c", "d", "e")
     length = 10 if is_rdm else 5
     values = [rng.normal(size=length) for _ in range(3)]
-    values[2] = np.round(values[2])  # equal ranks
+    values[2] = np.round(values[2])  # tied ranks
     region = Region("FFA", ("",), rng.normal(size=(1, length)))
     table_ = Regions("t.csv", is_rdm, items, (region,))
     columns = [Values("faces", f"layer{i}", 7.0, one) for i, one in enumerate(values)]
-    found = list(likeness(table_, columns, correlation, 10_000, 0))
+    found = list(correlate(table_, columns, correlation, 10_000, 0))
     scipys = {"pearson": scipy.stats.pearsonr, "spearman": scipy.stats.spearmanr}[correlation]
     expected = plain_p(region.values[0], values, lambda a, b: scipys(a, b).statistic, is_rdm)
     for one, own, (p, corrected) in zip(found, values, expected, strict=True):
-        assert isinstance(one, Likeness)
+        assert isinstance(one, LayerCorrelation)
         assert one.correlation == pytest.approx(scipys(region.values[0], own).statistic)
         assert (one.p, one.p_corrected) == (pytest.approx(p), pytest.approx(corrected))
 
 
-def test_drawn_orders_have_the_one_that_there_is_first_and_come_from_the_seed() -> None:
-    assert len(rearranged(4, 24, 0)) == 24
-    drawn_ = rearranged(9, 500, 3)
+def test_drawn_permutations_begin_with_the_identity_and_depend_on_the_seed() -> None:
+    assert len(permuted(4, 24, 0)) == 24
+    drawn_ = permuted(9, 500, 3)
     assert drawn_.shape == (500, 9)
     assert drawn_[0].tolist() == list(range(9))
     assert (np.sort(drawn_, axis=1) == np.arange(9)).all()
-    assert (drawn_ == rearranged(9, 500, 3)).all()
-    assert (drawn_ != rearranged(9, 500, 4)).any()
+    assert (drawn_ == permuted(9, 500, 3)).all()
+    assert (drawn_ != permuted(9, 500, 4)).any()
 
 
-def test_p_of_drawn_orders_is_near_that_of_all() -> None:
+def test_p_of_drawn_permutations_is_near_the_exact_p() -> None:
     rng = np.random.default_rng(2)
     region = Region("FFA", ("",), rng.normal(size=(1, 7)))
     table_ = Regions("t.csv", False, tuple("abcdefg"), (region,))
     columns = [Values("faces", "l", 7.0, region.values[0] + rng.normal(size=7))]
-    (whole,), (part,) = (list(likeness(table_, columns, "pearson", n, 0)) for n in (5040, 4000))
-    assert isinstance(whole, Likeness)
-    assert isinstance(part, Likeness)
+    (whole,), (part,) = (list(correlate(table_, columns, "pearson", n, 0)) for n in (5040, 4000))
+    assert isinstance(whole, LayerCorrelation)
+    assert isinstance(part, LayerCorrelation)
     assert part.p == pytest.approx(whole.p, abs=4 * np.sqrt((whole.p or 0) / 4000))
 
 
 @pytest.mark.parametrize("correlation", ["pearson", "spearman"])
-def test_the_noise_ceiling_is_that_of_plain_loops(correlation: Any) -> None:
+def test_the_noise_ceiling_equals_plain_loops(correlation: Any) -> None:
     rng = np.random.default_rng(3)
     values = rng.normal(size=6) + rng.normal(0, 0.7, (5, 6))
     scaled = scipy.stats.rankdata(values, axis=1) if correlation == "spearman" else values
@@ -560,7 +556,7 @@ def test_the_noise_ceiling_is_that_of_plain_loops(correlation: Any) -> None:
     assert noise_ceiling(values[:1], correlation) == (None, None)
 
 
-def test_the_layer_that_is_most_like_a_region_is_found_for_subjects_that_did_not_choose_it(
+def test_the_best_layer_of_a_region_is_evaluated_on_held_out_subjects(
     few: Result, tmp_path: Path
 ) -> None:
     contrasts = every_category(few.categories)
@@ -570,7 +566,7 @@ def test_the_layer_that_is_most_like_a_region_is_found_for_subjects_that_did_not
     found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
     assert found.orders == 24
     assert found.held_out
-    by_layer = {one.layer: one for one in found.likeness if one.population == EVERY_UNIT}
+    by_layer = {one.layer: one for one in found.correlations if one.population == EVERY_UNIT}
     late = by_layer["late"]
     assert late.correlation is not None
     assert late.correlation > 0.9
@@ -580,17 +576,19 @@ def test_the_layer_that_is_most_like_a_region_is_found_for_subjects_that_did_not
     (best,) = (one for one in found.best_layers if one.population == EVERY_UNIT)
     assert (best.layer, best.subjects) == ("late", 5)
     assert best.chosen >= 3
-    faces = [one for one in found.likeness if one.population == "faces" and one.units]
+    faces = [one for one in found.correlations if one.population == "faces" and one.units]
     assert faces
 
 
-def test_a_part_of_the_categories_in_another_order_is_enough(few: Result, tmp_path: Path) -> None:
+def test_a_region_table_may_hold_a_subset_of_the_categories_in_any_order(
+    few: Result, tmp_path: Path
+) -> None:
     every = list(populations(few, DEFAULT, every_category(few.categories), [few.layer("late")]))
     profile = every[-1].profile
     rows = [["region", "category", "response"],
             *(["FFA", few.categories[k], profile[k]] for k in (3, 0, 2))]  # fmt: skip
     found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows), layers="late")
-    last = found.likeness[-1]
+    last = found.correlations[-1]
     assert last.population == EVERY_UNIT
     assert last.correlation == pytest.approx(1)
 
@@ -602,7 +600,7 @@ def test_dissimilarity_matrices_of_regions_are_compared(few: Result, tmp_path: P
         rows.append(["EBA", few.categories[j], few.categories[i], own.rdm[i, j]])
     found = fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
     assert found.correlation == "spearman"
-    (one,) = (o for o in found.likeness if (o.layer, o.population) == ("out", EVERY_UNIT))
+    (one,) = (o for o in found.correlations if (o.layer, o.population) == ("out", EVERY_UNIT))
     assert one.correlation == pytest.approx(1)
     assert not found.best_layers
 
@@ -620,7 +618,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Any) -> Any:
-    """All units of two layers, to 18 stimuli."""
+    """A recording of all units of two layers for 18 stimuli."""
     folder = tmp_path_factory.mktemp("recording")
     return fusiform.record(
         Net(), draw_stimuli(folder / "stimuli"), folder / "r.zarr", layers=["conv", "head"],
@@ -639,7 +637,7 @@ def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
         rows += [[f"s{s}", "IT", paths[i], paths[j], rdm[i, j]] for s in range(2)]
     path = table(tmp_path / "t.csv", rows)
     found = fusiform.compare_regions(recording, path)
-    conv, head = found.likeness
+    conv, head = found.correlations
     assert (conv.layer, head.layer, head.units) == ("conv", "head", 9)
     assert head.correlation == pytest.approx(1)
     assert head.p is not None
@@ -660,11 +658,11 @@ def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_a_recording_is_not_compared_with_responses_to_categories(
+def test_comparing_a_recording_with_responses_to_categories_raises(
     recording: Any, few: Result, tmp_path: Path
 ) -> None:
     path = table(tmp_path / "t.csv", profiles({"FFA": [3, 1, 0, 1]}))
-    with pytest.raises(UserError, match="compare them with a store"):
+    with pytest.raises(UserError, match="compare it with a store"):
         fusiform.compare_regions(recording, path)
     rows = [["region", "first", "second", "distance"], ["IT", "a", "b", 1], ["IT", "a", "c", 2],
             ["IT", "b", "c", 3]]  # fmt: skip
@@ -675,14 +673,14 @@ def test_a_recording_is_not_compared_with_responses_to_categories(
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (profiles({"FFA": [1, 1, 1, 1]}), "FFA .* are all the same"),
+        (profiles({"FFA": [1, 1, 1, 1]}), "FFA .* are constant"),
         (
             [["region", "category", "response"], *(["FFA", c, i] for i, c in enumerate("abc"))],
-            "has 'a', the store has not",
+            "has 'a', the store does not",
         ),
     ],
 )
-def test_regions_that_cannot_be_compared_are_refused(
+def test_incomparable_regions_raise(
     few: Result, tmp_path: Path, rows: list[list[Any]], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
@@ -692,7 +690,7 @@ def test_regions_that_cannot_be_compared_are_refused(
 @pytest.mark.parametrize(
     "options", [{"correlation": "kendall"}, {"rearrangements": 0}, {"layers": "nowhere"}]
 )
-def test_regions_that_are_asked_for_wrongly(
+def test_invalid_region_requests_raise(
     few: Result, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     path = table(tmp_path / "t.csv", profiles({"FFA": [3, 1, 0, 1]}))
@@ -714,7 +712,9 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return run
 
 
-def test_the_command_shows_networks_side_by_side(few: Result, many: Result, command: Any) -> None:
+def test_the_compare_command_shows_networks_side_by_side(
+    few: Result, many: Result, command: Any
+) -> None:
     code, out, err = command(few.path, many.path, "--resamples", 50)
     assert (code, err) == (0, "")
     assert "share of selective units, %" in out
@@ -732,10 +732,12 @@ def test_the_command_shows_networks_side_by_side(few: Result, many: Result, comm
     assert (first.endswith("*"), second, third) == (False, f"{second.rstrip('*')}*", second[:-1])
     code, _, err = command(few.path)
     assert code == 2
-    assert err.startswith("error: a comparison takes two stores or more")
+    assert err.startswith("error: a comparison needs at least two stores")
 
 
-def test_the_command_shows_regions(few: Result, many: Result, tmp_path: Path, command: Any) -> None:
+def test_the_compare_command_shows_regions(
+    few: Result, many: Result, tmp_path: Path, command: Any
+) -> None:
     rows = profiles({"FFA\x1b[2J": [3, 1, 0, 1], "PPA": [0, 1, 0, 4]}, subjects=3, noise=0.1)
     path = table(tmp_path / "t.csv", rows)
     code, out, err = command(few.path, many.path, "--roi", path)
@@ -747,4 +749,4 @@ def test_the_command_shows_regions(few: Result, many: Result, tmp_path: Path, co
     assert code == 0
     assert "early" in out
     code, out, _ = command(few.path, "--roi", path, "--json")
-    assert len(json.loads(out)[0]["likeness"]) == 2 * 5 * 3
+    assert len(json.loads(out)[0]["correlations"]) == 2 * 5 * 3

@@ -1,4 +1,4 @@
-"""Scans of compiled networks see every layer, and end with the moments of the network as it is."""
+"""Scans of compiled networks record every layer with the moments of the plain network."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.networks import compiled as compiling
 from fusiform.engine.networks.compiled import compiled, innermost
 from fusiform.engine.networks.placement import place
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 
 from .fuzz.small import contents
 from .test_resume import stopping_after
@@ -41,7 +41,7 @@ INNERMOST = ("stem", "body.0", "body.1", "body.2", "head")
 
 
 class Block(nn.Module):
-    """Two convolutions and what is around them, which compiles to other code than it runs as."""
+    """Two convolutions with normalisation; compiled code rounds differently."""
 
     def __init__(self, channels: int, wider: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """Three blocks of one class, two of them of one shape, nested in a layer that is recorded."""
+    """Three blocks of one class, two of the same shape, nested in a recorded layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module", autouse=True)
 def _code_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing that an earlier run of these tests has compiled."""
+    """Use an empty compile cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("code")))
         yield
@@ -89,19 +89,19 @@ def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options
 
 @pytest.fixture(scope="module")
 def whole(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A compiled scan, all layers in one pass."""
+    """A compiled scan of all layers in one pass."""
     return scanned(stimuli, tmp_path_factory.mktemp("whole") / "o.zarr")
 
 
 def graphs() -> int:
-    """How many graphs were compiled in this program so far."""
+    """Number of graphs compiled in this process so far."""
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
 
 
 @needs_compiler
-def test_moments_are_those_of_the_network_as_it_is(
+def test_compiled_moments_equal_uncompiled_moments(
     stimuli: Path, tmp_path: Path, whole: Any
 ) -> None:
     said: list[str] = []
@@ -111,14 +111,16 @@ def test_moments_are_those_of_the_network_as_it_is(
     assert tuple(layer.name for layer in whole.layers) == LAYERS
     for layer in whole.layers:
         mean, expected = whole.read(layer, "mean"), as_it_is.read(layer, "mean")
-        rounding = 1e-6 * float(np.abs(expected).max())  # of float32, in means and deviations
+        rounding = 1e-6 * float(
+            np.abs(expected).max()
+        )  # relative float32 precision of means and deviations
         np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=rounding)
         deviations = (np.sqrt(store.read(layer, "m2")) for store in (whole, as_it_is))
         np.testing.assert_allclose(*deviations, rtol=1e-5, atol=rounding)
     assert any(
         not np.array_equal(whole.read(layer, "m2"), as_it_is.read(layer, "m2"))
         for layer in whole.layers
-    )  # or nothing was compiled
+    )  # equal bits would mean that nothing was compiled
     assert contents(again.path) == contents(whole.path)
     assert whole.provenance["compiled"] is True
     assert "compiled" not in as_it_is.provenance
@@ -129,14 +131,14 @@ def test_moments_are_those_of_the_network_as_it_is(
 
 
 @needs_compiler
-def test_the_bits_are_the_same_in_several_passes(
+def test_compiled_scans_in_several_passes_give_the_same_bits(
     stimuli: Path, tmp_path: Path, whole: Any, in_passes: None
 ) -> None:
     assert contents(scanned(stimuli, tmp_path / "o.zarr").path) == contents(whole.path)
 
 
 @needs_compiler
-def test_a_compiled_scan_goes_on_as_it_was_begun(stimuli: Path, tmp_path: Path, whole: Any) -> None:
+def test_a_compiled_scan_resumes_only_compiled(stimuli: Path, tmp_path: Path, whole: Any) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, listener=stopping_after(2))
@@ -147,13 +149,13 @@ def test_a_compiled_scan_goes_on_as_it_was_begun(stimuli: Path, tmp_path: Path, 
 
 @pytest.mark.smoke
 @needs_compiler
-def test_hooks_stay_outside_and_nothing_is_compiled_twice(whole: Any) -> None:
+def test_hooks_stay_outside_compiled_code_and_nothing_is_compiled_twice(whole: Any) -> None:
     net, seen = place(Net().eval(), torch.device("cpu")), list[str]()
     images = torch.randn(4, 3, 16, 16).to(memory_format=torch.channels_last)
     for name in LAYERS:
         net.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.append(name))
     forward = net.head.forward
-    net.head.forward = forward  # as one may have set it oneself
+    net.head.forward = forward  # a user may have set it
     shown = []
     with torch.inference_mode():
         for _ in range(3):
@@ -171,7 +173,7 @@ def test_hooks_stay_outside_and_nothing_is_compiled_twice(whole: Any) -> None:
     assert vars(net.head)["forward"] is forward
 
 
-def test_the_innermost_are_compiled() -> None:
+def test_the_innermost_layers_are_compiled() -> None:
     net = Net()
 
     def names(*layers: str) -> list[str]:
@@ -181,14 +183,14 @@ def test_the_innermost_are_compiled() -> None:
     assert names(*LAYERS) == list(INNERMOST)
     assert names("output") == [""]
     assert names("body", "output", "body.1.two") == ["body.1.two"]
-    net.again = net.body[0]  # one module by two names
+    net.again = net.body[0]  # one module under two names
     assert names("body", "body.0") == ["body.0"]
     with compiled(net, []):
         assert not any("forward" in vars(module) for module in net.modules())
 
 
 @needs_compiler
-def test_lesions_are_seen_inside_of_compiled_layers() -> None:
+def test_lesions_take_effect_inside_compiled_layers() -> None:
     net, images = Net().eval(), torch.randn(4, 3, 16, 16)
     halves = np.arange(8)[:, np.newaxis, np.newaxis] < 4
     shown = []
@@ -208,7 +210,7 @@ def test_lesions_are_seen_inside_of_compiled_layers() -> None:
 
 
 @needs_compiler
-def test_what_would_be_compiled_for_every_batch_is_refused(
+def test_a_layer_that_would_recompile_every_batch_raises(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Counting(Block):
@@ -228,7 +230,7 @@ def test_what_would_be_compiled_for_every_batch_is_refused(
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("scripted", ["body.0", "body.1.two"])
-def test_scripted_modules_are_refused(scripted: str) -> None:
+def test_compiling_scripted_modules_raises(scripted: str) -> None:
     net = Net().eval()
     net.set_submodule(scripted, torch.jit.script(net.get_submodule(scripted)))
     with pytest.raises(UserError, match=rf"hooks, .*; {scripted} is one: scan the network as it"):
@@ -237,7 +239,7 @@ def test_scripted_modules_are_refused(scripted: str) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's inductor for its compiler")
-def test_without_a_compiler_it_is_said_in_one_line(stimuli: Path, tmp_path: Path) -> None:
+def test_a_missing_compiler_raises_one_line(stimuli: Path, tmp_path: Path) -> None:
     own = {"CXX": str(tmp_path / "nowhere"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "code")}
     command = [
         *(sys.executable, "-m", "fusiform", "scan", "resnet18", str(stimuli), "--weights", "none"),
@@ -253,7 +255,7 @@ def test_without_a_compiler_it_is_said_in_one_line(stimuli: Path, tmp_path: Path
 
 
 @needs_compiler
-def test_the_command_line_compiles(
+def test_the_compile_option_of_the_command_line(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from fusiform.tests.test_compiled import Net\n")
@@ -274,7 +276,7 @@ def test_the_command_line_compiles(
 
 @pytest.mark.slow
 @needs_compiler
-def test_bench_says_what_is_compiled() -> None:
+def test_bench_says_which_layers_are_compiled() -> None:
     asked = {"parts": ["network"], "batch_size": 2, "repeats": 1, "device": "cpu"}
     before = graphs()
     found = list(fusiform.bench("resnet18", compile=True, **asked))
@@ -285,7 +287,7 @@ def test_bench_says_what_is_compiled() -> None:
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.filterwarnings("ignore:Creating scratch directories")
-def test_workers_end_with_the_same_bits(
+def test_workers_give_the_same_bits_when_compiled(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from fusiform.tests.test_compiled import Net\n")

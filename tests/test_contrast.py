@@ -66,7 +66,7 @@ SIZES = pytest.mark.parametrize(
 
 @pytest.mark.smoke
 @SIZES
-def test_rest_equals_scipy(sizes: list[int]) -> None:
+def test_t_against_the_rest_equals_scipy(sizes: list[int]) -> None:
     groups = draw(0, sizes)
     t, df = rest(*moments_of(groups))
     p = pvalues.upper_tail(t, df)
@@ -80,7 +80,7 @@ def test_rest_equals_scipy(sizes: list[int]) -> None:
 
 @pytest.mark.smoke
 @SIZES
-def test_each_equals_scipy(sizes: list[int]) -> None:
+def test_t_against_each_category_equals_scipy(sizes: list[int]) -> None:
     groups = draw(1, sizes)
     found = moments_of(groups)
     t = each(*found)
@@ -99,7 +99,7 @@ def test_each_equals_scipy(sizes: list[int]) -> None:
 
 
 @SIZES
-def test_equals_plain_loops(sizes: list[int]) -> None:
+def test_t_and_csi_equal_plain_loops(sizes: list[int]) -> None:
     groups = draw(2, sizes, units=5)
     found = moments_of(groups)
     t, df = rest(*found)
@@ -112,7 +112,7 @@ def test_equals_plain_loops(sizes: list[int]) -> None:
         np.testing.assert_allclose(t_each[:, unit], reference.against_each(samples), rtol=1e-10)
 
 
-def test_tiles_of_units_are_all_computed() -> None:
+def test_every_tile_of_units_is_computed() -> None:
     found = moments_of(draw(3, [6, 7, 8], units=2 * contrast.TILE + 5))
     t, df = rest(*found)
     alone = rest(*(part if part.ndim == 1 else part[:, -3:].copy() for part in found))
@@ -138,7 +138,7 @@ def two_sample(test: Any, a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("test", "equal_var"), [("welch", False), ("student", True)])
-def test_two_sides_equal_scipy(test: str, equal_var: bool) -> None:
+def test_two_sided_contrasts_equal_scipy(test: str, equal_var: bool) -> None:
     groups = draw(11, [2, 7, 8, 30, 5])
     found = moments_of(groups)
     t, df = two_sample(getattr(contrast, test), pooled(found, [1, 3]), pooled(found, [0], [2, 4]))
@@ -149,7 +149,7 @@ def test_two_sides_equal_scipy(test: str, equal_var: bool) -> None:
     np.testing.assert_allclose(pvalues.upper_tail(t, df), oracle.pvalue, rtol=1e-9)
 
 
-def test_two_sides_are_the_rest_to_the_bit() -> None:
+def test_a_contrast_of_one_against_all_others_gives_the_bits_of_the_rest() -> None:
     found = moments_of(draw(12, [6, 7, 8, 5, 9], units=3000))
     t, df = rest(*found)
     for k in range(5):
@@ -159,7 +159,7 @@ def test_two_sides_are_the_rest_to_the_bit() -> None:
         np.testing.assert_array_equal(own[1], df[k])
 
 
-def test_one_against_each_is_its_row_to_the_bit() -> None:
+def test_one_category_against_each_gives_the_bits_of_its_row() -> None:
     found = moments_of(draw(13, [6, 7, 8, 5], units=3000))
     for k, expected in enumerate(each(*found)):
         t = np.empty(3000)
@@ -167,15 +167,17 @@ def test_one_against_each_is_its_row_to_the_bit() -> None:
         np.testing.assert_array_equal(t, expected)
 
 
-# From 2 to a million stimuli, from means that are equal to ones that are far apart, and variances
-# from tiny to large; from summary statistics, as scipy takes them.
+# 2 to a million stimuli, equal to distant means, tiny to large variances; scipy takes the same
+# summary statistics.
 COUNTS = (2, 3, 30, 1_000_000)
 SPREADS = (1e-12, 1e-3, 1.0, 1e6)
 DIFFERENCES = (0.0, 1e-9, 0.1, 5.0, 1e4)
 
 
 @pytest.mark.parametrize(("test", "equal_var"), [("welch", False), ("student", True)])
-def test_a_wide_grid_of_summary_statistics(test: str, equal_var: bool) -> None:
+def test_welch_equals_scipy_on_a_wide_grid_of_summary_statistics(
+    test: str, equal_var: bool
+) -> None:
     for n_a, n_b in product(COUNTS, COUNTS):
         grid = np.array(list(product(DIFFERENCES, SPREADS, SPREADS))).T
         difference, sd_a, sd_b = (np.ascontiguousarray(row) for row in grid)
@@ -186,12 +188,12 @@ def test_a_wide_grid_of_summary_statistics(test: str, equal_var: bool) -> None:
             a[1], sd_a, n_a, b[1], sd_b, n_b, equal_var=equal_var, alternative="greater"
         )
         np.testing.assert_allclose(t, oracle.statistic, rtol=1e-12)
-        # scipy's own degrees of freedom and p lose digits where one variance dwarfs the other.
+        # scipy's own degrees of freedom and p lose digits where one variance is far larger.
         np.testing.assert_allclose(pvalues.upper_tail(t, df), oracle.pvalue, rtol=1e-8, atol=0)
 
 
 @pytest.mark.smoke
-def test_log_p_beyond_doubles() -> None:
+def test_log_p_is_exact_below_the_smallest_double() -> None:
     df = np.array([1.0, 2.5, 20, 78, 478, 1e4, 1e6])
     for t in (0.0, 2.0, 39.0, 100.0, 1e4):
         log_p = pvalues.log10_upper_tail(np.full_like(df, t), df)
@@ -203,7 +205,7 @@ def test_log_p_beyond_doubles() -> None:
 
 
 def log10_tail(t: float, df: float) -> float:
-    """By integrating the density, in 40 digits."""
+    """log10 of the upper tail, integrating the density with 40 digits."""
     with mpmath.workdps(40):
         nu, t = mpmath.mpf(df), mpmath.mpf(t)
         scale = mpmath.gamma((nu + 1) / 2) / mpmath.gamma(nu / 2) / mpmath.sqrt(nu * mpmath.pi)
@@ -238,7 +240,7 @@ def test_a_weighted_contrast_of_two_is_welch() -> None:
     np.testing.assert_allclose(df, oracle.df, rtol=1e-11)
 
 
-def test_weights_that_are_no_binary_fractions_leave_constant_units_at_0() -> None:
+def test_weights_that_are_not_binary_fractions_leave_constant_units_at_0() -> None:
     mean = np.full((4, 2), [0.1, 3e7])
     t, df = np.empty((2, 2))
     contrast.weighted(
@@ -248,7 +250,7 @@ def test_weights_that_are_no_binary_fractions_leave_constant_units_at_0() -> Non
     assert np.isnan(df).all()
 
 
-def test_the_preferred_category_is_the_one_that_can_be_selected() -> None:
+def test_only_the_preferred_category_can_be_selected() -> None:
     found = moments_of(draw(9, [6, 7, 8, 5], units=3000))
     t = each(*found)
     category, preferred = np.empty(3000, np.int64), np.empty(3000)
@@ -264,13 +266,13 @@ def test_pruned_p_is_exact_where_it_is_computed() -> None:
     full, pruned = conjunction(*found)[1], conjunction(*found, at_least=1.6448)[1]
     np.testing.assert_array_equal(pruned[t > 1.6448], full[t > 1.6448])
     assert (pruned[t <= 1.6448] == 1).all()
-    # What was left out could not have been selected: a t distribution has no lighter tails.
+    # Pruned pairs could not have been selected: no t distribution has lighter tails.
     assert full[t <= 1.6448].min() > 0.05
 
 
 @pytest.mark.parametrize("sizes", [(40, 2, 3, 25), (40, 44, 3, 5), (300, 6, 7, 9)], ids=str)
 def test_the_smallest_t_need_not_have_the_largest_p(sizes: tuple[int, ...]) -> None:
-    # Few stimuli against many, and spreads that differ: degrees of freedom from 1 to 40.
+    # Few stimuli against many, and unequal variances: degrees of freedom from 1 to 40.
     rng = np.random.default_rng(8)
     groups = [rng.normal(0, rng.uniform(0.1, 9), (n, 4000)) for n in sizes]
     groups[0] += 3
@@ -289,8 +291,8 @@ def test_the_smallest_t_need_not_have_the_largest_p(sizes: tuple[int, ...]) -> N
     assert (tails.argmax(axis=0) != weakest)[above].any()
 
 
-def test_bounds_of_the_normal_deviate() -> None:
-    # What decides that a pair needs no p, against p itself, far into the tails.
+def test_the_bounds_of_the_normal_deviate_hold() -> None:
+    # The bound that lets a pair skip its p, against p itself, far into the tails.
     df, t = np.meshgrid(np.geomspace(1, 1e6, 61), np.geomspace(1e-3, 30, 61))
     z_squared = stats.norm.isf(pvalues.upper_tail(t, df)) ** 2
     known = np.isfinite(z_squared)
@@ -300,7 +302,7 @@ def test_bounds_of_the_normal_deviate() -> None:
     assert (z_squared >= (1 - 0.5 / df) * upper * (1 - 1e-6))[known].all()
 
 
-def test_constant_units_follow_the_rule() -> None:
+def test_constant_units_follow_the_definition() -> None:
     groups = [np.array([[0.0, 1, 2, 0]] * 4), np.array([[0.0, 1, 1, 3]] * 5), np.zeros((6, 4))]
     groups[2][:, 1] = 1
     found = moments_of(groups)
@@ -317,14 +319,14 @@ def test_constant_units_follow_the_rule() -> None:
     assert t_each[2, 2] == -math.inf
 
 
-def test_no_variance_but_another_mean_is_infinite() -> None:
+def test_t_is_infinite_for_different_means_without_variance() -> None:
     found = moments_of([np.full((3, 1), 2.0), np.full((4, 1), 1.0)])
     t, df = rest(*found)
     assert t[:, 0].tolist() == [math.inf, -math.inf]
     assert pvalues.upper_tail(t, df)[:, 0].tolist() == [0, 1]
 
 
-def test_nan_in_nan_out() -> None:
+def test_nan_moments_give_nan() -> None:
     groups = draw(5, [6, 7, 8], units=3)
     groups[1][2, 1] = np.nan
     found = moments_of(groups)
@@ -336,7 +338,7 @@ def test_nan_in_nan_out() -> None:
     assert np.isnan(conjunction(*found)[1]).tolist() == [False, True, False]
 
 
-def test_variances_near_the_edges_of_doubles() -> None:
+def test_variances_near_the_limits_of_doubles() -> None:
     groups = draw(6, [5, 6], units=4)
     expected = rest(*moments_of(groups))
     for scale in (1e-140, 1e140):
@@ -346,7 +348,7 @@ def test_variances_near_the_edges_of_doubles() -> None:
         np.testing.assert_allclose(df, expected[1], rtol=1e-12)
 
 
-def test_rest_does_not_lose_a_small_group_beside_a_huge_one() -> None:
+def test_the_pooled_rest_does_not_lose_a_small_group_beside_a_huge_one() -> None:
     rng = np.random.default_rng(7)
     groups = [rng.normal(1e9, 1, (50, 3)), rng.normal(1, 1e-3, (9, 3)), rng.normal(2, 1e-3, (8, 3))]
     count, mean, m2 = moments_of(groups)
@@ -374,7 +376,7 @@ def test_q_leaves_nan_out_of_the_family() -> None:
         np.testing.assert_allclose(q[[0, 2, 3]], pvalues.adjusted(p[[0, 2, 3]], correction))
 
 
-def test_q_of_a_part_of_the_family() -> None:
+def test_q_within_a_subset_of_the_family() -> None:
     p = np.array([0.01, 1, 0.04, 0.03, 1])
     for correction in CORRECTIONS:
         part = pvalues.adjusted(p[p < 1], correction, family=5)
@@ -383,7 +385,7 @@ def test_q_of_a_part_of_the_family() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**31), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
-def test_t_is_blind_to_unit_of_measurement_and_order_of_categories(
+def test_t_is_invariant_to_scale_and_order_of_categories(
     seed: int, scale: float, shift: float
 ) -> None:
     groups = draw(seed % 1000, [5, 8, 6], units=3)
@@ -395,7 +397,7 @@ def test_t_is_blind_to_unit_of_measurement_and_order_of_categories(
 
 
 @pytest.mark.parametrize("categories", [2, 3, 9, 60])
-def test_all_others_are_pooled_at_once_to_the_bit(categories: int) -> None:
+def test_pooling_all_others_at_once_gives_the_same_bits(categories: int) -> None:
     found = moments_of(draw(16, [3 + k % 5 for k in range(categories)], units=1500))
     mean, m2 = np.empty((2, categories, 1500))
     contrast.pool_others(*found, mean, m2)
@@ -406,7 +408,7 @@ def test_all_others_are_pooled_at_once_to_the_bit(categories: int) -> None:
 
 
 @pytest.mark.parametrize("categories", [2, 3, 60])
-def test_means_of_others(categories: int) -> None:
+def test_means_of_the_other_categories(categories: int) -> None:
     mean = np.random.default_rng(1).normal(3, 2, (categories, 1100))
     mean[:, 7] = 0.1
     mean[-1, 7], mean[0, 8], mean[1:, 8] = 5, 5, 0.1
@@ -441,7 +443,7 @@ def assert_same_bits(pairs: np.ndarray, rivals: np.ndarray) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_a_few_rivals_give_the_bits_of_all_pairs(data: st.DataObject) -> None:
+def test_comparing_with_few_rivals_gives_the_bits_of_all_pairs(data: st.DataObject) -> None:
     categories = data.draw(st.integers(2, 24))
     ordinary = st.floats(-3, 3) | st.integers(-2, 2).map(float)
     means = ordinary | st.sampled_from(AWKWARD) if data.draw(st.booleans()) else ordinary
@@ -457,11 +459,11 @@ def test_a_few_rivals_give_the_bits_of_all_pairs(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("categories", [2, 7, 100, 300])
 @pytest.mark.parametrize("rectified", [False, True])
-def test_rivals_of_many_categories(categories: int, rectified: bool) -> None:
+def test_rivals_among_many_categories(categories: int, rectified: bool) -> None:
     rng = np.random.default_rng(categories)
     count = rng.integers(4, 30, categories)
     groups = [rng.normal(rng.normal(-0.5, 1, 37), 1, (n, 37)) for n in count]
-    if rectified:  # the larger the mean, the larger the variance; many constant
+    if rectified:  # variances grow with means; many units are constant
         groups = [group.clip(0) for group in groups]
     found = moments_of(groups)
     found[1][:, 5], found[2][:, 5] = 0, 0
@@ -474,7 +476,7 @@ def test_rivals_of_many_categories(categories: int, rectified: bool) -> None:
     np.testing.assert_allclose(rivals[:, 1], expected, rtol=1e-9)
 
 
-def test_rivals_are_those_to_which_none_is_superior() -> None:
+def test_rivals_are_the_categories_no_other_dominates() -> None:
     rng = np.random.default_rng(3)
     for size in (1, 5, 200):
         mean, error = rng.integers(0, 30, (2, size)).astype(float)

@@ -1,4 +1,4 @@
-"""Names, passwords and signatures in URLs open what they are of, and are neither shown nor kept."""
+"""Credentials and signatures in URLs are used, but neither displayed nor stored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHOWN = {
     f"http://me:{SECRET}/p@ss?#@host/x": "http://host/x",
     f"HTTP://me:{SECRET}@HOST/x": "HTTP://HOST/x",
     f"tcp://me:{SECRET}@10.0.0.1:8786": "tcp://10.0.0.1:8786",
-    f"http:/me:{SECRET}@host/x": "http:/host/x",  # as a path has it
+    f"http:/me:{SECRET}@host/x": "http:/host/x",  # as a path writes it
     f"/home/me/http:/me:{SECRET}@host/x": "/home/me/http:/host/x",
 }
 UNCHANGED = (
@@ -46,7 +46,7 @@ UNCHANGED = (
 
 
 @pytest.mark.parametrize("url", SHOWN)
-def test_what_is_shown_of_a_url_has_no_credentials(url: str) -> None:
+def test_displayed_urls_have_no_credentials(url: str) -> None:
     assert without_credentials(url) == SHOWN[url]
     assert without_credentials(f"cannot reach {url} (as '{url}')").count(SHOWN[url]) == 2
     assert SECRET not in str(UserError(f"got {url}: no"))
@@ -57,11 +57,11 @@ def test_what_is_shown_of_a_url_has_no_credentials(url: str) -> None:
 
 
 @pytest.mark.parametrize("text", UNCHANGED)
-def test_other_texts_are_left_alone(text: str) -> None:
+def test_texts_without_credentials_are_unchanged(text: str) -> None:
     assert without_credentials(f"got {text}") == f"got {text}"
 
 
-def test_a_url_is_opened_with_what_is_not_shown() -> None:
+def test_a_url_is_opened_with_its_hidden_credentials() -> None:
     url = Url(f"http://me:{SECRET}%20word@host/x/?sig={SECRET}#part")
     assert url == "http://host/x"
     for one in (url, pickle.loads(pickle.dumps(url))):
@@ -70,7 +70,7 @@ def test_a_url_is_opened_with_what_is_not_shown() -> None:
 
 
 class Guarded(Ranges):
-    """Serves who has the password, or a signature."""
+    """Serve requests with the password or a signature."""
 
     def _may(self) -> bool:
         known = self.headers.get("Authorization") == BASIC or f"sig={SECRET}" in self.path
@@ -89,7 +89,7 @@ class Guarded(Ranges):
 
 @pytest.fixture(scope="module")
 def server(two_stores: Path) -> Iterator[str]:
-    """Where two stores and a recording are served to those who may."""
+    """URL of a server of two stores and a recording that requires credentials."""
     handler = partial(Guarded, directory=str(two_stores))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         thread = threading.Thread(target=running.serve_forever)
@@ -106,7 +106,7 @@ Run = Callable[..., int]
 def run(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Run]:
-    """Run a command in a folder of its own; nothing it says and keeps holds the secret."""
+    """Run a command in its own folder and check that its output and files hold no secret."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: Any) -> int:
@@ -128,7 +128,7 @@ URLS = {"password": f"http://me:{SECRET}%20word@{{}}/", "signature": "http://{}/
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_no_command_shows_or_keeps_credentials(
+def test_no_command_prints_or_stores_credentials(
     run: Run, server: str, two_stores: Path, kind: str
 ) -> None:
     def at(name: str) -> str:
@@ -147,13 +147,13 @@ def test_no_command_shows_or_keeps_credentials(
         ("record", "resnet18", stimuli, "--from", a, "--random", "3", "-o", "r.zarr"),
     ]  # fmt: skip
     codes = {command[0]: run(*command) for command in commands}
-    assert codes.pop("merge") == 2  # of other networks
+    assert codes.pop("merge") == 2  # of different networks
     assert set(codes.values()) == {0}
     recording = fusiform.open_recording("r.zarr")
     assert recording.provenance["source"]["store"] == f"http://{server}/a.zarr"
 
 
-def test_no_refusal_shows_credentials(run: Run, server: str, two_stores: Path) -> None:
+def test_no_error_message_shows_credentials(run: Run, server: str, two_stores: Path) -> None:
     stimuli = two_stores / "stimuli"
     wrong = f"http://me:{SECRET}-other@{server}/a.zarr"
     none = f"http://me:{SECRET}%20word@{server}/none.zarr?token={SECRET}"
@@ -178,7 +178,7 @@ def test_no_refusal_shows_credentials(run: Run, server: str, two_stores: Path) -
 
 
 @pytest.mark.parametrize("arguments", ["info {0} {0}", "{0}", "info --{0}"])
-def test_no_mistake_in_a_command_line_shows_credentials(arguments: str) -> None:
+def test_no_usage_error_shows_credentials(arguments: str) -> None:
     command = arguments.format(f"http://me:{SECRET}@host/x?sig={SECRET}").split()
     done = subprocess.run(
         [sys.executable, "-m", "fusiform", *command], text=True, capture_output=True, check=False

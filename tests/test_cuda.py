@@ -1,4 +1,4 @@
-"""The Triton kernel where there is no GPU: interpreted, and compiled for two kinds of GPU."""
+"""The Triton kernel without a GPU: interpreted, and compiled for two kinds of GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 
 from fusiform.kernels import cuda
 
-# The fewest instructions by which a thread can read its four units of a row.
+# The fewest load instructions for a thread's four units of a row.
 LOADS = {
     torch.float32: "ld.global.v4.b32",
     torch.float64: "ld.global.v2.b64",
@@ -34,8 +34,8 @@ UNITS = 1024
 
 
 @pytest.mark.slow
-def test_moments_in_the_interpreter() -> None:
-    """The tests of every back end, in a process that asks for the interpreter in time."""
+def test_triton_moments_in_the_interpreter() -> None:
+    """The moments tests in a process that enables Triton's interpreter before importing it."""
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "cuda", "test_moments.py"],
         cwd=Path(__file__).parent,
@@ -50,7 +50,7 @@ def test_moments_in_the_interpreter() -> None:
 def compiled(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> list[Any]:
-    """What ``fold_in`` compiles for a GPU that need not be there; nothing is launched."""
+    """Kernels that ``fold_in`` compiles for an absent GPU; nothing is launched."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("Triton interprets in this process, and does not compile")
     driver = SimpleNamespace(
@@ -81,7 +81,7 @@ def fold_in(dtype: torch.dtype, groups: list[int], count: list[int], units: int 
 
 @pytest.mark.parametrize("dtype", LOADS, ids=str)
 @pytest.mark.parametrize("units", [1, 1000, UNITS])
-def test_compiles_to_float64_arithmetic(
+def test_the_triton_kernel_compiles_to_float64_arithmetic(
     compiled: list[Any], dtype: torch.dtype, units: int
 ) -> None:
     fold_in(dtype, [0] * 32, [0], units)
@@ -91,16 +91,16 @@ def test_compiles_to_float64_arithmetic(
         ptx = kernel.asm["ptx"]
         assert "fma.rn.f64" in ptx
         assert not re.search(r"\b(add|sub|mul|fma)\.(rn\.)?(f32|f16|bf16)", ptx)
-        assert ".ftz" not in ptx  # subnormals are numbers
+        assert ".ftz" not in ptx  # subnormals are kept
         if units == UNITS:
             assert LOADS[dtype] in ptx
-            assert "cp.async" in ptx  # rows are fetched ahead
+            assert "cp.async" in ptx  # rows are prefetched
         offsets = re.findall(r"tt\.addptr .*, (?:tensor<\d+x)?(i\d+)", kernel.asm["ttir"])
         assert set(offsets) == {"i64"}
         assert kernel.asm["cubin"].startswith(b"\x7fELF")
 
 
-def test_nothing_that_changes_between_batches_is_compiled_in(compiled: list[Any]) -> None:
+def test_the_triton_kernel_is_not_specialised_per_batch(compiled: list[Any]) -> None:
     for groups in ([0], [0] * 16, [0] * 37, [1] * 32, [2] * 5 + [1] * 16 + [0]):
         for count in (0, 1, 16, 33, 2**33):
             fold_in(torch.float32, groups, [count] * 3)
@@ -110,7 +110,7 @@ def test_nothing_that_changes_between_batches_is_compiled_in(compiled: list[Any]
     assert len(compiled) == 2
 
 
-def test_the_engine_takes_this_kernel_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_uses_the_triton_kernel_where_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert accumulate.kernels_for(torch.device("cuda")) is device
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))

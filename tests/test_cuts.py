@@ -1,4 +1,4 @@
-"""Slabs: how layers are cut by the number of categories, written, and read again."""
+"""Slabs: chunking of layers by the number of categories, written and read back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fusiform import Criterion, check_store, open_store, save_contrast, summarise
 from fusiform.engine.contrasts.select import materialise, select
-from fusiform.engine.spec import Layer
+from fusiform.engine.layer import Layer
 from fusiform.engine.store import cuts
 from fusiform.engine.store.cuts import chunk_shape, file_shape, is_in_order, slabs, whole_file
 from fusiform.engine.store.draft import Draft
@@ -28,7 +28,7 @@ def layer_of(*shape: int) -> Layer:
     return Layer("odd", "Odd", tuple(f"axis_{i}" for i in range(len(shape))), shape, "float32")
 
 
-def test_slabs_of_few_categories_are_chunks_of_the_first_dimension() -> None:
+def test_with_few_categories_slabs_are_chunks_of_the_first_dimension() -> None:
     stem = layer_of(64, 112, 112)
     for groups in (1, 5, 12):
         assert chunk_shape(stem, groups) == (16, 112, 112)
@@ -36,7 +36,7 @@ def test_slabs_of_few_categories_are_chunks_of_the_first_dimension() -> None:
     assert file_shape(stem, (16, 112, 112), 5) == (64, 112, 112)
 
 
-def test_slabs_of_many_categories_are_small() -> None:
+def test_with_many_categories_slabs_are_small() -> None:
     for shape in ((64, 112, 112), (1, 900_000), (1, 56, 56, 128), (197, 768), (2048,)):
         layer = layer_of(*shape)
         for groups in (2_000, 20_000):
@@ -73,10 +73,10 @@ def test_slabs_and_files_cover_a_layer_in_order(
         seen += flat[slab].ravel().tolist()
         files.append(tuple(part.start // f for part, f in zip(slab, file, strict=True)))
     assert seen == list(range(layer.units))
-    assert files == sorted(files)  # a file is full before the next one begins
+    assert files == sorted(files)  # a file is filled before the next one starts
 
 
-def test_files_are_those_that_zarr_writes(tmp_path: Path) -> None:
+def test_planned_files_equal_those_zarr_writes(tmp_path: Path) -> None:
     fill(tmp_path / "own.zarr")
     root = zarr.open_group(tmp_path / "own.zarr", mode="r+")
     for name in ("layer1.0/mean", "head/m2", "encoder.ln/mean"):
@@ -87,7 +87,7 @@ def test_files_are_those_that_zarr_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [1, 40, 100])
-def test_what_is_cut_finely_holds_the_same_numbers(
+def test_fine_chunks_hold_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int
 ) -> None:
     whole = fill(tmp_path / "whole.zarr")
@@ -145,7 +145,7 @@ def noise(path: Path, categories: int, layer: Layer) -> Draft:
 
 
 @pytest.mark.parametrize("categories", [6, 24])
-def test_memory_grows_neither_with_categories_nor_with_units(
+def test_contrast_memory_grows_neither_with_categories_nor_with_units(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, categories: int
 ) -> None:
     monkeypatch.setattr(cuts, "_CHUNK_VALUES", 30_000)
@@ -153,7 +153,7 @@ def test_memory_grows_neither_with_categories_nor_with_units(
     draft = noise(tmp_path / "own.zarr", categories, layer_of(2, 120_000 // categories))
 
     def peak(work: object) -> int:
-        work()  # what is compiled or imported is no array
+        work()  # compiling and importing allocate no arrays
         tracemalloc.start()
         work()
         most = tracemalloc.get_traced_memory()[1]
@@ -176,7 +176,7 @@ def test_memory_grows_neither_with_categories_nor_with_units(
     )
 
 
-def test_contrasts_of_many_categories_are_those_of_one(
+def test_contrasts_of_many_categories_equal_each_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft = noise(tmp_path / "own.zarr", 60, layer_of(700))

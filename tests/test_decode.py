@@ -1,4 +1,4 @@
-"""Images reach the network as its own library would have prepared them, in the plan's order."""
+"""Images are preprocessed as by the network's own library, in plan order."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.networks.backbones import load_backbone, preprocessing_of
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import open_image
 
 Transform = Callable[[Image.Image], torch.Tensor]
 CPU = torch.device("cpu")
 
-# Portrait, landscape, odd, square, of just the crop's and just the resized size, tiny, extreme.
+# Portrait, landscape, odd, square, exactly the crop's or the resized size, tiny, extreme.
 SIZES = [
     (200, 300), (300, 200), (301, 487), (640, 481), (256, 256), (257, 255), (224, 224), (235, 235),
     (61, 97), (33, 33), (17, 200), (1000, 233),
@@ -92,7 +92,7 @@ def libraries() -> dict[str, tuple[Preprocessing, Transform]]:
         "timm squash",
     ],
 )
-def test_images_are_prepared_as_by_the_library_to_the_bit(
+def test_preprocessing_gives_the_bits_of_the_library(
     libraries: dict[str, tuple[Preprocessing, Transform]], library: str, bands: int
 ) -> None:
     preprocessing, transform = libraries[library]
@@ -103,7 +103,7 @@ def test_images_are_prepared_as_by_the_library_to_the_bit(
         assert torch.equal(result, expected), size
 
 
-def test_the_libraries_differ_from_each_other(
+def test_preprocessing_of_the_libraries_differs(
     libraries: dict[str, tuple[Preprocessing, Transform]],
 ) -> None:
     assert len({preprocessing for preprocessing, _ in libraries.values()}) == len(libraries)
@@ -133,10 +133,10 @@ def test_any_size_is_resized_and_cropped_by_torchvisions_rules(
 
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("crop_pct", [1.15, 1.1, 1.02])
-def test_a_crop_above_the_image_is_padded_as_by_timm(
+def test_a_crop_larger_than_the_image_is_padded_like_timm(
     monkeypatch: pytest.MonkeyPatch, crop_pct: float, squash: bool
 ) -> None:
-    # As volo_d4_448 has it, of which the smallest has 200 million parameters.
+    # Like volo_d4_448, whose smallest version has 200 million parameters.
     changed = {"crop_pct": crop_pct, "crop_mode": "squash" if squash else "center"}
     create_model = timm.create_model
 
@@ -160,7 +160,7 @@ def test_a_crop_above_the_image_is_padded_as_by_timm(
         preprocessing_of(None, "none", {"crop": 257})
 
 
-def test_squash_ignores_proportions_and_keeps_everything() -> None:
+def test_squash_keeps_the_whole_image_and_ignores_proportions() -> None:
     image = Image.new("RGB", (90, 30), "blue")
     image.paste("red", (0, 0, 45, 30))
     result = prepare(image, Preprocessing(20, 20, "nearest", squash=True))
@@ -177,7 +177,7 @@ def test_half_precision_is_rounded_after_the_arithmetic() -> None:
     assert torch.equal(half, full.half())
 
 
-def test_normalising_leaves_the_pixels_alone() -> None:
+def test_normalising_does_not_change_its_input() -> None:
     pixels = np.stack([prepare(picture(32, 32), Preprocessing(32, 32))])
     before = pixels.copy()
     normalise(pixels, Preprocessing(32, 32), CPU, torch.float32)
@@ -200,7 +200,7 @@ def decoding_threads() -> list[threading.Thread]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_every_batch_comes_in_plan_order_with_its_own_pixels(
+def test_batches_arrive_in_plan_order_with_their_own_pixels(
     planned: tuple[Catalogue, Plan], workers: int
 ) -> None:
     catalogue, plan = planned
@@ -221,7 +221,7 @@ def test_every_batch_comes_in_plan_order_with_its_own_pixels(
 
 
 @pytest.mark.parametrize("first", [1, 4, 5])
-def test_decoding_begins_at_any_batch(planned: tuple[Catalogue, Plan], first: int) -> None:
+def test_decoding_can_start_at_any_batch(planned: tuple[Catalogue, Plan], first: int) -> None:
     catalogue, plan = planned
     everything = list(decode_ahead(catalogue, plan, SMALL, 2))
     rest = list(decode_ahead(catalogue, plan, SMALL, 2, first=first))
@@ -231,11 +231,11 @@ def test_decoding_begins_at_any_batch(planned: tuple[Catalogue, Plan], first: in
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_an_image_that_cannot_be_decoded_is_named_and_ends_the_threads(
+def test_an_undecodable_image_is_named_and_ends_the_threads(
     planned: tuple[Catalogue, Plan], workers: int
 ) -> None:
     catalogue, plan = planned
-    for stimulus in plan.order[[9, 11]]:  # both in the third batch: the first is named
+    for stimulus in plan.order[[9, 11]]:  # both in the third batch; the first is named
         path = catalogue.path(stimulus)
         path.write_bytes(path.read_bytes()[:200])
     seen = []
@@ -248,7 +248,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_ends_the_threads(
     assert not decoding_threads()
 
 
-def test_leaving_early_ends_the_threads(planned: tuple[Catalogue, Plan]) -> None:
+def test_leaving_early_ends_the_decoding_threads(planned: tuple[Catalogue, Plan]) -> None:
     batches = decode_ahead(*planned, SMALL, 2)
     next(batches)
     batches.close()
@@ -271,11 +271,11 @@ def test_only_a_few_batches_are_decoded_ahead(
     batches = decode_ahead(*planned, SMALL, 1)
     next(batches)
     time.sleep(0.5)
-    assert len(begun) == 4 * 4  # the batch in hand and three more of the five
+    assert len(begun) == 4 * 4  # the current batch and three more of the five
     batches.close()
 
 
-def test_a_worker_that_hangs_ends_the_scan_in_a_sentence_and_not_the_program(
+def test_a_hanging_decoding_worker_raises_one_line(
     planned: tuple[Catalogue, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue, plan = planned
@@ -303,7 +303,7 @@ def test_a_worker_that_hangs_ends_the_scan_in_a_sentence_and_not_the_program(
     woken.set()
 
 
-def test_whatever_a_worker_dies_of_reaches_the_scan(
+def test_any_exception_of_a_decoding_worker_reaches_the_scan(
     planned: tuple[Catalogue, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dies(*_: Any) -> None:
@@ -314,7 +314,7 @@ def test_whatever_a_worker_dies_of_reaches_the_scan(
         next(decode_ahead(*planned, SMALL, 2))
 
 
-def test_images_that_fail_are_skipped_where_they_may_be(planned: tuple[Catalogue, Plan]) -> None:
+def test_failing_images_are_skipped_when_allowed(planned: tuple[Catalogue, Plan]) -> None:
     catalogue, plan = planned
     _ = catalogue.contents
     cut, gone, changed = (catalogue.path(stimulus) for stimulus in plan.order[[9, 11, 12]])
@@ -328,6 +328,8 @@ def test_images_that_fail_are_skipped_where_they_may_be(planned: tuple[Catalogue
 
 
 @pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1)])
-def test_a_strip_is_not_stretched_until_memory_is_full(size: tuple[int, int]) -> None:
+def test_resizing_an_extreme_aspect_ratio_raises_instead_of_filling_memory(
+    size: tuple[int, int],
+) -> None:
     with pytest.raises(UserError, match="cut it"):
         prepare(Image.new("L", size), Preprocessing(256, 224))

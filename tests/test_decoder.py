@@ -1,4 +1,4 @@
-"""JPEG files decoded by torchvision: nearly Pillow's pixels, the same faults, the GPU's turn."""
+"""JPEG files decoded by torchvision on CPU and GPU: near-identical pixels and the same errors."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from fusiform.engine.decoding.ahead import Decoded, decode_ahead
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.forward import _filled
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus, open_image, plain_jpeg_size
 
@@ -44,7 +44,7 @@ Planned = tuple[Catalogue, Plan]
 
 
 def drawn(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Blobs of colour under noise."""
+    """Coloured blobs with noise."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8))
     noisy = np.asarray(coarse.resize((width, height))) + rng.integers(-20, 20, (height, width, 3))
@@ -63,7 +63,7 @@ def turned() -> bytes:
     return saved(drawn(48, 32), exif=exif)
 
 
-# Of every kind of file, and whether torchvision decodes it.
+# Every kind of file, and whether torchvision decodes it.
 FILES: dict[str, tuple[bytes, bool]] = {
     "colour": (saved(drawn(48, 40)), True),
     "grey": (saved(drawn(40, 48).convert("L")), True),
@@ -80,7 +80,7 @@ FILES: dict[str, tuple[bytes, bool]] = {
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Planned:
-    """Two categories with a file of every kind, in batches of four."""
+    """Two categories with every kind of file, in batches of four."""
     for category in ("a", "b"):
         (tmp_path / "set" / category).mkdir(parents=True)
         for number, (content, _) in enumerate(FILES.values()):
@@ -94,7 +94,7 @@ def all_pixels(parts: list[Decoded]) -> NDArray[np.uint8]:
 
 
 def differences(files: list[bytes], preprocessing: Preprocessing) -> tuple[int, float]:
-    """The largest, and the largest mean over an image, of torchvision's pixels from Pillow's."""
+    """Largest pixel difference from Pillow, and largest mean difference of an image."""
     decoder = jpegs.Jpegs(preprocessing, CPU)
     found = []
     for content in files:
@@ -112,7 +112,7 @@ def differences(files: list[bytes], preprocessing: Preprocessing) -> tuple[int, 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("squash", [False, True])
-def test_pixels_are_pillows_but_for_rounding(interpolation: str, squash: bool) -> None:
+def test_torchvision_pixels_equal_pillows_up_to_rounding(interpolation: str, squash: bool) -> None:
     files = [saved(drawn(*size, seed), quality=90) for seed, size in enumerate(SIZES)]
     for resize in (194, 224, 256):
         asked = Preprocessing(resize, 224, interpolation, squash=squash, decoder="torchvision")
@@ -122,7 +122,9 @@ def test_pixels_are_pillows_but_for_rounding(interpolation: str, squash: bool) -
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_so_they_are_of_photographs(testdata: Path, interpolation: str) -> None:
+def test_torchvision_pixels_of_photographs_equal_pillows_up_to_rounding(
+    testdata: Path, interpolation: str
+) -> None:
     paths = sorted((testdata / "stimuli" / "floc").glob("*/*.jpg"))[::20]
     files = [path.read_bytes() for path in paths]
     for resize in (224, 288):
@@ -132,7 +134,7 @@ def test_so_they_are_of_photographs(testdata: Path, interpolation: str) -> None:
         assert mean < 0.3
 
 
-def test_only_plain_jpegs_are_torchvisions_and_all_others_pillows(
+def test_torchvision_decodes_only_plain_jpegs(
     mixed: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[bytes] = []
@@ -167,13 +169,13 @@ def test_torchcodec_and_torchvision_decode_the_same_pixels(
     by_torchcodec = jpegs.decode_jpegs(files, CPU)
     assert not recwarn.list
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
-    by_torchvision = jpegs.decode_jpegs(files, CPU)  # since 0.29 it warns that it is deprecated
+    by_torchvision = jpegs.decode_jpegs(files, CPU)  # deprecated since 0.29, with a warning
     assert len(files) == len(by_torchcodec) > 3
     assert all(map(torch.equal, by_torchcodec, by_torchvision))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_bits_do_not_depend_on_the_number_of_threads(mixed: Planned, workers: int) -> None:
+def test_decoded_bits_do_not_depend_on_the_number_of_threads(mixed: Planned, workers: int) -> None:
     one = all_pixels(list(decode_ahead(*mixed, SMALL, 2)))
     other = all_pixels(list(decode_ahead(*mixed, SMALL, workers)))
     np.testing.assert_array_equal(one, other)
@@ -181,7 +183,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(mixed: Planned, workers: in
     np.testing.assert_array_equal(one[8:], rest)
 
 
-def test_what_is_large_is_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_jpegs_are_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jpegs, "_MOST_PIXELS", 48 * 40)
     decoder = jpegs.Jpegs(SMALL, CPU)
     assert decoder.read(Path("x"), saved(drawn(48, 40))) is not None
@@ -189,11 +191,11 @@ def test_what_is_large_is_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decoder.read(Path("x"), saved(drawn(4, 40))) is None  # resized to 20 x 200
 
 
-# Faults
+# Errors
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])
-def test_damaged_files_are_said_to_be_as_by_pillow(
+def test_damaged_files_raise_the_same_errors_as_pillow(
     mixed: Planned, gpu: Gpu, device: torch.device
 ) -> None:
     catalogue, plan = mixed
@@ -215,11 +217,11 @@ def test_damaged_files_are_said_to_be_as_by_pillow(
     expected = failures(BY_PILLOW, CPU)
     assert sum(map(len, expected)) == 4
     assert failures(SMALL, device) == expected
-    with pytest.raises(UnfitStimulus, match="restore it, or leave it out by --on-error skip"):
+    with pytest.raises(UnfitStimulus, match='restore it, or leave it out with `on_error="skip"`'):
         list(decode_ahead(fresh, plan, SMALL, 2, device=device))
 
 
-def test_a_file_that_torchvision_alone_refuses_is_pillows(
+def test_a_file_that_only_torchvision_refuses_is_left_to_pillow(
     mixed: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = jpegs.decode_jpegs
@@ -239,7 +241,7 @@ def test_a_file_that_torchvision_alone_refuses_is_pillows(
         np.testing.assert_array_equal(found[row], (pillows if refused else before)[row])
 
 
-def test_want_of_memory_is_not_taken_for_a_damaged_file(
+def test_out_of_memory_is_not_taken_for_a_damaged_file(
     mixed: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -255,11 +257,11 @@ def test_want_of_memory_is_not_taken_for_a_damaged_file(
         next(decode_ahead(*mixed, SMALL, 1, skip=True))
 
 
-# On a GPU, but for nvJPEG
+# On a GPU, without nvJPEG
 
 
 class Gpu:
-    """What torchvision was asked for, as if there were a GPU, and what streams went through."""
+    """A fake GPU that records torchvision's calls and the streams used."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, torch.device]] = []
@@ -304,12 +306,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     return gpu
 
 
-def test_the_files_of_a_batch_are_decoded_together_on_a_stream_of_their_own(
-    mixed: Planned, gpu: Gpu
-) -> None:
+def test_a_batch_is_decoded_together_on_its_own_cuda_stream(mixed: Planned, gpu: Gpu) -> None:
     catalogue, plan = mixed
     parts = list(decode_ahead(catalogue, plan, SMALL, 2, device=GPU))
-    assert gpu.calls.pop(0) == (1, GPU)  # whether there is nvJPEG
+    assert gpu.calls.pop(0) == (1, GPU)  # whether nvJPEG exists
     assert all(device == GPU for _, device in gpu.calls)
     per_batch = [
         sum(list(FILES.values())[int(catalogue.path(s).stem)][1] for s in part.batch.stimuli)
@@ -327,7 +327,7 @@ def test_the_files_of_a_batch_are_decoded_together_on_a_stream_of_their_own(
     ]  # fmt: skip
 
 
-def test_a_call_has_few_enough_pixels_for_the_device(
+def test_a_decoding_call_is_limited_to_the_devices_pixels(
     mixed: Planned, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue, plan = mixed[0], replace(mixed[1], batch_size=10)
@@ -342,7 +342,7 @@ def test_a_call_has_few_enough_pixels_for_the_device(
     assert jpegs.Jpegs(SMALL, CPU).device_bytes == 0
 
 
-def test_a_short_batch_is_filled_up_where_it_is() -> None:
+def test_a_short_batch_is_padded_on_the_device() -> None:
     plan = make_plan(np.repeat([0, 1], 5), ["a", "b"], batch_size=4)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
     filled = _filled(torch.from_numpy(pixels), plan)
@@ -351,7 +351,7 @@ def test_a_short_batch_is_filled_up_where_it_is() -> None:
     np.testing.assert_array_equal(filled, pixels[[0, 1, 1, 1]])
 
 
-def test_a_torchvision_without_the_decoder_is_refused_before_anything_is_shown(
+def test_a_torchvision_without_the_decoder_raises_before_the_scan(
     jpeg_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(*_: Any) -> Any:
@@ -366,7 +366,7 @@ def test_a_torchvision_without_the_decoder_is_refused_before_anything_is_shown(
     monkeypatch.setattr(jpegs, "decode_jpegs", _decode_jpegs)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     monkeypatch.delattr(torchvision.io, "decode_jpeg")
-    with pytest.raises(UserError, match="leave out --decoder torchvision"):
+    with pytest.raises(UserError, match='leave out `decoder="torchvision"`'):
         scanned(jpeg_set, tmp_path / "o.zarr", net)
     assert not seen
     assert not list(tmp_path.glob("o.zarr*"))
@@ -397,7 +397,7 @@ def scanned(
 
 
 @pytest.mark.smoke
-def test_the_decoder_is_part_of_what_a_scan_is(jpeg_set: Path, tmp_path: Path) -> None:
+def test_the_decoder_is_part_of_the_fingerprint(jpeg_set: Path, tmp_path: Path) -> None:
     whole = scanned(jpeg_set, tmp_path / "whole.zarr")
     assert whole.provenance["preprocessing"]["decoder"] == "torchvision"
     assert fusiform.check_store(whole.path).problems == ()
@@ -416,9 +416,9 @@ def test_the_decoder_is_part_of_what_a_scan_is(jpeg_set: Path, tmp_path: Path) -
     assert contents(scanned(jpeg_set, output).path) == contents(whole.path)
 
 
-def test_packed_pictures_have_nothing_to_decode(jpeg_set: Path, tmp_path: Path) -> None:
+def test_packed_pictures_need_no_decoder(jpeg_set: Path, tmp_path: Path) -> None:
     asked = {"resize": 16, "crop": 16}
-    with pytest.raises(UserError, match="packed as Pillow decodes them; got the decoder torchv"):
+    with pytest.raises(UserError, match="packed as Pillow decodes them; got torchvision"):
         fusiform.pack_stimuli(
             jpeg_set, tmp_path / "p.zarr", preprocessing={**asked, "decoder": "torchvision"}
         )
@@ -427,7 +427,7 @@ def test_packed_pictures_have_nothing_to_decode(jpeg_set: Path, tmp_path: Path) 
         scanned(tmp_path / "p.zarr", tmp_path / "o.zarr")
 
 
-def test_decoders_and_filters_that_there_are_not_are_refused() -> None:
+def test_unknown_decoders_and_filters_raise() -> None:
     with pytest.raises(UserError, match="a decoder is pillow or torchvision; got 'nvjpeg'"):
         Preprocessing(decoder="nvjpeg")
     for interpolation in ("nearest", "lanczos"):
@@ -435,7 +435,7 @@ def test_decoders_and_filters_that_there_are_not_are_refused() -> None:
             Preprocessing(interpolation=interpolation, decoder="torchvision")
 
 
-def test_the_command_line_names_the_decoder(
+def test_the_decoder_option_of_the_command_line(
     jpeg_set: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from fusiform.tests.test_resume import Net\n")

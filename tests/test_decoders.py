@@ -1,4 +1,4 @@
-"""Pictures from processes of their own: the same as in this one, and gone with it."""
+"""Decoding in processes: the same pixels as in threads, and no process left behind."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from fusiform.engine.decoding.pictures import picture_of
 from fusiform.engine.decoding.processes import Decoders, decoders, serve
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus
 
 SMALL = Preprocessing(resize=32, crop=32)
-LARGE = Preprocessing(resize=256, crop=224)  # more than a pipe holds by itself
+LARGE = Preprocessing(resize=256, crop=224)  # more than a pipe buffers
 
 
 def pixels(catalogue: Catalogue, *, skip: bool = False, **options: bool) -> list[np.ndarray]:
@@ -60,7 +60,7 @@ def ids(started: Decoders) -> list[int]:
 
 
 @pytest.mark.smoke
-def test_pictures_are_those_of_threads(stimuli: Path) -> None:
+def test_decoding_processes_give_the_pixels_of_threads(stimuli: Path) -> None:
     Image.new("RGBA", (70, 300), (255, 0, 0, 90)).save(stimuli / "blobs" / "clear.png")
     Image.new("L", (90, 80), 7).save(stimuli / "noise" / "grey.jpg")
     catalogue = read_catalogue(stimuli)
@@ -71,12 +71,14 @@ def test_pictures_are_those_of_threads(stimuli: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [True, False])
-def test_what_cannot_be_shown_is_said_in_the_same_words(stimuli: Path, processes: bool) -> None:
+def test_decoding_processes_raise_the_same_errors_as_threads(
+    stimuli: Path, processes: bool
+) -> None:
     image = stimuli / "noise" / "noise-2.png"
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
     catalogue = read_catalogue(stimuli)
-    with pytest.raises(UnfitStimulus, match=r"noise-2.png cannot be decoded .*--on-error skip"):
+    with pytest.raises(UnfitStimulus, match=r'noise-2.png cannot be decoded .*`on_error="skip"`'):
         pixels(catalogue, processes=processes)
     plan = make_plan(catalogue.labels, catalogue.categories, folds=2, batch_size=4)
     batches = list(decode_ahead(catalogue, plan, SMALL, 2, skip=True, processes=processes))
@@ -86,7 +88,7 @@ def test_what_cannot_be_shown_is_said_in_the_same_words(stimuli: Path, processes
     assert failed == alone.value.reason
 
 
-def test_one_that_is_too_long_to_be_resized_is_refused() -> None:
+def test_an_image_too_long_to_be_resized_raises_in_a_process() -> None:
     content = BytesIO()
     Image.new("L", (1, 60_000)).save(content, "PNG")
     with decoders(Preprocessing(resize=224, crop=224), 1) as started:  # noqa: SIM117
@@ -94,24 +96,24 @@ def test_one_that_is_too_long_to_be_resized_is_refused() -> None:
             started.fill(np.empty((224, 224, 3), np.uint8), Path("a.png"), content.getvalue())
 
 
-def test_a_decoder_that_is_killed_ends_the_scan_in_a_line(stimuli: Path) -> None:
+def test_a_killed_decoding_process_ends_the_scan_in_one_line(stimuli: Path) -> None:
     image = stimuli / "noise" / "noise-1.png"
     row = np.empty((32, 32, 3), np.uint8)
     with decoders(SMALL, 1) as started:
         started.fill(row, image, image.read_bytes())
         os.kill(ids(started)[0], signal.SIGKILL)
-        for _ in range(2):  # whoever comes next hears it as well
+        for _ in range(2):  # later requests raise it as well
             with pytest.raises(UserError, match=r"ended by signal 9 at .*noise-1\.png"):
                 started.fill(row, image, image.read_bytes())
 
 
-def test_one_that_cannot_begin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoding_process_that_cannot_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MODULE", "fusiform.no_such_module")
     with decoders(SMALL, 1) as started, pytest.raises(UserError, match="ended with code 1 at"):
         started.fill(np.empty((32, 32, 3), np.uint8), Path("a.png"), b"")
 
 
-def test_a_system_that_begins_no_more_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     begin: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
     begun: list[subprocess.Popen[bytes]] = []
 
@@ -128,22 +130,22 @@ def test_a_system_that_begins_no_more_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.smoke
-def test_they_are_gone_when_nobody_needs_them(stimuli: Path) -> None:
+def test_decoding_processes_end_when_no_longer_needed(stimuli: Path) -> None:
     with decoders(SMALL, 2) as started:
         started.wait()
         processes = ids(started)
         assert all(map(running, processes))
-        # Ctrl-C on a terminal goes to the group of the program, which is told first.
+        # Ctrl-C on a terminal signals the whole process group; the program handles it first.
         assert os.getpgrp() not in map(os.getpgid, processes)
     assert not any(map(running, processes))
     with pytest.raises(UserError, match="came later"):
         started.fill(np.empty((32, 32, 3), np.uint8), stimuli, b"")
 
 
-def test_they_end_when_their_program_is_killed(tmp_path: Path) -> None:
+def test_decoding_processes_end_when_their_program_is_killed(tmp_path: Path) -> None:
     program = (
         "import time\n"
-        "from fusiform.engine.spec import Preprocessing\n"
+        "from fusiform.engine.preprocessing import Preprocessing\n"
         "from fusiform.engine.decoding.processes import Decoders\n"
         "started = Decoders(Preprocessing(resize=32, crop=32), 2)\n"
         "started.wait()\n"
@@ -166,7 +168,7 @@ def test_they_end_when_their_program_is_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "workers", "needed"), [("cuda", 5, True), ("cuda", 4, False), ("cpu", 5, False)]
 )
-def test_a_network_on_a_gpu_has_them(
+def test_decoding_processes_serve_a_network_on_a_gpu(
     stimuli: Path, monkeypatch: pytest.MonkeyPatch, kind: str, workers: int, needed: bool
 ) -> None:
     begun: list[int] = []
@@ -187,7 +189,7 @@ def test_a_network_on_a_gpu_has_them(
     assert begun == [5] * needed
 
 
-def test_requests_are_answered_until_they_end(
+def test_a_decoding_process_answers_requests_until_they_end(
     stimuli: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
@@ -209,7 +211,7 @@ def test_requests_are_answered_until_they_end(
     assert answers.getvalue() == module._ANSWER.pack(False, len(reason)) + reason
 
 
-def test_what_a_decoder_could_not_foresee_is_said(
+def test_an_unexpected_error_of_a_decoding_process_is_reported(
     stimuli: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = b"MemoryError: of this picture"
@@ -225,7 +227,7 @@ def test_what_a_decoder_could_not_foresee_is_said(
         started.fill(np.empty((32, 32, 3), np.uint8), Path("a.png"), b"content")
 
 
-def test_a_packed_set_is_decoded_already() -> None:
+def test_a_packed_set_starts_no_decoding_processes() -> None:
     gpu: Any = SimpleNamespace(type="cuda")
     packed: Any = SimpleNamespace(pictures=object())
     assert decode.needs_processes(None, gpu, 8)

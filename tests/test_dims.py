@@ -1,4 +1,4 @@
-"""Dimensions are named by module, by shape, and by what moves with the image, or not at all."""
+"""Dimension names from module, shape and response to image shifts, or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.layers import trial
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 
 MAPS, LAST, TOKENS = ("channel", "y", "x"), ("y", "x", "channel"), ("token", "channel")
 NO_ORDER = ("axis_0", "channel")
@@ -24,7 +24,7 @@ Of = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Patches(nn.Module):
-    """Patches of 4 x 4 pixels, ``channels`` each, and what ``of`` makes of them."""
+    """Patches of 4 x 4 pixels with ``channels`` each, passed through ``of``."""
 
     def __init__(self, of: Of, channels: int = 12) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Patches(nn.Module):
 
 
 class Made(nn.Module):
-    """Gives what ``of`` makes of its input."""
+    """Applies ``of`` to its input."""
 
     def __init__(self, of: Of) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def nested(x: torch.Tensor) -> torch.Tensor:
 
 
 def by_unit(x: torch.Tensor) -> torch.Tensor:
-    """Tokens in Hiera's order: first those of equal places in units of 2 x 2."""
+    """Tokens in Hiera's order: by position within units of 2 x 2 first."""
     own = x.reshape(len(x), -1, 4, 2, 4, 2)
     return own.permute(0, 3, 5, 2, 4, 1).reshape(len(x), 64, -1)
 
@@ -84,10 +84,10 @@ def in_order(x: torch.Tensor) -> torch.Tensor:
          12, NO_ORDER),
         (lambda x: in_order(x.transpose(2, 3)), 12, NO_ORDER),  # column by column
         (lambda x: in_order(x).mean(1, keepdim=True).expand(-1, 16, -1), 12, NO_ORDER),  # queries
-        (lambda x: in_order(x)[:, :20], 12, TOKENS),  # no map will be made of twenty
+        (lambda x: in_order(x)[:, :20], 12, TOKENS),  # twenty tokens form no square map
     ],
 )  # fmt: skip
-def test_dimensions_are_told_by_what_moves_with_the_image(
+def test_dimensions_are_recognised_by_shifting_the_image(
     of: Of, channels: int, dims: tuple[str, ...]
 ) -> None:
     by_name = {layer.name: layer for layer in trial(Patches(of, channels), 32).layers}
@@ -95,7 +95,7 @@ def test_dimensions_are_told_by_what_moves_with_the_image(
     assert by_name["embed"].dims == MAPS
 
 
-def test_modules_settle_what_shapes_do_not() -> None:
+def test_modules_decide_dimensions_where_shapes_are_ambiguous() -> None:
     square = [
         (nn.Conv2d(3, 8, 4, 4), MAPS),
         (nn.Conv2d(3, 32, (4, 32), (1, 32)), MAPS),  # [32, 29, 1]
@@ -109,7 +109,7 @@ def test_modules_settle_what_shapes_do_not() -> None:
             assert layers["0.2"].dims == ("channel", "token")
 
 
-def test_tokens_that_attention_has_mixed_are_in_the_order_of_those_before() -> None:
+def test_tokens_mixed_by_attention_keep_the_order_of_the_previous_layer() -> None:
     class Mixed(Patches):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.mix(super().forward(x))
@@ -124,7 +124,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Any) -> Path
     return draw_stimuli(tmp_path_factory.mktemp("dims") / "set")
 
 
-def test_a_layer_without_names_has_a_note_and_takes_those_that_are_given(
+def test_a_layer_without_dimension_names_is_noted_and_takes_given_names(
     stimuli: Path, tmp_path: Path
 ) -> None:
     def scanned(of: Of, name: str, **options: Any) -> Any:
@@ -135,9 +135,9 @@ def test_a_layer_without_names_has_a_note_and_takes_those_that_are_given(
     found = scanned(by_unit, "o.zarr")
     assert found.layer("made").dims == NO_ORDER
     (note,) = found.provenance["notes"]
-    assert note.startswith("dimensions of 1 layers are not known by shape, module or")
+    assert note.startswith("dimensions of 1 layers are unknown by shape, module and")
     assert "made 64 x 12" in note
-    assert "--dims LAYER=channel,y,x" in note
+    assert "`dims` (LAYER=channel,y,x)" in note
     analysis = fusiform.analyse(found, analyses=["localisation"])
     assert analysis.localisation == ()
     assert analysis.nameless == ("made",)
@@ -167,7 +167,7 @@ def test_a_layer_without_names_has_a_note_and_takes_those_that_are_given(
         ({"made": "row,column"}, r"\(channel, y, x, token, axis_0, axis_1\); got row,column"),
     ],
 )
-def test_names_that_do_not_fit_are_refused(
+def test_dimension_names_that_do_not_fit_raise(
     stimuli: Path, tmp_path: Path, dims: dict[str, str], complaint: str
 ) -> None:
     with pytest.raises(UserError, match=complaint):
@@ -178,7 +178,7 @@ def test_names_that_do_not_fit_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_line_takes_names_of_dimensions(
+def test_the_dims_option_of_the_command_line(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module(

@@ -1,4 +1,4 @@
-"""A scan by workers ends with the bits of a scan in one process, whoever of them dies."""
+"""Scans by dask workers give the bits of one process, even when workers die."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from PIL import Image
 import fusiform
 from fusiform.engine.distributing import cluster
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import Layer
 from fusiform.engine.store.durable import DurableFolder
 from fusiform.engine.store.hidden import sealed, unsealed
 from fusiform.engine.store.records import Records
@@ -37,7 +37,7 @@ from fusiform.kernels.moments import Moments
 
 from .fuzz.small import contents
 
-# So dask says of a machine that is busy.
+# A warning of dask on a busy machine.
 pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories")
 
 # Three categories of 30 in two folds: groups of 15, shards of 18, so that groups span shards.
@@ -93,7 +93,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MKL_NUM_THREADS
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a user's own networks, importable here and in what is started from here."""
+    """Folder with a user's own networks, importable here and in subprocesses."""
     folder = tmp_path_factory.mktemp("distributing")
     (folder / "nets_of_workers.py").write_text(NETWORK)
     with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +107,7 @@ def stimuli(folder: Path, draw_stimuli: Callable[..., Path]) -> Path:
 
 
 def in_one_process(stimuli: Path, output: Path, *options: str) -> Path:
-    """The command line, in a process of its own that computes in one thread as workers do."""
+    """Run the command line in a subprocess with one thread, as workers have."""
     command = [
         *(sys.executable, "-m", "fusiform", "scan", "nets_of_workers:small", str(stimuli)),
         *("-o", str(output), "--layers", "body,pool,head", "--batch-size", str(BATCH)),
@@ -119,15 +119,15 @@ def in_one_process(stimuli: Path, output: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(folder: Path, stimuli: Path) -> dict[str, Any]:
-    """The files of a scan in one process."""
+    """Files of a scan in one process."""
     return contents(in_one_process(stimuli, folder / "whole.zarr"))
 
 
 @pytest.fixture(scope="module")
 def own_cluster(folder: Path) -> Iterator[Any]:
-    """A user's own cluster, with two workers."""
+    """A user's own cluster of two workers."""
     with (
-        cluster._own_environment_left_alone(),  # of what dask sets in it for its workers
+        cluster._own_environment_left_alone(),  # variables that dask sets for its workers
         pytest.MonkeyPatch.context() as patch,
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
     ):
@@ -146,7 +146,7 @@ def own_cluster(folder: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def scheduler(own_cluster: Any) -> str:
-    """The address of its scheduler."""
+    """Address of the cluster's scheduler."""
     return str(own_cluster.scheduler_address)
 
 
@@ -156,7 +156,7 @@ def scanned(stimuli: Path, output: Path, model: str = "small", **options: Any) -
 
 
 def stopping_after(events: int, stage: str = "scan") -> Listener:
-    """A listener that sends this program SIGINT after so many events of a stage."""
+    """A listener that sends SIGINT to this process after ``events`` events of a stage."""
 
     def progress(event: Progress) -> None:
         nonlocal events
@@ -167,7 +167,7 @@ def stopping_after(events: int, stage: str = "scan") -> Listener:
     return Listener(progress=progress)
 
 
-def test_dask_does_not_watch_workers_all_the_time() -> None:
+def test_dask_profiling_of_workers_is_off() -> None:
     with cluster.connected(cluster.Workers(1, None, 1), Listener()) as crew:
         for name, setting in cluster.SELDOM.items():
             assert set(crew.client.run(dask.config.get, name).values()) == {setting}, name
@@ -182,7 +182,7 @@ STOPS = [(1, "scan"), (3, "scan"), (1, "merge"), (1, "contrasts")]
 @pytest.mark.parametrize(
     "workers", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4))]
 )
-def test_workers_of_its_own_give_the_bits_of_one_process(
+def test_local_workers_give_the_bits_of_one_process(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], workers: int
 ) -> None:
     events: list[Progress] = []
@@ -199,14 +199,14 @@ def test_workers_of_its_own_give_the_bits_of_one_process(
     assert sum(event.stage == "scan" for event in events) == SHARDS
 
 
-def test_so_do_those_of_a_scheduler_by_the_command_line(
+def test_workers_of_a_scheduler_give_the_bits_of_one_process(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
 ) -> None:
     in_one_process(stimuli, tmp_path / "o.zarr", "--scheduler", scheduler)
     assert contents(tmp_path / "o.zarr") == whole
 
 
-def test_so_do_those_of_a_cluster_in_python(
+def test_workers_of_a_cluster_object_give_the_bits_of_one_process(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], own_cluster: Any
 ) -> None:
     notes: list[str] = []
@@ -215,7 +215,7 @@ def test_so_do_those_of_a_cluster_in_python(
     assert contents(tmp_path / "o.zarr") == whole
 
 
-def test_so_do_they_in_another_precision_of_reduced_layers_and_by_another_decoder(
+def test_workers_give_the_same_bits_in_bfloat16_reduced_layers_and_torchvision(
     stimuli: Path, tmp_path: Path, scheduler: str
 ) -> None:
     photographs = tmp_path / "stimuli"
@@ -234,7 +234,7 @@ def test_so_do_they_in_another_precision_of_reduced_layers_and_by_another_decode
     assert fusiform.open_store(path).layer("body").shape == (8,)
 
 
-def test_layers_that_do_not_fit_together_are_shown_the_stimuli_in_turns(
+def test_workers_scan_layers_in_several_passes_within_their_memory(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str, in_passes: None
 ) -> None:
     events: list[Progress] = []
@@ -252,7 +252,9 @@ def test_layers_that_do_not_fit_together_are_shown_the_stimuli_in_turns(
     folds=st.integers(1, 2),
     batch=st.integers(1, 9),
 )
-def test_the_shards_of_a_plan_have_its_batches(each: list[int], folds: int, batch: int) -> None:
+def test_the_batches_of_all_shards_are_those_of_the_plan(
+    each: list[int], folds: int, batch: int
+) -> None:
     labels = np.repeat(np.arange(len(each), dtype=np.int32), each)
     plan = make_plan(labels, tuple(map(str, each)), folds=folds, batch_size=batch)
     expected = list(plan.batches())
@@ -269,21 +271,21 @@ def test_the_shards_of_a_plan_have_its_batches(each: list[int], folds: int, batc
     assert at == len(expected)
 
 
-# Death
+# Killed workers
 
 
 def kill_one(rng: random.Random) -> bool:
-    """Kill one of the workers that this program has started, if it has any."""
+    """Kill one of this process's workers, if there is one."""
     alive = [child.pid for child in multiprocessing.active_children() if child.pid]
     if alive:
         os.kill(rng.choice(alive), signal.SIGKILL)
     return bool(alive)
 
 
-def test_workers_that_are_killed_are_replaced_and_the_bits_are_the_same(
+def test_killed_workers_are_replaced_and_the_bits_are_the_same(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], monkeypatch: Any
 ) -> None:
-    # Started from a process that has loaded all, so that the next is there soon.
+    # Forked from a process that has imported everything, so that replacements start quickly.
     for name, value in ONE_THREAD.items():
         monkeypatch.setenv(name, value)
     rng, killed, over = random.Random(0), [0], threading.Event()
@@ -319,12 +321,12 @@ def test_workers_that_are_killed_are_replaced_and_the_bits_are_the_same(
 def test_a_shard_that_kills_every_worker_is_named(
     stimuli: Path, tmp_path: Path, scheduler: str
 ) -> None:
-    with pytest.raises(UserError, match=r"over 'show shard \d \(.*\)' 4 have died"):
+    with pytest.raises(UserError, match=r"'show shard \d \(.*\)' has lost 4 workers"):
         scanned(stimuli, tmp_path / "o.zarr", "deadly", scheduler=scheduler)
     assert not (tmp_path / "o.zarr").exists()
 
 
-def test_a_driver_that_is_killed_is_called_again(
+def test_a_killed_driver_resumes_when_called_again(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
 ) -> None:
     output = tmp_path / "o.zarr"
@@ -341,17 +343,17 @@ def test_a_driver_that_is_killed_is_called_again(
     assert ended.returncode == -signal.SIGKILL
     notes: list[str] = []
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
-    assert any("going on with an unfinished scan: " in note for note in notes)
+    assert any("resuming an unfinished scan: " in note for note in notes)
     assert contents(output) == whole
 
 
-# Stopping, and going on
+# Stopping and resuming
 
 
 @pytest.mark.parametrize(
     ("events", "stage"), [(1, "scan"), (3, "scan"), (1, "merge"), (1, "contrasts")]
 )
-def test_a_scan_that_is_stopped_goes_on_with_what_was_recorded(
+def test_a_stopped_distributed_scan_resumes_from_finished_shards(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str, events: int, stage: str
 ) -> None:
     output = tmp_path / "o.zarr"
@@ -364,7 +366,7 @@ def test_a_scan_that_is_stopped_goes_on_with_what_was_recorded(
     assert contents(output) == whole
 
 
-def test_a_scan_goes_on_as_it_was_begun_in_one_process_or_by_workers(
+def test_a_scan_resumes_only_as_it_was_started_in_one_process_or_by_workers(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
 ) -> None:
     output = tmp_path / "o.zarr"
@@ -380,7 +382,7 @@ def test_a_scan_goes_on_as_it_was_begun_in_one_process_or_by_workers(
     assert contents(output) == whole
 
 
-def test_a_shard_whose_moments_are_gone_or_torn_is_done_again(
+def test_a_shard_with_missing_or_torn_moments_is_recomputed(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
 ) -> None:
     output = tmp_path / "o.zarr"
@@ -395,13 +397,13 @@ def test_a_shard_whose_moments_are_gone_or_torn_is_done_again(
     torn = next(name for name, one in records.items() if one["kept"] and name != bereft)
     part = draft / ".records" / torn / next(iter(records[torn]["kept"]))
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"are damaged: the same command does that part again"):
+    with pytest.raises(UserError, match=r"are damaged: run the same command to repeat that part"):
         scanned(stimuli, output, scheduler=scheduler)
     scanned(stimuli, output, scheduler=scheduler)
     assert contents(output) == whole
 
 
-def test_tasks_whose_records_or_moments_are_damaged_are_done_again_and_named(
+def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     stimuli: Path, tmp_path: Path, whole: dict[str, Any], scheduler: str
 ) -> None:
     output, draft = tmp_path / "o.zarr", tmp_path / "o.zarr.partial"
@@ -423,14 +425,14 @@ def test_tasks_whose_records_or_moments_are_damaged_are_done_again_and_named(
     notes: list[str] = []
     with pytest.raises(UserError, match="cannot read head/mean") as caught:  # by the contrasts
         scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
-    assert any(note == f"{second} is done again: its record is damaged" for note in notes)
+    assert any(note == f"repeating {second}: its record is damaged" for note in notes)
     assert "the same command goes on, and does again what is damaged" in caught.value.__notes__[0]
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
     assert contents(output) == whole
     assert first in records
 
 
-def test_a_torn_record_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
     records, layer = Records(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
     assert not records.are_there
     moments = Moments(4, np.arange(3.0), np.ones(3))
@@ -453,7 +455,7 @@ def test_a_torn_record_is_as_if_it_had_never_been(tmp_path: Path) -> None:
     assert unsealed(sealed({"a": [1]})) == {"a": [1]}
 
 
-# Stimuli that cannot be shown
+# Undecodable stimuli
 
 
 def cut(path: Path) -> bytes:
@@ -462,11 +464,11 @@ def cut(path: Path) -> bytes:
     return content
 
 
-def test_an_image_that_cannot_be_decoded_is_named_and_the_rest_kept(
+def test_an_image_a_worker_cannot_decode_is_named_and_the_rest_kept(
     stimuli: Path, tmp_path: Path, scheduler: str
 ) -> None:
     own = shutil.copytree(stimuli, tmp_path / "stimuli")
-    image = own / "stripes" / "stripes-30.png"  # shown last
+    image = own / "stripes" / "stripes-30.png"  # last in plan order
     content = cut(image)
     with pytest.raises(UserError, match=r"stripes-30.png") as caught:
         scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
@@ -476,7 +478,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_the_rest_kept(
     assert not fusiform.check_store(tmp_path / "o.zarr").problems
 
 
-def test_those_that_are_skipped_are_left_out_as_in_one_process(
+def test_workers_skip_the_same_stimuli_as_one_process(
     stimuli: Path, tmp_path: Path, scheduler: str
 ) -> None:
     own = shutil.copytree(stimuli, tmp_path / "stimuli")
@@ -494,7 +496,7 @@ def test_those_that_are_skipped_are_left_out_as_in_one_process(
     assert not fusiform.check_store(tmp_path / "o.zarr").problems
 
 
-def test_where_too_few_are_left_the_scan_stops_and_goes_on_when_they_are_restored(
+def test_a_scan_with_too_few_stimuli_left_stops_and_resumes_when_they_are_restored(
     tmp_path: Path, scheduler: str, draw_stimuli: Callable[..., Path], folder: Path
 ) -> None:
     own = draw_stimuli(tmp_path / "stimuli", each=9)
@@ -509,7 +511,7 @@ def test_where_too_few_are_left_the_scan_stops_and_goes_on_when_they_are_restore
     assert contents(tmp_path / "o.zarr") == whole
 
 
-# Refusals
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -519,17 +521,19 @@ def test_where_too_few_are_left_the_scan_stops_and_goes_on_when_they_are_restore
         ({"workers": 1, "threads_per_worker": 0}, "threads per worker are at least 1; got 0"),
         ({"threads_per_worker": 2}, "add --workers or --scheduler"),
         ({"workers": 1, "scheduler": "tcp://127.0.0.1:1"}, "leave one out"),
-        ({"workers": 1, "null": 2}, "a null is made in one process"),
+        ({"workers": 1, "null": 2}, "a null needs a single process"),
     ],
 )
-def test_workers_that_there_cannot_be_are_refused(
+def test_impossible_worker_options_raise(
     stimuli: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         scanned(stimuli, tmp_path / "o.zarr", **options)
 
 
-def test_a_module_without_a_name_cannot_be_sent(stimuli: Path, tmp_path: Path) -> None:
+def test_a_network_without_an_importable_name_cannot_be_sent_to_workers(
+    stimuli: Path, tmp_path: Path
+) -> None:
     import torch
 
     with pytest.raises(UserError, match=r"got a Identity: give it by name"):
@@ -546,7 +550,7 @@ def test_a_scheduler_that_does_not_answer_is_named(
     assert not (tmp_path / "o.zarr.partial").exists()
 
 
-def test_without_distributed_the_remedy_is_named(
+def test_a_missing_distributed_package_raises_with_the_remedy(
     stimuli: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
@@ -554,17 +558,17 @@ def test_without_distributed_the_remedy_is_named(
         scanned(stimuli, tmp_path / "o.zarr", workers=2)
 
 
-def test_workers_with_another_network_or_without_memory_are_told_in_one_line(
-    stimuli: Path, tmp_path: Path, scheduler: str
-) -> None:
-    with pytest.raises(UserError, match=r"show the same network; one has other weights"):
+def test_errors_of_workers_raise_one_line(stimuli: Path, tmp_path: Path, scheduler: str) -> None:
+    with pytest.raises(UserError, match=r"run the same network; one has different weights"):
         scanned(stimuli, tmp_path / "o.zarr", "other", scheduler=scheduler)
     with pytest.raises(UserError, match=r"out of memory at a batch of 2"):
         scanned(stimuli, tmp_path / "o.zarr", "failing", scheduler=scheduler)
     assert not (tmp_path / "o.zarr.partial").exists()
 
 
-def test_a_script_needs_no_guard(stimuli: Path, tmp_path: Path, whole: dict[str, Any]) -> None:
+def test_a_script_with_workers_needs_no_main_guard(
+    stimuli: Path, tmp_path: Path, whole: dict[str, Any]
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import fusiform\n"

@@ -19,8 +19,8 @@ from fusiform.engine.doctor import checks
 from fusiform.engine.doctor.checks import Finding
 from fusiform.engine.doctor.diagnose import guarded
 from fusiform.engine.machine import Limits, Memory, control_group_limits
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.timing import Decoding, measure_decoding
-from fusiform.engine.spec import Preprocessing
 from fusiform.kernels import jit
 
 NO_LIMITS = Limits(None, None, 0)
@@ -37,7 +37,7 @@ def files(root: Path, contents: dict[str, str]) -> Path:
 # Control groups
 
 
-def test_version_2_limits_are_the_tightest_on_the_way_to_the_root(tmp_path: Path) -> None:
+def test_cgroup_v2_limits_are_the_tightest_up_to_the_root(tmp_path: Path) -> None:
     mount = files(
         tmp_path,
         {
@@ -53,7 +53,7 @@ def test_version_2_limits_are_the_tightest_on_the_way_to_the_root(tmp_path: Path
     assert control_group_limits(mount, "0::/job/step\n") == Limits(4.0, 8 * GIB, 2 * GIB)
 
 
-def test_version_1_limits_lie_in_a_folder_per_controller(tmp_path: Path) -> None:
+def test_cgroup_v1_limits_are_read_per_controller(tmp_path: Path) -> None:
     mount = files(
         tmp_path,
         {
@@ -77,18 +77,18 @@ def test_version_1_limits_lie_in_a_folder_per_controller(tmp_path: Path) -> None
     [("max 100000", None), ("200000 100000", 2.0), ("50000 100000", 0.5), ("1", None),
      ("0 0", None), ("-1 100000", None), ("rubbish", None), ("", None)],
 )  # fmt: skip
-def test_quotas(tmp_path: Path, maximum: str, cores: float | None) -> None:
+def test_cpu_quotas_are_parsed(tmp_path: Path, maximum: str, cores: float | None) -> None:
     assert control_group_limits(files(tmp_path, {"cpu.max": maximum}), "0::/").cores == cores
 
 
-def test_a_group_outside_of_what_is_mounted_is_not_looked_for(tmp_path: Path) -> None:
+def test_a_cgroup_outside_the_mounts_is_ignored(tmp_path: Path) -> None:
     mount = files(tmp_path / "mount", {"cpu.max": "100000 100000"})
     files(tmp_path, {"cpu.max": "1000 100000"})
     assert control_group_limits(mount, "0::/..\n0::/../../x\n").cores == 1.0
     assert control_group_limits(tmp_path / "nowhere", "rubbish\n") == NO_LIMITS
 
 
-def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_limited_by_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 9}, raising=False)
     assert machine.usable_cores(NO_LIMITS) == 3
     assert machine.usable_cores(Limits(1.5, None, 0)) == 1.5
@@ -98,7 +98,7 @@ def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) 
 # Memory
 
 
-def test_memory_is_no_more_than_the_group_has_left() -> None:
+def test_available_memory_is_limited_by_the_cgroup() -> None:
     information = "MemTotal:  16777216 kB\nMemFree: 1 kB\nMemAvailable:  8388608 kB\nHugePages: 0"
     assert machine.memory(NO_LIMITS, information) == Memory(16 * GIB, 8 * GIB, None)
     assert machine.memory(Limits(None, 4 * GIB, GIB), information) == Memory(
@@ -108,7 +108,7 @@ def test_memory_is_no_more_than_the_group_has_left() -> None:
     assert machine.memory(NO_LIMITS, "no such thing") is None
 
 
-def test_little_memory_is_advised_of() -> None:
+def test_little_memory_is_warned_of() -> None:
     assert checks.judge_memory(Memory(16 * GIB, 8 * GIB, None), {}).severity == "ok"
     little = checks.judge_memory(Memory(16 * GIB, GIB, 4 * GIB), {})
     assert "limited to 4.00 GiB" in little.found
@@ -116,7 +116,7 @@ def test_little_memory_is_advised_of() -> None:
     assert checks.judge_memory(None, {"MALLOC_ARENA_MAX": "2"}).severity == "unknown"
 
 
-def test_variables_that_set_up_the_allocator_are_named() -> None:
+def test_environment_variables_of_the_allocator_are_named() -> None:
     known = Memory(16 * GIB, 8 * GIB, None)
     assert checks.judge_memory(known, {"HOME": "/", "NO_MALLOC_": "1"}).severity == "ok"
     for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
@@ -132,7 +132,7 @@ def test_variables_that_set_up_the_allocator_are_named() -> None:
     ("cores", "of_torch", "of_numba", "advice"),
     [
         (8, 8, 8, ""),
-        (8, 4, 8, ""),  # one for each core and not for each of its two threads
+        (8, 4, 8, ""),  # one per core, not per hyperthread
         (1.5, 2, 2, ""),
         (2, 64, 64, "set OMP_NUM_THREADS=2 NUMBA_NUM_THREADS=2"),
         (2, 2, 64, "more threads than cores"),
@@ -163,7 +163,7 @@ def test_openmp_runtimes_are_counted_once() -> None:
     assert checks.openmp_runtimes("") == []
 
 
-def test_runtimes_are_advised_of_only_where_they_cost_time() -> None:
+def test_openmp_runtimes_are_warned_of_only_where_they_cost_time() -> None:
     assert checks.judge_runtimes(_MAPS, "omp", {}).severity == "ok"
     assert checks.judge_runtimes(_MAPS, "tbb", {}).severity == "ok"
 
@@ -176,7 +176,7 @@ def test_a_slow_threading_layer_is_named_with_the_way_to_a_faster_one() -> None:
     assert chosen.advice.endswith("unset NUMBA_THREADING_LAYER")
 
 
-def test_thread_variables_are_listed() -> None:
+def test_thread_variables_are_reported() -> None:
     set_up = {"OMP_NUM_THREADS": "3", "HOME": "/", "MKL_NUM_THREADS": ""}
     assert checks.judge_threads(3, 3, 3, set_up).found.endswith(", numba 3, OMP_NUM_THREADS=3")
     assert checks.judge_threads(2.5, 2, 3, {}).found == "2.5 cores, torch 2, numba 3"
@@ -185,7 +185,7 @@ def test_thread_variables_are_listed() -> None:
 # Versions
 
 
-def test_what_is_older_than_required_or_missing_is_a_fault() -> None:
+def test_old_and_missing_libraries_are_faults() -> None:
     required = [
         "numpy>=2",
         "torch>=2.6",
@@ -206,7 +206,7 @@ def test_what_is_older_than_required_or_missing_is_a_fault() -> None:
     assert "pip install --upgrade 'timm>=1.0.15'" in last.advice
 
 
-def test_every_requirement_of_this_installation_is_met() -> None:
+def test_this_installation_meets_every_requirement() -> None:
     assert {finding.severity for finding in checks.check_versions()} == {"ok"}
 
 
@@ -224,7 +224,7 @@ def test_a_library_that_does_not_load_is_a_fault(monkeypatch: pytest.MonkeyPatch
 # Devices
 
 
-def test_devices() -> None:
+def test_devices_are_listed() -> None:
     assert checks.judge_processor("CPU", "AVX2").severity == "ok"
     assert checks.judge_no_gpu(False, None, "").severity == "ok"
     assert "built without" in checks.judge_no_gpu(True, None, "").found
@@ -264,7 +264,7 @@ def test_file_systems_are_told_by_the_mount_nearest_to_the_folder() -> None:
     assert machine.file_system(Path("/home"), "") is None
 
 
-def test_file_systems_that_differ_are_advised_of() -> None:
+def test_different_file_systems_are_warned_of() -> None:
     for kind, severity in (("ext4", "ok"), ("nfs4", "advice"), ("lustre", "advice"),
                            ("fuse.sshfs", "advice"), ("smb3", "advice"), ("tmpfs", "advice"),
                            (None, "ok")):  # fmt: skip
@@ -273,14 +273,14 @@ def test_file_systems_that_differ_are_advised_of() -> None:
         assert f"({kind or 'unknown file system'})" in finding.found
 
 
-def test_slow_and_full_disks() -> None:
+def test_slow_and_full_disks_are_warned_of() -> None:
     here = Path("out")
     assert checks.judge_output(here, "ext4", 900e6, 9 * GIB).severity == "ok"
     assert "local disk" in checks.judge_output(here, "ext4", 5e6, 9 * GIB).advice
     assert "make room" in checks.judge_output(here, "ext4", 900e6, GIB // 2).advice
 
 
-def test_a_store_goes_to_the_folder_that_is_there(tmp_path: Path) -> None:
+def test_the_output_folder_is_the_nearest_existing_one(tmp_path: Path) -> None:
     (tmp_path / "old.zarr").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other/zarr.json").touch()
@@ -288,7 +288,7 @@ def test_a_store_goes_to_the_folder_that_is_there(tmp_path: Path) -> None:
         assert checks.folder_for(tmp_path / name) == tmp_path
 
 
-def test_what_is_tried_in_the_output_is_gone(tmp_path: Path) -> None:
+def test_the_trial_write_leaves_nothing_in_the_output(tmp_path: Path) -> None:
     (output,) = checks.check_output(str(tmp_path / "new.zarr"))
     assert "MB/s" in output.found
     assert output.severity != "fault"
@@ -309,7 +309,7 @@ def test_an_output_that_cannot_be_written_is_a_fault(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_folder_of_compiled_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_kernel_cache_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path / "kept"))
     assert next(checks.check_cache()).severity == "ok"
     (tmp_path / "file").touch()
@@ -330,7 +330,7 @@ def advised(
     return Decoding(rate, workers, side, 0, 96).advice(network, resize=256, cores=cores)
 
 
-def test_slow_decoding_is_advised_of() -> None:
+def test_advice_for_slow_decoding() -> None:
     assert advised(1000, 100) == ""
     assert advised(100, 1000) == ""  # it takes all cores
     assert advised(100, 1000, workers=8, cores=16) == "decode with 16 workers"
@@ -351,10 +351,10 @@ def test_damaged_images_are_counted_and_not_timed(tmp_path: Path) -> None:
     assert found.rate > 0
 
 
-# All of it
+# The whole command
 
 
-def test_a_check_that_fails_says_so_and_keeps_what_it_found() -> None:
+def test_a_failing_check_says_so_and_keeps_its_findings() -> None:
     def check() -> Iterator[Finding]:
         yield Finding("first", "found")
         raise OSError("no /proc\nhere")
@@ -382,7 +382,7 @@ def doctor(
     return run
 
 
-def test_everything_of_this_machine_can_be_checked(doctor: Command, tmp_path: Path) -> None:
+def test_every_check_runs_on_this_machine(doctor: Command, tmp_path: Path) -> None:
     code, out, err = doctor("--json")
     assert code == 0, out
     found = {finding["topic"]: finding for finding in json.loads(out)}
@@ -415,7 +415,7 @@ def test_advice_is_a_line_under_the_table(doctor: Command, monkeypatch: pytest.M
     ]
 
 
-def test_what_rules_out_a_scan_is_exit_code_1(
+def test_a_fault_that_prevents_scans_exits_with_1(
     doctor: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = [Finding("output", "read-only", "give another", "fault")]
@@ -426,7 +426,7 @@ def test_what_rules_out_a_scan_is_exit_code_1(
     assert doctor("--json", "-q")[0] == 1
 
 
-def test_a_clone_in_the_working_directory_that_hides_what_is_installed_is_named(
+def test_a_clone_that_shadows_the_installed_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported, installed = tmp_path / "fusiform", tmp_path / "site-packages" / "fusiform"
@@ -440,7 +440,7 @@ def test_a_clone_in_the_working_directory_that_hides_what_is_installed_is_named(
     assert str(Path(checks.__file__).parents[2]) in first.found
 
 
-def test_where_fusiform_is_installed_is_known(tmp_path: Path) -> None:
+def test_the_installation_path_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "fusiform-1.dist-info"
     folder.mkdir()
     distribution = checks.metadata.PathDistribution(folder)

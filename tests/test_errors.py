@@ -1,4 +1,4 @@
-"""Errors of the machine: a line with a remedy, whatever library meets them; ours show where."""
+"""System errors are one line with a remedy; internal errors keep their traceback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import torch
 import fusiform
 from fusiform import cli
 from fusiform.engine.errors import UserError, fault_of, is_of_limits, told_of_the_disk
-from fusiform.engine.spec import BOUNDS, Preprocessing, refuse_numbers, refuse_seed
+from fusiform.engine.limits import BOUNDS, refuse_numbers, refuse_seed
+from fusiform.engine.preprocessing import Preprocessing
 
 
 def system(code: int, name: str | None = None) -> OSError:
@@ -31,16 +32,16 @@ def caused(error: Exception, cause: Exception) -> Exception:
 
 
 MACHINE = {
-    "a disk without a name": (system(errno.ENOSPC), "cannot go on (No space left on device): make"),
+    "a disk without a name": (system(errno.ENOSPC), "(No space left on device): make"),
     "a disk": (system(errno.EDQUOT, "o.csv"), "cannot read or write o.csv (Disk quota exceeded): "),
-    "input and output": (system(errno.EIO), "look at the system's log"),
+    "input and output": (system(errno.EIO), "see the system log"),
     "files": (system(errno.EMFILE, "x.png"), "(Too many open files): raise the limit of open"),
     "file size": (system(errno.EFBIG), "raise the limit of file sizes"),
     "processes": (system(errno.EAGAIN), "raise the limit of processes and threads"),
     "memory of the system": (system(errno.ENOMEM), "out of memory ("),
     "a file system": (system(errno.ESTALE), "its file system is gone"),
     "bytes as a name": (OSError(2, "No such file", b"x\xff"), "cannot read or write x"),
-    "a text alone": (OSError("image file is truncated"), "cannot go on (image file is truncated)"),
+    "a text alone": (OSError("image file is truncated"), "continue (image file is truncated)"),
     "memory": (MemoryError(), "out of memory (MemoryError): ask for less"),
     "memory of numpy": (MemoryError("Unable to allocate 2.84 PiB"), "out of memory (Unable to"),
     "memory of torch": (RuntimeError("CPUAllocator: can't allocate memory"), "out of memory"),
@@ -51,14 +52,14 @@ MACHINE = {
     "rust's files": (ValueError("Os { code: 24, message: Too many open files }"), "ulimit -n"),
     "torch's disk": (RuntimeError("write failed: No space left on device"), "make room"),
     "wrapped": (caused(KeyError("act/mean"), system(errno.ENOSPC, "a/zarr.json")), "a/zarr.json ("),
-    "a circle": (RuntimeError("Symlink loop from 'x'"), "name the place itself"),
+    "a circle": (RuntimeError("Symlink loop from 'x'"), "name the file or folder itself"),
     "several": (ExceptionGroup("tasks", [ValueError("x"), system(errno.ENOSPC)]), "make room"),
 }  # fmt: skip
 OURS = [KeyError("act/mean"), AssertionError(), TypeError("out"), RuntimeError("no"), ValueError()]
 
 
 @pytest.mark.parametrize("name", MACHINE)
-def test_errors_of_the_machine_have_a_line(name: str) -> None:
+def test_system_errors_have_a_one_line_message(name: str) -> None:
     error, said = MACHINE[name]
     found = fault_of(error)
     assert found is not None
@@ -67,14 +68,14 @@ def test_errors_of_the_machine_have_a_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("error", OURS, ids=repr)
-def test_errors_of_ours_have_none(error: Exception) -> None:
+def test_internal_errors_have_no_one_line_message(error: Exception) -> None:
     assert fault_of(error) is None
 
 
 def ended(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, str]:
-    """How a command ends whose work raises an error."""
+    """Run a command whose work raises an error."""
 
     def left(code: int) -> None:
         raise SystemExit(code)
@@ -91,7 +92,7 @@ def ended(
 
 
 @pytest.mark.parametrize("name", MACHINE)
-def test_a_command_that_meets_them_says_so_in_a_line(
+def test_a_command_reports_a_system_error_in_one_line(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = ended(MACHINE[name][0], monkeypatch, capsys)
@@ -101,14 +102,14 @@ def test_a_command_that_meets_them_says_so_in_a_line(
 
 
 @pytest.mark.parametrize("error", OURS, ids=repr)
-def test_a_command_that_meets_ours_shows_where(
+def test_a_command_shows_the_traceback_of_an_internal_error(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(type(error)):
         ended(error, monkeypatch, capsys)
 
 
-def test_what_is_written_is_named_and_memory_is_no_disk(tmp_path: Path) -> None:
+def test_a_full_disk_names_the_file_and_is_not_taken_for_full_memory(tmp_path: Path) -> None:
     place = tmp_path / "o.zarr"
     with (
         pytest.raises(UserError, match=r"cannot write .*o.zarr \(No space"),
@@ -153,7 +154,7 @@ def scan(
     ],
     ids=["file size", "files", "addresses"],
 )
-def test_a_scan_that_meets_a_limit_ends_in_a_line(
+def test_a_scan_that_reaches_a_system_limit_ends_in_one_line(
     stimuli: Path, tmp_path: Path, what: int, most: int, said: str
 ) -> None:
     done = scan(tmp_path, stimuli, lambda: resource.setrlimit(what, (most, most)))
@@ -165,8 +166,10 @@ def test_a_scan_that_meets_a_limit_ends_in_a_line(
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_no_thread_is_no_hang_and_no_loss(stimuli: Path, tmp_path: Path, k: int) -> None:
-    """The k-th thread of Python cannot be started, nor those after it."""
+def test_a_thread_that_cannot_start_neither_hangs_nor_loses_work(
+    stimuli: Path, tmp_path: Path, k: int
+) -> None:
+    """The k-th thread and all later ones cannot be started."""
     (tmp_path / "sitecustomize.py").write_text(
         "import _thread, threading\n"
         f"seen, most, start = [0], {k}, _thread.start_new_thread\n"
@@ -182,11 +185,11 @@ def test_no_thread_is_no_hang_and_no_loss(stimuli: Path, tmp_path: Path, k: int)
         done = scan(tmp_path, stimuli, lambda: None)
     assert "Traceback" not in done.stderr
     assert done.returncode == 2
-    assert "no thread or process can be started" in done.stderr
+    assert "cannot start a thread or process" in done.stderr
     assert not list(tmp_path.glob("o.zarr*"))
 
 
-def test_threads_of_obstore_abort_no_program_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_obstore_threads_do_not_abort_an_exiting_program(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr("os._exit", left.append)
     monkeypatch.setattr(sys, "argv", ["fusiform", "info", "nowhere.zarr"])
@@ -203,7 +206,7 @@ def test_threads_of_obstore_abort_no_program_that_ends(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_numbers_have_bounds_that_are_said(name: str) -> None:
+def test_numbers_out_of_range_raise_with_the_range(name: str) -> None:
     most, why = BOUNDS[name]
     refuse_numbers(**{name: most})
     with pytest.raises(UserError) as caught:
@@ -225,14 +228,14 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({"model": None}, "a model is a name, or a torch module; got NoneType"),
-        ({"model": torch.nn.ReLU}, "got the class ReLU: give an instance"),
+        ({"model": None}, "a model is a name or a torch module; got NoneType"),
+        ({"model": torch.nn.ReLU}, "got the class ReLU: pass an instance"),
         ({"model": b"resnet18"}, "a model is a name"),
-        ({"stimuli": None}, "a place is a path, or a URL; got None"),
-        ({"output": 3}, "a place is a path, or a URL; got 3"),
+        ({"stimuli": None}, "a location is a path or a URL; got None"),
+        ({"output": 3}, "a location is a path or a URL; got 3"),
         ({"output": "/"}, "an output has a name; got /"),
         ({"output": "x" * 300}, "File name too long.*: choose a shorter name|at most 238 bytes"),
-        ({"root": 3}, "a place is a path"),
+        ({"root": 3}, "a location is a path"),
         ({"folds": None}, "folds and batch size are at least 1"),
         ({"null": None}, "a null has shuffles"),
         ({"units": None}, "units are all, channel"),
@@ -242,7 +245,7 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
     ],
     ids=str,
 )
-def test_what_is_of_another_type_is_refused(
+def test_values_of_the_wrong_type_raise(
     stimuli: Path, tmp_path: Path, named: dict[str, Any], said: str
 ) -> None:
     given = {"model": torch.nn.Conv2d(3, 2, 5), "stimuli": stimuli, "output": tmp_path / "o.zarr"}
@@ -251,7 +254,7 @@ def test_what_is_of_another_type_is_refused(
     assert not [*tmp_path.glob("o.zarr*")]
 
 
-def test_numpys_numbers_are_numbers(stimuli: Path, tmp_path: Path) -> None:
+def test_numpy_scalars_are_accepted_as_numbers(stimuli: Path, tmp_path: Path) -> None:
     store = fusiform.scan(
         torch.nn.Conv2d(3, 2, 5), stimuli, tmp_path / "o.zarr", layers="all",
         batch_size=np.int32(4), folds=np.int64(2), preprocessing={"resize": 16, "crop": 16},
@@ -262,7 +265,7 @@ def test_numpys_numbers_are_numbers(stimuli: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "odd", [float("nan"), float("inf"), -float("inf"), 1e308, "1", None, 1j], ids=repr
 )
-def test_pixels_are_normalised_by_finite_numbers(odd: object) -> None:
+def test_non_finite_means_and_deviations_raise(odd: object) -> None:
     for name in ("mean", "std"):
         with pytest.raises(UserError, match="mean and std are three numbers"):
             Preprocessing(**{name: (0.5, odd, 0.5)})  # type: ignore[arg-type]
@@ -286,7 +289,7 @@ def test_pixels_are_normalised_by_finite_numbers(odd: object) -> None:
         ("import nosuch", "cannot import"),
     ],
 )
-def test_a_factory_that_fails_is_told_of_in_a_line(
+def test_a_failing_factory_raises_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
 ) -> None:
     (tmp_path / "own.py").write_text(code)

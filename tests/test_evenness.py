@@ -1,4 +1,4 @@
-"""Entropy, Gini, Moran's I and the likeness of patterns: formulas on arrays."""
+"""Entropy, Gini, Moran's I and the similarity of patterns against plain loops and scipy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
-from fusiform.kernels.autocorrelation import NEIGHBOURS, morans_i
-from fusiform.kernels.evenness import gini, normalised_entropy
 from fusiform.kernels.similarity import (
     correlation_distances,
     euclidean_distances,
@@ -19,6 +17,7 @@ from fusiform.kernels.similarity import (
     linear_cka,
     patterns_of,
 )
+from fusiform.kernels.spatial import NEIGHBOURS, gini, morans_i, normalised_entropy
 
 from . import reference
 
@@ -26,7 +25,7 @@ COUNTS = st.lists(st.integers(0, 50), min_size=2, max_size=12).filter(any)
 
 
 @given(COUNTS)
-def test_entropy_and_gini_are_those_of_plain_loops(counts: list[int]) -> None:
+def test_entropy_and_gini_equal_plain_loops(counts: list[int]) -> None:
     entropy = float(normalised_entropy(np.array(counts)))
     assert entropy == pytest.approx(reference.normalised_entropy(counts), abs=1e-12)
     assert entropy == pytest.approx(stats.entropy(counts) / np.log(len(counts)), abs=1e-12)
@@ -34,19 +33,19 @@ def test_entropy_and_gini_are_those_of_plain_loops(counts: list[int]) -> None:
 
 
 @given(COUNTS, st.randoms(), st.integers(1, 9))
-def test_evenness_knows_neither_order_nor_scale(counts: list[int], random, times: int) -> None:
+def test_evenness_is_invariant_to_order_and_scale(counts: list[int], random, times: int) -> None:
     other = [times * count for count in counts]
     random.shuffle(other)
     for index in (normalised_entropy, gini):
         assert float(index(np.array(counts))) == pytest.approx(float(index(np.array(other))))
 
 
-def test_evenness_of_the_extremes() -> None:
+def test_evenness_of_extreme_distributions() -> None:
     one, even = np.eye(20, dtype=int)[3] * 7, np.full(20, 7)
     assert normalised_entropy(np.stack([one, even])) == pytest.approx([0, 1])
     assert gini(np.stack([one, even])) == pytest.approx([0.95, 0])
     assert not np.signbit(normalised_entropy(one))
-    # Nothing, and a single place, have neither.
+    # Undefined for no locations and for one.
     assert np.isnan([normalised_entropy(np.zeros(3)), gini(np.zeros(3))]).all()
     assert np.isnan(normalised_entropy(np.array([5])))
 
@@ -56,7 +55,7 @@ def test_evenness_of_the_extremes() -> None:
     arrays(bool, (4, 5)),
     st.sampled_from(sorted(NEIGHBOURS)),
 )
-def test_morans_i_is_that_of_plain_loops(values, known, neighbours: str) -> None:
+def test_morans_i_equals_plain_loops(values, known, neighbours: str) -> None:
     found = morans_i(values, known, neighbours)
     try:
         with np.errstate(all="ignore"):
@@ -73,10 +72,10 @@ def test_morans_i_of_patterns_with_known_answers() -> None:
     everywhere = np.ones((6, 6), bool)
     assert float(morans_i(board, everywhere, "rook")) == pytest.approx(-1)
     halves = np.repeat([[0.0], [1.0]], 3, axis=0) * np.ones((1, 6))
-    # 60 pairs of neighbours, of which 6 lie across the border.
+    # 60 pairs of neighbours, 6 of them across the border.
     assert float(morans_i(halves, everywhere, "rook")) == pytest.approx((54 - 6) / 60)
     assert morans_i(np.stack([board, halves]), everywhere, "rook").shape == (2,)
-    # All places alike: also where their mean is rounded.
+    # All locations equal, even if their mean is rounded.
     assert np.isnan(morans_i(np.full((6, 6), 0.1), everywhere, "queen"))
 
 
@@ -85,7 +84,9 @@ def test_morans_i_of_patterns_with_known_answers() -> None:
     st.integers(0, 9),
     st.integers(0, 9),
 )
-def test_patterns_are_the_same_in_any_parts(means: np.ndarray, first: int, second: int) -> None:
+def test_pattern_distances_do_not_depend_on_chunks(
+    means: np.ndarray, first: int, second: int
+) -> None:
     whole = patterns_of(means)
     joined = patterns_of(means[:, :0])
     for part in np.split(means, sorted([first, second]), axis=1):
@@ -94,7 +95,7 @@ def test_patterns_are_the_same_in_any_parts(means: np.ndarray, first: int, secon
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-7)
 
 
-def test_distances_are_those_of_scipy_and_of_plain_loops() -> None:
+def test_distances_equal_scipy_and_plain_loops() -> None:
     means = np.random.default_rng(0).normal(3, 1, (5, 40)) + np.arange(40)
     patterns = patterns_of(means)
     expected = squareform(pdist(means, "correlation"))
@@ -124,7 +125,7 @@ def test_patterns_that_do_not_vary_have_no_correlation() -> None:
     assert np.isnan(correlation_distances(patterns_of(np.zeros((3, 0))))).all()
 
 
-def test_cka_is_that_of_its_definition_by_units() -> None:
+def test_cka_equals_its_definition_by_units() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(5, 7)), rng.normal(size=(5, 4))
     grams = patterns_of(a).gram, patterns_of(b).gram

@@ -1,4 +1,4 @@
-"""The examples run as they stand, without network access, and say something."""
+"""The examples run unchanged, offline, and print their results."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# What of the output only a run to the end can have.
+# Output that only a complete run prints.
 SAID = {
     "localise.py": r"avgpool .* selective(.|\n)*Gini over feature maps(.|\n)*mean words",
     "compare_networks.py": r"avgpool .* share .*\[[-+]\d",
-    "lesion.py": r"whole .* preferring words(.|\n)*words +-?\d",
+    "lesion.py": r"intact .* preferring words(.|\n)*words +-?\d",
 }
 
 

@@ -1,4 +1,4 @@
-"""Forward passes without memory, a GPU that fails, and a disk that is full."""
+"""Out of memory, failing GPUs, signals, kills and full disks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from torch import nn
 import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.out_of_memory import explained
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 
 from .fuzz import commands, kills
 from .fuzz.small import contents
 
 SMALL = Preprocessing(resize=16, crop=16)
 CPU = torch.device("cpu")
-# Files, folders, stores and what is added to one; the storm at length has all commands.
+# Files, folders, stores and additions to a store; the long storm covers every command.
 STORMED = ("query parquet", "report", "make", "scramble", "pack", "merge", "save")
 
 
 class Hungry(nn.Module):
-    """Runs out of something at batches larger than ``most``, after its first layer."""
+    """Raises an error for batches larger than ``most``, after its first layer."""
 
     def __init__(self, most: int, error: type[Exception], said: str) -> None:
         super().__init__()
@@ -52,8 +52,8 @@ class Hungry(nn.Module):
         (MemoryError, ""),
     ],
 )
-@pytest.mark.parametrize(("most", "remedy"), [(5, "--batch-size 4 fits"), (0, "not even one")])
-def test_out_of_memory_says_which_batch_fits(
+@pytest.mark.parametrize(("most", "remedy"), [(5, "`batch_size=4` fits"), (0, "not even one")])
+def test_out_of_memory_names_a_batch_size_that_fits(
     error: type[Exception], said: str, most: int, remedy: str
 ) -> None:
     network = Hungry(most, error, said)
@@ -64,7 +64,7 @@ def test_out_of_memory_says_which_batch_fits(
         network(torch.zeros(32, 3, 8, 8))
 
 
-def test_a_gpu_that_fails_is_named() -> None:
+def test_a_failing_gpu_is_named() -> None:
     said = "CUDA error: an illegal memory access was encountered"
     network = Hungry(0, RuntimeError, said)
     with (
@@ -74,7 +74,7 @@ def test_a_gpu_that_fails_is_named() -> None:
         network(torch.zeros(2, 3, 8, 8))
 
 
-def test_other_errors_of_a_network_stay_what_they_are() -> None:
+def test_errors_of_a_network_itself_are_raised_unchanged() -> None:
     network = Hungry(0, RuntimeError, "shapes do not match")
     with (
         pytest.raises(RuntimeError, match="shapes do not match"),
@@ -83,9 +83,7 @@ def test_other_errors_of_a_network_stay_what_they_are() -> None:
         network(torch.zeros(2, 3, 8, 8))
 
 
-def test_a_scan_that_runs_out_of_memory_on_the_way_keeps_what_it_had(
-    stimuli: Path, tmp_path: Path
-) -> None:
+def test_a_scan_that_runs_out_of_memory_keeps_its_progress(stimuli: Path, tmp_path: Path) -> None:
     network = Hungry(99, MemoryError, "")
     options = {"layers": ["first", "second"], "batch_size": 4, "preprocessing": SMALL}
     whole = fusiform.scan(network, stimuli, tmp_path / "whole.zarr", **options)
@@ -94,10 +92,10 @@ def test_a_scan_that_runs_out_of_memory_on_the_way_keeps_what_it_had(
     def shrink(*_: object) -> None:
         nonlocal batches
         batches += 1
-        network.most = 2 if batches > 5 + 2 else 99  # after the trial and the probe
+        network.most = 2 if batches > 5 + 2 else 99  # after trial and probe
 
     hook = network.first.register_forward_pre_hook(shrink)
-    with pytest.raises(UserError, match="--batch-size 2 fits") as caught:
+    with pytest.raises(UserError, match="`batch_size=2` fits") as caught:
         fusiform.scan(network, stimuli, tmp_path / "o.zarr", commit_every=0, **options)
     assert "goes on" in caught.value.__notes__[0]
     hook.remove()
@@ -116,7 +114,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..
 
 @pytest.fixture(scope="module")
 def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a network for the command line, which is slow on purpose."""
+    """Folder with a deliberately slow network for the command line."""
     folder = tmp_path_factory.mktemp("module")
     (folder / "slow_net.py").write_text(
         "import time, torch\n"
@@ -159,7 +157,7 @@ def until_first_batch(program: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_command_in_a_line_and_it_goes_on(
+def test_a_signal_ends_the_command_in_one_line_and_it_resumes(
     tiny_set: Path, tmp_path: Path, module_folder: Path, how: signal.Signals
 ) -> None:
     program = command(tiny_set, tmp_path / "o.zarr", module_folder)
@@ -172,11 +170,11 @@ def test_a_signal_ends_the_command_in_a_line_and_it_goes_on(
     again = command(tiny_set, tmp_path / "o.zarr", module_folder)
     _, said = again.communicate(timeout=60)
     assert again.returncode == 0
-    assert "going on with an unfinished scan" in said
+    assert "resuming an unfinished scan" in said
 
 
 @pytest.mark.parametrize("what", [[], ["--record"]], ids=["scan", "recording"])
-def test_a_storm_of_kills_ends_with_the_same_bits(what: list[str]) -> None:
+def test_a_scan_killed_at_random_resumes_to_the_same_bits(what: list[str]) -> None:
     storm = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.kills", "--count", "6", *what],
         cwd=Path(kills.__file__).parents[2], capture_output=True, text=True, timeout=300,
@@ -188,7 +186,7 @@ def test_a_storm_of_kills_ends_with_the_same_bits(what: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def disturbed() -> str:
-    """The table that a storm over commands that write prints."""
+    """Table printed by a storm over the writing commands."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     storm = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.commands", "--count", str(len(STORMED)),
@@ -201,7 +199,7 @@ def disturbed() -> str:
 
 
 @pytest.mark.parametrize("name", STORMED)
-def test_commands_that_are_killed_tear_nothing_and_end_well_when_given_again(
+def test_killed_commands_damage_nothing_and_succeed_when_repeated(
     name: str, disturbed: str
 ) -> None:
     (row,) = [line for line in disturbed.splitlines() if line.startswith(f"| {name} |")]
@@ -210,7 +208,7 @@ def test_commands_that_are_killed_tear_nothing_and_end_well_when_given_again(
 
 
 @pytest.mark.parametrize("kib", [8, 60, 150, 250, 330, 400])
-def test_a_real_disk_that_is_full_stops_the_scan_in_a_line_and_it_goes_on(
+def test_a_full_disk_stops_the_scan_in_one_line_and_it_resumes(
     stimuli: Path, tmp_path: Path, small_disk: Callable[[str], Path], kib: int
 ) -> None:
     torch.manual_seed(0)
@@ -226,7 +224,7 @@ def test_a_real_disk_that_is_full_stops_the_scan_in_a_line_and_it_goes_on(
     assert [path.name for path in place.iterdir()] == ["o.zarr"]
 
 
-def test_a_disk_that_may_be_too_small_is_warned_of(
+def test_a_disk_that_may_be_too_small_gives_a_note(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fusiform.engine.scanning.progress import Listener

@@ -1,4 +1,4 @@
-"""File systems that cannot do everything, as SMB and FUSE have them: what they lack is let pass."""
+"""File systems without fsync, locks or hard links, such as SMB and FUSE, are supported."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import nn
 import fusiform
 from fusiform.engine.doctor.checks import check_output
 from fusiform.engine.errors import UserError
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store.check import check_store
 
 CANNOT = ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM")
@@ -33,7 +33,7 @@ def refusing(name: str) -> Callable[..., Any]:
 
 
 def of_folders(name: str) -> Callable[[int], None]:
-    """An fsync that fails for folders."""
+    """An fsync that fails for folders only."""
 
     def fsync(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -55,18 +55,18 @@ def scan(stimuli: Path, output: Path) -> list[str]:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", CANNOT)
-def test_folders_that_cannot_be_synchronised_are_noted_once(
+def test_folders_without_fsync_are_noted_once(
     name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert scan(stimuli, tmp_path / "usual.zarr") == []
     monkeypatch.setattr(os, "fsync", of_folders(name))
     (note,) = scan(stimuli, tmp_path / "a.zarr")
-    assert "cannot synchronise folders: a power failure may cost" in note
+    assert "cannot synchronise folders: a power failure may lose" in note
     (told,) = [one for one in check_output(str(tmp_path)) if one.found == "cannot do everything"]
     assert "cannot synchronise folders" in told.advice
 
 
-def test_files_that_cannot_be_synchronised_are_noted(
+def test_files_without_fsync_are_noted(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", refusing("EINVAL"))
@@ -78,7 +78,7 @@ def test_files_that_cannot_be_synchronised_are_noted(
 
 @pytest.mark.parametrize("fsync", [refusing, of_folders])
 @pytest.mark.parametrize("name", FAILS)
-def test_a_disk_that_fails_is_an_error(
+def test_an_fsync_that_fails_raises(
     name: str, fsync: Any, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", fsync(name))
@@ -89,7 +89,7 @@ def test_a_disk_that_fails_is_an_error(
 
 
 @pytest.mark.parametrize("name", [*CANNOT, "ENOLCK", "EBADF"])
-def test_without_locks_a_scan_says_so(
+def test_a_file_system_without_locks_is_noted(
     name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing(name))
@@ -97,7 +97,7 @@ def test_without_locks_a_scan_says_so(
     assert "cannot lock a folder: let one scan at a time write it" in note
 
 
-def test_a_lock_that_fails_is_an_error(
+def test_a_lock_that_fails_raises(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing("EIO"))
@@ -106,7 +106,7 @@ def test_a_lock_that_fails_is_an_error(
 
 
 @pytest.mark.parametrize("name", ["EPERM", "ENOTSUP", "ENOSYS"])
-def test_hard_links_are_not_needed(
+def test_stores_are_written_without_hard_links(
     name: str, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "link", refusing(name))
@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_opened_is_noted(
     assert "cannot synchronise folders" in note
 
 
-def test_a_packed_set_is_written_there_too(
+def test_a_packed_set_is_written_without_folder_fsync(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", of_folders("EINVAL"))

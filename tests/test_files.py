@@ -1,4 +1,4 @@
-"""Every file that is written lies beside its place until it is whole."""
+"""Output files are written under a temporary name and renamed when complete."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KINDS = {
 def writers(
     made_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Write]]:
-    """All that writes a file, by kind, each to the place that it is given."""
+    """Every writer of a file, by kind; each takes the output path."""
     folder = tmp_path_factory.mktemp("recorded")
     make_localizer(folder / "stimuli", per_category=4, size=48)
     recording = open_recording(small.record(folder / "stimuli", folder / "r.zarr"))
@@ -64,7 +64,7 @@ def writers(
 
 @pytest.fixture(params=KINDS)
 def written(request: pytest.FixtureRequest, writers: dict[str, Write]) -> tuple[Write, str]:
-    """Something that writes a file, and the file's name."""
+    """A writer, and the name of its file."""
     return writers[request.param], KINDS[request.param]
 
 
@@ -76,7 +76,7 @@ def permissions(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# Where nothing goes wrong
+# Success
 
 
 def test_a_new_file_has_the_permissions_of_new_files(
@@ -108,7 +108,7 @@ def test_a_file_that_is_replaced_keeps_its_permissions(
     assert (tmp_path / name).read_bytes() == first
 
 
-def test_its_owner_stays_if_that_can_be(tmp_path: Path) -> None:
+def test_a_file_that_is_replaced_keeps_its_owner_if_possible(tmp_path: Path) -> None:
     if os.geteuid():
         pytest.skip("only root gives files away")
     output = tmp_path / "a.csv"
@@ -121,7 +121,7 @@ def test_its_owner_stays_if_that_can_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dangling", [False, True])
-def test_what_a_link_points_to_is_replaced(
+def test_writing_through_a_link_replaces_its_target(
     written: tuple[Write, str], tmp_path: Path, dangling: bool
 ) -> None:
     write, name = written
@@ -148,7 +148,7 @@ def write_bytes(output: Path, content: bytes) -> None:
     ["é" * 125 + ".csv", "x" * 251 + ".csv", "😀" * 62 + ".npz", "日本 語\n'\"*[a].csv",
      "bytes\udcff.csv", ".hidden", "-o"],
 )  # fmt: skip
-def test_any_name_will_do_that_the_file_system_takes(name: str, tmp_path: Path) -> None:
+def test_any_name_the_file_system_accepts_can_be_written(name: str, tmp_path: Path) -> None:
     with new_file(tmp_path / name, "a table", text=True) as file:
         file.write("é")
         file.flush()
@@ -159,7 +159,7 @@ def test_any_name_will_do_that_the_file_system_takes(name: str, tmp_path: Path) 
     assert (tmp_path / name).read_bytes() == "é".encode()
 
 
-def test_it_is_on_the_disk_before_it_is_renamed(
+def test_a_file_is_flushed_before_it_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
@@ -170,7 +170,7 @@ def test_it_is_on_the_disk_before_it_is_renamed(
     assert order == ["flushed", "renamed", "flushed"]  # then the folder
 
 
-# What is refused
+# Refused outputs
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def odd_places(tmp_path: Path) -> dict[str, Path]:
     }
 
 
-def test_odd_places_are_refused_in_a_line(
+def test_unusable_output_paths_raise_one_line(
     odd_places: dict[str, Path], tmp_path: Path, writers: dict[str, Write]
 ) -> None:
     before = names(tmp_path / "odd")
@@ -206,7 +206,9 @@ def test_odd_places_are_refused_in_a_line(
     assert (names(tmp_path), names(tmp_path / "odd")) == (["odd"], before)
 
 
-def test_standard_output_is_none_even_where_it_is_a_file(made_path: Path, tmp_path: Path) -> None:
+def test_standard_output_is_refused_as_output_even_if_it_is_a_file(
+    made_path: Path, tmp_path: Path
+) -> None:
     with (tmp_path / "a.csv").open("wb") as output:
         command = ("query", made_path, "t > 1", "--format", "csv", "-o", "/dev/stdout")
         done = subprocess.run(
@@ -217,7 +219,7 @@ def test_standard_output_is_none_even_where_it_is_a_file(made_path: Path, tmp_pa
     assert names(tmp_path) == ["a.csv"]
 
 
-def test_a_folder_that_cannot_be_written_to_is_named_in_a_line(
+def test_an_unwritable_folder_raises_one_line(
     written: tuple[Write, str], small_disk: Callable[[str], Path]
 ) -> None:
     write, name = written
@@ -230,17 +232,15 @@ def test_a_folder_that_cannot_be_written_to_is_named_in_a_line(
     assert names(place) == [name]
 
 
-def test_a_file_that_may_not_be_written_is_not_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_file_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv").write_bytes(OLD)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # to root it says yes
+    monkeypatch.setattr(os, "access", lambda *_: False)  # true for root
     with pytest.raises(UserError, match=r"cannot write .*a\.csv \(it is read-only\): name another"):
         write_bytes(tmp_path / "a.csv", b"new")
     assert (tmp_path / "a.csv").read_bytes() == OLD
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize("earlier", [True, False])
@@ -256,7 +256,7 @@ def test_a_full_disk_leaves_the_earlier_file_and_nothing_beside_it(
     assert next(place.iterdir()).read_bytes() == OLD
 
 
-def test_a_write_that_fails_late_leaves_nothing(
+def test_a_write_that_fails_at_its_end_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writers: dict[str, Write]
 ) -> None:
     (tmp_path / "q.csv").write_bytes(OLD)
@@ -277,7 +277,7 @@ def _refusing(number: int) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "of the store")])
-def test_other_errors_are_what_they_are_and_leave_nothing(
+def test_other_write_errors_are_raised_unchanged_and_leave_nothing(
     error: BaseException, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_bytes(OLD)
@@ -326,7 +326,7 @@ def killed_before_the_rename(output: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
-def test_what_killed_programs_have_left_makes_way(
+def test_leftovers_of_killed_programs_are_removed(
     written: tuple[Write, str], tmp_path: Path
 ) -> None:
     write, name = written
@@ -334,7 +334,7 @@ def test_what_killed_programs_have_left_makes_way(
     for _ in range(2):
         killed_before_the_rename(tmp_path / name)
     assert (tmp_path / name).read_bytes() == OLD
-    assert len(names(tmp_path)) == 2  # the second run has removed what the first one left
+    assert len(names(tmp_path)) == 2  # the second run has removed the leftovers of the first
     killed_before_the_rename(tmp_path / f"another.{name}")
     write(tmp_path / name)
     left = [path for path in names(tmp_path) if path != name]
@@ -343,7 +343,7 @@ def test_what_killed_programs_have_left_makes_way(
     assert (tmp_path / name).stat().st_size > 100
 
 
-def test_what_another_program_is_writing_stays(tmp_path: Path) -> None:
+def test_a_file_another_program_is_writing_stays(tmp_path: Path) -> None:
     output = tmp_path / "a.csv"
     with new_file(output, "a table") as first:
         first.write(b"first")
@@ -355,7 +355,7 @@ def test_what_another_program_is_writing_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.csv"]
 
 
-def test_where_there_are_no_locks_only_what_is_old_makes_way(
+def test_without_locks_only_old_leftovers_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", _refusing(errno.ENOLCK))
@@ -369,7 +369,7 @@ def test_where_there_are_no_locks_only_what_is_old_makes_way(
     assert output.read_bytes() == b"newer"
 
 
-def test_what_only_looks_like_it_stays(tmp_path: Path) -> None:
+def test_files_that_only_resemble_leftovers_stay(tmp_path: Path) -> None:
     output, digits = tmp_path / "a.csv", "0123456789abcdef"
     kept = [f".a.csv.fusiform-{name}" for name in ("notes", digits[:-1], f"{digits}0")]
     for name in kept:
@@ -382,13 +382,13 @@ def test_what_only_looks_like_it_stays(tmp_path: Path) -> None:
     assert (tmp_path / kept[0]).read_bytes() == OLD
 
 
-def test_a_file_that_was_taken_for_left_over_is_begun_again(
+def test_a_file_mistaken_for_a_leftover_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, taken = files._lock, []
 
     def late(file: Any) -> bool | None:
-        if not taken:  # between its creation and its lock another program sweeps
+        if not taken:  # another program cleans up between creation and lock
             taken.append(file.name)
             Path(file.name).unlink()
         return lock(file)
@@ -400,7 +400,7 @@ def test_a_file_that_was_taken_for_left_over_is_begun_again(
     assert names(tmp_path) == ["a.csv"]
 
 
-def test_the_command_says_it_in_a_line(
+def test_a_command_reports_an_unwritable_output_in_one_line(
     made_path: Path, small_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""On the real photographs and trained weights the known answer comes out, to the digits known."""
+"""A trained ResNet-18 on real photographs gives the known shares of selective units."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import fusiform
 from benchmarks.shared import DOMAINS
 
-# Per cent of units with Welch t > 5 against the pooled rest, by independent code that kept every
-# activation and asked scipy.
+# Per cent of units with Welch's t > 5 against the pooled rest, from independent code that kept
+# every activation and used scipy.
 EXPECTED = {
     "layer1.1": (0.52, 0.01, 0.05, 0.01, 0.00),
     "layer2.1": (0.43, 0.06, 0.11, 0.01, 0.07),
@@ -26,7 +26,7 @@ EXPECTED = {
 def scan(
     testdata: Path, output: Path, domains: Iterable[str], images: Iterable[int]
 ) -> fusiform.Result:
-    """A trained ResNet-18 shown some of the photographs of some domains."""
+    """Scan a trained ResNet-18 with some photographs of some domains."""
     manifest = output.with_suffix(".csv")
     with manifest.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -57,8 +57,8 @@ def test_trained_resnet18_selects_what_independent_code_found(
         found.setdefault(row.layer, []).append(round(100 * row.share, 2))
     assert {layer: tuple(shares) for layer, shares in found.items()} == EXPECTED
 
-    # Domains scanned apart, merged: the same moments, to what merging rounds, since shards are cut
-    # elsewhere; and the same contrasts.
+    # Domains scanned separately and merged: the same contrasts, and the same moments up to
+    # rounding, because the shards are split elsewhere.
     parts = [
         scan(testdata, tmp_path / f"{number}.zarr", domains, range(1, 41)).path
         for number, domains in enumerate((list(DOMAINS)[:2], list(DOMAINS)[2:]))
@@ -74,7 +74,7 @@ def test_trained_resnet18_selects_what_independent_code_found(
             expected = whole.read(layer, variable)
             np.testing.assert_allclose(merged.read(layer, variable), expected, rtol=1e-6, atol=1e-6)
 
-    # Stimuli scanned apart: the same moments, to what merging rounds.
+    # Stimuli scanned separately: the same moments up to rounding.
     parts = [
         scan(testdata, tmp_path / f"from{first}.zarr", DOMAINS, range(first, first + 20)).path
         for first in (1, 21)

@@ -1,4 +1,4 @@
-"""Processes that are forked from one that has used fusiform: they answer, or say to spawn."""
+"""Children forked after fusiform was used answer, or advise to spawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .test_places import served
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
-# What is asked by name of the store sys.argv[1], by a child that has 60 seconds for it.
+# Questions by name to the store sys.argv[1], from a child with a limit of 60 seconds.
 ASK = """
 import os, signal, sys
 import numpy as np
@@ -107,21 +107,21 @@ def said(code: str, *arguments: str, layer: str = "default", cwd: Path | None = 
     return result.stdout.splitlines()
 
 
-def test_children_answer_as_their_parent(made_path: Path) -> None:
+def test_forked_children_answer_like_their_parent(made_path: Path) -> None:
     lines = said(UNUSED, str(made_path))
     assert len(lines) == 12
     assert lines[:6] == lines[6:]
 
 
 @pytest.mark.smoke
-def test_children_of_a_parent_that_ran_kernels_say_to_spawn(
+def test_forked_children_of_a_parent_that_ran_kernels_advise_spawn(
     made_path: Path, tmp_path: Path
 ) -> None:
-    # Which OpenMP numba has decides; without GNU's they answer.
+    # This depends on numba's OpenMP runtime; without GNU's they answer.
     kernels, scan, old, *own = said(USED, str(made_path), cwd=tmp_path)
     assert own[1] == old
     if "spawn" in kernels:
-        assert kernels.startswith("kernels kernels run on threads that a forked process does not")
+        assert kernels.startswith("kernels kernels cannot run in a forked process whose parent has")
         assert "spawn" in scan
     else:
         assert kernels == own[0]
@@ -130,13 +130,13 @@ def test_children_of_a_parent_that_ran_kernels_say_to_spawn(
     assert scan.startswith("scan stimuli")
 
 
-def test_workers_of_a_loader_ask_a_store(made_path: Path) -> None:
+def test_forked_data_loader_workers_can_query_a_store(made_path: Path) -> None:
     forked, own, told = said(LOADER, str(made_path))
     assert forked == own
     assert told == "True"
 
 
-def test_children_do_not_wait_for_urls(made_path: Path) -> None:
+def test_forked_children_do_not_wait_for_urls(made_path: Path) -> None:
     with served(made_path.parent) as url:
         lines = said(URL, f"{url}/{made_path.name}")
     assert [line.partition(" ")[0] for line in lines] == ["old", "new"]

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer of image files, and that it would notice."""
+"""A short run of the image fuzzer, and tests that it notices failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .fuzz import images
 from .fuzz.seeds import saved, seeds
 
 
-def test_damaged_images_are_shown_or_refused() -> None:
+def test_damaged_images_are_decoded_or_refused() -> None:
     report = images.run(250, seed=7)
     assert report.failures == []
     assert report.count == 250
@@ -27,7 +27,7 @@ def test_damaged_images_are_shown_or_refused() -> None:
         assert sum(n for (_, one), n in report.outcomes.items() if one == became) > 30
 
 
-def test_cases_are_made_of_their_numbers_alone() -> None:
+def test_fuzz_cases_depend_on_their_numbers_alone() -> None:
     files = seeds()
     cases = [images.case(number, 0, files) for number in range(30)]
     assert cases == [images.case(number, 0, files) for number in range(30)]
@@ -36,7 +36,7 @@ def test_cases_are_made_of_their_numbers_alone() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError()])
-def test_another_exception_is_noticed(error: Exception) -> None:
+def test_the_fuzzer_notices_an_unexpected_exception(error: Exception) -> None:
     def show(content: bytes) -> None:
         raise error
 
@@ -45,14 +45,14 @@ def test_another_exception_is_noticed(error: Exception) -> None:
     assert type(error).__name__ in wrong
 
 
-def test_a_refusal_of_several_lines_is_noticed() -> None:
+def test_the_fuzzer_notices_an_error_of_several_lines() -> None:
     def show(content: bytes) -> None:
         raise UserError("one\ntwo")
 
     assert "no line" in images.outcome(b"", show)[1]
 
 
-def test_slowness_and_memory_are_noticed() -> None:
+def test_the_fuzzer_notices_slowness_and_memory() -> None:
     report = images.Report()
     found = {"name": "png grey", "number": 1, "done": "flip", "outcome": "shown", "wrong": "",
              "seconds": images.SECONDS + 1, "peak": 5}  # fmt: skip
@@ -61,7 +61,7 @@ def test_slowness_and_memory_are_noticed() -> None:
     assert (report.peak, report.slowest) == (5, images.SECONDS + 1)
 
 
-def test_a_child_that_dies_or_complains_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzzer_notices_a_child_that_dies_or_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     for program, said in (
         ("import os; os.abort()", "case 0 ended the child (-6)"),
         ("import sys; print('libtiff: oh', file=sys.stderr)", "the user is warned: libtiff: oh"),
@@ -81,7 +81,7 @@ def test_a_jpeg_of_endless_scans_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", ["bmp runs", "pnm plain"])
-def test_what_pillow_decodes_in_python_is_refused_beyond_a_size(name: str) -> None:
+def test_large_images_that_pillow_decodes_in_python_are_refused(name: str) -> None:
     content = seeds()[name]
     assert images.outcome(content) == ("shown", "")
     if name == "bmp runs":

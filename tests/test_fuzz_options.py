@@ -1,4 +1,4 @@
-"""Odd values of options: a short run of what ``python -m tests.fuzz.options`` does at length."""
+"""A short run of the fuzzer of command-line options (``python -m tests.fuzz.options``)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fusiform.cli import main
 
 from .fuzz import options
 
-# Seconds of a case, whatever else this machine does.
+# Seconds allowed for a case, even on a busy machine.
 _SECONDS = 60
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stimuli, stores and odd files; every case is to leave them as they are."""
+    """Stimuli, stores and odd files that no case may change."""
     folder = options.prepare(tmp_path_factory.mktemp("options") / "a" / "b")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -28,12 +28,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_command_has_a_line() -> None:
+def test_the_fuzzer_covers_every_command() -> None:
     assert {command for command, *_ in options.options()} <= options.LINES.keys()
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
-def test_odd_values_end_in_a_line(
+def test_odd_option_values_end_in_one_line(
     sound: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], first: int
 ) -> None:
     def late(_: int, frame: FrameType | None) -> None:

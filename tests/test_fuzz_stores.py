@@ -1,12 +1,12 @@
-"""Mutated stores: a short run of what ``python -m tests.fuzz.stores`` does at length."""
+"""A short run of the fuzzer of damaged stores (``python -m tests.fuzz.stores``)."""
 
 from __future__ import annotations
 
 from .fuzz import stores
 
 
-def test_mutated_stores_are_read_or_refused_and_nothing_else() -> None:
-    # What is run at length begins with these. All kinds of mutations are among them.
+def test_mutated_stores_are_read_or_refused() -> None:
+    # The long run starts with these; they include every kind of mutation.
     outcomes, peak = stores.run(count=40, seed=0)
     assert len(outcomes) == 40
     failures = [outcome for outcome in outcomes if outcome.failed]

@@ -1,4 +1,4 @@
-"""Stores that someone made to do harm: refused in one line, within bounds of time and memory."""
+"""Hostile stores are refused in one line, within bounds of time and memory."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SECONDS = 15.0
 
 @pytest.fixture
 def own(made_path: Path, tmp_path: Path) -> Path:
-    """A whole store, to be made hostile."""
+    """A copy of a whole store, to be made hostile."""
     return Path(shutil.copytree(made_path, tmp_path / "own.zarr"))
 
 
 @pytest.fixture(autouse=True)
 def _in_time_and_memory() -> Iterator[None]:
-    """Whatever a test opens takes neither long nor much: its peak is that of this program."""
+    """Bound the time and peak memory of every test here."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
     yield
@@ -52,7 +52,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def rewrite_array(path: Path, key: str, **fields: Any) -> None:
-    """Change an array's metadata, in its own place and where the root has gathered them."""
+    """Change an array's metadata, in its own file and in the root's consolidated copy."""
     own = path / key / "zarr.json"
     document = {**json.loads(own.read_text()), **fields}
     own.write_text(json.dumps(document))
@@ -116,7 +116,7 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", ATTRIBUTES)
-def test_a_root_that_no_scan_writes_is_refused(own: Path, what: str) -> None:
+def test_malformed_root_metadata_are_refused(own: Path, what: str) -> None:
     changed, said = ATTRIBUTES[what]
     rewrite(own, lambda root: root["attributes"].update(changed))
     for opener in OPENERS:
@@ -153,7 +153,7 @@ LAYERS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", LAYERS)
-def test_a_layer_that_no_scan_records_is_refused(own: Path, what: str) -> None:
+def test_malformed_layer_metadata_are_refused(own: Path, what: str) -> None:
     changed, said = LAYERS[what]
     rewrite(own, lambda root: root["attributes"]["layers"][0].update(changed))
     for opener in OPENERS:
@@ -167,7 +167,7 @@ def test_a_layer_that_no_scan_records_is_refused(own: Path, what: str) -> None:
 @pytest.mark.smoke
 @pytest.mark.parametrize("depth", [1_000, 100_000])
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
-def test_nesting_without_end_is_refused(own: Path, depth: int, opening: str) -> None:
+def test_deeply_nested_json_is_refused(own: Path, depth: int, opening: str) -> None:
     text = (own / "zarr.json").read_text()
     deep = opening * depth + "1" + ("]" if opening == "[" else "}") * depth
     (own / "zarr.json").write_text(text.replace('"status":', f'"deep": {deep}, "status":', 1))
@@ -176,7 +176,7 @@ def test_nesting_without_end_is_refused(own: Path, depth: int, opening: str) -> 
             opener(own)
 
 
-def test_a_root_of_many_bytes_or_values_is_refused_before_it_is_parsed(own: Path) -> None:
+def test_a_huge_root_is_refused_before_it_is_parsed(own: Path) -> None:
     text = (own / "zarr.json").read_text()
     many = text.replace('"status":', f'"many": [{"1," * 5_000_000}1], "status":', 1)
     (own / "zarr.json").write_text(many)
@@ -188,7 +188,7 @@ def test_a_root_of_many_bytes_or_values_is_refused_before_it_is_parsed(own: Path
         open_store(own)
 
 
-def test_a_number_without_end_is_refused(own: Path) -> None:
+def test_a_number_of_many_digits_is_refused(own: Path) -> None:
     text = (own / "zarr.json").read_text()
     (own / "zarr.json").write_text(text.replace('"folds": 2', f'"folds": {"9" * 10_000}', 1))
     with pytest.raises(UserError, match="digits"):
@@ -236,7 +236,7 @@ ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", ARRAYS)
-def test_an_array_that_fusiform_does_not_write_is_refused(own: Path, what: str) -> None:
+def test_malformed_array_metadata_are_refused(own: Path, what: str) -> None:
     changed, said = ARRAYS[what]
     rewrite_array(own, "head/t", **changed)
     store = open_store(own)
@@ -251,11 +251,11 @@ def test_an_array_that_fusiform_does_not_write_is_refused(own: Path, what: str) 
     (problem,) = check_store(own).problems
     assert problem.startswith("head/t: ")
     assert said in problem
-    assert describe_store(own).units == 65  # says what it can without reading an array
+    assert describe_store(own).units == 65  # describes the store without reading an array
 
 
 @pytest.mark.parametrize("codec", [ZstdCodec(), GzipCodec()])
-def test_a_real_bomb_does_not_go_off(own: Path, codec: Any) -> None:
+def test_a_decompression_bomb_is_refused(own: Path, codec: Any) -> None:
     root = zarr.open_group(own, mode="r+", use_consolidated=False)
     del root["head/t"]
     zeros = root.create_array("head/t", shape=(4, 11), chunks=(4, 50_000_000), dtype="float32",
@@ -269,7 +269,7 @@ def test_a_real_bomb_does_not_go_off(own: Path, codec: Any) -> None:
 
 
 def _lz4_bomb(path: Path, declared: int) -> None:
-    """A shard whose only chunk says of itself that it holds ``declared`` bytes; checksums fit."""
+    """A shard whose only chunk declares ``declared`` bytes; checksums are correct."""
     content = bytearray(path.read_bytes())
     start, length = struct.unpack("<QQ", content[-20:-4])
     content[start + 4 : start + 8] = struct.pack("<I", declared)
@@ -279,7 +279,7 @@ def _lz4_bomb(path: Path, declared: int) -> None:
 
 @pytest.mark.parametrize("declared", [0, 1, 10**6, 2**31 - 1, 2**32 - 1])
 def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared: int) -> None:
-    # The decoder would set aside as much, and where there is not as much, end the program.
+    # The decoder would allocate that much, and abort the program without it.
     _lz4_bomb(own / "head" / "mean" / "c" / "0" / "0" / "0", declared)
     with pytest.raises(UserError, match="by what it says of itself, not 88"):
         summarise(open_store(own), Criterion("rest", "t > 1"))
@@ -287,7 +287,7 @@ def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared
 
 
 def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
-    """The decoder goes by what a chunk says, whatever the metadata say: zstd is none of ours."""
+    """The decoder trusts the chunk over the metadata; fusiform never writes zstd."""
     path = own / "head" / "mean" / "c" / "0" / "0" / "0"
     content = bytearray(path.read_bytes())
     start, length = struct.unpack("<QQ", content[-20:-4])
@@ -297,8 +297,8 @@ def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
         summarise(open_store(own), Criterion("rest", "t > 1"))
 
 
-def test_a_small_file_does_not_become_a_large_array(own: Path) -> None:
-    """An array that is declared as large as layers may be, of a few bytes on the disk."""
+def test_a_small_file_declared_as_a_huge_array_is_refused(own: Path) -> None:
+    """An array declared as large as layers may be, with a few bytes on disk."""
     units = 2**27
 
     def enlarge(root: dict[str, Any]) -> None:
@@ -328,8 +328,8 @@ def test_a_small_file_does_not_become_a_large_array(own: Path) -> None:
     assert describe_store(own).units == 54 + units
 
 
-def test_chunks_without_end_are_refused(own: Path) -> None:
-    """A layer that is declared to be cut into a billion chunks."""
+def test_a_billion_chunks_are_refused(own: Path) -> None:
+    """A layer that declares a billion chunks."""
     units = 2**30
 
     def cut_up(root: dict[str, Any]) -> None:
@@ -343,7 +343,7 @@ def test_chunks_without_end_are_refused(own: Path) -> None:
         list(open_store(own).slabs(open_store(own).layer("head")))
 
 
-def test_files_without_end_are_not_looked_for(own: Path) -> None:
+def test_a_huge_number_of_declared_files_is_not_searched_for(own: Path) -> None:
     grid = {"name": "regular", "configuration": {"chunk_shape": [1, 1]}}
     rewrite_array(own, "head/t", chunk_grid=grid, codecs=[BYTES, CRC])
     assert check_store(own).problems == (
@@ -351,11 +351,13 @@ def test_files_without_end_are_not_looked_for(own: Path) -> None:
     )
 
 
-def test_chunks_that_lie_in_each_other_are_refused(own: Path) -> None:
+def test_overlapping_chunks_are_refused(own: Path) -> None:
     path = own / "head" / "selective" / "c" / "0" / "0"
     content = path.read_bytes()
     index = content[-68:-4]
-    path.write_bytes(content[:-68] + seal(index[:16] * 4))  # every chunk is the first
+    path.write_bytes(
+        content[:-68] + seal(index[:16] * 4)
+    )  # every index entry points at the first chunk
     rewritten = open_store(own)
     assert len(rewritten.read(rewritten.layer("head"), "dead")) == 11
     path.write_bytes(content[:30] + content[:-68] + seal(index[:16] * 4))
@@ -363,7 +365,7 @@ def test_chunks_that_lie_in_each_other_are_refused(own: Path) -> None:
         rewritten.read(rewritten.layer("head"), "selective")
 
 
-def test_texts_that_are_more_than_they_are_are_refused(own: Path) -> None:
+def test_texts_with_false_lengths_are_refused(own: Path) -> None:
     path = own / "stimulus_path" / "c" / "0"
     content = path.read_bytes()[:-4]
     path.write_bytes(seal(struct.pack("<I", 2**32 - 1) + content[4:]))
@@ -376,7 +378,7 @@ def test_texts_that_are_more_than_they_are_are_refused(own: Path) -> None:
 
 
 @pytest.mark.parametrize("counts", [[-1, 1], [2**62, 2**62], [88, 0]])
-def test_counts_that_are_none_are_refused(own: Path, counts: list[int]) -> None:
+def test_impossible_counts_are_refused(own: Path, counts: list[int]) -> None:
     zarr.open_array(own / "count", mode="r+")[0] = counts
     with pytest.raises(UserError, match="these are no numbers of stimuli"):
         summarise(open_store(own), Criterion("rest", "t > 1"))
@@ -386,7 +388,7 @@ def test_counts_that_are_none_are_refused(own: Path, counts: list[int]) -> None:
     ("column", "place", "value"),
     [("stimulus_category", 0, 4), ("stimulus_category", 0, -2), ("stimulus_fold", 1, 2)],
 )
-def test_a_table_that_points_at_nothing_is_refused(
+def test_a_table_with_indices_out_of_range_is_refused(
     own: Path, column: str, place: int, value: int
 ) -> None:
     zarr.open_array(own / column, mode="r+")[place] = value
@@ -395,11 +397,11 @@ def test_a_table_that_points_at_nothing_is_refused(
     assert any("name a category or fold that is none" in one for one in check_store(own).problems)
 
 
-def test_links_are_followed_to_files_and_nothing_else(own: Path, tmp_path: Path) -> None:
+def test_links_are_followed_only_to_regular_files(own: Path, tmp_path: Path) -> None:
     path = own / "head" / "t" / "c" / "0" / "0"
     elsewhere = tmp_path / "t"
     shutil.move(path, elsewhere)
-    path.symlink_to(elsewhere)  # as people do who move what is large to another disk
+    path.symlink_to(elsewhere)  # as users do who move large files to another disk
     assert check_store(own).problems == ()
     for target in ("/dev/zero", path, own, tmp_path / "none"):
         path.unlink()
@@ -410,7 +412,7 @@ def test_links_are_followed_to_files_and_nothing_else(own: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "head/t/zarr.json", "head/t/c/0/0", "count/c/0/0"])
-def test_a_pipe_does_not_keep_anyone_waiting(own: Path, name: str) -> None:
+def test_a_pipe_in_a_store_is_not_waited_for(own: Path, name: str) -> None:
     (own / name).unlink()
     os.mkfifo(own / name)
     if name == "zarr.json":
@@ -421,13 +423,13 @@ def test_a_pipe_does_not_keep_anyone_waiting(own: Path, name: str) -> None:
     assert check_store(own).problems[0].startswith(name.partition("/")[0])
 
 
-def test_a_pipe_in_what_is_read_lazily_does_not_keep_anyone_waiting(own: Path) -> None:
-    """xarray opens whatever lies where a chunk should."""
+def test_a_pipe_in_a_lazily_read_array_is_not_waited_for(own: Path) -> None:
+    """xarray opens any file in the place of a chunk."""
     pipe = own / "head" / "t" / "c" / "0" / "0"
     pipe.unlink()
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    closing = threading.Timer(2, os.close, [writer])  # who reads after all comes to an end
+    closing = threading.Timer(2, os.close, [writer])  # reading ends all the same
     closing.start()
     with pytest.raises(OSError, match="no plain file"):
         open_store(own).dataset("head")["t"].compute()
@@ -435,8 +437,8 @@ def test_a_pipe_in_what_is_read_lazily_does_not_keep_anyone_waiting(own: Path) -
     os.close(writer)
 
 
-def test_a_stranger_cannot_add_what_others_would_open(own: Path) -> None:
-    """A coordinate is read at once by xarray: of a trillion places, if it could."""
+def test_an_added_array_is_refused(own: Path) -> None:
+    """xarray reads coordinates eagerly; this one declares a trillion values."""
     grid = {"name": "regular", "configuration": {"chunk_shape": [10**12]}}
     huge = {"shape": [10**12], "dimension_names": ["z"], "chunk_grid": grid}
 
@@ -450,7 +452,7 @@ def test_a_stranger_cannot_add_what_others_would_open(own: Path) -> None:
 
 
 def test_one_category_of_a_damaged_chunk_is_refused(own: Path) -> None:
-    """What is read of a file in part, too: zarrs compares no checksums there."""
+    """Also in partial reads, where zarrs compares no checksums."""
     for variable in ("t", "selective"):
         path = own / "head" / variable / "c" / "0" / "0"
         content = bytearray(path.read_bytes())
@@ -465,7 +467,7 @@ def test_one_category_of_a_damaged_chunk_is_refused(own: Path) -> None:
 
 
 def test_info_takes_a_bounded_time_and_amount_of_memory(own: Path) -> None:
-    """Of a root that is nearly as full as is let in."""
+    """A root just below the accepted size."""
     rewrite(
         own,
         lambda root: root["attributes"].update(
@@ -486,7 +488,7 @@ print(len(describe_store({str(own)!r}).categories))
     assert (result.stdout.strip(), result.stderr) == ("10000", "")
 
 
-def test_a_zarr_of_someone_else_is_said_to_be_one(tmp_path: Path) -> None:
+def test_another_programs_zarr_is_named_as_such(tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "other.zarr")
     group.create_array("huge", shape=(10**12,), chunks=(10**10,), dtype="complex128")
     zarr.create_array(tmp_path / "array.zarr", shape=(10**12,), chunks=(10**10,), dtype="f8")
@@ -496,8 +498,8 @@ def test_a_zarr_of_someone_else_is_said_to_be_one(tmp_path: Path) -> None:
                 opener(tmp_path / f"{name}.zarr")
 
 
-def test_nothing_in_a_store_is_run(own: Path, tmp_path: Path) -> None:
-    """Texts that would be code, were they ever run as such."""
+def test_code_in_a_store_does_not_run(own: Path, tmp_path: Path) -> None:
+    """Texts that would do harm if run as code."""
     code = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()"
     rewrite(
         own,
@@ -513,7 +515,7 @@ def test_nothing_in_a_store_is_run(own: Path, tmp_path: Path) -> None:
 
 
 def test_names_of_layers_and_contrasts_are_checked_when_a_store_is_made(tmp_path: Path) -> None:
-    """Or a scan would end in a store that nobody can open."""
+    """A scan must not end in a store that cannot be opened."""
     from dataclasses import replace
 
     from fusiform.engine.store.writing import create_store
@@ -528,7 +530,7 @@ def test_names_of_layers_and_contrasts_are_checked_when_a_store_is_made(tmp_path
 def info(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> str:
-    """What ``fusiform info`` prints."""
+    """Output of ``fusiform info``."""
     monkeypatch.setattr(sys, "argv", ["fusiform", "info", *arguments])
     with pytest.raises(SystemExit) as left:
         cli.main()
@@ -536,7 +538,7 @@ def info(
     return out if not left.value.code else err
 
 
-def test_info_prints_what_a_store_says_and_nothing_that_a_terminal_obeys(
+def test_info_prints_no_control_characters(
     own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = info(capsys, monkeypatch, str(own))
@@ -565,7 +567,7 @@ def test_info_prints_what_a_store_says_and_nothing_that_a_terminal_obeys(
     assert line.startswith("error: ")
 
 
-def test_what_is_not_finished_is_described(own: Path) -> None:
+def test_info_describes_an_unfinished_store(own: Path) -> None:
     rewrite(own, lambda root: root["attributes"].update(status="scanning"))
     assert not describe_store(own).complete
     found = describe_store(own)

@@ -1,6 +1,6 @@
-"""Indices against plain loops and scipy, and the policy for what has no ordinary answer.
+"""Indices against plain loops and scipy, and the policy for degenerate units.
 
-The rows of ``POLICY`` are those of the table in docs/definitions.md.
+The rows of ``POLICY`` equal the table in docs/definitions.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy import stats
 from fusiform.engine.contrasts.language.contrast import parse_contrast
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.measures import _MEASURES, Measured, Sample
-from fusiform.engine.spec import MEASURES
+from fusiform.engine.variables import MEASURES
 from fusiform.kernels import indices
 from fusiform.kernels.moments import Moments
 
@@ -65,7 +65,7 @@ def test_effect_sizes_equal_their_definitions() -> None:
         pooled = math.sqrt((6 * v_a + 20 * v_b) / 26)
         assert own.measure("d_prime")[u] == pytest.approx(difference / math.sqrt((v_a + v_b) / 2))
         assert own.measure("cohens_d")[u] == pytest.approx(difference / pooled)
-        # The usual approximation of the factor is good to some 1e-4 at 26 degrees of freedom.
+        # The usual approximation of the factor is accurate to about 1e-4 at 26 degrees of freedom.
         hedges = difference / pooled * (1 - 3 / (4 * 26 - 1))
         assert own.measure("hedges_g")[u] == pytest.approx(hedges, rel=2e-4)
         assert own.measure("csi_pooled")[u] == pytest.approx(
@@ -73,7 +73,7 @@ def test_effect_sizes_equal_their_definitions() -> None:
         )
 
 
-def test_hedges_factor_takes_the_bias_away() -> None:
+def test_hedges_factor_removes_the_bias() -> None:
     rng = np.random.default_rng(1)
     samples = rng.normal(size=(2, 4, 200_000))
     samples[0] += 1
@@ -126,7 +126,7 @@ def test_anova_equals_scipy() -> None:
         np.testing.assert_allclose(own.measure("eta_squared"), 1 - within / total, rtol=1e-9)
 
 
-def test_sides_of_a_weighted_sum_are_weighted_means() -> None:
+def test_the_sides_of_a_weighted_sum_are_weighted_means() -> None:
     groups = draw(4)
     own = measures_of(groups, "a - b/4 - 3*c/4")
     means = [g.mean(0) for g in groups]
@@ -135,7 +135,7 @@ def test_sides_of_a_weighted_sum_are_weighted_means() -> None:
     np.testing.assert_allclose(two.measure("response"), (means[0] + means[1]) / 2)
 
 
-def test_log_p_of_a_conjunction_goes_on_where_p_does_not() -> None:
+def test_log_p_of_a_conjunction_stays_finite_where_p_underflows() -> None:
     far = [np.full((1, 3), 100.0), np.zeros((1, 3)), np.full((1, 3), [[5.0, 60, 90]])]
     moments = Moments(np.full((3, 1), 500), np.concatenate(far), np.ones((3, 3)))
     for sides in (1, 2):
@@ -159,7 +159,7 @@ def test_log_p_of_a_conjunction_goes_on_where_p_does_not() -> None:
 @settings(max_examples=100, deadline=None)
 @given(means=st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3))
 @example(means=[0.0, 0.0, 4.592981580757756e-161])  # its square has no digits left
-def test_ranges(means: list[float]) -> None:
+def test_every_index_stays_in_its_range(means: list[float]) -> None:
     mean = np.array(means)[:, np.newaxis]
     own = Measured(
         Sample(Moments(np.full((3, 1), 4), mean, np.ones((3, 1)))),
@@ -173,7 +173,7 @@ def test_ranges(means: list[float]) -> None:
     assert own.measure("margin")[0] >= 0
 
 
-# The policy. A unit's responses to a, b and c, and what the measures of "a" say of it.
+# The policy: a unit's responses to a, b and c, and the measures of "a".
 CONSTANT = [0.3] * 4
 POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, float]]] = {
     "constant over all stimuli": (
@@ -233,7 +233,7 @@ POLICY: dict[str, tuple[tuple[list[float], list[float], list[float]], dict[str, 
 
 @pytest.mark.parametrize("unit", POLICY)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_the_policy(unit: str) -> None:
+def test_indices_follow_the_documented_policy(unit: str) -> None:
     responses, expected = POLICY[unit]
     found = {name: value_of(name, *responses) for name in expected}
     assert found == pytest.approx(expected, nan_ok=True)

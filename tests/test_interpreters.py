@@ -1,4 +1,4 @@
-"""Interpreters that run otherwise: without assertions or docstrings, with warnings as errors."""
+"""Commands under ``python -OO`` and with warnings as errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ for line in sys.stdin.read().strip().splitlines():
     [{"PYTHONOPTIMIZE": "1"}, {"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}],
     ids=["no assertions", "no docstrings", "warnings are errors"],
 )
-def test_commands_run(
+def test_commands_run_under_other_interpreter_flags(
     environment: dict[str, str], tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     draw_stimuli(tmp_path / "stimuli")
@@ -58,7 +58,7 @@ def test_commands_run(
         env={**os.environ, "PYTHONPATH": root, **environment},
     )  # fmt: skip
     codes = [line for line in result.stdout.splitlines() if line.startswith("exit ")]
-    # A store is not merged with itself: one line says so, and the code is 2.
+    # A store cannot be merged with itself: one line, exit code 2.
     expected = [f"exit {2 * line.startswith('merge')} {line}" for line in WALK.split("\n")[1:-1]]
     assert codes == expected, result.stderr
     assert "Traceback" not in result.stderr

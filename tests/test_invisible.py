@@ -1,4 +1,4 @@
-"""A stimulus of which nothing is visible is named, and the store says so however it was made."""
+"""Invisible (fully transparent) stimuli are named and noted in the store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOTE = "nothing is visible of 4 stimuli, transparent or mid-grey throughout: " +
 
 @pytest.fixture
 def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
-    """Five of each category; four pictures are transparent, of four kinds, and one is in part."""
+    """Five stimuli per category; four are transparent in different formats, one partly."""
     root = draw_stimuli(tmp_path / "stimuli", each=5)
     for name in CLEAR:
         path = (root / name).with_suffix(".png")
@@ -55,7 +55,7 @@ def heard(notes: list[str]) -> list[str]:
     return [note for note in notes if note.startswith("nothing is visible of")]
 
 
-def test_a_scan_names_them_and_the_store_and_info_say_so(stimuli: Path, tmp_path: Path) -> None:
+def test_scan_store_and_info_name_invisible_stimuli(stimuli: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     result = scanned(stimuli, tmp_path / "o.zarr", listener=Listener(notes.append))
     reason = "transparent or mid-grey throughout"
@@ -65,21 +65,21 @@ def test_a_scan_names_them_and_the_store_and_info_say_so(stimuli: Path, tmp_path
 
 
 @pytest.mark.usefixtures("in_passes")
-def test_several_passes_name_them_once(stimuli: Path, tmp_path: Path) -> None:
+def test_several_passes_name_invisible_stimuli_once(stimuli: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     result = scanned(stimuli, tmp_path / "o.zarr", listener=Listener(notes.append))
     assert len(heard(notes)) == len(CLEAR)
     assert result.provenance["notes"] == [NOTE]
 
 
-def test_a_scan_that_was_stopped_keeps_them(stimuli: Path, tmp_path: Path) -> None:
+def test_a_resumed_scan_keeps_the_note_on_invisible_stimuli(stimuli: Path, tmp_path: Path) -> None:
     for stage in ("scan", "scan", "scan", "contrasts"):
         with pytest.raises(Interrupted):
             scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(1, stage))
     assert scanned(stimuli, tmp_path / "o.zarr").provenance["notes"] == [NOTE]
 
 
-def test_workers_leave_the_same_note(
+def test_workers_leave_the_same_note_on_invisible_stimuli(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module(
@@ -102,7 +102,7 @@ def test_workers_leave_the_same_note(
     assert result.provenance["notes"] == [NOTE]
 
 
-def test_recordings_and_packed_sets_say_so_too(stimuli: Path, tmp_path: Path) -> None:
+def test_recordings_and_packed_sets_name_invisible_stimuli(stimuli: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     packed = tmp_path / "packed.zarr"
     geometry = {"resize": 16, "crop": 16}
@@ -116,7 +116,7 @@ def test_recordings_and_packed_sets_say_so_too(stimuli: Path, tmp_path: Path) ->
     assert recording.provenance["notes"] == [NOTE]
 
 
-def test_check_says_so(stimuli: Path) -> None:
+def test_stimuli_check_names_invisible_stimuli(stimuli: Path) -> None:
     report = check_stimuli(stimuli)
     assert report.invisible == CLEAR
     assert report.as_record()["invisible"] == list(CLEAR)
@@ -126,7 +126,7 @@ def test_check_says_so(stimuli: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [False, True])
-def test_threads_and_processes_find_them_in_the_order_of_showing(
+def test_threads_and_processes_list_invisible_stimuli_in_plan_order(
     stimuli: Path, processes: bool
 ) -> None:
     catalogue = read_catalogue(stimuli)
@@ -141,9 +141,7 @@ def test_threads_and_processes_find_them_in_the_order_of_showing(
     assert sorted(catalogue.shown_names[s] for s in found) == sorted(CLEAR)
 
 
-def test_a_stimulus_that_is_skipped_is_not_said_to_be_invisible(
-    stimuli: Path, tmp_path: Path
-) -> None:
+def test_a_skipped_stimulus_is_not_called_invisible(stimuli: Path, tmp_path: Path) -> None:
     damaged = stimuli / "noise/noise-1.png"
     damaged.write_bytes(damaged.read_bytes()[:300])
     result = scanned(stimuli, tmp_path / "o.zarr", on_error="skip")
@@ -151,7 +149,7 @@ def test_a_stimulus_that_is_skipped_is_not_said_to_be_invisible(
     assert result.provenance["notes"] == [NOTE]
 
 
-def test_one_visible_pixel_is_enough() -> None:
+def test_one_visible_pixel_makes_a_stimulus_visible() -> None:
     picture = np.full((8, 8, 3), 128, np.uint8)
     assert is_invisible(picture)
     for place in ((0, 0, 0), (7, 7, 2), (3, 4, 1)):
@@ -160,7 +158,7 @@ def test_one_visible_pixel_is_enough() -> None:
         assert not is_invisible(other)
 
 
-def test_a_mid_grey_drawing_on_a_clear_ground_is_invisible(tmp_path: Path) -> None:
+def test_a_mid_grey_drawing_on_a_transparent_ground_is_invisible(tmp_path: Path) -> None:
     image = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
     image.paste((128, 128, 128, 255), (4, 4, 9, 9))
     image.save(tmp_path / "grey.png")

@@ -1,4 +1,4 @@
-"""Compiled kernels on the disk: whatever is wrong there, kernels run and give what they gave."""
+"""The cache of compiled kernels: whatever is wrong with it, kernels run correctly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "another pickle": lambda _: pickle.dumps({"a": 1}),
     "no pickle": lambda _: b"compiled code",
 }
-# By a user without an entry in passwd, and so without a home that can be found.
+# Run as a user without an entry in passwd, and so without a home folder.
 NOBODY = """
 import os, pwd, sys
 def getpwuid(uid):
@@ -48,7 +48,7 @@ def squares(count: int) -> int:
 
 
 def compiled(function: Callable[[int], int] = squares) -> Any:
-    """The function as another process would compile it, run once."""
+    """The function, compiled as by another process and run once."""
     kernel = jit.inner(function)
     assert kernel(1000) == function(1000)
     return kernel
@@ -60,7 +60,7 @@ def hits(kernel: Any) -> int:
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which kernels are kept."""
+    """The cache folder."""
     monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path / "kept"))
     return tmp_path / "kept"
 
@@ -68,7 +68,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.smoke
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damaged_files_are_made_anew(
+def test_damaged_cache_files_are_recompiled(
     kept: Path, suffix: str, damage: Callable[[bytes], bytes]
 ) -> None:
     compiled()
@@ -79,8 +79,8 @@ def test_damaged_files_are_made_anew(
     assert hits(compiled()) == 1
 
 
-def test_code_of_another_signature_is_not_run(kept: Path) -> None:
-    # As two processes leave it that save the first code of a kernel at once.
+def test_cached_code_of_another_signature_is_not_run(kept: Path) -> None:
+    # The state after two processes save the first code of a kernel at the same time.
     kernel = compiled()
     (code,) = kept.rglob("*.nbc")
     kernel(np.int8(5))
@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_kernels_in_memory(
     assert not [file for file in kept.rglob("*") if file.is_file()]
 
 
-def test_a_folder_that_others_own_leaves_kernels_in_memory(kept: Path) -> None:
+def test_a_cache_folder_owned_by_others_leaves_kernels_in_memory(kept: Path) -> None:
     compiled()
     (folder,) = kept.iterdir()
     for file in folder.iterdir():
@@ -134,7 +134,7 @@ def test_a_user_without_a_home_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_are_not_downloaded_into_a_folder_called_tilde(
+def test_weights_are_not_downloaded_into_a_folder_named_tilde(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
@@ -146,9 +146,11 @@ def test_weights_are_not_downloaded_into_a_folder_called_tilde(
     assert download(lambda: 1, "resnet18") == 1
 
 
-def test_triton_keeps_code_where_it_can(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triton_caches_code_in_a_writable_folder(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TRITON_HOME", raising=False)
-    monkeypatch.setenv("TRITON_CACHE_DIR", "chosen")  # also has it put back
+    monkeypatch.setenv("TRITON_CACHE_DIR", "chosen")  # monkeypatch also restores it
     jit.keep_triton_code()
     assert os.environ["TRITON_CACHE_DIR"] == "chosen"
     monkeypatch.delenv("TRITON_CACHE_DIR")

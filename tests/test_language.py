@@ -1,4 +1,4 @@
-"""The languages of contrasts and rules: what can be said, and where it is pointed at if not."""
+"""The languages of contrasts and rules: parsing, and carets at syntax errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def sides(text: str) -> tuple[list[str], list[str]]:
         ("'top-hat' > \"2nd\" + été", ["top-hat"], ["été", "2nd"]),
     ],
 )
-def test_sides(text: str, target: list[str], baseline: list[str]) -> None:
+def test_contrasts_are_parsed_into_target_and_baseline(
+    text: str, target: list[str], baseline: list[str]
+) -> None:
     assert sides(text) == (target, baseline)
 
 
@@ -54,7 +56,7 @@ def test_sides(text: str, target: list[str], baseline: list[str]) -> None:
         ("faces/3 - scenes*(1/3) + bodies - bodies", {"faces": "1/3", "scenes": "-1/3"}),
     ],
 )
-def test_weighted_sums(text: str, weights: dict[str, int | str]) -> None:
+def test_weighted_sums_are_parsed(text: str, weights: dict[str, int | str]) -> None:
     contrast = parse_contrast(text, CATEGORIES)
     assert contrast.weighted
     found = zip((*contrast.target, *contrast.baseline), contrast.weights, strict=True)
@@ -92,7 +94,7 @@ def test_weighted_sums(text: str, weights: dict[str, int | str]) -> None:
         ("1.2.3*faces - scenes", 0, "means nothing"),
     ],
 )
-def test_where_a_contrast_cannot_be_read(text: str, column: int, fragment: str) -> None:
+def test_a_contrast_syntax_error_points_at_its_place(text: str, column: int, fragment: str) -> None:
     with pytest.raises(UserError, match=r"got") as refused:
         parse_contrast(text, CATEGORIES)
     message, shown, caret = str(refused.value).split("\n")
@@ -113,7 +115,7 @@ def test_where_a_contrast_cannot_be_read(text: str, column: int, fragment: str) 
         ("faces + bodies + scenes + 'top-hat' + été + '2nd'", "leaves none"),
     ],
 )
-def test_contrasts_that_compare_nothing(text: str, fragment: str) -> None:
+def test_contrasts_that_compare_nothing_raise(text: str, fragment: str) -> None:
     with pytest.raises(UserError) as refused:
         parse_contrast(text, CATEGORIES)
     assert fragment in str(refused.value)
@@ -148,7 +150,7 @@ ANY = (
 
 
 @pytest.mark.parametrize("name", ANY)
-def test_whatever_a_table_shows_as_a_contrast_is_taken_back(name: str) -> None:
+def test_displayed_contrasts_parse_back(name: str) -> None:
     place = ANY.index(name)
     every = every_category(ANY)
     found = parse_contrast(every[place].text, ANY)
@@ -179,13 +181,15 @@ def test_whatever_a_table_shows_as_a_contrast_is_taken_back(name: str) -> None:
         ("2d/2 - (10)/2", "2d", "10"),
     ],
 )
-def test_numbers_and_marks_in_names(text: str, target: str, baseline: str) -> None:
+def test_category_names_may_hold_digits_and_punctuation(
+    text: str, target: str, baseline: str
+) -> None:
     found = parse_contrast(text, ANY)
     assert [ANY[k] for k in found.target] == [target]
     assert [ANY[k] for k in found.baseline] == [baseline]
 
 
-def test_a_number_that_multiplies_or_divides_is_one() -> None:
+def test_unquoted_numbers_are_weights() -> None:
     found = parse_contrast("2d - (01 + '1')/2", ANY)
     weights = dict(zip((*found.target, *found.baseline), found.weights, strict=True))
     assert {ANY[k]: weight for k, weight in weights.items()} == {
@@ -199,13 +203,13 @@ def test_a_number_that_multiplies_or_divides_is_one() -> None:
         parse_contrast(ANY[10][:-2], ANY)
 
 
-def test_a_caret_stands_below_its_place_among_marks() -> None:
+def test_the_caret_is_aligned_below_combining_characters() -> None:
     with pytest.raises(UserError) as refused:
         parse_contrast("e\u0301t\u00e9 > faces & bodies", CATEGORIES)
     assert str(refused.value).split("\n")[2] == "  " + " " * 12 + "^"
 
 
-def test_every_category_and_pairs() -> None:
+def test_every_category_and_pairs_are_expanded() -> None:
     every = every_category(CATEGORIES)
     assert [contrast.text for contrast in every] == list(CATEGORIES)
     assert [pair.baseline for pair in pairs(every[1])] == [(0,), (2,), (3,), (4,), (5,)]
@@ -214,13 +218,13 @@ def test_every_category_and_pairs() -> None:
 
 @settings(deadline=None)
 @given(st.text(alphabet="faces bodi+-*/()>.0123'\"\n\x1b%é", max_size=30))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_parses_or_raises_a_user_error(text: str) -> None:
     for read in (lambda t: parse_contrast(t, CATEGORIES), lambda t: Criterion(where=t)):
         with suppress(UserError):
             read(text)
 
 
-def test_what_is_shown_cannot_command_a_terminal() -> None:
+def test_displayed_texts_hold_no_control_characters() -> None:
     with pytest.raises(UserError) as refused:
         parse_contrast("faces \x1b[2J", CATEGORIES)
     assert "\x1b" not in str(refused.value)
@@ -228,7 +232,7 @@ def test_what_is_shown_cannot_command_a_terminal() -> None:
 
 
 def decide(rule: str, **values: float) -> bool:
-    """A rule on one unit."""
+    """Evaluate a rule for one unit."""
     parsed = Criterion(where=rule).rule()
     met = {
         condition: np.array([condition.holds(values[condition.measure])])
@@ -268,7 +272,7 @@ def test_and_binds_more_strongly_than_or() -> None:
         ("csi > 1/0", 8, "other than 0"),
     ],
 )
-def test_where_a_rule_cannot_be_read(rule: str, column: int, fragment: str) -> None:
+def test_a_rule_syntax_error_points_at_its_place(rule: str, column: int, fragment: str) -> None:
     with pytest.raises(UserError) as refused:
         Criterion("rest", rule)
     message, shown, caret = str(refused.value).split("\n")
@@ -280,7 +284,7 @@ def test_where_a_rule_cannot_be_read(rule: str, column: int, fragment: str) -> N
 @pytest.mark.parametrize(
     "wrong", [{"test": "all"}, {"sides": 3}, {"correction": "fdr"}, {"family": "network"}]
 )
-def test_criteria_that_are_none(wrong: dict[str, object]) -> None:
+def test_invalid_criteria_raise(wrong: dict[str, object]) -> None:
     (name,) = wrong
     with pytest.raises(UserError, match=f"a criterion's {name} is one of"):
         Criterion(**wrong)
@@ -291,7 +295,7 @@ def test_criteria_that_are_none(wrong: dict[str, object]) -> None:
     [("0.57", 10_000, 57), ("0.29", 10_000, 29), ("1.1", 1000, 11), ("4.35", 10_000, 435),
      ("7", 100, 7), ("1e-2", 10_000, 1), ("1/3", 300, 1), ("0.1", 999, 0), ("100", 7, 7)],
 )  # fmt: skip
-def test_a_percentage_is_taken_by_its_digits(share: str, units: int, number: int) -> None:
+def test_a_percentage_is_read_by_its_decimal_digits(share: str, units: int, number: int) -> None:
     (top,) = Criterion("rest", f"top {share}%").rule().conditions()
     assert top.of(units) == number
 
@@ -306,12 +310,12 @@ def test_every_percentage_is_exact(digits: int, places: int, units: int) -> None
     assert top.of(units) == units * digits // (100 * 10**places)
 
 
-def test_a_top_of_more_than_there_is_is_all() -> None:
+def test_a_top_larger_than_the_layer_selects_all_units() -> None:
     (top,) = Criterion("rest", "top 1e999").rule().conditions()
     assert list(range(5))[: top.of(5)] == list(range(5))
 
 
-def test_what_authors_did_beside_their_criterion_is_said() -> None:
+def test_presets_note_what_authors_did_besides_their_criterion() -> None:
     scrambled = ("faces", "scenes", "Phase_Scrambled")
     preset = PRESETS["margalit2024"]
     (said,) = remarks(preset, scrambled)
@@ -326,14 +330,14 @@ def test_what_authors_did_beside_their_criterion_is_said() -> None:
 @pytest.mark.parametrize(
     ("sizes", "folds", "remedy"),
     [
-        ((9, 12), 5, "add images, or choose --folds 4"),
-        ((12, 9), 5, "add images, or choose --folds 4"),
-        ((30, 7, 5), 4, "add images, or choose --folds 2"),
-        ((3, 8), 2, "add images, or choose --folds 1"),
+        ((9, 12), 5, "add images, or choose `folds=4`"),
+        ((12, 9), 5, "add images, or choose `folds=4`"),
+        ((30, 7, 5), 4, "add images, or choose `folds=2`"),
+        ((3, 8), 2, "add images, or choose `folds=1`"),
         ((1, 8), 2, "has 1: add images"),
     ],
 )
-def test_as_many_folds_as_the_smallest_category_allows_are_advised(
+def test_the_advised_folds_are_limited_by_the_smallest_category(
     sizes: tuple[int, ...], folds: int, remedy: str
 ) -> None:
     labels = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)

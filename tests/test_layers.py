@@ -1,4 +1,4 @@
-"""The layers of a network are found, named, chosen and recorded as they come out of it."""
+"""Finding, naming, choosing and capturing the layers of a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.networks.hooks import capture
 from fusiform.engine.networks.layers import Recordable, choose, list_layers, trial
 
-listed = cache(list_layers)  # a network is built and run once for all tests
+listed = cache(list_layers)  # each network is built and run once for all tests
 
 
 def stages(*lengths: int, pattern: str = "layer{}.{}") -> list[str]:
@@ -40,7 +40,7 @@ BLOCKS = {
         "avgpool",
     ],
     "timm:test_vit": ["norm_pre", *(f"blocks.{block}" for block in range(6)), "fc_norm"],
-    # Its blocks lie in a list called "blocks", which is never run itself.
+    # Its blocks are in a list named "blocks", which never runs itself.
     "timm:eva02_tiny_patch14_224": [
         "norm_pre",
         *(f"blocks.{block}" for block in range(12)),
@@ -72,13 +72,13 @@ def shapes(found: Recordable) -> dict[str, tuple[tuple[str, ...], tuple[int, ...
 
 
 @pytest.mark.parametrize("model", BLOCKS)
-def test_blocks_are_found_between_stem_and_pooled_output(model: str) -> None:
+def test_default_layers_run_from_stem_to_pooled_output(model: str) -> None:
     layers, notes = choose(listed(model), ["blocks"])
     assert names(layers) == BLOCKS[model]
     assert notes == []
 
 
-def test_clip_resnet_has_the_blocks_of_resnet50() -> None:
+def test_a_clip_resnet_has_the_blocks_of_resnet50() -> None:
     def blocks(model: str) -> list[str]:
         return [name for name in listed(model).blocks if name.startswith("layer")]
 
@@ -86,7 +86,7 @@ def test_clip_resnet_has_the_blocks_of_resnet50() -> None:
 
 
 @pytest.mark.parametrize("model", ["resnet18", "swin_t", "timm:test_vit"])
-def test_a_layer_comes_after_its_inside_and_its_predecessors(model: str) -> None:
+def test_layers_come_after_their_children_and_predecessors(model: str) -> None:
     order = {name: place for place, name in enumerate(names(listed(model).layers))}
     for name, place in order.items():
         assert all(order[inner] < place for inner in order if inner.startswith(f"{name}."))
@@ -94,7 +94,7 @@ def test_a_layer_comes_after_its_inside_and_its_predecessors(model: str) -> None
     assert list(order)[-1] == "output"
 
 
-def test_dims_say_what_a_unit_is() -> None:
+def test_dims_name_the_axes_of_a_layer() -> None:
     assert shapes(listed("resnet18"))["layer1.0"] == (("channel", "y", "x"), (64, 56, 56))
     assert shapes(listed("resnet18"))["avgpool"] == (("channel", "y", "x"), (512, 1, 1))
     assert shapes(listed("resnet18"))["fc"] == (("unit",), (1000,))
@@ -114,15 +114,15 @@ def test_units_and_state_are_counted() -> None:
     assert double.state_bytes == 24 * 16
 
 
-def test_another_crop_changes_shapes_not_names() -> None:
+def test_another_crop_changes_shapes_but_not_names() -> None:
     smaller = list_layers("resnet18", crop=64)
     assert names(smaller.layers) == names(listed("resnet18").layers)
     assert shapes(smaller)["layer1.0"] == (("channel", "y", "x"), (64, 16, 16))
 
 
 @pytest.mark.parametrize("model", ["vit_b_16", "timm:test_vit", "clip:RN50"])
-def test_a_network_that_does_not_run_at_a_size_is_refused(model: str) -> None:
-    with pytest.raises(UserError, match=r"\[batch, 3, 72, 72\].*choose its input size with --crop"):
+def test_a_network_that_does_not_run_at_the_given_size_raises(model: str) -> None:
+    with pytest.raises(UserError, match=r"\[batch, 3, 72, 72\].*choose its input size with `crop`"):
         list_layers(model, crop=72)
 
 
@@ -139,7 +139,7 @@ def test_a_network_without_blocks_is_recorded_at_its_leaves_with_a_note() -> Non
 # Choosing
 
 
-def test_patterns_join_and_keep_the_order_of_the_network() -> None:
+def test_layer_patterns_are_joined_in_network_order() -> None:
     found = listed("resnet18")
     assert chosen(found, "fc", "layer4.?", "conv1", "layer4.1") == [
         "conv1",
@@ -154,14 +154,14 @@ def test_patterns_join_and_keep_the_order_of_the_network() -> None:
     assert not {"layer1", "layer1.0", "output"} & set(leaves)
 
 
-def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest() -> None:
+def test_a_pattern_that_matches_nothing_raises_with_the_nearest_name() -> None:
     message = refusal(listed("resnet18"), "blocks", "layer4.2")
     assert "no layer matches 'layer4.2'" in message
     assert "did you mean layer4.1" in message
     assert "'nothing*'" in refusal(listed("resnet18"), "nothing*")
 
 
-def test_a_module_called_twice_is_refused_by_name_and_left_out_by_globs() -> None:
+def test_a_module_called_twice_raises_by_name_and_is_left_out_of_globs() -> None:
     found = listed("resnet18")
     assert "layer1.0.relu is called 2 times" in refusal(found, "layer1.0.relu")
     layers, notes = choose(found, ["layer1.0.*"])
@@ -179,7 +179,7 @@ def test_a_module_called_twice_is_refused_by_name_and_left_out_by_globs() -> Non
 
 
 class Gives(nn.Module):
-    """Gives ``wrap(x)``."""
+    """Returns ``wrap(x)``."""
 
     def __init__(self, wrap: Callable[[torch.Tensor], Any]) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class Gives(nn.Module):
 
 
 class Around(nn.Module):
-    """Runs ``inner`` and passes on what went in."""
+    """Runs ``inner`` and returns its own input."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ def giving(wrap: Callable[[torch.Tensor], Any]) -> Recordable:
         lambda x: {"out": x, "size": [8, 8], "dtype": x.dtype},
     ],
 )
-def test_a_tensor_alone_in_a_container_is_recorded(wrap: Callable[[torch.Tensor], Any]) -> None:
+def test_a_single_tensor_in_a_container_is_recorded(wrap: Callable[[torch.Tensor], Any]) -> None:
     assert shapes(giving(wrap))["inner"] == (("channel", "y", "x"), (3, 8, 8))
 
 
@@ -243,7 +243,7 @@ def test_a_tensor_alone_in_a_container_is_recorded(wrap: Callable[[torch.Tensor]
         (lambda x: x[:, 0, 0, 0], "returns shape [5] for 5 images: no row per image"),
     ],
 )
-def test_any_other_output_is_refused_by_name(
+def test_an_unsupported_output_raises_with_the_layers_name(
     wrap: Callable[[torch.Tensor], Any], reason: str
 ) -> None:
     found = giving(wrap)
@@ -251,7 +251,7 @@ def test_any_other_output_is_refused_by_name(
     assert f"inner {reason}" in refusal(found, "inner")
 
 
-def test_a_module_that_is_not_run_is_refused_by_name() -> None:
+def test_a_module_that_never_runs_raises_with_its_name() -> None:
     found = giving(lambda x: x)
     assert "idle is not run by a forward pass" in refusal(found, "idle")
 
@@ -272,14 +272,12 @@ def test_a_module_that_is_not_run_is_refused_by_name() -> None:
         ((2, 3, 4, 5), ("axis_0", "axis_1", "axis_2", "axis_3")),
     ],
 )
-def test_dims_follow_from_the_shape_where_it_tells(
-    shape: tuple[int, ...], dims: tuple[str, ...]
-) -> None:
+def test_dims_follow_from_unambiguous_shapes(shape: tuple[int, ...], dims: tuple[str, ...]) -> None:
     found = giving(lambda x: x.new_zeros(len(x), *shape))
     assert shapes(found)["inner"] == (dims, shape)
 
 
-def test_the_network_itself_is_the_layer_called_output() -> None:
+def test_the_network_itself_is_the_layer_named_output() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
     found = trial(network, 2)
     assert names(found.layers) == ["0", "1", "output"]
@@ -287,7 +285,7 @@ def test_the_network_itself_is_the_layer_called_output() -> None:
     torch.testing.assert_close(recorded["output"], network[1].bias.expand(1, 5))
 
 
-def test_blocks_are_told_by_class_where_no_container_holds_any() -> None:
+def test_blocks_are_recognised_by_class_outside_containers() -> None:
     def block() -> nn.Module:
         return Around(nn.Conv2d(3, 3, 1))
 
@@ -304,7 +302,7 @@ def test_blocks_are_told_by_class_where_no_container_holds_any() -> None:
     assert list(trial(Network(), 8).blocks) == ["stem", "first", "second", "pool"]
 
 
-def test_the_trial_leaves_no_hooks_behind_even_if_it_fails() -> None:
+def test_the_trial_pass_leaves_no_hooks_even_if_it_fails() -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Linear(7, 1))
     with pytest.raises(UserError):
         trial(network, 8)
@@ -313,7 +311,7 @@ def test_the_trial_leaves_no_hooks_behind_even_if_it_fails() -> None:
     assert not hooks(network)
 
 
-# Recording
+# Capturing
 
 
 def hooks(network: nn.Module) -> int:
@@ -323,7 +321,7 @@ def hooks(network: nn.Module) -> int:
 def record(
     network: nn.Module, layers: list[str], *batches: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """What ``capture`` gives for ``layers``, the batches joined."""
+    """Activations captured for ``layers``, batches concatenated."""
     seen: dict[str, list[torch.Tensor]] = {}
     with capture(network, layers, lambda k, v: seen.setdefault(k, []).append(v.clone())) as show:
         for batch in batches:
@@ -342,7 +340,7 @@ def network() -> nn.Sequential:
         return nn.Sequential(*layers, nn.Linear(144, 2)).eval()
 
 
-def test_what_is_recorded_is_what_the_module_gave(network: nn.Sequential) -> None:
+def test_captured_activations_equal_the_modules_output(network: nn.Sequential) -> None:
     recorded = record(network, ["4", "0", "1"], IMAGES[:4], IMAGES[4:])
     assert list(recorded) == ["0", "1", "4"]
     with torch.inference_mode():
@@ -351,7 +349,7 @@ def test_what_is_recorded_is_what_the_module_gave(network: nn.Sequential) -> Non
         torch.testing.assert_close(recorded["4"], network(IMAGES))
 
 
-def test_an_operation_in_place_does_not_change_what_was_recorded(network: nn.Sequential) -> None:
+def test_an_in_place_operation_does_not_change_captured_activations(network: nn.Sequential) -> None:
     recorded = record(network, ["1", "2"], IMAGES)
     assert recorded["1"].min() < 0
     assert recorded["2"].min() == 0
@@ -371,7 +369,7 @@ def test_activations_carry_no_gradients(network: nn.Sequential) -> None:
     assert seen == [False]
 
 
-def test_the_pass_is_left_after_the_last_wanted_layer(network: nn.Sequential) -> None:
+def test_the_forward_pass_stops_after_the_last_captured_layer(network: nn.Sequential) -> None:
     def fail(_: torch.Tensor) -> None:
         raise AssertionError("ran a module that nobody asked for")
 
@@ -382,13 +380,13 @@ def test_the_pass_is_left_after_the_last_wanted_layer(network: nn.Sequential) ->
         record(network, ["4"], IMAGES)
 
 
-def test_hooks_are_gone_afterwards(network: nn.Sequential) -> None:
+def test_hooks_are_removed_after_capturing(network: nn.Sequential) -> None:
     with capture(network, ["0", "1"], lambda *_: None):
         assert hooks(network) == 2
     assert not hooks(network)
 
 
-def test_hooks_are_gone_after_an_exception(network: nn.Sequential) -> None:
+def test_hooks_are_removed_after_an_exception(network: nn.Sequential) -> None:
     def fail(*_: Any) -> None:
         raise KeyError("elsewhere")
 
@@ -401,7 +399,7 @@ def test_hooks_are_gone_after_an_exception(network: nn.Sequential) -> None:
 
 
 class Moody(nn.Module):
-    """Runs ``step`` as often as the first pixel says."""
+    """Runs ``step`` as many times as the first pixel says."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -415,7 +413,7 @@ class Moody(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("times", "complaint"), [(0, "step was not run in one"), (2, "step is called again")]
+    ("times", "complaint"), [(0, "step was skipped in one"), (2, "step is called twice")]
 )
 def test_a_layer_that_does_not_run_once_in_a_later_pass_is_named(
     times: int, complaint: str
@@ -456,12 +454,12 @@ def test_a_block_that_cannot_be_recorded_is_noted() -> None:
     assert "blocks.0 is called 2 times" in notes[0]
 
 
-def test_no_pattern_at_all_is_refused() -> None:
+def test_an_empty_list_of_patterns_raises() -> None:
     with pytest.raises(UserError, match="one layer or more"):
         choose(listed("resnet18"), [])
 
 
-def test_a_module_called_output_keeps_its_name() -> None:
+def test_a_module_named_output_keeps_its_name() -> None:
     class Named(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -473,10 +471,10 @@ def test_a_module_called_output_keeps_its_name() -> None:
 
     found = trial(Named(), 8)
     assert names(found.layers) == ["output", "output_"]
-    assert found.refused == {"count": "has a name that the store keeps for itself"}
+    assert found.refused == {"count": "has a name reserved by the store"}
 
 
 @pytest.mark.parametrize("crop", [0, -5])
-def test_a_side_below_one_pixel_is_refused(crop: int) -> None:
+def test_an_image_side_below_one_pixel_raises(crop: int) -> None:
     with pytest.raises(UserError, match="1 pixel or more"):
         list_layers("resnet18", crop=crop)

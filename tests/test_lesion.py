@@ -1,4 +1,4 @@
-"""Lesions: what is silenced gives nothing, everything else what it gave."""
+"""Lesions: silenced units give 0, all others are unchanged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def recorded(net: nn.Module, layer: str, images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_units_are_silenced_and_come_back() -> None:
+def test_lesioned_units_are_silenced_and_restored() -> None:
     net, images = Net().eval(), torch.randn(2, 3, 6, 6)
     mask = np.zeros((4, 6, 6), bool)
     mask[1, 2:5] = True
@@ -58,7 +58,7 @@ def test_units_are_silenced_and_come_back() -> None:
 
 
 @torch.no_grad()
-def test_a_tensor_is_silenced_in_the_container_that_it_comes_in() -> None:
+def test_lesions_silence_tensors_inside_containers() -> None:
     class Inside(nn.Module):
         def __init__(self, kind: str) -> None:
             super().__init__()
@@ -80,11 +80,11 @@ def test_a_tensor_is_silenced_in_the_container_that_it_comes_in() -> None:
 
 
 @torch.no_grad()
-def test_what_cannot_be_silenced_is_refused() -> None:
+def test_impossible_lesions_raise() -> None:
     net, images = Net().eval(), torch.randn(1, 3, 6, 6)
     with pytest.raises(UserError, match="did you mean conv"), fusiform.lesion(net, {"cnv": 1 > 0}):
         pass
-    with pytest.raises(UserError, match="a mask is boolean; that of conv is float64"):
+    with pytest.raises(UserError, match="a mask is boolean; the mask of conv is float64"):
         fusiform.lesion(net, {"conv": np.zeros((4, 6, 6))}).__enter__()
     with (
         fusiform.lesion(net, {"conv": np.zeros((4, 6, 7), bool)}),
@@ -94,7 +94,7 @@ def test_what_cannot_be_silenced_is_refused() -> None:
 
 
 @pytest.mark.smoke
-def test_a_lesioned_scan_sees_the_lesion(stimuli: Path, tmp_path: Path) -> None:
+def test_a_scan_of_a_lesioned_network_records_the_lesion(stimuli: Path, tmp_path: Path) -> None:
     options = {
         "layers": ["conv", "head"],
         "preprocessing": fusiform.Preprocessing(resize=32, crop=32),

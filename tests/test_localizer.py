@@ -1,4 +1,4 @@
-"""The embedded stimulus set is reproducible, varied, and controlled as it says."""
+"""The drawn stimulus set is reproducible, varied and controlled."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_the_six_categories_are_written_as_grey_pictures(tmp_path: Path) -> None
 
 
 @pytest.mark.smoke
-def test_a_seed_gives_the_same_bytes_and_any_number_of_pictures(
+def test_a_seed_gives_the_same_bytes_for_any_number_of_pictures(
     localizer: Path, tmp_path: Path
 ) -> None:
-    """Fewer pictures of the same seed are the same pictures."""
+    """A smaller set of the same seed holds the same pictures."""
     for path in make_localizer(tmp_path / "again", per_category=3, size=SIZE, seed=0):
         same = localizer / path.parent.name / path.name
         assert path.read_bytes() == same.read_bytes(), path.name
@@ -63,7 +63,7 @@ def test_another_seed_gives_other_pictures(localizer: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_a_category_is_not_one_picture(localizer: Path, category: str) -> None:
+def test_pictures_of_a_category_differ(localizer: Path, category: str) -> None:
     stack = pictures(localizer, category).reshape(EACH, -1)
     correlation = np.corrcoef(stack) - np.eye(EACH)
     assert correlation.max() < 0.9
@@ -74,7 +74,9 @@ def test_a_category_is_not_one_picture(localizer: Path, category: str) -> None:
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_brightness_and_contrast_do_not_tell_the_category(localizer: Path, category: str) -> None:
+def test_brightness_and_contrast_do_not_predict_the_category(
+    localizer: Path, category: str
+) -> None:
     stack = pictures(localizer, category)
     means, spreads = stack.mean(axis=(1, 2)), stack.std(axis=(1, 2))
     assert means.min() > 90
@@ -106,7 +108,7 @@ def test_every_kind_of_scene_fills_the_picture(kind: str) -> None:
         picture = KINDS[kind](np.random.default_rng([9, seed]), 64)
         assert picture.shape == (64, 64)
         assert np.isfinite(picture).all()
-        # Each quarter holds something: no empty canvas shows through.
+        # No quarter of the picture is empty.
         quarters = picture.reshape(2, 32, 2, 32).std(axis=(1, 3))
         assert quarters.min() > 1, (kind, seed)
 
@@ -129,8 +131,8 @@ def test_pseudo_words_are_letters_only_varied_and_clean() -> None:
     assert not any(part in word.lower() for word in words for part in _AVOIDED)
 
 
-def test_a_word_lies_whole_within_the_picture() -> None:
-    """Nothing of a word touches the border, whatever its size, slant and turn."""
+def test_words_do_not_touch_the_border() -> None:
+    """For any size, slant and rotation."""
     for seed in range(40):
         rng = np.random.default_rng([7, seed])
         mask = np.asarray(_placed(_set([pseudo_word(rng)], rng), rng, 192))
@@ -150,7 +152,7 @@ def test_the_canvas_paints_shades_and_leaves_the_background() -> None:
     assert (np.diff(edge) <= 0).all()
 
 
-def test_outlines_lie_where_they_should() -> None:
+def test_outlines_are_drawn_where_specified() -> None:
     ring = ellipse(0.3, 0.4, 0.1, 0.2)
     np.testing.assert_allclose(np.hypot((ring[:, 0] - 0.3) / 0.1, (ring[:, 1] - 0.4) / 0.2), 1)
     limb = capsule((0, 0), (3, 4), 0.5, 0.25)
@@ -170,7 +172,7 @@ def test_a_frame_and_its_grid_are_inverse() -> None:
 
 
 @pytest.mark.parametrize("exponent", [0.7, 1.5])
-def test_noise_falls_off_as_asked(exponent: float) -> None:
+def test_the_spectrum_of_noise_falls_off_as_specified(exponent: float) -> None:
     field = noise(np.random.default_rng(0), 128, exponent)
     amplitude = np.abs(np.fft.fft2(field))
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
@@ -189,7 +191,7 @@ def test_noise_falls_off_as_asked(exponent: float) -> None:
         ({"seed": -1}, "0 or more; got -1"),
     ],
 )
-def test_arguments_out_of_range_are_refused(
+def test_localizer_arguments_out_of_range_raise(
     tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -197,7 +199,7 @@ def test_arguments_out_of_range_are_refused(
     assert not (tmp_path / "set").exists()
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_drawing_a_localizer_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     for occupied in (tmp_path, tmp_path / "note.txt"):
         with pytest.raises(UserError, match="new or empty folder"):

@@ -1,4 +1,4 @@
-"""Manifests in Parquet and Arrow say what the same CSV says; hashes that they give are compared."""
+"""Manifests in CSV, Parquet and Arrow give the same catalogue; listed hashes are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import fusiform
 from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli import catalogue as catalogue_module
 from fusiform.engine.stimuli import manifest
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
@@ -27,7 +27,7 @@ SMALL = Preprocessing(8, 8)
 
 
 def write(path: Path, /, **columns: Sequence[Any]) -> Path:
-    """The same table, as its suffix says."""
+    """Write a table in the format of its suffix."""
     if path.suffix == ".csv":
         lines = [columns, *zip(*columns.values(), strict=True)]
         path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines), "utf-8")
@@ -53,7 +53,7 @@ def hashes(root: Path, names: Sequence[str]) -> list[str]:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_kind_of_manifest_says_the_same(tmp_path: Path, suffix: str) -> None:
+def test_every_manifest_format_gives_the_same_catalogue(tmp_path: Path, suffix: str) -> None:
     names = pictures(tmp_path)
     source = write(tmp_path / f"set{suffix}", note=range(8), category=[*"babababa"], path=names)
     found = read_catalogue(source)
@@ -104,7 +104,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, suffix: str, damag
         read_catalogue(source)
 
 
-def test_a_null_is_no_path_and_numbers_are_no_paths(tmp_path: Path) -> None:
+def test_nulls_and_numbers_are_refused_as_paths(tmp_path: Path) -> None:
     source = write(tmp_path / "set.parquet", path=["1", None], category=[*"ab"])
     with pytest.raises(UserError, match="row 2 has no path, b"):
         read_catalogue(source)
@@ -114,7 +114,7 @@ def test_a_null_is_no_path_and_numbers_are_no_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES[1:])
-def test_columns_of_other_kinds_are_found_as_those_of_csv(tmp_path: Path, suffix: str) -> None:
+def test_column_names_are_recognised_in_every_format(tmp_path: Path, suffix: str) -> None:
     names = pictures(tmp_path)
     source = write(tmp_path / f"set{suffix}", **{" category": [*"abababab"], "path ": names})
     assert read_catalogue(source).categories == ("a", "b")
@@ -128,7 +128,7 @@ def test_columns_of_other_kinds_are_found_as_those_of_csv(tmp_path: Path, suffix
         read_catalogue(source)
 
 
-def test_offsets_that_lead_out_of_the_file_are_refused(tmp_path: Path) -> None:
+def test_arrow_offsets_beyond_the_file_are_refused(tmp_path: Path) -> None:
     source = tmp_path / "set.arrow"
     table = pa.table({"path": [f"{i}.png" for i in range(4)], "category": [*"abab"]})
     with pa.OSFile(str(source), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
@@ -142,7 +142,7 @@ def test_offsets_that_lead_out_of_the_file_are_refused(tmp_path: Path) -> None:
         read_catalogue(source)
 
 
-def test_without_pyarrow_it_is_said_what_to_install(
+def test_a_missing_pyarrow_raises_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write(tmp_path / "set.parquet", path=[*"12"], category=[*"ab"])
@@ -151,7 +151,7 @@ def test_without_pyarrow_it_is_said_what_to_install(
         read_catalogue(source)
 
 
-def test_paths_whose_marks_are_alike_are_told_apart(
+def test_paths_whose_hashes_collide_are_distinguished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifest, "are_alike", lambda _: True)
@@ -159,7 +159,7 @@ def test_paths_whose_marks_are_alike_are_told_apart(
     assert len(read_catalogue(source)) == 4
 
 
-# Hashes that a manifest gives
+# Hashes in a manifest
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def listed(tmp_path: Path) -> Catalogue:
     )
 
 
-def test_no_file_is_read_before_it_is_shown(
+def test_with_given_hashes_no_file_is_read_before_it_is_shown(
     listed: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = hashes(listed.root, listed.names)
@@ -179,7 +179,7 @@ def test_no_file_is_read_before_it_is_shown(
     assert [one.sha256 for one in listed.contents] == expected
 
 
-def test_a_file_that_is_not_the_listed_one_is_not_shown(listed: Catalogue) -> None:
+def test_a_file_with_another_hash_than_listed_is_not_shown(listed: Catalogue) -> None:
     Image.new("RGB", (8, 8)).save(listed.path(5))
     plan = make_plan(listed.labels, listed.categories, batch_size=8)
     (decoded,) = decode_ahead(listed, plan, SMALL, 1, skip=True)
@@ -187,7 +187,7 @@ def test_a_file_that_is_not_the_listed_one_is_not_shown(listed: Catalogue) -> No
     assert decoded.batch.stimuli[[*decoded.failed]].tolist() == [5]
 
 
-def test_a_scan_is_the_same_with_hashes_given(listed: Catalogue, tmp_path: Path) -> None:
+def test_hashes_in_a_manifest_do_not_change_the_scan(listed: Catalogue, tmp_path: Path) -> None:
     import torch
 
     names, labels = list(listed.names), [listed.categories[k] for k in listed.labels]
@@ -206,7 +206,7 @@ def test_a_scan_is_the_same_with_hashes_given(listed: Catalogue, tmp_path: Path)
     np.testing.assert_array_equal(*means)
 
 
-def test_reading_is_said_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_stimuli_reports_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = pictures(tmp_path)
     source = write(tmp_path / "set.csv", path=names, category=[*"abababab"])
     monkeypatch.setattr(catalogue_module, "_AT_ONCE", 3)

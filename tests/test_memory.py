@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next batch, while a scan lasts."""
+"""Freed memory is kept for the next batch during a scan."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fusiform.engine.bench import measure
 from fusiform.engine.scanning import memory
 from fusiform.engine.scanning.memory import recycled
 
-# Page faults of eight tensors of 40 MB each, one after the other, before and within; what is given
-# back at the end; and what a tensor of 400 MB leaves behind when it is freed after that.
+# Page faults of eight consecutive tensors of 40 MB before and during recycling, memory returned
+# at the end, and the memory left by a tensor of 400 MB that is freed after that.
 CODE = """
 import ctypes
 import resource
@@ -45,20 +45,20 @@ print(resource.getpagesize())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
-def test_memory_is_recycled_and_given_back() -> None:
+def test_freed_memory_is_recycled_and_finally_returned() -> None:
     result = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
     )
     before, within, given_back, left_behind, page = map(int, result.stdout.split())
     pages = 8 * 40_000_000 // page
     assert before > 0.9 * pages
-    # A small piece put into a freed block makes the next tensor grow the heap: once in a while.
+    # Occasionally a small allocation in a freed block makes the next tensor grow the heap.
     assert within < 0.3 * pages
     assert given_back > 30_000_000
     assert left_behind < 100_000_000
 
 
-def test_the_last_of_several_users_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_returned_when_the_last_user_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     class Libc:
@@ -77,20 +77,22 @@ def test_the_last_of_several_users_gives_it_back(monkeypatch: pytest.MonkeyPatch
     assert "ordinary" in calls
 
 
-def test_settings_of_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocator_settings_of_the_environment_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
     assert memory._glibc() is None
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
-def test_the_number_of_heaps_is_another_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_of_the_number_of_heaps_does_not_disable_recycling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(memory.ARENAS, "1")
     assert memory._glibc() is not None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux says so itself")
 def test_peak_memory_is_not_that_of_the_parent() -> None:
-    # A process that is started inherits the parent's peak in what getrusage says.
+    # getrusage of a new process starts with its parent's peak.
     ballast = b"1" * 400_000_000
     code = "from fusiform.engine.scanning.memory import peak_memory; print(peak_memory())"
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""Merging: whatever way a set is split, the parts together are what one scan gives."""
+"""Merging the parts of any split equals one scan."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ import fusiform
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.merge import merge_stores
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import create_store
+from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import Moments
 
 from .made import annotate
@@ -36,7 +37,7 @@ CATEGORIES = ("faces", "bodies", "scenes")
 def store_of(
     path: Path, x: np.ndarray, category: Sequence[int], fold: Sequence[int], own: Sequence[int]
 ) -> Result:
-    """A finished store, without contrasts, of the stimuli ``own`` of a made-up set."""
+    """A finished store without contrasts, of the stimuli ``own`` of a synthetic set."""
     present = list(dict.fromkeys(category[i] for i in own))
     counts = np.zeros((len(present), 2), np.int64)
     for i in own:
@@ -65,7 +66,7 @@ def store_of(
     return Result.open(path)
 
 
-def test_a_category_that_a_mac_has_named_is_the_same(
+def test_category_names_in_decomposed_unicode_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -91,7 +92,7 @@ def test_a_category_that_a_mac_has_named_is_the_same(
     mean=st.sampled_from([0.0, 1.0, 1e4]),
     whole_categories=st.booleans(),
 )
-def test_any_split_merged_is_the_whole(
+def test_merging_any_split_gives_the_whole(
     tmp_path_factory: pytest.TempPathFactory,
     seed: int,
     n_parts: int,
@@ -101,7 +102,7 @@ def test_any_split_merged_is_the_whole(
     folder, rng = tmp_path_factory.mktemp("split"), np.random.default_rng(seed)
     category = np.repeat([0, 1, 2], 16)
     fold = np.tile([0, 1], 24)
-    # Every part has two stimuli of each category and fold that it has.
+    # Every part has at least two stimuli per category and fold.
     if whole_categories:
         part = rng.permutation([0, 1, rng.integers(2)])[category]
     else:
@@ -122,7 +123,7 @@ def test_any_split_merged_is_the_whole(
         found = merged.read(LAYER, name)[places]
         if whole_categories:
             np.testing.assert_array_equal(found, whole.read(LAYER, name))
-        # A mean is as precise as the largest value that went into it.
+        # A mean is as precise as the largest value in it.
         np.testing.assert_allclose(found, whole.read(LAYER, name), rtol=1e-12, atol=1e-14 * mean)
     assert merged.counts[places].tolist() == whole.counts.tolist()
     hashes = merged.stimuli("stimulus_sha256")
@@ -149,7 +150,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """16 stimuli of each of three categories, in ``stimuli``; the scan of all, ``whole.zarr``."""
+    """``stimuli``, 16 of each of three categories, and ``whole.zarr``, the scan of all."""
     folder = tmp_path_factory.mktemp("merge")
     draw_stimuli(folder / "stimuli", each=16)
     scan(folder, "whole.zarr")
@@ -166,7 +167,7 @@ def scan(folder: Path, output: str, stimuli: Path | None = None, **options: Any)
 
 
 def listed(folder: Path, name: str, chosen: Callable[[int], bool]) -> Path:
-    """A manifest of some stimuli of every category."""
+    """Write a manifest of some stimuli of every category."""
     path = folder / name
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -178,16 +179,16 @@ def listed(folder: Path, name: str, chosen: Callable[[int], bool]) -> Path:
     return path
 
 
-def test_categories_scanned_apart_give_the_bits_of_one_scan(folder: Path) -> None:
+def test_merging_categories_gives_the_bits_of_one_scan(folder: Path) -> None:
     whole = open_store(folder / "whole.zarr")
     scan(folder, "two.zarr", groups={"blobs": ["blobs"], "noise": ["noise"]})
     scan(folder, "other.zarr", groups={"noise": ["noise"], "stripes": ["stripes"]})
-    # A scan has two categories at least: the one that both have is taken off by hand.
+    # A scan needs two categories: the one in both parts is removed by hand.
     with pytest.raises(UserError, match=r"counted once; .*both have noise/noise-1\.png"):
         merge_stores([folder / "two.zarr", folder / "other.zarr"], folder / "merged.zarr")
     assert not (folder / "merged.zarr").exists()
     renamed = shutil.copytree(folder / "stimuli" / "noise", folder / "more" / "hiss")
-    for path in renamed.iterdir():  # other content, same picture
+    for path in renamed.iterdir():  # another file, the same picture
         with path.open("ab") as file:
             file.write(b"\0")
     shutil.copytree(folder / "stimuli" / "stripes", folder / "more" / "stripes")
@@ -202,7 +203,7 @@ def test_categories_scanned_apart_give_the_bits_of_one_scan(folder: Path) -> Non
     assert check_store(merged.path).problems == ()
 
 
-def test_stimuli_scanned_apart_are_merged(folder: Path) -> None:
+def test_merging_stimuli_equals_one_scan(folder: Path) -> None:
     whole = open_store(folder / "whole.zarr")
     parts = []
     for name, chosen in (("first", lambda i: i <= 8), ("second", lambda i: i > 8)):
@@ -224,7 +225,7 @@ def test_stimuli_scanned_apart_are_merged(folder: Path) -> None:
     assert provenance["merged"] == [open_store(part).provenance["fingerprint"] for part in parts]
     assert provenance["fingerprint"] not in provenance["merged"]
     assert check_store(merged.path).problems == ()
-    # A later set is added to what was merged before, in the same way, and in its place.
+    # A later set is merged into the earlier merged store, and replaces it.
     more = shutil.copytree(folder / "stimuli", folder / "later")
     for path in more.rglob("*.png"):
         with path.open("ab") as file:
@@ -236,7 +237,7 @@ def test_stimuli_scanned_apart_are_merged(folder: Path) -> None:
         np.testing.assert_allclose(again.read(layer, "m2"), 2 * whole.read(layer, "m2"), rtol=1e-12)
 
 
-def test_layers_scanned_apart_are_put_together(folder: Path) -> None:
+def test_merging_layers_equals_one_scan(folder: Path) -> None:
     options = {"null": 3, "null_units": 4}
     parts = [scan(folder, f"{name}.zarr", layers=[name], **options) for name in ("conv", "head")]
     merged = merge_stores([part.path for part in parts], folder / "layers.zarr")
@@ -250,11 +251,11 @@ def test_layers_scanned_apart_are_put_together(folder: Path) -> None:
             np.testing.assert_array_equal(found, expected)
     assert merged.shuffles == 3
     assert check_store(merged.path).problems == ()
-    with pytest.raises(UserError, match=r"where their layers differ; .*both have conv"):
+    with pytest.raises(UserError, match=r"if their layers differ; .*both have conv"):
         merge_stores([whole.path, parts[0].path], folder / "never.zarr")
 
 
-def test_what_the_merged_store_has_not_is_said(folder: Path) -> None:
+def test_a_merged_store_notes_what_it_lacks(folder: Path) -> None:
     manifests = [listed(folder, f"n{r}.csv", lambda i, r=r: i % 2 == r) for r in range(2)]
     parts = [scan(folder, f"n{i}.zarr", m, null=2) for i, m in enumerate(manifests)]
     save_contrast(parts[0], "mine", Criterion("rest"), "blobs > noise")
@@ -280,7 +281,9 @@ def test_what_the_merged_store_has_not_is_said(folder: Path) -> None:
         ({"store_dtype": "float32"}, "precision of the store: float64 and float32"),
     ],
 )
-def test_what_differs_is_named(folder: Path, options: dict[str, Any], difference: str) -> None:
+def test_merging_incompatible_stores_names_the_difference(
+    folder: Path, options: dict[str, Any], difference: str
+) -> None:
     half = listed(folder, "half.csv", lambda i: i <= 8)
     other = listed(folder, "other.csv", lambda i: i > 8)
     scan(folder, "half.zarr", half, overwrite=True)
@@ -292,7 +295,7 @@ def test_what_differs_is_named(folder: Path, options: dict[str, Any], difference
     assert not (folder / "never.zarr").exists()
 
 
-def test_other_weights_are_named(folder: Path) -> None:
+def test_merging_stores_of_other_weights_names_them(folder: Path) -> None:
     half = scan(folder, "half.zarr", listed(folder, "half.csv", lambda i: i <= 8), overwrite=True)
     path = Path(shutil.copytree(folder / "whole.zarr", folder / "weights.zarr"))
     annotate(path, weights_sha256="0" * 64)

@@ -1,4 +1,4 @@
-"""Moments of batches: exact where the numbers allow, on every back end and in any order."""
+"""Moments of batches on every back end, exact where possible, in any order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import reference
 
 
 class Cpu:
-    """The numba kernels. Runs batches through a back end, as one group or several."""
+    """The numba kernels: runs batches through a back end, as one group or several."""
 
     name = "cpu"
     kernels = cpu
@@ -31,14 +31,14 @@ class Cpu:
     def run_groups(
         cls, batches: Sequence[np.ndarray | torch.Tensor], groups: list[np.ndarray], n_groups: int
     ) -> Moments:
-        """Moments ``[group]``, ``[group, unit]`` of batches whose rows belong to several groups."""
+        """Moments ``[group]``, ``[group, unit]`` of batches with rows of several groups."""
         tensors = [torch.as_tensor(batch, device=cls.place) for batch in batches]
         pivot = tensors[0].new_empty(n_groups, tensors[0].shape[1])
         s1, s2 = pivot.new_empty((2, *pivot.shape), dtype=torch.float64)
         for part in (pivot, s1, s2):
-            part.fill_(np.nan)  # what a state held before its group began is of no account
+            part.fill_(np.nan)  # a state's content before its group starts is ignored
         count, state = np.zeros(n_groups, np.int64), [cls.array(part) for part in (pivot, s1, s2)]
-        with np.errstate(invalid="ignore"):  # infinity minus infinity, where a test asks for it
+        with np.errstate(invalid="ignore"):  # infinity minus infinity in some tests
             for batch, members in zip(tensors, groups, strict=True):
                 cls.kernels.fold_in(cls.array(batch), members, count, *state)
             sums = (part.double().cpu().numpy() for part in (pivot, s1, s2))
@@ -52,13 +52,13 @@ class Cpu:
 
     @staticmethod
     def array(x: torch.Tensor) -> Any:
-        """``x`` as the kernels take it, in the same memory: halves as their raw bits."""
+        """``x`` as kernel input, without a copy; half precision as raw bits."""
         raw = {torch.bfloat16: torch.int16, torch.float16: torch.uint16}
         return x.view(raw.get(x.dtype, x.dtype)).numpy()
 
 
 class Device(Cpu):
-    """The torch kernels, which run on any device, on the CPU."""
+    """The torch kernels (for any device) on the CPU."""
 
     name = "device"
     kernels = device
@@ -69,7 +69,7 @@ class Device(Cpu):
 
 
 AVAILABLE = [Cpu, Device]
-# Triton's interpreter has to be asked for before the first import of Triton: test_cuda.py does.
+# Triton's interpreter must be enabled before Triton is imported: see test_cuda.py.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if find_spec("triton") and (INTERPRETED or torch.cuda.is_available()):
     from fusiform.kernels import cuda
@@ -98,7 +98,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 @BACK_ENDS
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 33])
 @pytest.mark.parametrize("units", [1, 3, 8191, 8193])
-def test_equals_plain_loops(back_end: type[Cpu], rows: int, units: int) -> None:
+def test_moments_equal_plain_loops(back_end: type[Cpu], rows: int, units: int) -> None:
     x = np.random.default_rng(rows).normal(3, 2, (rows, units)).astype(np.float32)
     found = back_end.run(split(x, 5))
     for unit in {0, units // 2, units - 1}:
@@ -118,7 +118,7 @@ def test_equals_plain_loops(back_end: type[Cpu], rows: int, units: int) -> None:
         (1e8, 1e-2, np.float64),
     ],
 )
-def test_large_means_do_not_cancel(
+def test_large_means_cause_no_cancellation(
     back_end: type[Cpu], mean: float, sd: float, dtype: type
 ) -> None:
     x = np.random.default_rng(0).normal(mean, sd, (64 * 32, 50)).astype(dtype)
@@ -136,7 +136,7 @@ def test_a_drifting_mean_is_not_lost(back_end: type[Cpu]) -> None:
 
 
 @BACK_ENDS
-def test_an_outlier_as_pivot_costs_few_digits(back_end: type[Cpu]) -> None:
+def test_an_outlier_as_pivot_loses_few_digits(back_end: type[Cpu]) -> None:
     # The pivot is the first stimulus, ten standard deviations from the mean here.
     x = np.random.default_rng(2).normal(1, 1, (64 * 32, 50)).astype(np.float32)
     x[0] = 11
@@ -146,11 +146,11 @@ def test_an_outlier_as_pivot_costs_few_digits(back_end: type[Cpu]) -> None:
 
 @BACK_ENDS
 @pytest.mark.parametrize("units", [5, 8200])
-def test_mixed_batches_equal_their_groups(back_end: type[Cpu], units: int) -> None:
+def test_mixed_batches_give_the_moments_of_their_groups(back_end: type[Cpu], units: int) -> None:
     rng = np.random.default_rng(8)
     x = rng.normal(100, 3, (90, units)).astype(np.float32)
     groups = rng.integers(0, 6, 90)
-    groups[groups == 4] = 5  # no row of group 4 at all, and none of group 3 in the first batch
+    groups[groups == 4] = 5  # no rows of group 4, and none of group 3 in the first batch
     groups[:30][groups[:30] == 3] = 0
     found = back_end.run_groups(np.split(x, 3), np.split(groups, 3), 6)
     np.testing.assert_array_equal(found.count[:, 0], np.bincount(groups, minlength=6))
@@ -161,8 +161,8 @@ def test_mixed_batches_equal_their_groups(back_end: type[Cpu], units: int) -> No
 
 
 @BACK_ENDS
-def test_groups_of_rows(back_end: type[Cpu]) -> None:
-    """Every number of rows up to two kernel passes and one, alone in its group or beside others."""
+def test_moments_for_any_number_of_rows(back_end: type[Cpu]) -> None:
+    """Every number of rows up to two kernel passes and one, in one group or several."""
     x = np.random.default_rng(9).normal(2, 1, (17 * 18 // 2, 40)).astype(np.float32)
     groups = np.repeat(np.arange(17), np.arange(1, 18))
     order = np.random.default_rng(10).permutation(len(x))
@@ -202,7 +202,7 @@ def test_half_precision_is_widened_exactly(back_end: type[Cpu], dtype: torch.dty
         subnormal = (magnitude > 0) & (magnitude < torch.finfo(dtype).tiny)
         every_value = every_value[~subnormal]
     found = back_end.run([torch.stack([torch.zeros_like(every_value), every_value])])
-    with np.errstate(invalid="ignore"):  # signalling NaN turn quiet
+    with np.errstate(invalid="ignore"):  # signalling NaNs become quiet
         np.testing.assert_array_equal(2 * found.mean, every_value.double().numpy())
 
     rows = (100 + torch.randn(19, 300, generator=torch.Generator().manual_seed(0))).to(dtype)
@@ -211,7 +211,7 @@ def test_half_precision_is_widened_exactly(back_end: type[Cpu], dtype: torch.dty
 
 
 @BACK_ENDS
-def test_back_ends_agree(back_end: type[Cpu]) -> None:
+def test_all_back_ends_agree(back_end: type[Cpu]) -> None:
     x = np.random.default_rng(4).normal(5, 3, (41, 1000)).astype(np.float32)
     a, b = Cpu.run(split(x, 16, 32)), back_end.run(split(x, 16, 32))
     np.testing.assert_allclose(a.mean, b.mean, rtol=1e-14)
@@ -219,13 +219,13 @@ def test_back_ends_agree(back_end: type[Cpu]) -> None:
 
 
 @pytest.mark.parametrize("back_end", AVAILABLE[1:], ids=lambda b: b.name)
-def test_tensors_of_any_layout(back_end: type[Cpu]) -> None:
+def test_tensors_of_any_memory_layout_are_accepted(back_end: type[Cpu]) -> None:
     x = torch.randn(30, 12, generator=torch.Generator().manual_seed(0))
     found, expected = back_end.run([x.T[:, 3::2]]), back_end.run([x.T[:, 3::2].contiguous()])
     np.testing.assert_array_equal(found.m2, expected.m2)
 
 
-def test_device_kernel_takes_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_kernel_processes_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(5).normal(size=(23, 40)).astype(np.float32)
     whole = Device.run([x])
     monkeypatch.setattr(device, "_SCRATCH", 8 * 40 * 3)
@@ -241,7 +241,7 @@ samples = hnp.arrays(
 
 @settings(max_examples=150, deadline=None)
 @given(x=samples, seed=st.integers(0, 2**31))
-def test_any_split_order_and_merge_tree_gives_the_same(x: np.ndarray, seed: int) -> None:
+def test_any_split_order_and_merge_tree_gives_the_same_moments(x: np.ndarray, seed: int) -> None:
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(x)
     groups = [
@@ -260,7 +260,7 @@ def test_any_split_order_and_merge_tree_gives_the_same(x: np.ndarray, seed: int)
     assert (error <= 1e-12 * expected + 1e-26 * len(x) * scale**2 + 1e-300).all()
 
 
-def test_merging_constants_stays_exact() -> None:
+def test_merging_constant_units_is_exact() -> None:
     parts = [Cpu.run([np.full((n, 1), 0.1)]) for n in (3, 7, 11)]
     merged = merge(merge(parts[0], parts[1]), parts[2])
     assert merged.m2[0] == 0

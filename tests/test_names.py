@@ -1,4 +1,4 @@
-"""Names of folders, files and stores are anyone's: kept unharmed, and no terminal obeys them."""
+"""Arbitrary names of folders, files and stores are kept unchanged and displayed safely."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import fusiform
 from fusiform import cli, terminal
 from fusiform.engine.store.reading import Store
 
-# As category folders, and as the first part of file names.
+# Used as category folders and at the start of file names.
 NASTY = (
     "<script>alert('1')",
     "<b>&amp;",
@@ -75,7 +75,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    # The store's own name, too, is what a terminal would obey.
+    # The store's own name holds control characters too.
     return scan(stimuli, tmp_path_factory.mktemp("store") / "\x1b]0;title\x07\u202e.zarr")
 
 
@@ -84,7 +84,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run the command line: exit code, stdout, stderr."""
+    """Run the command line; returns exit code, stdout, stderr."""
 
     def answer(*arguments: Any) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["fusiform", *map(str, arguments)])
@@ -96,7 +96,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def obeyed(printed: str) -> list[str]:
-    """The characters that a terminal would obey or hide."""
+    """Control and invisible characters of a text."""
     return [c for c in printed if c != "\n" and not c.isprintable()]
 
 
@@ -104,7 +104,7 @@ def escaped(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def test_names_are_unharmed_in_the_store(store: Store, stimuli: Path) -> None:
+def test_names_are_stored_unchanged(store: Store, stimuli: Path) -> None:
     reopened = fusiform.open_store(store.path)
     assert sorted(reopened.categories) == sorted(NASTY)
     kept = [str(name) for name in reopened.stimuli("stimulus_path")]
@@ -124,7 +124,9 @@ def test_names_are_unharmed_in_the_store(store: Store, stimuli: Path) -> None:
         ["query", "t > -1e9", "--units", "--columns", "means"],
     ],
 )
-def test_no_terminal_obeys_a_name(run: Run, store: Store, command: list[str]) -> None:
+def test_no_command_prints_control_characters_of_names(
+    run: Run, store: Store, command: list[str]
+) -> None:
     name, *rest = command
     code, out, err = run(name, store.path, *rest)
     assert code == 0
@@ -136,12 +138,12 @@ def test_no_terminal_obeys_a_name(run: Run, store: Store, command: list[str]) ->
         assert "\\x1b]0;title\\x07\\u202e.zarr" in lines[0]
 
 
-def test_two_stores_side_by_side(run: Run, store: Store) -> None:
+def test_a_summary_of_two_stores_prints_no_control_characters(run: Run, store: Store) -> None:
     code, out, err = run("summary", store.path, store.path)
     assert (code, obeyed(out + err)) == (0, [])
 
 
-def test_scanning_them_prints_nothing_that_a_terminal_obeys(
+def test_scanning_prints_no_control_characters_of_names(
     run: Run, stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from torch import nn\ndef make(): return nn.Conv2d(3, 4, 3, stride=5)\n")
@@ -157,7 +159,7 @@ def test_scanning_them_prints_nothing_that_a_terminal_obeys(
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_name_can_be_asked_for(run: Run, store: Store, name: str) -> None:
+def test_every_category_name_can_be_queried(run: Run, store: Store, name: str) -> None:
     quoted = f"'{name}'" if '"' in name else f'"{name}"'
     code, out, err = run("select", store.path, quoted)
     assert code == 0, err
@@ -169,7 +171,7 @@ def test_every_name_can_be_asked_for(run: Run, store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_name_that_a_table_shows_is_a_contrast(run: Run, store: Store, name: str) -> None:
+def test_every_displayed_name_is_accepted_as_a_contrast(run: Run, store: Store, name: str) -> None:
     code, out, err = run("query", "--format", "json", "--", store.path, f"{name}: t > -1e9")
     assert code == 0, err
     (row,) = json.loads(out)
@@ -180,7 +182,7 @@ def test_every_name_that_a_table_shows_is_a_contrast(run: Run, store: Store, nam
     assert [row["contrast"] for row in found["rows"]] == [name]
 
 
-def test_csv_and_json_give_names_back_as_they_are(run: Run, store: Store) -> None:
+def test_csv_and_json_keep_names_unchanged(run: Run, store: Store) -> None:
     for form, read in (
         ("csv", lambda text: list(csv.DictReader(io.StringIO(text, newline="")))),
         ("json", json.loads),
@@ -195,9 +197,9 @@ def test_csv_and_json_give_names_back_as_they_are(run: Run, store: Store) -> Non
     assert sorted(row["contrast"] for row in found["rows"]) == sorted(NASTY)
 
 
-def test_json_says_them_in_ascii(run: Run, store: Store) -> None:
+def test_json_escapes_names_to_ascii(run: Run, store: Store) -> None:
     _, out, _ = run("query", store.path, "t > -1e9", "--format", "json")
-    assert out.isascii()  # whatever encoding stdout has, and whatever shows it
+    assert out.isascii()  # for any encoding of stdout
 
 
 @pytest.mark.parametrize(
@@ -211,27 +213,25 @@ def test_json_says_them_in_ascii(run: Run, store: Store) -> None:
         ["stimuli", "scramble", "gone\x07", "-o", "out"],
     ],
 )
-def test_a_mistake_is_one_line_whatever_was_named(
+def test_errors_about_any_name_are_one_line(
     run: Run, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = run(*command)
     assert code in (1, 2)
     assert obeyed(out + err) == []
-    assert command[0] == "check" or err.count("\n") == 1  # check lists problems
+    assert command[0] == "check" or err.count("\n") == 1  # check lists one problem per line
     assert "Traceback" not in err
 
 
-def test_a_name_in_a_text_that_cannot_be_read_adds_no_line(run: Run, store: Store) -> None:
+def test_a_name_in_a_syntax_error_adds_no_line(run: Run, store: Store) -> None:
     code, _, err = run("select", store.path, "'two\nline'")
     assert code == 2
     assert obeyed(err) == []
     assert err.count("\n") == 3  # the mistake, the text, the caret
 
 
-def test_a_locale_without_their_letters_does_not_end_the_program(
-    store: Store, tmp_path: Path
-) -> None:
+def test_a_locale_that_cannot_encode_names_does_not_crash(store: Store, tmp_path: Path) -> None:
     path = shutil.copytree(store.path, tmp_path / "plain.zarr")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
     for form in ("table", "json", "csv"):
@@ -257,7 +257,7 @@ def test_a_locale_without_their_letters_does_not_end_the_program(
         ("\\n", "\\n"),
     ],
 )
-def test_what_is_not_printable_is_escaped(name: str, shown: str) -> None:
+def test_unprintable_characters_are_escaped(name: str, shown: str) -> None:
     assert terminal.printable(name) == shown
 
 

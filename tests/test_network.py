@@ -1,4 +1,4 @@
-"""A network is what it computes: another one is refused by name, and the same one never is."""
+"""Networks are identified by what they compute: changed ones are refused, the same one never."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from fusiform.engine.merge import merge_stores
 from fusiform.engine.networks.backbones import backbone_of
 from fusiform.engine.networks.behaviour import configuration, network_of
 from fusiform.engine.networks.layers import named_modules
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import STIMULUS_COLUMNS, Preprocessing
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.draft import Draft
 from fusiform.engine.store.identity import IDENTITY, difference, fingerprint
+from fusiform.engine.variables import STIMULUS_COLUMNS
 
 SMALL, CPU = Preprocessing(resize=24, crop=24), torch.device("cpu")
 
 
 class Net(nn.Module):
-    """Constants of every kind that weights do not have."""
+    """Holds every kind of constant that weights do not include."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,10 +135,10 @@ def stopping(event: Progress) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """A finished store, and what stopped scans and recordings of the same network have left."""
+    """A finished store, and drafts of stopped scans and recordings of the same network."""
     folder = tmp_path_factory.mktemp("network")
     draw_stimuli(folder / "stimuli", ("blobs", "noise"), 4)
-    # Others, of another category.
+    # Other stimuli, of another category.
     draw_stimuli(folder / "others", ("noise", "stripes"), 8)
     (folder / "others/noise").rename(folder / "others/hiss")
     for path in (folder / "others").rglob("*.png"):
@@ -158,7 +159,7 @@ def recorded(net: nn.Module, folder: Path, output: Path, **options: Any) -> fusi
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_network_does_not_go_on_and_is_not_recorded_or_merged(
+def test_a_changed_network_cannot_resume_record_or_merge(
     folder: Path, tmp_path: Path, change: Change
 ) -> None:
     said = CHANGES[change]
@@ -177,11 +178,11 @@ def test_another_network_does_not_go_on_and_is_not_recorded_or_merged(
         merge_stores([folder / "whole.zarr", tmp_path / "others.zarr"], tmp_path / "m.zarr")
 
 
-def test_the_same_network_goes_on_is_recorded_and_merged(folder: Path, tmp_path: Path) -> None:
+def test_the_same_network_can_resume_record_and_merge(folder: Path, tmp_path: Path) -> None:
     for name in ("o.zarr.partial", "r.zarr.partial"):
         shutil.copytree(folder / name, tmp_path / name)
     net = Net().eval()
-    # What a program does with a network beside computing is not what it computes.
+    # Program state around a network does not change what it computes.
     for module in net.acts:
         module.inplace = True
     net.pool.register_forward_hook(lambda *_: None)
@@ -201,7 +202,9 @@ def test_the_same_network_goes_on_is_recorded_and_merged(folder: Path, tmp_path:
     assert "notes" not in merged.provenance
 
 
-def test_layers_are_merged_by_the_answer_of_the_whole_network(folder: Path, tmp_path: Path) -> None:
+def test_layers_merge_only_if_the_whole_networks_output_agrees(
+    folder: Path, tmp_path: Path
+) -> None:
     stimuli = folder / "stimuli"
     one = scanned(Net(), stimuli, tmp_path / "1.zarr", layers="conv")
     head = scanned(Net(), stimuli, tmp_path / "2.zarr", layers="head")
@@ -224,7 +227,7 @@ def _made_earlier(path: Path) -> None:
     (path / "zarr.json").write_text(json.dumps(root))
 
 
-def test_what_an_earlier_version_made_is_compared_by_less_and_that_is_noted(
+def test_stores_of_earlier_versions_are_compared_by_less_with_a_note(
     folder: Path, tmp_path: Path
 ) -> None:
     for name in ("o.zarr.partial", "whole.zarr"):
@@ -259,7 +262,7 @@ def described(model: str | nn.Module, precision: str | None = None) -> Any:
 NOT_OF_A_NETWORK = IDENTITY.keys() - {"modules_sha256", "configuration_sha256"}
 
 
-def test_a_network_of_a_library_is_itself_with_other_threads() -> None:
+def test_a_library_network_is_recognised_with_other_thread_counts() -> None:
     threads, one = torch.get_num_threads(), described("mobilenet_v3_small")
     torch.set_num_threads(1)
     try:
@@ -270,7 +273,7 @@ def test_a_network_of_a_library_is_itself_with_other_threads() -> None:
     assert difference(one, again) is None
 
 
-def test_other_instructions_and_another_process_are_no_other_network() -> None:
+def test_a_network_is_recognised_with_other_instruction_sets_and_processes() -> None:
     code = (
         "import json; from fusiform.tests.test_network import described;"
         "print(json.dumps([described('timm:test_vit', p) for p in (None, 'bfloat16')]))"
@@ -282,18 +285,18 @@ def test_other_instructions_and_another_process_are_no_other_network() -> None:
     ).stdout
     for precision, its in zip((None, "bfloat16"), json.loads(told), strict=True):
         own = json.loads(json.dumps(described("timm:test_vit", precision)))
-        # Weights that are drawn have other last bits.
+        # Random weights differ in their last bits.
         assert difference(own, its, but=("weights_sha256",)) is None
 
 
 class Signs(nn.Module):
-    """Rounding decides which way some values go."""
+    """Rounding decides the sign of some values."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.frac(1e5 * x)
 
 
-def test_what_rounding_decides_or_chance_is_not_compared() -> None:
+def test_outputs_decided_by_rounding_or_chance_are_not_compared() -> None:
     assert "1" not in described(nn.Sequential(nn.Conv2d(3, 8, 3), Signs()))["answers"]
 
     class Noisy(nn.Module):
@@ -304,7 +307,7 @@ def test_what_rounding_decides_or_chance_is_not_compared() -> None:
     assert "answers" not in said
 
 
-def test_what_modules_say_of_themselves_is_free_of_places_and_bounded() -> None:
+def test_module_descriptions_hold_no_addresses_and_are_bounded() -> None:
     class Told(nn.Module):
         def extra_repr(self) -> str:
             return f"inplace=True, by={object()}, size=3"

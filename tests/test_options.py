@@ -1,4 +1,4 @@
-"""Options of the command line: none loses a name, and what can be refused is before any work."""
+"""Command-line options: every repeated name counts, and mistakes raise before any work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .fuzz.options import options
 Run = Callable[..., tuple[int, str, str]]
 LAYERS = ("layer4.1", "avgpool")
 TWICE = ("--layers", "layer4.1", "--layers", "avgpool")
-# Options that take one text; a new one that takes several names is none of these, and repeatable.
+# Options that take one text; a new option with several names must be repeatable instead.
 SINGLE = {
     "by", "device", "for", "from", "histogram", "interpolation", "memory-budget", "model",
     "output", "preset", "quantiles", "save", "saved", "scheduler", "weights", "where",
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture(scope="module")
 def folder(two_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of ``two_stores``, for commands that write."""
+    """A copy of ``two_stores`` that commands may change."""
     return shutil.copytree(two_stores, tmp_path_factory.mktemp("options") / "scanned")
 
 
@@ -75,7 +75,7 @@ def test_repeated_and_joined_names_are_all_taken() -> None:
         "responses r.zarr tuning --json", "responses r.zarr units --json",
     ],
 )  # fmt: skip
-def test_repeated_layers_are_all_answered(
+def test_repeated_layers_are_all_in_the_answer(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(folder)
@@ -87,7 +87,7 @@ def test_repeated_layers_are_all_answered(
     assert '"layer": "layer4.1"' not in alone
 
 
-def test_repeated_names_are_all_taken_by_other_options(
+def test_every_other_list_option_takes_all_repeated_names(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(folder)
@@ -109,7 +109,7 @@ def test_repeated_names_are_all_taken_by_other_options(
     assert set(json.loads(block[1])["stores"][0]["layers"]) == set(LAYERS)
 
 
-# What is refused before work
+# Errors before any work
 
 BEFORE_WORK = {
     "report a.zarr -o nodir/x.html": "nodir is none: make it",
@@ -140,7 +140,7 @@ BEFORE_WORK = {
 
 
 @pytest.mark.parametrize("command", BEFORE_WORK)
-def test_what_can_be_refused_is_refused_before_any_work(
+def test_invalid_options_are_refused_before_any_work(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     from fusiform.engine.querying.search import Search
@@ -164,7 +164,7 @@ def test_what_can_be_refused_is_refused_before_any_work(
     assert sorted(os.listdir(folder)) == before  # noqa: PTH208
 
 
-def test_a_question_that_is_refused_leaves_earlier_files_alone(
+def test_a_refused_query_leaves_earlier_files_alone(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(folder)
@@ -177,7 +177,7 @@ def test_a_question_that_is_refused_leaves_earlier_files_alone(
     assert kept.read_text() == "two years of work"
 
 
-def test_what_was_saved_stays_where_the_next_is_refused(
+def test_saved_contrasts_stay_when_a_later_one_is_refused(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""Output that goes away: a scan goes on to its end, an answer that cannot be written is a line."""
+"""Closed stdout and terminals: scans continue, unwritable answers are one line."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "streams", ["2>/dev/full", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", ">&- 2>/dev/full"]
 )
-def test_a_scan_goes_on(streams: str, folder: Path) -> None:
+def test_a_scan_continues_when_its_output_is_closed(streams: str, folder: Path) -> None:
     result = shell(folder, f"scan networks:make stimuli -o a.zarr {streams}")
     assert result.returncode == 0, result.stderr
     assert check_store(folder / "a.zarr").problems == ()
 
 
 def scanning(folder: Path, way: Any) -> tuple[subprocess.Popen[bytes], int]:
-    """A slow scan on a terminal, once it is under way, and the other end of the terminal."""
+    """A slow scan running on a terminal, and the other end of that terminal."""
     import pty
 
     try:
@@ -86,14 +86,14 @@ def scanning(folder: Path, way: Any) -> tuple[subprocess.Popen[bytes], int]:
     return job, ours
 
 
-def test_a_scan_goes_on_when_its_terminal_is_closed(folder: Path) -> None:
+def test_a_scan_continues_when_its_terminal_is_closed(folder: Path) -> None:
     job, terminal = scanning(folder, signal.SIG_IGN)
     os.close(terminal)
     assert job.wait(120) == 0
     assert check_store(folder / "a.zarr").problems == ()
 
 
-def test_a_scan_whose_terminal_hangs_up_keeps_what_it_did(folder: Path) -> None:
+def test_a_scan_whose_terminal_hangs_up_keeps_its_progress(folder: Path) -> None:
     job, terminal = scanning(folder, signal.SIG_DFL)
     os.close(terminal)
     job.send_signal(signal.SIGHUP)
@@ -106,7 +106,7 @@ def test_a_scan_whose_terminal_hangs_up_keeps_what_it_did(folder: Path) -> None:
 @pytest.mark.smoke
 @pytest.mark.parametrize("command", ["summary", "info --json", "query", "--help"])
 @pytest.mark.parametrize("stream", [">/dev/full", ">&-"])
-def test_an_answer_that_cannot_be_written_is_a_line(
+def test_an_answer_that_cannot_be_written_is_one_line(
     command: str, stream: str, made_path: Path, tmp_path: Path
 ) -> None:
     asked = f"{command} {made_path}" if command != "--help" else command
@@ -117,14 +117,16 @@ def test_an_answer_that_cannot_be_written_is_a_line(
     assert line.startswith("error: cannot read or write the standard output (")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(made_path: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(made_path: Path, tmp_path: Path) -> None:
     for command in (f"query {made_path} 't > -9' --units --format csv", f"summary {made_path}"):
         result = shell(tmp_path, f"{command} | head -1")
         assert result.stdout.count("\n") == 1
         assert result.stderr == ""
 
 
-def test_a_mistake_that_cannot_be_told_is_one_still(made_path: Path, tmp_path: Path) -> None:
+def test_a_mistake_with_closed_stderr_still_exits_with_its_code(
+    made_path: Path, tmp_path: Path
+) -> None:
     for streams in ("2>/dev/full", "2>&-", ">&- 2>&-"):
         result = shell(tmp_path, f"query {made_path} nonsense {streams}")
         assert (result.returncode, result.stdout, result.stderr) == (2, "", "")

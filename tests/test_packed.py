@@ -1,4 +1,4 @@
-"""Packed sets: scanned with the bits of the files, read by anyone, refused where damaged."""
+"""Packed sets give the bits of their files, can be read by zarr, and are checked for damage."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ import fusiform
 from fusiform.engine import beside
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.result import Result
 from fusiform.engine.scanning import pack
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus, open_image
 from fusiform.engine.stimuli.packed import layout
@@ -43,7 +43,7 @@ IN_FILE = 5
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several files of pictures, the last of which is not full."""
+    """Force several picture files, the last one partly filled."""
     monkeypatch.setattr(layout, "_SHARD_BYTES", IN_FILE * PICTURE_BYTES)
 
 
@@ -96,7 +96,7 @@ def refusal(source: Path) -> str:
 
 
 @pytest.mark.parametrize("groups", [None, {"y": ["c", "a"], "x": ["b"]}], ids=["all", "groups"])
-def test_a_scan_has_the_bits_of_the_files(
+def test_a_scan_of_a_packed_set_gives_the_bits_of_its_files(
     files: Path, scanned: Callable[..., Result], groups: dict[str, list[str]] | None
 ) -> None:
     output = files.with_name("packed.zarr")
@@ -106,9 +106,7 @@ def test_a_scan_has_the_bits_of_the_files(
     assert of_files.stimuli("stimulus_path")[0] == scanned(output).stimuli("stimulus_path")[0]
 
 
-def test_pictures_with_black_around_them_are_packed_as_they_are_shown(
-    files: Path, tmp_path: Path
-) -> None:
+def test_pictures_with_padding_are_packed_as_they_are_shown(files: Path, tmp_path: Path) -> None:
     padded, output = Preprocessing(13, 16), files.with_name("packed.zarr")
     fusiform.pack_stimuli(files, output, preprocessing=padded)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
@@ -120,14 +118,14 @@ def test_pictures_with_black_around_them_are_packed_as_they_are_shown(
     assert stores[0].provenance["preprocessing"]["crop"] == 16
 
 
-def test_categories_are_joined_when_scanned(
+def test_groups_join_categories_of_a_packed_set(
     files: Path, packed: Path, scanned: Callable[..., Result]
 ) -> None:
     groups = {"y": ["c", "a"], "x": ["b"]}
     require_same_bits(scanned(files, groups=groups), scanned(packed, groups=groups))
 
 
-def test_mean_and_standard_deviation_are_the_networks(
+def test_a_packed_set_is_normalised_by_the_scanned_network(
     files: Path, packed: Path, tmp_path: Path
 ) -> None:
     other = Preprocessing(**SIZES, mean=(0.1, 0.2, 0.3), std=(1, 2, 3))
@@ -148,7 +146,7 @@ def test_shards_can_be_packed(tmp_path: Path, files: Path, scanned: Callable[...
     require_same_bits(scanned(tmp_path / "set.tar"), scanned(tmp_path / "set.zarr"))
 
 
-def test_zarr_and_xarray_read_what_was_decoded(files: Path, packed: Path) -> None:
+def test_zarr_and_xarray_read_the_packed_pictures(files: Path, packed: Path) -> None:
     catalogue = read_catalogue(files)
     expected = [prepare(open_image(catalogue.path(i)), PREPROCESSING) for i in range(12)]
     array = zarr.open_group(packed, mode="r")["pictures"]
@@ -170,7 +168,7 @@ def test_zarr_and_xarray_read_what_was_decoded(files: Path, packed: Path) -> Non
     }  # fmt: skip
 
 
-def test_the_catalogue_of_a_packed_set_is_that_of_the_files(files: Path, packed: Path) -> None:
+def test_the_catalogue_of_a_packed_set_equals_that_of_its_files(files: Path, packed: Path) -> None:
     of_files, of_packed = read_catalogue(files), read_catalogue(packed)
     assert of_packed.names == of_files.names
     assert of_packed.categories == of_files.categories
@@ -184,7 +182,7 @@ def test_the_catalogue_of_a_packed_set_is_that_of_the_files(files: Path, packed:
     assert not report.misnamed
 
 
-def test_a_part_of_a_packed_set_has_its_own_pictures_wherever_it_is_read(
+def test_a_subset_of_a_packed_set_reads_its_own_pictures(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = read_catalogue(packed)
@@ -196,7 +194,7 @@ def test_a_part_of_a_packed_set_has_its_own_pictures_wherever_it_is_read(
 
 
 @pytest.mark.parametrize("number", [1, 4, 5, 6, 10])
-def test_any_number_of_pictures_fills_files(tmp_path: Path, number: int) -> None:
+def test_any_number_of_pictures_can_be_packed(tmp_path: Path, number: int) -> None:
     pictures = np.random.default_rng(number).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
     with pack.Shards(tmp_path, 8) as shards:
         shards.add(pictures[:3])
@@ -210,7 +208,7 @@ def test_any_number_of_pictures_fills_files(tmp_path: Path, number: int) -> None
 @pytest.mark.parametrize(
     "other", [{"resize": 13}, {"crop": 9}, {"interpolation": "bicubic"}, {"squash": True}]
 )
-def test_a_network_that_takes_other_pictures_is_refused(
+def test_a_network_with_other_preprocessing_is_refused(
     packed: Path, tmp_path: Path, other: dict[str, Any]
 ) -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
@@ -230,16 +228,16 @@ def picture_file(packed: Path, number: int) -> Path:
     return packed / f"pictures/c/{number}/0/0/0"
 
 
-def test_every_damaged_byte_of_a_file_is_noticed(packed: Path) -> None:
+def test_every_damaged_byte_of_a_packed_file_is_noticed(packed: Path) -> None:
     catalogue = read_catalogue(packed)
     pictures = catalogue.pictures
     assert pictures
-    path = picture_file(packed, 2)  # of the pictures 10 and 11
+    path = picture_file(packed, 2)  # of pictures 10 and 11
     content = path.read_bytes()
     sound = [pictures.read(i, path).tobytes() for i in (10, 11)]
 
     def is_refused(i: int, expected: bytes) -> bool:
-        """Or else it is as it was."""
+        """Either it raises, or the pictures are unchanged."""
         try:
             found = pictures.read(i, path)
         except UnfitStimulus as unfit:
@@ -257,7 +255,7 @@ def test_every_damaged_byte_of_a_file_is_noticed(packed: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["damaged", "missing", "cut short"])
-def test_damaged_pictures_stop_a_scan_or_are_left_out(
+def test_damaged_packed_pictures_stop_a_scan_or_are_skipped(
     packed: Path, scanned: Callable[..., Result], change: str
 ) -> None:
     path = picture_file(packed, 2)
@@ -296,7 +294,7 @@ def test_damaged_pictures_stop_a_scan_or_are_left_out(
         (("consolidated_metadata", "metadata", "other"), {}),
     ],
 )
-def test_a_strangers_metadata_are_refused(
+def test_hostile_packed_metadata_are_refused(
     packed: Path, place: tuple[str, ...], value: object
 ) -> None:
     path = packed / "zarr.json"
@@ -310,12 +308,12 @@ def test_a_strangers_metadata_are_refused(
 
 
 @pytest.mark.parametrize("text", ["", "[" * 100_000, "[]", "{", "\ufffe", " " * (2**20 + 1)])
-def test_what_is_no_metadata_is_refused(packed: Path, text: str) -> None:
+def test_malformed_packed_metadata_are_refused(packed: Path, text: str) -> None:
     (packed / "zarr.json").write_text(text)
     assert "pack the set again" in refusal(packed)
 
 
-def test_a_store_is_no_packed_set(made_path: Path) -> None:
+def test_a_store_is_refused_as_a_packed_set(made_path: Path) -> None:
     assert "no such store" in refusal(made_path)
 
 
@@ -323,7 +321,7 @@ COLUMNS = ("category", "stimulus_path", "stimulus_category", "stimulus_sha256")
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-def test_a_damaged_column_is_refused(packed: Path, column: str) -> None:
+def test_a_damaged_column_of_a_packed_set_is_refused(packed: Path, column: str) -> None:
     path = packed / column / "c/0"
     content = path.read_bytes()
     for place in range(0, len(content), 3):
@@ -341,7 +339,7 @@ def test_a_damaged_column_is_refused(packed: Path, column: str) -> None:
 
 @pytest.fixture(scope="module")
 def columns() -> dict[str, bytes]:
-    """Sound columns of two stimuli in two categories."""
+    """Valid columns of two stimuli in two categories."""
     return {
         "category": layout.encoded(["a", "b"]),
         "stimulus_path": layout.encoded(["a/1.png", "b/1.png"]),
@@ -371,7 +369,7 @@ def columns() -> dict[str, bytes]:
         ("stimulus_sha256", layout.encoded(["1" * 64, "g" * 64]), "pack the set again"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(
+def test_inconsistent_columns_of_a_packed_set_are_refused(
     tmp_path: Path, columns: dict[str, bytes], column: str, content: bytes, said: str
 ) -> None:
     write_set(tmp_path / "set.zarr", columns)
@@ -381,7 +379,7 @@ def test_columns_that_do_not_fit_are_refused(
 
 
 def write_set(folder: Path, columns: dict[str, bytes]) -> None:
-    """A set of two stimuli whose pictures are not there."""
+    """Write a set of two stimuli without its pictures."""
     attributes = {
         "schema": layout.SCHEMA,
         "schema_version": layout.VERSION,
@@ -399,7 +397,9 @@ def write_set(folder: Path, columns: dict[str, bytes]) -> None:
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(damage=st.data())
-def test_whatever_is_damaged_is_noticed_or_harmless(packed: Path, damage: st.DataObject) -> None:
+def test_any_damage_to_a_packed_set_is_noticed_or_harmless(
+    packed: Path, damage: st.DataObject
+) -> None:
     path = damage.draw(st.sampled_from(sorted(p for p in packed.rglob("*") if p.is_file())))
     content = path.read_bytes()
     start = damage.draw(st.integers(0, len(content) - 1))
@@ -419,7 +419,7 @@ def test_whatever_is_damaged_is_noticed_or_harmless(packed: Path, damage: st.Dat
     path.write_bytes(content)
 
 
-def test_names_are_never_opened(tmp_path: Path, columns: dict[str, bytes]) -> None:
+def test_names_in_a_packed_set_are_never_opened(tmp_path: Path, columns: dict[str, bytes]) -> None:
     outside = layout.encoded(["../../etc/passwd", "/etc/passwd"])
     write_set(tmp_path / "set.zarr", {**columns, "stimulus_path": outside})
     found = read_catalogue(tmp_path / "set.zarr")
@@ -452,12 +452,12 @@ def test_a_pack_that_fails_leaves_nothing(
     assert left(files.parent) == {"files"}
 
 
-def test_a_pack_that_is_killed_leaves_nothing_that_looks_whole(
+def test_a_killed_pack_leaves_nothing_that_looks_whole(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes: list[Path] = []
     write = pack._write
-    monkeypatch.setattr(beside, "_settle", lambda *_: None)  # as nobody does after a kill
+    monkeypatch.setattr(beside, "_settle", lambda *_: None)  # no clean-up runs after a kill
 
     def count(path: Path, content: bytes) -> None:
         writes.append(path)
@@ -485,7 +485,7 @@ def test_a_pack_that_is_killed_leaves_nothing_that_looks_whole(
         shutil.rmtree(partial)
 
 
-def test_all_is_on_the_disk_before_it_stands_there(
+def test_a_packed_set_is_flushed_before_it_is_published(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: set[int] = set()
@@ -505,16 +505,16 @@ def damaged_jpeg() -> bytes:
     content = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(content, "JPEG")
-    return content.getvalue()[:-200]  # its header is sound
+    return content.getvalue()[:-200]  # with a valid header
 
 
 @pytest.mark.parametrize("content", [b"no image", damaged_jpeg()], ids=["none", "damaged"])
-def test_files_that_cannot_be_decoded_stop_or_are_left_out(files: Path, content: bytes) -> None:
+def test_undecodable_files_stop_packing_or_are_skipped(files: Path, content: bytes) -> None:
     (files / "b" / "broken.jpg").write_bytes(content)
     output = files.with_name("p.zarr")
     with pytest.raises(UserError, match=r"broken\.jpg") as caught:
         fusiform.pack_stimuli(files, output, preprocessing=SIZES)
-    assert "--on-error skip" in str(caught.value)
+    assert '`on_error="skip"`' in str(caught.value)
     assert left(files.parent) == {"files"}
     notes: list[str] = []
     options = {"preprocessing": SIZES, "on_error": "skip", "listener": Listener(notes.append)}
@@ -527,7 +527,7 @@ def test_files_that_cannot_be_decoded_stop_or_are_left_out(files: Path, content:
     assert read_catalogue(output).contents == read_catalogue(files).contents
 
 
-def test_a_category_of_which_nothing_can_be_decoded_is_refused(files: Path) -> None:
+def test_packing_a_category_without_decodable_files_raises(files: Path) -> None:
     for number in range(2):
         (files / "d").mkdir(exist_ok=True)
         (files / "d" / f"{number}.jpg").write_bytes(damaged_jpeg())
@@ -538,7 +538,7 @@ def test_a_category_of_which_nothing_can_be_decoded_is_refused(files: Path) -> N
     assert left(files.parent) == {"files"}
 
 
-def test_outputs_that_cannot_be_are_refused(files: Path, packed: Path) -> None:
+def test_unusable_outputs_of_pack_raise(files: Path, packed: Path) -> None:
     before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
     for output, said in (
         (packed, "must not exist"),
@@ -547,7 +547,7 @@ def test_outputs_that_cannot_be_are_refused(files: Path, packed: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             fusiform.pack_stimuli(files, output, preprocessing=SIZES)
-    with pytest.raises(UserError, match="packed set already"):
+    with pytest.raises(UserError, match="is a packed set"):
         fusiform.pack_stimuli(packed, packed.with_name("q.zarr"), preprocessing=SIZES)
     with pytest.raises(UserError, match="at least 1 thread"):
         fusiform.pack_stimuli(files, packed.with_name("q.zarr"), decode_workers=0)
@@ -557,7 +557,7 @@ def test_outputs_that_cannot_be_are_refused(files: Path, packed: Path) -> None:
     assert left(files.parent) == {"files", "packed.zarr"}
 
 
-def test_the_networks_preprocessing_is_taken(
+def test_packing_takes_the_networks_preprocessing(
     files: Path, write_module: Callable[[str], str]
 ) -> None:
     name = write_module(
@@ -572,7 +572,7 @@ def test_the_networks_preprocessing_is_taken(
     assert found.preprocessing.geometry == "resize 10 (bicubic), crop 7"
 
 
-def test_doctor_and_plan_measure_what_is_packed(files: Path, packed: Path, tmp_path: Path) -> None:
+def test_plan_measures_packed_sets(files: Path, packed: Path, tmp_path: Path) -> None:
     from fusiform.engine.scanning.timing import as_measured, measure_decoding, spread
 
     catalogue = read_catalogue(packed)
@@ -615,7 +615,7 @@ def test_the_command_line_packs_and_scans(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_pack_that_is_told_to_stop_leaves_nothing(files: Path, number: int) -> None:
+def test_an_interrupted_pack_leaves_nothing(files: Path, number: int) -> None:
     told = Listener(progress=lambda _: os.kill(os.getpid(), number))
     with pytest.raises(KeyboardInterrupt) as stopped:
         fusiform.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=told)

@@ -1,4 +1,4 @@
-"""Pictures are those that their files describe, whatever the depth, transparency and photometry.
+"""Decoded pixels for every depth, transparency and photometric interpretation.
 
 Files are written value by value and read by plain readers (:mod:`.plain_images`).
 """
@@ -26,7 +26,7 @@ HEIGHT, WIDTH = 6, 9
 
 def drawn(bits: int, bands: int = 1) -> Values:
     values = RNG.integers(0, 2**bits, (HEIGHT, WIDTH, bands))
-    values[1, 1] = values[0, 0]  # so that the first value is not there once only
+    values[1, 1] = values[0, 0]  # so that the first value occurs more than once
     return values
 
 
@@ -39,12 +39,12 @@ def pngs() -> Iterator[tuple[str, bytes]]:
         grey = drawn(bits)
         yield f"png grey {bits}", png(0, bits, grey)
         yield f"png grey {bits} key", png(0, bits, grey, struct.pack(">H", grey[0, 0, 0]))
-        unused = 2**15 if bits < 16 else 0  # bits above the depth do not count
+        unused = 2**15 if bits < 16 else 0  # bits above the depth are ignored
         key = struct.pack(">H", grey[0, 0, 0] | unused)
         yield f"png grey {bits} key with unused bits", png(0, bits, grey, key)
     for bits in (8, 16):
         colour = drawn(bits, 3)
-        colour[2, 2] = colour[0, 0] ^ 1  # nearly the transparent colour
+        colour[2, 2] = colour[0, 0] ^ 1  # close to the transparent colour
         yield f"png colour {bits}", png(2, bits, colour)
         yield f"png colour {bits} key", png(2, bits, colour, struct.pack(">3H", *colour[0, 0]))
         for kind, bands in ((4, 2), (6, 4)):
@@ -88,7 +88,7 @@ def tiffs() -> Iterator[tuple[str, bytes]]:
 
 
 def whole(values: Values, *places: int) -> Values:
-    """Bands as one number for every pixel."""
+    """Bands combined into one number per pixel."""
     return (values << np.array(places)).sum(axis=2)
 
 
@@ -149,40 +149,40 @@ def tgas() -> Iterator[tuple[str, bytes]]:
 
 
 FILES = dict(one for made in (pngs, tiffs, bmps, tgas) for one in made())
-# Kinds of which some are not read: Pillow knows no such layout, or not in every release.
+# Kinds with unsupported members: some Pillow releases lack such layouts.
 REFUSED = ("grey 12", "grey 16 photometric 0", "planes", "extra", "palette")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_picture_is_what_its_file_describes(name: str) -> None:
+def test_decoded_pixels_equal_the_files_definition(name: str) -> None:
     try:
         found = picture(FILES[name])
     except UnfitStimulus:
         assert any(kind in name for kind in REFUSED), name
         return
     multiplied = "extra 1" in name or "type 4" in name
-    rounding = 3 if multiplied else 2 if " 16" in name else 1  # of 16 bits Pillow cuts 8
+    rounding = 3 if multiplied else 2 if " 16" in name else 1  # Pillow truncates 16 bits to 8
     np.testing.assert_allclose(found, shown(FILES[name]), atol=rounding + 0.01)
 
 
-def test_nearly_all_of_them_are_read() -> None:
+def test_nearly_every_image_layout_is_read() -> None:
     refused = []
     for name, content in FILES.items():
         try:
             picture(content)
         except UnfitStimulus:
             refused.append(name)
-    assert len(refused) < 0.12 * len(FILES), refused  # 0.04 by Pillow 13, 0.11 by 11
+    assert len(refused) < 0.12 * len(FILES), refused  # 0.04 with Pillow 13, 0.11 with 11
     must = ("tiff < grey 16 photometric 0", "tiff < grey 12 photometric 1", "png grey 16 key")
     assert not set(refused) & {*must, "tiff > colour 16 planes", "bmp 40 4 dark"}
 
 
-def test_what_is_refused_in_tiff_is_said_to_be_a_layout() -> None:
+def test_unsupported_tiff_layouts_are_named() -> None:
     with pytest.raises(UnfitStimulus, match="a TIFF of a layout that is not read: save it as"):
         read_header("x.tif", tiff(">", 16, 0, drawn(16)))
 
 
-def test_signed_values_are_refused() -> None:
+def test_signed_pixel_values_raise() -> None:
     with pytest.raises(UnfitStimulus, match="signed values of 8 bits"):
         picture(tiff("<", 8, 1, drawn(8), t339=[2]))
     with pytest.raises(UnfitStimulus, match=r"signed values, compressed|has grey values from -"):
@@ -216,7 +216,7 @@ def with_exif(kind: str, exif: bytes) -> bytes:
         elif kind == "PNG no text":
             block = chunk(b"tEXt", b"Raw profile type exif\0\n\n\n" + exif)
         return content[:33] + block + content[33:]
-    if kind == "TIFF":  # a directory that lies behind the pixels
+    if kind == "TIFF":  # a directory after the pixels
         content = saved(UPRIGHT, kind, tiffinfo={0x8769: 7})
         place = content.index(struct.pack("<H", 0x8769))
         entry = struct.pack("<HHII", 0x8769, 4, 1, len(content))
@@ -231,7 +231,7 @@ def with_exif(kind: str, exif: bytes) -> bytes:
 
 @pytest.mark.parametrize("exif", NO_EXIF)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "PNG text", "PNG no text", "WEBP", "TIFF"])
-def test_damaged_exif_keeps_no_sound_picture_from_being_shown(kind: str, exif: str) -> None:
+def test_damaged_exif_does_not_prevent_decoding(kind: str, exif: str) -> None:
     content = with_exif(kind, NO_EXIF[exif])
     read_header("x", content)
     found = picture(content)
@@ -240,13 +240,13 @@ def test_damaged_exif_keeps_no_sound_picture_from_being_shown(kind: str, exif: s
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "PNG text", "WEBP"])
-def test_sound_exif_in_the_same_place_is_followed(kind: str) -> None:
+def test_valid_exif_in_the_same_place_is_applied(kind: str) -> None:
     turning = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x112, 3, 1, 6, 0)
     found = picture(with_exif(kind, turning))
     assert np.median(abs(found - np.rot90(np.asarray(UPRIGHT), -1))) < 3
 
 
-def test_a_turned_png_keeps_its_transparent_value() -> None:
+def test_a_rotated_png_keeps_its_transparent_value() -> None:
     exif = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x112, 3, 1, 6, 0)
     for bits in (2, 16):
         values = drawn(bits)
@@ -255,7 +255,7 @@ def test_a_turned_png_keeps_its_transparent_value() -> None:
         np.testing.assert_allclose(picture(turned), np.rot90(shown(content), -1), atol=1)
 
 
-def test_the_plain_readers_agree_with_pillow_where_nothing_is_odd() -> None:
+def test_the_plain_readers_agree_with_pillow_on_ordinary_files() -> None:
     colour = Image.fromarray(drawn(8, 3).astype(np.uint8))
     for kind in ("BMP", "TIFF", "TGA"):
         np.testing.assert_array_equal(np.rint(shown(saved(colour, kind))), np.asarray(colour))

@@ -1,4 +1,4 @@
-"""Stores behind URLs: an S3-compatible server and a web server of the test's own."""
+"""Stores behind URLs, on a local S3-compatible server and a local web server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.contrasts.summary import summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import describe_store
 from fusiform.engine.querying.result import Result, open_store
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store.check import check_store
 from fusiform.engine.store.writing import drafting
 
@@ -37,7 +37,7 @@ from .made import LAYERS, contents, write
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The URL of a bucket of an S3 server on this machine."""
+    """URL of a bucket on a local S3 server."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -57,7 +57,7 @@ def bucket() -> Iterator[str]:
 
 
 class Ranges(SimpleHTTPRequestHandler):
-    """Serves parts of files, as web servers do."""
+    """Serves byte ranges of files."""
 
     def do_GET(self) -> None:
         path, asked = Path(self.translate_path(self.path)), self.headers.get("Range")
@@ -80,21 +80,21 @@ class Ranges(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The URL of a folder on a web server on this machine."""
+    """URL of a folder on a local web server."""
     handler = partial(Ranges, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
-        finally:  # or the thread would keep the program alive
+        finally:  # else the thread would keep the program alive
             server.shutdown()
             thread.join()
 
 
 @pytest.fixture
 def web(made_path: Path) -> Iterator[str]:
-    """The URL of the folder of a store, on a web server."""
+    """URL of a store's folder on a local web server."""
     with served(made_path.parent) as url:
         yield url
 
@@ -126,11 +126,11 @@ def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -
     with pytest.raises(UserError, match="--overwrite"), drafting(url, False, **contents()):
         pass
     with drafting(url, overwrite=True, **contents()):
-        pass  # what it holds does not matter here
+        pass  # its content does not matter here
     assert open_store(url).saved == {}
 
 
-def test_what_fails_leaves_nothing_in_a_bucket(bucket: str) -> None:
+def test_a_failed_scan_leaves_nothing_in_a_bucket(bucket: str) -> None:
     url = f"{bucket}/failed.zarr"
     with pytest.raises(ZeroDivisionError), drafting(url, overwrite=False, **contents()):
         _ = 1 / 0
@@ -139,7 +139,7 @@ def test_what_fails_leaves_nothing_in_a_bucket(bucket: str) -> None:
     assert "Contents" not in boto3.client("s3").list_objects(Bucket="bucket", Prefix="failed")
 
 
-def test_a_scan_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path) -> None:
+def test_a_scan_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path) -> None:
     torch.manual_seed(0)
     network, url = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), f"{bucket}/scanned.zarr"
     options = {"layers": "0", "batch_size": 4, "preprocessing": Preprocessing(16, 16)}
@@ -166,7 +166,7 @@ def test_a_scan_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path
         fusiform.scan(network, stimuli, url, **options)
 
 
-def test_a_recording_into_a_bucket_goes_on(bucket: str, tmp_path: Path, stimuli: Path) -> None:
+def test_a_recording_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path) -> None:
     torch.manual_seed(0)
     network, url = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), f"{bucket}/recorded.zarr"
     options = {"layers": "0", "batch_size": 4, "preprocessing": Preprocessing(16, 16), "random": 9}
@@ -198,7 +198,7 @@ def test_damage_in_a_bucket_is_found(bucket: str) -> None:
             open_store(url).query(rule).counts()
 
 
-def test_a_scan_goes_to_a_bucket_and_is_merged_there(
+def test_scans_are_written_and_merged_in_a_bucket(
     bucket: str, stimuli: Path, tmp_path: Path
 ) -> None:
     from .test_lesion import Net
@@ -233,7 +233,7 @@ def test_a_store_on_a_web_server_is_read(web: str, made_path: Path) -> None:
         save_contrast(open_store(f"{web}/made.zarr"), "two", Criterion("rest"), "faces")
 
 
-def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, made_path: Path) -> None:
+def test_invalid_urls_raise(monkeypatch: pytest.MonkeyPatch, made_path: Path) -> None:
     with pytest.raises(UserError, match="a store's URL is one of s3://"):
         open_store("ftp://somewhere/r50.zarr")
     assert open_store(f"file://{made_path}").path == made_path
@@ -244,13 +244,13 @@ def test_what_is_no_place_is_refused(monkeypatch: pytest.MonkeyPatch, made_path:
 
 
 @pytest.mark.smoke
-def test_a_strangers_store_behind_a_url_is_refused(own_store: Result) -> None:
+def test_a_hostile_store_behind_a_url_is_refused(own_store: Result) -> None:
     folder = own_store.path
     assert isinstance(folder, Path)
     bomb = folder / "head" / "mean" / "c" / "0" / "0" / "0"
     content = bytearray(bomb.read_bytes())
     start, length = struct.unpack("<QQ", content[-20:-4])
-    content[start + 4 : start + 8] = struct.pack("<I", 2**31 - 1)  # decoded bytes, by what it says
+    content[start + 4 : start + 8] = struct.pack("<I", 2**31 - 1)  # declared decoded bytes
     checksum = google_crc32c.value(bytes(content[start : start + length - 4]))
     content[start + length - 4 : start + length] = struct.pack("<I", checksum)
     bomb.write_bytes(content)

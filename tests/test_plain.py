@@ -1,4 +1,4 @@
-"""A network that torch.compile has made something of is scanned as it was before."""
+"""Networks passed through torch.compile are scanned uncompiled."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.uncompiled import plain, uncompiled
-from fusiform.engine.spec import Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 
 from .fuzz.small import contents
 from .test_compiled import needs_compiler
 
-# Before 2.14 torch's compiler loads parts of torch that are deprecated.
+# Before 2.14 torch's compiler imports deprecated parts of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 SMALL = Preprocessing(resize=16, crop=16)
 LAYERS = ["stem", "body.0", "body.1", "body", "head", "output"]
 
 
 class Net(nn.Module):
-    """A stem, a body of two layers, and a head, drawn from a seed."""
+    """A stem, a body of two layers and a head, with seeded weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def expected(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_scan_is_that_of_the_network_as_it_was(
+def test_a_compiled_network_is_scanned_as_its_original(
     stimuli: Path, tmp_path: Path, expected: Any, way: str
 ) -> None:
     net = WAYS[way]()
@@ -119,7 +119,9 @@ def test_the_scan_is_that_of_the_network_as_it_was(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_so_is_what_a_factory_gives(write_module: Callable[[str], str], way: str) -> None:
+def test_a_compiled_network_from_a_factory_is_scanned_as_its_original(
+    write_module: Callable[[str], str], way: str
+) -> None:
     source = f"from fusiform.tests.test_plain import WAYS\nmake = WAYS[{way!r}]\n"
     backbone = load_backbone(f"{write_module(source)}:make")
     assert [name for name, _ in backbone.model.named_modules()] == [
@@ -135,7 +137,7 @@ def test_a_network_that_is_not_compiled_is_not_copied() -> None:
     assert not net.training
 
 
-def test_a_part_that_stands_twice_is_one() -> None:
+def test_a_shared_part_stays_shared() -> None:
     net = Net()
     net.again = net.body[1] = torch.compile(net.body[1])
     copy = uncompiled(net)
@@ -143,13 +145,13 @@ def test_a_part_that_stands_twice_is_one() -> None:
     assert type(copy.again) is nn.Conv2d
 
 
-def test_a_function_that_was_kept_from_the_compiler_stays_so() -> None:
+def test_a_function_with_compilation_disabled_stays_disabled() -> None:
     net = Net()
     net.features = torch.compiler.disable(net.features)
     assert uncompiled(net) is net
 
 
-def test_the_copy_follows_the_network() -> None:
+def test_the_uncompiled_copy_shares_state_with_the_network() -> None:
     net = torch.compile(Net().eval())
     copy = uncompiled(net)
     images = torch.rand(2, 3, 16, 16)
@@ -168,7 +170,7 @@ def test_the_copy_follows_the_network() -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("way", ["wrapped", "in place", "parts wrapped", "its class's forward"])
-def test_it_is_compiled_anew_where_that_is_asked_for(
+def test_a_compiled_network_is_recompiled_on_request(
     stimuli: Path, tmp_path: Path, expected: Any, way: str
 ) -> None:
     store = scanned(stimuli, tmp_path / "o.zarr", WAYS[way](), compile=True)
@@ -180,7 +182,7 @@ def test_it_is_compiled_anew_where_that_is_asked_for(
 
 @pytest.mark.parametrize("way", WAYS)
 @torch.no_grad()
-def test_a_lesion_is_seen_by_a_compiled_network(way: str) -> None:
+def test_a_lesion_takes_effect_in_a_compiled_network(way: str) -> None:
     net, own, images = WAYS[way]().eval(), Net().eval(), torch.rand(2, 3, 16, 16)
     masks = {"stem": np.arange(4 * 49).reshape(4, 7, 7) % 2 == 0, "output": np.arange(3) == 1}
     with fusiform.lesion(own, masks):

@@ -1,4 +1,4 @@
-"""The plan shows every stimulus once, in blocks, and depends on nothing but its arguments."""
+"""The plan shows every stimulus once, in blocks, and depends on its arguments only."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan, parts_within
-from fusiform.engine.spec import Layer
 
 NAMES = ("faces", "bodies", "scenes", "words", "tools")
 
@@ -65,7 +65,7 @@ def test_layers_are_cut_into_the_fewest_parts_that_fit(units: list[int], most: i
     assert [layer for part in parts for layer in part] == layers
     sizes = [sum(layer.state_bytes for layer in part) for part in parts]
     assert all(size <= most or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
-    for part, after in itertools.pairwise(parts):  # no part could have taken one more
+    for part, after in itertools.pairwise(parts):  # no part could take one more layer
         assert sum(layer.state_bytes for layer in (*part, after[0])) > most
 
 
@@ -77,7 +77,7 @@ def test_folds_share_every_joined_folder() -> None:
     assert np.bincount(first_folder).tolist() == [3, 3]
 
 
-def test_order_is_a_block_design() -> None:
+def test_stimuli_are_shown_in_a_block_design() -> None:
     labels = np.array([1, 0, 1, 0, 1, 0, 1, 0], np.int32)
     plan = make_plan(labels, NAMES[:2], folds=2, batch_size=3)
     assert plan.order.tolist() == [1, 5, 3, 7, 0, 4, 2, 6]
@@ -85,7 +85,7 @@ def test_order_is_a_block_design() -> None:
 
 @pytest.mark.parametrize(
     ("size", "folds", "said"),
-    [(1, 2, "faces has 1"), (3, 2, "--folds 1"), (1, 1, "faces has 1"), (0, 1, "faces has 0")],
+    [(1, 2, "faces has 1"), (3, 2, "`folds=1`"), (1, 1, "faces has 1"), (0, 1, "faces has 0")],
 )
 def test_too_few_stimuli_are_refused(size: int, folds: int, said: str) -> None:
     labels = np.array([0] * size + [1] * 9, np.int32)
@@ -94,6 +94,6 @@ def test_too_few_stimuli_are_refused(size: int, folds: int, said: str) -> None:
 
 
 @pytest.mark.parametrize(("folds", "batch_size"), [(0, 32), (2, 0), (-1, 1)])
-def test_nonsense_is_refused(folds: int, batch_size: int) -> None:
+def test_invalid_plan_arguments_raise(folds: int, batch_size: int) -> None:
     with pytest.raises(UserError, match="at least 1"):
         make_plan(np.repeat(np.int32([0, 1]), 8), NAMES[:2], folds=folds, batch_size=batch_size)

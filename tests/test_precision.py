@@ -1,4 +1,4 @@
-"""Networks in another precision than their own, and how images get to a GPU."""
+"""Networks cast to another precision, and the transfer of images to a GPU."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.precision import cast, multiplied, refuse_precision
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.catalogue import read_catalogue
 
 from .fuzz.small import contents
@@ -33,7 +33,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "float32"])
-def test_a_cast_scan_is_that_of_a_network_cast_by_hand(
+def test_a_cast_scan_equals_that_of_a_network_cast_by_hand(
     stimuli: Path, tmp_path: Path, precision: str
 ) -> None:
     own = torch.bfloat16 if precision == "float32" else torch.float32
@@ -45,7 +45,7 @@ def test_a_cast_scan_is_that_of_a_network_cast_by_hand(
         assert layer.dtype == precision
         for name in ("mean", "m2", "t", "selective"):
             np.testing.assert_array_equal(result.read(layer, name), by_hand.read(layer, name))
-    # A user's network is left as it was, and is the one that the store names by its weights.
+    # The user's network is unchanged, and its weights' hash is the store's.
     for name, tensor in net.state_dict().items():
         assert tensor.dtype == own
         assert torch.equal(tensor, before[name])
@@ -58,7 +58,7 @@ def test_a_cast_scan_is_that_of_a_network_cast_by_hand(
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_networks_own_precision_is_nothing_to_tell(
+def test_a_networks_own_precision_leaves_no_note(
     stimuli: Path, tmp_path: Path, precision: str
 ) -> None:
     net = Net(getattr(torch, precision))
@@ -83,7 +83,7 @@ def test_networks_by_name_are_cast_and_reduced(stimuli: Path, tmp_path: Path) ->
     )
 
 
-def test_a_cast_scan_goes_on_as_it_was_begun(stimuli: Path, tmp_path: Path) -> None:
+def test_a_cast_scan_resumes_only_in_the_same_precision(stimuli: Path, tmp_path: Path) -> None:
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", precision="bfloat16").path)
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
@@ -95,9 +95,7 @@ def test_a_cast_scan_goes_on_as_it_was_begun(stimuli: Path, tmp_path: Path) -> N
     assert contents(scanned(stimuli, output, precision="bfloat16").path) == whole
 
 
-def test_overflow_of_a_cast_network_is_said_to_be_that_also_of_means(
-    stimuli: Path, tmp_path: Path
-) -> None:
+def test_overflow_of_a_cast_network_is_named_also_in_means(stimuli: Path, tmp_path: Path) -> None:
     net, said = Net(), list[str]()
     net.body.weight.data *= 1e5  # so that no unit of the head is finite
     result = scanned(
@@ -112,12 +110,12 @@ def test_overflow_of_a_cast_network_is_said_to_be_that_also_of_means(
     assert shown.startswith(f"{result.path}: Net (as given); in float16, units: means over")
 
 
-def test_what_cannot_be_cast_is_refused(stimuli: Path, tmp_path: Path) -> None:
+def test_impossible_casts_raise(stimuli: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="computes in float32, tf32, bfloat16, float16; got 'fp8'"):
         scanned(stimuli, tmp_path / "o.zarr", precision="fp8")
-    with pytest.raises(UserError, match=r"tf32 is how NVIDIA's GPUs .* cpu does not"):
+    with pytest.raises(UserError, match=r"tf32 needs an NVIDIA GPU; got device cpu"):
         scanned(stimuli, tmp_path / "o.zarr", precision="tf32")
-    with pytest.raises(UserError, match="Sequential has none to be cast to float16"):
+    with pytest.raises(UserError, match="Sequential has none: leave out"):
         cast(nn.Sequential(nn.AvgPool2d(2)), "float16", own=True)
     net = Net()
     net.lock = Lock()
@@ -126,7 +124,7 @@ def test_what_cannot_be_cast_is_refused(stimuli: Path, tmp_path: Path) -> None:
     assert cast(net, "bfloat16", own=True) == (net, "bfloat16")
 
 
-def test_tf32_is_a_matter_of_switches_that_are_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tf32_switches_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_precision("tf32", GPU)
     net = Net()
     assert cast(net, "tf32", own=False) == (net, "tf32")
@@ -160,7 +158,7 @@ def test_tf32_is_a_matter_of_switches_that_are_set_back(monkeypatch: pytest.Monk
         pass
 
 
-def test_for_a_gpu_images_are_decoded_into_pinned_memory(
+def test_images_for_a_gpu_are_decoded_into_pinned_memory(
     stimuli: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
@@ -183,7 +181,7 @@ def test_for_a_gpu_images_are_decoded_into_pinned_memory(
 
 
 @pytest.mark.parametrize(("kind", "waits"), [("cuda", False), ("cpu", True)])
-def test_a_gpu_fetches_images_while_the_program_goes_on(
+def test_images_are_copied_to_a_gpu_asynchronously(
     monkeypatch: pytest.MonkeyPatch, kind: str, waits: bool
 ) -> None:
     sent: list[dict[str, Any]] = []
@@ -205,7 +203,7 @@ def test_a_gpu_fetches_images_while_the_program_goes_on(
     assert sent == [{"to": kind, "non_blocking": not waits}]
 
 
-def test_the_command_line_casts(
+def test_the_precision_option_of_the_command_line(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from fusiform.tests.test_resume import Net\n")

@@ -1,4 +1,4 @@
-"""A network whose answer depends on the batch or the run is found before it is scanned."""
+"""The probe finds networks that depend on the batch or differ between runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.hooks import capture
 from fusiform.engine.networks.layers import named_modules, trial
 from fusiform.engine.networks.probe import probe
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 
 SMALL = Preprocessing(32, 32)
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -30,7 +30,7 @@ Make = Callable[[], nn.Module]
 
 
 class Gives(nn.Module):
-    """Gives what ``of`` makes of its input."""
+    """Applies ``of`` to its input."""
 
     def __init__(self, of: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Gives(nn.Module):
 
 
 class Forced(nn.Module):
-    """Takes the statistics of the batch, whatever mode it is in, and moves its own."""
+    """Uses batch statistics in every mode, and updates its running ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Forced(nn.Module):
 
 
 class Counting(nn.Module):
-    """Gives more each time."""
+    """Scales its output more in every call."""
 
     times = 0
 
@@ -62,14 +62,14 @@ class Counting(nn.Module):
 
 
 class Stuck(nn.Dropout):
-    """Stays on."""
+    """Ignores ``eval``."""
 
     def train(self, mode: bool = True) -> Stuck:
         return super().train(True)
 
 
 class Dropped(nn.Module):
-    """Leaves out its part one time in five."""
+    """Skips its part at random, one time in five."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class Dropped(nn.Module):
 
 
 class DrawsInVain(nn.Module):
-    """Draws a number that only counts in training, as LayerDrop of some libraries does."""
+    """Draws a random number that matters in training only, like LayerDrop of some libraries."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * 2 if self.training and torch.rand([]) > 0.5 else x + 0 * torch.rand([])
 
 
 def varied(x: torch.Tensor) -> torch.Tensor:
-    """One channel of eight says how much the batch varies, as in StyleGAN's discriminator."""
+    """One of eight channels holds the batch's variation, as in StyleGAN's discriminator."""
     return torch.cat([x[:, :7], x[:, :1].std(0)[None].expand(len(x), 1, -1, -1)], 1)
 
 
@@ -150,21 +150,21 @@ ON_THE_RUN: dict[str, tuple[Make, str]] = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ON_THE_BATCH)
-def test_what_depends_on_the_batch_is_found_and_named(name: str, dtype: torch.dtype) -> None:
+def test_layers_that_depend_on_the_batch_are_named(name: str, dtype: torch.dtype) -> None:
     make, module = ON_THE_BATCH[name]
     note = found(around(make()).to(dtype))
     assert note is not None
-    assert note.startswith("warning: what the network gives for an image depends on the other")
+    assert note.startswith("warning: responses to an image depend on the other images")
     assert f"from {module} on" in note
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ON_THE_RUN)
-def test_what_depends_on_the_run_is_found_and_named(name: str, dtype: torch.dtype) -> None:
+def test_layers_that_differ_between_runs_are_named(name: str, dtype: torch.dtype) -> None:
     make, module = ON_THE_RUN[name]
     note = found(around(make()).to(dtype))
     assert note is not None
-    assert note.startswith("warning: shown the same images again, the network gives other numbers")
+    assert note.startswith("warning: the network gives different responses to the same images")
     assert f"from {module} on" in note
 
 
@@ -175,7 +175,7 @@ STEADY: list[Make] = [
     lambda: nn.InstanceNorm2d(8, track_running_stats=True),
     lambda: nn.GroupNorm(2, 8),
     lambda: nn.Dropout(0.5),
-    # What makes much of rounding: is told from what depends on more.
+    # Networks that amplify rounding, unlike those that depend on the batch.
     lambda: Gives(torch.sign),
     lambda: Gives(lambda x: (4 * x).round()),
     lambda: Gives(lambda x: (x + 300) - 300),
@@ -188,15 +188,13 @@ STEADY: list[Make] = [
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", STEADY)
-def test_rounding_is_no_dependence(make: Make, dtype: torch.dtype) -> None:
+def test_rounding_is_not_taken_for_dependence(make: Make, dtype: torch.dtype) -> None:
     assert found(around(make()).to(dtype)) is None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("model", ["resnet18", "mobilenet_v3_small", "timm:test_vit"])
-def test_networks_of_the_libraries_depend_on_nothing_but_the_image(
-    model: str, dtype: torch.dtype
-) -> None:
+def test_library_networks_depend_on_nothing_but_the_image(model: str, dtype: torch.dtype) -> None:
     net = load_backbone(model, "none").model.to(dtype)
     crop = 160 if model.startswith("timm") else 64
     layers = [layer.name for layer in trial(net, crop).layers]
@@ -207,14 +205,14 @@ def test_networks_of_the_libraries_depend_on_nothing_but_the_image(
     assert bool(probe(net, crop, layers)) == (not model.startswith("timm"))
 
 
-def test_only_recorded_layers_count() -> None:
+def test_only_recorded_layers_are_probed() -> None:
     net = around(Stuck())
     assert probe(net, 32, ["0", "1"]) is None
     assert "in 2 of 3 layers" in str(probe(net, 32, ["1", "2", "5"]))
 
 
 @pytest.mark.parametrize("middle", [Forced, Stuck, Counting])
-def test_a_probe_leaves_network_and_random_state_as_they_were(middle: Make) -> None:
+def test_a_probe_does_not_change_network_or_random_state(middle: Make) -> None:
     net = around(middle())
     before = {name: value.clone() for name, value in net.state_dict().items()}
     buffers = [id(buffer) for buffer in net.buffers()]
@@ -240,7 +238,7 @@ def scanned(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> Any:
     return fusiform.scan(net, stimuli, output, layers="all", preprocessing=SMALL, **options)
 
 
-def test_a_note_is_said_and_kept_in_store_and_recording(stimuli: Path, tmp_path: Path) -> None:
+def test_a_probe_note_is_kept_in_store_and_recording(stimuli: Path, tmp_path: Path) -> None:
     said: list[str] = []
     net = around(ON_THE_BATCH["batch norm"][0]())
     store = scanned(net, stimuli, tmp_path / "o.zarr", listener=Listener(note=said.append))
@@ -258,7 +256,7 @@ def test_a_note_is_said_and_kept_in_store_and_recording(stimuli: Path, tmp_path:
     assert "notes" not in steady.provenance
 
 
-def test_a_scan_can_stop_before_it_shows_anything(
+def test_a_scan_can_refuse_batch_dependence_before_the_first_batch(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     with pytest.raises(UserError, match=r"from 2 \(Stuck\) on.*--on-nondeterminism note"):
@@ -280,11 +278,11 @@ def test_a_scan_can_stop_before_it_shows_anything(
     assert not (tmp_path / "o.zarr").exists()
 
 
-# What a scan leaves of a network
+# The network after a scan
 
 
 class Caching(nn.Module):
-    """Makes what it needs in its first pass, and keeps it."""
+    """Caches a tensor in its first pass."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -305,7 +303,7 @@ class Caching(nn.Module):
 
 @pytest.mark.parametrize("how", ["attribute", "buffer", "input", "cast"])
 @pytest.mark.parametrize("use", ["scan", "record", "layers", "forecast"])
-def test_a_network_can_be_trained_after_it_was_used(
+def test_a_network_can_be_trained_after_a_scan(
     stimuli: Path, tmp_path: Path, how: str, use: str
 ) -> None:
     net = around(Caching(how)).train()
@@ -324,7 +322,7 @@ def test_a_network_can_be_trained_after_it_was_used(
     assert net[2].weight.grad is not None
 
 
-def test_a_scan_moves_no_running_statistics(stimuli: Path, tmp_path: Path) -> None:
+def test_a_scan_does_not_change_running_statistics(stimuli: Path, tmp_path: Path) -> None:
     net, state = around(Forced()), torch.get_rng_state()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     scanned(net, stimuli, tmp_path / "o.zarr")
@@ -337,7 +335,7 @@ def test_a_scan_moves_no_running_statistics(stimuli: Path, tmp_path: Path) -> No
 
 
 class Prompts(nn.Module):
-    """A table of ``rows`` learned prompts beside the images."""
+    """Has a table of ``rows`` learned prompts besides the images."""
 
     def __init__(self, rows: Callable[[int], int]) -> None:
         super().__init__()
@@ -350,7 +348,7 @@ class Prompts(nn.Module):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 32])
-def test_a_table_of_as_many_rows_as_the_trial_has_images_is_no_layer(
+def test_a_parameter_table_with_as_many_rows_as_images_is_not_a_layer(
     stimuli: Path, tmp_path: Path, rows: int
 ) -> None:
     net = Prompts(lambda _: rows).eval()
@@ -362,10 +360,10 @@ def test_a_table_of_as_many_rows_as_the_trial_has_images_is_no_layer(
 
 
 @pytest.mark.parametrize("show", ["scan", "record", "workers"])
-def test_rows_are_compared_with_the_batch_before_they_are_taken(
+def test_the_row_count_is_checked_against_every_batch(
     stimuli: Path, tmp_path: Path, show: str, write_module: Callable[[str], str]
 ) -> None:
-    complaint = r"table gave \[5, 6\] for a batch of 8: leave it out of --layers"
+    complaint = r"table returned \[5, 6\] for a batch of 8: leave it out of `layers`"
     module = write_module(
         "from fusiform.tests.test_probe import *\n"
         "def net(): return Prompts(lambda n: min(n, 5)), SMALL\n"
@@ -380,7 +378,7 @@ def test_rows_are_compared_with_the_batch_before_they_are_taken(
     assert not output.exists()
 
 
-def test_activations_of_other_rows_are_never_handed_on() -> None:
+def test_activations_with_a_wrong_row_count_are_never_passed_on() -> None:
     taken: list[Any] = []
     with (
         capture(Prompts(lambda _: 3), ["table"], lambda *given: taken.append(given)) as show,
@@ -394,7 +392,7 @@ def test_activations_of_other_rows_are_never_handed_on() -> None:
 
 
 class Clashing(nn.Module):
-    """Computes a part in float32, whatever is asked for."""
+    """Computes one part in float32, whatever the precision."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(x.float().mean((2, 3)), self.weight)
@@ -414,19 +412,19 @@ class Clashing(nn.Module):
         lambda: Gives(lambda x: x.flatten(1) @ torch.ones(8 * 14 * 14, 2)),
     ],
 )
-def test_a_clash_of_precisions_is_said_to_be_one(
+def test_a_clash_of_precisions_is_named(
     stimuli: Path, tmp_path: Path, make: Make, precision: str
 ) -> None:
     net = around(make())
     with pytest.raises(UserError) as caught:
         scanned(net, stimuli, tmp_path / "o.zarr", precision=precision)
     message = str(caught.value)
-    assert message.startswith(f"a network that is shown {precision} computes in it throughout; 2 ")
+    assert message.startswith(f"a network with {precision} input computes in it throughout; 2 ")
     assert "--crop" not in message
-    assert "choose another --precision" in message
+    assert "choose another `precision`" in message
 
 
-def test_one_tensor_beside_plain_values_is_scanned_and_silenced(
+def test_one_tensor_among_plain_values_can_be_scanned_and_lesioned(
     stimuli: Path, tmp_path: Path
 ) -> None:
     class Sized(nn.Module):

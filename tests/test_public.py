@@ -1,4 +1,4 @@
-"""Public functions: a text is what it names where several are meant, a path is a result."""
+"""Public functions accept one text for a list, and a path for a store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(two_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_every_parameter_of_several_takes_one_and_every_store_a_path() -> None:
+def test_list_parameters_take_one_text_and_store_parameters_a_path() -> None:
     for name, function in FUNCTIONS.items():
         for parameter in inspect.signature(function).parameters.values():
             said = str(parameter.annotation)
@@ -42,7 +42,7 @@ def test_every_parameter_of_several_takes_one_and_every_store_a_path() -> None:
                 assert {"str", "Path"} <= single, f"{name}({parameter})"
 
 
-def test_one_text_is_the_list_of_it(folder: Path, tmp_path: Path) -> None:
+def test_one_text_equals_a_list_of_it_when_reading(folder: Path, tmp_path: Path) -> None:
     store, path = fusiform.open_store(folder / "a.zarr"), str(folder / "a.zarr")
     few = {"resamples": 5}
     same: list[tuple[Any, Any]] = [
@@ -88,7 +88,7 @@ def test_one_text_is_the_list_of_it(folder: Path, tmp_path: Path) -> None:
     assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
-def test_one_text_is_the_list_of_it_in_what_writes(folder: Path, tmp_path: Path) -> None:
+def test_one_text_equals_a_list_of_it_when_writing(folder: Path, tmp_path: Path) -> None:
     own = fusiform.scan(
         "resnet18", folder / "stimuli", tmp_path / "own.zarr", weights="none", layers="avgpool",
         groups={"blobs": "blobs", "others": ["noise", "stripes"]}, device="cpu",
@@ -134,7 +134,7 @@ def test_one_text_is_the_list_of_it_in_what_writes(folder: Path, tmp_path: Path)
         (lambda a, _: fusiform.compare([a, a], measures="shares"), "did you mean share"),
     ],
 )  # fmt: skip
-def test_what_one_text_does_not_name_is_said_as_a_whole(
+def test_an_unknown_name_is_quoted_whole(
     folder: Path, tmp_path: Path, call: Callable[..., Any], said: str
 ) -> None:
     with pytest.raises(UserError) as refused:
@@ -154,10 +154,10 @@ def test_regions_take_the_path_of_a_recording(folder: Path) -> None:
     assert found.source == str(folder / "r.zarr")
 
 
-# What is of another kind than what is meant
+# Wrong types
 
 
-def test_groups_and_dims_are_dicts(folder: Path, tmp_path: Path) -> None:
+def test_groups_and_dims_must_be_dicts(folder: Path, tmp_path: Path) -> None:
     small = {"weights": "none", "device": "cpu", "preprocessing": {"resize": 64, "crop": 64}}
     wrong: Any
     for wrong in ("blobs", ["a=blobs"], 3, {"a": None}, {"a": [3]}, {None: "blobs"}):
@@ -174,7 +174,7 @@ def test_groups_and_dims_are_dicts(folder: Path, tmp_path: Path) -> None:
                           dims=wrong, **small)  # fmt: skip
 
 
-def test_what_is_no_criterion_layer_or_contrast_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_wrong_types_of_criterion_layer_and_contrast_raise(folder: Path, tmp_path: Path) -> None:
     store, regions, page = folder / "a.zarr", folder / "regions.csv", tmp_path / "page.html"
     asks: list[Callable[..., Any]] = [
         lambda **asked: fusiform.summarise(store, **asked),
@@ -207,9 +207,9 @@ def test_what_is_no_criterion_layer_or_contrast_is_refused(folder: Path, tmp_pat
                           device="cpu", layers=wrong)  # fmt: skip
 
 
-def test_a_report_is_named_as_a_page(folder: Path, tmp_path: Path) -> None:
+def test_a_report_must_be_named_html(folder: Path, tmp_path: Path) -> None:
     for name in ("x.pdf", "x.csv", "x.svg"):
-        with pytest.raises(UserError, match=r"^a report is a page of HTML; got .*: name it x.html"):
+        with pytest.raises(UserError, match=r"^a report is an HTML page; got .*: name it x.html"):
             fusiform.write_report(folder / "a.zarr", tmp_path / name)
         assert not (tmp_path / name).exists()
     fusiform.write_report(folder / "a.zarr", tmp_path / "x.HTM", resamples=5)

@@ -1,4 +1,4 @@
-"""Queries: the units that a plain look at every array finds, whatever is skipped on the way."""
+"""Queries find the same units as full arrays do, whatever chunks are skipped."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ SIGNS = {
 
 
 def plain(store: Store, layer: Any, name: str, category: int) -> np.ndarray:
-    """A measure, flag or place of every unit of a layer, from whole arrays."""
+    """A measure, flag or location of every unit of a layer, from whole arrays."""
     if name in layer.dims:
         return np.indices(layer.shape)[layer.dims.index(name)].ravel()
     if name in ("channel", "y", "x", "token", "unit"):
-        return np.full(layer.units, np.nan)  # compares with nothing
+        return np.full(layer.units, np.nan)  # matches no comparison
     values = store.read(layer, name)
     return values if values.ndim == 1 else values[category]
 
 
-# A random rule, and what it is of any unit: (text, values by name -> mask).
+# A random rule and its evaluation: (text, values by name -> mask).
 def comparisons() -> st.SearchStrategy[Any]:
     def rule(name: str, sign: str, value: float) -> Any:
         return f"{name} {sign} {value:g}", lambda of: SIGNS[sign](of(name), float(f"{value:g}"))
@@ -82,7 +82,9 @@ def rules() -> st.SearchStrategy[Any]:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(rule=rules(), k=st.none() | st.integers(0, len(CATEGORIES) - 1))
-def test_a_query_finds_what_a_plain_look_finds(store: Result, rule: Any, k: int | None) -> None:
+def test_a_query_finds_the_units_a_full_scan_of_arrays_finds(
+    store: Result, rule: Any, k: int | None
+) -> None:
     text, holds = rule
     asked = range(len(CATEGORIES)) if k is None else [k]
     query = store.query(text if k is None else f'"{CATEGORIES[k]}": {text}')
@@ -101,13 +103,13 @@ def test_a_query_finds_what_a_plain_look_finds(store: Result, rule: Any, k: int 
         for c in asked
         for unit in expected[layer.name, CATEGORIES[c]]
     ]
-    # Chunk by chunk categories take turns: the order within a layer is by chunk.
+    # Categories alternate chunk by chunk: the order within a layer is by chunk.
     assert sorted(map(repr, places)) == sorted(map(repr, found))
     counts = query.counts()
     assert counts["matching"].tolist() == [len(units) for units in expected.values()]
 
 
-def test_masks_are_where_units_match(store: Result) -> None:
+def test_query_masks_are_true_where_units_match(store: Result) -> None:
     for text in ("t > 1", "faces: csi > 0.2 and y == 1", "scenes > bodies: t > 1"):
         query = store.query(text)
         units, masks = query.units([]), query.masks()
@@ -131,7 +133,7 @@ def _places(layer: Any, unit: int) -> tuple[int | None, ...]:
 
 @pytest.mark.parametrize("by", ["t", "csi", "q_each", "d_prime", "sparseness"])
 @pytest.mark.parametrize("size", [1, 7, 40, 1000])
-def test_the_top_is_that_of_all_units_sorted(store: Result, by: str, size: int) -> None:
+def test_the_top_equals_all_units_sorted(store: Result, by: str, size: int) -> None:
     query = store.query("t > -2")
     everything = query.units([by, "t"])
     order = np.argsort((1 if by == "q_each" else -1) * everything[by], kind="stable")
@@ -143,13 +145,15 @@ def test_the_top_is_that_of_all_units_sorted(store: Result, by: str, size: int) 
     }
 
 
-def test_equals_come_in_the_order_of_the_store(store: Result) -> None:
+def test_ties_are_in_the_order_of_the_store(store: Result) -> None:
     top = store.query("faces: dead").top(3, by="t", columns=["t"])
     assert top["layer"].tolist() == [layer.name for layer in LAYERS]
     assert top["t"].tolist() == [0, 0, 0]
 
 
-def test_what_cannot_match_is_not_read(store: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_that_cannot_match_are_not_read(
+    store: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[tuple[str, Any]] = []
     part = Store._part
 
@@ -159,7 +163,7 @@ def test_what_cannot_match_is_not_read(store: Result, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Store, "_part", watched)
     query = store.query("t > 1000")
-    assert read == []  # nothing is read before it is asked for
+    assert read == []  # nothing is read in advance
     assert query.counts()["matching"].sum() == 0
     assert {key for key, _ in read} == {"extremes"}
     read.clear()
@@ -177,7 +181,7 @@ def test_what_cannot_match_is_not_read(store: Result, monkeypatch: pytest.Monkey
     assert {key for key, _ in read} == {"extremes", "t"}
 
 
-def test_the_first_chunk_of_a_layer_alone_is_read_for_its_first_channel(
+def test_only_the_first_chunk_is_read_for_the_first_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusiform.engine.store.cuts._CHUNK_UNITS", 6)  # a channel
@@ -195,7 +199,7 @@ def test_the_first_chunk_of_a_layer_alone_is_read_for_its_first_channel(
 
 
 @pytest.mark.smoke
-def test_means_and_computed_measures_are_those_of_the_moments(store: Result) -> None:
+def test_means_and_computed_measures_equal_the_moments(store: Result) -> None:
     table = store.query("bodies: t > 1").units(["t", "p", "d_prime", "response", "means"])
     for layer in LAYERS:
         own = table.take(table["layer"] == layer.name)
@@ -209,7 +213,7 @@ def test_means_and_computed_measures_are_those_of_the_moments(store: Result) -> 
         assert ((own["p"] < 0.5) & (own["d_prime"] > 0)).all()
 
 
-def test_any_contrast_can_be_asked(store: Result) -> None:
+def test_any_contrast_can_be_queried(store: Result) -> None:
     criterion = Criterion("rest", "t > 2")
     for text in ("faces > bodies", "faces + bodies > scenes", "faces - (bodies + scenes)/2"):
         query = store.query(f"{text}: t > 2")
@@ -222,17 +226,17 @@ def test_any_contrast_can_be_asked(store: Result) -> None:
         store.query("faces > bodies: q_each < 0.05")
     with pytest.raises(UserError, match="selective was written of every category"):
         store.query("faces > bodies: selective")
-    # A category against all the others, however it is written, is stored.
+    # A category against all others is stored, however it is written.
     whole = store.query('faces > bodies + "<b>words</b>" + scenes: t > 2 and q_each < 1')
     assert whole.counts()["matching"].tolist() == (
         store.query("faces: t > 2 and q_each < 1").counts()["matching"].tolist()
     )
 
 
-def test_what_is_saved_is_cut_as_its_store_is(
+def test_saved_contrasts_use_the_chunks_of_their_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Another version may cut stores in another way: extremes of other chunks would hide units.
+    # Another version may chunk stores differently; extremes of other chunks would hide units.
     with monkeypatch.context() as patch:
         patch.setattr("fusiform.engine.store.cuts._CHUNK_UNITS", 6)
         fill(tmp_path / "own.zarr")
@@ -245,7 +249,7 @@ def test_what_is_saved_is_cut_as_its_store_is(
         assert found["matching"].sum() > 0
 
 
-def test_what_was_saved_is_asked_by_its_name(own_store: Result) -> None:
+def test_a_saved_contrast_is_queried_by_name(own_store: Result) -> None:
     store = own_store
     two = Criterion("student", "q <= 0.1", sides=2)
     save_contrast(store, "two", two, "faces > bodies + scenes", ["t", "q"])
@@ -274,7 +278,7 @@ def test_what_was_saved_is_asked_by_its_name(own_store: Result) -> None:
 # Groups, quantiles, histograms
 
 
-def test_counts_by_any_group_add_up(store: Result) -> None:
+def test_counts_by_group_add_up(store: Result) -> None:
     query = store.query("t > 1")
     total = query.counts()["matching"].sum()
     for by in (["layer"], ["contrast"], ["contrast", "layer"]):
@@ -298,7 +302,7 @@ def test_counts_by_any_group_add_up(store: Result) -> None:
 def test_quantiles_and_histograms_keep_infinite_values(
     store: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against a plain loop, with infinite values and NaN among those of a measure."""
+    """Against a plain loop, for a measure with infinite values and NaN."""
     at = [0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.9, 1]
     units, values_of = store.query("faces:").units(["csi"]), Chunk.values
     ends = (-0.2, 0.2)
@@ -337,7 +341,7 @@ def test_quantiles_and_histograms_keep_infinite_values(
             assert len(bins) == 5 + both
 
 
-def test_quantiles_and_histograms_are_numpys(store: Result) -> None:
+def test_quantiles_and_histograms_equal_numpys(store: Result) -> None:
     query = store.query("t > 0")
     units = query.units(["csi"])
     quantiles = query.quantiles("csi", [0, 0.3, 1])
@@ -356,7 +360,7 @@ def test_quantiles_and_histograms_are_numpys(store: Result) -> None:
     assert store.query("t > 1000").histogram("t", 2)["units"].sum() == 0
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -376,7 +380,9 @@ def test_quantiles_and_histograms_are_numpys(store: Result) -> None:
         ("__import__('os')", 0, "a rule asks for what is measured"),
     ],
 )
-def test_errors_point_at_the_place(store: Result, text: str, column: int, fragment: str) -> None:
+def test_query_errors_point_at_the_place(
+    store: Result, text: str, column: int, fragment: str
+) -> None:
     with pytest.raises(UserError) as refused:
         store.query(text)
     message, shown, caret = str(refused.value).split("\n")
@@ -387,12 +393,12 @@ def test_errors_point_at_the_place(store: Result, text: str, column: int, fragme
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(alphabet="faces: t>5<=andornotcsi()\"'.+-*/%\n\x1b\u202eé;_[]{}", max_size=40))
-def test_any_text_is_asked_or_refused(store: Result, text: str) -> None:
+def test_any_query_text_is_answered_or_refused(store: Result, text: str) -> None:
     with suppress(UserError):
         store.query(text)
 
 
-def test_what_is_not_there_is_refused(store: Result) -> None:
+def test_unknown_names_in_a_query_raise(store: Result) -> None:
     query = store.query("t > 1")
     with pytest.raises(UserError, match="nothing is called 'tt'"):
         query.units(["tt"])
@@ -438,7 +444,7 @@ def read_back(form: str, path: Path) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "table"])
-def test_every_format_holds_the_units(store: Result, form: Any, tmp_path: Path) -> None:
+def test_every_table_format_holds_the_units(store: Result, form: Any, tmp_path: Path) -> None:
     query = store.query("t > 1")
     table = query.units(["t", "dead"])
     path = tmp_path / f"units.{form}"
@@ -453,7 +459,7 @@ def test_every_format_holds_the_units(store: Result, form: Any, tmp_path: Path) 
     assert found["channel"] == (list(map(str, channels)) if form == "csv" else channels)
 
 
-def test_formulas_are_guarded_in_csv_by_option() -> None:
+def test_formulas_are_escaped_in_csv_on_request() -> None:
     texts = ["=1+1", "+1", "-a", "@x", "\t=1", "\r=1", "a=1", "", "'=1", "é"]
     table = Table({"layer": texts, "=mean": np.arange(-5.0, 5.0), "y": np.full(10, -3)})
     written = []
@@ -465,12 +471,14 @@ def test_formulas_are_guarded_in_csv_by_option() -> None:
     assert [row[0] for row in plain[1:]] == texts
     assert [row[0] for row in guarded[1:]] == [f"'{text}" for text in texts[:6]] + texts[6:]
     assert guarded[0] == ["layer", "'=mean", "y"]
-    assert [row[1:] for row in guarded[1:]] == [row[1:] for row in plain[1:]]  # numbers stay so
+    assert [row[1:] for row in guarded[1:]] == [
+        row[1:] for row in plain[1:]
+    ]  # numbers stay numbers
     with pytest.raises(UserError, match="guarded in csv"):
         write([table], "json", None, io.StringIO(), guard_formulas=True)
 
 
-def test_nothing_found_is_a_table_without_rows(store: Result, tmp_path: Path) -> None:
+def test_a_query_without_matches_gives_an_empty_table(store: Result, tmp_path: Path) -> None:
     stream = io.StringIO()
     assert write(store.query("t > 1000").parts(["t"]), "csv", None, stream) == 0
     assert stream.getvalue() == "layer,contrast,channel,y,x,token,unit,t\n"
@@ -482,7 +490,7 @@ def test_nothing_found_is_a_table_without_rows(store: Result, tmp_path: Path) ->
     assert len(store.query("t > 1000").top(5)) == 0
 
 
-def test_infinities_and_nan_are_told_apart_in_json() -> None:
+def test_infinities_and_nan_are_distinguished_in_json() -> None:
     stream = io.StringIO()
     values = [1.5, float("nan"), float("inf"), float("-inf")]
     for dtype in (np.float32, np.float64):
@@ -493,7 +501,7 @@ def test_infinities_and_nan_are_told_apart_in_json() -> None:
         assert float(read[2]) == values[2]
 
 
-def test_files_are_named_where_a_format_needs_one(store: Result) -> None:
+def test_binary_table_formats_require_a_file_name(store: Result) -> None:
     for form in ("parquet", "npz"):
         with pytest.raises(UserError, match="name one with --output"):
             write(store.query("t > 1").parts(), form, None, io.StringIO())  # type: ignore[arg-type]
@@ -515,6 +523,6 @@ def test_tables_of_several_stores_are_joined(store: Result) -> None:
         write([one, other], "csv", None, io.StringIO())
 
 
-def test_it_says_what_it_is(store: Result) -> None:
+def test_the_repr_of_a_query_result(store: Result) -> None:
     assert repr(store.query("t > 1")) == "<fusiform query 't > 1' of 65 units in 3 layers>"
     assert isinstance(store.query("t > 1"), Query)

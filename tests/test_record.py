@@ -1,4 +1,4 @@
-"""A recording against activations captured directly, stopped, killed, refused, within memory."""
+"""Recordings equal activations captured directly, resume, raise errors and stay within memory."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ from fusiform.engine.contrasts.select import select
 from fusiform.engine.decoding.ahead import normalise
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer, dims_of
+from fusiform.engine.limits import bytes_of
 from fusiform.engine.moments.memory_layout import Flat
 from fusiform.engine.moments.plan import Batch, Block, Run, make_plan
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.recording.recorder import LayerRecorder
 from fusiform.engine.responses.discrimination import discriminate
-from fusiform.engine.scanning.budget import bytes_of
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Layer, Preprocessing, as_record, dims_of
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import recording as stored
+from fusiform.engine.values import as_record
 from fusiform.kernels import projection
 
 from .fuzz.small import contents
@@ -52,7 +54,7 @@ BATCH = 4
 
 
 class Net(nn.Module):
-    """Layers of 1,400, 128 and 10 units, changed in place after they were seen."""
+    """Layers of 1,400, 128 and 10 units, modified in place after capture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +83,7 @@ def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> fusiform.R
 
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of three rows, and chunks of at most thirty values."""
+    """Force files of three rows and chunks of at most thirty values."""
     monkeypatch.setattr(stored, "_FILE_VALUES", 1)
     monkeypatch.setattr(stored, "_LEAST_ROWS", 3)
     monkeypatch.setattr(stored, "_CHUNK_VALUES", 30)
@@ -98,7 +100,7 @@ def directly(
     preprocessing: Preprocessing = SMALL,
     batch_size: int = BATCH,
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Every activation ``[stimulus, unit]``, kept: paths in the order of showing, and by layer."""
+    """Paths in plan order, and every activation ``[stimulus, unit]`` by layer."""
     catalogue = read_catalogue(stimuli)
     plan = make_plan(catalogue.labels, catalogue.categories, batch_size=batch_size)
     net = net.eval().to(memory_format=torch.channels_last)
@@ -121,11 +123,11 @@ def directly(
     return [catalogue.names[stimulus] for stimulus in plan.order], found
 
 
-# What is recorded
+# Recorded values
 
 
 @pytest.mark.usefixtures("small_files")
-def test_a_recording_is_the_activations_captured_directly(
+def test_a_recording_equals_activations_captured_directly(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store)
@@ -140,7 +142,7 @@ def test_a_recording_is_the_activations_captured_directly(
     assert recording.choices == ("all",)
 
 
-def test_two_thousand_units_of_a_resnet_are_the_activations_captured_directly(
+def test_recorded_resnet_units_equal_activations_captured_directly(
     stimuli: Path, tmp_path: Path
 ) -> None:
     import torchvision
@@ -161,7 +163,7 @@ def test_two_thousand_units_of_a_resnet_are_the_activations_captured_directly(
         np.testing.assert_array_equal(recording.part(name), direct[name][:, units])
 
 
-def test_stimuli_have_the_identity_that_the_store_gives_them(
+def test_recorded_stimuli_keep_the_stores_identifiers(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=2)
@@ -177,7 +179,7 @@ def test_stimuli_have_the_identity_that_the_store_gives_them(
     assert order.T.tolist() == sorted(order.T.tolist())  # block by block
 
 
-def test_xarray_reads_it_without_fusiform(
+def test_xarray_reads_a_recording_without_fusiform(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=5)
@@ -195,7 +197,7 @@ def test_xarray_reads_it_without_fusiform(
     order=st.randoms(use_true_random=False),
     data=st.data(),
 )
-def test_units_are_found_in_memory_however_it_is_ordered(
+def test_units_are_found_in_any_memory_layout(
     shape: list[int], order: Any, data: st.DataObject
 ) -> None:
     axes = list(range(1, len(shape) + 1))
@@ -208,7 +210,7 @@ def test_units_are_found_in_memory_however_it_is_ordered(
     rows = flat.rows(x)
     size = layer.units
     units = np.array(data.draw(st.lists(st.integers(0, size - 1), unique=True)), np.int64)
-    found = rows.numpy()[:, flat.places(units)]
+    found = rows.numpy()[:, flat.positions(units)]
     np.testing.assert_array_equal(found, x.flatten(1).numpy()[:, units])
 
 
@@ -220,7 +222,7 @@ def test_units_are_found_in_memory_however_it_is_ordered(
     failed=st.sets(st.integers(0, 22)),
     pauses=st.sets(st.integers(0, 22)),
 )
-def test_rows_go_to_their_files_however_batches_and_files_are_cut(
+def test_rows_reach_their_files_for_any_batch_and_file_size(
     stimuli: int, gone: int, batch: int, rows: int, failed: set[int], pauses: set[int]
 ) -> None:
     layer = Layer("x", "X", ("unit",), (5,), "float32")
@@ -240,7 +242,7 @@ def test_rows_go_to_their_files_however_batches_and_files_are_cut(
         runs = (Run(Block(0, 0, 0, stimuli), 0, len(shown), False),)
         without = [row for row in range(len(shown)) if shown[row] in failed]
         own.take(torch.from_numpy(x[shown]), Batch(shown, runs).without(without))
-        if number in pauses:  # another program goes on
+        if number in pauses:  # another process resumes
             record, parts = own.save()
             own, kept = recorder(), [part.copy() for part in parts]
             own.go_on(json.loads(json.dumps(record)), kept)
@@ -254,7 +256,7 @@ def test_rows_go_to_their_files_however_batches_and_files_are_cut(
 
 
 @pytest.mark.parametrize("units", ["channel", "token"])
-def test_reduced_units_are_recorded_as_the_scan_reduced_them(
+def test_reduced_units_are_recorded_as_in_the_scan(
     stimuli: Path, tmp_path: Path, units: str
 ) -> None:
     net = Net()
@@ -270,9 +272,7 @@ def test_reduced_units_are_recorded_as_the_scan_reduced_them(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
-def test_other_precisions_are_recorded_in_float32(
-    stimuli: Path, tmp_path: Path, dtype: str
-) -> None:
+def test_half_precision_is_recorded_in_float32(stimuli: Path, tmp_path: Path, dtype: str) -> None:
     net = Net().to(getattr(torch, dtype))
     recording = fusiform.record(
         net, stimuli, tmp_path / "r.zarr", layers=["head"], preprocessing=SMALL, batch_size=BATCH
@@ -285,7 +285,7 @@ def test_other_precisions_are_recorded_in_float32(
     np.testing.assert_allclose(values, directly(Net(), stimuli, ["head"])[1]["head"], atol=0.05)
 
 
-def test_packed_pictures_and_tar_shards_are_recorded_as_files_are(
+def test_packed_pictures_and_tar_shards_are_recorded_like_files(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     import tarfile
@@ -303,7 +303,9 @@ def test_packed_pictures_and_tar_shards_are_recorded_as_files_are(
 
 
 @pytest.mark.slow
-def test_on_photographs_two_thousand_units_and_their_areas(testdata: Path, tmp_path: Path) -> None:
+def test_areas_under_the_curve_of_recorded_units_on_photographs(
+    testdata: Path, tmp_path: Path
+) -> None:
     import torchvision
     from safetensors.torch import load_file
     from sklearn.metrics import roc_auc_score
@@ -340,7 +342,7 @@ def test_on_photographs_two_thousand_units_and_their_areas(testdata: Path, tmp_p
 # Which units
 
 
-def test_the_units_that_a_criterion_selects_are_recorded(
+def test_units_selected_by_a_criterion_are_recorded(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     criterion = Criterion("rest", "t > 3")
@@ -361,7 +363,7 @@ def test_the_units_that_a_criterion_selects_are_recorded(
 
 @pytest.mark.parametrize("by", ["t", "csi", "p"])
 @pytest.mark.parametrize("select_it", [True, False])
-def test_the_top_of_a_measure_is_the_top_of_all(
+def test_the_recorded_top_of_a_measure_is_the_top_of_all_units(
     store: fusiform.Result, by: str, select_it: bool
 ) -> None:
     from fusiform.engine.contrasts.choice import choose_units
@@ -390,7 +392,7 @@ def test_the_top_of_a_measure_is_the_top_of_all(
         assert units[layer.name].tolist() == sorted(ranked[:9])
 
 
-def test_random_units_depend_on_the_seed_and_the_layer_alone(
+def test_random_units_depend_on_seed_and_layer_alone(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     one = recorded(stimuli, tmp_path / "1.zarr", store=store, random=6, seed=1)
@@ -401,7 +403,7 @@ def test_random_units_depend_on_the_seed_and_the_layer_alone(
     assert len(one.units("head")) == 6
 
 
-def test_masks_choose_units_and_several_choices_are_joined(
+def test_masks_choose_units_and_choices_are_joined(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     mask = np.zeros((8, 14, 14), bool)
@@ -422,7 +424,7 @@ def test_masks_choose_units_and_several_choices_are_joined(
 
 
 @pytest.mark.usefixtures("small_files")
-def test_a_projection_is_that_of_its_matrix_whatever_its_blocks(
+def test_a_projection_equals_its_matrix_for_any_block_size(
     stimuli: Path, store: fusiform.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projection, "BLOCK", 96)
@@ -447,7 +449,7 @@ def test_a_projection_is_that_of_its_matrix_whatever_its_blocks(
         recording.unit("body", 3)
 
 
-def test_projected_distances_keep_to_the_bound(
+def test_projected_distances_stay_within_the_bound(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, project=900, layers="body")
@@ -462,7 +464,9 @@ def test_projected_distances_keep_to_the_bound(
 
 
 @given(seed=st.integers(0, 2**63 - 1), block=st.integers(0, 2**40), dim=st.integers(1, 70))
-def test_entries_are_signs_that_seed_and_block_decide(seed: int, block: int, dim: int) -> None:
+def test_projection_entries_are_signs_given_by_seed_and_block(
+    seed: int, block: int, dim: int
+) -> None:
     whole = projection.signs(seed, block, 40, dim)
     assert whole.shape == (40, dim)
     assert set(np.unique(whole)) <= {-1.0, 1.0}
@@ -471,25 +475,25 @@ def test_entries_are_signs_that_seed_and_block_decide(seed: int, block: int, dim
         assert (whole != projection.signs(seed, block + 1, 40, dim)).any()
 
 
-def test_entries_are_the_bits_of_philox() -> None:
-    # Of which Salmon et al. 2011 give known answers; these are numpy's, which has to keep them.
+def test_projection_entries_are_the_bits_of_philox() -> None:
+    # Salmon et al. 2011 publish test vectors of Philox; these are numpy's, which must not change.
     found = projection.signs(0, 0, 2, 8)
     bits = np.random.Philox(key=0).random_raw(1).astype("<u8").view(np.uint8)[:2]
     np.testing.assert_array_equal((found > 0).astype(int), np.unpackbits(bits).reshape(2, 8))
     many = projection.signs(1, 0, 4096, 64)
     assert abs(many.mean()) < 4 / np.sqrt(many.size)
-    # Rows are uncorrelated: of 4096 x 4096 products the root mean square is 1/sqrt(dim).
+    # Rows are uncorrelated: the root mean square of 4096 x 4096 products is 1/sqrt(dim).
     gram = many @ many.T / 64
     off = gram[~np.eye(len(gram), dtype=bool)]
     assert abs(np.sqrt((off**2).mean()) * 8 - 1) < 0.01
 
 
-# Stopped, killed, gone on with
+# Stopped, killed, resumed
 
 
 @pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("options", [{}, {"project": 32}, {"layers": "body"}])
-def test_stopped_at_every_batch_it_ends_with_the_bits_of_an_undisturbed_one(
+def test_a_recording_stopped_at_every_batch_resumes_to_the_same_bits(
     stimuli: Path, store: fusiform.Result, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     whole = contents(recorded(stimuli, tmp_path / "whole.zarr", store=store, **options).path)
@@ -503,13 +507,13 @@ def test_stopped_at_every_batch_it_ends_with_the_bits_of_an_undisturbed_one(
         assert not output.exists()
     notes: list[str] = []
     recorded(stimuli, output, store=store, listener=Listener(notes.append), **options)
-    assert any("going on with an unfinished recording: 21 of 21 stimuli" in n for n in notes)
+    assert any("resuming an unfinished recording: 21 of 21 stimuli" in n for n in notes)
     assert contents(output) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.zarr", "whole.zarr"]
 
 
 @pytest.mark.usefixtures("in_passes", "small_files")
-def test_shown_in_several_passes_it_has_the_same_bits(
+def test_a_recording_in_several_passes_has_the_same_bits(
     stimuli: Path, store: fusiform.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "r.zarr"
@@ -542,7 +546,7 @@ fusiform.record("resnet18", stimuli, output, weights="none", random=300, batch_s
 """
 
 
-def test_killed_it_goes_on_to_the_same_bits(stimuli: Path, tmp_path: Path) -> None:
+def test_a_killed_recording_resumes_to_the_same_bits(stimuli: Path, tmp_path: Path) -> None:
     def run(output: Path, batches: int) -> int:
         command = [sys.executable, "-c", KILLED, str(stimuli), str(output), str(batches)]
         return subprocess.run(command, check=False, timeout=300).returncode
@@ -556,7 +560,7 @@ def test_killed_it_goes_on_to_the_same_bits(stimuli: Path, tmp_path: Path) -> No
     assert contents(tmp_path / "r.zarr") == contents(tmp_path / "whole.zarr")
 
 
-def test_it_goes_on_as_it_was_begun_or_not_at_all(
+def test_a_recording_resumes_only_as_it_was_started(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     output = tmp_path / "r.zarr"
@@ -572,10 +576,10 @@ def test_it_goes_on_as_it_was_begun_or_not_at_all(
     recorded(stimuli, output, store=store, random=5, restart=True)
 
 
-# Refused
+# Errors
 
 
-def test_another_network_than_the_one_that_was_scanned_is_refused(
+def test_recording_another_network_than_the_scanned_one_raises(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     other, output = Net(), tmp_path / "r.zarr"
@@ -607,7 +611,7 @@ def test_another_network_than_the_one_that_was_scanned_is_refused(
         {"preprocessing": {**as_record(SMALL), "resize": {}}},
     ],
 )  # fmt: skip
-def test_a_store_that_does_not_say_how_it_was_scanned_is_refused(
+def test_recording_from_a_store_without_provenance_raises(
     stimuli: Path, store: fusiform.Result, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     own = Path(shutil.copytree(store.path, tmp_path / "s.zarr"))
@@ -635,7 +639,7 @@ def test_a_store_that_does_not_say_how_it_was_scanned_is_refused(
         ({"masks": {"head": np.zeros(10, bool)}}, "mask chose none in these layers"),
     ],
 )
-def test_what_cannot_be_recorded_is_refused(
+def test_impossible_recordings_raise(
     stimuli: Path, tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
     given = {"layers": LAYERS, "preprocessing": SMALL, "batch_size": BATCH}
@@ -644,7 +648,7 @@ def test_what_cannot_be_recorded_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_measures_that_rank_nothing_are_refused(store: fusiform.Result, tmp_path: Path) -> None:
+def test_measures_that_cannot_rank_units_raise(store: fusiform.Result, tmp_path: Path) -> None:
     for options, said in (
         ({"top": 2, "by": "q"}, "ranked by a measure of their own; got 'q'"),
         ({"top": 0}, "the top is at least 1 unit"),
@@ -655,7 +659,7 @@ def test_measures_that_rank_nothing_are_refused(store: fusiform.Result, tmp_path
             recorded(Path(store.provenance["stimuli"]), tmp_path / "r.zarr", store=store, **options)
 
 
-def test_a_store_and_a_recording_are_not_taken_for_each_other(
+def test_a_store_and_a_recording_are_not_mistaken_for_each_other(
     stimuli: Path, store: fusiform.Result, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=2)
@@ -672,14 +676,14 @@ def test_a_store_and_a_recording_are_not_taken_for_each_other(
         fusiform.open_recording(tmp_path / "none.zarr")
 
 
-def test_stimuli_that_cannot_be_shown_are_rows_of_nan(
+def test_undecodable_stimuli_are_rows_of_nan(
     tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     own = draw_stimuli(tmp_path / "set", each=6)
     (own / "noise" / "noise-2.png").write_bytes(b"no image")
     broken = own / "blobs" / "blobs-3.png"
     content = broken.read_bytes()
-    broken.write_bytes(content[: len(content) // 2])  # has a header, cannot be decoded
+    broken.write_bytes(content[: len(content) // 2])  # valid header, undecodable content
     given = {"layers": ["head"], "preprocessing": SMALL, "batch_size": BATCH}
     with pytest.raises(UserError, match="noise-2"):
         recorded(own, tmp_path / "r.zarr", **given)
@@ -712,7 +716,7 @@ print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where the system says what is used")
 @pytest.mark.parametrize("project", [0, 16])
-def test_what_is_measured_is_at_most_what_was_projected(
+def test_a_recordings_peak_memory_stays_within_the_projection(
     stimuli: Path, tmp_path: Path, project: int
 ) -> None:
     def record_within(budget: str) -> subprocess.CompletedProcess[str]:
@@ -727,11 +731,11 @@ def test_what_is_measured_is_at_most_what_was_projected(
     assert result.returncode == 0, result.stderr
     peak, note = result.stdout.strip().split("|")
     projected = float(note.removeprefix("memory: at most ").split()[0]) * 2**30
-    assert int(peak) <= projected * 1.004  # which was rounded to be shown
+    assert int(peak) <= projected * 1.004  # which is displayed rounded
     assert projected <= bytes_of(budget) * 1.004
 
 
-# From the command line
+# The command line
 
 
 @pytest.fixture(scope="module")
@@ -750,7 +754,7 @@ def by_command(tmp_path_factory: pytest.TempPathFactory, stimuli: Path) -> tuple
     return store, recording
 
 
-def test_the_command_shows_the_network_of_the_store(by_command: tuple[Path, Path]) -> None:
+def test_the_record_command_uses_the_network_of_the_store(by_command: tuple[Path, Path]) -> None:
     store, recording = map(str, by_command)
     found = fusiform.open_recording(recording)
     assert found.choices == ("blobs", "noise", "stripes", "random")
@@ -761,7 +765,9 @@ def test_the_command_shows_the_network_of_the_store(by_command: tuple[Path, Path
 
 
 @pytest.mark.parametrize("what", ["units", "best", "auc", "tuning", "rdm", "ceiling", "layers"])
-def test_every_question_has_a_table_and_json(by_command: tuple[Path, Path], what: str) -> None:
+def test_every_question_to_a_recording_has_a_table_and_json(
+    by_command: tuple[Path, Path], what: str
+) -> None:
     recording = str(by_command[1])
     result = CliRunner().invoke(app, ["responses", recording, what])
     assert result.exit_code == 0, result.output
@@ -772,7 +778,7 @@ def test_every_question_has_a_table_and_json(by_command: tuple[Path, Path], what
     assert rows[0]["layer"] == "layer4.1"
 
 
-def test_matrices_are_written_for_others(by_command: tuple[Path, Path], tmp_path: Path) -> None:
+def test_dissimilarity_matrices_are_exported(by_command: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "rdms.npz"
     given = ["responses", str(by_command[1]), "rdm", "-o", str(output), "--layers", "avgpool"]
     assert CliRunner().invoke(app, given).exit_code == 0

@@ -1,4 +1,4 @@
-"""Which stimuli a recording from a scan shows: the scan's, in the scan's categories."""
+"""A recording from a scan shows the scan's stimuli in the scan's categories."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ import fusiform
 from fusiform import UserError
 from fusiform.cli import app
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import as_record
 from fusiform.engine.stimuli.images import natural_key
+from fusiform.engine.values import as_record
 
 SMALL = fusiform.Preprocessing(resize=16, crop=16)
 GROUPS = {"beings": ["adult", "child"], "places": ["corridor", "deep/house"]}
@@ -40,7 +40,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
-    """A set of more folders than the groups name, one of them deeper, one without images."""
+    """A set with more folders than the groups name, one nested, one empty."""
     drawn = draw_stimuli(tmp_path / "drawn", each=10)
     places = {"blobs": ("adult", "child"), "noise": ("corridor", "deep/house"),
               "stripes": ("car", "limb")}  # fmt: skip
@@ -63,7 +63,7 @@ def recorded(stimuli: Path, output: Path, store: Any, **options: Any) -> fusifor
 
 
 def table(root: Any) -> dict[str, tuple[str, int, str]]:
-    """Of every path the category, fold and SHA-256."""
+    """Category, fold and SHA-256 by path."""
     columns = (
         root.stimuli(f"stimulus_{n}").tolist() for n in ("path", "category", "fold", "sha256")
     )
@@ -76,7 +76,9 @@ def by_content(root: Any) -> dict[str, tuple[str, int]]:
     return {sha: (category, fold) for category, fold, sha in table(root).values()}
 
 
-def test_it_shows_the_stimuli_of_the_scan_in_its_categories(stimuli: Path, tmp_path: Path) -> None:
+def test_a_recording_shows_the_scans_stimuli_in_its_categories(
+    stimuli: Path, tmp_path: Path
+) -> None:
     store = scanned(stimuli, tmp_path / "s.zarr")
     notes: list[str] = []
     found = recorded(stimuli, tmp_path / "r.zarr", store, listener=Listener(notes.append))
@@ -84,7 +86,7 @@ def test_it_shows_the_stimuli_of_the_scan_in_its_categories(stimuli: Path, tmp_p
     assert table(found) == table(store)
     assert found.counts.tolist() == store.counts.tolist()
     assert found.provenance.get("notes", []) == store.provenance.get("notes", [])
-    # and so the responses have the means of the scan's moments
+    # so mean responses equal the scan's means
     layer = store.layer("body")
     rows = found.rows_of((0,))
     mean = store.dataset("body")["mean"].values  # category, fold, ...
@@ -94,9 +96,7 @@ def test_it_shows_the_stimuli_of_the_scan_in_its_categories(stimuli: Path, tmp_p
     assert layer.units == len(responses)
 
 
-def test_what_came_to_the_folders_since_is_left_out_and_noted(
-    stimuli: Path, tmp_path: Path
-) -> None:
+def test_files_added_since_the_scan_are_left_out_and_noted(stimuli: Path, tmp_path: Path) -> None:
     store = scanned(stimuli, tmp_path / "s.zarr")
     shutil.copy(stimuli / "car" / next((stimuli / "car").iterdir()).name, stimuli / "adult/aa.png")
     (stimuli / "new").mkdir()
@@ -130,7 +130,7 @@ def _folder_gone(stimuli: Path) -> str:
 
 
 @pytest.mark.parametrize("change", [_changed, _gone, _folder_gone])
-def test_stimuli_that_are_gone_or_changed_are_refused(
+def test_recording_missing_or_changed_stimuli_raises(
     stimuli: Path, tmp_path: Path, change: Callable[[Path], str]
 ) -> None:
     store = scanned(stimuli, tmp_path / "s.zarr")
@@ -142,11 +142,11 @@ def test_stimuli_that_are_gone_or_changed_are_refused(
     assert not list(tmp_path.glob("r.zarr*"))
 
 
-def test_another_set_is_shown_in_the_groups_of_the_scan_and_noted(
+def test_another_set_is_recorded_in_the_scans_groups_and_noted(
     stimuli: Path, tmp_path: Path
 ) -> None:
     store = scanned(stimuli, tmp_path / "s.zarr")
-    for path in stimuli.rglob("*.png"):  # other pictures by the same names, and one more
+    for path in stimuli.rglob("*.png"):  # other pictures with the same names, and one more
         with Image.open(path) as picture:
             picture.transpose(Image.Transpose.ROTATE_90).save(path)
     shutil.copy(next((stimuli / "car").iterdir()), stimuli / "adult/more.png")
@@ -163,7 +163,7 @@ def test_another_set_is_shown_in_the_groups_of_the_scan_and_noted(
     assert said.endswith("; categories are car, limb; the scan had beings, places")
 
 
-def test_groups_that_are_given_win_and_are_noted(stimuli: Path, tmp_path: Path) -> None:
+def test_given_groups_override_the_scans_and_are_noted(stimuli: Path, tmp_path: Path) -> None:
     store = scanned(stimuli, tmp_path / "s.zarr")
     groups = {"adults": "adult", "cars": "car"}
     found = recorded(stimuli, tmp_path / "r.zarr", store, groups=groups, random=2)
@@ -200,7 +200,7 @@ def _as_packed(stimuli: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("other", [_as_manifest, _as_shards, _as_packed])
-def test_a_set_of_another_kind_has_the_same_stimuli(
+def test_the_same_stimuli_are_found_in_a_set_of_another_kind(
     stimuli: Path, tmp_path: Path, other: Callable[[Path, Path], Path]
 ) -> None:
     source = other(stimuli, tmp_path)
@@ -212,15 +212,17 @@ def test_a_set_of_another_kind_has_the_same_stimuli(
     groups = {"beings": ["adult", "child"], "places": ["corridor", house]}
     own = scanned(source, tmp_path / "own.zarr", groups=groups)
     assert table(recorded(source, tmp_path / "own.r.zarr", own)) == table(own)
-    if other is _as_shards:  # whose names have no folder below another
+    if other is _as_shards:  # its names are not nested
         (stimuli / "deep/house").rename(stimuli / "house")
         (stimuli / "deep").rmdir()
-    if other is not _as_manifest:  # which names files where they were
+    if other is not _as_manifest:  # it names files by their original paths
         back = recorded(stimuli, tmp_path / "back.r.zarr", own)
         assert by_content(back) == by_content(own)
 
 
-def test_a_scan_that_skipped_is_recorded_with_the_same_folds(stimuli: Path, tmp_path: Path) -> None:
+def test_recording_after_a_scan_with_skipped_stimuli_keeps_the_folds(
+    stimuli: Path, tmp_path: Path
+) -> None:
     (stimuli / "adult/bad.png").write_text("no image")
     store = scanned(stimuli, tmp_path / "s.zarr", on_error="skip")
     with pytest.raises(UserError, match="--on-error skip"):
@@ -230,7 +232,7 @@ def test_a_scan_that_skipped_is_recorded_with_the_same_folds(stimuli: Path, tmp_
     assert found.counts.tolist() == store.counts.tolist()
 
 
-def test_the_command_line_and_a_page_know_the_groups(
+def test_record_command_and_report_know_the_scans_groups(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Layers that are reduced before they are accumulated, against keeping activations whole."""
+"""Layers reduced before accumulation, against means of whole activations."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer, dims_of
 from fusiform.engine.networks.units import has_class_token, reduce, reduced, reduced_layer, spread
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Layer, Preprocessing, dims_of
 
 from .fuzz.small import contents
 from .test_resume import stopping_after
@@ -34,7 +35,7 @@ LAYERS = ["maps", "last", "tokens", "odd", "unit"]
 
 
 class Shaped(nn.Module):
-    """Gives what it is given in another shape: a layer of any kind."""
+    """Reshapes its input: a layer of any kind."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class Shaped(nn.Module):
 
 
 class Net(nn.Module):
-    """A layer of every kind: maps, maps with channels last, tokens, four dimensions, a vector."""
+    """Every kind of layer: maps, maps with channels last, tokens, four dimensions, a vector."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class Net(nn.Module):
 
 
 def plainly(x: np.ndarray, units: str) -> np.ndarray:
-    """One stimulus reduced, loop by loop, in float64."""
+    """One stimulus reduced by plain loops in float64."""
     dims = dims_of(x.shape)
     if units == "cls":
         return x[0]
@@ -84,7 +85,7 @@ def plainly(x: np.ndarray, units: str) -> np.ndarray:
     st.sampled_from(["channel", "token", "cls"]),
     st.booleans(),
 )
-def test_what_is_recorded_is_the_mean_of_what_goes_in(
+def test_reduced_activations_equal_plain_means(
     dtype: torch.dtype, shape: list[int], units: str, turned: bool
 ) -> None:
     layer = Layer("any", "Any", dims_of(tuple(shape)), tuple(shape), str(dtype)[6:])
@@ -93,7 +94,7 @@ def test_what_is_recorded_is_the_mean_of_what_goes_in(
         assert smaller is None
         return
     x = torch.randn((3, *shape), generator=torch.Generator().manual_seed(0)).to(dtype)
-    if turned:  # lies in memory in another order
+    if turned:  # another memory layout
         x = x.transpose(-1, 1).contiguous().transpose(-1, 1)
     found = reduce(x, units)
     assert smaller is not None
@@ -104,7 +105,7 @@ def test_what_is_recorded_is_the_mean_of_what_goes_in(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
-def test_layers_of_every_kind_become_smaller_layers(dtype: str) -> None:
+def test_every_kind_of_layer_is_reduced(dtype: str) -> None:
     def dims(units: str) -> list[tuple[Any, ...] | None]:
         layers = [Layer("any", "Any", dims_of(s), s, dtype) for s in shapes]
         found = [reduced_layer(layer, units) for layer in layers]
@@ -117,23 +118,23 @@ def test_layers_of_every_kind_become_smaller_layers(dtype: str) -> None:
     assert dims("channel") == [*((("channel",), (n,), wide) for n in (6, 6, 12)), *whole]
     maps: Any = (("y", "x"), (4, 4), wide)
     assert dims("token") == [maps, maps, (("token",), (8,), wide), *whole]
-    # Nothing is computed of a token that is taken: it keeps its precision.
+    # A selected token involves no arithmetic and keeps its precision.
     assert dims("cls") == [None, None, (("channel",), (12,), dtype), None, None]
 
 
-def test_half_precision_is_widened_before_it_is_summed() -> None:
+def test_half_precision_is_widened_before_summing() -> None:
     x = torch.full((2, 3, 64, 64), 1.0).bfloat16()
-    x[..., 0] = 1 / 128  # lost beside the sum of a row, if that is kept in 8 bits
+    x[..., 0] = 1 / 128  # lost in a row's sum with 8 bits of mantissa
     mean = reduce(x, "channel")
     assert mean.dtype == torch.float32
     np.testing.assert_allclose(mean.numpy(), (63 + 1 / 128) / 64, rtol=1e-6)
-    # float16 ends at 65,504: the sum of a map of such does not.
+    # float16 ends at 65,504; sums of such maps exceed it.
     assert (reduce(torch.full((1, 2, 9, 9), 60_000.0).half(), "channel") == 60_000).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("units", ["channel", "token", "cls"])
-def test_a_scan_is_that_of_means_of_activations_that_were_kept(
+def test_a_reduced_scan_equals_means_of_kept_activations(
     stimuli: Path, tmp_path: Path, units: str, dtype: torch.dtype
 ) -> None:
     net, kept = Net(dtype), {name: [] for name in LAYERS}
@@ -149,8 +150,8 @@ def test_a_scan_is_that_of_means_of_activations_that_were_kept(
     labels = np.sort(result.stimuli("stimulus_category"))
     folds = np.tile(np.repeat([0, 1], 3), 3)
     for layer in result.layers:
-        shown = -(-len(labels) // 4)  # batches after the trial and the probe
-        x = np.concatenate(kept[layer.name][-shown:])[: len(labels)]  # no filling
+        shown = -(-len(labels) // 4)  # batches after trial and probe
+        x = np.concatenate(kept[layer.name][-shown:])[: len(labels)]  # no padding rows
         x = np.array([plainly(one, units) for one in x]).reshape(len(x), -1)
         tolerance = 1e-12 if dtype == torch.float64 else 1e-5
         found = {name: result.read(layer, name) for name in ("mean", "m2", "t")}
@@ -167,7 +168,7 @@ def test_a_scan_is_that_of_means_of_activations_that_were_kept(
         for k in range(3):
             oracle = stats.ttest_ind(x[labels == k], x[labels != k], equal_var=False).statistic
             np.testing.assert_allclose(found["t"][k], oracle, rtol=2e-3, atol=2e-3)
-        # Shuffled labels keep what all stimuli of a fold give together.
+        # Shuffling labels keeps the total of a fold.
         drawn, mean, _ = result.null_of(layer)
         n = result.counts[:, :, np.newaxis, np.newaxis]
         for f in range(2):
@@ -176,7 +177,7 @@ def test_a_scan_is_that_of_means_of_activations_that_were_kept(
             np.testing.assert_allclose(together, expected, rtol=1e-5, atol=1e-5 * scale)
 
 
-def test_notes_say_what_is_not_reduced_and_what_is_left_out(stimuli: Path, tmp_path: Path) -> None:
+def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path) -> None:
     def notes(net: nn.Module, units: str, layers: list[str]) -> list[str]:
         said: list[str] = []
         fusiform.scan(
@@ -186,13 +187,13 @@ def test_notes_say_what_is_not_reduced_and_what_is_left_out(stimuli: Path, tmp_p
         return said
 
     said = notes(Net(), "channel", LAYERS)
-    assert "units channel: of no known shape, recorded whole: odd" in said
+    assert "units channel: unknown shape, recorded whole: odd" in said
     assert (
         "Net (as given): 5 layers, 125 units (means over positions, one a channel); "
         in " ".join(said)
     )
     said = notes(Net(), "cls", LAYERS)
-    assert "units cls: left out, having no tokens: maps, last, odd, unit" in said
+    assert "units cls: left out layers without tokens: maps, last, odd, unit" in said
     assert not any("class_token" in line for line in said)
     plain = Net()
     del plain.class_token
@@ -203,7 +204,7 @@ def test_notes_say_what_is_not_reduced_and_what_is_left_out(stimuli: Path, tmp_p
         notes(Net(), "chanel", LAYERS)
 
 
-def test_class_tokens_are_told_by_the_names_of_three_libraries() -> None:
+def test_class_tokens_are_recognised_in_three_libraries() -> None:
     import open_clip
     import timm
     from torchvision.models import vit_b_32
@@ -215,7 +216,7 @@ def test_class_tokens_are_told_by_the_names_of_three_libraries() -> None:
     assert not has_class_token(without)
 
 
-def test_a_reduced_scan_goes_on_to_the_same_bits_and_no_otherwise(
+def test_a_reduced_scan_resumes_to_the_same_bits_and_only_as_started(
     stimuli: Path, tmp_path: Path
 ) -> None:
     def scanned(output: Path, units: str, **options: Any) -> Any:
@@ -236,7 +237,7 @@ def test_a_reduced_scan_goes_on_to_the_same_bits_and_no_otherwise(
         assert contents(scanned(output, "channel").path) == whole
 
 
-def test_stores_of_other_units_are_not_merged(
+def test_stores_with_different_units_do_not_merge(
     stimuli: Path, tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     others = draw_stimuli(tmp_path / "more", each=9)
@@ -262,7 +263,7 @@ def test_stores_of_other_units_are_not_merged(
 
 
 @torch.no_grad()
-def test_a_lesion_silences_all_that_goes_into_a_unit(stimuli: Path, tmp_path: Path) -> None:
+def test_a_lesion_of_a_reduced_unit_silences_all_its_parts(stimuli: Path, tmp_path: Path) -> None:
     net, images = Net().eval(), torch.randn(2, 3, 16, 16)
 
     def seen(layer: str) -> torch.Tensor:
@@ -290,10 +291,12 @@ def test_a_lesion_silences_all_that_goes_into_a_unit(stimuli: Path, tmp_path: Pa
         torch.testing.assert_close(after[:, ~mask], recorded[:, ~mask])
         into_each = 1 if units == "cls" else whole[layer][0].numel() // mask.size
         assert (changed != whole[layer]).sum() == 2 * mask.sum() * into_each
-    # Without a word on what it is of, a smaller mask is refused.
+    # A smaller mask raises unless its kind of unit is given.
     with (
         fusiform.lesion(net, {"maps": np.ones(6, bool)}),
-        pytest.raises(UserError, match=r"its mask is \[6\]: if a scan reduced it, say its units"),
+        pytest.raises(
+            UserError, match=r"its mask is \[6\]: pass the scan's `units` if it reduced it"
+        ),
     ):
         net(images)
     assert spread(torch.ones(4, dtype=torch.bool), (6, 4, 4), "channel") is None
@@ -307,7 +310,7 @@ def test_a_lesion_silences_all_that_goes_into_a_unit(stimuli: Path, tmp_path: Pa
         assert torch.equal(seen("maps")[:, ~mask], whole["maps"][:, ~mask])
 
 
-def test_the_command_line_shows_reduced_layers_and_says_what_units_are(
+def test_layers_and_info_commands_describe_reduced_units(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
     module = write_module("from fusiform.tests.test_reduce import Net\n")
@@ -338,7 +341,7 @@ def test_the_command_line_shows_reduced_layers_and_says_what_units_are(
     assert json.loads(run("info", store, "--json"))["attributes"]["units"] == "channel"
 
 
-def test_a_forecast_is_of_reduced_layers(stimuli: Path) -> None:
+def test_the_plan_covers_reduced_layers(stimuli: Path) -> None:
     found = {
         units: fusiform.forecast(
             Net(), stimuli, layers="tokens", units=units, precision="bfloat16", preprocessing=SMALL
@@ -352,7 +355,7 @@ def test_a_forecast_is_of_reduced_layers(stimuli: Path) -> None:
         fusiform.forecast(Net(), stimuli, units="chanel", preprocessing=SMALL)
 
 
-def test_a_store_with_units_that_there_are_not_is_refused(own_store: Any) -> None:
+def test_a_store_with_unknown_units_is_refused(own_store: Any) -> None:
     from .made import annotate
 
     annotate(own_store.path, units="chanel")
@@ -363,16 +366,14 @@ def test_a_store_with_units_that_there_are_not_is_refused(own_store: Any) -> Non
 @pytest.mark.parametrize(
     ("tokens", "patches"), [(196, True), (197, False), (201, False), (1, False)]
 )
-def test_layers_with_a_token_a_patch_are_said_to_have_no_class_token(
-    tokens: int, patches: bool
-) -> None:
+def test_layers_without_a_class_token_are_named(tokens: int, patches: bool) -> None:
     layer = Layer("early", "Block", ("token", "channel"), (tokens, 8), "float32")
     _, notes = reduced([layer], "cls")
     assert [note.endswith("the first is then one: early") for note in notes] == [True] * patches
     assert reduced([layer], "channel")[1] == []
 
 
-def test_no_layer_is_reduced_where_all_units_are_asked() -> None:
+def test_no_layer_is_reduced_when_all_units_are_requested() -> None:
     layers = [Layer("odd", "Any", dims_of((2, 2, 2, 2)), (2, 2, 2, 2), "float32")]
     assert reduced(layers, "all") == (tuple(layers), [])
     x = torch.randn(2, 3, 4)

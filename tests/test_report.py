@@ -1,4 +1,4 @@
-"""The report without a browser: its numbers, what it escapes, that it is the same every time."""
+"""Reports without a browser: numbers, escaping and reproducibility."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.findings import Reported, findings, letters, rounded
 from fusiform.engine.reporting.headline import headline, peaks
 from fusiform.engine.reporting.method import method
-from fusiform.engine.reporting.thresholds import GRIDS, beyond_thresholds
+from fusiform.engine.reporting.thresholds import GRIDS, count_beyond
 
 from . import made
 
@@ -57,19 +57,15 @@ def page(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def reported(store: Result, letter: str = "") -> Reported:
     found = analyse(store, resamples=20)
-    return Reported(
-        letter, str(store.path), found, beyond_thresholds(store, store.layers, None), ()
-    )
+    return Reported(letter, str(store.path), found, count_beyond(store, store.layers, None), ())
 
 
-# What it says
+# Content
 
 
 @pytest.mark.parametrize("contrasts", [None, ["faces > bodies", "scenes"]])
-def test_units_beyond_thresholds_are_those_that_a_query_finds(
-    store: Result, contrasts: list[str] | None
-) -> None:
-    found = beyond_thresholds(store, store.layers, contrasts)
+def test_units_count_beyond_equal_a_query(store: Result, contrasts: list[str] | None) -> None:
+    found = count_beyond(store, store.layers, contrasts)
     assert set(found) == (set(GRIDS) if contrasts is None else set(GRIDS) - {"q_each"})
     for name, rows in found.items():
         for place in {0, GRIDS[name].first, len(GRIDS[name].at) - 1}:
@@ -81,8 +77,8 @@ def test_units_beyond_thresholds_are_those_that_a_query_finds(
             ).tolist()
 
 
-def test_margins_are_those_of_a_ratio_over_feature_maps(store: Result) -> None:
-    found = beyond_thresholds(store, store.layers, None)["t"]
+def test_margins_equal_those_of_a_ratio_over_feature_maps(store: Result) -> None:
+    found = count_beyond(store, store.layers, None)["t"]
     for layer, row in zip(store.layers, found, strict=True):
         t = np.array(store.read(layer, "t")).reshape(len(store.categories), *layer.shape)
         for k, (place, x) in itertools.product(range(len(t)), enumerate(GRIDS["t"].at)):
@@ -129,7 +125,7 @@ def test_numbers_have_four_digits_and_infinities_are_named() -> None:
 
 
 @pytest.mark.parametrize(("high", "wide"), [(65, 1), (66, 90), (112, 112), (1, 127)])
-def test_large_maps_are_means_of_blocks_of_the_places_that_live(high: int, wide: int) -> None:
+def test_large_maps_are_shown_as_block_means_of_living_locations(high: int, wide: int) -> None:
     from fusiform.engine.analyses.localisation import Localisation
     from fusiform.engine.reporting.findings import _in_blocks
 
@@ -164,13 +160,13 @@ def test_the_headline_is_the_largest_share(store: Result) -> None:
 
 def test_a_store_without_selective_units_says_so(store: Result) -> None:
     found = analyse(store, Criterion(where="t > 1e9"), resamples=5)
-    one = Reported("", "x", found, beyond_thresholds(store, store.layers, None), ())
+    one = Reported("", "x", found, count_beyond(store, store.layers, None), ())
     assert "no unit of 3 layers is selective" in headline([one])
     assert "no selective unit in any layer" in peaks([one])
     assert json_block(findings([one]))
 
 
-def test_what_stores_are_called() -> None:
+def test_stores_get_distinct_names() -> None:
     assert letters(1) == [""]
     assert letters(28)[25:] == ["Z", "AA", "AB"]
 
@@ -199,10 +195,10 @@ def test_the_method_defines_the_criterion_and_cites_what_it_names(
         assert reference in text
 
 
-# That it is safe, and by itself
+# Safe and self-contained
 
 
-def test_text_is_escaped_where_it_becomes_markup() -> None:
+def test_text_is_escaped_in_markup() -> None:
     for text in HOSTILE:
         assert tag("p", text, title=text).count("<") == 2
         assert html.unescape(tag("p", text)) == f"<p>{text}</p>"
@@ -219,7 +215,7 @@ def test_nothing_in_a_block_of_json_can_end_it(value: Any) -> None:
     assert json.loads(block) == {"value": value, "hostile": list(HOSTILE)}
 
 
-def test_json_has_no_name_for_infinity() -> None:
+def test_json_with_infinity_raises() -> None:
     with pytest.raises(ValueError, match="Out of range"):
         json_block([math.inf])
 
@@ -236,16 +232,16 @@ def test_only_the_pages_own_script_may_run(page: str) -> None:
     assert not re.findall(r"<[^>]* (?:style|on\w+)=", page.split('<script type="application')[0])
 
 
-def test_the_page_names_nothing_elsewhere(page: str) -> None:
+def test_the_page_refers_to_no_other_resource(page: str) -> None:
     addresses = re.findall(r"""https?://[^\s"'<)]+""", page)
-    assert set(addresses) == {"http://www.w3.org/2000/svg"}  # the name of a language
+    assert set(addresses) == {"http://www.w3.org/2000/svg"}  # a language tag
     links = re.findall(r'(?:href|src)="([^"]*)"', page)
     assert links
     assert all(link.startswith("#") for link in links)
     assert "@import" not in page
 
 
-def test_the_page_does_not_say_where_things_lie(page: str, made_path: Path) -> None:
+def test_the_page_does_not_reveal_local_paths(page: str, made_path: Path) -> None:
     assert made_path.name in page
     assert str(made_path.parent) not in page
     found = describe_store(made_path)
@@ -255,7 +251,7 @@ def test_the_page_does_not_say_where_things_lie(page: str, made_path: Path) -> N
     assert dict(facts(own))["stimuli"].endswith(", of /home/me/one, /home/me/two/")
 
 
-def test_category_names_with_markup_stand_as_text(page: str) -> None:
+def test_category_names_with_markup_are_shown_as_text(page: str) -> None:
     assert "<b>words</b>" in made.CATEGORIES
     assert "<b>" not in page
     assert "&lt;b&gt;words&lt;/b&gt;" in page
@@ -268,10 +264,10 @@ def test_the_same_stores_give_the_same_bytes(made_path: Path, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
 
 
-# What it warns of, and refuses
+# Warnings and errors
 
 
-def test_scans_of_other_stimuli_are_told_apart(
+def test_scans_of_different_stimuli_are_noted(
     own_store: Result, made_path: Path, tmp_path: Path
 ) -> None:
     warning = "differs from A in"
@@ -281,19 +277,21 @@ def test_scans_of_other_stimuli_are_told_apart(
     assert f"B {warning} preprocessing:" in page
 
 
-def test_a_report_is_of_stores_with_so_many_contrasts(made_path: Path, tmp_path: Path) -> None:
+def test_a_report_limits_the_number_of_stores_and_contrasts(
+    made_path: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=r"at most 24 contrasts.*would have 25"):
         write_report([made_path], tmp_path / "a.html", contrasts=["faces"] * 25)
     with pytest.raises(UserError, match="got none"):
         write_report([], tmp_path / "a.html")
-    with pytest.raises(UserError, match="written into a folder"):
+    with pytest.raises(UserError, match="written into an existing folder"):
         write_report([made_path], tmp_path / "nowhere" / "a.html", resamples=1, layers="head")
     with pytest.raises(UserError, match="no layer 'none'"):
         write_report([made_path], tmp_path / "a.html", layers="none")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_contrasts_and_layers_can_be_chosen(made_path: Path, tmp_path: Path) -> None:
+def test_contrasts_and_layers_of_a_report_can_be_chosen(made_path: Path, tmp_path: Path) -> None:
     page = written(
         made_path, output=tmp_path / "a.html", contrasts=["faces > bodies"], layers=["h*"]
     )
@@ -330,7 +328,7 @@ SEEN = {
 
 
 def _oklab(linear: np.ndarray) -> np.ndarray:
-    """Ottosson 2020: distances in it are about those that are seen."""
+    """Oklab (Ottosson 2020): distances approximate perceived differences."""
     cones = np.array([[0.4122214708, 0.5363325363, 0.0514459929],
                       [0.2119034982, 0.6806995451, 0.1073969566],
                       [0.0883024619, 0.2817188376, 0.6299787005]]) @ linear.clip(0, 1)  # fmt: skip
@@ -340,18 +338,18 @@ def _oklab(linear: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_categories_are_seen_and_told_apart_by_anyone(theme: str) -> None:
+def test_category_colours_are_distinguishable_with_any_colour_vision(theme: str) -> None:
     colours = [palette.of_category(place)[theme] for place in range(palette.NUMBER)]
     assert min(contrast_ratio(c, palette.THEMES[theme]["paper"]) for c in colours) >= 3
     for seen in SEEN.values():
         labs = [_oklab(seen @ _linear(colour)) for colour in colours]
-        # 2 is a difference that is just seen.
+        # A difference of 2 is just noticeable.
         for (i, a), (j, b) in itertools.combinations(enumerate(labs), 2):
             assert 100 * np.linalg.norm(a - b) > (5 if max(i, j) < 6 else 4)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_has_contrast(theme: str) -> None:
+def test_text_colours_have_enough_contrast(theme: str) -> None:
     own = palette.THEMES[theme]
     for ink, on in itertools.product(("ink", "muted"), ("paper", "ground")):
         assert contrast_ratio(own[ink], own[on]) >= 4.5
@@ -389,7 +387,9 @@ def test_a_notebook_shows_a_table_escaped(store: Result) -> None:
     assert "<b>words" not in shown
 
 
-def test_a_long_store_is_shown_in_part(store: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_store_is_shown_abridged_in_a_notebook(
+    store: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layers = tuple(replace(store.layers[0], name=f"layer{i}") for i in range(60))
     monkeypatch.setattr(store, "layers", layers)
     shown = store._repr_html_()

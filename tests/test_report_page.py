@@ -1,4 +1,4 @@
-"""The report in a browser: its controls, its keyboard, its names, and that it asks nobody anything.
+"""The report in a browser: controls, keyboard, accessible names, no requests.
 
 Skipped where no Chromium is installed: ``playwright install --with-deps chromium-headless-shell``,
 or a Chromium of the system's own.
@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from fusiform import open_store, write_report
-from fusiform.engine.spec import Layer
+from fusiform.engine.layer import Layer
 
 from . import made
 from .test_report import contrast_ratio
@@ -67,7 +67,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def report(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page about two stores with other layers; their names are hostile."""
+    """A page of two stores with different layers and hostile names."""
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "CATEGORIES", HOSTILE)
@@ -79,7 +79,7 @@ def report(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Opened:
-    """A page that is open, and what went wrong on it."""
+    """An open page, with its errors and requests."""
 
     def __init__(self, context: Any, path: Path) -> None:
         self.wrong: list[str] = []
@@ -93,7 +93,7 @@ class Opened:
         self.page.wait_for_selector("html[data-ready]")
 
     def _route(self, route: Any) -> None:
-        # What is saved is a blob of the page's own.
+        # Saved files are blobs of the page itself.
         if route.request.url.startswith("blob:") or route.request.is_navigation_request():
             route.continue_()
         else:
@@ -101,7 +101,7 @@ class Opened:
             route.abort()
 
     def settle(self) -> None:
-        """Wait until what was asked for is drawn."""
+        """Wait until the page has redrawn."""
         self.page.evaluate(
             "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
@@ -112,7 +112,7 @@ class Opened:
         self.settle()
 
     def words(self, figure: str) -> str:
-        """What is written in a figure, lines joined."""
+        """Text in a figure, lines joined."""
         return str(
             self.page.locator(f"#{figure} .plot svg").evaluate(
                 "(svg) => [...svg.querySelectorAll('text')].map((t) => t.textContent).join(' ')"
@@ -132,7 +132,7 @@ def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterat
     context.close()
 
 
-def test_nothing_is_asked_for_and_no_name_is_run(opened: Opened) -> None:
+def test_the_page_requests_nothing_and_runs_no_name(opened: Opened) -> None:
     page = opened.page
     assert page.title() == "Category-selective units in made-up, 2 scans"
     for name in HOSTILE:
@@ -214,7 +214,7 @@ def test_the_keyboard_reaches_everything_in_reading_order(opened: Opened) -> Non
     assert sum(tag == "DIV" for _, tag, _ in reached) == len(FIGURES)
 
 
-def test_arrow_keys_read_the_values_of_a_figure(opened: Opened) -> None:
+def test_arrow_keys_step_through_the_values_of_a_figure(opened: Opened) -> None:
     page = opened.page
     plot, readout = page.locator("#share .plot"), page.locator("#share .readout")
     assert readout.get_attribute("aria-live") == "polite"
@@ -238,7 +238,7 @@ def test_arrow_keys_read_the_values_of_a_figure(opened: Opened) -> None:
         assert page.locator(f"#{name} .readout").text_content()
 
 
-def test_the_pointer_reads_values(opened: Opened) -> None:
+def test_the_pointer_shows_values(opened: Opened) -> None:
     page = opened.page
     marker = page.locator("#share .plot svg path[transform]").last
     marker.scroll_into_view_if_needed()
@@ -261,21 +261,21 @@ def test_a_category_can_be_chosen(opened: Opened) -> None:
 def test_a_layer_can_be_chosen_by_name_or_nearest_depth(opened: Opened) -> None:
     opened.choose("#choices", "Layer", "layer1.0")
     assert "layer1.0" in opened.words("distribution")
-    assert "conv<b>" in opened.words("distribution")  # the first of the other store, too
+    assert "conv<b>" in opened.words("distribution")  # the first of the other store as well
     opened.choose("#choices", "Layer", "head")
     assert "layer1.0" not in opened.words("distribution")
-    assert opened.words("maps").count("no places") == 2 * len(HOSTILE)
+    assert opened.words("maps").count("no positions") == 2 * len(HOSTILE)
 
 
 def test_the_axis_is_layers_or_relative_depth(opened: Opened) -> None:
-    # The stores have other layers, so that depth is what they share.
+    # The stores have different layers and share relative depth only.
     assert "Relative depth" in opened.words("share")
     opened.choose("#choices", "Axis", "layer")
     assert "Layer, from input to output" in opened.words("share")
     assert "encoder.ln" in opened.words("share")
 
 
-def test_a_threshold_takes_the_place_of_the_criterion(opened: Opened, report: Path) -> None:
+def test_a_threshold_replaces_the_criterion(opened: Opened, report: Path) -> None:
     page = opened.page
     slider = page.locator("#share input[type=range]")
     assert slider.is_hidden()
@@ -325,7 +325,7 @@ def test_a_figure_is_saved_as_svg_and_its_numbers_as_csv(
         saved[kind] = (tmp_path / kind).read_text(encoding="utf-8")
     root = xml.etree.ElementTree.fromstring(saved["SVG"])
     assert root.get("width") == "760"
-    assert root.get("fill") == "#16181d"  # light, whatever the page is
+    assert root.get("fill") == "#16181d"  # light, whatever the page's theme
     head, *rows = csv.reader(StringIO(saved["CSV"]))
     assert rows
     assert {len(row) for row in rows} == {len(head)}
@@ -335,7 +335,7 @@ def test_a_figure_is_saved_as_svg_and_its_numbers_as_csv(
         assert names == {*HOSTILE[:3], f"'{HOSTILE[3]}"}
 
 
-def test_light_and_dark_can_be_told_apart_and_read(opened: Opened) -> None:
+def test_light_and_dark_themes_are_readable(opened: Opened) -> None:
     page = opened.page
 
     def colours() -> dict[str, str]:
@@ -363,7 +363,7 @@ def test_light_and_dark_can_be_told_apart_and_read(opened: Opened) -> None:
                 assert contrast_ratio(one[ink], one[on]) >= 4.5
 
 
-def test_it_looks_like_its_theme_at_every_width(opened: Opened, tmp_path: Path) -> None:
+def test_the_page_follows_its_theme_at_every_width(opened: Opened, tmp_path: Path) -> None:
     opened.page.screenshot(path=tmp_path / "page.png", full_page=True)
     picture = Image.open(tmp_path / "page.png").convert("RGB")
     dark = opened.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
@@ -374,7 +374,7 @@ def test_it_looks_like_its_theme_at_every_width(opened: Opened, tmp_path: Path) 
         assert len(Image.open(BytesIO(shot)).convert("RGB").getcolors(2**24)) > 30
 
 
-def test_print_is_light_and_without_controls(opened: Opened) -> None:
+def test_the_printed_page_is_light_and_without_controls(opened: Opened) -> None:
     page = opened.page
     page.emulate_media(media="print")
     opened.settle()
@@ -386,7 +386,7 @@ def test_print_is_light_and_without_controls(opened: Opened) -> None:
     page.emulate_media(media="screen")
 
 
-def test_who_prefers_less_motion_has_none(browser: Any, report: Path) -> None:
+def test_reduced_motion_is_respected(browser: Any, report: Path) -> None:
     context = browser.new_context(reduced_motion="reduce")
     one = Opened(context, report)
     assert one.page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
@@ -394,7 +394,7 @@ def test_who_prefers_less_motion_has_none(browser: Any, report: Path) -> None:
     context.close()
 
 
-def test_without_a_script_there_are_words(browser: Any, report: Path) -> None:
+def test_without_scripts_the_page_shows_text(browser: Any, report: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())

@@ -1,4 +1,4 @@
-"""What a report shows of a recording, and the figures that it writes for print."""
+"""Pictures from recordings in a report, and its figures for print."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CATEGORIES = ("blobs", "noise", "stripes")
 
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[..., Path]) -> Path:
-    """A folder with ``stimuli``, ``a.zarr`` of a small network, and its ``a.responses.zarr``."""
+    """Folder with ``stimuli``, ``a.zarr`` of a small network and its ``a.responses.zarr``."""
     folder = tmp_path_factory.mktemp("scanned")
     draw_stimuli(folder / "stimuli", each=8)
     torch.manual_seed(0)
@@ -82,7 +82,7 @@ def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
         assert np.abs(picture - np.asarray(own, float)).mean() < 8
 
 
-def test_pictures_are_shown_only_of_what_was_recorded(scanned: Path, tmp_path: Path) -> None:
+def test_pictures_are_shown_of_recorded_units_only(scanned: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(scanned / "stimuli", tmp_path / "changed")
     for path in changed.glob("blobs/*"):
         Image.new("RGB", (72, 72)).save(path)
@@ -93,7 +93,7 @@ def test_pictures_are_shown_only_of_what_was_recorded(scanned: Path, tmp_path: P
     assert any("named and not shown" in note for note in notes)
 
 
-def test_a_report_is_made_where_stimuli_are_gone(scanned: Path, tmp_path: Path) -> None:
+def test_a_report_is_written_without_its_stimuli(scanned: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     data = report(scanned, tmp_path / "a.html", stimuli=tmp_path / "gone", note=notes.append)
     assert data["stimuli"]
@@ -104,7 +104,7 @@ def test_a_report_is_made_where_stimuli_are_gone(scanned: Path, tmp_path: Path) 
 def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(
     scanned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And beside the recording, where both were moved; the page tells nobody where that is."""
+    """Also beside the recording if both were moved; the page does not reveal the path."""
     first = tmp_path / "first"
     shutil.copytree(scanned / "stimuli", first / "set" / "stimuli")
     (first / "results").mkdir()
@@ -135,7 +135,7 @@ def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(
     assert str(tmp_path) not in str(told)
 
 
-def test_all_pictures_together_have_a_bound(
+def test_the_pictures_of_a_report_are_limited_in_total(
     scanned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = [len(said["image"]) for said in report(scanned, tmp_path / "a.html")["stimuli"]]
@@ -145,7 +145,7 @@ def test_all_pictures_together_have_a_bound(
     assert 0 < sum(len(image) for image in part if image) <= sum(whole) // 2
 
 
-def test_a_recording_stands_beside_the_store_of_its_network(
+def test_a_recording_is_shown_with_the_store_of_its_network(
     scanned: Path, made_path: Path, tmp_path: Path
 ) -> None:
     output, recording = tmp_path / "a.html", scanned / "a.responses.zarr"
@@ -208,11 +208,11 @@ def test_stores_with_one_fold_and_other_layers_have_figures(
     assert "A: the scan had one fold" in page
     assert "B differs from A in stimuli, categories, folds:" in page
     text = (tmp_path / "f" / "share-by-depth.svg").read_text()
-    assert r"$\frac$" in text  # a name is no formula
+    assert r"$\frac$" in text  # a name is not a formula
     assert "a_b^c" in text
 
 
-def test_without_matplotlib_there_is_a_line(
+def test_a_missing_matplotlib_raises_one_line(
     made_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -224,7 +224,7 @@ def test_without_matplotlib_there_is_a_line(
 # The command line
 
 
-def test_the_command_writes_a_page(
+def test_the_report_command_writes_a_page(
     scanned: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

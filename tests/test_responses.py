@@ -1,4 +1,4 @@
-"""What is asked of recordings, against plain loops, scipy and scikit-learn; damage is refused."""
+"""Questions to recordings, against plain loops, scipy and scikit-learn; damage raises."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.info import facts
 from fusiform.engine.responses.answer import QUESTIONS, answer
 from fusiform.engine.responses.ceiling import (
@@ -37,7 +38,6 @@ from fusiform.engine.responses.driving import driven
 from fusiform.engine.responses.geometry import agreement, geometry, products, upper
 from fusiform.engine.responses.recording import least, most
 from fusiform.engine.responses.tuning import tuning
-from fusiform.engine.spec import Layer
 from fusiform.engine.store import recording as stored
 from fusiform.engine.store.recording import recorded_as
 from fusiform.engine.store.recording_draft import recording_of
@@ -64,7 +64,7 @@ CHOICES = ("faces", "random")
 
 
 def values_of(layer: str) -> np.ndarray:
-    """Responses ``[stimulus, unit]``: rounded, so that there are ties; the last was not shown."""
+    """Responses ``[stimulus, unit]``, rounded so that ties occur; the last row was not shown."""
     rng = np.random.default_rng(len(layer))
     labels = np.repeat(np.arange(4), COUNTS.sum(axis=1))
     units = UNITS[layer]
@@ -74,7 +74,7 @@ def values_of(layer: str) -> np.ndarray:
 
 
 def fill(path: Path) -> Path:
-    """Write a recording of them, of which the last layer is projected."""
+    """Write a recording of them, its last layer projected."""
     table = np.repeat(np.argwhere(COUNTS), COUNTS.ravel(), axis=0)
     shown = len(table)
     chosen = {
@@ -141,7 +141,7 @@ responses = st.lists(few | st.floats(width=32, allow_nan=False), min_size=2, max
 
 
 @given(values=responses)
-def test_ranks_are_those_of_the_definition_and_of_scipy(values: list[float]) -> None:
+def test_ranks_equal_the_definition_and_scipy(values: list[float]) -> None:
     x = np.array(values, np.float32)[:, None]
     ranks, ties = average_ranks(x)
     assert ranks[:, 0].tolist() == reference.ranks(x[:, 0].tolist())
@@ -153,7 +153,7 @@ def test_ranks_are_those_of_the_definition_and_of_scipy(values: list[float]) -> 
 @pytest.mark.smoke
 @settings(deadline=None)
 @given(target=responses, baseline=responses, sides=st.sampled_from([1, 2]))
-def test_the_rank_sum_is_scipys_and_the_area_is_scikit_learns(
+def test_the_rank_sum_equals_scipys_and_the_area_scikit_learns(
     target: list[float], baseline: list[float], sides: int
 ) -> None:
     a, b = (np.array(values, np.float32) for values in (target, baseline))
@@ -162,7 +162,7 @@ def test_the_rank_sum_is_scipys_and_the_area_is_scikit_learns(
     alternative = {1: "greater", 2: "two-sided"}[sides]
     constant = len(set(x.tolist())) == 1
     if not constant:
-        wide = a.astype(np.float64), b.astype(np.float64)  # in which scipy then computes p
+        wide = a.astype(np.float64), b.astype(np.float64)  # scipy then computes p in that precision
         expected = stats.mannwhitneyu(*wide, alternative=alternative, method="asymptotic")
         assert found.u[0] == expected.statistic
         np.testing.assert_allclose(found.p[0], expected.pvalue, rtol=1e-12, atol=0)
@@ -175,7 +175,7 @@ def test_the_rank_sum_is_scipys_and_the_area_is_scikit_learns(
 
 
 @given(values=responses, order=st.randoms(use_true_random=False))
-def test_the_order_of_stimuli_makes_no_difference(values: list[float], order: Any) -> None:
+def test_rank_statistics_do_not_depend_on_stimulus_order(values: list[float], order: Any) -> None:
     places = list(range(len(values)))
     order.shuffle(places)
     x = np.array(values, np.float32)
@@ -183,7 +183,7 @@ def test_the_order_of_stimuli_makes_no_difference(values: list[float], order: An
     one = rank_sum(*average_ranks(x[:, None]), first)
     two = rank_sum(*average_ranks(x[places, None]), first[places])
     assert [v.tolist() for v in one] == [v.tolist() for v in two]
-    # What is larger for one side is smaller for the other.
+    # Swapping the sides mirrors the area.
     other = rank_sum(*average_ranks(x[:, None]), ~first)
     assert one.auc[0] + other.auc[0] == pytest.approx(1)
 
@@ -199,7 +199,7 @@ def test_a_unit_with_nan_has_no_rank_and_leaves_its_neighbours_alone() -> None:
 
 
 @pytest.mark.parametrize("sides", [1, 2])
-def test_every_unit_and_contrast_on_all_stimuli_and_each_fold(
+def test_rank_statistics_of_every_unit_contrast_and_fold(
     recording: fusiform.Recording, sides: int
 ) -> None:
     contrasts = {
@@ -246,7 +246,7 @@ def test_weighted_contrasts_have_no_ranks(recording: fusiform.Recording) -> None
 # Images and tuning
 
 
-def test_the_images_that_drive_a_unit_most_and_least(recording: fusiform.Recording) -> None:
+def test_the_strongest_and_weakest_images_of_a_unit(recording: fusiform.Recording) -> None:
     for layer in ("conv", "head"):
         x = values_of(layer)
         for column, unit in enumerate(UNITS[layer].tolist()):
@@ -260,7 +260,9 @@ def test_the_images_that_drive_a_unit_most_and_least(recording: fusiform.Recordi
         most(recording, "conv", 2, 3)
 
 
-def test_the_best_units_of_a_contrast_are_of_those_it_chose(recording: fusiform.Recording) -> None:
+def test_the_best_units_of_a_contrast_are_among_its_recorded_ones(
+    recording: fusiform.Recording,
+) -> None:
     found = driven(recording, layers=["head"], units=2, images=4)
     assert {one.contrast for one in found} == {"faces"}  # and not random
     x, faces = values_of("head"), rows_of([0]).tolist()
@@ -298,7 +300,7 @@ def test_tuning_curves_are_means_and_deviations(recording: fusiform.Recording) -
 
 
 @pytest.mark.parametrize("distance", ["correlation", "euclidean"])
-def test_distances_are_those_of_the_definition_and_of_scipy(
+def test_dissimilarities_equal_the_definition_and_scipy(
     recording: fusiform.Recording, distance: Any
 ) -> None:
     plain = getattr(reference, f"{distance}_distance")
@@ -312,7 +314,9 @@ def test_distances_are_those_of_the_definition_and_of_scipy(
             assert found[a, b] == pytest.approx(plain(x[a], x[b]), abs=1e-9)
 
 
-def test_projected_distances_are_those_of_the_projection(recording: fusiform.Recording) -> None:
+def test_projected_dissimilarities_equal_those_of_the_projection(
+    recording: fusiform.Recording,
+) -> None:
     x = values_of("wide")[:-1].astype(np.float64)
     means = x.mean(axis=1)
     y = (x - means[:, None]) @ projection.signs(7, 0, 150, DIM) / math.sqrt(DIM)
@@ -324,7 +328,9 @@ def test_projected_distances_are_those_of_the_projection(recording: fusiform.Rec
     )
 
 
-def test_stimuli_of_one_category_and_of_two(recording: fusiform.Recording) -> None:
+def test_dissimilarities_within_one_and_between_two_categories(
+    recording: fusiform.Recording,
+) -> None:
     (one,) = geometry(recording, ["head"], "euclidean")
     x = values_of("head")[:-1].astype(np.float64)
     labels = np.repeat(np.arange(4), COUNTS.sum(axis=1))
@@ -342,7 +348,7 @@ def test_stimuli_of_one_category_and_of_two(recording: fusiform.Recording) -> No
     assert (one.units, one.stimuli, one.projected) == (12, len(x), False)
 
 
-def test_layers_are_compared_by_every_two(recording: fusiform.Recording) -> None:
+def test_every_pair_of_layers_is_compared(recording: fusiform.Recording) -> None:
     x, y = (values_of(layer)[:-1].astype(np.float64) for layer in ("conv", "head"))
     a, b = pdist(x, "correlation"), pdist(y, "correlation")
     expected = {
@@ -362,7 +368,7 @@ def test_layers_are_compared_by_every_two(recording: fusiform.Recording) -> None
         geometry(recording, distance="cosine")  # type: ignore[arg-type]
 
 
-def test_a_layer_is_wholly_like_itself_scaled() -> None:
+def test_a_layer_and_its_scaled_copy_have_similarity_1() -> None:
     from fusiform.kernels.similarity import linear_cka, patterns_of
 
     x = np.random.default_rng(0).normal(size=(20, 7))
@@ -373,7 +379,7 @@ def test_a_layer_is_wholly_like_itself_scaled() -> None:
 # Reliability
 
 
-def test_reliability_is_that_of_the_definition(recording: fusiform.Recording) -> None:
+def test_reliability_equals_its_definition(recording: fusiform.Recording) -> None:
     with pytest.raises(UserError, match="of wide there is a projection"):
         ceilings(recording)
     for one in ceilings(recording, ["conv", "head"], "correlation"):
@@ -403,14 +409,14 @@ def test_reliability_is_that_of_the_definition(recording: fusiform.Recording) ->
         assert one.distance == "euclidean"
 
 
-def test_spearman_and_browns_formula() -> None:
+def test_reliability_follows_the_spearman_brown_formula() -> None:
     assert spearman_brown(0.5, 2) == pytest.approx(2 / 3)
     assert spearman_brown(0.5, 3) == pytest.approx(0.75)
     assert spearman_brown(1.0, 2) == 1
     assert spearman_brown(-0.2, 2) is spearman_brown(0.0, 2) is spearman_brown(None, 2) is None
 
 
-def test_what_does_not_vary_does_not_correlate() -> None:
+def test_constant_responses_have_no_correlation() -> None:
     x = np.array([[1.1, 0.0, 3.0], [1.1, 1.0, 4.0], [1.1, 2.0, 1.0]])
     found = correlation(x, x + 1e6)
     assert np.isnan(found[0])
@@ -420,7 +426,7 @@ def test_what_does_not_vary_does_not_correlate() -> None:
 
 
 @given(n=st.integers(2, 10_000), dim=st.integers(1, 10_000))
-def test_the_bound_is_the_theorems(n: int, dim: int) -> None:
+def test_the_projection_bound_equals_that_of_the_theorem(n: int, dim: int) -> None:
     eps = projection.bound(n, dim)
     needed = 6 * math.log(n)
     if eps < 1:
@@ -429,7 +435,7 @@ def test_the_bound_is_the_theorems(n: int, dim: int) -> None:
         assert dim * (1 / 2 - 1 / 3) <= needed
 
 
-# Damage, and what strangers write
+# Damage and hostile recordings
 
 
 @pytest.fixture
@@ -461,7 +467,7 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", ATTRIBUTES)
-def test_a_root_that_no_recording_has_is_refused(own: Path, what: str) -> None:
+def test_malformed_root_metadata_of_a_recording_are_refused(own: Path, what: str) -> None:
     changed, said = ATTRIBUTES[what]
     change(own, lambda attributes: attributes.update(changed))
     with pytest.raises(UserError, match="is damaged: what its root says") as caught:
@@ -471,7 +477,7 @@ def test_a_root_that_no_recording_has_is_refused(own: Path, what: str) -> None:
     assert len(str(caught.value)) < 600
 
 
-def test_what_was_not_finished_is_refused(own: Path) -> None:
+def test_an_unfinished_recording_is_refused(own: Path) -> None:
     change(own, lambda attributes: attributes.update(status="recording"))
     with pytest.raises(UserError, match=r"the recording that fills .* has not finished"):
         fusiform.open_recording(own)
@@ -501,14 +507,14 @@ def test_every_flipped_byte_of_a_response_is_found(own: Path) -> None:
 @pytest.mark.parametrize(
     "units", [[3, 2, 5, 11, 20, 35], [1, 1, 5, 11, 20, 35], [1, 4, 5, 11, 20, 36]]
 )
-def test_units_that_are_no_places_of_their_layer_are_refused(own: Path, units: list[int]) -> None:
+def test_recorded_units_outside_their_layer_are_refused(own: Path, units: list[int]) -> None:
     group = zarr.open_group(own, mode="r+", use_consolidated=False)
     group["conv/unit"][...] = np.array(units)
     with pytest.raises(UserError, match="no places in their layer, in order"):
         fusiform.open_recording(own).units("conv")
 
 
-def test_another_shape_type_or_codec_is_refused(own: Path) -> None:
+def test_a_recording_with_another_shape_type_or_codec_is_refused(own: Path) -> None:
     metadata = own / "head" / "response" / "zarr.json"
     document = json.loads(metadata.read_text())
     for changed in (
@@ -524,7 +530,7 @@ def test_another_shape_type_or_codec_is_refused(own: Path) -> None:
             fusiform.open_recording(own).part("head")
 
 
-def test_nan_among_the_responses_is_said_where_distances_are_asked_for(own: Path) -> None:
+def test_dissimilarities_note_nan_responses(own: Path) -> None:
     group = zarr.open_group(own, mode="r+", use_consolidated=False)
     group["head/response"][4, 3] = np.nan
     recording = fusiform.open_recording(own)
@@ -538,7 +544,7 @@ def test_nan_among_the_responses_is_said_where_distances_are_asked_for(own: Path
     assert json.loads(json.dumps(table.records()))[0]["auc"][3] is None
 
 
-def test_a_check_reads_all_of_it_and_says_what_is_wrong(own: Path) -> None:
+def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
     found = fusiform.check_store(own)
     assert (found.problems, found.arrays) == ((), 8 + 3 * 3 + 1)
     group = zarr.open_group(own, mode="r+", use_consolidated=False)
@@ -566,7 +572,7 @@ ODD = (None, True, -1, 0, 3, 2**31, 10**30, 1.5, "", "x" * 300, "\x1b[2J", [], {
 
 
 def mutated(path: Path, chance: random.Random) -> str:
-    """Damage one file of a recording: bytes of any, or a value in its metadata."""
+    """Damage one file of a recording: its bytes, or a value in its metadata."""
     files = sorted(one for one in path.rglob("*") if one.is_file())
     file = chance.choice([path / "zarr.json", chance.choice(files)])
     if file.name == "zarr.json" and chance.random() < 0.7:
@@ -591,9 +597,7 @@ def mutated(path: Path, chance: random.Random) -> str:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_damage_of_any_kind_is_refused_or_makes_no_difference_to_the_reader(
-    own: Path, seed: int
-) -> None:
+def test_any_damage_to_a_recording_is_refused_or_harmless(own: Path, seed: int) -> None:
     told = mutated(own, random.Random(seed))
     asked: list[Callable[[], object]] = [
         lambda: fusiform.check_store(own),
@@ -615,7 +619,7 @@ def test_damage_of_any_kind_is_refused_or_makes_no_difference_to_the_reader(
     assert not [one for one in refusals if "\n" in one or len(one) > 1000], told
 
 
-def test_a_recording_says_what_it_is(own: Path) -> None:
+def test_the_repr_of_a_recording(own: Path) -> None:
     found = fusiform.describe_store(own)
     assert found.complete
     assert found.recorded == {"conv": 6, "head": 12, "wide": 150}

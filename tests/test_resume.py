@@ -1,4 +1,4 @@
-"""A scan that was stopped goes on with the same call, and ends with the same bits."""
+"""A stopped scan resumes with the same call and ends with the same bits."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.disk import locked
 from fusiform.engine.errors import UserError, told_of_the_disk
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning import loop as passes
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import durable
 from fusiform.engine.store.commits import Commit, Commits
@@ -46,7 +46,7 @@ CATEGORIES = ("blobs", "noise", "stripes")
 
 
 class Net(nn.Module):
-    """Two layers; ``sees`` is called with every batch before it is shown."""
+    """Two layers; ``sees`` is called with every batch before the forward pass."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -72,12 +72,12 @@ def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options
 
 @pytest.fixture(scope="module")
 def undisturbed(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The files of a scan that nothing has happened to."""
+    """Files of an undisturbed scan."""
     return contents(scanned(stimuli, tmp_path_factory.mktemp("whole") / "o.zarr").path)
 
 
 def stopping_after(events: int, stage: str = "scan", how: Any = signal.SIGINT) -> Listener:
-    """A listener that sends this program a signal, or raises, after so many events of a stage."""
+    """A listener that sends a signal or raises after ``events`` events of a stage."""
 
     def progress(event: Progress) -> None:
         nonlocal events
@@ -85,19 +85,19 @@ def stopping_after(events: int, stage: str = "scan", how: Any = signal.SIGINT) -
         if events == 0 and event.stage == stage:
             if isinstance(how, signal.Signals):
                 os.kill(os.getpid(), how)
-                time.sleep(0.1)  # it arrives in the main thread, which this need not be
+                time.sleep(0.1)  # it arrives in the main thread, whichever this one is
             else:
                 raise how
 
     return Listener(progress=progress)
 
 
-# Being stopped
+# Stopped scans
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("options", [{}, {"null": 3, "null_units": 5}, {"folds": 1}])
-def test_a_scan_stopped_at_every_batch_ends_with_the_bits_of_an_undisturbed_one(
+def test_a_scan_stopped_at_every_batch_resumes_to_the_same_bits(
     stimuli: Path, tmp_path: Path, options: dict[str, Any], how: signal.Signals
 ) -> None:
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
@@ -114,7 +114,7 @@ def test_a_scan_stopped_at_every_batch_ends_with_the_bits_of_an_undisturbed_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.zarr", "whole.zarr"]
 
 
-def test_stopped_among_the_contrasts_it_goes_on_after_those_that_are_written(
+def test_a_scan_stopped_among_the_contrasts_resumes_after_the_written_ones(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     with pytest.raises(Interrupted):
@@ -127,7 +127,7 @@ def test_stopped_among_the_contrasts_it_goes_on_after_those_that_are_written(
     assert contents(tmp_path / "o.zarr") == undisturbed
 
 
-def test_it_says_what_is_done_and_shows_only_the_rest(
+def test_a_resumed_scan_reports_progress_and_shows_only_the_rest(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     with pytest.raises(Interrupted) as caught:
@@ -139,13 +139,13 @@ def test_it_says_what_is_done_and_shows_only_the_rest(
     net.sees = lambda images: seen.append(len(images))
     scanned(stimuli, tmp_path / "o.zarr", net, listener=Listener(notes.append, shown.append))
     assert any("8 of 15 stimuli were shown, 3 of 6 groups are finished" in note for note in notes)
-    assert len(seen) == 6 + 2  # the trial and the probe, and two of four batches
+    assert len(seen) == 6 + 2  # trial, probe and two of four batches
     assert [(e.done, e.before) for e in shown if e.stage == "scan"] == [(12, 8), (15, 8)]
     assert contents(tmp_path / "o.zarr") == undisturbed
 
 
 @pytest.mark.smoke
-def test_a_second_sigint_leaves_at_once_and_loses_only_what_was_not_committed(
+def test_a_second_sigint_exits_at_once_and_loses_only_uncommitted_work(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     net, batches = Net(), 0
@@ -153,7 +153,7 @@ def test_a_second_sigint_leaves_at_once_and_loses_only_what_was_not_committed(
     def twice(_: torch.Tensor) -> None:
         nonlocal batches
         batches += 1
-        if batches == 5 + 3:  # after the trial and the probe
+        if batches == 5 + 3:  # after trial and probe
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -166,7 +166,7 @@ def test_a_second_sigint_leaves_at_once_and_loses_only_what_was_not_committed(
     assert contents(tmp_path / "o.zarr") == undisturbed
 
 
-def test_an_error_in_the_middle_of_a_batch_loses_that_batch_only(
+def test_an_error_within_a_batch_loses_that_batch_only(
     stimuli: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     net = Net()
@@ -175,13 +175,13 @@ def test_an_error_in_the_middle_of_a_batch_loses_that_batch_only(
     def fails(_module: nn.Module, _inputs: Any, _output: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls == 5 + 3:  # between the two layers, after the trial and the probe
+        if calls == 5 + 3:  # between the two layers, after trial and probe
             raise ZeroDivisionError
 
     net.body.register_forward_hook(fails, prepend=False)
     with pytest.raises(ZeroDivisionError):
         scanned(stimuli, tmp_path / "o.zarr", net, commit_every=1e9)
-    # Nothing was committed yet: nothing is left.
+    # No checkpoint yet: nothing is left.
     assert list(tmp_path.iterdir()) == []
     calls = 0
     with pytest.raises(ZeroDivisionError):
@@ -191,7 +191,7 @@ def test_an_error_in_the_middle_of_a_batch_loses_that_batch_only(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_live_moments_of_any_precision_and_order_in_memory_go_on(
+def test_accumulators_of_any_precision_and_memory_layout_resume(
     stimuli: Path, tmp_path: Path, dtype: str
 ) -> None:
     net = Net(getattr(torch, dtype))
@@ -228,7 +228,7 @@ def test_an_interrupted_overwriting_keeps_the_earlier_store_until_the_end(
 
 @pytest.fixture
 def begun(stimuli: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A stimulus set of one's own, and the output of a scan of it that was stopped half way."""
+    """A stimulus set, and the output of a scan of it that was stopped half way."""
     own = shutil.copytree(stimuli, tmp_path / "set")
     with pytest.raises(Interrupted):
         scanned(own, tmp_path / "o.zarr", listener=stopping_after(2))
@@ -246,7 +246,7 @@ def begun(stimuli: Path, tmp_path: Path) -> tuple[Path, Path]:
         ({"groups": {"a": ["blobs"], "b": ["noise"]}}, "categories: "),
     ],
 )
-def test_another_scan_does_not_go_on_and_says_what_differs(
+def test_another_scan_cannot_resume_and_says_what_differs(
     begun: tuple[Path, Path], options: dict[str, Any], difference: str
 ) -> None:
     before = contents(begun[1].with_name("o.zarr.partial"))
@@ -255,7 +255,7 @@ def test_another_scan_does_not_go_on_and_says_what_differs(
     assert contents(begun[1].with_name("o.zarr.partial")) == before
 
 
-def test_other_weights_or_stimuli_do_not_go_on(begun: tuple[Path, Path]) -> None:
+def test_other_weights_or_stimuli_cannot_resume(begun: tuple[Path, Path]) -> None:
     stimuli, _ = begun
     other = Net()
     with torch.no_grad():
@@ -274,7 +274,7 @@ def test_other_weights_or_stimuli_do_not_go_on(begun: tuple[Path, Path]) -> None
     scanned(*begun)
 
 
-def test_other_versions_do_not_go_on(
+def test_a_draft_of_another_version_cannot_resume(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusiform.engine.store.writing.version", lambda name: "99")
@@ -282,7 +282,7 @@ def test_other_versions_do_not_go_on(
         scanned(*begun)
 
 
-def test_restart_gives_up_what_was_done(
+def test_restart_discards_earlier_progress(
     begun: tuple[Path, Path], undisturbed: dict[str, Any]
 ) -> None:
     notes: list[str] = []
@@ -293,7 +293,7 @@ def test_restart_gives_up_what_was_done(
     assert sorted(path.name for path in output.parent.iterdir()) == ["o.zarr", "set"]
 
 
-def test_commits_of_another_version_are_kept_for_it(begun: tuple[Path, Path]) -> None:
+def test_checkpoints_of_another_version_are_refused_until_restart(begun: tuple[Path, Path]) -> None:
     commits = Commits(DurableFolder(begun[1].with_name("o.zarr.partial")))
     commit, _ = latest(commits) or (Commit(), {})
     before = commits._write
@@ -312,7 +312,9 @@ def _summed(text: bytes) -> np.ndarray:
     return np.frombuffer(b"%08x %b" % (zlib.crc32(text), text), np.uint8)
 
 
-def test_more_threads_are_noted(begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_with_more_threads_is_noted(
+    begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(passes, "machine", lambda: {"threads": 99, "instructions": "X"})
     notes: list[str] = []
     scanned(*begun, listener=Listener(notes.append))
@@ -335,14 +337,14 @@ def test_settings_that_change_last_bits_are_named(
         assert sum("the last bits" in note for note in notes) == 1
 
 
-def test_commits_that_say_less_of_the_machine_raise_no_alarm() -> None:
+def test_checkpoints_without_machine_details_give_no_warning() -> None:
     now = passes.machine()
     assert changed({}, now) is None
     assert changed({name: now[name] for name in ("threads", "instructions")}, now) is None
     assert changed({**now, "threads": -1}, now) == ("-1 threads", f"{now['threads']} threads")
 
 
-def test_two_at_a_time_do_not_fill_one_output(begun: tuple[Path, Path]) -> None:
+def test_two_scans_cannot_write_one_output_at_once(begun: tuple[Path, Path]) -> None:
     with (
         locked(begun[1].with_name("o.zarr.partial")),
         pytest.raises(UserError, match="one scan at a time"),
@@ -352,7 +354,7 @@ def test_two_at_a_time_do_not_fill_one_output(begun: tuple[Path, Path]) -> None:
 
 
 def latest(commits: Commits) -> tuple[Commit, dict[str, Any]] | None:
-    """The last commit that is whole, with its live moments."""
+    """The last whole checkpoint, with its accumulators."""
     whole = (left for left in commits.left() if left.commit and not left.fault)
     return next(((left.commit, left.live) for left in whole if left.commit), None)
 
@@ -373,7 +375,7 @@ def left_with(tmp_path: Path, *damaged: str) -> Path:
 
 @pytest.fixture(scope="module")
 def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``kept``, what a scan has left that was stopped after 12 of 15 stimuli."""
+    """Folder with ``kept``, the draft of a scan stopped after 12 of 15 stimuli."""
     folder = tmp_path_factory.mktemp("commits")
     with pytest.raises(Interrupted):
         scanned(stimuli, folder / "o.zarr", listener=stopping_after(3))
@@ -382,13 +384,13 @@ def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def last_and_before(draft: Path) -> tuple[str, str]:
-    """Where the last commit lies, and the one before."""
+    """Paths of the last checkpoint and the one before."""
     last, before = Commits(DurableFolder(draft)).left()
     assert last.number == before.number + 1
     return f".commits/{last.place}", f".commits/{before.place}"
 
 
-def test_a_damaged_commit_is_named_and_gone_back_from_when_that_is_asked_for(
+def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     last, before = last_and_before(several_commits / "kept")
@@ -405,13 +407,13 @@ def test_a_damaged_commit_is_named_and_gone_back_from_when_that_is_asked_for(
             scanned(stimuli, output)
         assert not hasattr(caught.value, "__notes__")
         notes: list[str] = []
-        with pytest.raises(Interrupted):  # and goes on from there when it is stopped again
+        with pytest.raises(Interrupted):  # and resumes from there when stopped again
             scanned(stimuli, output, go_back=True, listener=stopping_after(1))
         scanned(stimuli, output, listener=Listener(notes.append))
         assert any("12 of 15 stimuli were shown" in note for note in notes)
         assert contents(output) == undisturbed
         shutil.rmtree(output)
-    # A record that was being written in the place of the commit before, or its damage, is no loss.
+    # Losing or damaging the checkpoint before the last costs nothing.
     for damaged in (f"{before}.json", f"{before}/0"):
         output = left_with(several_commits, damaged)
         assert fusiform.check_store(output).problems == (
@@ -424,7 +426,7 @@ def test_a_damaged_commit_is_named_and_gone_back_from_when_that_is_asked_for(
         shutil.rmtree(output)
 
 
-def test_where_no_commit_is_whole_only_a_restart_helps(
+def test_without_a_whole_checkpoint_only_a_restart_helps(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     output = left_with(several_commits, ".commits/0.json", ".commits/1/0")
@@ -440,18 +442,18 @@ def test_where_no_commit_is_whole_only_a_restart_helps(
     shutil.rmtree(output)
 
 
-def test_moments_that_are_damaged_are_made_again_from_the_commit_before_them(
+def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
-    # Groups of 3 and 2: the fourth ends between the last commit and the one before.
+    # Groups of 3 and 2: the fourth ends between the last two checkpoints.
     output = left_with(several_commits, "head/mean/c/1/1/0")
     damage = r"head/mean: chunk 0 of file c/1/1/0 is not what was written: its checksum differs"
     assert any(re.fullmatch(damage, one) for one in fusiform.check_store(output).problems)
     with pytest.raises(UserError, match="cannot read head/mean") as caught:
-        scanned(stimuli, output)  # found when the contrasts are made
+        scanned(stimuli, output)  # found when the contrasts are computed
     (note,) = caught.value.__notes__
     assert "goes on" not in note
-    assert "give it up with --restart" in note  # both commits by now are after it
+    assert "give it up with --restart" in note  # both checkpoints are later by now
     shutil.rmtree(output.with_name("o.zarr.partial"))
     output = left_with(several_commits, "head/mean/c/1/1/0")
     scanned(stimuli, output, go_back=True)
@@ -459,7 +461,7 @@ def test_moments_that_are_damaged_are_made_again_from_the_commit_before_them(
     shutil.rmtree(output)
 
 
-def test_moments_that_are_gone_are_noticed(begun: tuple[Path, Path]) -> None:
+def test_missing_moments_are_noticed(begun: tuple[Path, Path]) -> None:
     shutil.rmtree(begun[1].with_name("o.zarr.partial") / "head" / "mean" / "c")
     with pytest.raises(UserError, match=r"damaged \(cannot read head/mean .*--restart"):
         scanned(*begun)
@@ -471,15 +473,17 @@ def test_an_output_that_vanishes_is_noticed(stimuli: Path, tmp_path: Path) -> No
     def vanishing(_: torch.Tensor) -> None:
         nonlocal batches
         batches += 1
-        if batches == 5 + 2:  # after the trial and the probe
-            (tmp_path / "o.zarr.partial").rename(tmp_path / "gone")  # at once, also for the writer
+        if batches == 5 + 2:  # after trial and probe
+            (tmp_path / "o.zarr.partial").rename(
+                tmp_path / "gone"
+            )  # at once, also for the background writer
 
     net.sees = vanishing
     with pytest.raises(UserError, match=r"o.zarr.partial was being filled and is gone"):
         scanned(stimuli, tmp_path / "o.zarr", net)
 
 
-def test_an_output_that_vanishes_is_named_whichever_write_meets_it_first(tmp_path: Path) -> None:
+def test_a_vanished_output_is_named_whichever_write_fails_first(tmp_path: Path) -> None:
     draft = tmp_path / "o.zarr.partial"
     draft.mkdir()
 
@@ -498,7 +502,7 @@ def test_an_output_that_vanishes_is_named_whichever_write_meets_it_first(tmp_pat
 
 
 @pytest.mark.parametrize("how", disks.WAYS)
-def test_whichever_write_fails_the_scan_goes_on_to_the_same_bits(how: str) -> None:
+def test_a_scan_resumes_to_the_same_bits_whichever_write_fails(how: str) -> None:
     # ``python -m tests.fuzz.disks`` lets every one fail.
     trial = disks.run(how, every=37)
     assert trial.writes > 140
@@ -507,7 +511,7 @@ def test_whichever_write_fails_the_scan_goes_on_to_the_same_bits(how: str) -> No
 
 
 @pytest.mark.parametrize("number", [1, 2, 6])
-def test_moments_that_could_not_be_written_are_in_no_commit(
+def test_moments_that_could_not_be_written_are_in_no_checkpoint(
     stimuli: Path,
     tmp_path: Path,
     undisturbed: dict[str, Any],
@@ -530,7 +534,7 @@ def test_moments_that_could_not_be_written_are_in_no_commit(
 
 
 @pytest.mark.parametrize("most", [3, 2048])
-def test_all_of_a_store_is_on_the_disk_before_it_stands_at_its_place(
+def test_a_store_is_flushed_before_it_is_published(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(durable, "_MOST_UNFLUSHED", most)
@@ -547,7 +551,7 @@ def test_all_of_a_store_is_on_the_disk_before_it_stands_at_its_place(
     assert {path.stat().st_ino for path in (tmp_path, place, *place.rglob("*"))} <= synchronised
 
 
-def test_what_waits_to_be_flushed_is_bounded(
+def test_unflushed_writes_are_bounded(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting: list[int] = []
@@ -566,7 +570,7 @@ def test_what_waits_to_be_flushed_is_bounded(
     assert max(waiting) == 8
 
 
-def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(
+def test_an_unwritable_output_folder_raises_one_line(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any, **__: Any) -> None:
@@ -577,10 +581,10 @@ def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(
         scanned(stimuli, tmp_path / "o.zarr")
 
 
-# Commits
+# Checkpoints
 
 
-def test_a_commit_comes_back_and_a_torn_one_does_not(tmp_path: Path) -> None:
+def test_a_checkpoint_round_trips_and_a_torn_one_is_refused(tmp_path: Path) -> None:
     commits = Commits(DurableFolder(tmp_path))
     assert latest(commits) is None
     live = {"a": np.arange(9, dtype=np.uint8), "b": np.empty(0, np.uint8)}
@@ -604,7 +608,7 @@ def test_a_commit_comes_back_and_a_torn_one_does_not(tmp_path: Path) -> None:
     assert latest(commits) is None
 
 
-# Stimuli that fail on the way
+# Stimuli that fail during a scan
 
 
 @pytest.fixture
@@ -616,7 +620,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def test_a_stimulus_that_cannot_be_decoded_stops_the_scan_which_goes_on_when_it_is_restored(
+def test_a_scan_stopped_by_an_undecodable_stimulus_resumes_when_it_is_restored(
     own: Path, tmp_path: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     net, image = Net(), own / "stripes" / "stripes-2.png"
@@ -625,7 +629,7 @@ def test_a_stimulus_that_cannot_be_decoded_stops_the_scan_which_goes_on_when_it_
     def vanishes(_: torch.Tensor) -> None:
         nonlocal seen
         seen += 1
-        if seen == 1:  # the trial: the catalogue has been read
+        if seen == 1:  # the trial: the catalogue is complete
             image.unlink()
 
     net.sees = vanishes
@@ -637,17 +641,17 @@ def test_a_stimulus_that_cannot_be_decoded_stops_the_scan_which_goes_on_when_it_
     scanned(own, tmp_path / "o.zarr", net)
     found = contents(tmp_path / "o.zarr")
     differing = {name for name in undisturbed if found[name] != undisturbed[name]}
-    assert differing <= {"zarr.json"}  # where the folder is named
+    assert differing <= {"zarr.json"}  # which names the folder
 
 
-def test_one_that_was_damaged_from_the_start_may_be_restored_before_it_is_shown(
+def test_a_damaged_stimulus_may_be_restored_before_it_is_shown(
     own: Path, tmp_path: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     image = own / "stripes" / "stripes-2.png"
     cut(image)
     with pytest.raises(UserError, match=r"stripes-2.png") as caught:
         scanned(own, tmp_path / "o.zarr")
-    assert "restore it, or leave it out by --on-error skip" in str(caught.value)
+    assert 'restore it, or leave it out with `on_error="skip"`' in str(caught.value)
     shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
     store = scanned(own, tmp_path / "o.zarr")
     assert not fusiform.check_store(store.path).problems
@@ -662,14 +666,14 @@ def test_a_stimulus_that_has_changed_since_the_scan_began_is_not_shown(
 
     def exchanging(_: torch.Tensor) -> None:
         new = shutil.copyfile(own / "noise" / "noise-1.png", tmp_path / "new.png")
-        new.replace(image)  # at once: threads that decode find one or the other
+        new.replace(image)  # atomically: decoding threads find one or the other
 
     net.sees = exchanging
     with pytest.raises(UserError, match=r"noise-3.png has changed since the scan began"):
         scanned(own, tmp_path / "o.zarr", net)
 
 
-def test_a_scan_into_the_folder_of_its_stimuli_goes_on_and_others_follow(
+def test_scans_into_the_folder_of_their_stimuli_resume(
     tmp_path: Path, draw_stimuli: Callable[..., Path], undisturbed: dict[str, Any]
 ) -> None:
     own = draw_stimuli(tmp_path / "set", each=5)
@@ -690,7 +694,7 @@ def test_a_scan_into_the_folder_of_its_stimuli_goes_on_and_others_follow(
     scanned(own, own / "p.zarr", overwrite=True)
 
 
-def test_links_that_lead_nowhere_are_rows_of_the_table_when_they_are_skipped(
+def test_skipped_broken_links_are_rows_of_the_stimulus_table(
     tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     own = draw_stimuli(tmp_path / "set", each=5)
@@ -725,8 +729,8 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
     tmp_path: Path, draw_stimuli: Callable[..., Path], stop: bool
 ) -> None:
     own = draw_stimuli(tmp_path / "more", each=7)
-    (own / "blobs" / "blobs-1.png").write_bytes(b"no image")  # known before the plan
-    cut(own / "noise" / "noise-2.png")  # found on the way, first of its group and of a batch
+    (own / "blobs" / "blobs-1.png").write_bytes(b"no image")  # known before planning
+    cut(own / "noise" / "noise-2.png")  # found during the scan, first of its group and of a batch
     cut(own / "stripes" / "stripes-7.png")
     notes: list[str] = []
     if stop:
@@ -760,12 +764,12 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
             np.testing.assert_allclose(found.m2, x.var(0) * len(x), rtol=1e-3, atol=1e-5)
 
 
-def test_contrasts_are_of_the_stimuli_that_were_shown(
+def test_contrasts_use_the_stimuli_that_were_shown(
     tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     own = draw_stimuli(tmp_path / "more", each=7)
     for number in (1, 2, 3):
-        cut(own / "noise" / f"noise-{number}.png")  # found on the way
+        cut(own / "noise" / f"noise-{number}.png")  # found during the scan
     store = scanned(own, tmp_path / "o.zarr", on_error="skip")
     assert store.counts.tolist() == [[4, 3], [2, 2], [4, 3]]
     layer = store.layer("head")

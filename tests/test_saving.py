@@ -1,4 +1,4 @@
-"""Saving a contrast is a transaction: interrupted anywhere it leaves what was there before."""
+"""Saving a contrast is a transaction: interrupted anywhere, it changes nothing."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ HEAD = LAYERS[2]
 
 
 class Faults:
-    """Counts what this program opens to write, renames or removes under a folder.
+    """Counts this process's file operations under a folder, and makes them fail.
 
-    From the ``at``-th on every one fails, if ``dead``, as if the program had been killed; else that
-    one alone, for want of space.
+    If ``dead``, all fail from the ``at``-th on, as if the program had been killed; otherwise only
+    the ``at``-th fails, as on a full disk.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ def faults() -> Faults:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two contrasts, one under the name that is saved again."""
+    """A store with two saved contrasts; one name will be saved again."""
     path = Path(fill(tmp_path_factory.mktemp("saving") / "saved.zarr", LAYERS[2:]).path)
     save_contrast(path, "other", OLD, "bodies", ["t"])
     save_contrast(path, "mine", OLD, "faces", ["t", "csi"])
@@ -93,7 +93,7 @@ def own(saved: Path, tmp_path: Path) -> Path:
 
 
 def numbers(path: Path) -> dict[str, Any]:
-    """The record and values of each saved contrast, read in three ways, which agree."""
+    """Description and values of each saved contrast, read in three ways that agree."""
     store = open_store(path)
     tree, plain = store.tree(), xarray.open_datatree(path, engine="zarr", chunks={})
     found = {}
@@ -109,7 +109,7 @@ def numbers(path: Path) -> dict[str, Any]:
 
 
 def left(path: Path) -> set[str]:
-    """The files in a store that its root does not name."""
+    """Files in a store that its root does not name."""
     named = set(json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"])
     folders = {p.parent.relative_to(path).as_posix() for p in path.rglob("zarr.json")} - {"."}
     files = {p.name for p in path.rglob("*") if p.name.endswith((".partial", ".saving"))}
@@ -118,7 +118,7 @@ def left(path: Path) -> set[str]:
 
 @contextmanager
 def told_in_a_line(path: Path) -> Iterator[None]:
-    """An error need not come; where one comes it is one line about the disk."""
+    """Accept no error, or one line about the disk."""
     try:
         yield
     except UserError as error:
@@ -135,7 +135,7 @@ def again(path: Path) -> None:
     ("name", "dead"), [("mine", True), ("fresh", True), ("mine", False)],
     ids=["killed, anew", "killed", "disk full, anew"],
 )  # fmt: skip
-def test_stopped_at_any_write_a_saving_has_done_all_or_nothing(
+def test_saving_stopped_at_any_write_does_all_or_nothing(
     own: Path, saved: Path, tmp_path: Path, faults: Faults, name: str, dead: bool
 ) -> None:
     def save() -> None:
@@ -162,10 +162,10 @@ def test_stopped_at_any_write_a_saving_has_done_all_or_nothing(
         save_contrast(own, "next", OLD, "faces", ["t"])  # under any name
         assert not left(own), at
         assert open_store(own).saved.keys() == {*found, "next"}
-    assert False in outcomes  # and True, where what fails is the clearing up
+    assert False in outcomes  # and True if the clean-up is what fails
 
 
-def test_what_a_saving_has_left_is_cleared_and_nothing_else(own: Path, tmp_path: Path) -> None:
+def test_only_leftovers_of_an_interrupted_saving_are_cleared(own: Path, tmp_path: Path) -> None:
     for name in ("mine.2", "notes", "fresh"):
         shutil.copytree(own / "head" / "mine", own / "head" / name)
     (own / "head" / "zarr.0123456789abcdef0123456789abcdef.partial").write_text("{")
@@ -188,7 +188,7 @@ def test_what_a_saving_has_left_is_cleared_and_nothing_else(own: Path, tmp_path:
     assert left(own) == {"head/notes", "my.partial"}
 
 
-def test_where_files_cannot_be_linked_the_group_stays_where_it_was_written(
+def test_without_hard_links_the_group_stays_where_it_was_written(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any, **__: Any) -> None:
@@ -211,7 +211,7 @@ def test_where_files_cannot_be_linked_the_group_stays_where_it_was_written(
     assert not left(own)
 
 
-def test_a_store_whose_gathered_metadata_got_lost_is_damaged_and_saving_mends_it(own: Path) -> None:
+def test_saving_restores_lost_consolidated_metadata(own: Path) -> None:
     root = json.loads((own / "zarr.json").read_text())
     before = numbers(own)
     del root["consolidated_metadata"]
@@ -225,10 +225,10 @@ def test_a_store_whose_gathered_metadata_got_lost_is_damaged_and_saving_mends_it
     assert numbers(own) == before
 
 
-# Others at the same time
+# Concurrent readers and writers
 
 
-def test_readers_of_a_contrast_that_is_saved_anew_get_the_earlier_one_or_an_error(
+def test_readers_of_a_replaced_contrast_get_the_earlier_one_or_an_error(
     own: Path,
 ) -> None:
     reader, lazy = open_store(own), open_store(own).tree()
@@ -246,7 +246,7 @@ def test_readers_of_a_contrast_that_is_saved_anew_get_the_earlier_one_or_an_erro
     assert lazy["head/t"].values.any()
 
 
-def test_readers_of_a_store_that_is_replaced_get_no_numbers_of_the_other(own: Path) -> None:
+def test_readers_of_a_replaced_store_never_mix_both_stores(own: Path) -> None:
     reader, lazy = open_store(own), open_store(own).tree()
     with drafting(own, overwrite=True, **contents(LAYERS[2:])) as draft:
         write(draft, LAYERS[2:])
@@ -258,7 +258,7 @@ def test_readers_of_a_store_that_is_replaced_get_no_numbers_of_the_other(own: Pa
         save_contrast(reader, "late", OLD, "faces")
 
 
-def test_savers_at_once_wait_for_each_other_while_others_read(own: Path) -> None:
+def test_concurrent_savers_wait_for_each_other_while_readers_read(own: Path) -> None:
     names = [f"of_{number}" for number in range(6)]
     failed: list[BaseException] = []
     done = threading.Event()
@@ -297,7 +297,7 @@ def test_savers_at_once_wait_for_each_other_while_others_read(own: Path) -> None
     assert not left(own)
 
 
-def test_another_program_that_saves_is_waited_for_and_said(
+def test_waiting_for_another_saving_program_is_reported(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "_SAY_AFTER", 0.05)
@@ -312,14 +312,14 @@ def test_another_program_that_saves_is_waited_for_and_said(
     started = time.monotonic()
     save_contrast(own, "late", OLD, "faces", ["t"], note=notes.append)
     assert time.monotonic() - started > 0.2
-    assert notes == [f"waits for another program that writes {own}"]
+    assert notes == [f"waiting for another program that is writing {own}"]
     other.communicate()
     assert set(open_store(own).saved) == {"late", "mine", "other"}
 
 
-def test_metadata_that_are_replaced_while_they_are_read_are_read_again(own: Path) -> None:
+def test_metadata_replaced_while_read_are_read_again(own: Path) -> None:
     class Replaced(LocalStore):
-        sizes = iter([400, 300])  # of what was there before, twice
+        sizes = iter([400, 300])  # the earlier file's, twice
 
         async def getsize(self, key: str) -> int:
             return next(self.sizes, None) or await super().getsize(key)
@@ -331,7 +331,7 @@ def test_metadata_that_are_replaced_while_they_are_read_are_read_again(own: Path
         read_json(LocalStore(own, read_only=True), "zarr.json", ROOT_BYTES)
 
 
-def test_what_no_reader_would_take_is_not_saved(
+def test_contrasts_that_readers_would_refuse_are_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = fill(tmp_path / "own.zarr").path

@@ -1,4 +1,4 @@
-"""A scan from images to a store, against keeping every activation and asking scipy."""
+"""A scan from images to a store, against scipy on stored activations."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.localizer import make_localizer
 from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import facts
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.spec import Preprocessing, as_record
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store.reading import Store
 from fusiform.engine.store.schema import MOST, limited
+from fusiform.engine.values import as_record
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
 
@@ -38,7 +39,7 @@ CATEGORIES = ("bodies", "faces", "scenes", "scrambled_scenes", "scrambled_words"
 
 
 class TinyNet(nn.Module):
-    """Two convolutions with an in-place operation after each recorded one, and a dead unit."""
+    """Two convolutions, each followed by an in-place operation, and a dead unit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ def test_moments_in_float32_are_rounded_once(
             kept, whole = rounded.read(layer, name), store.read(layer, name)
             assert kept.dtype == np.float32
             np.testing.assert_array_equal(kept, whole.astype(np.float32))
-        # The contrasts are those of what is kept, and can be made again from it.
+        # The contrasts are those of the stored moments and can be recomputed from them.
         criterion = Criterion("rest", "t > 1")
         (again,) = (s for n, s in select(rounded, criterion, layers=[layer]) if n == layer)
         np.testing.assert_array_equal(again.selective, rounded.read(layer, "t") > 1)
@@ -104,7 +105,7 @@ def test_moments_in_float32_are_rounded_once(
 def every_activation_kept(
     model: nn.Module, layers: Sequence[str], stimuli: int
 ) -> Iterator[dict[str, Any]]:
-    """The very activations that a scan of ``model`` sees, ``[stimulus shown, unit]`` in float64."""
+    """Activations that a scan of ``model`` sees, ``[stimulus shown, unit]`` in float64."""
     kept: dict[str, Any] = {layer: [] for layer in layers}
     hooks = [
         model.get_submodule(layer).register_forward_hook(
@@ -118,14 +119,14 @@ def every_activation_kept(
     for hook in hooks:
         hook.remove()
     for layer, batches in kept.items():
-        shown = -(-stimuli // len(batches[-1]))  # after the trial and the probe
-        kept[layer] = np.concatenate(batches[-shown:])[:stimuli]  # without the filling
+        shown = -(-stimuli // len(batches[-1]))  # after trial and probe
+        kept[layer] = np.concatenate(batches[-shown:])[:stimuli]  # without padding rows
 
 
 def check_against_scipy(
     store: Store, activations: dict[str, np.ndarray], rtol: float = 1e-6
 ) -> None:
-    """t, degrees of freedom, p, q, CSI and masks of every layer equal scipy's and statsmodels'."""
+    """Check t, df, p, q, CSI and masks of every layer against scipy and statsmodels."""
     labels = np.sort(store.tree()["stimulus_category"].values)  # shown category by category
     for layer in store.layers:
         x = activations[layer.name]
@@ -151,7 +152,7 @@ def check_against_scipy(
                 for j, g in enumerate(groups)
                 if j != k
             ]
-            # Two constant sides: scipy has no answer, the rule of the house is t 0 and p 1.
+            # Two constant sides: scipy has no answer; fusiform defines t 0 and p 1.
             smallest = np.min([np.nan_to_num(test.statistic, nan=0) for test in tests], axis=0)
             np.testing.assert_allclose(
                 store.read(layer, "t_each")[k, alive], smallest, rtol=rtol, atol=1e-9
@@ -177,14 +178,16 @@ def check_against_scipy(
 
 
 @pytest.mark.smoke
-def test_equals_scipy_on_stored_activations(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
+def test_a_scan_equals_scipy_on_stored_activations(
+    stimuli: Path, net: TinyNet, tmp_path: Path
+) -> None:
     with every_activation_kept(net, ["first", "second", "pool", "head"], 42) as kept:
         store = tiny_scan(net, stimuli, tmp_path / "kept.zarr")
     assert [layer.name for layer in store.layers] == list(kept)
     check_against_scipy(store, kept)
 
 
-def test_in_place_operations_do_not_reach_what_was_recorded(store: Store) -> None:
+def test_in_place_operations_do_not_change_recorded_moments(store: Store) -> None:
     assert store.read(store.layer("first"), "mean").min() < 0  # relu_ came after
 
 
@@ -246,7 +249,7 @@ def assert_same_bits(a: Store, b: Store) -> None:
             assert left.tobytes() == right.tobytes(), (layer.name, variable)
 
 
-def test_fingerprint_knows_weights_stimuli_and_preprocessing(
+def test_the_fingerprint_depends_on_weights_stimuli_and_preprocessing(
     store: Store, stimuli: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
@@ -269,7 +272,7 @@ def test_fingerprint_knows_weights_stimuli_and_preprocessing(
     assert len(prints) == 5
 
 
-def test_provenance_says_how_it_came_about(store: Store, stimuli: Path) -> None:
+def test_provenance_describes_the_scan(store: Store, stimuli: Path) -> None:
     said = store.provenance
     assert said["status"] == "complete"
     assert said["model"] == "TinyNet"
@@ -283,7 +286,7 @@ def test_provenance_says_how_it_came_about(store: Store, stimuli: Path) -> None:
     assert tree["stimulus_fold"].values[:4].tolist() == [0, 1, 0, 1]
 
 
-def test_one_fold(stimuli: Path, net: TinyNet, store: Store, tmp_path: Path) -> None:
+def test_a_scan_with_one_fold(stimuli: Path, net: TinyNet, store: Store, tmp_path: Path) -> None:
     single = tiny_scan(net, stimuli, tmp_path / "one.zarr", folds=1)
     assert single.counts.tolist() == [[7]] * 6
     layer = single.layer("second")
@@ -308,7 +311,7 @@ def test_notes_of_the_set_are_kept_in_the_store(
     assert ("note", note) in list(facts(fusiform.describe_store(tmp_path / "n.zarr")))
 
 
-def test_so_many_notes_are_kept_and_the_others_counted() -> None:
+def test_a_limited_number_of_notes_is_kept_and_the_rest_counted() -> None:
     most = MOST["notes"]
     assert limited(["a", "b"]) == ["a", "b"]
     first = limited([f"n{i}" for i in range(most + 5)])
@@ -317,7 +320,7 @@ def test_so_many_notes_are_kept_and_the_others_counted() -> None:
     assert limited(first) == first
 
 
-def test_progress_is_told(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
+def test_progress_is_reported(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
     events: list[Progress] = []
     notes: list[str] = []
     tiny_scan(net, stimuli, tmp_path / "p.zarr", listener=Listener(notes.append, events.append))
@@ -351,7 +354,9 @@ def test_a_network_that_overflows_is_counted_and_never_selected(
     assert fusiform.summarise(store)[0].nonfinite == 1
 
 
-def test_a_model_in_double_precision(stimuli: Path, tmp_path: Path, store: Store) -> None:
+def test_a_model_in_double_precision_is_scanned(
+    stimuli: Path, tmp_path: Path, store: Store
+) -> None:
     torch.manual_seed(0)
     double = tiny_scan(TinyNet().double(), stimuli, tmp_path / "double.zarr")
     assert {layer.dtype for layer in double.layers} == {"float64"}
@@ -362,7 +367,7 @@ def test_a_model_in_double_precision(stimuli: Path, tmp_path: Path, store: Store
 
 
 @pytest.mark.slow
-def test_clip_from_a_file_gives_the_bits_of_the_model_it_came_from(
+def test_clip_loaded_from_a_file_gives_the_bits_of_the_original_model(
     stimuli: Path, tmp_path: Path
 ) -> None:
     import open_clip
@@ -393,7 +398,7 @@ def test_clip_from_a_file_gives_the_bits_of_the_model_it_came_from(
 
 
 @pytest.mark.parametrize("source", ["drawn, untrained", "photographs, trained"])
-def test_resnet18_equals_scipy_on_stored_activations(
+def test_a_resnet18_scan_equals_scipy_on_stored_activations(
     source: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     layers = ["layer1.0", "layer3.1", "layer4.1", "avgpool"]
@@ -419,7 +424,7 @@ def test_resnet18_equals_scipy_on_stored_activations(
     check_against_scipy(store, kept)
 
 
-def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_beside_what_it_has_done(
+def test_a_failed_overwriting_scan_keeps_the_earlier_store_and_its_draft(
     store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     shutil.copytree(stimuli, tmp_path / "set")
@@ -436,7 +441,7 @@ def test_a_scan_that_fails_leaves_an_earlier_store_as_it_was_beside_what_it_has_
     assert {path.name for path in tmp_path.iterdir()} == {"kept.zarr", "set"}
 
 
-def test_an_output_reached_through_a_link_is_replaced_where_it_lies(
+def test_an_output_reached_through_a_link_is_replaced_at_its_target(
     store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     (tmp_path / "scratch").mkdir()
@@ -449,7 +454,7 @@ def test_an_output_reached_through_a_link_is_replaced_where_it_lies(
 
 
 @pytest.mark.parametrize("batch_size", [8, 16, 32])
-def test_a_short_last_batch_does_not_make_constant_units_vary(
+def test_a_short_last_batch_keeps_constant_units_constant(
     stimuli: Path, tmp_path: Path, batch_size: int
 ) -> None:
     class Constant(nn.Module):
@@ -469,19 +474,19 @@ def test_a_short_last_batch_does_not_make_constant_units_vary(
     assert not store.read(store.layers[0], "selective_fold").any()
 
 
-def test_weights_beside_a_module_are_refused(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
+def test_weights_given_with_a_module_raise(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
     with pytest.raises(fusiform.UserError, match="the weights it has"):
         tiny_scan(net, stimuli, tmp_path / "o.zarr", weights="trained.pth")
 
 
-def test_an_unknown_override_of_the_preprocessing_is_refused(
+def test_an_unknown_preprocessing_override_raises(
     stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     with pytest.raises(fusiform.UserError, match="did you mean crop"):
         fusiform.scan(net, stimuli, tmp_path / "o.zarr", preprocessing={"cropp": 32})
 
 
-def test_another_activation_function_is_another_fingerprint(stimuli: Path, tmp_path: Path) -> None:
+def test_another_activation_function_changes_the_fingerprint(stimuli: Path, tmp_path: Path) -> None:
     prints = set()
     for function in (nn.GELU(), nn.ReLU()):
         torch.manual_seed(0)

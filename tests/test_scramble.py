@@ -1,4 +1,4 @@
-"""Scrambled controls keep what they promise to keep, and lose the rest."""
+"""Scrambled controls keep the documented properties and lose all others."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_phase_scrambling_keeps_every_channels_amplitude_spectrum(shape: tuple[i
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_phase_scrambling_keeps_the_mean_and_with_it_its_sign(shape: tuple[int, ...]) -> None:
+def test_phase_scrambling_keeps_the_mean_with_its_sign(shape: tuple[int, ...]) -> None:
     image = picture(shape)
     for seed in range(6):
         scrambled = phase_scramble(image, np.random.default_rng(seed))
@@ -67,13 +67,13 @@ def test_phase_scrambling_keeps_the_mean_and_with_it_its_sign(shape: tuple[int, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_phase_scrambling_is_what_the_full_complex_transform_gives(shape: tuple[int, ...]) -> None:
-    """The same phases, applied to the whole spectrum, leave no imaginary part."""
+def test_phase_scrambling_equals_the_full_complex_transform(shape: tuple[int, ...]) -> None:
+    """The same phases, applied to the full spectrum, leave no imaginary part."""
     image = picture(shape)
     turn = np.angle(np.fft.fft2(np.random.default_rng(2).standard_normal(shape[:2])))
     turn[0, 0] = 0
     for axis, side in ((0, shape[0]), (1, shape[1])):
-        # Hermitian: the phase at -f is minus the phase at f, modulo a turn.
+        # Hermitian: the phase at -f is minus the phase at f, modulo 2 pi.
         mirrored = np.take(turn, -np.arange(side), axis=axis)
         mirrored = np.take(mirrored, -np.arange(shape[1 - axis]), axis=1 - axis)
         np.testing.assert_allclose(np.exp(1j * (turn + mirrored)), 1, atol=1e-9)
@@ -84,7 +84,7 @@ def test_phase_scrambling_is_what_the_full_complex_transform_gives(shape: tuple[
     np.testing.assert_allclose(scrambled, whole.real, atol=1e-9)
 
 
-def test_all_channels_are_turned_by_the_same_phases() -> None:
+def test_all_channels_are_rotated_by_the_same_phases() -> None:
     image = picture((32, 45, 3))
     scrambled = phase_scramble(image, np.random.default_rng(3))
     turn = spectrum(scrambled) / spectrum(image)
@@ -106,7 +106,7 @@ def test_the_added_phases_are_random_and_leave_nothing_of_the_picture() -> None:
     assert np.std(others) > 0
 
 
-def test_eight_bits_report_their_clipping_and_choose_the_least() -> None:
+def test_scrambling_to_8_bits_reports_and_minimises_clipping() -> None:
     stark = np.where(picture((64, 64)) > 125, 255, 0).astype(np.uint8)
     scrambled, share = phase_scramble_8bit(stark, np.random.default_rng(4), attempts=6)
     rng = np.random.default_rng(4)
@@ -117,7 +117,7 @@ def test_eight_bits_report_their_clipping_and_choose_the_least() -> None:
     np.testing.assert_array_equal(scrambled, np.clip(exact[int(np.argmin(shares))], 0, 255))
 
 
-def test_eight_bits_clip_nothing_of_a_soft_picture() -> None:
+def test_scrambling_a_low_contrast_picture_to_8_bits_clips_nothing() -> None:
     soft = (110 + picture((64, 65, 3)) // 8).astype(np.uint8)
     scrambled, share = phase_scramble_8bit(soft, np.random.default_rng(5))
     exact = phase_scramble(soft, np.random.default_rng(5))
@@ -149,13 +149,13 @@ def test_block_scrambling_keeps_every_pixel(
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 64, 3), (70, 61)])
 def test_block_scrambling_moves_whole_tiles(shape: tuple[int, ...]) -> None:
-    # Pixels are numbered, so that every tile can be told by its corner and checked as a whole.
+    # Pixels are numbered: every tile is identified by its corner and checked whole.
     rows, columns = np.indices(shape[:2])
     numbered = (rows * shape[1] + columns).astype(np.uint16)
     image = np.stack([numbered // 256, numbered % 256], axis=2).astype(np.uint8)
     scrambled = block_scramble(image, np.random.default_rng(6), 8).astype(int)
     number = scrambled[..., 0] * 256 + scrambled[..., 1]
-    # Neighbours stay neighbours everywhere but across the seven cuts along each side.
+    # Neighbours stay neighbours except across the seven cuts along each side.
     torn_down = np.flatnonzero((np.diff(number, axis=0) != shape[1]).any(axis=1))
     torn_across = np.flatnonzero((np.diff(number, axis=1) != 1).any(axis=0))
     assert len(torn_down) == len(torn_across) == 7
@@ -163,7 +163,7 @@ def test_block_scrambling_moves_whole_tiles(shape: tuple[int, ...]) -> None:
     assert (number != numbered).mean() > 0.8
 
 
-def test_a_seed_gives_the_same_scrambling_and_another_one_another() -> None:
+def test_scrambling_depends_on_the_seed() -> None:
     image = picture((48, 48, 3))
     for scramble in (phase_scramble, block_scramble):
         one, same, other = (scramble(image, np.random.default_rng(s)) for s in (1, 1, 2))
@@ -172,7 +172,7 @@ def test_a_seed_gives_the_same_scrambling_and_another_one_another() -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 0, -3, 41])
-def test_impossible_numbers_of_blocks_are_refused(blocks: int) -> None:
+def test_impossible_numbers_of_blocks_raise(blocks: int) -> None:
     with pytest.raises(UserError, match=f"blocks must lie.*got {blocks} for 60 x 40 pixels"):
         block_scramble(picture((40, 60)), np.random.default_rng(0), blocks)
 
@@ -194,7 +194,7 @@ def test_a_folder_of_folders_becomes_a_folder_of_controls(tmp_path: Path, method
         np.testing.assert_array_equal(np.sort(source.ravel()), np.sort(scrambled.ravel()))
 
 
-def test_images_of_the_source_itself_keep_their_stems(tmp_path: Path) -> None:
+def test_scrambled_images_keep_their_file_stems(tmp_path: Path) -> None:
     saved(tmp_path / "in" / "one.bmp")
     Image.fromarray(picture((40, 40, 4))).save(tmp_path / "in" / "two.png")
     written = scramble_directory(tmp_path / "in", tmp_path / "out", method="phase")
@@ -202,7 +202,7 @@ def test_images_of_the_source_itself_keep_their_stems(tmp_path: Path) -> None:
     assert read(written[1]).shape == (40, 40, 3)
 
 
-def test_a_scrambled_picture_depends_on_nothing_but_itself_and_the_seed(tmp_path: Path) -> None:
+def test_a_scrambled_picture_depends_only_on_its_file_and_the_seed(tmp_path: Path) -> None:
     for name in ("b", "c"):
         saved(tmp_path / "few" / "x" / f"{name}.png", seed=1)
     for name in ("a", "b", "c", "d"):
@@ -215,7 +215,7 @@ def test_a_scrambled_picture_depends_on_nothing_but_itself_and_the_seed(tmp_path
     few, many = tmp_path / "few0" / "scrambled_x", tmp_path / "many0" / "scrambled_x"
     for name in ("b.png", "c.png"):
         assert (few / name).read_bytes() == (many / name).read_bytes()
-    # Equal pictures under different names, in different folders or with another seed differ.
+    # Equal pictures with different names, folders or seeds are scrambled differently.
     others = [
         few / "c.png",
         tmp_path / "many0/scrambled_w/b.png",
@@ -234,7 +234,7 @@ def test_equal_stems_do_not_overwrite_each_other(tmp_path: Path) -> None:
     assert names == {"a.png.png", "a.jpg.png", "a.jpg.png.png", "b.png"}
 
 
-def test_unusable_requests_are_refused(tmp_path: Path) -> None:
+def test_invalid_scramble_arguments_raise(tmp_path: Path) -> None:
     source = saved(tmp_path / "in" / "a.png").parent
     occupied = saved(tmp_path / "occupied" / "z.png").parent
     (tmp_path / "bare").mkdir()
@@ -255,14 +255,14 @@ def test_unusable_requests_are_refused(tmp_path: Path) -> None:
     assert [path.name for path in occupied.iterdir()] == ["z.png"]
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+def test_scrambling_a_file_that_is_not_an_image_names_it(tmp_path: Path) -> None:
     saved(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"b\.png"):
         scramble_directory(tmp_path / "in", tmp_path / "out", method="phase")
 
 
-def test_clipping_is_told_and_an_error_leaves_nothing(tmp_path: Path) -> None:
+def test_scramble_reports_clipping_and_leaves_nothing_after_an_error(tmp_path: Path) -> None:
     text = np.full((64, 64), 255, np.uint8)
     text[28:36, 8:56:4] = 0
     (tmp_path / "set").mkdir()
@@ -277,7 +277,7 @@ def test_clipping_is_told_and_an_error_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "again").exists()
 
 
-def test_a_folder_or_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_or_image_to_scramble_is_named(tmp_path: Path) -> None:
     saved(tmp_path / "set/faces/1.png")
     for link, target in (("faces/2.png", "gone"), ("places", "not mounted")):
         try:

@@ -23,9 +23,10 @@ from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Crite
 from fusiform.engine.contrasts.select import materialise, save_contrast, select
 from fusiform.engine.contrasts.summary import HeldOut, Row, _replication, summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import SAVED, Layer
 from fusiform.engine.store.reading import Store
+from fusiform.engine.variables import SAVED
 from fusiform.kernels.moments import Moments, merge, read_out
 
 from . import reference
@@ -46,7 +47,7 @@ def chosen(
 
 
 def parts(layer: Layer) -> list[list[np.ndarray]]:
-    """Responses ``[sample][category] [stimulus, unit]``: of all stimuli, and of each fold."""
+    """Responses ``[sample][category] [stimulus, unit]``: all stimuli, then each fold."""
     drawn = samples(layer)
     whole = [np.concatenate(groups) for groups in drawn]
     return [whole, *([groups[fold] for groups in drawn] for fold in range(COUNTS.shape[1]))]
@@ -61,8 +62,8 @@ def sides(contrast: Contrast, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
 def oracle(
     contrast: Contrast, groups: Sequence[np.ndarray], test: str, two_sided: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """t and p ``[unit]`` of a contrast, by scipy; constant units by the rule of the house."""
-    # The dead unit is scipy's no more than anyone's: t 0 and p 1.
+    """scipy's t and p ``[unit]`` of a contrast; constant units as in docs/definitions.md."""
+    # scipy has no answer for the dead unit: t 0 and p 1.
     alive = [group[:, 1:] for group in groups]
     t, p = oracle_of_living(contrast, alive, test, "two-sided" if two_sided else "greater")
     return np.concatenate([[0], t]), np.concatenate([[1], p])
@@ -103,7 +104,7 @@ METHODS = {"bh": "fdr_bh", "by": "fdr_by", "bonferroni": "bonferroni"}
 @pytest.mark.parametrize("sided", [1, 2])
 @pytest.mark.parametrize("test", ["rest", "each", "student"])
 @pytest.mark.parametrize("text", ["faces", FACES_AGAINST_TWO, TWO_AGAINST_TWO, A_SUM])
-def test_t_p_and_q_equal_scipy_and_statsmodels(
+def test_selected_t_p_and_q_equal_scipy_and_statsmodels(
     store: Store, text: str, test: str, sided: int
 ) -> None:
     contrast, layer = parse_contrast(text, CATEGORIES), LAYERS[0]
@@ -122,7 +123,7 @@ def test_t_p_and_q_equal_scipy_and_statsmodels(
 
 
 @pytest.mark.parametrize("test", ["rest", "each", "weighted", "student"])
-def test_all_categories_at_once_are_one_by_one(store: Store, test: str) -> None:
+def test_all_categories_at_once_equal_each_alone(store: Store, test: str) -> None:
     layer = LAYERS[0]
     for sides, rule in itertools.product((1, 2), ("q <= 0.1 and t > -1", "t > 1")):
         criterion = Criterion(test, rule, sides)
@@ -161,16 +162,18 @@ def one_sided(a: np.ndarray, b: np.ndarray) -> float:
     return float(stats.t.sf(t, df))
 
 
-def test_what_is_materialised_equals_what_is_recomputed(store: Store) -> None:
+def test_stored_and_recomputed_contrasts_are_equal(store: Store) -> None:
     for layer in LAYERS:
         read = chosen(store, layer, DEFAULT)
-        again = Criterion("each", "q <= 0.05 and q <= 1")  # not the default: from the moments
+        again = Criterion(
+            "each", "q <= 0.05 and q <= 1"
+        )  # not the default: recomputed from the moments
         computed = chosen(store, layer, again)
         for name in ("selective", "selective_fold", "dead", "nonfinite"):
             np.testing.assert_array_equal(getattr(read, name), getattr(computed, name))
 
 
-def test_the_model_as_the_family(store: Store) -> None:
+def test_the_whole_model_can_be_the_family(store: Store) -> None:
     contrast = parse_contrast(FACES_AGAINST_TWO, CATEGORIES)
     p = [oracle(contrast, parts(layer)[0], "rest", False)[1] for layer in LAYERS]
     for correction, method in METHODS.items():
@@ -182,12 +185,12 @@ def test_the_model_as_the_family(store: Store) -> None:
         )
         for layer, rates in zip(LAYERS, q, strict=True):
             np.testing.assert_array_equal(found[layer].selective[0], rates <= 0.05)
-        # The family is the store's, whichever layers are asked for.
+        # The family is that of the store, whatever layers are requested.
         ((_, alone),) = select(store, criterion, [contrast], LAYERS[1:2])
         np.testing.assert_array_equal(alone.selective, found[LAYERS[1]].selective)
 
 
-def test_the_top_of_a_layer(store: Store) -> None:
+def test_the_top_fraction_of_a_layer_is_selected(store: Store) -> None:
     layer = LAYERS[0]
     for sample, groups in enumerate(parts(layer)):
         t, _ = oracle(parse_contrast("faces", CATEGORIES), groups, "rest", False)
@@ -206,7 +209,7 @@ def t_of(layer: Layer, unit: int) -> float:
     return reference.against_rest(columns)[0][0]
 
 
-def test_equals_in_the_top_go_by_their_order(store: Store) -> None:
+def test_ties_in_the_top_are_broken_by_unit_order(store: Store) -> None:
     found = chosen(store, LAYERS[2], Criterion("rest", "top 3 by ratio"), ["faces > bodies"])
     assert found.selective.sum() <= 3
     constant = [Moments(np.full((2, 1), 5), np.ones((2, 6)), np.zeros((2, 6)))]
@@ -230,7 +233,7 @@ def test_a_rule_joins_conditions(store: Store) -> None:
     np.testing.assert_array_equal(mask("preferred")[1:], means.argmax(axis=0)[1:] == 0)
 
 
-def test_pairwise_is_every_pair_by_itself(store: Store) -> None:
+def test_pairwise_equals_every_pair_alone(store: Store) -> None:
     layer = LAYERS[0]
     pairs = ["faces > bodies", "faces > scenes"]
     criterion = Criterion("student", "q <= 0.2 and t > 0", 2, "by")
@@ -271,7 +274,7 @@ def test_margalit2024_and_floc_equal_their_recipes(store: Store) -> None:
             np.testing.assert_array_equal(weighted.selective[k, 1:], np.array(t) > 3)
 
 
-def test_a_weighted_sum_has_no_pairs(store: Store) -> None:
+def test_a_weighted_sum_cannot_be_pairwise(store: Store) -> None:
     with pytest.raises(UserError, match="write A > B"):
         chosen(store, LAYERS[0], PRESETS["prince2024"], [A_SUM])
 
@@ -280,7 +283,7 @@ def test_a_weighted_sum_has_no_pairs(store: Store) -> None:
 
 
 @pytest.mark.smoke
-def test_a_saved_contrast_is_read_by_anyone(own_store: Store) -> None:
+def test_a_saved_contrast_is_read_by_zarr_and_xarray(own_store: Store) -> None:
     save_contrast(own_store, "two", Criterion("rest"), FACES_AGAINST_TWO)
     tree = xarray.open_datatree(own_store.path, engine="zarr", chunks={})
     for layer in LAYERS:
@@ -323,7 +326,7 @@ def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: Store) -
         assert read["faces/preferred_category"].dtype == np.int32
 
 
-def test_a_name_is_saved_again_and_an_interrupted_saving_leaves_the_earlier_one(
+def test_saving_under_a_name_again_is_atomic(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_contrast(own_store, "mine", Criterion("rest"), "faces", ["t"])
@@ -344,7 +347,7 @@ def test_a_name_is_saved_again_and_an_interrupted_saving_leaves_the_earlier_one(
 
 
 @pytest.mark.parametrize("name", ["t", "shuffled", "a b", "../x", "", "a/b", "1st"])
-def test_names_that_would_hide_or_escape_are_refused(own_store: Store, name: str) -> None:
+def test_hidden_and_escaping_contrast_names_raise(own_store: Store, name: str) -> None:
     with pytest.raises(UserError, match="a contrast's name"):
         save_contrast(own_store, name, DEFAULT, "faces")
     with pytest.raises(UserError, match="did you mean csi"):
@@ -387,7 +390,7 @@ def test_summary_equals_plain_loops(store: Store) -> None:
             assert row.csi == pytest.approx(np.mean([held.csi for held in row.held_out]))
 
 
-def test_a_summary_of_contrasts(store: Store) -> None:
+def test_a_summary_of_given_contrasts(store: Store) -> None:
     rows = summarise(store, Criterion("rest"), ["head"], [FACES_AGAINST_TWO, A_SUM])
     assert [(row.layer, row.contrast) for row in rows] == [
         ("head", FACES_AGAINST_TWO), ("head", A_SUM)
@@ -396,7 +399,7 @@ def test_a_summary_of_contrasts(store: Store) -> None:
     assert [row.selective for row in rows] == masks.selective.sum(axis=1).tolist()
 
 
-def test_replication_over_more_folds_and_none() -> None:
+def test_replication_over_several_folds_and_one() -> None:
     folds = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]], bool)
     both = folds.astype(int) @ folds.astype(int).T
     rates = [_replication(both, fold) for fold in range(3)]
@@ -408,7 +411,7 @@ def test_replication_over_more_folds_and_none() -> None:
     assert Row("a", "b", 4, 0, 0, 0, (nothing,), None, None).d_prime is None
 
 
-def test_a_unit_that_is_not_finite_in_one_fold_is_selected_in_none(tmp_path: Path) -> None:
+def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path) -> None:
     layer = LAYERS[0]
     store = fill(tmp_path / "nan.zarr")
     preferring = np.flatnonzero(chosen(store, layer).selective_fold[0, 0])
@@ -432,7 +435,7 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_selected_in_none(tmp_path: Pat
 
 
 def decided(examination: Examination, folds: list[Moments]) -> np.ndarray:
-    """What is selected of units that are a family of their own."""
+    """Selection of units that form a family of their own."""
     look = examination.look(folds)
     examination.settle([[look]])
     return examination.decide(look).selection.selective
@@ -443,8 +446,8 @@ def decided(examination: Examination, folds: list[Moments]) -> np.ndarray:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), folds=st.integers(1, 6))
-def test_folds_order_and_merging_change_nothing(seed: int, folds: int) -> None:
-    """However stimuli are dealt to folds, the moments of all and what they select are the same."""
+def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: int) -> None:
+    """Dealing stimuli to folds differently changes neither the total moments nor the selection."""
     rng = np.random.default_rng(seed)
     groups = [rng.normal(rng.normal(0, 1, 60), 1, (n, 60)) for n in rng.integers(12, 30, 4)]
 
@@ -470,7 +473,7 @@ def test_folds_order_and_merging_change_nothing(seed: int, folds: int) -> None:
     np.testing.assert_array_equal(again, selected)
 
 
-def test_criteria_are_kept_as_json(own_store: Store) -> None:
+def test_criteria_round_trip_through_json(own_store: Store) -> None:
     save_contrast(own_store, "kept", PRESETS["prince2024"], "faces", ["t"])
     record = open_store(own_store.path).saved["kept"]
     assert Criterion(**json.loads(json.dumps(record["criterion"]))) == PRESETS["prince2024"]
@@ -488,7 +491,7 @@ def test_criteria_are_kept_as_json(own_store: Store) -> None:
         (Criterion("student", "top 10%", sides=2, pairwise=True), None),
     ],
 )
-def test_lazy_masks_are_those_that_are_selected(
+def test_lazy_masks_equal_selected_masks(
     store: Result, criterion: Criterion, contrasts: list[str] | None
 ) -> None:
     tree = store.select(contrasts, criterion)
@@ -508,7 +511,7 @@ def test_lazy_masks_are_those_that_are_selected(
         )
 
 
-def test_masks_of_one_category_are_read_where_they_were_scanned(
+def test_masks_of_a_scanned_contrast_are_read_from_the_store(
     store: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "moments", lambda *_: 1 / 0)
@@ -518,7 +521,7 @@ def test_masks_of_one_category_are_read_where_they_were_scanned(
         store.mask("faces > bodies", "head")
 
 
-def test_layers_and_contrasts_of_lazy_masks_are_looked_up_at_once(store: Result) -> None:
+def test_unknown_layers_and_contrasts_of_lazy_masks_raise_at_once(store: Result) -> None:
     assert list(store.select("faces", layers="h*").children) == ["head"]
     with pytest.raises(UserError, match="did you mean head"):
         store.select("faces", layers="haed")

@@ -1,4 +1,4 @@
-"""Tar shards are read in place, and refused where they are no plain ones."""
+"""Tar shards are read in place; malformed ones are refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ LABELLED: dict[str, Callable[[str], tuple[str, bytes]]] = {
 
 @pytest.mark.parametrize("kind", LABELLED)
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-def test_a_file_beside_an_image_says_its_category(tmp_path: Path, kind: str, form: int) -> None:
+def test_a_label_file_beside_an_image_gives_its_category(
+    tmp_path: Path, kind: str, form: int
+) -> None:
     labels, content = ["9", "10", "9", "10", "9"], [picture(i) for i in range(5)]
     for number in range(2):
         files: Files = {}
@@ -86,7 +88,7 @@ def test_a_folder_in_a_shard_is_a_category(tmp_path: Path) -> None:
     assert [grouped.read(i) for i in range(3)] == [picture(0), picture(1), picture(0)]
 
 
-def test_long_names_and_bytes_that_are_no_text_come_through(tmp_path: Path) -> None:
+def test_long_and_non_utf8_member_names_are_kept(tmp_path: Path) -> None:
     names = [f"a/{'x' * 300}.png", "b/caf\udce9.png"]
     for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
         shard(tmp_path / "set.tar", {name: picture(i) for i, name in enumerate(names)}, form)
@@ -107,7 +109,7 @@ def test_folders_come_before_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
 )
-def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
+def test_links_and_devices_in_a_shard_are_refused(tmp_path: Path, kind: bytes) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         member = tarfile.TarInfo("a/1.png")
         member.type, member.linkname = kind, "/etc/passwd"
@@ -120,7 +122,7 @@ def whole(tmp_path: Path) -> Path:
     return shard(tmp_path / "set.tar", {f"{'ab'[i % 2]}/{i}.png": picture(i) for i in range(6)})
 
 
-def test_a_shard_that_is_cut_anywhere_is_refused(whole: Path) -> None:
+def test_a_shard_truncated_anywhere_is_refused(whole: Path) -> None:
     content = whole.read_bytes()
     with tarfile.open(whole) as tar:
         end = tar.getmembers()[-1].offset_data + 512
@@ -129,7 +131,7 @@ def test_a_shard_that_is_cut_anywhere_is_refused(whole: Path) -> None:
         assert "none or damaged" in refusal(whole.parent), length
 
 
-def test_a_damaged_header_is_refused_and_not_taken_for_the_end(whole: Path) -> None:
+def test_a_damaged_tar_header_is_not_taken_for_the_end(whole: Path) -> None:
     content = bytearray(whole.read_bytes())
     with tarfile.open(whole) as tar:
         headers = [member.offset for member in tar.getmembers()]
@@ -142,7 +144,7 @@ def test_a_damaged_header_is_refused_and_not_taken_for_the_end(whole: Path) -> N
         assert not place or f"no header at byte {place:,}" in message
 
 
-def test_what_is_no_tar_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_tar_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "set.tar"
     with tarfile.open(source, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("a/1.png"))
@@ -151,7 +153,7 @@ def test_what_is_no_tar_is_refused(tmp_path: Path) -> None:
     assert "none or damaged" in refusal(source)
 
 
-def test_a_sample_has_one_image_and_a_category(tmp_path: Path) -> None:
+def test_a_sample_with_several_images_or_labels_is_refused(tmp_path: Path) -> None:
     one = shard(tmp_path / "1.tar", {"k.png": picture(0), "k.seg.png": picture(1), "k.cls": b"1"})
     assert "k.png, k.seg.png" in refusal(one)
     assert "k.png in" in refusal(shard(tmp_path / "2.tar", {"k.png": picture(0)}))
@@ -160,12 +162,12 @@ def test_a_sample_has_one_image_and_a_category(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", [b"\xff", b"[" * 100_000, b"{", b"x" * (2**20 + 1)])
-def test_what_says_no_category_is_refused(tmp_path: Path, said: bytes) -> None:
+def test_an_image_without_a_category_is_refused(tmp_path: Path, said: bytes) -> None:
     assert "k.json in" in refusal(shard(tmp_path / "1.tar", {"k.png": picture(0), "k.json": said}))
 
 
 @pytest.mark.parametrize("zeros", [0, 512, 5 * 2**20])
-def test_archives_that_were_joined_are_read_to_the_end(tmp_path: Path, zeros: int) -> None:
+def test_concatenated_archives_are_read_to_the_end(tmp_path: Path, zeros: int) -> None:
     files = {f"{'ab'[i % 2]}/{i}.png": picture(i) for i in range(6)}
     parts = [
         shard(tmp_path / "part", dict([*files.items()][i : i + 2])).read_bytes() for i in (0, 2, 4)
@@ -176,7 +178,7 @@ def test_archives_that_were_joined_are_read_to_the_end(tmp_path: Path, zeros: in
     assert [found.read(i) for i in range(6)] == [picture(i) for i in (0, 2, 4, 1, 3, 5)]
 
 
-def test_what_follows_an_archive_and_is_none_is_refused(whole: Path) -> None:
+def test_trailing_bytes_after_an_archive_are_refused(whole: Path) -> None:
     content = whole.read_bytes()
     whole.write_bytes(content + b"signed by me\n" * 100)
     assert "none or damaged" in refusal(whole)
@@ -198,7 +200,9 @@ APART: dict[str, tuple[Files, ...]] = {
 
 @pytest.mark.parametrize("kind", APART)
 @pytest.mark.parametrize("shards", [1, 2])
-def test_labels_apart_from_their_images_are_refused(tmp_path: Path, kind: str, shards: int) -> None:
+def test_labels_not_next_to_their_images_are_refused(
+    tmp_path: Path, kind: str, shards: int
+) -> None:
     if shards == 1 or kind.startswith("a second"):
         shard(tmp_path / "1.tar", {name: c for part in APART[kind] for name, c in part.items()})
     else:
@@ -209,7 +213,7 @@ def test_labels_apart_from_their_images_are_refused(tmp_path: Path, kind: str, s
     assert "tar --sort=name" in message
 
 
-def test_what_says_no_category_does_not_lie_apart(tmp_path: Path) -> None:
+def test_members_that_are_not_labels_may_lie_anywhere(tmp_path: Path) -> None:
     files = {f"{c}/{i}.png": picture(i) for c in "ab" for i in range(2)}
     said = {"a/0.json": b'{"width": 8}', "README.txt": b"\xff", "a/1.json": b"no json"}
     found = read_catalogue(shard(tmp_path / "1.tar", {**files, **said}))
@@ -221,7 +225,7 @@ def test_what_says_no_category_does_not_lie_apart(tmp_path: Path) -> None:
     assert read_catalogue(tmp_path / "set").categories == ("0", "1")
 
 
-def test_images_without_the_label_that_others_have_are_counted(tmp_path: Path) -> None:
+def test_images_with_missing_labels_are_counted(tmp_path: Path) -> None:
     files = {f"x/{i}.png": picture(i) for i in range(3)} | {"x/0.cls": b"1", "x/1.cls": b"2"}
     found = read_catalogue(shard(tmp_path / "1.tar", dict(sorted(files.items()))))
     assert found.categories == ("1", "2", "x")
@@ -232,7 +236,7 @@ def test_images_without_the_label_that_others_have_are_counted(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".TAR.ZST"])
-def test_compressed_shards_are_not_passed_over_silently(tmp_path: Path, suffix: str) -> None:
+def test_compressed_shards_are_refused(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a{suffix}").touch()
     rule = "shards are tar files that are not compressed"
     assert f"{rule}; {tmp_path} has a{suffix}" in refusal(tmp_path)
@@ -243,7 +247,7 @@ def test_compressed_shards_are_not_passed_over_silently(tmp_path: Path, suffix: 
     )
 
 
-def test_labels_of_several_kinds_are_counted(tmp_path: Path) -> None:
+def test_mixed_kinds_of_labels_are_counted(tmp_path: Path) -> None:
     kinds, files = [".cls", ".txt", ".json", ".txt"], Files()
     for i, kind in enumerate(kinds):
         label = b'{"label": "b"}' if kind == ".json" else b"%d" % i
@@ -255,7 +259,7 @@ def test_labels_of_several_kinds_are_counted(tmp_path: Path) -> None:
     assert read_catalogue(shard(tmp_path / "2.tar", dict(sorted(files.items())))).notes == ()
 
 
-def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     shard(tmp_path / "1.tar", {"a/1.png": picture(0), "b/1.png": picture(1)})
     try:
         (tmp_path / "2.tar").symlink_to(tmp_path / "gone.tar")
@@ -279,7 +283,7 @@ def test_outputs_beside_shards_do_not_make_them_a_folder_of_folders(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["._x", "x.png", ".y"])
-def test_a_member_of_fewer_than_no_bytes_ends_in_a_line(whole: Path, name: str) -> None:
+def test_a_member_of_negative_size_raises_one_line(whole: Path, name: str) -> None:
     header = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
     header[124:136] = b"\xff" * 10 + b"\xfe\x00"
     header[148:156] = b" " * 8
@@ -292,7 +296,7 @@ def look_again(found: Catalogue) -> Contents:
     return replace(found).contents
 
 
-def test_a_shard_that_changes_does_not_go_unnoticed(whole: Path) -> None:
+def test_a_shard_that_changes_during_a_scan_is_noticed(whole: Path) -> None:
     found = read_catalogue(whole)
     kept = found.contents
     content = whole.read_bytes()
@@ -308,7 +312,7 @@ def test_a_shard_that_changes_does_not_go_unnoticed(whole: Path) -> None:
 
 
 @pytest.mark.smoke
-def test_a_scan_of_shards_is_that_of_the_files(tmp_path: Path) -> None:
+def test_a_scan_of_shards_equals_that_of_the_files(tmp_path: Path) -> None:
     files = {f"{'ab'[i % 2]}/{i}.png": picture(i) for i in range(12)}
     for name, content in files.items():
         path = tmp_path / "files" / name

@@ -1,4 +1,4 @@
-"""The permutation null: exact in one pass, drawn before looking, and right about chance."""
+"""The permutation null: exact in one pass, and with nominal error rates."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.measures import Measured, Sample
 from fusiform.engine.contrasts.select import chance, select
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.moments.null import ShuffledMoments
 from fusiform.engine.moments.plan import make_plan, shuffled_labels
-from fusiform.engine.spec import Layer, Preprocessing
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.reading import Store
 
 from . import reference
@@ -34,7 +35,7 @@ def plan(folds: int = 2, batch_size: int = 4) -> Any:
     return make_plan(LABELS, NAMES, folds=folds, batch_size=batch_size)
 
 
-def test_labels_are_dealt_within_folds_and_from_the_seed() -> None:
+def test_labels_are_shuffled_within_folds_from_the_seed() -> None:
     fold_of = plan().fold_of
     shuffled = shuffled_labels(LABELS, fold_of, 50, seed=3)
     for fold in (0, 1):
@@ -44,14 +45,14 @@ def test_labels_are_dealt_within_folds_and_from_the_seed() -> None:
     assert len(np.unique(shuffled, axis=0)) == 50
     np.testing.assert_array_equal(shuffled[:7], shuffled_labels(LABELS, fold_of, 7, seed=3))
     assert (shuffled != shuffled_labels(LABELS, fold_of, 50, seed=4)).any()
-    # Each stimulus may get each label, in proportion.
+    # Every stimulus gets every label, in proportion.
     for stimulus in range(len(LABELS)):
         assert len(np.unique(shuffled[:, stimulus])) == 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("order", ["channels first", "channels last"])
-def test_moments_are_those_of_the_shuffled_sets(dtype: torch.dtype, order: str) -> None:
+def test_null_moments_equal_those_of_the_shuffled_sets(dtype: torch.dtype, order: str) -> None:
     shape = (3, 4, 2)
     layer = Layer("l", "Conv2d", ("channel", "y", "x"), shape, str(dtype).removeprefix("torch."))
     made = plan()
@@ -63,7 +64,7 @@ def test_moments_are_those_of_the_shuffled_sets(dtype: torch.dtype, order: str) 
     for batch in made.batches():
         null.begin(batch.stimuli)
         shown = x[torch.from_numpy(batch.stimuli)]
-        shown = torch.cat([shown, shown[-1:]])  # filled up with a row that belongs to no run
+        shown = torch.cat([shown, shown[-1:]])  # padded with a row of no block
         if order == "channels last":
             shown = shown.contiguous(memory_format=torch.channels_last)
         null.fold_in("l", shown)
@@ -79,19 +80,19 @@ def test_moments_are_those_of_the_shuffled_sets(dtype: torch.dtype, order: str) 
             assert found.m2[category, fold, shuffle, place] == pytest.approx(m2, rel=1e-12)
 
 
-def test_a_small_layer_is_taken_whole() -> None:
+def test_all_units_of_a_small_layer_enter_the_null() -> None:
     layers = [Layer(str(n), "Linear", ("unit",), (n,), "float32") for n in (5, 500)]
     fold_of = plan().fold_of
     null = ShuffledMoments(layers, shuffled_labels(LABELS, fold_of, 2, 0), fold_of, 20, seed=1)
     assert null.units["5"].tolist() == [0, 1, 2, 3, 4]
     assert len(null.units["500"]) == 20
-    assert null.state_bytes == (5 + 20) * 20 * 12  # 20 bytes of 2 x 2 x 3 groups
+    assert null.state_bytes == (5 + 20) * 20 * 12  # 20 bytes per group of 2 x 2 x 3
     again = ShuffledMoments(layers, shuffled_labels(LABELS, fold_of, 2, 0), fold_of, 20, seed=2)
     assert (again.units["500"] != null.units["500"]).any()
 
 
 class Pixels(nn.Module):
-    """Responses that are noise, and one that is the category."""
+    """Noise responses, and one that encodes the category."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class Pixels(nn.Module):
 
 @pytest.fixture(scope="module")
 def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A scan of pictures of noise, which differ by chance only."""
+    """A scan of noise pictures, which differ by chance only."""
     from PIL import Image
 
     root = tmp_path_factory.mktemp("noise")
@@ -123,7 +124,9 @@ def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.mark.parametrize("test", ["rest", "student", "weighted"])
 @pytest.mark.parametrize("sides", [1, 2])
-def test_chance_is_nominal_by_p_and_by_the_null(noise_store: Store, test: str, sides: int) -> None:
+def test_false_positive_rates_are_nominal_by_p_and_by_the_null(
+    noise_store: Store, test: str, sides: int
+) -> None:
     for rule in ("p <= 0.05", "p_null <= 0.05"):
         criterion = Criterion(test, rule, sides)
         shares = dict(chance(noise_store, criterion))
@@ -136,7 +139,7 @@ def test_chance_is_nominal_by_p_and_by_the_null(noise_store: Store, test: str, s
     assert max(share.mean() for _, share in chance(noise_store, q)) < 0.05
 
 
-def test_p_of_the_null_is_counted(noise_store: Store) -> None:
+def test_p_of_the_null_equals_a_plain_count(noise_store: Store) -> None:
     layer = noise_store.layer("head")
     criterion = Criterion("rest", "p_null <= 0.2")
     ((_, found),) = select(noise_store, criterion, layers=[layer])
@@ -157,7 +160,7 @@ def test_p_of_the_null_is_counted(noise_store: Store) -> None:
             assert found.selective[k, unit] == (p <= 0.2)
 
 
-def test_p_of_the_null_is_saved(noise_store: Store, tmp_path: Path) -> None:
+def test_p_of_the_null_is_saved_with_a_contrast(noise_store: Store, tmp_path: Path) -> None:
     shutil.copytree(noise_store.path, tmp_path / "own.zarr")
     store = fusiform.open_store(tmp_path / "own.zarr")
     criterion = Criterion("rest", "p_null <= 0.2")
@@ -172,7 +175,7 @@ def test_p_of_the_null_is_saved(noise_store: Store, tmp_path: Path) -> None:
 
 
 class Looked(nn.Module):
-    """A network whose responses to the picture with grey value i are row i of a table."""
+    """A network that responds to grey value i with row i of a table."""
 
     def __init__(self, table: np.ndarray) -> None:
         super().__init__()
@@ -180,13 +183,13 @@ class Looked(nn.Module):
         self.found = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        # Before a scan it is shown noise.
+        # The trial pass shows noise.
         rows = (images[:, 0, 0, 0] * 255).round().long().clamp(0, len(self.table) - 1)
         return self.found(self.table[rows])
 
 
 def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[Fraction]]) -> Any:
-    """The square of t with its sign, without rounding; a number beyond all others for infinity."""
+    """Signed square of t in exact arithmetic; a huge number stands for infinity."""
 
     def squares(values: list[Fraction]) -> tuple[int, Fraction, Fraction]:
         mean = sum(values) / Fraction(len(values))
@@ -218,7 +221,7 @@ def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[
 
 @pytest.fixture(scope="module")
 def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.ndarray]:
-    """A scan of units that respond to few stimuli, as behind a ReLU, and their responses."""
+    """A scan of units that respond to few stimuli, as after a ReLU, and their responses."""
     from PIL import Image
 
     root, rng = tmp_path_factory.mktemp("few"), np.random.default_rng(0)
@@ -242,7 +245,7 @@ def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.n
 
 @pytest.mark.parametrize("test", ["each", "rest", "student", "weighted"])
 @pytest.mark.parametrize("sides", [1, 2])
-def test_equal_t_count_as_large_whatever_their_rounding(
+def test_ties_with_the_null_count_despite_rounding(
     few_responses: tuple[Store, np.ndarray], test: Any, sides: Any
 ) -> None:
     store, table = few_responses
@@ -278,7 +281,7 @@ def welch_from(target: list[Any], baseline: list[Any]) -> float:
     return (m_a - m_b) / np.sqrt(s_a / (n_a - 1) / n_a + s_b / (n_b - 1) / n_b)
 
 
-def test_the_family_of_the_null_may_be_the_model(noise_store: Store) -> None:
+def test_the_family_of_the_null_can_be_the_whole_model(noise_store: Store) -> None:
     one, all_layers = (
         dict(chance(noise_store, Criterion("rest", "q <= 0.5", family=family)))
         for family in ("layer", "model")
@@ -287,7 +290,7 @@ def test_the_family_of_the_null_may_be_the_model(noise_store: Store) -> None:
     assert any((one[layer] != all_layers[layer]).any() for layer in one)
 
 
-def test_a_store_without_a_null_says_so(store: Store) -> None:
+def test_p_of_the_null_without_a_null_raises(store: Store) -> None:
     with pytest.raises(UserError, match="--null 100"):
         list(chance(store))
     with pytest.raises(UserError, match="--null 100"):

@@ -1,7 +1,7 @@
-"""Every command once, as a user runs it, and Python's public names: what any machine must pass.
+"""Every command once, as a user runs it, and every public name: the minimum for any machine.
 
-``pytest -m smoke`` runs this and a test of each room, in minutes; ``.ci/run`` runs it on the newest
-Python, on the lowest libraries, and on a machine that has little else.
+``pytest -m smoke`` runs this and a test of each package in minutes; ``.ci/run`` runs it on the
+newest Python, with the lowest libraries, and on a bare machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fusiform import cli
 pytestmark = pytest.mark.smoke
 
 SMALL = "--weights none --resize 64 --crop 64 --device cpu -q"
-# In this order, in one folder: each works on what those before have written.
+# In this order, in one folder: each command uses the outputs of earlier ones.
 WALK = f"""
 stimuli make made --per-category 6 --size 64
 stimuli check made
@@ -56,7 +56,7 @@ bench --parts kernels --units 100000 --batch-sizes 8 --repeats 1
 
 
 def commands(app: typer.Typer, before: str = "") -> Iterator[str]:
-    """The names of all commands of the command line, those of groups after the group's."""
+    """Names of all commands; those in groups follow the group's name."""
     for command in app.registered_commands:
         yield f"{before}{command.name or getattr(command.callback, '__name__', '')}"
     for group in app.registered_groups:
@@ -64,7 +64,7 @@ def commands(app: typer.Typer, before: str = "") -> Iterator[str]:
         yield from commands(group.typer_instance, f"{before}{group.name} ")
 
 
-def test_every_command_is_walked_through() -> None:
+def test_the_smoke_test_covers_every_command() -> None:
     lines = WALK.strip().splitlines()
     for name in commands(cli.app):
         assert any(line.startswith(f"{name} ") for line in lines), name
@@ -87,7 +87,7 @@ def test_every_command_runs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "figures").glob("*.pdf"))) > 3
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     for name in fusiform.__all__:
         assert getattr(fusiform, name).__doc__, name
 
@@ -114,7 +114,7 @@ class Integers(nn.Module):
 def make():
     return Integers(), Preprocessing(resize=16, crop=16, mean=(0, 0, 0), std=(1, 1, 1))
 '''
-# Found on x86-64 with Python 3.11, zarr 3.1.6 and torch 2.14.1; to be the same everywhere.
+# From x86-64 with Python 3.11, zarr 3.1.6 and torch 2.14.1; the same everywhere.
 DIGEST = "1fe82d81918fa3ac35542fa344b096dc572c2efe540fbc85313ced0a12a31a8e"
 
 

@@ -1,4 +1,4 @@
-"""The catalogue has the same order anywhere, and every kind of picture is read as people see it."""
+"""Catalogues have the same order everywhere; every kind of picture is decoded as displayed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def saved(path: Path, pixels: NDArray[Any] | Image.Image = GREY, **options: Any)
 
 
 def folders(root: Path, *paths: str) -> Path:
-    """A stimulus set with an image at each of ``paths``."""
+    """A stimulus set with an image at each path."""
     for path in paths:
         saved(root / path)
     return root
@@ -77,7 +77,7 @@ def test_every_folder_is_a_category_and_its_images_stand_together(tmp_path: Path
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_order_is_natural_whatever_the_order_of_creation(tmp_path: Path, seed: int) -> None:
+def test_order_is_natural_and_independent_of_creation_order(tmp_path: Path, seed: int) -> None:
     expected = ["img1.png", "img2.PNG", "IMG3.png", "img10.png", "img11.png", "img100.png"]
     names = [f"{folder}/{name}" for folder in ("set2", "Set3", "set10") for name in expected]
     found = read_catalogue(folders(tmp_path, *random.Random(seed).sample(names, len(names))))
@@ -85,7 +85,7 @@ def test_order_is_natural_whatever_the_order_of_creation(tmp_path: Path, seed: i
     assert list(found.names) == names
 
 
-def test_hidden_files_are_passed_over_silently_and_others_are_noted(tmp_path: Path) -> None:
+def test_hidden_files_are_ignored_and_other_files_noted(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png", "a/.hidden.png", ".cache/1.png", "a/inner/1.png")
     (root / "a/.DS_Store").touch()
     (root / "a/Thumbs.db").touch()
@@ -104,7 +104,7 @@ def refused_names(report: StimuliReport) -> dict[str, str]:
     return {one.name: one.reason for one in report.refused}
 
 
-def test_links_that_lead_nowhere_are_stimuli_that_are_gone(tmp_path: Path) -> None:
+def test_broken_links_are_missing_stimuli(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     linked(root / "a/3.png", Path("../.git/annex/objects/x/y/K.png"))
     linked(root / "a/4.png", root / "a/4.png")
@@ -123,7 +123,7 @@ def test_links_that_lead_nowhere_are_stimuli_that_are_gone(tmp_path: Path) -> No
     }
 
 
-def test_a_category_whose_folder_is_not_mounted_is_not_left_out(tmp_path: Path) -> None:
+def test_a_category_behind_a_broken_link_is_not_left_out(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
     linked(root / "c", tmp_path / "not mounted", folder=True)
     linked(root / "v1.5", tmp_path / "not mounted", folder=True)
@@ -147,13 +147,13 @@ def test_a_category_whose_folder_is_not_mounted_is_not_left_out(tmp_path: Path) 
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_what_is_called_like_an_image_and_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_folder_or_pipe_named_like_an_image_raises(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
     os.mkfifo(root / "a/2.png")
     assert refused_names(check_stimuli(root)) == {"a/2.png": "is a pipe, a socket or a device"}
 
 
-def test_images_in_folders_of_a_category_are_counted_and_named(tmp_path: Path) -> None:
+def test_images_nested_within_a_category_are_counted_and_named(tmp_path: Path) -> None:
     nested = ("a/l/1.png", "a/l/2.png", "a/r/deep/1.png", "a/__MACOSX/1.png", "a/x.zarr/1.png")
     root = folders(tmp_path, "a/1.png", "b/1.png", *nested)
     (root / "a/x.zarr/zarr.json").touch()
@@ -168,7 +168,7 @@ def test_images_in_folders_of_a_category_are_counted_and_named(tmp_path: Path) -
     assert "passed over 2 images in folders in it: train/a (1), train/b (1)" in refusal(split)
 
 
-def test_images_and_shards_beside_the_folders_are_named(tmp_path: Path) -> None:
+def test_images_and_shards_beside_category_folders_are_named(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png", "3.png", "12.png")
     for name in ("more.tar", "x.tgz", "y.TAR.GZ", ".z.tgz"):
         (root / name).touch()
@@ -181,7 +181,7 @@ def test_images_and_shards_beside_the_folders_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [["train"], ["train", "val"]])
 @pytest.mark.parametrize("shard", ["0.tar", "0.tar.gz"])
-def test_folders_of_shards_are_no_categories(tmp_path: Path, names: list[str], shard: str) -> None:
+def test_folders_of_shards_are_not_categories(tmp_path: Path, names: list[str], shard: str) -> None:
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / shard).touch()
@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_read_is_named(
     assert read_catalogue(root, {"x": ["a"], "y": ["b"]}).names == ("a/1.png", "b/1.png")
 
 
-def test_junk_and_empty_folders_are_no_categories(tmp_path: Path) -> None:
+def test_junk_and_empty_folders_are_not_categories(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png", "__MACOSX/a/._1.png", "@eaDir/1.png")
     for name in ("vacant", "hidden", "windows", "__pycache__"):
         (root / name).mkdir()
@@ -236,7 +236,7 @@ def emptied(root: Path) -> Path:
     return root
 
 
-def test_outputs_beside_the_stimuli_are_no_categories(tmp_path: Path) -> None:
+def test_outputs_beside_the_stimuli_are_not_categories(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png", "faces.old/1.png")
     for store in ("one.zarr", "r.responses.zarr", "two.zarr.partial", "one.zarr.old"):
         (root / store / "conv").mkdir(parents=True)
@@ -268,22 +268,20 @@ def test_groups_join_choose_and_order(tmp_path: Path) -> None:
     assert found.labels.tolist() == [0, 1, 1]
 
 
-def test_a_group_may_name_a_folder_in_a_folder(tmp_path: Path) -> None:
+def test_a_group_may_name_a_nested_folder(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "a/b/2.png", "c/3.png")
     found = read_catalogue(root, {"inner": ["a/b"], "outer": ["a", "c"]})
     assert found.names == ("a/b/2.png", "a/1.png", "c/3.png")
 
 
 @pytest.mark.parametrize("spelling", ["a/", "./a", "b/../a", "a/."])
-def test_a_folder_in_two_groups_is_refused_however_it_is_spelt(
-    tmp_path: Path, spelling: str
-) -> None:
+def test_a_folder_in_two_groups_raises_however_it_is_spelt(tmp_path: Path, spelling: str) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
     message = refusal(root, {"first": ["a"], "second": [spelling]})
     assert "a is in --group first and in --group second" in message
 
 
-def test_a_group_of_an_unknown_folder_is_refused_with_the_nearest(tmp_path: Path) -> None:
+def test_a_group_of_an_unknown_folder_raises_with_the_nearest_name(tmp_path: Path) -> None:
     root = folders(tmp_path, "adult/1.png", "house/1.png")
     message = refusal(root, {"faces": ["adults"], "places": ["house"]})
     assert "--group faces" in message
@@ -323,7 +321,7 @@ AS_SPREADSHEETS_WRITE_IT = {
 
 
 @pytest.mark.parametrize("what", AS_SPREADSHEETS_WRITE_IT)
-def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path: Path, what: str) -> None:
+def test_a_manifest_written_by_a_spreadsheet_is_read(tmp_path: Path, what: str) -> None:
     found = read_catalogue(manifest(tmp_path / "set.csv", AS_SPREADSHEETS_WRITE_IT[what]))
     assert (found.names, found.categories) == (("1.png", "2.png"), ("a", "b"))
 
@@ -352,7 +350,7 @@ def test_groups_join_the_categories_of_a_manifest(tmp_path: Path) -> None:
         ('path,category\n"1.png,a\n2.png,b\n', ["is CSV in UTF-8"]),
     ],
 )
-def test_a_faulty_manifest_is_refused_by_line(
+def test_a_faulty_manifest_raises_with_the_line(
     tmp_path: Path, text: str, culprits: list[str]
 ) -> None:
     source = manifest(tmp_path / "set.csv", text)
@@ -365,10 +363,10 @@ def test_a_manifest_in_another_encoding_is_refused(tmp_path: Path) -> None:
     assert f"{source} is not" in refusal(source)
 
 
-# What cannot be a stimulus set
+# Invalid stimulus sets
 
 
-def test_a_source_that_is_missing_or_neither_folder_nor_manifest_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_unknown_kind_of_source_raises(tmp_path: Path) -> None:
     assert f"{tmp_path / 'nowhere'} does not exist" in refusal(tmp_path / "nowhere")
     assert f"{tmp_path / 'nowhere.csv'} does not exist" in refusal(tmp_path / "nowhere.csv")
     (tmp_path / "set.txt").touch()
@@ -389,9 +387,7 @@ def test_a_category_without_images_is_refused(tmp_path: Path) -> None:
     assert f"vacant in {root} has none" in refusal(root)
 
 
-def test_a_folder_that_may_not_be_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -399,11 +395,11 @@ def test_a_folder_that_may_not_be_read_is_refused(
     assert f"{tmp_path} (Permission denied)" in refusal(tmp_path)
 
 
-# Where stimuli may lie
+# Paths outside the set
 
 
 def outsider(path: Path) -> str:
-    """A manifest entry that leads to an image outside of the set in ``path``."""
+    """A manifest entry for an image outside the set in ``path``."""
     saved(path.parent / "elsewhere" / "1.png")
     return "../elsewhere/1.png"
 
@@ -416,7 +412,7 @@ def linked(path: Path, target: Path, *, folder: bool = False) -> None:
 
 
 @pytest.mark.parametrize("kind", ["relative", "absolute", "link", "linked folder", "dots inside"])
-def test_what_leads_out_of_a_manifests_folder_is_refused(tmp_path: Path, kind: str) -> None:
+def test_manifest_paths_outside_its_folder_raise(tmp_path: Path, kind: str) -> None:
     root = folders(tmp_path / "set", "1.png", "2.png", "sub/3.png")
     entry = outsider(root)
     outside = (root / entry).resolve()
@@ -438,7 +434,7 @@ def test_what_leads_out_of_a_manifests_folder_is_refused(tmp_path: Path, kind: s
     assert f"leads out of {root} and {root / 'sub'}" in refusal(source, root=root / "sub")
 
 
-def test_dots_and_links_that_stay_inside_are_accepted(tmp_path: Path) -> None:
+def test_manifest_paths_with_dots_and_links_inside_are_accepted(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", "1.png", "sub/2.png", "sub/4.png")
     linked(root / "3.png", root / "sub/2.png")
     linked(root / "there", root / "sub", folder=True)
@@ -449,7 +445,7 @@ def test_dots_and_links_that_stay_inside_are_accepted(tmp_path: Path) -> None:
     assert len(read_catalogue(tmp_path / "named/set.csv")) == 4
 
 
-def test_all_that_lead_out_are_counted(tmp_path: Path) -> None:
+def test_all_manifest_paths_outside_are_counted(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", "1.png")
     outsider(root)
     entries = "".join(f"../elsewhere/1.png{' ' * n}/,b\n" for n in range(3))
@@ -465,13 +461,13 @@ def test_links_in_a_folder_are_followed_wherever_they_lead(tmp_path: Path) -> No
     assert len(read_catalogue(root)) == 4
 
 
-def test_a_set_may_be_a_link_itself(tmp_path: Path) -> None:
+def test_a_stimulus_folder_may_be_a_link(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", "a/1.png", "b/1.png")
     linked(tmp_path / "named", root, folder=True)
     assert len(read_catalogue(tmp_path / "named")) == 2
 
 
-def test_a_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_a_root_that_is_not_a_folder_raises(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", "a/1.png", "b/1.png")
     assert "--root" in refusal(root, root=tmp_path / "gone")
 
@@ -490,7 +486,7 @@ HARMLESS = [
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
-def test_any_name_comes_through_unharmed(tmp_path: Path) -> None:
+def test_any_file_name_is_kept_unchanged(tmp_path: Path) -> None:
     raw = os.fsdecode(b"caf\xe9")
     categories = [*(name.removesuffix(".png") for name in HARMLESS), raw]
     for category in categories:
@@ -509,7 +505,7 @@ def test_any_name_comes_through_unharmed(tmp_path: Path) -> None:
     assert joined.categories == ("caf\\xe9", "other")
 
 
-def test_names_that_would_be_written_alike_are_refused(tmp_path: Path) -> None:
+def test_names_with_the_same_escaped_form_raise(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
     message = refusal(root, {"caf\udce9": ["a"], "caf\\xe9": ["b"]})
     assert "both written caf\\xe9" in message
@@ -523,19 +519,19 @@ def decomposed(name: str) -> str:
 
 
 def tells_forms_apart(folder: Path) -> bool:
-    """Whether the file system keeps both forms of a name."""
+    """Whether the file system distinguishes both Unicode forms of a name."""
     (folder / "\u00e9").touch()
     return not (folder / "e\u0301").exists()
 
 
-def test_groups_find_folders_that_a_mac_has_named(tmp_path: Path) -> None:
+def test_groups_find_folders_in_decomposed_unicode(tmp_path: Path) -> None:
     mac = [decomposed(f"{name}/1.png") for name in (BUILDING, HEAD, f"{HEAD}/\u00e9")]
     root = folders(tmp_path, *mac)
     found = read_catalogue(root, {"x": [BUILDING], "y": [f"{HEAD}/\u00e9"]})
     assert found.names == (mac[0], mac[2])
 
 
-def test_two_forms_of_a_name_are_one_category_and_said_to_be(tmp_path: Path) -> None:
+def test_two_unicode_forms_of_a_name_are_one_category_with_a_note(tmp_path: Path) -> None:
     rows = [("1", BUILDING), ("2", decomposed(BUILDING)), ("3", HEAD), ("4", BUILDING)]
     lines = "".join(f"{path}.png,{category}\n" for path, category in rows)
     found = read_catalogue(manifest(tmp_path / "set.csv", f"path,category\n{lines}"))
@@ -552,7 +548,7 @@ def test_two_forms_of_a_name_are_one_category_and_said_to_be(tmp_path: Path) -> 
         assert "written alike" in found.notes[0]
 
 
-def test_a_manifest_finds_files_in_another_form(tmp_path: Path) -> None:
+def test_a_manifest_finds_files_in_another_unicode_form(tmp_path: Path) -> None:
     if not tells_forms_apart(tmp_path):
         pytest.skip("no other form here")
     there = [decomposed(f"{HEAD}/\u00e9.png"), "\u00e9.png", decomposed("\u00e9.png"), "4.png"]
@@ -570,13 +566,13 @@ def test_a_manifest_finds_files_in_another_form(tmp_path: Path) -> None:
     assert "again" in refusal(manifest(root / "set.csv", lines))
 
 
-def test_order_is_the_same_in_every_form() -> None:
+def test_order_is_the_same_in_every_unicode_form() -> None:
     names = ["zebra", "\u00e9cole", "eclair", "\u00e9t\u00e9"]
     mac = sorted(map(decomposed, names), key=natural_key)
     assert [unicodedata.normalize("NFC", one) for one in mac] == sorted(names, key=natural_key)
 
 
-def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
+def test_a_name_with_a_nul_raises(tmp_path: Path) -> None:
     source = manifest(tmp_path / "set.csv", "path,category\n1.png,a\n2\0.png,b\n")
     assert "NUL" in refusal(source)
 
@@ -612,7 +608,7 @@ def test_contents_of_many_stimuli_keep_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image\n", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe"])
-def test_a_file_that_is_an_image_by_name_only_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_an_image_by_name_only_raises(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "2.png"
     path.write_bytes(content)
     with pytest.raises(UnfitStimulus, match=r"2\.png is (no image|empty)"):
@@ -621,15 +617,15 @@ def test_a_file_that_is_an_image_by_name_only_is_refused(tmp_path: Path, content
         read_header(path, content)
 
 
-def test_programs_in_postscript_are_not_run(tmp_path: Path) -> None:
-    # Pillow starts Ghostscript for them.
+def test_postscript_files_are_not_executed(tmp_path: Path) -> None:
+    # Pillow would start Ghostscript.
     path = saved(tmp_path / "drawing.eps", COLOUR)
     path = path.rename(tmp_path / "drawing.png")
     with pytest.raises(UnfitStimulus, match="is no image"):
         open_image(path)
 
 
-def test_a_stimulus_that_is_not_there_has_that_problem(tmp_path: Path) -> None:
+def test_a_missing_stimulus_is_listed_as_a_problem(tmp_path: Path) -> None:
     saved(tmp_path / "1.png")
     source = manifest(tmp_path / "set.csv", "path,category\n1.png,a\ngone.png,b\n")
     lost = read_catalogue(source).contents[1]
@@ -639,13 +635,13 @@ def test_a_stimulus_that_is_not_there_has_that_problem(tmp_path: Path) -> None:
 # Reading
 
 
-def test_a_stimulus_is_read_whole(tmp_path: Path) -> None:
+def test_a_stimulus_file_is_read_whole(tmp_path: Path) -> None:
     path = saved(tmp_path / "1.png")
     assert read_stimulus(path) == path.read_bytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes and devices are made as Linux does it")
-def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     for name, reason in {"pipe.png": "is a pipe", ".": "is a folder"}.items():
         with pytest.raises(UnfitStimulus, match=reason):
@@ -655,9 +651,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
     assert problems == ["is a pipe, a socket or a device"] * 2
 
 
-def test_a_file_that_may_not_be_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_file_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -707,7 +701,7 @@ def test_numbers_come_before_text_and_names_decide_between_equals(names: list[st
     assert sorted(names, key=natural_key) == sorted(names, key=plain)
 
 
-def test_image_files_are_told_by_suffix_in_either_case(tmp_path: Path) -> None:
+def test_image_files_are_recognised_by_suffix_in_either_case(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.Jpeg", "c.webp", "d.txt", "e", ".f.png"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
@@ -724,7 +718,7 @@ def shown(path: Path) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm", "webp"])
-def test_grey_and_colour_are_read_as_they_are(tmp_path: Path, suffix: str) -> None:
+def test_grey_and_colour_are_read_unchanged(tmp_path: Path, suffix: str) -> None:
     lossless = {"lossless": True} if suffix == "webp" else {}
     np.testing.assert_array_equal(
         shown(saved(tmp_path / f"c.{suffix}", COLOUR, **lossless)), COLOUR
@@ -821,7 +815,7 @@ FRAMES = [Image.fromarray(np.full((4, 4), grey, np.uint8)) for grey in (10, 200)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
-def test_a_file_of_several_frames_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_a_file_of_several_frames_raises(tmp_path: Path, suffix: str) -> None:
     path = saved(tmp_path / f"a.{suffix}", FRAMES[0], save_all=True, append_images=FRAMES[1:])
     with pytest.raises(UnfitStimulus, match="more than one frame"):
         read_header(path, path.read_bytes())
@@ -829,7 +823,7 @@ def test_a_file_of_several_frames_is_refused(tmp_path: Path, suffix: str) -> Non
         open_image(path)
 
 
-def test_of_a_cameras_several_pictures_the_first_is_shown(tmp_path: Path) -> None:
+def test_the_first_picture_of_a_multi_picture_jpeg_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "camera.jpg"
     FRAMES[0].save(path, "MPO", save_all=True, append_images=FRAMES[1:])
     assert read_header(path, path.read_bytes()).kind == "JPEG"
@@ -888,7 +882,7 @@ FILES = {kind: encoded(LARGER, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "
 
 @pytest.mark.parametrize("share", [0.5, 0.95])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA"])
-def test_a_truncated_image_is_refused_by_name(tmp_path: Path, kind: str, share: float) -> None:
+def test_a_truncated_image_raises_with_its_name(tmp_path: Path, kind: str, share: float) -> None:
     path = tmp_path / "cut.png"
     whole = encoded(LARGER, kind)
     path.write_bytes(whole[: int(share * len(whole))])
@@ -896,8 +890,8 @@ def test_a_truncated_image_is_refused_by_name(tmp_path: Path, kind: str, share: 
         open_image(path)
 
 
-def test_an_image_whose_directory_has_a_wrong_type_is_refused_by_name(tmp_path: Path) -> None:
-    # The offset of the pixels as a fraction: Pillow fails with a TypeError.
+def test_a_tiff_directory_with_a_wrong_type_raises_with_its_name(tmp_path: Path) -> None:
+    # A fraction as the offset of the pixels: Pillow raises TypeError.
     offset, fraction = struct.pack("<HH", 273, 4), struct.pack("<HH", 273, 5)
     assert FILES["TIFF"].count(offset) == 1
     path = tmp_path / "odd.tif"
@@ -921,14 +915,14 @@ def test_a_damaged_file_is_a_picture_or_a_user_error(kind: str, data: st.DataObj
         assert "damaged" in str(error)  # noqa: PT017
 
 
-def test_floats_are_refused_by_name(tmp_path: Path) -> None:
+def test_float_pixels_raise(tmp_path: Path) -> None:
     path = saved(tmp_path / "floats.tif", GREY.astype(np.float32))
     with pytest.raises(UserError, match=r"floats\.tif holds floats"):
         open_image(path)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, 9), (0, 65536)])
-def test_integers_beyond_16_bits_are_refused_by_name(tmp_path: Path, low: int, high: int) -> None:
+def test_integers_beyond_16_bits_raise(tmp_path: Path, low: int, high: int) -> None:
     path = saved(tmp_path / "wide.tif", np.array([[low, high]], np.int32))
     with pytest.raises(UserError, match=rf"wide\.tif has grey values from {low} to {high}"):
         open_image(path)
@@ -939,7 +933,7 @@ def test_32_bit_integers_within_16_bits_are_scaled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown(path), GREY)
 
 
-def test_a_picture_too_large_to_decode_is_refused_as_such(
+def test_a_picture_too_large_to_decode_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "vast.png", LARGER)
@@ -950,11 +944,11 @@ def test_a_picture_too_large_to_decode_is_refused_as_such(
         open_image(path)
 
 
-def test_nothing_that_pillow_warns_of_reaches_the_user(
+def test_pillow_warnings_do_not_reach_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "large.png", LARGER)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # between this and twice it warns
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns between this and twice this
     for _ in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -962,7 +956,7 @@ def test_nothing_that_pillow_warns_of_reaches_the_user(
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
-def test_a_picture_without_pixels_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_picture_without_pixels_raises(tmp_path: Path, kind: str) -> None:
     content = bytearray(FILES[kind])
     sides = {"PNG": (">I", 16), "GIF": ("<H", 6), "BMP": ("<I", 18)}
     if kind == "TIFF":
@@ -973,7 +967,7 @@ def test_a_picture_without_pixels_is_refused(tmp_path: Path, kind: str) -> None:
     struct.pack_into(form, content, place, 0)
     if kind == "PNG":
         struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
-    if kind == "GIF":  # the frame in the screen
+    if kind == "GIF":  # the frame within the screen
         struct.pack_into("<H", content, content.index(b",\0\0\0\0") + 5, 0)
     with pytest.raises(UnfitStimulus, match="nothing is in it"):
         open_image(tmp_path / "nothing is in it", bytes(content))
@@ -982,7 +976,7 @@ def test_a_picture_without_pixels_is_refused(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "error", [SyntaxError, MemoryError, RecursionError, struct.error, KeyError]
 )
-def test_whatever_pillow_raises_is_one_line(
+def test_any_pillow_exception_becomes_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -998,7 +992,7 @@ def test_whatever_pillow_raises_is_one_line(
         assert str(caught.value).isprintable()
 
 
-def test_a_stimulus_listed_under_two_spellings_is_refused(tmp_path: Path) -> None:
+def test_a_stimulus_listed_under_two_spellings_raises(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,category\na/1.png,x\n./a/1.png,y\n")
     with pytest.raises(UserError, match="line 3"):
         read_catalogue(tmp_path / "m.csv")

@@ -1,4 +1,4 @@
-"""A stimulus set's faults are all named, and its numbers are those of plain formulas."""
+"""The check of a stimulus set names every fault; its statistics equal plain formulas."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def saved(path: Path, pixels: NDArray[Any] | Image.Image, **options: Any) -> Pat
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
-    """Two categories of three grey pictures each, nothing wrong with them."""
+    """A sound set: two categories of three grey pictures."""
     for category in "ab":
         for i in range(3):
             saved(tmp_path / "set" / category / f"{i}.png", noise(16, 20))
     return tmp_path / "set"
 
 
-# What cannot be shown
+# Undecodable stimuli
 
 
-def test_a_sound_set_is_said_to_be_sound(sound: Path) -> None:
+def test_check_reports_a_sound_set_as_sound(sound: Path) -> None:
     report = check_stimuli(sound)
     assert report.sound
     assert report.stimuli == 6
@@ -56,11 +56,11 @@ def test_a_sound_set_is_said_to_be_sound(sound: Path) -> None:
     assert [row.stimuli for row in report.categories] == [3, 3]
 
 
-def test_all_that_cannot_be_shown_are_listed_with_their_reasons(sound: Path) -> None:
+def test_check_lists_every_undecodable_stimulus_with_its_reason(sound: Path) -> None:
     whole = (sound / "a/0.png").read_bytes()
     (sound / "a/3.png").write_bytes(b"no picture")
     (sound / "a/4.png").write_bytes(b"")
-    (sound / "b/3.png").write_bytes(whole[: len(whole) // 2])  # only decoding finds this
+    (sound / "b/3.png").write_bytes(whole[: len(whole) // 2])  # found by decoding only
     saved(sound / "b/4.tif", np.zeros((4, 4), np.float32))
     frames = [Image.fromarray(noise(4, 4)) for _ in range(2)]
     saved(sound / "b/5.gif", frames[0], save_all=True, append_images=frames[1:])
@@ -77,7 +77,7 @@ def test_all_that_cannot_be_shown_are_listed_with_their_reasons(sound: Path) -> 
     assert [row.stimuli for row in report.categories] == [3, 3]
 
 
-def test_a_category_of_which_nothing_can_be_shown_has_an_empty_row(sound: Path) -> None:
+def test_a_category_without_decodable_stimuli_has_an_empty_row(sound: Path) -> None:
     for path in (sound / "a").iterdir():
         path.write_bytes(b"")
     report = check_stimuli(sound)
@@ -89,7 +89,7 @@ def test_a_category_of_which_nothing_can_be_shown_has_an_empty_row(sound: Path) 
     json.dumps(report.as_record(), allow_nan=False)
 
 
-def test_a_wrong_suffix_is_named_and_shown_all_the_same(sound: Path) -> None:
+def test_a_wrong_suffix_is_noted_and_the_picture_read(sound: Path) -> None:
     saved(sound / "a/3.png", noise(9, 9)).rename(sound / "a/3.jpg")
     saved(sound / "a/4.jpeg", noise(9, 9))
     saved(sound / "a/5.TIFF", noise(9, 9), format="TIFF")
@@ -99,12 +99,12 @@ def test_a_wrong_suffix_is_named_and_shown_all_the_same(sound: Path) -> None:
     assert report.categories[0].stimuli == 6
 
 
-def test_a_set_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_checking_something_else_than_a_stimulus_set_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         check_stimuli(tmp_path / "gone")
 
 
-def test_progress_reaches_the_end(sound: Path) -> None:
+def test_progress_of_the_check_reaches_the_end(sound: Path) -> None:
     heard: list[tuple[int, int]] = []
     for i in range(3, 20):
         saved(sound / f"a/{i}.png", noise(4, 4))
@@ -141,7 +141,7 @@ def test_the_same_pixels_in_another_kind_of_file_are_found(sound: Path) -> None:
     assert found == Duplicate(("a/0.png", "b/equal.png", "b/other.bmp"), ("a", "b"), "pixels")
 
 
-def test_large_pictures_are_compared_in_strips(
+def test_large_pictures_are_checked_for_duplicates_in_strips(
     sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(sound / "b/colour.png", np.dstack([noise(16, 20)] * 2 + [noise(16, 20)]))
@@ -153,10 +153,10 @@ def test_large_pictures_are_compared_in_strips(
     assert [row.modes for row in whole.categories] == [{"colour": 1, "grey": 3}] * 2
 
 
-# What confounds
+# Confounds
 
 
-def test_sizes_and_modes_are_counted(sound: Path) -> None:
+def test_picture_sizes_and_modes_are_counted(sound: Path) -> None:
     saved(sound / "a/3.png", noise(10, 50))
     saved(sound / "a/4.png", noise(30, 20, 3))
     saved(sound / "a/5.png", noise(16, 20, 4))
@@ -172,7 +172,7 @@ def test_sizes_and_modes_are_counted(sound: Path) -> None:
     ]  # fmt: skip
 
 
-def test_the_table_holds_means_of_plain_formulas(sound: Path) -> None:
+def test_image_statistics_equal_plain_formulas(sound: Path) -> None:
     report = check_stimuli(sound)
     for row in report.categories:
         pictures = [np.asarray(Image.open(sound / row.category / f"{i}.png")) / 255 for i in "012"]
@@ -212,13 +212,15 @@ def slope_by_loops(grey: NDArray[Any]) -> float:
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 17), (16, 24), (31, 18), (4, 4), (40, 5)])
-def test_the_slope_is_that_of_the_radial_mean_amplitude(shape: tuple[int, int]) -> None:
+def test_the_spectral_slope_equals_that_of_the_radial_mean_amplitude(
+    shape: tuple[int, int],
+) -> None:
     pixels = noise(*shape)
     assert spectral_slope(Image.fromarray(pixels)) == pytest.approx(slope_by_loops(pixels))
 
 
 @pytest.mark.parametrize("exponent", [0.0, -1.0, -1.5])
-def test_the_slope_of_a_known_spectrum_is_found(exponent: float) -> None:
+def test_the_slope_of_a_known_spectrum_is_recovered(exponent: float) -> None:
     frequency = np.hypot(np.fft.fftfreq(128)[:, np.newaxis], np.fft.rfftfreq(128))
     frequency[0, 0] = 1
     phases = np.exp(2j * np.pi * RNG.random(frequency.shape))
@@ -228,7 +230,7 @@ def test_the_slope_of_a_known_spectrum_is_found(exponent: float) -> None:
     assert spectral_slope(grey) == pytest.approx(exponent, abs=0.05)
 
 
-def test_a_phase_scrambled_picture_keeps_its_slope() -> None:
+def test_a_phase_scrambled_picture_keeps_its_spectral_slope() -> None:
     picture = np.kron(noise(12, 12, low=100, high=156), np.ones((5, 5), np.uint8))
     scrambled = np.rint(phase_scramble(picture, np.random.default_rng(1))).astype(np.uint8)
     slopes = [spectral_slope(Image.fromarray(one)) for one in (picture, scrambled)]
@@ -237,19 +239,19 @@ def test_a_phase_scrambled_picture_keeps_its_slope() -> None:
 
 
 @pytest.mark.parametrize("shape", [(9, 9), (1, 1), (1, 50), (2, 3)])
-def test_a_uniform_or_tiny_picture_has_no_slope(shape: tuple[int, int]) -> None:
+def test_a_uniform_or_tiny_picture_has_no_spectral_slope(shape: tuple[int, int]) -> None:
     pixels = np.full(shape, 7, np.uint8) if shape == (9, 9) else noise(*shape)
     assert math.isnan(spectral_slope(Image.fromarray(pixels)))
 
 
-def test_large_pictures_are_averaged_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pictures_are_downsampled_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fusiform.engine.stimuli.lowlevel._LONGEST", 16)
     coarse = noise(8, 15)
     large = Image.fromarray(np.kron(coarse, np.ones((3, 3), np.uint8)))
     assert spectral_slope(large) == pytest.approx(slope_by_loops(coarse))
 
 
-def test_eta_squared_and_p_are_those_of_one_way_anova() -> None:
+def test_eta_squared_and_p_equal_one_way_anova() -> None:
     chance = np.random.default_rng(3)
     groups = [chance.normal(mean, 1, n) for mean, n in ((0, 5), (0.5, 9), (4, 7))]
     found = difference("luma", [*groups, np.array([np.nan])])
@@ -268,10 +270,10 @@ def test_eta_squared_and_p_are_those_of_one_way_anova() -> None:
         ([[1, 1, 1], [2, 2]], 1.0, 0.0, True),
         ([[1, 2, 3], []], math.nan, math.nan, False),
         ([[1], [2]], math.nan, math.nan, False),
-        ([[1, 4, 2], [5, 2, 4]], 2 / 9, 0.346, False),  # large, and by chance
+        ([[1, 4, 2], [5, 2, 4]], 2 / 9, 0.346, False),  # large by chance
     ],
 )
-def test_degenerate_groups_have_an_answer(
+def test_eta_squared_of_degenerate_groups(
     groups: list[list[float]], eta: float, p: float, large: bool
 ) -> None:
     found = difference("luma", [np.array(group, np.float64) for group in groups])
@@ -309,7 +311,7 @@ def _same_argv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
 
 
-def test_the_command_says_that_a_set_is_sound(
+def test_the_check_command_reports_a_sound_set(
     sound: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(sound) == 0
@@ -321,7 +323,7 @@ def test_the_command_says_that_a_set_is_sound(
     assert shown[4].startswith("eta squared")
 
 
-def test_the_command_leaves_with_1_and_lists_everything(
+def test_the_check_command_exits_with_1_and_lists_every_problem(
     sound: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (sound / "a/3\n\x1b[31m.png").write_bytes(b"")
@@ -333,7 +335,7 @@ def test_the_command_leaves_with_1_and_lists_everything(
     assert printed[2] == "in several categories (same content): a/1.png, b/copy.png"
 
 
-def test_the_command_gives_json(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_check_command_prints_json(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(sound / "a/0.png", np.full((16, 20), 7, np.uint8))
     saved(sound / "c/0.png", noise(16, 20))
     assert command(sound, "--group", "x=a", "--group", "y=b,c", "--json") == 0
@@ -345,7 +347,7 @@ def test_the_command_gives_json(sound: Path, capsys: pytest.CaptureFixture[str])
     assert isinstance(found["differences"][0]["large"], bool)
 
 
-def test_the_command_takes_a_root(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_check_command_takes_a_root(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = sound.parent / "lists" / "set.csv"
     manifest.parent.mkdir()
     manifest.write_text("path,category\n../set/a/0.png,a\n../set/b/0.png,b\n")
@@ -354,5 +356,5 @@ def test_the_command_takes_a_root(sound: Path, capsys: pytest.CaptureFixture[str
     assert command(manifest, "--root", sound) == 0
 
 
-def test_the_face_of_the_package_has_the_check() -> None:
+def test_the_package_exports_the_stimulus_check() -> None:
     assert "check_stimuli" in fusiform.__all__

@@ -1,4 +1,4 @@
-"""The store: what is written is read again, by anyone; nothing is overwritten by accident."""
+"""Stores: round trips, reading by zarr and xarray, and protection against overwriting."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ import zarr
 
 from fusiform.engine.contrasts.summary import summarise
 from fusiform.engine.errors import UserError
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import VARIABLES, Layer
 from fusiform.engine.store import cuts
 from fusiform.engine.store.behind import write_behind
 from fusiform.engine.store.writing import create_store, drafting, refuse_existing
+from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import merge
 
 from . import reference
@@ -31,7 +32,7 @@ from .made import CATEGORIES, COUNTS, LAYERS, annotate, contents, fill, samples,
 ROOT = Path(__file__).parents[1]
 
 
-def test_moments_come_back(store: Result) -> None:
+def test_written_moments_are_read_back(store: Result) -> None:
     for layer in LAYERS:
         drawn = samples(layer)
         slabs = [store.moments(layer, slab) for slab, _ in store.slabs(layer)]
@@ -55,14 +56,14 @@ def test_slabs_cover_a_layer_in_order(store: Result) -> None:
 
 
 def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuts, "_CHUNK_UNITS", 24)  # four channels, of five
+    monkeypatch.setattr(cuts, "_CHUNK_UNITS", 24)  # four of five channels
     store = fill(tmp_path / "even.zarr")
     array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
     assert array.chunks == (1, 1, 3, 3, 2)  # not four and one
     assert array.shards == (1, 1, 6, 3, 2)
 
 
-def test_what_is_written_behind_comes_in_order_and_raises() -> None:
+def test_background_writes_keep_their_order_and_raise() -> None:
     main, done = threading.get_ident(), []
 
     def write(name: str) -> None:
@@ -76,18 +77,18 @@ def test_what_is_written_behind_comes_in_order_and_raises() -> None:
         with write_behind() as later:
             for index, name in enumerate(names):
                 later(write, name)
-                assert len(done) >= index  # never more than one behind
+                assert len(done) >= index  # never more than one pending write
 
     write_all(*"abc")
     assert done == ["a", "b", "c"]
-    for after in ("", "d"):  # raised at the end, or by what is handed over next
+    for after in ("", "d"):  # raised at the end or by the next write
         with pytest.raises(OSError, match="No space"):
             write_all("full", *after)
     assert done == ["a", "b", "c"]
 
 
 @pytest.mark.smoke
-def test_anyone_can_read_it(store: Result) -> None:
+def test_zarr_and_xarray_read_a_store(store: Result) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tree = xarray.open_datatree(store.path, engine="zarr", chunks={})
@@ -107,8 +108,8 @@ def test_anyone_can_read_it(store: Result) -> None:
 
 
 @pytest.mark.smoke
-def test_it_is_read_without_fusiform(store: Result) -> None:
-    """By an interpreter that cannot import it."""
+def test_a_store_is_read_without_fusiform(store: Result) -> None:
+    """In an interpreter that cannot import fusiform."""
     code = f"""
 import sys
 sys.modules["fusiform"] = None
@@ -138,7 +139,7 @@ print(layer["channel"].attrs["long_name"], tree.attrs["fingerprint"])
     assert lines[4] == f"channel, or feature map {store.provenance['fingerprint']}"
 
 
-def test_every_array_says_what_it_is(store: Result) -> None:
+def test_every_array_is_described(store: Result) -> None:
     root = zarr.open_group(store.path, mode="r")
     described = (ROOT / "docs" / "store.md").read_text()
     for name, array in root.members(max_depth=None):
@@ -150,7 +151,7 @@ def test_every_array_says_what_it_is(store: Result) -> None:
         assert f"`{attribute}`" in described, attribute
 
 
-def test_the_python_face_is_lazy_and_named(store: Result) -> None:
+def test_store_arrays_are_lazy_and_named(store: Result) -> None:
     faces = store.dataset("layer1.0")["t"].sel(category="faces")
     assert faces.shape == (5, 3, 2)
     np.testing.assert_array_equal(faces.values.ravel(), store.read(LAYERS[0], "t")[0])
@@ -159,7 +160,7 @@ def test_the_python_face_is_lazy_and_named(store: Result) -> None:
         store.dataset("layer1.1")
 
 
-def test_nothing_in_it_is_a_pickle(store: Result) -> None:
+def test_nothing_in_a_store_is_a_pickle(store: Result) -> None:
     for path in store.path.rglob("zarr.json"):
         assert "pickle" not in path.read_text()
 
@@ -182,7 +183,7 @@ def test_a_flipped_byte_is_found(own_store: Result) -> None:
         open_store(own_store.path).read(LAYERS[2], "mean")
 
 
-def test_a_layer_of_any_number_of_dimensions_is_kept(tmp_path: Path) -> None:
+def test_a_layer_of_any_number_of_dimensions_is_stored(tmp_path: Path) -> None:
     layer = Layer(
         "windows", "Window", ("axis_0", "axis_1", "axis_2", "axis_3"), (2, 3, 2, 4), "float32"
     )
@@ -192,7 +193,7 @@ def test_a_layer_of_any_number_of_dimensions_is_kept(tmp_path: Path) -> None:
     assert draft.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
 
 
-def test_an_existing_output_is_refused(own_store: Result) -> None:
+def test_an_existing_output_raises(own_store: Result) -> None:
     with pytest.raises(UserError, match="--overwrite"):
         refuse_existing(own_store.path, overwrite=False)
     refuse_existing(own_store.path, overwrite=True)
@@ -210,12 +211,12 @@ def test_overwrite_replaces_nothing_but_stores(tmp_path: Path) -> None:
     assert (precious / "chapter1.tex").read_text() == "x"
 
 
-def test_the_outputs_folder_has_to_exist(tmp_path: Path) -> None:
+def test_the_outputs_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="create it"):
         refuse_existing(tmp_path / "no" / "made.zarr", overwrite=False)
 
 
-def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+def test_anything_but_a_store_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no store at"):
         open_store(tmp_path / "none.zarr")
     (tmp_path / "folder").mkdir()
@@ -226,19 +227,19 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path / "other.zarr")
 
 
-def test_another_schema_is_refused(own_store: Result) -> None:
+def test_a_store_of_an_unknown_schema_raises(own_store: Result) -> None:
     annotate(own_store.path, schema_version=99)
     with pytest.raises(UserError, match=r"schema 3; .* has 99"):
         open_store(own_store.path)
 
 
-def test_an_unfinished_store_is_not_summarised(own_store: Result) -> None:
+def test_an_unfinished_store_raises_when_opened(own_store: Result) -> None:
     annotate(own_store.path, status="scanning")
     with pytest.raises(UserError, match="has not finished"):
         summarise(open_store(own_store.path))
 
 
-def test_a_draft_replaces_a_store_when_it_is_whole_and_leaves_nothing_beside_it(
+def test_a_finished_draft_replaces_a_store_and_leaves_nothing_beside_it(
     own_store: Result, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="--overwrite"), drafting(own_store.path, False):

@@ -1,4 +1,4 @@
-"""Tables and archives from strangers end in one line, in little memory, and never this process."""
+"""Hostile tables and archives raise one line, in little memory, without a crash."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_damaged_tables_and_archives_are_read_or_refused() -> None:
         assert sum(n for (_, one), n in report.outcomes.items() if one == became) > 10
 
 
-def test_sound_files_are_read(tmp_path: Path) -> None:
+def test_the_fuzzers_sound_files_are_read(tmp_path: Path) -> None:
     with tables.forking():
         for name, content in tables.seeds().items():
             path = tmp_path / f"sound.{name.split()[0]}"
@@ -71,7 +71,7 @@ def arrow(path: Path, table: pa.Table, compression: str | None = None) -> Path:
 
 
 @pytest.mark.parametrize("format", ["file", "stream"])
-def test_both_formats_of_arrow_are_read(tmp_path: Path, format: str) -> None:
+def test_both_arrow_formats_are_read(tmp_path: Path, format: str) -> None:
     table = pa.table({"x": [[1], [2]], "category": ["a", "b"], "path": ["1.png", "2.png"]})
     new = pa.ipc.new_file if format == "file" else pa.ipc.new_stream
     with pa.OSFile(str(tmp_path / "set.arrow"), "wb") as file, new(file, table.schema) as writer:
@@ -80,7 +80,7 @@ def test_both_formats_of_arrow_are_read(tmp_path: Path, format: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".arrow"])
-def test_a_text_longer_than_any_path_is_refused_by_its_row(tmp_path: Path, suffix: str) -> None:
+def test_a_text_longer_than_any_path_raises_with_its_row(tmp_path: Path, suffix: str) -> None:
     source, columns = tmp_path / f"set{suffix}", {"path": ["1", "y" * 5000], "category": ["a", "b"]}
     if suffix == ".csv":
         source.write_text(f"path,category\n1,a\n{'y' * 5000},b\n")
@@ -91,7 +91,7 @@ def test_a_text_longer_than_any_path_is_refused_by_its_row(tmp_path: Path, suffi
     assert f"{'line 3' if suffix == '.csv' else 'row 2'} has more" in refusal(source)
 
 
-def test_a_table_that_expands_without_bound_is_refused(
+def test_a_table_that_decompresses_without_bound_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrow_tables, "MEMORY", 64 * MIB)
@@ -104,7 +104,7 @@ def test_a_table_that_expands_without_bound_is_refused(
             assert "reading it" in refusal(tmp_path / name)
 
 
-def test_a_row_without_end_is_found_as_it_comes(tmp_path: Path) -> None:
+def test_an_endless_row_is_refused_as_it_arrives(tmp_path: Path) -> None:
     rows = 1_000_000
     one = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), ["1.png"])
     parquet.write_table(pa.table({"path": one, "category": one}), tmp_path / "set.parquet")
@@ -115,14 +115,14 @@ def test_a_row_without_end_is_found_as_it_comes(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
-def test_rows_of_nothing_are_refused_at_the_first(tmp_path: Path) -> None:
+def test_empty_rows_are_refused_at_the_first(tmp_path: Path) -> None:
     nulls = pa.nulls(2**28)
     arrow(tmp_path / "set.arrow", pa.table({"path": nulls, "category": nulls}))
     assert "row 1 has no path" in refusal(tmp_path / "set.arrow")
 
 
 @pytest.mark.parametrize("kind", ["ree", "union", "list", "fixed"])
-def test_columns_of_other_kinds_are_refused(tmp_path: Path, kind: str) -> None:
+def test_columns_of_unsupported_types_are_refused(tmp_path: Path, kind: str) -> None:
     column = {
         "ree": pa.RunEndEncodedArray.from_arrays([2], ["1.png"]),
         "union": pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array(["1", "2"])]),
@@ -131,14 +131,14 @@ def test_columns_of_other_kinds_are_refused(tmp_path: Path, kind: str) -> None:
     }[kind]
     arrow(tmp_path / "set.arrow", pa.table({"path": column, "category": ["a", "b"]}))
     assert "path of" in refusal(tmp_path / "set.arrow")
-    # Beside those that count they are passed over.
+    # They are ignored beside valid columns.
     arrow(
         tmp_path / "set.arrow", pa.table({"path": ["1", "2"], "x": column, "category": ["a", "b"]})
     )
     assert read_catalogue(tmp_path / "set.arrow").names == ("1", "2")
 
 
-def test_a_reader_that_crashes_is_said_in_one_line(
+def test_a_crashing_table_reader_raises_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = arrow(tmp_path / "set.arrow", pa.table({"path": ["1", "2"], "category": ["a", "b"]}))
@@ -151,7 +151,7 @@ def test_a_reader_that_crashes_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("text", ["x" * 2**22, 'a,b\n"' + "x\n" * 2**20, "\n" * 9 + "," * 2**22])
-def test_a_line_or_cell_without_end_is_no_csv(tmp_path: Path, text: str) -> None:
+def test_an_endless_line_or_cell_of_csv_is_refused(tmp_path: Path, text: str) -> None:
     source = tmp_path / "set.csv"
     source.write_text(text)
     tracemalloc.start()
@@ -162,7 +162,7 @@ def test_a_line_or_cell_without_end_is_no_csv(tmp_path: Path, text: str) -> None
 
 
 @pytest.mark.parametrize("row", ["a\0b,a", "é\0/é.png,a", "1,a\0"])
-def test_a_nul_in_csv_is_refused(tmp_path: Path, row: str) -> None:
+def test_a_nul_in_csv_raises(tmp_path: Path, row: str) -> None:
     (tmp_path / "set.csv").write_text(f"path,category\n{row}\n2,b\n")
     assert "NUL" in refusal(tmp_path / "set.csv")
 
@@ -241,7 +241,7 @@ def test_hostile_archives_are_refused(tmp_path: Path, name: str, first: bool) ->
     tracemalloc.stop()
 
 
-def test_records_of_pax_that_do_not_matter_are_passed_over(tmp_path: Path) -> None:
+def test_irrelevant_pax_records_are_ignored(tmp_path: Path) -> None:
     attributes = record("SCHILY.xattr.user", "9" * 300_000) + record("mtime", "1.5")
     named = record("path", "a/" + "é" * 200 + ".png") + record("size", "3")
     archive = pax(record("comment", "0" * 40), b"g") + pax(attributes + named) + REAL + BODY
@@ -251,13 +251,13 @@ def test_records_of_pax_that_do_not_matter_are_passed_over(tmp_path: Path) -> No
     assert found.read(0) == b"png"
 
 
-def test_terabytes_of_zeros_are_refused(tmp_path: Path) -> None:
+def test_a_sparse_file_of_terabytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set.tar").write_bytes(BODY + bytes(1024))
     os.truncate(tmp_path / "set.tar", 2**41)
     assert "bytes of zeros" in refusal(tmp_path)
 
 
-def test_a_shard_that_becomes_shorter_gives_no_half_label(
+def test_a_shrinking_shard_gives_no_partial_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fusiform.engine.stimuli import shards
@@ -275,7 +275,7 @@ def test_a_shard_that_becomes_shorter_gives_no_half_label(
     assert "is cut short" in refusal(source)
 
 
-def test_folders_may_lie_deeper_than_functions_call_themselves(tmp_path: Path) -> None:
+def test_folders_may_be_nested_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
     for category in "ab":
         (tmp_path / category).mkdir()
         (tmp_path / category / "1.png").write_bytes(b"png")
@@ -284,6 +284,6 @@ def test_folders_may_lie_deeper_than_functions_call_themselves(tmp_path: Path) -
         folder.mkdir()
     try:
         assert len(read_catalogue(tmp_path)) == 2
-    finally:  # what tidies up after tests does call itself
+    finally:  # pytest's own clean-up is recursive
         for folder in reversed(deep):
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""JSON that any reader takes: no NaN, and infinities told apart from what has no value."""
+"""Strict JSON: no NaN, and infinities distinct from missing values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
-from fusiform.engine.spec import as_json
+from fusiform.engine.values import as_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,20 +43,20 @@ def test_infinities_have_names_and_nan_is_null() -> None:
     assert float(read["t"][1]) == float("inf")
 
 
-def test_everything_that_is_given_as_json_goes_one_way() -> None:
+def test_all_json_is_written_by_one_function() -> None:
     files = [ROOT / "cli.py", ROOT / "terminal.py", *(ROOT / "engine").rglob("*.py")]
     writing = {str(path.relative_to(ROOT)) for path in files
                if re.search(r"json\.dumps?\(", path.read_text())}  # fmt: skip
-    # What a store keeps for itself, and the page's block, which refuses what this has not named.
+    # A store's own metadata, and the page's block, which refuses unnamed values.
     own = {"engine/scanning/pack.py", "engine/recording/earlier_scan.py", "engine/store/writing.py",
            "engine/store/identity.py", "engine/store/hidden.py", "engine/store/saving.py",
            "engine/networks/behaviour.py", "engine/beside.py"}  # fmt: skip
-    own.add("engine/stimuli/arrow_tables.py")  # texts of a process of its own
-    assert writing - own == {"engine/spec.py", "engine/reporting/embedding.py"}
+    own.add("engine/stimuli/arrow_tables.py")  # texts for a subprocess
+    assert writing - own == {"engine/values.py", "engine/reporting/embedding.py"}
 
 
 class Sharp(nn.Module):
-    """Units of grey values 0, 50 and 100, a category each: t infinite either way, NaN, finite."""
+    """Units whose t is infinite, minus infinite, NaN or finite for grey values 0, 50 and 100."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Sharp(nn.Module):
 
 @pytest.fixture(scope="module")
 def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``a.zarr``, ``b.zarr`` and the recording ``r.zarr`` of a network with such units."""
+    """Folder with ``a.zarr``, ``b.zarr`` and the recording ``r.zarr`` of such a network."""
     root = tmp_path_factory.mktemp("sharp")
     for k, category in enumerate(("faces", "places", "tools")):
         (root / "st" / category).mkdir(parents=True)
@@ -93,7 +93,7 @@ def given(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str
 
 
 @pytest.mark.parametrize("columns", ["t", "t_each", "d_prime"])
-def test_the_most_selective_unit_is_not_one_without_a_value(
+def test_the_most_selective_unit_has_a_value(
     sharp: Path, monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
     asked = ("query", "a.zarr", "faces:", "--units", "--columns", columns, "--format", "json")
@@ -124,7 +124,7 @@ def test_every_command_gives_strict_json(
     assert strict(given(sharp, monkeypatch, *command.split()))
 
 
-def test_infinite_responses_are_named_in_a_recording_and_on_a_page(
+def test_infinite_responses_are_named_in_recordings_and_reports(
     sharp: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tuned = strict(given(sharp, monkeypatch, "responses", "r.zarr", "tuning", "--json"))
@@ -138,7 +138,7 @@ def test_infinite_responses_are_named_in_a_recording_and_on_a_page(
     assert strict(block[1])["stores"][0]["tables"]
 
 
-def test_readers_of_many_tables_get_numbers_back(
+def test_common_table_readers_get_the_numbers_back(
     sharp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pandas = pytest.importorskip("pandas")

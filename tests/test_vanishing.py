@@ -1,4 +1,4 @@
-"""Outputs that vanish while they are written, in whole or in part: one line, nothing false."""
+"""Outputs that vanish while written raise one line; nothing wrong is published."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parts(
 
 
 def remove(place: Path) -> None:
-    """A file or folder, as a cleaner does, whether or not it is there."""
+    """Remove a file or folder if it exists, as a cleaner does."""
     if place.is_dir():
         shutil.rmtree(place)
     else:
@@ -48,13 +48,13 @@ def remove(place: Path) -> None:
 
 
 def drafts_of(output: Path) -> list[Path]:
-    """Where it is being filled."""
+    """Path of the draft of an output."""
     found = output.parent.glob(f"{output.name}.partial*")
     return [one / "new" if (one / "new").is_dir() else one for one in found]
 
 
 def removing(part: str, at: int, of: Path) -> Listener:
-    """Removes a part of what is being written beside ``of``, when it has gone so far."""
+    """A listener that removes part of the draft of ``of`` at a given stage."""
     seen = 0
 
     def progress(_: Progress) -> None:
@@ -68,7 +68,7 @@ def removing(part: str, at: int, of: Path) -> Listener:
 
 
 def refused_or_whole(work: Callable[[], Any], output: Path) -> bool:
-    """Whether it came to its end, and then with a whole store; else one line said why not."""
+    """Whether the work ended with a whole store; otherwise it raised one line."""
     try:
         work()
     except UserError as error:
@@ -84,7 +84,7 @@ def refused_or_whole(work: Callable[[], Any], output: Path) -> bool:
 @pytest.mark.parametrize(
     ("part", "at"), [*((part, 3) for part in PARTS), ("", 2), ("", 5), ("head", 5)]
 )
-def test_a_scan_whose_output_vanishes_says_so_and_begins_anew(
+def test_a_scan_whose_output_vanishes_says_so_and_starts_anew(
     stimuli: Path, tmp_path: Path, part: str, at: int
 ) -> None:
     output = tmp_path / "out" / "o.zarr"
@@ -94,7 +94,7 @@ def test_a_scan_whose_output_vanishes_says_so_and_begins_anew(
     try:
         small.scan(stimuli, output)
     except UserError as error:
-        assert "--restart" in str(error)  # noqa: PT017  what could be kept was
+        assert "--restart" in str(error)  # noqa: PT017  progress was kept
         shutil.rmtree(output.with_name("o.zarr.partial"))
         small.scan(stimuli, output)
     assert not check_store(output).problems
@@ -102,13 +102,13 @@ def test_a_scan_whose_output_vanishes_says_so_and_begins_anew(
 
 
 def test_the_part_that_vanished_is_named(stimuli: Path, tmp_path: Path) -> None:
-    for part, said in (("body/mean", "body/mean of it is gone"), ("zarr.json", "is gone: scan")):
+    for part, said in (("body/mean", "its body/mean is gone"), ("zarr.json", "is gone: scan")):
         with pytest.raises(UserError, match=f"o.zarr.partial was being filled and .*{said}"):
             small.scan(stimuli, tmp_path / "o.zarr", removing(part, 2, tmp_path / "o.zarr"))
         shutil.rmtree(tmp_path / "o.zarr.partial", ignore_errors=True)
 
 
-def test_a_file_of_moments_that_vanished_is_no_whole_store(stimuli: Path, tmp_path: Path) -> None:
+def test_a_store_with_a_vanished_moments_file_is_not_whole(stimuli: Path, tmp_path: Path) -> None:
     output = tmp_path / "o.zarr"
     found = []
 
@@ -117,7 +117,7 @@ def test_a_file_of_moments_that_vanished_is_no_whole_store(stimuli: Path, tmp_pa
             found.append(event)
             remove(output.with_name("o.zarr.partial") / "pool" / "m2" / "c" / "0")
 
-    with pytest.raises(UserError, match=r"pool/m2/c/0/0.* of it is gone") as caught:
+    with pytest.raises(UserError, match=r"pool/m2/c/0/0.* is gone") as caught:
         small.scan(stimuli, output, Listener(progress=last))
     assert found
     assert "the same command goes on" not in "".join(getattr(caught.value, "__notes__", ()))
@@ -125,7 +125,9 @@ def test_a_file_of_moments_that_vanished_is_no_whole_store(stimuli: Path, tmp_pa
 
 
 @pytest.mark.parametrize("how", ["folder above", "a file instead", "a link instead"])
-def test_other_ways_to_vanish(stimuli: Path, tmp_path: Path, how: str) -> None:
+def test_a_scan_ends_in_one_line_however_its_output_vanishes(
+    stimuli: Path, tmp_path: Path, how: str
+) -> None:
     output = tmp_path / "above" / "o.zarr"
     output.parent.mkdir()
     draft = output.with_name("o.zarr.partial")
@@ -192,7 +194,7 @@ def test_a_packed_set_that_vanishes_is_not_published(
     assert not list(tmp_path.glob("p.zarr*"))
 
 
-def test_a_file_system_that_is_gone_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vanished_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(UserError, match=r"cannot write .*Stale file handle\): its file system is"),
         told_of_the_disk(tmp_path / "o.zarr"),

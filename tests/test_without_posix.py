@@ -1,4 +1,4 @@
-"""Commands on a system without POSIX modules, signals and calls, as Windows is."""
+"""Commands on a system without POSIX modules, signals and calls, such as Windows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Run by the interpreter before anything else. What the standard library itself needs stays.
+# Run by the interpreter before anything else; the standard library keeps what it needs.
 SITE = """
 import os, signal, sys
 for name in ("fcntl", "resource", "grp", "pwd", "termios"):
@@ -36,7 +36,9 @@ doctor -o .
 """
 
 
-def test_commands_need_no_posix(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> None:
+def test_commands_run_without_posix_modules(
+    tmp_path: Path, draw_stimuli: Callable[..., Path]
+) -> None:
     draw_stimuli(tmp_path / "stimuli")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SITE)

@@ -1,4 +1,4 @@
-"""Where zarr's private parts are missing, the plain paths give the same bytes and numbers."""
+"""Without zarr's private modules the fallbacks give the same bytes and numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fusiform.engine.store import zarr_internals
 
 TIME = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.+]+")  # when the store was made
 ROOT = Path(__file__).parents[1]
-# As if zarr had no private parts, for fusiform alone.
+# Hide zarr's private modules from fusiform only.
 WITHOUT = """
 import sys, zarr.core.sync
 sync = zarr.core.sync.sync

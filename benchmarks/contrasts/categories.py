@@ -17,8 +17,8 @@ from pathlib import Path
 import numba
 import numpy as np
 
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import open_store
-from fusiform.engine.spec import Layer
 from fusiform.kernels import each
 from fusiform.kernels.moments import Moments, merge
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fusiform.engine.spec import Layer
+from fusiform.engine.layer import Layer
 
 from ..shared import RESNET18, heading, link_images, row, save, scan, testdata
 

@@ -27,7 +27,7 @@ from fusiform.engine.bench.measure import Measurement, ratio, side_by_side
 from fusiform.engine.decoding.ahead import default_workers
 from fusiform.engine.scanning.memory import recycled
 from fusiform.engine.scanning.timing import measure_decoding
-from fusiform.kernels import bandwidth, jit
+from fusiform.kernels import cpu, jit
 
 from ..shared import RESULTS, again, described, head, heading, scan
 from .peers import INSTALLED
@@ -133,7 +133,7 @@ def _peers() -> Iterator[str]:
     jit.use_threads(torch.get_num_threads())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other libraries' own
-        works = {"read": partial(bandwidth.read, words), **works}
+        works = {"read": partial(cpu.read_memory, words), **works}
         fresh = side_by_side(works, REPEATS)
         with recycled():
             kept = side_by_side(works, REPEATS)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from fusiform.engine.bench.measure import run
+from fusiform.engine.layer import Layer
 from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.spec import Layer
 from fusiform.engine.store.writing import create_store
 
 from ..shared import again, head, heading, save

@@ -22,8 +22,8 @@ from fusiform.engine.contrasts.select import seconds_per_unit
 from fusiform.engine.localizer import make_localizer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.layers import choose, trial
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.timing import measure_decoding
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store.draft import most_bytes
 from fusiform.kernels.moments import Moments, merge
 

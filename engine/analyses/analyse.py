@@ -11,8 +11,9 @@ import numpy as np
 
 from ..contrasts.language.criterion import DEFAULT, Criterion, preset
 from ..errors import UserError, nearest
-from ..spec import listed, refuse_numbers, refuse_seed
+from ..limits import refuse_numbers, refuse_seed
 from ..store.reading import Store
+from ..values import listed
 from .agreement import Agreement, agreement
 from .census import Census, HeldOut, take_census
 from .consistency import Consistency, Distance, consistency

@@ -17,7 +17,7 @@ from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..contrasts.measures import Measured
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
-from ..spec import Layer
+from ..layer import Layer
 from ..store.cuts import Slab
 from ..store.reading import Store
 from .maps import Maps

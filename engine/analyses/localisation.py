@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.autocorrelation import NEIGHBOURS, morans_i
-from ...kernels.evenness import normalised_entropy
+from ...kernels.spatial import NEIGHBOURS, morans_i, normalised_entropy
 from ..errors import UserError
 from .census import Census
 from .resampling import Floats, Thrown, generator, or_none, throw

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import Layer
+from ..layer import Layer
 from ..store.cuts import Slab
 
 # Dimensions that are places in an image or a sequence.

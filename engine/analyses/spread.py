@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.evenness import gini, normalised_entropy
+from ...kernels.spatial import gini, normalised_entropy
 from .census import Census
 from .resampling import Floats, Thrown, generator, throw
 

@@ -12,8 +12,8 @@ from statistics import median
 from PIL import Image
 
 from ..localizer import make_localizer
+from ..preprocessing import Preprocessing
 from ..scanning import timing
-from ..spec import Preprocessing
 from .measure import Measurement, ratio, run
 
 # Pictures drawn for each of the six categories; larger sets repeat them.

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ...kernels import bandwidth, device
+from ...kernels import cpu, device
+from ..layer import Layer
 from ..moments.accumulate import LayerMoments, as_arrays, kernels_for
 from ..moments.plan import Block, Run
-from ..spec import Layer
 from .measure import Measurement, queued, ratio, side_by_side
 
 # More than most caches hold.
@@ -137,7 +137,7 @@ def _yardstick(target: torch.device) -> _Yardstick:
     words = torch.ones(_YARDSTICK_BYTES // 8, dtype=torch.int64, device=target)
     if target.type == "cpu":
         array = words.numpy()
-        return _Yardstick("read", lambda: bandwidth.read(array), _YARDSTICK_BYTES, written=0)
+        return _Yardstick("read", lambda: cpu.read_memory(array), _YARDSTICK_BYTES, written=0)
     copy = partial(torch.empty_like(words).copy_, words)
     return _Yardstick("copy", _finished(copy, target), 2 * _YARDSTICK_BYTES, written=1)
 

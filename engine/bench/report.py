@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..decoding.ahead import default_workers
 from ..errors import UserError, nearest, shortened
+from ..limits import refuse_numbers
 from ..networks.backbones import load_backbone
 from ..networks.compiled import refuse_without_compiler
 from ..networks.placement import device_for
 from ..networks.precision import refuse_precision
 from ..scanning.memory import recycled, resident_memory
-from ..spec import listed, refuse_numbers
+from ..values import listed
 from .images import measure_decoding, measure_memory
 from .kernels import LEAST_UNITS, measure_kernels
 from .measure import Measurement

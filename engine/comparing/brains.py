@@ -1,4 +1,4 @@
-"""Networks against regions of brains: by their selective units, or by units that were recorded."""
+"""Networks against brain regions: selective units of a store, or units of a recording."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import numpy as np
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError
+from ..limits import refuse_numbers, refuse_seed
 from ..responses.geometry import products
 from ..responses.recording import Recording
-from ..spec import refuse_numbers, refuse_seed
 from ..store.kinds import RECORDING
 from ..store.reading import Store
 from ..store.root import kind_at
-from .likeness import BestLayer, Correlation, Floats, Likeness, Values, likeness
+from .correlations import BestLayer, Correlation, Floats, LayerCorrelation, Values, correlate
 from .populations import populations
 from .regions import Regions, in_order, read_regions
 
-# The population of a recording: whichever units were chosen for it.
 RECORDED = "recorded units"
 
 
@@ -31,8 +30,9 @@ RECORDED = "recorded units"
 class BrainComparison:
     """A network against the regions of a table.
 
-    ``compared`` says what was, ``orders`` of how many rearrangements p is the share; ``chosen`` by
-    what units were; ``held_out`` whether they were measured on stimuli that did not select them.
+    ``compared`` describes the values compared, ``orders`` is the number of permutations, ``chosen``
+    describes how units were chosen, and ``held_out`` whether they were measured on other stimuli
+    than those that selected them.
     """
 
     source: str
@@ -43,7 +43,7 @@ class BrainComparison:
     correlation: str
     orders: int
     held_out: bool
-    likeness: tuple[Likeness, ...]
+    correlations: tuple[LayerCorrelation, ...]
     best_layers: tuple[BestLayer, ...]
 
 
@@ -58,27 +58,28 @@ def compare_regions(
     rearrangements: int = 10_000,
     seed: int = 0,
 ) -> BrainComparison:
-    """Compare populations of the units of layers with regions of brains.
+    """Compare populations of units with brain regions, layer by layer.
 
-    Of a store, on the categories of the table: the units that each contrast selects, and all that
-    vary (:mod:`.populations`). Of a recording, on the stimuli of a table of dissimilarities: all
-    that were recorded.
+    A store is compared on the categories of the table: the units that each contrast selects, and
+    all units that vary (:mod:`.populations`). A recording is compared on the stimuli of a table of
+    dissimilarities, with all its units.
 
     Parameters
     ----------
     source : a store or a recording, or its path
-    table : as :mod:`.regions` reads it
-    layers : names or globs, one or several
-    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
-    correlation : by default ``pearson`` of profiles, ``spearman`` of dissimilarity matrices
-    rearrangements : that p is the share of; all there are, if they are fewer
-    seed : of those that are drawn
+    table : path of a table of regions, see :mod:`.regions`
+    criterion : the criterion that selects units
+    layers : names or globs of layers
+    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
+    correlation : by default ``pearson`` for profiles, ``spearman`` for dissimilarity matrices
+    rearrangements : number of permutations; all of them if there are fewer
+    seed : seed of the permutations
 
     Raises
     ------
-    UserError : the table cannot be read, or names what the source has not; a region responds to
-        everything alike; a table of responses is put beside a recording; see also
-        :func:`fusiform.summarise`
+    UserError : the table cannot be read, or names categories or stimuli that the source lacks; a
+        region responds to everything equally; a table of responses is compared with a recording;
+        see also :func:`fusiform.summarise`
     """
     regions = read_regions(table)
     how = correlation or ("spearman" if regions.are_rdms else "pearson")
@@ -89,7 +90,7 @@ def compare_regions(
     refuse_seed(seed)
     refuse_numbers(rearrangements=rearrangements)
     if rearrangements < 1:
-        raise UserError(f"rearrangements are 1 or more; got {rearrangements}")
+        raise UserError(f"rearrangements is at least 1; got {rearrangements}")
     source = _opened(source)
     if isinstance(source, Recording):
         values = list(_of_recording(source, regions, layers))
@@ -97,18 +98,18 @@ def compare_regions(
     else:
         values = list(_of_store(source, regions, criterion, contrasts, layers))
         chosen = f"selective: {criterion}"
-    found = list(likeness(regions, values, how, rearrangements, seed))
-    of = "stimuli" if isinstance(source, Recording) else "categories"
+    found = list(correlate(regions, values, how, rearrangements, seed))
+    items = "stimuli" if isinstance(source, Recording) else "categories"
     return BrainComparison(
         source=str(source.path),
         provenance=source.provenance,
         regions=regions.source,
-        compared=f"dissimilarity of {of}" if regions.are_rdms else f"responses to {of}",
+        compared=f"dissimilarity of {items}" if regions.are_rdms else f"responses to {items}",
         chosen=chosen,
         correlation=how,
         orders=min(rearrangements, math.factorial(min(len(regions.items), 20))),
         held_out=isinstance(source, Store) and source.folds > 1,
-        likeness=tuple(one for one in found if isinstance(one, Likeness)),
+        correlations=tuple(one for one in found if isinstance(one, LayerCorrelation)),
         best_layers=tuple(one for one in found if isinstance(one, BestLayer)),
     )
 
@@ -128,7 +129,7 @@ def _of_store(
     contrasts: str | Sequence[str] | None,
     layers: str | Sequence[str],
 ) -> Iterator[Values]:
-    """Populations of a store, on the categories of the table in its order."""
+    """Populations of a store, on the categories of the table in their order."""
     places = in_order(regions, store.categories, "categories")
     asked = parse_contrasts(contrasts, store.categories)
     for one in populations(store, criterion, asked, store.layers_named(layers)):
@@ -139,11 +140,11 @@ def _of_store(
 def _of_recording(
     recording: Recording, regions: Regions, layers: str | Sequence[str]
 ) -> Iterator[Values]:
-    """The recorded units of every layer, on the stimuli of the table in its order."""
+    """The recorded units of every layer, on the stimuli of the table in their order."""
     if not regions.are_rdms:
         raise UserError(
             "a recording is compared with dissimilarities of stimuli; "
-            f"{regions.source} has responses to categories: compare them with a store"
+            f"{regions.source} has responses to categories: compare it with a store"
         )
     rows = np.flatnonzero(recording.shown)
     paths = [str(path) for path in recording.stimuli("stimulus_path")[rows]]
@@ -154,5 +155,5 @@ def _of_recording(
 
 
 def _upper(matrix: Floats, places: Any) -> Floats:
-    """The pairs of some rows of a dissimilarity matrix, in their order."""
+    """The pairs among some rows of a dissimilarity matrix, in the order of the rows."""
     return np.asarray(matrix[np.ix_(places, places)][np.triu_indices(len(places), 1)])

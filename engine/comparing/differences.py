@@ -1,4 +1,4 @@
-"""Networks side by side, layer by layer: what they differ in, with intervals over feature maps."""
+"""Differences between networks, layer by layer, with intervals over feature maps."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.evenness import gini, normalised_entropy
+from ...kernels.spatial import gini, normalised_entropy
 from ..analyses.census import Census, take_census
 from ..analyses.resampling import generator, interval, or_none, ratios
 from ..analyses.spread import share_with_any
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
-from ..spec import listed, refuse_numbers, refuse_seed
+from ..layer import Layer
+from ..limits import refuse_numbers, refuse_seed
 from ..store.reading import Store, require_complete
-from .pairing import MISFITS, Pairing, misfits, pair_layers
+from ..values import listed
+from .pairing import MISMATCHES, Pairing, mismatches, pair_layers
 
 Floats = NDArray[np.float64]
 Against = Literal["first", "previous"]
-# Numbers of feature maps that are drawn at a time.
+# Feature maps drawn at a time.
 _DRAWN = 2**22
 
-# What can be compared, as functions of what feature maps have: numbers [..., contrast, channel].
+# Measures as ratios of sums, or statistics of the counts, over feature maps.
 _RATIOS: dict[str, tuple[str, str]] = {
     "share": ("selective", "units"),
     "share_of_living": ("selective", "living"),
@@ -38,8 +40,8 @@ _STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
 MEASURED: dict[str, str] = {
     "share": "share of selective units",
     "share_of_living": "share of selective among living units",
-    "csi": "held-out CSI of the selected",
-    "d_prime": "held-out d' of the selected",
+    "csi": "held-out CSI of selective units",
+    "d_prime": "held-out d' of selective units",
     "share_with_any": "share of feature maps with a selective unit",
     "entropy": "evenness of selective units over feature maps, normalised entropy",
     "gini": "unevenness of selective units over feature maps, Gini",
@@ -48,10 +50,11 @@ MEASURED: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure of one contrast in two networks: ``second`` - ``first``, by their numbers.
+    """A measure of one contrast in two networks, and its difference ``second`` - ``first``.
 
-    ``low`` and ``high`` are the middle 95 % of the difference over draws of whole feature maps, of
-    each network by itself. Numbers are None where there is nothing to measure.
+    ``first`` and ``second`` number the networks. ``low`` and ``high`` bound the middle 95 % of the
+    difference over resampled feature maps, drawn separately for each network. Values are None where
+    there is nothing to measure.
     """
 
     layer: str
@@ -68,7 +71,7 @@ class Difference:
 
 
 class Drawn(NamedTuple):
-    """A layer's measures: of every contrast the value, and draws ``[resample, contrast]``."""
+    """A layer's measures: values ``[contrast]`` and draws ``[resample, contrast]``."""
 
     contrasts: tuple[str, ...]
     measures: dict[str, tuple[Floats, Floats]]
@@ -76,11 +79,11 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Networks side by side.
+    """Differences between networks.
 
-    ``stores`` are paths, in order, and ``provenance`` the attributes of each root; ``criterion`` in
-    words. ``warnings`` say in what the stores differ that was let pass, and which layers have no
-    counterpart.
+    ``stores`` are their paths, in order, and ``provenance`` the attributes of each root;
+    ``criterion`` is in words. ``warnings`` list allowed mismatches between the stores, and layers
+    without a counterpart.
     """
 
     stores: tuple[str, ...]
@@ -111,39 +114,33 @@ def compare(
 
     Parameters
     ----------
-    stores : two or more results of scans, or their paths; checkpoints of a training run in
-        its order
-    layers : of the first store, names or globs
-    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
-    measures : some of :data:`MEASURED`
-    pairing : layers stand for each other by ``name``, or by relative ``depth``
-    against : every network is compared with the ``first``, or with the ``previous`` one
-    allow : what stores may differ in all the same: ``stimuli``, ``preprocessing``, ``units``
-    resamples : draws of feature maps
-    seed : of the draws
+    stores : two or more stores or their paths, such as checkpoints of a training run in order
+    criterion : the criterion that selects units
+    layers : names or globs of layers of the first store
+    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
+    measures : keys of :data:`MEASURED`
+    pairing : pair layers by ``name``, or by relative ``depth``
+    against : compare every network with the ``first``, or with the ``previous`` one
+    allow : mismatches to allow: ``stimuli``, ``preprocessing``, ``units``
+    resamples : number of draws of feature maps
+    seed : seed of the draws
 
     Raises
     ------
-    UserError : fewer than two stores, or stores that cannot be compared; no layers that stand for
-        each other; a measure, pairing or contrast that is none; a scan has not finished
+    UserError : fewer than two stores, or stores that cannot be compared; no corresponding layers;
+        an unknown measure, pairing or contrast; an unfinished scan
     """
     measures, allow = listed(measures), listed(allow)
     refuse_seed(seed)
     results: list[Store] = [Store.of(store) for store in listed(stores)]
     _require_known(results, measures, pairing, against, allow, resamples)
     first = results[0]
-    warnings = [said for other in results[1:] for said in _let_pass(first, other, allow)]
-    wanted = first.layers_named(layers)
-    paired = [{layer.name: layer.name for layer in wanted}]
+    warnings = [text for other in results[1:] for text in _warnings(first, other, allow)]
+    selected = first.layers_named(layers)
+    paired = [{layer.name: layer.name for layer in selected}]
     for other in results[1:]:
-        pairs = pair_layers(first.layers, other.layers, pairing)
-        paired.append({own.name: its.name for own, its in pairs if own in wanted})
-        if not paired[-1]:
-            raise UserError(
-                f"layers are compared with those of the same name; {other.path} has none of "
-                f"{shortened(layer.name for layer in wanted)}: pair them by depth"
-            )
-        if alone := [layer.name for layer in wanted if layer.name not in paired[-1]]:
+        paired.append(_paired(first, other, selected, pairing))
+        if alone := [layer.name for layer in selected if layer.name not in paired[-1]]:
             warnings.append(f"{other.path} has no {shortened(alone)}")
     seeds = np.random.SeedSequence(seed).generate_state(len(results)).tolist()
     drawn = [
@@ -184,9 +181,9 @@ def _require_known(
     resamples: int,
 ) -> None:
     if len(stores) < 2:
-        raise UserError(f"a comparison takes two stores or more; got {len(stores)}")
+        raise UserError(f"a comparison needs at least two stores; got {len(stores)}")
     known = {"measures": MEASURED, "pairing": get_args(Pairing), "against": get_args(Against),
-             "allow": MISFITS}  # fmt: skip
+             "allow": MISMATCHES}  # fmt: skip
     given = {"measures": measures, "pairing": [pairing], "against": [against], "allow": allow}
     for option, values in given.items():
         for value in values:
@@ -197,32 +194,42 @@ def _require_known(
                 )
     refuse_numbers(resamples=resamples)
     if resamples < 1:
-        raise UserError(f"resamples are a number of random draws, 1 or more; got {resamples}")
+        raise UserError(f"resamples is a number of random draws, at least 1; got {resamples}")
     for store in stores:
         require_complete(store)
 
 
-def _let_pass(first: Store, other: Store, allow: Sequence[str]) -> Iterator[str]:
-    """What two stores differ in, as warnings.
+def _paired(
+    first: Store, other: Store, selected: Sequence[Layer], pairing: Pairing
+) -> dict[str, str]:
+    """Names of the selected layers of the first store and of their counterparts."""
+    pairs = pair_layers(first.layers, other.layers, pairing)
+    names = {own.name: its.name for own, its in pairs if own in selected}
+    if not names:
+        raise UserError(
+            f"layers are compared with those of the same name; {other.path} has none of "
+            f"{shortened(layer.name for layer in selected)}: pair them by depth"
+        )
+    return names
 
-    Raises
-    ------
-    UserError : they differ in what was not allowed
-    """
-    for misfit in misfits(first, other):
-        said = f"{first.path} and {other.path} differ in their {misfit.name}: {misfit.said}"
-        if misfit.name not in allow:
+
+def _warnings(first: Store, other: Store, allow: Sequence[str]) -> Iterator[str]:
+    """Warnings about allowed mismatches between two stores; any other mismatch raises."""
+    for mismatch in mismatches(first, other):
+        text = f"{first.path} and {other.path} differ in their {mismatch.name}"
+        text = f"{text}: {mismatch.description}"
+        if mismatch.name not in allow:
             raise UserError(
-                f"networks are compared that saw the same; {said}: {misfit.remedy}, or allow it "
-                f"(--allow {misfit.name}), which is said on the result"
+                f"networks are compared on the same images; {text}: {mismatch.remedy}, or allow it "
+                f"(--allow {mismatch.name}), which the result will state"
             )
-        yield said
+        yield text
 
 
 def _draw(census: Census, measures: Sequence[str], resamples: int, seed: int) -> Drawn:
-    """Measures of a layer, and what they come to over draws of its feature maps.
+    """Measures of a layer, and their values over draws of its feature maps.
 
-    Where there is but one map, or one fold, there are no draws, or nothing.
+    A layer with one feature map has no draws; a store with one fold has no held-out values.
     """
     several = resamples if len(census.channel_units) > 1 else 0
     contrasts, channels = census.by_channel.shape
@@ -250,15 +257,15 @@ def _draw(census: Census, measures: Sequence[str], resamples: int, seed: int) ->
 def _draw_spread(
     census: Census, statistic: Callable[[NDArray[Any]], Floats], resamples: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """A statistic of the numbers of selective units of feature maps, and of maps that are drawn."""
+    """A statistic of the numbers of selective units per feature map, and its draws."""
     rng, channels = generator(seed, census), len(census.channel_units)
     draws = np.empty((resamples, len(census.contrasts)))
     step = max(1, _DRAWN // channels)
     for start in range(0, resamples, step):
         part = draws[start : start + step]
-        places = rng.integers(channels, size=(len(part), channels))
+        indices = rng.integers(channels, size=(len(part), channels))
         for contrast, counts in enumerate(census.by_channel):
-            part[:, contrast] = statistic(counts[places])
+            part[:, contrast] = statistic(counts[indices])
     return statistic(census.by_channel), draws
 
 

@@ -1,52 +1,53 @@
-"""Which layers of two networks are compared, and whether the two can be compared at all."""
+"""Pairs of layers to compare between two networks, and reasons not to compare them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from ..spec import SHOWN, UNITS, Layer
+from ..layer import UNITS, Layer
 from ..store.reading import Store
 from ..texts import composed
+from ..variables import SHOWN
 
 Pairing = Literal["name", "depth"]
 
 
-class Misfit(NamedTuple):
-    """What two stores differ in that their comparison takes to be the same, by a ``name``."""
+class Mismatch(NamedTuple):
+    """A difference that makes two stores incomparable, unless its ``name`` is allowed."""
 
     name: str
-    said: str
+    description: str
     remedy: str
 
 
-def misfits(first: Store, other: Store) -> Iterator[Misfit]:
-    """What stands in the way of a comparison. How a network scales its input is its own matter."""
-    if said := _of_stimuli(first, other):
-        yield Misfit("stimuli", said, "scan both with the same set, groups and folds")
-    own, its = _seen(first), _seen(other)
-    if own != its:
-        yield Misfit("preprocessing", f"{own} and {its}",
-                     "scan both with the same --resize, --crop, --interpolation")  # fmt: skip
-    if first.units != other.units:
-        said = f"{UNITS[first.units]} and {UNITS[other.units]}"
-        yield Misfit("units", said, "scan both with the same --units")
-
-
-# What a preprocessing does to pictures, and what one that says nothing of it does.
+MISMATCHES = ("stimuli", "preprocessing", "units")
+# The preprocessing of pixels that is compared, with defaults for stores that do not record it.
 _GEOMETRY = {"resize": "as it is", "crop": "none", "interpolation": "none", "squash": False,
              "decoder": "pillow"}  # fmt: skip
-MISFITS = ("stimuli", "preprocessing", "units")
+
+
+def mismatches(first: Store, other: Store) -> Iterator[Mismatch]:
+    """Differences in stimuli, preprocessing or units. Networks may normalise pixels differently."""
+    if description := _compare_stimuli(first, other):
+        yield Mismatch("stimuli", description, "scan both with the same set, groups and folds")
+    geometries = _geometry(first), _geometry(other)
+    if geometries[0] != geometries[1]:
+        yield Mismatch("preprocessing", " and ".join(geometries),
+                       "scan both with the same --resize, --crop, --interpolation")  # fmt: skip
+    if first.units != other.units:
+        description = f"{UNITS[first.units]} and {UNITS[other.units]}"
+        yield Mismatch("units", description, "scan both with the same --units")
 
 
 def pair_layers(
     first: Sequence[Layer], other: Sequence[Layer], pairing: Pairing
 ) -> list[tuple[Layer, Layer]]:
-    """Layers that stand for each other, in the order of the first network.
+    """Corresponding layers, in the order of the first network.
 
-    By ``name``: those of the same name, as far as they are in the same order in both (the longest
-    common subsequence: a stem and a last layer may be called the same). By ``depth``: every layer
-    of the first with that of the other whose place, from 0 to 1, is nearest; of two, the earlier.
+    By ``name``: layers of the same name and in the same order (the longest common subsequence: a
+    first and a last layer may share a name). By ``depth``: each layer of the first network with the
+    layer of the other at the nearest relative depth, the earlier of two.
     """
     if pairing == "depth":
         return [(layer, other[_nearest(i, len(first), len(other))])
@@ -70,13 +71,13 @@ def pair_layers(
     return pairs
 
 
-def _nearest(place: int, layers: int, others: int) -> int:
-    depth = place / (layers - 1) if layers > 1 else 1.0
+def _nearest(index: int, layers: int, others: int) -> int:
+    depth = index / (layers - 1) if layers > 1 else 1.0
     return min(range(others), key=lambda i: abs(i / (others - 1 or 1) - depth))
 
 
-def _of_stimuli(first: Store, other: Store) -> str | None:
-    """How the stimuli that were shown differ: by content, category and fold."""
+def _compare_stimuli(first: Store, other: Store) -> str | None:
+    """How the shown stimuli differ in content, category or fold; None if they do not."""
     if list(map(composed, first.categories)) != list(map(composed, other.categories)):
         return f"categories {', '.join(first.categories)} and {', '.join(other.categories)}"
     own, its = _shown(first), _shown(other)
@@ -84,8 +85,8 @@ def _of_stimuli(first: Store, other: Store) -> str | None:
         return None
     if {sha for sha, *_ in own} != {sha for sha, *_ in its}:
         common = len({sha for sha, *_ in own} & {sha for sha, *_ in its})
-        return f"{len(own):,} and {len(its):,}, of which {common:,} are in both"
-    return "the same, in other categories or folds"
+        return f"{len(own):,} and {len(its):,}, {common:,} in both"
+    return "the same, in different categories or folds"
 
 
 def _shown(store: Store) -> list[tuple[str, int, int]]:
@@ -94,8 +95,8 @@ def _shown(store: Store) -> list[tuple[str, int, int]]:
     return sorted((str(sha), int(k), int(f)) for status, sha, k, f in rows if status == SHOWN)
 
 
-def _seen(store: Store) -> str:
-    """What was done to a picture before its values were scaled."""
-    said = store.provenance.get("preprocessing")
-    own = said if isinstance(said, dict) else {}
+def _geometry(store: Store) -> str:
+    """How pictures were decoded, resized and cropped."""
+    recorded = store.provenance.get("preprocessing")
+    own = recorded if isinstance(recorded, dict) else {}
     return ", ".join(f"{name} {own.get(name, default)}" for name, default in _GEOMETRY.items())

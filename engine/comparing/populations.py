@@ -1,7 +1,7 @@
-"""What the selective units of a layer respond to, on stimuli that did not select them.
+"""Response profiles and RDMs of a layer's selective units, on held-out stimuli.
 
-Units that one fold selects are measured on the others, and every fold selects in turn. Of a scan
-with one fold, what is measured is what selected.
+Units selected by one fold are measured on the others, and every fold selects in turn. A scan with
+one fold measures units on the stimuli that selected them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from ..contrasts.language.criterion import Criterion
 from ..contrasts.measures import Sample
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
-from ..spec import Layer
+from ..layer import Layer
 from ..store.reading import Store
 
 # Correlations over two units are 1 or -1.
 _FEWEST_UNITS = 3
-# The population of all units that vary.
 EVERY_UNIT = "all units"
 
 
@@ -32,10 +31,10 @@ EVERY_UNIT = "all units"
 class Population:
     """Units of a layer: those that a contrast selects, or all that vary.
 
-    ``units`` is how many there are, the mean over the folds that select. ``profile [category]`` are
-    the means over units of their responses, each in standard deviations from its mean over all
-    stimuli; ``rdm [category, category]`` is 1 - Pearson's correlation between the responses to two
-    categories over the units. NaN where there are too few units, and where responses do not vary.
+    ``units`` is their number, averaged over the selecting folds. ``profile [category]`` averages
+    responses over units, each standardised over all stimuli; ``rdm [category, category]`` is
+    1 - Pearson's correlation over units between the responses to two categories. Both are NaN with
+    too few units or constant responses.
     """
 
     layer: str
@@ -51,24 +50,24 @@ def populations(
     contrasts: Sequence[Contrast],
     layers: Sequence[Layer],
 ) -> Iterator[Population]:
-    """For every layer the units that each contrast selects, and all; a slab at a time in memory."""
+    """Each layer's units selected by each contrast, and all its units; reads slab by slab."""
     names = [*(contrast.text for contrast in contrasts), EVERY_UNIT]
     for layer, slabs in select_slabs(store, criterion, contrasts, layers):
         sums = [_Sums(len(store.categories)) for _ in names]
         for (slab, _), chosen in zip(store.slabs(layer), slabs, strict=True):
             moments = store.moments(layer, slab)
-            alive = ~(chosen.dead | chosen.nonfinite)
+            living = ~(chosen.dead | chosen.nonfinite)
             for fold in range(store.folds):
-                masks = (*chosen.selective_fold[:, fold], np.ones_like(alive))
+                masks = (*chosen.selective_fold[:, fold], np.ones_like(living))
                 for own, mask in zip(sums, masks, strict=True):
-                    if (units := mask & alive).any():
+                    if (units := mask & living).any():
                         own.add(_measured(moments, fold, units))
         for name, own in zip(names, sums, strict=True):
             yield own.population(layer.name, name, store.folds)
 
 
 def _measured(moments: Sequence[Moments], fold: int, units: NDArray[np.bool_]) -> Sample:
-    """Units on the stimuli of all other folds; on those there are where there is but one."""
+    """Units on the stimuli of all other folds, or of the only fold."""
     if len(moments) > 1:
         return held_out_sample(moments, fold, units)
     count, mean, m2 = moments[0]
@@ -76,14 +75,14 @@ def _measured(moments: Sequence[Moments], fold: int, units: NDArray[np.bool_]) -
 
 
 class _Sums:
-    """What the units of a population add up to."""
+    """Running sums over the units of a population."""
 
     def __init__(self, categories: int) -> None:
         self._scores = np.zeros(categories)
         self._patterns = Patterns(0, self._scores, *np.zeros((2, categories, categories)))
 
     def add(self, sample: Sample) -> None:
-        """Take units that are living; one that is constant on these stimuli says nothing."""
+        """Add living units; those that are constant on these stimuli are skipped."""
         varies = sample.total.m2 > 0
         mean, total = sample.mean[:, varies], sample.total
         spread = np.sqrt(total.m2[varies] / (total.count - 1))
@@ -91,7 +90,7 @@ class _Sums:
         self._patterns = join(self._patterns, patterns_of(mean))
 
     def population(self, layer: str, name: str, folds: int) -> Population:
-        """What they come to."""
+        """The population of all units added."""
         units = self._patterns.units
         with np.errstate(all="ignore"):
             profile = self._scores / units if units else np.full_like(self._scores, np.nan)

@@ -1,8 +1,8 @@
-"""Tables of brain regions: their responses to categories, or how far apart two stimuli are there.
+"""Tables of brain regions: response profiles or dissimilarity matrices.
 
-A table is CSV with one row per value. Of profiles the columns are ``region``, ``category``,
-``response``; of dissimilarity matrices ``region``, ``first``, ``second``, ``distance``, where the
-two are categories or paths of stimuli. A column ``subject`` may stand beside either.
+A table is CSV with one row per value. Profiles have the columns ``region``, ``category`` and
+``response``; dissimilarity matrices ``region``, ``first``, ``second`` and ``distance`` between two
+categories or two paths of stimuli. Either may have a column ``subject``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +22,18 @@ from ..texts import composed, csv_rows, places_of
 PROFILE = ("region", "category", "response")
 RDM = ("region", "first", "second", "distance")
 _RULE = (
-    f"a table of regions has the columns {', '.join(PROFILE)}, or {', '.join(RDM)}, and perhaps "
+    f"a table of regions has the columns {', '.join(PROFILE)}, or {', '.join(RDM)}, and optionally "
     "subject"
 )
-# Fewer can be arranged in too few ways for any of them to be rare.
+# With fewer items there are too few permutations for a small p.
 _FEWEST_ITEMS = 3
 
 
 @dataclass(frozen=True)
 class Region:
-    """What is known of a region: ``values [subject, item]``, or ``[subject, pair]`` of an RDM.
+    """A region's ``values [subject, item]``, or ``[subject, pair]`` for an RDM.
 
-    Pairs are those of ``numpy.triu_indices(items, 1)``.
+    Pairs are in the order of ``numpy.triu_indices(items, 1)``.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a table, all of the same ``items``: categories, or paths of stimuli."""
+    """The regions of a table; all have the same ``items``: categories or paths of stimuli."""
 
     source: str
     are_rdms: bool
@@ -55,7 +56,7 @@ def read_regions(path: Path | str) -> Regions:
 
     Raises
     ------
-    UserError : columns are missing, a value is none, is given twice, or is missing for a subject;
+    UserError : a column is missing; a value is not a number, given twice or missing for a subject;
         fewer than 3 categories or stimuli
     """
     source = Path(path)
@@ -67,13 +68,13 @@ def read_regions(path: Path | str) -> Regions:
     *named, value = needed
     found: dict[str, dict[str, dict[tuple[str, ...], float]]] = {}
     items: dict[str, None] = {}
-    # A name is one name in whatever Unicode form it is written, by which it was first.
+    # Unicode forms of one name are the same name; the first spelling is kept.
     forms: dict[str, str] = {}
     cells = [places[name] for name in named]
     for line, row in rows:
         if len(row) < len(columns):
             raise UserError(
-                f"every row of a table has all its columns; line {line} of {source} has "
+                f"every row of a table has all columns; line {line} of {source} has "
                 f"{len(row)} of {len(columns)}"
             )
         region, *keys = (forms.setdefault(composed(row[i]), row[i]) for i in cells)
@@ -89,7 +90,7 @@ def read_regions(path: Path | str) -> Regions:
         items |= dict.fromkeys(keys)
     if len(items) < _FEWEST_ITEMS:
         raise UserError(
-            f"a comparison takes at least {_FEWEST_ITEMS} categories or stimuli; {source} has "
+            f"a comparison needs at least {_FEWEST_ITEMS} categories or stimuli; {source} has "
             f"{len(items)}: {shortened(items)}"
         )
     ordered = tuple(items)
@@ -105,23 +106,23 @@ def read_regions(path: Path | str) -> Regions:
 
 
 def in_order(regions: Regions, known: Sequence[str], kind: str) -> NDArray[np.int64]:
-    """Where a table's items stand among ``known`` ones, which are of a ``kind``: its plural.
+    """Indices of a table's items among the ``known`` ones; ``kind`` is their plural, for errors.
 
     Raises
     ------
-    UserError : one of them is none
+    UserError : an item is unknown
     """
-    # As they are, and where no other is written so, in the form in which names are compared.
-    places = {composed(name): place for place, name in enumerate(known)}
-    places |= {name: place for place, name in enumerate(known)}
-    items = [item if item in places else composed(item) for item in regions.items]
+    # Exact names first; otherwise names are compared in NFC.
+    index = {composed(name): i for i, name in enumerate(known)}
+    index |= {name: i for i, name in enumerate(known)}
+    items = [item if item in index else composed(item) for item in regions.items]
     for item in items:
-        if item not in places:
+        if item not in index:
             raise UserError(
                 f"regions and network are compared on the same {kind}; {regions.source} has "
-                f"{item!r}, the store has not: {nearest(item, known)}"
+                f"{item!r}, the store does not: {nearest(item, known)}"
             )
-    return np.array([places[item] for item in items])
+    return np.array([index[item] for item in items])
 
 
 def _number(text: str, line: int, source: Path) -> float:
@@ -145,14 +146,13 @@ def _vector(
 ) -> list[float]:
     """Values of one subject in the order of items, or of their pairs."""
     if are_rdms:
-        count = range(len(items))
-        wanted = [tuple(sorted((items[i], items[j]))) for i in count for j in count[i + 1 :]]
+        keys = [tuple(sorted(pair)) for pair in combinations(items, 2)]
     else:
-        wanted = [(item,) for item in items]
-    absent = [key for key in wanted if key not in values]
-    if absent:
-        raise UserError(
-            f"every subject has a value for everything that a table names; {source} has none of "
-            f"{region} for {' and '.join(absent[0])}"
-        )
-    return [values[key] for key in wanted]
+        keys = [(item,) for item in items]
+    for key in keys:
+        if key not in values:
+            raise UserError(
+                f"a table of regions has every value for every subject; {source} has none of "
+                f"{region} for {' and '.join(key)}"
+            )
+    return [values[key] for key in keys]

@@ -1,4 +1,4 @@
-"""What was compared as tables for people; the rest is in the rows."""
+"""Comparisons as tables for people."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from ..analyses.tables import Printed, percent, span
 from .brains import BrainComparison
+from .correlations import BestLayer, LayerCorrelation
 from .differences import MEASURED, Comparison, Difference
-from .likeness import BestLayer, Likeness
 
 
 def differences(comparison: Comparison) -> Iterator[Printed]:
-    """A table for every measure; ``*`` where the interval of a difference is without 0.
+    """A table for every measure; ``*`` marks a difference whose interval excludes 0.
 
-    Of two networks with difference and interval, of more with the value of each.
+    Two networks are shown with difference and interval, more with the value of each.
     """
     measures: dict[str, list[Difference]] = {}
     for one in comparison.differences:
@@ -32,7 +32,7 @@ def differences(comparison: Comparison) -> Iterator[Printed]:
 
 
 def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[list[Any]]:
-    """A line per layer and contrast, with what every network has."""
+    """A row per layer and contrast with the value of every network."""
     lines: dict[tuple[str, str], list[str | None]] = {}
     for one in rows:
         cells = lines.setdefault((one.layer, one.contrast), [None] * stores)
@@ -44,20 +44,20 @@ def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[l
     return [[*key, *cells] for key, cells in lines.items()]
 
 
-def likeness(found: BrainComparison, each_layer: bool) -> Printed:
-    """A line for every region and population: the layer that is most like it, or all."""
+def correlations(found: BrainComparison, each_layer: bool) -> Printed:
+    """A row per region and population: the layer with the largest correlation, or every layer."""
     held_out = {(one.region, one.population): one for one in found.best_layers}
     shows_held_out = bool(held_out) and not each_layer
-    groups: dict[tuple[str, str], list[Likeness]] = {}
-    for one in found.likeness:
+    groups: dict[tuple[str, str], list[LayerCorrelation]] = {}
+    for one in found.correlations:
         groups.setdefault((one.region, one.population), []).append(one)
     rows = [
-        [*_likeness(one), *(_best_layer(held_out[pair]) if shows_held_out else [])]
+        [*_correlation(one), *(_best_layer(held_out[pair]) if shows_held_out else [])]
         for pair, own in groups.items()
-        for one in (own if each_layer else _most_alike(own))
+        for one in (own if each_layer else _largest(own))
     ]
     head = ["region", "population", "layer", "units", "r", "p", "p corrected", "ceiling"]
-    title = f"{found.compared}: {found.correlation} correlation, p of {found.orders:,} orders"
+    title = f"{found.compared}: {found.correlation} correlation, p from {found.orders:,} orders"
     return Printed(title, [*head, *(["held-out r", "best for most"] * shows_held_out)], rows)
 
 
@@ -74,16 +74,16 @@ def _difference(one: Difference, is_share: bool) -> list[Any]:
 
 
 def _mark(one: Difference) -> str:
-    without_0 = one.low is not None and one.high is not None and one.low * one.high > 0
-    return "*" if without_0 else ""
+    excludes_0 = one.low is not None and one.high is not None and one.low * one.high > 0
+    return "*" if excludes_0 else ""
 
 
-def _most_alike(own: list[Likeness]) -> list[Likeness]:
+def _largest(own: list[LayerCorrelation]) -> list[LayerCorrelation]:
     known = [(one.correlation, one) for one in own if one.correlation is not None]
     return [max(known, key=lambda pair: pair[0])[1]] if known else []
 
 
-def _likeness(one: Likeness) -> list[Any]:
+def _correlation(one: LayerCorrelation) -> list[Any]:
     ceiling = span(one.ceiling_low, one.ceiling_high)
     numbers = [one.correlation, one.p, one.p_corrected]
     units = int(one.units) if one.units.is_integer() else round(one.units, 1)

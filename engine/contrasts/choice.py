@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
-from ..spec import MEASURES, Layer, refuse_numbers
+from ..layer import Layer
+from ..limits import refuse_numbers
 from ..store.reading import Store
+from ..variables import MEASURES
 from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion

@@ -1,7 +1,7 @@
 """What can be asked of units under a contrast: statistics and indices from moments, when asked.
 
 Values are float64 ``[unit]``. Formulas are in ``kernels/``, names and their meaning in
-``spec.MEASURES``.
+``variables.MEASURES``.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Measured:
         self._null_t = null_t
 
     def measure(self, name: str) -> NDArray[Any]:
-        """The measure called ``name``, of those of ``spec.MEASURES`` that need no other unit."""
+        """The measure called ``name``, one that needs no other unit."""
         return _MEASURES[name](self)
 
     # t, p

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
 from ..errors import UserError, nearest
-from ..spec import MEASURES, SAVED, Layer, as_record, listed
+from ..layer import Layer
 from ..store.behind import write_behind
 from ..store.draft import Draft, write_slab
 from ..store.reading import Store, require_complete
 from ..store.saving import saving
 from ..store.slabs import SlabWriter
+from ..values import as_record, listed
+from ..variables import MEASURES, SAVED
 from .evaluate import Decided, Examination, Kept, Look, Selection, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion, require_criterion

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
-from ..spec import Layer
+from ..layer import Layer
 from ..store.cuts import Slab
 from ..store.reading import Store
 from .evaluate import Selection

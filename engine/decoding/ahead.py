@@ -1,9 +1,9 @@
-"""From image files to the network's input: decoding runs ahead of the network in worker threads.
+"""Image files to network input, decoded ahead of the network by worker threads.
 
-Pillow releases the interpreter while it decodes and resizes, so threads are enough for a network on
-the CPU: they share memory with the loop, and start at once. A GPU takes more images than a few
-give: each of many then has a process (:mod:`.processes`). Pixels travel to the device as
-8-bit, a quarter of the normalised floats. JPEG files that a GPU decodes travel as they are.
+Pillow releases the GIL while it decodes and resizes, so threads are enough for a network on the
+CPU: they share memory with the loop and start at once. A GPU needs more images than a few threads
+decode; with many workers, each has a process (:mod:`.processes`). Pixels travel to the
+device as 8-bit, a quarter of the normalised floats. JPEG files that a GPU decodes travel encoded.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..moments.plan import Batch, Plan
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus
 from .jpegs import Jpeg, jpegs_of
 from .pictures import is_invisible, picture_of
 from .processes import decoders
 
-# Batches decoded beyond the one in the network.
+# Batches decoded ahead of the one in the network.
 _AHEAD = 2
-# Threads of one program that decode for a GPU: more get in each other's way. Up to here they are as
-# fast as processes or faster (benchmarks/results/decoding.md).
+# Threads that decode for a GPU: up to here they are at least as fast as processes, beyond it they
+# block each other (benchmarks/results/decoding.md).
 _MOST_THREADS = 4
-# Seconds after which an image is not waited for any more, and how often that is looked at.
+# Seconds to wait for an image, and between calls of `look` meanwhile.
 _PATIENCE = 300.0
 _LOOK_EVERY = 0.5
-# What stands in for an image that is skipped: it is shown, and folded in nowhere.
+# Pixel value of a skipped image: the network sees it, but it is not accumulated.
 _GREY = 128
 _CPU = torch.device("cpu")
 _Job: TypeAlias = Future[Jpeg | None]
 
 
 class Decoded(NamedTuple):
-    """A batch with its images ``[stimulus, crop, crop, 3]``, of which some ``failed``: row, why.
+    """A batch with its images ``[stimulus, crop, crop, 3]``; ``failed`` maps a row to the reason.
 
-    Where JPEG files were decoded on a device, it has all ``pixels``.
+    If a device decoded JPEG files, ``pixels`` are on that device.
     """
 
     batch: Batch
@@ -57,7 +57,7 @@ class Decoded(NamedTuple):
     failed: dict[int, str]
 
     def but_for(self, skipped: Mapping[int, str]) -> Decoded:
-        """The same, in which these stimuli have failed as well."""
+        """Mark the ``skipped`` stimuli of the batch as failed too."""
         rows = {r: skipped[s] for r, s in enumerate(self.batch.stimuli) if s in skipped}
         return self._replace(failed={**self.failed, **rows})
 
@@ -68,10 +68,10 @@ def normalise(
     device: torch.device,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """The network's input ``[stimulus, 3, y, x]`` (channels last in memory) on ``device``.
+    """Network input ``[stimulus, 3, y, x]`` (channels last in memory) on ``device``.
 
-    ``pixels`` is ``[stimulus, y, x, 3]``. Arithmetic is float32, whatever the network's ``dtype``.
-    Where ``pixels`` are pinned, a GPU fetches them while the program goes on.
+    ``pixels`` is ``[stimulus, y, x, 3]``. Arithmetic is float32 for any ``dtype`` of the network.
+    Pinned ``pixels`` are copied to a GPU asynchronously.
     """
     if isinstance(pixels, np.ndarray):
         pixels = torch.from_numpy(pixels).to(device, non_blocking=device.type == "cuda")
@@ -147,13 +147,14 @@ def decode_ahead(
             except UnfitStimulus as unfit:
                 if not skip:
                     path = catalogue.path(batch.stimuli[row])
-                    remedy = "restore it, or leave it out by --on-error skip"
+                    remedy = 'restore it, or leave it out with `on_error="skip"`'
                     raise UnfitStimulus(path, unfit.reason, remedy) from None
                 failed[row], pixels[row] = unfit.reason, _GREY
             except TimeoutError:
                 raise UserError(
-                    f"an image is decoded in seconds; {catalogue.path(batch.stimuli[row])} has "
-                    f"taken {_PATIENCE:.0f}: its file system may hang, or it is no ordinary image"
+                    f"an image decodes within seconds; {catalogue.path(batch.stimuli[row])} has "
+                    f"taken {_PATIENCE:.0f}: its file system may hang, or the file is not an "
+                    "ordinary image"
                 ) from None
             return None
 
@@ -197,7 +198,7 @@ def decode_ahead(
 def _joined(
     pixels: NDArray[np.uint8], prepared: Mapping[int, torch.Tensor | None]
 ) -> NDArray[np.uint8] | torch.Tensor:
-    """A batch where its ``prepared`` pictures are; only the rows that these lack are sent there."""
+    """Batch on the device of its ``prepared`` pictures; only the missing rows are copied there."""
     there = {row: picture for row, picture in prepared.items() if picture is not None}
     if not there:
         return pixels
@@ -207,7 +208,7 @@ def _joined(
 
 
 def _wait(job: _Job, look: Callable[[], None]) -> Jpeg | None:
-    """Until ``job`` is done; raises what it has raised, or TimeoutError."""
+    """Wait for ``job``, calling ``look`` now and then; raises the job's error or TimeoutError."""
     for _ in range(int(_PATIENCE / _LOOK_EVERY)):
         try:
             return job.result(timeout=_LOOK_EVERY)
@@ -218,9 +219,9 @@ def _wait(job: _Job, look: Callable[[], None]) -> Jpeg | None:
 
 @contextmanager
 def _daemons(workers: int) -> Iterator[Callable[..., _Job]]:
-    """Give what has a thread call a function.
+    """Daemon threads and a function that submits calls to them.
 
-    Unlike a pool's, the threads do not keep the program from ending when one of them hangs.
+    Unlike those of a pool, they do not keep the program from exiting when one hangs.
     """
     jobs: SimpleQueue[tuple[_Job, Callable[..., Jpeg | None], tuple[Any, ...]] | None]
     jobs = SimpleQueue()
@@ -245,22 +246,22 @@ def _daemons(workers: int) -> Iterator[Callable[..., _Job]]:
         yield submit
     finally:
         with suppress(Empty):
-            while True:  # what nobody waits for any more
+            while True:  # drop jobs that nobody waits for
                 jobs.get_nowait()
         for _ in range(workers):
             jobs.put(None)
 
 
 def needs_processes(catalogue: Catalogue | None, device: torch.device, workers: int) -> bool:
-    """Whether so many decode workers are processes: for a GPU, if they are more than a few.
+    """Whether ``workers`` decode in processes: for a GPU, if there are more than a few.
 
-    A network on the CPU takes fewer images than threads decode, and has the cores itself. Packed
-    sets are decoded already. Without a ``catalogue`` images are files.
+    A network on the CPU takes fewer images than threads decode, and uses the cores itself. Packed
+    sets are already decoded. Without a ``catalogue``, images are files.
     """
     packed = catalogue is not None and catalogue.pictures is not None
     return device.type == "cuda" and workers > _MOST_THREADS and not packed
 
 
 def default_workers() -> int:
-    """Threads that decode where none are asked for: as many as cores, at most 8."""
+    """Default number of decode threads: one per core, at most 8."""
     return min(8, os.cpu_count() or 1)

@@ -12,19 +12,18 @@ from PIL import Image
 
 from ..errors import UserError
 from ..networks.out_of_memory import is_of_the_machine
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.images import plain_jpeg_size
 
-# Pixels of a picture, as it is or resized, and of those that a GPU decodes in one call. Larger
-# pictures are left to Pillow.
+# Most pixels of a picture, before or after resizing, and of all pictures in one call of a GPU.
+# Larger pictures are left to Pillow.
 _MOST_PIXELS = 2**24
-# Bytes that a GPU needs for each of them: decoded; and of one picture, as it is and resized, as
-# floats, and resized and rounded.
+# GPU bytes per pixel: decoded; as floats before and after resizing; rounded.
 _PER_PIXEL = 3 + 12 + 12 + 3
 
 
 class Jpeg(NamedTuple):
-    """A file that torchvision is asked to decode, of so many ``pixels``."""
+    """A JPEG file to decode, and its number of pixels."""
 
     path: Path
     content: bytes
@@ -32,15 +31,15 @@ class Jpeg(NamedTuple):
 
 
 class Jpegs:
-    """Decodes JPEG files where a network runs.
+    """JPEG decoder on the network's device.
 
-    On a GPU several are decoded in one call, on a stream of their own. torchvision writes to memory
-    that it takes from the current stream while that may still be at work in it; this stream has
-    nothing but decoded pictures, and is waited for.
+    A GPU decodes several files per call, on a separate stream. torchvision writes to memory of the
+    current stream while earlier work may still use it; the separate stream holds only decoded
+    pictures and is synchronised before every call.
 
     Raises
     ------
-    UserError : neither torchcodec nor torchvision can decode JPEG files there
+    UserError : neither torchcodec nor torchvision can decode JPEG files on the device
     """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
@@ -54,9 +53,9 @@ class Jpegs:
         except (RuntimeError, ImportError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
             raise UserError(
-                "JPEG files are decoded by torchcodec or torchvision, for the CPU with libjpeg, "
-                f"for a GPU with nvJPEG; on {self._device} neither can ({reason}): "
-                "pip install 'fusiform[jpeg]', or leave out --decoder torchvision"
+                "torchcodec or torchvision decode JPEG files, with libjpeg on the CPU and nvJPEG "
+                f"on a GPU; on {self._device} neither can ({reason}): "
+                "pip install 'fusiform[jpeg]', or leave out `decoder=\"torchvision\"`"
             ) from error
         self._stream: torch.cuda.Stream | None = None
         if self.on_gpu:
@@ -64,11 +63,11 @@ class Jpegs:
 
     @property
     def device_bytes(self) -> int:
-        """Bytes that decoding takes on a GPU, beside what nvJPEG has for itself."""
+        """GPU memory for decoding, beside nvJPEG's own."""
         return _PER_PIXEL * _MOST_PIXELS if self.on_gpu else 0
 
     def read(self, path: Path, content: bytes) -> Jpeg | None:
-        """The file as one for torchvision; None where it is left to Pillow.
+        """The file as a :class:`Jpeg`; None leaves it to Pillow.
 
         Raises
         ------
@@ -82,9 +81,9 @@ class Jpegs:
         return Jpeg(path, content, pixels) if max(pixels, across * down) <= _MOST_PIXELS else None
 
     def prepare(self, files: Sequence[Jpeg]) -> list[torch.Tensor | None]:
-        """Pictures ``[crop, crop, 3]`` of uint8, where they were decoded; None if that is refused.
+        """Decoded pictures ``[crop, crop, 3]`` as uint8; None for files the decoder rejects.
 
-        Which files are decoded in one call depends on their order and sizes alone.
+        Which files share a call depends on their order and sizes alone.
         """
         if self._stream is None:
             return [self._prepared([file])[0] for file in files]
@@ -97,7 +96,7 @@ class Jpegs:
         current.wait_stream(self._stream)
         for picture in pictures:
             if picture is not None:
-                picture.record_stream(current)  # or its memory would be used again too early
+                picture.record_stream(current)  # else its memory would be reused too early
         return pictures
 
     def _prepared(self, chunk: Sequence[Jpeg]) -> list[torch.Tensor | None]:
@@ -122,13 +121,13 @@ class Jpegs:
         resized: torch.Tensor = resize(picture, [down, across], filtering, antialias=True)
         square: torch.Tensor = center_crop(resized, [self._preprocessing.crop] * 2)
         cut = square.permute(1, 2, 0)
-        # On the CPU whoever takes it copies it, by numpy: torch would call up threads of its own
-        # in every decode thread, beside those of the network.
+        # On the CPU the caller copies it with numpy: torch would start more threads in every decode
+        # thread.
         return cut.contiguous() if self.on_gpu else cut
 
 
 def jpegs_of(preprocessing: Preprocessing, device: torch.device) -> Jpegs | None:
-    """What decodes JPEG files beside Pillow, if anything is to.
+    """JPEG decoder for ``preprocessing``; None if Pillow decodes everything.
 
     Raises
     ------
@@ -143,13 +142,10 @@ def _decode(contents: Sequence[bytes], device: torch.device) -> list[torch.Tenso
 
 
 def decode_jpegs(files: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
-    """Pictures ``[3, y, x]``, by torchcodec or by the same decoders in torchvision.
-
-    torchvision has deprecated its own in favour of torchcodec's.
-    """
+    """Pictures ``[3, y, x]``, by torchcodec, or else by torchvision's deprecated decoders."""
     try:
         from torchcodec.decoders import decode_jpeg
-    except (ImportError, OSError, RuntimeError):  # not installed, or made for another torch
+    except (ImportError, OSError, RuntimeError):  # not installed, or built for another torch
         from torchvision.io import ImageReadMode
         from torchvision.io import decode_jpeg as by_torchvision
 
@@ -158,7 +154,7 @@ def decode_jpegs(files: list[torch.Tensor], device: torch.device) -> list[torch.
 
 
 def _chunks(files: Sequence[Jpeg]) -> Iterator[list[Jpeg]]:
-    """Files in order, so many at a time as have few enough pixels together."""
+    """Split files, in order, into chunks of at most ``_MOST_PIXELS``."""
     chunk: list[Jpeg] = []
     for file in files:
         if chunk and sum(one.pixels for one in chunk) + file.pixels > _MOST_PIXELS:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import UserError
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.images import BACKGROUND, UnfitStimulus, open_image
 
 # Pixels that an image may have when it is resized: a strip of one pixel's width would be stretched.

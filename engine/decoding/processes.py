@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.images import UnfitStimulus
 from .pictures import picture_of
 

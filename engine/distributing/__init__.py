@@ -1,1 +1,1 @@
-"""A scan by many processes: shards handed out to dask workers, their moments merged in order."""
+"""Scans on dask workers: shards go to workers, and their moments are merged in plan order."""

@@ -1,4 +1,4 @@
-"""The workers of a scan: processes of its own on this machine, or a dask cluster of the user's."""
+"""Workers of a scan: local processes, or the user's dask cluster."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..errors import UserError
+from ..limits import refuse_numbers
 from ..machine import control_group_limits, usable_cores
 from ..scanning.memory import ARENAS
 from ..scanning.progress import Listener
-from ..spec import refuse_numbers
 
-# Seconds in which a scheduler answers.
+# Seconds to wait for a scheduler.
 _PATIENCE = 10
-# Seconds without a process after which a worker is taken for lost.
+# Seconds without a process after which a worker counts as lost.
 _EMPTY_FOR = 5
-# Each reads it once, when the library that it belongs to is loaded.
+# Read once, when the library is loaded.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-# How often a task may lose its worker, until the task is taken for the cause.
+# Workers that a task may lose before the task counts as the cause.
 _ALLOWED_DEATHS = 5
-# Dask watches its workers and itself up to a hundred times a second, on the cores that are to
-# compute: a twentieth of their time. So it does seldom what a scan does not need.
+# Dask monitors its workers and itself up to a hundred times a second, which takes a twentieth of
+# the cores' time. These settings make it do so rarely.
 SELDOM = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.system-monitor.interval": "5s",
@@ -44,12 +44,11 @@ SELDOM = {
 
 @dataclass(frozen=True)
 class Workers:
-    """Who is to do a scan: ``number`` processes of its own, or the cluster of a ``scheduler``.
+    """Workers of a scan: ``number`` local processes, or the cluster of a ``scheduler``.
 
-    A scheduler is named by its address, or is a cluster as dask's own deployments give one.
-
-    Each computes and decodes in ``threads`` threads; by default a scan's own share the cores, and
-    those of a cluster have as many as dask was told to give them.
+    A scheduler is an address or one of dask's cluster objects. Each worker computes and decodes in
+    ``threads`` threads. By default local processes share the cores, and workers of a cluster use
+    the number that dask was configured with.
     """
 
     number: int | None
@@ -58,7 +57,7 @@ class Workers:
 
     @property
     def threads_each(self) -> int | None:
-        """Threads of a worker; None where it knows itself."""
+        """Threads per worker; None if dask decides."""
         if self.threads or self.number is None:
             return self.threads
         return max(1, int(usable_cores(control_group_limits())) // self.number)
@@ -71,23 +70,23 @@ def workers_asked_for(
     model: str | nn.Module,
     null: int,
 ) -> Workers | None:
-    """The workers that a scan is to be done by; None where it is to be done in this process.
+    """Workers of a scan; None to scan in this process.
 
     Raises
     ------
-    UserError : workers that there cannot be, or that cannot do this scan
+    UserError : inconsistent options, or a scan that workers cannot do
     """
     if number is None and scheduler is None:
         if threads is not None:
             raise UserError(
-                "threads per worker are for a scan by workers; got --threads-per-worker alone: add "
-                "--workers or --scheduler"
+                "threads per worker need workers; got `threads_per_worker` alone: add `workers` or "
+                "`scheduler`"
             )
         return None
     if number is not None and scheduler is not None:
         raise UserError(
-            "workers are processes of this scan's own or those of a scheduler; got --workers and "
-            "--scheduler: leave one out"
+            "workers are local processes or those of a scheduler; got `workers` and `scheduler`: "
+            "leave one out"
         )
     refuse_numbers(workers=number, threads_per_worker=threads)
     for name, value in (("workers", number), ("threads per worker", threads)):
@@ -95,13 +94,13 @@ def workers_asked_for(
             raise UserError(f"{name} are at least 1; got {value}")
     if not isinstance(model, str):
         raise UserError(
-            f"every worker builds the network itself; got a {type(model).__name__}: give it by "
-            "name, package.module:factory for your own"
+            f"every worker builds the network itself; got a {type(model).__name__}: name it, or "
+            "package.module:factory for your own"
         )
     if null:
         raise UserError(
-            f"a null is made in one process; got {null} shuffles and workers: scan without "
-            "--workers, or without --null"
+            f"a null needs a single process; got {null} shuffles and workers: leave out `workers` "
+            "or `null`"
         )
     if find_spec("distributed") is None:
         raise UserError("workers need dask.distributed: pip install 'fusiform[dask]'")
@@ -109,17 +108,16 @@ def workers_asked_for(
 
 
 class Crew(NamedTuple):
-    """A dask client of the workers, and what replaces those that are lost, where that is ours."""
+    """A dask client, and a function that replaces lost local workers."""
 
     client: Any
     replace_lost: Callable[[], None]
 
 
 class Replacing:
-    """Called now and then, puts others in the place of workers of a local cluster that are lost.
+    """Replaces lost workers of a local cluster when called now and then.
 
-    A worker that dies is started again by its nanny. One that dies while it starts is not: dask
-    leaves the place empty.
+    A nanny restarts a worker that dies, but not one that dies while it starts.
     """
 
     def __init__(self, cluster: Any, number: int | None) -> None:
@@ -127,7 +125,7 @@ class Replacing:
         self._missed: dict[Any, float] = {}
 
     def __call__(self) -> None:
-        """Look for empty places."""
+        """Replace workers that have been without a process for too long."""
         now = time.monotonic()
         for name, nanny in list(self._cluster.workers.items()):
             if nanny.pid:
@@ -135,31 +133,31 @@ class Replacing:
             elif now - self._missed.setdefault(name, now) > _EMPTY_FOR:
                 self._cluster.workers.pop(name, None)
                 del self._missed[name]
-        self._cluster.scale(self._number)  # starts those that are in no place
+        self._cluster.scale(self._number)  # starts the missing ones
 
 
 @contextmanager
 def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
-    """Give the workers, which are there as long as the context lasts.
+    """Connect to the workers, or start local ones, for as long as the context lasts.
 
     Raises
     ------
-    UserError : no scheduler answers
+    UserError : the scheduler does not answer
     """
     import dask
 
     distributed = _distributed()
     if workers.scheduler is not None:
         with _client_of(workers.scheduler) as client:
-            listener.note(_said(client, workers.scheduler))
+            listener.note(_described(client, workers.scheduler))
             yield Crew(client, lambda: None)
         return
     environment = {**dict.fromkeys(_THREADS, workers.threads_each), ARENAS: 1}
     settings = {
         **SELDOM,
         "distributed.scheduler.allowed-failures": _ALLOWED_DEATHS,
-        # By default dask has its workers give memory back at once, which a scan keeps for the next
-        # batch (scanning/memory.py).
+        # By default dask makes workers return memory at once; a scan keeps it for the next batch
+        # (scanning/memory.py).
         "distributed.nanny.pre-spawn-environ": environment,
     }
     bokeh = find_spec("bokeh") is not None
@@ -170,9 +168,9 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
         dask.config.set(settings),
         distributed.LocalCluster(
             n_workers=workers.number,
-            threads_per_worker=1,  # of dask's: one task at a time
-            dashboard_address="127.0.0.1:0",  # whichever port is free
-            memory_limit=0,  # what fits is the scan's own matter
+            threads_per_worker=1,  # one task at a time
+            dashboard_address="127.0.0.1:0",  # any free port
+            memory_limit=0,  # the scan plans memory itself
             silence_logs=logging.CRITICAL,
             preload=[f"{__package__}.signals"],
             env=environment,
@@ -191,9 +189,9 @@ def connected(workers: Workers, listener: Listener) -> Iterator[Crew]:
 
 
 def _end_at_once(cluster: Any) -> None:
-    """Do not wait for tasks that are given up: what they have written is without a record."""
+    """Kill workers without waiting for their tasks, whose output has no record yet."""
     for nanny in cluster.workers.values():
-        nanny.close_gracefully()  # or it would start the next
+        nanny.close_gracefully()  # else it would restart the worker
         if nanny.pid:
             with suppress(ProcessLookupError):
                 os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -205,22 +203,21 @@ def _client_of(scheduler: Any) -> Iterator[Any]:
         client = _distributed().Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        # dask quotes an address with or without its scheme; nothing of a password is to be said.
+        # Dask quotes the address with or without its scheme: remove user and password from both.
         user, at, _ = str(scheduler).rpartition("://")[2].rpartition("@")
         reason, shown = (text.replace(user + at, "") for text in (reason, repr(scheduler)))
         raise UserError(
-            "a scheduler is named by an address that answers, as tcp://10.0.0.1:8786; "
-            f"{shown} does not ({reason[:120]}): start one with 'dask scheduler', "
-            "or scan with --workers"
+            "a scheduler is an address that answers, such as tcp://10.0.0.1:8786; "
+            f"{shown} does not ({reason[:120]}): start one with 'dask scheduler', or use `workers`"
         ) from None
     with client:
         yield client
 
 
 def _tidy_up_quietly() -> None:
-    """Have Python not warn, at its end, that it cleans up what workers that were killed have left.
+    """Silence Python's warning at exit about resources left by killed workers.
 
-    A process of its own does so, which takes over the options for warnings as it starts.
+    The resource tracker is a process that inherits warning options when it starts.
     """
     option = "ignore:resource_tracker:UserWarning"
     sys.warnoptions.append(option)
@@ -231,20 +228,20 @@ def _tidy_up_quietly() -> None:
 
 
 def _distributed() -> Any:
-    """dask.distributed, which has no types. Loading it settles its settings: before any is set."""
+    """dask.distributed, untyped. Importing it loads its settings, so import before changing any."""
     return import_module("distributed")
 
 
-def _said(client: Any, scheduler: Any) -> str:
+def _described(client: Any, scheduler: Any) -> str:
     address = getattr(scheduler, "scheduler_address", scheduler)
     number = len(client.nthreads())
     link = f"; dashboard: {client.dashboard_link}" if find_spec("bokeh") else ""
-    return f"{number} workers at {address}{link}" + ("" if number else ": waiting for some")
+    return f"{number} workers at {address}{link}" + ("" if number else ": waiting for workers")
 
 
 @contextmanager
 def _own_environment_left_alone() -> Iterator[None]:
-    """Take back what dask sets for its workers in this program's own environment."""
+    """Restore this process's environment, which dask changes for its workers."""
     before = dict(os.environ)
     try:
         yield
@@ -255,10 +252,10 @@ def _own_environment_left_alone() -> Iterator[None]:
 
 @contextmanager
 def _own_main_left_alone() -> Iterator[None]:
-    """Start processes that do not import the user's script, and so do not scan in their turn.
+    """Start processes that do not import the user's script.
 
-    Python has every new process import the script that the program was started with. Workers need
-    nothing of it, and a script that scans outside of ``if __name__ == "__main__"`` would not end.
+    By default every new process imports it. Workers do not need it, and a script that scans outside
+    ``if __name__ == "__main__"`` would start scans without end.
     """
     main: Any = sys.modules["__main__"]
     nothing = object()

@@ -1,4 +1,4 @@
-"""Tasks are handed out one to a worker, and again when a worker dies over one."""
+"""Dispatch of tasks: one per worker, repeated if a worker dies."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..scanning.interrupt import Stop
 from .cluster import Crew
 from .tasks import Job, Outcome
 
-# Seconds after which it is looked whether the scan is to stop, and how many workers there are.
+# Seconds between checks whether to stop, and between counts of workers.
 _LOOK_EVERY, _COUNT_EVERY = 0.2, 1.0
-# Seconds without any worker after which it is said that they are waited for.
+# Seconds without any worker before the user is told.
 _MISSED_AFTER = 20.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing for a worker to do: its ``name`` in the records, and as ``shown`` to the user."""
+    """A task of a worker: its ``name`` in the records, and as ``shown`` to the user."""
 
     name: str
     shown: str
@@ -33,13 +33,13 @@ class Task:
 def hand_out(
     crew: Crew, job: Job, tasks: Sequence[Task], stop: Stop, note: Callable[[str], None]
 ) -> Iterator[tuple[Task, Outcome]]:
-    """Every task with its outcome, as they are done; as many are under way as there are workers.
+    """Run tasks, one per worker at a time, and yield each with its outcome as it finishes.
 
-    Those under way are given up when the caller wants no more.
+    Running tasks are cancelled when the generator is closed.
 
     Raises
     ------
-    UserError : a task has lost its worker again and again; the scheduler is gone
+    UserError : a task keeps killing its worker, or the scheduler is gone
     Interrupted : the scan was asked to stop
     """
     waiting, under_way = deque(tasks), dict[str, tuple[Task, Any]]()
@@ -49,7 +49,7 @@ def hand_out(
         while waiting or under_way:
             while waiting and len(under_way) < roll.size:
                 task = waiting.popleft()
-                # Keys are the whole cluster's: another scan has shards of the same names.
+                # Keys are shared by the cluster, and another scan has shards of the same names.
                 key = f"{task.shown} #{job.token[:6]}"
                 future = client.submit(task.function, job, *task.arguments, key=key, pure=False)
                 under_way[key] = task, future
@@ -68,7 +68,7 @@ def hand_out(
 
 
 class _Roll:
-    """How many workers there are, asked for now and then."""
+    """Number of workers, counted now and then."""
 
     def __init__(self, crew: Crew, note: Callable[[str], None]) -> None:
         self._crew, self._note = crew, note
@@ -85,7 +85,7 @@ class _Roll:
         if self._size:
             self._seen = now
         elif now - self._seen > _MISSED_AFTER:
-            self._note("no workers are there: waiting for some")
+            self._note("no workers are connected: waiting for some")
             self._seen = float("inf")
         return self._size
 
@@ -100,21 +100,21 @@ def _outcome(client: Any, task: Task, future: Any) -> Outcome:
         return outcome
     except KilledWorker as killed:
         raise UserError(
-            f"a worker that dies is replaced, and its task done again; over '{task.shown}' "
-            f"{killed.allowed_failures + 1} have died: see whether memory is short (a "
-            "smaller --batch-size, fewer --workers), and what their logs say"
+            f"a worker that dies is replaced and its task repeated; '{task.shown}' has lost "
+            f"{killed.allowed_failures + 1} workers: check memory (a smaller `batch_size`, fewer "
+            "`workers`) and the workers' logs"
         ) from None
     except CancelledError:
         _require_scheduler(client)
         raise UserError(
-            f"tasks are given up by the scan alone; '{task.shown}' was cancelled by the scheduler: "
-            "see its log; what workers have recorded is kept"
+            f"only the scan cancels tasks; the scheduler cancelled '{task.shown}': see its log; "
+            "finished work is kept"
         ) from None
 
 
 def _require_scheduler(client: Any) -> None:
     if client.status != "running":
         raise UserError(
-            "the scheduler of the workers does not answer any more: start it again; what they "
-            "have recorded is kept"
+            "the scheduler of the workers does not answer any more: start it again; finished work "
+            "is kept"
         )

@@ -1,4 +1,4 @@
-"""A scan by workers: its shards are handed out, then its groups merged, then its contrasts made."""
+"""A scan on workers: they run the shards, then merge groups, then compute contrasts."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def distribute(
     decode_workers: int | None,
     skip: bool,
 ) -> None:
-    """Have workers do for a draft what a scan does in one process: all of it, or what is left.
+    """Fill a draft on workers, from the start or from where it stopped.
 
     Parameters
     ----------
-    build : makes the network; it is sent to every worker
-    decode_workers : threads of each that decode
+    build : builds the network on every worker
+    decode_workers : decode threads per worker
     skip : leave out stimuli that cannot be decoded
 
     Raises
     ------
-    UserError : no workers can be had; what a worker was told is the user's mistake
+    UserError : no workers, or a user's mistake that a worker reports
     """
     distribution = Distribution(draft, setup, listener, stop)
     if draft.is_complete:
@@ -84,14 +84,14 @@ def distribute(
             if workers.scheduler and crew.client.status == "running":
                 crew.client.run(leave, job.token, on_error="ignore")
     if isinstance(draft.path, Path):
-        sweep(draft.path)  # of what workers that died were writing
+        sweep(draft.path)  # removes temporary files of workers that died
 
 
 class Distribution:
-    """A scan that workers do for its draft: all of it, or what is left.
+    """Fills a draft on workers, from the start or from where it stopped.
 
-    Bits are those of one process: shards and groups are the plan's, and parts of a group are merged
-    in its order, whoever has made them.
+    The bits are those of one process: the plan fixes shards and groups, and the parts of a group
+    are merged in plan order.
     """
 
     def __init__(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
@@ -103,42 +103,41 @@ class Distribution:
         self._peak = 0
         if draft.commit.number and not draft.is_complete:
             raise UserError(
-                f"an unfinished scan goes on as it was begun; that in {draft.path} was in one "
-                "process: go on without --workers and --scheduler, or give it up with --restart"
+                f"an unfinished scan continues the way it began; the one in {draft.path} ran in "
+                "one process: leave out `workers` and `scheduler`, or start over with "
+                "`restart=True`"
             )
         self._machines: list[Mapping[str, Any]] = []
         self._records: dict[str, Record] = {}
         if not draft.is_complete:
             for damaged in draft.records.damaged():
-                listener.note(
-                    f"{damaged.removesuffix('.json')} is done again: its record is damaged"
-                )
+                listener.note(f"repeating {damaged.removesuffix('.json')}: its record is damaged")
             draft.forget_damaged(listener.note, thoroughly=False)
             self._records = {
                 name: {**record, "batches": tuple(record["batches"])}
                 for name, record in draft.records.of(SHOW).items()
             }
             if self._records:
-                self._say_what_is_done()
+                self._note_what_is_done()
             for stage in (SHOW, MERGE, CONTRAST):
                 for record in draft.records.of(stage).values():
                     self._compare(record.get("machine", {}))
 
     def run(self, crew: Crew, job: Job) -> None:
-        """Have the workers do it all, the stimuli once for every part of the layers that fits."""
+        """Run everything that is left, with one pass over the stimuli per part of the layers."""
         if "criterion" not in self._draft.provenance:
             annotate_criterion(self._draft)
-        self._show(crew, self._as_it_is(job))
+        self._show(crew, self._identified(job))
         self._draft.leave_out(self._skipped())
-        job = self._as_it_is(job)
+        job = self._identified(job)
         self._merge(crew, job)
         self._contrast(crew, job)
         self._draft.commit = replace(
             self._draft.commit, skipped=self._skipped(), invisible=sorted(self._invisible())
         )
 
-    def _as_it_is(self, job: Job) -> Job:
-        """The job, by which workers know the draft again."""
+    def _identified(self, job: Job) -> Job:
+        """The job with the draft's identity, which workers compare."""
         identity = {name: self._draft.provenance[name] for name in ("created", "fingerprint")}
         return replace(job, identity=identity)
 
@@ -150,16 +149,16 @@ class Distribution:
         before = done = sum(self._stimuli(record) for record in self._records.values())
         for part in parts:
             tasks = [task for task in self._shards(part) if task.name not in self._records]
-            if tasks:  # what comes after is of moments that are still to be made
+            if tasks:  # new moments make later results stale
                 self._draft.records.forget(MERGE)
                 self._draft.records.forget(CONTRAST)
             for task, outcome in self._done(crew, job, tasks):
-                self._heard(task, outcome)
+                self._take(task, outcome)
                 done += self._stimuli(outcome.record)
                 self._report("scan", done, len(parts) * total, before, started)
 
     def _parts(self) -> list[tuple[str, ...]]:
-        """Names of the layers that are shown the stimuli together: what was begun so goes on so."""
+        """Layer names of every pass over the stimuli; passes already begun keep their layers."""
         begun = {tuple(record["layers"]): None for record in self._records.values()}
         named = {name for part in begun for name in part}
         left = (
@@ -185,8 +184,8 @@ class Distribution:
                 (name, cut, catalogue.chosen(stimuli), (batches.start, batches.stop), part, own),
             )
 
-    def _heard(self, task: Task, outcome: Outcome) -> None:
-        """Take over what a shard has left; say what was skipped, and what is no number."""
+    def _take(self, task: Task, outcome: Outcome) -> None:
+        """Keep the record of a shard, and note skipped stimuli and values that are not finite."""
         for layer, warning in outcome.record["warnings"].items():
             if layer not in self._warned:
                 self._warned.add(layer)
@@ -205,8 +204,8 @@ class Distribution:
             try:
                 if any(other["batches"] == record["batches"] for other in before):
                     raise UserError(
-                        "all layers see the same stimuli, shown once for each part of them; "
-                        f"{path} {why}, and was shown before: restore it"
+                        "all passes show the same stimuli; "
+                        f"{path} {why}, but an earlier pass has shown it: restore it"
                     )
                 self._listener.note(f"skipped: {path} {why}")
                 refuse_too_few(self._catalogue, self._plan, self._skipped(), stimulus)
@@ -215,19 +214,19 @@ class Distribution:
                 raise
 
     def _compare(self, machine: Mapping[str, Any]) -> None:
-        """Say in what the machine of a worker differs from that of the first; each once."""
+        """Note how a worker's machine differs from the first worker's, once per difference."""
         self._machines = self._machines or [machine]
         differing = changed(self._machines[0], machine)
         if differing and machine not in self._machines:
             self._machines.append(machine)
             first, own = differing
             self._listener.note(
-                f"one worker computes with {own}, others with {first}: the last bits may differ "
-                "from those of workers that are all alike"
+                f"one worker computes with {own}, others with {first}: last bits may differ from a "
+                "scan on identical workers"
             )
 
     def _forget_those_without(self, stimulus: int) -> None:
-        """Have shards done again that were shown without one of a group: it may be restored."""
+        """Forget shards that skipped stimuli of the same group, as they may be restored."""
         catalogue, fold_of = self._catalogue, self._plan.fold_of
         group = catalogue.labels[stimulus], fold_of[stimulus]
         for name, record in self._records.items():
@@ -238,7 +237,7 @@ class Distribution:
     # Moments and contrasts
 
     def _merge(self, crew: Crew, job: Job) -> None:
-        """Merge what shards have of the groups that none of them has whole."""
+        """Merge the groups that span several shards."""
         ordered = sorted(self._records.items(), key=lambda item: item[1]["batches"][0])
 
         def task_of(block: Block) -> Task:
@@ -273,13 +272,13 @@ class Distribution:
             done += units[task.name]
             self._report("contrasts", done, sum(units.values()), before, started)
 
-    # What is done
+    # Bookkeeping
 
-    def _say_what_is_done(self) -> None:
+    def _note_what_is_done(self) -> None:
         stimuli = sum(self._stimuli(record) for record in self._records.values())
         passes = len({record["layers"][0] for record in self._records.values()})
         self._listener.note(
-            f"going on with an unfinished scan: {len(self._records)} of "
+            f"resuming an unfinished scan: {len(self._records)} of "
             f"{passes * len(self._plan.shards)} shards are done ({stimuli:,} of "
             f"{passes * len(self._plan.order):,} stimuli), "
             f"contrasts of {len(self._draft.records.of(CONTRAST))} of {len(self._draft.layers)} "
@@ -292,11 +291,11 @@ class Distribution:
         return int(min(stop * size, total) - first * size)
 
     def _skipped_in(self, record: Record) -> dict[int, str]:
-        """Stimuli that a shard was shown without, and why, as the catalogue numbers them."""
+        """Stimuli that a shard skipped, by their number in the catalogue, and why."""
         return {self._numbered(record, int(r)): why for r, why in record["skipped"].items()}
 
     def _invisible_in(self, record: Record) -> list[int]:
-        """Stimuli of a shard of which nothing is visible, as the catalogue numbers them."""
+        """Invisible stimuli of a shard, by their number in the catalogue."""
         return [self._numbered(record, row) for row in record.get("invisible", ())]
 
     def _numbered(self, record: Record, row: int) -> int:
@@ -321,11 +320,11 @@ class Distribution:
         )
 
     def _done(self, crew: Crew, job: Job, tasks: Sequence[Task]) -> Iterator[Any]:
-        """Every task with its outcome, as they are done.
+        """Run tasks and yield each with its outcome as it finishes.
 
         Raises
         ------
-        UserError : what a worker was told is the user's mistake; see :func:`.handing.hand_out`
+        UserError : a user's mistake that a worker reports; see :func:`.dispatch.hand_out`
         """
         for task, outcome in hand_out(crew, job, tasks, self._stop, self._listener.note):
             if outcome.refused:

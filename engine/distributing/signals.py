@@ -1,6 +1,6 @@
-"""Loaded by every worker of a scan's own as it starts: Ctrl-C is answered by the scan alone.
+"""Preloaded by every local worker, so that only the scan answers Ctrl-C.
 
-A terminal sends it to all processes at once. The scan keeps what is recorded and ends its workers.
+A terminal sends the signal to all processes. The scan saves its progress and ends its workers.
 """
 
 from __future__ import annotations

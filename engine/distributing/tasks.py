@@ -1,7 +1,7 @@
-"""What a worker does: a shard of the stimuli, a group whose parts are to be merged, a contrast.
+"""Tasks of a worker: run a shard of stimuli, merge a group, compute contrasts.
 
-Functions here run in the worker's process. Each opens the draft anew, writes, and records what it
-did; done a second time it writes the same bytes again.
+Functions here run in the worker's process. Each opens the draft, writes to it, and records the
+result. A repeated task writes the same bytes again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ...kernels.moments import Moments, merge
 from ..contrasts.select import materialise
 from ..decoding.ahead import decode_ahead
 from ..errors import UserError
+from ..layer import Layer
 from ..moments.accumulators import Live
 from ..moments.plan import Block, Plan
 from ..networks.backbones import Backbone
@@ -33,7 +34,6 @@ from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
 from ..scanning.rounding import machine
 from ..scanning.work import nonfinite
-from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..store.behind import write_behind
 from ..store.draft import Draft
@@ -42,11 +42,11 @@ from ..store.places import Place, is_group
 from ..store.records import Seal
 from ..store.root import Unreadable
 
-# The stages of a scan, which the names of tasks begin with.
+# Stages of a scan: prefixes of task names.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"
-# What a worker's network has to have in common with that of the scan.
+# Attributes that a worker's network must share with the scan's.
 _OF_A_WORKER = {*NETWORK, "device_type"} - {"units"}
-# Images of the passes by which it is told.
+# Batch size of the passes that probe it.
 _PROBED = 2
 Record = dict[str, Any]
 _Arguments = ParamSpec("_Arguments")
@@ -54,11 +54,11 @@ _Arguments = ParamSpec("_Arguments")
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks of a scan have in common.
+    """Settings shared by all tasks of a scan.
 
-    ``token`` names the run, ``place`` and ``identity`` the draft; ``build`` makes the network.
-    ``threads`` and ``decode_workers`` are those of a worker, None for what it has; ``axes`` are
-    those that means of a layer are over.
+    ``token`` names the run, ``place`` and ``identity`` the draft, and ``build`` builds the network.
+    ``threads`` and ``decode_workers`` are per worker, None for its default. ``axes`` are those that
+    means of a layer are over.
     """
 
     token: str
@@ -73,9 +73,9 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """A worker's answer: the mistake that the user made, or how the task went.
+    """Result of a task: a record, or the lines of a user's mistake in ``refused``.
 
-    ``damaged`` says that what was refused is a part of the draft.
+    ``damaged`` means that a part of the draft cannot be read.
     """
 
     refused: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class Outcome(NamedTuple):
 
 
 class Here(NamedTuple):
-    """What a task has where it is done: its job, the draft, and its name in the records."""
+    """Context of a task: its job, the draft, and its name in the records."""
 
     job: Job
     draft: Draft
@@ -93,7 +93,7 @@ class Here(NamedTuple):
 
 
 class _Seat:
-    """A worker's network, built once for all shards of a job; ``threads`` that it runs on."""
+    """A worker's network, built once for all shards of a job."""
 
     def __init__(self, job: Job, draft: Draft) -> None:
         self.token = job.token
@@ -107,22 +107,22 @@ class _Seat:
             _, found = network_of(self.backbone, self.device, [one.name for one in draft.layers])
         if differing := difference(draft.provenance, found, IDENTITY.keys() - _OF_A_WORKER):
             raise UserError(
-                f"all workers show the same network; one has other {differing}: give all of them "
-                "the same files"
+                f"all workers must run the same network; one has different {differing}: give all "
+                "of them the same files"
             )
 
 
 _seat: _Seat | None = None
-# A worker of several dask threads has one network all the same.
+# A worker with several dask threads still has one network.
 _one_at_a_time = threading.Lock()
 
 
 def _task(
     work: Callable[Concatenate[Here, _Arguments], Record],
 ) -> Callable[Concatenate[Job, str, _Arguments], Outcome]:
-    """Do ``work`` on the draft, one at a time, and record what it gives under the task's name.
+    """Run ``work`` on the draft, one at a time, and save its record under the task's name.
 
-    A user's mistake is an answer like others.
+    A user's mistake is returned, not raised.
     """
 
     @wraps(work)
@@ -132,12 +132,12 @@ def _task(
         try:
             with _one_at_a_time:
                 draft = _joined(job)
-                # Who did it may have died before the scan heard of it.
+                # A worker may have finished the task and died before it could report it.
                 if (record := draft.records.read(name)) is not None:
                     return Outcome(record=record)
                 torch.set_num_threads(_threads(job))
                 record = work(Here(job, draft, name), *arguments, **named)
-                _joined(job)  # not another's by now, begun while this was under way
+                _joined(job)  # raises if another scan has replaced the draft meanwhile
                 draft.records.write(name, **record)
                 return Outcome(record=record, peak_bytes=peak_memory())
         except UserError as mistake:
@@ -155,16 +155,16 @@ def show(
     layers: Sequence[str],
     skipped: Mapping[int, str],
 ) -> Record:
-    """Show the network a shard; gives what its record holds.
+    """Run the network on a shard and return its record.
 
-    Moments of groups that lie inside are written; of others, what the shard has of them is kept.
+    Complete groups are written to the draft. Partial groups are saved for merging.
 
     Parameters
     ----------
     plan, catalogue : of the shard alone
-    numbers : of the first batch, and of the one after the last
-    layers : that are recorded in this pass
-    skipped : stimuli that are left out, and why
+    numbers : the first batch, and the one after the last
+    layers : layers recorded in this pass
+    skipped : stimuli to leave out, and why
     """
     job, draft, name = here
     seat = _seated(job, draft)
@@ -176,7 +176,7 @@ def show(
     def keep(layer: Layer, block: Block, moments: Moments) -> None:
         group = block.category, block.fold
         if layer is own[0]:
-            _joined(job)  # not another's by now
+            _joined(job)  # raises if another scan has replaced the draft
         if layer.name not in warnings and not np.isfinite(moments.m2).all():
             category, own_dtype = draft.categories[block.category], input_dtype(seat.backbone.model)
             warnings[layer.name] = nonfinite(layer, moments, category, own_dtype)
@@ -225,9 +225,9 @@ def merge_group(
     group: tuple[int, int],
     parts: Mapping[str, Sequence[tuple[str, Seal]]],
 ) -> Record:
-    """Merge what shards have of a group, in the plan's order, as one process does.
+    """Merge the shards' parts of a group in plan order, as one process does.
 
-    ``parts`` are for every layer the names of the shards' tasks, and what they kept.
+    ``parts`` lists, for every layer, the names of the shards' tasks and the parts they saved.
     """
     draft = here.draft
     for layer in draft.layers:
@@ -237,25 +237,25 @@ def merge_group(
             if found is None:
                 draft.records.forget(task)
                 raise UserError(
-                    f"what workers leave is read again as it was written; the moments of {task} in "
-                    f"{draft.path} are damaged: the same command does that part again"
+                    f"moments are checked when they are read; those of {task} in {draft.path} are "
+                    "damaged: run the same command to repeat that part"
                 )
             part = Moments(found.count, *map(torch.from_numpy, found[1:]))
             merged = merge(merged, part) if merged else part
-        assert merged is not None  # of two stimuli or more
+        assert merged is not None  # a group has at least two stimuli
         draft.write_moments(layer, *group, Moments(merged[0], *(m.numpy() for m in merged[1:])))
     return {"machine": machine()}
 
 
 @_task
 def contrast(here: Here, number: int) -> Record:
-    """Write the contrasts of a layer beside its moments."""
+    """Compute the contrasts of a layer."""
     materialise(here.draft, first=number, stop=number + 1)
     return {"machine": machine()}
 
 
 def leave(token: str) -> None:
-    """Give back what a worker has kept for a job, unless it is still at work on it."""
+    """Release a worker's network and memory, unless a task is running."""
     global _seat
     if _one_at_a_time.acquire(blocking=False):
         if _seat and _seat.token == token:
@@ -265,7 +265,7 @@ def leave(token: str) -> None:
 
 
 def part_of(layer: Layer, group: tuple[int, int]) -> str:
-    """What a shard's part of a group is called."""
+    """Name of a shard's part of a group."""
     return f"{layer.name}/{group[0]}.{group[1]}"
 
 
@@ -274,21 +274,21 @@ def _joined(job: Job) -> Draft:
 
     Raises
     ------
-    UserError : it is not there, or is another's by now; other versions than those it was begun with
+    UserError : the draft is missing or belongs to another scan now, or versions differ
     """
     if not is_group(job.place):
         raise UserError(
-            f"workers fill the scan's own store; {job.place} is not there for one of them: name an "
-            "output that all of them reach by the same path"
+            f"all workers write to the scan's store; one cannot find {job.place}: choose an output "
+            "that all of them reach by the same path"
         )
     draft = Draft.join(job.place)
     if any(draft.provenance[name] != value for name, value in job.identity.items()):
-        raise UserError(f"{job.place} was being filled and is another scan's by now: scan again")
-    for name, wanted in draft.provenance["versions"].items():
-        if (own := _version(name)) != wanted:
+        raise UserError(f"another scan has replaced {job.place} meanwhile: scan again")
+    for name, needed in draft.provenance["versions"].items():
+        if (own := _version(name)) != needed:
             raise UserError(
-                f"workers compute with the versions of the scan, others may round differently; one "
-                f"has {name} {own}, the scan {wanted}: install the same"
+                f"workers need the scan's versions, as others may round differently; one has "
+                f"{name} {own}, the scan {needed}: install the same"
             )
     return draft
 
@@ -297,7 +297,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not at all"
+        return "not installed"
 
 
 def _seated(job: Job, draft: Draft) -> _Seat:
@@ -305,7 +305,7 @@ def _seated(job: Job, draft: Draft) -> _Seat:
     if _seat is None or _seat.token != job.token:
         if _seat:
             _seat.left.close()
-        _seat = None  # or two networks would be there while the next is built
+        _seat = None  # frees the old network before the next is built
         _seat = _Seat(job, draft)
     return _seat
 
@@ -317,9 +317,9 @@ def _threads(job: Job) -> int:
 
 
 def _device(name: str) -> torch.device:
-    """A GPU for every worker of a machine, as far as they go; workers are numbered by their names.
+    """Device of a worker: its own GPU if the machine has several, in order of workers' names.
 
-    Where ``CUDA_VISIBLE_DEVICES`` shows each its own, there is one for every worker to see.
+    If ``CUDA_VISIBLE_DEVICES`` shows each worker its own, every worker sees only one.
     """
     from distributed import get_worker
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..layer import Layer
 from ..machine import control_group_limits, usable_cores
-from ..spec import Layer, Preprocessing
+from ..preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..beside import filling
 from ..errors import UserError
-from ..spec import refuse_numbers, refuse_seed
+from ..limits import refuse_numbers, refuse_seed
 from ..stimuli.scramble import phase_scramble_8bit
 from .bodies import draw_body
 from .canvas import Picture, developed

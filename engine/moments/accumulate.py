@@ -1,4 +1,4 @@
-"""Activations of one layer to moments per block; the one place that picks a kernel by device."""
+"""Activations of a layer to moments per block. The only place that picks a kernel by device."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 
 from ...kernels import jit
 from ...kernels.moments import Moments, merge, read_out
-from ..spec import Layer
+from ..layer import Layer
 from .memory_layout import Flat
 from .plan import Block, Run
 
-# Compute capability of the oldest GPUs that the Triton kernel was compiled for.
+# Lowest compute capability that the Triton kernel supports.
 _TRITON_FROM = (8, 0)
 OnFinished = Callable[[Layer, Block, Moments], None]
 
 
 class LayerMoments:
-    """The live moments of one layer: one block at a time, in buffers that are used again.
+    """Moments of one layer, one block at a time, in reused buffers.
 
-    Activations are consumed in the order in which they lie in memory (channels last, say), without
-    a copy; read-out puts units back into the layer's own order. A block that several shards of the
-    plan share is merged of its parts, in their order.
+    Activations are added in memory order (channels last, for example) without a copy; reading out
+    restores the layer's own order of units. A block that spans several shards of the plan is merged
+    from its parts in order.
     """
 
     def __init__(self, layer: Layer, device: torch.device, on_finished: OnFinished) -> None:
@@ -35,8 +35,8 @@ class LayerMoments:
         self._on_finished = on_finished
         self._kernels = kernels_for(device)
         self._flat = Flat(layer)
-        # One group is live at a time: [1] and [1, unit], as the kernels have it. Its sums lie
-        # together, so that they can be saved as they are.
+        # One group at a time: [1] and [1, unit] for the kernels. Pivot and sums share one buffer,
+        # which a checkpoint saves as it is.
         self._count = np.zeros(1, dtype=np.int64)
         self._memory = torch.zeros(layer.state_bytes, dtype=torch.uint8, device=device)
         sums = self._memory[: 16 * layer.units].view(torch.float64)
@@ -44,26 +44,26 @@ class LayerMoments:
         pivot = self._memory[16 * layer.units :].view(getattr(torch, layer.dtype))
         self._pivot = pivot.view(1, layer.units)
         self._state = [as_arrays(part) for part in (self._pivot, self._s1, self._s2)]
-        # Of the live block, what earlier shards have seen: [unit], in the order of memory.
+        # Moments of the current block from earlier shards: [unit], in memory order.
         self._earlier: Moments | None = None
 
     def cut(self) -> None:
-        """A shard has ended: what is live becomes the part that it has of its block."""
+        """End a shard: merge the current sums into the block's earlier parts."""
         self._earlier = self._so_far()
         self._count[0] = 0
 
     def part(self) -> Moments | None:
-        """What was folded in of the live block since it began, or None; it begins anew."""
+        """Moments of the current block so far, or None; resets the block."""
         self.cut()
         moments, self._earlier = self._earlier, None
         return moments and self._in_layer_order(moments)
 
     def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
-        """Add a batch ``[stimulus, *layer.shape]``; blocks that ``runs`` complete are handed on.
+        """Add a batch ``[stimulus, *layer.shape]``; completed blocks go to ``on_finished``.
 
         Raises
         ------
-        UserError : the activation has not the shape or precision that it had in the trial pass
+        UserError : shape or precision differ from the trial pass
         """
         rows = self._flat.rows(activation)
         for run in runs:
@@ -73,32 +73,32 @@ class LayerMoments:
                 self._kernels.fold_in(x, groups, self._count, *self._state)
             if run.last:
                 moments = self.part()
-                if moments:  # or all that a shard has of it were left out: others have the rest
+                if moments:  # None if a shard skipped all its stimuli of the block
                     self._on_finished(self._layer, run.block, moments)
 
     def live(self) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
-        """The block that is being accumulated: what its bytes do not say, and its bytes."""
+        """State of the current block for a checkpoint: a header and its arrays as bytes."""
         earlier = self._earlier
-        record = {
+        header = {
             "count": int(self._count[0]),
             "earlier": earlier.count if earlier else 0,
             "memory_order": self._flat.order,
         }
         parts = [self._memory, *(earlier[1:] if earlier else ())]
-        return record, [part.view(torch.uint8).cpu().numpy() for part in parts]
+        return header, [part.view(torch.uint8).cpu().numpy() for part in parts]
 
-    def go_on(self, record: Mapping[str, Any], contents: Sequence[NDArray[np.uint8]]) -> None:
-        """Go on with the block that :meth:`live` gave."""
-        self._count[0] = record["count"]
-        self._flat.order = record["memory_order"] and tuple(record["memory_order"])
+    def resume(self, header: Mapping[str, Any], contents: Sequence[NDArray[np.uint8]]) -> None:
+        """Continue the block saved by :meth:`live`."""
+        self._count[0] = header["count"]
+        self._flat.order = header["memory_order"] and tuple(header["memory_order"])
         sums, *earlier = (torch.from_numpy(content.copy()) for content in contents)
         self._memory.copy_(sums)
         if earlier:
             mean, m2 = (part.to(self._memory.device).view(torch.float64) for part in earlier)
-            self._earlier = Moments(record["earlier"], mean, m2)
+            self._earlier = Moments(header["earlier"], mean, m2)
 
     def _so_far(self) -> Moments | None:
-        """Moments of all that was folded in of the live block, units in the order of memory."""
+        """Moments of the current block, units in memory order."""
         count = int(self._count[0])
         if not count:
             return self._earlier
@@ -111,7 +111,7 @@ class LayerMoments:
 
 
 def as_arrays(tensor: torch.Tensor) -> Any:
-    """``tensor`` as the kernels of its device take it: on the CPU numpy, halves as raw bits."""
+    """``tensor`` as the kernels of its device expect it: on the CPU numpy, halves as raw bits."""
     if tensor.device.type != "cpu":
         return tensor
     if tensor.dtype == torch.bfloat16:
@@ -122,13 +122,13 @@ def as_arrays(tensor: torch.Tensor) -> Any:
 
 
 def kernels_for(device: torch.device) -> ModuleType:
-    """The module whose ``fold_in`` is the fastest on ``device``."""
+    """Module with the fastest ``fold_in`` for ``device``."""
     if device.type == "cpu":
         from ...kernels import cpu
 
         threads = torch.get_num_threads()
         jit.use_threads(threads)
-        # Where both have one OpenMP, numba's start has set it to all threads for both.
+        # If torch and numba share one OpenMP, starting numba has reset it to all threads.
         torch.set_num_threads(threads)
         return cpu
     if (

@@ -1,4 +1,4 @@
-"""All that is accumulated at a time: the group of every layer, and the null."""
+"""Accumulators of a scan: the current group of every layer, and the null."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..layer import Layer
 from ..networks.units import Axes, reduce
-from ..spec import Layer
 from .accumulate import LayerMoments, OnFinished
 from .null import ShuffledMoments
 from .plan import Batch, Run
 
 
 class Live:
-    """The live moments of a scan, folded in batch by batch, and saved between two of them."""
+    """Accumulators of all layers and the null, updated by batches and saved between them."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Live:
         self._runs: tuple[Run, ...] = ()
 
     def begin(self, batch: Batch) -> None:
-        """A batch begins: its activations come next, layer by layer."""
+        """Begin a batch. Its activations follow, layer by layer."""
         self._runs = batch.runs
         if batch.begins_shard:
             for moments in self.layers.values():
@@ -48,20 +48,20 @@ class Live:
             self._shuffled.begin(batch.stimuli)
 
     def take(self, layer: str, activation: torch.Tensor) -> None:
-        """Add a layer's activation ``[stimulus, ...]`` to the batch that has begun."""
+        """Add a layer's activation ``[stimulus, ...]`` of the current batch."""
         activation = reduce(activation, self._units, self._axes.get(layer))
         self.layers[layer].fold_in(activation, self._runs)
         if self._shuffled:
             self._shuffled.fold_in(layer, activation)
 
     def finish(self) -> None:
-        """Write the null, when all stimuli were shown; groups were as they were complete."""
+        """Write the null after the last stimulus; groups were written when complete."""
         if self._shuffled:
             for layer in self._recorded:
                 self._write_null(layer, self._shuffled)
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
-        """What is accumulated: of every part what its bytes do not say, and its bytes."""
+        """State for a checkpoint: a header per layer, and all arrays as bytes."""
         records: dict[str, Any] = {}
         contents: dict[str, NDArray[np.uint8]] = {}
         for name, moments in self.layers.items():
@@ -72,11 +72,11 @@ class Live:
         return records, contents
 
     def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Go on from what :meth:`save` gave; from nothing, where nothing was saved."""
+        """Restore the state of :meth:`save`, which may be empty."""
         for name, record in records.items():
             parts = (f"{name} {index}" for index in count())
             own = [contents[part] for part in takewhile(contents.__contains__, parts)]
-            self.layers[name].go_on(record, own)
+            self.layers[name].resume(record, own)
         if contents and self._shuffled:
             for index, part in enumerate(self._shuffled.live()):
                 part[...] = contents[_null(index)].view(part.dtype).reshape(part.shape)

@@ -1,4 +1,4 @@
-"""A layer's activations as rows of units, as they lie in memory, and where a unit lies there."""
+"""Activations as rows of units in memory order, and the position of a unit in a row."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Layer
+from ..layer import Layer
 
 
 class Flat:
-    """A layer's activations as ``[stimulus, unit]``, units in the order of memory.
+    """Activations of a layer as ``[stimulus, unit]``, with units in memory order.
 
-    ``order`` says which that is, once an activation has been seen: the layer's axes, from 1 on.
+    ``order`` lists the layer's axes, from 1 on, as they lie in memory. It is taken from the first
+    activation.
     """
 
     def __init__(self, layer: Layer, order: tuple[int, ...] | None = None) -> None:
@@ -27,40 +28,40 @@ class Flat:
 
         Raises
         ------
-        UserError : it has not the shape or precision that it had in the trial pass
+        UserError : shape or precision differ from the trial pass
         """
         if tuple(activation.shape[1:]) != self._layer.shape:
             raise UserError(
                 f"a layer has one shape for all stimuli; {self._layer.name} had "
-                f"{list(self._layer.shape)} and now gave {list(activation.shape[1:])}"
+                f"{list(self._layer.shape)} and now has {list(activation.shape[1:])}"
             )
         if activation.dtype != getattr(torch, self._layer.dtype):
             raise UserError(
                 f"a layer has one precision for all stimuli; {self._layer.name} had "
-                f"{self._layer.dtype} and now gave {activation.dtype}: scan without autocast inside"
+                f"{self._layer.dtype} and now has {activation.dtype}: scan without autocast inside"
             )
         if self.order is None:
             self.order = memory_order(activation)
         return activation.permute(0, *self.order).contiguous().flatten(1)
 
     def in_layer_order(self, values: torch.Tensor) -> torch.Tensor:
-        """Values ``[unit]`` in the order of memory as ``[*layer dims]``."""
-        assert self.order is not None  # something was seen
+        """Reshape values ``[unit]`` in memory order to ``[*layer dims]``."""
+        assert self.order is not None  # rows() has run
         in_memory = [self._layer.shape[axis - 1] for axis in self.order]
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         return values.reshape(in_memory).permute(back).contiguous()
 
-    def places(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where units of the flat layer stand in a row."""
-        assert self.order is not None  # something was seen
-        places = np.unravel_index(units, self._layer.shape)
+    def positions(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions in a row of units of the flat layer."""
+        assert self.order is not None  # rows() has run
+        coordinates = np.unravel_index(units, self._layer.shape)
         found = np.zeros(len(units), np.int64)
         for number, axis in enumerate(self.order):
             step = prod(self._layer.shape[later - 1] for later in self.order[number + 1 :])
-            found += places[axis - 1] * step
+            found += coordinates[axis - 1] * step
         return found
 
 
 def memory_order(activation: torch.Tensor) -> tuple[int, ...]:
-    """The dimensions of ``[stimulus, ...]`` but the first, as they lie in memory."""
+    """Axes of ``[stimulus, ...]`` except the first, as they lie in memory."""
     return tuple(sorted(range(1, activation.ndim), key=activation.stride, reverse=True))

@@ -1,7 +1,7 @@
-"""The permutation null: moments under shuffled labels, of some units of every layer, in one pass.
+"""Permutation null: moments under shuffled labels for a random sample of units, in one pass.
 
-All shuffles of all categories are live at once, which is affordable for units by the thousand and
-not by the million: they are drawn from each layer before anything of it is seen.
+All shuffles of all categories are in memory at once, which thousands of units allow but millions do
+not. The units are drawn from each layer before any activation is seen.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from numpy.typing import NDArray
 from ...kernels import cpu
 from ...kernels.moments import Moments, read_out
 from ..errors import UserError
-from ..spec import Layer, refuse_numbers
+from ..layer import Layer
+from ..limits import refuse_numbers
 from .memory_layout import memory_order
 
 
 class ShuffledMoments:
-    """The live moments of the units drawn from every layer, under every shuffle of the labels.
+    """Moments of the units drawn from every layer, under every shuffle of the labels.
 
     Parameters
     ----------
-    layers : what is recorded
-    labels : category indices ``[shuffle, stimulus]``, of all stimuli of the catalogue
-    fold_of : the fold of every stimulus
-    units : how many to draw from a layer, or all it has
-    seed : for drawing
-    shown : those of ``layers`` that have live moments, or all
+    layers : all recorded layers
+    labels : category indices ``[shuffle, stimulus]`` of all stimuli of the catalogue
+    fold_of : fold of every stimulus
+    units : number of units to draw from a layer, at most all
+    seed : of the draw
+    shown : layers to accumulate; by default all
     """
 
     def __init__(
@@ -45,9 +46,9 @@ class ShuffledMoments:
     ) -> None:
         self._shuffles = len(labels)
         self._shape = (int(labels.max()) + 1, int(fold_of.max()) + 1, self._shuffles)
-        # A group for every category, fold and shuffle, in the order in which they are read out.
+        # A group for every category, fold and shuffle, in the order of reading out.
         own = np.arange(self._shuffles)[:, np.newaxis]
-        folds = np.maximum(fold_of, 0)  # what is never shown may be in any
+        folds = np.maximum(fold_of, 0)  # any fold for stimuli that are never shown
         self._group_of = np.ravel_multi_index((labels, folds[np.newaxis], own), self._shape)
         groups = int(np.prod(self._shape))
         self._count = np.zeros(groups, np.int64)
@@ -56,8 +57,8 @@ class ShuffledMoments:
             layer.name: _draw(layer, min(units, layer.units), [seed, index])
             for index, layer in enumerate(layers)
         }
-        # As places in memory, once it is known how an activation lies there.
-        self._places: dict[str, torch.Tensor] = {}
+        # Positions of the units in memory, known from the first activation on.
+        self._positions: dict[str, torch.Tensor] = {}
         self._state = {}
         for layer in layers if shown is None else shown:
             drawn = len(self.units[layer.name])
@@ -67,18 +68,18 @@ class ShuffledMoments:
             self._state[layer.name] = (pivot, *np.zeros((2, groups, drawn)))
 
     def live(self) -> list[NDArray[Any]]:
-        """What has been accumulated, the very arrays: to be saved, or to be set."""
+        """Arrays of the state, not copied: save them, or write to them to restore it."""
         return [self._count, *(part for state in self._state.values() for part in state)]
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of live state."""
+        """Bytes of the state."""
         return sum(part.nbytes for state in self._state.values() for part in state)
 
     def seconds_per_batch(self, batch_size: int) -> float:
-        """How long a batch takes, measured on one that is thrown away."""
+        """Seconds per batch, measured on a batch of zeros whose counts are discarded."""
         count, seconds = self._count.copy(), []
-        for _ in range(2):  # the first compiles
+        for _ in range(2):  # the first one compiles
             start = time.perf_counter()
             self.begin(np.arange(min(batch_size, self._group_of.shape[1])))
             for name, (pivot, s1, s2) in self._state.items():
@@ -89,18 +90,18 @@ class ShuffledMoments:
         return seconds[-1]
 
     def begin(self, stimuli: NDArray[np.int64]) -> None:
-        """A batch begins, of these stimuli: their labels are the same for all layers."""
+        """Begin a batch of ``stimuli``, with the same labels for all layers."""
         groups = self._group_of[:, stimuli]
         rows = np.broadcast_to(np.arange(len(stimuli)), groups.shape)
         self._parts = cpu.parts_of(groups.ravel(), self._count, rows.ravel())
 
     def fold_in(self, layer: str, activation: torch.Tensor) -> None:
-        """Add a layer's activation ``[stimulus, ...]`` to the batch that has begun."""
+        """Add a layer's activation ``[stimulus, ...]`` of the current batch."""
         order = memory_order(activation)
-        if layer not in self._places:
-            self._places[layer] = self._in_memory(layer, activation, order)
+        if layer not in self._positions:
+            self._positions[layer] = self._in_memory(layer, activation, order)
         rows = activation.permute(0, *order).flatten(1)
-        drawn = rows.index_select(1, self._places[layer])
+        drawn = rows.index_select(1, self._positions[layer])
         x = drawn.to("cpu", torch.float64 if drawn.dtype == torch.float64 else torch.float32)
         cpu.add_parts(x.numpy(), self._parts, *self._state[layer])
 
@@ -118,11 +119,11 @@ class ShuffledMoments:
     def _in_memory(
         self, layer: str, activation: torch.Tensor, order: tuple[int, ...]
     ) -> torch.Tensor:
-        """The drawn units as places in a row of ``activation`` as it lies in memory."""
+        """Positions of the drawn units in a row of ``activation`` in memory order."""
         shape = activation.shape[1:]
-        places = np.unravel_index(self.units[layer], shape)
-        moved = [axis - 1 for axis in order]
-        flat = np.ravel_multi_index([places[axis] for axis in moved], [shape[a] for a in moved])
+        coordinates = np.unravel_index(self.units[layer], shape)
+        axes = [axis - 1 for axis in order]
+        flat = np.ravel_multi_index([coordinates[a] for a in axes], [shape[a] for a in axes])
         return torch.from_numpy(flat).to(activation.device)
 
 
@@ -131,15 +132,15 @@ def _draw(layer: Layer, units: int, seed: Sequence[int]) -> NDArray[np.int64]:
 
 
 def refuse_null(shuffles: int, units: int) -> None:
-    """Refuse numbers of shuffles or units that are none.
+    """Raise if the numbers of shuffles or units are out of range.
 
     Raises
     ------
-    UserError : no shuffle can be made, or no unit drawn
+    UserError : negative shuffles, or no unit
     """
     refuse_numbers(null=shuffles, null_units=units)
     if shuffles is None or units is None or shuffles < 0 or units < 1:
         raise UserError(
-            f"a null has shuffles (0 for none) and at least 1 unit of a layer; got {shuffles} "
+            f"a null has 0 shuffles (none) or more, and at least 1 unit per layer; got {shuffles} "
             f"shuffles and {units} units"
         )

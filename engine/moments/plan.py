@@ -1,13 +1,12 @@
-"""What will be done, before it is done: folds, order, blocks and batches. Pure; no torch.
+"""Plan of a scan: folds, order of stimuli, blocks, batches and shards. Pure functions; no torch.
 
-Stimuli are shown category by category and fold by fold, as in a block design, so that one group of
-moments is live at a time and memory does not grow with the number of categories. Batches are cut
-from that order without regard to blocks (a batch is full even when blocks are small); each says
-which of its rows belong to which block.
+Stimuli are shown category by category and fold by fold, as in a block design: only one group of
+moments is in memory at a time, for any number of categories. Batches are cut from that order
+independently of blocks, so that they are full even if blocks are small. Each batch knows which of
+its rows belong to which block.
 
-Batches that follow each other make a shard, which is what a worker takes at a time. Moments are
-read out where shards meet and merged in the order of the plan, whoever computed them: so the bits
-do not depend on the number of workers.
+Consecutive batches form a shard, the unit of work of a worker. Moments are read out at the end of a
+shard and merged in the order of the plan, so bits do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Layer, refuse_numbers
+from ..layer import Layer
+from ..limits import refuse_numbers
 
-# A shard has at least so many batches, and a plan at most so many shards: at the end of each the
-# sums are read out and merged, and a worker waits until what it has of them is on the disk.
+# Fewest batches per shard, and most shards per plan. The end of a shard costs a merge and a
+# synchronous write to disk.
 _LEAST_BATCHES, _MOST_SHARDS = 8, 256
 
 
@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Rows ``start`` to ``stop`` of a batch, which continue ``block``; ``last`` completes it."""
+    """Rows ``start`` to ``stop`` of a batch, all of one ``block``; ``last`` completes it."""
 
     block: Block
     start: int
@@ -47,9 +47,9 @@ class Run(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Stimuli ``[row]`` shown together, as indices into the catalogue, and their runs.
+    """Stimuli ``[row]`` of a forward pass, as indices into the catalogue, and their runs.
 
-    ``begins_shard`` says that it is the first of a shard.
+    ``begins_shard`` marks the first batch of a shard.
     """
 
     stimuli: NDArray[np.int64]
@@ -57,7 +57,7 @@ class Batch(NamedTuple):
     begins_shard: bool = False
 
     def without(self, rows: Collection[int]) -> Batch:
-        """The same batch, in which these rows belong to no run: its other rows stay in place."""
+        """The same batch with ``rows`` removed from its runs. The other rows stay in place."""
         if not rows:
             return self
         runs: list[Run] = []
@@ -66,7 +66,7 @@ class Batch(NamedTuple):
             starts, stops = [run.start, *(row + 1 for row in cuts)], [*cuts, run.stop]
             parts = [Run(run.block, *bounds, False) for bounds in zip(starts, stops, strict=True)]
             parts = [part for part in parts if part.start < part.stop]
-            if run.last:  # completes its block, be it with no row
+            if run.last:  # an empty run still completes its block
                 end = parts.pop() if parts else run._replace(start=run.stop)
                 parts.append(end._replace(last=True))
             runs += parts
@@ -75,11 +75,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """The order of showing, and how it is cut.
+    """Order of stimuli, and its division into blocks, batches and shards.
 
-    ``order [stimulus]`` holds indices into the catalogue; ``fold_of [stimulus]`` the fold of every
-    stimulus of the catalogue, -1 where it is not shown; ``blocks`` follow each other in ``order``.
-    One that ``is_shard`` is a part of another plan, and is not cut further.
+    ``order [stimulus]`` holds indices into the catalogue, ``blocks`` are consecutive parts of it.
+    ``fold_of [stimulus]`` is the fold of every stimulus of the catalogue, -1 if it is not shown.
+    ``is_shard`` marks a shard of another plan, which has no shards of its own.
     """
 
     order: NDArray[np.int64]
@@ -96,22 +96,22 @@ class Plan:
 
     @cached_property
     def shards(self) -> tuple[range, ...]:
-        """The numbers of the batches of every shard, of about equal lengths."""
+        """Batch numbers of every shard; shards have about equal lengths."""
         most = 1 if self.is_shard else _MOST_SHARDS
         shards = min(max(1, self.n_batches // _LEAST_BATCHES), most)
         bounds = [shard * self.n_batches // shards for shard in range(shards + 1)]
         return tuple(map(range, bounds[:-1], bounds[1:]))
 
     def stimuli_of(self, shard: int) -> NDArray[np.int64]:
-        """The stimuli of a shard, as they are shown."""
+        """Stimuli of a shard in order."""
         batches = self.shards[shard]
         return self.order[batches.start * self.batch_size : batches.stop * self.batch_size]
 
     def shard(self, shard: int) -> Plan:
-        """A shard as a plan of its own, of which its stimuli, as they are shown, are the catalogue.
+        """A shard as a plan over its own stimuli, in order.
 
-        Its first block may have begun before it (and has a negative start), its last may end after
-        it.
+        Its first block may begin before the shard, with a negative start, and its last may end
+        after it.
         """
         stimuli = self.stimuli_of(shard)
         first = self.shards[shard].start * self.batch_size
@@ -126,7 +126,7 @@ class Plan:
         )
 
     def batches(self, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """The batches in order, from number ``first`` up to ``stop``; the last may be short."""
+        """Batches ``first`` up to ``stop``, in order; the last may be short."""
         beginning = {shard.start for shard in self.shards}
         shown = first * self.batch_size
         block = sum(block.stop <= shown for block in self.blocks)
@@ -146,7 +146,7 @@ class Plan:
             yield Batch(self.order[start:stop], tuple(runs), number in beginning)
 
     def counts(self, n_categories: int) -> NDArray[np.int64]:
-        """Number of stimuli ``[category, fold]``."""
+        """Numbers of stimuli ``[category, fold]``."""
         counts = np.zeros((n_categories, self.folds), dtype=np.int64)
         for block in self.blocks:
             counts[block.category, block.fold] = block.stop - block.start
@@ -161,16 +161,16 @@ def make_plan(
     batch_size: int = 32,
     left_out: Collection[int] = (),
 ) -> Plan:
-    """Cut a catalogue into folds, blocks and batches.
+    """Divide a catalogue into folds, blocks and batches.
 
-    Stimuli of a category are dealt to the folds in turn (odd-even for two folds), so that every
-    fold gets its share of each folder that a group joins. The plan depends on its arguments alone.
+    Stimuli of a category go to the folds in turn (odd-even for two folds), so that every fold gets
+    its share of each folder in a group. The plan depends on the arguments alone.
 
     Parameters
     ----------
     labels : category index ``[stimulus]``
     categories : names, for errors
-    folds : number of parts for cross-validation; 1 switches it off
+    folds : number of cross-validation folds; 1 for none
     batch_size : stimuli per forward pass
     left_out : stimuli that are not shown
 
@@ -192,10 +192,10 @@ def make_plan(
         members = np.flatnonzero((labels == category) & kept)
         if len(members) < 2 * folds:
             without = np.count_nonzero(labels == category) - len(members)
-            remedy = ": add images" + (f", or choose --folds {fewest // 2}" if fewest > 1 else "")
+            remedy = ": add images" + (f", or choose `folds={fewest // 2}`" if fewest > 1 else "")
             raise UserError(
-                f"a t statistic needs 2 images per category and fold ({2 * folds} with --folds "
-                f"{folds}); {name} has {len(members)}"
+                f"a t statistic needs 2 images per category and fold ({2 * folds} with "
+                f"`folds={folds}`); {name} has {len(members)}"
                 f"{f', and {without} that cannot be shown' if without else ''}{remedy}"
             )
         fold_of[members] = np.arange(len(members)) % folds
@@ -210,9 +210,9 @@ def make_plan(
 def parts_within(
     layers: Sequence[Layer], bytes_of: Callable[[Layer], int], most: int | None
 ) -> list[tuple[Layer, ...]]:
-    """Layers that follow each other, that take at most so many bytes together in each part.
+    """Split consecutive layers into parts of at most ``most`` bytes; one pass shows each part.
 
-    The stimuli are shown once for every part; a layer that is larger makes a part of its own.
+    A larger layer gets a part of its own.
     """
     if most is None:
         return [tuple(layers)]
@@ -230,12 +230,12 @@ def parts_within(
 def shuffled_labels(
     labels: NDArray[np.int32], fold_of: NDArray[np.int32], shuffles: int, seed: int
 ) -> NDArray[np.int32]:
-    """Labels ``[shuffle, stimulus]``, dealt anew at random among the stimuli of every fold.
+    """Labels ``[shuffle, stimulus]``, permuted at random within every fold.
 
     Every category keeps its number of stimuli in every fold. A shuffle depends on ``seed`` and its
-    own number, not on how many there are. The true categories are mixed as chance will have it:
-    shuffles that balance them too give differences smaller than those of chance (Southworth, Kim &
-    Owen 2009, J. Comput. Biol. 16(4)).
+    own number only. The true categories are not balanced within a shuffled one: balanced
+    permutations give differences smaller than chance (Southworth, Kim & Owen 2009, J. Comput. Biol.
+    16(4)).
     """
     shuffled = np.zeros((shuffles, len(labels)), np.int32)
     for shuffle in range(shuffles):

@@ -1,7 +1,7 @@
 """Name to network: torchvision, open_clip's visual towers, timm, or a user's own factory.
 
-Each source builds an architecture, says how its images are prepared, and knows its library's own
-trained weights. A local weights file and ``none`` (untrained, from a seed) work for all of them.
+Every source builds an architecture and knows its preprocessing and the library's own trained
+weights. A local weights file and ``none`` (untrained, from a seed) work for all sources.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import torch
 from torch import nn
 
 from ..errors import UserError, fault_of, first_line, nearest, shortened
-from ..spec import INTERPOLATIONS, Preprocessing, as_record, refuse_seed
+from ..limits import refuse_seed
+from ..preprocessing import INTERPOLATIONS, Preprocessing
+from ..values import as_record
 from .checkpoints import local_file
 from .precision import cast
 from .uncompiled import plain
@@ -31,11 +33,11 @@ from .weights import download, hash_weights, load_strictly, quiet
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network in evaluation mode, ready to be shown images prepared by ``preprocessing``.
+    """A network in evaluation mode with its preprocessing.
 
-    ``weights`` says in words where the weights come from; ``weights_hash`` names them by content,
-    as they were before they were cast to ``precision``, None where that is the network's own. It is
-    shown stimuli ``compiled`` or as it is. ``notes`` are what is to be known of its weights.
+    ``weights`` says where the weights come from; ``weights_hash`` is the hash of their content
+    before casting to ``precision`` (None: the network's own). ``compiled`` networks run under
+    torch.compile. ``notes`` are messages to the user about the weights.
     """
 
     name: str
@@ -50,11 +52,11 @@ class Backbone:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a library offers for one architecture.
+    """One architecture of a library.
 
-    ``untrained()`` builds it; ``trained(tag)`` builds it with the library's weights ``tag`` (may
-    download). ``tags`` lists the library's weights, the default first. ``tower`` is the name of
-    this network in a larger one, of which a checkpoint may be.
+    ``untrained()`` builds it; ``trained(tag)`` builds it with the library's weights ``tag`` and may
+    download them. ``tags`` lists the library's weights, the default first. ``tower`` is the name of
+    this network inside a larger one that a checkpoint may hold.
     """
 
     name: str
@@ -72,15 +74,15 @@ def load_backbone(name: str, weights: str = "default", seed: int = 0) -> Backbon
     name : ``NAME`` or ``torchvision:NAME``, ``clip:NAME`` (the visual tower of an open_clip model),
         ``timm:NAME``, or ``package.module:factory``, a function without arguments that returns a
         network, or a network and its :class:`Preprocessing`
-    weights : ``default`` (the library's own; what a factory built), ``none`` (untrained, drawn from
-        ``seed``), one of the library's tags, or a local ``.safetensors`` or torch file; FILE:KEY
-        takes one of several sets of weights in it (``run.pth:state_dict_ema``)
-    seed : for weights that are drawn at random
+    weights : ``default`` (the library's own, or as the factory built them), ``none`` (untrained,
+        drawn from ``seed``), a tag of the library, or a local ``.safetensors`` or torch file.
+        FILE:KEY selects one of several sets of weights in it (``run.pth:state_dict_ema``)
+    seed : random seed of untrained weights
 
     Raises
     ------
-    UserError : unknown name or tag, a seed out of range, weights that cannot be had, read, or do
-        not fit
+    UserError : unknown name or tag, a seed out of range, or weights that cannot be downloaded or
+        read, or do not fit
     """
     refuse_seed(seed)
     source = _find(name)
@@ -113,23 +115,22 @@ def backbone_of(
     precision: str | None = None,
     compile: bool = False,
 ) -> Backbone:
-    """The network that a scan was asked for, by name or as a module, with its preprocessing.
+    """Network of a scan, given by name or as a module, with its preprocessing.
 
-    ``preprocessing`` replaces the network's own, whole or by single values; ``precision`` too. With
-    ``compile`` it is to be shown stimuli compiled.
+    ``preprocessing`` replaces the network's own, as a whole or by single values; ``precision`` too.
 
     Raises
     ------
-    UserError : see :func:`load_backbone`; weights beside a module; preprocessing that there is not;
-        a module that cannot be cast to ``precision``
+    UserError : see :func:`load_backbone`; weights given for a module; unknown preprocessing; a
+        module that cannot be cast to ``precision``
     """
     if isinstance(model, str):
         backbone = load_backbone(model, weights, seed)
     else:
         if weights != "default":
             raise UserError(
-                f"a torch module is scanned with the weights it has; got weights={weights!r}: "
-                "load them into it first"
+                f"a torch module keeps the weights it has; got weights={weights!r}: load them into "
+                "it first"
             )
         model = plain(model)
         name = type(model).__name__
@@ -144,11 +145,11 @@ def preprocessing_of(
     weights: str,
     preprocessing: Preprocessing | Mapping[str, Any] | None,
 ) -> Preprocessing:
-    """The preprocessing of a network by name, or the usual one, overridden as that of a scan.
+    """Preprocessing of a named network (None: the default), overridden as in a scan.
 
     Raises
     ------
-    UserError : see :func:`load_backbone`; preprocessing that there is not
+    UserError : see :func:`load_backbone`; unknown preprocessing
     """
     own = Preprocessing()
     if model is not None and not isinstance(preprocessing, Preprocessing):
@@ -163,23 +164,23 @@ def _overridden(
         return given
     if not isinstance(given, Mapping | None):
         raise UserError(
-            "preprocessing is a fusiform.Preprocessing, or single values of it as in "
+            "preprocessing is a fusiform.Preprocessing or a dictionary of its fields such as "
             f"{{'crop': 288}}; got {given!r}"
         )
     overrides, known = dict(given or {}), as_record(own)
     for name in overrides.keys() - known.keys():
         raise UserError(f"preprocessing has no {name!r}: {nearest(name, known)}")
-    asked = replace(own, **overrides)
-    if asked.pads and not own.pads:
+    chosen = replace(own, **overrides)
+    if chosen.pads and not own.pads:
         raise UserError(
-            f"a crop has to fit into the resized image; got crop {asked.crop} of {asked.resize}: "
-            "lower the crop or raise the resize"
+            f"a crop must fit into the resized image; got crop {chosen.crop} of {chosen.resize}: "
+            "lower `crop` or raise `resize`"
         )
-    return asked
+    return chosen
 
 
 def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
-    """The network in a store's provenance."""
+    """Attributes that identify the network in a store."""
     preprocessing = as_record(backbone.preprocessing)
     if preprocessing["decoder"] == "pillow":
         del preprocessing["decoder"]
@@ -188,7 +189,7 @@ def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
         "model": backbone.name,
         "weights": backbone.weights,
         "weights_sha256": backbone.weights_hash,
-        # The same weights under another activation function are another network.
+        # The same weights with another activation function make a different network.
         "modules_sha256": hashlib.sha256(kinds.encode()).hexdigest(),
         "preprocessing": preprocessing,
         "device_type": device.type,
@@ -202,7 +203,7 @@ def _known_tag(source: _Source, weights: str) -> str:
     if source.trained is None or not source.tags:
         raise UserError(
             f"weights of {source.name} are 'none' or a local file; got {weights!r}"
-            + ("" if weights == "default" else ", which is no file")
+            + ("" if weights == "default" else ", which does not exist")
         )
     if weights.lower() == "default":
         return source.tags[0]
@@ -228,8 +229,8 @@ def _torchvision(name: str) -> _Source:
 
     if name not in models.list_models():
         raise UserError(
-            f"{name!r} is no torchvision model: {nearest(name, models.list_models())} "
-            "(others: clip:NAME, timm:NAME, package.module:factory)"
+            f"{name!r} is not a torchvision model: {nearest(name, models.list_models())} "
+            "(or name clip:NAME, timm:NAME or package.module:factory)"
         )
     offered = list(models.get_model_weights(name))
     default = models.get_model_weights(name).DEFAULT.name if offered else ""
@@ -238,7 +239,7 @@ def _torchvision(name: str) -> _Source:
     def preset(entry: Any) -> Preprocessing:
         transforms = entry.transforms()
         if not hasattr(transforms, "crop_size"):
-            raise UserError(f"fusiform shows images to classifiers; {name} takes other inputs")
+            raise UserError(f"fusiform scans image classifiers; {name} takes other inputs")
         return Preprocessing(
             transforms.resize_size[0],
             transforms.crop_size[0],
@@ -248,14 +249,14 @@ def _torchvision(name: str) -> _Source:
         )
 
     def untrained() -> tuple[nn.Module, Preprocessing]:
-        # Weights from elsewhere were most likely trained by the architecture's first recipe; the
-        # later ones of torchvision resize to sizes of their own.
+        # Weights from elsewhere were most likely trained with the architecture's first recipe.
+        # Later torchvision recipes use other image sizes.
         preprocessing = preset(offered[0]) if offered else Preprocessing()
         return models.get_model(name, weights=None), preprocessing
 
     def trained(tag: str) -> tuple[nn.Module, Preprocessing]:
         entry = models.get_model_weights(name)[tag]
-        preprocessing = preset(entry)  # before it downloads: some models take no pictures
+        preprocessing = preset(entry)  # raises before downloading a model that takes no images
         return models.get_model(name, weights=entry), preprocessing
 
     return _Source(f"torchvision:{name}", untrained, trained, tags)
@@ -265,12 +266,13 @@ def _clip(name: str) -> _Source:
     import open_clip
 
     if name not in open_clip.list_models():
-        raise UserError(f"{name!r} is no open_clip model: {nearest(name, open_clip.list_models())}")
+        near = nearest(name, open_clip.list_models())
+        raise UserError(f"{name!r} is not an open_clip model: {near}")
     tags = open_clip.list_pretrained_tags_by_model(name)
 
     def build(tag: str | None) -> tuple[nn.Module, Preprocessing]:
-        # OpenAI's networks were trained with another form of GELU than open_clip's default, which
-        # would load without complaint and compute something else.
+        # OpenAI's networks use another GELU than open_clip's default. With the default, their
+        # weights would load silently and compute something else.
         offered = open_clip.get_pretrained_cfg(name, tag) if tag else {}
         with quiet():
             model = open_clip.create_model(
@@ -279,7 +281,7 @@ def _clip(name: str) -> _Source:
         chosen = open_clip.get_model_preprocess_cfg(model)
         size = chosen["size"] if isinstance(chosen["size"], int) else chosen["size"][0]
         if chosen["resize_mode"] == "longest":
-            raise UserError(f"clip:{name} pads its images, which fusiform does not do")
+            raise UserError(f"fusiform does not pad images; clip:{name} needs it")
         return model.visual, Preprocessing(
             size,
             size,
@@ -303,7 +305,7 @@ def _timm(name: str) -> _Source:
     from timm.data.config import resolve_model_data_config
 
     if not timm.is_model(name):
-        raise UserError(f"{name!r} is no timm model: {nearest(name, timm.list_models())}")
+        raise UserError(f"{name!r} is not a timm model: {nearest(name, timm.list_models())}")
 
     def build(pretrained: bool) -> tuple[nn.Module, Preprocessing]:
         with quiet():
@@ -311,9 +313,9 @@ def _timm(name: str) -> _Source:
         chosen = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
         _, height, crop = chosen["input_size"]
         if chosen["crop_mode"] == "border":
-            raise UserError(f"timm:{name} pads its images, which fusiform does not do")
+            raise UserError(f"fusiform does not pad images; timm:{name} needs it")
         if height != crop:
-            raise UserError(f"fusiform shows square images; timm:{name} takes {height} x {crop}")
+            raise UserError(f"fusiform crops square images; timm:{name} takes {height} x {crop}")
         interpolation = chosen["interpolation"]
         return model, Preprocessing(
             int(crop / chosen["crop_pct"]),
@@ -330,21 +332,21 @@ def _timm(name: str) -> _Source:
 def _factory(name: str, module: str, function: str) -> _Source:
     def build() -> tuple[nn.Module, Preprocessing]:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # the user's own files come first, as by python -m
+            sys.path.insert(0, str(Path.cwd()))  # as python -m does
         with _users_code(name):
             try:
                 factory = getattr(importlib.import_module(module), function)
             except (ImportError, AttributeError, TypeError, ValueError) as error:
                 if fault_of(error):
                     raise
-                named = function.isidentifier()
-                reason = first_line(error) if named else "a factory has a name as in Python"
+                valid = function.isidentifier()
+                reason = first_line(error) if valid else "a factory has a Python name"
                 raise UserError(
                     f"a model is torchvision:NAME, clip:NAME, timm:NAME or package.module:factory; "
                     f"cannot import {name!r} ({reason})"
                 ) from None  # its text may hold credentials
-            if wanting := _is_wanting(factory):
-                raise UserError(f"a factory is a function without arguments; {name} {wanting}")
+            if problem := _not_callable(factory):
+                raise UserError(f"a factory is a function without arguments; {name} {problem}")
             made = factory()
         match made:
             case nn.Module() as model:
@@ -363,26 +365,26 @@ def _factory(name: str, module: str, function: str) -> _Source:
     return _Source(name, build)
 
 
-def _is_wanting(factory: Any) -> str | None:
-    """Why a factory cannot be called as it is; None if it can."""
+def _not_callable(factory: Any) -> str | None:
+    """Reason why a factory cannot be called without arguments; None if it can."""
     if not callable(factory):
         return f"is a {type(factory).__name__}"
     try:
         inspect.signature(factory).bind()
     except TypeError as error:
         return f"takes some ({first_line(error)})"
-    except ValueError:  # one that says nothing of its arguments
+    except ValueError:  # its signature is unknown
         pass
     return None
 
 
 @contextmanager
 def _users_code(name: str) -> Iterator[None]:
-    """Run what a user wrote, who is told in a line where it fails, and cannot be asked anything.
+    """Run the user's code without stdin, and turn its failure into one line that says where.
 
     Raises
     ------
-    UserError : it raises anything but what the machine is the cause of, or ends the program
+    UserError : the code raised an error that is not the machine's fault, or exited
     """
     stdin = sys.stdin
     try:
@@ -394,10 +396,10 @@ def _users_code(name: str) -> Iterator[None]:
         if fault_of(error):
             raise
         *_, last = traceback.extract_tb(error.__traceback__)
-        place = f"{Path(last.filename).name}, line {last.lineno}"
+        location = f"{Path(last.filename).name}, line {last.lineno}"
         raise UserError(
             f"a factory returns a network; {name} raised {type(error).__name__} "
-            f"({first_line(error)}; {place}): mend it"
+            f"({first_line(error)}; {location}): fix it"
         ) from error
     finally:
         sys.stdin = stdin

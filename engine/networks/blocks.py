@@ -1,4 +1,4 @@
-"""Which modules are a network's blocks: told by structure, so that it holds for any library."""
+"""Blocks of a network, found by structure so that any library works."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from torch import nn
 
-from ..spec import Layer
+from ..layer import Layer
 
 
 def name_blocks(
@@ -17,13 +17,12 @@ def name_blocks(
 
     Parameters
     ----------
-    finished : all modules in the order in which a forward pass left them
-    layers : those that can be recorded, in the same order
+    finished : all modules in the order in which a forward pass finished them
+    layers : the recordable ones, in the same order
 
     Returns
     -------
-    Names in the order of the network, also of blocks that cannot be recorded; none where no block
-    can be.
+    names in network order, including blocks that cannot be recorded; empty if no block can
     """
     blocks = find_blocks(model)
     recordable = [layer.name for layer in layers]
@@ -43,7 +42,7 @@ def _is_composite(module: nn.Module) -> bool:
 
 
 def _holds_blocks(module: nn.Module) -> bool:
-    """Whether a stage lies inside: a container all of whose members are composite modules."""
+    """Whether the module holds a stage: a container of nothing but composite modules."""
     return any(
         _is_container(part)
         and len(list(part.children()))
@@ -53,10 +52,10 @@ def _holds_blocks(module: nn.Module) -> bool:
 
 
 def find_blocks(model: nn.Module) -> list[str]:
-    """Residual and transformer blocks by structure, whatever the library.
+    """Residual and transformer blocks, by structure.
 
-    They are the outermost composite modules that hold no stage themselves and are members of a
-    container; where no container has any, those of a class that occurs more than once.
+    Blocks are the outermost composite modules that hold no stage and are members of a container. If
+    no container has any, they are the composite modules whose class occurs more than once.
     """
     in_containers: list[str] = []
     elsewhere: dict[str, type[nn.Module]] = {}
@@ -76,14 +75,16 @@ def find_blocks(model: nn.Module) -> list[str]:
 
 
 def _stem(finished: Sequence[str], recordable: Sequence[str], first: str) -> list[str]:
-    """What goes into the first block: the last recordable layer that finished before it began."""
+    """Input of the first block: the last recordable layer that finished before it began."""
     earlier = takewhile(lambda name: not f"{name}.".startswith(f"{first}."), finished)
     return [name for name in earlier if name in recordable][-1:]
 
 
 def _pooled(layers: Sequence[Layer], modules: dict[str, nn.Module], last: str) -> list[str]:
-    """The pooled output: after the last block and before a classifier, the first layer with one
-    vector per stimulus; where no module gives one (a class token), the last layer there.
+    """Pooled output: the first layer after the last block with one vector per stimulus.
+
+    Only layers before a classifier count. If none has one vector per stimulus (a class token), the
+    last of them is taken.
     """
 
     def classifies(layer: Layer) -> bool:
@@ -93,7 +94,7 @@ def _pooled(layers: Sequence[Layer], modules: dict[str, nn.Module], last: str) -
         return layer.dims != ("token", "channel") and max(layer.shape) == layer.units
 
     after = layers[[layer.name for layer in layers].index(last) + 1 :]
-    # A container around the last block gives the block's own output once more.
+    # A container around the last block repeats the block's output.
     after = [layer for layer in after if not last.startswith(f"{layer.name}.")]
     body = list(takewhile(lambda layer: not classifies(layer), after))
     return [layer.name for layer in ([layer for layer in body if pools(layer)][:1] or body[-1:])]

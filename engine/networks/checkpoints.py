@@ -1,4 +1,4 @@
-"""Checkpoints: which sets of weights a file holds. Nothing that is pickled in one is run."""
+"""Sets of weights in a checkpoint file. No pickled code is ever run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import torch
 from ..errors import UserError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-# Where training programs keep a network, and what they put before its names; the first is taken.
+# Keys and prefixes under which training programs save a network, in order of preference.
 _USUAL = (
     *("state_dict", "model_state_dict", "model", "net", "network", "module", "weights"),
     *("backbone", "encoder"),
 )
-# Averages over training, which are taken where there is nothing else, or by name.
+# Averages over training: taken only by name, or if the file holds nothing else.
 _AVERAGED = re.compile(r"(?<![a-zA-Z])(?i:ema|swa|avg|averaged?|polyak|shadow)(?![a-zA-Z])|EMA|SWA")
-# Put into names by wrappers, at any depth; DataParallel's after the first.
+# Parts that wrappers insert into names at any depth; DataParallel's "module" comes after the first.
 _INSIDE = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
-# Tensors that averaging programs keep beside the weights.
+# Tensors that averaging programs save beside the weights.
 _COUNTERS = frozenset(("n_averaged",))
-# Values beside the weights that may be left unread.
+# Types of values beside the weights that are skipped without reading.
 _UNREAD = (
     *("argparse.Namespace", "datetime.date", "datetime.datetime", "datetime.timedelta"),
     *("numpy.dtype", "numpy.ndarray"),
@@ -36,13 +36,13 @@ _UNREAD = (
         for name in ("scalar", "_reconstruct")
     ),
 )
-# How many dictionaries deep weights are looked for.
+# Depth of nested dictionaries to search for weights.
 _DEEPEST = 4
 _State = OrderedDict[str, Any]
 
 
 class _Unread:
-    """Stands in for a value beside the weights, of which nothing is made or run."""
+    """Placeholder for a value beside the weights; constructs and runs nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Unread:
         return super().__new__(cls)
@@ -52,11 +52,11 @@ class _Unread:
 
 @dataclass(frozen=True)
 class Weights:
-    """A set of weights in a checkpoint, by the names that the network has for them.
+    """A set of weights in a checkpoint, by the network's own names.
 
-    ``key`` says where it is: names of dictionaries, then what stands before its names, joined by
-    dots. ``beside`` are names in the same dictionary that it leaves out, ``score`` is how many of
-    the network's names it has. ``place`` is the dictionary, and ``start`` what stands before names.
+    ``key`` locates it: keys of dictionaries, then the prefix of its names, joined by dots.
+    ``beside`` are names in the same dictionary that it leaves out. ``score`` counts the network's
+    names that it has. ``place`` is the dictionary and ``start`` the prefix.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Weights:
     start: str
 
     def rank(self, tower: str) -> tuple[int, list[int]]:
-        """How likely the network itself is meant, the likeliest first."""
+        """Sort key: the set most likely to be the network itself comes first."""
         usual, parts = (tower, *_USUAL), self.key.split(".") if self.key else []
         if any(map(_AVERAGED.search, parts)):
             return 2, []
@@ -75,20 +75,20 @@ class Weights:
         return int(len(usual) in order), order
 
     def is_usual(self, tower: str) -> bool:
-        """Whether nothing but the usual stands before its names."""
+        """Whether its names have only the usual prefixes."""
         usual = ("", tower, *_USUAL)
         return all(p in usual or _AVERAGED.search(p) for p in self.start.split("."))
 
     def is_apart(self, other: Weights) -> bool:
-        """Whether neither of the two holds the other."""
+        """Whether neither of the two contains the other."""
         one, two = f"{self.key}.", f"{other.key}."
         return self.place != other.place or not (one.startswith(two) or two.startswith(one))
 
 
 def local_file(weights: str) -> tuple[Path, str] | None:
-    """The file that ``weights`` names, and the key in it: FILE or FILE:KEY; None for anything else.
+    """File and key that ``weights`` names as FILE or FILE:KEY; None for anything else.
 
-    A file whose own name holds a colon is meant where it is there.
+    An existing file with a colon in its own name takes precedence.
     """
     if Path(weights).is_file():
         return Path(weights), ""
@@ -104,14 +104,14 @@ def local_file(weights: str) -> tuple[Path, str] | None:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """The content of a ``.safetensors`` file or a torch checkpoint without code in it.
+    """Content of a ``.safetensors`` file or a torch checkpoint without code.
 
     Raises
     ------
-    UserError : file missing, damaged, or with code in it
+    UserError : the file is missing, damaged, or contains code
     """
     if not path.is_file():
-        raise UserError(f"--weights names a file that exists; {path} does not")
+        raise UserError(f"weights are in a file that exists; {path} does not")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -119,32 +119,32 @@ def read_checkpoint(path: Path) -> Any:
             return load_file(path)
         with torch.serialization.safe_globals([(_Unread, name) for name in _UNREAD]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # every reader has its own kinds; none of them is our defect
+    except Exception as error:  # every reader raises its own kinds of errors
         raise UserError(
             f"weights are a .safetensors file or a torch state dict without code; cannot read "
-            f"{path} ({_reason(error)}): save model.state_dict() anew"
+            f"{path} ({_reason(error)}): save model.state_dict() again"
         ) from None
 
 
 def _reason(error: Exception) -> str:
-    """The reason why a file cannot be read, without torch's advice to trust it."""
+    """Reason why a file cannot be read, without torch's advice to trust it."""
     code = re.search(r"GLOBAL (\S+)", str(error))
     if code:
         return printable(f"it needs {code[1]}, which is code")
-    said = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines()
-    return printable((said or [type(error).__name__])[0].partition(". In PyTorch")[0])
+    lines = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines()
+    return printable((lines or [type(error).__name__])[0].partition(". In PyTorch")[0])
 
 
 def printable(text: str) -> str:
-    """``text`` from a file, shortened, with ``?`` for what a terminal would obey."""
+    """``text`` from a file, shortened, with ``?`` for control characters."""
     return "".join(c if c.isprintable() else "?" for c in text[:120])
 
 
 def find_weights(content: Any, expected: Collection[str], tower: str) -> list[Weights]:
     """Sets of weights in a checkpoint for a network with the ``expected`` names, likeliest first.
 
-    ``tower`` is the part of a larger network that this one is. Where nothing has half of the
-    network's names, all dictionaries of tensors are given.
+    ``tower`` is the network's name inside a larger one. If no set has half of the network's names,
+    all dictionaries of tensors are returned.
     """
     found: list[Weights] = []
     parts = frozenset(part for name in expected for part in name.split("."))
@@ -168,12 +168,12 @@ def find_weights(content: Any, expected: Collection[str], tower: str) -> list[We
 
 
 def named(found: Sequence[Weights], key: str) -> list[Weights]:
-    """Those of the sets that ``key`` names, itself and what lies in it."""
+    """Sets at ``key`` or inside it."""
     return [one for one in found if f"{one.key}.".startswith(f"{key}.")]
 
 
 def _dictionaries(content: Any, place: str, seen: set[int]) -> Iterator[tuple[str, _State]]:
-    """Every dictionary that holds named tensors, with the keys that lead to it."""
+    """Dictionaries of named tensors, with the keys that lead to them."""
     if not isinstance(content, dict) or id(content) in seen or place.count(".") >= _DEEPEST:
         return
     seen.add(id(content))
@@ -190,20 +190,20 @@ def _dictionaries(content: Any, place: str, seen: set[int]) -> Iterator[tuple[st
 
 
 def _belongs(name: Any, value: Any) -> bool:
-    """Whether a state dict holds this: a tensor, or what a module keeps beside tensors."""
+    """Whether a state dict holds this entry: a tensor, or a module's extra state."""
     if not isinstance(name, str):
         return False
     return isinstance(value, torch.Tensor) or name.rpartition(".")[2] == "_extra_state"
 
 
 def _without_wrappers(state: _State, own: Collection[str]) -> dict[str, str]:
-    """Names in a state dict without those of wrappers inside -> as they stand in the file."""
+    """Names in a state dict without wrapper parts -> names as saved."""
     names = {inner_name(name, own): name for name in state}
     return names if len(names) == len(state) else {name: name for name in state}
 
 
 def inner_name(name: str, own: Collection[str] = ()) -> str:
-    """A name without those of wrappers, but for what modules of the network are called."""
+    """A name without wrapper parts, except parts that the network's own names have."""
     first, *others = [part for part in name.split(".") if part in own or part not in _INSIDE] or [
         ""
     ]
@@ -211,13 +211,13 @@ def inner_name(name: str, own: Collection[str] = ()) -> str:
 
 
 def _renamed(state: _State, names: dict[str, str], start: str, own: Collection[str]) -> _State:
-    """The part of ``state`` below ``start``, without that prefix, with the modules' versions."""
+    """Entries of ``state`` below ``start``, without that prefix, with the modules' versions."""
     chosen: _State = OrderedDict(
         (name.removeprefix(start), state[written])
         for name, written in names.items()
         if name.startswith(start)
     )
-    # By them, modules know the names that they had in earlier versions.
+    # Modules use their versions to convert old names.
     versions = OrderedDict()
     for written, version in vars(state)["_metadata"].items():
         module = f"{inner_name(str(written), own)}.".removeprefix(".")

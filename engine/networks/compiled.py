@@ -1,4 +1,4 @@
-"""Networks compiled by torch, module by module, so that every recorded layer is still seen."""
+"""torch.compile, module by module, so that hooks still see every recorded layer."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from torch import nn
 from ..errors import UserError
 from .layers import OUTPUT, named_modules
 
-# How often one function may be compiled in a program. Blocks of one class share theirs, and need it
-# once for every shape; what differs from batch to batch would need it for ever.
+# Limit on compilations of one function. Blocks of a class share a function and compile it once per
+# shape; a shape that changed with every batch would compile forever.
 _MOST = 1024
 
 
 @contextmanager
 def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
-    """While the context lasts, the innermost of ``layers`` run compiled; with no layers, nothing.
+    """Run the innermost of ``layers`` compiled inside the context; without layers, do nothing.
 
-    A layer that holds no other of ``layers`` has its ``forward`` replaced: hooks are run around
-    that, and never traced. What holds others stays as it is, since they would not be seen in it.
-    ``layers`` are those of the whole scan, also where some are shown at a time: bits depend on what
-    is compiled. torch keeps compiled code; entered again, the context compiles nothing anew.
+    Replaces the ``forward`` of every layer that contains no other layer. Hooks run around it and
+    are not traced. Layers that contain others stay eager, or hooks inside them would not run.
+    ``layers`` are those of the whole scan even if a pass records only some: bits depend on what is
+    compiled. torch keeps compiled code, so entering the context again compiles nothing.
 
     Raises
     ------
-    UserError : there is no compiler, it cannot compile a layer, or would have to again and again
+    UserError : no compiler is available, or it cannot compile a layer, or recompiles too often
     """
     if not layers:
         yield
         return
     with warnings.catch_warnings():
-        # Before 2.14 torch's compiler loads parts of torch that are deprecated.
+        # Before 2.14, torch's compiler imports deprecated parts of torch.
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
         import torch._dynamo
         import torch._inductor.compile_fx
@@ -43,16 +43,16 @@ def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     modules = innermost(model, layers)
-    before = [vars(module).get("forward") for module in modules]  # None where it is the class's
-    # Nothing is chosen by its speed that changes bits, where this torch can be told so.
+    before = [vars(module).get("forward") for module in modules]  # None: the class's own
+    # Deterministic where torch supports it: no choice by measured speed may change bits.
     known = hasattr(torch._inductor.config, "deterministic")
     options: dict[str, Any] = {"deterministic": True} if known else {}
     with torch._dynamo.config.patch(  # type: ignore[no-untyped-call, unused-ignore]
-        # What is not compiled is an error, whatever the environment says.
+        # Failing to compile is an error, whatever the environment says.
         disable=False,
         suppress_errors=False,
         fail_on_recompile_limit_hit=True,
-        # Code that knows nothing of a hook, a lesion's say, is not run where there is one.
+        # Do not reuse code compiled without a hook (of a lesion, for example) where one is set.
         skip_nnmodule_hook_guards=False,
         recompile_limit=_MOST,
         accumulated_recompile_limit=_MOST,
@@ -65,8 +65,8 @@ def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
             yield
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             raise UserError(
-                "compiled layers are such that torch.compile can make code of them here; it says "
-                f"{_reason(error)!r}: leave out --compile"
+                "torch.compile must be able to compile every layer here; it fails with "
+                f"{_reason(error)!r}: leave out `compile`"
             ) from error
         finally:
             for module, own in zip(modules, before, strict=True):
@@ -76,7 +76,7 @@ def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
 
 
 def innermost(model: nn.Module, layers: Collection[str]) -> list[nn.Module]:
-    """The modules of ``layers`` that hold no other of them."""
+    """Modules of ``layers`` that contain no other of them."""
     modules = dict(named_modules(model))
     recorded = {modules[name] for name in layers}
     found = []
@@ -88,9 +88,9 @@ def innermost(model: nn.Module, layers: Collection[str]) -> list[nn.Module]:
 
 
 def refuse_without_compiler(device: torch.device) -> None:
-    """Compile something small: what is missing is said before a scan begins.
+    """Compile a small module, to fail before a scan begins.
 
-    And what the compiler takes of memory by itself is there when a scan's is measured.
+    It also loads the compiler, whose memory is then included when a scan's is measured.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def refuse_without_compiler(device: torch.device) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What torch has to say in its first line, or what that was caused by."""
+    """First line of torch's error or of its cause."""
     cause = error.__cause__ if not isinstance(error, RuntimeError) else None
     lines = str(cause or error).strip().splitlines()
     return (lines or [type(error).__name__])[0][:200]

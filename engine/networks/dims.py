@@ -1,7 +1,7 @@
-"""Names of a layer's dimensions: by its module, by its shape, and by what moves with the image.
+"""Names of a layer's dimensions, from its module, its shape, and what moves with the image.
 
-Trial images are one scene, and the same with a patch in each of its corners: along rows, columns
-and tokens in their order what the patch changes moves with it, along channels it stays.
+Trial images are one scene without and with a patch in each corner. Along rows, columns and ordered
+tokens the change moves with the patch; along channels it does not.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import COORDINATES, Layer, dims_of, listed
+from ..layer import COORDINATES, Layer, dims_of
+from ..values import listed
 
-# Layer, or glob -> names of its dimensions.
+# Layer name or glob -> names of its dimensions.
 Dims = Mapping[str, str | Sequence[str]]
 
 _MAPS, _LAST, _TOKENS = ("channel", "y", "x"), ("y", "x", "channel"), ("token", "channel")
-# Of tokens that move with the image in another order than its own; and of such as tell nothing.
-_NO_ORDER, _NOT_TOLD = ("axis_0", "channel"), ("axis_0", "axis_1")
-# Shares of what changes: that move along a map at least; that move along no channels; and that show
-# where the patch is.
+# Tokens in an unknown order, and dimensions about which the images say nothing.
+_NO_ORDER, _UNKNOWN = ("axis_0", "channel"), ("axis_0", "axis_1")
+# Shares of the change that move: at least this much along a map, more than channels can show; and
+# the share that locates the patch.
 _MOVES, _MOVES_FAR, _SHOWS = 0.05, 0.15, 0.2
 
 
 def trial_images(crop: int) -> torch.Tensor:
-    """A scene, and the same with a patch in its top left, top right, bottom left, bottom right."""
+    """A scene, then the same with a patch at the top left, top right, bottom left, bottom right."""
     own = torch.Generator().manual_seed(0)
     patch = torch.randn(3, crop, crop, generator=own)
     images = torch.randn(3, crop, crop, generator=own).repeat(5, 1, 1, 1)
@@ -44,9 +45,9 @@ def trial_images(crop: int) -> torch.Tensor:
 
 
 def name_dims(module: nn.Module, output: torch.Tensor) -> tuple[str, ...]:
-    """Names of the dimensions of what ``module`` gives for :func:`trial_images`, but the first.
+    """Dimension names of a module's ``output`` for :func:`trial_images`, except the first.
 
-    Those that nothing settles are ``axis_N``.
+    Unknown dimensions are named ``axis_N``.
     """
     shape = tuple(output.shape[1:])
     if len(shape) == 3:
@@ -59,11 +60,11 @@ def name_dims(module: nn.Module, output: torch.Tensor) -> tuple[str, ...]:
 def _of_three(module: nn.Module, shape: tuple[int, ...], changes: _Changes) -> tuple[str, ...]:
     last = _channels_are_last(module)
     candidates = [_LAST] if last else [_MAPS, _LAST]
-    shown = [dims for dims in candidates if changes.speak_for(dims)]
-    if len(shown) == 1:
-        return shown[0]
+    supported = [dims for dims in candidates if changes.support(dims)]
+    if len(supported) == 1:
+        return supported[0]
     by_shape = dims_of(shape)
-    if by_shape in candidates and not changes.speak_against(by_shape):
+    if by_shape in candidates and not changes.contradict(by_shape):
         return by_shape
     return ("axis_0", "axis_1", "channel") if last else ("axis_0", "axis_1", "axis_2")
 
@@ -77,21 +78,20 @@ def _of_two(module: nn.Module, shape: tuple[int, ...], changes: _Changes) -> tup
     if changes.are_patches(1) and not _channels_are_last(module):
         return ("channel", "token")
     if not _may_be_map(shape[0]):
-        return _TOKENS  # no image will be made of them
-    return _NO_ORDER if changes.apart(0) > max(_SHOWS, 2 * changes.apart(1)) else _NOT_TOLD
+        return _TOKENS  # too few or not square: never drawn as a map
+    return _NO_ORDER if changes.apart(0) > max(_SHOWS, 2 * changes.apart(1)) else _UNKNOWN
 
 
 def join(layers: Iterable[Layer]) -> list[Layer]:
-    """Layers with names that others have settled.
+    """Name unknown dimensions after other layers with as many tokens.
 
-    What attention has spread over all tokens does not tell their order; as many were in order
-    elsewhere.
+    Attention can spread a change over all tokens, which then do not show their order.
     """
     layers = list(layers)
     in_order = {layer.shape[0] for layer in layers if layer.dims == _TOKENS}
 
     def named(layer: Layer) -> Layer:
-        if layer.dims != _NOT_TOLD:
+        if layer.dims != _UNKNOWN:
             return layer
         return replace(layer, dims=_TOKENS if layer.shape[0] in in_order else _NO_ORDER)
 
@@ -99,11 +99,11 @@ def join(layers: Iterable[Layer]) -> list[Layer]:
 
 
 def given_dims(layers: Sequence[Layer], dims: Dims) -> tuple[Layer, ...]:
-    """The layers, with the names that a user gives to the dimensions of some: by name or glob.
+    """Layers renamed by the user's ``dims``, by layer name or glob.
 
     Raises
     ------
-    UserError : there is no such layer or dimension, or a layer has others in number
+    UserError : unknown layer or dimension, or the wrong number of dimensions
     """
     if not isinstance(dims, Mapping) or not all(isinstance(layer, str) for layer in dims):
         raise UserError(f"dimensions are {{layer: names}}; got {dims!r}: give a dict")
@@ -113,7 +113,7 @@ def given_dims(layers: Sequence[Layer], dims: Dims) -> tuple[Layer, ...]:
         own = [layer for layer in layers if fnmatchcase(layer.name, pattern)]
         if not own:
             raise UserError(
-                f"dimensions are those of a layer that is recorded; none is called {pattern!r}: "
+                f"dimensions are named for a recorded layer; there is no {pattern!r}: "
                 f"{nearest(pattern, found)}"
             )
         for layer in own:
@@ -133,22 +133,22 @@ def given_dims(layers: Sequence[Layer], dims: Dims) -> tuple[Layer, ...]:
 
 
 def nameless(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """A note on layers of which it is not known what their dimensions are."""
+    """A note on layers with unknown dimensions."""
     found = [layer for layer in layers if layer.is_nameless]
     if not found:
         return ()
     named = shortened(f"{one.name} {' x '.join(map(str, one.shape))}" for one in found)
     return (
-        f"dimensions of {len(found)} layers are not known by shape, module or what moves with the "
-        f"image ({named}): nothing is said of where on a map their units lie, until they have "
-        "names: --dims LAYER=channel,y,x",
+        f"dimensions of {len(found)} layers are unknown by shape, module and what moves with the "
+        f"image ({named}): their units have no map coordinates until the dimensions are named by "
+        "`dims` (LAYER=channel,y,x)",
     )
 
 
 class _Changes:
-    """Where an output changes when a patch comes into a corner of the image.
+    """Where an output changes when a patch appears in a corner of the image.
 
-    ``along`` has for every axis shares ``[corner, place]`` of what changes, squared.
+    Holds, for every axis, the shares ``[corner, position]`` of the squared change.
     """
 
     def __init__(self, output: torch.Tensor) -> None:
@@ -160,7 +160,7 @@ class _Changes:
         shares = [torch.stack(own).double().cpu() for own in zip(*along, strict=True)]
         self._along = [own / own.sum(1, keepdim=True).clamp_min(1e-300) for own in shares]
 
-    def speak_for(self, dims: Sequence[str]) -> bool:
+    def support(self, dims: Sequence[str]) -> bool:
         """Whether changes move along rows and columns of a square, or along a line."""
         along, _ = self._moved(dims)
         sides = {self._along[dims.index(dim)].shape[1] for dim in ("y", "x")}
@@ -168,19 +168,19 @@ class _Changes:
             bool(along)
             and len(sides - {1}) == 1
             and min(along) > _MOVES
-            and not self.speak_against(dims)
+            and not self.contradict(dims)
         )
 
-    def speak_against(self, dims: Sequence[str]) -> bool:
-        """Whether changes move along one of rows and columns, or more along other dimensions."""
+    def contradict(self, dims: Sequence[str]) -> bool:
+        """Whether changes move along only one of rows and columns, or more along other axes."""
         along, across = self._moved(dims)
         if not along:
-            return False  # a place has no neighbours
+            return False  # a map of one location
         one_of_both = min(along) < _MOVES and max(along) > _MOVES_FAR
         return one_of_both or max(map(abs, across)) > max(_MOVES_FAR, min(along))
 
     def _moved(self, dims: Sequence[str]) -> tuple[list[float], list[float]]:
-        """How far along rows and columns, as they should; and in other ways."""
+        """Movement along rows and columns with the patch, and along any other axis."""
         along, across = [], []
         for own, dim in zip(self._along, dims, strict=True):
             for name, move in zip(("y", "x"), _moves(own), strict=True):
@@ -191,7 +191,7 @@ class _Changes:
         return along, across
 
     def are_patches(self, axis: int) -> bool:
-        """Whether an axis holds places row by row, after a class token or not."""
+        """Whether an axis holds patches row by row, with or without a class token first."""
         own = self._along[axis]
         if not _may_be_map(own.shape[1]):
             return False
@@ -200,15 +200,15 @@ class _Changes:
         return _moves(grid.sum(2))[0] > _MOVES and _moves(grid.sum(1))[1] > _MOVES
 
     def apart(self, axis: int) -> float:
-        """How much shares along an axis differ between corners: 0 where they do not, at most 1."""
+        """Largest difference between corners of the shares along an axis, from 0 to 1."""
         own = self._along[axis]
         return float(max((one - other).abs().sum() / 2 for one in own for other in own))
 
 
 def _moves(along: torch.Tensor) -> tuple[float, float]:
-    """How far shares ``[corner, place]`` move to the end, as the patch goes down, and right.
+    """Shift of shares ``[corner, position]`` towards the end as the patch moves down, and right.
 
-    The least of it, between corners; negative where they move to the beginning.
+    The smallest shift between corners; negative towards the beginning.
     """
     half = along.shape[1] // 2
     if not half:
@@ -226,15 +226,15 @@ def _from_to(before: Sequence[float], after: Sequence[float]) -> float:
 
 
 def _may_be_map(tokens: int) -> bool:
-    """Whether so many tokens are taken for the patches of an image, after a class token or not.
+    """Whether ``tokens`` can be a square map of patches, with or without a class token.
 
-    Of four, each is in a corner.
+    Not four or five: each patch would be in a corner.
     """
     return tokens > 5 and isqrt(tokens) ** 2 in (tokens, tokens - 1)
 
 
 def _is_of(module: nn.Module, suffix: str) -> bool:
-    """Whether libraries' names say that a module is of such dimensions: channels come first."""
+    """Whether a class name such as Conv2d tells the module's dimensions: channels come first."""
     return any(kind.__name__.endswith(suffix) for kind in type(module).__mro__)
 
 

@@ -1,4 +1,4 @@
-"""Forward hooks: every chosen layer's activations, as they come out of the network."""
+"""Activations of the chosen layers, by forward hooks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ OnActivation = Callable[[str, torch.Tensor], None]
 
 
 class _Enough(Exception):
-    """Raised inside the network once the last wanted layer has been seen."""
+    """Raised inside the network after the last chosen layer, to skip the rest."""
 
 
 @contextmanager
 def capture(
     model: nn.Module, layers: Collection[str], on_activation: OnActivation
 ) -> Iterator[Callable[[torch.Tensor], None]]:
-    """Hook ``layers`` of ``model`` and give a function that shows it a batch of images.
+    """Hook ``layers`` of ``model`` and yield a function that runs it on a batch of images.
 
-    ``on_activation(layer, activation)`` is called while the forward pass stands still right after
-    the module, so that operations that later write into the same memory do no harm; the tensor must
-    not be kept. The pass is left after the last wanted layer. Hooks are gone when the context ends.
+    ``on_activation(layer, activation)`` is called right after the module and before later in-place
+    operations can change the tensor, which must not be kept. The forward pass stops after the last
+    chosen layer. Hooks are removed on exit.
 
     Raises
     ------
-    UserError : in the forward pass, when a layer is called twice, not at all, or gives no tensor,
-        or none with a row for every image
+    UserError : in the forward pass, if a layer is called twice or not at all, or does not return a
+        tensor with one row per image
     """
     modules = dict(named_modules(model))
     seen: set[str] = set()
@@ -42,16 +42,18 @@ def capture(
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if name in seen:
                 raise UserError(
-                    f"a layer is recorded once per forward pass; {name} is called again: "
-                    "name a module inside or around it"
+                    f"a layer is recorded once per forward pass; {name} is called twice: "
+                    "choose a module inside or around it"
                 )
             activation = single_tensor(output)
             if activation is None:
-                raise UserError(f"a layer gives one tensor; {name} gave {type(output).__name__}")
+                raise UserError(
+                    f"a layer returns one tensor; {name} returned {type(output).__name__}"
+                )
             if activation.ndim < 2 or len(activation) != rows:
                 raise UserError(
-                    f"a layer has a row for every image; {name} gave {list(activation.shape)} for "
-                    f"a batch of {rows}: leave it out of --layers"
+                    f"a layer returns one row per image; {name} returned "
+                    f"{list(activation.shape)} for a batch of {rows}: leave it out of `layers`"
                 )
             seen.add(name)
             on_activation(name, activation.detach())
@@ -65,15 +67,13 @@ def capture(
         seen.clear()
         rows = len(images)
         try:
-            # Not inference mode: what a network keeps of it, it could never be trained with.
+            # Not inference mode: tensors that the network caches in it could never be trained with.
             with torch.no_grad():
                 model(images)
         except _Enough:
             return
         absent = [name for name in layers if name not in seen]
-        raise UserError(
-            f"a layer is recorded in every forward pass; {absent[0]} was not run in one"
-        )
+        raise UserError(f"a layer runs in every forward pass; {absent[0]} was skipped in one")
 
     hooks = [modules[name].register_forward_hook(hook_for(name)) for name in layers]
     try:

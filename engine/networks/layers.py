@@ -1,4 +1,4 @@
-"""The layers of a network that can be recorded, found by forward passes over noise."""
+"""Recordable layers of a network, found by forward passes over noise."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import ROOT_NAMES, Layer, Preprocessing, dims_of, refuse_numbers
+from ..layer import Layer, dims_of
+from ..limits import refuse_numbers
+from ..preprocessing import Preprocessing
+from ..variables import ROOT_NAMES
 from .backbones import load_backbone
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
 from .uncompiled import plain
 from .units import reduced, reduced_layer, refuse_units
 
-# The output of the network as a whole, where its modules need a name for it.
+# Layer name of the whole network.
 OUTPUT = "output"
-# Patterns that mean groups of layers.
+# Patterns that name groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
-# Images of the trial pass; and of a second, since a layer may have as many rows by chance.
+# Images of the trial pass, and of a second one: a layer may have as many rows by chance.
 TRIAL_STIMULI, _OTHER_NUMBER = 5, 2
-# What torch says where tensors of two precisions meet, or an operation does not know one.
+# Messages of torch about mixed or unsupported precisions.
 _DTYPES_CLASH = re.compile(
     r"dtype|scalar ?type|bfloat16|\bhalf\b|\b(input|weight|bias) type\b|can't be cast", re.I
 )
@@ -37,10 +40,10 @@ _DTYPES_CLASH = re.compile(
 
 @dataclass(frozen=True)
 class Recordable:
-    """What the trial pass found.
+    """Result of the trial pass.
 
-    ``layers`` stand in the order in which they finished; ``refused`` modules cannot be recorded,
-    for the reason given; ``blocks`` and ``leaves`` are the modules that these patterns mean.
+    ``layers`` are in the order in which they finished. ``refused`` maps modules that cannot be
+    recorded to the reason. ``blocks`` and ``leaves`` are the modules of these patterns.
     """
 
     layers: tuple[Layer, ...]
@@ -52,14 +55,14 @@ class Recordable:
 def list_layers(
     model: str | nn.Module, *, crop: int | None = None, units: str = "all"
 ) -> Recordable:
-    """What ``model`` can record: its layers in the order of the network, and what each default is.
+    """Recordable layers of a network, in network order.
 
     Parameters
     ----------
-    model : a name as :func:`fusiform.scan` takes it (built untrained: nothing is downloaded), or a
-        torch module
+    model : a name as in :func:`fusiform.scan` (built untrained: nothing is downloaded), or a torch
+        module
     crop : side of the input in pixels; by default the model's own
-    units : layers as a scan with these units records them, see :func:`fusiform.scan`
+    units : list layers as a scan with these units records them, see :func:`fusiform.scan`
 
     Raises
     ------
@@ -89,20 +92,20 @@ def list_layers(
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All modules by dotted name; the network itself is called ``output``, where that is free."""
+    """All modules by dotted name; the network itself is ``output``, or ``output_`` if taken."""
     root = f"{OUTPUT}_" if OUTPUT in dict(model.named_children()) else OUTPUT
     for name, module in model.named_modules():
         yield name or root, module
 
 
 def input_dtype(model: nn.Module) -> torch.dtype:
-    """The precision in which a network takes its images: that of its parameters."""
+    """Dtype of a network's input: that of its parameters."""
     types = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
     return types[0] if types else torch.float32
 
 
 def single_tensor(output: Any) -> torch.Tensor | None:
-    """The one tensor in a module's output: itself, or beside plain values in a tuple or dict."""
+    """The only tensor of a module's output, alone or beside plain values in a tuple or dict."""
     if isinstance(output, torch.Tensor):
         return output
     inside = list(output.values()) if isinstance(output, dict) else output
@@ -114,7 +117,7 @@ def single_tensor(output: Any) -> torch.Tensor | None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether there is no tensor in a value: a number, a text, a size, or several of those."""
+    """Whether a value holds no tensor: a number, string, dtype or device, or several of them."""
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, tuple | list):
@@ -123,17 +126,11 @@ def _is_plain(value: Any) -> bool:
 
 
 def trial(model: nn.Module, crop: int) -> Recordable:
-    """Run ``model`` on two batches of noise and list what it can record.
-
-    Parameters
-    ----------
-    model : in evaluation mode
-    crop : side of the input in pixels
+    """Run ``model``, in evaluation mode, on two batches of noise to find its recordable layers.
 
     Raises
     ------
-    UserError : the network does not run on images of this size, or in the precision of its
-        parameters
+    UserError : the network does not run on images of side ``crop``, or in its own precision
     """
     refuse_numbers(crop=crop)
     if crop < 1:
@@ -150,7 +147,7 @@ def trial(model: nn.Module, crop: int) -> Recordable:
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore a network's buffers, and the random generators of torch, NumPy and Python.
 
-    Modules in training mode move their running statistics, whatever they are shown.
+    Modules in training mode update their running statistics in every forward pass.
     """
     drawn, drawn_by_numpy = random.getstate(), np.random.get_state()
     before = [
@@ -175,7 +172,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def as_input(images: torch.Tensor, model: nn.Module) -> torch.Tensor:
-    """Images where ``model`` is, in the precision in which it takes them."""
+    """Images on the model's device, in its input dtype."""
     device = next(model.parameters(), torch.empty(0)).device
     return images.to(device, input_dtype(model))
 
@@ -183,7 +180,7 @@ def as_input(images: torch.Tensor, model: nn.Module) -> torch.Tensor:
 def _described(
     model: nn.Module, images: torch.Tensor
 ) -> tuple[dict[str, int], dict[str, Layer | str]]:
-    """How often a pass calls every module, and what each gives: a layer, or why it is none."""
+    """Number of calls of every module, and its output: a layer, or the reason why it is none."""
     calls: dict[str, int] = {}
     outputs: dict[str, Layer | str] = {}
 
@@ -204,11 +201,11 @@ def _described(
 
 
 def run(model: nn.Module, images: torch.Tensor) -> None:
-    """Run ``model``, so that it can still be trained on: nothing that it keeps is of inference.
+    """Run ``model`` without gradients. Not in inference mode, or it could not be trained later.
 
     Raises
     ------
-    UserError : it does not run on such images, in the one line that it has to say
+    UserError : the network does not run on these images
     """
     entered: list[str] = []
     hooks = []
@@ -231,14 +228,14 @@ def run(model: nn.Module, images: torch.Tensor) -> None:
         if _DTYPES_CLASH.search(reason):
             dtype = str(images.dtype).removeprefix("torch.")
             raise UserError(
-                f"a network that is shown {dtype} computes in it throughout; "
+                f"a network with {dtype} input computes in it throughout; "
                 f"{entered[-1] if entered else OUTPUT} does not, and fails with {reason!r}: choose "
-                "another --precision, or leave it out"
+                "another `precision`, or leave it out"
             ) from error
         crop = images.shape[-1]
         raise UserError(
-            f"the network has to run on images [batch, 3, {crop}, {crop}]; it fails with "
-            f"{reason!r}: choose its input size with --crop"
+            f"the network must run on images [batch, 3, {crop}, {crop}]; it fails with "
+            f"{reason!r}: choose its input size with `crop`"
         ) from error
     finally:
         for hook in hooks:
@@ -261,7 +258,7 @@ def _describe(name: str, module: nn.Module, output: Any, rows: int) -> Layer | s
 
 
 def _in_both(one: Layer | str, other: Layer | str) -> Layer | str:
-    """A module's output in two batches: a layer if both give each image the same shape."""
+    """Merge a module's outputs of two batches: a layer if shape and dtype per image agree."""
     if isinstance(one, str):
         return one
     if isinstance(other, str):
@@ -282,7 +279,7 @@ def _sort_out(
     layers = []
     for name, output in outputs.items():
         if name in ROOT_NAMES:
-            refused[name] = "has a name that the store keeps for itself"
+            refused[name] = "has a name reserved by the store"
         elif calls[name] > 1:
             refused[name] = f"is called {calls[name]} times in a forward pass"
         elif isinstance(output, str):
@@ -297,7 +294,7 @@ def _sort_out(
 
 
 def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...], list[str]]:
-    """Layers that ``patterns`` name, in the order of the network, and notes on what was left out.
+    """Layers that match ``patterns``, in network order, and notes on what was left out.
 
     A pattern is ``blocks`` (every residual or transformer block, the stem before and the pooled
     output after them), ``all``, ``leaf`` (modules without children), a dotted name, or a glob on
@@ -305,12 +302,11 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
 
     Raises
     ------
-    UserError : no pattern, one that matches nothing, or the name of a module that cannot be
-        recorded
+    UserError : no pattern, a pattern without a match, or a module that cannot be recorded
     """
     patterns = list(patterns)
     if not patterns:
-        raise UserError("a scan records one layer or more; got none: name layers, or 'blocks'")
+        raise UserError("a scan records at least one layer; got none: name layers, or 'blocks'")
     by_name = {layer.name: layer for layer in found.layers}
     chosen: set[str] = set()
     notes = []
@@ -319,8 +315,8 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
             raise UserError(f"layers are names or globs; got {pattern!r}: 'blocks' is the default")
         if pattern in found.refused and pattern not in _GROUPS:
             raise UserError(
-                f"a layer gives one tensor, once, per forward pass; {pattern} "
-                f"{found.refused[pattern]}: name a module inside or around it"
+                f"a layer returns one tensor, once, per forward pass; {pattern} "
+                f"{found.refused[pattern]}: choose a module inside or around it"
             )
         meant = _meant(found, pattern)
         matched = [name for name in meant if name in by_name]
@@ -342,8 +338,8 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
 
 
 def _meant(found: Recordable, pattern: str) -> list[str]:
-    """Names of the modules that a pattern means, whether they can be recorded or not."""
-    # Modules may be called like a group (a transformer's "blocks"): then the group is meant.
+    """Names of all modules that match a pattern, recordable or not."""
+    # A module may have the name of a group (a transformer's "blocks"): the group wins.
     if pattern == "blocks":
         return list(found.blocks or found.leaves)
     if pattern == "leaf":

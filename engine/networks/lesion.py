@@ -1,4 +1,4 @@
-"""Lesions: units that are silenced while a network runs, to see what they do."""
+"""Lesions: silence units while a network runs, to test what they contribute."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def lesion(
     to: float = 0.0,
     units: str = "all",
 ) -> Iterator[nn.Module]:
-    """Silence units of a network while the context lasts.
+    """Silence units of a network inside the context.
 
     Parameters
     ----------
-    model : a torch module; its weights are left alone, its layers' outputs are changed by hooks.
-        What torch.compile made of it runs as it was before
-    masks : layer name -> the units to silence, in the shape of the layer's output for one stimulus;
-        :meth:`Result.mask <fusiform.engine.querying.result.Result.mask>` gives one
-    to : what a silenced unit gives instead of its response
-    units : what a mask is of, as the scan had it (``result.units``). All that goes into a unit of a
-        reduced layer is silenced: of ``channel`` the whole feature map, of ``token`` all channels
-        of a token or place, of ``cls`` a channel of the first token, and of no other
+    model : a torch module. Hooks change the outputs of its layers; its weights stay as they are. A
+        compiled module runs uncompiled meanwhile
+    masks : layer name -> units to silence, in the shape of the layer's output for one stimulus;
+        :meth:`Result.mask <fusiform.engine.querying.result.Result.mask>` returns one
+    to : value of a silenced unit
+    units : the units of the masks, as in the scan (``result.units``). Everything behind a unit of a
+        reduced layer is silenced: for ``channel`` the whole feature map, for ``token`` all channels
+        of a token or location, for ``cls`` a channel of the first token only
 
     Yields
     ------
@@ -43,9 +43,9 @@ def lesion(
 
     Raises
     ------
-    UserError : the model has no such layer, a mask is not boolean, there are no such units; in the
-        forward pass, when a mask has not the shape of the layer's output, or that of its reduction
-        to ``units``, or the layer gives no single tensor
+    UserError : unknown layer or units, or a mask that is not boolean; in the forward pass, if a
+        mask does not have the shape of the layer's output (reduced to ``units``), or the layer
+        does not return one tensor
 
     Examples
     --------
@@ -63,7 +63,8 @@ def lesion(
             )
         if np.asarray(mask).dtype != np.bool_:
             raise UserError(
-                f"a mask is boolean; that of {name} is {np.asarray(mask).dtype}: compare it first"
+                f"a mask is boolean; the mask of {name} is {np.asarray(mask).dtype}: use a "
+                "comparison such as t > 3"
             )
     hooks = [
         modules[name].register_forward_hook(
@@ -71,7 +72,7 @@ def lesion(
         )
         for name, mask in masks.items()
     ]
-    # Code that torch.compile has made knows nothing of hooks that came later.
+    # Compiled code does not run hooks added later.
     eager = nullcontext() if network is model else torch.compiler.set_stance("force_eager")
     try:
         with eager:
@@ -87,14 +88,14 @@ def _silence(
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         activation = single_tensor(output)
         if activation is None:
-            raise UserError(f"a lesion is in one tensor; {name} gave {type(output).__name__}")
+            raise UserError(f"a lesion needs one tensor; {name} returned {type(output).__name__}")
         shape = tuple(activation.shape[1:])
         whole = spread(mask, shape, units)
         if whole is None:
-            wanted = f", reduced to units {units}" if units != "all" else ""
-            remedy = ": if a scan reduced it, say its units" if mask.ndim < len(shape) else ""
+            reduction = f", reduced to units {units}" if units != "all" else ""
+            remedy = ": pass the scan's `units` if it reduced it" if mask.ndim < len(shape) else ""
             raise UserError(
-                f"a mask has the shape of its layer{wanted}; {name} gives {list(shape)} "
+                f"a mask has the shape of its layer{reduction}; {name} returns {list(shape)} "
                 f"per stimulus, its mask is {list(mask.shape)}{remedy}"
             )
         silenced = activation.masked_fill(whole.to(activation.device), to)
@@ -104,7 +105,7 @@ def _silence(
 
 
 def _replaced(output: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
-    """``output`` with one tensor for another, in the container that it came in."""
+    """``output`` with one tensor replaced, in the same container."""
     if output is old:
         return new
     kind: Any = type(output)

@@ -1,4 +1,4 @@
-"""Forward passes that fail for want of memory or of a working GPU: said in one line."""
+"""Forward passes that run out of memory or lose the GPU, explained in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import UserError, first_line, is_of_memory, is_of_the_device
 
 
 def is_of_the_machine(error: Exception) -> bool:
-    """Whether memory or the GPU is the cause, whatever was asked of it."""
+    """Whether memory or the GPU caused the error."""
     return is_of_memory(error) or is_of_the_device(error)
 
 
@@ -21,29 +21,30 @@ def is_of_the_machine(error: Exception) -> bool:
 def explained(
     model: nn.Module, batch: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> Iterator[None]:
-    """Say what to do about a forward pass over a ``batch [stimulus, 3, y, x]`` that fails by no
-    fault of the network. Nothing may be hooked to it any more when the error arrives here.
+    """Explain a forward pass over a ``batch [stimulus, 3, y, x]`` that fails through the machine.
+
+    Hooks must be removed before the error arrives here.
 
     Raises
     ------
-    UserError : out of memory, with the largest batch of those tried that fits; the GPU has failed
+    UserError : out of memory, naming a batch size that fits; or the GPU has failed
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         reason = first_line(error)[:120]
         if is_of_memory(error):
-            clear_frames(error.__traceback__)  # they hold the activations that were too many
+            clear_frames(error.__traceback__)  # they hold activations
             fitting = _fitting(model, batch, dtype, device)
-            remedy = f"--batch-size {fitting} fits" if fitting else "not even one image fits"
+            remedy = f"`batch_size={fitting}` fits" if fitting else "not even one image fits"
             raise UserError(
-                f"out of memory at a batch of {batch[0]} ({reason}): {remedy} (a scan of its own: "
-                "networks round differently at another batch size), or go on where there is more "
-                "memory"
+                f"out of memory at a batch of {batch[0]} ({reason}): {remedy} (this starts a new "
+                "scan, as networks round differently at another batch size), or continue on a "
+                "machine with more memory"
             ) from error
         if is_of_the_device(error):
             raise UserError(
-                f"the GPU has failed ({reason}): look at its log, and scan again on one that works"
+                f"the GPU has failed ({reason}): check its log, and scan again on a working one"
             ) from error
         raise
 
@@ -51,7 +52,7 @@ def explained(
 def _fitting(
     model: nn.Module, batch: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> int | None:
-    """The largest half, quarter, ... of a batch with which a forward pass has memory enough."""
+    """Largest half, quarter, ... of the batch that fits into memory."""
     size = batch[0] // 2
     while size:
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Where a network runs, and how its weights lie there."""
+"""Device of a network, and the memory format of its weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..errors import UserError
 
 
 def device_for(device: str | None, model: str | nn.Module = "") -> torch.device:
-    """The device that a scan runs on: the one asked for, else a module's own, else a GPU if any.
+    """Device of a scan: the requested one, else a module's own, else a GPU if available.
 
     Raises
     ------
-    UserError : there is no such device, or it knows no float64
+    UserError : the device is unavailable or does not support float64
     """
     if device is None and isinstance(model, nn.Module):
         return next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -23,14 +23,14 @@ def device_for(device: str | None, model: str | nn.Module = "") -> torch.device:
         torch.zeros(1, dtype=torch.float64, device=target).item()
     except (RuntimeError, AssertionError, TypeError):
         raise UserError(
-            f"a device has to be there and know float64 (mps does not); {name!r} is not one: "
-            "use --device cpu"
+            f"a device must be available and support float64 (mps does not); got {name!r}: "
+            'use `device="cpu"`'
         ) from None
     return target
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:
-    """``model`` on ``device``, its weights as they are fastest: channels last for convolutions."""
+    """Move ``model`` to ``device``, in the fastest format: channels last for convolutions."""
     model.to(device)
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The precision that a network computes in: its own, or another."""
+"""Precision that a network computes in: its own, or another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import UserError
 from ..spec import PRECISIONS
 
-# What parameters and input are cast to.
+# Dtype of parameters and input.
 _DTYPES = {
     "float32": torch.float32,
     "tf32": torch.float32,
@@ -25,7 +25,7 @@ TF32_EPS = 2.0**-10
 
 
 def refuse_precision(precision: str | None, device: torch.device) -> None:
-    """Refuse a precision that there is not, or not on this device.
+    """Raise if the precision is unknown or unsupported on this device.
 
     Raises
     ------
@@ -35,22 +35,21 @@ def refuse_precision(precision: str | None, device: torch.device) -> None:
         raise UserError(f"a network computes in {', '.join(PRECISIONS)}; got {precision!r}")
     if precision == "tf32" and device.type != "cuda":
         raise UserError(
-            f"tf32 is how NVIDIA's GPUs multiply float32; {device.type} does not: choose float32 "
-            "or bfloat16"
+            f"tf32 needs an NVIDIA GPU; got device {device.type}: choose float32 or bfloat16"
         )
 
 
 def cast(model: nn.Module, precision: str | None, own: bool) -> tuple[nn.Module, str | None]:
-    """A network in another precision, and which; None where that is its own.
+    """Cast a network to ``precision``. Returns it and its new precision, None if unchanged.
 
     Parameters
     ----------
-    own : ``model`` is the scan's own, and is cast in place; a user's module stays as it is, and a
-        copy of it is cast
+    own : cast in place, as the scan built ``model`` itself; a user's module is copied first
 
     Raises
     ------
-    UserError : the network has no parameters to tell what its input is; it cannot be copied
+    UserError : the network has no parameters, whose dtype sets that of its input, or cannot be
+        copied
     """
     if precision is None:
         return model, None
@@ -60,7 +59,7 @@ def cast(model: nn.Module, precision: str | None, own: bool) -> tuple[nn.Module,
     if wanted != torch.float32 and not any(True for _ in model.parameters()):
         raise UserError(
             f"the precision of a network is that of its parameters; {type(model).__name__} has "
-            f"none to be cast to {precision}: leave the precision out"
+            "none: leave out `precision`"
         )
     if present <= {wanted}:
         return model, "tf32" if precision == "tf32" else None
@@ -70,21 +69,21 @@ def cast(model: nn.Module, precision: str | None, own: bool) -> tuple[nn.Module,
         except (RuntimeError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
                 f"a module is copied before it is cast to {precision}; {type(model).__name__} "
-                f"cannot be ({error}): cast it yourself, and leave the precision out"
+                f"cannot be copied ({error}): cast it yourself, and leave out `precision`"
             ) from error
     return model.to(wanted), precision
 
 
 @contextmanager
 def multiplied(precision: str | None, device: torch.device) -> Iterator[None]:
-    """While the context lasts, GPUs multiply float32 as TF32 or as float32, as ``precision`` says.
+    """Make GPUs multiply float32 as TF32 or as float32 inside the context, as ``precision`` says.
 
-    By itself torch does the one in convolutions and the other in matrix products; and a program may
-    have set either. What was set is set again at the end.
+    By default torch uses TF32 in convolutions and float32 in matrix products. The program's own
+    settings are restored on exit.
 
     Raises
     ------
-    UserError : torch cannot say what is set, as both of its interfaces for it were used
+    UserError : the program used both of torch's interfaces for TF32, so that it cannot be read
     """
     if device.type != "cuda":
         yield
@@ -94,8 +93,8 @@ def multiplied(precision: str | None, device: torch.device) -> Iterator[None]:
         before = matmul.allow_tf32, convolution.allow_tf32
     except RuntimeError as error:
         raise UserError(
-            "torch's switches for TF32 are set by one of its interfaces, allow_tf32 or "
-            f"fp32_precision; this program used both ({str(error).partition(',')[0]}): use one"
+            "TF32 is set through one of torch's interfaces, allow_tf32 or fp32_precision; this "
+            f"program used both ({str(error).partition(',')[0]}): use one"
         ) from error
     matmul.allow_tf32 = convolution.allow_tf32 = precision == "tf32"
     try:

@@ -1,4 +1,4 @@
-"""The network as it was before torch.compile, whose layers can be seen."""
+"""Networks without torch.compile, so that hooks see their layers."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from torch import nn
 
 from ..errors import UserError
 
-# What torch.compile leaves on a function that it makes, and torch.compiler.disable as well.
+# Attributes that torch.compile, and torch.compiler.disable, set on the functions they make.
 _COMPILED, _DISABLED = "_torchdynamo_orig_callable", "_torchdynamo_disable"
 _BETWEEN = "torch._dynamo.external_utils"
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """``model`` in evaluation mode, without what torch.compile made of it or of its parts.
+    """``model`` in evaluation mode and not compiled, nor any of its parts.
 
     Raises
     ------
-    UserError : it is no module, or scripted, or a part of it is; it has no evaluation mode
+    UserError : not a module, a scripted module, or one without evaluation mode
     """
     if not isinstance(model, nn.Module):
-        said = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-        raise UserError(f"a model is a name, or a torch module; got {said}: give an instance")
+        given = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise UserError(f"a model is a name or a torch module; got {given}: pass an instance")
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UserError(
-                f"layers are recorded by hooks, which scripted modules (torch.jit) do not take; "
-                f"{name or 'the network'} is one: scan the network as it was before"
+                f"layers are recorded by hooks, which scripted modules (torch.jit) do not accept; "
+                f"{name or 'the network'} is scripted: scan the original network"
             )
     try:
         model.eval()
     except (NotImplementedError, RuntimeError) as error:
         raise UserError(
             f"a network is scanned in evaluation mode, which this {type(model).__name__} does not "
-            "have: scan the network that it was made of"
+            "support: scan the network it was made from"
         ) from error
     return uncompiled(model)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """``model`` itself, or if torch.compile made any of it, a copy that runs as it was written.
+    """``model`` itself or, if any of it is compiled, an uncompiled copy.
 
-    Hooks do not see into compiled code. The copy has the same parameters, buffers and hooks, and
-    ``model`` is left as it is.
+    Hooks do not see into compiled code. The copy shares parameters, buffers and hooks; ``model`` is
+    not changed.
     """
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
-    if dynamo is None:  # nothing was compiled in this program
+    if dynamo is None:  # nothing was compiled in this process
         return model
     wrapper: type[nn.Module] = dynamo.OptimizedModule
     if not any(isinstance(m, wrapper) or _compiled_in(m) for m in model.modules()):
@@ -80,7 +80,7 @@ def _copied(module: nn.Module, wrapper: type[nn.Module], made: dict[int, nn.Modu
 
 
 def _compiled_in(module: nn.Module) -> dict[str, Any]:
-    """Attributes of a module or of its class that torch.compile made."""
+    """Compiled functions among the attributes of a module or its class."""
     found: dict[str, Any] = {}
     for owner in (*reversed(type(module).__mro__), module):
         for name, value in vars(owner).items():
@@ -98,6 +98,6 @@ def _is_compiled(value: Any) -> bool:
 
 def _original(compiled: Any) -> Any:
     function = getattr(compiled, _COMPILED)
-    # What is torch's own, torch.compile first puts into a function that calls it.
+    # torch.compile wraps torch's own functions once more.
     between = getattr(function, "__globals__", {}).get("__name__") == _BETWEEN
     return function.__wrapped__ if between else function

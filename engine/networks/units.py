@@ -1,6 +1,6 @@
-"""What is taken as the units of a layer: all of its output, means of it, or its first token.
+"""Units of a layer: its whole output, means over space or channels, or its first token.
 
-A layer that is reduced is a :class:`.Layer` of other dimensions; nothing behind knows a difference.
+A reduced layer is a :class:`.Layer` with other dimensions, treated like any other.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..spec import UNITS, Layer, dims_of
+from ..layer import UNITS, Layer, dims_of
 
-# Of layers by name, the axes that a mean is over.
+# Layer name -> axes that the mean is over.
 Axes = Mapping[str, Sequence[int]]
 _TOKENS = ("token", "channel")
-# What libraries call the parameter that becomes the first token: torchvision, timm, open_clip.
+# Names of the class token's parameter in torchvision, timm and open_clip.
 _CLASS_TOKENS = ("class_token", "cls_token", "class_embedding")
 NO_CLASS_TOKEN = (
-    f"warning: no parameter of the network is called {', '.join(_CLASS_TOKENS)}: its first token "
+    f"warning: no parameter of the network is named {', '.join(_CLASS_TOKENS)}: its first token "
     "may be a patch of the image like any other"
 )
 
 
 def reduced(layers: Iterable[Layer], units: str) -> tuple[tuple[Layer, ...], list[str]]:
-    """The layers as a scan with these ``units`` records them, and notes on what is otherwise.
+    """Layers as a scan with these ``units`` records them, and notes on exceptions.
 
     Raises
     ------
-    UserError : there are no such units, or no layer has them
+    UserError : unknown units, or units that no layer has
     """
     layers = tuple(layers)
     found = {layer.name: reduced_layer(layer, units) for layer in layers}
@@ -40,29 +40,29 @@ def reduced(layers: Iterable[Layer], units: str) -> tuple[tuple[Layer, ...], lis
     if not kept:
         raise UserError(
             f"units {units} are channels of the first token; no layer has tokens "
-            f"({shortened(left_out)}): choose transformer blocks, or --units channel"
+            f'({shortened(left_out)}): choose transformer blocks, or `units="channel"`'
         )
     notes = []
     if left_out:
-        notes.append(f"units {units}: left out, having no tokens: {shortened(left_out)}")
+        notes.append(f"units {units}: left out layers without tokens: {shortened(left_out)}")
     squares = [one.name for one in layers if one.dims == _TOKENS and _is_square(one.shape[0])]
     if units == "cls" and squares:
         notes.append(
-            "warning: as many tokens as a square image has patches, the first is then one: "
+            "warning: a square number of tokens, so the first may be an image patch: "
             f"{shortened(squares)}"
         )
     odd = [one.name for one in layers if "axis_0" in one.dims and "channel" not in one.dims]
     if units != "all" and odd:
-        notes.append(f"units {units}: of no known shape, recorded whole: {shortened(odd)}")
+        notes.append(f"units {units}: unknown shape, recorded whole: {shortened(odd)}")
     return kept, notes
 
 
 def reduced_layer(layer: Layer, units: str) -> Layer | None:
-    """A layer as a scan with these ``units`` records it; None where it has none.
+    """A layer as a scan with these ``units`` records it; None if it has none.
 
     Raises
     ------
-    UserError : there are no such units
+    UserError : unknown units
     """
     refuse_units(units)
     if units == "cls":
@@ -82,10 +82,10 @@ def reduced_layer(layer: Layer, units: str) -> Layer | None:
 
 
 def reduce(activation: torch.Tensor, units: str, axes: Sequence[int] | None = None) -> torch.Tensor:
-    """An activation ``[stimulus, *layer dims]`` as what is recorded of it, on its device.
+    """Reduce an activation ``[stimulus, *layer dims]`` to its recorded units, on its device.
 
-    Means are over the layer's ``axes``, those of :func:`averaged`; by default as its shape tells.
-    They are float32, or float64 of a float64 activation. The first token is a view.
+    Means are over ``axes``, those of :func:`averaged`; by default they follow from the shape. They
+    are float32, or float64 for a float64 activation. The first token is a view.
     """
     if units == "cls":
         return activation[:, 0]
@@ -100,10 +100,10 @@ def reduce(activation: torch.Tensor, units: str, axes: Sequence[int] | None = No
 
 
 def spread(mask: torch.Tensor, shape: tuple[int, ...], units: str) -> torch.Tensor | None:
-    """A ``mask`` of reduced units over the output ``shape`` that they come from: what went in.
+    """Expand a ``mask`` of reduced units to the output ``shape`` they were reduced from.
 
-    The whole map of a channel, all channels of a place, the channels of the first token. None where
-    the mask is not one of such a layer.
+    To the whole map of a channel, all channels of a location, or the channels of the first token.
+    None if the mask does not fit the shape.
     """
     dims = dims_of(shape)
     if units == "cls":
@@ -121,12 +121,12 @@ def spread(mask: torch.Tensor, shape: tuple[int, ...], units: str) -> torch.Tens
 
 
 def has_class_token(model: nn.Module) -> bool:
-    """Whether a network has a class token, as far as the names of its parameters tell."""
+    """Whether a network has a class token, judged by the names of its parameters."""
     return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in model.named_parameters())
 
 
 def refuse_units(units: str) -> None:
-    """Refuse units that there are not.
+    """Raise if ``units`` are unknown.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _is_square(tokens: int) -> bool:
 
 
 def averaged(dims: Sequence[str], units: str) -> list[int]:
-    """The axes of a layer that a mean is over: all but its channels, or those; none without any."""
+    """Axes of a layer that the mean is over: all but channels, or only channels; may be empty."""
     if units not in ("channel", "token") or "channel" not in dims:
         return []
     return [axis for axis, dim in enumerate(dims) if (dim == "channel") == (units == "token")]
@@ -152,7 +152,7 @@ def averaged(dims: Sequence[str], units: str) -> list[int]:
 def _means_of_halves(x: torch.Tensor, axes: Sequence[int], wide: torch.dtype) -> torch.Tensor:
     """Means of half-precision activations on the CPU, one stimulus at a time.
 
-    There torch widens all that it is to sum before it does: a copy of twice the activation.
+    torch would widen the whole activation first, to a copy of twice its size.
     """
     kept = [size for axis, size in enumerate(x.shape[1:]) if axis not in axes]
     means = torch.empty((len(x), *kept), dtype=wide)

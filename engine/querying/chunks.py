@@ -18,10 +18,11 @@ from ...kernels.moments import Moments, merge
 from ..contrasts.language.contrast import Contrast, every_category, parse_contrast
 from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
-from ..spec import MEASURES, VARIABLES, Layer
+from ..layer import Layer
 from ..store.cuts import Slab
 from ..store.reading import Store
 from ..store.schema import shown
+from ..variables import MEASURES, VARIABLES
 
 if TYPE_CHECKING:
     from ..contrasts.measures import Sample

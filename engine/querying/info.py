@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, shortened
-from ..spec import UNITS, Layer
+from ..layer import UNITS, Layer
 from ..store.kinds import RECORDING, STORE
 from ..store.places import name_of
 from ..store.reading import Store

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..markup import Markup, definitions, table, tag
-from ..spec import Layer
+from markupsafe import Markup
+
+from ..layer import Layer
+from ..markup import definitions, table, tag
 from ..store.places import name_of
 from .info import facts, info_of
 

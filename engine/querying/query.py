@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from ..errors import UserError, nearest
-from ..spec import Layer, listed, refuse_numbers
+from ..layer import Layer
+from ..limits import refuse_numbers
 from ..store.reading import Store, require_complete
+from ..values import listed
 from .chunks import Part, asked_of, places, source_of
 from .search import Found, Search
 from .table import NOWHERE, Table, joined

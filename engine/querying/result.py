@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
-from ..spec import Layer
+from ..layer import Layer
 from ..store.reading import Store, require_complete
 from .chunks import places
 from .query import Query

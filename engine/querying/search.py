@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contrasts.language.rule import PROBABILITIES, Comparison, Condition, Rule, Top
-from ..spec import Layer
+from ..layer import Layer
 from ..store.reading import Extremes, Store
 from .chunks import Asked, Chunk, Part, Source, Units, parts_of
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
 from ..files import file_place, new_file, write_arrays
-from ..spec import as_json
+from ..values import as_json
 
 if TYPE_CHECKING:
     import pandas

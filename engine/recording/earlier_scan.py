@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, shortened
+from ..preprocessing import Preprocessing
 from ..scanning.setup import Setup
-from ..spec import Preprocessing, as_record
 from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..store.identity import difference, not_compared
 from ..store.places import name_of
 from ..store.reading import Store
 from ..store.schema import is_whole
+from ..values import as_record
 
 # Stimuli that a message names.
 _NAMED = 3

@@ -13,6 +13,8 @@ from torch import nn
 from ..contrasts.choice import Choice
 from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
 from ..decoding.ahead import default_workers
+from ..layer import Layer
+from ..preprocessing import Preprocessing
 from ..querying.result import Result
 from ..responses.recording import Recording
 from ..scanning.interrupt import asked_to_stop
@@ -21,7 +23,6 @@ from ..scanning.memory import recycled
 from ..scanning.progress import Listener
 from ..scanning.scan import left_out, refuse_commits, refuse_on_error, reporting, stimulus_table
 from ..scanning.setup import Setup, set_up
-from ..spec import Layer, Preprocessing, listed
 from ..stimuli.catalogue import Catalogue, Groups
 from ..store.behind import Behind
 from ..store.kinds import RECORDING
@@ -29,6 +30,8 @@ from ..store.places import whereabouts
 from ..store.recording_draft import RecordingDraft, recording_of
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
+from ..values import listed
+from .chosen import Masks, Wanted
 from .earlier_scan import (
     as_scanned,
     dims_of_scan,
@@ -37,7 +40,6 @@ from .earlier_scan import (
     scanned_stimuli,
 )
 from .recorder import LayerRecorder, Recorder
-from .unit_request import Masks, Wanted
 
 
 def record(

@@ -1,4 +1,4 @@
-"""Taking the responses of chosen units as activations come, handed on in files of rows."""
+"""Responses of chosen units, gathered batch by batch and written in files of rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels import projection
+from ..layer import Layer
 from ..moments.memory_layout import Flat
 from ..moments.plan import Batch, Run
 from ..networks.units import Axes, reduce
-from ..spec import Layer
 
-# Of a projection's entries, what is kept for the next batch: others are made anew.
+# Bytes of a projection kept between batches; the rest is generated again.
 _KEPT_BYTES = 64 * 2**20
 
 WriteRows = Callable[[Layer, int, NDArray[np.float32]], None]
@@ -25,10 +25,10 @@ WriteMeans = Callable[[Layer, NDArray[np.float64]], None]
 
 
 def held_bytes(rows: int, units: int, columns: int) -> int:
-    """The most that is held of a layer of which so many units are recorded in ``columns``.
+    """Peak bytes of a layer: ``units`` recorded in ``columns``, in files of ``rows``.
 
-    Rows until a file is full, those that are being written and encoded, the places of the units;
-    of a projection what is kept of it, and a block.
+    The rows of a file being filled, of one being written and one being encoded; the positions of
+    the units; and of a projection its kept part and a block.
     """
     projected = columns < units
     entries = min(4 * units * columns, _KEPT_BYTES) + 3 * 4 * projection.BLOCK * columns
@@ -36,9 +36,9 @@ def held_bytes(rows: int, units: int, columns: int) -> int:
 
 
 class LayerRecorder:
-    """The rows of one layer: ``columns`` responses of each stimulus, or a projection of them.
+    """Rows of one layer: ``columns`` responses to each stimulus, or a projection of them.
 
-    ``stimuli`` is the number of rows, ``rows`` that of a file; a projection has a ``seed``.
+    ``stimuli`` is the number of rows, ``rows`` that of a file; ``seed`` is for a projection.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class LayerRecorder:
         self._units, self._columns, self._seed = units, columns, seed
         self._stimuli, self._rows, self._device, self._write = stimuli, rows, device, write
         self._flat = Flat(layer)
-        self._places: torch.Tensor | None = None
+        self._positions: torch.Tensor | None = None
         self._means = np.empty(0)  # of the batch
         self._signs: dict[int, torch.Tensor] = {}
-        self._first = 0  # row that the buffer begins with
+        self._first = 0  # first row of the buffer
         self._buffer = self._empty()
         self.means = np.full(stimuli if self._projects else 0, np.nan)
 
@@ -68,36 +68,36 @@ class LayerRecorder:
         return self._columns < len(self._units)
 
     def take(self, activation: torch.Tensor, batch: Batch) -> None:
-        """Keep what was chosen of an activation ``[stimulus, *layer.shape]``, of the rows in runs.
+        """Add an activation ``[stimulus, *layer.shape]``.
 
-        Rows of ``batch.stimuli`` follow each other; those in no run stay NaN.
+        ``batch.stimuli`` are consecutive rows; rows in no run stay NaN.
         """
         gathered = self._gathered(self._flat.rows(activation))
         first, size = int(batch.stimuli[0]), len(batch.stimuli)
         for run in batch.runs:
             for start, stop in self._cut(first, run):
-                self._room_for(first + start)
-                place = first + start - self._first
-                self._buffer[place : place + stop - start] = gathered[start:stop]
+                self._write_before(first + start)
+                row = first + start - self._first
+                self._buffer[row : row + stop - start] = gathered[start:stop]
                 if self._projects:
                     self.means[first + start : first + stop] = self._means[start:stop]
-        self._room_for(first + size)
+        self._write_before(first + size)
 
     def finish(self) -> None:
-        """Hand on what is left; rows of stimuli that were not shown are NaN."""
+        """Write the remaining rows; those of stimuli that were not shown are NaN."""
         while self._first < self._stimuli:
-            self._hand_on()
+            self._write_buffer()
 
     def save(self) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
-        """What is not handed on yet."""
+        """State for a checkpoint: a header, and the rows not yet written as bytes."""
         parts = (self._buffer, self.means)
-        record = {"first": self._first, "memory_order": self._flat.order}
-        return record, [part.reshape(-1).view(np.uint8) for part in parts]
+        header = {"first": self._first, "memory_order": self._flat.order}
+        return header, [part.reshape(-1).view(np.uint8) for part in parts]
 
-    def go_on(self, record: Mapping[str, Any], contents: Sequence[NDArray[np.uint8]]) -> None:
-        """Go on with what :meth:`save` gave."""
-        self._first = record["first"]
-        self._flat.order = record["memory_order"] and tuple(record["memory_order"])
+    def resume(self, header: Mapping[str, Any], contents: Sequence[NDArray[np.uint8]]) -> None:
+        """Restore the state of :meth:`save`."""
+        self._first = header["first"]
+        self._flat.order = header["memory_order"] and tuple(header["memory_order"])
         self._buffer = self._empty()
         for part, content in zip((self._buffer, self.means), contents, strict=True):
             part.reshape(-1).view(np.uint8)[...] = content
@@ -107,7 +107,7 @@ class LayerRecorder:
         return np.full((rows, self._columns), np.nan, np.float32)
 
     def _cut(self, first: int, run: Run) -> list[tuple[int, int]]:
-        """The rows of a run, cut where files end."""
+        """Rows of a run, split where files end."""
         bounds = [
             run.start,
             *range(self._next_file(first + run.start) - first, run.stop, self._rows),
@@ -117,33 +117,34 @@ class LayerRecorder:
     def _next_file(self, row: int) -> int:
         return (row // self._rows + 1) * self._rows
 
-    def _room_for(self, row: int) -> None:
-        """Hand on files that end before a row."""
+    def _write_before(self, row: int) -> None:
+        """Write all files that end before ``row``."""
         while row >= self._first + self._rows and self._first < self._stimuli:
-            self._hand_on()
+            self._write_buffer()
 
-    def _hand_on(self) -> None:
+    def _write_buffer(self) -> None:
         self._write(self.layer, self._first // self._rows, self._buffer)
         self._first += self._rows
         self._buffer = self._empty()
 
     def _gathered(self, rows: torch.Tensor) -> NDArray[np.float32]:
-        """What is recorded of a batch ``[stimulus, unit]``, gathered where it was computed."""
-        if self._places is None:
-            places = torch.from_numpy(self._flat.places(self._units))
-            self._places = places.to(self._device)
+        """Recorded columns of a batch ``[stimulus, unit]``, gathered on its device."""
+        if self._positions is None:
+            positions = torch.from_numpy(self._flat.positions(self._units))
+            self._positions = positions.to(self._device)
         if self._projects:
-            return self._projected(rows, self._places)
-        chosen = rows.index_select(1, self._places)
+            return self._projected(rows, self._positions)
+        chosen = rows.index_select(1, self._positions)
         return chosen.to(torch.float32).cpu().numpy()
 
-    def _projected(self, rows: torch.Tensor, places: torch.Tensor) -> NDArray[np.float32]:
-        """A batch's responses less their mean over the units, projected block by block.
+    def _projected(self, rows: torch.Tensor, positions: torch.Tensor) -> NDArray[np.float32]:
+        """Responses minus their mean over units, projected block by block.
 
-        The mean is kept beside: a large one would drown what differs between stimuli in rounding.
+        The mean is stored separately: a large one would bury differences between stimuli in
+        rounding errors.
         """
         blocks = range(0, len(self._units), projection.BLOCK)
-        own = [places[start : start + projection.BLOCK] for start in blocks]
+        own = [positions[start : start + projection.BLOCK] for start in blocks]
         sums = [rows.index_select(1, part).to(torch.float64).sum(1) for part in own]
         means = torch.stack(sums).sum(0) / len(self._units)
         found = torch.zeros(len(rows), self._columns, device=self._device)
@@ -154,7 +155,7 @@ class LayerRecorder:
         return (found / math.sqrt(self._columns)).cpu().numpy()
 
     def _block(self, number: int, units: int) -> torch.Tensor:
-        """A block of the projection: kept, if it is one of the first, or made anew."""
+        """A block of the projection; the first ones are cached."""
         if number in self._signs:
             return self._signs[number]
         made = projection.signs(self._seed, number, units, self._columns)
@@ -165,7 +166,7 @@ class LayerRecorder:
 
 
 class Recorder:
-    """The rows of several layers, taken batch by batch, and saved between two of them."""
+    """Recorders of several layers, updated by batches and saved between them."""
 
     def __init__(
         self,
@@ -180,21 +181,21 @@ class Recorder:
 
     @property
     def layers(self) -> Mapping[str, LayerRecorder]:
-        """What takes each layer, by its name."""
+        """Recorder of each layer, by name."""
         return self._layers
 
     def begin(self, batch: Batch) -> None:
-        """A batch begins: its activations come next, layer by layer."""
+        """Begin a batch. Its activations follow, layer by layer."""
         self._batch = batch
 
     def take(self, layer: str, activation: torch.Tensor) -> None:
-        """Keep what was chosen of a layer's activation ``[stimulus, ...]``."""
+        """Add a layer's activation ``[stimulus, ...]`` of the current batch."""
         assert self._batch is not None
         recorded = reduce(activation, self._units, self._axes.get(layer))
         self._layers[layer].take(recorded, self._batch)
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
-        """What is not handed on yet: of every layer what its bytes do not say, and its bytes."""
+        """State for a checkpoint: a header per layer, and all arrays as bytes."""
         records: dict[str, Any] = {}
         contents: dict[str, NDArray[np.uint8]] = {}
         for name, one in self._layers.items():
@@ -203,12 +204,12 @@ class Recorder:
         return records, contents
 
     def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Go on from what :meth:`save` gave; from nothing, where nothing was saved."""
-        for name, record in records.items():
-            self._layers[name].go_on(record, [contents[f"{name} {index}"] for index in range(2)])
+        """Restore the state of :meth:`save`, which may be empty."""
+        for name, header in records.items():
+            self._layers[name].resume(header, [contents[f"{name} {index}"] for index in range(2)])
 
     def finish(self) -> None:
-        """Hand on what is left, when all stimuli were shown."""
+        """Write what is left, after the last stimulus."""
         for one in self._layers.values():
             one.finish()
             if len(one.means):

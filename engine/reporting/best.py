@@ -1,4 +1,4 @@
-"""The strongest recorded units, and the stimuli that drive them most and least."""
+"""The most selective recorded units, and the stimuli that drive them most and least."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..responses.recording import Recording
 from ..store.identity import IDENTITY, NETWORK, difference
 from ..store.reading import Store
 
-# Of every layer and contrast so many units, of each so many stimuli.
+# Units per layer and contrast, and stimuli per unit.
 _UNITS, _IMAGES = 2, 6
-# What two passes over one network may differ in.
-_OTHERS = IDENTITY.keys() - set(NETWORK)
+# Two passes over one network may differ in anything but the network.
+_MAY_DIFFER = IDENTITY.keys() - set(NETWORK)
 
 
 class Stimulus(NamedTuple):
-    """A stimulus on the page: its row of a recording, its name and category."""
+    """A stimulus on the page: its row in a recording, its path and category."""
 
     recording: int
     row: int
@@ -29,11 +29,11 @@ class Stimulus(NamedTuple):
 
 
 def store_of(recording: Recording, stores: Sequence[Store]) -> int:
-    """Which store a recording belongs to: the one it was made from, or one of the same network.
+    """Index of the store that a recording was made from, or of one of the same network.
 
     Raises
     ------
-    UserError : none of them
+    UserError : there is none
     """
     source = recording.provenance.get("source")
     made_from = source.get("fingerprint") if isinstance(source, dict) else None
@@ -41,20 +41,20 @@ def store_of(recording: Recording, stores: Sequence[Store]) -> int:
         if made_from is not None and store.provenance.get("fingerprint") == made_from:
             return place
     for place, store in enumerate(stores):
-        if not difference(recording.provenance, store.provenance, _OTHERS):
+        if not difference(recording.provenance, store.provenance, _MAY_DIFFER):
             return place
     raise UserError(
         f"a recording is shown beside the store of its network; {recording.path} is of "
-        f"{recording.provenance['model']} ({recording.provenance['weights']}), and none of "
-        f"{shortened(store.path for store in stores)} is: name the store as well"
+        f"{recording.provenance['model']} ({recording.provenance['weights']}), unlike "
+        f"{shortened(store.path for store in stores)}: name its store too"
     )
 
 
 def best_units(recording: Recording, store: Analysis) -> list[Driven]:
-    """Of every layer and contrast that both have, the units that tell it best (by AUC).
+    """The units with the largest AUC for every layer and contrast of both recording and store.
 
-    Contrasts are those that units were chosen by, where the page shows any of them. Weighted sums
-    have no two sides that an AUC could tell apart, and are left out.
+    Only contrasts that the recorded units were chosen by are used, unless the page shows none of
+    them. Weighted sums have no AUC and are left out.
     """
     known = [name for name in store.contrasts if _has_sides(recording, name)]
     chosen = contrasts_of(recording) or []
@@ -73,7 +73,7 @@ def _has_sides(recording: Recording, contrast: str) -> bool:
 
 
 def _has_units(recording: Recording, layer: str) -> bool:
-    """Whether a layer was recorded, unit by unit and not projected."""
+    """Whether a layer was recorded unit by unit, not projected."""
     if layer not in {one.name for one in recording.layers}:
         return False
     try:
@@ -84,7 +84,7 @@ def _has_units(recording: Recording, layer: str) -> bool:
 
 
 def shown_stimuli(found: Iterable[tuple[int, Driven]]) -> list[Stimulus]:
-    """The stimuli that a page shows, of recordings by their number, each once."""
+    """The distinct stimuli shown for units of numbered recordings."""
     return list(dict.fromkeys(
         Stimulus(number, image.row, image.path, image.category)
         for number, unit in found
@@ -95,7 +95,7 @@ def shown_stimuli(found: Iterable[tuple[int, Driven]]) -> list[Stimulus]:
 def rows_of(
     number: int, units: Iterable[Driven], stimuli: Sequence[Stimulus]
 ) -> list[dict[str, Any]]:
-    """Units of a recording as rows for the page; stimuli are places in its list."""
+    """Units of a recording as rows for the page; stimuli are indices into its list."""
     places = {(one.recording, one.row): place for place, one in enumerate(stimuli)}
 
     def listed(images: Sequence[Image]) -> list[dict[str, Any]]:
@@ -116,5 +116,5 @@ def rows_of(
 
 
 def described(stimulus: Stimulus, picture: str | None) -> Mapping[str, Any]:
-    """A stimulus as the page has it."""
+    """A stimulus as JSON for the page."""
     return {"name": stimulus.path, "category": stimulus.category, "image": picture}

@@ -1,7 +1,7 @@
-"""What the page's script is given: rows of analyses as columns, with digits that mean something.
+"""The data behind the figures of page and print, as plain JSON values.
 
-A value of :func:`findings` is plain JSON. Layers and contrasts are places in their lists; a number
-that is not there is None.
+Tables of analyses become columns. Layers and contrasts are indices into their lists, numbers are
+rounded to meaningful digits, and a missing number is None.
 """
 
 from __future__ import annotations
@@ -18,52 +18,51 @@ import numpy as np
 from ..analyses.analyse import Analysis
 from ..analyses.shares import Share
 from ..analyses.specificity import BINS
-from ..spec import in_json
+from ..values import in_json
 from .palette import THEMES, of_category
-from .thresholds import GRIDS, Beyond
+from .thresholds import GRIDS, ThresholdCounts
 
-# Significant digits: intervals of a thousand draws have no more.
+# Intervals from a thousand draws have no more significant digits.
 _DIGITS = 4
-# A map with more rows or columns is shown in blocks of places.
+# Larger maps are averaged over blocks.
 _MAP_SIDE = 64
 Columns = dict[str, list[Any]]
-Table = tuple[tuple[float | None, ...], ...]
 
 
 @dataclass(frozen=True)
 class Reported:
-    """A store on the page: its analysis, its units beyond thresholds, what drives its units.
+    """A store on the page, with its analysis.
 
-    ``letter`` tells it from the others, and is empty where it is alone. ``beyond`` has a
-    :class:`.thresholds.Beyond` for every measure and layer; ``best`` rows of :mod:`.best`.
+    ``letter`` identifies it among several stores, and is empty for a single one. ``beyond`` has
+    :class:`.thresholds.ThresholdCounts` by measure and layer, ``best`` the rows of :mod:`.best`.
     """
 
     letter: str
     name: str
     analysis: Analysis
-    beyond: Mapping[str, Sequence[Beyond]]
+    beyond: Mapping[str, Sequence[ThresholdCounts]]
     facts: tuple[tuple[str, str], ...]
     best: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def model(self) -> str:
-        """The network and its weights, as the store names them."""
-        said = self.analysis.provenance
-        return f"{said['model']} ({said['weights']})"
+        """The network and its weights, as named in the store."""
+        provenance = self.analysis.provenance
+        return f"{provenance['model']} ({provenance['weights']})"
 
     @property
     def label(self) -> str:
-        """What it is called beside others: by the name of its store."""
+        """Letter and short name of the store."""
         return f"{self.letter}: {self.short}" if self.letter else self.short
 
     @property
     def short(self) -> str:
-        """The name of its store, without where it lies."""
+        """The store's name without its folder and suffix."""
         return self.name.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
 
     @cached_property
     def peaks(self) -> dict[str, Share]:
-        """Of every contrast the layer with the largest share of selective units."""
+        """The layer with the largest share of selective units, by contrast."""
         found: dict[str, Share] = {}
         for row in self.analysis.shares:
             if row.contrast not in found or row.share > found[row.contrast].share:
@@ -76,7 +75,7 @@ class Reported:
         return max(self.peaks.values(), key=lambda row: row.share)
 
     def csi(self, layer: str, contrast: str) -> float | None:
-        """Mean CSI of the selected on stimuli that did not select them."""
+        """Mean held-out CSI of selective units."""
         for row in self.analysis.specificity:
             if (row.layer, row.contrast, row.measure) == (layer, contrast, "csi"):
                 return row.mean
@@ -84,25 +83,24 @@ class Reported:
 
 
 def letters(number: int) -> list[str]:
-    """What stores are called: nothing where there is one, else A, B, C, ..."""
-    return [""] if number == 1 else [letter_of(place) for place in range(number)]
+    """Letters of stores: A, B, C, ..., Z, AA, ...; empty for a single store."""
+    return [""] if number == 1 else [_letter(place) for place in range(number)]
 
 
-def letter_of(place: int) -> str:
-    """A to Z, then AA, AB, ..."""
+def _letter(place: int) -> str:
     before, last = divmod(place, len(ascii_uppercase))
-    return (letter_of(before - 1) if before else "") + ascii_uppercase[last]
+    return (_letter(before - 1) if before else "") + ascii_uppercase[last]
 
 
 def contrasts_of(stores: Sequence[Reported]) -> list[str]:
-    """Contrasts of all stores, in the order of the first that has them: colours follow it."""
+    """Contrasts of all stores in order of first appearance, which determines their colours."""
     return list(dict.fromkeys(name for one in stores for name in one.analysis.contrasts))
 
 
 def findings(
     stores: Sequence[Reported], stimuli: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """All that the page's script draws from, as plain JSON values."""
+    """The data of all figures as plain JSON values."""
     contrasts = contrasts_of(stores)
     return {
         "criterion": stores[0].analysis.criterion,
@@ -120,70 +118,51 @@ def findings(
 
 
 def _first_layer(one: Reported) -> str:
-    """The layer to begin with: of those that have a map, the one with the largest share."""
+    """The layer to show first: the one with the largest share, preferably among those with maps."""
     mapped = {row.layer for row in one.analysis.localisation if row.places > 1}
     rows = [row for row in one.analysis.shares if row.layer in mapped] or one.analysis.shares
     return max(rows, key=lambda row: row.share).layer
 
 
+_SPREAD = ("share_with_any", "entropy", "gini")
+_CONSISTENCY = [f"{name}{end}" for end in ("", "_folds") for name in ("spearman", "kendall", "cka")]
+# Columns of the tables that figures are drawn from.
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "shares": (
+        "layer", "contrast", "units", "living", "selective", "share", "low", "high",
+        "share_of_living", "living_low", "living_high",
+    ),
+    "specificity": (
+        "layer", "contrast", "measure", "units", "mean", "low", "high", "quantiles", "histogram",
+    ),
+    "spread": (
+        "layer", "contrast", "channels", "with_any", "per_channel_median", "per_channel_largest",
+        *_SPREAD, *(f"{name}_{part}" for name in _SPREAD for part in ("chance", "low", "high")),
+    ),
+    "localisation": (
+        "layer", "contrast", "grid", "places", "entropy", "moran_i", "expected", "p", "map",
+        "block",
+    ),
+    "strength": (
+        "layer", "contrast", "units",
+        *(f"{side}{end}" for side in ("preferred", "others") for end in ("", "_low", "_high")),
+    ),
+    "overlap": ("layer", "contrast", "other", "both", "either", "jaccard", "expected"),
+    "confusion": ("layer", "category", "other", "units", "share"),
+    "best": ("layer", "contrast", "place", "auc", "lowest", "most", "least"),
+}  # fmt: skip
+
+
 def _store(one: Reported, contrasts: Sequence[str]) -> dict[str, Any]:
     found = one.analysis
-    places = {"layer": {name: i for i, name in enumerate(found.layers)},
-              "contrast": {name: i for i, name in enumerate(contrasts)}}  # fmt: skip
-    places |= {"other": places["contrast"], "category": places["contrast"]}
-
-    def columns(rows: Iterable[Any], *names: str) -> Columns:
-        read = [row if isinstance(row, dict) else asdict(row) for row in rows]
-        return {
-            name: [
-                places[name][row[name]] if name in places else rounded(row[name]) for row in read
-            ]
-            for name in names
-        }
-
-    interval = ("low", "high")
-    tables = {
-        "shares": columns(
-            found.shares, "layer", "contrast", "units", "living", "selective", "share", *interval,
-            "share_of_living", "living_low", "living_high",
-        ),
-        "specificity": columns(
-            found.specificity, "layer", "contrast", "measure", "units", "mean", *interval,
-            "quantiles", "histogram",
-        ),
-        "spread": columns(
-            map(_beside_chance, found.spread), "layer", "contrast", "channels", "with_any",
-            "per_channel_median", "per_channel_largest", *_SPREAD,
-            *(f"{name}_{part}" for name in _SPREAD for part in ("chance", *interval)),
-        ),
-        "localisation": columns(
-            map(_in_blocks, found.localisation), "layer", "contrast", "grid", "places", "entropy",
-            "moran_i", "expected", "p", "map", "block",
-        ),
-        "strength": columns(
-            found.strength, "layer", "contrast", "units",
-            *(f"{side}{end}" for side in ("preferred", "others") for end in ("", "_low", "_high")),
-        ),
-        "overlap": columns(
-            found.overlap, "layer", "contrast", "other", "both", "either", "jaccard", "expected"
-        ),
-        "confusion": columns(
-            # Preferred categories are drawn where categories are what contrasts are of.
-            found.confusion if set(found.categories) <= set(contrasts) else (),
-            "layer", "category", "other", "units", "share",
-        ),
-    }  # fmt: skip
-    if one.best:
-        named = ("layer", "contrast", "place", "auc", "lowest", "most", "least")
-        tables["best"] = columns(one.best, *named)
     return {
         "letter": one.letter,
         "name": one.name,
         "model": one.model,
         "label": one.label,
         "layers": list(found.layers),
-        "tables": tables,
-        "thresholds": {name: _beyond(rows, found.contrasts, contrasts)
+        "tables": _tables(one, contrasts),
+        "thresholds": {name: _threshold_counts(rows, found.contrasts, contrasts)
                        for name, rows in one.beyond.items()},
         "consistency": {} if found.consistency is None else {
             name: rounded(getattr(found.consistency, name))
@@ -192,47 +171,74 @@ def _store(one: Reported, contrasts: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_CONSISTENCY = [f"{name}{end}" for end in ("", "_folds") for name in ("spearman", "kendall", "cka")]
-_SPREAD = ("share_with_any", "entropy", "gini")
+def _tables(one: Reported, contrasts: Sequence[str]) -> dict[str, Columns]:
+    """The tables of a store as columns; layers, contrasts and categories are indices."""
+    found = one.analysis
+    layers = {name: i for i, name in enumerate(found.layers)}
+    names = {name: i for i, name in enumerate(contrasts)}
+    indices = {"layer": layers, "contrast": names, "other": names, "category": names}
+    tables: dict[str, Iterable[Any]] = {
+        "shares": found.shares,
+        "specificity": found.specificity,
+        "spread": map(_with_chance, found.spread),
+        "localisation": map(_in_blocks, found.localisation),
+        "strength": found.strength,
+        "overlap": found.overlap,
+        # Preferred categories are drawn only if every category is a contrast.
+        "confusion": found.confusion if set(found.categories) <= set(contrasts) else (),
+    }
+    if one.best:
+        tables["best"] = one.best
+    return {table: _columns(rows, _COLUMNS[table], indices) for table, rows in tables.items()}
 
 
-def _beside_chance(row: Any) -> dict[str, Any]:
-    """A row of spread with what is had at random beside each number."""
-    told = asdict(row)
+def _columns(
+    rows: Iterable[Any], names: Sequence[str], indices: Mapping[str, Mapping[str, int]]
+) -> Columns:
+    read = [row if isinstance(row, Mapping) else asdict(row) for row in rows]
+    return {
+        name: [indices[name][row[name]] if name in indices else rounded(row[name]) for row in read]
+        for name in names
+    }
+
+
+def _with_chance(row: Any) -> dict[str, Any]:
+    """A row of spread with the value expected by chance, and its interval, for each number."""
+    columns = asdict(row)
     for name in _SPREAD:
-        chance = (told["random"] or {}).get(name) or {"mean": None, "low": None, "high": None}
-        told |= {f"{name}_chance": chance["mean"], f"{name}_low": chance["low"],
-                 f"{name}_high": chance["high"]}  # fmt: skip
-    return told
+        chance = (columns["random"] or {}).get(name) or {"mean": None, "low": None, "high": None}
+        columns |= {f"{name}_chance": chance["mean"], f"{name}_low": chance["low"],
+                    f"{name}_high": chance["high"]}  # fmt: skip
+    return columns
 
 
 def _in_blocks(row: Any) -> dict[str, Any]:
-    """A row of localisation whose map has at most so many places a side: means of blocks."""
-    told = asdict(row)
+    """A row of localisation whose map is averaged over blocks if it is large."""
+    columns = asdict(row)
     side = max(len(row.map), *(len(cells) for cells in row.map))
     block = math.ceil(side / _MAP_SIDE)
     if block > 1:
         values = np.array(row.map, np.float64)  # None is NaN
         ends = [math.ceil(length / block) * block - length for length in values.shape]
         padded = np.pad(values, [(0, end) for end in ends], constant_values=np.nan)
-        rows, columns = (length // block for length in padded.shape)
-        blocks = (
-            padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
-        )
+        high, wide = (length // block for length in padded.shape)
+        blocks = padded.reshape(high, block, wide, block).swapaxes(1, 2).reshape(high, wide, -1)
         known = np.isfinite(blocks)
         number = known.sum(axis=-1)
         sums = np.where(known, blocks, 0).sum(axis=-1)
-        told["map"] = np.where(number > 0, sums / np.maximum(number, 1), np.nan).tolist()
-    return {**told, "block": block}
+        columns["map"] = np.where(number > 0, sums / np.maximum(number, 1), np.nan).tolist()
+    return {**columns, "block": block}
 
 
-def _beyond(rows: Sequence[Beyond], own: Sequence[str], contrasts: Sequence[str]) -> list[Any]:
-    """Of every layer and contrast of the page, units and margins at each threshold."""
-    at = {name: place for place, name in enumerate(own)}
+def _threshold_counts(
+    rows: Sequence[ThresholdCounts], own: Sequence[str], contrasts: Sequence[str]
+) -> list[Any]:
+    """Units and margins at each threshold, for every layer and contrast of the page."""
+    index = {name: i for i, name in enumerate(own)}
     return [
         [
-            {"selective": row.selective[at[name]].tolist(),
-             "margin": rounded(row.margin[at[name]].tolist())} if name in at else None
+            {"selective": row.selective[index[name]].tolist(),
+             "margin": rounded(row.margin[index[name]].tolist())} if name in index else None
             for name in contrasts
         ]
         for row in rows
@@ -245,7 +251,7 @@ def _edges(measure: str) -> list[float]:
 
 
 def rounded(value: Any) -> Any:
-    """A value with four significant digits in every number, as JSON can hold it."""
+    """A JSON value whose numbers are rounded to four significant digits."""
     if isinstance(value, (list, tuple)):
         return [rounded(one) for one in value]
     if isinstance(value, Mapping):

@@ -1,24 +1,26 @@
-"""The answer in a sentence, and for every category the layer where it is strongest."""
+"""The page's title, its summary in a sentence, and the peak layer of every category."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from markupsafe import Markup
+
 from ..analyses.shares import Share
-from ..markup import Markup, tag
+from ..markup import join, tag
 from .findings import Reported, contrasts_of
 from .palette import of_category
 
 
 def percent(share: float) -> str:
-    """A share as a text says it: more digits where it is small."""
+    """A share in percent, with more digits if it is small."""
     size = abs(100 * share)
     digits = 0 if size == 0 else 3 if size < 0.1 else 2 if size < 1 else 1
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def title(stores: Sequence[Reported]) -> str:
-    """What the page is called."""
+    """Title of the page."""
     models = list(dict.fromkeys(str(one.analysis.provenance["model"]) for one in stores))
     if len(stores) == 1:
         return f"Category-selective units in {models[0]}"
@@ -28,8 +30,8 @@ def title(stores: Sequence[Reported]) -> str:
 
 
 def headline(stores: Sequence[Reported]) -> Markup:
-    """The largest share of every store, with its interval and what its units are like."""
-    return Markup("".join(tag("p", *_sentence(one), class_="lead") for one in stores))
+    """A sentence per store: its largest share with an interval, and those units' CSI."""
+    return join(tag("p", *_sentence(one), class_="lead") for one in stores)
 
 
 def _sentence(one: Reported) -> Iterator[str]:
@@ -47,10 +49,8 @@ def _sentence(one: Reported) -> Iterator[str]:
     yield f"selective units are most frequent for {peak.contrast}, in {peak.layer}: "
     yield tag("strong", percent(peak.share))
     yield f" of its {peak.units:,} units{_interval(peak)}"
-    csi = one.csi(peak.layer, peak.contrast)
-    yield (
-        "" if csi is None else f", with a mean CSI of {csi:.2f} on stimuli that did not select them"
-    )
+    if (csi := one.csi(peak.layer, peak.contrast)) is not None:
+        yield f", with a mean held-out CSI of {csi:.2f}"
     yield ". "
 
 
@@ -61,17 +61,17 @@ def _interval(row: Share) -> str:
 
 
 def peaks(stores: Sequence[Reported]) -> Markup:
-    """A tile for every contrast: in each store the layer where the share is largest."""
+    """A tile for every contrast: the layer with the largest share in each store."""
     tiles = []
     for place, contrast in enumerate(contrasts_of(stores)):
-        told = [_peak(one, contrast, first=index == 0) for index, one in enumerate(stores)]
+        lines = [_peak(one, contrast, first=index == 0) for index, one in enumerate(stores)]
         head = tag("h3", _swatch(place), contrast)
-        tiles.append(tag("li", head, *told))
+        tiles.append(tag("li", head, *lines))
     return tag("ul", *tiles, class_="peaks")
 
 
 def _swatch(place: int) -> Markup:
-    """A category's colour; of an SVG, since the page's policy allows no styles in attributes."""
+    """A category's colour, as SVG because the page's policy forbids style attributes."""
     colours = of_category(place)
     circles = [
         tag("circle", cx="5", cy="5", r="5", fill=colours[theme], class_=f"on-{theme}")
@@ -85,7 +85,7 @@ def _peak(one: Reported, contrast: str, first: bool) -> Markup:
     before = f"{one.letter}: " if one.letter else ""
     big = "big" if first else "big other"
     if row is None:
-        return tag("p", tag("span", f"{before}not asked", class_="where"), class_="peak")
+        return tag("p", tag("span", f"{before}not analysed", class_="where"), class_="peak")
     if not row.selective:
         where = f"{before}no selective unit in any layer"
         return tag("p", tag("span", "0 %", class_=big), tag("span", where, class_="where"),

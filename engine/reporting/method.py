@@ -1,17 +1,18 @@
-"""What was done, in sentences that a paper can quote, with the references they rest on.
+"""The method of a report in quotable sentences, with references.
 
-``docs/definitions.md`` says the same of every number at length.
+``docs/definitions.md`` defines every number in full.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from html import unescape
+
+from markupsafe import Markup
 
 from ..analyses.analyse import Analysis
 from ..contrasts.language.criterion import Criterion
-from ..markup import Markup, join, tag
+from ..markup import join, tag
 from .findings import Reported, contrasts_of
 from .page import fill, shipped
 from .thresholds import GRIDS
@@ -38,37 +39,35 @@ _AUTHOR = re.compile(r"^(\w+).*? ([12][0-9]{3})\.")
 def method(
     stores: Sequence[Reported], counts: Sequence[str], criterion: Criterion, version: str
 ) -> Markup:
-    """The method of a report; ``counts`` say how many stimuli each store's scan showed, and how."""
+    """The method of a report; ``counts`` describe the stimuli that each store's scan showed."""
     first = stores[0].analysis
     paragraphs = [
         *(_network(one, shown) for one, shown in zip(stores, counts, strict=True)),
         "Responses were streamed into counts, means and sums of squared deviations per unit, "
-        f"category and fold (Chan, Golub & LeVeque 1979) by fusiform {version}; all that follows "
-        "is computed from these. Units that are constant over all stimuli are dead, those that "
-        "gave NaN or infinity nonfinite; neither is ever selective. The others are living.",
+        f"category and fold (Chan, Golub & LeVeque 1979) by fusiform {version}; all results are "
+        "computed from these. Units that are constant over all stimuli are dead, units that gave "
+        "NaN or infinity are nonfinite; neither is ever selective. All other units are living.",
         " ".join(_criterion(criterion, contrasts_of(stores))),
         _held_out(first.folds),
     ]
-    said = join(tag("p", text) for text in paragraphs) + _terms(first)
-    cited = join(tag("li", text) for text in _cited(unescape(said)))
-    return Markup(said + tag("h3", "References") + tag("ul", cited))
+    text = join([*(tag("p", paragraph) for paragraph in paragraphs), _terms(first)])
+    references = (tag("li", reference) for reference in _cited(text.unescape()))
+    return join([text, tag("h3", "References"), tag("ul", *references)])
 
 
-def _terms(found: Analysis) -> str:
+def _terms(found: Analysis) -> Markup:
     grids = (f"{grid.symbol} {grid.sign} x, {grid.long}" for grid in GRIDS.values())
     distance = found.consistency.distance if found.consistency else "correlation"
-    return fill(
-        "terms.html",
-        {
-            "drawn": f"{found.resamples:,} draws, seed {found.seed}",
-            "grids": join(["; ".join(grids)]),
-            "distance": f"{distance} distance",
-        },
-    )
+    parts = {
+        "drawn": f"{found.resamples:,} draws, seed {found.seed}",
+        "grids": join(["; ".join(grids)]),
+        "distance": f"{distance} distance",
+    }
+    return Markup(fill("terms.html", parts))
 
 
 def _cited(text: str) -> Iterator[str]:
-    """The references that a text names, by their first author and year."""
+    """The references that a text cites by first author and year."""
     for reference in shipped("references.txt").splitlines():
         author, year = _AUTHOR.findall(reference)[0]
         if re.search(rf"{author}\b[^;)]{{0,40}}{year}", text):
@@ -76,14 +75,14 @@ def _cited(text: str) -> Iterator[str]:
 
 
 def _network(one: Reported, shown: str) -> str:
-    said = one.analysis.provenance
-    weights = said.get("weights_sha256")
+    provenance = one.analysis.provenance
+    weights = provenance.get("weights_sha256")
     hashed = f", SHA-256 of the weights {str(weights)[:16]}…" if weights else ""
-    named = f"{one.letter}: " if one.letter else ""
+    letter = f"{one.letter}: " if one.letter else ""
     units = sum({row.layer: row.units for row in one.analysis.shares}.values())
     return (
-        f"{named}{said['model']} ({said['weights']}{hashed}) was shown {shown}. "
-        f"{len(one.analysis.layers):,} layers of {units:,} units are reported."
+        f"{letter}{provenance['model']} ({provenance['weights']}{hashed}) was shown {shown}. "
+        f"{len(one.analysis.layers):,} layers with {units:,} units are reported."
     )
 
 
@@ -98,18 +97,18 @@ def _criterion(criterion: Criterion, contrasts: Sequence[str]) -> Iterator[str]:
             f"{'a layer' if criterion.family == 'layer' else 'all layers'}, contrast by contrast."
         )
     if criterion.pairwise:
-        yield "The rule had to hold against each baseline category by itself."
-    yield f"Contrasts: {', '.join(contrasts)}; a category alone is against all others."
+        yield "The rule had to hold against each baseline category separately."
+    yield f"Contrasts: {', '.join(contrasts)}; a single category is compared with all others."
 
 
 def _held_out(folds: int) -> str:
     if folds == 1:
         return (
-            "The scan had one fold: nothing was measured on stimuli that did not select, and "
-            "figures of specificity and strength are empty."
+            "The scan had one fold: there are no held-out stimuli, and figures of specificity and "
+            "strength are empty."
         )
     return (
-        f"Stimuli were dealt into {folds} folds within each category. CSI, d' and activation "
-        "strength are of the units that one fold's stimuli select by the criterion, measured on "
-        "all other folds' stimuli; a unit counts once for every fold that selects it."
+        f"Stimuli were divided into {folds} folds within each category. Units were selected by the "
+        "criterion on one fold, and their CSI, d' and activation strength measured on all other "
+        "folds; a unit counts once for every fold that selects it."
     )

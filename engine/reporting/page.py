@@ -1,4 +1,4 @@
-"""The page: a template with its style and script inside, so that it needs nothing else."""
+"""The page's template, with style and script inline so that it needs no other file."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-# In the order in which they need each other.
+# In dependency order.
 _SCRIPTS = ("base", "plot", "lines", "heat", "ridges", "rows", "figure", "depth", "atlayer", "best",
             "main")  # fmt: skip
-_PLACE = re.compile(r"\{\{([a-z]+)\}\}")
+_PLACEHOLDER = re.compile(r"\{\{([a-z]+)\}\}")
 
 
 @cache
 def shipped(name: str) -> str:
-    """A file of the page as it is shipped with the package."""
+    """Text of a file in the package's ``page`` folder."""
     return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
 
 
 @cache
 def script() -> str:
-    """The page's script, which names nothing outside of itself."""
+    """The page's script, wrapped so that it defines no global names."""
     parts = (shipped(f"{name}.js") for name in _SCRIPTS)
     return '"use strict";(() => {\n' + "\n".join(parts) + "\n})();"
 
@@ -32,10 +32,10 @@ def style() -> str:
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
-    """A template with every place filled, in one reading: what is filled in is not read again.
+    """Fill every placeholder of a template, in one pass: inserted text is not filled again.
 
     Raises
     ------
-    KeyError : a place has nothing to be filled with
+    KeyError : a placeholder has no part
     """
-    return _PLACE.sub(lambda place: parts[place[1]], shipped(template))
+    return _PLACEHOLDER.sub(lambda found: parts[found[1]], shipped(template))

@@ -1,9 +1,9 @@
-"""Colours of the page and of figures: the same for a category everywhere, told apart by anyone.
+"""Colours of the page and of figures, one per category, safe for colour-blind readers.
 
-The eight colours of categories keep the hues of Okabe & Ito (2008, Color Universal Design), darker
-on white and lighter on black, so that each has a contrast of 3 or more against its paper (WCAG 2.2,
-1.4.11), and that they stay apart where one kind of cone is missing (simulated after Machado,
-Oliveira & Fernandes 2009, IEEE TVCG 15(6)). Markers tell them apart without colour.
+The eight category colours keep the hues of Okabe & Ito (2008, Color Universal Design), darker on
+white and lighter on black: each has a contrast of at least 3 with its background (WCAG 2.2,
+1.4.11), and they remain distinct with any one cone type missing (simulated after Machado, Oliveira
+& Fernandes 2009, IEEE TVCG 15(6)). Markers distinguish categories without colour.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ THEMES: dict[str, dict[str, Any]] = {
 
 
 def of_category(place: int) -> dict[str, Any]:
-    """The colours and the marker of the category at a place: from the ninth on, others together."""
+    """Colours and marker of the ``place``-th category; from the ninth on, colours repeat."""
     colour, round_again = place % NUMBER, place // NUMBER
     return {
         "light": _CATEGORIES["light"][colour],

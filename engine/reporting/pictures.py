@@ -1,7 +1,7 @@
-"""Small pictures of stimuli, as addresses that hold the picture itself.
+"""Thumbnails of stimuli as ``data:`` URLs.
 
-A store may come from a stranger and name any folder: what lies there is shown only if it has the
-SHA-256 of the stimulus that was recorded, and is an image.
+An untrusted store may name any folder: a file is shown only if it is an image and has the SHA-256
+of the recorded stimulus.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..stimuli.images import UnfitStimulus, open_image
 from .best import Stimulus
 
-# Sides in pixels: twice what the page shows, for screens with two pixels to one.
+# Side in pixels, larger than on the page for high-density screens, and JPEG quality.
 _SIDE, _QUALITY = 112, 70
-# All pictures of a page together, in characters.
+# Total size of a page's pictures, in characters.
 MOST = 4_000_000
 
 
@@ -33,12 +33,12 @@ def pictures_of(
     source: Path | str | None,
     note: Callable[[str], None],
 ) -> list[str | None]:
-    """A picture of every stimulus as a ``data:`` address; None where there is none to be had.
+    """A ``data:`` URL for every stimulus; None if its file cannot be shown.
 
     Parameters
     ----------
-    source : where the stimuli lie; by default the ``stimuli_place`` of each recording
-    note : hears what cannot be shown, and why
+    source : folder or manifest of the stimuli; by default the ``stimuli_place`` of each recording
+    note : called with a message about stimuli that cannot be shown
     """
     found: dict[Stimulus, str] = {}
     left = MOST
@@ -48,7 +48,7 @@ def pictures_of(
         folders = {dirname(one.path) for one in own}
         try:
             if not place:
-                raise UserError(f"{recording.path} does not say where its stimuli lie")
+                raise UserError(f"{recording.path} does not say where its stimuli are")
             catalogue = catalogue_of(place, {folder: folder for folder in folders})
         except UserError as error:
             note(f"stimuli are named and not shown: {error}; --stimuli says where they are")
@@ -66,7 +66,7 @@ def pictures_of(
         if missing:
             note(
                 f"{missing:,} of {len(own):,} stimuli of {recording.path} are named and not shown: "
-                f"they are not in {place} as they were, or would make the page too large"
+                f"they are missing or changed in {place}, or would make the page too large"
             )
     return [found.get(one) for one in stimuli]
 
@@ -77,7 +77,7 @@ def _picture(catalogue: Catalogue, row: int | None, sha256: str) -> str | None:
     try:
         content = catalogue.read(row)
         if catalogue.pictures is not None and catalogue.listed is not None:
-            known = catalogue.listed[row].tobytes().hex()  # of the file that was packed
+            known = catalogue.listed[row].tobytes().hex()  # SHA-256 of the file before packing
         else:
             known = hashlib.sha256(content).hexdigest()
         if known != sha256:
@@ -85,6 +85,6 @@ def _picture(catalogue: Catalogue, row: int | None, sha256: str) -> str | None:
         image = ImageOps.fit(open_image(catalogue.path(row), content), (_SIDE, _SIDE))
     except UnfitStimulus:
         return None
-    held = BytesIO()
-    image.convert("RGB").save(held, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{b64encode(held.getvalue()).decode()}"
+    jpeg = BytesIO()
+    image.convert("RGB").save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""One page about one or several stores: analysed, written down, ready to be sent to somebody."""
+"""Reports: one self-contained HTML page about one or several stores."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from ..analyses.analyse import analyse
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
 from ..errors import UserError
 from ..files import file_place, new_file
-from ..markup import Markup, definitions, join, tag
+from ..markup import definitions, join, tag
+from ..preprocessing import Preprocessing
 from ..querying.info import facts, info_of
 from ..querying.result import Result
 from ..responses.recording import Recording
-from ..spec import Preprocessing, listed
 from ..store.places import name_of
 from ..store.reading import require_complete
+from ..values import listed
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy
 from .findings import Reported, findings, letters
 from .method import method
 from .pictures import pictures_of
-from .thresholds import beyond_thresholds
+from .thresholds import count_beyond
 
-# With more, nobody tells lines apart, and the page grows by their square.
+# Beyond this, lines are indistinguishable, and the page grows with the square of the contrasts.
 MOST_CONTRASTS = 24
-# What has to be the same of two scans for their difference to be one of the networks.
 _BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
+# Two scans must agree in these for their differences to be due to the networks.
 _COMPARED = ("categories", "folds", "preprocessing", "units", "precision")
 
 
@@ -50,41 +53,33 @@ def write_report(
     seed: int = 0,
     note: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Analyse stores and write a page about them, one HTML file that needs nothing else.
+    """Analyse stores and write a self-contained HTML page about them.
 
-    The same stores give the same bytes. What is there already is replaced.
+    The same stores give the same bytes. An existing file is replaced.
 
     Parameters
     ----------
-    stores : results of scans or their paths, put side by side in this order
+    stores : stores or their paths, shown in this order
     output : the HTML file
-    layers : names or globs, one or several
-    contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
-    recordings : of networks of these stores (``fusiform record``): the stimuli that drive their
-        strongest units are shown
-    stimuli : where these stimuli lie, if not where the recordings say
-    figures : a folder that every figure is written into, as SVG and PDF (needs matplotlib)
-    resamples, seed : of what is drawn at random; see :func:`..analyses.analyse.analyse`
-    note : hears what is being done
+    criterion : the criterion that selects units
+    layers : names or globs of layers
+    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
+    recordings : recordings of these stores' networks (``fusiform record``), to show the stimuli
+        that drive their most selective units
+    stimuli : where the stimuli are, if not where the recordings say
+    figures : a folder to write every figure to, as SVG and PDF (needs matplotlib)
+    resamples, seed : number and seed of random draws; see :func:`..analyses.analyse.analyse`
+    note : called with messages about progress
 
     Raises
     ------
-    UserError : there is no store, too many contrasts, a recording of another network, no matplotlib
-        for figures, or what :func:`..analyses.analyse.analyse` refuses
+    UserError : no store, too many contrasts, a recording of another network, figures without
+        matplotlib, or as raised by :func:`..analyses.analyse.analyse`
     """
-    stores = listed(stores)
+    stores, output = listed(stores), Path(output)
     if not stores:
-        raise UserError("a report is of one store or several; got none: name one")
-    output = Path(output)
-    file_place(output, "a report")
-    if output.suffix.lower() not in ("", ".html", ".htm"):
-        raise UserError(f"a report is a page of HTML; got {output}: name it {output.stem}.html")
-    if figures is not None:
-        from .figures import require_matplotlib
-
-        require_matplotlib()
-        if os.path.lexists(figures) and not os.path.isdir(figures):  # noqa: PTH112
-            raise UserError(f"figures are written into a folder; {figures} is none: name another")
+        raise UserError("a report needs at least one store; got none: name one")
+    _check_outputs(output, figures)
     results = [Result.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]
     texts = None if contrasts is None else listed(contrasts)
@@ -98,19 +93,31 @@ def write_report(
     for letter, result in zip(letters(len(results)), results, strict=True):
         note(f"analysing {result.path}")
         found = analyse(result, criterion, layers, texts, resamples=resamples, seed=seed)
-        beyond = beyond_thresholds(result, result.layers_named(layers), texts)
-        told = tuple(facts(info_of(result), whole_paths=False))
-        reported.append(Reported(letter, name_of(result.path), found, beyond, told))
+        beyond = count_beyond(result, result.layers_named(layers), texts)
+        shown_facts = tuple(facts(info_of(result), whole_paths=False))
+        reported.append(Reported(letter, name_of(result.path), found, beyond, shown_facts))
     reported, shown = _with_best(reported, opened, places, stimuli, note)
-    drawn = findings(reported, shown)
-    remarked = [f"{said}." for one in results for said in remarks(criterion, one.categories, texts)]
-    text = _page(reported, results, criterion, json_block(drawn), list(dict.fromkeys(remarked)))
+    data = findings(reported, shown)
+    remarked = [f"{text}." for one in results for text in remarks(criterion, one.categories, texts)]
+    page_text = _page(reported, results, criterion, json_block(data), list(dict.fromkeys(remarked)))
     with new_file(output, "a report", text=True) as file:
-        file.write(text)
+        file.write(page_text)
         if figures is not None:
             from .figures import write_figures
 
-            write_figures(drawn, Path(figures))
+            write_figures(data, Path(figures))
+
+
+def _check_outputs(output: Path, figures: Path | str | None) -> None:
+    file_place(output, "a report")
+    if output.suffix.lower() not in ("", ".html", ".htm"):
+        raise UserError(f"a report is an HTML page; got {output}: name it {output.stem}.html")
+    if figures is not None:
+        from .figures import require_matplotlib
+
+        require_matplotlib()
+        if os.path.lexists(figures) and not os.path.isdir(figures):  # noqa: PTH112
+            raise UserError(f"figures are written into a folder; {figures} is none: name another")
 
 
 def _with_best(
@@ -120,9 +127,9 @@ def _with_best(
     stimuli: Path | str | None,
     note: Callable[[str], None],
 ) -> tuple[list[Reported], list[Mapping[str, Any]]]:
-    """The stores with their strongest recorded units, and the stimuli that these are shown with.
+    """Add the most selective recorded units to the stores; return the stimuli shown for them too.
 
-    Each recording belongs to the store at its place.
+    ``places`` are the indices of the stores that the recordings belong to.
     """
     units = [
         best_units(recording, reported[place].analysis)
@@ -144,7 +151,7 @@ def _refuse_many(result: Result, contrasts: Sequence[str] | None) -> None:
     if number > MOST_CONTRASTS:
         raise UserError(
             f"a report shows at most {MOST_CONTRASTS} contrasts; {result.path} would have "
-            f"{number:,}: name those that matter with --contrasts"
+            f"{number:,}: choose some with --contrasts"
         )
 
 
@@ -156,8 +163,8 @@ def _page(
     remarked: Sequence[str],
 ) -> str:
     fusiform, title = version("fusiform"), headline.title(reported)
-    said = [*remarked, *_warnings(reported, results)]
-    warnings = [tag("p", one, class_="warning") for one in said]
+    texts = [*remarked, *_warnings(reported, results)]
+    warnings = [tag("p", text, class_="warning") for text in texts]
     with_best = any(one.best for one in reported)
     scanned = (
         tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
@@ -171,7 +178,7 @@ def _page(
             "policy": policy(page.script(), page.style()),
             "style": page.style(),
             "script": page.script(),
-            "headline": headline.headline(reported) + "".join(warnings),
+            "headline": join([headline.headline(reported), *warnings]),
             "peaks": headline.peaks(reported),
             "best": page.shipped("best.html") if with_best else "",
             "bestlink": _BEST_LINK if with_best else "",
@@ -184,14 +191,14 @@ def _page(
 
 
 def _shown(result: Result) -> str:
-    """How many stimuli a scan showed, and how, in words."""
+    """The numbers of stimuli that a scan showed, and their preprocessing, in words."""
     numbers = result.counts.sum(axis=1).tolist()
     each = ", ".join(f"{n:,} {name}" for name, n in zip(result.categories, numbers, strict=True))
     return f"{sum(numbers):,} stimuli ({each}; {result.folds} folds{_steps(result)})"
 
 
 def _steps(result: Result) -> str:
-    """What was done to the pictures; nothing where the store says nothing that can be read."""
+    """The preprocessing in words; empty if the store does not record it readably."""
     try:
         return f"; {Preprocessing(**result.provenance['preprocessing'])}"
     except (KeyError, TypeError, UserError):
@@ -199,25 +206,25 @@ def _steps(result: Result) -> str:
 
 
 def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[str]:
-    """What a reader should know before comparing or believing numbers."""
-    said = []
+    """Caveats for readers of the page."""
+    texts = []
     for one, result in zip(reported, results, strict=True):
-        who = f"{one.letter}: " if one.letter else ""
+        letter = f"{one.letter}: " if one.letter else ""
         if result.skipped:
             listed = ", ".join(f"{name} {number}" for name, number in result.skipped.items())
-            said.append(f"{who}some stimuli could not be shown and are left out ({listed}).")
+            texts.append(f"{letter}some stimuli could not be shown and are left out ({listed}).")
         if result.folds == 1:
-            said.append(
-                f"{who}the scan had one fold, so that nothing is measured on stimuli that did not "
-                "select: there is no held-out CSI, d' or strength."
+            texts.append(
+                f"{letter}the scan had one fold, hence no held-out stimuli: there is no CSI, d' or "
+                "strength."
             )
     for one, result in zip(reported[1:], results[1:], strict=True):
         if differing := _differences(results[0], result):
-            said.append(
-                f"{one.letter} differs from {reported[0].letter} in {', '.join(differing)}: what "
-                "differs between their units need not be the networks' doing."
+            texts.append(
+                f"{one.letter} differs from {reported[0].letter} in {', '.join(differing)}: "
+                "differences between their units need not be due to the networks."
             )
-    return said
+    return texts
 
 
 def _differences(one: Result, other: Result) -> list[str]:

@@ -1,7 +1,7 @@
-"""Shares of units beyond every threshold of a grid, from what the scan has written of each unit.
+"""Numbers of units beyond a grid of thresholds, with intervals.
 
-An interval is that of a ratio over clusters, the feature maps: with k_c units of map c beyond, of n
-each, its variance is C/(C - 1) sum (k_c - k/C)^2 / N^2 (Cochran 1977, Sampling Techniques, ch. 9A).
+Feature maps are clusters: if k_c units of map c are beyond a threshold, the share k / N of C maps
+has variance C/(C - 1) sum (k_c - k/C)^2 / N^2 (Cochran 1977, Sampling Techniques, ch. 9A).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..analyses.maps import Maps
+from ..layer import Layer
 from ..querying.chunks import Asked, Chunk, Source, asked_of, parts_of, source_of
-from ..spec import Layer
 from ..store.reading import Store
 
 _NORMAL_95 = 1.959963984540054
 
 
 class Grid(NamedTuple):
-    """Thresholds of a measure, the most lenient first; ``first`` is the one to begin with."""
+    """Thresholds of a measure, the most lenient first; ``first`` is the index shown at first."""
 
     label: str
     long: str
@@ -49,32 +49,31 @@ GRIDS = {
 }  # fmt: skip
 
 
-class Beyond(NamedTuple):
-    """Units of a layer beyond each threshold, and half the 95 % interval of their share.
+class ThresholdCounts(NamedTuple):
+    """Units of a layer beyond each threshold, and half the width of their share's 95 % interval.
 
-    ``selective [contrast, threshold]`` are numbers of units; ``margin`` is NaN where there is but
-    one feature map.
+    ``selective [contrast, threshold]`` counts units; ``margin`` is NaN for a single feature map.
     """
 
     selective: NDArray[np.int64]
     margin: NDArray[np.float64]
 
 
-def beyond_thresholds(
+def count_beyond(
     store: Store, layers: Sequence[Layer], contrasts: Sequence[str] | None
-) -> dict[str, list[Beyond]]:
-    """Of every measure of :data:`GRIDS`, units beyond its thresholds, layer by layer.
+) -> dict[str, list[ThresholdCounts]]:
+    """Count units beyond the thresholds of every measure of :data:`GRIDS`, layer by layer.
 
-    A slab is held at a time. q is there for categories against all others only, as the scan wrote
-    it; t and CSI of other contrasts are computed from the moments. NaN is never beyond.
+    Reads slab by slab. q exists for categories against all others only, as the scan stored it; t
+    and CSI of other contrasts are computed from the moments. NaN is never beyond a threshold.
     """
     source = source_of(store, None)
     asked = _asked(store, source, contrasts)
     names = [name for name in GRIDS if name != "q_each" or all(one.stored for one in asked)]
-    found: dict[str, list[Beyond]] = {name: [] for name in names}
+    found: dict[str, list[ThresholdCounts]] = {name: [] for name in names}
     for layer in layers:
         maps = Maps(layer)
-        # Where every unit is a map of its own, squares of counts are counts.
+        # If every unit is a feature map of its own, squared counts are the counts.
         number = 1 if maps.channel is None else maps.number
         counts = {
             name: np.zeros((len(asked), number, len(GRIDS[name].at) + 1), np.int64)
@@ -88,7 +87,7 @@ def beyond_thresholds(
                     passed = _passed(GRIDS[name], chunk.values(name, one))
                     _add(counts[name][index], channels, passed)
         for name in names:
-            found[name].append(_beyond(counts[name], maps, layer.units))
+            found[name].append(_totals(counts[name], maps, layer.units))
     return found
 
 
@@ -104,7 +103,7 @@ def _channels(maps: Maps, chunk: Chunk) -> NDArray[np.int64]:
 
 
 def _passed(grid: Grid, values: NDArray[Any]) -> NDArray[np.int64]:
-    """How many thresholds a unit is beyond; those that it is are the first of the grid."""
+    """Number of thresholds that a unit is beyond: always the first ones of the grid."""
     at, values = np.asarray(grid.at, np.float32), values.astype(np.float32)
     if grid.sign == ">":
         passed = np.searchsorted(at, values, side="left")
@@ -118,14 +117,14 @@ def _add(counts: NDArray[np.int64], channels: NDArray[np.int64], passed: NDArray
     counts += np.bincount(channels * bins + passed, minlength=maps * bins).reshape(maps, bins)
 
 
-def _beyond(counts: NDArray[np.int64], maps: Maps, units: int) -> Beyond:
-    """From numbers of units that pass exactly so many thresholds ``[contrast, map, number]``."""
-    # Beyond the i-th threshold are those that pass more than i.
+def _totals(counts: NDArray[np.int64], maps: Maps, units: int) -> ThresholdCounts:
+    """Totals from ``counts [contrast, map, k]`` of units beyond exactly k thresholds."""
+    # A unit is beyond the i-th threshold if it is beyond more than i.
     beyond = counts[..., ::-1].cumsum(axis=-1)[..., ::-1][..., 1:]
     selective = beyond.sum(axis=1)
     squares = selective if maps.channel is None else (beyond.astype(np.float64) ** 2).sum(axis=1)
     if maps.number < 2:
-        return Beyond(selective, np.full(selective.shape, np.nan))
-    apart = np.maximum(squares - selective.astype(np.float64) ** 2 / maps.number, 0)
-    variance = maps.number / (maps.number - 1) * apart / units**2
-    return Beyond(selective, _NORMAL_95 * np.sqrt(variance))
+        return ThresholdCounts(selective, np.full(selective.shape, np.nan))
+    spread = np.maximum(squares - selective.astype(np.float64) ** 2 / maps.number, 0)
+    variance = maps.number / (maps.number - 1) * spread / units**2
+    return ThresholdCounts(selective, _NORMAL_95 * np.sqrt(variance))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.contrast import parse_contrast
 from ..errors import UserError
-from ..spec import refuse_numbers
+from ..limits import refuse_numbers
 from .discrimination import Discrimination, discriminate
 from .recording import Recording, least, most
 

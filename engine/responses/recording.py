@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
-from ..spec import SHOWN
 from ..store.recording import Recorded
 from ..store.root import require_complete
+from ..variables import SHOWN
 
 if TYPE_CHECKING:
     import dask.array

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.pvalues import adjusted
-from ..spec import in_json
+from ..values import in_json
 from .ceiling import Ceiling
 from .discrimination import Discrimination
 from .driving import Driven

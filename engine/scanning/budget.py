@@ -1,11 +1,10 @@
-"""What a scan takes of memory, and how it fits: batch size, and passes over the stimuli.
+"""Memory of a scan, and how it fits a budget: batch size and number of passes.
 
-What is kept of a unit is known, what a forward pass takes is measured on the trial pass.
+Memory per unit is known; memory of a forward pass is measured in the trial pass.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,54 +13,28 @@ from typing import NamedTuple
 import torch
 
 from ..errors import UserError
+from ..layer import Layer
 from ..machine import control_group_limits, memory
 from ..moments.plan import parts_within
-from ..spec import Layer
 from .memory import recycled, resident_memory
 
-# The batch size of a scan that has room for it, and what is tried where there is none.
+# The default batch size, then the ones tried if it does not fit.
 BATCH_SIZES = (32, 16, 8, 4, 2, 1)
-# Of a forward pass, the part that does not grow with the batch, in stimuli: what a small one costs.
+# Fixed cost of a forward pass, in units of the cost per stimulus.
 _OVERHEAD = 4
-# Of what is free, the share that is left to others where no budget is given.
+# Share of free memory left to other programs if no budget is given.
 _MARGIN = 0.1
-# Bytes per unit: of a group that several shards share, what the earlier ones have seen; and of the
-# largest layer, while a finished group is read out, put in order, and written.
+# Bytes per unit: moments from earlier shards of a group that spans several; and, for the largest
+# layer, reading out, reordering and writing a finished group.
 _EARLIER, _READ_OUT = 16, 112
-# Decoded batches that there are at a time, as 8-bit pixels, and batches as the network takes them.
+# Batches in memory at once: as 8-bit pixels, and normalised for the network.
 _DECODED, _NORMALISED = 4, 2
-# Threads and their stacks, compiled code, buffers of the store; and the largest slab of contrasts.
+# Thread stacks, compiled code, buffers of the store, and the largest chunk of contrasts.
 _WORKSPACE = 384 * 2**20
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
-
-
-def bytes_of(size: str | int) -> int:
-    """A number of bytes as users write it: ``8GiB``, ``500 MB``, ``2g``.
-
-    Raises
-    ------
-    UserError : it is none
-    """
-    if isinstance(size, int):
-        found: float = size
-    elif not isinstance(size, str):
-        raise UserError(f"a memory budget is a number of bytes such as 8GiB; got {size!r}")
-    else:
-        match = _SIZE.fullmatch(size.strip())
-        if match is None or (match[3] and not match[2]):
-            raise UserError(f"a memory budget is a number of bytes such as 8GiB; got {size!r}")
-        step = _UNITS[match[2].lower()]
-        if match[3]:
-            step = 1024 ** list(_UNITS).index(match[2].lower())
-        found = float(match[1]) * step
-    if found < 1:
-        raise UserError(f"a memory budget is a number of bytes above 0; got {size!r}")
-    return int(found)
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that this program can have in all where it runs, less a margin; None if not known."""
+    """Bytes this process can use in total on ``device``, minus a margin; None if unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int((1 - _MARGIN) * free) + torch.cuda.memory_reserved(device)
@@ -71,7 +44,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def used_memory(device: torch.device) -> int:
-    """Bytes that this program has where it runs; 0 where the system does not say."""
+    """Bytes this process uses on ``device``; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
     return resident_memory("self").get("VmRSS", 0)
@@ -79,9 +52,9 @@ def used_memory(device: torch.device) -> int:
 
 @contextmanager
 def growth(device: torch.device) -> Iterator[list[int]]:
-    """Give a list that holds, when the context ends, by how much this program grew at its largest.
+    """Measure memory growth: on exit, the yielded list holds the peak growth in bytes.
 
-    On the CPU memory that is freed inside is kept until the end, as in a scan.
+    On the CPU, memory freed inside is kept until the end, as in a scan.
     """
     grown: list[int] = []
     with recycled():
@@ -94,12 +67,12 @@ def growth(device: torch.device) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a scan takes, by what they depend on.
+    """Memory of a scan in bytes, by what it depends on.
 
-    ``program`` with its network; ``forward`` for each stimulus of a batch in a forward pass over
-    images of ``crop`` x ``crop`` pixels; for each of a layer's units its live moments, more where
-    groups are ``cut`` by shards, and those of a ``null`` of so many groups and units. Of a
-    recording, ``recorded`` says what is held of a layer instead.
+    ``program`` includes the network. ``forward`` is the cost per stimulus of a forward pass over
+    images of ``crop`` x ``crop`` pixels. Every unit of a layer has its moments: more if shards
+    ``cut`` groups, and more for a ``null`` of (groups, units). In a recording, ``recorded`` gives
+    the bytes of a layer instead.
     """
 
     program: int
@@ -110,7 +83,7 @@ class Footprint:
     recorded: Callable[[Layer], int] | None = None
 
     def of_layer(self, layer: Layer) -> int:
-        """All that is live of a layer."""
+        """Bytes of a layer's moments."""
         if self.recorded:
             return self.recorded(layer)
         groups, units = self.null
@@ -123,17 +96,17 @@ class Footprint:
         return batch_size * (self.forward + (_DECODED + 4 * _NORMALISED) * pixels)
 
     def without_moments(self, layers: Sequence[Layer], batch_size: int) -> int:
-        """All but what is live of the layers."""
+        """Bytes of everything except the layers' moments."""
         read_out = 0 if self.recorded else _READ_OUT * max(layer.units for layer in layers)
         return self.program + self.of_batch(batch_size) + read_out + _WORKSPACE
 
     def peak(self, layers: Sequence[Layer], batch_size: int) -> int:
-        """The most that a scan of ``layers``, shown at a time, takes."""
+        """Peak bytes of one pass over ``layers``."""
         return self.without_moments(layers, batch_size) + sum(map(self.of_layer, layers))
 
 
 class Fit(NamedTuple):
-    """How a scan fits: ``parts`` of the layers, for each of which all stimuli are shown."""
+    """How a scan fits its budget; ``parts`` are the layers of each pass over the stimuli."""
 
     batch_size: int
     parts: tuple[tuple[Layer, ...], ...]
@@ -146,17 +119,17 @@ def fit(
     budget: int | None,
     batch_size: int | None,
 ) -> Fit:
-    """The batch size and the passes that take the least time, of those that a budget has room for.
+    """Fastest batch size and passes that fit a budget.
 
     Parameters
     ----------
-    footprint_of : by batch size, which decides where groups are cut
-    budget : bytes; None where nothing is known to be kept to
-    batch_size : the one that was asked for; by default 32, or less where that does not fit
+    footprint_of : footprint by batch size, which decides where groups are cut
+    budget : bytes; None for no limit
+    batch_size : the requested one; by default 32, or less if that does not fit
 
     Raises
     ------
-    UserError : even the smallest batch and one layer at a time do not fit
+    UserError : even one layer at a time in the smallest batch does not fit
     """
     sizes = BATCH_SIZES if batch_size is None else (batch_size,)
     fits = []
@@ -180,9 +153,9 @@ def _too_little(
     least = footprint.without_moments(layers, batch_size) + footprint.of_layer(costly[0])
     named = ", ".join(f"{one.name} {footprint.of_layer(one) / 2**20:,.0f} MiB" for one in costly)
     return UserError(
-        f"a scan has to fit into its memory budget; one layer at a time, in batches of "
-        f"{batch_size}, takes {least / 2**30:.2f} GiB of {budget / 2**30:.2f} GiB (program and "
-        f"network {footprint.program / 2**30:.2f}, a batch "
-        f"{footprint.of_batch(batch_size) / 2**30:.2f}; live moments of {named}): raise "
-        "--memory-budget, or record fewer or smaller --layers"
+        f"a scan must fit its memory budget; one layer at a time, in batches of {batch_size}, "
+        f"needs {least / 2**30:.2f} GiB of {budget / 2**30:.2f} GiB (program and network "
+        f"{footprint.program / 2**30:.2f}, a batch "
+        f"{footprint.of_batch(batch_size) / 2**30:.2f}; moments of {named}): raise "
+        "`memory_budget`, or choose fewer or smaller `layers`"
     )

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..decoding.ahead import Decoded, normalise
+from ..layer import Layer
 from ..moments.plan import Batch, Plan
 from ..networks.backbones import Backbone
 from ..networks.compiled import compiled
@@ -18,7 +19,6 @@ from ..networks.hooks import capture
 from ..networks.layers import input_dtype, untouched
 from ..networks.out_of_memory import explained
 from ..networks.precision import multiplied
-from ..spec import Layer
 
 
 class Taker(Protocol):

@@ -1,4 +1,4 @@
-"""What asks a scan to stop: it comes to the end of its batch first, and keeps what it has."""
+"""Signals that stop a scan: it finishes its batch and commits first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A scan was asked to stop, and what it had done is kept. ``signal`` is what asked it to."""
+    """A scan was stopped by ``signal`` and has saved its progress."""
 
     def __init__(self, signal: int) -> None:
         super().__init__("stopped")
@@ -18,22 +18,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether something has asked the scan to stop."""
+    """The signal that asked the scan to stop, if any."""
 
     signal: int | None = None
 
     def look(self) -> None:
-        """Raise :class:`Interrupted` if it has."""
+        """Raise :class:`Interrupted` after a signal."""
         if self.signal is not None:
             raise Interrupted(self.signal)
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Stop]:
-    """Remember SIGINT, SIGTERM and SIGHUP instead of dying of them, until the context ends.
+    """Catch SIGINT, SIGTERM and SIGHUP inside the context.
 
-    A SIGHUP that is ignored (nohup) stays so. A second SIGINT leaves at once. Outside the main
-    thread nothing changes: signals do not arrive there.
+    An ignored SIGHUP (nohup) stays ignored. A second SIGINT exits at once. Outside the main thread
+    nothing changes, as signals do not arrive there.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -53,5 +53,5 @@ def asked_to_stop() -> Iterator[Stop]:
     try:
         yield stop
     finally:
-        for one, way in before.items():
-            signal.signal(one, way)
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..decoding.ahead import Decoded, decode_ahead
 from ..errors import UserError
+from ..layer import Layer
 from ..moments.plan import Plan
-from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import INVISIBLE
 from ..store.behind import Behind, write_behind
@@ -55,7 +55,7 @@ class Passes:
         several = 0 < len(commit.finished) < len(layers)
         to = f" to {len(commit.live)} layers, all to {len(commit.finished)}" if several else ""
         self._listener.note(
-            f"going on with an unfinished {self.stage}: {min(shown, len(plan.order)):,} of "
+            f"resuming an unfinished {self.stage}: {min(shown, len(plan.order)):,} of "
             f"{len(plan.order):,} stimuli were shown{to}{self._also_done(shown)}"
         )
         if differing := changed(commit.machine, machine()):
@@ -191,8 +191,8 @@ class Passes:
                 continue
             if self._draft.commit.finished:
                 raise UserError(
-                    f"all layers see the same stimuli, shown once for each part of them; "
-                    f"{catalogue.path(stimulus)} {why}, and was shown before: restore it"
+                    "all passes show the same stimuli; "
+                    f"{catalogue.path(stimulus)} {why}, but an earlier pass has shown it: restore it"
                 )
             self._listener.note(f"skipped: {catalogue.path(stimulus)} {why}")
             self._refuse_to_skip(catalogue, {**skipped, **failed}, stimulus)

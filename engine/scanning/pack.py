@@ -1,4 +1,4 @@
-"""Packing: decode a stimulus set once, and leave its pictures for many networks to be shown."""
+"""Packed stimulus sets: decode all images once, for many scans."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..disk import synchronise, synchronised, telling
 from ..errors import UserError, gone, told_of_the_disk
 from ..moments.plan import make_plan
 from ..networks.backbones import preprocessing_of
-from ..spec import Preprocessing
+from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
 from ..stimuli.packed.layout import (
     METADATA,
@@ -44,7 +44,7 @@ from .scan import left_out, refuse_on_error
 
 # Pictures decoded together.
 _BATCH = 32
-# Characters of a note: a set that has more metadata than a MiB is refused.
+# Characters per note: a set with more than a MiB of metadata cannot be read.
 _LONGEST_NOTE = 500
 
 
@@ -61,48 +61,46 @@ def pack_stimuli(
     on_error: str = "stop",
     listener: Listener | None = None,
 ) -> int:
-    """Decode, resize and crop every stimulus once; a scan of the result has the same bits.
+    """Decode, resize and crop every stimulus once. A scan of the packed set gives the same bits.
 
-    The pictures come to stand in a zarr array ``pictures [stimulus, y, x, rgb]`` of uint8, three
-    bytes a pixel, with the stimulus table beside it. ``stimulus_sha256`` are the original files',
-    so that the fingerprint of a scan is that of a scan of the files. Networks that take pictures of
-    the same size, cut and resized in the same way, can be shown them. A few dozen pictures are in
-    memory at a time.
+    Pictures are written to a zarr array ``pictures [stimulus, y, x, rgb]`` of uint8, three bytes
+    per pixel, beside the stimulus table. ``stimulus_sha256`` has the hashes of the original files,
+    so a scan has the same fingerprint as one of the files. Any network with the same image size,
+    cropping and resizing can use the set. A few dozen pictures are in memory at a time.
 
     Parameters
     ----------
     stimuli, groups, root : as for :func:`.scan.scan`
-    output : the folder to create, by custom ``NAME.zarr``
-    model, weights : the network whose preprocessing is used, as for :func:`.scan.scan`; without one
-        it is that of :class:`fusiform.Preprocessing`
-    preprocessing : replaces it, whole or by single values (``{"crop": 288}``)
-    decode_workers : threads that decode images; by default as many as cores, at most 8
-    on_error : what happens when a stimulus is no image or cannot be read: ``stop``; or ``skip``,
-        which leaves it out
-    listener : hears notes and progress
+    output : the folder to create, usually ``NAME.zarr``
+    model, weights : network whose preprocessing is used, as for :func:`.scan.scan`; by default that
+        of :class:`fusiform.Preprocessing`
+    preprocessing : replaces it, as a whole or by single values (``{"crop": 288}``)
+    decode_workers : decode threads; by default one per core, at most 8
+    on_error : for a stimulus that is not an image or cannot be read: ``stop``, or ``skip`` to leave
+        it out
+    listener : receives notes and progress
 
     Returns
     -------
-    the number of stimuli packed
+    the number of packed stimuli
 
     Raises
     ------
-    UserError : the request cannot be carried out as it was made; nothing is left behind
+    UserError : the request cannot be carried out; nothing is left behind
     KeyboardInterrupt : at SIGINT or SIGTERM; nothing is left behind
     """
     listener = listener or Listener()
-    final = _place(output)
+    final = _new_folder(output)
     refuse_on_error(on_error, decode_workers)
     catalogue = read_catalogue(stimuli, groups, root)
     for note in catalogue.notes:
         listener.note(note)
     if catalogue.pictures:
-        raise UserError(f"files are packed; {stimuli} is a packed set already: give the files")
+        raise UserError(f"packing takes image files; {stimuli} is a packed set: name the files")
     chosen = preprocessing_of(model, weights, preprocessing)
     if chosen.decoder != "pillow":
         raise UserError(
-            f"pictures are packed as Pillow decodes them; got the decoder {chosen.decoder}: leave "
-            "it out"
+            f"pictures are packed as Pillow decodes them; got {chosen.decoder}: leave out `decoder`"
         )
     listener.note(f"preprocessing: {chosen.geometry}")
     skipped = left_out(catalogue, stimuli, on_error, listener)
@@ -148,7 +146,7 @@ def _left_out(name: str, reason: str) -> str:
 
 
 class Shards:
-    """Files of pictures ``[side, side, 3]``, written one after the other."""
+    """Shard files of pictures ``[side, side, 3]``, written one after the other."""
 
     def __init__(self, folder: Path, side: int) -> None:
         self._folder, self._side = folder, side
@@ -167,7 +165,7 @@ class Shards:
                 self._file.close()
 
     def add(self, pictures: Iterable[NDArray[np.uint8]]) -> None:
-        """Write pictures behind those that are written."""
+        """Append pictures."""
         for picture in pictures:
             if self._file is None:
                 path = shard_path(self._folder, self.pictures // self._full)
@@ -181,7 +179,7 @@ class Shards:
                 self._end()
 
     def _end(self) -> None:
-        """Write the index, and have the file on the disk."""
+        """Write the index, and sync the file to disk."""
         assert self._file is not None
         self._file.write(shard_index(self._side, self.pictures))
         _close(self._file)
@@ -196,12 +194,12 @@ def _write_table(
     source: str,
     notes: Sequence[str],
 ) -> None:
-    """Write the columns, then the metadata, without which nothing is a packed set."""
+    """Write the columns, then the metadata, which make the folder a packed set."""
     labels, names = catalogue.labels[kept], catalogue.shown_names
     for category in np.flatnonzero(np.bincount(labels, minlength=len(catalogue.categories)) == 0):
         raise UserError(
             f"a category needs images; none of {catalogue.categories[category]} can be decoded: "
-            "restore them, or leave it out by --group"
+            "restore them, or leave it out with `groups`"
         )
     columns = {
         "category": encoded(catalogue.categories),
@@ -245,27 +243,27 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _close(file: BinaryIO) -> None:
-    """Close a file that is to outlive a power failure."""
+    """Sync a file to disk and close it."""
     with file:
         file.flush()
         synchronise(file.fileno(), Path(file.name))
 
 
-def _place(output: str | Path) -> Path:
-    """Where the set comes to stand: a folder that is not there yet."""
+def _new_folder(output: str | Path) -> Path:
+    """Resolved path of the folder to create."""
     if "://" in str(output):
-        raise UserError(f"a packed set is a folder; got {output}: pack into one, and copy it")
+        raise UserError(f"a packed set is a folder; got {output}: pack into a folder and copy it")
     final = Path(output)
     tidy(resolved(final))
     _refuse_existing(final)
     if not final.resolve().parent.is_dir():
-        raise UserError(f"the output's folder has to exist; {final.parent} does not: create it")
+        raise UserError(f"the output's folder must exist; {final.parent} does not: create it")
     return resolved(final)
 
 
 def _refuse_existing(final: Path) -> None:
     if final.exists() or final.is_symlink():
         raise UserError(
-            f"packing does not overwrite, the output must not exist; {final} does: choose another, "
-            "or remove it yourself"
+            f"packing never overwrites; {final} exists: choose another output, or remove it "
+            "yourself"
         )

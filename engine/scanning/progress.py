@@ -1,4 +1,4 @@
-"""How a scan says what it does."""
+"""Progress and notes of a scan."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a scan is: what it is doing, ``done`` of ``total`` steps, seconds since it began to.
+    """Progress of a ``stage`` of a scan: ``done`` of ``total`` steps in ``seconds``.
 
-    ``peak_bytes`` is the largest resident memory of this program so far, ``before`` how many of the
-    steps an earlier run had done.
+    ``peak_bytes`` is the peak resident memory of this process; ``before`` is the number of steps
+    that an earlier run had done.
     """
 
     stage: str
@@ -24,7 +24,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Listener:
-    """Where a scan reports to: ``note(line)`` for what a user should know, ``progress(event)``."""
+    """Callbacks of a scan: ``note(line)`` for messages to the user, and ``progress(event)``."""
 
     note: Callable[[str], None] = lambda _: None
     progress: Callable[[Progress], None] = lambda _: None

@@ -1,4 +1,4 @@
-"""Settings of the machine that can change the last bits of numbers."""
+"""Machine settings that can change the last bits of results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from ..machine import processor
 
-# By these, libraries choose their instructions, and with them the order of sums.
+# Variables that select instructions, and thereby the order of sums.
 _ENVIRONMENT = (
     *("ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "DNNL_DEFAULT_FPMATH_MODE"),
     *("DNNL_MAX_CPU_ISA", "DNNL_CPU_ISA_HINTS", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE"),
@@ -25,7 +25,7 @@ _LONGEST = 100
 
 
 def machine() -> dict[str, Any]:
-    """The machine and its settings, by name, as far as last bits can depend on them."""
+    """Properties of the machine on which last bits can depend, by name."""
     found: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -35,7 +35,7 @@ def machine() -> dict[str, Any]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "oneDNN": torch.backends.mkldnn.enabled,  # type: ignore[attr-defined, unused-ignore]
     }  # fmt: skip
-    with suppress(RuntimeError):  # where both of torch's interfaces for it were used
+    with suppress(RuntimeError):  # if both of torch's interfaces for it were used
         found["float32 matmul precision"] = torch.get_float32_matmul_precision()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call, unused-ignore]
         found |= {
@@ -48,21 +48,21 @@ def machine() -> dict[str, Any]:
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Describe, for each of two machines, the settings that differ; None if none do."""
+    """The differing settings of two machines in words, for each; None if they are equal."""
     names = [name for name in before if name in now and before[name] != now[name]]
     if not names:
         return None
-    return _said(before, names), _said(now, names)
+    return _described(before, names), _described(now, names)
 
 
-def _said(machine: Mapping[str, Any], names: list[str]) -> str:
-    ways = {"threads": "{} threads", "instructions": "{} instructions", "processor": "{}"}
-    told = [
-        ways[name].format(machine[name]) if name in ways
+def _described(machine: Mapping[str, Any], names: list[str]) -> str:
+    forms = {"threads": "{} threads", "instructions": "{} instructions", "processor": "{}"}
+    texts = [
+        forms[name].format(machine[name]) if name in forms
         else f"{name} unset" if machine[name] is None
         else f"{name} {str(machine[name]).lower()}" if isinstance(machine[name], bool)
         else f"{name}={machine[name]}" if name in _ENVIRONMENT
         else f"{name} {machine[name]}"
         for name in names
     ]  # fmt: skip
-    return ", ".join(told[:-1]) + (" and " if told[1:] else "") + told[-1]
+    return ", ".join(texts[:-1]) + (" and " if texts[1:] else "") + texts[-1]

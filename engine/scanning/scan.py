@@ -16,19 +16,21 @@ from ..decoding.ahead import default_workers
 from ..distributing.cluster import workers_asked_for
 from ..distributing.driver import distribute
 from ..errors import UserError
+from ..limits import refuse_numbers
 from ..moments.null import ShuffledMoments, refuse_null
 from ..moments.plan import Plan, shuffled_labels
 from ..networks.backbones import backbone_of
 from ..networks.dims import Dims
 from ..networks.weights import looks_like_file
+from ..preprocessing import Preprocessing
 from ..querying.result import Result
-from ..spec import SHOWN, STORE_DTYPES, Preprocessing, refuse_numbers
 from ..stimuli.catalogue import Catalogue, Groups
 from ..stimuli.columns import Column
 from ..store.draft import Draft, most_bytes
 from ..store.places import whereabouts
 from ..store.resuming import begun_with, resuming
 from ..store.writing import final_place, refuse_existing
+from ..variables import SHOWN, STORE_DTYPES
 from .interrupt import asked_to_stop
 from .memory import peak_memory, recycled
 from .progress import Listener, Progress

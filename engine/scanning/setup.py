@@ -14,6 +14,8 @@ from torch import nn
 from ...kernels import jit
 from ..decoding.jpegs import jpegs_of
 from ..errors import UserError
+from ..layer import UNITS, Layer
+from ..limits import bytes_of
 from ..moments.plan import Plan, make_plan
 from ..networks.backbones import Backbone, backbone_of
 from ..networks.behaviour import network_of
@@ -24,9 +26,10 @@ from ..networks.placement import device_for, place
 from ..networks.precision import multiplied, refuse_precision
 from ..networks.probe import refuse_on_nondeterminism
 from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced, refuse_units
-from ..spec import UNITS, Layer, Preprocessing, listed
+from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
-from .budget import BATCH_SIZES, Fit, Footprint, bytes_of, fit, free_memory, growth, used_memory
+from ..values import listed
+from .budget import BATCH_SIZES, Fit, Footprint, fit, free_memory, growth, used_memory
 from .progress import Listener
 
 

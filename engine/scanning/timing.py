@@ -16,7 +16,7 @@ from ..errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from ..spec import Preprocessing
+    from ..preprocessing import Preprocessing
     from ..stimuli.catalogue import Catalogue
 
 # Seconds that decoding is measured for, at most.

@@ -11,11 +11,11 @@ import torch
 from ...kernels.moments import Moments
 from ..contrasts.select import materialise
 from ..errors import UserError
+from ..layer import Layer
 from ..moments.accumulators import Live
 from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
 from ..networks.layers import input_dtype
-from ..spec import Layer
 from ..stimuli.catalogue import Catalogue
 from ..store.behind import Behind
 from ..store.draft import Draft

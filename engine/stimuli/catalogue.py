@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, refuse_no_path, shortened
-from ..spec import listed
 from ..texts import composed
+from ..values import listed
 from .bounds import refuse_outside
 from .columns import SHA256_BYTES, Contents, Texts, storable
 from .folders import archives_in, beside_shards, list_folders, refuse_compressed, shards_in

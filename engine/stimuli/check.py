@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..spec import in_json
+from ..values import in_json
 from .catalogue import Catalogue, Groups, read_catalogue
 from .images import BACKGROUND, KINDS, UnfitStimulus, open_image, read_header, strips, suffix_of
 from .lowlevel import Difference, difference, luma, mean_and_contrast, spectral_slope

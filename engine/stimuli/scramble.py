@@ -26,7 +26,7 @@ from PIL import Image
 
 from ..beside import filling, resolved
 from ..errors import UserError
-from ..spec import refuse_seed
+from ..limits import refuse_seed
 from .folders import gone_folders
 from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
 

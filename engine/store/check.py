@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..beside import draft_place, resolved
 from ..errors import UserError
-from ..spec import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES, Layer
+from ..layer import Layer
+from ..variables import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
 from .cuts import Slab
 from .draft import Draft
 from .identity import fingerprint

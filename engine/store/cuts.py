@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from ..spec import Layer
+from ..layer import Layer
 
 # Units per slab. Smaller ones cost time; larger ones gain little, and take memory to read.
 _CHUNK_UNITS = 262_144

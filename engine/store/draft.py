@@ -11,7 +11,8 @@ import zarr
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
-from ..spec import EXTREMES, MOMENTS, SHUFFLED, VARIABLES, Layer
+from ..layer import Layer
+from ..variables import EXTREMES, MOMENTS, SHUFFLED, VARIABLES
 from .commits import Commit
 from .cuts import slabs
 from .filling import Filling, Part

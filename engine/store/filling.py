@@ -14,8 +14,9 @@ import zarr
 from numpy.typing import NDArray
 
 from ..errors import UserError, gone, shortened
-from ..spec import SHOWN, STIMULUS_COLUMNS, Layer
+from ..layer import Layer
 from ..urls import none_in
+from ..variables import SHOWN, STIMULUS_COLUMNS
 from .arrays import files_of
 from .commits import Commit, Commits, Left
 from .durable import flush, missing_file

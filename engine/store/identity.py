@@ -9,7 +9,7 @@ from itertools import islice, zip_longest
 from typing import Any
 
 from ..errors import shortened
-from ..spec import SHOWN, apart
+from ..variables import SHOWN, apart
 
 # Stimuli that are turned into text at a time: the whole list would be 200 bytes for each.
 _AT_ONCE = 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..spec import RECORDING_VERSION, SCHEMA_VERSION
+from ..variables import RECORDING_VERSION, SCHEMA_VERSION
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..spec import COORDINATES, SHUFFLED, STIMULUS_COLUMNS, Layer
+from ..layer import COORDINATES, Layer
+from ..variables import SHUFFLED, STIMULUS_COLUMNS
 from .cuts import Shape
 from .metadata import ARRAY_BYTES, read_json
 from .schema import RootSchema

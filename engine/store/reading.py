@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
-from ..spec import EXTREMES, SHUFFLED, Layer
+from ..layer import Layer
+from ..variables import EXTREMES, SHUFFLED
 from .arrays import files_of as files_of
 from .arrays import present as present
 from .cuts import Shape, Slab, number_of_slabs, slabs
@@ -74,7 +75,7 @@ class Store(Root):
 
     @property
     def units(self) -> str:
-        """What the scan took as units, one of :data:`.spec.UNITS`."""
+        """What the scan took as units, one of :data:`..layer.UNITS`."""
         return str(self.provenance.get("units", "all"))
 
     def chunk_shape(self, layer: Layer) -> Shape:

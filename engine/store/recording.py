@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..spec import Layer
+from ..layer import Layer
 from .cuts import even
 from .kinds import RECORDING
 from .places import name_of

@@ -12,7 +12,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
-from ..spec import Layer
+from ..layer import Layer
 from .commits import Commit
 from .filling import Filling, Part
 from .kinds import RECORDING

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...kernels.moments import Moments
-from ..spec import Layer
+from ..layer import Layer
 from .durable import flush
 from .hidden import HiddenFolder, checksum, sealed, unsealed
 from .zarr_internals import sync

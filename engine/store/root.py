@@ -20,7 +20,9 @@ from zarr.storage import StorePath
 
 from ..beside import draft_place, resolved, waiting
 from ..errors import UserError, nearest
-from ..spec import SHOWN, Layer, listed
+from ..layer import Layer
+from ..values import listed
+from ..variables import SHOWN
 from .arrays import Arrays, Gathered
 from .kinds import RECORDING, STORE, Kind
 from .metadata import GROUP_KEYS, ROOT_BYTES, Misfit, Opened, gathered_in, read_json, refusing
@@ -162,7 +164,7 @@ class Root:
         ]
 
     def stimuli(self, column: str) -> NDArray[Any]:
-        """A column ``[stimulus]`` of the stimulus table; see ``spec.STIMULUS_COLUMNS``."""
+        """A column ``[stimulus]`` of the stimulus table; see ``variables.STIMULUS_COLUMNS``."""
         values = self._part(column)
         if column in _INDICES and len(values):
             known = len(self.categories) if column == "stimulus_category" else self.folds

@@ -28,7 +28,8 @@ from zarr.buffer import cpu, default_buffer_prototype
 
 from ..disk import synchronised, turn
 from ..errors import UserError, told_of_the_disk
-from ..spec import MEASURES, VARIABLES, Layer
+from ..layer import Layer
+from ..variables import MEASURES, VARIABLES
 from .durable import flush
 from .layout import gathered_anew
 from .metadata import ROOT_BYTES, gathered_in, parsed, read_json, refusing

@@ -13,21 +13,19 @@ from reprlib import Repr
 from typing import Any
 
 from ..errors import UserError
-from ..spec import (
-    COORDINATES,
+from ..layer import COORDINATES, UNITS, Layer
+from ..spec import PRECISIONS
+from ..variables import (
     EXTREMES,
     MEASURE_TYPES,
     MEASURES,
     MOMENTS,
-    PRECISIONS,
     PROJECTIONS,
     ROOT_NAMES,
     SHUFFLED,
     STIMULUS_COLUMNS,
     STORE_DTYPES,
-    UNITS,
     VARIABLES,
-    Layer,
 )
 
 # More than that no scan makes.

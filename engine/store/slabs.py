@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from zarr.buffer import default_buffer_prototype
 from zarr.codecs import BloscCodec
 
-from ..spec import EXTREMES, Layer
+from ..layer import Layer
+from ..variables import EXTREMES
 from .cuts import Shape, Slab, file_shape, slabs
 from .layout import create_array, put
 from .zarr_internals import sync

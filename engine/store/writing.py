@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from .. import beside
 from ..disk import turn
 from ..errors import UserError, is_of_limits, is_of_memory, told_of_the_disk
-from ..spec import MOMENTS, STIMULUS_COLUMNS, VARIABLES, Layer, as_record
+from ..layer import Layer
 from ..urls import Url, none_in
+from ..values import as_record
+from ..variables import MOMENTS, STIMULUS_COLUMNS, VARIABLES
 from .cuts import chunk_shape, whole_file
 from .draft import Draft
 from .filling import Filling
@@ -90,7 +92,7 @@ def create_store(
     ----------
     output : a new or empty folder, or a URL
     counts : number of stimuli ``[category, fold]``
-    stimuli : the stimulus table, a column ``[stimulus]`` for each of ``spec.STIMULUS_COLUMNS``
+    stimuli : the stimulus table, a column ``[stimulus]`` for each of ``variables.STIMULUS_COLUMNS``
     provenance : attributes of the root, plain JSON values
     """
     place = place_of(output)

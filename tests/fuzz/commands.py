@@ -1,10 +1,10 @@
-"""Commands that write are killed at any write, or at random moments, and given again.
+"""Kill writing commands at any write or at random moments, then run them again.
 
-``python -m tests.fuzz.commands --count 500``. An earlier output has to be whole, or the new one:
-what `check` calls whole can be read. The same command then ends with the output of one that
-nothing happened to, and nothing beside it. On a disk that is full from some write on it ends in
-a line, the earlier output is whole, nothing is left. They are forked from one process that has
-loaded everything and computed nothing, so that they begin at once.
+``python -m tests.fuzz.commands --count 500``. After a kill either the earlier output or the new one
+is whole, as `check` judges. The same command then gives the output of an undisturbed one, with
+nothing beside it. On a disk that becomes full at some write it ends in one line, the earlier
+output is whole and nothing is left. Commands are forked from one process that has imported
+everything and computed nothing, so that they start at once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCAN = (
     "tests.fuzz.small:Net stimuli --group faces=faces --group words=words --resize 40 --crop 32 "
     "--device cpu -q"
 )
-# What commands would load after they are forked.
+# Modules that commands would import after the fork.
 _LOADED = (
     "torch", "pyarrow.parquet",
     "matplotlib.backends.backend_svg", "matplotlib.backends.backend_pdf",
@@ -45,7 +45,7 @@ Contents = dict[str, Any]
 
 
 def _nothing(_: Path) -> None:
-    """There is no earlier output."""
+    """Prepare no earlier output."""
 
 
 def _saved(out: Path) -> None:
@@ -100,7 +100,7 @@ COMMANDS = {
 
 @dataclass
 class Storm:
-    """The result for a command: kills, full disks, and failures."""
+    """Result for a command: kills, full disks and failures."""
 
     kills: int = 0
     full: int = 0
@@ -108,7 +108,7 @@ class Storm:
 
 
 class Trial:
-    """A command in a folder of its own; ``whole`` is what it gives when nothing happens."""
+    """A command in its own folder; ``whole`` is its undisturbed output."""
 
     def __init__(self, command: Command, rng: random.Random) -> None:
         self.command, self.rng, self.out = command, rng, Path("out")
@@ -121,7 +121,7 @@ class Trial:
         self.seconds = ended.seconds
 
     def kill(self, most: int) -> None:
-        """Kill the command a few times, and let it come to its end."""
+        """Kill the command a few times, then let it finish."""
         earlier = self._begin(self.rng.choice([self.command.earlier, self._nothing]))
         for _ in range(self.rng.randint(1, min(3, most))):
             k = self._any_write()
@@ -140,7 +140,7 @@ class Trial:
             self._wrong(where, f"then given again: {_difference(found, self.whole)}")
 
     def _failed(self, where: str, ended: Ended) -> bool:
-        """Whether it ended otherwise than by a kill, well, or as its output exists already."""
+        """Whether it ended in any way but a kill, success or an existing output."""
         if ended.code in (-signal.SIGKILL, 0):
             return False
         if ended.code == 2 and _line(ended.said) and self._is_there(self.whole):
@@ -148,13 +148,13 @@ class Trial:
         return self._wrong(where, f"{ended.code} {ended.said[-300:]!r}")
 
     def fill(self) -> None:
-        """Let the disk be full from some write on."""
+        """Run the command on a disk that becomes full at some write."""
         earlier, k = self._begin(self.command.earlier), self._any_write()
         how = self.rng.choice(("full", "once"))
         ended = self._run(at=k, how=how)
         self.storm.full += 1
         where = f"{how} at write {k}"
-        if ended.code == 0 and contents(self.out) == self.whole:  # what failed, it could do without
+        if ended.code == 0 and contents(self.out) == self.whole:  # the failed write was optional
             return
         if ended.code != 2 or not _line(ended.said) or "No space left" not in ended.said:
             self._wrong(where, f"{ended.code} {ended.said[-300:]!r}")
@@ -162,15 +162,15 @@ class Trial:
             return
         elif self.command.kind != "files" or found.keys() - self.whole.keys():
             self._wrong(where, f"left: {_difference(found, earlier)}")
-        else:  # some of several files were in their place already
+        else:  # some of several files were already in place
             self._judge_files(where, earlier, found)
 
     def _nothing(self, out: Path) -> None:
-        if self.command.kind == "store":  # without it there is nothing to be saved into
+        if self.command.kind == "store":  # saving needs an existing store
             self.command.earlier(out)
 
     def _any_write(self) -> int:
-        """One of all, or of the last, which put things in their places."""
+        """Any write, or one of the last, which publish the output."""
         return self.writes - self.rng.randrange(
             min(self.rng.choice((10, self.writes)), self.writes)
         )
@@ -189,7 +189,7 @@ class Trial:
         return bool(wanted) and {name: found.get(name) for name in wanted} == wanted
 
     def _judge(self, where: str, earlier: Contents) -> bool:
-        """Whether what a kill has left is wrong."""
+        """Whether the files left by a kill are wrong."""
         found = contents(self.out)
         if self.command.kind == "files":
             return self._judge_files(where, earlier, found)
@@ -223,7 +223,7 @@ class Trial:
 
 
 def contents(folder: Path) -> Contents:
-    """Every file and folder below, by its name: its bytes, but for when it was made."""
+    """Bytes of every file and folder below, by name, without creation times."""
     found: Contents = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -259,7 +259,7 @@ def _difference(found: Contents, wanted: Contents) -> str:
 
 
 def _prepare() -> None:
-    """Draw stimuli, and make the stores that are asked, each in a program of its own."""
+    """Draw stimuli and write the stores that commands read, each in its own process."""
     for line in (
         "stimuli make stimuli --per-category 4 --size 48",
         f"scan {SCAN} --layers pool -o ref.zarr",
@@ -273,7 +273,7 @@ def _prepare() -> None:
 
 
 def storm(count: int, seed: int, names: list[str]) -> Iterator[tuple[str, Storm]]:
-    """Kill commands ``count`` times in all; gives one after the other with what came of it."""
+    """Kill commands ``count`` times in all; yields each command with its result."""
     for name in _LOADED:
         import_module(name)
     rng, before, left = random.Random(seed), Path.cwd(), count
@@ -294,7 +294,7 @@ def storm(count: int, seed: int, names: list[str]) -> Iterator[tuple[str, Storm]
 
 
 def main() -> None:
-    """Run a storm and say what came of it."""
+    """Run a storm and print its results."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--count", type=int, default=500)
     arguments.add_argument("--seed", type=int, default=0)

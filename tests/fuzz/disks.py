@@ -1,7 +1,7 @@
-"""Disks that are full, break off in the middle of a write, or forget what was not flushed.
+"""Disks that are full, fail in the middle of a write, or lose unflushed data.
 
 ``python -m tests.fuzz.disks``: every write of a small scan fails in turn, in every way, and the
-same scan goes on afterwards.
+same scan then resumes.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from fusiform.engine.store.durable import DurableFolder
 
 from .small import contents, scan
 
-# What a write may come to: see Disk.
+# Ways for a write to fail: see Disk.
 WAYS = ("full", "once", "cut")
 
 
 class PowerCut(BaseException):
-    """The machine is off: nothing that comes after it happens."""
+    """The power is cut: nothing after it happens."""
 
 
 class Disk:
-    """Counts writes; the ``n``-th and all later ones fail, as ``how`` says.
+    """Counts writes; the ``n``-th and all later ones fail in the way ``how``.
 
-    ``full``: no space is left. ``once``: the same, and the next write finds some. ``cut``: the
-    power fails in the middle of the write, and of what was written since the last flush some is
-    there, some is torn, and some is not.
+    ``full``: no space is left. ``once``: the same, but the next write succeeds. ``cut``: the
+    power fails in the middle of the write; of the data since the last flush some is kept, some
+    torn and some lost.
     """
 
     def __init__(self, n: int | None = None, how: str = "full", seed: int = 0) -> None:
         self.n, self.how = n, how
         self.writes = 0
         self.rng = random.Random(seed)
-        # What was there before, of every file that was written and not flushed.
+        # Earlier content of every file that was written and not flushed.
         self.before: dict[Path, bytes | None] = {}
 
     @property
@@ -58,7 +58,7 @@ class Disk:
         return self.n is not None and self.writes >= self.n
 
     def write(self, path: Path) -> None:
-        """A write begins. Raises what comes of it, if it does not come to its end."""
+        """Start a write; raises its failure, if any."""
         self.writes += 1
         if not self.broken:
             self.before.setdefault(path, path.read_bytes() if path.exists() else None)
@@ -69,10 +69,10 @@ class Disk:
             raise PowerCut
 
     def forget(self) -> None:
-        """Leave of every file that was not flushed what was there before, part of it, or all."""
+        """Reset every unflushed file to its earlier content, part of the new one, or all of it."""
         for path, before in self.before.items():
             fate = self.rng.choice(("kept", "lost", "torn"))
-            # Metadata that replace others, and records, are on the disk before they are named.
+            # Replaced metadata and logs are flushed before anything names them.
             whole = path.suffix == ".json" and (before is not None or path.name != "zarr.json")
             if fate == "kept" or not path.exists():
                 continue
@@ -86,7 +86,7 @@ class Disk:
 
 @contextmanager
 def on(disk: Disk) -> Iterator[None]:
-    """Have stores written to ``disk`` in this context."""
+    """Write stores to ``disk`` in this context."""
 
     class Folder(DurableFolder):
         async def set(self, key: str, value: Buffer) -> None:
@@ -110,7 +110,7 @@ def on(disk: Disk) -> Iterator[None]:
 
 @dataclass
 class Trial:
-    """What came of it: the writes of a whole scan, those that failed, and what went wrong then."""
+    """Results: writes of a whole scan, failed writes, and faults found."""
 
     writes: int
     failed: int = 0
@@ -118,7 +118,7 @@ class Trial:
 
 
 def run(how: str, every: int = 1) -> Trial:
-    """Let every ``every``-th write of a scan fail, and go on on a sound disk."""
+    """Fail every ``every``-th write of a scan, and resume it on a sound disk."""
     with tempfile.TemporaryDirectory() as name:
         stimuli, folder = Path(name) / "stimuli", Path(name) / "stores"
         make_localizer(stimuli, per_category=4, size=64, seed=1)
@@ -137,7 +137,7 @@ def run(how: str, every: int = 1) -> Trial:
 
 
 def _disturbed(stimuli: Path, folder: Path, disk: Disk, whole: dict[str, object]) -> str:
-    """What is wrong with a scan that goes on after one on ``disk``; nothing, if all is well."""
+    """The fault of a scan resumed after a failure on ``disk``, or nothing."""
     try:
         with on(disk):
             scan(stimuli, folder / "o.zarr")
@@ -157,7 +157,7 @@ def _disturbed(stimuli: Path, folder: Path, disk: Disk, whole: dict[str, object]
 
 
 def main() -> None:
-    """See the head of this module."""
+    """Run all failures and print the results."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--every", type=int, default=1)
     given = arguments.parse_args()

@@ -1,8 +1,8 @@
-"""Commands with faults at their k-th write, by Python's audit events: no library is changed.
+"""Inject faults at a command's k-th write through Python's audit events, patching no library.
 
-Seen are files that are opened to be written, renamed, linked, cut and removed, and folders that are
-created and removed. What goes into an open file is not, nor what is opened by other languages. A
-hook cannot be taken out again: arm it in a forked child, which has nothing else to do.
+The hook sees files opened for writing, renamed, linked, truncated and removed, and folders created
+and removed. It sees neither writes to an open file nor files opened by other languages. A hook
+cannot be removed: arm it in a forked child that does nothing else.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import Any, NamedTuple, NoReturn
 
 from fusiform import cli
 
-# kill: the program is gone before the write. full: no space is left, from then on. once: the same,
-# and the next write finds some. What is there can be removed.
+# kill: the process dies before the write. full: no space is left from then on. once: the same,
+# but the next write succeeds. Removing files always works.
 WAYS = ("kill", "full", "once")
 
 _REMOVALS = ("os.remove", "os.rmdir")
 _CHANGES = ("os.rename", "os.link", "os.symlink", "os.truncate", "os.mkdir", *_REMOVALS)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-# Where an event says to which open folder its path is relative.
+# Position of the folder descriptor in an event's arguments.
 _FOLDERS = {"os.mkdir": 2, "os.remove": 1, "os.rmdir": 1, "os.rename": 2}
 
 
 class Ended(NamedTuple):
-    """How a program ended: its exit code, less than 0 for a signal; what it said; its writes."""
+    """End of a process: exit code (negative for a signal), output, writes."""
 
     code: int
     said: str
@@ -42,7 +42,7 @@ class Ended(NamedTuple):
 
 
 def arm(under: Path, seen: Callable[[], int], at: int | None = None, how: str = "kill") -> None:
-    """Have ``seen`` count this program's writes under a folder; the ``at``-th comes to ``how``."""
+    """Call ``seen`` at every write under a folder; the ``at``-th fails as ``how``."""
     root = under.resolve()
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -79,7 +79,7 @@ def run(
     arguments: list[str], under: Path | None, at: int | None = None, how: str = "kill",
     delay: float | None = None,
 ) -> Ended:  # fmt: skip
-    """Fork a command; see :func:`arm`, or kill it after ``delay`` seconds."""
+    """Fork a command with a fault (see :func:`arm`), or kill it after ``delay`` seconds."""
     began, count = time.perf_counter(), mmap.mmap(-1, 8)
 
     def seen() -> int:

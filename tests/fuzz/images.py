@@ -1,10 +1,10 @@
-"""Damaged image files: each is shown, or refused in one line, quickly and in little memory.
+"""Fuzz image files: each is decoded or refused in one line, quickly and in little memory.
 
     python -m tests.fuzz.images --count 10000 --seed 0
 
-Every case is made of its number and the seed alone (``--only 123`` makes it again and writes it to
-a file). The cases run in a child whose memory is limited, so that a crash or a bomb ends the child
-and not the fuzzer; what the child says on stderr is a warning that reached the user.
+Every case depends on its number and the seed alone (``--only 123`` repeats it and writes it to a
+file). The cases run in a child with limited memory, so that a crash or a bomb ends the child and
+not the fuzzer; the child's stderr holds warnings that would reach the user.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from fusiform.engine.errors import UserError
 from .mutations import Report, damaged
 from .seeds import seeds
 
-# What an image may take: seconds of a core (the largest that is decoded, of 178,956,970 pixels,
-# takes one or two), and bytes of memory beyond what the program has.
+# Limits per image: CPU seconds (the largest accepted image, of 178,956,970 pixels, takes one or
+# two), and bytes of memory above the program's own.
 SECONDS = 5.0
 MEMORY = 2 * 2**30
-# Seconds after which a case is taken to hang; failures after which nothing more is to be learnt.
+# Seconds until a case counts as hanging; number of failures that ends the run.
 _PATIENCE = 60
 _ENOUGH = 20
 ROOT = Path(__file__).parents[2]
 
 
 def case(number: int, seed: int, files: dict[str, bytes]) -> tuple[str, bytes, str]:
-    """Name of the file that is damaged, its content then, and what was done to it."""
+    """Name of the damaged file, its content, and the mutations applied."""
     chance = random.Random(f"{seed}/{number}")
     names = sorted(files)
     name = names[number % len(names)]
@@ -48,9 +48,9 @@ def case(number: int, seed: int, files: dict[str, bytes]) -> tuple[str, bytes, s
 
 
 def show(content: bytes) -> None:
-    """All that a scan does with an image before the network sees it."""
+    """Do everything that a scan does with an image before the network."""
     from fusiform.engine.decoding.pictures import prepare
-    from fusiform.engine.spec import Preprocessing
+    from fusiform.engine.preprocessing import Preprocessing
     from fusiform.engine.stimuli.images import open_image, read_header
 
     path = Path("damaged.png")
@@ -61,7 +61,7 @@ def show(content: bytes) -> None:
 
 
 def outcome(content: bytes, show: Callable[[bytes], None] = show) -> tuple[str, str]:
-    """``shown`` or ``refused`` (of which a part ``for want of memory``), or what is wrong."""
+    """``shown``, ``refused`` (perhaps ``for want of memory``), or the failure."""
     try:
         show(content)
     except UserError as error:
@@ -74,7 +74,7 @@ def outcome(content: bytes, show: Callable[[bytes], None] = show) -> tuple[str, 
 
 
 def run(count: int, seed: int = 0) -> Report:
-    """Show ``count`` damaged files."""
+    """Decode ``count`` damaged files."""
     started, report = time.perf_counter(), Report()
     while report.count < count and len(report.failures) < _ENOUGH:
         _run_child(report, count, seed)
@@ -88,7 +88,7 @@ def _command(start: int, count: int, seed: int) -> list[str]:
 
 
 def _run_child(report: Report, count: int, seed: int) -> None:
-    """From where the report stands to the end, or to the case that ends the child."""
+    """Run a child from the report's position to the end, or to the case that ends it."""
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(
@@ -137,7 +137,7 @@ def _child(start: int, count: int, seed: int) -> None:
     for number in range(start, count):
         name, content, done = case(number, seed, files)
         faulthandler.dump_traceback_later(_PATIENCE, exit=True)
-        began = time.process_time()  # not the time of others on this machine
+        began = time.process_time()  # CPU time: other programs do not count
         became, wrong = outcome(content)
         seconds = time.process_time() - began
         print(
@@ -155,7 +155,7 @@ def _memory(line: str) -> int:
 
 
 def markdown(report: Report, count: int, seed: int) -> str:
-    """The report as the page that is kept."""
+    """The report in Markdown."""
     outcomes = ("shown", "refused", "refused for want of memory", "failed")
     rows = [
         "# Damaged image files",

@@ -1,8 +1,8 @@
-"""A scan or recording that is killed at random moments, until it ends: with the same bits.
+"""Kill a scan or recording at random moments until it ends; its bits must be the same.
 
-``python -m tests.fuzz.kills --count 200 --seed 0``, with ``--record`` for recordings. They are
-forked from one process that has loaded torch and computed nothing, so that a run begins at once;
-they are killed with SIGKILL, which nothing can catch.
+``python -m tests.fuzz.kills --count 200 --seed 0``, with ``--record`` for recordings. Runs are
+forked from one process that has imported torch and computed nothing, so that they start at once,
+and killed with SIGKILL.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fusiform.engine.store.filling import Filling
 
 from .small import contents, record, scan
 
-# Where a kill may fall, in the order in which the byte that says so has them.
+# Stages of a run; a shared byte holds the index of the current one.
 STAGES = ("before the first batch", "scan", "recording", "commit", "contrasts", "completion")
 
 Make: TypeAlias = Callable[[Path, Path, Listener], Path]
@@ -37,7 +37,7 @@ Make: TypeAlias = Callable[[Path, Path, Listener], Path]
 
 @dataclass(frozen=True)
 class Storm:
-    """What came of it: kills by stage, what came to its end, and what of that differed."""
+    """Results: kills by stage, completed runs, and runs that differed."""
 
     kills: Counter[str]
     finished: int
@@ -46,7 +46,7 @@ class Storm:
 
 
 def in_stages(make: Make, stimuli: Path, output: Path, stage: mmap.mmap) -> None:
-    """Make what commits after every batch, which says in ``stage`` where it is."""
+    """Write an output that commits after every batch and marks its stage in ``stage``."""
     write, complete = Commits.write, Filling.complete
 
     def marked_write(self: Commits, commit: object) -> None:
@@ -67,7 +67,7 @@ def in_stages(make: Make, stimuli: Path, output: Path, stage: mmap.mmap) -> None
 
 
 def run(count: int, seed: int, make: Make = scan, report: bool = False) -> Storm:
-    """Kill what is made ``count`` times, and compare all that comes to its end."""
+    """Kill runs ``count`` times, and compare every run that completes."""
     rng, began = random.Random(seed), time.perf_counter()
     kills: Counter[str] = Counter()
     finished = differing = 0
@@ -83,7 +83,7 @@ def run(count: int, seed: int, make: Make = scan, report: bool = False) -> Storm
         shutil.rmtree(output)
         while kills.total() < count or not output.exists():
             stage[0] = 0
-            # From the first moment of a whole run to a little after its last.
+            # Delays from 0 to a little more than a whole run.
             delay = rng.uniform(0, 1.1 * longest) if kills.total() < count else None
             killed, _ = _run(make, stimuli, output, stage, delay)
             if killed:
@@ -101,13 +101,13 @@ def run(count: int, seed: int, make: Make = scan, report: bool = False) -> Storm
 def _run(
     make: Make, stimuli: Path, output: Path, stage: mmap.mmap, delay: float | None
 ) -> tuple[bool, float]:
-    """Fork a program that makes it, and kill that after ``delay`` seconds.
+    """Fork a run and kill it after ``delay`` seconds.
 
-    Whether that came to pass, and the time.
+    Returns whether it was killed, and the time.
 
     Raises
     ------
-    RuntimeError : it failed by itself
+    RuntimeError : the run failed by itself
     """
     began = time.perf_counter()
     child = os.fork()
@@ -132,7 +132,7 @@ def _run(
 
 
 def main() -> None:
-    """Run a storm and say what came of it."""
+    """Run a storm and print its results."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--count", type=int, default=200)
     arguments.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Ways to damage a file, and the report on files that were."""
+"""Mutations of a file, and the report of all cases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIDES_AT = (
 
 
 def damaged(content: bytes, other: bytes, chance: random.Random) -> tuple[bytes, str]:
-    """``content`` after one to four mutations, some with parts of ``other``, and their names."""
+    """``content`` after one to four mutations (some splice in ``other``), and their names."""
     done = []
     for _ in range(chance.choice((1, 1, 2, 4))):
         mutation = chance.choice(MUTATIONS)
@@ -71,7 +71,7 @@ def _splice(content: bytes, other: bytes, chance: random.Random) -> bytes:
 
 
 def _blow_up(content: bytes, other: bytes, chance: random.Random) -> bytes:
-    """A length, a side, a count or an offset becomes another, in either byte order."""
+    """Replace a length, side, count or offset, in either byte order."""
     form = chance.choice("<>") + chance.choice("HI")
     size = struct.calcsize(form)
     start = min(chance.choice(fields(content)), max(0, len(content) - size))
@@ -80,7 +80,7 @@ def _blow_up(content: bytes, other: bytes, chance: random.Random) -> bytes:
 
 
 def _enlarge(content: bytes, other: bytes, chance: random.Random) -> bytes:
-    """Both sides become large: some of it within the limit on pixels, some beyond it."""
+    """Enlarge both sides, sometimes beyond the limit on pixels."""
     width, height = (chance.choice((1, 3000, 9000, 13300, 16383, 65535)) for _ in range(2))
     if content.startswith(b"P") and b"24 20" in content[:20]:
         return content.replace(b"24 20", b"%d %d" % (width, height), 1)
@@ -110,7 +110,7 @@ MUTATIONS: tuple[Callable[[bytes, bytes, random.Random], bytes], ...] = (
 
 
 def fields(content: bytes) -> list[int]:
-    """Where numbers stand that say how much there is of something."""
+    """Positions of numbers that declare lengths and counts."""
     if content.startswith(b"\x89PNG"):
         starts = [start for start, _, _ in _chunks(content)]
         return [16, 20, 23, *(start + add for start in starts for add in (0, 4, 8, 12))]

@@ -1,11 +1,10 @@
-"""A fuzzer of the command line: every option and argument of every command is given odd values.
+"""Fuzz the command line: every option and argument of every command gets odd values.
 
     python -m tests.fuzz.options --count 10000 --seed 0
 
-Whatever is asked, a command ends in time with exit code 0, 1 or 2, never with a traceback; where it
-does not succeed nothing is left, or changed. Each case is a forked child of a warm process, with a
-limit of address space. A case is known by its number: ``--only N`` repeats it and shows what it
-says.
+Every command must end in time with exit code 0, 1 or 2 and without a traceback; if it fails, it
+leaves and changes nothing. Each case is a forked child of a warm process with limited address
+space. ``--only N`` repeats case N and shows its output.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ from fusiform import cli
 
 SECONDS, BYTES = 60, 3 * 2**30
 _ROOT = Path(__file__).parents[2]
-_SLOW = {"doctor", "bench", "demo"}  # seconds each: one case in so many
+_SLOW = {"doctor", "bench", "demo"}  # these take seconds each: one case in this many
 _SLOWER = 40
 
-# A sound and quick line of every command, by the function behind it; what is odd is added to it.
+# A valid, quick line of every command, by its function; odd values are added to it.
 LINES = {
     "layers": "layers tiny:make",
     "plan": "plan tiny:make stimuli --layers act --batch-size 4 -q",
@@ -101,7 +100,7 @@ PATHS = (
     *("http://127.0.0.1:1/x", "file:///nosuch/x", "ftp://x/y", "://", "s3://", "a\tb\nc", "linked"),
     *("table.csv.zarr", "x" * 255, "y" * 256 + "/z"),
 )
-# Values that are sound but take long: processes of dask's, seconds each.
+# Valid but slow values: they start dask processes, seconds each.
 _NOT = {"--workers": {"1", "3", "+5", " 7 ", "\u0663"}}
 _TINY = """
 import os, torch
@@ -125,7 +124,7 @@ def huge(): return nn.Linear(10**6, 10**7)
 
 
 def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
-    """Every option of every command: the command, the flag, its type, and what is said of it."""
+    """Every option of every command: command, flag, type and help."""
     for group in app.registered_groups:
         assert group.typer_instance is not None
         yield from options(group.typer_instance)
@@ -135,7 +134,7 @@ def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
         for name, hint in hints.items():
             for info in getattr(hint, "__metadata__", ()):
                 if isinstance(info, OptionInfo):
-                    # Of an annotation typer takes the first flag for a default.
+                    # Typer takes the first flag of an annotation for a default.
                     flags = [info.default, *(info.param_decls or ()), name.replace("_", "-")]
                     flag = next(one for one in flags if isinstance(one, str))
                     said = f"{info.metavar or ''} {info.help or ''}"
@@ -144,7 +143,7 @@ def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a case: its exit code, or None if it did not end; ``fault`` is a failure."""
+    """Result of a case: its exit code, or None if it did not end; ``fault`` is a failure."""
 
     number: int
     arguments: tuple[str, ...]
@@ -155,7 +154,7 @@ class Outcome:
 
 
 def case(number: int, seed: int, quick: bool = False) -> tuple[str, ...]:
-    """The arguments of a case: a sound line with an odd value or several."""
+    """Arguments of a case: a valid line with one odd value or several."""
     rng = random.Random(f"{seed}/{number}")
     known = _known()
     names = [name for name in LINES if name not in _SLOW or (not quick and not number % _SLOWER)]
@@ -170,7 +169,7 @@ def case(number: int, seed: int, quick: bool = False) -> tuple[str, ...]:
             break
         _, flag, kind, _ = rng.choice(known[name])
         if kind is bool:
-            # Not compiled: in a forked child its compilers wait for threads that are not there.
+            # Never compiled: in a forked child the compiler waits for threads that do not exist.
             line += [f"--{flag}"] if flag != "compile" else []
         elif kind in (tuple[float, float, float], tuple[float, float, float] | None):
             line += [f"--{flag}", *(rng.choice((*NUMBERS[:12], "0.5", "1")) for _ in range(3))]
@@ -196,7 +195,7 @@ def _odd(rng: random.Random, kind: str = "") -> str:
 
 
 def prepare(folder: Path) -> Path:
-    """Make what the commands are given."""
+    """Make the files that the commands take."""
     folder.mkdir(parents=True)
     (folder / "tiny.py").write_text(_TINY)
     for k, name in enumerate(("faces", "places", "tools")):
@@ -214,14 +213,14 @@ def prepare(folder: Path) -> Path:
     (folder / "linked").symlink_to("folder")
     os.mkfifo(folder / "pipe")
     for minor, name in ((3, "null"), (5, "zero"), (7, "full")):
-        # Of its own, where it may: a command that replaces a device must not replace the system's.
+        # Our own device if permitted: a command that replaces it must not replace the system's.
         with suppress(OSError):
             os.mknod(folder / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
     return folder
 
 
 def make_stores(folder: Path) -> None:
-    """Make stores and a recording to ask, in the folder where the program runs."""
+    """Make stores and a recording in the working directory."""
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     given: dict[str, Any] = {"batch_size": 4, "device": "cpu"}
@@ -234,7 +233,7 @@ def make_stores(folder: Path) -> None:
 
 
 def warm() -> None:
-    """Import what commands import, and start no thread."""
+    """Import what commands import, without starting a thread."""
     os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     sys.dont_write_bytecode = True
     import matplotlib.figure
@@ -259,7 +258,7 @@ def warm() -> None:
 
 
 def attempt(number: int, arguments: Sequence[str], sound: Path, place: Path) -> Outcome:
-    """Run a case in a forked child, in a copy of ``sound`` at ``place`` that is left as it was."""
+    """Run a case in a forked child, in a copy of ``sound`` at ``place`` that must not change."""
     before = seen(place) if place.exists() else None
     if before is None or before != seen(sound):
         shutil.rmtree(place, ignore_errors=True)
@@ -319,7 +318,7 @@ def _run(arguments: Sequence[str], place: Path, said: Path) -> NoReturn:
 
 
 def _waited(child: int) -> int | None:
-    """The exit code of a child, negative for a signal; None where it had to be killed."""
+    """Exit code of a child, negative for a signal, None if it had to be killed."""
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -332,7 +331,7 @@ def _waited(child: int) -> int | None:
 
 
 def seen(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a folder, by its name: its kind and its size."""
+    """Kind and size of every file below a folder, by name."""
     found = {}
     for top, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -356,7 +355,7 @@ def run(
         folder = Path(name) / "a" / "b"
         folder.mkdir(parents=True)
         sound = prepare(folder / "sound")
-        child = os.fork()  # the threads that it starts would be lost to the others
+        child = os.fork()  # later forks would lose the threads that it starts
         if not child:
             with suppress(BaseException):
                 make_stores(sound)
@@ -375,7 +374,7 @@ def run(
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
-    """How cases ended, and those that failed."""
+    """Counts of outcomes, and the failed cases."""
     codes = Counter(str(outcome.code) for outcome in outcomes)
     failed = [outcome for outcome in outcomes if outcome.fault]
     lines = [f"{len(outcomes)} cases; by exit code: {dict(sorted(codes.items()))}"]

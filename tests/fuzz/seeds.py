@@ -1,4 +1,4 @@
-"""A small image file of every kind, for the fuzzer to damage."""
+"""Small sound image files of every kind, for the fuzzer to damage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDE = RNG.integers(0, 65536, (20, 24), dtype=np.uint16)
 
 
 def seeds() -> dict[str, bytes]:
-    """Name -> content; what a name begins with is the kind of file."""
+    """Name -> content; the name starts with the kind of file."""
     grey, palette, bits = RGB.convert("L"), RGB.quantize(16), RGB.convert("1")
     frames = {"save_all": True, "append_images": [NOISE, RGB]}
     text = PngImagePlugin.PngInfo()
@@ -98,7 +98,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def interlaced(grey: NDArray[np.uint8]) -> bytes:
-    """An Adam7 PNG, which Pillow reads and does not write."""
+    """An Adam7 PNG, which Pillow reads but does not write."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
               (1, 0, 2, 1)]  # fmt: skip
     rows = [b"\0" + row.tobytes() for y, x, dy, dx in passes for row in grey[y::dy, x::dx]]
@@ -112,7 +112,7 @@ def interlaced(grey: NDArray[np.uint8]) -> bytes:
 
 
 def tiled(grey: NDArray[np.uint8]) -> bytes:
-    """A TIFF of 16 x 16 tiles, which Pillow reads and does not write."""
+    """A TIFF of 16 x 16 tiles, which Pillow reads but does not write."""
     height, width = grey.shape
     down, across = -(-height // 16), -(-width // 16)
     padded = np.pad(grey, ((0, 16 * down - height), (0, 16 * across - width)))
@@ -133,7 +133,7 @@ def tiled(grey: NDArray[np.uint8]) -> bytes:
 
 
 def bmp_runs() -> bytes:
-    """An 8-bit BMP in run-length encoding, which Pillow reads and does not write."""
+    """An 8-bit run-length-encoded BMP, which Pillow reads but does not write."""
     rows = b"".join(bytes([12, row, 12, 255 - row, 0, 0]) for row in range(20)) + b"\0\1"
     palette = b"".join(bytes([i, i, 255 - i, 0]) for i in range(256))
     start = 14 + 40 + len(palette)

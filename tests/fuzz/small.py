@@ -1,4 +1,4 @@
-"""A small scan and a recording that write every kind of file, to be disturbed many times."""
+"""A small scan and recording that write every kind of file, for kill and disk tests."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 import fusiform
+from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.spec import Preprocessing
 from fusiform.engine.store import recording
 
 
 class Net(nn.Module):
-    """A small network, with a layer of each kind of shape."""
+    """A small network with a layer of each kind of shape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Net(nn.Module):
 
 
 def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
-    """A scan, with shuffled labels, that commits after every batch."""
+    """Scan with a null, committing after every batch."""
     store = fusiform.scan(
         Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2, null_units=9,
         preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
@@ -40,7 +40,7 @@ def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
 
 
 def record(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
-    """A recording, two of its layers projected, in files of a few rows; commits as the scan."""
+    """Record with two layers projected, in files of a few rows, committing after every batch."""
     recording._FILE_VALUES, recording._LEAST_ROWS = 1, 7
     found = fusiform.record(
         Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, random=100,
@@ -51,7 +51,7 @@ def record(stimuli: Path, output: Path, listener: Listener | None = None) -> Pat
 
 
 def contents(store: Path) -> dict[str, Any]:
-    """Every file of a store or recording, by name: its bytes, but for when it was made."""
+    """Bytes of every file of a store or recording by name, without the creation time."""
     files: dict[str, Any] = {
         str(path.relative_to(store)): path.read_bytes()
         for path in sorted(store.rglob("*"))

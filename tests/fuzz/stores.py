@@ -1,12 +1,12 @@
-"""A fuzzer of stores: small finished stores are damaged in one place or several, then used.
+"""Fuzz stores: small finished stores are damaged in one or more places, then used.
 
     python -m tests.fuzz.stores --count 10000 --seed 0
 
-Whatever was done to a store, every use of it gives a result, a list of problems, or a
-``UserError``: no other exception, no warning, nothing on stderr, within bounds of time and memory.
-Where no checksum was recomputed, a store that ``check_store`` calls whole gives the numbers that it
-gave before. Children do the work under a limit of address space, so that crashes and hangs are
-found, too. A mutation is known by its number: ``--only N`` repeats it and shows what happens.
+Every use of a damaged store must give a result, a list of problems or a ``UserError``: no other
+exception, no warning, nothing on stderr, within bounds of time and memory. If no checksum was
+recomputed, a store that ``check_store`` calls whole gives its original numbers. Children do the
+work under a limit of address space, so that crashes and hangs are found too. ``--only N`` repeats
+mutation N and shows what happens.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from fusiform.kernels.moments import Moments
 
 from ..made import CATEGORIES, COUNTS, LAYERS, contents, samples
 
-# Bounds of one store: seconds of work for all uses together (and four times as many to wait for
-# them), and bytes above those of a sound store.
+# Limits per store: CPU seconds for all uses together (four times as many wall seconds), and bytes
+# above those of a sound store.
 SECONDS, BYTES = 5.0, 2**30
 _BATCH = 500
 _ROOT = Path(__file__).parents[2]
@@ -54,8 +54,8 @@ _ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one mutation. ``verdict`` is ``result`` if all uses gave one, ``refused`` if
-    some or all were refused; anything else is a failure, with its ``detail``."""
+    """Outcome of one mutation. ``verdict`` is ``result`` if all uses gave one, ``refused`` if some
+    or all raised; anything else is a failure, with its ``detail``."""
 
     number: int
     kind: str
@@ -69,11 +69,11 @@ class Outcome:
         return self.verdict not in ("result", "refused")
 
 
-# ---- the stores that are damaged
+# ---- stores to damage
 
 
 def make(path: Path) -> Path:
-    """A small store with all that a store can hold, its layer in several chunks."""
+    """A small store with everything a store can hold, its layer in several chunks."""
     layer, shuffles, drawn, categories = LAYERS[0], 2, 4, CATEGORIES[:2]
     null = {"shuffles": shuffles, "units": drawn, "seed": 0}
     table = np.repeat(np.argwhere(COUNTS[:2]), COUNTS[:2].ravel(), axis=0)
@@ -103,14 +103,14 @@ def make(path: Path) -> Path:
     return path
 
 
-# ---- what is done to them
+# ---- mutations
 
 
 class Mutation:
-    """Changes of the files of a store at ``path``, undone by :meth:`undo`. Drawn by ``rng``.
+    """Random changes of the files of a store at ``path``; :meth:`undo` restores them.
 
-    ``honest`` is on while no checksum was made to fit and no file put in another's place: then it
-    is for ``check_store`` to find what was changed.
+    ``honest`` stays true while no checksum was recomputed and no file swapped: then
+    ``check_store`` must find the change.
     """
 
     def __init__(self, path: Path, rng: random.Random) -> None:
@@ -125,7 +125,7 @@ class Mutation:
             self._KINDS[self.kind](self)
 
     def undo(self) -> None:
-        """Put everything back as it was."""
+        """Restore all files."""
         for path, content in self._before.items():
             if path.is_dir() and not path.is_symlink():
                 rmtree(path)
@@ -172,7 +172,7 @@ class Mutation:
         other.write_bytes(contents_[0])
 
     def _other_kind(self) -> None:
-        """A folder, a link or a pipe where a file has to be."""
+        """A folder, link or pipe in place of a file."""
         path = self._draw(self._chunks + self._json)
         path.unlink()
         ways: list[Callable[[], Any]] = [
@@ -185,20 +185,20 @@ class Mutation:
         self._rng.choice(ways)()
 
     def _rewrite(self) -> None:
-        """JSON in which values are others, or gone; in the root and in an array's own place."""
+        """Change or remove JSON values, in the root and in an array's own metadata."""
         root = self._path / "zarr.json"
         self._before.setdefault(root, root.read_bytes())
         try:
             document = json.loads(root.read_text())
             gathered = document["consolidated_metadata"]["metadata"]
         except (ValueError, KeyError, TypeError):
-            return  # an earlier change took it
+            return  # removed by an earlier change
         way = self._rng.choice(("attributes", "attributes", "attributes", "array", "array", "all"))
         if way == "array":
             name = self._rng.choice(sorted(gathered))
             self._replace(gathered[name])
             own = self._path / name / "zarr.json"
-            if self._rng.random() < 0.8 and own.is_file():  # else they do not fit each other
+            if self._rng.random() < 0.8 and own.is_file():  # else they contradict each other
                 self._before.setdefault(own, own.read_bytes())
                 own.write_text(json.dumps(gathered[name]))
         else:
@@ -238,7 +238,7 @@ class Mutation:
         path.write_text(text[:place] + (deep if torn else within))
 
     def _reseal(self) -> None:
-        """Bytes that are others, under a checksum that fits: so they reach what decodes."""
+        """Change bytes under a correct checksum, so that they reach the decoder."""
         self.honest = False
         path = self._draw(self._chunks)
         content = bytearray(path.read_bytes())
@@ -251,7 +251,7 @@ class Mutation:
 
     def _reseal_shard(self, content: bytearray) -> None:
         chunks = _chunks_in(content)
-        if not chunks:  # no shard, or one that was changed before
+        if not chunks:  # not a shard, or one changed before
             self._change(content, 0, len(content) - 4)
             _seal(content, 0, max(len(content) - 4, 0))
             return
@@ -259,7 +259,7 @@ class Mutation:
         if self._rng.random() < 0.5:
             start, length = self._rng.choice(chunks)
             self._change(content, start, start + length - 4)
-            if self._rng.random() < 0.3 and length >= 20:  # what lz4 says of itself
+            if self._rng.random() < 0.3 and length >= 20:  # lz4's declared size
                 field = start + self._rng.choice((0, 1, 2, 3, 4, 8, 12))
                 content[field : field + 4] = self._rng.choice(_WORDS)
             _seal(content, start, start + length - 4)
@@ -320,7 +320,7 @@ _HOSTILE: tuple[Any, ...] = (
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container in a JSON value, with every key in it."""
+    """Every container in a JSON value, with each of its keys."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         yield value, key
         if isinstance(inner, dict | list):
@@ -333,7 +333,7 @@ def _seal(content: bytearray, start: int, stop: int) -> None:
 
 
 def _chunks_in(content: bytes) -> list[tuple[int, int]]:
-    """Where the chunks of a sound shard lie in it; nothing if it is none."""
+    """Positions of the chunks in a sound shard; nothing if it is not one."""
     for number in range(1, len(content) // 16):
         index = content[len(content) - 16 * number - 4 : -4]
         places = [struct.unpack("<QQ", index[at : at + 16]) for at in range(0, len(index), 16)]
@@ -343,13 +343,13 @@ def _chunks_in(content: bytes) -> list[tuple[int, int]]:
     return []
 
 
-# ---- what is done with them
+# ---- uses
 
 
 def uses(path: Path, rng: random.Random | None = None) -> dict[str, Callable[[], Any]]:
-    """What is tried with a store, by name; each gives numbers that can be compared.
+    """Uses of a store, by name; each returns numbers to compare.
 
-    All, or of those that take longer the two that are drawn.
+    All quick uses, and all or two random ones of the slow.
     """
 
     def tables() -> Any:
@@ -376,7 +376,7 @@ def uses(path: Path, rng: random.Random | None = None) -> dict[str, Callable[[],
 
     def tree() -> Any:
         opened = open_store(path).tree()
-        try:  # what other readers say of what they read is theirs
+        try:  # other readers' messages are their own
             warnings.simplefilter("ignore")
             return [one.to_dataset()["t"].values for one in opened.children.values()]
         except Exception as error:
@@ -387,7 +387,7 @@ def uses(path: Path, rng: random.Random | None = None) -> dict[str, Callable[[],
     def described() -> Any:
         found = describe_store(path)
         assert repr(open_store(path))
-        assert str(found.criterion)  # is in no fingerprint
+        assert str(found.criterion)  # not part of the fingerprint
         return found.folds, found.units
 
     every = {
@@ -419,7 +419,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def try_out(path: Path, before: dict[str, Any], number: int, mutation: Mutation) -> Outcome:
-    """Use a mutated store in every way."""
+    """Try every use of a mutated store."""
     started, busy, refused, numbers = time.monotonic(), time.process_time(), 0, {}
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -448,20 +448,22 @@ def try_out(path: Path, before: dict[str, Any], number: int, mutation: Mutation)
         detail = "; ".join(f"{one.message} ({one.filename}:{one.lineno})" for one in warned)
     seconds, busy = time.monotonic() - started, time.process_time() - busy
     if not detail and checked == "whole" and mutation.honest:
-        found = [name for name in numbers if name != "query, computed"]  # as a saved record says
+        found = [
+            name for name in numbers if name != "query, computed"
+        ]  # as a saved record declares
         changed = [name for name in found if not _same(numbers[name], before[name])]
         if changed:
             verdict, detail = "whole, but changed", ", ".join(changed)
-    if not detail and busy > SECONDS:  # whatever else this machine does
+    if not detail and busy > SECONDS:  # CPU time: other programs do not count
         verdict, detail = "slow", f"{busy:.1f} s"
     return Outcome(number, mutation.kind.strip(), verdict, checked, seconds, detail)
 
 
-# ---- children, and who watches them
+# ---- children and their supervisor
 
 
 def work(base: Path, seed: int, numbers: range) -> None:
-    """Try mutations, and write an outcome per line: what a child does."""
+    """The child: try mutations and print one outcome per line."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(copytree(base, Path(folder) / "own.zarr"))
         before = {name: use() for name, use in uses(path).items()}
@@ -483,8 +485,8 @@ def _virtual_bytes() -> int:
 
 
 def run(count: int, seed: int, start: int = 0, workers: int = 1) -> tuple[list[Outcome], int]:
-    """The outcomes of ``count`` mutations, in order, and peak memory; ``workers`` children at a
-    time try a part each."""
+    """Outcomes of ``count`` mutations, in order, and peak memory; ``workers`` children run at a
+    time."""
     parts = [
         range(at, min(at + _BATCH, start + count)) for at in range(start, start + count, _BATCH)
     ]
@@ -495,7 +497,7 @@ def run(count: int, seed: int, start: int = 0, workers: int = 1) -> tuple[list[O
 
 
 def _all_of(base: Path, seed: int, numbers: range) -> tuple[list[Outcome], int]:
-    """All of a range: where a child ends before its time, another goes on after it."""
+    """All of a range; if a child ends early, another continues after it."""
     outcomes: list[Outcome] = []
     peak = 0
     while len(outcomes) < len(numbers):
@@ -513,11 +515,11 @@ def _all_of(base: Path, seed: int, numbers: range) -> tuple[list[Outcome], int]:
 
 
 def _watch(base: Path, seed: int, start: int, stop: int) -> tuple[list[Outcome], int, str, int]:
-    """One child: its outcomes, its peak memory, what it said on stderr, and how it left."""
+    """Run one child: outcomes, peak memory, stderr and exit code."""
     command = [sys.executable, "-m", "tests.fuzz.stores", "--child", str(base), "--seed", str(seed),
                "--start", str(start), "--count", str(stop - start)]  # fmt: skip
     outcomes, peak = [], 0
-    # Threads of its own cost more than stores as small as these take.
+    # Extra threads cost more than such small stores take.
     alone = {**os.environ, "NUMBA_NUM_THREADS": "1"}
     with (
         tempfile.TemporaryFile("w+") as said,
@@ -526,7 +528,7 @@ def _watch(base: Path, seed: int, start: int, stop: int) -> tuple[list[Outcome],
         ) as child,
     ):
         assert child.stdout is not None
-        patience = 60.0  # until it has begun
+        patience = 60.0  # until it has started
         while waiting.select([child.stdout], [], [], patience)[0]:
             line = child.stdout.readline()
             if not line:
@@ -545,7 +547,7 @@ def _watch(base: Path, seed: int, start: int, stop: int) -> tuple[list[Outcome],
 
 
 def report(outcomes: list[Outcome], peak: int, seconds: float) -> str:
-    """The outcomes as tables of Markdown."""
+    """Outcomes as Markdown tables."""
     verdicts = ["result", "refused", *sorted({o.verdict for o in outcomes if o.failed})]
     checks = ["whole", "damaged", "refused"]
     lines = [
@@ -568,7 +570,7 @@ def report(outcomes: list[Outcome], peak: int, seconds: float) -> str:
 
 
 def main() -> None:
-    """See the head of this module."""
+    """Run the fuzzer and print its report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

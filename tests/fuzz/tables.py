@@ -1,10 +1,10 @@
-"""Damaged Arrow, Parquet and tar files: each is read or refused in a line, in little memory.
+"""Fuzz Arrow, Parquet and tar files: each is read or refused in one line, in little memory.
 
     python -m tests.fuzz.tables --count 1000 --seed 0
 
-Every case is made of its number and the seed alone (``--only 123`` makes it again and writes it to
-a file). Tables are read as a user's are, but that the process that reads them is forked: so that a
-thousand take minutes, and a crash of the library is counted.
+Every case depends on its number and the seed alone (``--only 123`` repeats it and writes it to a
+file). Tables are read as a user's are, except that the reading process is forked: a thousand take
+minutes, and a crash of the library is counted.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from fusiform.terminal import printable
 
 from .mutations import Report, damaged
 
-# Seconds of a core, and bytes beyond what the program has, that a file may take; and seconds after
-# which a case is taken to hang.
+# Limits per file: CPU seconds, and bytes above the program's own; and seconds until a case counts
+# as hanging.
 SECONDS, MEMORY = 10.0, arrow_tables.MEMORY + 2**28
 _PATIENCE, _LONGEST_LINE = 120, 20_000
 _NUMBERS = (-1, 0, 1, -2, 512, -512, 2**20, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1)
 _KINDS = (b"0", b"1", b"2", b"3", b"5", b"7", b"g", b"x", b"X", b"L", b"K", b"S", b"V", b"\0")
 
 
-# ---- the files that are damaged
+# ---- files to damage
 
 
 @cache
 def seeds() -> dict[str, bytes]:
-    """Sound files by name, whose beginning is their suffix."""
+    """Sound files by name; names start with the suffix."""
     names = [f"{kind}/{i} é.png" for i in range(40) for kind in ("faces", "places")]
     kinds = [name.partition("/")[0] for name in names]
     plain = pa.table({"path": names, "category": kinds, "note": [[1.5]] * len(names)})
@@ -106,7 +106,7 @@ def _tar(form: int) -> bytes:
 
 
 def case(number: int, seed: int) -> tuple[str, bytes, str]:
-    """Name of the file that is damaged, its content then, and what was done to it."""
+    """Name of the damaged file, its content, and the mutations applied."""
     chance, files = random.Random(f"{seed}/{number}"), seeds()
     names = sorted(files)
     name = names[number % len(names)]
@@ -123,10 +123,10 @@ def case(number: int, seed: int) -> tuple[str, bytes, str]:
 
 
 def _number(content: bytes, chance: random.Random) -> bytes:
-    """A number becomes another: lengths and offsets are of four bytes or eight, or a few bits."""
+    """Replace a number of four or eight bytes, or flip a few bits: lengths and offsets."""
     form = chance.choice("bHiq")
     size = struct.calcsize(form)
-    # Where a table says what it holds: half of the time at its end.
+    # Half of the time at the end, where a table declares its content.
     first = len(content) * 2 // 3 if chance.random() < 0.5 else 0
     place = chance.randrange(first, len(content) - 8) // size * size
     value = chance.choice(_NUMBERS) & (2 ** (8 * size) - 1)
@@ -134,7 +134,7 @@ def _number(content: bytes, chance: random.Random) -> bytes:
 
 
 def _header(content: bytes, chance: random.Random) -> bytes:
-    """A tar header says another size or kind, with the checksum of that."""
+    """Change size or kind in a tar header, with a correct checksum."""
     places = [place for place in range(0, len(content) - 512, 512)
               if content[place + 257 : place + 262] == b"ustar"]  # fmt: skip
     if not places:
@@ -155,7 +155,7 @@ def _header(content: bytes, chance: random.Random) -> bytes:
     return content[:place] + bytes(block) + content[place + 512 :]
 
 
-# ---- what becomes of them
+# ---- outcomes
 
 
 class _Forked:
@@ -193,7 +193,7 @@ class _Forked:
 
 @contextmanager
 def forking() -> Iterator[None]:
-    """Have tables be read in forked processes."""
+    """Read tables in forked processes."""
     own = arrow_tables._reader
     arrow_tables._reader = _Forked  # type: ignore[assignment]
     try:
@@ -203,11 +203,11 @@ def forking() -> Iterator[None]:
 
 
 def outcome(path: Path) -> tuple[str, str]:
-    """``read``, ``refused`` or, as the reading process crashed, ``ended``; or what is wrong."""
+    """``read``, ``refused``, ``ended`` if the reading process crashed, or the failure."""
     try:
         _ = read_catalogue(path).contents
     except UserError as error:
-        said = printable(str(error))  # as the command line says it
+        said = printable(str(error))  # as the command line words it
         if "\n" in str(error) or len(said) > _LONGEST_LINE:
             return "refused", f"a refusal that is no line: {error!r}"
         return ("ended" if "reading it " in said else "refused"), ""
@@ -243,7 +243,7 @@ def run(count: int, seed: int = 0) -> Report:
 
 
 def _processor() -> float:
-    """Seconds of a core, of this process and its children: not the time of others."""
+    """CPU seconds of this process and its children."""
     return sum(os.times()[:4])
 
 

@@ -1,10 +1,9 @@
-"""Scans by workers that are killed at random moments, and that end with the bits of one process.
+"""Kill dask workers of scans at random moments; the bits must be those of one process.
 
-``python -m tests.fuzz.workers --count 100 --seed 0``. Three workers of one scheduler do scan after
-scan, while one of them after the other is killed with SIGKILL, which nothing can catch; now and
-then the scan itself is stopped, and called again. Processes are forked from one that has loaded
-torch and computed nothing, so that the next worker is there soon. Nothing is printed of a scan that
-goes well.
+``python -m tests.fuzz.workers --count 100 --seed 0``. Three workers of one scheduler run scan after
+scan while one after another is killed with SIGKILL; sometimes the scan itself is stopped and
+called again. Processes are forked from one that has imported torch and computed nothing, so that
+replacements start quickly. Scans that succeed print nothing.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ from fusiform.engine.scanning.progress import Listener, Progress
 
 from .small import contents
 
-# Where in a scan a kill may fall: stages as they are reported, when something of them is done.
+# Stages of a scan in which kills are counted, as progress reports them.
 STAGES = ("the first shards", "scan", "merge", "contrasts", "between scans")
 WORKERS = 3
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 _SETTINGS = {
     "distributed.worker.multiprocessing-method": "forkserver",
-    # The storm, and no task, is the cause of all deaths.
+    # The storm causes all deaths, not the tasks.
     "distributed.scheduler.allowed-failures": 1000,
 }
 
 
 @dataclass(frozen=True)
 class Storm:
-    """What came of it: kills by stage, scans that were stopped, that ended, and that differed."""
+    """Results: kills by stage, and scans stopped, completed and different."""
 
     kills: Counter[str]
     stopped: int
@@ -57,7 +56,7 @@ class Storm:
 
 
 class _Killer(threading.Thread):
-    """Kills a worker, waits, and kills the next; ``stage`` is where the scan is."""
+    """Kills a worker, waits, and kills the next; ``stage`` is the scan's stage."""
 
     def __init__(self, rng: random.Random, count: int) -> None:
         super().__init__(daemon=True)
@@ -79,7 +78,7 @@ class _Killer(threading.Thread):
 
 
 def scan(stimuli: Path, output: Path, **options: Any) -> None:
-    """A scan of 16 shards, of whose groups some span two and others lie in one."""
+    """A scan of 16 shards; some groups span two shards, others lie within one."""
     fusiform.scan(
         "tests.fuzz.small:Net", stimuli, output, layers=["body", "pool", "head"], batch_size=2,
         preprocessing={"resize": 40, "crop": 32}, **options,
@@ -87,7 +86,7 @@ def scan(stimuli: Path, output: Path, **options: Any) -> None:
 
 
 def run(count: int, seed: int, report: bool = False) -> Storm:
-    """Kill workers ``count`` times, and compare every scan that comes to its end."""
+    """Kill workers ``count`` times, and compare every scan that completes."""
     import dask
     from distributed import LocalCluster
 
@@ -134,7 +133,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
 
 
 def _watching(killer: _Killer, stops_after: int) -> Any:
-    """Tells the killer where the scan is, and stops the scan after so many events."""
+    """A listener that tells the killer the stage, and stops the scan after some events."""
     events = 0
 
     def progress(event: Progress) -> None:
@@ -155,7 +154,7 @@ def _in_one_process(stimuli: Path, output: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run a storm and say what came of it."""
+    """Run a storm and print its results."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--count", type=int, default=100)
     arguments.add_argument("--seed", type=int, default=0)

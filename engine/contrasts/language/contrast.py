@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ...errors import UserError, nearest, shortened
-from ...spec import listed
 from ...texts import composed
+from ...values import listed
 from .grammar import Token, Tokens, quoted
 
 

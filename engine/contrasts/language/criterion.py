@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ...errors import UserError, nearest, shortened
-from ...spec import MEASURES
+from ...variables import MEASURES
 from .contrast import parse_contrasts
 from .rule import Rule, Vocabulary, parse_rule
 
@@ -40,7 +40,7 @@ class Criterion:
         (Welch t against all stimuli of the baseline pooled), ``weighted`` (t of the weighted sum of
         category means), ``student`` (as ``rest``, with one variance for both sides). A contrast
         that is written as a weighted sum is tested by ``weighted``.
-    where : the rule, as :mod:`.rule` reads it; see ``fusiform.engine.spec.MEASURES`` for what
+    where : the rule, as :mod:`.rule` reads it; see ``fusiform.engine.variables.MEASURES`` for what
         can be asked
     sides : 1, p that the target's response is larger; 2, p that it differs
     correction : of p for many tests, which gives q: ``bh``, ``by``, ``bonferroni`` or ``none``

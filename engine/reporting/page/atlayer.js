@@ -1,4 +1,4 @@
-// Figures of one layer: distributions, maps, overlap; and the matrix of layers by layers.
+// Figures of one layer (distributions, maps, overlap), and the matrix of layers by layers.
 
 const titleAt = (store) => (several ? `${nameOf(store)}: ${layerOf(store)}` : layerOf(store));
 const rowAt = (store, table, k, more) => rowsOf(store, table, k, more).find((row) => row.layer === layerOf(store));
@@ -28,7 +28,7 @@ function distributionFigure(redraw) {
       return tableOf(["units", "mean", "low", "high", "q5", "q25", "q50", "q75", "q95", ...bins], spelled);
     },
     picture: (width, theme) => drawRidges({
-      label: `${LONG[state.measure]}, of selective units on stimuli that did not select them`,
+      label: `${LONG[state.measure]}, of selective units on held-out stimuli`,
       xLabel: measureNames[state.measure],
       domain: [findings.edges[state.measure][0], findings.edges[state.measure].at(-1)],
       panels: stores.map((store) => ({ title: titleAt(store), ridges: shownContrasts().map((k) => ridge(store, k, theme)) })),
@@ -41,21 +41,21 @@ function mapsFigure() {
     const row = rowAt(store, "localisation", k);
     const style = styleOf(k, theme);
     const title = several ? `${contrasts[k].name}, ${store.letter}` : contrasts[k].name;
-    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no places`]], note: "no places" };
+    if (!row?.map) return { title, colour: style.colour, values: [[null]], texts: [[`${title}: the layer has no positions`]], note: "no positions" };
     const texts = row.map.map((cells, y) => cells.map((share, x) => `${contrasts[k].name}, ${titleAt(store)}, y ${y}, x ${x}: ${percent(share)} of units`));
     const most = Math.max(...row.map.flat());
     return { title, colour: style.colour, values: row.map, texts, ramp: [theme.ground, style.colour],
-      note: !most ? "none selective" : row.places < 2 ? `one place: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`, row.moran_i != null && probability(row.p)) };
+      note: !most ? "none selective" : row.places < 2 ? `one position: ${percent(most)}` : joined(`max ${percent(most)}`, row.moran_i != null && `I ${decimal(row.moran_i)}`, row.moran_i != null && probability(row.p)) };
   };
   const rows = (store, k) => [rowAt(store, "localisation", k)].filter(Boolean);
   return {
-    title: "Where selective units lie", name: "maps",
+    title: "Maps of selective units", name: "maps",
     table: () => {
       const flat = (store, k) => rows(store, k).flatMap((row) => (row.map ?? []).flatMap((cells, y) => cells.map((share, x) => ({ ...row, y, x, share }))));
       return tableOf(["entropy", "moran_i", "expected", "p", "y", "x", "share"], flat);
     },
     picture: (width, theme) => drawMatrices({
-      label: `Share of selective units at each place of the layer: ${stores.map(titleAt).join("; ")}`,
+      label: `Share of selective units at each position of the layer: ${stores.map(titleAt).join("; ")}`,
       panels: stores.flatMap((store) => shownContrasts().map((k) => panel(store, k, theme))),
       columns: Math.max(shownContrasts().length, 2), least: 108, side: 200, format: percent,
       scale: { low: "0", high: "the panel's largest share (max)", ramp: [theme.ground, theme.muted] },
@@ -64,8 +64,8 @@ function mapsFigure() {
 }
 
 const OVERLAP = {
-  jaccard: "units selective for both, of those for either (Jaccard)",
-  ratio: "units selective for both, over what independence gives",
+  jaccard: "units selective for both over units selective for either (Jaccard)",
+  ratio: "units selective for both over the number expected by independence",
   confusion: "preferred category on one fold (rows) and on the other (columns)",
 };
 

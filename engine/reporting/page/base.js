@@ -1,4 +1,4 @@
-// Elements, words for numbers, scales. What comes from names reaches the page as text, never as markup.
+// Elements, number formats and scales. Names reach the page as text, never as markup.
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
 const TEXT = 12;
@@ -26,7 +26,7 @@ function draw(tag, attributes = {}, ...children) {
 
 const MISSING = "–";
 
-/** As a text reads it: "6.1 %", "0.042 %". */
+/** For text: "6.1 %", "0.042 %". */
 function percent(value) {
   if (value == null) return MISSING;
   const size = Math.abs(100 * value);
@@ -34,7 +34,7 @@ function percent(value) {
   return `${(100 * value).toFixed(digits)}\u00a0%`;
 }
 
-/** As an axis reads it: no more digits than it needs. */
+/** For axes: no more digits than needed. */
 const percentTick = (value) => `${Number((100 * value).toPrecision(6))}\u00a0%`;
 const decimalTick = (value) => String(Number(value.toPrecision(6)));
 
@@ -54,7 +54,7 @@ function probability(p) {
   return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
 }
 
-/** Words joined as in a sentence's brackets; empty ones left out. */
+/** Words joined by commas; empty ones are left out. */
 function joined(...parts) {
   return parts.filter(Boolean).join(", ");
 }
@@ -63,15 +63,15 @@ function interval(low, high, format) {
   return low == null ? "" : `95\u00a0% interval ${format(low)} to ${format(high)}`;
 }
 
-/** From a domain to pixels. */
+/** A linear scale from a domain to pixels. */
 function linear([low, high], [from, to]) {
   const span = high - low || 1;
   return (value) => from + ((value - low) / span) * (to - from);
 }
 
-/** Round numbers between low and high, about as many as asked for. */
-function ticks(low, high, wanted = 5) {
-  const raw = (high - low || 1) / wanted;
+/** Round numbers between low and high, about `number` of them. */
+function ticks(low, high, number = 5) {
+  const raw = (high - low || 1) / number;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((times) => times * power >= raw * 0.999);
   const found = [];
@@ -81,7 +81,7 @@ function ticks(low, high, wanted = 5) {
   return found;
 }
 
-/** The domain that holds 0 and all values, ended at round numbers. */
+/** A domain that includes 0 and all values, extended to round numbers. */
 function domainOf(values) {
   const known = values.filter((value) => value != null && Number.isFinite(value));
   const low = Math.min(...known, 0);
@@ -91,9 +91,9 @@ function domainOf(values) {
   return [Math.floor(low / step + 1e-9) * step, Math.ceil(high / step - 1e-9) * step];
 }
 
-/** A long name, its middle left out: ends tell layers apart. */
+/** A long name with its middle left out: the ends of names distinguish layers. */
 function shortened(text, most) {
-  const letters = [...text]; // whole ones, also those that take two places
+  const letters = [...text]; // code points, not halves of surrogate pairs
   if (letters.length <= most) return text;
   const tail = Math.ceil((most - 1) / 2);
   return [...letters.slice(0, most - 1 - tail), "…", ...letters.slice(-tail)].join("");
@@ -101,13 +101,13 @@ function shortened(text, most) {
 
 const ruler = document.createElement("canvas").getContext("2d");
 
-/** How wide a text is in pixels. */
+/** Width of a text in pixels. */
 function widthOf(text, size = TEXT, weight = 400) {
   ruler.font = `${weight} ${size}px ${FONT}`;
   return ruler.measureText(text).width;
 }
 
-/** Lines of a text that are at most so wide. */
+/** A text in lines of at most a width. */
 function wrapped(text, most, size, weight) {
   const lines = [""];
   for (const word of text.split(" ")) {
@@ -118,7 +118,7 @@ function wrapped(text, most, size, weight) {
   return lines.map((line) => fitted(line, most, size, weight));
 }
 
-/** A name that is at most so wide, its middle left out where it is longer. */
+/** A name shortened in the middle to at most a width. */
 function fitted(text, most, size, weight) {
   let length = text.length;
   while (length > 4 && widthOf(shortened(text, length), size, weight) > most) length -= 1;
@@ -145,7 +145,7 @@ function luminance(hex) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
-/** Black or white, whichever is read better on a colour. */
+/** Black or white, whichever is more readable on a colour. */
 function readableOn(hex) {
   return luminance(hex) > 0.18 ? "#000000" : "#ffffff";
 }

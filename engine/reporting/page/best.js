@@ -1,4 +1,4 @@
-// The stimuli that drive the strongest units most, and least.
+// The stimuli that drive the strongest units most and least.
 
 function bestFigure() {
   const shown = () => stores.flatMap((store) => shownContrasts().flatMap((k) => (
@@ -21,12 +21,12 @@ function bestFigure() {
     }),
     content: () => {
       const units = shown();
-      if (!units.length) return el("p", { class: "note" }, "Nothing was recorded for this category in this layer: choose another.");
+      if (!units.length) return el("p", { class: "note" }, "No unit was recorded for this category in this layer: choose another.");
       return el("div", { class: "units" }, ...units.map(({ store, k, row }) => {
         const swatch = draw("svg", { viewBox: "0 0 10 10", class: "swatch", "aria-hidden": "true" },
           draw("circle", { cx: 5, cy: 5, r: 5, fill: contrasts[k][themeName()] }));
         const name = joined(several && nameOf(store), contrasts[k].name, row.place, `AUC ${row.auc.toFixed(3)}`);
-        return el("section", { class: "unit", "aria-label": name }, el("h4", {}, swatch, name), strip("most", row.most), strip(row.lowest > row.least.length ? `least, ${row.lowest} alike` : "least", row.least));
+        return el("section", { class: "unit", "aria-label": name }, el("h4", {}, swatch, name), strip("most", row.most), strip(row.lowest > row.least.length ? `least, ${row.lowest} equal` : "least", row.least));
       }));
     },
   };

@@ -1,9 +1,9 @@
-// Figures over depth: what becomes of a number from layer to layer.
+// Figures over depth: a number from layer to layer.
 
 /**
- * Lines over layers of what rows(store, k) gives. With all contrasts a panel per store, of one contrast one panel of all stores;
- * apart: a panel per contrast in either case. point(row) -> {y, low, high, text}, band(row) -> {low, high};
- * own: whether each panel has an axis of its own, by the largest y of each store.
+ * Lines over layers from rows(store, k). All contrasts: a panel per store. One contrast: one panel for all stores.
+ * apart: always a panel per contrast. point(row) -> {y, low, high, text}, band(row) -> {low, high};
+ * own: whether each panel has its own vertical axis.
  */
 function overDepth({ title, label, tick, rows, point, band, bandName, apart, second, own }) {
   const pointsOf = (store, k, axis, reader) => rows(store, k).map((row) => {
@@ -40,7 +40,7 @@ function overDepth({ title, label, tick, rows, point, band, bandName, apart, sec
   };
 }
 
-/** The numbers of a table that are shown, with the names of stores, layers and contrasts before them. */
+/** The shown rows of a table, preceded by the names of store, layer and contrast. */
 function tableOf(columns, source) {
   return {
     columns: [...(several ? ["store"] : []), "layer", "contrast", ...columns],
@@ -101,7 +101,7 @@ function shareFigure(redraw) {
     title: "Share of selective units by depth", name: "share-by-depth", controls,
     table: () => tableOf(["units", "living", "selective", "share", "low", "high"], rows),
     picture: (width, theme) => {
-      scale.hidden = !several || shownContrasts().length === 1; // of one category there is one panel
+      scale.hidden = !several || shownContrasts().length === 1; // one category has one panel
       return overDepth({
       title: "Share of selective units by depth", rows, tick: percentTick, own: state.axes === "own",
       label: `Share of ${state.of === "units" ? "all" : "living"} units that are selective (${rule()})`,
@@ -126,7 +126,7 @@ function specificityFigure(redraw) {
     table: () => tableOf(["measure", "units", "mean", "low", "high"], rows),
     picture: (width, theme) => overDepth({
       title: "Specificity by depth", rows, tick: decimalTick,
-      label: `Mean ${LONG[state.measure]}, of selective units on stimuli that did not select them`,
+      label: `Mean ${LONG[state.measure]}, of selective units on held-out stimuli`,
       point: (row) => ({ y: row.mean, low: row.low, high: row.high,
         text: joined(`${measureNames[state.measure]} ${decimal(row.mean)}`, interval(row.low, row.high, decimal), `${count(row.units)} units`) }),
     })(width, theme),
@@ -153,7 +153,7 @@ function spreadFigure(redraw) {
       const [name, label, format] = SPREAD[state.measure];
       return overDepth({
         title: "Spread over feature maps", rows, label, tick: format === percent ? percentTick : decimalTick, apart: true,
-        bandName: "as many units thrown at random (95 %)",
+        bandName: "the same number of random units (95 %)",
         band: (row) => ({ low: row.chance_low, high: row.chance_high }),
         point: (row) => ({ y: row.value,
           text: joined(`${name} ${format(row.value)}`, row.chance != null && `at random ${format(row.chance)} (${format(row.chance_low)} to ${format(row.chance_high)})`, `${count(row.with_any)} of ${count(row.channels)} maps`) }),
@@ -169,7 +169,7 @@ function strengthFigure() {
     table: () => tableOf(["units", "preferred", "preferred_low", "preferred_high", "others", "others_low", "others_high"], rows),
     picture: (width, theme) => overDepth({
       title: "Activation strength of selective units", rows, tick: decimalTick, apart: true,
-      label: "Mean response of selective units on stimuli that did not select them, in the layer's own spread (z)",
+      label: "Mean response of selective units on held-out stimuli, standardised within the layer (z)",
       point: (row) => ({ y: row.preferred, low: row.preferred_low, high: row.preferred_high,
         text: joined(`preferred ${decimal(row.preferred)}`, interval(row.preferred_low, row.preferred_high, decimal)) }),
       second: (row) => ({ y: row.others, low: row.others_low, high: row.others_high,

@@ -1,9 +1,9 @@
-// What every figure has: a drawing that can be read by pointer and keyboard, its numbers as a table, downloads.
+// A figure: a drawing to read by pointer and keyboard, its numbers as a table, and downloads.
 
 class Figure {
   /**
-   * place: the element that holds it. known: {title, name, controls, table() -> {columns, rows},
-   * picture(width, theme) -> Plot, or content() -> node for what is no drawing}
+   * place: the element to fill. known: {title, name, controls, table() -> {columns, rows}, and
+   * picture(width, theme) -> Plot or content() -> node}
    */
   constructor(place, known) {
     this.place = place;
@@ -120,7 +120,7 @@ function shownCell(cell) {
   return Number.isInteger(cell) ? count(cell) : String(Number(cell.toPrecision(4)));
 }
 
-/** A cell of CSV. A name that a spreadsheet would take for a formula is told to be text. */
+/** A cell of CSV. An apostrophe keeps spreadsheets from reading a name as a formula. */
 function csvCell(cell) {
   if (cell == null) return "";
   if (typeof cell === "number") return String(cell);

@@ -1,8 +1,8 @@
-// Matrices as coloured cells: layers by layers, categories by categories, and maps of a layer's places.
+// Matrices as coloured cells: layers by layers, categories by categories, and maps of a layer.
 
 /**
  * panels: [{title, note, rows: [label], columns: [label], values: [[number]], texts: [[text]], ramp}]
- * A panel without labels is a map. domain: [low, high] of all panels, or null: of each by itself.
+ * A panel without labels is a map. domain: [low, high] of all panels, or null for each panel's own.
  */
 function drawMatrices(spec, width, theme) {
   const plot = new Plot(width, theme);
@@ -52,7 +52,7 @@ function drawCells(plot, panel, box, spec, firstRow) {
   const known = panel.values.flat().filter((value) => value != null);
   const [low, top] = spec.domain ?? [0, Math.max(...known, 0) || 1];
   const written = Boolean(panel.rows) && cellWide >= 34;
-  const steps = new Map(); // a path for each colour: a map of 56 x 56 is a few elements, not thousands
+  const steps = new Map(); // one path per colour: a few elements instead of thousands
   panel.values.forEach((cells, r) => cells.forEach((value, c) => {
     const share = value == null ? null : (value - low) / (top - low || 1);
     const colour = share == null ? theme.grid : onRamp(ramp, Math.round(share * 24) / 24);
@@ -89,7 +89,7 @@ function drawLabels(plot, panel, box, cellWide, cellHigh) {
 
 const round2 = (value) => Math.round(value * 100) / 100;
 
-/** What colours stand for. */
+/** The colour scale. */
 function drawScale(plot, spec, y) {
   const room = widthOf(spec.scale.high) + widthOf(spec.scale.low) + 20;
   const [wide, parts, left] = [Math.max(40, Math.min(220, plot.width - room)), 24, widthOf(spec.scale.low) + 8];

@@ -91,7 +91,7 @@ function ribbon(plot, points, x, y, colour, opacity) {
   }
 }
 
-/** Runs of points whose value is known. */
+/** Runs of consecutive points with known values. */
 function unbroken(points, key = "y") {
   const runs = [[]];
   for (const point of points) {

@@ -1,4 +1,4 @@
-// The page: what can be chosen, the figures, light and dark.
+// The page: its controls, figures, and light and dark themes.
 
 const figures = [];
 let redrawing = false;

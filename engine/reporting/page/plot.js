@@ -1,11 +1,11 @@
-// A drawing and what can be read off it: marks in rows, which the pointer and the arrow keys visit.
+// A drawing, with marks in rows that the pointer and the arrow keys visit.
 
 class Plot {
   constructor(width, theme) {
     this.width = width;
     this.theme = theme;
     this.height = 0;
-    this.rows = []; // of marks {x, y, r, text} in pixels: a row for a line, or one of a matrix
+    this.rows = []; // of marks {x, y, r, text} in pixels: one row per line or matrix row
     this.svg = draw("svg", { xmlns: SVG, "font-family": FONT, "font-size": TEXT, fill: theme.ink });
   }
 
@@ -17,7 +17,7 @@ class Plot {
     return this.add("text", { x: round(x), y: round(y), ...attributes }, words);
   }
 
-  /** Lines of text from y on; gives the y below them. */
+  /** Draw lines of text from y on; return the y below them. */
   paragraph(x, y, words, attributes = {}) {
     for (const line of wrapped(words, this.width - x, TEXT, attributes["font-weight"])) {
       this.text(x, y + TEXT, line, attributes);
@@ -26,7 +26,7 @@ class Plot {
     return y;
   }
 
-  /** Swatches with their names, in as many lines as they need; gives the y below them. */
+  /** Draw swatches with their names in as many lines as needed; return the y below them. */
   legend(entries, y) {
     let x = 0;
     for (const entry of entries) {
@@ -65,7 +65,7 @@ class Plot {
     (this.rows[row] ??= []).push(mark);
   }
 
-  /** Ends the drawing at a height. */
+  /** Finish the drawing at a height. */
   finish(height, label) {
     this.height = Math.ceil(height);
     fill(this.svg, { viewBox: `0 0 ${this.width} ${this.height}`, role: "img", "aria-label": label }, []);
@@ -84,7 +84,7 @@ class Plot {
 
 const round = (value) => Math.round(value * 10) / 10;
 
-// Shapes tell categories apart where colours do not.
+// Shapes distinguish categories without colour.
 const MARKERS = [
   (x, y) => `M${x - 4} ${y}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z`,
   (x, y) => `M${x - 3.6} ${y - 3.6}h7.2v7.2h-7.2z`,
@@ -96,7 +96,7 @@ const MARKERS = [
   (x, y) => `M${x - 4} ${y - 1.6}h8v3.2h-8z`,
 ];
 
-/** Where panels stand side by side: as many to a row as have room. */
+/** Positions of panels side by side, as many per row as fit. */
 function grid(width, number, { most, least, gap = 20 }) {
   const columns = Math.max(1, Math.min(number, most, Math.floor((width + gap) / (least + gap))));
   const wide = (width - gap * (columns - 1)) / columns;

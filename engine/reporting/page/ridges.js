@@ -1,4 +1,4 @@
-// Distributions above each other: a histogram per category, its quantiles below it.
+// Stacked distributions: a histogram per category, with its quantiles below.
 
 /**
  * panels: [{title, ridges: [{name, colour, marker, edges, counts, quantiles: [5, 25, 50, 75, 95 %], mean, low, high, text}]}]

@@ -1,12 +1,12 @@
-// The findings: rows by store, layer and contrast, and what is chosen of them.
+// The findings: rows by store, layer and contrast, and the current choices.
 
 const findings = JSON.parse(document.getElementById("findings").textContent);
 const { contrasts, stores } = findings;
 
-/** What is chosen: a contrast (-1 for all), a layer by name, what the horizontal axis is. */
+/** The current choices: a contrast (-1 for all), a layer by name, the horizontal axis. */
 const chosen = { contrast: -1, layer: null, axis: "layer" };
 
-// Tables come as columns, layers and contrasts as places in their lists.
+// Tables come as columns, layers and contrasts as indices into their lists.
 for (const store of stores) {
   store.depth = new Map(store.layers.map((name, i) => [name, store.layers.length > 1 ? i / (store.layers.length - 1) : 0]));
   store.rows = {};
@@ -18,12 +18,12 @@ for (const store of stores) {
   }
 }
 
-/** Rows of a table of a store, of a contrast, in the order of layers. */
+/** Rows of a store's table for a contrast, in the order of layers. */
 function rowsOf(store, table, contrast, more = () => true) {
   return store.rows[table].filter((row) => row.contrast === contrast && more(row));
 }
 
-/** The layer of a store that is chosen: by name, or the one that lies nearest in relative depth. */
+/** The chosen layer of a store: by name, or the nearest in relative depth. */
 function layerOf(store, name = chosen.layer) {
   if (store.depth.has(name)) return name;
   const depth = stores.find((other) => other.depth.has(name))?.depth.get(name) ?? 1;
@@ -31,7 +31,7 @@ function layerOf(store, name = chosen.layer) {
   return store.layers.reduce((best, layer) => (far(layer) < far(best) ? layer : best));
 }
 
-/** Layers of stores in one order: by relative depth where not all have them. */
+/** Layers of some stores in one order, by mean relative depth. */
 function layersOf(some) {
   const depths = new Map();
   for (const store of some) {
@@ -42,7 +42,7 @@ function layersOf(some) {
     .sort((a, b) => a.depth - b.depth || a.i - b.i).map(({ name }) => name);
 }
 
-/** The horizontal axis of some stores: its ticks, and where a layer of one stands, from 0 to 1. */
+/** The horizontal axis of some stores: its ticks, and the position of a layer from 0 to 1. */
 function axisOf(some) {
   if (chosen.axis === "depth") {
     return {
@@ -59,7 +59,7 @@ function axisOf(some) {
   };
 }
 
-/** Contrasts that are chosen: places in their list. */
+/** Indices of the chosen contrasts. */
 function shownContrasts() {
   return chosen.contrast < 0 ? contrasts.map((_, k) => k) : [chosen.contrast];
 }
@@ -67,7 +67,7 @@ function shownContrasts() {
 const several = stores.length > 1;
 const nameOf = (store) => (several ? store.label : store.model);
 const styleOf = (k, theme) => ({ name: contrasts[k].name, colour: contrasts[k][theme.name], marker: contrasts[k].marker });
-// How stores differ where they share a panel.
+// Styles of stores that share a panel.
 const STORE_STYLES = [{ dash: null, hollow: false }, { dash: "7 4", hollow: true }, { dash: "2 3", hollow: true }, { dash: "9 3 2 3", hollow: true }];
 const storeStyle = (index) => STORE_STYLES[index % STORE_STYLES.length];
 const storeLegend = (theme) => stores.map((store, s) => ({ name: nameOf(store), colour: theme.muted, marker: 0, ...storeStyle(s) }));

@@ -14,7 +14,8 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from ...spec import STIMULUS_COLUMNS, Preprocessing
+from ...preprocessing import Preprocessing
+from ...variables import STIMULUS_COLUMNS
 
 METADATA = "zarr.json"
 SCHEMA, VERSION = "fusiform stimuli", 1

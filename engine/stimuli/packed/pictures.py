@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UserError
-from ...spec import Preprocessing
+from ...preprocessing import Preprocessing
 from ..images import UnfitStimulus
 from .layout import CHECKSUM, INDEX_ENTRY, checksum_of, per_shard, prepared, shard_path
 

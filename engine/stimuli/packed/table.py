@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UserError
-from ...spec import Preprocessing
+from ...preprocessing import Preprocessing
 from ..columns import LONGEST_TEXT, SHA256_BYTES, Texts
 from ..listing import Listing, rows_by_category
 from .layout import (

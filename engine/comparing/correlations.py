@@ -1,17 +1,18 @@
-"""How alike the responses of layers and of brain regions are, and how surely.
+"""Correlations between layers and brain regions, with permutation tests and noise ceilings.
 
-Correlations are those of every subject, averaged; p is the share of rearrangements of the region's
-categories (or stimuli) that give as large an average (Mantel 1967 for matrices), all of them where
-they are few. Over the layers of a network p is corrected by the largest of each rearrangement
-(Westfall & Young 1993; Nichols & Holmes 2002). The noise ceiling is that of Nili et al. (2014).
+Correlations are computed per subject and averaged. p is the share of permutations of the region's
+categories (or stimuli) with an average at least as large (Mantel 1967 for matrices); all
+permutations are used where they are few. Over a network's layers, p is corrected by the maximum of
+each permutation (Westfall & Young 1993; Nichols & Holmes 2002). The noise ceiling follows Nili et
+al. (2014).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -23,12 +24,12 @@ from .regions import Region, Regions
 
 Correlation = Literal["pearson", "spearman"]
 Floats = NDArray[np.float64]
-# Rearranged values that are in memory at a time.
+# Permuted values in memory at a time.
 _AT_ONCE = 2**22
 
 
 class Values(NamedTuple):
-    """What a population of a layer gives: a profile ``[item]``, or an RDM ``[pair]``."""
+    """A population of a layer, with its profile ``[item]`` or RDM ``[pair]``."""
 
     population: str
     layer: str
@@ -37,14 +38,14 @@ class Values(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """A region and a population of a layer.
+class LayerCorrelation:
+    """The correlation between a region and a population of a layer.
 
-    ``correlation`` is the mean over subjects of the correlation with the population; ``p`` that it
-    is as large by chance, ``p_corrected`` that the largest over the layers is. ``ceiling_low`` and
-    ``ceiling_high`` bound what any model could reach, given how subjects differ; None with one.
-    ``units`` are those of the population. Where the population's responses do not vary, or it has
-    too few units, ``correlation`` and p are None.
+    ``correlation`` is the mean over subjects; ``p`` is the probability of one as large by chance,
+    ``p_corrected`` of one as large in any layer. ``ceiling_low`` and ``ceiling_high`` bound the
+    correlation that any model could reach given the differences between subjects; they are None
+    for one subject. ``units`` is the size of the population. ``correlation`` and p are None if the
+    population has too few units or does not vary.
     """
 
     region: str
@@ -60,11 +61,12 @@ class Likeness:
 
 @dataclass(frozen=True)
 class BestLayer:
-    """The layer that fits a region best, chosen without the subjects that it is measured on.
+    """The layer that fits a region best, chosen with leave-one-subject-out cross-validation.
 
-    For every subject the layer of the largest mean correlation with all others is taken;
-    ``correlation`` is the mean of what it has with the subject itself, ``chosen`` how many subjects
-    it was chosen for, ``layer`` that which was chosen most often.
+    For every subject, the layer with the largest mean correlation over the other subjects is
+    chosen, and its correlation with the left-out subject is measured; ``correlation`` is the mean
+    over subjects. ``layer`` is the layer chosen most often, ``chosen`` the number of subjects it
+    was chosen for.
     """
 
     region: str
@@ -75,25 +77,25 @@ class BestLayer:
     correlation: float
 
 
-def likeness(
+def correlate(
     regions: Regions,
     populations: Sequence[Values],
     correlation: Correlation,
-    rearrangements: int,
+    permutations: int,
     seed: int,
-) -> Iterator[Likeness | BestLayer]:
-    """Compare every region with every population of every layer; then say which layer is best.
+) -> Iterator[LayerCorrelation | BestLayer]:
+    """Correlate every region with every population of every layer, and find the best layers.
 
     Parameters
     ----------
-    populations : of every layer, in the order of the table's items
-    rearrangements : how many are drawn where there are more
+    populations : the populations of every layer, with values in the order of the table's items
+    permutations : number of permutations to draw if there are more
 
     Raises
     ------
-    UserError : a region responds to all items alike
+    UserError : a region responds to all items equally
     """
-    orders = rearranged(len(regions.items), rearrangements, seed)
+    orders = permuted(len(regions.items), permutations, seed)
     values = _standard(np.array([one.values for one in populations]), correlation)
     known = np.asarray(np.isfinite(values).all(axis=1))
     columns = [one for one, is_known in zip(populations, known, strict=True) if is_known]
@@ -103,8 +105,8 @@ def likeness(
         own = _standard(region.values, correlation)
         if not np.isfinite(own).all():
             raise UserError(
-                f"responses of a region differ; those of {region.name} in {regions.source} are all "
-                "the same for a subject: leave it out"
+                f"responses of a region must vary; those of {region.name} in {regions.source} are "
+                "constant for a subject: leave the region out"
             )
         by_subject = own @ values[known].T  # [subject, column]
         found = by_subject.mean(axis=0)
@@ -113,7 +115,7 @@ def likeness(
         ceiling = noise_ceiling(region.values, correlation)
         for one, is_known in zip(populations, known, strict=True):
             correlation_and_p = next(numbers) if is_known else (None, None, None)
-            yield Likeness(
+            yield LayerCorrelation(
                 region.name, one.layer, one.population, one.units, *correlation_and_p, *ceiling
             )
         for name, group in zip(names, groups, strict=True):
@@ -122,14 +124,13 @@ def likeness(
                 yield _best_layer(region, name, layers, by_subject[:, group])
 
 
-def rearranged(items: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Orders of ``items`` ``[order, item]``: all there are, or ``most`` that are drawn.
+def permuted(items: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Permutations ``[order, item]``: all of them, or ``most`` drawn at random.
 
-    The first is the one that there is, which counts as one that chance has brought about (Phipson &
-    Smyth 2010).
+    The first is the identity, which counts as one of them (Phipson & Smyth 2010).
     """
     if math.factorial(items) <= most:
-        return np.array(list(permutations(range(items))))
+        return np.array(list(itertools.permutations(range(items))))
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(items) for _ in range(most - 1)]
     return np.stack([np.arange(items), *drawn])
@@ -138,11 +139,11 @@ def rearranged(items: int, most: int, seed: int) -> NDArray[np.int64]:
 def noise_ceiling(
     values: Floats, correlation: Correlation
 ) -> tuple[float, float] | tuple[None, None]:
-    """What the best model could reach with subjects that differ, ``values [subject, item]``.
+    """Bounds of the correlation that the best model could reach, for ``values [subject, item]``.
 
-    Low: the mean correlation of a subject with the mean of the others; high: with the mean of all,
-    itself among them. Subjects are standardised (or ranked) before they are averaged (Nili et al.
-    2014, PLoS Computational Biology 10(4)).
+    Low: the mean correlation of a subject with the mean of the other subjects; high: with the mean
+    of all. Subjects are standardised (or ranked) before they are averaged (Nili et al. 2014, PLoS
+    Computational Biology 10(4)).
     """
     if len(values) < 2:
         return None, None
@@ -156,16 +157,16 @@ def noise_ceiling(
 
 
 def _standard(values: Floats, correlation: Correlation) -> Floats:
-    """Rows of mean 0 and length 1, of their ranks for Spearman's: products are correlations."""
+    """Rows, or their ranks for Spearman's, with mean 0 and length 1: products are correlations."""
     if correlation == "spearman":
         ranked = rankdata(values, axis=1)
         values = np.where(np.isfinite(values), ranked, np.nan)
     centred = values - values.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    # Equal numbers may have a mean that is a rounding away from them.
-    flat = np.ptp(values, axis=1, keepdims=True) == 0
+    # The mean of equal numbers may differ from them by rounding.
+    constant = np.ptp(values, axis=1, keepdims=True) == 0
     with np.errstate(all="ignore"):
-        return np.asarray(np.where(flat, np.nan, centred / length))
+        return np.asarray(np.where(constant, np.nan, centred / length))
 
 
 def _chance(
@@ -176,10 +177,10 @@ def _chance(
     orders: NDArray[np.int64],
     are_rdms: bool,
 ) -> tuple[Floats, Floats]:
-    """The share of rearrangements with as large a correlation as was found ``[column]``.
+    """P and corrected p ``[column]``: shares of permutations with a correlation as large as found.
 
-    Of the column alone, and of the largest of its group. ``region`` is the mean of the subjects'
-    standard values: its product with a column is the mean of their correlations.
+    The corrected p compares with the largest correlation of the column's group. ``region`` is the
+    mean of the subjects' standardised values: its product with a column is their mean correlation.
     """
     items = orders.shape[1]
     first, second = np.triu_indices(items, 1)
@@ -188,7 +189,7 @@ def _chance(
         square[first, second] = region
         square += square.T
     own, of_group = np.zeros(len(values)), np.zeros(len(values))
-    least = found - 1e-12  # the same sum in another order
+    least = found - 1e-12  # sums in another order differ by rounding
     step = max(1, _AT_ONCE // len(region))
     for start in range(0, len(orders), step):
         part = orders[start : start + step]
@@ -205,12 +206,10 @@ def _best_layer(
     region: Region, population: str, layers: Sequence[str], by_subject: Floats
 ) -> BestLayer:
     others = by_subject.sum(axis=0) - by_subject
-    best = others.argmax(axis=1)  # of equals the first
-    layer, chosen = max(
-        ((place, int((best == place).sum())) for place in range(len(layers))),
-        key=lambda item: item[1],
-    )
+    best = others.argmax(axis=1)
+    votes = np.bincount(best, minlength=len(layers))
+    layer = int(votes.argmax())
     held_out = by_subject[np.arange(len(best)), best]
     return BestLayer(
-        region.name, population, layers[layer], chosen, len(best), float(held_out.mean())
+        region.name, population, layers[layer], int(votes[layer]), len(best), float(held_out.mean())
     )

@@ -1,0 +1,71 @@
+"""A recordable layer, the units taken from it, and the names of its dimensions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# Units of a layer, and what each of them is.
+UNITS: dict[str, str] = {
+    "all": "every element of a layer's output",
+    "channel": "means over positions, one a channel",
+    "token": "means over channels, one a token or place",
+    "cls": "channels of the first token",
+}
+
+# Names of dimensions that number the units of a layer.
+COORDINATES: dict[str, str] = {
+    "channel": "channel, or feature map",
+    "y": "row, from the top",
+    "x": "column, from the left",
+    "token": "place in the sequence",
+    "unit": "unit",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recordable layer: a module of the network and its output for one stimulus.
+
+    ``dims`` and ``shape`` describe the output without its batch dimension; a unit is one element.
+    """
+
+    name: str
+    kind: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return math.prod(self.shape)
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether some dimensions have no known meaning."""
+        return any(dim.startswith("axis_") for dim in self.dims)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of live state: two float64 sums and a pivot in the activations' precision."""
+        pivot = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[self.dtype]
+        return self.units * (16 + pivot)
+
+
+def dims_of(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of a layer's dimensions, guessed from the ``shape`` of its output for one stimulus.
+
+    Of three, two equal neighbours are space. Ambiguous dimensions are called ``axis_N``.
+    """
+    if len(shape) == 1:
+        return ("unit",)
+    if len(shape) == 2:
+        return ("token", "channel")
+    if len(shape) == 3:
+        first, middle, last = shape
+        if first != middle == last:
+            return ("channel", "y", "x")
+        if first == middle != last > 1:
+            return ("y", "x", "channel")
+    return tuple(f"axis_{axis}" for axis in range(len(shape)))
