@@ -19,14 +19,14 @@ from .measure import Measurement, ratio, run
 # Pictures drawn for each of the six categories; larger sets repeat them.
 _DRAWN = 8
 _DECODED = 96
-# Scans of which the median peak is taken.
+# Scans per number of images; the median of their peaks counts.
 _SCANS = 3
 
 
 def measure_decoding(
     preprocessing: Preprocessing, *, threads: int, repeats: int, sides: Sequence[int] = (256, 1024)
 ) -> Iterator[Measurement]:
-    """Images per second, from JPEG files of several sizes to the network's input."""
+    """Images per second, from JPEG files of several sizes to the input of the network."""
     with tempfile.TemporaryDirectory() as folder:
         for side in sides:
             drawn = make_localizer(Path(folder) / str(side), per_category=2, size=side)
@@ -47,7 +47,7 @@ def measure_decoding(
 
 
 def as_jpeg(path: Path) -> Path:
-    """The picture as a colour JPEG file beside it."""
+    """Write a picture as a colour JPEG file beside it."""
     jpeg = path.with_suffix(".jpg")
     with Image.open(path) as image:
         image.convert("RGB").save(jpeg, quality=90)
@@ -57,10 +57,10 @@ def as_jpeg(path: Path) -> Path:
 def measure_memory(
     model: str, weights: str, target: str, *, numbers: Sequence[int], batch_size: int
 ) -> Iterator[Measurement]:
-    """Largest resident memory of whole scans of ever more images, each a process of its own."""
+    """Peak resident memory of whole scans by number of images, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = make_localizer(Path(folder) / "drawn", per_category=_DRAWN)
-        drawn.sort(key=lambda path: int(path.stem.rpartition("-")[2]))  # every category in turn
+        drawn.sort(key=lambda path: int(path.stem.rpartition("-")[2]))  # categories alternate
         smallest: list[float] = []
         for number in sorted(set(numbers)):
             stimuli = Path(folder) / str(number)
@@ -83,11 +83,11 @@ def measure_memory(
 
 
 def repeat_images(drawn: Sequence[Path], folder: Path, number: int) -> None:
-    """Fill a new ``folder`` with ``number`` images, a folder per category as ``drawn`` has it."""
+    """Fill a new ``folder`` with ``number`` images, in folders named as those of ``drawn``."""
     for i, path in enumerate(islice(cycle(drawn), number)):
         image = folder / path.parent.name / f"{i}{path.suffix}"
         image.parent.mkdir(parents=True, exist_ok=True)
         try:
             image.hardlink_to(path)
-        except OSError:  # not every file system has links
+        except OSError:  # a file system without links
             shutil.copyfile(path, image)

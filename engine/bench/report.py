@@ -1,4 +1,4 @@
-"""All that ``fusiform bench`` measures, part by part."""
+"""``fusiform bench``, part by part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .measure import Measurement
 from .network import measure_network
 
 PARTS = ("kernels", "network", "decoding", "memory")
-# Four for each of six categories: two per fold, as a scan asks for.
+# Six categories, two folds, two images each: the fewest that a scan accepts.
 _FEWEST_IMAGES = 24
 
 
@@ -38,40 +38,81 @@ def bench(
     compile: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measurement]:
-    """Measure what a scan costs on this machine. What is compared takes turns.
+    """Measure the cost of a scan on this machine; alternatives take turns.
 
     Parameters
     ----------
-    model, weights : see :func:`fusiform.scan`; by default untrained, which costs the same
+    model, weights : as in :func:`fusiform.scan`; untrained weights cost the same
     parts : ``kernels`` (GB/s against the read bandwidth; on a GPU against a copy), ``network`` (one
         batch with all blocks recorded against the bare forward pass), ``decoding`` (images per
         second and thread), ``memory`` (peak of whole scans by number of images)
     device : as in :func:`fusiform.scan`
-    units, batch_sizes : of the arrays ``[batch size, units]`` that the kernels are given: their
-        largest takes ``4 x units x batch size`` bytes, and twice that in float64
+    units, batch_sizes : shapes of the kernels' arrays ``[batch size, units]``; the largest takes
+        ``4 x units x batch size`` bytes, and twice that in float64
     images : numbers of images to scan, for ``memory``
     batch_size : images per forward pass, for ``network`` and ``memory``
-    repeats : turns of which the median is taken; of the scans of ``memory`` it is that of three
-    precision : of ``network``, as a scan with it; the plain loop, too
-    compile : of ``network``, all but the plain loop is compiled, as a scan with ``compile``
-    note : hears which part begins
+    repeats : turns; the median counts. ``memory`` takes three scans each
+    precision : as in :func:`fusiform.scan`, for ``network`` and its plain loop
+    compile : as in :func:`fusiform.scan`, for ``network`` without its plain loop
+    note : called with the name of each part that begins
 
     Returns
     -------
-    the measurements, one by one as they are made
+    measurements, one by one
 
     Raises
     ------
-    UserError : a part, device, precision, model or compiler that is not there; a number out of
-        range
+    UserError : an unknown part, device, precision or model; no compiler; a number out of range
     """
     parts, batch_sizes, images = listed(parts), listed(batch_sizes), listed(images)
+    _check(parts, batch_sizes, images, batch_size=batch_size, repeats=repeats, units=units)
+    target = device_for(device)
+    refuse_precision(precision, target)
+    if compile and "network" in parts:
+        refuse_without_compiler(target)
+    if set(parts) != {"kernels"}:
+        load_backbone(model, weights, 0)  # fails now, not after minutes of kernels
+
+    def measured() -> Iterator[Measurement]:
+        for part in parts:
+            note(f"measuring: {part}")
+            if part == "kernels":
+                with recycled():
+                    yield from measure_kernels(
+                        target, units=units, batch_sizes=sorted(set(batch_sizes)), repeats=repeats
+                    )
+            elif part == "network":
+                yield from measure_network(
+                    model, weights, target, batch_size=batch_size, repeats=repeats,
+                    precision=precision, compile=compile,
+                )  # fmt: skip
+            elif part == "decoding":
+                preprocessing = load_backbone(model, weights, 0).preprocessing
+                threads = default_workers()
+                yield from measure_decoding(preprocessing, threads=threads, repeats=repeats)
+            else:
+                yield from measure_memory(
+                    model, weights, str(target), numbers=images, batch_size=batch_size
+                )
+
+    return measured()
+
+
+def _check(
+    parts: Sequence[str],
+    batch_sizes: Sequence[int],
+    images: Sequence[int],
+    *,
+    batch_size: int,
+    repeats: int,
+    units: int,
+) -> None:
     for part in parts:
         if part not in PARTS:
             raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")
     refuse_numbers(batch_size=batch_size, repeats=repeats, units=units)
-    for name, numbers in (("batch_size", batch_sizes), ("images", images)):
-        for number in numbers:
+    for name, each in (("batch_size", batch_sizes), ("images", images)):
+        for number in each:
             refuse_numbers(**{name: number})
     if not batch_sizes or min(batch_size, repeats, *batch_sizes) < 1 or units < LEAST_UNITS:
         raise UserError(
@@ -84,38 +125,3 @@ def bench(
         )
     if "memory" in parts and not resident_memory("self"):
         raise UserError("a process's peak memory is measured on Linux only: leave memory out")
-    target = device_for(device)
-    refuse_precision(precision, target)
-    if compile and "network" in parts:
-        refuse_without_compiler(target)
-    if set(parts) != {"kernels"}:
-        load_backbone(model, weights, 0)  # now, and not after minutes of the kernels
-
-    def measured() -> Iterator[Measurement]:
-        for part in parts:
-            note(f"measuring: {part}")
-            if part == "kernels":
-                with recycled():
-                    yield from measure_kernels(
-                        target, units=units, batch_sizes=sorted(set(batch_sizes)), repeats=repeats
-                    )
-            elif part == "network":
-                yield from measure_network(
-                    model,
-                    weights,
-                    target,
-                    batch_size=batch_size,
-                    repeats=repeats,
-                    precision=precision,
-                    compile=compile,
-                )
-            elif part == "decoding":
-                preprocessing = load_backbone(model, weights, 0).preprocessing
-                threads = default_workers()
-                yield from measure_decoding(preprocessing, threads=threads, repeats=repeats)
-            else:
-                yield from measure_memory(
-                    model, weights, str(target), numbers=images, batch_size=batch_size
-                )
-
-    return measured()
