@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import fusiform
 from fusiform import terminal
 from fusiform.engine.contrasts.language.criterion import (
     COMPARED,
@@ -34,7 +35,7 @@ from fusiform.engine.variables import SAVED
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.query import Query
-    from fusiform.engine.querying.result import Result
+    from fusiform.engine.querying.store import Store
     from fusiform.engine.querying.table import Table
 
 app = typer.Typer(
@@ -321,7 +322,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Draw the built-in localizer set, scan a network with it, and say what is selective."""
-    from fusiform import make_localizer, scan
+    from fusiform import Network, make_stimuli, scan
     from fusiform.engine.beside import draft_place, is_ours, mark, tidy, unmark
     from fusiform.engine.errors import told_of_the_disk
 
@@ -341,11 +342,11 @@ def demo(
     listener, drawn = terminal.listener(quiet), stimuli.exists()
     try:
         if not drawn:
-            make_localizer(stimuli, per_category=per_category, seed=seed)
+            make_stimuli(stimuli, per_category=per_category, seed=seed)
             listener.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
         if not (ours and output.exists()):
             with _stopped_in_a_line():
-                scan(model, stimuli, output, weights=weights, seed=seed, listener=listener)
+                scan(Network(model, weights, seed), stimuli, output, listener=listener)
     except BaseException:
         if not drawn and not draft.exists():
             shutil.rmtree(stimuli, ignore_errors=True)
@@ -367,9 +368,9 @@ def demo(
 @app.command()
 def layers(model: Model, crop: Crop = None, units: Units = "all", as_json: AsJson = False) -> None:
     """List what a network can record: name, type, shape, units, bytes of live state."""
-    from fusiform import list_layers
+    import fusiform
 
-    found = list_layers(model, crop=crop, units=units)
+    found = fusiform.layers(model, crop=crop, units=units)
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
                  "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
@@ -428,27 +429,27 @@ def plan(
     The network is built untrained and shown a few batches of noise; some stimuli are decoded. The
     options are those of a scan, and what does not fit is refused as a scan would.
     """
-    from fusiform import forecast
+    import fusiform
 
     sizes = {"resize": resize, "crop": crop}
-    found = forecast(
-        model,
-        stimuli,
-        groups=_groups(group),
-        root=root,
-        layers=_listed(layers, "blocks"),
-        units=units,
-        precision=precision,
-        compile=compile,
-        preprocessing={name: size for name, size in sizes.items() if size is not None},
-        folds=folds,
-        null=null,
-        null_units=null_units,
-        batch_size=batch_size,
-        memory_budget=memory_budget,
-        device=device,
-        decode_workers=decode_workers,
-        store_dtype=store_dtype,
+    found = fusiform.plan(
+        fusiform.Network(
+            model,
+            precision=precision,
+            compile=compile,
+            preprocessing={name: size for name, size in sizes.items() if size is not None},
+        ),
+        fusiform.Stimuli(stimuli, _groups(group), root),
+        design=fusiform.Design(
+            layers=_listed(layers, "blocks"),
+            units=units,
+            folds=folds,
+            null=null,
+            null_units=null_units,
+            batch_size=batch_size,
+            store_dtype=store_dtype,
+        ),
+        resources=fusiform.Resources(device, memory_budget, decode_workers),
         listener=terminal.listener(quiet),
     )
     terminal.print_forecast(found, as_json)
@@ -544,7 +545,7 @@ def scan_command(
     override single values of it. A scan that was stopped, by Ctrl-C, a kill or a full disk, goes on
     with the same command.
     """
-    from fusiform import scan
+    from fusiform import Design, Network, Resources, Stimuli, scan
 
     overrides = {
         "resize": resize, "crop": crop, "interpolation": interpolation, "decoder": decoder,
@@ -553,33 +554,36 @@ def scan_command(
     listener = terminal.listener(quiet)
     with _stopped_in_a_line():
         scan(
-            model,
-            stimuli,
+            Network(
+                model,
+                weights,
+                seed,
+                {name: value for name, value in overrides.items() if value is not None},
+                precision,
+                compile,
+                on_nondeterminism,
+            ),
+            Stimuli(stimuli, _groups(group), root, on_error),
             output,
-            groups=_groups(group),
-            root=root,
-            weights=weights,
-            seed=seed,
-            layers=_listed(layers, "blocks"),
-            units=units,
-            dims=_dims(dims),
-            precision=precision,
-            compile=compile,
-            preprocessing={name: value for name, value in overrides.items() if value is not None},
-            folds=folds,
-            null=null,
-            null_units=null_units,
-            batch_size=batch_size,
-            memory_budget=memory_budget,
-            device=device,
-            decode_workers=decode_workers,
-            store_dtype=store_dtype,
-            on_error=on_error,
-            on_nondeterminism=on_nondeterminism,
-            commit_every=commit_every,
-            workers=workers,
-            scheduler=scheduler,
-            threads_per_worker=threads_per_worker,
+            design=Design(
+                layers=_listed(layers, "blocks"),
+                units=units,
+                dims=_dims(dims),
+                folds=folds,
+                null=null,
+                null_units=null_units,
+                batch_size=batch_size,
+                store_dtype=store_dtype,
+            ),
+            resources=Resources(
+                device=device,
+                memory_budget=memory_budget,
+                decode_workers=decode_workers,
+                commit_every=commit_every,
+                workers=workers,
+                scheduler=scheduler,
+                threads_per_worker=threads_per_worker,
+            ),
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,
@@ -709,7 +713,7 @@ def record_command(
     where none is asked for, all of --layers; what several choose is recorded once. A recording that
     was stopped goes on with the same command. 'fusiform responses' asks it.
     """
-    from fusiform import record
+    from fusiform import Design, Network, Resources, Stimuli, UnitRequest, record
 
     given = {
         "resize": resize, "crop": crop, "interpolation": interpolation, "decoder": decoder,
@@ -719,33 +723,33 @@ def record_command(
     listener = terminal.listener(quiet)
     with _stopped_in_a_line():
         record(
-            model,
-            stimuli,
+            Network(
+                model,
+                weights or "default",
+                seed,
+                overrides or None,
+                precision,
+                bool(compile),
+                on_nondeterminism,
+            ),
+            Stimuli(stimuli, _groups(group), root, on_error),
             output,
             store=source,
-            select="*" if select == ["*"] else select,
-            criterion=_criterion(test, where, sides, correction, family, pairwise, preset),
-            top=top,
-            by=by,
-            random=random,
-            layers=_listed(layers) or None,
-            project=project,
-            groups=_groups(group),
-            root=root,
-            weights=weights,
-            seed=seed,
-            units=units,
-            precision=precision,
-            compile=compile,
-            preprocessing=overrides or None,
-            folds=folds,
-            batch_size=batch_size,
-            memory_budget=memory_budget,
-            device=device,
-            decode_workers=decode_workers,
-            on_error=on_error,
-            on_nondeterminism=on_nondeterminism,
-            commit_every=commit_every,
+            units=UnitRequest(
+                select="*" if select == ["*"] else select,
+                criterion=_criterion(test, where, sides, correction, family, pairwise, preset),
+                top=top,
+                by=by,
+                random=random,
+                project=project,
+            ),
+            design=Design(
+                layers=_listed(layers) or "blocks",
+                units=units or "all",
+                folds=2 if folds is None else folds,
+                batch_size=batch_size,
+            ),
+            resources=Resources(device, memory_budget, decode_workers, commit_every),
             overwrite=overwrite,
             restart=restart,
             go_back=go_back,
@@ -850,12 +854,12 @@ def summary(
 
     Several stores (a trained network and untrained ones, say) are put side by side.
     """
-    from fusiform import open_store, summarise
+    from fusiform import open_store
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     opened = [open_store(path) for path in stores]
     _remark(criterion, opened)
-    rows = [summarise(store, criterion, _listed(layers, "*")) for store in opened]
+    rows = [fusiform.summary(store, criterion, _listed(layers, "*")) for store in opened]
     terminal.print_results(stores, opened, rows, criterion, "category", as_json)
 
 
@@ -971,7 +975,7 @@ def select_command(
     Computed from the store's moments, chunk by chunk; the network is not needed. What is saved is
     of all layers.
     """
-    from fusiform import open_store, save_contrast, summarise
+    from fusiform import open_store, save_contrast
     from fusiform.engine.contrasts.language.contrast import parse_contrast
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
@@ -991,7 +995,7 @@ def select_command(
         save_contrast(
             store, save, criterion, contrast, _listed(measures, *SAVED), note=terminal.note
         )
-    rows = summarise(store, criterion, names, None if every else contrasts)
+    rows = fusiform.summary(store, criterion, names, None if every else contrasts)
     terminal.print_results([path], [store], [rows], criterion, "contrast", as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and criterion.test != "weighted":
@@ -1166,7 +1170,7 @@ def compare_command(
     intervals are over feature maps, drawn anew with all their units. Networks that saw other
     stimuli, or the same otherwise resized and cut, are refused unless --allow says so.
     """
-    from fusiform import Result, compare, compare_regions, open_recording, open_store
+    from fusiform import Store, compare, compare_regions, open_recording, open_store
 
     criterion = _criterion(test, where, sides, correction, family, pairwise, preset)
     if recorded and roi is None:
@@ -1174,7 +1178,7 @@ def compare_command(
     wanted: dict[str, Any] = {"layers": _listed(layers, "*"), "contrasts": contrast, "seed": seed}
     if roi is not None:
         sources = [open_recording(path) if recorded else open_store(path) for path in stores]
-        _remark(criterion, [one for one in sources if isinstance(one, Result)], contrast)
+        _remark(criterion, [one for one in sources if isinstance(one, Store)], contrast)
         found = [
             compare_regions(
                 source,
@@ -1252,9 +1256,9 @@ def report_command(
     method in words that a paper can quote. On the page a category, a layer and a threshold can be
     chosen, values read by pointer or keyboard, and every figure saved as SVG, its numbers as CSV.
     """
-    from fusiform import write_report
+    import fusiform
 
-    write_report(
+    fusiform.report(
         stores,
         output,
         criterion=_criterion(test, where, sides, correction, family, pairwise, preset),
@@ -1278,9 +1282,9 @@ def merge_command(stores: Stores, output: Output, overwrite: Overwrite = False) 
     Moments are combined exactly, contrasts are made anew. Stores that differ in anything else are
     refused.
     """
-    from fusiform import merge_stores
+    import fusiform
 
-    merged = merge_stores(stores, output, overwrite=overwrite, note=terminal.note)
+    merged = fusiform.merge(stores, output, overwrite=overwrite, note=terminal.note)
     categories, stimuli = len(merged.categories), int(merged.counts.sum())
     terminal.note(
         f"wrote {output}: {len(merged.layers)} layers, {categories} categories, {stimuli} stimuli"
@@ -1294,11 +1298,11 @@ def check(stores: Stores) -> None:
     Everything is read. Says what is wrong with a damaged one, or how far one is whose scan has not
     finished and what of it is damaged, and leaves with exit code 1.
     """
-    from fusiform import check_store
+    import fusiform
 
     damaged = False
     for path in stores:
-        found = check_store(path)
+        found = fusiform.check(path)
         damaged |= bool(found.problems)
         whole = f"whole ({found.arrays} arrays, {terminal.in_bytes(found.bytes_read)} read)"
         state = "not finished" if found.unfinished else "damaged" if found.problems else whole
@@ -1316,9 +1320,9 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
     By its metadata alone, which are not trusted: nothing in a store from a stranger is run, and
     what is larger than a scan could have made it is refused. Whether it is whole, check says.
     """
-    from fusiform import describe_store
+    import fusiform
 
-    found = describe_store(path)
+    found = fusiform.info(path)
     if as_json:
         described = asdict(found) | {"units": found.units, "criterion": found.criterion}
         terminal.print_json(described)
@@ -1348,7 +1352,7 @@ def info(path: OneStore, as_json: AsJson = False) -> None:
 _INFO_WIDTH, _INFO_LAYERS = 16, 30
 
 
-def _remark(criterion: Criterion, stores: list[Result], contrasts: list[str] | None = None) -> None:
+def _remark(criterion: Criterion, stores: list[Store], contrasts: list[str] | None = None) -> None:
     """Say what the authors of a preset did beside it, where it concerns a store."""
     said = (one for store in stores for one in remarks(criterion, store.categories, contrasts))
     for remark in dict.fromkeys(said):
@@ -1386,10 +1390,10 @@ def doctor(
     Takes seconds; exits with code 1 if a scan cannot work. 'fusiform plan' projects what a
     particular scan takes, and whether decoding keeps up with the network.
     """
-    from fusiform import diagnose
+    import fusiform
 
     note = (lambda _: None) if quiet else terminal.note
-    findings = list(diagnose(output, device=device, note=note))
+    findings = list(fusiform.doctor(output, device=device, note=note))
     if as_json:
         terminal.print_json([asdict(finding) for finding in findings])
     else:
@@ -1448,12 +1452,11 @@ def bench(
     decoding: images per second. memory: peak of whole scans of ever more images.
     What is compared takes turns. Takes some minutes, and 4 GiB of memory with the default arrays.
     """
-    from fusiform import bench
+    from fusiform import Network, bench
     from fusiform.engine.bench.report import PARTS
 
     found = bench(
-        model,
-        weights=weights,
+        Network(model, weights, precision=precision, compile=compile),
         parts=_listed(parts, *PARTS),
         device=device,
         units=units,
@@ -1461,8 +1464,6 @@ def bench(
         images=_numbers(images, "100", "1000"),
         batch_size=batch_size,
         repeats=repeats,
-        precision=precision,
-        compile=compile,
         note=(lambda _: None) if quiet else terminal.note,
     )
     measured = []
@@ -1500,9 +1501,9 @@ def make(
     seed: Seed = 0,
 ) -> None:
     """Draw the built-in set: faces, bodies, scenes, words, scrambled_scenes, scrambled_words."""
-    from fusiform import make_localizer
+    from fusiform import make_stimuli
 
-    made = make_localizer(directory, per_category=per_category, size=size, seed=seed)
+    made = make_stimuli(directory, per_category=per_category, size=size, seed=seed)
     print(terminal.printable(f"drew {len(made)} stimuli in {directory}"))
 
 
@@ -1520,9 +1521,9 @@ def scramble(
     seed: Seed = 0,
 ) -> None:
     """Make the scrambled control of any stimulus folder."""
-    from fusiform import scramble_directory
+    from fusiform import scramble_stimuli
 
-    made = scramble_directory(
+    made = scramble_stimuli(
         source, output, method=method, seed=seed, blocks=blocks, note=terminal.note
     )
     print(terminal.printable(f"scrambled {len(made)} images into {output}"))
@@ -1544,9 +1545,9 @@ def check_stimuli_command(
     luma, contrast and spectrum. Leaves with exit code 1 if some cannot be shown, or if one is in
     several categories.
     """
-    from fusiform import check_stimuli
+    from fusiform import Stimuli, check_stimuli
 
-    report = check_stimuli(stimuli, _groups(group), root)
+    report = check_stimuli(Stimuli(stimuli, _groups(group), root))
     if as_json:
         terminal.print_json(report.as_record())
     else:
@@ -1587,21 +1588,17 @@ def pack_stimuli_command(
     Without --for they are resized to 256 pixels (bilinear) and cut to 224; --resize, --crop and
     --interpolation override single values. It takes 3 bytes a pixel: 150 kB a picture of 224.
     """
-    from fusiform import pack_stimuli
+    from fusiform import Network, Stimuli, pack_stimuli
 
     overrides = {"resize": resize, "crop": crop, "interpolation": interpolation}
     listener = terminal.listener(quiet)
     try:
         packed = pack_stimuli(
-            stimuli,
+            Stimuli(stimuli, _groups(group), root, on_error),
             output,
-            model=model,
-            weights=weights,
+            network=None if model is None else Network(model, weights),
             preprocessing={name: value for name, value in overrides.items() if value is not None},
-            groups=_groups(group),
-            root=root,
             decode_workers=decode_workers,
-            on_error=on_error,
             listener=listener,
         )
     except KeyboardInterrupt as stopped:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from fusiform.engine.contrasts.summary import Row
     from fusiform.engine.doctor.forecast import Forecast
     from fusiform.engine.querying.info import StoreInfo
-    from fusiform.engine.querying.result import Result
+    from fusiform.engine.querying.store import Store
     from fusiform.engine.querying.table import Format, Table
     from fusiform.engine.scanning.progress import Listener, Progress
     from fusiform.engine.stimuli.check import StimuliReport
-    from fusiform.engine.store.reading import Store
+    from fusiform.engine.store.store_reader import StoreReader
 
 # What a summary says where activations were in half precision and are no numbers.
 OVERFLOW = (
@@ -160,7 +160,7 @@ def cut(text: str, longest: int = 300) -> str:
 
 def print_results(
     paths: list[str],
-    stores: list[Result],
+    stores: list[Store],
     rows: list[list[Row]],
     criterion: Criterion,
     heading: str,
@@ -205,7 +205,7 @@ def print_results(
             print(printable(f"warning: {warning}"))
 
 
-def _otherwise(store: Store) -> str:
+def _otherwise(store: StoreReader) -> str:
     """What a scan did otherwise than it does by itself: units that are means, another precision."""
     units, precision = store.units, store.provenance.get("precision")
     said = [*([f"in {precision}"] if precision else []),
@@ -214,7 +214,7 @@ def _otherwise(store: Store) -> str:
     return f"; {', '.join(said)}" if said else ""
 
 
-def _as_json(path: str, store: Result, rows: list[Row], criterion: Criterion) -> Any:
+def _as_json(path: str, store: Store, rows: list[Row], criterion: Criterion) -> Any:
     kept = ["model", "weights", "weights_sha256", "precision", "compiled", "units"]
     kept += ["fingerprint", "folds", "null"]
     averages = ("share", "replicated", "csi", "d_prime", "response")

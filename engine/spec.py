@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, nearest, refuse_no_path
-from .layer import UNITS
+from .layer import refuse_units
 from .limits import bytes_of, refuse_numbers, refuse_seed
 from .preprocessing import Preprocessing
 from .values import FrozenMapping, listed
@@ -77,7 +77,7 @@ class Network:
                     raise UserError(f"preprocessing has no {name!r}: {nearest(str(name), known)}")
         elif not isinstance(given, Preprocessing | None):
             raise UserError(
-                "preprocessing is a fusiform.Preprocessing, or single values of it as in "
+                "preprocessing is a fusiform.Preprocessing or a dictionary of its fields such as "
                 f"{{'crop': 288}}; got {given!r}"
             )
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -86,7 +86,7 @@ class Network:
             )
         if self.on_nondeterminism not in ON_NONDETERMINISM:
             raise UserError(
-                "at a network whose answer depends on the batch or the run a scan is to "
+                "for a network that depends on the batch or the run, choose "
                 f"{' or '.join(ON_NONDETERMINISM)}; got {self.on_nondeterminism!r}"
             )
 
@@ -131,12 +131,12 @@ class Stimuli:
                 for name in (category, *listed(given))
             ):
                 raise UserError(
-                    f"groups are {{category: folders}}; got {groups!r}: give a dict of texts"
+                    f"groups are {{category: folders}}; got {groups!r}: pass a dict of strings"
                 )
             _set(self, groups=FrozenMapping({k: tuple(listed(own)) for k, own in groups.items()}))
         if self.on_error not in ON_ERROR:
             raise UserError(
-                f"at a stimulus that cannot be shown a scan is to {' or '.join(ON_ERROR)}; "
+                f"on_error for stimuli that cannot be shown is {' or '.join(ON_ERROR)}; "
                 f"got {self.on_error!r}"
             )
 
@@ -186,21 +186,14 @@ class Design:
 
     def __post_init__(self) -> None:
         _set(self, layers=tuple(listed(self.layers)))
-        if not isinstance(self.units, str) or self.units not in UNITS:
-            raise UserError(
-                f"units are {', '.join(UNITS)}; got {self.units!r}: "
-                f"{nearest(str(self.units), UNITS)}"
-            )
+        refuse_units(self.units)
         if self.dims is not None:
             dims: Any = self.dims
             if not isinstance(dims, Mapping) or not all(isinstance(layer, str) for layer in dims):
                 raise UserError(f"dimensions are {{layer: names}}; got {dims!r}: give a dict")
             _set(self, dims=FrozenMapping(_frozen(dims)))
         if self.store_dtype not in STORE_DTYPES:
-            raise UserError(
-                f"moments are kept in {' or '.join(STORE_DTYPES)}; "
-                f"got a store dtype of {self.store_dtype!r}"
-            )
+            raise UserError(f"store_dtype is {' or '.join(STORE_DTYPES)}; got {self.store_dtype!r}")
         self._refuse_counts()
 
     def _refuse_counts(self) -> None:
@@ -209,7 +202,7 @@ class Design:
         shuffles, units = self.null, self.null_units
         if shuffles is None or units is None or shuffles < 0 or units < 1:
             raise UserError(
-                "a null has shuffles (0 for none) and at least 1 unit of a layer; "
+                "a null has 0 shuffles (none) or more, and at least 1 unit per layer; "
                 f"got {shuffles} shuffles and {units} units"
             )
         size = 1 if self.batch_size is None else self.batch_size
@@ -259,7 +252,7 @@ class Resources:
             bytes_of(self.memory_budget)
         every: Any = self.commit_every
         if not (isinstance(every, Real) and float(every) >= 0):
-            raise UserError(f"commits are some seconds apart, or 0; got {every}")
+            raise UserError(f"commit_every is a number of seconds, 0 or more; got {every}")
         decoding = self.decode_workers
         refuse_numbers(decode_workers=decoding)
         if decoding is not None and decoding < 1:
@@ -274,6 +267,16 @@ class Resources:
     def memory_bytes(self) -> int | None:
         """The memory budget in bytes; None where none is set."""
         return None if self.memory_budget is None else bytes_of(self.memory_budget)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A scan as a user describes it."""
+
+    network: Network
+    stimuli: Stimuli
+    design: Design
+    resources: Resources
 
 
 def _set(noun: object, **values: Any) -> None:

@@ -32,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         stimuli = given.stimuli or Path(folder) / "stimuli"
         if given.stimuli is None:
-            fusiform.make_localizer(stimuli, per_category=16)
+            fusiform.make_stimuli(stimuli, per_category=16)
 
         def scan(name: str) -> tuple[fusiform.Store, dict[str, float]]:
             """A scan, and the mean d' of the later layer's units for each category."""

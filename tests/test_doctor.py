@@ -403,7 +403,7 @@ def test_advice_is_a_line_under_the_table(doctor: Command, monkeypatch: pytest.M
         yield Finding("bad", "so\x1b[0m so", "do\nsomething", "advice")
         yield Finding("new", "not known", severity="unknown")
 
-    monkeypatch.setattr("fusiform.engine.doctor.diagnose.diagnose", made_up)
+    monkeypatch.setattr("fusiform.engine.doctor.diagnose.doctor", made_up)
     code, out, err = doctor("-q")
     assert (code, err) == (0, "")
     assert out.splitlines()[2:] == [
@@ -419,7 +419,7 @@ def test_a_fault_that_prevents_scans_exits_with_1(
     doctor: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = [Finding("output", "read-only", "give another", "fault")]
-    monkeypatch.setattr("fusiform.engine.doctor.diagnose.diagnose", lambda *_, **__: iter(faults))
+    monkeypatch.setattr("fusiform.engine.doctor.diagnose.doctor", lambda *_, **__: iter(faults))
     code, out, _ = doctor("-q")
     assert code == 1
     assert "output: give another" in out

@@ -144,8 +144,8 @@ def test_invalid_options_are_refused_before_any_work(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     from fusiform.engine.querying.search import Search
-    from fusiform.engine.store.reading import Store
-    from fusiform.engine.store.recording import Recorded
+    from fusiform.engine.store.recording_reader import RecordingReader
+    from fusiform.engine.store.store_reader import StoreReader
 
     def worked(*_: Any, **__: Any) -> None:
         raise AssertionError("it worked before it refused")
@@ -153,9 +153,9 @@ def test_invalid_options_are_refused_before_any_work(
     monkeypatch.chdir(folder)
     if not (folder / "loop").is_symlink():
         (folder / "loop").symlink_to("loop")
-    for place, name in ((Store, "moments"), (Store, "read_slab"), (Search, "found")):
+    for place, name in ((StoreReader, "moments"), (StoreReader, "read_slab"), (Search, "map")):
         monkeypatch.setattr(place, name, worked)
-    monkeypatch.setattr(Recorded, "part", worked, raising=False)
+    monkeypatch.setattr(RecordingReader, "part", worked, raising=False)
     before = sorted(os.listdir(folder))  # noqa: PTH208
     code, out, err = run(*command.split())
     assert (code, out) == (2, "")

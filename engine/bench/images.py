@@ -11,9 +11,10 @@ from statistics import median
 
 from PIL import Image
 
-from ..localizer import make_localizer
+from ..localizer import make_stimuli
 from ..preprocessing import Preprocessing
 from ..scanning import timing
+from ..spec import Network
 from .measure import Measurement, ratio, run
 
 # Pictures drawn for each of the six categories; larger sets repeat them.
@@ -29,7 +30,7 @@ def measure_decoding(
     """Images per second, from JPEG files of several sizes to the input of the network."""
     with tempfile.TemporaryDirectory() as folder:
         for side in sides:
-            drawn = make_localizer(Path(folder) / str(side), per_category=2, size=side)
+            drawn = make_stimuli(Path(folder) / str(side), per_category=2, size=side)
             paths = list(islice(cycle([as_jpeg(path) for path in drawn]), _DECODED))
             rates: dict[int, list[float]] = {workers: [] for workers in sorted({1, threads})}
             for _ in range(repeats):  # they take turns
@@ -55,19 +56,20 @@ def as_jpeg(path: Path) -> Path:
 
 
 def measure_memory(
-    model: str, weights: str, target: str, *, numbers: Sequence[int], batch_size: int
+    network: Network, target: str, *, numbers: Sequence[int], batch_size: int
 ) -> Iterator[Measurement]:
     """Peak resident memory of whole scans by number of images, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        drawn = make_localizer(Path(folder) / "drawn", per_category=_DRAWN)
+        drawn = make_stimuli(Path(folder) / "drawn", per_category=_DRAWN)
         drawn.sort(key=lambda path: int(path.stem.rpartition("-")[2]))  # categories alternate
         smallest: list[float] = []
         for number in sorted(set(numbers)):
             stimuli = Path(folder) / str(number)
             repeat_images(drawn, stimuli, number)
             scan = (
-                *("scan", model, str(stimuli), "-o", f"{stimuli}.zarr", "--weights", weights),
-                *("--device", target, "--batch-size", str(batch_size), "--overwrite"),
+                *("scan", str(network.model), str(stimuli), "-o", f"{stimuli}.zarr"),
+                *("--weights", network.weights, "--device", target),
+                *("--batch-size", str(batch_size), "--overwrite"),
             )
             peaks = [run(*scan).peak_bytes / 2**20 for _ in range(_SCANS)]
             smallest = smallest or peaks

@@ -8,7 +8,7 @@ from pathlib import Path
 from . import checks
 
 
-def diagnose(
+def doctor(
     output: str | Path = ".",
     *,
     device: str | None = None,

@@ -35,8 +35,9 @@ import typer
 from PIL import Image
 from typer.models import OptionInfo
 
-import fusiform
 from fusiform import cli
+
+from .. import flat
 
 SECONDS, BYTES = 60, 3 * 2**30
 _ROOT = Path(__file__).parents[2]
@@ -143,7 +144,7 @@ def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a case: its exit code, or None if it did not end; ``fault`` is a failure."""
+    """Store of a case: its exit code, or None if it did not end; ``fault`` is a failure."""
 
     number: int
     arguments: tuple[str, ...]
@@ -225,10 +226,10 @@ def make_stores(folder: Path) -> None:
     sys.path.insert(0, str(folder))
     given: dict[str, Any] = {"batch_size": 4, "device": "cpu"}
     for name, layers, seed in (("a", "act", 0), ("b", "act", 1), ("c", "pool", 0)):
-        fusiform.scan(
+        flat.scan(
             "tiny:make", "stimuli", f"{name}.zarr", layers=layers, seed=seed, **given
         )  # fmt: skip
-    fusiform.record("tiny:make", "stimuli", "r.zarr", store="a.zarr", random=3, **given)
+    flat.record("tiny:make", "stimuli", "r.zarr", store="a.zarr", random=3, **given)
     sys.path.remove(str(folder))
 
 

@@ -1,4 +1,4 @@
-"""What a scan gives: a store that answers questions."""
+"""The store as users see it: description, queries, selections and masks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,39 @@ from numpy.typing import NDArray
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..layer import Layer
-from ..store.reading import Store, require_complete
-from .chunks import places
+from ..spec import Design, Network, Stimuli
+from ..store.nouns import design_of, network_of, stimuli_of
+from ..store.reader import require_complete
+from ..store.store_reader import StoreReader
+from .chunks import coordinates
 from .query import Query
 
 if TYPE_CHECKING:
     import xarray
 
 
-class Result(Store):
-    """The result of a scan: what it holds, and what can be asked of it.
+class Store(StoreReader):
+    """The result of a scan, to describe, query and select from.
 
-    Numbers are read when they are asked for. ``path`` is its folder or URL; ``categories``,
-    ``folds``, ``counts [category, fold]`` and ``layers`` describe it, ``provenance`` says how it
-    came about.
+    Arrays are read on demand. ``path`` is a folder or URL; ``categories``, ``folds``, ``counts
+    [category, fold]`` and ``layers`` describe the store; ``network``, ``stimuli`` and ``design``
+    are the values it was made with; ``provenance`` holds all attributes of its root.
     """
+
+    @property
+    def network(self) -> Network:
+        """The network of the scan; a module stands by its class, and must be given again."""
+        return network_of(self)
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli of the scan, where they are now."""
+        return stimuli_of(self)
+
+    @property
+    def design(self) -> Design:
+        """The design of the scan, its layers by name."""
+        return design_of(self)
 
     def _repr_html_(self) -> str:
         from .notebook import store_html
@@ -38,13 +56,13 @@ class Result(Store):
     def query(
         self, text: str, layers: str | Sequence[str] = "*", saved: str | None = None
     ) -> Query:
-        """Units that meet a predicate: ``query("faces: t > 5 and csi > 1/3")``; nothing is read.
+        """A lazy query for units: ``query("faces: t > 5 and csi > 1/3")``.
 
         Parameters
         ----------
-        text : as :mod:`.query` reads it
-        layers : names or globs, one or several
-        saved : ask what was saved under this name instead of what the scan left
+        text : the query, see :mod:`.query`
+        layers : names or globs of layers
+        saved : query the contrast saved under this name instead of the scan's own
 
         Raises
         ------
@@ -58,12 +76,12 @@ class Result(Store):
         criterion: Criterion = DEFAULT,
         layers: str | Sequence[str] = "*",
     ) -> xarray.DataTree:
-        """Which units a criterion selects, as lazy masks; a layer is looked at when it is computed.
+        """Lazy masks of the units that a criterion selects.
 
-        For every layer ``selective [contrast, *layer dims]`` on all stimuli, ``selective_fold
-        [contrast, fold, *layer dims]`` on each fold's alone, ``dead`` and ``nonfinite [*layer
-        dims]``: dask arrays of one block, as p is corrected over a layer. A family that is the
-        whole model is looked at as a whole.
+        Every layer has ``selective [contrast, *layer dims]`` on all stimuli, ``selective_fold
+        [contrast, fold, *layer dims]`` on each fold, and ``dead`` and ``nonfinite [*layer dims]``.
+        They are dask arrays of one block, as p is corrected over a layer; with the family
+        ``model``, computing one layer evaluates all.
 
         Parameters
         ----------
@@ -71,7 +89,7 @@ class Result(Store):
 
         Raises
         ------
-        UserError : the scan has not finished, a contrast cannot be read, no layer has such a name
+        UserError : the scan has not finished, a contrast cannot be parsed, or a layer is unknown
         """
         import xarray
         from dask import array as dask_array
@@ -81,14 +99,14 @@ class Result(Store):
         from ..contrasts.select import select
 
         require_complete(self)
-        wanted = self.layers_named(layers)
+        named = self.layers_named(layers)
         parsed = parse_contrasts(contrasts, self.categories)
         names = [one.text for one in parsed]
 
-        def looked_at(asked: Sequence[Layer]) -> dict[str, Selection]:
-            return {layer.name: one for layer, one in select(self, criterion, parsed, asked)}
+        def evaluated(layers: Sequence[Layer]) -> dict[str, Selection]:
+            return {layer.name: one for layer, one in select(self, criterion, parsed, layers)}
 
-        together = delayed(looked_at)(wanted) if criterion.family == "model" else None
+        whole = delayed(evaluated)(named) if criterion.family == "model" else None
         leading = {
             "selective": {"contrast": len(names)},
             "selective_fold": {"contrast": len(names), "fold": self.folds},
@@ -96,9 +114,8 @@ class Result(Store):
             "nonfinite": {},
         }
         nodes = {}
-        for layer in wanted:
-            looked = delayed(looked_at)([layer]) if together is None else together
-            own = looked[layer.name]
+        for layer in named:
+            own = (delayed(evaluated)([layer]) if whole is None else whole)[layer.name]
             shapes = {k: (*dims.values(), *layer.shape) for k, dims in leading.items()}
             variables: dict[str, Any] = {
                 name: (
@@ -109,17 +126,15 @@ class Result(Store):
                 )
                 for name, dims in leading.items()
             }
-            coordinates = {"contrast": names, **places(layer)}
-            nodes[layer.name] = xarray.Dataset(
-                variables, coordinates, {"criterion": str(criterion)}
-            )
+            index = {"contrast": names, **coordinates(layer)}
+            nodes[layer.name] = xarray.Dataset(variables, index, {"criterion": str(criterion)})
         return xarray.DataTree.from_dict(nodes)
 
     def mask(self, contrast: str, layer: str, criterion: Criterion = DEFAULT) -> NDArray[np.bool_]:
-        """The units of a layer that a criterion selects, in the shape of the layer's output.
+        """Mask of the units of a layer that a criterion selects, in the shape of its output.
 
-        Ready for a forward hook, or for :func:`fusiform.lesion`; where the scan reduced the layer,
-        in the shape that it then had, for ``lesion(..., units=result.units)``.
+        It fits a forward hook or :func:`fusiform.lesion`. If the scan reduced the layer, it has the
+        reduced shape, for ``lesion(..., units=store.units)``.
 
         Raises
         ------
@@ -130,8 +145,8 @@ class Result(Store):
         return np.asarray(selected["selective"][0])
 
 
-def open_store(path: Path | str) -> Result:
-    """Open the result of a scan for reading; nothing but metadata is read.
+def open_store(path: Path | str) -> Store:
+    """Open the result of a scan; only metadata is read.
 
     Parameters
     ----------
@@ -139,13 +154,13 @@ def open_store(path: Path | str) -> Result:
 
     Raises
     ------
-    UserError : ``path`` is no store, or one of another schema version
+    UserError : ``path`` is not a store, or has another schema version
     """
-    return Result.open(path)
+    return Store.open(path)
 
 
 def _without_pools() -> None:
-    """In a forked child: dask would hand work to threads that only its parent has."""
+    """Drop dask's thread pools in a forked child, whose threads exist only in the parent."""
     if threaded := sys.modules.get("dask.threaded"):
         threaded.default_pool = None  # type: ignore[attr-defined]
         threaded.pools.clear()

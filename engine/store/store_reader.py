@@ -1,9 +1,9 @@
-"""A finished store: what it holds, read part by part when it is asked for. Never imports torch.
+"""Reading a store, part by part. Never imports torch.
 
-One zarr v3 store holds a group per layer with ``mean`` and ``m2 [category, fold, *layer dims]``;
-the root holds ``count [category, fold]``, the stimulus table, and the provenance as attributes.
-Contrasts that were materialised lie beside the moments. Anyone can read it with
-``xarray.open_datatree(path, engine="zarr")``. The schema: ``docs/store.md``.
+A store is a zarr v3 group with a group per layer, which holds ``mean`` and ``m2 [category, fold,
+*layer dims]`` and, beside them, contrasts. The root holds ``count [category, fold]``, the stimulus
+table, and the provenance as attributes. Other programs read it with ``xarray.open_datatree(path,
+engine="zarr")``. The schema: ``docs/store.md``.
 """
 
 from __future__ import annotations
@@ -17,34 +17,33 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments
 from ..layer import Layer
 from ..variables import EXTREMES, SHUFFLED
-from .arrays import files_of as files_of
-from .arrays import present as present
-from .cuts import Shape, Slab, number_of_slabs, slabs
-from .kinds import STORE
-from .places import name_of
-from .root import Root
-from .root import open_root as open_root
-from .root import require_complete as require_complete
-from .schema import Schema, schema_of
+from .attributes import store_schema
+from .chunking import Shape, Slab, n_slabs, slabs
+from .location import name_of
+from .reader import Reader
+from .schema import STORE, StoreSchema
 
 if TYPE_CHECKING:
     import xarray
 
 Extremes = dict[str, tuple[NDArray[Any], NDArray[Any]]]
-# Values of a layer and its chunks from which on it is looked at whether files hold as many.
+# Layers of more values or chunks are checked against their files before memory is allocated.
 _LARGE_LAYER, _MANY_CHUNKS = 2**26, 2**10
 
 
-class Store(Root):
-    """A result of a scan. Numbers are read when they are asked for, slab by slab.
+class StoreReader(Reader):
+    """Reads the result of a scan on demand, slab by slab.
 
-    ``path`` is the store's folder or URL; ``categories``, ``folds``, ``counts [category, fold]``
-    and ``layers`` describe it, ``provenance`` says how it came about.
+    Attributes
+    ----------
+    path : folder or URL
+    provenance : attributes of the root
+    categories, folds, layers, counts : of the scan; counts are ``[category, fold]``
     """
 
     kind = STORE
-    schema: Schema
-    _schema_of = staticmethod(schema_of)
+    schema: StoreSchema
+    _schema_of = staticmethod(store_schema)
 
     def __repr__(self) -> str:
         units = sum(layer.units for layer in self.layers)
@@ -54,14 +53,14 @@ class Store(Root):
             f"{len(self.categories)} categories, {self.folds} folds>"
         )
 
-    def _placed(self, key: str) -> str:
+    def _stored_key(self, key: str) -> str:
         layer, _, rest = key.partition("/")
         name, within, variable = rest.partition("/")
         if within and name in self.schema.saved:
             return f"{layer}/{self.schema.group_of(name)}/{variable}"
         return key
 
-    def _as_asked(self, tree: xarray.DataTree) -> xarray.DataTree:
+    def _renamed(self, tree: xarray.DataTree) -> xarray.DataTree:
         moved = {
             f"/{layer.name}/{self.schema.group_of(name)}": f"/{layer.name}/{name}"
             for name in self.saved
@@ -75,35 +74,32 @@ class Store(Root):
 
     @property
     def units(self) -> str:
-        """What the scan took as units, one of :data:`..layer.UNITS`."""
+        """The units of the scan, one of :data:`..layer.UNITS`."""
         return str(self.provenance.get("units", "all"))
 
     def chunk_shape(self, layer: Layer) -> Shape:
-        """The shape of a slab of a layer, which is a chunk of all its variables.
+        """Shape of a slab of a layer, which is a chunk of all its variables.
 
         Raises
         ------
-        UserError : the layer is cut as no scan does
+        UserError : no scan divides a layer so
         """
         key = f"{layer.name}/mean"
-        cut = self._opened(key).cut
-        chunk = cut.chunk[2:]
+        grid = self._opened(key).grid
+        chunk = grid.chunk[2:]
         values = layer.units * len(self.categories)
-        # What is declared is made room for before it is read.
-        if values > _LARGE_LAYER or number_of_slabs(layer.shape, chunk) > _MANY_CHUNKS:
+        # Memory of the declared size will be allocated: check that a file of this size exists.
+        if values > _LARGE_LAYER or n_slabs(layer.shape, chunk) > _MANY_CHUNKS:
             with self._refusing(key):
-                self.arrays.require_file(key, (0,) * len(cut.shape))
+                self.arrays.require_file(key, (0,) * len(grid.shape))
         return chunk
 
     def slabs(self, layer: Layer) -> Iterator[tuple[Slab, slice]]:
-        """Cut a layer where its chunks are cut.
-
-        Yields the slices of its dimensions and the slice of flat units that they stand for.
-        """
+        """The slabs of a layer, each with its slice of the flattened layer."""
         yield from slabs(layer.shape, self.chunk_shape(layer))
 
     def moments(self, layer: Layer, slab: Slab) -> list[Moments]:
-        """Moments of a slab of a layer, one for every fold.
+        """Moments of a slab, a value per fold.
 
         ``count [category, 1]``, ``mean, m2 [category, unit]``.
         """
@@ -122,7 +118,7 @@ class Store(Root):
         ]
 
     def moments_of(self, layer: Layer, category: int, fold: int) -> Moments:
-        """Moments of one category and fold, ``mean, m2 [*layer dims]``."""
+        """Moments of one category and fold: ``mean, m2 [*layer dims]``."""
         own = (category, fold)
         return Moments(
             int(self.counts[own]),
@@ -131,14 +127,14 @@ class Store(Root):
         )
 
     def read(self, layer: Layer, variable: str) -> NDArray[Any]:
-        """A whole variable ``[*leading, unit]``, units flat."""
+        """A whole variable ``[*leading, unit]``."""
         values = self._part(f"{layer.name}/{variable}")
         return values.reshape(*values.shape[: values.ndim - len(layer.shape)], -1)
 
     def read_slab(
         self, layer: Layer, variable: str, slab: Slab, category: int | None = None
     ) -> NDArray[Any]:
-        """A slab of a variable ``[*leading, unit]``, units flat; or that of one category."""
+        """A slab of a variable ``[*leading, unit]``, or its part for one ``category``."""
         key = f"{layer.name}/{variable}"
         leading = self._opened(key).array.ndim - len(layer.shape)
         if category is not None and leading == 1:
@@ -147,10 +143,14 @@ class Store(Root):
         return values.reshape(*values.shape[:leading], -1)
 
     def extremes(self, layer: Layer, saved: str = "") -> Extremes:
-        """Smallest and largest value of every chunk: variable -> two of ``[category, chunk]``.
+        """Smallest and largest value of every chunk: variable -> two arrays ``[category, chunk]``.
 
-        Of the variables that are ``saved`` under a name, or of those that the scan left; those of a
-        single contrast are ``[chunk]``. NaN where a chunk has nothing else.
+        NaN for a chunk of NaN.
+
+        Parameters
+        ----------
+        saved : name of a saved contrast, instead of the scan's variables; arrays are ``[chunk]`` if
+            it holds a single contrast
         """
         key = f"{layer.name}/{saved}/{EXTREMES}" if saved else f"{layer.name}/{EXTREMES}"
         names = self.schema.compared(saved)
@@ -158,23 +158,23 @@ class Store(Root):
             return {}
         values = self._part(key)
         named: Any = self._opened(key).array.attrs.get("variables")
-        chunks = number_of_slabs(layer.shape, self.chunk_shape(layer))
+        chunks = n_slabs(layer.shape, self.chunk_shape(layer))
         if named is None or sorted(named) != sorted(names) or values.shape[-1] != chunks:
-            raise self._unreadable(key, "it is not of the chunks and variables of its layer")
+            raise self._unreadable(key, "it does not match the chunks and variables of its layer")
         return {str(name): (low, high) for name, (low, high) in zip(named, values, strict=True)}
 
     @property
     def saved(self) -> dict[str, Any]:
-        """What contrasts were saved: name -> how they were written, and their criterion."""
+        """Saved contrasts: name -> its contrasts as written, criterion and measures."""
         return dict(self.schema.saved)
 
     @property
     def shuffles(self) -> int:
-        """How many times labels were shuffled for the permutation null; 0 without one."""
+        """Number of label shuffles of the permutation null; 0 without one."""
         return self.schema.shuffles
 
     def shuffled_moments(self, layer: Layer) -> list[Moments]:
-        """Moments under shuffled labels, one for every fold, of the units drawn from a layer.
+        """Moments of the drawn units under shuffled labels, for every fold.
 
         ``count [category, 1]``, ``mean, m2 [category, shuffle * unit]``, shuffle by shuffle.
         """
@@ -189,7 +189,7 @@ class Store(Root):
         ]
 
     def null_of(self, layer: Layer) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """The units drawn from a layer, and ``mean, m2 [category, fold, shuffle, unit]``."""
+        """Indices of the drawn units, and ``mean, m2 [category, fold, shuffle, unit]``."""
         drawn, mean, m2 = (
             self._part(f"{layer.name}/{SHUFFLED}/{name}") for name in ("drawn_unit", "mean", "m2")
         )
