@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--layer", default="layer3.1", help="the layer to lesion")
     parser.add_argument("--later", default="avgpool", help="the layer to measure")
     given = parser.parse_args()
-    backbone = fusiform.load_backbone(given.network, given.weights)
+    backbone = fusiform.load_backbone(Network(given.network, given.weights))
     network = Network(backbone.model, preprocessing=backbone.preprocessing)
     design = Design(layers=[given.layer, given.later])
     with tempfile.TemporaryDirectory() as folder:

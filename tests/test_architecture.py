@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KERNELS = sorted((ROOT / "kernels").glob("*.py"))
+COMMANDS = sorted((ROOT / "commands").glob("*.py"))
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 # Rooms of the engine, and the rooms that each may import. Files of no room are open to all of them.
 ROOMS = {
@@ -98,7 +99,7 @@ def test_kernels_import_array_libraries_only() -> None:
         KERNELS,
         "fusiform.engine",
         "fusiform.cli",
-        "fusiform.terminal",
+        "fusiform.commands",
         "pathlib",
         "zarr",
         "rich",
@@ -107,7 +108,7 @@ def test_kernels_import_array_libraries_only() -> None:
 
 
 def test_the_engine_does_not_import_the_command_line() -> None:
-    assert not offending(ENGINE, "fusiform.cli", "fusiform.terminal", "typer", "rich", "click")
+    assert not offending(ENGINE, "fusiform.cli", "fusiform.commands", "typer", "rich", "click")
 
 
 def test_stimuli_store_and_its_readers_import_no_torch() -> None:
@@ -153,7 +154,7 @@ def test_only_the_scan_imports_distributed_execution() -> None:
 
 def test_the_distribution_holds_exactly_the_packages() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    folders = {path.parent for path in [*KERNELS, *ENGINE]}
+    folders = {path.parent for path in [*COMMANDS, *KERNELS, *ENGINE]}
     shipped = {".".join(["fusiform", *path.relative_to(ROOT).parts]) for path in folders}
     assert set(pyproject["tool"]["setuptools"]["packages"]) == {"fusiform", *shipped}
 

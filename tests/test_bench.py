@@ -101,7 +101,7 @@ def test_bench_measures_decoding_and_memory_as_json() -> None:
         ({"images": [10]}, "from 24 images on; got 10$"),
         ({"units": 3000}, "units 3,136 or more"),
         ({"images": []}, "got none"),
-        ({"device": "gpu"}, "'gpu' is not one"),
+        ({"device": "gpu"}, "got 'gpu'"),
         ({"model": "resnet19"}, "resnet18"),
         ({"precision": "tf32", "device": "cpu"}, "choose float32"),
     ],

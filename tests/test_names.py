@@ -20,7 +20,8 @@ from PIL import Image
 from torch import nn
 
 import fusiform
-from fusiform import cli, terminal
+from fusiform import cli
+from fusiform.commands.notes import printable
 from fusiform.engine.store.store_reader import StoreReader
 
 from . import flat
@@ -264,7 +265,7 @@ def test_a_locale_that_cannot_encode_names_does_not_crash(
     ],
 )
 def test_unprintable_characters_are_escaped(name: str, shown: str) -> None:
-    assert terminal.printable(name) == shown
+    assert printable(name) == shown
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
