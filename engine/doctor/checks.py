@@ -202,12 +202,15 @@ def judge_gpu(topic: str, name: str, triton: bool, capability: tuple[int, int]) 
 
 def check_threads() -> Iterator[Finding]:
     """Cores, threads of torch and numba, and the runtimes that start them."""
+    import numpy as np
     import torch
     from numba import config
 
+    from ...kernels.cpu import read_memory
     from ...kernels.jit import threading_layer
 
-    torch.zeros(1).add(1)  # before torch has worked, it does not know its threads
+    torch.ones(2**16).sum()  # both libraries start their threads at the first work
+    read_memory(np.ones(2**16, np.int64))
     cores = machine.usable_cores(machine.control_group_limits())
     of_numba: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     yield judge_threads(cores, torch.get_num_threads(), of_numba, os.environ)
