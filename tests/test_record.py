@@ -444,7 +444,7 @@ def test_a_projection_equals_its_matrix_for_any_block_size(
         expected = (x - x.mean(1, keepdims=True)) @ matrix / 8
         np.testing.assert_allclose(recording.part(name), expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(recording.means(name), x.mean(1), rtol=1e-12)
-        assert recording.recordees(name).projected
+        assert recording.recorded(name).projected
     np.testing.assert_array_equal(recording.part("head"), direct["head"])  # 10 units are few
     with pytest.raises(UserError, match="needs the responses of single units"):
         recording.unit("body", 3)

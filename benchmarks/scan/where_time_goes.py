@@ -17,7 +17,7 @@ from typing import Any
 
 from fusiform.engine.moments import accumulate
 from fusiform.engine.scanning import forward, loop, scan, setup, work
-from fusiform.engine.store.drafts.store_draft import StoreDraft
+from fusiform.engine.store.writing.store_draft import StoreDraft
 
 from .. import shared
 

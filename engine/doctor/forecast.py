@@ -100,7 +100,7 @@ def plan(
 def _forecast(setup: Setup) -> Forecast:
     """Measure the network and the decoding of a setup."""
     from ..contrasts.select import seconds_per_unit
-    from ..store.drafts.store_draft import max_store_bytes
+    from ..store.writing.store_draft import max_store_bytes
 
     design, plan, footprint = setup.design, setup.plan, setup.footprint
     categories, parts = setup.catalogue.categories, setup.fitting.parts

@@ -17,8 +17,8 @@ from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
 from ..networks.layers import input_dtype
 from ..stimuli.catalogue import Catalogue
-from ..store.array_writer import BackgroundWriter
-from ..store.drafts.store_draft import StoreDraft
+from ..store.writing.array_writer import BackgroundWriter
+from ..store.writing.store_draft import StoreDraft
 from .interrupt import Stop
 from .loop import Passes
 from .memory import recycled
