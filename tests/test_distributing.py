@@ -372,7 +372,7 @@ def test_a_scan_resumes_only_as_it_was_started_in_one_process_or_by_workers(
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1))
-    with pytest.raises(UserError, match=r"was by workers: go on with --workers"):
+    with pytest.raises(UserError, match=r"ran on workers: use `workers`"):
         scanned(stimuli, output)
     with pytest.raises(Interrupted):
         scanned(stimuli, output, restart=True, listener=stopping_after(1))
