@@ -158,7 +158,7 @@ def test_a_crop_larger_than_the_image_is_padded_like_timm(
         expected = timm.data.create_transform(**chosen)(image)
         assert torch.equal(shown(image, preprocessing), expected), size
     assert preprocessing_of("timm:test_resnet", "none", {"crop": 170}).crop == 170
-    with pytest.raises(UserError, match="got crop 257 of 256: lower the crop or raise"):
+    with pytest.raises(UserError, match="got crop 257 of 256: lower `crop` or raise"):
         preprocessing_of(None, "none", {"crop": 257})
 
 
@@ -333,5 +333,5 @@ def test_failing_images_are_skipped_when_allowed(planned: tuple[Catalogue, Plan]
 def test_resizing_an_extreme_aspect_ratio_raises_instead_of_filling_memory(
     size: tuple[int, int],
 ) -> None:
-    with pytest.raises(UserError, match="cut it"):
+    with pytest.raises(UserError, match="crop the image"):
         prepare(Image.new("L", size), Preprocessing(256, 224))

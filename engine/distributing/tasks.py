@@ -26,9 +26,8 @@ from ..moments.accumulators import Live
 from ..moments.plan import Block, Plan
 from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
-from ..networks.layers import input_dtype
 from ..networks.out_of_memory import explained
-from ..networks.placement import device_for, place
+from ..networks.placement import device_for, input_dtype, place
 from ..networks.units import Axes
 from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled

@@ -224,8 +224,8 @@ def _measure_network(backbone: Backbone, target: torch.device) -> tuple[float, i
 
     from ..bench.measure import seconds
     from ..networks.hooks import capture
-    from ..networks.layers import choose, input_dtype, trial
-    from ..networks.placement import place
+    from ..networks.layers import choose, trial
+    from ..networks.placement import input_dtype, place
     from ..scanning.memory import recycled
 
     network = place(backbone.model, target)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .layers import as_input, named_modules, run, untouched
+from .layers import named_modules, run, untouched
+from .placement import as_input
 
 if TYPE_CHECKING:
     from .behaviour import Answers

@@ -16,9 +16,9 @@ from ..moments.plan import Batch, Plan
 from ..networks.backbones import Backbone
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
-from ..networks.layers import input_dtype, untouched
+from ..networks.layers import untouched
 from ..networks.out_of_memory import explained
-from ..networks.placement import multiplied
+from ..networks.placement import input_dtype, multiplied
 
 
 class Taker(Protocol):
