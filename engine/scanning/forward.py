@@ -37,7 +37,7 @@ class Taker(Protocol):
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Everything not written yet: records in JSON types, and arrays."""
 
-    def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[Any]]) -> None:
+    def resume(self, headers: Mapping[str, Any], contents: Mapping[str, NDArray[Any]]) -> None:
         """Continue from what :meth:`save` returned; empty values start from the beginning."""
 
     def finish(self) -> None:
