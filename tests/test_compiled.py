@@ -236,7 +236,7 @@ def test_a_layer_that_would_recompile_every_batch_raises(
 def test_compiling_scripted_modules_raises(scripted: str) -> None:
     net = Net().eval()
     net.set_submodule(scripted, torch.jit.script(net.get_submodule(scripted)))
-    with pytest.raises(UserError, match=rf"hooks, .*; {scripted} is one: scan the network as it"):
+    with pytest.raises(UserError, match=rf"hooks, .*; {scripted} is scripted: scan the original"):
         fusiform.layers(net)
 
 
