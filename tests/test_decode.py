@@ -157,9 +157,10 @@ def test_a_crop_larger_than_the_image_is_padded_like_timm(
         image = picture(*size)
         expected = timm.data.create_transform(**chosen)(image)
         assert torch.equal(shown(image, preprocessing), expected), size
-    assert preprocessing_of("timm:test_resnet", "none", {"crop": 170}).crop == 170
+    network = fusiform.Network("timm:test_resnet", weights="none", preprocessing={"crop": 170})
+    assert preprocessing_of(network).crop == 170
     with pytest.raises(UserError, match="got crop 257 of 256: lower `crop` or raise"):
-        preprocessing_of(None, "none", {"crop": 257})
+        overridden(Preprocessing(), {"crop": 257})
 
 
 def test_squash_keeps_the_whole_image_and_ignores_proportions() -> None:
