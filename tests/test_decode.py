@@ -20,12 +20,13 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
+from fusiform import Network
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding.ahead import normalise
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
-from fusiform.engine.networks.backbones import preprocessing_of
+from fusiform.engine.networks.backbones import overridden, preprocessing_of
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import open_image
@@ -157,7 +158,7 @@ def test_a_crop_larger_than_the_image_is_padded_like_timm(
         image = picture(*size)
         expected = timm.data.create_transform(**chosen)(image)
         assert torch.equal(shown(image, preprocessing), expected), size
-    network = fusiform.Network("timm:test_resnet", weights="none", preprocessing={"crop": 170})
+    network = Network("timm:test_resnet", weights="none", preprocessing={"crop": 170})
     assert preprocessing_of(network).crop == 170
     with pytest.raises(UserError, match="got crop 257 of 256: lower `crop` or raise"):
         overridden(Preprocessing(), {"crop": 257})
