@@ -384,7 +384,7 @@ def test_activations_with_a_wrong_row_count_are_never_passed_on() -> None:
     taken: list[Any] = []
     with (
         capture(Prompts(lambda _: 3), ["table"], lambda *given: taken.append(given)) as show,
-        pytest.raises(UserError, match=r"table gave \[3, 6\] for a batch of 2"),
+        pytest.raises(UserError, match=r"table returned \[3, 6\] for a batch of 2"),
     ):
         show(torch.zeros(2, 3, 32, 32))
     assert not taken

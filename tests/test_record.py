@@ -246,7 +246,7 @@ def test_rows_reach_their_files_for_any_batch_and_file_size(
         if number in pauses:  # another process resumes
             record, parts = own.save()
             own, kept = recorder(), [part.copy() for part in parts]
-            own.go_on(json.loads(json.dumps(record)), kept)
+            own.resume(json.loads(json.dumps(record)), kept)
     own.finish()
     expected = np.full((total, 2), np.nan, np.float32)
     expected[:stimuli] = x[:, units]

@@ -691,7 +691,7 @@ def test_scans_into_the_folder_of_their_stimuli_resume(
     again = scanned(own, own / "p.zarr", seed=1)
     assert again.categories == CATEGORIES
     (note,) = again.provenance["notes"]
-    assert note.endswith("no categories: o.responses.zarr (zarr), o.zarr (zarr)")
+    assert note.endswith("not categories: o.responses.zarr (zarr), o.zarr (zarr)")
     scanned(own, own / "p.zarr", overwrite=True)
 
 
@@ -704,7 +704,7 @@ def test_skipped_broken_links_are_rows_of_the_stimulus_table(
         gone.symlink_to("../../.git/annex/objects/K.png")
     except OSError:
         pytest.skip("links cannot be made here")
-    with pytest.raises(UserError, match=r"1 of 16 are not \(.*annex.png is a link that leads"):
+    with pytest.raises(UserError, match=r"1 of 16 are not \(.*annex.png is a broken link"):
         scanned(own, tmp_path / "o.zarr")
     store = scanned(own, tmp_path / "o.zarr", on_error="skip")
     status = store.stimulus_column("stimulus_status")

@@ -16,7 +16,7 @@ import fusiform
 from fusiform import Design, Network, Resources, Stimuli, UnitRequest
 from fusiform.engine.responses.geometry import Products, products, upper
 from fusiform.engine.scanning.memory import peak_memory
-from fusiform.kernels.projection import bound, typical_error
+from fusiform.kernels.projection import bound
 
 from ..shared import DOMAINS, RESNET50, heading, save, testdata
 
@@ -90,7 +90,7 @@ def _errors(exact: Products, projected: Products) -> list[float]:
 def _line(name: str, dim: int, stimuli: int, errors: list[list[float]]) -> str:
     rms, largest, correlation, spearman = np.array(errors).T
     return (
-        f"| {name} | {dim} | {np.sqrt((rms**2).mean()):.4f} | {typical_error(dim):.4f} "
+        f"| {name} | {dim} | {np.sqrt((rms**2).mean()):.4f} | {np.sqrt(2 / dim):.4f} "
         f"| {largest.max():.3f} | {bound(stimuli, dim):.3f} | {correlation.max():.3f} "
         f"| {spearman.min():.4f} |"
     )

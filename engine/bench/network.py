@@ -16,8 +16,8 @@ from ..moments.plan import Block, Run
 from ..networks.backbones import load_backbone
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
-from ..networks.layers import choose, input_dtype, trial
-from ..networks.placement import multiplied, place
+from ..networks.layers import choose, trial
+from ..networks.placement import input_dtype, multiplied, place
 from ..scanning.memory import recycled
 from ..scanning.timing import seconds
 from ..spec import Network

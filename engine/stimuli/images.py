@@ -274,18 +274,18 @@ def _eight_bit(image: Image.Image, source: Path) -> Image.Image:
     if image.mode == "F":
         raise UnfitStimulus(source, "holds floats of unknown scale, not 8 or 16 bits")
     if image.has_transparency_data:
-        return _laid_over_grey(image)
+        return _over_grey(image)
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _laid_over_grey(image: Image.Image) -> Image.Image:
+def _over_grey(image: Image.Image) -> Image.Image:
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    laid = Image.new(mode, image.size)
+    flat = Image.new(mode, image.size)
     for top, bottom in strips(image.size):
         layer = image.crop((0, top, image.width, bottom)).convert("RGBA")
         ground = Image.new("RGBA", layer.size, BACKGROUND)
-        laid.paste(Image.alpha_composite(ground, layer).convert(mode), (0, top))
-    return laid
+        flat.paste(Image.alpha_composite(ground, layer).convert(mode), (0, top))
+    return flat
 
 
 def _from_wide_integers(image: Image.Image, source: Path) -> Image.Image:
