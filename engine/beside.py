@@ -82,14 +82,12 @@ def is_ours(folder: Path) -> bool:
 def mark(folder: Path) -> None:
     """Mark a folder as made by fusiform. A kill may leave an empty mark, which counts too."""
     if not (folder / MARK).exists():
-        (folder / MARK).write_bytes(_mark_text(folder))
+        text = _mark_opening(folder) + b" removes or resumes it once its output is complete.\n"
+        (folder / MARK).write_bytes(text)
 
 
-def _mark_text(folder: Path) -> bytes:
-    return (
-        b"fusiform made this folder, %s, and removes it, or goes on with it, when what it is made "
-        b"for is whole.\n" % os.fsencode(folder.name)
-    )
+def _mark_opening(folder: Path) -> bytes:
+    return b"fusiform made this folder, %s, and" % os.fsencode(folder.name)
 
 
 def unmark(folder: Path) -> None:
@@ -153,7 +151,7 @@ def publish(new: Path, final: Path, replace: bool = False) -> None:
     old = new.with_name(_OLD)
     if os.path.lexists(final):
         if not replace:
-            raise FileExistsError(errno.EEXIST, "it is there now", str(final))
+            raise FileExistsError(errno.EEXIST, "it exists now", str(final))
         final.rename(old)
     new.rename(final)
     synchronised(final.parent)
@@ -249,9 +247,10 @@ def _is_scratch(folder: Path) -> bool:
         text = (folder / MARK).read_bytes() if MARK in names else b""
     except OSError:  # another program is clearing it
         return False
-    if names <= {MARK}:  # a kill may have cut the mark short
-        return _mark_text(folder).startswith(text)
-    return text == _mark_text(folder) and names <= {MARK, NEW, _DRAFT, _OLD, _GONE, _MOVING}
+    opening = _mark_opening(folder)
+    if names <= {MARK} and opening.startswith(text):  # a kill may have cut the mark short
+        return True
+    return text.startswith(opening) and names <= {MARK, NEW, _DRAFT, _OLD, _GONE, _MOVING}
 
 
 def _locked_folder(final: Path, stack: ExitStack) -> Path:
@@ -287,7 +286,7 @@ def _spread(new: Path, final: Path) -> None:
     new.with_name(_MOVING).write_text(json.dumps(names))
     for name in names:
         if os.path.lexists(final / name):
-            raise FileExistsError(errno.EEXIST, "it is there now", str(final / name))
+            raise FileExistsError(errno.EEXIST, "it exists now", str(final / name))
         (new / name).rename(final / name)
     synchronised(final)
 
