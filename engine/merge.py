@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.moments import Moments, merge
+from ..kernels.moments import Moments
+from ..kernels.moments import merge as merge_moments
 from .contrasts.select import materialise
 from .disk import telling
 from .errors import UserError
 from .layer import Layer
-from .querying.result import Result
+from .querying.store import Store
 from .store.array_writer import background_writer
 from .store.drafts.creating import StoreBlueprint
 from .store.drafts.publishing import drafting, final_location, refuse_existing
@@ -39,14 +40,14 @@ _KEPT = ("weights", "stimuli", "device", *IDENTITY)
 Note = Callable[[str], None]
 
 
-def merge_stores(
+def merge(
     paths: StoreReader | Path | str | Sequence[StoreReader | Path | str],
     output: Path | str,
     *,
     overwrite: bool = False,
     note: Note = lambda _: None,
     progress: Callable[[Layer], None] = lambda _: None,
-) -> Result:
+) -> Store:
     """Merge several stores into one, and recompute its contrasts.
 
     Stores of different stimuli must share network, layers, preprocessing and folds: moments of
@@ -90,7 +91,7 @@ def merge_stores(
         note("shuffled labels are not merged: each store shuffled its own stimuli")
     if not_verified := not_compared({name_of(part.path): part.provenance for part in parts}):
         note(not_verified)
-    provenance = _provenance(parts, keeps_null, verified=not not_verified)
+    provenance = _provenance(parts, by_layers, keeps_null, verified=not not_verified)
     contents = _by_layers(parts) if by_layers else _by_stimuli(parts)
     blueprint = StoreBlueprint(**contents, provenance=provenance)
     with telling(note, location), drafting(location, overwrite, blueprint) as draft:
@@ -102,10 +103,12 @@ def merge_stores(
         if keeps_null and draft.reader.shuffles:
             _copy_null(draft, parts)
         materialise(draft, progress)
-    return Result.open(location)
+    return Store.open(location)
 
 
-def _provenance(parts: Sequence[StoreReader], keeps_null: bool, verified: bool) -> dict[str, Any]:
+def _provenance(
+    parts: Sequence[StoreReader], by_layers: bool, keeps_null: bool, verified: bool
+) -> dict[str, Any]:
     """Provenance of the merged store; ``verified`` if all parts record their network in full."""
     first = parts[0].provenance
     provenance = {name: first[name] for name in _KEPT if name in first}
@@ -117,8 +120,9 @@ def _provenance(parts: Sequence[StoreReader], keeps_null: bool, verified: bool) 
         provenance.pop("configuration_sha256", None)
     if not keeps_null:
         provenance.pop("null", None)
-    sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
-    provenance["stimuli"] = ", ".join(sources)
+    if not by_layers:
+        sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
+        provenance["stimuli"] = ", ".join(sources)
     provenance["merged"] = [part.provenance["fingerprint"] for part in parts]
     return provenance
 
@@ -129,7 +133,7 @@ def _tables_are_equal(parts: Sequence[StoreReader]) -> bool:
     return all(
         _names(part) == _names(first)
         and all(
-            np.array_equal(part.stimuli(column), first.stimuli(column))
+            np.array_equal(part.stimulus_column(column), first.stimulus_column(column))
             for column in STIMULUS_COLUMNS
             if column != "stimulus_path"
         )
@@ -170,10 +174,12 @@ def _refuse_same_layers(parts: Sequence[StoreReader]) -> None:
 def _refuse_same_stimuli(parts: Sequence[StoreReader]) -> None:
     seen: dict[str, StoreReader] = {}
     for part in parts:
-        hashes = part.stimuli("stimulus_sha256")[part.stimuli("stimulus_status") == SHOWN]
+        hashes = part.stimulus_column("stimulus_sha256")[
+            part.stimulus_column("stimulus_status") == SHOWN
+        ]
         for index in np.flatnonzero([digest in seen for digest in hashes])[:1]:
-            same = part.stimuli("stimulus_sha256") == hashes[index]
-            name = part.stimuli("stimulus_path")[same][0]
+            same = part.stimulus_column("stimulus_sha256") == hashes[index]
+            name = part.stimulus_column("stimulus_path")[same][0]
             raise UserError(
                 "a stimulus is counted once; "
                 f"{seen[hashes[index]].path} and {part.path} both have {name}: "
@@ -188,7 +194,7 @@ def _by_layers(parts: Sequence[StoreReader]) -> dict[str, Any]:
         "layers": [layer for part in parts for layer in part.layers],
         "categories": first.categories,
         "counts": first.counts,
-        "stimuli": {column: list(first.stimuli(column)) for column in STIMULUS_COLUMNS},
+        "stimuli": {column: list(first.stimulus_column(column)) for column in STIMULUS_COLUMNS},
     }
 
 
@@ -205,7 +211,7 @@ def _by_stimuli(parts: Sequence[StoreReader]) -> dict[str, Any]:
         place = np.array([forms.index(name) for name in _names(part)])
         counts[place] += part.counts
         for column, values in stimuli.items():
-            own = part.stimuli(column)
+            own = part.stimulus_column(column)
             values.extend(place[own].tolist() if column == "stimulus_category" else own.tolist())
     return {
         "layers": parts[0].layers,
@@ -225,7 +231,7 @@ def _moments(
             sources = [part for part in with_layer if name in _names(part)]
             for fold in range(draft.reader.folds):
                 moments = (p.moments_of(layer, _names(p).index(name), fold) for p in sources)
-                yield layer, category, fold, reduce(merge, moments)
+                yield layer, category, fold, reduce(merge_moments, moments)
 
 
 def _copy_null(draft: StoreDraft, parts: Sequence[StoreReader]) -> None:

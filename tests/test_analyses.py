@@ -34,7 +34,7 @@ from fusiform.engine.analyses.tables import tables
 from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
+from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store import chunking
 
 from . import reference
@@ -74,7 +74,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Census]:
 
 
 @pytest.fixture(scope="module", params=["two folds", "one fold"])
-def odd_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
+def odd_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     path = tmp_path_factory.mktemp("odd") / "odd.zarr"
     with np.errstate(invalid="ignore"):
         fill(path, ODD_LAYERS, one_fold if request.param == "one fold" else responses)
@@ -321,7 +321,7 @@ def test_locations_without_living_units_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_analysis_rows_equal_plain_loops(odd_store: Result, criterion, texts) -> None:
+def test_analysis_rows_equal_plain_loops(odd_store: Store, criterion, texts) -> None:
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     rows = zip(shares(censuses, 50), spread(censuses, 50), strict=True)
     each = [(census, index) for census in censuses for index in range(len(census.contrasts))]
@@ -356,7 +356,7 @@ def test_analysis_rows_equal_plain_loops(odd_store: Result, criterion, texts) ->
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_analysis_pairs_equal_plain_loops(odd_store: Result, criterion, texts) -> None:
+def test_analysis_pairs_equal_plain_loops(odd_store: Store, criterion, texts) -> None:
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     rows = iter(overlap(censuses))
     for census in censuses:
@@ -380,7 +380,7 @@ def test_analysis_pairs_equal_plain_loops(odd_store: Result, criterion, texts) -
 
 
 @pytest.mark.parametrize("distance", ["correlation", "euclidean"])
-def test_layer_comparisons_equal_scipy(odd_store: Result, distance: str) -> None:
+def test_layer_comparisons_equal_scipy(odd_store: Store, distance: str) -> None:
     drawn = one_fold if odd_store.folds == 1 else responses
     found = consistency(take_census(odd_store), distance)
     means = []
@@ -411,7 +411,7 @@ def test_layer_comparisons_equal_scipy(odd_store: Result, distance: str) -> None
             np.testing.assert_allclose(matrix, np.transpose(matrix))  # both orders of the folds
 
 
-def test_agreement_of_criteria_equals_plain_loops(odd_store: Result) -> None:
+def test_agreement_of_criteria_equals_plain_loops(odd_store: Store) -> None:
     criteria = [LOOSE, LOOSE, Criterion("each", "t > 1"), PRESETS["floc"]]
     rows = agreement(odd_store, criteria, contrasts=["faces", "faces > bodies"])
     assert len(rows) == len(ODD_LAYERS) * 2 * 6
@@ -454,7 +454,7 @@ def rows_of(analysis: Analysis) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_all_analyses_together_equal_each_alone(odd_store: Result, criterion, texts) -> None:
+def test_all_analyses_together_equal_each_alone(odd_store: Store, criterion, texts) -> None:
     found = analyse(odd_store, criterion, contrasts=texts, resamples=30, seed=3)
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     assert list(found.shares) == shares(censuses, 30, 3)
@@ -476,7 +476,7 @@ def test_all_analyses_together_equal_each_alone(odd_store: Result, criterion, te
         assert all(len(row) == len(table.head) for row in table.rows)
 
 
-def test_analyses_of_a_store_without_selective_units(odd_store: Result) -> None:
+def test_analyses_of_a_store_without_selective_units(odd_store: Store) -> None:
     found = analyse(odd_store, Criterion(where="t > 1e9"), resamples=20)
     assert {row.selective for row in found.shares} == {0}
     assert {row.units for row in (*found.specificity, *found.strength)} == {0}
@@ -486,7 +486,7 @@ def test_analyses_of_a_store_without_selective_units(odd_store: Result) -> None:
     assert len(list(tables(found))) >= 7
 
 
-def test_seeds_and_layers_change_only_what_depends_on_them(odd_store: Result) -> None:
+def test_seeds_and_layers_change_only_what_depends_on_them(odd_store: Store) -> None:
     def asked(**given: Any) -> Analysis:
         return analyse(odd_store, LOOSE, resamples=40, **given)
 
@@ -505,7 +505,7 @@ def test_seeds_and_layers_change_only_what_depends_on_them(odd_store: Result) ->
     )
 
 
-def test_mistakes_in_analyses_raise_one_line(odd_store: Result) -> None:
+def test_mistakes_in_analyses_raise_one_line(odd_store: Store) -> None:
     with pytest.raises(UserError, match="there is no analysis 'share': did you mean shares"):
         analyse(odd_store, analyses=["share"])
     with pytest.raises(UserError, match="resamples is a number of random draws"):

@@ -17,7 +17,7 @@ from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.contrasts.select import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
+from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store import chunking
 from fusiform.kernels.similarity import correlation_distances, euclidean_distances
 
@@ -70,7 +70,7 @@ def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return open_store(path), {layer.name: drawn(layer) for layer in LAYERS}
 
 
-Odd = tuple[Result, dict[str, list[list[np.ndarray]]]]
+Odd = tuple[Store, dict[str, list[list[np.ndarray]]]]
 
 
 def maps_of(layer: Layer) -> list[int]:

@@ -12,7 +12,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusiform import Criterion, check_store, open_store, save_contrast, summarise
+import fusiform
+from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine.contrasts.select import materialise, select
 from fusiform.engine.layer import Layer
 from fusiform.engine.store import chunking
@@ -112,7 +113,7 @@ def test_fine_chunks_hold_the_same_numbers(
                  "one/csi", "one/selective_fold")  # fmt: skip
         for name in names:
             np.testing.assert_array_equal(cut.read(layer, name), whole.read(layer, name))
-    assert check_store(cut.path).problems == ()
+    assert fusiform.check(cut.path).problems == ()
     for text in ("faces: t > 1 and y == 2", "t_each > 0", "selective and csi > 0.2"):
         found, expected = (store.query(text) for store in (cut, whole))
         assert found.counts()["matching"].tolist() == expected.counts()["matching"].tolist()
@@ -122,7 +123,7 @@ def test_fine_chunks_hold_the_same_numbers(
                 found.masks()[layer.name]["matches"].values,
                 expected.masks()[layer.name]["matches"].values,
             )
-    rows = zip(summarise(cut), summarise(whole), strict=True)
+    rows = zip(fusiform.summary(cut), fusiform.summary(whole), strict=True)
     assert all(a.selective == b.selective and a.replicated == b.replicated for a, b in rows)
     tree = cut.select("faces", Criterion("rest"))
     assert tree["layer1.0"]["selective"].shape == (1, 5, 3, 2)
@@ -171,10 +172,10 @@ def test_contrast_memory_grows_neither_with_categories_nor_with_units(
     assert peak(lambda: materialise(draft)) < bound
     draft.complete()
     store = open_store(draft.path)
-    assert peak(lambda: summarise(store)) < bound
-    assert peak(lambda: summarise(store, Criterion("rest", "t > 3"))) < bound
+    assert peak(lambda: fusiform.summary(store)) < bound
+    assert peak(lambda: fusiform.summary(store, Criterion("rest", "t > 3"))) < bound
     assert peak(lambda: store.query("t > 3 and csi > 0.1").counts()) < bound
-    assert peak(lambda: check_store(store.path)) < bound
+    assert peak(lambda: fusiform.check(store.path)) < bound
     measures = ["t", "csi", "d_prime"]
     assert (
         peak(lambda: save_contrast(store, "own", Criterion("rest", "t > 3"), None, measures))

@@ -21,7 +21,8 @@ import pytest
 import zarr
 from zarr.codecs import GzipCodec, ZstdCodec
 
-from fusiform import Criterion, check_store, cli, describe_store, open_store, summarise
+import fusiform
+from fusiform import Criterion, cli, open_store
 from fusiform.engine.errors import UserError
 from fusiform.engine.store.metadata import ROOT_BYTES
 
@@ -63,7 +64,7 @@ def seal(content: bytes) -> bytes:
     return content + struct.pack("<I", google_crc32c.value(content))
 
 
-OPENERS = (open_store, check_store, describe_store)
+OPENERS = (open_store, fusiform.check, fusiform.info)
 WHOLE_NUMBER = "must be an integer from 1 to"
 
 ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
@@ -248,10 +249,10 @@ def test_malformed_array_metadata_are_refused(own: Path, what: str) -> None:
         with pytest.raises(UserError) as caught:
             use()
         assert said in str(caught.value)
-    (problem,) = check_store(own).problems
+    (problem,) = fusiform.check(own).problems
     assert problem.startswith("head/t: ")
     assert said in problem
-    assert describe_store(own).units == 65  # describes the store without reading an array
+    assert fusiform.info(own).units == 65  # describes the store without reading an array
 
 
 @pytest.mark.parametrize("codec", [ZstdCodec(), GzipCodec()])
@@ -282,8 +283,8 @@ def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared
     # The decoder would allocate that much, and abort the program without it.
     _lz4_bomb(own / "head" / "mean" / "c" / "0" / "0" / "0", declared)
     with pytest.raises(UserError, match=r"a chunk that declares .* bytes, not 88"):
-        summarise(open_store(own), Criterion("rest", "t > 1"))
-    assert any(f"a chunk of {declared:,} bytes" in one for one in check_store(own).problems)
+        fusiform.summary(open_store(own), Criterion("rest", "t > 1"))
+    assert any(f"a chunk of {declared:,} bytes" in one for one in fusiform.check(own).problems)
 
 
 def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
@@ -294,7 +295,7 @@ def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
     content[start + 2] = content[start + 2] & 0b11111 | 4 << 5
     path.write_bytes(seal(bytes(content[start : start + length - 4])) + content[start + length :])
     with pytest.raises(UserError, match="is not compressed by lz4"):
-        summarise(open_store(own), Criterion("rest", "t > 1"))
+        fusiform.summary(open_store(own), Criterion("rest", "t > 1"))
 
 
 def test_a_small_file_declared_as_a_huge_array_is_refused(own: Path) -> None:
@@ -325,7 +326,7 @@ def test_a_small_file_declared_as_a_huge_array_is_refused(own: Path) -> None:
     ):
         with pytest.raises(UserError, match="is cut short: it has"):
             use()
-    assert describe_store(own).units == 54 + units
+    assert fusiform.info(own).units == 54 + units
 
 
 def test_a_billion_chunks_are_refused(own: Path) -> None:
@@ -346,7 +347,7 @@ def test_a_billion_chunks_are_refused(own: Path) -> None:
 def test_a_huge_number_of_declared_files_is_not_searched_for(own: Path) -> None:
     grid = {"name": "regular", "configuration": {"chunk_shape": [1, 1]}}
     rewrite_array(own, "head/t", chunk_grid=grid, codecs=[BYTES, CRC])
-    assert check_store(own).problems == (
+    assert fusiform.check(own).problems == (
         "head/t: is divided into files of [1, 1], which fusiform does not write",
     )
 
@@ -370,18 +371,18 @@ def test_texts_with_false_lengths_are_refused(own: Path) -> None:
     content = path.read_bytes()[:-4]
     path.write_bytes(seal(struct.pack("<I", 2**32 - 1) + content[4:]))
     with pytest.raises(UserError, match="says it holds 4,294,967,295 texts, not 87"):
-        open_store(own).stimuli("stimulus_path")
-    assert "stimulus_path: file c/0 says it holds" in check_store(own).problems[0]
+        open_store(own).stimulus_column("stimulus_path")
+    assert "stimulus_path: file c/0 says it holds" in fusiform.check(own).problems[0]
     path.write_bytes(seal(content[:4] + struct.pack("<I", 2**31 - 1) + content[8:]))
     with pytest.raises(UserError, match="cannot read stimulus_path"):
-        open_store(own).stimuli("stimulus_path")
+        open_store(own).stimulus_column("stimulus_path")
 
 
 @pytest.mark.parametrize("counts", [[-1, 1], [2**62, 2**62], [88, 0]])
 def test_impossible_counts_are_refused(own: Path, counts: list[int]) -> None:
     zarr.open_array(own / "count", mode="r+")[0] = counts
     with pytest.raises(UserError, match="it holds no numbers of stimuli"):
-        summarise(open_store(own), Criterion("rest", "t > 1"))
+        fusiform.summary(open_store(own), Criterion("rest", "t > 1"))
 
 
 @pytest.mark.parametrize(
@@ -393,9 +394,9 @@ def test_a_table_with_indices_out_of_range_is_refused(
 ) -> None:
     zarr.open_array(own / column, mode="r+")[place] = value
     with pytest.raises(UserError, match="it names one that does not exist"):
-        open_store(own).stimuli(column)
+        open_store(own).stimulus_column(column)
     assert any(
-        "name a category or fold that does not exist" in one for one in check_store(own).problems
+        "name a category or fold that does not exist" in one for one in fusiform.check(own).problems
     )
 
 
@@ -404,11 +405,11 @@ def test_links_are_followed_only_to_regular_files(own: Path, tmp_path: Path) -> 
     elsewhere = tmp_path / "t"
     shutil.move(path, elsewhere)
     path.symlink_to(elsewhere)  # as users do who move large files to another disk
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     for target in ("/dev/zero", path, own, tmp_path / "none"):
         path.unlink()
         path.symlink_to(target)
-        assert check_store(own).problems[0].startswith("head/t: ")
+        assert fusiform.check(own).problems[0].startswith("head/t: ")
         with pytest.raises(UserError, match="cannot read head/t"):
             open_store(own).query("t > 1").counts()
 
@@ -422,7 +423,7 @@ def test_a_pipe_in_a_store_is_not_waited_for(own: Path, name: str) -> None:
             with pytest.raises(UserError, match="not a zarr v3 store"):
                 opener(own)
         return
-    assert check_store(own).problems[0].startswith(name.partition("/")[0])
+    assert fusiform.check(own).problems[0].startswith(name.partition("/")[0])
 
 
 def test_a_pipe_in_a_lazily_read_array_is_not_waited_for(own: Path) -> None:
@@ -478,11 +479,11 @@ def test_info_takes_a_bounded_time_and_amount_of_memory(own: Path) -> None:
     )
     code = f"""
 import resource
-from fusiform import describe_store
+import fusiform
 from pathlib import Path
 own = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (own + 2**30, own + 2**30))
-print(len(describe_store({str(own)!r}).categories))
+print(len(fusiform.info({str(own)!r}).categories))
 """
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
@@ -509,10 +510,10 @@ def test_code_in_a_store_does_not_run(own: Path, tmp_path: Path) -> None:
             model=code, criterion={"where": code}, versions={"fusiform": code}, device=code
         ),
     )
-    assert code in str(describe_store(own).attributes["model"])
-    assert "invalid: " in str(describe_store(own).criterion)
-    check_store(own)
-    summarise(open_store(own))
+    assert code in str(fusiform.info(own).attributes["model"])
+    assert "invalid: " in str(fusiform.info(own).criterion)
+    fusiform.check(own)
+    fusiform.summary(open_store(own))
     assert not (tmp_path / "ran").exists()
 
 
@@ -571,8 +572,8 @@ def test_info_prints_no_control_characters(
 
 def test_info_describes_an_unfinished_store(own: Path) -> None:
     rewrite(own, lambda root: root["attributes"].update(status="scanning"))
-    assert not describe_store(own).complete
-    found = describe_store(own)
+    assert not fusiform.info(own).complete
+    found = fusiform.info(own)
     assert (found.units, found.folds, found.stimuli) == (65, 2, 87)
     assert found.files == sum(path.is_file() for path in own.rglob("*"))
     assert found.bytes == sum(p.stat().st_size for p in own.rglob("*") if p.is_file())

@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 from pyarrow import feather, parquet
 
-import fusiform
-from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli import catalogue as catalogue_module
 from fusiform.engine.stimuli import manifest
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
+
+from . import flat
+from .flat import decode_ahead
 
 SUFFIXES = [".csv", ".parquet", ".arrow", ".feather"]
 SMALL = Preprocessing(8, 8)
@@ -195,7 +196,7 @@ def test_hashes_in_a_manifest_do_not_change_the_scan(listed: Catalogue, tmp_path
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     stores = [
-        fusiform.scan(
+        flat.scan(
             net, source, tmp_path / f"{source.stem}.zarr", layers="0", device="cpu",
             preprocessing={"resize": 8, "crop": 8}, batch_size=4,
         )

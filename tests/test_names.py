@@ -20,8 +20,11 @@ from PIL import Image
 from torch import nn
 
 import fusiform
-from fusiform import cli, terminal
+from fusiform import cli
+from fusiform.commands.notes import printable
 from fusiform.engine.store.store_reader import StoreReader
+
+from . import flat
 
 # Used as category folders and at the start of file names.
 NASTY = (
@@ -63,7 +66,7 @@ def draw(folder: Path, names: tuple[str, ...] = NASTY, each: int = 4) -> Path:
 def scan(stimuli: Path, output: Path) -> StoreReader:
     size = {"resize": 20, "crop": 20}
     layers = [LAYER]
-    return fusiform.scan(
+    return flat.scan(
         Nasty(), stimuli, output, layers=layers, preprocessing=size, batch_size=8, device="cpu"
     )
 
@@ -107,7 +110,7 @@ def escaped(name: str) -> str:
 def test_names_are_stored_unchanged(store: StoreReader, stimuli: Path) -> None:
     reopened = fusiform.open_store(store.path)
     assert sorted(reopened.categories) == sorted(NASTY)
-    kept = [str(name) for name in reopened.stimuli("stimulus_path")]
+    kept = [str(name) for name in reopened.stimulus_column("stimulus_path")]
     there = [f"{p.parent.name}/{p.name}" for p in stimuli.rglob("*.png")]
     assert sorted(kept) == sorted(there)
 
@@ -262,7 +265,7 @@ def test_a_locale_that_cannot_encode_names_does_not_crash(
     ],
 )
 def test_unprintable_characters_are_escaped(name: str, shown: str) -> None:
-    assert terminal.printable(name) == shown
+    assert printable(name) == shown
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
@@ -271,7 +274,7 @@ def test_names_that_are_not_utf8_are_kept_as_escapes(run: Run, tmp_path: Path) -
     output = tmp_path / "out.zarr"
     found = scan(draw(tmp_path / "stimuli", names), output)
     assert sorted(found.categories) == sorted(["caf\\xe9", "\\xff\\xfe", "plain"])
-    paths = [str(name) for name in found.stimuli("stimulus_path")]
+    paths = [str(name) for name in found.stimulus_column("stimulus_path")]
     assert "caf\\xe9/caf\\xe9-0.png" in paths
     code, out, err = run("summary", output)
     assert code == 0

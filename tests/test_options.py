@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import fusiform
-from fusiform import cli
 from fusiform.cli import main
+from fusiform.commands.parsing import names, numbers
 
 from .fuzz.options import options
 
@@ -62,9 +62,9 @@ def test_an_option_that_takes_several_names_can_be_repeated() -> None:
 
 
 def test_repeated_and_joined_names_are_all_taken() -> None:
-    assert cli._listed(["a", " b, c"], "z") == ["a", "b", "c"]
-    assert cli._listed(None, "y", "z") == ["y", "z"]
-    assert cli._numbers(["8", "32,128"], "1") == [8, 32, 128]
+    assert names(["a", " b, c"], "z") == ["a", "b", "c"]
+    assert names(None, "y", "z") == ["y", "z"]
+    assert numbers(["8", "32,128"], 1) == [8, 32, 128]
 
 
 @pytest.mark.parametrize(

@@ -545,7 +545,7 @@ def test_dissimilarities_note_nan_responses(own: Path) -> None:
 
 
 def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
-    found = fusiform.check_store(own)
+    found = fusiform.check(own)
     assert (found.problems, found.arrays) == ((), 8 + 3 * 3 + 1)
     group = zarr.open_group(own, mode="r+", use_consolidated=False)
     group["head/response"][37, 0] = 1.0
@@ -555,7 +555,7 @@ def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
     content = bytearray(file.read_bytes())
     content[5] ^= 1
     file.write_bytes(content)
-    told = "\n".join(fusiform.check_store(own).problems)
+    told = "\n".join(fusiform.check(own).problems)
     for said in (
         "head/response: has responses to stimuli that were not shown",
         "conv/chosen: has units that nothing has chosen",
@@ -564,7 +564,7 @@ def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
     ):
         assert said in told
     change(own, lambda attributes: attributes.update(status="recording"))
-    assert fusiform.check_store(own).problems == ("the recording that fills it has not finished",)
+    assert fusiform.check(own).problems == ("the recording that fills it has not finished",)
 
 
 BYTES = (mutations._flip, mutations._overwrite, mutations._truncate, mutations._cut)
@@ -600,8 +600,8 @@ def mutated(path: Path, chance: random.Random) -> str:
 def test_any_damage_to_a_recording_is_refused_or_harmless(own: Path, seed: int) -> None:
     told = mutated(own, random.Random(seed))
     asked: list[Callable[[], object]] = [
-        lambda: fusiform.check_store(own),
-        lambda: list(facts(fusiform.describe_store(own))),
+        lambda: fusiform.check(own),
+        lambda: list(facts(fusiform.info(own))),
     ]
     for question in QUESTIONS:
         layers = ["*"] if question in ("units", "rdm", "layers") else ["conv", "head"]
@@ -620,7 +620,7 @@ def test_any_damage_to_a_recording_is_refused_or_harmless(own: Path, seed: int) 
 
 
 def test_the_repr_of_a_recording(own: Path) -> None:
-    found = fusiform.describe_store(own)
+    found = fusiform.info(own)
     assert found.complete
     assert found.recorded == {"conv": 6, "head": 12, "wide": 150}
     assert (found.stimuli, found.shuffles, found.saved) == (38, 0, ())
@@ -635,7 +635,7 @@ def test_the_repr_of_a_recording(own: Path) -> None:
     rows = {line.split()[0]: line.split()[-2:] for line in result.stdout.splitlines()[-3:]}
     assert rows == {"conv": ["36", "6"], "head": ["12", "12"], "wide": ["300", "150"]}
     change(own, lambda attributes: attributes.update(status="recording"))
-    unfinished = dict(facts(fusiform.describe_store(own)))["status"]
+    unfinished = dict(facts(fusiform.info(own)))["status"]
     assert unfinished == "not complete: the recording that fills it has not finished"
 
 

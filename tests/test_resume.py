@@ -38,6 +38,7 @@ from fusiform.engine.store.drafts.store_draft import StoreDraft
 from fusiform.engine.store.location import DurableFolder
 from fusiform.kernels.moments import merge
 
+from . import flat
 from .fuzz import disks
 from .fuzz.small import contents
 
@@ -67,7 +68,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options: Any) -> Any:
     given = {"layers": ["body", "head"], "batch_size": 4, "commit_every": 0, **options}
-    return fusiform.scan(net or Net(), stimuli, output, preprocessing=SMALL, **given)
+    return flat.scan(net or Net(), stimuli, output, preprocessing=SMALL, **given)
 
 
 @pytest.fixture(scope="module")
@@ -398,7 +399,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
     for damaged, again in ends.items():
         output = left_with(several_commits, damaged)
         for place in (output, output.with_name("o.zarr.partial")):
-            found = fusiform.check_store(place)
+            found = fusiform.check(place)
             assert found.unfinished
             assert found.problems[0].startswith("the scan that fills it has not finished: commit 2")
             assert found.problems[1] == f"{damaged}: is not what was written"
@@ -416,7 +417,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
     # Losing or damaging the checkpoint before the last costs nothing.
     for damaged in (f"{before}.json", f"{before}/0"):
         output = left_with(several_commits, damaged)
-        assert fusiform.check_store(output).problems == (
+        assert fusiform.check(output).problems == (
             "the scan that fills it has not finished: commit 3, 12 of 15 stimuli were shown to 2 "
             "layers, 0 of 2 layers are finished; the same command resumes what is in "
             f"{output}.partial",
@@ -430,7 +431,7 @@ def test_without_a_whole_checkpoint_only_a_restart_helps(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     output = left_with(several_commits, ".commits/0.json", ".commits/1/0")
-    told = fusiform.check_store(output).problems
+    told = fusiform.check(output).problems
     assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1/0"}
     for options in ({}, {"go_back": True}):
         with pytest.raises(UserError, match="no earlier commit is whole: give it up with --rest"):
@@ -448,7 +449,7 @@ def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
     # Groups of 3 and 2: the fourth ends between the last two checkpoints.
     output = left_with(several_commits, "head/mean/c/1/1/0")
     damage = r"head/mean: chunk 0 of file c/1/1/0 is not what was written: its checksum differs"
-    assert any(re.fullmatch(damage, one) for one in fusiform.check_store(output).problems)
+    assert any(re.fullmatch(damage, one) for one in fusiform.check(output).problems)
     with pytest.raises(UserError, match="cannot read head/mean") as caught:
         scanned(stimuli, output)  # found when the contrasts are computed
     (note,) = caught.value.__notes__
@@ -654,7 +655,7 @@ def test_a_damaged_stimulus_may_be_restored_before_it_is_shown(
     assert 'restore it, or leave it out with `on_error="skip"`' in str(caught.value)
     shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
     store = scanned(own, tmp_path / "o.zarr")
-    assert not fusiform.check_store(store.path).problems
+    assert not fusiform.check(store.path).problems
     found = contents(store.path)
     assert {name for name in undisturbed if found[name] != undisturbed[name]} <= {"zarr.json"}
 
@@ -683,7 +684,7 @@ def test_scans_into_the_folder_of_their_stimuli_resume(
     store = scanned(own, own / "o.zarr")
     assert contents(store.path).keys() == undisturbed.keys()
     assert store.provenance.get("notes", []) == []
-    recording = fusiform.record(
+    recording = flat.record(
         Net(), own, own / "o.responses.zarr", layers="head", preprocessing=SMALL
     )
     assert recording.categories == CATEGORIES
@@ -706,19 +707,19 @@ def test_skipped_broken_links_are_rows_of_the_stimulus_table(
     with pytest.raises(UserError, match=r"1 of 16 are not \(.*annex.png is a link that leads"):
         scanned(own, tmp_path / "o.zarr")
     store = scanned(own, tmp_path / "o.zarr", on_error="skip")
-    status = store.stimuli("stimulus_status")
-    row = list(store.stimuli("stimulus_path")).index("noise/annex.png")
+    status = store.stimulus_column("stimulus_status")
+    row = list(store.stimulus_column("stimulus_path")).index("noise/annex.png")
     assert status[row] == "is a broken link"
     assert store.skipped == {"noise": 1}
     assert store.provenance["notes"] == ["noise: 1 images are broken links"]
     notes: list[str] = []
-    fusiform.forecast(Net(), own, layers=["head"], preprocessing=SMALL,
+    flat.plan(Net(), own, layers=["head"], preprocessing=SMALL,
                       listener=Listener(notes.append))  # fmt: skip
     assert "noise: 1 images are broken links" in notes
     (own / "other").symlink_to(tmp_path / "not mounted", target_is_directory=True)
     for attempt in (
         lambda: scanned(own, tmp_path / "p.zarr", on_error="skip"),
-        lambda: fusiform.forecast(Net(), own, layers=["head"], preprocessing=SMALL),
+        lambda: flat.plan(Net(), own, layers=["head"], preprocessing=SMALL),
     ):
         with pytest.raises(UserError, match="other has"):
             attempt()
@@ -738,22 +739,22 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
             scanned(own, tmp_path / "o.zarr", on_error="skip", listener=stopping_after(3))
     store = scanned(own, tmp_path / "o.zarr", on_error="skip", listener=Listener(notes.append))
     assert any("skipped: " in note and "blobs-1.png" in note for note in notes)
-    shown = store.stimuli("stimulus_status") == "shown"
-    assert list(store.stimuli("stimulus_path")[~shown]) == [
+    shown = store.stimulus_column("stimulus_status") == "shown"
+    assert list(store.stimulus_column("stimulus_path")[~shown]) == [
         "blobs/blobs-1.png",
         "noise/noise-2.png",
         "stripes/stripes-7.png",
     ]
-    assert store.stimuli("stimulus_fold")[0] == -1
+    assert store.stimulus_column("stimulus_fold")[0] == -1
     assert store.counts.tolist() == [[3, 3], [4, 2], [3, 3]]
     assert store.skipped == {"blobs": 1, "noise": 1, "stripes": 1}
-    assert not fusiform.check_store(store.path).problems
+    assert not fusiform.check(store.path).problems
     net = Net()
     for layer, module in (("body", net.body), ("head", net)):
         for category, fold in np.argwhere(store.counts):
-            of_category = store.stimuli("stimulus_category") == category
-            of_fold = store.stimuli("stimulus_fold") == fold
-            names = store.stimuli("stimulus_path")[shown & of_category & of_fold]
+            of_category = store.stimulus_column("stimulus_category") == category
+            of_fold = store.stimulus_column("stimulus_fold") == fold
+            names = store.stimulus_column("stimulus_path")[shown & of_category & of_fold]
             pixels = np.stack([prepare(open_image(own / name), SMALL) for name in names])
             images = decode.normalise(pixels, SMALL, torch.device("cpu"), torch.float32)
             with torch.inference_mode():

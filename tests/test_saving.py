@@ -20,7 +20,8 @@ import pytest
 import xarray
 from zarr.storage import LocalStore
 
-from fusiform import Criterion, check_store, open_store, save_contrast, summarise
+import fusiform
+from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine import disk
 from fusiform.engine.errors import UserError
 from fusiform.engine.store import saving
@@ -104,7 +105,7 @@ def numbers(path: Path) -> dict[str, Any]:
         for one in (tree[f"head/{name}"], plain[f"head/{group}"]):
             np.testing.assert_array_equal(one["t"].values.reshape(t.shape), t, strict=True)
         found[name] = record["contrasts"], record["criterion"]["where"], t.tolist()
-    assert summarise(store)
+    assert fusiform.summary(store)
     assert set(plain["head"].children) == {r.get("group", n) for n, r in store.saved.items()}
     return found
 
@@ -159,7 +160,7 @@ def test_saving_stopped_at_any_write_does_all_or_nothing(
         found = numbers(own)
         assert found in (before, after), at
         outcomes.add(found == after)
-        assert check_store(own).problems == (), at
+        assert fusiform.check(own).problems == (), at
         save_contrast(own, "next", OLD, "faces", ["t"])  # under any name
         assert not left(own), at
         assert open_store(own).saved.keys() == {*found, "next"}
@@ -177,7 +178,7 @@ def test_only_leftovers_of_an_interrupted_saving_are_cleared(own: Path, tmp_path
     (own / "head" / "fresh.2").symlink_to(elsewhere)
     marked = ["mine.2", "../../elsewhere", "other", "shuffled", "fresh.2", 3]
     (own / ".saving").write_text(json.dumps({"groups": marked}))
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     before = numbers(own)
     save_contrast(own, "fresh", OLD, "faces", ["t"])
     assert not (own / "head" / "fresh.2").is_symlink()
@@ -204,7 +205,7 @@ def test_without_hard_links_the_group_stays_where_it_was_written(
         assert open_store(own).saved["mine"]["group"] == "mine.3"
         assert numbers(own) == first
         assert not left(own)
-        assert check_store(own).problems == ()
+        assert fusiform.check(own).problems == ()
         assert open_store(own).query("t > 1", saved="mine").counts()["matching"].sum() > 0
     again(own)
     assert "group" not in open_store(own).saved["mine"]
@@ -217,12 +218,12 @@ def test_saving_restores_lost_consolidated_metadata(own: Path) -> None:
     before = numbers(own)
     del root["consolidated_metadata"]
     (own / "zarr.json").write_text(json.dumps(root))
-    (problem,) = check_store(own).problems
+    (problem,) = fusiform.check(own).problems
     assert problem == "zarr.json: has no consolidated metadata"
     with pytest.raises(UserError, match="has no consolidated metadata"):
         open_store(own).tree()
     save_contrast(own, "other", OLD, "bodies", ["t"])
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     assert numbers(own) == before
 
 
@@ -294,7 +295,7 @@ def test_concurrent_savers_wait_for_each_other_while_readers_read(own: Path) -> 
     reader.join()
     assert not failed, failed
     assert set(open_store(own).saved) == {*names, "mine", "other"}
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     assert not left(own)
 
 

@@ -22,8 +22,7 @@ from fusiform.engine.contrasts.select import select
 from fusiform.engine.decoding.ahead import normalise
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
-from fusiform.engine.localizer import make_localizer
-from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import facts
 from fusiform.engine.scanning.progress import Listener, Progress
@@ -33,6 +32,9 @@ from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.values import as_record
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
+
+from . import flat
+from .flat import load_backbone
 
 SMALL = Preprocessing(resize=32, crop=32)
 CATEGORIES = ("bodies", "faces", "scenes", "scrambled_scenes", "scrambled_words", "words")
@@ -62,7 +64,7 @@ class TinyNet(nn.Module):
 @pytest.fixture(scope="module")
 def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("stimuli") / "set"
-    make_localizer(directory, per_category=7, size=32, seed=3)
+    make_stimuli(directory, per_category=7, size=32, seed=3)
     return directory
 
 
@@ -80,7 +82,7 @@ def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory)
 
 def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> StoreReader:
     options = {"layers": ["first", "second", "pool", "head"], "batch_size": 4, **options}
-    return fusiform.scan(net, stimuli, output, preprocessing=SMALL, **options)
+    return flat.scan(net, stimuli, output, preprocessing=SMALL, **options)
 
 
 def test_moments_in_float32_are_rounded_once(
@@ -259,11 +261,11 @@ def test_the_fingerprint_depends_on_weights_stimuli_and_preprocessing(
     net = TinyNet()
     prints.add(tiny_scan(net, stimuli, tmp_path / "2.zarr", folds=1).provenance["fingerprint"])
     prints.add(
-        fusiform.scan(
+        flat.scan(
             net, stimuli, tmp_path / "3.zarr", layers="first", batch_size=4, preprocessing=SMALL
         ).provenance["fingerprint"]
     )
-    changed = fusiform.scan(
+    changed = flat.scan(
         net, stimuli, tmp_path / "4.zarr", layers=["first", "second", "pool", "head"], batch_size=4,
         preprocessing={"resize": 34, "crop": 32},
     )  # fmt: skip
@@ -294,7 +296,7 @@ def test_a_scan_with_one_fold(
     layer = single.layer("second")
     (whole,), halves = single.moments(layer, ()), store.moments(layer, ())
     np.testing.assert_allclose(whole.m2, merge(*halves).m2, rtol=1e-5, atol=1e-12)
-    assert all(row.replicated is None and row.csi is None for row in fusiform.summarise(single))
+    assert all(row.replicated is None and row.csi is None for row in fusiform.summary(single))
 
 
 def test_notes_of_the_set_are_kept_in_the_store(
@@ -310,7 +312,7 @@ def test_notes_of_the_set_are_kept_in_the_store(
     note = f"{extra.parent.name}: passed over 1 files that are not images by name"
     assert found.provenance["notes"] == [note]
     assert note in notes
-    assert ("note", note) in list(facts(fusiform.describe_store(tmp_path / "n.zarr")))
+    assert ("note", note) in list(facts(fusiform.info(tmp_path / "n.zarr")))
 
 
 def test_a_limited_number_of_notes_is_kept_and_the_rest_counted() -> None:
@@ -347,13 +349,13 @@ def test_a_network_that_overflows_is_counted_and_never_selected(
             values[:, 0, 0] = torch.where(values[:, 1, 1] > values[:, 1, 1].mean(), torch.inf, 1.0)
             return self.layer(values)
 
-    store = fusiform.scan(
+    store = flat.scan(
         Overflows(), stimuli, tmp_path / "inf.zarr", layers="layer", preprocessing=SMALL
     )
     layer = store.layers[0]
     assert store.read(layer, "nonfinite").tolist() == [True] + [False] * 15
     assert not store.read(layer, "selective")[:, 0].any()
-    assert fusiform.summarise(store)[0].nonfinite == 1
+    assert fusiform.summary(store)[0].nonfinite == 1
 
 
 def test_a_model_in_double_precision_is_scanned(
@@ -383,7 +385,7 @@ def test_clip_loaded_from_a_file_gives_the_bits_of_the_original_model(
     options = {"layers": ["layer1.0", "layer4.2", "attnpool"], "batch_size": 14}
     groups = {"faces": ["faces"], "words": ["words"]}
     preprocessing = load_backbone("clip:RN50", "none").preprocessing
-    direct = fusiform.scan(
+    direct = flat.scan(
         clip.visual,
         stimuli,
         tmp_path / "a.zarr",
@@ -391,7 +393,7 @@ def test_clip_loaded_from_a_file_gives_the_bits_of_the_original_model(
         preprocessing=preprocessing,
         **options,
     )
-    from_file = fusiform.scan(
+    from_file = flat.scan(
         "clip:RN50", stimuli, tmp_path / "b.zarr", groups=groups, weights=str(tmp_path / "clip.pt"),
         **options,
     )  # fmt: skip
@@ -406,7 +408,7 @@ def test_a_resnet18_scan_equals_scipy_on_stored_activations(
     layers = ["layer1.0", "layer3.1", "layer4.1", "avgpool"]
     if source.startswith("drawn"):
         directory, groups, weights = tmp_path / "set", None, "none"
-        make_localizer(directory, per_category=8, size=128, seed=1)
+        make_stimuli(directory, per_category=8, size=128, seed=1)
     else:
         testdata = request.getfixturevalue("testdata")
         weights = str(testdata / "weights" / "resnet18_imagenet_compressed.safetensors")
@@ -419,7 +421,7 @@ def test_a_resnet18_scan_equals_scipy_on_stored_activations(
         groups = {"faces": ["adult"], "bodies": ["limb"], "characters": ["word"]}
     model = load_backbone("resnet18", weights).model
     with every_activation_kept(model, layers, 48 if groups is None else 36) as kept:
-        store = fusiform.scan(
+        store = flat.scan(
             model, directory, tmp_path / "r18.zarr", groups=groups, layers=layers,
             preprocessing=Preprocessing(128, 112), batch_size=16,
         )  # fmt: skip
@@ -485,7 +487,7 @@ def test_an_unknown_preprocessing_override_raises(
     stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     with pytest.raises(fusiform.UserError, match="did you mean crop"):
-        fusiform.scan(net, stimuli, tmp_path / "o.zarr", preprocessing={"cropp": 32})
+        flat.scan(net, stimuli, tmp_path / "o.zarr", preprocessing={"cropp": 32})
 
 
 def test_another_activation_function_changes_the_fingerprint(stimuli: Path, tmp_path: Path) -> None:

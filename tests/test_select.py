@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+import fusiform
 from fusiform.engine.contrasts.evaluate import Evaluation, Selection
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Criterion
 from fusiform.engine.contrasts.select import materialise, save_contrast, select
-from fusiform.engine.contrasts.summary import HeldOut, Row, _replication, summarise
+from fusiform.engine.contrasts.summary import HeldOut, Row, _replication
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
+from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.variables import SAVED
 from fusiform.kernels.moments import Moments, merge, read_out
@@ -358,7 +359,7 @@ def test_hidden_and_escaping_contrast_names_raise(own_store: StoreReader, name: 
 
 
 def test_summary_equals_plain_loops(store: StoreReader) -> None:
-    rows = {(row.layer, row.contrast): row for row in summarise(store)}
+    rows = {(row.layer, row.contrast): row for row in fusiform.summary(store)}
     assert len(rows) == len(LAYERS) * len(CATEGORIES)
     for layer in LAYERS:
         found = chosen(store, layer)
@@ -391,7 +392,7 @@ def test_summary_equals_plain_loops(store: StoreReader) -> None:
 
 
 def test_a_summary_of_given_contrasts(store: StoreReader) -> None:
-    rows = summarise(store, Criterion("rest"), ["head"], [FACES_AGAINST_TWO, A_SUM])
+    rows = fusiform.summary(store, Criterion("rest"), ["head"], [FACES_AGAINST_TWO, A_SUM])
     assert [(row.layer, row.contrast) for row in rows] == [
         ("head", FACES_AGAINST_TWO), ("head", A_SUM)
     ]  # fmt: skip
@@ -428,7 +429,7 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path)
             assert found.nonfinite[preferring[0]]
             assert not found.selective[:, preferring[0]].any()
             assert not found.selective_fold[:, :, preferring[0]].any()
-    row = summarise(store, layers=["layer1.0"])[0]
+    row = fusiform.summary(store, layers=["layer1.0"])[0]
     assert row.nonfinite == 1
     assert row.csi is not None
     assert 0 < row.csi < 1
@@ -492,7 +493,7 @@ def test_criteria_round_trip_through_json(own_store: StoreReader) -> None:
     ],
 )
 def test_lazy_masks_equal_selected_masks(
-    store: Result, criterion: Criterion, contrasts: list[str] | None
+    store: Store, criterion: Criterion, contrasts: list[str] | None
 ) -> None:
     tree = store.select(contrasts, criterion)
     for layer in LAYERS:
@@ -512,7 +513,7 @@ def test_lazy_masks_equal_selected_masks(
 
 
 def test_masks_of_a_scanned_contrast_are_read_from_the_store(
-    store: Result, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StoreReader, "moments", lambda *_: 1 / 0)
     assert store.mask("faces", "head").any()
@@ -521,7 +522,7 @@ def test_masks_of_a_scanned_contrast_are_read_from_the_store(
         store.mask("faces > bodies", "head")
 
 
-def test_unknown_layers_and_contrasts_of_lazy_masks_raise_at_once(store: Result) -> None:
+def test_unknown_layers_and_contrasts_of_lazy_masks_raise_at_once(store: Store) -> None:
     assert list(store.select("faces", layers="h*").children) == ["head"]
     with pytest.raises(UserError, match="did you mean head"):
         store.select("faces", layers="haed")

@@ -26,7 +26,7 @@ from fusiform.engine.moments.plan import make_plan, shuffled_labels
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.store_reader import StoreReader
 
-from . import reference
+from . import flat, reference
 
 LABELS = np.repeat(np.arange(3, dtype=np.int32), (8, 9, 11))
 NAMES = ("a", "b", "c")
@@ -117,7 +117,7 @@ def noise_store(tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
             pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
             Image.fromarray(pixels).save(root / category / f"{i}.png")
     torch.manual_seed(1)
-    return fusiform.scan(
+    return flat.scan(
         Pixels(), root, root / "noise.zarr", layers=["conv", "head"],
         preprocessing=Preprocessing(resize=16, crop=16), null=60, null_units=300,
     )  # fmt: skip
@@ -236,11 +236,11 @@ def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoreReader
         picture = Image.new("RGB", (8, 8), (stimulus, 0, 0))
         picture.save(root / "abc"[stimulus % 3] / f"{stimulus}.png")
     plain = Preprocessing(8, 8, "nearest", mean=(0, 0, 0), std=(1, 1, 1))
-    store = fusiform.scan(
+    store = flat.scan(
         Looked(table), root, root / "few.zarr", layers=["found"], preprocessing=plain, null=12,
         batch_size=5, seed=2,
     )  # fmt: skip
-    rows = [int(Path(path).stem) for path in store.stimuli("stimulus_path")]
+    rows = [int(Path(path).stem) for path in store.stimulus_column("stimulus_path")]
     return store, table[rows]
 
 
@@ -251,7 +251,10 @@ def test_ties_with_the_null_count_despite_rounding(
 ) -> None:
     store, table = few_responses
     exact = [[Fraction(float(x)) for x in unit] for unit in table.T]
-    labels, fold_of = store.stimuli("stimulus_category"), store.stimuli("stimulus_fold")
+    labels, fold_of = (
+        store.stimulus_column("stimulus_category"),
+        store.stimulus_column("stimulus_fold"),
+    )
     shuffles = shuffled_labels(labels, fold_of, 12, seed=2)
 
     def sizes(labels: np.ndarray, k: int) -> list[Any]:

@@ -21,6 +21,8 @@ from PIL import Image
 import fusiform
 from fusiform import cli
 
+from . import flat
+
 pytestmark = pytest.mark.smoke
 
 SMALL = "--weights none --resize 64 --crop 64 --device cpu -q"
@@ -128,7 +130,7 @@ def test_a_store_has_the_same_bits_on_every_machine(
         (tmp_path / "stimuli" / category).mkdir(parents=True)
         for number, image in enumerate(images):
             Image.fromarray(image).save(tmp_path / "stimuli" / category / f"{number}.png")
-    store = fusiform.scan(
+    store = flat.scan(
         "integers:make", tmp_path / "stimuli", tmp_path / "i.zarr", layers=["whole"], device="cpu"
     )
     (layer,) = store.layers

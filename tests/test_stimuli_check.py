@@ -15,12 +15,14 @@ from PIL import Image
 from scipy import stats
 
 import fusiform
-from fusiform import UserError, check_stimuli
+from fusiform import UserError
 from fusiform.cli import main
 from fusiform.engine.stimuli.check import Duplicate, Misnamed, Refused
 from fusiform.engine.stimuli.lowlevel import difference, luma, mean_and_contrast, spectral_slope
 from fusiform.engine.stimuli.report import advice, lines, table
 from fusiform.engine.stimuli.scramble import phase_scramble
+
+from .flat import check_stimuli
 
 RNG = np.random.default_rng(0)
 

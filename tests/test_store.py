@@ -16,10 +16,10 @@ import pytest
 import xarray
 import zarr
 
-from fusiform.engine.contrasts.summary import summarise
+from fusiform.engine.contrasts.summary import summary
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
+from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store import chunking
 from fusiform.engine.store.array_writer import background_writer
 from fusiform.engine.store.drafts.creating import StoreBlueprint, create_store
@@ -33,7 +33,7 @@ from .made import CATEGORIES, COUNTS, LAYERS, annotate, contents, fill, samples,
 ROOT = Path(__file__).parents[1]
 
 
-def test_written_moments_are_read_back(store: Result) -> None:
+def test_written_moments_are_read_back(store: Store) -> None:
     for layer in LAYERS:
         drawn = samples(layer)
         slabs = [store.moments(layer, slab) for slab, _ in store.slabs(layer)]
@@ -50,7 +50,7 @@ def test_written_moments_are_read_back(store: Result) -> None:
                 )
 
 
-def test_slabs_cover_a_layer_in_order(store: Result) -> None:
+def test_slabs_cover_a_layer_in_order(store: Store) -> None:
     for layer in LAYERS:
         units = [u for _, flat in store.slabs(layer) for u in range(flat.start, flat.stop)]
         assert units == list(range(layer.units))
@@ -89,7 +89,7 @@ def test_background_writes_keep_their_order_and_raise() -> None:
 
 
 @pytest.mark.smoke
-def test_zarr_and_xarray_read_a_store(store: Result) -> None:
+def test_zarr_and_xarray_read_a_store(store: Store) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tree = xarray.open_datatree(store.path, engine="zarr", chunks={})
@@ -109,7 +109,7 @@ def test_zarr_and_xarray_read_a_store(store: Result) -> None:
 
 
 @pytest.mark.smoke
-def test_a_store_is_read_without_fusiform(store: Result) -> None:
+def test_a_store_is_read_without_fusiform(store: Store) -> None:
     """In an interpreter that cannot import fusiform."""
     code = f"""
 import sys
@@ -140,7 +140,7 @@ print(layer["channel"].attrs["long_name"], tree.attrs["fingerprint"])
     assert lines[4] == f"channel, or feature map {store.provenance['fingerprint']}"
 
 
-def test_every_array_is_described(store: Result) -> None:
+def test_every_array_is_described(store: Store) -> None:
     root = zarr.open_group(store.path, mode="r")
     described = (ROOT / "docs" / "store.md").read_text()
     for name, array in root.members(max_depth=None):
@@ -152,7 +152,7 @@ def test_every_array_is_described(store: Result) -> None:
         assert f"`{attribute}`" in described, attribute
 
 
-def test_store_arrays_are_lazy_and_named(store: Result) -> None:
+def test_store_arrays_are_lazy_and_named(store: Store) -> None:
     faces = store.dataset("layer1.0")["t"].sel(category="faces")
     assert faces.shape == (5, 3, 2)
     np.testing.assert_array_equal(faces.values.ravel(), store.read(LAYERS[0], "t")[0])
@@ -161,19 +161,19 @@ def test_store_arrays_are_lazy_and_named(store: Result) -> None:
         store.dataset("layer1.1")
 
 
-def test_nothing_in_a_store_is_a_pickle(store: Result) -> None:
+def test_nothing_in_a_store_is_a_pickle(store: Store) -> None:
     for path in store.path.rglob("zarr.json"):
         assert "pickle" not in path.read_text()
 
 
-def test_chunks_carry_checksums(store: Result) -> None:
+def test_chunks_carry_checksums(store: Store) -> None:
     root = zarr.open_group(store.path, mode="r")
     for name, array in root.members(max_depth=None):
         if isinstance(array, zarr.Array) and array.dtype.kind in "fib":
             assert "crc32c" in json.dumps(array.metadata.to_dict()["codecs"], default=str), name
 
 
-def test_a_flipped_byte_is_found(own_store: Result) -> None:
+def test_a_flipped_byte_is_found(own_store: Store) -> None:
     chunk = max(
         (own_store.path / "head" / "mean" / "c").rglob("*"), key=lambda p: (p.is_file(), str(p))
     )
@@ -194,7 +194,7 @@ def test_a_layer_of_any_number_of_dimensions_is_stored(tmp_path: Path) -> None:
     assert draft.reader.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
 
 
-def test_an_existing_output_raises(own_store: Result) -> None:
+def test_an_existing_output_raises(own_store: Store) -> None:
     with pytest.raises(UserError, match="--overwrite"):
         refuse_existing(own_store.path, overwrite=False)
     refuse_existing(own_store.path, overwrite=True)
@@ -228,20 +228,20 @@ def test_anything_but_a_store_raises(tmp_path: Path) -> None:
         open_store(tmp_path / "other.zarr")
 
 
-def test_a_store_of_an_unknown_schema_raises(own_store: Result) -> None:
+def test_a_store_of_an_unknown_schema_raises(own_store: Store) -> None:
     annotate(own_store.path, schema_version=99)
     with pytest.raises(UserError, match=r"schema 3; .* has 99"):
         open_store(own_store.path)
 
 
-def test_an_unfinished_store_raises_when_opened(own_store: Result) -> None:
+def test_an_unfinished_store_raises_when_opened(own_store: Store) -> None:
     annotate(own_store.path, status="scanning")
     with pytest.raises(UserError, match="has not finished"):
-        summarise(open_store(own_store.path))
+        summary(open_store(own_store.path))
 
 
 def test_a_finished_draft_replaces_a_store_and_leaves_nothing_beside_it(
-    own_store: Result, tmp_path: Path
+    own_store: Store, tmp_path: Path
 ) -> None:
     with (
         pytest.raises(UserError, match="--overwrite"),

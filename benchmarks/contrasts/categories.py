@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import open_store
+from fusiform.engine.querying.store import open_store
 from fusiform.kernels import each
 from fusiform.kernels.moments import Moments, merge
 
@@ -171,11 +171,11 @@ def _materialise(path: Path) -> float:
 
 
 def _summary(path: Path) -> float:
-    from fusiform.engine.contrasts.summary import summarise
+    from fusiform.engine.contrasts.summary import summary
 
     store = open_store(path)
     started = time.perf_counter()
-    assert len(summarise(store)) == len(LAYERS) * len(store.categories)
+    assert len(summary(store)) == len(LAYERS) * len(store.categories)
     return time.perf_counter() - started
 
 

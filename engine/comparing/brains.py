@@ -79,7 +79,7 @@ def compare_regions(
     ------
     UserError : the table cannot be read, or names categories or stimuli that the source lacks; a
         region responds to everything equally; a table of responses is compared with a recording;
-        see also :func:`fusiform.summarise`
+        see also :func:`fusiform.summary`
     """
     regions = read_regions(table)
     correlation = correlation or ("spearman" if regions.are_rdms else "pearson")
@@ -148,7 +148,7 @@ def _of_recording(
             f"{regions.source} has responses to categories: compare it with a store"
         )
     rows = np.flatnonzero(recording.shown)
-    paths = [str(path) for path in recording.stimuli("stimulus_path")[rows]]
+    paths = [str(path) for path in recording.stimulus_column("stimulus_path")[rows]]
     indices = in_order(regions, paths, "stimuli")
     for layer in recording.layers_named(layers):
         found = products(recording, layer.name)

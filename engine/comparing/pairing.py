@@ -90,8 +90,8 @@ def _compare_stimuli(first: StoreReader, other: StoreReader) -> str | None:
 
 
 def _shown(store: StoreReader) -> list[tuple[str, int, int]]:
-    columns = (store.stimuli(f"stimulus_{name}") for name in ("sha256", "category", "fold"))
-    rows = zip(store.stimuli("stimulus_status"), *columns, strict=True)
+    columns = (store.stimulus_column(f"stimulus_{name}") for name in ("sha256", "category", "fold"))
+    rows = zip(store.stimulus_column("stimulus_status"), *columns, strict=True)
     return sorted((str(sha), int(k), int(f)) for status, sha, k, f in rows if status == SHOWN)
 
 

@@ -92,7 +92,7 @@ class Row:
         return float(np.mean(known)) if known else None
 
 
-def summarise(
+def summary(
     store: StoreReader | Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from uuid import uuid4
 from ..contrasts.select import annotate_criterion
 from ..errors import UserError, shortened
 from ..moments.plan import Block
-from ..networks.backbones import Backbone
+from ..networks.weights import looks_like_file
 from ..scanning.interrupt import Stop
 from ..scanning.loop import note_invisible
 from ..scanning.memory import peak_memory
@@ -41,51 +41,46 @@ from .tasks import (
 )
 
 
-def distribute(
-    workers: Workers,
-    draft: StoreDraft,
-    setup: Setup,
-    listener: Listener,
-    stop: Stop,
-    *,
-    build: Callable[[], Backbone],
-    decode_workers: int | None,
-    skip: bool,
-) -> None:
-    """Fill a draft on workers, from the start or from where it stopped.
+class OnWorkers:
+    """Executor of a scan on dask workers: the same bits as in one process."""
 
-    Parameters
-    ----------
-    build : builds the network on every worker
-    decode_workers : decode threads per worker
-    skip : leave out stimuli that cannot be decoded
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self.processes = workers.number or 1
 
-    Raises
-    ------
-    UserError : no workers, or a user's mistake that a worker reports
-    """
-    distribution = Distribution(draft, setup, listener, stop)
-    if draft.is_complete:
-        return
-    job = Job(
-        uuid4().hex,
-        draft.path,
-        {},
-        build,
-        str(setup.device),
-        workers.threads_each,
-        decode_workers,
-        skip,
-        setup.axes,
-    )
-    with connected(workers, listener) as crew:
-        try:
-            distribution.run(crew, job)
-        finally:
-            if workers.scheduler and crew.client.status == "running":
-                crew.client.run(leave, job.token, on_error="ignore")
-    if isinstance(draft.path, Path):
-        remove_partial_files(draft.path)  # removes temporary files of workers that died
+    def fill(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
+        """Have workers do the scan: all of it, or what an earlier run has left.
+
+        Raises
+        ------
+        UserError : no workers, or a user's mistake that a worker reports
+        """
+        distribution = Distribution(draft, setup, listener, stop)
+        if draft.is_complete:
+            return
+        request, workers = setup.request, self._workers
+        network = request.network
+        if looks_like_file(network.weights):  # workers may stand elsewhere
+            network = replace(network, weights=str(Path(network.weights).absolute()))
+        job = Job(
+            uuid4().hex,
+            draft.path,
+            {},
+            network,
+            str(setup.device),
+            workers.threads_each,
+            request.resources.decode_workers,
+            request.stimuli.on_error == "skip",
+            setup.axes,
+        )
+        with connected(workers, listener) as crew:
+            try:
+                distribution.run(crew, job)
+            finally:
+                if workers.scheduler and crew.client.status == "running":
+                    crew.client.run(leave, job.token, on_error="ignore")
+        if isinstance(draft.path, Path):
+            remove_partial_files(draft.path)  # removes temporary files of workers that died
 
 
 class Distribution:
@@ -217,10 +212,10 @@ class Distribution:
     def _compare(self, machine: Mapping[str, Any]) -> None:
         """Note how a worker's machine differs from the first worker's, once per difference."""
         self._machines = self._machines or [machine]
-        differing = changed(self._machines[0], machine)
-        if differing and machine not in self._machines:
+        difference = changed(self._machines[0], machine)
+        if difference and machine not in self._machines:
             self._machines.append(machine)
-            first, own = differing
+            first, own = difference
             self._listener.note(
                 f"one worker computes with {own}, others with {first}: last bits may differ from a "
                 "scan on identical workers"

@@ -19,12 +19,12 @@ import torch
 
 from ...kernels.moments import Moments, merge
 from ..contrasts.select import materialise
-from ..decoding.ahead import decode_ahead
+from ..decoding.ahead import ImageSource, decode_ahead
 from ..errors import UserError
 from ..layer import Layer
 from ..moments.accumulators import Live
 from ..moments.plan import Block, Plan
-from ..networks.backbones import Backbone
+from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
 from ..networks.layers import input_dtype
 from ..networks.out_of_memory import explained
@@ -34,6 +34,7 @@ from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
 from ..scanning.rounding import machine
 from ..scanning.work import nonfinite
+from ..spec import Network
 from ..stimuli.catalogue import Catalogue
 from ..store.array_writer import background_writer
 from ..store.drafts.commits import Seal
@@ -56,7 +57,7 @@ _Arguments = ParamSpec("_Arguments")
 class Job:
     """Settings shared by all tasks of a scan.
 
-    ``token`` names the run, ``place`` and ``identity`` the draft, and ``build`` builds the network.
+    ``token`` names the run, ``place`` and ``identity`` the draft.
     ``threads`` and ``decode_workers`` are per worker, None for its default. ``axes`` are those that
     means of a layer are over.
     """
@@ -64,7 +65,7 @@ class Job:
     token: str
     place: Location
     identity: Mapping[str, Any]
-    build: Callable[[], Backbone]
+    network: Network
     device: str
     threads: int | None
     decode_workers: int | None
@@ -100,7 +101,7 @@ class _Seat:
         self.device = _device(job.device)
         self.left = ExitStack()
         self.left.enter_context(recycled())
-        self.backbone = job.build()
+        self.backbone = load_backbone(job.network)
         place(self.backbone.model, self.device)
         model, crop = self.backbone.model, self.backbone.preprocessing.crop
         with explained(model, (_PROBED, 3, crop, crop), input_dtype(model), self.device):
@@ -193,11 +194,14 @@ def show(
             own, seat.device, lambda *finished: later(keep, *finished), None, draft.reader.units,
             axes=job.axes,
         )  # fmt: skip
-        images = decode_ahead(
-            catalogue, plan, seat.backbone.preprocessing,
-            job.decode_workers or min(8, _threads(job)), skip=job.skip,
-            invisible=invisible.append, device=seat.device,
-        )  # fmt: skip
+        source = ImageSource(
+            catalogue,
+            seat.backbone.preprocessing,
+            job.decode_workers or min(8, _threads(job)),
+            skip=job.skip,
+            device=seat.device,
+        )
+        images = decode_ahead(source, plan, invisible=invisible.append)
         with showing(seat.backbone, draft.layers, plan, seat.device, live) as show_batch:
             for decoded in images:
                 failed |= {int(decoded.batch.stimuli[r]): why for r, why in decoded.failed.items()}

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .make import CATEGORIES, make_localizer
+from .make import CATEGORIES, make_stimuli
 
-__all__ = ["CATEGORIES", "make_localizer"]
+__all__ = ["CATEGORIES", "make_stimuli"]

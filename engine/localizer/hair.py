@@ -93,8 +93,8 @@ def _resampled(line: Points, count: int) -> Points:
     """``count`` equally spaced points along ``line``."""
     steps = np.hypot(*np.diff(line, axis=0).T)
     at = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.linspace(0, at[-1], count)
-    return np.column_stack([np.interp(wanted, at, line[:, k]) for k in (0, 1)])
+    steps = np.linspace(0, at[-1], count)
+    return np.column_stack([np.interp(steps, at, line[:, k]) for k in (0, 1)])
 
 
 def _tufts(canvas: Canvas, head: Head) -> None:

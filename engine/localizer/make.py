@@ -29,7 +29,7 @@ _ARTISTS: dict[str, Callable[[np.random.Generator, int], Picture]] = {
 }
 
 
-def make_localizer(
+def make_stimuli(
     directory: Path | str, *, per_category: int = 48, size: int = 256, seed: int = 0
 ) -> list[Path]:
     """Draw faces, bodies, scenes, words and two scrambled controls as 8-bit grey PNG files.

@@ -62,10 +62,10 @@ class StoreInfo:
             return f"invalid: {error}"
 
 
-def describe_store(path: Path | str) -> StoreInfo:
+def info(path: Path | str) -> StoreInfo:
     """Describe a store or recording; only the metadata of its root is read.
 
-    The content is not verified, see :func:`check_store <fusiform.engine.store.check.check_store>`.
+    The content is not verified, see :func:`check <fusiform.engine.store.check.check>`.
 
     Raises
     ------

@@ -106,7 +106,7 @@ def _driven(recording: Recording, one: Discrimination, column: int, images: int)
     response = recording.unit(layer.name, unit)
     strongest = most(recording, layer.name, unit, one.n_target)
     target = set(_target(recording, one.contrast).tolist())
-    paths = recording.stimuli("stimulus_path")
+    paths = recording.stimulus_column("stimulus_path")
     labels = recording.labels
 
     def shown(rows: Sequence[int]) -> tuple[Image, ...]:

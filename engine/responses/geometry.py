@@ -176,7 +176,7 @@ def write_matrices(
         layer.name: products(recording, layer.name).distances(distance)
         for layer in recording.layers_named(layers)
     }
-    paths = np.array([str(path) for path in recording.stimuli("stimulus_path")[rows]])
+    paths = np.array([str(path) for path in recording.stimulus_column("stimulus_path")[rows]])
     table = {"stimulus_path": paths, "stimulus_category": names}
     with new_file(output, "a matrix") as file:
         write_arrays(file, {**table, **arrays})

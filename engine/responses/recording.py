@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
+from ..spec import Design, Network, Stimuli
+from ..store.nouns import design_of, network_of, stimuli_of
 from ..store.reader import require_complete
 from ..store.recording_reader import RecordingReader
 from ..variables import SHOWN
@@ -27,6 +29,21 @@ class Recording(RecordingReader):
     Rows are stimuli in the order shown: by category, then fold; stimuli that could not be shown
     come last, with NaN responses.
     """
+
+    @property
+    def network(self) -> Network:
+        """The network that was shown; a module stands by its class, and must be given again."""
+        return network_of(self)
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli that were shown, where they are now."""
+        return stimuli_of(self)
+
+    @property
+    def design(self) -> Design:
+        """The design of the recording, its layers by name."""
+        return design_of(self)
 
     def responses(self, layer: str) -> dask.array.Array:
         """A layer's responses ``[stimulus, unit]``, float32, as a lazy dask array.
@@ -92,17 +109,17 @@ class Recording(RecordingReader):
     @cached_property
     def shown(self) -> NDArray[np.bool_]:
         """Whether each stimulus was shown ``[stimulus]``."""
-        return np.asarray(self.stimuli("stimulus_status") == SHOWN)
+        return np.asarray(self.stimulus_column("stimulus_status") == SHOWN)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Category index of every stimulus ``[stimulus]``."""
-        return np.asarray(self.stimuli("stimulus_category"), np.int64)
+        return np.asarray(self.stimulus_column("stimulus_category"), np.int64)
 
     @cached_property
     def fold_of(self) -> NDArray[np.int64]:
         """Fold of every stimulus ``[stimulus]``; -1 if it has none."""
-        return np.asarray(self.stimuli("stimulus_fold"), np.int64)
+        return np.asarray(self.stimulus_column("stimulus_fold"), np.int64)
 
     def rows_of(self, categories: Sequence[int], fold: int | None = None) -> NDArray[np.int64]:
         """Rows of the shown stimuli of some categories, in all folds or one, in order."""

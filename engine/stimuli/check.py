@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..spec import Stimuli
 from ..values import in_json
-from .catalogue import Catalogue, Groups, read_catalogue
+from .catalogue import Catalogue, read_catalogue
 from .images import BACKGROUND, KINDS, UnfitStimulus, open_image, read_header, strips, suffix_of
 from .lowlevel import Difference, difference, luma, mean_and_contrast, spectral_slope
 
@@ -124,10 +125,7 @@ class _Seen(NamedTuple):
 
 
 def check_stimuli(
-    source: Path | str,
-    groups: Groups | None = None,
-    root: Path | str | None = None,
-    progress: Callable[[int, int], None] = lambda *_: None,
+    stimuli: Stimuli | Path | str, progress: Callable[[int, int], None] = lambda *_: None
 ) -> StimuliReport:
     """Decode every stimulus of a set and report problems.
 
@@ -135,7 +133,7 @@ def check_stimuli(
 
     Parameters
     ----------
-    source, groups, root : as for :func:`.catalogue.read_catalogue`
+    stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
     progress : called with the number of stimuli checked, and of all
 
     Raises
@@ -143,7 +141,8 @@ def check_stimuli(
     UserError : the set cannot be read (see :func:`.catalogue.read_catalogue`); problems of single
         stimuli are in the report
     """
-    catalogue = read_catalogue(source, groups, root)
+    stimuli = Stimuli.of(stimuli)
+    catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)
     seen: list[_Seen] = []
     starts = range(0, len(catalogue), _AT_ONCE)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -90,8 +90,8 @@ def list_folders(source: Path, named: Collection[str]) -> Listing:
     """Images of every category folder; folders ``named`` by groups may be nested."""
     top, files = entries_of(source), FilesByName(source)
     notes: list[str] = []
-    asked = {files.find(name) for name in named}
-    folders, gone = _categories(source, top, asked, notes)
+    in_groups = {files.find(name) for name in named}
+    folders, gone = _categories(source, top, in_groups, notes)
     rows: dict[str, NDArray[np.int64]] = {}
 
     def names() -> Iterator[str]:
@@ -104,13 +104,13 @@ def list_folders(source: Path, named: Collection[str]) -> Listing:
                 try:
                     found = entries_of(source / folder)
                 except OSError:
-                    if not asked or folder in asked:
+                    if not in_groups or folder in in_groups:
                         raise
                     continue  # no group names it
                 images = found.images
                 yield from (f"{folder}/{image}" for image in images)
-                if not asked or folder in asked:
-                    notes.extend(_of_category(source, folder, found, asked))
+                if not in_groups or folder in in_groups:
+                    notes.extend(_of_category(source, folder, found, in_groups))
             rows[folder] = np.arange(listed, listed := listed + len(images))
 
     return Listing(Texts.of(names()), rows, tuple(notes))
@@ -226,18 +226,18 @@ def _why_not(folder: Path) -> str:
 
 
 def _categories(
-    source: Path, top: Entries, asked: Collection[str], notes: list[str]
+    source: Path, top: Entries, in_groups: Collection[str], notes: list[str]
 ) -> tuple[list[str], set[str]]:
     """Category folders, and those of them that are broken links."""
-    passed = {name: why for name in top.folders if name not in asked
+    passed = {name: why for name in top.folders if name not in in_groups
               and (why := _why_not(source / name))}  # fmt: skip
-    gone = {*gone_folders(source, top), *(name for name in top.links if name in asked)}
+    gone = {*gone_folders(source, top), *(name for name in top.links if name in in_groups)}
     folders = sorted(gone.union(top.folders) - set(passed), key=natural_key)
-    deep = sorted(name for name in asked if "/" in name)
+    deep = sorted(name for name in in_groups if "/" in name)
     folders += [name for name in deep if (source / name).is_dir()]
     lost = {name for name in deep if name not in folders and (source / name).is_symlink()}
     folders += sorted(lost)
-    if not asked:
+    if not in_groups:
         notes += _beside(source, top, passed, set(top.links) - gone)
         notes += [f"{name}: the folder is a broken link" for name in sorted(gone)]
     return folders, gone | lost
@@ -276,7 +276,7 @@ def _beside(
 
 
 def _of_category(
-    source: Path, folder: str, found: Entries, asked: Collection[str]
+    source: Path, folder: str, found: Entries, in_groups: Collection[str]
 ) -> Iterator[str]:
     """Notes on entries of a category folder that are not shown or missing."""
     if found.lost:
@@ -289,7 +289,7 @@ def _of_category(
     unread: list[str] = []
     real = (source / folder).resolve()
     seen = {str(path) for start in (real, source.resolve()) for path in (start, *start.parents)}
-    _count(source, _inside(folder, str(real), found), asked, seen, deeper, unread)
+    _count(source, _inside(folder, str(real), found), in_groups, seen, deeper, unread)
     if deeper:
         counts = shortened((f"{path} ({count:,})" for path, count in deeper.items()), 4)
         more = ",..." if len(deeper) > 1 else ""
@@ -305,7 +305,7 @@ def _of_category(
 def _count(
     source: Path,
     inside: Iterator[tuple[str, str]],
-    asked: Collection[str],
+    in_groups: Collection[str],
     seen: set[str],
     deeper: dict[str, int],
     unread: list[str],
@@ -322,7 +322,7 @@ def _count(
             continue
         path = source / folder
         real = os.path.realpath(path) if path.is_symlink() else real
-        if folder in asked or real in seen:
+        if folder in in_groups or real in seen:
             continue
         seen.add(real)
         try:

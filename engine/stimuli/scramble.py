@@ -126,7 +126,7 @@ def _edges(length: int, blocks: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def scramble_directory(
+def scramble_stimuli(
     source: Path | str,
     output: Path | str,
     *,

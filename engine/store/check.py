@@ -53,7 +53,7 @@ class Checked:
     unfinished: bool = False
 
 
-def check_store(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) -> Checked:
+def check(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) -> Checked:
     """Read a whole store or recording and report its problems.
 
     Of an unfinished scan or recording, found by its own path or that of its output, report how far
@@ -303,7 +303,7 @@ class _RecordingCheck(_Check):
         array = self._array(key)
         if array is None:
             return
-        unshown = self._store.stimuli("stimulus_status") != SHOWN
+        unshown = self._store.stimulus_column("stimulus_status") != SHOWN
         for start in range(0, array.shape[0], array.chunks[0]):
             rows = slice(start, min(start + array.chunks[0], array.shape[0]))
             part = self._part(key, array, (rows, slice(0, array.shape[1])))

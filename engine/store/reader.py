@@ -160,7 +160,7 @@ class Reader:
             if any(fnmatchcase(layer.name, pattern) for pattern in patterns)
         ]
 
-    def stimuli(self, column: str) -> NDArray[Any]:
+    def stimulus_column(self, column: str) -> NDArray[Any]:
         """A column ``[stimulus]`` of the stimulus table; see ``variables.STIMULUS_COLUMNS``."""
         values = self._part(column)
         known = {"stimulus_category": len(self.categories), "stimulus_fold": self.folds}
@@ -186,7 +186,9 @@ class Reader:
     @cached_property
     def skipped(self) -> dict[str, int]:
         """Number of stimuli that could not be shown, for every category that has any."""
-        gone = self.stimuli("stimulus_category")[self.stimuli("stimulus_status") != SHOWN]
+        gone = self.stimulus_column("stimulus_category")[
+            self.stimulus_column("stimulus_status") != SHOWN
+        ]
         numbers = np.bincount(gone, minlength=len(self.categories)).tolist()
         return {name: n for name, n in zip(self.categories, numbers, strict=True) if n}
 

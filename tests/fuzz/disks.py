@@ -22,7 +22,7 @@ import pytest
 from zarr.abc.buffer import Buffer
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.store import location
 from fusiform.engine.store.drafts import publishing, resuming
 from fusiform.engine.store.location import DurableFolder
@@ -122,7 +122,7 @@ def run(how: str, every: int = 1) -> Trial:
     """Fail every ``every``-th write of a scan, and resume it on a sound disk."""
     with tempfile.TemporaryDirectory() as name:
         stimuli, folder = Path(name) / "stimuli", Path(name) / "stores"
-        make_localizer(stimuli, per_category=4, size=64, seed=1)
+        make_stimuli(stimuli, per_category=4, size=64, seed=1)
         folder.mkdir()
         sound = Disk()
         with on(sound):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.store.drafts.base_draft import BaseDraft
 from fusiform.engine.store.drafts.commits import CommitLog
@@ -73,7 +73,7 @@ def run(count: int, seed: int, make: Make = scan, report: bool = False) -> Storm
     finished = differing = 0
     with tempfile.TemporaryDirectory() as folder:
         stimuli, output = Path(folder) / "stimuli", Path(folder) / "o.zarr"
-        make_localizer(stimuli, per_category=10, size=64, seed=1)
+        make_stimuli(stimuli, per_category=10, size=64, seed=1)
         stage = mmap.mmap(-1, 1)
         longest = 0.0
         for _ in range(2):  # the first compiles

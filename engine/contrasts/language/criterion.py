@@ -36,16 +36,18 @@ class Criterion:
 
     Parameters
     ----------
-    test : ``each`` (the smallest Welch t against each baseline category), ``rest`` (Welch t against
-        the pooled baseline), ``weighted`` (t of the weighted sum of category means) or ``student``
-        (as ``rest``, with equal variances). Weighted sums are always tested by ``weighted``.
-    where : a rule over measures, see :mod:`.rule`; ``engine.variables.MEASURES`` lists measures
-    sides : 1 for p that the target's response is larger, 2 for p that it differs
-    correction : correction of p for multiple tests, giving q: ``bh``, ``by``, ``bonferroni`` or
-        ``none``
-    family : correct over the units of a ``layer``, or of all layers (``model``)
-    pairwise : require the rule to hold against each baseline category, each with its own test,
-        correction and decision
+    test : ``each``, ``rest``, ``weighted`` or ``student``. ``each`` is Welch's t against each
+        baseline category, of which the smallest counts; ``rest`` Welch's t against the pooled
+        baseline; ``weighted`` the t of weighted category means; ``student`` is as ``rest``, with
+        one variance for both sides. A weighted contrast is always tested by ``weighted``.
+    where : Rule that a unit meets, as ``q <= 0.05 and csi > 1/3``. Measures are compared with
+        numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``,
+        ``preferred``. See ``fusiform.engine.variables.MEASURES``.
+    sides : 1, the target's response is larger; 2, it differs.
+    correction : ``bh``, ``by``, ``bonferroni`` or ``none``. It makes q of p.
+    family : Tests that p is corrected over: of a ``layer`` or the ``model``.
+    pairwise : Require the rule against each baseline category alone. Each has a test, a correction
+        and a decision of its own.
 
     Raises
     ------

@@ -109,7 +109,9 @@ class BaseDraft(Generic[ReaderT]):
     @property
     def order(self) -> NDArray[np.int64]:
         """The stimuli to show, in order."""
-        category, fold = (self.reader.stimuli(f"stimulus_{name}") for name in ("category", "fold"))
+        category, fold = (
+            self.reader.stimulus_column(f"stimulus_{name}") for name in ("category", "fold")
+        )
         order = np.lexsort((fold, category))
         return order[fold[order] >= 0]
 
@@ -201,7 +203,9 @@ class BaseDraft(Generic[ReaderT]):
     def leave_out(self, skipped: Mapping[int, str]) -> None:
         """Remove stimuli that were skipped on the way from the counts and the fingerprint."""
         reader = self.reader
-        table: dict[str, Any] = {name: reader.stimuli(name).copy() for name in STIMULUS_COLUMNS}
+        table: dict[str, Any] = {
+            name: reader.stimulus_column(name).copy() for name in STIMULUS_COLUMNS
+        }
         counts = np.zeros_like(reader.counts)
         for stimulus, why in skipped.items():
             table["stimulus_status"][stimulus] = why
@@ -247,7 +251,9 @@ class BaseDraft(Generic[ReaderT]):
         if not self.is_complete:
             self.leave_out(self.commit.skipped)
             if self.commit.invisible:
-                names = self.reader.stimuli("stimulus_path")[list(self.commit.invisible)].tolist()
+                names = self.reader.stimulus_column("stimulus_path")[
+                    list(self.commit.invisible)
+                ].tolist()
                 self.add_notes([_invisible(names)])
             self.annotate(status="complete")
         self._commits.remove()

@@ -290,7 +290,7 @@ def _shown(draft: Draft, order: NDArray[np.int64]) -> NDArray[np.bool_]:
         for entry in draft.tasks.of("show").values():
             first, stop = entry["batches"]
             shown[order[first * size : stop * size]] = True
-    shown &= draft.reader.stimuli("stimulus_fold") >= 0
+    shown &= draft.reader.stimulus_column("stimulus_fold") >= 0
     return shown
 
 

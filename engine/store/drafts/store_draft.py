@@ -80,7 +80,7 @@ class StoreDraft(BaseDraft[StoreReader]):
     def written(self, commit: Commit) -> Iterator[Part]:
         """Moments of finished groups, nulls and contrasts."""
         reader = self.reader
-        group = reader.stimuli("stimulus_category"), reader.stimuli("stimulus_fold")
+        group = reader.stimulus_column("stimulus_category"), reader.stimulus_column("stimulus_fold")
         groups = list(np.ndindex(len(reader.categories), reader.folds))
         coming = self.order[commit.batches * self.provenance["batch_size"] :]
         unfinished = set(zip(*(column[coming].tolist() for column in group), strict=True))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..layer import Layer
+from ..spec import Design, Network, Stimuli
+from ..store.nouns import design_of, network_of, stimuli_of
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
 from .chunks import coordinates
@@ -23,12 +25,28 @@ if TYPE_CHECKING:
     import xarray
 
 
-class Result(StoreReader):
+class Store(StoreReader):
     """The result of a scan, to describe, query and select from.
 
-    Arrays are read on demand. ``path`` is its folder or URL; ``categories``, ``folds``, ``counts
-    [category, fold]`` and ``layers`` describe it, and ``provenance`` how it was made.
+    Arrays are read on demand. ``path`` is a folder or URL; ``categories``, ``folds``, ``counts
+    [category, fold]`` and ``layers`` describe the store; ``network``, ``stimuli`` and ``design``
+    are the values it was made with; ``provenance`` holds all attributes of its root.
     """
+
+    @property
+    def network(self) -> Network:
+        """The network of the scan; a module stands by its class, and must be given again."""
+        return network_of(self)
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli of the scan, where they are now."""
+        return stimuli_of(self)
+
+    @property
+    def design(self) -> Design:
+        """The design of the scan, its layers by name."""
+        return design_of(self)
 
     def _repr_html_(self) -> str:
         from .notebook import store_html
@@ -116,7 +134,7 @@ class Result(StoreReader):
         """Mask of the units of a layer that a criterion selects, in the shape of its output.
 
         It fits a forward hook or :func:`fusiform.lesion`. If the scan reduced the layer, it has the
-        reduced shape, for ``lesion(..., units=result.units)``.
+        reduced shape, for ``lesion(..., units=store.units)``.
 
         Raises
         ------
@@ -127,7 +145,7 @@ class Result(StoreReader):
         return np.asarray(selected["selective"][0])
 
 
-def open_store(path: Path | str) -> Result:
+def open_store(path: Path | str) -> Store:
     """Open the result of a scan; only metadata is read.
 
     Parameters
@@ -138,7 +156,7 @@ def open_store(path: Path | str) -> Result:
     ------
     UserError : ``path`` is not a store, or has another schema version
     """
-    return Result.open(path)
+    return Store.open(path)
 
 
 def _without_pools() -> None:
