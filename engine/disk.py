@@ -89,7 +89,7 @@ def locked(folder: Path) -> Iterator[Lock]:
 def turn(folder: Path, note: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Hold the lock of the finished store at ``folder``, after waiting for other programs.
 
-    ``note`` is told of a wait. The store may have been replaced in the meantime.
+    ``note`` is called if it has to wait. The store may have been replaced in the meantime.
 
     Raises
     ------

@@ -271,7 +271,7 @@ def test_a_saved_contrast_is_queried_by_name(own_store: Store) -> None:
         store.query("faces: q < 0.05", saved="two")
     with pytest.raises(UserError, match="did you mean two"):
         store.query("q < 0.05", saved="tow")
-    with pytest.raises(UserError, match="saved of every category"):
+    with pytest.raises(UserError, match="saved for every category"):
         store.query("faces > bodies: t > 2", saved="all")
 
 
