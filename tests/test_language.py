@@ -346,7 +346,7 @@ def test_the_advised_folds_are_limited_by_the_smallest_category(
         make_plan(labels, names, folds=folds)
     assert str(refused.value).endswith(remedy)
     if "folds" in remedy:
-        advised = int(remedy.split()[-1])
+        advised = int("".join(filter(str.isdigit, remedy)))
         make_plan(labels, names, folds=advised)
         with pytest.raises(UserError):
             make_plan(labels, names, folds=advised + 1)

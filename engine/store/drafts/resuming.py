@@ -299,7 +299,7 @@ def _other_stimulus(
 ) -> str | None:
     """The first difference between a draft's stimuli and a table, as the end of a sentence."""
     paths, hashes, statuses = (f"stimulus_{name}" for name in ("path", "sha256", "status"))
-    stored = draft.reader.stimuli
+    stored = draft.reader.stimulus_column
     before, now = stored(paths), table[paths]
     if len(before) != len(now):
         others = set(map(str, before)) ^ set(now)
