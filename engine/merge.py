@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels.moments import Moments
 from ..kernels.moments import merge as merge_moments
 from .contrasts.select import materialise
-from .disk import telling
+from .disk import note_limitations
 from .errors import UserError
 from .layer import Layer
 from .querying.store import Store
@@ -94,7 +94,7 @@ def merge(
     provenance = _provenance(parts, by_layers, keeps_null, verified=not not_verified)
     contents = _by_layers(parts) if by_layers else _by_stimuli(parts)
     blueprint = StoreBlueprint(**contents, provenance=provenance)
-    with telling(note, location), drafting(location, overwrite, blueprint) as draft:
+    with note_limitations(note, location), drafting(location, overwrite, blueprint) as draft:
         draft.add_notes(text for part in parts for text in part.provenance.get("notes", ()))
         draft.add_notes(filter(None, [not_verified]))
         with background_writer() as later:

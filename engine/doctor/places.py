@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..disk import synchronise, synchronised, telling
+from ..disk import flush_descriptor, flush_path, note_limitations
 from ..machine import Limits, Memory, file_system, memory
 from .finding import Finding, found, size
 
@@ -64,9 +64,9 @@ def check_output(output: str) -> Iterator[Finding]:
     folder = folder_for(Path(output.removeprefix("file://")))
     lacking: list[str] = []
     try:
-        with telling(lacking.append, folder):
+        with note_limitations(lacking.append, folder):
             speed = write_speed(folder)
-            synchronised(folder)
+            flush_path(folder)
     except OSError as error:
         yield Finding(
             "output",
@@ -99,7 +99,7 @@ def write_speed(folder: Path) -> float:
         while written < _WRITTEN and time.perf_counter() - started < _LONGEST:
             file.write(content)
             file.flush()
-            synchronise(file.fileno(), folder)
+            flush_descriptor(file.fileno(), folder)
             written += len(content)
         return written / (time.perf_counter() - started)
 
