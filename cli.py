@@ -24,7 +24,7 @@ from fusiform.commands import (
 )
 from fusiform.commands.fields import Command
 from fusiform.commands.help import GroupedCommand, GroupedCommands
-from fusiform.engine.errors import UserError, fault_of, is_of_limits
+from fusiform.engine.errors import UserError, describe_failure, is_resource_limit
 
 
 def _group(text: str, complete: bool = False) -> typer.Typer:
@@ -106,13 +106,13 @@ def _exit_code() -> int:
         streams.leave_output()
         return 1
     except Exception as error:
-        said = fault_of(error)
+        said = describe_failure(error)
         if said is None:  # a bug
             raise
         if getattr(error, "filename", None) == streams.OUTPUT:
             streams.leave_output()
         code = notes.say(said, *getattr(error, "__notes__", ()))
-        if is_of_limits(error):
+        if is_resource_limit(error):
             streams.leave_at_once(code)
         return code
 

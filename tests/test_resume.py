@@ -25,7 +25,7 @@ import fusiform
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.disk import locked
-from fusiform.engine.errors import UserError, told_of_the_disk
+from fusiform.engine.errors import UserError, explain_disk_errors
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning import loop as passes
 from fusiform.engine.scanning.interrupt import Interrupted
@@ -489,7 +489,7 @@ def test_a_vanished_output_is_named_whichever_write_fails_first(tmp_path: Path) 
     draft.mkdir()
 
     def written(into: Path) -> None:
-        with told_of_the_disk(tmp_path / "o.zarr", draft):
+        with explain_disk_errors(tmp_path / "o.zarr", draft):
             (into / "zarr.json").write_bytes(b"{}")
 
     with pytest.raises(UserError, match=r"cannot write .*o.zarr \(No such file"):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import fusiform
-from fusiform.engine.errors import UserError, told_of_the_disk
+from fusiform.engine.errors import UserError, explain_disk_errors
 from fusiform.engine.scanning.progress import Listener, Progress
 
 from . import flat
@@ -197,6 +197,6 @@ def test_a_packed_set_that_vanishes_is_not_published(
 def test_a_vanished_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(UserError, match=r"cannot write .*Stale file handle\): its file system is"),
-        told_of_the_disk(tmp_path / "o.zarr"),
+        explain_disk_errors(tmp_path / "o.zarr"),
     ):
         raise OSError(116, "Stale file handle")

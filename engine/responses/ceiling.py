@@ -94,7 +94,7 @@ def ceilings(
 
 
 def spearman_brown(r: float | None, parts: int) -> float | None:
-    """Reliability of ``parts`` parts together, two of which correlate by ``r``.
+    """Reliability of ``parts`` parts together, from the correlation ``r`` between two of them.
 
     None if ``r`` is None or not positive.
     """

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 
 from ... import beside
-from ...disk import Lock, lacking, locked, telling
-from ...errors import UserError, told_of_the_disk
+from ...disk import Lock, add_limitation, locked, note_limitations
+from ...errors import UserError, explain_disk_errors
 from ..identity import difference, not_compared
 from ..location import Location, exists, is_group, remove, remove_partial_files, zarr_store
 from ..reader import Unreadable
@@ -80,13 +80,13 @@ def resuming(
         )
     final, location = final_location(output), _draft_location(output)
     draft, begun = None, False
-    with telling(note, final), told_of_the_disk(final), ExitStack() as stack:
+    with note_limitations(note, final), explain_disk_errors(final), ExitStack() as stack:
         lock = stack.enter_context(_locked(location)) if isinstance(location, Path) else None
         try:
             if isinstance(final, Path) and isinstance(location, Path):
                 # Another program may have held the lock before, and published.
                 refuse_existing(final, overwrite, unfinished=True, kind=kind)
-                if beside.waiting(final)[0]:
+                if beside.pending_publication(final)[0]:
                     raise _taken(location)
                 beside.mark(location)
             if not existing.restart:
@@ -94,7 +94,7 @@ def resuming(
             if draft is None:
                 begun = True
                 draft = _new_draft(location, blueprint, note)
-            with told_of_the_disk(final, draft):
+            with explain_disk_errors(final, draft):
                 yield draft
                 publish(draft, final, overwrite)
         except BaseException as error:
@@ -134,7 +134,7 @@ def _locked(folder: Path) -> Iterator[Lock]:
             except FileNotFoundError:  # its own run published it meanwhile
                 continue
             if not lock.held and lock.descriptor is not None:
-                lacking("lock a folder: let one scan at a time write it")
+                add_limitation("lock a folder: let one scan at a time write it")
             yield lock
             return
         raise _taken(folder)
@@ -149,7 +149,7 @@ def _taken(folder: Path) -> UserError:
 
 def _draft_location(output: Path | str) -> Location:
     final = final_location(output)
-    return beside.draft_place(final) if isinstance(final, Path) else final
+    return beside.draft_path(final) if isinstance(final, Path) else final
 
 
 def _kept(draft: Draft, error: BaseException) -> str:
