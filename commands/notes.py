@@ -46,19 +46,6 @@ def say(mistake: str, *below: str) -> int:
     return 2
 
 
-def say_misuse(error: typer.TyperException) -> int:
-    """Print why the words of a command were not understood; return the exit code."""
-    ctx, said = getattr(error, "ctx", None), error.format_message()
-    if type(error).__name__ == "NoArgsIsHelpError":
-        print(said, file=sys.stderr)
-        return 2
-    for offer in (" (Possible options: ", ". Did you mean "):
-        said = said.replace(offer, ", did you mean ")
-    said = said.rstrip(".?)")
-    path = ctx.command_path if ctx else "fusiform"
-    return say(f"{said[:1].lower()}{said[1:]}: see '{path} --help'")
-
-
 @contextmanager
 def stopped_in_a_line(otherwise: str) -> Iterator[None]:
     """When interrupted, say what is kept (``otherwise`` if nothing is) and exit as at a signal."""

@@ -125,7 +125,7 @@ def test_a_process_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return begun[-1]
 
     monkeypatch.setattr(module.subprocess, "Popen", limited)
-    with pytest.raises(UserError, match=r"of 3 the system began 2 \(Resource .*--decode-workers"):
+    with pytest.raises(UserError, match=r"the system started 2 of 3 \(Resource .*`decode_workers`"):
         Decoders(SMALL, 3)
     assert [process.returncode for process in begun] == [-9, -9]
 

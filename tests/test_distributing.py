@@ -372,11 +372,11 @@ def test_a_scan_resumes_only_as_it_was_started_in_one_process_or_by_workers(
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1))
-    with pytest.raises(UserError, match=r"was by workers: go on with --workers"):
+    with pytest.raises(UserError, match=r"was by workers: go on with `workers`"):
         scanned(stimuli, output)
     with pytest.raises(Interrupted):
         scanned(stimuli, output, restart=True, listener=stopping_after(1))
-    with pytest.raises(UserError, match=r"was in one process: go on without --workers"):
+    with pytest.raises(UserError, match=r"was in one process: go on without `workers`"):
         scanned(stimuli, output, scheduler=scheduler)
     scanned(stimuli, output, scheduler=scheduler, restart=True)
     assert contents(output) == whole

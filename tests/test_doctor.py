@@ -112,7 +112,7 @@ def test_little_memory_is_warned_of() -> None:
     assert places.judge_memory(Memory(16 * GIB, 8 * GIB, None)).severity == "ok"
     little = places.judge_memory(Memory(16 * GIB, GIB, 4 * GIB))
     assert "limited to 4.0 GiB" in little.found
-    assert "--batch-size" in little.advice
+    assert "`batch_size`" in little.advice
     assert places.judge_memory(None).severity == "unknown"
     fits = pace.judge_fit(2 * GIB, Memory(16 * GIB, GIB, None), had=2 * GIB)
     assert fits.severity == "ok"
@@ -357,13 +357,13 @@ def test_the_slower_of_decoding_and_network_is_named() -> None:
 
 
 def test_advice_for_slow_decoding() -> None:
-    assert "--decode-workers 16" in judged(100, 1000, workers=8, cores=16, shared=False).advice
+    assert "`decode_workers=16`" in judged(100, 1000, workers=8, cores=16, shared=False).advice
     large = judged(100, 1000, side=3000)
     assert "shorter side has 3000 pixels, 256 are used" in large.advice
-    assert "--decode-workers" not in large.advice
+    assert "`decode_workers" not in large.advice
     assert "takes all cores" in judged(100, 1000).advice
     # More threads than cores, as under a quota.
-    assert "--decode-workers 2" in judged(1000, 100, workers=8).advice
+    assert "`decode_workers=2`" in judged(1000, 100, workers=8).advice
 
 
 @pytest.mark.parametrize(("seconds", "batch"), [(0.001, 32), (0.5, 12), (100, 1), (0, 32)])

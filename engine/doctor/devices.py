@@ -85,7 +85,7 @@ def _gpu(index: int) -> Finding:
         capability = torch.cuda.get_device_capability(device)
     except Exception as error:  # a GPU that another program keeps, a Triton that does not load
         said = str(error).partition("\n")[0]
-        return Finding(topic, f"could not be asked: {said}", "scan with --device cpu", "advice")
+        return Finding(topic, f"could not be asked: {said}", 'scan with `device="cpu"`', "advice")
     name = f"{torch.cuda.get_device_name(device)}, {size(free)} of {size(total)} free"
     return judge_gpu(topic, name, kernels == "cuda", capability)
 

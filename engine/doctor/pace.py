@@ -109,10 +109,10 @@ def judge_pace(
     ways = []
     most = max(1, int(cores))
     if decoding.workers > most:
-        ways.append(f"set --decode-workers {most}, there are no more cores")
+        ways.append(f"set `decode_workers={most}`, there are no more cores")
     if decode < network:
         if decoding.workers < most:
-            ways.append(f"set --decode-workers {most}")
+            ways.append(f"set `decode_workers={most}`")
         if decoding.side > _LARGE * resize:
             ways.append(
                 f"store images smaller: their shorter side has {decoding.side} pixels, "
@@ -129,7 +129,7 @@ def judge_fit(needed: int, known: Memory | None, had: int) -> Finding:
     if known is None:
         return Finding("memory of a scan", text, severity="unknown")
     left = known.available + had
-    short = f"{size(left)} can be had: lower --batch-size, or record fewer --layers"
+    short = f"{size(left)} can be had: lower `batch_size`, or record fewer `layers`"
     return found("memory of a scan", text, short if needed > 0.9 * left else "")
 
 

@@ -40,7 +40,7 @@ def judge_memory(known: Memory | None) -> Finding:
     limit = f", limited to {size(known.limit)}" if known.limit is not None else ""
     text = f"{size(known.available)} free of {size(known.total)}{limit}"
     short = known.available < _LITTLE_MEMORY
-    return found("memory", text, "little is free: lower --batch-size" if short else "")
+    return found("memory", text, "little is free: lower `batch_size`" if short else "")
 
 
 def judge_allocator(environment: Mapping[str, str]) -> Finding:
@@ -71,7 +71,7 @@ def check_output(output: str) -> Iterator[Finding]:
         yield Finding(
             "output",
             f"{folder} cannot be written to ({error.strerror or error})",
-            "give --output a folder that can be, with some GiB free",
+            "give `output` a folder that can be, with some GiB free",
             "fault",
         )
         return
@@ -111,7 +111,7 @@ def judge_output(folder: Path, speed: float, free: int) -> Finding:
     text = f"{folder}: {size(free)} free, written at {speed / 1e6:,.0f} MB/s ({kind})"
     if free < _SMALL_DISK:
         return found("output", text, "a store takes from some MiB to some GiB: make room")
-    slow = "moments are written at this speed: let --output be on a local disk, and copy the store"
+    slow = "moments are written at this speed: let `output` be on a local disk, and copy the store"
     return found("output", text, slow if speed < _SLOW else "")
 
 

@@ -45,8 +45,8 @@ class ChosenUnits:
         for name, given in (("select", self.request.select), ("top", self.request.top)):
             if given is not None and self.source is None:
                 raise UserError(
-                    f"units are chosen by their selectivity from a scan's store; got --{name} "
-                    "without one: name it by --from, or choose --random units"
+                    f"units are chosen by their selectivity from a scan's store; got `{name}` "
+                    "without one: name it by `store`, or choose `random` units"
                 )
 
     def selected(self) -> Selected:

@@ -96,7 +96,7 @@ def _weights(source: Store, network: Network) -> tuple[str, int]:
     if said.startswith("file "):
         raise UserError(
             f"a recording shows the network of its scan; {source.path} was scanned with weights "
-            f"from a {said}: name it by --weights"
+            f"from a {said}: name it by `weights`"
         )
     scanned = source.network
     return scanned.weights, scanned.seed if scanned.weights == "none" else network.seed
@@ -148,7 +148,7 @@ def _refuse(source: Store, names: Sequence[str], unfit: Sequence[bool], said: st
         raise UserError(
             f"a recording shows the stimuli of its scan; {len(listed):,} of {len(names):,} of "
             f"{source.path} {said} ({shortened(listed, _NAMED)}): restore them, or name what is to "
-            "be shown by --group"
+            "be shown by `groups`"
         )
 
 

@@ -208,7 +208,7 @@ def _probed(
     if found and request.network.on_nondeterminism == "stop":
         raise UserError(
             f"{found.removeprefix('warning: ')}: mend it, or scan it as it is with "
-            "--on-nondeterminism note"
+            '`on_nondeterminism="note"`'
         )
     return (found,) if found else (), attributes
 
@@ -233,7 +233,7 @@ def _fitted(
     if budget is not None and not footprint.program and device.type == "cpu":
         raise UserError(
             "a memory budget can be kept where the system says what a program has, on Linux: leave "
-            "it out, and choose --batch-size"
+            "it out, and choose `batch_size`"
         )
     fitting = fit(layers, footprint_of, known, request.design.batch_size)
     return footprint_of(fitting.batch_size), fitting, known

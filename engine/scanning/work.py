@@ -35,7 +35,8 @@ class Work(Passes):
         if not draft.is_complete and draft.tasks.exists():
             raise UserError(
                 f"an unfinished scan goes on as it was begun; that in {draft.path} was by workers: "
-                "go on with --workers (any number) or --scheduler, or give it up with --restart"
+                "go on with `workers` (any number) or `scheduler`, or give it up with "
+                "`restart=True`"
             )
         super().__init__(draft, setup, listener, stop)
         self._warned: set[str] = set()
@@ -141,7 +142,7 @@ def refuse_too_few(
         raise UserError(
             f"a t statistic needs 2 images per category and fold; {catalogue.categories[group[0]]} "
             f"has fewer that can be shown ({catalogue.path(stimulus)} {skipped[stimulus]}): "
-            "restore them, or add others and --restart"
+            "restore them, or add others and `restart=True`"
         )
 
 
