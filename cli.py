@@ -16,7 +16,6 @@ from fusiform.commands import (
     errors,
     machine,
     notes,
-    planning,
     scanning,
     stimuli,
     stores,
@@ -25,7 +24,7 @@ from fusiform.commands import (
 from fusiform.commands.help import group, mount
 
 app = group("Find category-selective units in vision networks, in one pass.", complete=True)
-mount(app, "Scan", [demo.demo, planning.layers, planning.plan, scanning.scan, scanning.record])
+mount(app, "Scan", [demo.demo, scanning.layers, scanning.plan, scanning.scan, scanning.record])
 mount(app, "Ask", [asking.summary, asking.select, asking.query, asking.responses])
 mount(app, "Analyse", [analysing.analyse, analysing.compare, analysing.report])
 mount(app, "Stores", [stores.info, stores.check, stores.merge])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from fusiform.cli import app
 from fusiform.commands.fields import FORMS, VALUES, documented
-from fusiform.commands.flags import flagged
+from fusiform.commands.notes import flagged
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.recording.unit_request import UnitRequest

@@ -437,7 +437,7 @@ def test_without_a_whole_checkpoint_only_a_restart_helps(
     assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1/0"}
     for options in ({}, {"go_back": True}):
         with pytest.raises(
-            UserError, match="no earlier commit is whole: discard it with `restart=True`"
+            UserError, match=r"no earlier commit is whole: discard it with `restart=True`"
         ):
             scanned(stimuli, output, **options)
     with pytest.raises(UserError, match="`go_back=True` and `restart=True`: choose one"):
