@@ -201,7 +201,7 @@ def test_overwriting_killed_at_any_write_keeps_the_old_or_the_new_store(tmp_path
         if not output.exists():
             with pytest.raises(UserError, match="it was being replaced, and is kept in"):
                 fusiform.open_store(output)
-            with pytest.raises(UserError, match="--overwrite"):  # restored at once
+            with pytest.raises(UserError, match="`overwrite=True`"):  # restored at once
                 made(output, False)
         made(output, True)
         assert fusiform.open_store(output).provenance.get("batch_size") == 4

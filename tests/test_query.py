@@ -503,7 +503,7 @@ def test_infinities_and_nan_are_distinguished_in_json() -> None:
 
 def test_binary_table_formats_require_a_file_name(store: Store) -> None:
     for form in ("parquet", "npz"):
-        with pytest.raises(UserError, match="name one with --output"):
+        with pytest.raises(UserError, match="name one with `output`"):
             write(store.query("t > 1").parts(), form, None, io.StringIO())  # type: ignore[arg-type]
 
 

@@ -670,7 +670,7 @@ def test_a_store_and_a_recording_are_not_mistaken_for_each_other(
         fusiform.open_recording(store.path)
     with pytest.raises(UserError, match="the output must not exist"):
         recorded(stimuli, tmp_path / "r.zarr", store=store, random=2)
-    with pytest.raises(UserError, match="--overwrite replaces fusiform recordings only"):
+    with pytest.raises(UserError, match="`overwrite=True` replaces fusiform recordings only"):
         recorded(stimuli, store.path, store=store, random=2, overwrite=True)
     assert recorded(stimuli, tmp_path / "r.zarr", store=store, random=3, overwrite=True)
     with pytest.raises(UserError, match=r"no recording at .*: make one with 'fusiform record"):

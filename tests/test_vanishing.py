@@ -94,7 +94,7 @@ def test_a_scan_whose_output_vanishes_says_so_and_starts_anew(
     try:
         small.scan(stimuli, output)
     except UserError as error:
-        assert "--restart" in str(error)  # noqa: PT017  progress was kept
+        assert "`restart=True`" in str(error)  # noqa: PT017  progress was kept
         shutil.rmtree(output.with_name("o.zarr.partial"))
         small.scan(stimuli, output)
     assert not fusiform.check(output).problems

@@ -255,7 +255,7 @@ def require_shuffles(store: StoreReader) -> None:
     """Raise a ``UserError`` unless the scan had shuffled labels."""
     if not store.shuffles:
         raise UserError(
-            f"chance levels need shuffled labels; {store.path} has none: scan with --null 100"
+            f"chance levels need shuffled labels; {store.path} has none: scan with `null=100`"
         )
 
 

@@ -151,7 +151,7 @@ def _refuse_many(result: Store, contrasts: Sequence[str] | None) -> None:
     if number > MOST_CONTRASTS:
         raise UserError(
             f"a report shows at most {MOST_CONTRASTS} contrasts; {result.path} would have "
-            f"{number:,}: choose some with --contrasts"
+            f"{number:,}: choose some with `contrasts`"
         )
 
 

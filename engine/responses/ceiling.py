@@ -58,7 +58,7 @@ def ceilings(
     refuse_distance(distance)
     if recording.folds < 2:
         raise UserError(
-            f"reliability needs at least two folds; {recording.path} has one: record with --folds 2"
+            f"reliability needs at least two folds; {recording.path} has one: record with `folds=2`"
         )
     if len(recording.categories) < 3:
         raise UserError(

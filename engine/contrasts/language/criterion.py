@@ -113,7 +113,7 @@ def remarks(
         return []
     return [
         "margalit2024: the authors left scrambled images out; this store has "
-        f"{shortened(scrambled)}: name contrasts without them, or scan without them (--group)"
+        f"{shortened(scrambled)}: name contrasts without them, or scan without them (`groups`)"
     ]
 
 

@@ -134,11 +134,11 @@ def refuse_existing(
         return
     if not overwrite:
         raise UserError(
-            f"the output must not exist; {location} does: choose another, or --overwrite"
+            f"the output must not exist; {location} does: choose another, or `overwrite=True`"
         )
     if not ours:
         raise UserError(
-            f"--overwrite replaces fusiform {kind.noun}s only; {location} is none: remove it "
+            f"`overwrite=True` replaces fusiform {kind.noun}s only; {location} is none: remove it "
             "yourself"
         )
 

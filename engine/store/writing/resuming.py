@@ -75,8 +75,8 @@ def resuming(
     refuse_existing(output, overwrite, unfinished=True, kind=kind)
     if existing.go_back and existing.restart:
         raise UserError(
-            f"a {kind.work} goes back by one commit, or begins anew; got --go-back and "
-            "--restart: choose one"
+            f"a {kind.work} goes back by one commit, or begins anew; got `go_back=True` and "
+            "`restart=True`: choose one"
         )
     final, location = final_location(output), _draft_location(output)
     draft, begun = None, False
@@ -156,7 +156,7 @@ def _kept(draft: Draft, error: BaseException) -> str:
     """Where an unfinished draft is kept, and the remedy if it is damaged."""
     kept = f"what was done is kept in {draft.path}: the same command resumes it"
     if draft.lost():
-        return f"what was done is kept in {draft.path}: restore that, or --restart"
+        return f"what was done is kept in {draft.path}: restore that, or `restart=True`"
     if not isinstance(error, Unreadable):
         return kept
     recovery = Recovery(type(draft).join(draft.path))
@@ -249,7 +249,7 @@ def _is_committed(store: ZarrStore) -> bool:
 def _unusable(location: Location, blueprint: Blueprint, reason: str) -> UserError:
     return UserError(
         f"the unfinished {blueprint.kind.work} in {location} is damaged ({reason}): discard it "
-        "with --restart"
+        "with `restart=True`"
     )
 
 
@@ -266,7 +266,7 @@ def _require_same(
         raise UserError(
             f"an unfinished {kind.work} is resumed as it was begun; that in {draft.path} and this "
             f"one differ in their {differing}: {kind.command} as then, choose another output, "
-            "or discard it with --restart"
+            "or discard it with `restart=True`"
         )
     changed = ", ".join(
         f"{name} {began['versions'].get(name)}"
@@ -277,7 +277,7 @@ def _require_same(
         raise UserError(
             f"an unfinished {kind.work} is resumed with the versions it was begun with, because "
             f"others may round differently; {draft.path} was begun with {changed}: install them, "
-            "or discard it with --restart"
+            "or discard it with `restart=True`"
         )
 
 
