@@ -1,4 +1,4 @@
-"""From images to a store (``stimuli``, ``scanning``), and from a store to answers (``asking``)."""
+"""Scanning writes stores; contrasts, queries and analyses read them."""
 
 from .. import kernels
 from .errors import UserError

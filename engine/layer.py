@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .errors import UserError, nearest
+
 # Units of a layer, and what each of them is.
 UNITS: dict[str, str] = {
     "all": "every element of a layer's output",
@@ -69,3 +71,16 @@ def dims_of(shape: tuple[int, ...]) -> tuple[str, ...]:
         if first == middle != last > 1:
             return ("y", "x", "channel")
     return tuple(f"axis_{axis}" for axis in range(len(shape)))
+
+
+def refuse_units(units: str) -> None:
+    """Raise for units other than ``UNITS``.
+
+    Raises
+    ------
+    UserError : unknown units
+    """
+    if not isinstance(units, str) or units not in UNITS:
+        raise UserError(
+            f"units are {', '.join(UNITS)}; got {units!r}: {nearest(str(units), UNITS)}"
+        )

@@ -14,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.moments import Moments, merge
+from ..kernels.moments import Moments
+from ..kernels.moments import merge as merge_moments
 from .contrasts.select import materialise
 from .disk import telling
 from .errors import UserError
 from .layer import Layer
-from .querying.result import Result
-from .store.behind import write_behind
-from .store.draft import Draft
+from .querying.store import Store
+from .store.array_writer import background_writer
+from .store.drafts.creating import StoreBlueprint
+from .store.drafts.publishing import drafting, final_location, refuse_existing
+from .store.drafts.store_draft import StoreDraft
 from .store.identity import IDENTITY, difference, not_compared
-from .store.places import name_of
-from .store.reading import Store, require_complete
-from .store.writing import drafting, final_place, refuse_existing
+from .store.location import name_of
+from .store.reader import require_complete
+from .store.store_reader import StoreReader
 from .texts import composed
 from .values import listed
 from .variables import SHOWN, STIMULUS_COLUMNS
@@ -37,14 +40,14 @@ _KEPT = ("weights", "stimuli", "device", *IDENTITY)
 Note = Callable[[str], None]
 
 
-def merge_stores(
-    paths: Store | Path | str | Sequence[Store | Path | str],
+def merge(
+    paths: StoreReader | Path | str | Sequence[StoreReader | Path | str],
     output: Path | str,
     *,
     overwrite: bool = False,
     note: Note = lambda _: None,
     progress: Callable[[Layer], None] = lambda _: None,
-) -> Result:
+) -> Store:
     """Merge several stores into one, and recompute its contrasts.
 
     Stores of different stimuli must share network, layers, preprocessing and folds: moments of
@@ -63,14 +66,14 @@ def merge_stores(
     Raises
     ------
     UserError : fewer than two stores; stores that differ in anything else; a stimulus in more than
-        one store; see also :func:`drafting <fusiform.engine.store.writing.drafting>`
+        one store; see also :func:`drafting <fusiform.engine.store.drafts.publishing.drafting>`
     """
     stores = listed(paths)
     if len(stores) < 2:
         raise UserError(f"merging takes at least two stores; got {len(stores)}")
     refuse_existing(output, overwrite)
-    parts = [Store.of(store) for store in stores]
-    place = final_place(output)
+    parts = [StoreReader.of(store) for store in stores]
+    place = final_location(output)
     if isinstance(place, str) and place in [part.path for part in parts]:
         raise UserError(
             f"a store behind a URL is written in place; {place} is also merged: "
@@ -100,20 +103,21 @@ def merge_stores(
         sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
         provenance["stimuli"] = ", ".join(sources)
     contents = _of_layers(parts) if by_layers else _of_stimuli(parts)
-    kept = drafting(place, overwrite, **contents, provenance=provenance)
+    blueprint = StoreBlueprint(**contents, provenance=provenance)
+    kept = drafting(place, overwrite, blueprint)
     with telling(note, place), kept as draft:
         draft.add_notes(text for part in parts for text in part.provenance.get("notes", ()))
         draft.add_notes(filter(None, [unknown]))
-        with write_behind() as later:
+        with background_writer() as later:
             for layer, category, fold, moments in _moments(draft, parts):
                 later(draft.write_moments, layer, category, fold, moments)
-        if keeps_null and draft.shuffles:
+        if keeps_null and draft.reader.shuffles:
             _copy_null(draft, parts)
         materialise(draft, progress)
-    return Result.open(place)
+    return Store.open(place)
 
 
-def _answers(parts: Sequence[Store]) -> dict[str, Any]:
+def _answers(parts: Sequence[StoreReader]) -> dict[str, Any]:
     """The recorded outputs of the layers of all parts."""
     return {
         name: answer
@@ -122,13 +126,13 @@ def _answers(parts: Sequence[Store]) -> dict[str, Any]:
     }
 
 
-def _tables_are_equal(parts: Sequence[Store]) -> bool:
+def _tables_are_equal(parts: Sequence[StoreReader]) -> bool:
     """Whether all stores have the same stimuli, categories and folds."""
     first, *others = parts
     return all(
         _names(part) == _names(first)
         and all(
-            np.array_equal(part.stimuli(column), first.stimuli(column))
+            np.array_equal(part.stimulus_column(column), first.stimulus_column(column))
             for column in STIMULUS_COLUMNS
             if column != "stimulus_path"
         )
@@ -136,12 +140,12 @@ def _tables_are_equal(parts: Sequence[Store]) -> bool:
     )
 
 
-def _names(part: Store) -> list[str]:
+def _names(part: StoreReader) -> list[str]:
     """Categories in NFC, as they are compared."""
     return [composed(name) for name in part.categories]
 
 
-def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
+def _refuse_differences(parts: Sequence[StoreReader], but: Sequence[str]) -> None:
     # An older version may have written the first store without a configuration hash: the first one
     # that has it is compared with all others as well.
     hashed = (part for part in parts if "configuration_sha256" in part.provenance)
@@ -154,8 +158,8 @@ def _refuse_differences(parts: Sequence[Store], but: Sequence[str]) -> None:
             )
 
 
-def _refuse_same_layers(parts: Sequence[Store]) -> None:
-    seen: dict[str, Store] = {}
+def _refuse_same_layers(parts: Sequence[StoreReader]) -> None:
+    seen: dict[str, StoreReader] = {}
     for part in parts:
         for layer in part.layers:
             if layer.name in seen:
@@ -166,13 +170,15 @@ def _refuse_same_layers(parts: Sequence[Store]) -> None:
             seen[layer.name] = part
 
 
-def _refuse_same_stimuli(parts: Sequence[Store]) -> None:
-    seen: dict[str, Store] = {}
+def _refuse_same_stimuli(parts: Sequence[StoreReader]) -> None:
+    seen: dict[str, StoreReader] = {}
     for part in parts:
-        hashes = part.stimuli("stimulus_sha256")[part.stimuli("stimulus_status") == SHOWN]
+        hashes = part.stimulus_column("stimulus_sha256")[
+            part.stimulus_column("stimulus_status") == SHOWN
+        ]
         for index in np.flatnonzero([digest in seen for digest in hashes])[:1]:
-            same = part.stimuli("stimulus_sha256") == hashes[index]
-            name = part.stimuli("stimulus_path")[same][0]
+            same = part.stimulus_column("stimulus_sha256") == hashes[index]
+            name = part.stimulus_column("stimulus_path")[same][0]
             raise UserError(
                 "a stimulus is counted once; "
                 f"{seen[hashes[index]].path} and {part.path} both have {name}: "
@@ -181,17 +187,17 @@ def _refuse_same_stimuli(parts: Sequence[Store]) -> None:
         seen |= dict.fromkeys(hashes, part)
 
 
-def _of_layers(parts: Sequence[Store]) -> dict[str, Any]:
+def _of_layers(parts: Sequence[StoreReader]) -> dict[str, Any]:
     first = parts[0]
     return {
         "layers": [layer for part in parts for layer in part.layers],
         "categories": first.categories,
         "counts": first.counts,
-        "stimuli": {column: list(first.stimuli(column)) for column in STIMULUS_COLUMNS},
+        "stimuli": {column: list(first.stimulus_column(column)) for column in STIMULUS_COLUMNS},
     }
 
 
-def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
+def _of_stimuli(parts: Sequence[StoreReader]) -> dict[str, Any]:
     # The first store that has a category gives it its name.
     known: dict[str, str] = {}
     for part in parts:
@@ -204,7 +210,7 @@ def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
         place = np.array([forms.index(name) for name in _names(part)])
         counts[place] += part.counts
         for column, values in stimuli.items():
-            own = part.stimuli(column)
+            own = part.stimulus_column(column)
             values.extend(place[own].tolist() if column == "stimulus_category" else own.tolist())
     return {
         "layers": parts[0].layers,
@@ -214,18 +220,20 @@ def _of_stimuli(parts: Sequence[Store]) -> dict[str, Any]:
     }
 
 
-def _moments(draft: Draft, parts: Sequence[Store]) -> Iterator[tuple[Layer, int, int, Moments]]:
+def _moments(
+    draft: StoreDraft, parts: Sequence[StoreReader]
+) -> Iterator[tuple[Layer, int, int, Moments]]:
     """The moments of every layer, category and fold, merged over the stores that have them."""
     for layer in draft.layers:
         with_layer = [part for part in parts if layer in part.layers]
         for category, name in enumerate(map(composed, draft.categories)):
             sources = [part for part in with_layer if name in _names(part)]
-            for fold in range(draft.folds):
+            for fold in range(draft.reader.folds):
                 moments = (p.moments_of(layer, _names(p).index(name), fold) for p in sources)
-                yield layer, category, fold, reduce(merge, moments)
+                yield layer, category, fold, reduce(merge_moments, moments)
 
 
-def _copy_null(draft: Draft, parts: Sequence[Store]) -> None:
+def _copy_null(draft: StoreDraft, parts: Sequence[StoreReader]) -> None:
     for part in parts:
         for layer in part.layers:
             draft.write_shuffled_moments(layer, *part.null_of(layer))

@@ -30,19 +30,19 @@ class Preprocessing:
     Parameters
     ----------
     resize
-        Pixels of the shorter side after resizing.
+        Shorter side of the resized picture, in pixels.
     crop
-        Side of the central square shown to the network, in pixels.
+        Side of the central square that is shown, in pixels.
     interpolation
         ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
     mean
-        Mean of each RGB channel, subtracted from values in [0, 1].
+        Mean of each channel, of values in [0, 1].
     std
-        Standard deviation of each RGB channel, divided by.
+        Standard deviation of each channel.
     squash
-        Resize both sides to ``resize`` whatever the proportions.
+        Resize both sides, whatever the proportions.
     decoder
-        Decoder of JPEG files: ``pillow``, or ``torchvision``, whose pixels differ by rounding.
+        ``pillow``, or ``torchvision`` for JPEG files. Their pixels differ by rounding.
     """
 
     resize: int = 256

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, nearest, refuse_no_path
-from .layer import UNITS
+from .layer import refuse_units
 from .limits import bytes_of, refuse_numbers, refuse_seed
 from .preprocessing import Preprocessing
 from .values import FrozenMapping, listed
@@ -40,22 +40,25 @@ class Network:
     Parameters
     ----------
     model
-        ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``package.module:factory``, or a
-        torch module. A module is put in evaluation mode on the scan's device, with channels last.
+        ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``package.module:factory``. From
+        Python also a torch module, which is put in evaluation mode on the scan's device, with
+        channels last.
     weights
-        ``default`` (the library's own), ``none`` (untrained, drawn from ``seed``), a tag of the
-        library, or a local ``.safetensors`` or torch file; ``FILE:KEY`` picks one of several sets.
+        ``default`` (the library's own), ``none``, a tag, or FILE[:KEY]. ``none`` draws them from
+        ``seed``. A file is in the ``.safetensors`` or the torch format; KEY names one of several
+        sets.
     seed
-        Seed of untrained weights, of the null and of random units.
+        Seed of random numbers. It draws untrained weights, the null and random units.
     preprocessing
         Replaces the network's own, whole or by single values such as ``{"crop": 288}``.
     precision
-        Cast parameters and images to ``float32``, ``bfloat16`` or ``float16``, or multiply float32
-        as ``tf32``; by default the network's own. Moments are float64 in any case.
+        ``float32``, ``tf32``, ``bfloat16``, ``float16``; by default its own. Parameters and images
+        are cast, or with ``tf32`` multiplied in it. Moments are float64 in any case.
     compile
-        Run layers that hold no other recorded layer through ``torch.compile``; rounds differently.
+        Use ``torch.compile``, which rounds differently. It compiles the layers that hold no other
+        recorded layer, in tens of seconds.
     on_nondeterminism
-        Where responses depend on the batch or the run: keep a ``note`` in the store, or ``stop``.
+        ``note`` or ``stop`` if responses depend on batch or run. A note is kept in the store.
     """
 
     model: Model
@@ -77,7 +80,7 @@ class Network:
                     raise UserError(f"preprocessing has no {name!r}: {nearest(str(name), known)}")
         elif not isinstance(given, Preprocessing | None):
             raise UserError(
-                "preprocessing is a fusiform.Preprocessing, or single values of it as in "
+                "preprocessing is a fusiform.Preprocessing or a dictionary of its fields such as "
                 f"{{'crop': 288}}; got {given!r}"
             )
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -86,7 +89,7 @@ class Network:
             )
         if self.on_nondeterminism not in ON_NONDETERMINISM:
             raise UserError(
-                "at a network whose answer depends on the batch or the run a scan is to "
+                "for a network that depends on the batch or the run, choose "
                 f"{' or '.join(ON_NONDETERMINISM)}; got {self.on_nondeterminism!r}"
             )
 
@@ -103,15 +106,15 @@ class Stimuli:
     Parameters
     ----------
     source
-        A folder with a folder per category, a manifest (``.csv``, ``.parquet``, ``.arrow`` with
-        columns path, category and perhaps sha256), tar shards, or a packed set.
+        Folder with a folder per category, manifest, tar shards or packed set. A manifest is a
+        ``.csv``, ``.parquet`` or ``.arrow`` file with columns path, category and perhaps sha256.
     groups
-        Category -> the folders it joins; only these are shown.
+        Join folders into a category; only these are shown. A mapping of category to folders.
     root
-        Folder that stimuli outside of ``source`` may lie in.
+        Another folder that stimuli of a manifest may lie in.
     on_error
-        At a stimulus that cannot be decoded or has changed: ``stop``, or ``skip`` it, which leaves
-        it out of the counts and marks it in the stimulus table.
+        ``stop`` at a stimulus that cannot be shown, or ``skip`` it. A skipped stimulus is left out
+        of the counts and marked in the stimulus table.
     """
 
     source: str | Path
@@ -131,12 +134,12 @@ class Stimuli:
                 for name in (category, *listed(given))
             ):
                 raise UserError(
-                    f"groups are {{category: folders}}; got {groups!r}: give a dict of texts"
+                    f"groups are {{category: folders}}; got {groups!r}: pass a dict of strings"
                 )
             _set(self, groups=FrozenMapping({k: tuple(listed(own)) for k, own in groups.items()}))
         if self.on_error not in ON_ERROR:
             raise UserError(
-                f"at a stimulus that cannot be shown a scan is to {' or '.join(ON_ERROR)}; "
+                f"on_error for stimuli that cannot be shown is {' or '.join(ON_ERROR)}; "
                 f"got {self.on_error!r}"
             )
 
@@ -155,24 +158,24 @@ class Design:
     layers
         ``blocks``, ``all``, ``leaf``, dotted names or globs.
     units
-        ``all`` elements of a layer's output; ``channel``, means over positions; ``token``, means
-        over channels; or ``cls``, the channels of the first token. Layers without these dimensions
-        are recorded whole, or with ``cls`` left out.
+        ``all`` elements, means by ``channel`` or ``token``, or ``cls``. ``channel`` averages over
+        positions, ``token`` over channels; ``cls`` takes the channels of the first token. Layers
+        without these dimensions are recorded whole, or with ``cls`` left out.
     dims
-        Layer, by name or glob, -> names of its dimensions, where they cannot be told:
-        ``channel,y,x``, ``token,channel``, ``axis_N`` for any other.
+        Dimensions of a layer, where they cannot be told. A mapping of layer, by name or glob, to
+        names: ``channel,y,x``, ``token,channel``, ``axis_N`` for any other.
     folds
-        Parts of the set for cross-validation; 1 for none.
+        Parts of the stimuli for cross-validation; 1 for none.
     null
-        Shuffles of the labels for a permutation null; 0 for none.
+        Shuffles of the labels, for a permutation null.
     null_units
-        Units drawn from every layer for the null.
+        Units of each layer in the null, drawn at random.
     batch_size
-        Stimuli per forward pass; by default 32, or less where that does not fit. A multiple of 8
-        keeps the network's rounding even.
+        Stimuli per forward pass; by default 32 or what fits. A multiple of 8 keeps the network's
+        rounding even.
     store_dtype
-        Type of stored means and sums of squares: ``float64``, or ``float32``, which halves them
-        and rounds them to 6e-8 of themselves.
+        ``float64``, or ``float32`` at half the size. It is the type of stored means and sums of
+        squares; ``float32`` rounds them to 6e-8 of themselves.
     """
 
     layers: str | Sequence[str] = "blocks"
@@ -186,21 +189,14 @@ class Design:
 
     def __post_init__(self) -> None:
         _set(self, layers=tuple(listed(self.layers)))
-        if not isinstance(self.units, str) or self.units not in UNITS:
-            raise UserError(
-                f"units are {', '.join(UNITS)}; got {self.units!r}: "
-                f"{nearest(str(self.units), UNITS)}"
-            )
+        refuse_units(self.units)
         if self.dims is not None:
             dims: Any = self.dims
             if not isinstance(dims, Mapping) or not all(isinstance(layer, str) for layer in dims):
                 raise UserError(f"dimensions are {{layer: names}}; got {dims!r}: give a dict")
             _set(self, dims=FrozenMapping(_frozen(dims)))
         if self.store_dtype not in STORE_DTYPES:
-            raise UserError(
-                f"moments are kept in {' or '.join(STORE_DTYPES)}; "
-                f"got a store dtype of {self.store_dtype!r}"
-            )
+            raise UserError(f"store_dtype is {' or '.join(STORE_DTYPES)}; got {self.store_dtype!r}")
         self._refuse_counts()
 
     def _refuse_counts(self) -> None:
@@ -209,14 +205,12 @@ class Design:
         shuffles, units = self.null, self.null_units
         if shuffles is None or units is None or shuffles < 0 or units < 1:
             raise UserError(
-                "a null has shuffles (0 for none) and at least 1 unit of a layer; "
+                "a null has 0 shuffles (none) or more, and at least 1 unit per layer; "
                 f"got {shuffles} shuffles and {units} units"
             )
-        size = 1 if self.batch_size is None else self.batch_size
+        size = 32 if self.batch_size is None else self.batch_size
         if self.folds is None or self.folds < 1 or size < 1:
-            raise UserError(
-                f"folds and batch size are at least 1; got {self.folds} and {self.batch_size}"
-            )
+            raise UserError(f"folds and batch size are at least 1; got {self.folds} and {size}")
         if self.batch_size is not None:
             _set(self, batch_size=int(self.batch_size))  # NumPy's integers overflow
 
@@ -228,22 +222,23 @@ class Resources:
     Parameters
     ----------
     device
-        ``cpu``, ``cuda`` or ``cuda:1``; by default a module's own, or a GPU if there is one.
+        ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one. A torch module stays where
+        it is.
     memory_budget
-        Memory of the program where the network runs, such as ``8GiB`` or a number of bytes; by
-        default what is free, less a tenth. Where it is short, stimuli are shown several times, to
-        some of the layers each time.
+        Memory to use at most, as ``8GiB``; by default 90 % of the free. It counts the program where
+        the network runs. Where it is short, stimuli are shown several times, to some of the layers
+        each time.
     decode_workers
-        Threads that decode images, or processes for a network on a GPU; by default a core each, at
-        most 8.
+        Threads that decode images; by default a core each, at most 8. For a network on a GPU more
+        than 4 are processes.
     commit_every
-        Seconds between commits: a scan that is killed loses no more than this.
+        Seconds between commits. A scan that is killed loses no more than this.
     workers
-        Processes of this machine that share the work, to the same bits.
+        Processes of this machine that share the work. Results have the same bits.
     scheduler
-        Address of a dask scheduler (``tcp://...``) or a cluster, whose workers share the work.
+        Dask scheduler whose workers share the work. Its address, ``tcp://...``, or a cluster.
     threads_per_worker
-        Threads of each worker; by default the workers share the cores.
+        Threads of each worker; by default an equal share.
     """
 
     device: str | None = None
@@ -259,7 +254,7 @@ class Resources:
             bytes_of(self.memory_budget)
         every: Any = self.commit_every
         if not (isinstance(every, Real) and float(every) >= 0):
-            raise UserError(f"commits are some seconds apart, or 0; got {every}")
+            raise UserError(f"commit_every is a number of seconds, 0 or more; got {every}")
         decoding = self.decode_workers
         refuse_numbers(decode_workers=decoding)
         if decoding is not None and decoding < 1:
@@ -274,6 +269,16 @@ class Resources:
     def memory_bytes(self) -> int | None:
         """The memory budget in bytes; None where none is set."""
         return None if self.memory_budget is None else bytes_of(self.memory_budget)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A scan as a user describes it."""
+
+    network: Network
+    stimuli: Stimuli
+    design: Design
+    resources: Resources
 
 
 def _set(noun: object, **values: Any) -> None:

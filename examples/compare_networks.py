@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         stimuli = given.stimuli or Path(folder) / "stimuli"
         if given.stimuli is None:
-            fusiform.make_localizer(stimuli, per_category=32)
+            fusiform.make_stimuli(stimuli, per_category=32)
         stores = [
             fusiform.scan(network, stimuli, Path(folder) / name, design=design)
             for name, network in networks.items()

@@ -26,13 +26,13 @@ def main() -> None:
     parser.add_argument("--layer", default="layer3.1", help="the layer to lesion")
     parser.add_argument("--later", default="avgpool", help="the layer to measure")
     given = parser.parse_args()
-    backbone = fusiform.load_backbone(given.network, given.weights)
+    backbone = fusiform.load_backbone(Network(given.network, given.weights))
     network = Network(backbone.model, preprocessing=backbone.preprocessing)
     design = Design(layers=[given.layer, given.later])
     with tempfile.TemporaryDirectory() as folder:
         stimuli = given.stimuli or Path(folder) / "stimuli"
         if given.stimuli is None:
-            fusiform.make_localizer(stimuli, per_category=16)
+            fusiform.make_stimuli(stimuli, per_category=16)
 
         def scan(name: str) -> tuple[fusiform.Store, dict[str, float]]:
             """A scan, and the mean d' of the later layer's units for each category."""

@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         stimuli = given.stimuli or Path(folder) / "stimuli"
         if given.stimuli is None:
-            fusiform.make_localizer(stimuli, per_category=48)
+            fusiform.make_stimuli(stimuli, per_category=48)
         network = Network(given.network, weights=given.weights)
         store = fusiform.scan(network, stimuli, Path(folder) / "o.zarr")
         print(store)
@@ -35,7 +35,7 @@ def main() -> None:
         # images. Untrained networks have almost no units that exceed each other category (the
         # default test), but some that exceed all others together.
         criterion = Criterion("rest")
-        for row in fusiform.summarise(store, criterion):
+        for row in fusiform.summary(store, criterion):
             if row.contrast == given.category:
                 replicated = "-" if row.replicated is None else f"{row.replicated:.0%}"
                 print(f"{row.layer:9} {row.share:6.2%} selective, {replicated} replicated")

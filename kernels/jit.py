@@ -58,11 +58,13 @@ def parallel(function: _Function) -> _Function:
             try:
                 return kernel(*arguments)
             except ValueError as error:
-                asked: str = config.THREADING_LAYER  # type: ignore[attr-defined]
-                if threading_layer() is not None or asked == "default":
+                requested: str = config.THREADING_LAYER  # type: ignore[attr-defined]
+                if threading_layer() is not None or requested == "default":
                     raise
-                said = str(error).partition("\n")[0]
-                warnings.warn(f"NUMBA_THREADING_LAYER={asked} is ignored: {said}", stacklevel=3)
+                reason = str(error).partition("\n")[0]
+                warnings.warn(
+                    f"NUMBA_THREADING_LAYER={requested} is ignored: {reason}", stacklevel=3
+                )
                 config.THREADING_LAYER = "default"  # type: ignore[attr-defined]
                 return kernel(*arguments)
 

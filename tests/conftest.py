@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import fusiform
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store import chunking
 
+from . import flat
 from .made import fill
 
 CATEGORIES = ("blobs", "noise", "stripes")
@@ -82,13 +82,11 @@ def two_stores(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[
     root = tmp_path_factory.mktemp("scanned")
     stimuli = draw_stimuli(root / "stimuli")
     for seed, name in enumerate(("a.zarr", "b.zarr")):
-        fusiform.scan(
+        flat.scan(
             "resnet18", stimuli, root / name, seed=seed, layers=["layer4.1", "avgpool"],
             weights="none", device="cpu", preprocessing={"resize": 64, "crop": 64},
         )  # fmt: skip
-    fusiform.record(
-        "resnet18", stimuli, root / "r.zarr", store=root / "a.zarr", random=3, device="cpu"
-    )
+    flat.record("resnet18", stimuli, root / "r.zarr", store=root / "a.zarr", random=3, device="cpu")
     return root
 
 
@@ -137,13 +135,13 @@ def made_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a finished synthetic store, shared by all tests and never changed."""
     path = tmp_path_factory.mktemp("made") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:  # a test with small chunks may come first
-        patch.setattr(cuts, "_CHUNK_UNITS", 262_144)
+        patch.setattr(chunking, "_CHUNK_UNITS", 262_144)
         fill(path)
     return path
 
 
 @pytest.fixture
-def own_store(made_path: Path, tmp_path: Path) -> Result:
+def own_store(made_path: Path, tmp_path: Path) -> Store:
     """A finished synthetic store that a test may change."""
     return open_store(shutil.copytree(made_path, tmp_path / "own.zarr"))
 
@@ -151,11 +149,11 @@ def own_store(made_path: Path, tmp_path: Path) -> Result:
 @pytest.fixture(scope="module", params=[262_144, 12], ids=["whole layers", "small chunks"])
 def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Result]:
+) -> Iterator[Store]:
     """A finished synthetic store, with whole layers or small chunks."""
     path = tmp_path_factory.mktemp("store") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "_CHUNK_UNITS", request.param)
+        patch.setattr(chunking, "_CHUNK_UNITS", request.param)
         fill(path)
         yield open_store(path)
 

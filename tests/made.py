@@ -11,8 +11,8 @@ import zarr
 
 from fusiform.engine.contrasts import select
 from fusiform.engine.layer import Layer
-from fusiform.engine.store.draft import Draft
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store.drafts.creating import create_store
+from fusiform.engine.store.drafts.store_draft import StoreDraft
 from fusiform.kernels.moments import Moments
 
 LAYERS = (
@@ -57,7 +57,7 @@ def contents(layers: Sequence[Layer] = LAYERS, counts: np.ndarray = COUNTS) -> d
 
 
 def write(
-    draft: Draft,
+    draft: StoreDraft,
     layers: Sequence[Layer] = LAYERS,
     drawn: Callable[[Layer], list[list[np.ndarray]]] = samples,
 ) -> None:
@@ -76,7 +76,7 @@ def fill(
     path: Path,
     layers: Sequence[Layer] = LAYERS,
     drawn: Callable[[Layer], list[list[np.ndarray]]] = samples,
-) -> Draft:
+) -> StoreDraft:
     """Write a finished synthetic store."""
     counts = np.array([[len(group) for group in folds] for folds in drawn(layers[0])])
     draft = create_store(path, **contents(layers, counts))

@@ -25,7 +25,7 @@ from fusiform.engine.analyses.census import Census, take_census
 from fusiform.engine.analyses.consistency import consistency
 from fusiform.engine.analyses.localisation import localisation
 from fusiform.engine.analyses.overlap import confusion, overlap
-from fusiform.engine.analyses.resampling import interval, resample, throw
+from fusiform.engine.analyses.resampling import chance_levels, interval, resample
 from fusiform.engine.analyses.shares import shares
 from fusiform.engine.analyses.specificity import BINS, specificity
 from fusiform.engine.analyses.spread import share_with_any, spread
@@ -34,8 +34,8 @@ from fusiform.engine.analyses.tables import tables
 from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store import chunking
 
 from . import reference
 from .made import CATEGORIES, COUNTS, LAYERS, fill
@@ -74,7 +74,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Census]:
 
 
 @pytest.fixture(scope="module", params=["two folds", "one fold"])
-def odd_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
+def odd_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     path = tmp_path_factory.mktemp("odd") / "odd.zarr"
     with np.errstate(invalid="ignore"):
         fill(path, ODD_LAYERS, one_fold if request.param == "one fold" else responses)
@@ -250,14 +250,15 @@ def test_random_placement_uses_living_units_only() -> None:
         "first": lambda counts: counts[..., 0],
         "gone": lambda counts: counts[..., 1],
     }
-    thrown = throw(7, living, statistics, 20_000, np.random.default_rng(0))
+    thrown = chance_levels(7, living, statistics, 20_000, np.random.default_rng(0))
     none = [stats.hypergeom(60, n, 7).pmf(0) for n in living]
     assert thrown["share"].mean == pytest.approx(np.mean(1 - np.array(none)), rel=0.01)
     first = stats.hypergeom(60, 5, 7)
     assert thrown["first"].mean == pytest.approx(first.mean(), rel=0.03)
     assert [thrown["first"].low, thrown["first"].high] == list(first.ppf([0.025, 0.975]))
     assert (thrown["gone"].low, thrown["gone"].high) == (0, 0)
-    assert throw(2, np.array([1, 1, 0, 1]), statistics, 10, np.random.default_rng(0)) is None
+    single = np.array([1, 1, 0, 1])
+    assert chance_levels(2, single, statistics, 10, np.random.default_rng(0)) is None
 
 
 def test_p_of_morans_i_equals_full_enumeration() -> None:
@@ -320,7 +321,7 @@ def test_locations_without_living_units_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_analysis_rows_equal_plain_loops(odd_store: Result, criterion, texts) -> None:
+def test_analysis_rows_equal_plain_loops(odd_store: Store, criterion, texts) -> None:
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     rows = zip(shares(censuses, 50), spread(censuses, 50), strict=True)
     each = [(census, index) for census in censuses for index in range(len(census.contrasts))]
@@ -355,7 +356,7 @@ def test_analysis_rows_equal_plain_loops(odd_store: Result, criterion, texts) ->
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_analysis_pairs_equal_plain_loops(odd_store: Result, criterion, texts) -> None:
+def test_analysis_pairs_equal_plain_loops(odd_store: Store, criterion, texts) -> None:
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     rows = iter(overlap(censuses))
     for census in censuses:
@@ -379,7 +380,7 @@ def test_analysis_pairs_equal_plain_loops(odd_store: Result, criterion, texts) -
 
 
 @pytest.mark.parametrize("distance", ["correlation", "euclidean"])
-def test_layer_comparisons_equal_scipy(odd_store: Result, distance: str) -> None:
+def test_layer_comparisons_equal_scipy(odd_store: Store, distance: str) -> None:
     drawn = one_fold if odd_store.folds == 1 else responses
     found = consistency(take_census(odd_store), distance)
     means = []
@@ -410,7 +411,7 @@ def test_layer_comparisons_equal_scipy(odd_store: Result, distance: str) -> None
             np.testing.assert_allclose(matrix, np.transpose(matrix))  # both orders of the folds
 
 
-def test_agreement_of_criteria_equals_plain_loops(odd_store: Result) -> None:
+def test_agreement_of_criteria_equals_plain_loops(odd_store: Store) -> None:
     criteria = [LOOSE, LOOSE, Criterion("each", "t > 1"), PRESETS["floc"]]
     rows = agreement(odd_store, criteria, contrasts=["faces", "faces > bodies"])
     assert len(rows) == len(ODD_LAYERS) * 2 * 6
@@ -453,7 +454,7 @@ def rows_of(analysis: Analysis) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("criterion", "texts"), ASKED)
-def test_all_analyses_together_equal_each_alone(odd_store: Result, criterion, texts) -> None:
+def test_all_analyses_together_equal_each_alone(odd_store: Store, criterion, texts) -> None:
     found = analyse(odd_store, criterion, contrasts=texts, resamples=30, seed=3)
     censuses = list(take_census(odd_store, criterion, contrasts=texts))
     assert list(found.shares) == shares(censuses, 30, 3)
@@ -475,7 +476,7 @@ def test_all_analyses_together_equal_each_alone(odd_store: Result, criterion, te
         assert all(len(row) == len(table.head) for row in table.rows)
 
 
-def test_analyses_of_a_store_without_selective_units(odd_store: Result) -> None:
+def test_analyses_of_a_store_without_selective_units(odd_store: Store) -> None:
     found = analyse(odd_store, Criterion(where="t > 1e9"), resamples=20)
     assert {row.selective for row in found.shares} == {0}
     assert {row.units for row in (*found.specificity, *found.strength)} == {0}
@@ -485,7 +486,7 @@ def test_analyses_of_a_store_without_selective_units(odd_store: Result) -> None:
     assert len(list(tables(found))) >= 7
 
 
-def test_seeds_and_layers_change_only_what_depends_on_them(odd_store: Result) -> None:
+def test_seeds_and_layers_change_only_what_depends_on_them(odd_store: Store) -> None:
     def asked(**given: Any) -> Analysis:
         return analyse(odd_store, LOOSE, resamples=40, **given)
 
@@ -504,10 +505,10 @@ def test_seeds_and_layers_change_only_what_depends_on_them(odd_store: Result) ->
     )
 
 
-def test_mistakes_in_analyses_raise_one_line(odd_store: Result) -> None:
+def test_mistakes_in_analyses_raise_one_line(odd_store: Store) -> None:
     with pytest.raises(UserError, match="there is no analysis 'share': did you mean shares"):
         analyse(odd_store, analyses=["share"])
-    with pytest.raises(UserError, match="resamples are a number of random draws"):
+    with pytest.raises(UserError, match="resamples is a number of random draws"):
         analyse(odd_store, resamples=0)
     with pytest.raises(UserError, match="a seed is a whole number, 0 or more; got -1"):
         analyse(odd_store, seed=-1)
@@ -533,7 +534,7 @@ def in_one_piece(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 def _analysed(path: Path, chunk_units: int) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "_CHUNK_UNITS", chunk_units)
+        patch.setattr(chunking, "_CHUNK_UNITS", chunk_units)
         fill(path)
         against = [Criterion("each", "t > 1")]
         return rows_of(analyse(open_store(path), LOOSE, resamples=25, against=against))

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.weights import hash_weights
 from fusiform.engine.preprocessing import Preprocessing
+
+from .flat import load_backbone
 
 SMALL = "timm:test_resnet"
 State = dict[str, torch.Tensor]

@@ -15,11 +15,13 @@ import pytest
 
 from benchmarks.__main__ import benchmarks
 from benchmarks.kernels.peers import INSTALLED
-from fusiform import UserError, bench
+from fusiform import UserError
 from fusiform.engine.bench import measure
 from fusiform.engine.bench.images import repeat_images
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.stimuli.catalogue import read_catalogue
+
+from .flat import bench
 
 
 def test_candidates_are_timed_in_alternating_turns() -> None:
@@ -110,7 +112,7 @@ def test_mistakes_in_bench_options_raise(wrong: dict[str, object], message: str)
 
 
 def test_larger_benchmark_sets_repeat_the_drawn_images(tmp_path: Path) -> None:
-    drawn = make_localizer(tmp_path / "drawn", per_category=2, size=32)
+    drawn = make_stimuli(tmp_path / "drawn", per_category=2, size=32)
     repeat_images(drawn, tmp_path / "set", 100)
     catalogue = read_catalogue(tmp_path / "set")
     assert len(catalogue) == 100

@@ -23,10 +23,11 @@ from fusiform.cli import main
 from fusiform.engine import beside
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.store.check import check_store
-from fusiform.engine.store.resuming import resuming
-from fusiform.engine.store.writing import drafting
+from fusiform.engine.store.drafts.creating import StoreBlueprint
+from fusiform.engine.store.drafts.publishing import drafting
+from fusiform.engine.store.drafts.resuming import Existing, resuming
 
+from . import flat
 from .made import COUNTS, LAYERS, contents, fill, write
 
 fcntl = pytest.importorskip("fcntl")
@@ -175,9 +176,10 @@ def made(output: Path, overwrite: bool, outlives: bool = True) -> None:
     """Write a synthetic store, as a scan or a merge does."""
     given = contents(LAYERS[2:])
     given["provenance"] |= {"batch_size": 4}
+    blueprint = StoreBlueprint(**given)
     ways = (
-        resuming(output, overwrite, False, lambda _: None, np.arange(COUNTS.sum()), **given),
-        drafting(output, overwrite, **given),
+        resuming(output, blueprint, np.arange(COUNTS.sum()), Existing(overwrite)),
+        drafting(output, overwrite, blueprint),
     )
     with ways[not outlives] as draft:
         if not draft.is_complete:
@@ -206,7 +208,7 @@ def test_overwriting_killed_at_any_write_keeps_the_old_or_the_new_store(tmp_path
         assert [path.name for path in output.parent.iterdir()] == ["o.zarr"]
         assert not (output / beside.MARK).exists()
     assert kills > 12
-    assert check_store(output).problems == ()
+    assert fusiform.check(output).problems == ()
 
 
 # Users' files
@@ -218,13 +220,11 @@ class Net(nn.Sequential):
 
 
 def scan(stimuli: Path, output: Path, **options: Any) -> Any:
-    return fusiform.scan(Net(), stimuli, output, preprocessing=SMALL, **options)
+    return flat.scan(Net(), stimuli, output, preprocessing=SMALL, **options)
 
 
 def record(stimuli: Path, output: Path, **options: Any) -> Any:
-    return fusiform.record(
-        Net(), stimuli, output, layers="1", random=3, preprocessing=SMALL, **options
-    )
+    return flat.record(Net(), stimuli, output, layers="1", random=3, preprocessing=SMALL, **options)
 
 
 def everything(folder: Path) -> dict[str, Any]:
@@ -331,11 +331,11 @@ def test_a_users_files_beside_an_output_are_left_alone(
     shutil.rmtree(output)
     check(record(stimuli, output), record(stimuli, output, overwrite=True))
     shutil.rmtree(output)
-    check(fusiform.pack_stimuli(stimuli, output, preprocessing=SMALL))
+    check(flat.pack_stimuli(stimuli, output, preprocessing=SMALL))
     shutil.rmtree(output)
-    check(fusiform.make_localizer(output, per_category=1, size=32))
+    check(fusiform.make_stimuli(output, per_category=1, size=32))
     shutil.rmtree(output)
-    check(fusiform.scramble_directory(stimuli, output, method="phase"))
+    check(fusiform.scramble_stimuli(stimuli, output, method="phase"))
 
 
 def test_a_draft_of_an_earlier_version_without_a_mark_is_resumed(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def made_until_stopped(output: Path) -> None:
     given = contents(LAYERS[2:])
     given["provenance"] |= {"batch_size": 4}
     order = np.arange(COUNTS.sum())
-    with resuming(output, False, False, lambda _: None, order, **given) as draft:
+    with resuming(output, StoreBlueprint(**given), order) as draft:
         draft.write_commit(batches=0)
         raise KeyboardInterrupt
 
@@ -379,7 +379,7 @@ def test_a_folder_renamed_before_it_is_locked_is_started_anew(
         made(output, False)
     assert len(calls) > 1
     assert [path.name for path in tmp_path.iterdir()] == ["o.zarr"]
-    assert check_store(output).problems == ()
+    assert fusiform.check(output).problems == ()
 
 
 def test_a_scan_cannot_start_while_another_publishes(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_set_is_drawn_into_the_existing_folder_itself(
     tmp_path.chmod(0o710)
     before = tmp_path.stat()
     monkeypatch.chdir(tmp_path)
-    made_of = fusiform.make_localizer(".", per_category=1, size=32)
+    made_of = fusiform.make_stimuli(".", per_category=1, size=32)
     assert all(path.is_file() for path in made_of)
     assert len(made_of) == len([*tmp_path.iterdir()]) == 6
     after = tmp_path.stat()
@@ -477,7 +477,7 @@ def test_a_set_that_fails_while_drawn_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("PIL.Image.Image.save", full)
         with pytest.raises(UserError, match=r"cannot write .*set \(No space left"):
-            fusiform.make_localizer(output, per_category=1, size=32)
+            fusiform.make_stimuli(output, per_category=1, size=32)
     assert everything(tmp_path) == before
 
 

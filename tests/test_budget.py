@@ -21,7 +21,6 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
@@ -31,6 +30,7 @@ from fusiform.engine.scanning.budget import BATCH_SIZES, Footprint, fit
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 
+from . import flat
 from .fuzz.small import contents
 from .test_resume import stopping_after
 
@@ -59,7 +59,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 def scanned(stimuli: Path, output: Path, **options: Any) -> Any:
     given = {"layers": ["body", "head", "last"], "batch_size": 4, **options}
-    return fusiform.scan(Net(), stimuli, output, preprocessing=SMALL, **given)
+    return flat.scan(Net(), stimuli, output, preprocessing=SMALL, **given)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_stimulus_skipped_in_one_pass_is_skipped_in_all(
     kept = sorted(copy.rglob("noise-*.png"), key=lambda p: int(p.stem[6:]))
     net = Net()
     for layer, module in (("body", lambda x: net.body(x)), ("head", None)):
-        fold = store.stimuli("stimulus_fold")
+        fold = store.stimulus_column("stimulus_fold")
         chosen = [i for i, p in enumerate(kept) if p != damaged and fold[12 + i] == 0]
         x = torch.stack([_prepared(kept[i]) for i in chosen])
         with torch.no_grad():
@@ -225,11 +225,11 @@ def test_an_unfinished_scan_resumes_with_its_batch_size(
 
 def test_the_plan_predicts_the_scan(stimuli: Path, tmp_path: Path) -> None:
     given = {"layers": ["body", "head"], "preprocessing": SMALL, "batch_size": 4}
-    found = fusiform.forecast(Net(), stimuli, **given)
+    found = flat.plan(Net(), stimuli, **given)
     assert (found.stimuli, found.batches, found.batch_size, found.folds) == (36, 9, 4, 2)
     assert found.categories == ("blobs", "noise", "stripes")
     assert found.passes == (("body", "head"),)
-    store = fusiform.scan(Net(), stimuli, tmp_path / "o.zarr", **given)
+    store = flat.scan(Net(), stimuli, tmp_path / "o.zarr", **given)
     assert found.layers == store.layers
     taken = sum(p.stat().st_size for p in store.path.rglob("*") if p.is_file())
     small = 200_000  # metadata and tables outweigh the numbers here
@@ -252,12 +252,13 @@ def test_the_plan_command(stimuli: Path, tmp_path: Path) -> None:
 
 
 SCAN = """
-import sys, fusiform
+import sys
+from fusiform.tests import flat
 from fusiform.engine.scanning.memory import peak_memory
 from fusiform.engine.scanning.progress import Listener
 notes = []
 model, stimuli, output, budget, layers = sys.argv[1:]
-fusiform.scan(model, stimuli, output, weights="none", memory_budget=budget, layers=layers,
+flat.scan(model, stimuli, output, weights="none", memory_budget=budget, layers=layers,
               device="cpu", listener=Listener(notes.append))
 print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep="|")
 """

@@ -17,8 +17,8 @@ from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.contrasts.select import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store import chunking
 from fusiform.kernels.similarity import correlation_distances, euclidean_distances
 
 from . import made, reference
@@ -65,12 +65,12 @@ def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     drawn = one_fold if request.param == "one fold" else responses
     path = tmp_path_factory.mktemp("odd") / "odd.zarr"
     with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
-        patch.setattr(cuts, "_CHUNK_UNITS", 6 if request.param == "small chunks" else 262_144)
+        patch.setattr(chunking, "_CHUNK_UNITS", 6 if request.param == "small chunks" else 262_144)
         fill(path, LAYERS, drawn)
     return open_store(path), {layer.name: drawn(layer) for layer in LAYERS}
 
 
-Odd = tuple[Result, dict[str, list[list[np.ndarray]]]]
+Odd = tuple[Store, dict[str, list[list[np.ndarray]]]]
 
 
 def maps_of(layer: Layer) -> list[int]:

@@ -25,8 +25,8 @@ from fusiform.engine.networks.checkpoints import local_file
 from fusiform.engine.networks.uncompiled import plain
 from fusiform.engine.networks.weights import hash_weights, load_strictly
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.querying.info import describe_store
 
+from . import flat
 from .test_backbones import _Malicious
 
 # Before 2.14 torch's compiler imports deprecated parts of torch.
@@ -401,7 +401,7 @@ def test_equally_fitting_weight_sets_require_a_name(tmp_path: Path, prefix: str)
     said = refusal(content, tmp_path)
     assert "holds student" in said
     assert ", teacher" in said
-    assert f'name one with `weights="{tmp_path / "w.pth"}:student"`' in said
+    assert f'name one with `weights="{tmp_path / "w.pth"}:student' in said
     assert loaded(content, tmp_path, "teacher")[0] == hash_weights(drawn(2))
 
 
@@ -476,11 +476,11 @@ def test_the_store_says_which_weights_were_loaded(
     torch.save({"model": state(1), "model_ema": state(2)}, path)
 
     def scanned(weights: str) -> dict[str, Any]:
-        fusiform.scan(
+        flat.scan(
             f"{module}:Net", stimuli, tmp_path / "o.zarr", weights=weights, layers="fc",
             preprocessing=Preprocessing(16, 16), overwrite=True,
         )  # fmt: skip
-        return dict(describe_store(tmp_path / "o.zarr").attributes)
+        return dict(fusiform.info(tmp_path / "o.zarr").attributes)
 
     plain = scanned(str(path))
     assert plain["weights"] == "file run.pth:model"

@@ -41,11 +41,11 @@ from fusiform.engine.contrasts.language.contrast import every_category
 from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.kernels.moments import Moments
 
-from . import made
+from . import flat, made
 
 LAYERS = (
     Layer("early", "Conv2d", ("channel", "y", "x"), (12, 4, 4), "float32"),
@@ -83,13 +83,13 @@ def filled(path: Path, responses: Responses, layers: Sequence[Layer] = LAYERS, *
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Result:
+def few(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A network with a tenth of its units preferring faces."""
     return filled(tmp_path_factory.mktemp("few") / "few.zarr", drawn(0.1, 1))
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Result:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A network with more than half of its units preferring faces."""
     return filled(tmp_path_factory.mktemp("many") / "many.zarr", drawn(0.6, 2))
 
@@ -149,7 +149,7 @@ def test_layer_pairs_keep_both_orders_and_leave_out_the_fewest(
 # Differences
 
 
-def test_a_network_does_not_differ_from_itself(few: Result) -> None:
+def test_a_network_does_not_differ_from_itself(few: Store) -> None:
     for one in compare([few, few], resamples=200).differences:
         if one.value is None:
             assert one.difference is None
@@ -161,13 +161,13 @@ def test_a_network_does_not_differ_from_itself(few: Result) -> None:
 
 
 @pytest.mark.smoke
-def test_planted_differences_are_found(few: Result, many: Result) -> None:
+def test_planted_differences_are_found(few: Store, many: Store) -> None:
     comparison = compare([few, many], resamples=300)
     for layer in ("early", "late", "out"):
         one = found_in(comparison, layer=layer)
         own, its = (open_store(store.path) for store in (few, many))
         shares = [
-            next(r.share for r in fusiform.summarise(s, layers=[layer]) if r.contrast == "faces")
+            next(r.share for r in fusiform.summary(s, layers=[layer]) if r.contrast == "faces")
             for s in (own, its)
         ]
         assert (one.value, one.other_value) == tuple(shares)
@@ -181,7 +181,7 @@ def test_planted_differences_are_found(few: Result, many: Result) -> None:
     assert not comparison.warnings
 
 
-def test_difference_intervals_have_nominal_coverage(few: Result) -> None:
+def test_difference_intervals_have_nominal_coverage(few: Store) -> None:
     # Two networks with maps from one distribution: the interval of their difference contains 0
     # in about 95 of 100 cases.
     (census,) = take_census(few, layers=["late"])
@@ -203,7 +203,7 @@ def test_difference_intervals_have_nominal_coverage(few: Result) -> None:
 
 
 def test_comparisons_depend_on_the_seed_and_not_on_the_other_layers(
-    few: Result, many: Result
+    few: Store, many: Store
 ) -> None:
     whole = compare([few, many], resamples=50)
     assert compare([few, many], resamples=50) == whole
@@ -212,7 +212,7 @@ def test_comparisons_depend_on_the_seed_and_not_on_the_other_layers(
     assert compare([few, many], resamples=50, seed=1).differences != whole.differences
 
 
-def test_checkpoints_are_compared_with_the_previous_one(few: Result, many: Result) -> None:
+def test_checkpoints_are_compared_with_the_previous_one(few: Store, many: Store) -> None:
     comparison = compare([few, many, many], against="previous", resamples=50)
     assert {(one.first, one.second) for one in comparison.differences} == {(1, 2), (2, 3)}
     last = [one for one in comparison.differences if one.second == 3 and one.difference is not None]
@@ -222,7 +222,7 @@ def test_checkpoints_are_compared_with_the_previous_one(few: Result, many: Resul
     assert {(one.first, one.second) for one in to_first.differences} == {(1, 2), (1, 3)}
 
 
-def test_layers_are_paired_by_depth_where_names_differ(few: Result, tmp_path: Path) -> None:
+def test_layers_are_paired_by_depth_where_names_differ(few: Store, tmp_path: Path) -> None:
     renamed = [replace(layer, name=f"x.{layer.name}") for layer in LAYERS]
     other = filled(tmp_path / "other.zarr", drawn(0.6, 2), renamed)
     with pytest.raises(UserError, match="none of early, late, out: pair them by depth"):
@@ -233,7 +233,7 @@ def test_layers_are_paired_by_depth_where_names_differ(few: Result, tmp_path: Pa
     }
 
 
-def test_a_layer_without_a_counterpart_is_named(few: Result, tmp_path: Path) -> None:
+def test_a_layer_without_a_counterpart_is_named(few: Store, tmp_path: Path) -> None:
     responses = drawn(0.6, 2)
     responses.pop("early")
     other = filled(tmp_path / "other.zarr", responses, LAYERS[1:])
@@ -267,7 +267,7 @@ MISFITTING: dict[str, Any] = {
 
 @pytest.mark.parametrize("what", MISFITTING)
 def test_incomparable_stores_raise_unless_allowed_and_are_noted(
-    few: Result, tmp_path: Path, what: str
+    few: Store, tmp_path: Path, what: str
 ) -> None:
     contents = made.contents()
     if what == "stimuli":
@@ -301,12 +301,12 @@ def test_incomparable_stores_raise_unless_allowed_and_are_noted(
         ({"contrasts": "face"}, "faces"),
     ],
 )
-def test_invalid_comparison_requests_raise(few: Result, options: dict[str, Any], said: str) -> None:
+def test_invalid_comparison_requests_raise(few: Store, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         compare([few, few], **options)
 
 
-def test_comparing_one_network_raises(few: Result) -> None:
+def test_comparing_one_network_raises(few: Store) -> None:
     with pytest.raises(UserError, match="at least two stores; got 1"):
         compare([few])
 
@@ -314,7 +314,7 @@ def test_comparing_one_network_raises(few: Result) -> None:
 # Populations
 
 
-def test_populations_are_measured_on_held_out_stimuli(few: Result) -> None:
+def test_populations_are_measured_on_held_out_stimuli(few: Store) -> None:
     responses, contrasts = drawn(0.1, 1), every_category(few.categories)
     found = {(one.layer, one.name): one for one in populations(few, DEFAULT, contrasts, few.layers)}
     for layer, selection in select.select(few):
@@ -557,7 +557,7 @@ def test_the_noise_ceiling_equals_plain_loops(correlation: Any) -> None:
 
 
 def test_the_best_layer_of_a_region_is_evaluated_on_held_out_subjects(
-    few: Result, tmp_path: Path
+    few: Store, tmp_path: Path
 ) -> None:
     contrasts = every_category(few.categories)
     own = {(one.layer, one.name): one for one in populations(few, DEFAULT, contrasts, few.layers)}
@@ -581,7 +581,7 @@ def test_the_best_layer_of_a_region_is_evaluated_on_held_out_subjects(
 
 
 def test_a_region_table_may_hold_a_subset_of_the_categories_in_any_order(
-    few: Result, tmp_path: Path
+    few: Store, tmp_path: Path
 ) -> None:
     every = list(populations(few, DEFAULT, every_category(few.categories), [few.layer("late")]))
     profile = every[-1].profile
@@ -593,7 +593,7 @@ def test_a_region_table_may_hold_a_subset_of_the_categories_in_any_order(
     assert last.correlation == pytest.approx(1)
 
 
-def test_dissimilarity_matrices_of_regions_are_compared(few: Result, tmp_path: Path) -> None:
+def test_dissimilarity_matrices_of_regions_are_compared(few: Store, tmp_path: Path) -> None:
     own = list(populations(few, DEFAULT, every_category(few.categories), [few.layer("out")]))[-1]
     rows: list[list[Any]] = [["region", "first", "second", "distance"]]
     for i, j in itertools.combinations(range(4), 2):
@@ -620,7 +620,7 @@ class Net(nn.Module):
 def recording(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Any) -> Any:
     """A recording of all units of two layers for 18 stimuli."""
     folder = tmp_path_factory.mktemp("recording")
-    return fusiform.record(
+    return flat.record(
         Net(), draw_stimuli(folder / "stimuli"), folder / "r.zarr", layers=["conv", "head"],
         preprocessing=fusiform.Preprocessing(resize=32, crop=32), device="cpu",
     )  # fmt: skip
@@ -630,7 +630,7 @@ def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
     recording: Any, tmp_path: Path, command: Any
 ) -> None:
     responses = recording.responses("head").compute().astype(np.float64)
-    paths = recording.stimuli("stimulus_path")
+    paths = recording.stimulus_column("stimulus_path")
     rdm, chosen = 1 - np.corrcoef(responses), [11, 3, 7, 0, 16, 5]
     rows: list[list[Any]] = [["subject", "region", "first", "second", "distance"]]
     for i, j in itertools.combinations(chosen, 2):
@@ -659,7 +659,7 @@ def test_dissimilarities_of_stimuli_are_compared_with_a_recording(
 
 
 def test_comparing_a_recording_with_responses_to_categories_raises(
-    recording: Any, few: Result, tmp_path: Path
+    recording: Any, few: Store, tmp_path: Path
 ) -> None:
     path = table(tmp_path / "t.csv", profiles({"FFA": [3, 1, 0, 1]}))
     with pytest.raises(UserError, match="compare it with a store"):
@@ -681,7 +681,7 @@ def test_comparing_a_recording_with_responses_to_categories_raises(
     ],
 )
 def test_incomparable_regions_raise(
-    few: Result, tmp_path: Path, rows: list[list[Any]], said: str
+    few: Store, tmp_path: Path, rows: list[list[Any]], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
         fusiform.compare_regions(few, table(tmp_path / "t.csv", rows))
@@ -690,9 +690,7 @@ def test_incomparable_regions_raise(
 @pytest.mark.parametrize(
     "options", [{"correlation": "kendall"}, {"rearrangements": 0}, {"layers": "nowhere"}]
 )
-def test_invalid_region_requests_raise(
-    few: Result, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_invalid_region_requests_raise(few: Store, tmp_path: Path, options: dict[str, Any]) -> None:
     path = table(tmp_path / "t.csv", profiles({"FFA": [3, 1, 0, 1]}))
     with pytest.raises(UserError):
         fusiform.compare_regions(few, path, **options)
@@ -713,7 +711,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_compare_command_shows_networks_side_by_side(
-    few: Result, many: Result, command: Any
+    few: Store, many: Store, command: Any
 ) -> None:
     code, out, err = command(few.path, many.path, "--resamples", 50)
     assert (code, err) == (0, "")
@@ -736,7 +734,7 @@ def test_the_compare_command_shows_networks_side_by_side(
 
 
 def test_the_compare_command_shows_regions(
-    few: Result, many: Result, tmp_path: Path, command: Any
+    few: Store, many: Store, tmp_path: Path, command: Any
 ) -> None:
     rows = profiles({"FFA\x1b[2J": [3, 1, 0, 1], "PPA": [0, 1, 0, 4]}, subjects=3, noise=0.1)
     path = table(tmp_path / "t.csv", rows)

@@ -27,6 +27,7 @@ from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
 
+from . import flat
 from .fuzz.small import contents
 from .test_resume import stopping_after
 
@@ -84,7 +85,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options: Any) -> Any:
     given = {"layers": LAYERS, "batch_size": 4, "commit_every": 0, "compile": True, **options}
-    return fusiform.scan(net or Net(), stimuli, output, preprocessing=SMALL, **given)
+    return flat.scan(net or Net(), stimuli, output, preprocessing=SMALL, **given)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +126,9 @@ def test_compiled_moments_equal_uncompiled_moments(
     assert whole.provenance["compiled"] is True
     assert "compiled" not in as_it_is.provenance
     assert whole.provenance["fingerprint"] != as_it_is.provenance["fingerprint"]
-    assert fusiform.check_store(whole.path).problems == ()
+    assert fusiform.check(whole.path).problems == ()
     with pytest.raises(UserError, match="compiled network: True and False"):
-        fusiform.merge_stores([whole.path, as_it_is.path], tmp_path / "merged.zarr")
+        fusiform.merge([whole.path, as_it_is.path], tmp_path / "merged.zarr")
 
 
 @needs_compiler
@@ -234,7 +235,7 @@ def test_compiling_scripted_modules_raises(scripted: str) -> None:
     net = Net().eval()
     net.set_submodule(scripted, torch.jit.script(net.get_submodule(scripted)))
     with pytest.raises(UserError, match=rf"hooks, .*; {scripted} is one: scan the network as it"):
-        fusiform.list_layers(net)
+        fusiform.layers(net)
 
 
 @pytest.mark.smoke
@@ -279,7 +280,7 @@ def test_the_compile_option_of_the_command_line(
 def test_bench_says_which_layers_are_compiled() -> None:
     asked = {"parts": ["network"], "batch_size": 2, "repeats": 1, "device": "cpu"}
     before = graphs()
-    found = list(fusiform.bench("resnet18", compile=True, **asked))
+    found = list(flat.bench("resnet18", compile=True, **asked))
     assert {row.setting for row in found} == {"torchvision:resnet18, compiled, batch 2"}
     assert graphs() > before
 
@@ -298,7 +299,7 @@ def test_workers_give_the_same_bits_when_compiled(
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            found = fusiform.scan(f"{module}:Net", stimuli, tmp_path / "o.zarr", **options, **more)
+            found = flat.scan(f"{module}:Net", stimuli, tmp_path / "o.zarr", **options, **more)
             return contents(found.path)
         finally:
             torch.set_num_threads(threads)

@@ -18,7 +18,7 @@ import pytest
 import fusiform
 from fusiform.cli import main
 from fusiform.engine.errors import UserError
-from fusiform.engine.store.places import place_of
+from fusiform.engine.store.location import location_of
 from fusiform.engine.urls import Url, without_credentials
 
 from .test_places import Ranges
@@ -51,8 +51,8 @@ def test_displayed_urls_have_no_credentials(url: str) -> None:
     assert without_credentials(f"cannot reach {url} (as '{url}')").count(SHOWN[url]) == 2
     assert SECRET not in str(UserError(f"got {url}: no"))
     if "://" in url and not url.startswith("/"):
-        place = place_of(url)
-        assert place == place_of(place) == SHOWN[url]
+        place = location_of(url)
+        assert place == location_of(place) == SHOWN[url]
         assert SECRET not in f"{place!r} {place}"
 
 

@@ -13,13 +13,20 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusiform import Criterion, check_store, open_store, save_contrast, summarise
+import fusiform
+from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine.contrasts.select import materialise, select
 from fusiform.engine.layer import Layer
-from fusiform.engine.store import cuts
-from fusiform.engine.store.cuts import chunk_shape, file_shape, is_in_order, slabs, whole_file
-from fusiform.engine.store.draft import Draft
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store import chunking
+from fusiform.engine.store.chunking import (
+    chunk_shape,
+    file_shape,
+    is_contiguous,
+    layer_file_shape,
+    slabs,
+)
+from fusiform.engine.store.drafts.creating import create_store
+from fusiform.engine.store.drafts.store_draft import StoreDraft
 from fusiform.kernels.moments import Moments
 
 from .made import LAYERS, fill
@@ -42,7 +49,7 @@ def test_with_many_categories_slabs_are_small() -> None:
         layer = layer_of(*shape)
         for groups in (2_000, 20_000):
             chunk = chunk_shape(layer, groups)
-            assert math.prod(chunk) * groups <= cuts._CHUNK_VALUES
+            assert math.prod(chunk) * groups <= chunking._CHUNK_VALUES
 
 
 @settings(max_examples=200, deadline=None)
@@ -57,16 +64,16 @@ def test_slabs_and_files_cover_a_layer_in_order(
 ) -> None:
     layer = layer_of(*shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "_CHUNK_UNITS", most)
-        patch.setattr(cuts, "_FILE_VALUES", values)
+        patch.setattr(chunking, "_CHUNK_UNITS", most)
+        patch.setattr(chunking, "_FILE_VALUES", values)
         chunk = chunk_shape(layer, 1)
         file = file_shape(layer, chunk, rows)
     assert math.prod(chunk) <= most
     assert all(f % c == 0 for f, c in zip(file, chunk, strict=True))
-    assert is_in_order(shape, chunk)
-    assert is_in_order(shape, file)
+    assert is_contiguous(shape, chunk)
+    assert is_contiguous(shape, file)
     assert math.prod(file) * rows <= max(values, math.prod(chunk) * rows)
-    assert all(f >= s for f, s in zip(whole_file(layer, chunk), shape, strict=True))
+    assert all(f >= s for f, s in zip(layer_file_shape(layer, chunk), shape, strict=True))
     flat = np.arange(layer.units).reshape(shape)
     seen, files = [], []
     for slab, units in slabs(tuple(shape), chunk):
@@ -92,8 +99,8 @@ def test_fine_chunks_hold_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int
 ) -> None:
     whole = fill(tmp_path / "whole.zarr")
-    monkeypatch.setattr(cuts, "_CHUNK_VALUES", 8 * 4)  # four units
-    monkeypatch.setattr(cuts, "_FILE_VALUES", values)
+    monkeypatch.setattr(chunking, "_CHUNK_VALUES", 8 * 4)  # four units
+    monkeypatch.setattr(chunking, "_FILE_VALUES", values)
     fill(tmp_path / "cut.zarr")
     cut, whole = open_store(tmp_path / "cut.zarr"), open_store(whole.path)
     files = list((cut.path / "layer1.0" / "t" / "c").rglob("*"))
@@ -107,7 +114,7 @@ def test_fine_chunks_hold_the_same_numbers(
                  "one/csi", "one/selective_fold")  # fmt: skip
         for name in names:
             np.testing.assert_array_equal(cut.read(layer, name), whole.read(layer, name))
-    assert check_store(cut.path).problems == ()
+    assert fusiform.check(cut.path).problems == ()
     for text in ("faces: t > 1 and y == 2", "t_each > 0", "selective and csi > 0.2"):
         found, expected = (store.query(text) for store in (cut, whole))
         assert found.counts()["matching"].tolist() == expected.counts()["matching"].tolist()
@@ -117,13 +124,13 @@ def test_fine_chunks_hold_the_same_numbers(
                 found.masks()[layer.name]["matches"].values,
                 expected.masks()[layer.name]["matches"].values,
             )
-    rows = zip(summarise(cut), summarise(whole), strict=True)
+    rows = zip(fusiform.summary(cut), fusiform.summary(whole), strict=True)
     assert all(a.selective == b.selective and a.replicated == b.replicated for a, b in rows)
     tree = cut.select("faces", Criterion("rest"))
     assert tree["layer1.0"]["selective"].shape == (1, 5, 3, 2)
 
 
-def noise(path: Path, categories: int, layer: Layer) -> Draft:
+def noise(path: Path, categories: int, layer: Layer) -> StoreDraft:
     rng = np.random.default_rng(0)
     draft = create_store(
         path,
@@ -148,8 +155,8 @@ def noise(path: Path, categories: int, layer: Layer) -> Draft:
 def test_contrast_memory_grows_neither_with_categories_nor_with_units(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuts, "_CHUNK_VALUES", 30_000)
-    monkeypatch.setattr(cuts, "_FILE_VALUES", 30_000)
+    monkeypatch.setattr(chunking, "_CHUNK_VALUES", 30_000)
+    monkeypatch.setattr(chunking, "_FILE_VALUES", 30_000)
     rest, measures = Criterion("rest", "t > 3"), ["t", "csi", "d_prime"]
 
     def run(categories: int, units: int, call: Callable[[Callable[[], object]], object]) -> None:
@@ -157,10 +164,10 @@ def test_contrast_memory_grows_neither_with_categories_nor_with_units(
         call(lambda: materialise(draft))
         draft.complete()
         store = open_store(draft.path)
-        call(lambda: summarise(store))
-        call(lambda: summarise(store, rest))
+        call(lambda: fusiform.summary(store))
+        call(lambda: fusiform.summary(store, rest))
         call(lambda: store.query("t > 3 and csi > 0.1").counts())
-        call(lambda: check_store(store.path))
+        call(lambda: fusiform.check(store.path))
         call(lambda: save_contrast(store, "own", rest, None, measures))
 
     def bounded(work: Callable[[], object]) -> None:

@@ -21,14 +21,16 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
 from fusiform.engine.decoding import ahead as decode
-from fusiform.engine.decoding.ahead import decode_ahead, normalise
+from fusiform.engine.decoding.ahead import normalise
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
-from fusiform.engine.networks.backbones import load_backbone, preprocessing_of
+from fusiform.engine.networks.backbones import preprocessing_of
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import open_image
+
+from .flat import decode_ahead, load_backbone
 
 Transform = Callable[[Image.Image], torch.Tensor]
 CPU = torch.device("cpu")

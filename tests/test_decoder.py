@@ -23,7 +23,7 @@ import fusiform
 from fusiform.cli import app
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding import jpegs
-from fusiform.engine.decoding.ahead import Decoded, decode_ahead
+from fusiform.engine.decoding.ahead import Decoded
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
@@ -33,6 +33,8 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus, open_image, plain_jpeg_size
 
+from . import flat
+from .flat import decode_ahead
 from .fuzz.small import contents
 from .test_resume import Net, stopping_after
 
@@ -393,14 +395,14 @@ def scanned(
 ) -> Any:
     asked = {"resize": 16, "crop": 16, "decoder": decoder or "torchvision"}
     given = {"layers": ["body", "head"], "batch_size": 4, "commit_every": 0, **more}
-    return fusiform.scan(net or Net(), stimuli, output, preprocessing=asked, **given)
+    return flat.scan(net or Net(), stimuli, output, preprocessing=asked, **given)
 
 
 @pytest.mark.smoke
 def test_the_decoder_is_part_of_the_fingerprint(jpeg_set: Path, tmp_path: Path) -> None:
     whole = scanned(jpeg_set, tmp_path / "whole.zarr")
     assert whole.provenance["preprocessing"]["decoder"] == "torchvision"
-    assert fusiform.check_store(whole.path).problems == ()
+    assert fusiform.check(whole.path).problems == ()
     pillows = scanned(jpeg_set, tmp_path / "pillow.zarr", decoder="pillow")
     assert "decoder" not in pillows.provenance["preprocessing"]
     assert pillows.provenance["fingerprint"] != whole.provenance["fingerprint"]
@@ -419,11 +421,11 @@ def test_the_decoder_is_part_of_the_fingerprint(jpeg_set: Path, tmp_path: Path) 
 def test_packed_pictures_need_no_decoder(jpeg_set: Path, tmp_path: Path) -> None:
     asked = {"resize": 16, "crop": 16}
     with pytest.raises(UserError, match="packed as Pillow decodes them; got torchvision"):
-        fusiform.pack_stimuli(
+        flat.pack_stimuli(
             jpeg_set, tmp_path / "p.zarr", preprocessing={**asked, "decoder": "torchvision"}
         )
-    fusiform.pack_stimuli(jpeg_set, tmp_path / "p.zarr", preprocessing=asked)
-    with pytest.raises(UserError, match=r"decoded already, by Pillow; .* leave out --decoder"):
+    flat.pack_stimuli(jpeg_set, tmp_path / "p.zarr", preprocessing=asked)
+    with pytest.raises(UserError, match=r"already decoded, by Pillow; .* leave out `decoder`"):
         scanned(tmp_path / "p.zarr", tmp_path / "o.zarr")
 
 

@@ -20,7 +20,6 @@ from PIL import Image
 
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding import processes as module
-from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.decoding.pictures import picture_of
 from fusiform.engine.decoding.processes import Decoders, decoders, serve
 from fusiform.engine.errors import UserError
@@ -28,6 +27,8 @@ from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus
+
+from .flat import decode_ahead
 
 SMALL = Preprocessing(resize=32, crop=32)
 LARGE = Preprocessing(resize=256, crop=224)  # more than a pipe buffers

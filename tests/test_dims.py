@@ -17,6 +17,8 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.networks.layers import trial
 from fusiform.engine.preprocessing import Preprocessing
 
+from . import flat
+
 MAPS, LAST, TOKENS = ("channel", "y", "x"), ("y", "x", "channel"), ("token", "channel")
 NO_ORDER = ("axis_0", "channel")
 SMALL = Preprocessing(32, 32)
@@ -128,7 +130,7 @@ def test_a_layer_without_dimension_names_is_noted_and_takes_given_names(
     stimuli: Path, tmp_path: Path
 ) -> None:
     def scanned(of: Of, name: str, **options: Any) -> Any:
-        return fusiform.scan(
+        return flat.scan(
             Patches(of), stimuli, tmp_path / name, layers="made", preprocessing=SMALL, **options
         )
 
@@ -152,7 +154,7 @@ def test_a_layer_without_dimension_names_is_noted_and_takes_given_names(
 
     means = scanned(nested, "means.zarr", dims={"made": "axis_0,token,channel"}, units="channel")
     assert (means.layer("made").dims, means.layer("made").shape) == (("channel",), (12,))
-    recorded = fusiform.record(
+    recorded = flat.record(
         Patches(nested), stimuli, tmp_path / "means.responses.zarr", store=means, random=12
     )
     assert recorded.provenance["dims"] == {"made": ["axis_0", "token", "channel"]}
@@ -161,7 +163,7 @@ def test_a_layer_without_dimension_names_is_noted_and_takes_given_names(
 @pytest.mark.parametrize(
     ("dims", "complaint"),
     [
-        ({"mode": "token,channel"}, "none is called 'mode': did you mean made"),
+        ({"mode": "token,channel"}, "there is no 'mode': did you mean made"),
         ({"made": "channel"}, r"made has 2 dimensions \[64, 12\].*got channel"),
         ({"made": "x,x"}, "each with a name of its own"),
         ({"made": "row,column"}, r"\(channel, y, x, token, axis_0, axis_1\); got row,column"),
@@ -171,7 +173,7 @@ def test_dimension_names_that_do_not_fit_raise(
     stimuli: Path, tmp_path: Path, dims: dict[str, str], complaint: str
 ) -> None:
     with pytest.raises(UserError, match=complaint):
-        fusiform.scan(
+        flat.scan(
             Patches(by_unit), stimuli, tmp_path / "o.zarr", layers="made", preprocessing=SMALL,
             dims=dims,
         )  # fmt: skip

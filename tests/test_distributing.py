@@ -30,11 +30,11 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.durable import DurableFolder
-from fusiform.engine.store.hidden import sealed, unsealed
-from fusiform.engine.store.records import Records
+from fusiform.engine.store.drafts.commits import TaskLog, sealed, unsealed
+from fusiform.engine.store.location import DurableFolder
 from fusiform.kernels.moments import Moments
 
+from . import flat
 from .fuzz.small import contents
 
 # A warning of dask on a busy machine.
@@ -151,7 +151,7 @@ def scheduler(own_cluster: Any) -> str:
 
 
 def scanned(stimuli: Path, output: Path, model: str = "small", **options: Any) -> Path:
-    fusiform.scan(f"nets_of_workers:{model}", stimuli, output, **{**OPTIONS, **options})
+    flat.scan(f"nets_of_workers:{model}", stimuli, output, **{**OPTIONS, **options})
     return output
 
 
@@ -191,7 +191,7 @@ def test_local_workers_give_the_bits_of_one_process(
         listener=Listener(progress=events.append),
     )  # fmt: skip
     assert contents(tmp_path / "o.zarr") == whole
-    assert not fusiform.check_store(tmp_path / "o.zarr").problems
+    assert not fusiform.check(tmp_path / "o.zarr").problems
     last = {event.stage: (event.done, event.total) for event in events}
     assert last["scan"] == (90, 90)
     assert last["merge"][0] == last["merge"][1] >= 3
@@ -331,10 +331,10 @@ def test_a_killed_driver_resumes_when_called_again(
 ) -> None:
     output = tmp_path / "o.zarr"
     code = (
-        "import os, fusiform\n"
+        "import os\nfrom fusiform.tests import flat\n"
         "from fusiform.engine.scanning.progress import Listener\n"
         "die = Listener(progress=lambda event: os.kill(os.getpid(), 9))\n"
-        f"fusiform.scan('nets_of_workers:small', {str(stimuli)!r}, {str(output)!r},"
+        f"flat.scan('nets_of_workers:small', {str(stimuli)!r}, {str(output)!r},"
         f" layers=['body', 'pool', 'head'], batch_size={BATCH}, scheduler={scheduler!r},"
         " listener=die)"
     )
@@ -359,7 +359,7 @@ def test_a_stopped_distributed_scan_resumes_from_finished_shards(
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted) as stopped:
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(events, stage))
-    assert "the same command goes on" in stopped.value.__notes__[0]
+    assert "the same command resumes it" in stopped.value.__notes__[0]
     seen: list[Progress] = []
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(progress=seen.append))
     assert seen[0].before >= (events if stage != "scan" else 16)
@@ -389,7 +389,7 @@ def test_a_shard_with_missing_or_torn_moments_is_recomputed(
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1, "merge"))
     draft = Path(f"{output}.partial")
-    records = Records(DurableFolder(draft)).of("show")
+    records = TaskLog(DurableFolder(draft)).of("show")
     assert len(records) == SHARDS
     bereft = next(name for name, record in records.items() if record["finished"])
     gone = records[bereft]["finished"][0]
@@ -409,7 +409,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     output, draft = tmp_path / "o.zarr", tmp_path / "o.zarr.partial"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(3))
-    records = Records(DurableFolder(draft)).of("show")
+    records = TaskLog(DurableFolder(draft)).of("show")
     (first, record), (second, _), *_ = records.items()
     moments = "/".join(map(str, record["finished"][0]))
     damaged = {".records/" + second + ".json", f"head/mean/c/{moments}/0"}
@@ -417,7 +417,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
         content = bytearray((draft / name).read_bytes())
         content[len(content) // 2] ^= 1
         (draft / name).write_bytes(content)
-    progress, *problems = fusiform.check_store(output).problems
+    progress, *problems = fusiform.check(output).problems
     assert progress.startswith("the scan that fills it has not finished: ")
     assert {problem.partition(": ")[0] for problem in problems} == {
         ".records/" + second + ".json", "head/mean",
@@ -433,7 +433,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
 
 
 def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
-    records, layer = Records(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
+    records, layer = TaskLog(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
     assert not records.are_there
     moments = Moments(4, np.arange(3.0), np.ones(3))
     seal = records.keep("show/0/1/a/0.0", moments)
@@ -472,10 +472,10 @@ def test_an_image_a_worker_cannot_decode_is_named_and_the_rest_kept(
     content = cut(image)
     with pytest.raises(UserError, match=r"stripes-30.png") as caught:
         scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
-    assert "the same command goes on" in caught.value.__notes__[0]
+    assert "the same command resumes it" in caught.value.__notes__[0]
     image.write_bytes(content)
     scanned(own, tmp_path / "o.zarr", scheduler=scheduler)
-    assert not fusiform.check_store(tmp_path / "o.zarr").problems
+    assert not fusiform.check(tmp_path / "o.zarr").problems
 
 
 def test_workers_skip_the_same_stimuli_as_one_process(
@@ -493,7 +493,7 @@ def test_workers_skip_the_same_stimuli_as_one_process(
     )  # fmt: skip
     assert sum(note.startswith("skipped: ") for note in notes) == 4
     assert contents(tmp_path / "o.zarr") == one
-    assert not fusiform.check_store(tmp_path / "o.zarr").problems
+    assert not fusiform.check(tmp_path / "o.zarr").problems
 
 
 def test_a_scan_with_too_few_stimuli_left_stops_and_resumes_when_they_are_restored(
@@ -536,8 +536,8 @@ def test_a_network_without_an_importable_name_cannot_be_sent_to_workers(
 ) -> None:
     import torch
 
-    with pytest.raises(UserError, match=r"got a Identity: give it by name"):
-        fusiform.scan(torch.nn.Identity(), stimuli, tmp_path / "o.zarr", workers=2)
+    with pytest.raises(UserError, match=r"got a Identity: name it"):
+        flat.scan(torch.nn.Identity(), stimuli, tmp_path / "o.zarr", workers=2)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "gopher://x:1"])
@@ -571,8 +571,8 @@ def test_a_script_with_workers_needs_no_main_guard(
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import fusiform\n"
-        f"fusiform.scan('nets_of_workers:small', {str(stimuli)!r}, {str(tmp_path / 'o.zarr')!r},"
+        "from fusiform.tests import flat\n"
+        f"flat.scan('nets_of_workers:small', {str(stimuli)!r}, {str(tmp_path / 'o.zarr')!r},"
         f" layers=['body', 'pool', 'head'], batch_size={BATCH}, workers=1, threads_per_worker=1)\n"
         "print('once')\n"
     )

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fusiform import UserError, cli, diagnose
+import fusiform
+from fusiform import UserError, cli
 from fusiform.engine import machine
 from fusiform.engine.doctor import devices, pace, places, threads, versions
 from fusiform.engine.doctor.diagnose import guarded
@@ -399,7 +400,7 @@ def test_a_failing_check_says_so_and_keeps_its_findings() -> None:
 )
 def test_mistakes_raise_before_anything_is_measured(wrong: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        diagnose(**wrong)
+        fusiform.doctor(**wrong)
 
 
 Command = Callable[..., tuple[int, str, str]]
@@ -449,7 +450,7 @@ def test_advice_is_a_line_under_the_table(doctor: Command, monkeypatch: pytest.M
         yield Finding("bad", "so\x1b[0m so", "do\nsomething", "advice")
         yield Finding("new", "not known", severity="unknown")
 
-    monkeypatch.setattr("fusiform.engine.doctor.diagnose.diagnose", made_up)
+    monkeypatch.setattr("fusiform.engine.doctor.diagnose.doctor", made_up)
     code, out, err = doctor("-q")
     assert (code, err) == (0, "")
     assert out.splitlines()[2:] == [
@@ -465,7 +466,7 @@ def test_a_fault_that_prevents_scans_exits_with_1(
     doctor: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = [Finding("output", "read-only", "give another", "fault")]
-    monkeypatch.setattr("fusiform.engine.doctor.diagnose.diagnose", lambda *_, **__: iter(faults))
+    monkeypatch.setattr("fusiform.engine.doctor.diagnose.doctor", lambda *_, **__: iter(faults))
     code, out, _ = doctor("-q")
     assert code == 1
     assert "output: give another" in out

@@ -21,6 +21,8 @@ from fusiform.engine.errors import UserError, fault_of, is_of_limits, told_of_th
 from fusiform.engine.limits import BOUNDS, refuse_numbers, refuse_seed
 from fusiform.engine.preprocessing import Preprocessing
 
+from . import flat
+
 
 def system(code: int, name: str | None = None) -> OSError:
     return OSError(code, os.strerror(code), name) if name else OSError(code, os.strerror(code))
@@ -83,7 +85,7 @@ def ended(
     def raising(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(fusiform, "check_store", raising)
+    monkeypatch.setattr(fusiform, "check", raising)
     monkeypatch.setattr(os, "_exit", left)
     monkeypatch.setattr(sys, "argv", ["fusiform", "check", "a.zarr"])
     with pytest.raises(SystemExit) as caught:
@@ -241,7 +243,7 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
         ({"units": None}, "units are all, channel"),
         ({"preprocessing": "x"}, "preprocessing is a fusiform.Preprocessing"),
         ({"memory_budget": float("inf")}, "a memory budget is a number of bytes"),
-        ({"commit_every": "x"}, "commits are some seconds apart"),
+        ({"commit_every": "x"}, "commit_every is a number of seconds"),
     ],
     ids=str,
 )
@@ -250,12 +252,12 @@ def test_values_of_the_wrong_type_raise(
 ) -> None:
     given = {"model": torch.nn.Conv2d(3, 2, 5), "stimuli": stimuli, "output": tmp_path / "o.zarr"}
     with pytest.raises(UserError, match=said):
-        fusiform.scan(**{"layers": "all", "preprocessing": {"crop": 16}, **given, **named})
+        flat.scan(**{"layers": "all", "preprocessing": {"crop": 16}, **given, **named})
     assert not [*tmp_path.glob("o.zarr*")]
 
 
 def test_numpy_scalars_are_accepted_as_numbers(stimuli: Path, tmp_path: Path) -> None:
-    store = fusiform.scan(
+    store = flat.scan(
         torch.nn.Conv2d(3, 2, 5), stimuli, tmp_path / "o.zarr", layers="all",
         batch_size=np.int32(4), folds=np.int64(2), preprocessing={"resize": 16, "crop": 16},
     )  # fmt: skip
@@ -297,7 +299,7 @@ def test_a_failing_factory_raises_one_line(
     monkeypatch.delitem(sys.modules, "own", raising=False)
     stdin = sys.stdin
     with pytest.raises(UserError, match=said) as caught:
-        fusiform.list_layers("own:make")
+        fusiform.layers("own:make")
     assert "\n" not in str(caught.value)
     assert sys.stdin is stdin
     sys.modules.pop("own", None)

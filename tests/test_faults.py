@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.out_of_memory import explained
 from fusiform.engine.preprocessing import Preprocessing
 
+from . import flat
 from .fuzz import commands, kills
 from .fuzz.small import contents
 
@@ -86,7 +86,7 @@ def test_errors_of_a_network_itself_are_raised_unchanged() -> None:
 def test_a_scan_that_runs_out_of_memory_keeps_its_progress(stimuli: Path, tmp_path: Path) -> None:
     network = Hungry(99, MemoryError, "")
     options = {"layers": ["first", "second"], "batch_size": 4, "preprocessing": SMALL}
-    whole = fusiform.scan(network, stimuli, tmp_path / "whole.zarr", **options)
+    whole = flat.scan(network, stimuli, tmp_path / "whole.zarr", **options)
     batches = 0
 
     def shrink(*_: object) -> None:
@@ -96,11 +96,11 @@ def test_a_scan_that_runs_out_of_memory_keeps_its_progress(stimuli: Path, tmp_pa
 
     hook = network.first.register_forward_pre_hook(shrink)
     with pytest.raises(UserError, match="`batch_size=2` fits") as caught:
-        fusiform.scan(network, stimuli, tmp_path / "o.zarr", commit_every=0, **options)
-    assert "goes on" in caught.value.__notes__[0]
+        flat.scan(network, stimuli, tmp_path / "o.zarr", commit_every=0, **options)
+    assert "resumes it" in caught.value.__notes__[0]
     hook.remove()
     network.most = 99
-    store = fusiform.scan(network, stimuli, tmp_path / "o.zarr", **options)
+    store = flat.scan(network, stimuli, tmp_path / "o.zarr", **options)
     assert contents(store.path) == contents(whole.path)
 
 
@@ -165,7 +165,7 @@ def test_a_signal_ends_the_command_in_one_line_and_it_resumes(
     program.send_signal(how)
     _, said = program.communicate(timeout=60)
     assert program.returncode == 128 + how
-    assert "o.zarr.partial: the same command goes on" in said
+    assert "o.zarr.partial: the same command resumes it" in said
     assert "Traceback" not in said
     again = command(tiny_set, tmp_path / "o.zarr", module_folder)
     _, said = again.communicate(timeout=60)
@@ -214,12 +214,12 @@ def test_a_full_disk_stops_the_scan_in_one_line_and_it_resumes(
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU())
     options = {"layers": "0", "batch_size": 4, "preprocessing": SMALL, "commit_every": 0}
-    whole = contents(fusiform.scan(network, stimuli, tmp_path / "whole.zarr", **options).path)
+    whole = contents(flat.scan(network, stimuli, tmp_path / "whole.zarr", **options).path)
     place = small_disk(f"{kib}k")
     with pytest.raises(UserError, match=r"cannot write .*No space left on device.*make room"):
-        fusiform.scan(network, stimuli, place / "o.zarr", **options)
+        flat.scan(network, stimuli, place / "o.zarr", **options)
     subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
-    store = fusiform.scan(network, stimuli, place / "o.zarr", **options)
+    store = flat.scan(network, stimuli, place / "o.zarr", **options)
     assert contents(store.path) == whole
     assert [path.name for path in place.iterdir()] == ["o.zarr"]
 
@@ -231,7 +231,7 @@ def test_a_disk_that_may_be_too_small_gives_a_note(
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1))  # type: ignore[attr-defined]
     notes: list[str] = []
-    fusiform.scan(
+    flat.scan(
         nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()), stimuli, tmp_path / "o.zarr", layers="0",
         preprocessing=SMALL, listener=Listener(notes.append),
     )  # fmt: skip

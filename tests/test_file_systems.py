@@ -19,7 +19,8 @@ from fusiform.engine.doctor.places import check_output
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store.check import check_store
+
+from . import flat
 
 CANNOT = ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "EPERM")
 FAILS = ("EIO", "ENOSPC", "EDQUOT")
@@ -45,11 +46,11 @@ def of_folders(name: str) -> Callable[[int], None]:
 def scan(stimuli: Path, output: Path) -> list[str]:
     torch.manual_seed(0)
     network, notes = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), list[str]()
-    fusiform.scan(
+    flat.scan(
         network, stimuli, output, layers="0", preprocessing=Preprocessing(16, 16),
         commit_every=0, batch_size=4, listener=Listener(notes.append),
     )  # fmt: skip
-    assert check_store(output).problems == ()
+    assert fusiform.check(output).problems == ()
     return [note for note in notes if "file system" in note]
 
 
@@ -85,7 +86,7 @@ def test_an_fsync_that_fails_raises(
     with pytest.raises(UserError, match=os.strerror(getattr(errno, name))):
         scan(stimuli, tmp_path / "a.zarr")
     with pytest.raises(UserError, match="cannot write"):
-        fusiform.pack_stimuli(stimuli, tmp_path / "packed")
+        flat.pack_stimuli(stimuli, tmp_path / "packed")
 
 
 @pytest.mark.parametrize("name", [*CANNOT, "ENOLCK", "EBADF"])
@@ -134,5 +135,5 @@ def test_a_packed_set_is_written_without_folder_fsync(
 ) -> None:
     monkeypatch.setattr(os, "fsync", of_folders("EINVAL"))
     notes: list[str] = []
-    fusiform.pack_stimuli(stimuli, tmp_path / "packed", listener=Listener(notes.append))
+    flat.pack_stimuli(stimuli, tmp_path / "packed", listener=Listener(notes.append))
     assert sum("cannot synchronise folders" in note for note in notes) == 1

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from fusiform import UserError, open_recording, open_store, write_report
+import fusiform
+from fusiform import UserError, open_recording, open_store
 from fusiform.cli import main
 from fusiform.engine import files
 from fusiform.engine.files import new_file
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.querying import table
 from fusiform.engine.reporting import figures
 from fusiform.engine.responses.geometry import write_matrices
@@ -42,7 +43,7 @@ def writers(
 ) -> Iterator[dict[str, Write]]:
     """Every writer of a file, by kind; each takes the output path."""
     folder = tmp_path_factory.mktemp("recorded")
-    make_localizer(folder / "stimuli", per_category=4, size=48)
+    make_stimuli(folder / "stimuli", per_category=4, size=48)
     recording = open_recording(small.record(folder / "stimuli", folder / "r.zarr"))
     query = open_store(made_path).query("t > -9")
 
@@ -56,7 +57,9 @@ def writers(
         patch.setattr(figures, "_figures", few)
         yield {
             **{form: write_table(form) for form in ("csv", "json", "parquet", "npz")},
-            "report": lambda output: write_report([made_path], output, resamples=1, layers="head"),
+            "report": lambda output: fusiform.report(
+                [made_path], output, resamples=1, layers="head"
+            ),
             "figures": lambda output: figures.write_figures({}, output.parent),
             "matrices": lambda output: write_matrices(recording, output, "head"),
         }
@@ -309,10 +312,10 @@ def test_figures_and_page_are_written_together_or_not_at_all(
     (tmp_path / "r.html").write_bytes(OLD)
     asked = {"resamples": 1, "layers": "head", "figures": tmp_path / "new" / "f"}
     with pytest.raises(OSError, match="No space left"):
-        write_report([made_path], tmp_path / "r.html", **asked)
+        fusiform.report([made_path], tmp_path / "r.html", **asked)
     assert names(tmp_path) == ["r.html"]
     assert (tmp_path / "r.html").read_bytes() == OLD
-    write_report([made_path], tmp_path / "r.html", **asked)
+    fusiform.report([made_path], tmp_path / "r.html", **asked)
     assert names(tmp_path / "new" / "f") == ["first.pdf", "first.svg", "second.pdf", "second.svg"]
     assert (tmp_path / "r.html").stat().st_size > 1000
 

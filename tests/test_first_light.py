@@ -12,6 +12,8 @@ import pytest
 import fusiform
 from benchmarks.shared import DOMAINS
 
+from . import flat
+
 # Per cent of units with Welch's t > 5 against the pooled rest, from independent code that kept
 # every activation and used scipy.
 EXPECTED = {
@@ -25,7 +27,7 @@ EXPECTED = {
 
 def scan(
     testdata: Path, output: Path, domains: Iterable[str], images: Iterable[int]
-) -> fusiform.Result:
+) -> fusiform.Store:
     """Scan a trained ResNet-18 with some photographs of some domains."""
     manifest = output.with_suffix(".csv")
     with manifest.open("w", newline="") as file:
@@ -37,7 +39,7 @@ def scan(
                     image = testdata / "stimuli" / "floc" / folder / f"{folder}-{i}.jpg"
                     writer.writerow([image, domain])
     weights = testdata / "weights" / "resnet18_imagenet_compressed.safetensors"
-    return fusiform.scan(
+    return flat.scan(
         "resnet18",
         manifest,
         output,
@@ -53,7 +55,7 @@ def test_trained_resnet18_selects_what_independent_code_found(
 ) -> None:
     whole = scan(testdata, tmp_path / "r18.zarr", DOMAINS, range(1, 41))
     found: dict[str, list[float]] = {}
-    for row in fusiform.summarise(whole, fusiform.Criterion("rest", "t > 5")):
+    for row in fusiform.summary(whole, fusiform.Criterion("rest", "t > 5")):
         found.setdefault(row.layer, []).append(round(100 * row.share, 2))
     assert {layer: tuple(shares) for layer, shares in found.items()} == EXPECTED
 
@@ -63,7 +65,7 @@ def test_trained_resnet18_selects_what_independent_code_found(
         scan(testdata, tmp_path / f"{number}.zarr", domains, range(1, 41)).path
         for number, domains in enumerate((list(DOMAINS)[:2], list(DOMAINS)[2:]))
     ]
-    merged = fusiform.merge_stores(parts, tmp_path / "domains.zarr")
+    merged = fusiform.merge(parts, tmp_path / "domains.zarr")
     for layer in whole.layers:
         for variable in ("mean", "m2"):
             expected = whole.read(layer, variable)
@@ -79,7 +81,7 @@ def test_trained_resnet18_selects_what_independent_code_found(
         scan(testdata, tmp_path / f"from{first}.zarr", DOMAINS, range(first, first + 20)).path
         for first in (1, 21)
     ]
-    merged = fusiform.merge_stores(parts, tmp_path / "stimuli.zarr")
+    merged = fusiform.merge(parts, tmp_path / "stimuli.zarr")
     assert merged.counts.tolist() == whole.counts.tolist()
     for layer in whole.layers:
         for variable in ("mean", "m2"):

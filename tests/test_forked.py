@@ -19,6 +19,7 @@ import os, signal, sys
 import numpy as np
 import torch
 import fusiform
+from fusiform.tests import flat
 
 path, rest = sys.argv[1], fusiform.Criterion("rest")
 store = fusiform.open_store(path)
@@ -29,8 +30,8 @@ ways = {
     "tree": lambda: float(store.tree()[layer].t.sum().compute()),
     "query": lambda: int(store.query("t > 1").counts()["matching"].sum()),
     "mask": lambda: int(store.mask("faces", layer).sum()),
-    "kernels": lambda: [row.selective for row in fusiform.summarise(store, rest)],
-    "scan": lambda: fusiform.scan("resnet18", "nowhere", "out.zarr", weights="none"),
+    "kernels": lambda: [row.selective for row in fusiform.summary(store, rest)],
+    "scan": lambda: flat.scan("resnet18", "nowhere", "out.zarr", weights="none"),
 }
 def child(way):
     sys.stdout.flush()
@@ -79,7 +80,7 @@ class Masks(torch.utils.data.Dataset):
     def __len__(self):
         return 4
     def __getitem__(self, index):
-        return fusiform.summarise(fusiform.open_store(path), rest)[0].selective
+        return fusiform.summary(fusiform.open_store(path), rest)[0].selective
 
 def load(**named):
     loaded = torch.utils.data.DataLoader(Masks(), num_workers=2, timeout=90, **named)

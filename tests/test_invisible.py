@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 import fusiform
-from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.decoding.pictures import is_invisible
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.querying.info import facts
@@ -22,6 +21,8 @@ from fusiform.engine.stimuli.check import check_stimuli
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.stimuli.report import lines
 
+from . import flat
+from .flat import decode_ahead
 from .test_resume import SMALL, Net, scanned, stopping_after
 
 CLEAR = (
@@ -30,7 +31,7 @@ CLEAR = (
     "stripes/stripes-1.png",
     "stripes/stripes-5.gif",
 )
-NOTE = "nothing is visible of 4 stimuli, transparent or mid-grey throughout: " + ", ".join(CLEAR)
+NOTE = "nothing is visible in 4 stimuli, transparent or mid-grey throughout: " + ", ".join(CLEAR)
 
 
 @pytest.fixture
@@ -52,16 +53,16 @@ def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
 
 
 def heard(notes: list[str]) -> list[str]:
-    return [note for note in notes if note.startswith("nothing is visible of")]
+    return [note for note in notes if note.startswith("nothing is visible in")]
 
 
 def test_scan_store_and_info_name_invisible_stimuli(stimuli: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     result = scanned(stimuli, tmp_path / "o.zarr", listener=Listener(notes.append))
     reason = "transparent or mid-grey throughout"
-    assert heard(notes) == [f"nothing is visible of {stimuli / name}: {reason}" for name in CLEAR]
+    assert heard(notes) == [f"nothing is visible in {stimuli / name}: {reason}" for name in CLEAR]
     assert result.provenance["notes"] == [NOTE]
-    assert ("note", NOTE) in list(facts(fusiform.describe_store(tmp_path / "o.zarr")))
+    assert ("note", NOTE) in list(facts(fusiform.info(tmp_path / "o.zarr")))
 
 
 @pytest.mark.usefixtures("in_passes")
@@ -92,7 +93,7 @@ def test_workers_leave_the_same_note_on_invisible_stimuli(
     )
     notes: list[str] = []
     given: dict[str, Any] = {"layers": "all", "batch_size": 1}
-    result = fusiform.scan(
+    result = flat.scan(
         f"{module}:make", stimuli, tmp_path / "w.zarr", workers=2, threads_per_worker=1,
         listener=Listener(notes.append), **given,
     )  # fmt: skip
@@ -106,11 +107,11 @@ def test_recordings_and_packed_sets_name_invisible_stimuli(stimuli: Path, tmp_pa
     notes: list[str] = []
     packed = tmp_path / "packed.zarr"
     geometry = {"resize": 16, "crop": 16}
-    fusiform.pack_stimuli(stimuli, packed, preprocessing=geometry, listener=Listener(notes.append))
+    flat.pack_stimuli(stimuli, packed, preprocessing=geometry, listener=Listener(notes.append))
     assert len(heard(notes)) == len(CLEAR)
     assert scanned(packed, tmp_path / "p.zarr").provenance["notes"] == [NOTE]
 
-    recording = fusiform.record(
+    recording = flat.record(
         Net(), stimuli, tmp_path / "r.zarr", layers=["head"], preprocessing=SMALL
     )
     assert recording.provenance["notes"] == [NOTE]
@@ -121,7 +122,7 @@ def test_stimuli_check_names_invisible_stimuli(stimuli: Path) -> None:
     assert report.invisible == CLEAR
     assert report.as_record()["invisible"] == list(CLEAR)
     for name in CLEAR:
-        said = f"note: nothing is visible of {name}: transparent or mid-grey throughout"
+        said = f"note: nothing is visible in {name}: transparent or mid-grey throughout"
         assert said in lines(report)
 
 

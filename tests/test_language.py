@@ -73,12 +73,12 @@ def test_weighted_sums_are_parsed(text: str, weights: dict[str, int | str]) -> N
     [
         ("face > bodies", 0, "did you mean faces"),
         ("faces > bodys", 8, "did you mean bodies"),
-        ("faces >", 7, "goes on with a category"),
-        ("> faces", 0, "goes on with a category"),
+        ("faces >", 7, "continues with a category"),
+        ("> faces", 0, "continues with a category"),
         ("faces > bodies > scenes", 15, "should end"),
         ("faces bodies", 6, "should end"),
         ("faces > (bodies + scenes", 24, "needs ')'"),
-        ("faces & bodies", 6, "means nothing"),
+        ("faces & bodies", 6, "invalid syntax"),
         ("'faces > bodies", 0, "quote is not closed"),
         ("faces > faces + scenes", 6, "faces is on both"),
         ("2*faces > scenes", 8, "without weights"),
@@ -89,9 +89,9 @@ def test_weighted_sums_are_parsed(text: str, weights: dict[str, int | str]) -> N
         ("top-hat > faces", 0, 'did you mean "top-hat"'),
         ("faces\n> x", 8, "known"),
         ("(" * 51 + "faces" + ")" * 51, 50, "50 deep"),
-        ("1e9999*faces - scenes", 0, "means nothing"),
-        ("1" * 50 + "*faces - scenes", 0, "means nothing"),
-        ("1.2.3*faces - scenes", 0, "means nothing"),
+        ("1e9999*faces - scenes", 0, "invalid syntax"),
+        ("1" * 50 + "*faces - scenes", 0, "invalid syntax"),
+        ("1.2.3*faces - scenes", 0, "invalid syntax"),
     ],
 )
 def test_a_contrast_syntax_error_points_at_its_place(text: str, column: int, fragment: str) -> None:
@@ -106,7 +106,7 @@ def test_a_contrast_syntax_error_points_at_its_place(text: str, column: int, fra
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
-        ("faces - bodies/2", "sum to 0; those of 'faces - bodies/2' to 1/2"),
+        ("faces - bodies/2", "sum to 0; those of 'faces - bodies/2' sum to 1/2"),
         ("faces - 1", "sum to 0"),
         ("2*faces", "sum to 0"),
         ("faces - faces", "sum to 0"),
@@ -195,9 +195,9 @@ def test_unquoted_numbers_are_weights() -> None:
     assert {ANY[k]: weight for k, weight in weights.items()} == {
         "2d": 1, "01": Fraction(-1, 2), "1": Fraction(-1, 2),
     }  # fmt: skip
-    with pytest.raises(UserError, match=r'stand in quotes: "1", "2"$'):
+    with pytest.raises(UserError, match=r'are numbers: "1", "2"$'):
         parse_contrast("1/2", ANY)
-    with pytest.raises(UserError, match=r"where names .* stand in quotes"):
+    with pytest.raises(UserError, match=r"where names .* are quoted"):
         parse_contrast("\U0001f642 > 1", ANY)
     with pytest.raises(UserError, match=f'did you mean "{ANY[10]}"'):
         parse_contrast(ANY[10][:-2], ANY)
@@ -255,9 +255,9 @@ def test_and_binds_more_strongly_than_or() -> None:
     [
         ("tt > 5", 0, "did you mean t"),
         ("t >> 5", 3, "a number is needed"),
-        ("t = 5", 2, "means nothing"),
+        ("t = 5", 2, "invalid syntax"),
         ("t > five", 4, "a number is needed"),
-        ("t > 5 and", 9, "goes on with a measure"),
+        ("t > 5 and", 9, "continues with a measure"),
         ("t > 5 csi > 1", 6, "should end"),
         ("(t > 5", 6, "needs ')'"),
         ("t 5", 2, "compared by one of < <= > >="),
@@ -266,7 +266,7 @@ def test_and_binds_more_strongly_than_or() -> None:
         ("top 200%", 4, "percentage"),
         ("top 5 by size", 9, "what is measured"),
         ("top 5 by q", 9, "use t"),
-        ("", 0, "goes on with a measure"),
+        ("", 0, "continues with a measure"),
         ("preferred_category > 1", 0, "what is measured"),
         ("__import__('os')", 0, "what is measured"),
         ("csi > 1/0", 8, "other than 0"),
@@ -319,7 +319,7 @@ def test_presets_note_what_authors_did_besides_their_criterion() -> None:
     scrambled = ("faces", "scenes", "Phase_Scrambled")
     preset = PRESETS["margalit2024"]
     (said,) = remarks(preset, scrambled)
-    assert "left scrambled pictures out; here are Phase_Scrambled:" in said
+    assert "left scrambled images out; this store has Phase_Scrambled:" in said
     assert remarks(preset, scrambled, "faces > scenes") == []
     assert len(remarks(preset, scrambled, ["faces > scenes", "faces > Phase_Scrambled"])) == 1
     assert remarks(preset, ("faces", "scenes", "words")) == []

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.hooks import capture
-from fusiform.engine.networks.layers import Recordable, choose, list_layers, trial
+from fusiform.engine.networks.layers import Recordable, choose, trial
 
-listed = cache(list_layers)  # each network is built and run once for all tests
+listed = cache(fusiform.layers)  # each network is built and run once for all tests
 
 
 def stages(*lengths: int, pattern: str = "layer{}.{}") -> list[str]:
@@ -109,13 +110,13 @@ def test_units_and_state_are_counted() -> None:
     assert layer.units == 64 * 56 * 56
     assert layer.state_bytes == 20 * layer.units
     assert layer.kind == "BasicBlock"
-    (double, *_) = list_layers(nn.Sequential(nn.Conv2d(3, 1, 1)).double(), crop=4).layers
+    (double, *_) = fusiform.layers(nn.Sequential(nn.Conv2d(3, 1, 1)).double(), crop=4).layers
     assert double.dtype == "float64"
     assert double.state_bytes == 24 * 16
 
 
 def test_another_crop_changes_shapes_but_not_names() -> None:
-    smaller = list_layers("resnet18", crop=64)
+    smaller = fusiform.layers("resnet18", crop=64)
     assert names(smaller.layers) == names(listed("resnet18").layers)
     assert shapes(smaller)["layer1.0"] == (("channel", "y", "x"), (64, 16, 16))
 
@@ -123,11 +124,11 @@ def test_another_crop_changes_shapes_but_not_names() -> None:
 @pytest.mark.parametrize("model", ["vit_b_16", "timm:test_vit", "clip:RN50"])
 def test_a_network_that_does_not_run_at_the_given_size_raises(model: str) -> None:
     with pytest.raises(UserError, match=r"\[batch, 3, 72, 72\].*choose its input size with `crop`"):
-        list_layers(model, crop=72)
+        fusiform.layers(model, crop=72)
 
 
 def test_a_network_without_blocks_is_recorded_at_its_leaves_with_a_note() -> None:
-    found = list_layers("vgg16", crop=64)
+    found = fusiform.layers("vgg16", crop=64)
     layers, notes = choose(found, ["blocks"])
     assert notes == ["this network has no residual or transformer blocks: recording its leaves"]
     assert names(layers) == list(found.leaves)
@@ -477,4 +478,4 @@ def test_a_module_named_output_keeps_its_name() -> None:
 @pytest.mark.parametrize("crop", [0, -5])
 def test_an_image_side_below_one_pixel_raises(crop: int) -> None:
     with pytest.raises(UserError, match="1 pixel or more"):
-        list_layers("resnet18", crop=crop)
+        fusiform.layers("resnet18", crop=crop)

@@ -13,6 +13,8 @@ from torch import nn
 import fusiform
 from fusiform.engine.errors import UserError
 
+from . import flat
+
 Pair = namedtuple("Pair", ["first", "second"])
 
 
@@ -101,12 +103,12 @@ def test_a_scan_of_a_lesioned_network_records_the_lesion(stimuli: Path, tmp_path
         "decode_workers": 1,
     }
     net = Net()
-    result = fusiform.scan(net, stimuli, tmp_path / "whole.zarr", **options)
+    result = flat.scan(net, stimuli, tmp_path / "whole.zarr", **options)
     mask = result.mask("noise", "conv", fusiform.Criterion("rest", "top 10%"))
     assert mask.shape == (4, 32, 32)
     assert mask.sum() == 409
     with fusiform.lesion(net, {"conv": mask}):
-        lesioned = fusiform.scan(net, stimuli, tmp_path / "lesioned.zarr", **options)
+        lesioned = flat.scan(net, stimuli, tmp_path / "lesioned.zarr", **options)
     dead = lesioned.query("noise: dead", layers="conv").masks()["conv"]["matches"].values[0]
     assert (dead >= mask).all()
     head = result.layer("head")

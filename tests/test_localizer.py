@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.localizer import CATEGORIES, make_localizer
+from fusiform.engine.localizer import CATEGORIES, make_stimuli
 from fusiform.engine.localizer.canvas import Canvas, Frame, capsule, ellipse, hull, noise, rectangle
 from fusiform.engine.localizer.make import _ARTISTS
 from fusiform.engine.localizer.scenes import KINDS
@@ -23,7 +23,7 @@ EACH, SIZE = 10, 96
 @pytest.fixture(scope="module")
 def localizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("localizer") / "set"
-    make_localizer(directory, per_category=EACH, size=SIZE)
+    make_stimuli(directory, per_category=EACH, size=SIZE)
     return directory
 
 
@@ -38,7 +38,7 @@ def pictures(directory: Path, category: str) -> NDArray[np.float64]:
 
 
 def test_the_six_categories_are_written_as_grey_pictures(tmp_path: Path) -> None:
-    paths = make_localizer(tmp_path / "new" / "set", per_category=2, size=40)
+    paths = make_stimuli(tmp_path / "new" / "set", per_category=2, size=40)
     root = tmp_path / "new" / "set"
     assert paths == [root / c / f"{c}-{i}.png" for c in CATEGORIES for i in (1, 2)]
     assert sorted(root.glob("*/*")) == sorted(paths)
@@ -52,13 +52,13 @@ def test_a_seed_gives_the_same_bytes_for_any_number_of_pictures(
     localizer: Path, tmp_path: Path
 ) -> None:
     """A smaller set of the same seed holds the same pictures."""
-    for path in make_localizer(tmp_path / "again", per_category=3, size=SIZE, seed=0):
+    for path in make_stimuli(tmp_path / "again", per_category=3, size=SIZE, seed=0):
         same = localizer / path.parent.name / path.name
         assert path.read_bytes() == same.read_bytes(), path.name
 
 
 def test_another_seed_gives_other_pictures(localizer: Path, tmp_path: Path) -> None:
-    for path in make_localizer(tmp_path / "other", per_category=2, size=SIZE, seed=1):
+    for path in make_stimuli(tmp_path / "other", per_category=2, size=SIZE, seed=1):
         assert (read(path) != read(localizer / path.parent.name / path.name)).mean() > 0.5
 
 
@@ -195,7 +195,7 @@ def test_localizer_arguments_out_of_range_raise(
     tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        make_localizer(tmp_path / "set", **arguments)
+        make_stimuli(tmp_path / "set", **arguments)
     assert not (tmp_path / "set").exists()
 
 
@@ -203,7 +203,7 @@ def test_drawing_a_localizer_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     for occupied in (tmp_path, tmp_path / "note.txt"):
         with pytest.raises(UserError, match="new or empty folder"):
-            make_localizer(occupied, per_category=1)
+            make_stimuli(occupied, per_category=1)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
     (tmp_path / "empty").mkdir()
-    assert len(make_localizer(tmp_path / "empty", per_category=1, size=32)) == 6
+    assert len(make_stimuli(tmp_path / "empty", per_category=1, size=32)) == 6

@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 from pyarrow import feather, parquet
 
-import fusiform
-from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli import catalogue as catalogue_module
 from fusiform.engine.stimuli import manifest
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
+
+from . import flat
+from .flat import decode_ahead
 
 SUFFIXES = [".csv", ".parquet", ".arrow", ".feather"]
 SMALL = Preprocessing(8, 8)
@@ -76,8 +77,8 @@ def test_classes_may_be_whole_numbers_or_a_dictionary(tmp_path: Path) -> None:
     [
         ({"file": ["1"], "category": ["a"]}, "file, category"),
         ({"path": ["1", " "], "category": ["a", "b"]}, "no path, b"),
-        ({"path": ["1", "2", "1"], "category": [*"aba"]}, "lists 1 again"),
-        ({"path": ["1", "./1", "2"], "category": [*"aba"]}, "lists ./1 again"),
+        ({"path": ["1", "2", "1"], "category": [*"aba"]}, "repeats 1"),
+        ({"path": ["1", "./1", "2"], "category": [*"aba"]}, "repeats ./1"),
         ({"path": ["1", "../2", "3"], "category": [*"aba"]}, "../2 leads out of"),
         ({"path": [*"12"], "category": [*"ab"], "sha256": ["0f" * 32, "0f"]}, "sha256"),
         ({"path": [*"12"], "category": [*"ab"], "sha256": ["0f" * 32, "x" * 64]}, "sha256"),
@@ -183,7 +184,7 @@ def test_a_file_with_another_hash_than_listed_is_not_shown(listed: Catalogue) ->
     Image.new("RGB", (8, 8)).save(listed.path(5))
     plan = make_plan(listed.labels, listed.categories, batch_size=8)
     (decoded,) = decode_ahead(listed, plan, SMALL, 1, skip=True)
-    assert list(decoded.failed.values()) == ["is not what its manifest lists, by the sha256 there"]
+    assert list(decoded.failed.values()) == ["does not have the sha256 of its manifest"]
     assert decoded.batch.stimuli[[*decoded.failed]].tolist() == [5]
 
 
@@ -195,7 +196,7 @@ def test_hashes_in_a_manifest_do_not_change_the_scan(listed: Catalogue, tmp_path
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     stores = [
-        fusiform.scan(
+        flat.scan(
             net, source, tmp_path / f"{source.stem}.zarr", layers="0", device="cpu",
             preprocessing={"resize": 8, "crop": 8}, batch_size=4,
         )

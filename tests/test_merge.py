@@ -21,13 +21,12 @@ from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.merge import merge_stores
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store.check import check_store
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import Moments
 
+from . import flat
 from .made import annotate
 
 LAYER = Layer("conv", "Conv2d", ("channel", "y", "x"), (3, 2, 2), "float32")
@@ -36,7 +35,7 @@ CATEGORIES = ("faces", "bodies", "scenes")
 
 def store_of(
     path: Path, x: np.ndarray, category: Sequence[int], fold: Sequence[int], own: Sequence[int]
-) -> Result:
+) -> Store:
     """A finished store without contrasts, of the stimuli ``own`` of a synthetic set."""
     present = list(dict.fromkeys(category[i] for i in own))
     counts = np.zeros((len(present), 2), np.int64)
@@ -63,7 +62,7 @@ def store_of(
             moments = Moments(len(mine), mine.mean(0), m2)
             draft.write_moments(LAYER, row, f, moments)
     draft.complete()
-    return Result.open(path)
+    return Store.open(path)
 
 
 def test_category_names_in_decomposed_unicode_are_the_same(
@@ -77,7 +76,7 @@ def test_category_names_in_decomposed_unicode_are_the_same(
         monkeypatch.setitem(globals(), "CATEGORIES", names)
         own = range(0, 8) if form == "NFC" else range(8, 12)
         parts.append(store_of(tmp_path / f"{form}.zarr", x, category, fold, own))
-    found = merge_stores([part.path for part in parts], tmp_path / "m.zarr")
+    found = fusiform.merge([part.path for part in parts], tmp_path / "m.zarr")
     assert found.categories == parts[0].categories
     assert found.counts.tolist() == [[3, 3], [3, 3]]
     mine = x[[i for i in range(12) if category[i] == 0 and fold[i] == 0]]
@@ -116,7 +115,7 @@ def test_merging_any_split_gives_the_whole(
     for p in rng.permutation(part.max() + 1):
         paths.append(folder / f"{p}.zarr")
         store_of(paths[-1], x, category, fold, np.flatnonzero(part == p))
-    merged = merge_stores(paths, folder / "merged.zarr")
+    merged = fusiform.merge(paths, folder / "merged.zarr")
     assert set(merged.categories) == set(CATEGORIES)
     places = [merged.categories.index(name) for name in CATEGORIES]
     for name in ("mean", "m2"):
@@ -126,15 +125,16 @@ def test_merging_any_split_gives_the_whole(
         # A mean is as precise as the largest value in it.
         np.testing.assert_allclose(found, whole.read(LAYER, name), rtol=1e-12, atol=1e-14 * mean)
     assert merged.counts[places].tolist() == whole.counts.tolist()
-    hashes = merged.stimuli("stimulus_sha256")
+    hashes = merged.stimulus_column("stimulus_sha256")
     for i, digest in enumerate(hashes):
         own = int(digest, 16)
         assert (
-            merged.categories[merged.stimuli("stimulus_category")[i]] == CATEGORIES[category[own]]
+            merged.categories[merged.stimulus_column("stimulus_category")[i]]
+            == CATEGORIES[category[own]]
         )
-        assert merged.stimuli("stimulus_fold")[i] == fold[own]
+        assert merged.stimulus_column("stimulus_fold")[i] == fold[own]
     assert len(set(hashes)) == 48
-    assert check_store(merged.path).problems == ()
+    assert fusiform.check(merged.path).problems == ()
 
 
 class Net(nn.Module):
@@ -157,13 +157,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...,
     return folder
 
 
-def scan(folder: Path, output: str, stimuli: Path | None = None, **options: Any) -> Result:
+def scan(folder: Path, output: str, stimuli: Path | None = None, **options: Any) -> Store:
     defaults = {
         "layers": ["conv", "head"], "batch_size": 8, "decode_workers": 1,
         "preprocessing": fusiform.Preprocessing(resize=32, crop=32),
     }  # fmt: skip
     source = stimuli or folder / "stimuli"
-    return fusiform.scan(Net(), source, folder / output, **{**defaults, **options})
+    return flat.scan(Net(), source, folder / output, **{**defaults, **options})
 
 
 def listed(folder: Path, name: str, chosen: Callable[[int], bool]) -> Path:
@@ -185,7 +185,7 @@ def test_merging_categories_gives_the_bits_of_one_scan(folder: Path) -> None:
     scan(folder, "other.zarr", groups={"noise": ["noise"], "stripes": ["stripes"]})
     # A scan needs two categories: the one in both parts is removed by hand.
     with pytest.raises(UserError, match=r"counted once; .*both have noise/noise-1\.png"):
-        merge_stores([folder / "two.zarr", folder / "other.zarr"], folder / "merged.zarr")
+        fusiform.merge([folder / "two.zarr", folder / "other.zarr"], folder / "merged.zarr")
     assert not (folder / "merged.zarr").exists()
     renamed = shutil.copytree(folder / "stimuli" / "noise", folder / "more" / "hiss")
     for path in renamed.iterdir():  # another file, the same picture
@@ -193,14 +193,14 @@ def test_merging_categories_gives_the_bits_of_one_scan(folder: Path) -> None:
             file.write(b"\0")
     shutil.copytree(folder / "stimuli" / "stripes", folder / "more" / "stripes")
     scan(folder, "more.zarr", folder / "more")
-    merged = merge_stores([folder / "two.zarr", folder / "more.zarr"], folder / "merged.zarr")
+    merged = fusiform.merge([folder / "two.zarr", folder / "more.zarr"], folder / "merged.zarr")
     assert merged.categories == ("blobs", "noise", "hiss", "stripes")
     for layer in whole.layers:
         for variable in ("mean", "m2"):
             found, expected = merged.read(layer, variable), whole.read(layer, variable)
             np.testing.assert_array_equal(found[[0, 1, 3]], expected)
             np.testing.assert_array_equal(found[2], expected[1])
-    assert check_store(merged.path).problems == ()
+    assert fusiform.check(merged.path).problems == ()
 
 
 def test_merging_stimuli_equals_one_scan(folder: Path) -> None:
@@ -209,7 +209,7 @@ def test_merging_stimuli_equals_one_scan(folder: Path) -> None:
     for name, chosen in (("first", lambda i: i <= 8), ("second", lambda i: i > 8)):
         manifest = listed(folder, f"{name}.csv", chosen)
         parts.append(scan(folder, f"{name}.zarr", manifest).path)
-    merged = merge_stores(parts, folder / "both.zarr")
+    merged = fusiform.merge(parts, folder / "both.zarr")
     assert merged.counts.tolist() == whole.counts.tolist()
     for layer in whole.layers:
         for variable, definition in VARIABLES.items():
@@ -224,14 +224,14 @@ def test_merging_stimuli_equals_one_scan(folder: Path) -> None:
     provenance = merged.provenance
     assert provenance["merged"] == [open_store(part).provenance["fingerprint"] for part in parts]
     assert provenance["fingerprint"] not in provenance["merged"]
-    assert check_store(merged.path).problems == ()
+    assert fusiform.check(merged.path).problems == ()
     # A later set is merged into the earlier merged store, and replaces it.
     more = shutil.copytree(folder / "stimuli", folder / "later")
     for path in more.rglob("*.png"):
         with path.open("ab") as file:
             file.write(b"\0")
     later = scan(folder, "later.zarr", more)
-    again = merge_stores([merged.path, later.path], merged.path, overwrite=True)
+    again = fusiform.merge([merged.path, later.path], merged.path, overwrite=True)
     assert again.counts.tolist() == (2 * whole.counts).tolist()
     for layer in whole.layers:
         np.testing.assert_allclose(again.read(layer, "m2"), 2 * whole.read(layer, "m2"), rtol=1e-12)
@@ -240,7 +240,7 @@ def test_merging_stimuli_equals_one_scan(folder: Path) -> None:
 def test_merging_layers_equals_one_scan(folder: Path) -> None:
     options = {"null": 3, "null_units": 4}
     parts = [scan(folder, f"{name}.zarr", layers=[name], **options) for name in ("conv", "head")]
-    merged = merge_stores([part.path for part in parts], folder / "layers.zarr")
+    merged = fusiform.merge([part.path for part in parts], folder / "layers.zarr")
     whole = open_store(folder / "whole.zarr")
     assert merged.layers == whole.layers
     for layer in whole.layers:
@@ -250,9 +250,9 @@ def test_merging_layers_equals_one_scan(folder: Path) -> None:
         for found, expected in zip(merged.null_of(layer), own.null_of(layer), strict=True):
             np.testing.assert_array_equal(found, expected)
     assert merged.shuffles == 3
-    assert check_store(merged.path).problems == ()
+    assert fusiform.check(merged.path).problems == ()
     with pytest.raises(UserError, match=r"if their layers differ; .*both have conv"):
-        merge_stores([whole.path, parts[0].path], folder / "never.zarr")
+        fusiform.merge([whole.path, parts[0].path], folder / "never.zarr")
 
 
 def test_a_merged_store_notes_what_it_lacks(folder: Path) -> None:
@@ -261,14 +261,14 @@ def test_a_merged_store_notes_what_it_lacks(folder: Path) -> None:
     save_contrast(parts[0], "mine", Criterion("rest"), "blobs > noise")
     notes: list[str] = []
     paths = [part.path for part in parts]
-    merged = merge_stores(paths, folder / "without.zarr", note=notes.append)
+    merged = fusiform.merge(paths, folder / "without.zarr", note=notes.append)
     assert [note.partition(":")[0] for note in notes] == [
         "saved contrasts are not merged", "shuffled labels are not merged",
     ]  # fmt: skip
     assert (merged.saved, merged.shuffles) == ({}, 0)
     assert "null" not in merged.provenance
     with pytest.raises(UserError, match="--overwrite"):
-        merge_stores(paths, folder / "without.zarr")
+        fusiform.merge(paths, folder / "without.zarr")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_merging_incompatible_stores_names_the_difference(
     with pytest.raises(
         UserError, match=f"half.zarr and .*differs.zarr differ in their {difference}"
     ):
-        merge_stores([folder / "half.zarr", folder / "differs.zarr"], folder / "never.zarr")
+        fusiform.merge([folder / "half.zarr", folder / "differs.zarr"], folder / "never.zarr")
     assert not (folder / "never.zarr").exists()
 
 
@@ -300,6 +300,6 @@ def test_merging_stores_of_other_weights_names_them(folder: Path) -> None:
     path = Path(shutil.copytree(folder / "whole.zarr", folder / "weights.zarr"))
     annotate(path, weights_sha256="0" * 64)
     with pytest.raises(UserError, match=r"differ in their weights: as given \(.*\) and as given"):
-        merge_stores([half.path, path], folder / "never.zarr")
+        fusiform.merge([half.path, path], folder / "never.zarr")
     with pytest.raises(UserError, match="at least two stores; got 1"):
-        merge_stores([path], folder / "never.zarr")
+        fusiform.merge([path], folder / "never.zarr")

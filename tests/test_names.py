@@ -20,8 +20,11 @@ from PIL import Image
 from torch import nn
 
 import fusiform
-from fusiform import cli, terminal
-from fusiform.engine.store.reading import Store
+from fusiform import cli
+from fusiform.commands.notes import printable
+from fusiform.engine.store.store_reader import StoreReader
+
+from . import flat
 
 # Used as category folders and at the start of file names.
 NASTY = (
@@ -60,10 +63,10 @@ def draw(folder: Path, names: tuple[str, ...] = NASTY, each: int = 4) -> Path:
     return folder
 
 
-def scan(stimuli: Path, output: Path) -> Store:
+def scan(stimuli: Path, output: Path) -> StoreReader:
     size = {"resize": 20, "crop": 20}
     layers = [LAYER]
-    return fusiform.scan(
+    return flat.scan(
         Nasty(), stimuli, output, layers=layers, preprocessing=size, batch_size=8, device="cpu"
     )
 
@@ -74,7 +77,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     # The store's own name holds control characters too.
     return scan(stimuli, tmp_path_factory.mktemp("store") / "\x1b]0;title\x07\u202e.zarr")
 
@@ -104,10 +107,10 @@ def escaped(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def test_names_are_stored_unchanged(store: Store, stimuli: Path) -> None:
+def test_names_are_stored_unchanged(store: StoreReader, stimuli: Path) -> None:
     reopened = fusiform.open_store(store.path)
     assert sorted(reopened.categories) == sorted(NASTY)
-    kept = [str(name) for name in reopened.stimuli("stimulus_path")]
+    kept = [str(name) for name in reopened.stimulus_column("stimulus_path")]
     there = [f"{p.parent.name}/{p.name}" for p in stimuli.rglob("*.png")]
     assert sorted(kept) == sorted(there)
 
@@ -125,7 +128,7 @@ def test_names_are_stored_unchanged(store: Store, stimuli: Path) -> None:
     ],
 )
 def test_no_command_prints_control_characters_of_names(
-    run: Run, store: Store, command: list[str]
+    run: Run, store: StoreReader, command: list[str]
 ) -> None:
     name, *rest = command
     code, out, err = run(name, store.path, *rest)
@@ -138,7 +141,7 @@ def test_no_command_prints_control_characters_of_names(
         assert "\\x1b]0;title\\x07\\u202e.zarr" in lines[0]
 
 
-def test_a_summary_of_two_stores_prints_no_control_characters(run: Run, store: Store) -> None:
+def test_a_summary_of_two_stores_prints_no_control_characters(run: Run, store: StoreReader) -> None:
     code, out, err = run("summary", store.path, store.path)
     assert (code, obeyed(out + err)) == (0, [])
 
@@ -159,7 +162,7 @@ def test_scanning_prints_no_control_characters_of_names(
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_category_name_can_be_queried(run: Run, store: Store, name: str) -> None:
+def test_every_category_name_can_be_queried(run: Run, store: StoreReader, name: str) -> None:
     quoted = f"'{name}'" if '"' in name else f'"{name}"'
     code, out, err = run("select", store.path, quoted)
     assert code == 0, err
@@ -171,7 +174,9 @@ def test_every_category_name_can_be_queried(run: Run, store: Store, name: str) -
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_every_displayed_name_is_accepted_as_a_contrast(run: Run, store: Store, name: str) -> None:
+def test_every_displayed_name_is_accepted_as_a_contrast(
+    run: Run, store: StoreReader, name: str
+) -> None:
     code, out, err = run("query", "--format", "json", "--", store.path, f"{name}: t > -1e9")
     assert code == 0, err
     (row,) = json.loads(out)
@@ -182,7 +187,7 @@ def test_every_displayed_name_is_accepted_as_a_contrast(run: Run, store: Store, 
     assert [row["contrast"] for row in found["rows"]] == [name]
 
 
-def test_csv_and_json_keep_names_unchanged(run: Run, store: Store) -> None:
+def test_csv_and_json_keep_names_unchanged(run: Run, store: StoreReader) -> None:
     for form, read in (
         ("csv", lambda text: list(csv.DictReader(io.StringIO(text, newline="")))),
         ("json", json.loads),
@@ -197,7 +202,7 @@ def test_csv_and_json_keep_names_unchanged(run: Run, store: Store) -> None:
     assert sorted(row["contrast"] for row in found["rows"]) == sorted(NASTY)
 
 
-def test_json_escapes_names_to_ascii(run: Run, store: Store) -> None:
+def test_json_escapes_names_to_ascii(run: Run, store: StoreReader) -> None:
     _, out, _ = run("query", store.path, "t > -1e9", "--format", "json")
     assert out.isascii()  # for any encoding of stdout
 
@@ -224,14 +229,16 @@ def test_errors_about_any_name_are_one_line(
     assert "Traceback" not in err
 
 
-def test_a_name_in_a_syntax_error_adds_no_line(run: Run, store: Store) -> None:
+def test_a_name_in_a_syntax_error_adds_no_line(run: Run, store: StoreReader) -> None:
     code, _, err = run("select", store.path, "'two\nline'")
     assert code == 2
     assert obeyed(err) == []
     assert err.count("\n") == 3  # the mistake, the text, the caret
 
 
-def test_a_locale_that_cannot_encode_names_does_not_crash(store: Store, tmp_path: Path) -> None:
+def test_a_locale_that_cannot_encode_names_does_not_crash(
+    store: StoreReader, tmp_path: Path
+) -> None:
     path = shutil.copytree(store.path, tmp_path / "plain.zarr")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
     for form in ("table", "json", "csv"):
@@ -258,7 +265,7 @@ def test_a_locale_that_cannot_encode_names_does_not_crash(store: Store, tmp_path
     ],
 )
 def test_unprintable_characters_are_escaped(name: str, shown: str) -> None:
-    assert terminal.printable(name) == shown
+    assert printable(name) == shown
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
@@ -267,7 +274,7 @@ def test_names_that_are_not_utf8_are_kept_as_escapes(run: Run, tmp_path: Path) -
     output = tmp_path / "out.zarr"
     found = scan(draw(tmp_path / "stimuli", names), output)
     assert sorted(found.categories) == sorted(["caf\\xe9", "\\xff\\xfe", "plain"])
-    paths = [str(name) for name in found.stimuli("stimulus_path")]
+    paths = [str(name) for name in found.stimulus_column("stimulus_path")]
     assert "caf\\xe9/caf\\xe9-0.png" in paths
     code, out, err = run("summary", output)
     assert code == 0

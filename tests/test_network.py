@@ -21,17 +21,17 @@ from torch.nn import functional
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.merge import merge_stores
 from fusiform.engine.networks.backbones import backbone_of
 from fusiform.engine.networks.behaviour import configuration, network_of
 from fusiform.engine.networks.layers import named_modules
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.check import check_store
-from fusiform.engine.store.draft import Draft
+from fusiform.engine.store.drafts.store_draft import StoreDraft
 from fusiform.engine.store.identity import IDENTITY, difference, fingerprint
 from fusiform.engine.variables import STIMULUS_COLUMNS
+
+from . import flat
 
 SMALL, CPU = Preprocessing(resize=24, crop=24), torch.device("cpu")
 
@@ -123,9 +123,9 @@ def other(change: Change) -> Net:
     return net
 
 
-def scanned(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> fusiform.Result:
+def scanned(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> fusiform.Store:
     given = {"layers": LAYERS, "batch_size": 4, "preprocessing": SMALL, **options}
-    return fusiform.scan(net, stimuli, output, **given)
+    return flat.scan(net, stimuli, output, **given)
 
 
 def stopping(event: Progress) -> None:
@@ -153,7 +153,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...,
 
 
 def recorded(net: nn.Module, folder: Path, output: Path, **options: Any) -> fusiform.Recording:
-    return fusiform.record(
+    return flat.record(
         net, folder / "stimuli", output, layers=LAYERS, preprocessing=SMALL, batch_size=2, **options
     )
 
@@ -170,12 +170,12 @@ def test_a_changed_network_cannot_resume_record_or_merge(
     with pytest.raises(UserError, match=f"differ in their {said}.*--restart"):
         recorded(other(change), folder, tmp_path / "r.zarr")
     with pytest.raises(UserError, match=r"differ in their .*: show the one|(acts.1|conv) had"):
-        fusiform.record(
+        flat.record(
             other(change), folder / "stimuli", tmp_path / "f.zarr", store=folder / "whole.zarr"
         )
     scanned(other(change), folder / "others", tmp_path / "others.zarr")
     with pytest.raises(UserError, match=f"differ in their {said}"):
-        merge_stores([folder / "whole.zarr", tmp_path / "others.zarr"], tmp_path / "m.zarr")
+        fusiform.merge([folder / "whole.zarr", tmp_path / "others.zarr"], tmp_path / "m.zarr")
 
 
 def test_the_same_network_can_resume_record_and_merge(folder: Path, tmp_path: Path) -> None:
@@ -193,12 +193,12 @@ def test_the_same_network_can_resume_record_and_merge(folder: Path, tmp_path: Pa
     assert done.provenance["answers"].keys() == {*LAYERS, "output"}
     recorded(net, folder, tmp_path / "r.zarr")
     source = folder / "whole.zarr"
-    fusiform.record(net, folder / "stimuli", tmp_path / "f.zarr", store=source, layers="pool")
+    flat.record(net, folder / "stimuli", tmp_path / "f.zarr", store=source, layers="pool")
     scanned(copy.deepcopy(net), folder / "others", tmp_path / "others.zarr")
-    merged = merge_stores([source, tmp_path / "others.zarr"], tmp_path / "m.zarr")
+    merged = fusiform.merge([source, tmp_path / "others.zarr"], tmp_path / "m.zarr")
     assert merged.provenance["configuration_sha256"] == done.provenance["configuration_sha256"]
     assert merged.provenance["modules"][1].startswith("conv: Conv2d(3, 6, kernel_size=(5, 5)")
-    assert check_store(merged.path).problems == ()
+    assert fusiform.check(merged.path).problems == ()
     assert "notes" not in merged.provenance
 
 
@@ -210,19 +210,19 @@ def test_layers_merge_only_if_the_whole_networks_output_agrees(
     head = scanned(Net(), stimuli, tmp_path / "2.zarr", layers="head")
     changed = scanned(other(_constant), stimuli, tmp_path / "3.zarr", layers="pool")
     with pytest.raises(UserError, match="differ in their answers: those of output"):
-        merge_stores([one, changed], tmp_path / "m.zarr")
-    merged = merge_stores([one, head], tmp_path / "m.zarr")
+        fusiform.merge([one, changed], tmp_path / "m.zarr")
+    merged = fusiform.merge([one, head], tmp_path / "m.zarr")
     assert merged.provenance["answers"].keys() == {"conv", "head", "output"}
     with pytest.raises(UserError, match="differ in their answers"):
-        merge_stores([merged, changed], tmp_path / "n.zarr")
+        fusiform.merge([merged, changed], tmp_path / "n.zarr")
 
 
 def _made_earlier(path: Path) -> None:
     root = json.loads((path / "zarr.json").read_text())
     for name in ("configuration_sha256", "modules", "answers"):
         del root["attributes"][name]
-    draft = Draft.join(path)
-    table = {column: draft.stimuli(column) for column in STIMULUS_COLUMNS}
+    draft = StoreDraft.join(path)
+    table = {column: draft.reader.stimulus_column(column) for column in STIMULUS_COLUMNS}
     root["attributes"]["fingerprint"] = fingerprint(root["attributes"], table)
     (path / "zarr.json").write_text(json.dumps(root))
 
@@ -236,17 +236,17 @@ def test_stores_of_earlier_versions_are_compared_by_less_with_a_note(
     notes: list[str] = []
     done = scanned(Net(), folder / "stimuli", tmp_path / "o.zarr", listener=Listener(notes.append))
     assert [note for note in notes if said in note] == done.provenance["notes"]
-    assert check_store(done.path).problems == ()
+    assert fusiform.check(done.path).problems == ()
     scanned(Net(), folder / "others", tmp_path / "others.zarr")
     scanned(other(_slope), folder / "others", tmp_path / "slope.zarr")
     parts = [tmp_path / name for name in ("whole.zarr", "others.zarr")]
-    merged = merge_stores(parts, tmp_path / "m.zarr", note=notes.append)
+    merged = fusiform.merge(parts, tmp_path / "m.zarr", note=notes.append)
     assert f"made whole.zarr {said}" in notes[-1]
     assert merged.provenance["notes"] == notes[-1:]
     assert not merged.provenance.keys() & {"configuration_sha256", "answers"}
     with pytest.raises(UserError, match=r"others.zarr and .*slope.zarr differ in their modules"):
-        merge_stores([*parts, tmp_path / "slope.zarr"], tmp_path / "n.zarr")
-    recording = fusiform.record(
+        fusiform.merge([*parts, tmp_path / "slope.zarr"], tmp_path / "n.zarr")
+    recording = flat.record(
         Net(), folder / "stimuli", tmp_path / "f.zarr", store=parts[0], listener=Listener()
     )
     assert said in recording.provenance["notes"][0]

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import fusiform
-from fusiform import cli
 from fusiform.cli import main
+from fusiform.commands.parsing import names, numbers
 
 from .fuzz.options import options
 
@@ -62,9 +62,9 @@ def test_an_option_that_takes_several_names_can_be_repeated() -> None:
 
 
 def test_repeated_and_joined_names_are_all_taken() -> None:
-    assert cli._listed(["a", " b, c"], "z") == ["a", "b", "c"]
-    assert cli._listed(None, "y", "z") == ["y", "z"]
-    assert cli._numbers(["8", "32,128"], "1") == [8, 32, 128]
+    assert names(["a", " b, c"], "z") == ["a", "b", "c"]
+    assert names(None, "y", "z") == ["y", "z"]
+    assert numbers(["8", "32,128"], 1) == [8, 32, 128]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_invalid_options_are_refused_before_any_work(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     from fusiform.engine.querying.search import Search
-    from fusiform.engine.store.reading import Store
-    from fusiform.engine.store.recording import Recorded
+    from fusiform.engine.store.recording_reader import RecordingReader
+    from fusiform.engine.store.store_reader import StoreReader
 
     def worked(*_: Any, **__: Any) -> None:
         raise AssertionError("it worked before it refused")
@@ -153,9 +153,9 @@ def test_invalid_options_are_refused_before_any_work(
     monkeypatch.chdir(folder)
     if not (folder / "loop").is_symlink():
         (folder / "loop").symlink_to("loop")
-    for place, name in ((Store, "moments"), (Store, "read_slab"), (Search, "found")):
+    for place, name in ((StoreReader, "moments"), (StoreReader, "read_slab"), (Search, "map")):
         monkeypatch.setattr(place, name, worked)
-    monkeypatch.setattr(Recorded, "part", worked, raising=False)
+    monkeypatch.setattr(RecordingReader, "part", worked, raising=False)
     before = sorted(os.listdir(folder))  # noqa: PTH208
     code, out, err = run(*command.split())
     assert (code, out) == (2, "")

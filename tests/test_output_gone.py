@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fusiform.engine.querying.result import open_store
-from fusiform.engine.store.check import check_store
+import fusiform
+from fusiform.engine.querying.store import open_store
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="shells and terminals of POSIX")
 
@@ -62,7 +62,7 @@ def shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
 def test_a_scan_continues_when_its_output_is_closed(streams: str, folder: Path) -> None:
     result = shell(folder, f"scan networks:make stimuli -o a.zarr {streams}")
     assert result.returncode == 0, result.stderr
-    assert check_store(folder / "a.zarr").problems == ()
+    assert fusiform.check(folder / "a.zarr").problems == ()
 
 
 def scanning(folder: Path, way: Any) -> tuple[subprocess.Popen[bytes], int]:
@@ -90,7 +90,7 @@ def test_a_scan_continues_when_its_terminal_is_closed(folder: Path) -> None:
     job, terminal = scanning(folder, signal.SIG_IGN)
     os.close(terminal)
     assert job.wait(120) == 0
-    assert check_store(folder / "a.zarr").problems == ()
+    assert fusiform.check(folder / "a.zarr").problems == ()
 
 
 def test_a_scan_whose_terminal_hangs_up_keeps_its_progress(folder: Path) -> None:

@@ -28,12 +28,14 @@ from fusiform.engine import beside
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.querying.result import Result
+from fusiform.engine.querying.store import Store
 from fusiform.engine.scanning import pack
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import UnfitStimulus, open_image
 from fusiform.engine.stimuli.packed import layout
+
+from . import flat
 
 SIZES = {"resize": 12, "crop": 8}
 PREPROCESSING = Preprocessing(**SIZES)
@@ -63,17 +65,17 @@ def files(tmp_path: Path) -> Path:
 @pytest.fixture
 def packed(files: Path) -> Path:
     output = files.with_name("packed.zarr")
-    assert fusiform.pack_stimuli(files, output, preprocessing=SIZES) == 12
+    assert flat.pack_stimuli(files, output, preprocessing=SIZES) == 12
     return output
 
 
 @pytest.fixture
-def scanned(tmp_path: Path) -> Callable[..., Result]:
+def scanned(tmp_path: Path) -> Callable[..., Store]:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
 
-    def scan(stimuli: Path, **options: Any) -> Result:
-        return fusiform.scan(
+    def scan(stimuli: Path, **options: Any) -> Store:
+        return flat.scan(
             net, stimuli, tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr", layers="0",
             device="cpu", batch_size=5, preprocessing=SIZES, **options,
         )  # fmt: skip
@@ -81,7 +83,7 @@ def scanned(tmp_path: Path) -> Callable[..., Result]:
     return scan
 
 
-def require_same_bits(one: Result, other: Result) -> None:
+def require_same_bits(one: Store, other: Store) -> None:
     assert one.provenance["fingerprint"] == other.provenance["fingerprint"]
     for variable in ("mean", "m2", "t", "selective"):
         own, its = (store.read(store.layers[0], variable) for store in (one, other))
@@ -97,21 +99,24 @@ def refusal(source: Path) -> str:
 
 @pytest.mark.parametrize("groups", [None, {"y": ["c", "a"], "x": ["b"]}], ids=["all", "groups"])
 def test_a_scan_of_a_packed_set_gives_the_bits_of_its_files(
-    files: Path, scanned: Callable[..., Result], groups: dict[str, list[str]] | None
+    files: Path, scanned: Callable[..., Store], groups: dict[str, list[str]] | None
 ) -> None:
     output = files.with_name("packed.zarr")
-    fusiform.pack_stimuli(files, output, preprocessing=SIZES, groups=groups)
+    flat.pack_stimuli(files, output, preprocessing=SIZES, groups=groups)
     of_files = scanned(files, groups=groups)
     require_same_bits(of_files, scanned(output))
-    assert of_files.stimuli("stimulus_path")[0] == scanned(output).stimuli("stimulus_path")[0]
+    assert (
+        of_files.stimulus_column("stimulus_path")[0]
+        == scanned(output).stimulus_column("stimulus_path")[0]
+    )
 
 
 def test_pictures_with_padding_are_packed_as_they_are_shown(files: Path, tmp_path: Path) -> None:
     padded, output = Preprocessing(13, 16), files.with_name("packed.zarr")
-    fusiform.pack_stimuli(files, output, preprocessing=padded)
+    flat.pack_stimuli(files, output, preprocessing=padded)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     stores = [
-        fusiform.scan(net, source, tmp_path / f"{k}.zarr", layers="0", preprocessing=padded)
+        flat.scan(net, source, tmp_path / f"{k}.zarr", layers="0", preprocessing=padded)
         for k, source in enumerate((files, output))
     ]
     require_same_bits(*stores)
@@ -119,7 +124,7 @@ def test_pictures_with_padding_are_packed_as_they_are_shown(files: Path, tmp_pat
 
 
 def test_groups_join_categories_of_a_packed_set(
-    files: Path, packed: Path, scanned: Callable[..., Result]
+    files: Path, packed: Path, scanned: Callable[..., Store]
 ) -> None:
     groups = {"y": ["c", "a"], "x": ["b"]}
     require_same_bits(scanned(files, groups=groups), scanned(packed, groups=groups))
@@ -131,18 +136,18 @@ def test_a_packed_set_is_normalised_by_the_scanned_network(
     other = Preprocessing(**SIZES, mean=(0.1, 0.2, 0.3), std=(1, 2, 3))
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     stores = [
-        fusiform.scan(net, source, tmp_path / f"{i}.zarr", layers="0", device="cpu",
+        flat.scan(net, source, tmp_path / f"{i}.zarr", layers="0", device="cpu",
                       preprocessing=other)
         for i, source in enumerate((files, packed))
     ]  # fmt: skip
     require_same_bits(*stores)
 
 
-def test_shards_can_be_packed(tmp_path: Path, files: Path, scanned: Callable[..., Result]) -> None:
+def test_shards_can_be_packed(tmp_path: Path, files: Path, scanned: Callable[..., Store]) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         for path in sorted(files.rglob("*.*")):
             tar.add(path, path.relative_to(files))
-    fusiform.pack_stimuli(tmp_path / "set.tar", tmp_path / "set.zarr", preprocessing=SIZES)
+    flat.pack_stimuli(tmp_path / "set.tar", tmp_path / "set.zarr", preprocessing=SIZES)
     require_same_bits(scanned(tmp_path / "set.tar"), scanned(tmp_path / "set.zarr"))
 
 
@@ -177,7 +182,7 @@ def test_the_catalogue_of_a_packed_set_equals_that_of_its_files(files: Path, pac
     image = open_image(of_packed.path(3), of_packed.read(3))
     expected = prepare(open_image(of_files.path(3)), PREPROCESSING)
     np.testing.assert_array_equal(np.asarray(image), expected)
-    report = fusiform.check_stimuli(packed)
+    report = flat.check_stimuli(packed)
     assert report.sound
     assert not report.misnamed
 
@@ -213,7 +218,7 @@ def test_a_network_with_other_preprocessing_is_refused(
 ) -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     with pytest.raises(UserError) as caught:
-        fusiform.scan(
+        flat.scan(
             net, packed, tmp_path / "r.zarr", device="cpu", layers="0",
             preprocessing=SIZES | other,
         )  # fmt: skip
@@ -256,7 +261,7 @@ def test_every_damaged_byte_of_a_packed_file_is_noticed(packed: Path) -> None:
 
 @pytest.mark.parametrize("change", ["damaged", "missing", "cut short"])
 def test_damaged_packed_pictures_stop_a_scan_or_are_skipped(
-    packed: Path, scanned: Callable[..., Result], change: str
+    packed: Path, scanned: Callable[..., Store], change: str
 ) -> None:
     path = picture_file(packed, 2)
     content = bytearray(path.read_bytes())
@@ -269,7 +274,7 @@ def test_damaged_packed_pictures_stop_a_scan_or_are_skipped(
         scanned(packed, folds=1)
     assert "\n" not in str(caught.value)
     store = scanned(packed, folds=1, on_error="skip")
-    status = store.stimuli("stimulus_status")
+    status = store.stimulus_column("stimulus_status")
     assert sum(one != "shown" for one in status) == (1 if change == "damaged" else 2)
     assert change in str(status[10])
 
@@ -314,7 +319,7 @@ def test_malformed_packed_metadata_are_refused(packed: Path, text: str) -> None:
 
 
 def test_a_store_is_refused_as_a_packed_set(made_path: Path) -> None:
-    assert "no such store" in refusal(made_path)
+    assert "a set packed by" in refusal(made_path)
 
 
 COLUMNS = ("category", "stimulus_path", "stimulus_category", "stimulus_sha256")
@@ -358,9 +363,13 @@ def columns() -> dict[str, bytes]:
         ("category", layout.with_checksum(b"\2\0\0\0" + 2 * b"\1\0\0\0\xff"), "utf-8"),
         ("category", layout.encoded(["a", "b" * 20_000]), "at most"),
         ("stimulus_path", layout.encoded(["a\0", "b"]), "NUL"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\2\0\0\0"), "has not"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\xff\xff\xff\xff"), "has not"),
-        ("stimulus_category", layout.with_checksum(b"\0\0\0\0"), "has not"),
+        ("stimulus_category", layout.with_checksum(b"\0\0\0\0\2\0\0\0"), "unknown categ"),
+        (
+            "stimulus_category",
+            layout.with_checksum(b"\0\0\0\0\xff\xff\xff\xff"),
+            "unknown categories",
+        ),
+        ("stimulus_category", layout.with_checksum(b"\0\0\0\0"), "unknown categories"),
         ("stimulus_category", layout.with_checksum(b""), "categories"),
         ("stimulus_category", layout.with_checksum(b"\0\0\0\0\1"), "pack the set again"),
         ("stimulus_category", layout.with_checksum(bytes(8)), "has none"),
@@ -448,7 +457,7 @@ def test_a_pack_that_fails_leaves_nothing(
     if where != "decode":
         monkeypatch.setattr(pack, {"publish": "publish", "table": "_json"}[where], fail)
     with pytest.raises(Stopped):
-        fusiform.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=seen)
+        flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=seen)
     assert left(files.parent) == {"files"}
 
 
@@ -465,7 +474,7 @@ def test_a_killed_pack_leaves_nothing_that_looks_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr(pack, "_write", count)
-        fusiform.pack_stimuli(files, files.with_name("whole.zarr"), preprocessing=SIZES)
+        flat.pack_stimuli(files, files.with_name("whole.zarr"), preprocessing=SIZES)
     for last in range(len(writes)):
         done = iter(range(last))
 
@@ -477,7 +486,7 @@ def test_a_killed_pack_leaves_nothing_that_looks_whole(
         with monkeypatch.context() as patch:
             patch.setattr(pack, "_write", stop)
             with pytest.raises(Stopped):
-                fusiform.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES)
+                flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES)
         (partial,) = files.parent.glob("p.zarr.partial-*")
         assert refusal(partial)
         assert refusal(partial / "new")
@@ -497,7 +506,7 @@ def test_a_packed_set_is_flushed_before_it_is_published(
 
     monkeypatch.setattr(os, "fsync", lambda number: flushed.add(os.fstat(number).st_ino))
     monkeypatch.setattr(pack, "publish", look)
-    fusiform.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES)
+    flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES)
     assert files.parent.stat().st_ino in flushed
 
 
@@ -513,12 +522,12 @@ def test_undecodable_files_stop_packing_or_are_skipped(files: Path, content: byt
     (files / "b" / "broken.jpg").write_bytes(content)
     output = files.with_name("p.zarr")
     with pytest.raises(UserError, match=r"broken\.jpg") as caught:
-        fusiform.pack_stimuli(files, output, preprocessing=SIZES)
+        flat.pack_stimuli(files, output, preprocessing=SIZES)
     assert '`on_error="skip"`' in str(caught.value)
     assert left(files.parent) == {"files"}
     notes: list[str] = []
     options = {"preprocessing": SIZES, "on_error": "skip", "listener": Listener(notes.append)}
-    assert fusiform.pack_stimuli(files, output, **options) == 12
+    assert flat.pack_stimuli(files, output, **options) == 12
     assert sum("skipped: " in note and "broken.jpg" in note for note in notes) == 1
     (note,) = read_catalogue(output).notes
     assert note.startswith("left out when it was packed: b/broken.jpg ")
@@ -532,27 +541,25 @@ def test_packing_a_category_without_decodable_files_raises(files: Path) -> None:
         (files / "d").mkdir(exist_ok=True)
         (files / "d" / f"{number}.jpg").write_bytes(damaged_jpeg())
     with pytest.raises(UserError, match="none of d can be decoded"):
-        fusiform.pack_stimuli(
-            files, files.with_name("p.zarr"), preprocessing=SIZES, on_error="skip"
-        )
+        flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, on_error="skip")
     assert left(files.parent) == {"files"}
 
 
 def test_unusable_outputs_of_pack_raise(files: Path, packed: Path) -> None:
     before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
     for output, said in (
-        (packed, "must not exist"),
-        (files / "no" / "p.zarr", "has to exist"),
+        (packed, "never overwrites"),
+        (files / "no" / "p.zarr", "must exist"),
         ("s3://bucket/p.zarr", "is a folder"),
     ):
         with pytest.raises(UserError, match=said):
-            fusiform.pack_stimuli(files, output, preprocessing=SIZES)
+            flat.pack_stimuli(files, output, preprocessing=SIZES)
     with pytest.raises(UserError, match="is a packed set"):
-        fusiform.pack_stimuli(packed, packed.with_name("q.zarr"), preprocessing=SIZES)
+        flat.pack_stimuli(packed, packed.with_name("q.zarr"), preprocessing=SIZES)
     with pytest.raises(UserError, match="at least 1 thread"):
-        fusiform.pack_stimuli(files, packed.with_name("q.zarr"), decode_workers=0)
+        flat.pack_stimuli(files, packed.with_name("q.zarr"), decode_workers=0)
     with pytest.raises(UserError, match="no 'size'"):
-        fusiform.pack_stimuli(files, packed.with_name("q.zarr"), preprocessing={"size": 3})
+        flat.pack_stimuli(files, packed.with_name("q.zarr"), preprocessing={"size": 3})
     assert {path: path.read_bytes() for path in before} == before
     assert left(files.parent) == {"files", "packed.zarr"}
 
@@ -566,7 +573,7 @@ def test_packing_takes_the_networks_preprocessing(
         "    return torch.nn.Conv2d(3, 4, 3), fusiform.Preprocessing(10, 9, 'bicubic')\n"
     )
     output = files.with_name("p.zarr")
-    fusiform.pack_stimuli(files, output, model=f"{name}:net", preprocessing={"crop": 7})
+    flat.pack_stimuli(files, output, model=f"{name}:net", preprocessing={"crop": 7})
     found = read_catalogue(output).pictures
     assert found
     assert found.preprocessing.geometry == "resize 10 (bicubic), crop 7"
@@ -618,6 +625,6 @@ def test_the_command_line_packs_and_scans(
 def test_an_interrupted_pack_leaves_nothing(files: Path, number: int) -> None:
     told = Listener(progress=lambda _: os.kill(os.getpid(), number))
     with pytest.raises(KeyboardInterrupt) as stopped:
-        fusiform.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=told)
+        flat.pack_stimuli(files, files.with_name("p.zarr"), preprocessing=SIZES, listener=told)
     assert stopped.value.signal == number
     assert left(files.parent) == {"files"}

@@ -178,7 +178,7 @@ def test_nearly_every_image_layout_is_read() -> None:
 
 
 def test_unsupported_tiff_layouts_are_named() -> None:
-    with pytest.raises(UnfitStimulus, match="a TIFF of a layout that is not read: save it as"):
+    with pytest.raises(UnfitStimulus, match="a TIFF of an unsupported layout: save it as"):
         read_header("x.tif", tiff(">", 16, 0, drawn(16)))
 
 

@@ -23,15 +23,15 @@ from torch import nn
 import fusiform
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
-from fusiform.engine.contrasts.summary import summarise
+from fusiform.engine.contrasts.summary import summary
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.querying.info import describe_store
-from fusiform.engine.querying.result import Result, open_store
+from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store.check import check_store
-from fusiform.engine.store.writing import drafting
+from fusiform.engine.store.drafts.creating import StoreBlueprint
+from fusiform.engine.store.drafts.publishing import drafting
 
+from . import flat
 from .made import LAYERS, contents, write
 
 
@@ -105,7 +105,7 @@ def same(url: str, made_path: Path) -> None:
     for layer in LAYERS:
         for variable in ("mean", "m2", "t", "q_each", "csi", "selective_fold"):
             np.testing.assert_array_equal(one.read(layer, variable), other.read(layer, variable))
-    assert summarise(one) == summarise(other)
+    assert summary(one) == summary(other)
     table, expected = (s.query("faces: t > 1 and csi > 0.1").units() for s in (one, other))
     assert list(table.rows()) == list(expected.rows())
     assert one.tree()["head"]["t"].equals(other.tree()["head"]["t"].compute())
@@ -116,14 +116,17 @@ def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -
     url = f"{bucket}/results/made.zarr"
     with pytest.raises(UserError, match=f"no store at {url}"):
         open_store(url)
-    with drafting(url, overwrite=False, **contents()) as draft:
+    with drafting(url, overwrite=False, blueprint=StoreBlueprint(**contents())) as draft:
         write(draft)
-        assert check_store(url).problems == ("the scan that fills it has not finished",)
+        assert fusiform.check(url).problems == ("the scan that fills it has not finished",)
     same(url, made_path)
-    assert check_store(url).problems == ()
+    assert fusiform.check(url).problems == ()
     save_contrast(open_store(url), "two", Criterion("rest"), "faces > bodies")
     assert open_store(url).query("t > 1", saved="two").counts()["matching"].sum() > 0
-    with pytest.raises(UserError, match="--overwrite"), drafting(url, False, **contents()):
+    with (
+        pytest.raises(UserError, match="--overwrite"),
+        drafting(url, False, StoreBlueprint(**contents())),
+    ):
         pass
     with drafting(url, overwrite=True, **contents()):
         pass  # its content does not matter here
@@ -132,7 +135,10 @@ def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -
 
 def test_a_failed_scan_leaves_nothing_in_a_bucket(bucket: str) -> None:
     url = f"{bucket}/failed.zarr"
-    with pytest.raises(ZeroDivisionError), drafting(url, overwrite=False, **contents()):
+    with (
+        pytest.raises(ZeroDivisionError),
+        drafting(url, overwrite=False, blueprint=StoreBlueprint(**contents())),
+    ):
         _ = 1 / 0
     with pytest.raises(UserError, match="no store at"):
         open_store(url)
@@ -143,19 +149,19 @@ def test_a_scan_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path
     torch.manual_seed(0)
     network, url = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), f"{bucket}/scanned.zarr"
     options = {"layers": "0", "batch_size": 4, "preprocessing": Preprocessing(16, 16)}
-    whole = fusiform.scan(network, stimuli, tmp_path / "whole.zarr", **options)
+    whole = flat.scan(network, stimuli, tmp_path / "whole.zarr", **options)
     for _ in range(2):
         shown = iter([None, 1])
         listener = Listener(progress=lambda _, shown=shown: 1 / 0 if next(shown, 0) else None)
         with pytest.raises(ZeroDivisionError) as caught:
-            fusiform.scan(network, stimuli, url, commit_every=0, listener=listener, **options)
-        assert "the same command goes on" in caught.value.__notes__[0]
-        with pytest.raises(UserError, match=r"has not finished: its command goes on"):
-            summarise(open_store(url))
+            flat.scan(network, stimuli, url, commit_every=0, listener=listener, **options)
+        assert "the same command resumes it" in caught.value.__notes__[0]
+        with pytest.raises(UserError, match=r"has not finished: the same command resumes it"):
+            summary(open_store(url))
     with pytest.raises(UserError, match=r"batch size: 4 and 5"):
-        fusiform.scan(network, stimuli, url, **{**options, "batch_size": 5})
-    store = fusiform.scan(network, stimuli, url, **options)
-    assert check_store(url).problems == ()
+        flat.scan(network, stimuli, url, **{**options, "batch_size": 5})
+    store = flat.scan(network, stimuli, url, **options)
+    assert fusiform.check(url).problems == ()
     for variable in ("mean", "m2", "t", "q_each", "selective_fold"):
         np.testing.assert_array_equal(
             store.read(store.layers[0], variable), whole.read(whole.layers[0], variable)
@@ -163,34 +169,34 @@ def test_a_scan_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path
     found = boto3.client("s3").list_objects(Bucket="bucket", Prefix="scanned.zarr/.commits")
     assert "Contents" not in found
     with pytest.raises(UserError, match="--overwrite"):
-        fusiform.scan(network, stimuli, url, **options)
+        flat.scan(network, stimuli, url, **options)
 
 
 def test_a_recording_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path) -> None:
     torch.manual_seed(0)
     network, url = nn.Sequential(nn.Conv2d(3, 2, 5), nn.ReLU()), f"{bucket}/recorded.zarr"
     options = {"layers": "0", "batch_size": 4, "preprocessing": Preprocessing(16, 16), "random": 9}
-    whole = fusiform.record(network, stimuli, tmp_path / "whole.zarr", **options)
+    whole = flat.record(network, stimuli, tmp_path / "whole.zarr", **options)
     shown = iter([None, 1])
     listener = Listener(progress=lambda _: 1 / 0 if next(shown, 0) else None)
     with pytest.raises(ZeroDivisionError):
-        fusiform.record(network, stimuli, url, commit_every=0, listener=listener, **options)
-    with pytest.raises(UserError, match="has not finished: its command goes on"):
+        flat.record(network, stimuli, url, commit_every=0, listener=listener, **options)
+    with pytest.raises(UserError, match="has not finished: the same command resumes it"):
         fusiform.open_recording(url)
-    fusiform.record(network, stimuli, url, **options)
+    flat.record(network, stimuli, url, **options)
     found = fusiform.open_recording(url)
     np.testing.assert_array_equal(found.part("0"), whole.part("0"))
     np.testing.assert_array_equal(found.responses("0").compute(), whole.part("0"))
-    assert check_store(url).problems == ()
+    assert fusiform.check(url).problems == ()
 
 
 def test_damage_in_a_bucket_is_found(bucket: str) -> None:
     url, s3 = f"{bucket}/damaged.zarr", boto3.client("s3")
-    with drafting(url, overwrite=False, **contents()) as draft:
+    with drafting(url, overwrite=False, blueprint=StoreBlueprint(**contents())) as draft:
         write(draft)
     s3.delete_object(Bucket="bucket", Key="damaged.zarr/head/t/c/0/0")
     s3.put_object(Bucket="bucket", Key="damaged.zarr/head/csi/c/0/0", Body=b"")
-    assert check_store(url).problems == tuple(
+    assert fusiform.check(url).problems == tuple(
         f"head/{name}: file c/0/0 is missing or empty" for name in ("t", "csi")
     )
     for rule in ("t > 1", "csi > 0.1"):
@@ -207,16 +213,16 @@ def test_scans_are_written_and_merged_in_a_bucket(
         "layers": "head", "decode_workers": 1,
         "preprocessing": fusiform.Preprocessing(resize=32, crop=32),
     }  # fmt: skip
-    here = fusiform.scan(Net(), stimuli, tmp_path / "here.zarr", **options)
-    there = fusiform.scan(Net(), stimuli, f"{bucket}/there.zarr", **options)
+    here = flat.scan(Net(), stimuli, tmp_path / "here.zarr", **options)
+    there = flat.scan(Net(), stimuli, f"{bucket}/there.zarr", **options)
     assert there.path == f"{bucket}/there.zarr"
     layer = here.layer("head")
     np.testing.assert_array_equal(here.read(layer, "m2"), there.read(layer, "m2"))
-    conv = fusiform.scan(Net(), stimuli, tmp_path / "conv.zarr", **{**options, "layers": "conv"})
-    merged = fusiform.merge_stores([there.path, conv.path], f"{bucket}/merged.zarr")
+    conv = flat.scan(Net(), stimuli, tmp_path / "conv.zarr", **{**options, "layers": "conv"})
+    merged = fusiform.merge([there.path, conv.path], f"{bucket}/merged.zarr")
     assert [layer.name for layer in merged.layers] == ["head", "conv"]
     with pytest.raises(UserError, match="is also merged: choose another output"):
-        fusiform.merge_stores([there.path, conv.path], there.path, overwrite=True)
+        fusiform.merge([there.path, conv.path], there.path, overwrite=True)
     np.testing.assert_array_equal(merged.read(layer, "t"), here.read(layer, "t"))
 
 
@@ -225,8 +231,8 @@ def test_a_store_on_a_web_server_is_read(web: str, made_path: Path) -> None:
     with pytest.raises(UserError, match="no store at"):
         open_store(f"{web}/none.zarr")
     with (
-        pytest.raises(UserError, match="read from only"),
-        drafting(f"{web}/new.zarr", False, **contents()),
+        pytest.raises(UserError, match="web servers are read-only"),
+        drafting(f"{web}/new.zarr", False, StoreBlueprint(**contents())),
     ):
         pass
     with pytest.raises(UserError, match="cannot be written to"):
@@ -238,13 +244,13 @@ def test_invalid_urls_raise(monkeypatch: pytest.MonkeyPatch, made_path: Path) ->
         open_store("ftp://somewhere/r50.zarr")
     assert open_store(f"file://{made_path}").path == made_path
     monkeypatch.setitem(sys.modules, "obstore", None)
-    monkeypatch.setattr("fusiform.engine.store.places.find_spec", lambda _: None)
+    monkeypatch.setattr("fusiform.engine.store.location.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'fusiform\[cloud\]'"):
         open_store("s3://bucket/r50.zarr")
 
 
 @pytest.mark.smoke
-def test_a_hostile_store_behind_a_url_is_refused(own_store: Result) -> None:
+def test_a_hostile_store_behind_a_url_is_refused(own_store: Store) -> None:
     folder = own_store.path
     assert isinstance(folder, Path)
     bomb = folder / "head" / "mean" / "c" / "0" / "0" / "0"
@@ -261,14 +267,14 @@ def test_a_hostile_store_behind_a_url_is_refused(own_store: Result) -> None:
     (folder / "head" / "t" / "c" / "0" / "0").write_bytes(b"short")
     with served(folder.parent) as url:
         store = open_store(f"{url}/{folder.name}")
-        assert describe_store(store.path).files is None
+        assert fusiform.info(store.path).files is None
         with pytest.raises(UserError, match="cannot read head/mean"):
-            summarise(store, Criterion("rest", "t > 1"))
+            summary(store, Criterion("rest", "t > 1"))
         with pytest.raises(UserError, match="says it holds 4,294,967,295 texts"):
-            store.stimuli("stimulus_path")
+            store.stimulus_column("stimulus_path")
         with pytest.raises(UserError, match="is cut short"):
             store.query("t > 1").counts()
-        assert {problem.partition(":")[0] for problem in check_store(store.path).problems} == {
+        assert {problem.partition(":")[0] for problem in fusiform.check(store.path).problems} == {
             "head/mean", "head/t", "stimulus_path",
         }  # fmt: skip
         (folder / "zarr.json").write_text("[" * 100_000)

@@ -13,10 +13,11 @@ from torch import nn
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.uncompiled import plain, uncompiled
 from fusiform.engine.preprocessing import Preprocessing
 
+from . import flat
+from .flat import load_backbone
 from .fuzz.small import contents
 from .test_compiled import needs_compiler
 
@@ -94,7 +95,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 def scanned(stimuli: Path, output: Path, net: nn.Module, **options: Any) -> Any:
     options = {"layers": LAYERS, "preprocessing": SMALL, "batch_size": 4, **options}
-    return fusiform.scan(net, stimuli, output, **options)
+    return flat.scan(net, stimuli, output, **options)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_a_compiled_network_is_scanned_as_its_original(
 ) -> None:
     net = WAYS[way]()
     before = state_of(net)
-    found = [layer.name for layer in fusiform.list_layers(net, crop=16).layers]
+    found = [layer.name for layer in fusiform.layers(net, crop=16).layers]
     assert found == ["stem", "body.0", "body.1", "body", "head", "output"]
     store = scanned(stimuli, tmp_path / "o.zarr", net)
     assert contents(store.path) == contents(expected.path)
@@ -220,7 +221,7 @@ def test_scripted_networks_are_refused_in_one_line(
     for refused in (
         lambda: scanned(stimuli, tmp_path / "o.zarr", SCRIPTED[way]()),
         lambda: scanned(stimuli, tmp_path / "o.zarr", name),  # type: ignore[arg-type]
-        lambda: fusiform.list_layers(SCRIPTED[way]()),
+        lambda: fusiform.layers(SCRIPTED[way]()),
         lambda: load_backbone(name),
     ):
         with pytest.raises(

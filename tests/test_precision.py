@@ -19,12 +19,13 @@ from fusiform.cli import app
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
-from fusiform.engine.networks.precision import cast, multiplied, refuse_precision
+from fusiform.engine.networks.placement import cast, multiplied, refuse_precision
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.stimuli.catalogue import read_catalogue
 
+from . import flat
 from .fuzz.small import contents
 from .test_resume import Net, scanned, stopping_after
 
@@ -54,7 +55,7 @@ def test_a_cast_scan_equals_that_of_a_network_cast_by_hand(
     assert result.provenance["weights_sha256"] == as_it_is.provenance["weights_sha256"]
     prints = {store.provenance["fingerprint"] for store in (result, by_hand, as_it_is)}
     assert len(prints) == 3
-    assert fusiform.check_store(result.path).problems == ()
+    assert fusiform.check(result.path).problems == ()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -70,7 +71,7 @@ def test_a_networks_own_precision_leaves_no_note(
 
 def test_networks_by_name_are_cast_and_reduced(stimuli: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    result = fusiform.scan(
+    result = flat.scan(
         "resnet18", stimuli, tmp_path / "o.zarr", weights="none", precision="bfloat16",
         units="channel", layers=["layer1.0", "avgpool"], preprocessing={"resize": 32, "crop": 32},
         listener=Listener(note=said.append),
@@ -119,7 +120,7 @@ def test_impossible_casts_raise(stimuli: Path, tmp_path: Path) -> None:
         cast(nn.Sequential(nn.AvgPool2d(2)), "float16", own=True)
     net = Net()
     net.lock = Lock()
-    with pytest.raises(UserError, match=r"Net cannot be \(cannot pickle .*: cast it yourself"):
+    with pytest.raises(UserError, match=r"Net cannot be copied \(cannot pickle .*: cast it"):
         cast(net, "bfloat16", own=False)
     assert cast(net, "bfloat16", own=True) == (net, "bfloat16")
 
@@ -171,10 +172,10 @@ def test_images_for_a_gpu_are_decoded_into_pinned_memory(
     monkeypatch.setattr(decode.torch, "empty", pinning)
     catalogue = read_catalogue(stimuli)
     plan = make_plan(catalogue.labels, catalogue.categories, batch_size=4)
-    whole = list(decode.decode_ahead(catalogue, plan, SMALL, 1))
+    whole = list(flat.decode_ahead(catalogue, plan, SMALL, 1))
     assert set(asked) == {False}
     asked.clear()
-    pinned = list(decode.decode_ahead(catalogue, plan, SMALL, 1, device=GPU))
+    pinned = list(flat.decode_ahead(catalogue, plan, SMALL, 1, device=GPU))
     assert asked == [True] * plan.n_batches
     for one, other in zip(whole, pinned, strict=True):
         np.testing.assert_array_equal(one.pixels, other.pixels)

@@ -17,12 +17,14 @@ from typer.testing import CliRunner
 import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
-from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.hooks import capture
 from fusiform.engine.networks.layers import named_modules, trial
 from fusiform.engine.networks.probe import probe
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
+
+from . import flat
+from .flat import load_backbone
 
 SMALL = Preprocessing(32, 32)
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -235,7 +237,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Any) -> Path
 
 
 def scanned(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> Any:
-    return fusiform.scan(net, stimuli, output, layers="all", preprocessing=SMALL, **options)
+    return flat.scan(net, stimuli, output, layers="all", preprocessing=SMALL, **options)
 
 
 def test_a_probe_note_is_kept_in_store_and_recording(stimuli: Path, tmp_path: Path) -> None:
@@ -248,7 +250,7 @@ def test_a_probe_note_is_kept_in_store_and_recording(stimuli: Path, tmp_path: Pa
     assert "--batch-size" in note
     shown = CliRunner().invoke(app, ["info", str(store.path), "--json"])
     assert json.loads(shown.stdout)["attributes"]["notes"] == [note]
-    recording = fusiform.record(
+    recording = flat.record(
         net, stimuli, tmp_path / "o.responses.zarr", store=store, random=3, layers="2"
     )
     assert "2 (BatchNorm2d)" in recording.provenance["notes"][0]
@@ -264,7 +266,7 @@ def test_a_scan_can_refuse_batch_dependence_before_the_first_batch(
     with pytest.raises(UserError, match="is to note or stop; got 'warn'"):
         scanned(around(Stuck()), stimuli, tmp_path / "o.zarr", on_nondeterminism="warn")
     with pytest.raises(UserError, match=r"from 2 \(Stuck\) on"):
-        fusiform.record(
+        flat.record(
             around(Stuck()), stimuli, tmp_path / "o.responses.zarr", layers="all",
             preprocessing=SMALL, on_nondeterminism="stop",
         )  # fmt: skip
@@ -311,12 +313,12 @@ def test_a_network_can_be_trained_after_a_scan(
     if use == "scan":
         scanned(net, stimuli, tmp_path / "o.zarr")
     elif use == "record":
-        fusiform.record(net, stimuli, tmp_path / "o.zarr", layers="all", preprocessing=SMALL)
+        flat.record(net, stimuli, tmp_path / "o.zarr", layers="all", preprocessing=SMALL)
     elif use == "layers":
-        fusiform.list_layers(net, crop=32)
+        fusiform.layers(net, crop=32)
         assert all(module.training for module in net.modules())
     else:
-        fusiform.forecast(net, stimuli, layers="all", preprocessing=SMALL)
+        flat.plan(net, stimuli, layers="all", preprocessing=SMALL)
     assert [p.requires_grad for p in net.parameters()] == [False, False, True, True, True]
     net.train()(torch.rand(4, 3, 32, 32)).sum().backward()
     assert net[2].weight.grad is not None
@@ -356,7 +358,7 @@ def test_a_parameter_table_with_as_many_rows_as_images_is_not_a_layer(
     assert "no row per image" in reason
     store = scanned(net, stimuli, tmp_path / "o.zarr", batch_size=min(rows, 5))
     assert [layer.name for layer in store.layers] == ["body", "output"]
-    assert not fusiform.check_store(store.path).problems
+    assert not fusiform.check(store.path).problems
 
 
 @pytest.mark.parametrize("show", ["scan", "record", "workers"])

@@ -14,6 +14,8 @@ import pytest
 import fusiform
 from fusiform import UserError
 
+from . import flat
+
 FUNCTIONS = {
     name: getattr(fusiform, name)
     for name in fusiform.__all__
@@ -38,7 +40,7 @@ def test_list_parameters_take_one_text_and_store_parameters_a_path() -> None:
             several = re.search(r"(?:Sequence|Iterable)\[(.*)\]", said)
             if several and "Callable" not in said:
                 assert set(several[1].split(" | ")) <= single, f"{name}({parameter})"
-            if single & {"Store", "Result", "Recording"}:
+            if single & {"Store", "Recording"}:
                 assert {"str", "Path"} <= single, f"{name}({parameter})"
 
 
@@ -47,8 +49,8 @@ def test_one_text_equals_a_list_of_it_when_reading(folder: Path, tmp_path: Path)
     few = {"resamples": 5}
     same: list[tuple[Any, Any]] = [
         (
-            fusiform.summarise(path, layers="avgpool", contrasts="blobs"),
-            fusiform.summarise(store, layers=["avgpool"], contrasts=["blobs"]),
+            fusiform.summary(path, layers="avgpool", contrasts="blobs"),
+            fusiform.summary(store, layers=["avgpool"], contrasts=["blobs"]),
         ),
         (
             fusiform.analyse(path, layers="avgpool", analyses="shares", against="floc", **few),
@@ -82,14 +84,14 @@ def test_one_text_equals_a_list_of_it_when_reading(folder: Path, tmp_path: Path)
     assert [layer.name for layer in store.layers_named("avgpool")] == ["avgpool"]
     pages = [tmp_path / "1.html", tmp_path / "2.html"]
     recording = folder / "r.zarr"
-    fusiform.write_report(path, pages[0], layers="avgpool", recordings=str(recording), **few)
-    fusiform.write_report([store], pages[1], layers=["avgpool"],
+    fusiform.report(path, pages[0], layers="avgpool", recordings=str(recording), **few)
+    fusiform.report([store], pages[1], layers=["avgpool"],
                           recordings=[fusiform.open_recording(recording)], **few)  # fmt: skip
     assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
 def test_one_text_equals_a_list_of_it_when_writing(folder: Path, tmp_path: Path) -> None:
-    own = fusiform.scan(
+    own = flat.scan(
         "resnet18", folder / "stimuli", tmp_path / "own.zarr", weights="none", layers="avgpool",
         groups={"blobs": "blobs", "others": ["noise", "stripes"]}, device="cpu",
         preprocessing={"resize": 64, "crop": 64},
@@ -98,23 +100,23 @@ def test_one_text_equals_a_list_of_it_when_writing(folder: Path, tmp_path: Path)
     assert own.categories == ("blobs", "others")
     fusiform.save_contrast(str(tmp_path / "own.zarr"), "mine", measures="csi")
     assert fusiform.open_store(tmp_path / "own.zarr").saved["mine"]["measures"] == ["csi"]
-    recording = fusiform.record(
+    recording = flat.record(
         "resnet18", folder / "stimuli", tmp_path / "r.zarr", store=str(tmp_path / "own.zarr"),
         select="blobs", criterion=fusiform.Criterion(where="t > -1e9"), top=2, layers="avgpool",
         device="cpu",
     )  # fmt: skip
     assert recording.choices == ("blobs",)
     groups = {"a": "blobs", "b": "noise"}
-    assert fusiform.check_stimuli(folder / "stimuli", groups).stimuli == 12
-    packed = fusiform.pack_stimuli(folder / "stimuli", tmp_path / "packed", groups=groups)
+    assert flat.check_stimuli(folder / "stimuli", groups).stimuli == 12
+    packed = flat.pack_stimuli(folder / "stimuli", tmp_path / "packed", groups=groups)
     assert packed == 12
-    found = fusiform.forecast(
+    found = flat.plan(
         "resnet18", folder / "stimuli", groups=groups, layers="avgpool", device="cpu",
         preprocessing={"resize": 64, "crop": 64},
     )  # fmt: skip
     assert [layer.name for layer in found.layers] == ["avgpool"]
     assert found.categories == ("a", "b")
-    (row, *_) = fusiform.bench(parts="kernels", units=100_000, batch_sizes=8, repeats=1)
+    (row, *_) = flat.bench(parts="kernels", units=100_000, batch_sizes=8, repeats=1)
     assert row.part == "kernels"
 
 
@@ -123,14 +125,14 @@ def test_one_text_equals_a_list_of_it_when_writing(folder: Path, tmp_path: Path)
     [
         (lambda a, _: fusiform.compare([a]), "two stores or more; got 1"),
         (lambda a, _: fusiform.compare(a), "two stores or more; got 1"),
-        (lambda a, out: fusiform.merge_stores(a, out / "m.zarr"), "two stores; got 1"),
+        (lambda a, out: fusiform.merge(a, out / "m.zarr"), "two stores; got 1"),
         (lambda a, _: fusiform.analyse(a, analyses="share"), "did you mean shares"),
         (lambda a, _: fusiform.analyse(a, against="flock"), "did you mean floc"),
-        (lambda a, _: fusiform.summarise(a, layers="avg"), "'avg'"),
-        (lambda a, _: fusiform.summarise([a]), "a store or its path is needed here; got list"),
-        (lambda a, _: fusiform.summarise(None), "got NoneType"),
-        (lambda a, out: fusiform.write_report("nosuch.zarr", out / "x.html"), "nosuch.zarr"),
-        (lambda a, _: next(fusiform.bench(parts="kernel")), "did you mean kernels"),
+        (lambda a, _: fusiform.summary(a, layers="avg"), "'avg'"),
+        (lambda a, _: fusiform.summary([a]), "a store or its path is needed here; got list"),
+        (lambda a, _: fusiform.summary(None), "got NoneType"),
+        (lambda a, out: fusiform.report("nosuch.zarr", out / "x.html"), "nosuch.zarr"),
+        (lambda a, _: next(flat.bench(parts="kernel")), "did you mean kernels"),
         (lambda a, _: fusiform.compare([a, a], measures="shares"), "did you mean share"),
     ],
 )  # fmt: skip
@@ -144,7 +146,7 @@ def test_an_unknown_name_is_quoted_whole(
 
 def test_regions_take_the_path_of_a_recording(folder: Path) -> None:
     recording = fusiform.open_recording(folder / "r.zarr")
-    paths = recording.stimuli("stimulus_path").tolist()
+    paths = recording.stimulus_column("stimulus_path").tolist()
     lines = ["region,first,second,distance"]
     lines += [f"IT,{a},{b},{(i * j) % 7}" for j, b in enumerate(paths[:5])
               for i, a in enumerate(paths[:j])]  # fmt: skip
@@ -170,18 +172,18 @@ def test_groups_and_dims_must_be_dicts(folder: Path, tmp_path: Path) -> None:
                 function(*more, groups=wrong, **asked)
     for wrong in ("channel,y,x", ["avgpool=channel"], {"avgpool": None}, {3: "channel"}):
         with pytest.raises(UserError, match="dimensions"):
-            fusiform.scan("resnet18", folder / "stimuli", tmp_path / "x.zarr", layers="avgpool",
+            flat.scan("resnet18", folder / "stimuli", tmp_path / "x.zarr", layers="avgpool",
                           dims=wrong, **small)  # fmt: skip
 
 
 def test_wrong_types_of_criterion_layer_and_contrast_raise(folder: Path, tmp_path: Path) -> None:
     store, regions, page = folder / "a.zarr", folder / "regions.csv", tmp_path / "page.html"
     asks: list[Callable[..., Any]] = [
-        lambda **asked: fusiform.summarise(store, **asked),
+        lambda **asked: fusiform.summary(store, **asked),
         lambda **asked: fusiform.analyse(store, resamples=5, **asked),
         lambda **asked: fusiform.compare([store, folder / "b.zarr"], allow="stimuli", **asked),
         lambda **asked: fusiform.compare_regions(store, regions, **asked),
-        lambda **asked: fusiform.write_report(store, page, resamples=5, **asked),
+        lambda **asked: fusiform.report(store, page, resamples=5, **asked),
     ]
     for ask in asks:
         for wrong in ("blobs", None, 3):
@@ -199,17 +201,17 @@ def test_wrong_types_of_criterion_layer_and_contrast_raise(folder: Path, tmp_pat
     with pytest.raises(UserError, match=r"^a contrast is a text"):
         fusiform.save_contrast(store, "x1", contrast=3)
     with pytest.raises(UserError, match=r"^a criterion is"):
-        fusiform.record("resnet18", folder / "stimuli", tmp_path / "r.zarr", store=store,
+        flat.record("resnet18", folder / "stimuli", tmp_path / "r.zarr", store=store,
                         select="blobs", criterion="blobs", device="cpu")  # fmt: skip
     for wrong in (3, [None]):
         with pytest.raises(UserError, match=r"^layers are names or globs; got"):
-            fusiform.scan("resnet18", folder / "stimuli", tmp_path / "x.zarr", weights="none",
+            flat.scan("resnet18", folder / "stimuli", tmp_path / "x.zarr", weights="none",
                           device="cpu", layers=wrong)  # fmt: skip
 
 
 def test_a_report_must_be_named_html(folder: Path, tmp_path: Path) -> None:
     for name in ("x.pdf", "x.csv", "x.svg"):
         with pytest.raises(UserError, match=r"^a report is an HTML page; got .*: name it x.html"):
-            fusiform.write_report(folder / "a.zarr", tmp_path / name)
+            fusiform.report(folder / "a.zarr", tmp_path / name)
         assert not (tmp_path / name).exists()
-    fusiform.write_report(folder / "a.zarr", tmp_path / "x.HTM", resamples=5)
+    fusiform.report(folder / "a.zarr", tmp_path / "x.HTM", resamples=5)

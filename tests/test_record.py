@@ -41,10 +41,11 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store import recording as stored
+from fusiform.engine.store import recording_reader as stored
 from fusiform.engine.values import as_record
 from fusiform.kernels import projection
 
+from . import flat
 from .fuzz.small import contents
 from .test_resume import stopping_after
 
@@ -74,11 +75,9 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> fusiform.Result:
+def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> fusiform.Store:
     output = tmp_path_factory.mktemp("store") / "net.zarr"
-    return fusiform.scan(
-        Net(), stimuli, output, layers=LAYERS, batch_size=BATCH, preprocessing=SMALL
-    )
+    return flat.scan(Net(), stimuli, output, layers=LAYERS, batch_size=BATCH, preprocessing=SMALL)
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recorded(stimuli: Path, output: Path, **options: Any) -> fusiform.Recording:
-    return fusiform.record(Net(), stimuli, output, **options)
+    return flat.record(Net(), stimuli, output, **options)
 
 
 def directly(
@@ -128,11 +127,11 @@ def directly(
 
 @pytest.mark.usefixtures("small_files")
 def test_a_recording_equals_activations_captured_directly(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store)
     paths, direct = directly(Net(), stimuli, LAYERS)
-    assert list(recording.stimuli("stimulus_path")) == paths
+    assert list(recording.stimulus_column("stimulus_path")) == paths
     assert [layer.name for layer in recording.layers] == LAYERS
     for name in LAYERS:
         np.testing.assert_array_equal(recording.part(name), direct[name])
@@ -149,7 +148,7 @@ def test_recorded_resnet_units_equal_activations_captured_directly(
 
     layers = ["layer1.0", "layer3.1", "layer4.1", "avgpool"]
     small = Preprocessing(resize=64, crop=64)
-    recording = fusiform.record(
+    recording = flat.record(
         "resnet18", stimuli, tmp_path / "r.zarr", weights="none", seed=3, random=500,
         layers=layers, preprocessing=small, batch_size=8, device="cpu",
     )  # fmt: skip
@@ -164,13 +163,15 @@ def test_recorded_resnet_units_equal_activations_captured_directly(
 
 
 def test_recorded_stimuli_keep_the_stores_identifiers(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=2)
     columns = ("path", "category", "fold", "sha256", "status")
 
     def table(one: Any) -> set[tuple[Any, ...]]:
-        return set(zip(*(one.stimuli(f"stimulus_{c}").tolist() for c in columns), strict=True))
+        return set(
+            zip(*(one.stimulus_column(f"stimulus_{c}").tolist() for c in columns), strict=True)
+        )
 
     assert table(recording) == table(store)
     np.testing.assert_array_equal(recording.counts, store.counts)
@@ -180,7 +181,7 @@ def test_recorded_stimuli_keep_the_stores_identifiers(
 
 
 def test_xarray_reads_a_recording_without_fusiform(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=5)
     tree = xarray.open_datatree(recording.path, engine="zarr")
@@ -260,7 +261,7 @@ def test_reduced_units_are_recorded_as_in_the_scan(
     stimuli: Path, tmp_path: Path, units: str
 ) -> None:
     net = Net()
-    store = fusiform.scan(
+    store = flat.scan(
         net, stimuli, tmp_path / "s.zarr", layers=["body", "head"], units=units, batch_size=BATCH,
         preprocessing=SMALL,
     )  # fmt: skip
@@ -274,7 +275,7 @@ def test_reduced_units_are_recorded_as_in_the_scan(
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_half_precision_is_recorded_in_float32(stimuli: Path, tmp_path: Path, dtype: str) -> None:
     net = Net().to(getattr(torch, dtype))
-    recording = fusiform.record(
+    recording = flat.record(
         net, stimuli, tmp_path / "r.zarr", layers=["head"], preprocessing=SMALL, batch_size=BATCH
     )
     values = recording.part("head")
@@ -286,11 +287,11 @@ def test_half_precision_is_recorded_in_float32(stimuli: Path, tmp_path: Path, dt
 
 
 def test_packed_pictures_and_tar_shards_are_recorded_like_files(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     import tarfile
 
-    fusiform.pack_stimuli(stimuli, tmp_path / "packed", preprocessing=as_record(SMALL))
+    flat.pack_stimuli(stimuli, tmp_path / "packed", preprocessing=as_record(SMALL))
     (tmp_path / "shards").mkdir()
     with tarfile.open(tmp_path / "shards" / "0.tar", "w") as tar:
         for path in sorted(stimuli.rglob("*.png")):
@@ -313,14 +314,14 @@ def test_areas_under_the_curve_of_recorded_units_on_photographs(
     layers = ["maxpool", "layer2.1", "layer4.1", "avgpool"]
     weights = testdata / "weights" / "resnet18_imagenet_compressed.safetensors"
     photographs = testdata / "stimuli" / "floc"
-    recording = fusiform.record(
+    recording = flat.record(
         "resnet18", photographs, tmp_path / "r.zarr", weights=str(weights), layers=layers,
         random=500, batch_size=32, device="cpu",
     )  # fmt: skip
     network = torchvision.models.resnet18(weights=None)
     network.load_state_dict(load_file(weights))
     paths, direct = directly(network, photographs, layers, Preprocessing(), 32)
-    assert list(recording.stimuli("stimulus_path")) == paths
+    assert list(recording.stimulus_column("stimulus_path")) == paths
     labels = recording.labels
     for name in layers:
         values, units = recording.part(name), recording.units(name)
@@ -343,7 +344,7 @@ def test_areas_under_the_curve_of_recorded_units_on_photographs(
 
 
 def test_units_selected_by_a_criterion_are_recorded(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     criterion = Criterion("rest", "t > 3")
     recording = recorded(
@@ -364,7 +365,7 @@ def test_units_selected_by_a_criterion_are_recorded(
 @pytest.mark.parametrize("by", ["t", "csi", "p"])
 @pytest.mark.parametrize("select_it", [True, False])
 def test_the_recorded_top_of_a_measure_is_the_top_of_all_units(
-    store: fusiform.Result, by: str, select_it: bool
+    store: fusiform.Store, by: str, select_it: bool
 ) -> None:
     from fusiform.engine.contrasts.choice import choose_units
     from fusiform.engine.contrasts.language.contrast import parse_contrast
@@ -393,7 +394,7 @@ def test_the_recorded_top_of_a_measure_is_the_top_of_all_units(
 
 
 def test_random_units_depend_on_seed_and_layer_alone(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     one = recorded(stimuli, tmp_path / "1.zarr", store=store, random=6, seed=1)
     two = recorded(stimuli, tmp_path / "2.zarr", store=store, random=6, seed=1, layers="body")
@@ -404,7 +405,7 @@ def test_random_units_depend_on_seed_and_layer_alone(
 
 
 def test_masks_choose_units_and_choices_are_joined(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     mask = np.zeros((8, 14, 14), bool)
     mask[2, 3, 4] = mask[7, 0, 0] = True
@@ -425,7 +426,7 @@ def test_masks_choose_units_and_choices_are_joined(
 
 @pytest.mark.usefixtures("small_files")
 def test_a_projection_equals_its_matrix_for_any_block_size(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stimuli: Path, store: fusiform.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projection, "BLOCK", 96)
     from fusiform.engine.recording import recorder
@@ -445,12 +446,12 @@ def test_a_projection_equals_its_matrix_for_any_block_size(
         np.testing.assert_allclose(recording.means(name), x.mean(1), rtol=1e-12)
         assert recording.recordees(name).projected
     np.testing.assert_array_equal(recording.part("head"), direct["head"])  # 10 units are few
-    with pytest.raises(UserError, match="single units are asked of"):
+    with pytest.raises(UserError, match="needs the responses of single units"):
         recording.unit("body", 3)
 
 
 def test_projected_distances_stay_within_the_bound(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, project=900, layers="body")
     _, direct = directly(Net(), stimuli, ["body"])
@@ -494,7 +495,7 @@ def test_projection_entries_are_the_bits_of_philox() -> None:
 @pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("options", [{}, {"project": 32}, {"layers": "body"}])
 def test_a_recording_stopped_at_every_batch_resumes_to_the_same_bits(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path, options: dict[str, Any]
+    stimuli: Path, store: fusiform.Store, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     whole = contents(recorded(stimuli, tmp_path / "whole.zarr", store=store, **options).path)
     output = tmp_path / "r.zarr"
@@ -514,7 +515,7 @@ def test_a_recording_stopped_at_every_batch_resumes_to_the_same_bits(
 
 @pytest.mark.usefixtures("in_passes", "small_files")
 def test_a_recording_in_several_passes_has_the_same_bits(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stimuli: Path, store: fusiform.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "r.zarr"
     for batches in (2, 5, 3):
@@ -530,17 +531,17 @@ def test_a_recording_in_several_passes_has_the_same_bits(
 
 KILLED = """
 import os, signal, sys
-import fusiform
+from fusiform.tests import flat
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store import recording as stored
-stored._FILE_VALUES, stored._LEAST_ROWS = 1, 3
+from fusiform.engine.store import chunking
+chunking._RESPONSE_FILE_VALUES, chunking._MIN_ROWS = 1, 3
 stimuli, output, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def progress(event):
     global left
     left -= event.stage == "recording"
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-fusiform.record("resnet18", stimuli, output, weights="none", random=300, batch_size=8,
+flat.record("resnet18", stimuli, output, weights="none", random=300, batch_size=8,
     layers="layer4.*,avgpool".split(","), preprocessing={"resize": 32, "crop": 32},
     commit_every=0, device="cpu", listener=Listener(progress=progress))
 """
@@ -561,7 +562,7 @@ def test_a_killed_recording_resumes_to_the_same_bits(stimuli: Path, tmp_path: Pa
 
 
 def test_a_recording_resumes_only_as_it_was_started(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     output = tmp_path / "r.zarr"
     with pytest.raises(Interrupted):
@@ -580,17 +581,17 @@ def test_a_recording_resumes_only_as_it_was_started(
 
 
 def test_recording_another_network_than_the_scanned_one_raises(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     other, output = Net(), tmp_path / "r.zarr"
     with torch.no_grad():
         other.head.bias += 1
     with pytest.raises(UserError, match=r"differ in their weights: .*show the one"):
-        fusiform.record(other, stimuli, output, store=store)
+        flat.record(other, stimuli, output, store=store)
     other = Net()
     other.pool = nn.AdaptiveMaxPool2d(4)
     with pytest.raises(UserError, match="differ in their modules"):
-        fusiform.record(other, stimuli, output, store=store)
+        flat.record(other, stimuli, output, store=store)
     for options, said in (
         ({"batch_size": 8}, "scanned with batch size 4, and 8 is asked for"),
         ({"preprocessing": {"crop": 24}}, "scanned with crop 32, and 24"),
@@ -612,7 +613,7 @@ def test_recording_another_network_than_the_scanned_one_raises(
     ],
 )  # fmt: skip
 def test_recording_from_a_store_without_provenance_raises(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path, changed: dict[str, Any]
+    stimuli: Path, store: fusiform.Store, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     own = Path(shutil.copytree(store.path, tmp_path / "s.zarr"))
     document = json.loads((own / "zarr.json").read_text())
@@ -648,7 +649,7 @@ def test_impossible_recordings_raise(
     assert not list(tmp_path.iterdir())
 
 
-def test_measures_that_cannot_rank_units_raise(store: fusiform.Result, tmp_path: Path) -> None:
+def test_measures_that_cannot_rank_units_raise(store: fusiform.Store, tmp_path: Path) -> None:
     for options, said in (
         ({"top": 2, "by": "q"}, "ranked by a measure of their own; got 'q'"),
         ({"top": 0}, "the top is at least 1 unit"),
@@ -660,7 +661,7 @@ def test_measures_that_cannot_rank_units_raise(store: fusiform.Result, tmp_path:
 
 
 def test_a_store_and_a_recording_are_not_mistaken_for_each_other(
-    stimuli: Path, store: fusiform.Result, tmp_path: Path
+    stimuli: Path, store: fusiform.Store, tmp_path: Path
 ) -> None:
     recording = recorded(stimuli, tmp_path / "r.zarr", store=store, random=2)
     with pytest.raises(UserError, match="is a recording, of fusiform record: name a store"):
@@ -688,7 +689,10 @@ def test_undecodable_stimuli_are_rows_of_nan(
     with pytest.raises(UserError, match="noise-2"):
         recorded(own, tmp_path / "r.zarr", **given)
     recording = recorded(own, tmp_path / "r.zarr", on_error="skip", **given)
-    paths, status = recording.stimuli("stimulus_path"), recording.stimuli("stimulus_status")
+    paths, status = (
+        recording.stimulus_column("stimulus_path"),
+        recording.stimulus_column("stimulus_status"),
+    )
     gone = [path for path, why in zip(paths, status, strict=True) if why != "shown"]
     assert gone == ["blobs/blobs-3.png", "noise/noise-2.png"]
     assert paths[-1] == "noise/noise-2.png"  # it had no fold
@@ -702,12 +706,13 @@ def test_undecodable_stimuli_are_rows_of_nan(
 
 
 RECORD = """
-import sys, fusiform
+import sys
+from fusiform.tests import flat
 from fusiform.engine.scanning.memory import peak_memory
 from fusiform.engine.scanning.progress import Listener
 notes = []
 stimuli, output, budget, project = sys.argv[1:]
-fusiform.record("resnet18", stimuli, output, weights="none", memory_budget=budget, device="cpu",
+flat.record("resnet18", stimuli, output, weights="none", memory_budget=budget, device="cpu",
     project=int(project) or None, random=None if int(project) else 4000,
     listener=Listener(notes.append))
 print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep="|")

@@ -24,6 +24,8 @@ from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.stimuli.images import natural_key
 from fusiform.engine.values import as_record
 
+from . import flat
+
 SMALL = fusiform.Preprocessing(resize=16, crop=16)
 GROUPS = {"beings": ["adult", "child"], "places": ["corridor", "deep/house"]}
 
@@ -53,19 +55,20 @@ def stimuli(tmp_path: Path, draw_stimuli: Callable[..., Path]) -> Path:
     return root
 
 
-def scanned(stimuli: Path, output: Path, **options: Any) -> fusiform.Result:
+def scanned(stimuli: Path, output: Path, **options: Any) -> fusiform.Store:
     options = {"groups": GROUPS, "preprocessing": SMALL, "layers": "body", **options}
-    return fusiform.scan(Net(), stimuli, output, **options)
+    return flat.scan(Net(), stimuli, output, **options)
 
 
 def recorded(stimuli: Path, output: Path, store: Any, **options: Any) -> fusiform.Recording:
-    return fusiform.record(Net(), stimuli, output, store=store, **options)
+    return flat.record(Net(), stimuli, output, store=store, **options)
 
 
 def table(root: Any) -> dict[str, tuple[str, int, str]]:
     """Category, fold and SHA-256 by path."""
     columns = (
-        root.stimuli(f"stimulus_{n}").tolist() for n in ("path", "category", "fold", "sha256")
+        root.stimulus_column(f"stimulus_{n}").tolist()
+        for n in ("path", "category", "fold", "sha256")
     )
     return {
         path: (root.categories[k], fold, sha) for path, k, fold, sha in zip(*columns, strict=True)
@@ -107,7 +110,7 @@ def test_files_added_since_the_scan_are_left_out_and_noted(stimuli: Path, tmp_pa
     (said,) = found.provenance["notes"]
     assert said == "1 that the scan did not show are left out (adult/aa.png)"
     assert said in notes
-    assert fusiform.describe_store(tmp_path / "r.zarr").attributes["notes"] == [said]
+    assert fusiform.info(tmp_path / "r.zarr").attributes["notes"] == [said]
 
 
 def _changed(stimuli: Path) -> str:
@@ -194,7 +197,7 @@ def _as_shards(stimuli: Path, folder: Path) -> Path:
 def _as_packed(stimuli: Path, folder: Path) -> Path:
     folders = {"adult": "adult", "child": "child", "corridor": "corridor", "house": "deep/house",
                "car": "car"}  # fmt: skip
-    fusiform.pack_stimuli(stimuli, folder / "packed", preprocessing=as_record(SMALL),
+    flat.pack_stimuli(stimuli, folder / "packed", preprocessing=as_record(SMALL),
                           groups=folders)  # fmt: skip
     return folder / "packed"
 

@@ -26,6 +26,7 @@ from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
 
+from . import flat
 from .fuzz.small import contents
 from .test_resume import stopping_after
 
@@ -142,12 +143,12 @@ def test_a_reduced_scan_equals_means_of_kept_activations(
         net.get_submodule(name).register_forward_hook(
             lambda _, __, out, name=name: kept[name].append(out.double().numpy().copy())
         )
-    result = fusiform.scan(
+    result = flat.scan(
         net, stimuli, tmp_path / "o.zarr", layers=LAYERS, units=units, preprocessing=SMALL,
         batch_size=4, null=3, null_units=4,
     )  # fmt: skip
     assert [layer.name for layer in result.layers] == (["tokens"] if units == "cls" else LAYERS)
-    labels = np.sort(result.stimuli("stimulus_category"))
+    labels = np.sort(result.stimulus_column("stimulus_category"))
     folds = np.tile(np.repeat([0, 1], 3), 3)
     for layer in result.layers:
         shown = -(-len(labels) // 4)  # batches after trial and probe
@@ -180,7 +181,7 @@ def test_a_reduced_scan_equals_means_of_kept_activations(
 def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path) -> None:
     def notes(net: nn.Module, units: str, layers: list[str]) -> list[str]:
         said: list[str] = []
-        fusiform.scan(
+        flat.scan(
             net, stimuli, tmp_path / "o.zarr", layers=layers, units=units, preprocessing=SMALL,
             overwrite=True, listener=Listener(note=said.append),
         )  # fmt: skip
@@ -220,7 +221,7 @@ def test_a_reduced_scan_resumes_to_the_same_bits_and_only_as_started(
     stimuli: Path, tmp_path: Path
 ) -> None:
     def scanned(output: Path, units: str, **options: Any) -> Any:
-        return fusiform.scan(
+        return flat.scan(
             Net(torch.bfloat16), stimuli, output, layers=LAYERS, units=units, batch_size=4,
             preprocessing=SMALL, commit_every=0, null=2, null_units=3, **options,
         )  # fmt: skip
@@ -246,20 +247,20 @@ def test_stores_with_different_units_do_not_merge(
     paths = {}
     for units in ("all", "channel", "token"):
         paths[units] = tmp_path / f"{units}.zarr"
-        fusiform.scan(
+        flat.scan(
             Net(), stimuli, paths[units], layers=["maps", "unit"], units=units, folds=1,
             preprocessing=SMALL,
         )  # fmt: skip
-    part = fusiform.scan(
+    part = flat.scan(
         Net(), others, tmp_path / "part.zarr", layers=["maps", "unit"], units="channel", folds=1,
         preprocessing=SMALL,
     )  # fmt: skip
     for units, said in (("all", "all and channel"), ("token", "token and channel")):
         with pytest.raises(UserError, match=f"differ in their units: {said}"):
-            fusiform.merge_stores([paths[units], part.path], tmp_path / "both.zarr")
-    both = fusiform.merge_stores([paths["channel"], part.path], tmp_path / "both.zarr")
+            fusiform.merge([paths[units], part.path], tmp_path / "both.zarr")
+    both = fusiform.merge([paths["channel"], part.path], tmp_path / "both.zarr")
     assert both.units == "channel"
-    assert not fusiform.check_store(both.path).problems
+    assert not fusiform.check(both.path).problems
 
 
 @torch.no_grad()
@@ -301,7 +302,7 @@ def test_a_lesion_of_a_reduced_unit_silences_all_its_parts(stimuli: Path, tmp_pa
         net(images)
     assert spread(torch.ones(4, dtype=torch.bool), (6, 4, 4), "channel") is None
 
-    result = fusiform.scan(
+    result = flat.scan(
         net, stimuli, tmp_path / "o.zarr", layers="maps", units="channel", preprocessing=SMALL
     )
     mask = result.mask("noise", "maps", fusiform.Criterion("rest", "top 2"))
@@ -343,7 +344,7 @@ def test_layers_and_info_commands_describe_reduced_units(
 
 def test_the_plan_covers_reduced_layers(stimuli: Path) -> None:
     found = {
-        units: fusiform.forecast(
+        units: flat.plan(
             Net(), stimuli, layers="tokens", units=units, precision="bfloat16", preprocessing=SMALL
         )
         for units in ("all", "channel", "token")
@@ -352,7 +353,7 @@ def test_the_plan_covers_reduced_layers(stimuli: Path) -> None:
     assert found["token"].state_bytes == 8 * 20
     assert found["all"].state_bytes == 96 * 18
     with pytest.raises(UserError, match="units are all"):
-        fusiform.forecast(Net(), stimuli, units="chanel", preprocessing=SMALL)
+        flat.plan(Net(), stimuli, units="chanel", preprocessing=SMALL)
 
 
 def test_a_store_with_unknown_units_is_refused(own_store: Any) -> None:
@@ -369,7 +370,8 @@ def test_a_store_with_unknown_units_is_refused(own_store: Any) -> None:
 def test_layers_without_a_class_token_are_named(tokens: int, patches: bool) -> None:
     layer = Layer("early", "Block", ("token", "channel"), (tokens, 8), "float32")
     _, notes = reduced([layer], "cls")
-    assert [note.endswith("the first is then one: early") for note in notes] == [True] * patches
+    endings = [note.endswith("so the first may be an image patch: early") for note in notes]
+    assert endings == [True] * patches
     assert reduced([layer], "channel")[1] == []
 
 

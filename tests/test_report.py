@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusiform import UserError, analyse, describe_store, open_store, write_report
+import fusiform
+from fusiform import UserError, analyse, open_store
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.markup import Markup, join, tag
 from fusiform.engine.querying.info import facts
-from fusiform.engine.querying.result import Result
+from fusiform.engine.querying.store import Store
 from fusiform.engine.reporting import palette
 from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.findings import Reported, findings, letters, rounded
@@ -41,7 +42,7 @@ HOSTILE = (
 
 
 def written(*stores: Path, output: Path, **asked: Any) -> str:
-    write_report(stores, output, resamples=20, **asked)
+    fusiform.report(stores, output, resamples=20, **asked)
     return output.read_text(encoding="utf-8")
 
 
@@ -55,7 +56,7 @@ def page(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return written(made_path, output=tmp_path_factory.mktemp("page") / "made.html")
 
 
-def reported(store: Result, letter: str = "") -> Reported:
+def reported(store: Store, letter: str = "") -> Reported:
     found = analyse(store, resamples=20)
     return Reported(letter, str(store.path), found, count_beyond(store, store.layers, None), ())
 
@@ -64,7 +65,7 @@ def reported(store: Result, letter: str = "") -> Reported:
 
 
 @pytest.mark.parametrize("contrasts", [None, ["faces > bodies", "scenes"]])
-def test_units_count_beyond_equal_a_query(store: Result, contrasts: list[str] | None) -> None:
+def test_units_count_beyond_equal_a_query(store: Store, contrasts: list[str] | None) -> None:
     found = count_beyond(store, store.layers, contrasts)
     assert set(found) == (set(GRIDS) if contrasts is None else set(GRIDS) - {"q_each"})
     for name, rows in found.items():
@@ -77,7 +78,7 @@ def test_units_count_beyond_equal_a_query(store: Result, contrasts: list[str] | 
             ).tolist()
 
 
-def test_margins_equal_those_of_a_ratio_over_feature_maps(store: Result) -> None:
+def test_margins_equal_those_of_a_ratio_over_feature_maps(store: Store) -> None:
     found = count_beyond(store, store.layers, None)["t"]
     for layer, row in zip(store.layers, found, strict=True):
         t = np.array(store.read(layer, "t")).reshape(len(store.categories), *layer.shape)
@@ -147,7 +148,7 @@ def test_large_maps_are_shown_as_block_means_of_living_locations(high: int, wide
         assert value == pytest.approx(mean, nan_ok=True)
 
 
-def test_the_headline_is_the_largest_share(store: Result) -> None:
+def test_the_headline_is_the_largest_share(store: Store) -> None:
     one = reported(store)
     largest = max(one.analysis.shares, key=lambda row: row.share)
     said = html.unescape(re.sub("<[^>]*>", "", headline([one])))
@@ -158,7 +159,7 @@ def test_the_headline_is_the_largest_share(store: Result) -> None:
     assert len(tiles) == len(store.categories)
 
 
-def test_a_store_without_selective_units_says_so(store: Result) -> None:
+def test_a_store_without_selective_units_says_so(store: Store) -> None:
     found = analyse(store, Criterion(where="t > 1e9"), resamples=5)
     one = Reported("", "x", found, count_beyond(store, store.layers, None), ())
     assert "no unit of 3 layers is selective" in headline([one])
@@ -181,7 +182,7 @@ def test_stores_get_distinct_names() -> None:
     ],
 )  # fmt: skip
 def test_the_method_defines_the_criterion_and_cites_what_it_names(
-    store: Result, criterion: Criterion, said: str, cited: list[str]
+    store: Store, criterion: Criterion, said: str, cited: list[str]
 ) -> None:
     text = html.unescape(method([reported(store)], ["some stimuli"], criterion, "1.2.3"))
     text, references = text.split("References")
@@ -244,7 +245,7 @@ def test_the_page_refers_to_no_other_resource(page: str) -> None:
 def test_the_page_does_not_reveal_local_paths(page: str, made_path: Path) -> None:
     assert made_path.name in page
     assert str(made_path.parent) not in page
-    found = describe_store(made_path)
+    found = fusiform.info(made_path)
     own = replace(found, attributes={**found.attributes, "stimuli": "/home/me/one, /home/me/two/"})
     told = dict(facts(own, whole_paths=False))
     assert told["stimuli"] == f"{found.stimuli:,}, of one, two"
@@ -268,7 +269,7 @@ def test_the_same_stores_give_the_same_bytes(made_path: Path, tmp_path: Path) ->
 
 
 def test_scans_of_different_stimuli_are_noted(
-    own_store: Result, made_path: Path, tmp_path: Path
+    own_store: Store, made_path: Path, tmp_path: Path
 ) -> None:
     warning = "differs from A in"
     assert warning not in written(made_path, own_store.path, output=tmp_path / "same.html")
@@ -281,13 +282,13 @@ def test_a_report_limits_the_number_of_stores_and_contrasts(
     made_path: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"at most 24 contrasts.*would have 25"):
-        write_report([made_path], tmp_path / "a.html", contrasts=["faces"] * 25)
+        fusiform.report([made_path], tmp_path / "a.html", contrasts=["faces"] * 25)
     with pytest.raises(UserError, match="got none"):
-        write_report([], tmp_path / "a.html")
+        fusiform.report([], tmp_path / "a.html")
     with pytest.raises(UserError, match="written into an existing folder"):
-        write_report([made_path], tmp_path / "nowhere" / "a.html", resamples=1, layers="head")
+        fusiform.report([made_path], tmp_path / "nowhere" / "a.html", resamples=1, layers="head")
     with pytest.raises(UserError, match="no layer 'none'"):
-        write_report([made_path], tmp_path / "a.html", layers="none")
+        fusiform.report([made_path], tmp_path / "a.html", layers="none")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -363,7 +364,7 @@ def test_more_categories_than_colours_differ_in_their_marker() -> None:
 # Notebooks
 
 
-def test_a_notebook_shows_a_store_and_reads_no_numbers(own_store: Result) -> None:
+def test_a_notebook_shows_a_store_and_reads_no_numbers(own_store: Store) -> None:
     for folder in Path(own_store.path).iterdir():
         if folder.is_dir() and "." in folder.name:
             for chunk in folder.rglob("c*"):
@@ -381,14 +382,14 @@ def test_a_notebook_shows_a_store_and_reads_no_numbers(own_store: Result) -> Non
     assert "t &gt; 5" in tree["layer1.0"].to_dataset()._repr_html_()
 
 
-def test_a_notebook_shows_a_table_escaped(store: Result) -> None:
+def test_a_notebook_shows_a_table_escaped(store: Store) -> None:
     shown = store.query("").counts()._repr_html_()
     assert "&lt;b&gt;words&lt;/b&gt;" in shown
     assert "<b>words" not in shown
 
 
 def test_a_long_store_is_shown_abridged_in_a_notebook(
-    store: Result, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers = tuple(replace(store.layers[0], name=f"layer{i}") for i in range(60))
     monkeypatch.setattr(store, "layers", layers)

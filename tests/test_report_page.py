@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fusiform import open_store, write_report
+import fusiform
+from fusiform import open_store
 from fusiform.engine.layer import Layer
 
 from . import made
@@ -74,7 +75,7 @@ def report(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         made.fill(folder / "<b>a.zarr")
         made.fill(folder / "b.zarr", LAYERS)
     output = folder / "report.html"
-    write_report([folder / "<b>a.zarr", folder / "b.zarr"], output, resamples=20)
+    fusiform.report([folder / "<b>a.zarr", folder / "b.zarr"], output, resamples=20)
     return output
 
 

@@ -19,12 +19,12 @@ from PIL import Image
 from torch import nn
 
 import fusiform
-from fusiform import UserError, open_recording, write_report
+from fusiform import UserError, open_recording
 from fusiform.cli import main
 from fusiform.engine.querying.info import facts, info_of
 from fusiform.engine.reporting import pictures
 
-from . import made
+from . import flat, made
 from .test_report import data_of
 
 CATEGORIES = ("blobs", "noise", "stripes")
@@ -38,8 +38,8 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
     own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
-    fusiform.scan(network, folder / "stimuli", folder / "a.zarr", **own)
-    fusiform.record(
+    flat.scan(network, folder / "stimuli", folder / "a.zarr", **own)
+    flat.record(
         network, folder / "stimuli", folder / "a.responses.zarr", store=folder / "a.zarr",
         top=5, device="cpu",
     )  # fmt: skip
@@ -47,7 +47,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 
 def report(folder: Path, output: Path, **asked: Any) -> dict[str, Any]:
-    write_report(
+    fusiform.report(
         [folder / "a.zarr"], output, recordings=[folder / "a.responses.zarr"], resamples=5, **asked
     )
     return data_of(output.read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def test_the_strongest_units_are_shown_with_the_pictures_that_drive_them(
             assert shown == pytest.approx(expected[: len(shown)].tolist(), rel=1e-3, abs=1e-6)
             for one in listed:
                 said = stimuli[one["stimulus"]]
-                row = recording.stimuli("stimulus_path").tolist().index(said["name"])
+                row = recording.stimulus_column("stimulus_path").tolist().index(said["name"])
                 assert responses[row] == pytest.approx(one["response"], rel=1e-3, abs=1e-6)
                 assert said["name"].startswith(said["category"])
     for said in stimuli:
@@ -113,8 +113,8 @@ def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(
     network = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.ReLU())
     own = {"layers": "1", "device": "cpu", "preprocessing": {"resize": 72, "crop": 64}}
     stimuli = Path("..") / "set" / "stimuli"
-    fusiform.scan(network, stimuli, "a.zarr", **own)
-    fusiform.record(network, stimuli, "a.responses.zarr", store="a.zarr", top=5, device="cpu")
+    flat.scan(network, stimuli, "a.zarr", **own)
+    flat.record(network, stimuli, "a.responses.zarr", store="a.zarr", top=5, device="cpu")
     monkeypatch.chdir(tmp_path)
 
     def shown(folder: Path) -> bool:
@@ -149,12 +149,12 @@ def test_a_recording_is_shown_with_the_store_of_its_network(
     scanned: Path, made_path: Path, tmp_path: Path
 ) -> None:
     output, recording = tmp_path / "a.html", scanned / "a.responses.zarr"
-    write_report([made_path, scanned / "a.zarr"], output, recordings=[recording], resamples=5)
+    fusiform.report([made_path, scanned / "a.zarr"], output, recordings=[recording], resamples=5)
     first, second = data_of(output.read_text(encoding="utf-8"))["stores"]
     assert "best" not in first["tables"]
     assert second["tables"]["best"]["auc"]
     with pytest.raises(UserError, match="beside the store of its network"):
-        write_report([made_path], output, recordings=[recording], resamples=5)
+        fusiform.report([made_path], output, recordings=[recording], resamples=5)
 
 
 def test_a_weighted_sum_has_no_strongest_units(scanned: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_figures_are_written_as_svg_and_pdf_the_same_every_time(
     pytest.importorskip("matplotlib")
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
-        write_report([made_path], tmp_path / "a.html", figures=folder, resamples=5)
+        fusiform.report([made_path], tmp_path / "a.html", figures=folder, resamples=5)
     first, second = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
     assert first == second
     assert {name.split(".")[0] for name in first} == {
@@ -202,7 +202,7 @@ def test_stores_with_one_fold_and_other_layers_have_figures(
     monkeypatch.setattr(made, "COUNTS", made.COUNTS[:, :1])
     made.fill(tmp_path / "one.zarr", made.LAYERS[1:])
     output = tmp_path / "a.html"
-    write_report([tmp_path / "one.zarr", made_path], output, figures=tmp_path / "f", resamples=5)
+    fusiform.report([tmp_path / "one.zarr", made_path], output, figures=tmp_path / "f", resamples=5)
     assert len(list((tmp_path / "f").iterdir())) == 20
     page = output.read_text(encoding="utf-8")
     assert "A: the scan had one fold" in page
@@ -217,7 +217,7 @@ def test_a_missing_matplotlib_raises_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"pip install 'fusiform\[figures\]'"):
-        write_report([made_path], tmp_path / "a.html", figures=tmp_path / "f", resamples=5)
+        fusiform.report([made_path], tmp_path / "a.html", figures=tmp_path / "f", resamples=5)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -38,9 +38,9 @@ from fusiform.engine.responses.driving import driven
 from fusiform.engine.responses.geometry import agreement, geometry, products, upper
 from fusiform.engine.responses.recording import least, most
 from fusiform.engine.responses.tuning import tuning
-from fusiform.engine.store import recording as stored
-from fusiform.engine.store.recording import recorded_as
-from fusiform.engine.store.recording_draft import recording_of
+from fusiform.engine.store import chunking
+from fusiform.engine.store.drafts.creating import RecordingBlueprint
+from fusiform.engine.store.recording_reader import recorded_attribute
 from fusiform.kernels import projection
 from fusiform.kernels.ranks import average_ranks, rank_sum
 
@@ -95,13 +95,13 @@ def fill(path: Path) -> Path:
             "model": "made-up",
             "weights": "none",
             "batch_size": 8,
-            "recorded": recorded_as(UNITS),
+            "recorded": recorded_attribute(UNITS),
             "choices": list(CHOICES),
             "chosen_by": {"select": ["faces"], "random": 3, "seed": 0},
             "projection": {"dim": DIM, "seed": 7},
         },
     }
-    draft = recording_of(UNITS, chosen).create(path, **contents)
+    draft = RecordingBlueprint(**contents, units=UNITS, chosen=chosen).create(path)
     for layer in LAYERS:
         x = values_of(layer.name)
         if layer.name == "wide":
@@ -109,7 +109,7 @@ def fill(path: Path) -> Path:
             signs = projection.signs(7, 0, x.shape[1], DIM)
             draft.write_means(layer, means)
             x = ((x - means[:, None]) @ signs / math.sqrt(DIM)).astype(np.float32)
-        rows = draft.rows_of_a_file(layer)
+        rows = draft.rows_per_file(layer)
         for number, start in enumerate(range(0, len(x), rows)):
             draft.write_rows(layer, number, x[start : start + rows])
     draft.complete()
@@ -122,9 +122,9 @@ def recording(
 ) -> fusiform.Recording:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in pieces":
-            patch.setattr(stored, "_FILE_VALUES", 1)
-            patch.setattr(stored, "_LEAST_ROWS", 7)
-            patch.setattr(stored, "_CHUNK_VALUES", 35)
+            patch.setattr(chunking, "_RESPONSE_FILE_VALUES", 1)
+            patch.setattr(chunking, "_MIN_ROWS", 7)
+            patch.setattr(chunking, "_RESPONSE_CHUNK_VALUES", 35)
         return fusiform.open_recording(fill(tmp_path_factory.mktemp("made") / "r.zarr"))
 
 
@@ -364,7 +364,7 @@ def test_every_pair_of_layers_is_compared(recording: fusiform.Recording) -> None
         assert found[0].value == pytest.approx(value, rel=1e-8)
     with pytest.raises(UserError, match="compared by spearman, kendall, cka; got 'pearson'"):
         agreement(recording, similarity="pearson")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="correlation or euclidean distances apart"):
+    with pytest.raises(UserError, match="a distance is correlation or euclidean"):
         geometry(recording, distance="cosine")  # type: ignore[arg-type]
 
 
@@ -545,7 +545,7 @@ def test_dissimilarities_note_nan_responses(own: Path) -> None:
 
 
 def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
-    found = fusiform.check_store(own)
+    found = fusiform.check(own)
     assert (found.problems, found.arrays) == ((), 8 + 3 * 3 + 1)
     group = zarr.open_group(own, mode="r+", use_consolidated=False)
     group["head/response"][37, 0] = 1.0
@@ -555,7 +555,7 @@ def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
     content = bytearray(file.read_bytes())
     content[5] ^= 1
     file.write_bytes(content)
-    told = "\n".join(fusiform.check_store(own).problems)
+    told = "\n".join(fusiform.check(own).problems)
     for said in (
         "head/response: has responses to stimuli that were not shown",
         "conv/chosen: has units that nothing has chosen",
@@ -564,7 +564,7 @@ def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
     ):
         assert said in told
     change(own, lambda attributes: attributes.update(status="recording"))
-    assert fusiform.check_store(own).problems == ("the recording that fills it has not finished",)
+    assert fusiform.check(own).problems == ("the recording that fills it has not finished",)
 
 
 BYTES = (mutations._flip, mutations._overwrite, mutations._truncate, mutations._cut)
@@ -600,8 +600,8 @@ def mutated(path: Path, chance: random.Random) -> str:
 def test_any_damage_to_a_recording_is_refused_or_harmless(own: Path, seed: int) -> None:
     told = mutated(own, random.Random(seed))
     asked: list[Callable[[], object]] = [
-        lambda: fusiform.check_store(own),
-        lambda: list(facts(fusiform.describe_store(own))),
+        lambda: fusiform.check(own),
+        lambda: list(facts(fusiform.info(own))),
     ]
     for question in QUESTIONS:
         layers = ["*"] if question in ("units", "rdm", "layers") else ["conv", "head"]
@@ -620,7 +620,7 @@ def test_any_damage_to_a_recording_is_refused_or_harmless(own: Path, seed: int) 
 
 
 def test_the_repr_of_a_recording(own: Path) -> None:
-    found = fusiform.describe_store(own)
+    found = fusiform.info(own)
     assert found.complete
     assert found.recorded == {"conv": 6, "head": 12, "wide": 150}
     assert (found.stimuli, found.shuffles, found.saved) == (38, 0, ())
@@ -635,12 +635,12 @@ def test_the_repr_of_a_recording(own: Path) -> None:
     rows = {line.split()[0]: line.split()[-2:] for line in result.stdout.splitlines()[-3:]}
     assert rows == {"conv": ["36", "6"], "head": ["12", "12"], "wide": ["300", "150"]}
     change(own, lambda attributes: attributes.update(status="recording"))
-    unfinished = dict(facts(fusiform.describe_store(own)))["status"]
+    unfinished = dict(facts(fusiform.info(own)))["status"]
     assert unfinished == "not complete: the recording that fills it has not finished"
 
 
 def test_a_recording_can_be_moved(own: Path, tmp_path: Path) -> None:
     moved = Path(shutil.move(own, tmp_path / "elsewhere.zarr"))
     assert fusiform.open_recording(moved).part("head").shape == (38, 12)
-    with pytest.raises(UserError, match="asked units, best, auc"):
+    with pytest.raises(UserError, match="questions to a recording are units, best, auc"):
         answer(fusiform.open_recording(moved), "meaning")

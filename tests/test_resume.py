@@ -32,12 +32,13 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store import durable
-from fusiform.engine.store.commits import Commit, Commits
-from fusiform.engine.store.draft import Draft
-from fusiform.engine.store.durable import DurableFolder
+from fusiform.engine.store import location
+from fusiform.engine.store.drafts.commits import Commit, CommitLog
+from fusiform.engine.store.drafts.store_draft import StoreDraft
+from fusiform.engine.store.location import DurableFolder
 from fusiform.kernels.moments import merge
 
+from . import flat
 from .fuzz import disks
 from .fuzz.small import contents
 
@@ -67,7 +68,7 @@ def stimuli(tmp_path_factory: pytest.TempPathFactory, draw_stimuli: Callable[...
 
 def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options: Any) -> Any:
     given = {"layers": ["body", "head"], "batch_size": 4, "commit_every": 0, **options}
-    return fusiform.scan(net or Net(), stimuli, output, preprocessing=SMALL, **given)
+    return flat.scan(net or Net(), stimuli, output, preprocessing=SMALL, **given)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_a_resumed_scan_reports_progress_and_shows_only_the_rest(
 ) -> None:
     with pytest.raises(Interrupted) as caught:
         scanned(stimuli, tmp_path / "o.zarr", listener=stopping_after(2))
-    assert "the same command goes on" in caught.value.__notes__[0]
+    assert "the same command resumes it" in caught.value.__notes__[0]
     notes: list[str] = []
     shown: list[Progress] = []
     net, seen = Net(), []
@@ -277,7 +278,7 @@ def test_other_weights_or_stimuli_cannot_resume(begun: tuple[Path, Path]) -> Non
 def test_a_draft_of_another_version_cannot_resume(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusiform.engine.store.writing.version", lambda name: "99")
+    monkeypatch.setattr("fusiform.engine.store.drafts.publishing.version", lambda name: "99")
     with pytest.raises(UserError, match=r"was begun with fusiform 0.*install them"):
         scanned(*begun)
 
@@ -294,7 +295,7 @@ def test_restart_discards_earlier_progress(
 
 
 def test_checkpoints_of_another_version_are_refused_until_restart(begun: tuple[Path, Path]) -> None:
-    commits = Commits(DurableFolder(begun[1].with_name("o.zarr.partial")))
+    commits = CommitLog(DurableFolder(begun[1].with_name("o.zarr.partial")))
     commit, _ = latest(commits) or (Commit(), {})
     before = commits._write
     commits._write = lambda key, content: before(  # type: ignore[method-assign]
@@ -353,7 +354,7 @@ def test_two_scans_cannot_write_one_output_at_once(begun: tuple[Path, Path]) -> 
     scanned(*begun)
 
 
-def latest(commits: Commits) -> tuple[Commit, dict[str, Any]] | None:
+def latest(commits: CommitLog) -> tuple[Commit, dict[str, Any]] | None:
     """The last whole checkpoint, with its accumulators."""
     whole = (left for left in commits.left() if left.commit and not left.fault)
     return next(((left.commit, left.live) for left in whole if left.commit), None)
@@ -385,7 +386,7 @@ def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def last_and_before(draft: Path) -> tuple[str, str]:
     """Paths of the last checkpoint and the one before."""
-    last, before = Commits(DurableFolder(draft)).left()
+    last, before = CommitLog(DurableFolder(draft)).left()
     assert last.number == before.number + 1
     return f".commits/{last.place}", f".commits/{before.place}"
 
@@ -398,7 +399,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
     for damaged, again in ends.items():
         output = left_with(several_commits, damaged)
         for place in (output, output.with_name("o.zarr.partial")):
-            found = fusiform.check_store(place)
+            found = fusiform.check(place)
             assert found.unfinished
             assert found.problems[0].startswith("the scan that fills it has not finished: commit 2")
             assert found.problems[1] == f"{damaged}: is not what was written"
@@ -416,9 +417,9 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
     # Losing or damaging the checkpoint before the last costs nothing.
     for damaged in (f"{before}.json", f"{before}/0"):
         output = left_with(several_commits, damaged)
-        assert fusiform.check_store(output).problems == (
+        assert fusiform.check(output).problems == (
             "the scan that fills it has not finished: commit 3, 12 of 15 stimuli were shown to 2 "
-            "layers, 0 of 2 layers are finished; the same command goes on with what is in "
+            "layers, 0 of 2 layers are finished; the same command resumes what is in "
             f"{output}.partial",
         )
         scanned(stimuli, output)
@@ -430,7 +431,7 @@ def test_without_a_whole_checkpoint_only_a_restart_helps(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     output = left_with(several_commits, ".commits/0.json", ".commits/1/0")
-    told = fusiform.check_store(output).problems
+    told = fusiform.check(output).problems
     assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1/0"}
     for options in ({}, {"go_back": True}):
         with pytest.raises(UserError, match="no earlier commit is whole: give it up with --rest"):
@@ -448,7 +449,7 @@ def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
     # Groups of 3 and 2: the fourth ends between the last two checkpoints.
     output = left_with(several_commits, "head/mean/c/1/1/0")
     damage = r"head/mean: chunk 0 of file c/1/1/0 is not what was written: its checksum differs"
-    assert any(re.fullmatch(damage, one) for one in fusiform.check_store(output).problems)
+    assert any(re.fullmatch(damage, one) for one in fusiform.check(output).problems)
     with pytest.raises(UserError, match="cannot read head/mean") as caught:
         scanned(stimuli, output)  # found when the contrasts are computed
     (note,) = caught.value.__notes__
@@ -518,16 +519,16 @@ def test_moments_that_could_not_be_written_are_in_no_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     number: int,
 ) -> None:
-    calls, write = 0, Draft.write_moments
+    calls, write = 0, StoreDraft.write_moments
 
-    def fails(self: Draft, *arguments: Any) -> None:
+    def fails(self: StoreDraft, *arguments: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == number:
             raise OSError(5, "Input/output error")
         write(self, *arguments)
 
-    monkeypatch.setattr(Draft, "write_moments", fails)
+    monkeypatch.setattr(StoreDraft, "write_moments", fails)
     with pytest.raises(UserError, match="Input/output error"):
         scanned(stimuli, tmp_path / "o.zarr")
     assert contents(scanned(stimuli, tmp_path / "o.zarr").path) == undisturbed
@@ -537,7 +538,7 @@ def test_moments_that_could_not_be_written_are_in_no_checkpoint(
 def test_a_store_is_flushed_before_it_is_published(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(durable, "_MOST_UNFLUSHED", most)
+    monkeypatch.setattr(location, "_MAX_UNFLUSHED", most)
     synchronised: set[int] = set()
     place = tmp_path / "o.zarr"
 
@@ -565,7 +566,7 @@ def test_unflushed_writes_are_bounded(
     scanned(stimuli, tmp_path / "all.zarr")
     assert max(waiting) > 8
     waiting.clear()
-    monkeypatch.setattr(durable, "_MOST_UNFLUSHED", 8)
+    monkeypatch.setattr(location, "_MAX_UNFLUSHED", 8)
     scanned(stimuli, tmp_path / "few.zarr")
     assert max(waiting) == 8
 
@@ -585,7 +586,7 @@ def test_an_unwritable_output_folder_raises_one_line(
 
 
 def test_a_checkpoint_round_trips_and_a_torn_one_is_refused(tmp_path: Path) -> None:
-    commits = Commits(DurableFolder(tmp_path))
+    commits = CommitLog(DurableFolder(tmp_path))
     assert latest(commits) is None
     live = {"a": np.arange(9, dtype=np.uint8), "b": np.empty(0, np.uint8)}
     first = Commit(1, 3, 0, {5: "gone"}, {"a": {"count": 2}}, {"threads": 2})
@@ -635,7 +636,7 @@ def test_a_scan_stopped_by_an_undecodable_stimulus_resumes_when_it_is_restored(
     net.sees = vanishes
     with pytest.raises(UserError, match=r"stripes-2.png") as caught:
         scanned(own, tmp_path / "o.zarr", net, commit_every=1e9)
-    assert "goes on" in caught.value.__notes__[0]
+    assert "resumes it" in caught.value.__notes__[0]
     shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
     net.sees = lambda _: None
     scanned(own, tmp_path / "o.zarr", net)
@@ -654,7 +655,7 @@ def test_a_damaged_stimulus_may_be_restored_before_it_is_shown(
     assert 'restore it, or leave it out with `on_error="skip"`' in str(caught.value)
     shutil.copyfile(stimuli / "stripes" / "stripes-2.png", image)
     store = scanned(own, tmp_path / "o.zarr")
-    assert not fusiform.check_store(store.path).problems
+    assert not fusiform.check(store.path).problems
     found = contents(store.path)
     assert {name for name in undisturbed if found[name] != undisturbed[name]} <= {"zarr.json"}
 
@@ -683,7 +684,7 @@ def test_scans_into_the_folder_of_their_stimuli_resume(
     store = scanned(own, own / "o.zarr")
     assert contents(store.path).keys() == undisturbed.keys()
     assert store.provenance.get("notes", []) == []
-    recording = fusiform.record(
+    recording = flat.record(
         Net(), own, own / "o.responses.zarr", layers="head", preprocessing=SMALL
     )
     assert recording.categories == CATEGORIES
@@ -706,19 +707,19 @@ def test_skipped_broken_links_are_rows_of_the_stimulus_table(
     with pytest.raises(UserError, match=r"1 of 16 are not \(.*annex.png is a link that leads"):
         scanned(own, tmp_path / "o.zarr")
     store = scanned(own, tmp_path / "o.zarr", on_error="skip")
-    status = store.stimuli("stimulus_status")
-    row = list(store.stimuli("stimulus_path")).index("noise/annex.png")
-    assert status[row] == "is a link that leads nowhere"
+    status = store.stimulus_column("stimulus_status")
+    row = list(store.stimulus_column("stimulus_path")).index("noise/annex.png")
+    assert status[row] == "is a broken link"
     assert store.skipped == {"noise": 1}
-    assert store.provenance["notes"] == ["noise: 1 images are links that lead nowhere"]
+    assert store.provenance["notes"] == ["noise: 1 images are broken links"]
     notes: list[str] = []
-    fusiform.forecast(Net(), own, layers=["head"], preprocessing=SMALL,
+    flat.plan(Net(), own, layers=["head"], preprocessing=SMALL,
                       listener=Listener(notes.append))  # fmt: skip
-    assert "noise: 1 images are links that lead nowhere" in notes
+    assert "noise: 1 images are broken links" in notes
     (own / "other").symlink_to(tmp_path / "not mounted", target_is_directory=True)
     for attempt in (
         lambda: scanned(own, tmp_path / "p.zarr", on_error="skip"),
-        lambda: fusiform.forecast(Net(), own, layers=["head"], preprocessing=SMALL),
+        lambda: flat.plan(Net(), own, layers=["head"], preprocessing=SMALL),
     ):
         with pytest.raises(UserError, match="other has"):
             attempt()
@@ -738,22 +739,22 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
             scanned(own, tmp_path / "o.zarr", on_error="skip", listener=stopping_after(3))
     store = scanned(own, tmp_path / "o.zarr", on_error="skip", listener=Listener(notes.append))
     assert any("skipped: " in note and "blobs-1.png" in note for note in notes)
-    shown = store.stimuli("stimulus_status") == "shown"
-    assert list(store.stimuli("stimulus_path")[~shown]) == [
+    shown = store.stimulus_column("stimulus_status") == "shown"
+    assert list(store.stimulus_column("stimulus_path")[~shown]) == [
         "blobs/blobs-1.png",
         "noise/noise-2.png",
         "stripes/stripes-7.png",
     ]
-    assert store.stimuli("stimulus_fold")[0] == -1
+    assert store.stimulus_column("stimulus_fold")[0] == -1
     assert store.counts.tolist() == [[3, 3], [4, 2], [3, 3]]
     assert store.skipped == {"blobs": 1, "noise": 1, "stripes": 1}
-    assert not fusiform.check_store(store.path).problems
+    assert not fusiform.check(store.path).problems
     net = Net()
     for layer, module in (("body", net.body), ("head", net)):
         for category, fold in np.argwhere(store.counts):
-            of_category = store.stimuli("stimulus_category") == category
-            of_fold = store.stimuli("stimulus_fold") == fold
-            names = store.stimuli("stimulus_path")[shown & of_category & of_fold]
+            of_category = store.stimulus_column("stimulus_category") == category
+            of_fold = store.stimulus_column("stimulus_fold") == fold
+            names = store.stimulus_column("stimulus_path")[shown & of_category & of_fold]
             pixels = np.stack([prepare(open_image(own / name), SMALL) for name in names])
             images = decode.normalise(pixels, SMALL, torch.device("cpu"), torch.float32)
             with torch.inference_mode():

@@ -20,12 +20,14 @@ import pytest
 import xarray
 from zarr.storage import LocalStore
 
-from fusiform import Criterion, check_store, open_store, save_contrast, summarise
+import fusiform
+from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine import disk
 from fusiform.engine.errors import UserError
 from fusiform.engine.store import saving
+from fusiform.engine.store.drafts.creating import StoreBlueprint
+from fusiform.engine.store.drafts.publishing import drafting
 from fusiform.engine.store.metadata import ROOT_BYTES, Misfit, read_json
-from fusiform.engine.store.writing import drafting
 
 from .made import LAYERS, contents, fill, write
 
@@ -103,7 +105,7 @@ def numbers(path: Path) -> dict[str, Any]:
         for one in (tree[f"head/{name}"], plain[f"head/{group}"]):
             np.testing.assert_array_equal(one["t"].values.reshape(t.shape), t, strict=True)
         found[name] = record["contrasts"], record["criterion"]["where"], t.tolist()
-    assert summarise(store)
+    assert fusiform.summary(store)
     assert set(plain["head"].children) == {r.get("group", n) for n, r in store.saved.items()}
     return found
 
@@ -158,7 +160,7 @@ def test_saving_stopped_at_any_write_does_all_or_nothing(
         found = numbers(own)
         assert found in (before, after), at
         outcomes.add(found == after)
-        assert check_store(own).problems == (), at
+        assert fusiform.check(own).problems == (), at
         save_contrast(own, "next", OLD, "faces", ["t"])  # under any name
         assert not left(own), at
         assert open_store(own).saved.keys() == {*found, "next"}
@@ -176,7 +178,7 @@ def test_only_leftovers_of_an_interrupted_saving_are_cleared(own: Path, tmp_path
     (own / "head" / "fresh.2").symlink_to(elsewhere)
     marked = ["mine.2", "../../elsewhere", "other", "shuffled", "fresh.2", 3]
     (own / ".saving").write_text(json.dumps({"groups": marked}))
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     before = numbers(own)
     save_contrast(own, "fresh", OLD, "faces", ["t"])
     assert not (own / "head" / "fresh.2").is_symlink()
@@ -203,7 +205,7 @@ def test_without_hard_links_the_group_stays_where_it_was_written(
         assert open_store(own).saved["mine"]["group"] == "mine.3"
         assert numbers(own) == first
         assert not left(own)
-        assert check_store(own).problems == ()
+        assert fusiform.check(own).problems == ()
         assert open_store(own).query("t > 1", saved="mine").counts()["matching"].sum() > 0
     again(own)
     assert "group" not in open_store(own).saved["mine"]
@@ -216,12 +218,12 @@ def test_saving_restores_lost_consolidated_metadata(own: Path) -> None:
     before = numbers(own)
     del root["consolidated_metadata"]
     (own / "zarr.json").write_text(json.dumps(root))
-    (problem,) = check_store(own).problems
-    assert problem == "zarr.json: it has not gathered the metadata of its arrays"
-    with pytest.raises(UserError, match="has not gathered"):
+    (problem,) = fusiform.check(own).problems
+    assert problem == "zarr.json: has no consolidated metadata"
+    with pytest.raises(UserError, match="has no consolidated metadata"):
         open_store(own).tree()
     save_contrast(own, "other", OLD, "bodies", ["t"])
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     assert numbers(own) == before
 
 
@@ -248,7 +250,7 @@ def test_readers_of_a_replaced_contrast_get_the_earlier_one_or_an_error(
 
 def test_readers_of_a_replaced_store_never_mix_both_stores(own: Path) -> None:
     reader, lazy = open_store(own), open_store(own).tree()
-    with drafting(own, overwrite=True, **contents(LAYERS[2:])) as draft:
+    with drafting(own, overwrite=True, blueprint=StoreBlueprint(**contents(LAYERS[2:]))) as draft:
         write(draft, LAYERS[2:])
     with pytest.raises(UserError, match="was replaced while it was read: open it again"):
         reader.read(HEAD, "mean")
@@ -293,7 +295,7 @@ def test_concurrent_savers_wait_for_each_other_while_readers_read(own: Path) -> 
     reader.join()
     assert not failed, failed
     assert set(open_store(own).saved) == {*names, "mine", "other"}
-    assert check_store(own).problems == ()
+    assert fusiform.check(own).problems == ()
     assert not left(own)
 
 
@@ -327,7 +329,7 @@ def test_metadata_replaced_while_read_are_read_again(own: Path) -> None:
     found = read_json(Replaced(own, read_only=True), "zarr.json", ROOT_BYTES)
     assert found == json.loads((own / "zarr.json").read_text())
     (own / "zarr.json").write_text("{")
-    with pytest.raises(Misfit, match="has no metadata that can be read"):
+    with pytest.raises(Misfit, match="has unreadable metadata"):
         read_json(LocalStore(own, read_only=True), "zarr.json", ROOT_BYTES)
 
 
@@ -337,7 +339,7 @@ def test_contrasts_that_readers_would_refuse_are_not_saved(
     path = fill(tmp_path / "own.zarr").path
     save_contrast(path, "first", OLD, "faces", ["t"])
     monkeypatch.setitem(saving.schema_of.__globals__["MOST"], "saved", 1)
-    with pytest.raises(UserError, match="number of saved contrasts: has to be at most 1"):
+    with pytest.raises(UserError, match="number of saved contrasts must be at most 1"):
         save_contrast(path, "second", OLD, "faces", ["t"])
     assert set(open_store(path).saved) == {"first"}
     assert not left(path)

@@ -22,17 +22,19 @@ from fusiform.engine.contrasts.select import select
 from fusiform.engine.decoding.ahead import normalise
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
-from fusiform.engine.localizer import make_localizer
-from fusiform.engine.networks.backbones import load_backbone
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.info import facts
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store.reading import Store
-from fusiform.engine.store.schema import MOST, limited
+from fusiform.engine.store.attributes import LIMITS, limit_notes
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.values import as_record
 from fusiform.kernels import contrast, pvalues
 from fusiform.kernels.moments import merge
+
+from . import flat
+from .flat import load_backbone
 
 SMALL = Preprocessing(resize=32, crop=32)
 CATEGORIES = ("bodies", "faces", "scenes", "scrambled_scenes", "scrambled_words", "words")
@@ -62,7 +64,7 @@ class TinyNet(nn.Module):
 @pytest.fixture(scope="module")
 def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("stimuli") / "set"
-    make_localizer(directory, per_category=7, size=32, seed=3)
+    make_stimuli(directory, per_category=7, size=32, seed=3)
     return directory
 
 
@@ -73,18 +75,18 @@ def net() -> TinyNet:
 
 
 @pytest.fixture(scope="module")
-def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(stimuli: Path, net: TinyNet, tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     output = tmp_path_factory.mktemp("store") / "tiny.zarr"
     return tiny_scan(net, stimuli, output)
 
 
-def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> Store:
+def tiny_scan(net: nn.Module, stimuli: Path, output: Path, **options: Any) -> StoreReader:
     options = {"layers": ["first", "second", "pool", "head"], "batch_size": 4, **options}
-    return fusiform.scan(net, stimuli, output, preprocessing=SMALL, **options)
+    return flat.scan(net, stimuli, output, preprocessing=SMALL, **options)
 
 
 def test_moments_in_float32_are_rounded_once(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     rounded = tiny_scan(net, stimuli, tmp_path / "32.zarr", store_dtype="float32")
     for layer in store.layers:
@@ -124,7 +126,7 @@ def every_activation_kept(
 
 
 def check_against_scipy(
-    store: Store, activations: dict[str, np.ndarray], rtol: float = 1e-6
+    store: StoreReader, activations: dict[str, np.ndarray], rtol: float = 1e-6
 ) -> None:
     """Check t, df, p, q, CSI and masks of every layer against scipy and statsmodels."""
     labels = np.sort(store.tree()["stimulus_category"].values)  # shown category by category
@@ -187,11 +189,11 @@ def test_a_scan_equals_scipy_on_stored_activations(
     check_against_scipy(store, kept)
 
 
-def test_in_place_operations_do_not_change_recorded_moments(store: Store) -> None:
+def test_in_place_operations_do_not_change_recorded_moments(store: StoreReader) -> None:
     assert store.read(store.layer("first"), "mean").min() < 0  # relu_ came after
 
 
-def test_units_keep_their_coordinates(store: Store, stimuli: Path, net: TinyNet) -> None:
+def test_units_keep_their_coordinates(store: StoreReader, stimuli: Path, net: TinyNet) -> None:
     name = "faces/faces-3.png"
     with torch.inference_mode():
         pixels = prepare(open_image(stimuli / name), SMALL)[np.newaxis]
@@ -214,7 +216,7 @@ def test_units_keep_their_coordinates(store: Store, stimuli: Path, net: TinyNet)
 
 @pytest.mark.parametrize("batch_size", [1, 5, 42])
 def test_batch_size_does_not_matter(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path, batch_size: int
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path, batch_size: int
 ) -> None:
     other = tiny_scan(net, stimuli, tmp_path / "o.zarr", batch_size=batch_size)
     for layer in store.layers:
@@ -225,14 +227,14 @@ def test_batch_size_does_not_matter(
 
 
 def test_a_scan_repeated_gives_the_same_bits(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     again = tiny_scan(net, stimuli, tmp_path / "again.zarr", decode_workers=3)
     assert again.provenance["fingerprint"] == store.provenance["fingerprint"]
     assert_same_bits(again, store)
 
 
-def assert_same_bits(a: Store, b: Store) -> None:
+def assert_same_bits(a: StoreReader, b: StoreReader) -> None:
     assert a.layers == b.layers
     for layer in a.layers:
         for variable in (
@@ -250,7 +252,7 @@ def assert_same_bits(a: Store, b: Store) -> None:
 
 
 def test_the_fingerprint_depends_on_weights_stimuli_and_preprocessing(
-    store: Store, stimuli: Path, tmp_path: Path
+    store: StoreReader, stimuli: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
     prints = {store.provenance["fingerprint"]}
@@ -259,11 +261,11 @@ def test_the_fingerprint_depends_on_weights_stimuli_and_preprocessing(
     net = TinyNet()
     prints.add(tiny_scan(net, stimuli, tmp_path / "2.zarr", folds=1).provenance["fingerprint"])
     prints.add(
-        fusiform.scan(
+        flat.scan(
             net, stimuli, tmp_path / "3.zarr", layers="first", batch_size=4, preprocessing=SMALL
         ).provenance["fingerprint"]
     )
-    changed = fusiform.scan(
+    changed = flat.scan(
         net, stimuli, tmp_path / "4.zarr", layers=["first", "second", "pool", "head"], batch_size=4,
         preprocessing={"resize": 34, "crop": 32},
     )  # fmt: skip
@@ -272,7 +274,7 @@ def test_the_fingerprint_depends_on_weights_stimuli_and_preprocessing(
     assert len(prints) == 5
 
 
-def test_provenance_describes_the_scan(store: Store, stimuli: Path) -> None:
+def test_provenance_describes_the_scan(store: StoreReader, stimuli: Path) -> None:
     said = store.provenance
     assert said["status"] == "complete"
     assert said["model"] == "TinyNet"
@@ -286,13 +288,15 @@ def test_provenance_describes_the_scan(store: Store, stimuli: Path) -> None:
     assert tree["stimulus_fold"].values[:4].tolist() == [0, 1, 0, 1]
 
 
-def test_a_scan_with_one_fold(stimuli: Path, net: TinyNet, store: Store, tmp_path: Path) -> None:
+def test_a_scan_with_one_fold(
+    stimuli: Path, net: TinyNet, store: StoreReader, tmp_path: Path
+) -> None:
     single = tiny_scan(net, stimuli, tmp_path / "one.zarr", folds=1)
     assert single.counts.tolist() == [[7]] * 6
     layer = single.layer("second")
     (whole,), halves = single.moments(layer, ()), store.moments(layer, ())
     np.testing.assert_allclose(whole.m2, merge(*halves).m2, rtol=1e-5, atol=1e-12)
-    assert all(row.replicated is None and row.csi is None for row in fusiform.summarise(single))
+    assert all(row.replicated is None and row.csi is None for row in fusiform.summary(single))
 
 
 def test_notes_of_the_set_are_kept_in_the_store(
@@ -305,19 +309,19 @@ def test_notes_of_the_set_are_kept_in_the_store(
         found = tiny_scan(net, stimuli, tmp_path / "n.zarr", listener=Listener(notes.append))
     finally:
         extra.unlink()
-    note = f"{extra.parent.name}: passed over 1 that are no image files by name"
+    note = f"{extra.parent.name}: passed over 1 files that are not images by name"
     assert found.provenance["notes"] == [note]
     assert note in notes
-    assert ("note", note) in list(facts(fusiform.describe_store(tmp_path / "n.zarr")))
+    assert ("note", note) in list(facts(fusiform.info(tmp_path / "n.zarr")))
 
 
 def test_a_limited_number_of_notes_is_kept_and_the_rest_counted() -> None:
-    most = MOST["notes"]
-    assert limited(["a", "b"]) == ["a", "b"]
-    first = limited([f"n{i}" for i in range(most + 5)])
+    most = LIMITS["notes"]
+    assert limit_notes(["a", "b"]) == ["a", "b"]
+    first = limit_notes([f"n{i}" for i in range(most + 5)])
     assert (len(first), first[-1]) == (most, "and 6 more notes")
-    assert limited([*first, "another"])[-1] == "and 7 more notes"
-    assert limited(first) == first
+    assert limit_notes([*first, "another"])[-1] == "and 7 more notes"
+    assert limit_notes(first) == first
 
 
 def test_progress_is_reported(stimuli: Path, net: TinyNet, tmp_path: Path) -> None:
@@ -345,17 +349,17 @@ def test_a_network_that_overflows_is_counted_and_never_selected(
             values[:, 0, 0] = torch.where(values[:, 1, 1] > values[:, 1, 1].mean(), torch.inf, 1.0)
             return self.layer(values)
 
-    store = fusiform.scan(
+    store = flat.scan(
         Overflows(), stimuli, tmp_path / "inf.zarr", layers="layer", preprocessing=SMALL
     )
     layer = store.layers[0]
     assert store.read(layer, "nonfinite").tolist() == [True] + [False] * 15
     assert not store.read(layer, "selective")[:, 0].any()
-    assert fusiform.summarise(store)[0].nonfinite == 1
+    assert fusiform.summary(store)[0].nonfinite == 1
 
 
 def test_a_model_in_double_precision_is_scanned(
-    stimuli: Path, tmp_path: Path, store: Store
+    stimuli: Path, tmp_path: Path, store: StoreReader
 ) -> None:
     torch.manual_seed(0)
     double = tiny_scan(TinyNet().double(), stimuli, tmp_path / "double.zarr")
@@ -381,7 +385,7 @@ def test_clip_loaded_from_a_file_gives_the_bits_of_the_original_model(
     options = {"layers": ["layer1.0", "layer4.2", "attnpool"], "batch_size": 14}
     groups = {"faces": ["faces"], "words": ["words"]}
     preprocessing = load_backbone("clip:RN50", "none").preprocessing
-    direct = fusiform.scan(
+    direct = flat.scan(
         clip.visual,
         stimuli,
         tmp_path / "a.zarr",
@@ -389,7 +393,7 @@ def test_clip_loaded_from_a_file_gives_the_bits_of_the_original_model(
         preprocessing=preprocessing,
         **options,
     )
-    from_file = fusiform.scan(
+    from_file = flat.scan(
         "clip:RN50", stimuli, tmp_path / "b.zarr", groups=groups, weights=str(tmp_path / "clip.pt"),
         **options,
     )  # fmt: skip
@@ -404,7 +408,7 @@ def test_a_resnet18_scan_equals_scipy_on_stored_activations(
     layers = ["layer1.0", "layer3.1", "layer4.1", "avgpool"]
     if source.startswith("drawn"):
         directory, groups, weights = tmp_path / "set", None, "none"
-        make_localizer(directory, per_category=8, size=128, seed=1)
+        make_stimuli(directory, per_category=8, size=128, seed=1)
     else:
         testdata = request.getfixturevalue("testdata")
         weights = str(testdata / "weights" / "resnet18_imagenet_compressed.safetensors")
@@ -417,7 +421,7 @@ def test_a_resnet18_scan_equals_scipy_on_stored_activations(
         groups = {"faces": ["adult"], "bodies": ["limb"], "characters": ["word"]}
     model = load_backbone("resnet18", weights).model
     with every_activation_kept(model, layers, 48 if groups is None else 36) as kept:
-        store = fusiform.scan(
+        store = flat.scan(
             model, directory, tmp_path / "r18.zarr", groups=groups, layers=layers,
             preprocessing=Preprocessing(128, 112), batch_size=16,
         )  # fmt: skip
@@ -425,7 +429,7 @@ def test_a_resnet18_scan_equals_scipy_on_stored_activations(
 
 
 def test_a_failed_overwriting_scan_keeps_the_earlier_store_and_its_draft(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     shutil.copytree(stimuli, tmp_path / "set")
     kept = tiny_scan(net, tmp_path / "set", tmp_path / "kept.zarr")
@@ -442,7 +446,7 @@ def test_a_failed_overwriting_scan_keeps_the_earlier_store_and_its_draft(
 
 
 def test_an_output_reached_through_a_link_is_replaced_at_its_target(
-    store: Store, stimuli: Path, net: TinyNet, tmp_path: Path
+    store: StoreReader, stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     (tmp_path / "scratch").mkdir()
     tiny_scan(net, stimuli, tmp_path / "scratch" / "o.zarr", layers="head")
@@ -483,7 +487,7 @@ def test_an_unknown_preprocessing_override_raises(
     stimuli: Path, net: TinyNet, tmp_path: Path
 ) -> None:
     with pytest.raises(fusiform.UserError, match="did you mean crop"):
-        fusiform.scan(net, stimuli, tmp_path / "o.zarr", preprocessing={"cropp": 32})
+        flat.scan(net, stimuli, tmp_path / "o.zarr", preprocessing={"cropp": 32})
 
 
 def test_another_activation_function_changes_the_fingerprint(stimuli: Path, tmp_path: Path) -> None:
@@ -496,6 +500,6 @@ def test_another_activation_function_changes_the_fingerprint(stimuli: Path, tmp_
     assert len(prints) == 2
 
 
-def test_a_store_has_the_permissions_of_any_new_folder(store: Store, tmp_path: Path) -> None:
+def test_a_store_has_the_permissions_of_any_new_folder(store: StoreReader, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     assert store.path.stat().st_mode == (tmp_path / "new").stat().st_mode

@@ -17,7 +17,7 @@ from fusiform.engine.stimuli.scramble import (
     block_scramble,
     phase_scramble,
     phase_scramble_8bit,
-    scramble_directory,
+    scramble_stimuli,
 )
 
 SHAPES = [(64, 64), (63, 65), (48, 31), (33, 50, 3), (64, 48, 3), (7, 1), (1, 8, 3), (1, 1)]
@@ -173,7 +173,7 @@ def test_scrambling_depends_on_the_seed() -> None:
 
 @pytest.mark.parametrize("blocks", [1, 0, -3, 41])
 def test_impossible_numbers_of_blocks_raise(blocks: int) -> None:
-    with pytest.raises(UserError, match=f"blocks must lie.*got {blocks} for 60 x 40 pixels"):
+    with pytest.raises(UserError, match=f"blocks must be.*got {blocks} for 60 x 40 pixels"):
         block_scramble(picture((40, 60)), np.random.default_rng(0), blocks)
 
 
@@ -183,7 +183,7 @@ def test_a_folder_of_folders_becomes_a_folder_of_controls(tmp_path: Path, method
     saved(tmp_path / "in" / "scenes" / "a.jpg", (40, 41, 3))
     saved(tmp_path / "in" / "scenes" / "b.png", (40, 41, 3))
     (tmp_path / "in" / "empty").mkdir()
-    written = scramble_directory(tmp_path / "in", tmp_path / "out", method=method, blocks=4)
+    written = scramble_stimuli(tmp_path / "in", tmp_path / "out", method=method, blocks=4)
     names = ["scrambled_faces/face-1.png", "scrambled_scenes/a.png", "scrambled_scenes/b.png"]
     assert written == [tmp_path / "out" / name for name in names]
     assert sorted(tmp_path.glob("out/**/*.*")) == written
@@ -197,7 +197,7 @@ def test_a_folder_of_folders_becomes_a_folder_of_controls(tmp_path: Path, method
 def test_scrambled_images_keep_their_file_stems(tmp_path: Path) -> None:
     saved(tmp_path / "in" / "one.bmp")
     Image.fromarray(picture((40, 40, 4))).save(tmp_path / "in" / "two.png")
-    written = scramble_directory(tmp_path / "in", tmp_path / "out", method="phase")
+    written = scramble_stimuli(tmp_path / "in", tmp_path / "out", method="phase")
     assert written == [tmp_path / "out" / "one.png", tmp_path / "out" / "two.png"]
     assert read(written[1]).shape == (40, 40, 3)
 
@@ -209,9 +209,7 @@ def test_a_scrambled_picture_depends_only_on_its_file_and_the_seed(tmp_path: Pat
         saved(tmp_path / "many" / "x" / f"{name}.png", seed=1)
     saved(tmp_path / "many" / "w" / "b.png", seed=1)
     for source, seed in (("few", 0), ("many", 0), ("few", 1)):
-        scramble_directory(
-            tmp_path / source, tmp_path / f"{source}{seed}", method="phase", seed=seed
-        )
+        scramble_stimuli(tmp_path / source, tmp_path / f"{source}{seed}", method="phase", seed=seed)
     few, many = tmp_path / "few0" / "scrambled_x", tmp_path / "many0" / "scrambled_x"
     for name in ("b.png", "c.png"):
         assert (few / name).read_bytes() == (many / name).read_bytes()
@@ -227,7 +225,7 @@ def test_a_scrambled_picture_depends_only_on_its_file_and_the_seed(tmp_path: Pat
 def test_equal_stems_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for seed, name in enumerate(["a.png", "a.jpg", "a.jpg.png", "b.png"]):
         saved(tmp_path / "in" / name, seed=seed)
-    written = scramble_directory(tmp_path / "in", tmp_path / "out", method="blocks", blocks=4)
+    written = scramble_stimuli(tmp_path / "in", tmp_path / "out", method="blocks", blocks=4)
     assert len(set(written)) == 4
     assert all(path.is_file() for path in written)
     names = {path.name for path in written}
@@ -243,15 +241,15 @@ def test_invalid_scramble_arguments_raise(tmp_path: Path) -> None:
         ("is the source", source, tmp_path / "bare" / ".." / "in", {}),
         ("new or empty folder", source, occupied, {}),
         ("new or empty folder", source, source / "a.png", {}),
-        ("holds no images", tmp_path / "bare", tmp_path / "out", {}),
+        ("hold no images", tmp_path / "bare", tmp_path / "out", {}),
         ("is not one", tmp_path / "missing", tmp_path / "out", {}),
         ("phase, blocks; got 'wavelets'", source, tmp_path / "out", {"method": "wavelets"}),
-        ("blocks must lie", source, tmp_path / "out", {"method": "blocks", "blocks": 41}),
+        ("blocks must be", source, tmp_path / "out", {"method": "blocks", "blocks": 41}),
         ("whole number, 0 or more", source, tmp_path / "out", {"seed": -1}),
     ]
     for message, origin, output, options in unusable:
         with pytest.raises(UserError, match=message):
-            scramble_directory(origin, output, **{"method": "phase", **options})
+            scramble_stimuli(origin, output, **{"method": "phase", **options})
     assert [path.name for path in occupied.iterdir()] == ["z.png"]
 
 
@@ -259,7 +257,7 @@ def test_scrambling_a_file_that_is_not_an_image_names_it(tmp_path: Path) -> None
     saved(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"b\.png"):
-        scramble_directory(tmp_path / "in", tmp_path / "out", method="phase")
+        scramble_stimuli(tmp_path / "in", tmp_path / "out", method="phase")
 
 
 def test_scramble_reports_clipping_and_leaves_nothing_after_an_error(tmp_path: Path) -> None:
@@ -268,12 +266,12 @@ def test_scramble_reports_clipping_and_leaves_nothing_after_an_error(tmp_path: P
     (tmp_path / "set").mkdir()
     Image.fromarray(text).save(tmp_path / "set" / "a.png")
     notes: list[str] = []
-    scramble_directory(tmp_path / "set", tmp_path / "out", method="phase", note=notes.append)
+    scramble_stimuli(tmp_path / "set", tmp_path / "out", method="phase", note=notes.append)
     assert "a.png" in notes[0]
     assert "clipped" in notes[0]
     (tmp_path / "set" / "b.png").write_text("no image")
     with pytest.raises(UserError, match=r"b\.png"):
-        scramble_directory(tmp_path / "set", tmp_path / "again", method="phase")
+        scramble_stimuli(tmp_path / "set", tmp_path / "again", method="phase")
     assert not (tmp_path / "again").exists()
 
 
@@ -284,8 +282,8 @@ def test_a_missing_folder_or_image_to_scramble_is_named(tmp_path: Path) -> None:
             (tmp_path / "set" / link).symlink_to(target)
         except OSError:
             pytest.skip("links cannot be made here")
-        with pytest.raises(UserError, match=rf"{link} is a link that leads nowhere: fetch"):
-            scramble_directory(tmp_path / "set", tmp_path / "out", method="blocks")
+        with pytest.raises(UserError, match=rf"{link} is a broken link: fetch"):
+            scramble_stimuli(tmp_path / "set", tmp_path / "out", method="blocks")
         (tmp_path / "set" / link).unlink()
     (tmp_path / "set/README.md").symlink_to("gone")
-    scramble_directory(tmp_path / "set", tmp_path / "out", method="blocks")
+    scramble_stimuli(tmp_path / "set", tmp_path / "out", method="blocks")

@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from fusiform.engine.contrasts.evaluate import Examination, Selection
+import fusiform
+from fusiform.engine.contrasts.evaluate import Evaluation, Selection
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Criterion
 from fusiform.engine.contrasts.select import materialise, save_contrast, select
-from fusiform.engine.contrasts.summary import HeldOut, Row, _replication, summarise
+from fusiform.engine.contrasts.summary import HeldOut, Row, _replication
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store.reading import Store
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.variables import SAVED
 from fusiform.kernels.moments import Moments, merge, read_out
 
@@ -38,7 +39,7 @@ A_SUM = "faces - (bodies + scenes)/2"
 
 
 def chosen(
-    store: Store, layer: Layer, criterion: Criterion = DEFAULT, contrasts: Any = None
+    store: StoreReader, layer: Layer, criterion: Criterion = DEFAULT, contrasts: Any = None
 ) -> Selection:
     parsed = contrasts and [parse_contrast(text, CATEGORIES) for text in contrasts]
     ((found, selection),) = select(store, criterion, parsed, [layer])
@@ -105,7 +106,7 @@ METHODS = {"bh": "fdr_bh", "by": "fdr_by", "bonferroni": "bonferroni"}
 @pytest.mark.parametrize("test", ["rest", "each", "student"])
 @pytest.mark.parametrize("text", ["faces", FACES_AGAINST_TWO, TWO_AGAINST_TWO, A_SUM])
 def test_selected_t_p_and_q_equal_scipy_and_statsmodels(
-    store: Store, text: str, test: str, sided: int
+    store: StoreReader, text: str, test: str, sided: int
 ) -> None:
     contrast, layer = parse_contrast(text, CATEGORIES), LAYERS[0]
 
@@ -123,7 +124,7 @@ def test_selected_t_p_and_q_equal_scipy_and_statsmodels(
 
 
 @pytest.mark.parametrize("test", ["rest", "each", "weighted", "student"])
-def test_all_categories_at_once_equal_each_alone(store: Store, test: str) -> None:
+def test_all_categories_at_once_equal_each_alone(store: StoreReader, test: str) -> None:
     layer = LAYERS[0]
     for sides, rule in itertools.product((1, 2), ("q <= 0.1 and t > -1", "t > 1")):
         criterion = Criterion(test, rule, sides)
@@ -134,7 +135,7 @@ def test_all_categories_at_once_equal_each_alone(store: Store, test: str) -> Non
             np.testing.assert_array_equal(alone.selective_fold[0], together.selective_fold[k])
 
 
-def test_masks_equal_plain_loops(store: Store) -> None:
+def test_masks_equal_plain_loops(store: StoreReader) -> None:
     for layer in LAYERS:
         masks = []
         for groups in parts(layer):
@@ -162,7 +163,7 @@ def one_sided(a: np.ndarray, b: np.ndarray) -> float:
     return float(stats.t.sf(t, df))
 
 
-def test_stored_and_recomputed_contrasts_are_equal(store: Store) -> None:
+def test_stored_and_recomputed_contrasts_are_equal(store: StoreReader) -> None:
     for layer in LAYERS:
         read = chosen(store, layer, DEFAULT)
         again = Criterion(
@@ -173,7 +174,7 @@ def test_stored_and_recomputed_contrasts_are_equal(store: Store) -> None:
             np.testing.assert_array_equal(getattr(read, name), getattr(computed, name))
 
 
-def test_the_whole_model_can_be_the_family(store: Store) -> None:
+def test_the_whole_model_can_be_the_family(store: StoreReader) -> None:
     contrast = parse_contrast(FACES_AGAINST_TWO, CATEGORIES)
     p = [oracle(contrast, parts(layer)[0], "rest", False)[1] for layer in LAYERS]
     for correction, method in METHODS.items():
@@ -190,7 +191,7 @@ def test_the_whole_model_can_be_the_family(store: Store) -> None:
         np.testing.assert_array_equal(alone.selective, found[LAYERS[1]].selective)
 
 
-def test_the_top_fraction_of_a_layer_is_selected(store: Store) -> None:
+def test_the_top_fraction_of_a_layer_is_selected(store: StoreReader) -> None:
     layer = LAYERS[0]
     for sample, groups in enumerate(parts(layer)):
         t, _ = oracle(parse_contrast("faces", CATEGORIES), groups, "rest", False)
@@ -209,16 +210,16 @@ def t_of(layer: Layer, unit: int) -> float:
     return reference.against_rest(columns)[0][0]
 
 
-def test_ties_in_the_top_are_broken_by_unit_order(store: Store) -> None:
+def test_ties_in_the_top_are_broken_by_unit_order(store: StoreReader) -> None:
     found = chosen(store, LAYERS[2], Criterion("rest", "top 3 by ratio"), ["faces > bodies"])
     assert found.selective.sum() <= 3
     constant = [Moments(np.full((2, 1), 5), np.ones((2, 6)), np.zeros((2, 6)))]
-    examination = Examination(Criterion("rest", "top 2"), every_category("ab"))
-    mask = decided(examination, constant)
+    evaluation = Evaluation(Criterion("rest", "top 2"), every_category("ab"))
+    mask = decided(evaluation, constant)
     assert mask.tolist() == [[True, True, False, False, False, False]] * 2
 
 
-def test_a_rule_joins_conditions(store: Store) -> None:
+def test_a_rule_joins_conditions(store: StoreReader) -> None:
     layer = LAYERS[0]
 
     def mask(rule: str) -> np.ndarray:
@@ -233,7 +234,7 @@ def test_a_rule_joins_conditions(store: Store) -> None:
     np.testing.assert_array_equal(mask("preferred")[1:], means.argmax(axis=0)[1:] == 0)
 
 
-def test_pairwise_equals_every_pair_alone(store: Store) -> None:
+def test_pairwise_equals_every_pair_alone(store: StoreReader) -> None:
     layer = LAYERS[0]
     pairs = ["faces > bodies", "faces > scenes"]
     criterion = Criterion("student", "q <= 0.2 and t > 0", 2, "by")
@@ -245,7 +246,7 @@ def test_pairwise_equals_every_pair_alone(store: Store) -> None:
     np.testing.assert_array_equal(found.selective_fold[0], alone.selective_fold.all(axis=0))
 
 
-def test_prince2024_equals_its_recipe(store: Store) -> None:
+def test_prince2024_equals_its_recipe(store: StoreReader) -> None:
     for layer in LAYERS:
         found = chosen(store, layer, PRESETS["prince2024"])
         for k, group in enumerate(parts(layer)[0]):
@@ -259,7 +260,7 @@ def test_prince2024_equals_its_recipe(store: Store) -> None:
             np.testing.assert_array_equal(found.selective[k], mask)
 
 
-def test_margalit2024_and_floc_equal_their_recipes(store: Store) -> None:
+def test_margalit2024_and_floc_equal_their_recipes(store: StoreReader) -> None:
     for layer in LAYERS:
         groups = parts(layer)[0]
         pooled, weighted = (
@@ -274,7 +275,7 @@ def test_margalit2024_and_floc_equal_their_recipes(store: Store) -> None:
             np.testing.assert_array_equal(weighted.selective[k, 1:], np.array(t) > 3)
 
 
-def test_a_weighted_sum_cannot_be_pairwise(store: Store) -> None:
+def test_a_weighted_sum_cannot_be_pairwise(store: StoreReader) -> None:
     with pytest.raises(UserError, match="write A > B"):
         chosen(store, LAYERS[0], PRESETS["prince2024"], [A_SUM])
 
@@ -283,7 +284,7 @@ def test_a_weighted_sum_cannot_be_pairwise(store: Store) -> None:
 
 
 @pytest.mark.smoke
-def test_a_saved_contrast_is_read_by_zarr_and_xarray(own_store: Store) -> None:
+def test_a_saved_contrast_is_read_by_zarr_and_xarray(own_store: StoreReader) -> None:
     save_contrast(own_store, "two", Criterion("rest"), FACES_AGAINST_TWO)
     tree = xarray.open_datatree(own_store.path, engine="zarr", chunks={})
     for layer in LAYERS:
@@ -307,7 +308,7 @@ def test_a_saved_contrast_is_read_by_zarr_and_xarray(own_store: Store) -> None:
     assert record["criterion"]["test"] == "rest"
 
 
-def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: Store) -> None:
+def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: StoreReader) -> None:
     save_contrast(own_store, "again", Criterion("rest", "q <= 0.3"), measures=["t", "csi"])
     save_contrast(own_store, "each", Criterion("each", "q <= 0.3"), measures=["t", "q"])
     faces = Criterion("rest", "q <= 0.3", family="model")
@@ -327,7 +328,7 @@ def test_saved_for_every_category_equals_the_scan_to_the_bit(own_store: Store) -
 
 
 def test_saving_under_a_name_again_is_atomic(
-    own_store: Store, monkeypatch: pytest.MonkeyPatch
+    own_store: StoreReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_contrast(own_store, "mine", Criterion("rest"), "faces", ["t"])
     before = own_store.read(LAYERS[2], "mine/t")
@@ -347,7 +348,7 @@ def test_saving_under_a_name_again_is_atomic(
 
 
 @pytest.mark.parametrize("name", ["t", "shuffled", "a b", "../x", "", "a/b", "1st"])
-def test_hidden_and_escaping_contrast_names_raise(own_store: Store, name: str) -> None:
+def test_hidden_and_escaping_contrast_names_raise(own_store: StoreReader, name: str) -> None:
     with pytest.raises(UserError, match="a contrast's name"):
         save_contrast(own_store, name, DEFAULT, "faces")
     with pytest.raises(UserError, match="did you mean csi"):
@@ -357,8 +358,8 @@ def test_hidden_and_escaping_contrast_names_raise(own_store: Store, name: str) -
 # Summaries
 
 
-def test_summary_equals_plain_loops(store: Store) -> None:
-    rows = {(row.layer, row.contrast): row for row in summarise(store)}
+def test_summary_equals_plain_loops(store: StoreReader) -> None:
+    rows = {(row.layer, row.contrast): row for row in fusiform.summary(store)}
     assert len(rows) == len(LAYERS) * len(CATEGORIES)
     for layer in LAYERS:
         found = chosen(store, layer)
@@ -390,8 +391,8 @@ def test_summary_equals_plain_loops(store: Store) -> None:
             assert row.csi == pytest.approx(np.mean([held.csi for held in row.held_out]))
 
 
-def test_a_summary_of_given_contrasts(store: Store) -> None:
-    rows = summarise(store, Criterion("rest"), ["head"], [FACES_AGAINST_TWO, A_SUM])
+def test_a_summary_of_given_contrasts(store: StoreReader) -> None:
+    rows = fusiform.summary(store, Criterion("rest"), ["head"], [FACES_AGAINST_TWO, A_SUM])
     assert [(row.layer, row.contrast) for row in rows] == [
         ("head", FACES_AGAINST_TWO), ("head", A_SUM)
     ]  # fmt: skip
@@ -428,17 +429,17 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path)
             assert found.nonfinite[preferring[0]]
             assert not found.selective[:, preferring[0]].any()
             assert not found.selective_fold[:, :, preferring[0]].any()
-    row = summarise(store, layers=["layer1.0"])[0]
+    row = fusiform.summary(store, layers=["layer1.0"])[0]
     assert row.nonfinite == 1
     assert row.csi is not None
     assert 0 < row.csi < 1
 
 
-def decided(examination: Examination, folds: list[Moments]) -> np.ndarray:
+def decided(evaluation: Evaluation, folds: list[Moments]) -> np.ndarray:
     """Selection of units that form a family of their own."""
-    look = examination.look(folds)
-    examination.settle([[look]])
-    return examination.decide(look).selection.selective
+    slab = evaluation.evaluate(folds)
+    evaluation.settle([[slab]])
+    return evaluation.decide(slab).selection.selective
 
 
 # Invariance
@@ -457,9 +458,9 @@ def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: i
         return Moments(count, np.stack([r.mean for r in read]), np.stack([r.m2 for r in read]))
 
     criterion = Criterion("each", "q <= 0.05 or t > 4 or csi > 0.9 and d_prime > 0.2")
-    examination = Examination(criterion, every_category("abcd"))
+    evaluation = Evaluation(criterion, every_category("abcd"))
     expected = moments(groups)
-    selected = decided(examination, [expected])
+    selected = decided(evaluation, [expected])
     dealt = []
     for group in groups:
         order = rng.permutation(len(group))
@@ -469,11 +470,11 @@ def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: i
     merged = reduce(merge, found)
     np.testing.assert_allclose(merged.mean, expected.mean, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(merged.m2, expected.m2, rtol=1e-12)
-    again = decided(examination, found)
+    again = decided(evaluation, found)
     np.testing.assert_array_equal(again, selected)
 
 
-def test_criteria_round_trip_through_json(own_store: Store) -> None:
+def test_criteria_round_trip_through_json(own_store: StoreReader) -> None:
     save_contrast(own_store, "kept", PRESETS["prince2024"], "faces", ["t"])
     record = open_store(own_store.path).saved["kept"]
     assert Criterion(**json.loads(json.dumps(record["criterion"]))) == PRESETS["prince2024"]
@@ -492,7 +493,7 @@ def test_criteria_round_trip_through_json(own_store: Store) -> None:
     ],
 )
 def test_lazy_masks_equal_selected_masks(
-    store: Result, criterion: Criterion, contrasts: list[str] | None
+    store: Store, criterion: Criterion, contrasts: list[str] | None
 ) -> None:
     tree = store.select(contrasts, criterion)
     for layer in LAYERS:
@@ -512,16 +513,16 @@ def test_lazy_masks_equal_selected_masks(
 
 
 def test_masks_of_a_scanned_contrast_are_read_from_the_store(
-    store: Result, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "moments", lambda *_: 1 / 0)
+    monkeypatch.setattr(StoreReader, "moments", lambda *_: 1 / 0)
     assert store.mask("faces", "head").any()
     assert store.mask('faces > bodies + "<b>words</b>" + scenes', "head").any()
     with pytest.raises(ZeroDivisionError):
         store.mask("faces > bodies", "head")
 
 
-def test_unknown_layers_and_contrasts_of_lazy_masks_raise_at_once(store: Result) -> None:
+def test_unknown_layers_and_contrasts_of_lazy_masks_raise_at_once(store: Store) -> None:
     assert list(store.select("faces", layers="h*").children) == ["head"]
     with pytest.raises(UserError, match="did you mean head"):
         store.select("faces", layers="haed")

@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.columns import Contents
+
+from . import flat
 
 Files = dict[str, bytes]
 
@@ -128,7 +129,7 @@ def test_a_shard_truncated_anywhere_is_refused(whole: Path) -> None:
         end = tar.getmembers()[-1].offset_data + 512
     for length in [0, 100, *range(512, end + 1, 512)]:
         whole.write_bytes(content[:length])
-        assert "none or damaged" in refusal(whole.parent), length
+        assert "or is damaged" in refusal(whole.parent), length
 
 
 def test_a_damaged_tar_header_is_not_taken_for_the_end(whole: Path) -> None:
@@ -140,7 +141,7 @@ def test_a_damaged_tar_header_is_not_taken_for_the_end(whole: Path) -> None:
         damaged[place + 5] ^= 1
         whole.write_bytes(damaged)
         message = refusal(whole.parent)
-        assert "none or damaged" in message
+        assert "or is damaged" in message
         assert not place or f"no header at byte {place:,}" in message
 
 
@@ -148,9 +149,9 @@ def test_a_file_that_is_not_a_tar_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "set.tar"
     with tarfile.open(source, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("a/1.png"))
-    assert "not compressed" in refusal(source)
+    assert "uncompressed" in refusal(source)
     source.write_bytes(b"no tar\n" * 500)
-    assert "none or damaged" in refusal(source)
+    assert "or is damaged" in refusal(source)
 
 
 def test_a_sample_with_several_images_or_labels_is_refused(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_a_sample_with_several_images_or_labels_is_refused(tmp_path: Path) -> No
     assert "k.png, k.seg.png" in refusal(one)
     assert "k.png in" in refusal(shard(tmp_path / "2.tar", {"k.png": picture(0)}))
     twice = {"a/1.png": picture(0), "./a/1.png": picture(1), "b/1.png": picture(2)}
-    assert "a/1.png is there 2 times" in refusal(shard(tmp_path / "3.tar", twice))
+    assert "a/1.png occurs 2 times" in refusal(shard(tmp_path / "3.tar", twice))
 
 
 @pytest.mark.parametrize("said", [b"\xff", b"[" * 100_000, b"{", b"x" * (2**20 + 1)])
@@ -181,9 +182,9 @@ def test_concatenated_archives_are_read_to_the_end(tmp_path: Path, zeros: int) -
 def test_trailing_bytes_after_an_archive_are_refused(whole: Path) -> None:
     content = whole.read_bytes()
     whole.write_bytes(content + b"signed by me\n" * 100)
-    assert "none or damaged" in refusal(whole)
+    assert "or is damaged" in refusal(whole)
     whole.write_bytes(content * 2)
-    assert "is there 2 times" in refusal(whole)
+    assert "occurs 2 times" in refusal(whole)
     with whole.open("r+b") as file:
         file.truncate(2**40)
     assert "bytes of zeros" in refusal(whole)
@@ -209,7 +210,7 @@ def test_labels_not_next_to_their_images_are_refused(
         for number, part in enumerate(APART[kind]):
             shard(tmp_path / f"{number}.tar", part)
     message = refusal(tmp_path)
-    assert "lie apart" in message
+    assert "are not: create it again" in message
     assert "tar --sort=name" in message
 
 
@@ -218,7 +219,7 @@ def test_members_that_are_not_labels_may_lie_anywhere(tmp_path: Path) -> None:
     said = {"a/0.json": b'{"width": 8}', "README.txt": b"\xff", "a/1.json": b"no json"}
     found = read_catalogue(shard(tmp_path / "1.tar", {**files, **said}))
     assert found.categories == ("a", "b")
-    assert found.notes == ("passed over 3 files in shards that are no images",)
+    assert found.notes == ("passed over 3 files in shards that are not images",)
     for number in range(2):  # the same keys in another shard
         files = {"0.png": picture(0), "0.cls": b"%d" % number, "1.svg": b"", "1.cls": b"0"}
         shard(tmp_path / f"set/{number}.tar", files)
@@ -230,15 +231,15 @@ def test_images_with_missing_labels_are_counted(tmp_path: Path) -> None:
     found = read_catalogue(shard(tmp_path / "1.tar", dict(sorted(files.items()))))
     assert found.categories == ("1", "2", "x")
     assert found.notes == (
-        "1 samples in shards have no label beside them, as 2 others have: their category is their "
-        "folder's name",
+        "1 samples in shards have no label file, while 2 have one: their "
+        "folder's name is their category",
     )
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".TAR.ZST"])
 def test_compressed_shards_are_refused(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a{suffix}").touch()
-    rule = "shards are tar files that are not compressed"
+    rule = "shards are uncompressed tar files"
     assert f"{rule}; {tmp_path} has a{suffix}" in refusal(tmp_path)
     assert rule in refusal(tmp_path / f"a{suffix}")
     shard(tmp_path / "b.tar", {"a/1.png": picture(0), "b/1.png": picture(1)})
@@ -270,7 +271,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "3.png").touch()
     assert read_catalogue(tmp_path).notes == (
         "passed over 1 images beside the shards: 3.png",
-        "passed over 1 links that lead nowhere beside the shards: faces",
+        "passed over 1 broken links beside the shards: faces",
     )
 
 
@@ -289,7 +290,7 @@ def test_a_member_of_negative_size_raises_one_line(whole: Path, name: str) -> No
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     whole.write_bytes(bytes(header) + whole.read_bytes())
-    assert "none or damaged" in refusal(whole)
+    assert "or is damaged" in refusal(whole)
 
 
 def look_again(found: Catalogue) -> Contents:
@@ -303,7 +304,7 @@ def test_a_shard_that_changes_during_a_scan_is_noticed(whole: Path) -> None:
     whole.write_bytes(content[:1200])
     problems = [content.problem for content in look_again(found)]
     assert problems[0] == ""
-    assert set(problems[1:]) == {"lies in a shard that is cut short"}
+    assert set(problems[1:]) == {"is in a shard that is cut short"}
     assert not kept.problems
     whole.unlink()
     assert {one.problem for one in look_again(found)} == {
@@ -323,7 +324,7 @@ def test_a_scan_of_shards_equals_that_of_the_files(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     stores = [
-        fusiform.scan(
+        flat.scan(
             net, tmp_path / kind, tmp_path / f"{kind}.zarr", layers="0", device="cpu",
             preprocessing={"resize": 8, "crop": 8}, batch_size=5,
         )
@@ -332,6 +333,6 @@ def test_a_scan_of_shards_equals_that_of_the_files(tmp_path: Path) -> None:
     assert len({store.provenance["fingerprint"] for store in stores}) == 1
     for variable in ("mean", "m2", "t", "selective"):
         np.testing.assert_array_equal(*(one.read(one.layers[0], variable) for one in stores))
-    assert stores[1].stimuli("stimulus_path")[0] == "1.tar/a/0.png"
-    report = fusiform.check_stimuli(tmp_path / "shards")
+    assert stores[1].stimulus_column("stimulus_path")[0] == "1.tar/a/0.png"
+    report = flat.check_stimuli(tmp_path / "shards")
     assert report.sound

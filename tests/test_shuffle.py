@@ -13,19 +13,20 @@ import torch
 from torch import nn
 
 import fusiform
+from fusiform.engine.contrasts.chance import chance
 from fusiform.engine.contrasts.evaluate import samples_of
 from fusiform.engine.contrasts.language.contrast import every_category
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.measures import Measured, Sample
-from fusiform.engine.contrasts.select import chance, select
+from fusiform.engine.contrasts.select import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.moments.null import ShuffledMoments
 from fusiform.engine.moments.plan import make_plan, shuffled_labels
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.store.reading import Store
+from fusiform.engine.store.store_reader import StoreReader
 
-from . import reference
+from . import flat, reference
 
 LABELS = np.repeat(np.arange(3, dtype=np.int32), (8, 9, 11))
 NAMES = ("a", "b", "c")
@@ -104,7 +105,7 @@ class Pixels(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def noise_store(tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
     """A scan of noise pictures, which differ by chance only."""
     from PIL import Image
 
@@ -116,7 +117,7 @@ def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
             Image.fromarray(pixels).save(root / category / f"{i}.png")
     torch.manual_seed(1)
-    return fusiform.scan(
+    return flat.scan(
         Pixels(), root, root / "noise.zarr", layers=["conv", "head"],
         preprocessing=Preprocessing(resize=16, crop=16), null=60, null_units=300,
     )  # fmt: skip
@@ -125,7 +126,7 @@ def noise_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize("test", ["rest", "student", "weighted"])
 @pytest.mark.parametrize("sides", [1, 2])
 def test_false_positive_rates_are_nominal_by_p_and_by_the_null(
-    noise_store: Store, test: str, sides: int
+    noise_store: StoreReader, test: str, sides: int
 ) -> None:
     for rule in ("p <= 0.05", "p_null <= 0.05"):
         criterion = Criterion(test, rule, sides)
@@ -139,7 +140,7 @@ def test_false_positive_rates_are_nominal_by_p_and_by_the_null(
     assert max(share.mean() for _, share in chance(noise_store, q)) < 0.05
 
 
-def test_p_of_the_null_equals_a_plain_count(noise_store: Store) -> None:
+def test_p_of_the_null_equals_a_plain_count(noise_store: StoreReader) -> None:
     layer = noise_store.layer("head")
     criterion = Criterion("rest", "p_null <= 0.2")
     ((_, found),) = select(noise_store, criterion, layers=[layer])
@@ -160,7 +161,7 @@ def test_p_of_the_null_equals_a_plain_count(noise_store: Store) -> None:
             assert found.selective[k, unit] == (p <= 0.2)
 
 
-def test_p_of_the_null_is_saved_with_a_contrast(noise_store: Store, tmp_path: Path) -> None:
+def test_p_of_the_null_is_saved_with_a_contrast(noise_store: StoreReader, tmp_path: Path) -> None:
     shutil.copytree(noise_store.path, tmp_path / "own.zarr")
     store = fusiform.open_store(tmp_path / "own.zarr")
     criterion = Criterion("rest", "p_null <= 0.2")
@@ -220,7 +221,7 @@ def exact_size(test: str, sides: int, target: list[Fraction], others: list[list[
 
 
 @pytest.fixture(scope="module")
-def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.ndarray]:
+def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoreReader, np.ndarray]:
     """A scan of units that respond to few stimuli, as after a ReLU, and their responses."""
     from PIL import Image
 
@@ -235,22 +236,25 @@ def few_responses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, np.n
         picture = Image.new("RGB", (8, 8), (stimulus, 0, 0))
         picture.save(root / "abc"[stimulus % 3] / f"{stimulus}.png")
     plain = Preprocessing(8, 8, "nearest", mean=(0, 0, 0), std=(1, 1, 1))
-    store = fusiform.scan(
+    store = flat.scan(
         Looked(table), root, root / "few.zarr", layers=["found"], preprocessing=plain, null=12,
         batch_size=5, seed=2,
     )  # fmt: skip
-    rows = [int(Path(path).stem) for path in store.stimuli("stimulus_path")]
+    rows = [int(Path(path).stem) for path in store.stimulus_column("stimulus_path")]
     return store, table[rows]
 
 
 @pytest.mark.parametrize("test", ["each", "rest", "student", "weighted"])
 @pytest.mark.parametrize("sides", [1, 2])
 def test_ties_with_the_null_count_despite_rounding(
-    few_responses: tuple[Store, np.ndarray], test: Any, sides: Any
+    few_responses: tuple[StoreReader, np.ndarray], test: Any, sides: Any
 ) -> None:
     store, table = few_responses
     exact = [[Fraction(float(x)) for x in unit] for unit in table.T]
-    labels, fold_of = store.stimuli("stimulus_category"), store.stimuli("stimulus_fold")
+    labels, fold_of = (
+        store.stimulus_column("stimulus_category"),
+        store.stimulus_column("stimulus_fold"),
+    )
     shuffles = shuffled_labels(labels, fold_of, 12, seed=2)
 
     def sizes(labels: np.ndarray, k: int) -> list[Any]:
@@ -281,7 +285,7 @@ def welch_from(target: list[Any], baseline: list[Any]) -> float:
     return (m_a - m_b) / np.sqrt(s_a / (n_a - 1) / n_a + s_b / (n_b - 1) / n_b)
 
 
-def test_the_family_of_the_null_can_be_the_whole_model(noise_store: Store) -> None:
+def test_the_family_of_the_null_can_be_the_whole_model(noise_store: StoreReader) -> None:
     one, all_layers = (
         dict(chance(noise_store, Criterion("rest", "q <= 0.5", family=family)))
         for family in ("layer", "model")
@@ -290,7 +294,7 @@ def test_the_family_of_the_null_can_be_the_whole_model(noise_store: Store) -> No
     assert any((one[layer] != all_layers[layer]).any() for layer in one)
 
 
-def test_p_of_the_null_without_a_null_raises(store: Store) -> None:
+def test_p_of_the_null_without_a_null_raises(store: StoreReader) -> None:
     with pytest.raises(UserError, match="--null 100"):
         list(chance(store))
     with pytest.raises(UserError, match="--null 100"):

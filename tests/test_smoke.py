@@ -18,7 +18,7 @@ from PIL import Image
 import fusiform
 from fusiform import cli
 
-from . import one_process
+from . import flat, one_process
 
 pytestmark = pytest.mark.smoke
 
@@ -120,7 +120,7 @@ def test_a_store_has_the_same_bits_on_every_machine(
         (tmp_path / "stimuli" / category).mkdir(parents=True)
         for number, image in enumerate(images):
             Image.fromarray(image).save(tmp_path / "stimuli" / category / f"{number}.png")
-    store = fusiform.scan(
+    store = flat.scan(
         "integers:make", tmp_path / "stimuli", tmp_path / "i.zarr", layers=["whole"], device="cpu"
     )
     (layer,) = store.layers

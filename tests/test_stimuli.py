@@ -26,9 +26,9 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.check import StimuliReport, check_stimuli
 from fusiform.engine.stimuli.columns import Content
+from fusiform.engine.stimuli.folders import image_files
 from fusiform.engine.stimuli.images import (
     UnfitStimulus,
-    image_files,
     natural_key,
     open_image,
     read_header,
@@ -93,9 +93,9 @@ def test_hidden_files_are_ignored_and_other_files_noted(tmp_path: Path) -> None:
     found = read_catalogue(root)
     assert found.names == ("a/1.png", "b/1.png")
     assert found.notes == (
-        "a: passed over 1 that are no image files by name",
-        "a: passed over 1 images in folders in it: a/inner (1); --group a=a,a/inner takes them, "
-        "with a --group for each other category",
+        "a: passed over 1 files that are not images by name",
+        "a: passed over 1 images in subfolders: a/inner (1); `groups` adds them "
+        "(a=a,a/inner), and must name every other category too",
     )
     assert read_catalogue(root, {"a": ["a", "a/inner"], "b": ["b"]}).names[1] == "a/inner/1.png"
 
@@ -112,13 +112,13 @@ def test_broken_links_are_missing_stimuli(tmp_path: Path) -> None:
     found = read_catalogue(root)
     assert found.names == (*(f"a/{i}.png" for i in (1, 2, 3, 4)), "b/1.png", "b/2.png")
     assert found.notes == (
-        "a: 2 images are links that lead nowhere",
-        "b: passed over links that lead nowhere: more",
+        "a: 2 images are broken links",
+        "b: passed over broken links: more",
     )
-    assert found.contents[2] == Content("", "is a link that leads nowhere")
+    assert found.contents[2] == Content("", "is a broken link")
     assert found.contents[3] == Content("", "cannot be read (Too many levels of symbolic links)")
     assert refused_names(check_stimuli(root)) == {
-        "a/3.png": "is a link that leads nowhere",
+        "a/3.png": "is a broken link",
         "a/4.png": "cannot be read (Too many levels of symbolic links)",
     }
 
@@ -132,18 +132,16 @@ def test_a_category_behind_a_broken_link_is_not_left_out(tmp_path: Path) -> None
     found = read_catalogue(root)
     assert found.categories == ("a", "b", "c", "v1.5")
     assert found.notes == (
-        "passed over links that lead nowhere: LICENSE, README.md",
-        "c: the folder is a link that leads nowhere",
-        "v1.5: the folder is a link that leads nowhere",
+        "passed over broken links: LICENSE, README.md",
+        "c: the folder is a broken link",
+        "v1.5: the folder is a broken link",
     )
-    assert refused_names(check_stimuli(root)) == dict.fromkeys(
-        ("c", "v1.5"), "is a link that leads nowhere"
-    )
+    assert refused_names(check_stimuli(root)) == dict.fromkeys(("c", "v1.5"), "is a broken link")
     chosen = read_catalogue(root, {"x": ["a"], "y": ["b"]})
     assert (chosen.names, chosen.notes) == (("a/1.png", "b/1.png"), ())
     linked(root / "a/deep", tmp_path / "not mounted", folder=True)
     deep = read_catalogue(root, {"x": ["a/deep"], "y": ["b"]})
-    assert list(deep.contents.problems.values()) == ["is a link that leads nowhere"]
+    assert list(deep.contents.problems.values()) == ["is a broken link"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
@@ -159,13 +157,13 @@ def test_images_nested_within_a_category_are_counted_and_named(tmp_path: Path) -
     (root / "a/x.zarr/zarr.json").touch()
     linked(root / "a/up", root, folder=True)
     note = (
-        "a: passed over 3 images in folders in it: a/l (2), a/r/deep (1); "
-        "--group a=a,a/l,... takes them, with a --group for each other category"
+        "a: passed over 3 images in subfolders: a/l (2), a/r/deep (1); "
+        "`groups` adds them (a=a,a/l,...), and must name every other category too"
     )
     assert read_catalogue(root).notes == (note,)
     split = folders(tmp_path / "split", "train/a/1.png", "train/b/1.png", "val/a/1.png")
     assert "train in" in refusal(split)
-    assert "passed over 2 images in folders in it: train/a (1), train/b (1)" in refusal(split)
+    assert "passed over 2 images in subfolders: train/a (1), train/b (1)" in refusal(split)
 
 
 def test_images_and_shards_beside_category_folders_are_named(tmp_path: Path) -> None:
@@ -173,7 +171,7 @@ def test_images_and_shards_beside_category_folders_are_named(tmp_path: Path) -> 
     for name in ("more.tar", "x.tgz", "y.TAR.GZ", ".z.tgz"):
         (root / name).touch()
     assert read_catalogue(root).notes == (
-        "passed over 2 images that lie in no category's folder: 3.png, 12.png",
+        "passed over 2 images outside the category folders: 3.png, 12.png",
         "passed over 1 .tar files beside the folders: more.tar",
         "passed over 2 compressed archives beside the folders: x.tgz, y.TAR.GZ",
     )
@@ -186,7 +184,7 @@ def test_folders_of_shards_are_not_categories(tmp_path: Path, names: list[str], 
         (tmp_path / name).mkdir()
         (tmp_path / name / shard).touch()
     message = refusal(tmp_path)
-    assert f"train in {tmp_path} has shards ({shard}): give {tmp_path / 'train'}" in message
+    assert f"train in {tmp_path} has shards ({shard}): name {tmp_path / 'train'} itself" in message
 
 
 def test_a_folder_that_cannot_be_read_is_named(
@@ -226,7 +224,7 @@ def test_junk_and_empty_folders_are_not_categories(tmp_path: Path) -> None:
     assert found.categories == ("a", "b")
     told = "@eaDir (junk), __MACOSX (junk), __pycache__ (junk)"
     told += ", hidden (empty), vacant (empty), windows (empty)"
-    assert found.notes == (f"passed over folders that are no categories: {told}",)
+    assert found.notes == (f"passed over folders that are not categories: {told}",)
     assert "y in" in refusal(root, {"x": ["a"], "y": ["vacant"]})
     assert "only (empty)" in refusal(emptied(tmp_path / "set"))
 
@@ -246,7 +244,7 @@ def test_outputs_beside_the_stimuli_are_not_categories(tmp_path: Path) -> None:
     found = read_catalogue(root)
     assert found.categories == ("a", "b", "faces.old")
     told = "one.zarr (zarr), r.responses.zarr (zarr)"
-    assert found.notes == (f"passed over folders that are no categories: {told}",)
+    assert found.notes == (f"passed over folders that are not categories: {told}",)
 
 
 def test_notes_are_about_chosen_folders_only(tmp_path: Path) -> None:
@@ -254,7 +252,7 @@ def test_notes_are_about_chosen_folders_only(tmp_path: Path) -> None:
     (root / "a/notes.txt").touch()
     (root / "c/notes.txt").touch()
     found = read_catalogue(root, {"x": ["a"], "y": ["b"]})
-    assert found.notes == ("a: passed over 1 that are no image files by name",)
+    assert found.notes == ("a: passed over 1 files that are not images by name",)
 
 
 # Groups
@@ -278,13 +276,13 @@ def test_a_group_may_name_a_nested_folder(tmp_path: Path) -> None:
 def test_a_folder_in_two_groups_raises_however_it_is_spelt(tmp_path: Path, spelling: str) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
     message = refusal(root, {"first": ["a"], "second": [spelling]})
-    assert "a is in --group first and in --group second" in message
+    assert "a is in the groups first and second" in message
 
 
 def test_a_group_of_an_unknown_folder_raises_with_the_nearest_name(tmp_path: Path) -> None:
     root = folders(tmp_path, "adult/1.png", "house/1.png")
     message = refusal(root, {"faces": ["adults"], "places": ["house"]})
-    assert "--group faces" in message
+    assert "faces names" in message
     assert "'adults'" in message
     assert "did you mean adult?" in message
 
@@ -340,13 +338,13 @@ def test_groups_join_the_categories_of_a_manifest(tmp_path: Path) -> None:
         ("file,category\n1.png,a\n", ["file, category"]),
         ("path,category\n1.png,a\n2.png\n", ["line 3", "2.png", "no category"]),
         ("path,category\n ,a\n", ["line 2", "no path", "a"]),
-        ("path,category\n1.png,a\n2.png,b\n1.png,b\n", ["line 4", "1.png again"]),
+        ("path,category\n1.png,a\n2.png,b\n1.png,b\n", ["line 4", "repeats 1.png"]),
         ("path;category\n1.png;a\n2.png;b\n", ["has ';': save it with commas"]),
         ('"path";"category"\n"1.png";"a"\n', ["has ';': save it with commas"]),
         ("\ufeff\npath\tcategory\r\n1.png\ta\r\n", ["has '\\t': save it with commas"]),
         ("path,category,category\n1.png,a,x\n2.png,b,x\n", ["category twice"]),
         ("path,category, path\n1.png,a,x\n2.png,b,x\n", ["path twice"]),
-        ("path,category\nhouse, big.png,a\n2.png,b\n", ["line 2", "3 for 2", "in quotes"]),
+        ("path,category\nhouse, big.png,a\n2.png,b\n", ["line 2", "3 for 2", "quote cells"]),
         ('path,category\n"1.png,a\n2.png,b\n', ["is CSV in UTF-8"]),
     ],
 )
@@ -429,7 +427,7 @@ def test_manifest_paths_outside_its_folder_raise(tmp_path: Path, kind: str) -> N
     source = manifest(root / "set.csv", f"path,category\n1.png,a\n{entry},b\n")
     message = refusal(source)
     assert f"{entry} leads out of {root}, and so do 0 more" in message
-    assert "--root" in message
+    assert "`root`" in message
     assert read_catalogue(source, root=tmp_path).names == ("1.png", entry)
     assert f"leads out of {root} and {root / 'sub'}" in refusal(source, root=root / "sub")
 
@@ -469,7 +467,7 @@ def test_a_stimulus_folder_may_be_a_link(tmp_path: Path) -> None:
 
 def test_a_root_that_is_not_a_folder_raises(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", "a/1.png", "b/1.png")
-    assert "--root" in refusal(root, root=tmp_path / "gone")
+    assert "`root`" in refusal(root, root=tmp_path / "gone")
 
 
 # Names
@@ -508,7 +506,7 @@ def test_any_file_name_is_kept_unchanged(tmp_path: Path) -> None:
 def test_names_with_the_same_escaped_form_raise(tmp_path: Path) -> None:
     root = folders(tmp_path, "a/1.png", "b/1.png")
     message = refusal(root, {"caf\udce9": ["a"], "caf\\xe9": ["b"]})
-    assert "both written caf\\xe9" in message
+    assert "both caf\\xe9" in message
 
 
 BUILDING, HEAD = "b\u00e2timents", "t\u00eates"
@@ -538,14 +536,14 @@ def test_two_unicode_forms_of_a_name_are_one_category_with_a_note(tmp_path: Path
     assert found.categories == (BUILDING, HEAD)
     assert found.names == ("1.png", "2.png", "4.png", "3.png")
     assert found.notes == (
-        f"{BUILDING}: 2 categories are written alike, in several Unicode forms, and taken as one",
+        f"{BUILDING}: joined 2 categories whose names differ only in Unicode form",
     )
     (tmp_path / "set").mkdir()
     if tells_forms_apart(tmp_path):
         root = folders(tmp_path / "set", *(f"{c}/{i}.png" for i, c in rows))
         found = read_catalogue(root)
         assert np.bincount(found.labels).tolist() == [3, 1]
-        assert "written alike" in found.notes[0]
+        assert "only in Unicode form" in found.notes[0]
 
 
 def test_a_manifest_finds_files_in_another_unicode_form(tmp_path: Path) -> None:
@@ -559,11 +557,11 @@ def test_a_manifest_finds_files_in_another_unicode_form(tmp_path: Path) -> None:
     assert found.names == (there[0], there[2], there[1], there[3])
     assert found.contents.problems == {}
     assert found.notes == (
-        "1 files are called as listed, but in another Unicode form",
-        "1 stimuli are written like others, in another Unicode form",
+        "1 files have the listed names in another Unicode form",
+        "1 stimuli have the names of others, in another Unicode form",
     )
     lines = f"path,category\n{listed[0]},a\n{there[0]},b\n"
-    assert "again" in refusal(manifest(root / "set.csv", lines))
+    assert "repeats" in refusal(manifest(root / "set.csv", lines))
 
 
 def test_order_is_the_same_in_every_unicode_form() -> None:
@@ -593,7 +591,7 @@ def test_contents_are_hashes_and_problems(tmp_path: Path) -> None:
         Content(hashed(root / "a/1.png"), ""),
         Content(hashed(root / "a/2.jpg"), ""),
         Content(hashed(root / "b/1.png"), ""),
-        Content(hashed(root / "b/2.png"), "is no image"),
+        Content(hashed(root / "b/2.png"), "is not an image"),
         Content("", "is empty"),
     )
 
@@ -611,9 +609,9 @@ def test_contents_of_many_stimuli_keep_their_order(tmp_path: Path) -> None:
 def test_a_file_that_is_an_image_by_name_only_raises(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "2.png"
     path.write_bytes(content)
-    with pytest.raises(UnfitStimulus, match=r"2\.png is (no image|empty)"):
+    with pytest.raises(UnfitStimulus, match=r"2\.png is (not an image|empty)"):
         open_image(path)
-    with pytest.raises(UnfitStimulus, match=r"2\.png is (no image|empty)"):
+    with pytest.raises(UnfitStimulus, match=r"2\.png is (not an image|empty)"):
         read_header(path, content)
 
 
@@ -621,7 +619,7 @@ def test_postscript_files_are_not_executed(tmp_path: Path) -> None:
     # Pillow would start Ghostscript.
     path = saved(tmp_path / "drawing.eps", COLOUR)
     path = path.rename(tmp_path / "drawing.png")
-    with pytest.raises(UnfitStimulus, match="is no image"):
+    with pytest.raises(UnfitStimulus, match="is not an image"):
         open_image(path)
 
 

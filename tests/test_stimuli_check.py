@@ -15,12 +15,14 @@ from PIL import Image
 from scipy import stats
 
 import fusiform
-from fusiform import UserError, check_stimuli
+from fusiform import UserError
 from fusiform.cli import main
 from fusiform.engine.stimuli.check import Duplicate, Misnamed, Refused
 from fusiform.engine.stimuli.lowlevel import difference, luma, mean_and_contrast, spectral_slope
 from fusiform.engine.stimuli.report import advice, lines, table
 from fusiform.engine.stimuli.scramble import phase_scramble
+
+from .flat import check_stimuli
 
 RNG = np.random.default_rng(0)
 
@@ -67,7 +69,7 @@ def test_check_lists_every_undecodable_stimulus_with_its_reason(sound: Path) -> 
     report = check_stimuli(sound)
     assert not report.sound
     assert report.refused[:2] == (
-        Refused("a/3.png", "a", "is no image"),
+        Refused("a/3.png", "a", "is not an image"),
         Refused("a/4.png", "a", "is empty"),
     )
     assert [one.name for one in report.refused[2:]] == ["b/3.png", "b/4.tif", "b/5.gif"]
@@ -293,7 +295,7 @@ def test_categories_that_differ_in_luminance_are_flagged(sound: Path) -> None:
     assert "*" in table(report)[-1][5]
     (line,) = [line for line in advice(report) if line.startswith("* contrast differs")]
     assert "in b," in line
-    assert "a contrast between these may be about contrast" in line
+    assert "a contrast between them may reflect contrast" in line
 
 
 # The command line

@@ -16,13 +16,14 @@ import pytest
 import xarray
 import zarr
 
-from fusiform.engine.contrasts.summary import summarise
+from fusiform.engine.contrasts.summary import summary
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts
-from fusiform.engine.store.behind import write_behind
-from fusiform.engine.store.writing import create_store, drafting, refuse_existing
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store import chunking
+from fusiform.engine.store.array_writer import background_writer
+from fusiform.engine.store.drafts.creating import StoreBlueprint, create_store
+from fusiform.engine.store.drafts.publishing import drafting, refuse_existing
 from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import merge
 
@@ -32,7 +33,7 @@ from .made import CATEGORIES, COUNTS, LAYERS, annotate, contents, fill, samples,
 ROOT = Path(__file__).parents[1]
 
 
-def test_written_moments_are_read_back(store: Result) -> None:
+def test_written_moments_are_read_back(store: Store) -> None:
     for layer in LAYERS:
         drawn = samples(layer)
         slabs = [store.moments(layer, slab) for slab, _ in store.slabs(layer)]
@@ -49,14 +50,14 @@ def test_written_moments_are_read_back(store: Result) -> None:
                 )
 
 
-def test_slabs_cover_a_layer_in_order(store: Result) -> None:
+def test_slabs_cover_a_layer_in_order(store: Store) -> None:
     for layer in LAYERS:
         units = [u for _, flat in store.slabs(layer) for u in range(flat.start, flat.stop)]
         assert units == list(range(layer.units))
 
 
 def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuts, "_CHUNK_UNITS", 24)  # four of five channels
+    monkeypatch.setattr(chunking, "_CHUNK_UNITS", 24)  # four of five channels
     store = fill(tmp_path / "even.zarr")
     array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
     assert array.chunks == (1, 1, 3, 3, 2)  # not four and one
@@ -74,7 +75,7 @@ def test_background_writes_keep_their_order_and_raise() -> None:
         done.append(name)
 
     def write_all(*names: str) -> None:
-        with write_behind() as later:
+        with background_writer() as later:
             for index, name in enumerate(names):
                 later(write, name)
                 assert len(done) >= index  # never more than one pending write
@@ -88,7 +89,7 @@ def test_background_writes_keep_their_order_and_raise() -> None:
 
 
 @pytest.mark.smoke
-def test_zarr_and_xarray_read_a_store(store: Result) -> None:
+def test_zarr_and_xarray_read_a_store(store: Store) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tree = xarray.open_datatree(store.path, engine="zarr", chunks={})
@@ -108,7 +109,7 @@ def test_zarr_and_xarray_read_a_store(store: Result) -> None:
 
 
 @pytest.mark.smoke
-def test_a_store_is_read_without_fusiform(store: Result) -> None:
+def test_a_store_is_read_without_fusiform(store: Store) -> None:
     """In an interpreter that cannot import fusiform."""
     code = f"""
 import sys
@@ -139,7 +140,7 @@ print(layer["channel"].attrs["long_name"], tree.attrs["fingerprint"])
     assert lines[4] == f"channel, or feature map {store.provenance['fingerprint']}"
 
 
-def test_every_array_is_described(store: Result) -> None:
+def test_every_array_is_described(store: Store) -> None:
     root = zarr.open_group(store.path, mode="r")
     described = (ROOT / "docs" / "store.md").read_text()
     for name, array in root.members(max_depth=None):
@@ -151,7 +152,7 @@ def test_every_array_is_described(store: Result) -> None:
         assert f"`{attribute}`" in described, attribute
 
 
-def test_store_arrays_are_lazy_and_named(store: Result) -> None:
+def test_store_arrays_are_lazy_and_named(store: Store) -> None:
     faces = store.dataset("layer1.0")["t"].sel(category="faces")
     assert faces.shape == (5, 3, 2)
     np.testing.assert_array_equal(faces.values.ravel(), store.read(LAYERS[0], "t")[0])
@@ -160,19 +161,19 @@ def test_store_arrays_are_lazy_and_named(store: Result) -> None:
         store.dataset("layer1.1")
 
 
-def test_nothing_in_a_store_is_a_pickle(store: Result) -> None:
+def test_nothing_in_a_store_is_a_pickle(store: Store) -> None:
     for path in store.path.rglob("zarr.json"):
         assert "pickle" not in path.read_text()
 
 
-def test_chunks_carry_checksums(store: Result) -> None:
+def test_chunks_carry_checksums(store: Store) -> None:
     root = zarr.open_group(store.path, mode="r")
     for name, array in root.members(max_depth=None):
         if isinstance(array, zarr.Array) and array.dtype.kind in "fib":
             assert "crc32c" in json.dumps(array.metadata.to_dict()["codecs"], default=str), name
 
 
-def test_a_flipped_byte_is_found(own_store: Result) -> None:
+def test_a_flipped_byte_is_found(own_store: Store) -> None:
     chunk = max(
         (own_store.path / "head" / "mean" / "c").rglob("*"), key=lambda p: (p.is_file(), str(p))
     )
@@ -189,11 +190,11 @@ def test_a_layer_of_any_number_of_dimensions_is_stored(tmp_path: Path) -> None:
     )
     draft = create_store(tmp_path / "odd.zarr", **{**contents(), "layers": [layer]})
     draft.complete()
-    assert draft.dataset("windows")["axis_3"].values.tolist() == [0, 1, 2, 3]
-    assert draft.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
+    assert draft.reader.dataset("windows")["axis_3"].values.tolist() == [0, 1, 2, 3]
+    assert draft.reader.dataset("windows")["mean"].dims == ("category", "fold", *layer.dims)
 
 
-def test_an_existing_output_raises(own_store: Result) -> None:
+def test_an_existing_output_raises(own_store: Store) -> None:
     with pytest.raises(UserError, match="--overwrite"):
         refuse_existing(own_store.path, overwrite=False)
     refuse_existing(own_store.path, overwrite=True)
@@ -227,35 +228,38 @@ def test_anything_but_a_store_raises(tmp_path: Path) -> None:
         open_store(tmp_path / "other.zarr")
 
 
-def test_a_store_of_an_unknown_schema_raises(own_store: Result) -> None:
+def test_a_store_of_an_unknown_schema_raises(own_store: Store) -> None:
     annotate(own_store.path, schema_version=99)
     with pytest.raises(UserError, match=r"schema 3; .* has 99"):
         open_store(own_store.path)
 
 
-def test_an_unfinished_store_raises_when_opened(own_store: Result) -> None:
+def test_an_unfinished_store_raises_when_opened(own_store: Store) -> None:
     annotate(own_store.path, status="scanning")
     with pytest.raises(UserError, match="has not finished"):
-        summarise(open_store(own_store.path))
+        summary(open_store(own_store.path))
 
 
 def test_a_finished_draft_replaces_a_store_and_leaves_nothing_beside_it(
-    own_store: Result, tmp_path: Path
+    own_store: Store, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="--overwrite"), drafting(own_store.path, False):
+    with (
+        pytest.raises(UserError, match="--overwrite"),
+        drafting(own_store.path, False, StoreBlueprint(**contents())),
+    ):
         pass
     before = sorted(own_store.path.rglob("*"))
     full = OSError(28, "No space left on device")
     for error, seen in ((full, UserError), (KeyboardInterrupt(), KeyboardInterrupt)):
         with (
             pytest.raises(seen),
-            drafting(own_store.path, True, **contents()) as draft,
+            drafting(own_store.path, True, StoreBlueprint(**contents())) as draft,
         ):
             raise error
         assert draft.path != own_store.path
     assert sorted(own_store.path.rglob("*")) == before
     others = {**contents(), "provenance": {"model": "another", "weights": "none"}}
-    with drafting(own_store.path, True, **others) as draft:
+    with drafting(own_store.path, True, StoreBlueprint(**others)) as draft:
         write(draft)
         assert open_store(own_store.path).provenance["model"] == "made-up"
     assert open_store(own_store.path).provenance["model"] == "another"

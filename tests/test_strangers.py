@@ -110,7 +110,7 @@ def test_an_endless_row_is_refused_as_it_arrives(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"path": one, "category": one}), tmp_path / "set.parquet")
     assert (tmp_path / "set.parquet").stat().st_size < MIB
     tracemalloc.start()
-    assert "row 2 lists 1.png again" in refusal(tmp_path / "set.parquet")
+    assert "row 2 repeats 1.png" in refusal(tmp_path / "set.parquet")
     assert tracemalloc.get_traced_memory()[1] < 40 * MIB
     tracemalloc.stop()
 

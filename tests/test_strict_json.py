@@ -18,6 +18,8 @@ import fusiform
 from fusiform.cli import app
 from fusiform.engine.values import as_json
 
+from . import flat
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -44,7 +46,8 @@ def test_infinities_have_names_and_nan_is_null() -> None:
 
 
 def test_all_json_is_written_by_one_function() -> None:
-    files = [ROOT / "cli.py", ROOT / "terminal.py", *(ROOT / "engine").rglob("*.py")]
+    files = [path for room in ("commands", "engine") for path in (ROOT / room).rglob("*.py")]
+    files.append(ROOT / "cli.py")
     writing = {str(path.relative_to(ROOT)) for path in files
                if re.search(r"json\.dumps?\(", path.read_text())}  # fmt: skip
     # A store's own metadata, and the page's block, which refuses unnamed values.
@@ -80,8 +83,8 @@ def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.new("RGB", (8, 8), (50 * k + i, 0, 0)).save(root / f"st/{category}/{i}.png")
     plain = fusiform.Preprocessing(8, 8, "nearest", mean=(0, 0, 0), std=(1, 1, 1))
     for name in ("a.zarr", "b.zarr"):
-        fusiform.scan(Sharp(), root / "st", root / name, layers="units", preprocessing=plain)
-    fusiform.record(Sharp(), root / "st", root / "r.zarr", store=root / "a.zarr")
+        flat.scan(Sharp(), root / "st", root / name, layers="units", preprocessing=plain)
+    flat.record(Sharp(), root / "st", root / "r.zarr", store=root / "a.zarr")
     return root
 
 
@@ -132,7 +135,7 @@ def test_infinite_responses_are_named_in_recordings_and_reports(
     assert layer["mean"][2][4] == "Infinity"
     assert layer["sd"][2][4] is None
     page = tmp_path / "page.html"
-    fusiform.write_report(sharp / "a.zarr", page, recordings=sharp / "r.zarr", resamples=5)
+    fusiform.report(sharp / "a.zarr", page, recordings=sharp / "r.zarr", resamples=5)
     block = re.search(r'id="findings">(.*?)</script>', page.read_text(encoding="utf-8"))
     assert block
     assert strict(block[1])["stores"][0]["tables"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusiform.engine.querying.result import Result
+from fusiform.engine.querying.store import Store
 
 LAYERS = ("omp", "tbb", "workqueue")
 
@@ -114,7 +114,7 @@ def test_a_child_forked_during_a_kernel_can_call_kernels() -> None:
 @pytest.mark.smoke
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_query_with_rows_gives_the_same_file_under_every_threading_layer(
-    layer: str, own_store: Result, tmp_path: Path
+    layer: str, own_store: Store, tmp_path: Path
 ) -> None:
     store = own_store.path
     query = ("-m", "fusiform", "query", str(store), "t > -1", "--units", "--format", "csv", "-o")

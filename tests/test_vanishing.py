@@ -13,8 +13,8 @@ from PIL import Image
 import fusiform
 from fusiform.engine.errors import UserError, told_of_the_disk
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.check import check_store
 
+from . import flat
 from .fuzz import small
 
 PARTS = [
@@ -74,7 +74,7 @@ def refused_or_whole(work: Callable[[], Any], output: Path) -> bool:
     except UserError as error:
         said = str(error)
     else:
-        assert not check_store(output).problems
+        assert not fusiform.check(output).problems
         return True
     assert "\n" not in said
     assert not output.exists()
@@ -97,7 +97,7 @@ def test_a_scan_whose_output_vanishes_says_so_and_starts_anew(
         assert "--restart" in str(error)  # noqa: PT017  progress was kept
         shutil.rmtree(output.with_name("o.zarr.partial"))
         small.scan(stimuli, output)
-    assert not check_store(output).problems
+    assert not fusiform.check(output).problems
     assert [one.name for one in output.parent.iterdir()] == ["o.zarr"]
 
 
@@ -120,7 +120,7 @@ def test_a_store_with_a_vanished_moments_file_is_not_whole(stimuli: Path, tmp_pa
     with pytest.raises(UserError, match=r"pool/m2/c/0/0.* is gone") as caught:
         small.scan(stimuli, output, Listener(progress=last))
     assert found
-    assert "the same command goes on" not in "".join(getattr(caught.value, "__notes__", ()))
+    assert "the same command resumes it" not in "".join(getattr(caught.value, "__notes__", ()))
     assert not output.exists()
 
 
@@ -153,7 +153,7 @@ def test_a_recording_whose_output_vanishes_says_so(
     output = tmp_path / "r.zarr"
 
     def work() -> None:
-        fusiform.record(
+        flat.record(
             small.Net(), stimuli, output, layers=["body", "head"], batch_size=8, commit_every=0,
             preprocessing=fusiform.Preprocessing(40, 32), listener=removing(part, 2, output),
         )  # fmt: skip
@@ -173,7 +173,7 @@ def test_a_merged_store_that_vanishes_is_not_published(
             remove(draft / part)
 
     def work() -> None:
-        fusiform.merge_stores(parts, output, progress=progress)
+        fusiform.merge(parts, output, progress=progress)
 
     assert not refused_or_whole(work, output)
     assert merged
@@ -186,7 +186,7 @@ def test_a_packed_set_that_vanishes_is_not_published(
 ) -> None:
     output = tmp_path / "p.zarr"
     with pytest.raises(UserError, match="is gone") as caught:
-        fusiform.pack_stimuli(
+        flat.pack_stimuli(
             stimuli, output, preprocessing={"resize": 16, "crop": 16},
             listener=removing(part, 1, output),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusiform.engine.querying.result import open_store
+from fusiform.engine.querying.store import open_store
 from fusiform.engine.store import zarr_internals
 
 TIME = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.+]+")  # when the store was made
@@ -26,12 +26,12 @@ zarr_internals.read_with_zarrs = lambda array: None
 from pathlib import Path
 
 import pytest
-from fusiform import open_store, summarise
+from fusiform import open_store
 from tests.made import fill
 fill(Path(sys.argv[1]))
-print(summarise(open_store(sys.argv[1])))
+print(fusiform.summary(open_store(sys.argv[1])))
 """
-WITH = "import sys, fusiform; print(fusiform.summarise(fusiform.open_store(sys.argv[1])))"
+WITH = "import sys, fusiform; print(fusiform.summary(fusiform.open_store(sys.argv[1])))"
 
 
 @pytest.mark.smoke

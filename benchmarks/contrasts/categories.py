@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import open_store
+from fusiform.engine.querying.store import open_store
 from fusiform.kernels import each
 from fusiform.kernels.moments import Moments, merge
 
@@ -124,7 +124,7 @@ def _looked_at(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> float:
 
 def _make(path: Path, categories: int) -> None:
     """A store of moments in float32: rectified normal responses, as large samples have them."""
-    from fusiform.engine.store.writing import create_store
+    from fusiform.engine.store.drafts.creating import create_store
 
     rng = np.random.default_rng(1)
     stimuli = categories * 2 * _PER_FOLD
@@ -159,11 +159,11 @@ def _materialise(path: Path) -> float:
     import zarr
 
     from fusiform.engine.contrasts.select import materialise
-    from fusiform.engine.store.draft import Draft
-    from fusiform.engine.store.places import zarr_store
+    from fusiform.engine.store.drafts.store_draft import StoreDraft
+    from fusiform.engine.store.location import zarr_store
 
     store = zarr_store(path, read_only=False)
-    draft = Draft(path, zarr.open_group(store, mode="r+", use_consolidated=False))
+    draft = StoreDraft(path, zarr.open_group(store, mode="r+", use_consolidated=False))
     started = time.perf_counter()
     materialise(draft)
     draft.complete()
@@ -171,11 +171,11 @@ def _materialise(path: Path) -> float:
 
 
 def _summary(path: Path) -> float:
-    from fusiform.engine.contrasts.summary import summarise
+    from fusiform.engine.contrasts.summary import summary
 
     store = open_store(path)
     started = time.perf_counter()
-    assert len(summarise(store)) == len(LAYERS) * len(store.categories)
+    assert len(summary(store)) == len(LAYERS) * len(store.categories)
     return time.perf_counter() - started
 
 

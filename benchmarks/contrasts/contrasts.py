@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusiform.engine.bench.measure import Finished, run
-from fusiform.engine.querying.result import open_store
+from fusiform.engine.querying.store import open_store
 
 from ..shared import RESNET50, again, head, heading, link_images, save, scan, testdata
 

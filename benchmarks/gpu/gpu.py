@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusiform import make_localizer, pack_stimuli
+from fusiform import make_stimuli, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.network import measure_network
 from fusiform.engine.decoding.jpegs import Jpegs
@@ -207,7 +207,7 @@ def scans() -> Iterator[str]:
 
 def _photographs(folder: Path) -> list[Path]:
     return photographs() or [
-        as_jpeg(path) for path in make_localizer(folder / "drawn", per_category=16)
+        as_jpeg(path) for path in make_stimuli(folder / "drawn", per_category=16)
     ]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusiform import Preprocessing, bench, make_localizer
+from fusiform import Preprocessing, bench, make_stimuli
 from fusiform.engine.bench.images import as_jpeg, decode, repeat_images
 from fusiform.engine.bench.measure import Measurement, ratio, seconds, side_by_side
 from fusiform.engine.decoding.ahead import default_workers
@@ -178,7 +178,7 @@ def _files() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         sides = (32, 256, 1024)
         for side in sides:
-            drawn = make_localizer(Path(folder) / f"drawn-{side}", per_category=4, size=side)
+            drawn = make_stimuli(Path(folder) / f"drawn-{side}", per_category=4, size=side)
             repeat_images([as_jpeg(path) for path in drawn], Path(folder) / str(side), number)
         works = {}
         for side in sides:
@@ -219,7 +219,7 @@ def _start_up() -> Iterator[str]:
     yield "|---|---|"
     with tempfile.TemporaryDirectory() as folder:
         stimuli = Path(folder) / "stimuli"
-        make_localizer(stimuli, per_category=8)
+        make_stimuli(stimuli, per_category=8)
         output = Path(folder) / "r18.zarr"
         command = shlex.split(
             f"-m fusiform scan resnet18 {stimuli} -o {output} --weights none --batch-size 8 "

@@ -18,8 +18,9 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store import cuts, layout, writing
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store import array_writer, chunking
+from fusiform.engine.store.drafts import creating
 from fusiform.kernels.moments import Moments
 
 from ..shared import clocked, files_of, heading, save
@@ -94,33 +95,33 @@ def _named(way: Way) -> str:
     }[name]
 
 
-def _measure(source: Result, way: Way) -> Measured:
+def _measure(source: Store, way: Way) -> Measured:
     """Write what the source holds in another layout, and query it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "way.zarr"
-        codecs = layout._codecs
-        cuts._CHUNK_UNITS = way.units
-        layout._codecs = lambda compress: [
+        codecs = array_writer._codecs
+        chunking._CHUNK_UNITS = way.units
+        array_writer._codecs = lambda compress: [
             *CODECS[way.moments if compress else way.contrasts], Crc32cCodec(),
         ]  # fmt: skip
         try:
             moments, contrasts = _write(source, path, way.dtype)
         finally:
-            cuts._CHUNK_UNITS, layout._codecs = OWN.units, codecs
+            chunking._CHUNK_UNITS, array_writer._codecs = OWN.units, codecs
         files = files_of(path)
         store = open_store(path)
         count = statistics.median(_seconds(store) for _ in range(5))
         return Measured(moments, contrasts, sum(files), len(files), count, _plain_seconds(path))
 
 
-def _write(source: Result, path: Path, dtype: str) -> tuple[float, float]:
+def _write(source: Store, path: Path, dtype: str) -> tuple[float, float]:
     names = ("model", "weights", "preprocessing", "batch_size", "device_type")
-    draft = writing.create_store(
+    draft = creating.create_store(
         path,
         layers=source.layers,
         categories=source.categories,
         counts=source.counts,
-        stimuli={name: list(source.stimuli(name)) for name in writing.STIMULUS_COLUMNS},
+        stimuli={name: list(source.stimulus_column(name)) for name in creating.STIMULUS_COLUMNS},
         provenance={**{n: source.provenance[n] for n in names}, "store_dtype": dtype},
     )
     taken = [0.0, 0.0]
@@ -130,7 +131,7 @@ def _write(source: Result, path: Path, dtype: str) -> tuple[float, float]:
             taken[0] += clocked(draft.write_moments, layer, int(k), int(fold), Moments(*moments))
         columns = {
             name: source.read(layer, name)
-            for name in writing.VARIABLES
+            for name in creating.VARIABLES
             if name not in ("mean", "m2")
         }
         taken[1] += clocked(draft.write_contrasts, layer, columns)
@@ -139,14 +140,14 @@ def _write(source: Result, path: Path, dtype: str) -> tuple[float, float]:
     return taken[0], taken[1]
 
 
-def _defaults(source: Result) -> Measured:
+def _defaults(source: Store) -> Measured:
     """The same arrays, as zarr lays them out if nothing is said: no shards, its own chunks."""
     folder = Path(tempfile.mkdtemp())
     try:
         root = zarr.create_group(folder / "way.zarr", zarr_format=3)
         taken = {"moments": 0.0, "contrasts": 0.0}
         for layer in source.layers:
-            for name in writing.VARIABLES:
+            for name in creating.VARIABLES:
                 values = source.read(layer, name)
                 values = values.reshape(*values.shape[:-1], *layer.shape)
                 array = root.create_array(
@@ -161,7 +162,7 @@ def _defaults(source: Result) -> Measured:
         shutil.rmtree(folder)
 
 
-def _seconds(store: Result) -> float:
+def _seconds(store: Store) -> float:
     return clocked(lambda: store.query(QUERY).counts())
 
 
@@ -178,7 +179,7 @@ def _plain_seconds(path: Path, names: list[str] | None = None) -> float:
     return statistics.median(clocked(count) for _ in range(3))
 
 
-def _head(source: Result) -> list[str]:
+def _head(source: Store) -> list[str]:
     units = sum(layer.units for layer in source.layers)
     return [
         *heading(__name__, "Layout of a store", "r50.zarr"),
@@ -208,7 +209,7 @@ def _table(rows: dict[str, list[Measured]]) -> Iterator[str]:
         )
 
 
-def _precision(source: Result) -> Iterator[str]:
+def _precision(source: Store) -> Iterator[str]:
     """What rounding moments to float32 does to t and to the masks of a rule."""
     from functools import reduce
 

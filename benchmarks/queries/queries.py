@@ -21,8 +21,8 @@ import numpy as np
 
 from fusiform.engine.bench.measure import run
 from fusiform.engine.layer import Layer
-from fusiform.engine.querying.result import Result, open_store
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.store.drafts.creating import create_store
 
 from ..shared import again, head, heading, save
 
@@ -236,7 +236,7 @@ def _forget(folder: Path) -> None:
                 os.close(descriptor)
 
 
-def _make_others(store: Result, folder: Path, parquet: bool) -> None:
+def _make_others(store: Store, folder: Path, parquet: bool) -> None:
     """What the other ways start from, made from the store."""
     units = sum(layer.units for layer in store.layers)
     shape = (len(store.categories), units)

@@ -17,7 +17,8 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from fusiform import open_store, write_report
+import fusiform
+from fusiform import open_store
 
 from ..shared import head, heading, save
 
@@ -39,7 +40,7 @@ def main(arguments: Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         started = time.perf_counter()
-        write_report(stores, page, recordings=recordings)
+        fusiform.report(stores, page, recordings=recordings)
         written = time.perf_counter() - started
         lines = [*_head(stores, recordings, arguments.repeats), *_page(page, written)]
         lines += _browser(page, arguments.repeats)

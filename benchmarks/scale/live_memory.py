@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusiform.engine.bench.images import as_jpeg
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.scanning import work
 
 from ..shared import again, head, heading, save, scan
@@ -34,7 +34,7 @@ def main(arguments: Namespace) -> None:
     rows: dict[int, list[float]] = {number: [] for number in CATEGORIES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        drawn = [as_jpeg(path) for path in make_localizer(folder / "drawn", per_category=8)]
+        drawn = [as_jpeg(path) for path in make_stimuli(folder / "drawn", per_category=8)]
         for number in CATEGORIES:
             with (folder / f"{number}.csv").open("w") as manifest:
                 manifest.writelines(["path,category\n", *_rows(folder, drawn, number)])

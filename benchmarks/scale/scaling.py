@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from fusiform.engine.bench.images import as_jpeg
 from fusiform.engine.contrasts.select import seconds_per_unit
 from fusiform.engine.doctor.pace import measure_decoding
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.layers import choose, trial
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.store.draft import most_bytes
+from fusiform.engine.store.drafts.store_draft import max_store_bytes
 from fusiform.kernels.moments import Moments, merge
 
 from ..shared import heading, save
@@ -91,7 +91,7 @@ def main() -> None:
         "their parts, written and read": f"{parts / 1e12:,.1f} TB",
         "merging them, on one core": _hours(spanning * units * merging),
         "store, at most (float64, float32)": " and ".join(
-            f"{most_bytes(layers, CATEGORIES, FOLDS, dtype) / 1e12:,.1f} TB"
+            f"{max_store_bytes(layers, CATEGORIES, FOLDS, dtype) / 1e12:,.1f} TB"
             for dtype in ("float64", "float32")
         ),
         "files of moments": f"{2 * groups * len(layers):,}",
@@ -136,6 +136,6 @@ def _decoding() -> float:
     """Images per second that one thread decodes, of drawn JPEGs with sides of 500 pixels."""
     preprocessing = Preprocessing(resize=CROP, crop=CROP, interpolation="bicubic")
     with tempfile.TemporaryDirectory() as folder:
-        drawn = make_localizer(Path(folder) / "drawn", per_category=8, size=500)
+        drawn = make_stimuli(Path(folder) / "drawn", per_category=8, size=500)
         paths = [as_jpeg(path) for path in drawn] * 4
         return measure_decoding(paths, preprocessing, 1).rate

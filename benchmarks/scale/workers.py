@@ -77,7 +77,7 @@ def _fill(folder: Path, images: int) -> int:
     if "FUSIFORM_TESTDATA" in os.environ:
         link_images(source, 400)
     else:
-        fusiform.make_localizer(source, per_category=64)
+        fusiform.make_stimuli(source, per_category=64)
     categories = sorted(path for path in source.iterdir() if path.is_dir())
     each = images // len(categories)
     for category in categories:

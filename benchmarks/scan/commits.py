@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from fusiform.engine.store.commits import Commits
+from fusiform.engine.store.drafts.commits import CommitLog
 
 from ..shared import head, heading, link_images, save, scan
 
@@ -22,7 +22,7 @@ IMAGES, TURNS, INTERVAL = 160, 5, 60
 NETWORKS = ("resnet18", "resnet50")
 # The network stands still in the first, and goes on during the second.
 BLOCKING, BESIDE = "write_live", "write"
-STAGES = {name: (Commits, name) for name in (BLOCKING, BESIDE)}
+STAGES = {name: (CommitLog, name) for name in (BLOCKING, BESIDE)}
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def _scan(
 
     def clocked(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(work)
-        def timed(self: Commits, *arguments: Any) -> Any:
+        def timed(self: CommitLog, *arguments: Any) -> Any:
             nonlocal size, live
             if name == BLOCKING:
                 live = sum(map(len, arguments[1].values()))
@@ -101,9 +101,9 @@ def _scan(
     originals = {name: getattr(*place) for name, place in STAGES.items()}
     try:
         for name, work in originals.items():
-            setattr(Commits, name, clocked(name, work))
+            setattr(CommitLog, name, clocked(name, work))
         steps = scan(network, stimuli, output, commit_every=every).steps
     finally:
         for name, work in originals.items():
-            setattr(Commits, name, work)
+            setattr(CommitLog, name, work)
     return steps[-1][0] - steps[0][0], size

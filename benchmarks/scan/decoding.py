@@ -13,7 +13,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from fusiform import Preprocessing, make_localizer
+from fusiform import Preprocessing, make_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.moments.plan import Plan, make_plan
@@ -54,7 +54,7 @@ def _sets(folder: Path) -> dict[str, Catalogue]:
         repeat_images(paths, folder / "floc", IMAGES)
         found["photographs, 256 x 256, grey"] = read_catalogue(folder / "floc")
     for side, number in DRAWN.items():
-        drawn = make_localizer(folder / f"drawn {side}", per_category=8, size=side)
+        drawn = make_stimuli(folder / f"drawn {side}", per_category=8, size=side)
         repeat_images([as_jpeg(path) for path in drawn], folder / f"{side}", number)
         found[f"drawn, {side} x {side}, colour"] = read_catalogue(folder / f"{side}")
     return found

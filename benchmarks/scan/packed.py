@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from fusiform import Preprocessing, make_localizer, pack_stimuli
+from fusiform import Preprocessing, make_stimuli, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.measure import ratio, run, seconds
 from fusiform.engine.decoding.ahead import decode_ahead
@@ -80,7 +80,7 @@ def sets(folder: Path) -> dict[str, Path]:
             for path in sorted(category.glob("*.jpg"))[: PICTURES // len(categories)]:
                 shutil.copy(path, own / category.name)
         found["photographs, 256 px"] = own
-    for path in make_localizer(folder / "drawn", per_category=PICTURES // 6, size=500):
+    for path in make_stimuli(folder / "drawn", per_category=PICTURES // 6, size=500):
         as_jpeg(path)
         path.unlink()
     return {**found, "drawn, 500 px": folder / "drawn"}

@@ -17,7 +17,7 @@ from typing import Any
 
 from fusiform.engine.moments import accumulate
 from fusiform.engine.scanning import forward, loop, scan, setup, work
-from fusiform.engine.store.draft import Draft
+from fusiform.engine.store.drafts.store_draft import StoreDraft
 
 from .. import shared
 
@@ -31,7 +31,7 @@ STAGES = {
     "normalised": (forward, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "part"),
-    "moments written to the store": (Draft, "write_moments"),
+    "moments written to the store": (StoreDraft, "write_moments"),
     "contrasts, q and masks, read, computed and written": (work.Work, "contrast"),
 }
 
@@ -81,23 +81,23 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, clocked(stage, originals[stage]))
-    decode_ahead, write_behind = loop.decode_ahead, loop.write_behind
+    decode_ahead, background_writer = loop.decode_ahead, loop.background_writer
     loop.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
 
     @contextmanager
     def behind() -> Iterator[Any]:
-        with write_behind() as later:
+        with background_writer() as later:
             timed: Any = clocked("waiting for moments to be written", later)
             timed.wait = later.wait
             yield timed
 
-    loop.write_behind = behind
+    loop.background_writer = behind
     try:
         total = shared.scan("resnet50", stimuli, output).seconds
     finally:
         for stage, (owner, name) in STAGES.items():
             setattr(owner, name, originals[stage])
-        loop.decode_ahead, loop.write_behind = decode_ahead, write_behind
+        loop.decode_ahead, loop.background_writer = decode_ahead, background_writer
     in_loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
     written = clocks.pop("moments written to the store")
     inside = ("moments read out of finished blocks", "waiting for moments to be written")

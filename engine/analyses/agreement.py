@@ -1,4 +1,4 @@
-"""Units that are selective by several criteria."""
+"""Agreement between criteria: units that several of them select."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import Criterion
 from ..contrasts.select import select_slabs
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Units of a layer that are selective for a contrast by ``criterion`` and by ``other``.
+    """Units of a layer selective for a contrast by ``criterion`` and by ``other``, both in words.
 
-    Both criteria in words. ``selective`` and ``other_selective`` are numbers of units by each,
-    ``both`` and ``either`` by the two, ``jaccard`` their ratio, None where none is selective.
+    ``selective`` and ``other_selective`` count units by each criterion, ``both`` and ``either`` by
+    the two; ``jaccard`` is their ratio, None if no unit is selective.
     """
 
     layer: str
@@ -34,32 +34,32 @@ class Agreement:
 
 
 def agreement(
-    store: Store,
+    store: StoreReader,
     criteria: Sequence[Criterion],
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
 ) -> list[Agreement]:
-    """What criteria select of a store on all stimuli, a row per layer, contrast and two criteria.
+    """Compare criteria on all stimuli, a row per layer, contrast and pair of criteria.
 
-    Parameters are those of :func:`.census.take_census`; a slab of masks is held for each criterion.
+    See :func:`.census.take_census` for the parameters. A slab of masks per criterion is in memory.
 
     Raises
     ------
     UserError : see :func:`.census.take_census`
     """
-    asked = parse_contrasts(contrasts, store.categories)
-    wanted = store.layers_named(layers)
+    parsed = parse_contrasts(contrasts, store.categories)
+    named = store.layers_named(layers)
     rows = []
-    for streams in zip(*(select_slabs(store, c, asked, wanted) for c in criteria), strict=True):
+    for streams in zip(*(select_slabs(store, c, parsed, named) for c in criteria), strict=True):
         layer = streams[0][0]
-        # Units by two criteria [contrast, criterion, criterion].
-        both = np.zeros((len(asked), len(criteria), len(criteria)), np.int64)
+        # Units selected by two criteria [contrast, criterion, criterion].
+        both = np.zeros((len(parsed), len(criteria), len(criteria)), np.int64)
         for selections in zip(*(slabs for _, slabs in streams), strict=True):
             masks = np.stack([one.selective for one in selections], axis=1).astype(np.float64)
             both += (masks @ masks.swapaxes(1, 2)).astype(np.int64)
         rows += [
             _row(layer.name, contrast.text, criteria, counts, i, j)
-            for contrast, counts in zip(asked, both.tolist(), strict=True)
+            for contrast, counts in zip(parsed, both.tolist(), strict=True)
             for i, j in combinations(range(len(criteria)), 2)
         ]
     return rows

@@ -1,4 +1,4 @@
-"""All analyses of a store in one call, and one pass over it."""
+"""All analyses of a store in one pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..contrasts.language.criterion import DEFAULT, Criterion, preset
 from ..errors import UserError, nearest
 from ..limits import refuse_numbers, refuse_seed
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 from ..values import listed
 from .agreement import Agreement, agreement
 from .census import Census, HeldOut, take_census
@@ -30,9 +30,9 @@ class Analysis:
     """The rows of every analysis of one store under one criterion.
 
     ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
-    analysis that was not asked for has no rows; ``consistency`` is then None. ``agreement`` is that
-    with other criteria, where some were given. ``nameless`` layers have dimensions of which it is
-    not known what they are: they have no places, or no feature maps, until they are given names.
+    analysis that was not requested has no rows, or is None for ``consistency``. ``agreement``
+    compares the criterion with others, if given. ``nameless`` layers have dimensions without names:
+    they lack positions or feature maps until their dimensions are named.
     """
 
     store: str
@@ -57,19 +57,19 @@ class Analysis:
 
 
 ANALYSES: dict[str, str] = {
-    "shares": "share of selective units, of all and of living ones",
-    "specificity": "CSI and d' of the selected, on held-out stimuli",
-    "spread": "selective units over feature maps, against as many thrown at random",
-    "localisation": "where on the map they lie, entropy over places, Moran's I",
-    "strength": "held-out responses to preferred and other categories, on the layer's scale",
+    "shares": "share of selective among all and among living units",
+    "specificity": "CSI and d' of selective units, on held-out stimuli",
+    "spread": "selective units over feature maps, against random units",
+    "localisation": "selective units over positions, entropy, Moran's I",
+    "strength": "held-out responses to preferred and other categories, standardised by layer",
     "overlap": "units selective for two contrasts",
     "confusion": "preferred category on one fold and on another",
-    "consistency": "dissimilarity of categories, and its likeness between layers",
+    "consistency": "dissimilarity of categories, and its similarity between layers",
 }
 
 
 def analyse(
-    store: Store | Path | str,
+    store: StoreReader | Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
@@ -81,39 +81,39 @@ def analyse(
     distance: Distance = "correlation",
     against: str | Criterion | Sequence[str | Criterion] = (),
 ) -> Analysis:
-    """Analyse a store under a criterion; see ``docs/definitions.md`` for what each analysis is.
+    """Analyse a store under a criterion; ``docs/definitions.md`` defines every analysis.
 
-    Layer by layer: no more is held than a slab, a layer's census, and the rows.
+    Memory holds a slab, the census of a layer, and the rows.
 
     Parameters
     ----------
-    store : the result of a scan, or its path
-    layers : names or globs, one or several
+    store : a store or its path
+    criterion : the criterion that selects units
+    layers : names or globs of layers
     contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
-    analyses : some of :data:`ANALYSES`; by default all
-    resamples : draws of feature maps, random throws and random orders
-    seed : of all that is drawn at random
-    neighbours : on a map, for Moran's I: ``rook`` or ``queen``
-    distance : of two categories' patterns: ``correlation`` or ``euclidean``
-    against : other criteria, or names of presets, whose selective units are compared with those of
-        ``criterion``
+    analyses : keys of :data:`ANALYSES`
+    resamples : number of draws of feature maps, of random units and of random permutations
+    seed : seed of all random draws
+    neighbours : neighbours on a map, for Moran's I: ``rook`` or ``queen``
+    distance : distance between two categories' patterns: ``correlation`` or ``euclidean``
+    against : other criteria, or names of presets, to compare the criterion with
 
     Raises
     ------
-    UserError : there is no such analysis, layer, contrast, distance or kind of neighbours; the scan
-        that fills the store has not finished
+    UserError : an unknown analysis, layer, contrast, distance or kind of neighbours; an unfinished
+        scan
     """
-    store = Store.of(store)
-    asked = list(dict.fromkeys(listed(analyses)))
-    for name in asked:
+    store = StoreReader.of(store)
+    requested = list(dict.fromkeys(listed(analyses)))
+    for name in requested:
         if name not in ANALYSES:
             raise UserError(f"there is no analysis {name!r}: {nearest(name, ANALYSES)}")
     refuse_numbers(resamples=resamples)
     refuse_seed(seed)
     if resamples < 1:
-        raise UserError(f"resamples are a number of random draws, 1 or more; got {resamples}")
+        raise UserError(f"resamples is a number of random draws, at least 1; got {resamples}")
     drawn = {"resamples": resamples, "seed": seed}
-    of_layer: dict[str, Callable[[list[Census]], list[Any]]] = {
+    by_layer: dict[str, Callable[[list[Census]], list[Any]]] = {
         "shares": lambda one: shares(one, **drawn),
         "specificity": lambda one: specificity(one, **drawn),
         "spread": lambda one: spread(one, **drawn),
@@ -122,14 +122,14 @@ def analyse(
         "overlap": overlap,
         "confusion": confusion,
     }
-    rows: dict[str, list[Any]] = {name: [] for name in of_layer}
+    rows: dict[str, list[Any]] = {name: [] for name in by_layer}
     others = [preset(one) if isinstance(one, str) else one for one in listed(against)]
     taken = []
     for census in take_census(store, criterion, layers, contrasts):
-        for name in asked:
-            if name in of_layer:
-                rows[name] += of_layer[name]([census])
-        taken.append(_light(census))
+        for name in by_layer.keys() & set(requested):
+            rows[name] += by_layer[name]([census])
+        taken.append(_without_channels(census))
+    compared = agreement(store, [criterion, *others], layers, contrasts) if others else ()
     return Analysis(
         store=str(store.path),
         provenance=store.provenance,
@@ -141,16 +141,14 @@ def analyse(
         resamples=resamples,
         seed=seed,
         **{name: tuple(found) for name, found in rows.items()},
-        consistency=consistency(taken, distance) if "consistency" in asked else None,
-        agreement=tuple(agreement(store, [criterion, *others], layers, contrasts))
-        if others
-        else (),
+        consistency=consistency(taken, distance) if "consistency" in requested else None,
+        agreement=tuple(compared),
         nameless=tuple(census.layer.name for census in taken if census.layer.is_nameless),
     )
 
 
-def _light(census: Census) -> Census:
-    """A census with its patterns, and without all that is as long as a layer has feature maps."""
+def _without_channels(census: Census) -> Census:
+    """A census reduced to its patterns: everything sized by feature maps is dropped."""
     counts = np.zeros((0, 0), np.int64)
     none = HeldOut((), counts, counts.astype(np.float64))
     return replace(

@@ -1,4 +1,4 @@
-"""A census of a layer: all that the analyses of it need, counted in one pass over its slabs."""
+"""Census of a layer: the counts that all its analyses need, taken in one pass."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..contrasts.measures import Measured
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
 from ..layer import Layer
-from ..store.cuts import Slab
-from ..store.reading import Store
+from ..store.chunking import Slab
+from ..store.store_reader import StoreReader
 from .maps import Maps
 
 Counts = NDArray[np.int64]
@@ -28,11 +28,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A measure of units that were selected on one fold, on all others; all folds joined.
+    """A measure of units selected on one fold and measured on all others, for all folds.
 
-    A unit that several folds select counts once for each. Only finite values are kept: ``values``
-    has for every contrast a float32 array of them, in the order of folds and units; ``number`` and
-    ``total [contrast, channel]`` are how many lie in a feature map, and their sum.
+    A unit counts once for every fold that selects it. Only finite values are kept: ``values`` holds
+    a float32 array per contrast, in the order of folds and units; ``number`` and ``total [contrast,
+    channel]`` are their count and sum by feature map.
     """
 
     values: tuple[NDArray[np.float32], ...]
@@ -42,27 +42,27 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Census:
-    """What was counted of one layer under one criterion.
+    """Counts of one layer under one criterion.
 
-    A feature map (``channel``) is a place along the layer's dimension of this name; of a layer that
-    has none, every unit is a map of its own. *Living* units are neither dead nor nonfinite.
+    Feature maps are indices along the dimension ``channel``; without it, every unit is a map of its
+    own. *Living* units are neither dead nor nonfinite.
 
     Parameters
     ----------
-    contrasts : as they were written; ``categories`` and number of ``folds`` of the store
+    categories, folds : of the store
+    contrasts : contrasts as written by the user
     channel_units, channel_living : units of every feature map ``[channel]``
-    by_channel : units that are selective on all stimuli ``[contrast, channel]``
-    place_living, by_place : the same by place, ``[y, x]`` or ``[token]``, after ``contrast``; None
-        of a layer that has no places
-    csi, d_prime, preferred, others : CSI, d', response to the target and to the baseline of the
-        units selected on one fold, on the other folds; without any values where there is one fold
-    response : moments of the responses of all living units to all stimuli together
-    both : units that are selective for two contrasts ``[contrast, contrast]``
+    by_channel : units selective on all stimuli ``[contrast, channel]``
+    place_living, by_place : the same by position, ``[y, x]`` or ``[token]``, after ``contrast``;
+        None for a layer without positions
+    csi, d_prime, preferred, others : held-out CSI, d', and responses to target and baseline, of
+        units selected on one fold and measured on the others; empty for one fold
+    response : moments of the responses of all living units to all stimuli
+    both : units selective for two contrasts ``[contrast, contrast]``
     confusion : living units by preferred category on one fold and on a later one ``[category,
-        category]``, over all pairs of folds; units without a single largest mean on both are left
-        out. None where there is one fold
-    patterns : of the category means of living units, on all stimuli
-    fold_patterns : the same on every fold's stimuli alone; none where there is one fold
+        category]``, over all pairs of folds; units with ties are left out. None for one fold
+    patterns : patterns of the category means of living units, on all stimuli
+    fold_patterns : the same for every fold; empty for one fold
     """
 
     layer: Layer
@@ -96,49 +96,49 @@ class Census:
 
     @property
     def selective(self) -> Counts:
-        """Units that are selective on all stimuli ``[contrast]``."""
+        """Number of units selective on all stimuli ``[contrast]``."""
         return np.asarray(self.by_channel.sum(axis=1))
 
 
 def take_census(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
 ) -> Iterator[Census]:
-    """Count the units of a store under a criterion, a census for every layer, in order.
+    """Count the units of a store under a criterion, layer by layer.
 
-    Masks are read where the scan materialised them, else computed from the moments. A slab is held
-    at a time, and what a :class:`Census` holds.
+    Masks are read if the scan stored them, else computed from the moments. Memory holds a slab and
+    a :class:`Census`.
 
     Parameters
     ----------
-    layers : names or globs
+    layers : names or globs of layers
     contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
 
     Raises
     ------
-    UserError : the scan that fills the store has not finished, no layer has such a name, a contrast
-        cannot be read or does not fit the criterion
+    UserError : the scan has not finished, a layer is unknown, or a contrast cannot be parsed or
+        does not fit the criterion
     """
-    asked = parse_contrasts(contrasts, store.categories)
-    wanted = store.layers_named(layers)
-    for layer, slabs in select_slabs(store, criterion, asked, wanted):
-        counting = _Counting(store, layer, criterion, asked)
+    parsed = parse_contrasts(contrasts, store.categories)
+    named = store.layers_named(layers)
+    for layer, slabs in select_slabs(store, criterion, parsed, named):
+        counter = _Counter(store, layer, criterion, parsed)
         for (slab, flat), chosen in zip(store.slabs(layer), slabs, strict=True):
-            counting.add(slab, flat, chosen)
-        yield counting.census()
+            counter.add(slab, flat, chosen)
+        yield counter.census()
 
 
 _MEASURES = {"csi": "csi", "d_prime": "d_prime", "preferred": "response",
              "others": "baseline_response"}  # fmt: skip
 
 
-class _Counting:
-    """A census that is being taken, slab by slab."""
+class _Counter:
+    """A census in progress, filled slab by slab."""
 
     def __init__(
-        self, store: Store, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
+        self, store: StoreReader, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
     ) -> None:
         self._store, self._layer = store, layer
         self._criterion, self._contrasts = criterion, contrasts
@@ -168,7 +168,7 @@ class _Counting:
             maps.count_places(self._place_living, living[np.newaxis], slab)
             maps.count_places(self._by_place, chosen.selective, slab)
         masks = chosen.selective[:, chosen.selective.any(axis=0)].astype(np.float64)
-        self._both += (masks @ masks.T).astype(np.int64)  # exact: numbers of units of a slab
+        self._both += (masks @ masks.T).astype(np.int64)  # exact: the counts are small
         moments = self._store.moments(self._layer, slab)
         if self._store.folds > 1:
             self._measure(slab, flat, chosen, moments)
@@ -178,7 +178,7 @@ class _Counting:
             )
 
     def census(self) -> Census:
-        """What was counted."""
+        """The census of all slabs added."""
         nothing = Moments(0, np.nan, np.nan)
         several = self._store.folds > 1
         return Census(
@@ -202,7 +202,7 @@ class _Counting:
     def _measure(
         self, slab: Slab, flat: slice, chosen: Selection, moments: Sequence[Moments]
     ) -> None:
-        """Measure what was selected on a fold on all others together."""
+        """Measure the units selected on each fold on all other folds together."""
         for index, fold in np.argwhere(chosen.selective_fold.any(axis=-1)):
             own = chosen.selective_fold[index, fold]
             channels = self._maps.of(np.flatnonzero(own), slab, flat)
@@ -214,7 +214,7 @@ class _Counting:
                     self._held_out[name].add(int(index), int(fold), channels, values)
 
     def _describe(self, moments: Sequence[Moments]) -> None:
-        """Take what concerns categories alone from the moments of living units."""
+        """Add responses, patterns and preferred categories of living units."""
         groups = (
             _of_all_units(Moments(int(count[0]), mean, m2))
             for fold in moments
@@ -234,7 +234,7 @@ class _Counting:
 
 
 class _HeldOut:
-    """A measure of held-out units, as it comes in."""
+    """Accumulates a held-out measure."""
 
     def __init__(self, contrasts: int, maps: int) -> None:
         self._values: list[dict[int, list[NDArray[np.float32]]]] = [{} for _ in range(contrasts)]
@@ -242,7 +242,7 @@ class _HeldOut:
         self._total = np.zeros((contrasts, maps))
 
     def add(self, contrast: int, fold: int, channels: Counts, values: Floats) -> None:
-        """Take the finite ones of ``values [unit]``, of units in these feature maps."""
+        """Add the finite ``values [unit]`` of units in the feature maps ``channels``."""
         known = np.isfinite(values)
         kept, own = values[known], channels[known]
         self._values[contrast].setdefault(fold, []).append(kept.astype(np.float32))
@@ -250,7 +250,7 @@ class _HeldOut:
         np.add.at(self._total[contrast], own, kept)
 
     def joined(self) -> HeldOut:
-        """All of them; fold after fold, whatever the slabs were."""
+        """All values, fold by fold, independent of the slabs."""
         none = np.empty(0, np.float32)
         values = tuple(
             np.concatenate([none, *(part for fold in sorted(folds) for part in folds[fold])])
@@ -264,13 +264,13 @@ def _of_units(moments: Moments, own: NDArray[np.bool_]) -> Moments:
 
 
 def _of_all_units(moments: Moments) -> Moments:
-    """The moments of the responses of all units together, from those of each, ``[unit]``."""
+    """Moments of the responses of all units together, from those of each ``[unit]``."""
     units, mean = len(moments.mean), moments.mean.mean()
     between = moments.count * ((moments.mean - mean) ** 2).sum()
     return Moments(moments.count * units, float(mean), float(moments.m2.sum() + between))
 
 
 def _preferred(mean: Floats) -> tuple[Counts, NDArray[np.bool_]]:
-    """The category of the largest of ``mean [category, unit]``, and whether it is the only one."""
+    """The category with the largest ``mean [category, unit]``, and whether it has no tie."""
     category = mean.argmax(axis=0)
     return category, (mean == mean.max(axis=0)).sum(axis=0) == 1

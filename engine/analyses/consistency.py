@@ -1,4 +1,4 @@
-"""Whether layers tell categories apart in the same way: dissimilarity matrices, layer by layer."""
+"""Category dissimilarity matrices of layers, and how consistent they are between layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from .census import Census
 from .resampling import Floats, or_none
 
 Distance = Literal["correlation", "euclidean"]
-# Rows of numbers; None where there is none.
 Matrix = tuple[tuple[float | None, ...], ...]
 _DISTANCES: dict[str, Callable[[Patterns], Floats]] = {
     "correlation": correlation_distances,
@@ -29,10 +28,10 @@ _DISTANCES: dict[str, Callable[[Patterns], Floats]] = {
 
 @dataclass(frozen=True)
 class Dissimilarity:
-    """The dissimilarity matrix ``rdm [category][category]`` of a layer, over its living ``units``.
+    """The dissimilarity matrix ``rdm [category][category]`` of a layer over its living ``units``.
 
-    ``reliability`` is Spearman's correlation between the matrices of two folds, the mean over all
-    pairs of folds; None where there is one fold.
+    ``reliability`` is Spearman's correlation between the matrices of two folds, averaged over all
+    pairs of folds; None for one fold.
     """
 
     layer: str
@@ -43,14 +42,13 @@ class Dissimilarity:
 
 @dataclass(frozen=True)
 class Consistency:
-    """Dissimilarity matrices of layers, and how alike they are, ``[layer][layer]``.
+    """Dissimilarity matrices of layers, and similarities between layers ``[layer][layer]``.
 
-    ``spearman`` and ``kendall`` (tau-b) are between the upper triangles of two layers' matrices,
-    ``cka`` is the linear CKA of their category means; on all stimuli, so that a layer is compared
-    with itself on the same ones. ``*_folds`` compare a layer on one fold with another on another,
-    the mean over all ordered pairs of folds: what is on the diagonal then says how reliable it is.
-    None where there is one fold. A number is None where a layer has no units that live, or all
-    distances are equal, as with fewer than three categories.
+    ``spearman`` and ``kendall`` (tau-b) compare the upper triangles of two layers' matrices, and
+    ``cka`` is the linear CKA of their category means, all on all stimuli. ``*_folds`` compare a
+    layer on one fold with a layer on another fold, averaged over all ordered pairs of folds: their
+    diagonal is the reliability of a layer. They are None for one fold. A value is None if a layer
+    has no living units or all its distances are equal, as with fewer than three categories.
     """
 
     distance: str
@@ -66,21 +64,19 @@ class Consistency:
 
 
 def consistency(censuses: Iterable[Census], distance: Distance = "correlation") -> Consistency:
-    """Category-level dissimilarity matrices, and the layer by layer matrices that follow.
+    """Dissimilarity matrices of categories, and similarities between layers.
 
     Parameters
     ----------
-    censuses : of one store and one or more layers
-    distance : ``correlation``, 1 - Pearson's r over units; ``euclidean``
+    censuses : censuses of layers of one store
+    distance : ``correlation`` (1 - Pearson's r over units) or ``euclidean``
 
     Raises
     ------
     UserError : ``distance`` is neither
     """
     if distance not in _DISTANCES:
-        raise UserError(
-            f"a distance is {' or '.join(_DISTANCES)}; got {distance!r}: choose one of them"
-        )
+        raise UserError(f"a distance is {' or '.join(_DISTANCES)}; got {distance!r}: choose one")
     taken = list(censuses)
     folds = range(len(taken[0].fold_patterns))
     samples = [
@@ -118,7 +114,7 @@ def consistency(censuses: Iterable[Census], distance: Distance = "correlation") 
 
 
 class _Sample:
-    """The layers on a sample of the stimuli: their dissimilarity and Gram matrices."""
+    """Dissimilarity and Gram matrices of all layers on a sample of the stimuli."""
 
     def __init__(self, rdms: list[Floats], grams: list[Floats]) -> None:
         self.rdms, self.grams = rdms, grams
@@ -128,7 +124,7 @@ class _Sample:
 
 
 def _compared(one: _Sample, other: _Sample) -> Floats:
-    """Spearman, Kendall and CKA of every layer of the one with every layer of the other."""
+    """Spearman, Kendall and CKA between every layer of one sample and every layer of the other."""
     layers = range(len(one.rdms))
     found = np.empty((3, len(layers), len(layers)))
     for i in layers:
@@ -140,7 +136,7 @@ def _compared(one: _Sample, other: _Sample) -> Floats:
 
 
 def _ranks(values: Floats) -> Floats:
-    """Ranks as deviations of length 1, whose product is Spearman's (1904, Am. J. Psychol. 15)."""
+    """Centred ranks of length 1, whose product is Spearman's rho (1904, Am. J. Psychol. 15)."""
     from scipy.stats import rankdata
 
     if not _varies(values):
@@ -151,7 +147,7 @@ def _ranks(values: Floats) -> Floats:
 
 
 def _kendall(a: Floats, b: Floats) -> float:
-    """Tau-b, which takes account of equals (Kendall 1945, Biometrika 33)."""
+    """Tau-b, which accounts for ties (Kendall 1945, Biometrika 33)."""
     from scipy.stats import kendalltau
 
     return float(kendalltau(a, b).statistic) if _varies(a) and _varies(b) else np.nan

@@ -1,4 +1,4 @@
-"""Where on the map of a layer its selective units lie, and whether neighbours are alike."""
+"""Positions of selective units within a layer, and their spatial autocorrelation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ...kernels.spatial import NEIGHBOURS, morans_i, normalised_entropy
 from ..errors import UserError
 from .census import Census
-from .resampling import Floats, Thrown, generator, or_none, throw
+from .resampling import Chance, Floats, chance_levels, generator, or_none
 
-# Values that are permuted at a time.
+# Values permuted at a time.
 _VALUES = 2**20
 _ENTROPY = {"entropy": normalised_entropy}
 Neighbours = Literal["rook", "queen"]
@@ -23,17 +23,17 @@ Neighbours = Literal["rook", "queen"]
 
 @dataclass(frozen=True)
 class Localisation:
-    """The selective units of one layer and contrast by place.
+    """The selective units of one layer and contrast by position.
 
-    ``map [y][x]`` is the share of the living units of a place that are selective, None where none
-    lives. ``grid`` says what the places are: ``image``, the layer's own rows and columns;
-    ``patches``, tokens of a square number, in rows; ``class token, patches``, one more, the first
-    of which is left out; ``sequence``, other numbers of tokens, in one row. ``entropy`` is of the
-    numbers of selective units over places: 1 where all have as many, 0 where one has all;
-    ``random`` what as many units thrown at random into the living ones give. ``moran_i`` is Moran's
-    I of the map among ``neighbours``, ``expected`` its mean over all orders of the places, ``p``
-    the share of random orders (its own counted with them) in which it is as large or larger. None
-    where no unit is selective, all places are alike, or there is but one.
+    ``map [y][x]`` is the share of a position's living units that are selective, None if there are
+    none. ``grid`` describes the positions: ``image``, the layer's rows and columns; ``patches``, a
+    square number of tokens, in rows; ``class token, patches``, one token more, which is left out;
+    ``sequence``, any other number of tokens, in one row. ``entropy`` of the numbers of selective
+    units is 1 if all positions have equally many, 0 if one has all; ``random`` is its chance level.
+    ``moran_i`` is Moran's I of the map among ``neighbours``, ``expected`` its mean over all
+    permutations of the positions, and ``p`` the share of random permutations (the identity among
+    them) in which it is at least as large. Values are None if no unit is selective, all positions
+    are equal, or there is one.
     """
 
     layer: str
@@ -43,7 +43,7 @@ class Localisation:
     places: int
     selective: int
     entropy: float | None
-    random: Thrown | None
+    random: Chance | None
     moran_i: float | None
     expected: float | None
     p: float | None
@@ -56,12 +56,12 @@ def localisation(
     seed: int = 0,
     neighbours: Neighbours = "rook",
 ) -> list[Localisation]:
-    """Where selective units lie, a row per layer and contrast; layers without places have none.
+    """Positions of selective units, a row per contrast and layer with positions.
 
     Parameters
     ----------
-    resamples : random throws, and random orders of the places
-    neighbours : ``rook``, places that share an edge; ``queen``, an edge or a corner
+    resamples : number of draws of random units, and of random permutations of the positions
+    neighbours : positions that share an edge (``rook``), or an edge or a corner (``queen``)
 
     Raises
     ------
@@ -77,7 +77,7 @@ def localisation(
 def _of_layer(census: Census, resamples: int, seed: int, neighbours: str) -> list[Localisation]:
     if census.place_living is None or census.by_place is None:
         return []
-    grid = _kind_of(census)
+    grid = _grid(census)
     living, counts = (_on_grid(n, grid) for n in (census.place_living, census.by_place))
     alive = living > 0
     rows = []
@@ -88,7 +88,7 @@ def _of_layer(census: Census, resamples: int, seed: int, neighbours: str) -> lis
         if selective and places > 1:
             rng = generator(seed, census, contrast)
             entropy = float(normalised_entropy(count[alive]))
-            random = throw(selective, living[alive], _ENTROPY, resamples, rng)
+            random = chance_levels(selective, living[alive], _ENTROPY, resamples, rng)
             moran, p = _moran(shares, alive, neighbours, resamples, rng)
         rows.append(
             Localisation(
@@ -112,8 +112,8 @@ def _of_layer(census: Census, resamples: int, seed: int, neighbours: str) -> lis
     return rows
 
 
-def _kind_of(census: Census) -> str:
-    """What the places of a layer are; of tokens their number tells."""
+def _grid(census: Census) -> str:
+    """The kind of a layer's positions; for tokens it follows from their number."""
     if "token" not in census.layer.dims:
         return "image"
     tokens = census.layer.shape[census.layer.dims.index("token")]
@@ -137,7 +137,7 @@ def _moran(
     shares: Floats, alive: NDArray[np.bool_], neighbours: str, resamples: int,
     rng: np.random.Generator,
 ) -> tuple[float | None, float | None]:  # fmt: skip
-    """Moran's I and its p, one-sided: neighbours are more alike than by chance."""
+    """Moran's I and its one-sided p: neighbours are more similar than by chance."""
     own = or_none(float(morans_i(shares, alive, neighbours)))
     if own is None:
         return None, None
@@ -146,6 +146,6 @@ def _moran(
         size = min(step, resamples - start)
         orders = np.zeros((size, *shares.shape))
         orders[:, alive] = rng.permuted(np.tile(shares[alive], (size, 1)), axis=1)
-        # Sums in another order differ in their last bits: what is equal counts as large.
+        # Sums in another order differ by rounding; equal values must count.
         as_large += int((morans_i(orders, alive, neighbours) >= own - 1e-12).sum())
     return own, as_large / (resamples + 1)

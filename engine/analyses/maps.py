@@ -1,4 +1,4 @@
-"""Where the units of a layer lie: in which feature map, and at which place of the image."""
+"""Feature maps and positions of a layer's units."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layer import Layer
-from ..store.cuts import Slab
+from ..store.chunking import Slab
 
-# Dimensions that are places in an image or a sequence.
+# Dimensions of positions in an image or a sequence.
 _PLACES = ("y", "x", "token")
 
 
 class Maps:
-    """The feature maps and the places of a layer, to count the units of slabs by.
+    """Counts units of slabs by feature map and by position.
 
-    A feature map is the dimension ``channel``; where there is none, every unit is a map of its own.
-    ``shape`` is that of the places, None where the layer has none.
+    Feature maps are indices along the dimension ``channel``; without it, every unit is a map of its
+    own. ``shape`` is the shape of the positions, None if the layer has none.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -29,19 +29,19 @@ class Maps:
 
     def count(self, counts: NDArray[np.int64], mask: NDArray[np.bool_], slab: Slab, flat: slice
               ) -> None:  # fmt: skip
-        """Add the units of a slab, ``mask [row, unit]``, to ``counts [row, map]``."""
+        """Add a slab's units in ``mask [row, unit]`` to ``counts [row, map]``."""
         if self.channel is None:
             counts[:, flat] += mask
             return
         counts[:, slab[self.channel]] += _summed(mask, slab, (self.channel,))
 
     def count_places(self, counts: NDArray[np.int64], mask: NDArray[np.bool_], slab: Slab) -> None:
-        """Add the units of a slab, ``mask [row, unit]``, to ``counts [row, *places]``."""
+        """Add a slab's units in ``mask [row, unit]`` to ``counts [row, *positions]``."""
         places = tuple(slab[axis] for axis in self._places)
         counts[:, *places] += _summed(mask, slab, self._places)
 
     def of(self, units: NDArray[np.int64], slab: Slab, flat: slice) -> NDArray[np.int64]:
-        """The map of each of some units, counted from the first of a slab."""
+        """The map of each of some units, given by their index in a slab."""
         if self.channel is None:
             return np.asarray(units + flat.start)
         places = np.unravel_index(units, _lengths(slab))
@@ -55,6 +55,6 @@ def _lengths(slab: Slab) -> tuple[int, ...]:
 def _summed(mask: NDArray[np.bool_], slab: Slab, kept: tuple[int, ...]) -> NDArray[np.int64]:
     """Numbers of units ``[row, *kept]`` along some axes of a slab."""
     lengths = _lengths(slab)
-    gone = tuple(axis + 1 for axis in range(len(slab)) if axis not in kept)
+    summed = tuple(axis + 1 for axis in range(len(slab)) if axis not in kept)
     assert mask.shape[-1] == math.prod(lengths)
-    return np.asarray(mask.reshape(len(mask), *lengths).sum(axis=gone, dtype=np.int64))
+    return np.asarray(mask.reshape(len(mask), *lengths).sum(axis=summed, dtype=np.int64))

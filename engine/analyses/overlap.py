@@ -1,4 +1,4 @@
-"""Units that are selective more than once, and units whose preference changes between folds."""
+"""Units selective for two contrasts, and units whose preferred category changes between folds."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .census import Census
 
 @dataclass(frozen=True)
 class Overlap:
-    """Units of a layer that are selective for ``contrast`` and for ``other``.
+    """Units of a layer selective for ``contrast`` and for ``other``.
 
-    ``both`` and ``either`` are numbers of units, ``jaccard`` their ratio, None where none is
-    selective for either. ``expected`` is what ``both`` would be if the two were independent among
-    the living units; None where none lives.
+    ``both`` and ``either`` count units; ``jaccard`` is their ratio, None if no unit is selective
+    for either. ``expected`` is the expectation of ``both`` under independence among living units;
+    None if there are none.
     """
 
     layer: str
@@ -29,12 +29,11 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Of living units that prefer ``category`` on one fold, those that prefer ``other`` on another.
+    """Living units that prefer ``category`` on one fold and ``other`` on a later fold.
 
-    The preferred category is the one with the largest mean response; units without a single largest
-    one on both folds are left out. ``units`` is their number over all pairs of folds, the first of
-    a pair before the second, ``share`` that of the units that prefer ``category`` on the first.
-    None where no unit does.
+    The preferred category has the largest mean response; units with ties on either fold are left
+    out. ``units`` counts over all pairs of folds; ``share`` is relative to all units that prefer
+    ``category`` on the first fold, None if there are none.
     """
 
     layer: str
@@ -45,7 +44,7 @@ class Confusion:
 
 
 def overlap(censuses: Iterable[Census]) -> list[Overlap]:
-    """Units selective for two contrasts, a row per layer and pair."""
+    """Overlap between contrasts, a row per layer and pair of contrasts."""
     rows = []
     for census in censuses:
         selective = census.selective.tolist()
@@ -67,10 +66,7 @@ def overlap(censuses: Iterable[Census]) -> list[Overlap]:
 
 
 def confusion(censuses: Iterable[Census]) -> list[Confusion]:
-    """Preferred categories between folds, a row per layer and two categories.
-
-    None of a store with one fold.
-    """
+    """Preferred categories between folds, a row per layer and two categories; none for one fold."""
     rows = []
     for census in censuses:
         if census.confusion is None:

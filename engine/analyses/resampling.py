@@ -1,8 +1,8 @@
-"""Intervals by drawing whole feature maps anew, and what chance would give.
+"""Bootstrap intervals over feature maps, and chance levels of random units.
 
-Units of one feature map share their weights, and neighbours most of their input: they are no
-independent sample. Feature maps are drawn with all their units (the cluster bootstrap: Davison &
-Hinkley 1997, Bootstrap Methods and their Application, 3.8).
+Units of a feature map share weights, and neighbours most of their input: they are not independent.
+Feature maps are therefore resampled whole (the cluster bootstrap: Davison & Hinkley 1997, Bootstrap
+Methods and their Application, 3.8).
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from numpy.typing import NDArray
 from .census import Census
 
 Floats = NDArray[np.float64]
-# The tails of an interval.
 _TAILS = (0.025, 0.975)
-# Feature maps that are drawn one by one.
+# Up to this number, feature maps are drawn one by one.
 _MANY = 2**14
-# Values that are thrown at a time.
+# Values drawn at a time.
 _VALUES = 2**20
 
 
 def generator(seed: int, census: Census, contrast: str = "") -> np.random.Generator:
-    """Random numbers for a layer, and a contrast: the same whichever others are asked for."""
+    """Random numbers of a layer and contrast, independent of the others that are analysed."""
     return np.random.default_rng([seed, *f"{census.layer.name}\n{contrast}".encode()])
 
 
 def resample(maps: NDArray[np.generic], resamples: int, rng: np.random.Generator) -> Floats:
-    """Sums ``[resample, column]`` over as many feature maps, drawn with replacement.
+    """Sums ``[resample, column]`` of ``maps [channel, column]`` drawn with replacement.
 
-    Of ``maps [channel, column]``. Where there are many, as of units that are maps of their own,
-    those with nothing in any column are drawn together: it takes less time, and other numbers.
+    If there are many maps, as when every unit is a map, maps that are zero in all columns are drawn
+    together, which is faster but gives other random numbers.
     """
     some = maps.any(axis=1) | (len(maps) <= _MANY)
     rows = maps[some].astype(np.float64)
@@ -47,10 +46,10 @@ def resample(maps: NDArray[np.generic], resamples: int, rng: np.random.Generator
 
 def ratios(census: Census, resamples: int, seed: int, *pairs: Sequence[NDArray[np.generic]]
            ) -> list[Floats]:  # fmt: skip
-    """Resampled ``[resample, contrast]`` of sums over feature maps, for each of several pairs.
+    """Resampled ratios ``[resample, contrast]`` of sums over feature maps, for each of the pairs.
 
-    A pair is a numerator and a denominator ``[contrast, channel]``. All are of the same draws.
-    NaN where the maps that were drawn have nothing to divide by.
+    A pair is a numerator and a denominator ``[contrast, channel]``. All pairs share the draws. NaN
+    if the denominator is 0.
     """
     columns = np.concatenate([part for pair in pairs for part in pair]).T
     sums = resample(columns, resamples, generator(seed, census))
@@ -61,7 +60,7 @@ def ratios(census: Census, resamples: int, seed: int, *pairs: Sequence[NDArray[n
 
 
 def interval(values: Floats) -> tuple[float | None, float | None]:
-    """The middle 95 % of ``values``, NaN aside; None and None where there are none."""
+    """The middle 95 % of ``values``, ignoring NaN; None and None if none is left."""
     known = values[np.isfinite(values)]
     if not len(known):
         return None, None
@@ -70,41 +69,41 @@ def interval(values: Floats) -> tuple[float | None, float | None]:
 
 
 @dataclass(frozen=True)
-class Thrown:
-    """What a statistic comes to by chance: its mean over throws, and their middle 95 %."""
+class Chance:
+    """A statistic of randomly placed units: its mean over draws, and their middle 95 %."""
 
     mean: float
     low: float
     high: float
 
 
-def throw(
+def chance_levels(
     units: int,
     living: NDArray[np.int64],
     statistics: Mapping[str, Callable[[NDArray[np.int64]], Floats]],
     resamples: int,
     rng: np.random.Generator,
-) -> dict[str, Thrown] | None:
-    """Statistics of so many units thrown at random into the ``living [place]`` ones.
+) -> dict[str, Chance] | None:
+    """Statistics of ``units`` drawn at random from the ``living [place]`` ones.
 
-    Without replacement, every living unit as likely as any other: the numbers that places get
-    follow a multivariate hypergeometric distribution. ``statistics`` take ``[throw, place]``. None
-    where no place has more than one living unit: all throws are alike.
+    Units are drawn without replacement and with equal probability, so that the counts of places
+    follow a multivariate hypergeometric distribution. ``statistics`` take counts ``[draw, place]``.
+    None if no place has more than one living unit.
     """
     if living.max() <= 1:
         return None
     found: dict[str, list[Floats]] = {name: [] for name in statistics}
-    for counts in _thrown(units, living, resamples, rng):
+    for counts in _random_counts(units, living, resamples, rng):
         for name, statistic in statistics.items():
             found[name].append(statistic(counts))
     values = {name: np.concatenate(parts) for name, parts in found.items()}
     return {
-        name: Thrown(float(own.mean()), *np.quantile(own, _TAILS).tolist())
+        name: Chance(float(own.mean()), *np.quantile(own, _TAILS).tolist())
         for name, own in values.items()
     }
 
 
-def _thrown(
+def _random_counts(
     units: int, living: NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
     step = max(1, _VALUES // len(living))
@@ -114,5 +113,5 @@ def _thrown(
 
 
 def or_none(value: float) -> float | None:
-    """A number, or None where it is none."""
+    """A finite number, or None."""
     return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Which share of a layer's units is selective, with an interval over feature maps."""
+"""Shares of selective units, with intervals over feature maps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .resampling import generator, interval, resample
 
 @dataclass(frozen=True)
 class Share:
-    """Selective units of one layer and contrast, as a share of all and of the living units.
+    """Selective units of one layer and contrast, as shares of all units and of the living ones.
 
-    ``low`` and ``high`` are the middle 95 % over draws of whole feature maps; None where there is
-    but one map. Shares of the living are None where none lives.
+    ``low`` and ``high`` are the middle 95 % over draws of whole feature maps; None for a single
+    map. Shares of living units are None if there are none.
     """
 
     layer: str
@@ -39,7 +39,7 @@ def shares(censuses: Iterable[Census], resamples: int = 1000, seed: int = 0) -> 
 
 def _of_layer(census: Census, resamples: int, seed: int) -> list[Share]:
     several = len(census.channel_units) > 1
-    # All maps have as many units, so that only those that do not live have to be drawn.
+    # All maps have the same number of units, so only the counts of units not living are drawn.
     columns = np.vstack([census.by_channel, census.channel_units - census.channel_living])
     drawn = resample(columns.T, resamples if several else 0, generator(seed, census))
     selective, living = drawn[:, :-1].T, census.units - drawn[:, -1]

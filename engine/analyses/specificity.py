@@ -1,4 +1,4 @@
-"""How selective the selected are, on stimuli that did not select them: CSI and d'."""
+"""Held-out specificity of selective units: CSI and d'."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 from .census import Census
 from .resampling import interval, ratios
 
-# Of a measure the first and the last edge of its histogram, and the number of even bins.
+# First edge, last edge and number of bins of each measure's histogram.
 BINS: dict[str, tuple[float, float, int]] = {"csi": (-1, 1, 40), "d_prime": (-4, 8, 48)}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
 class Specificity:
-    """A measure (``csi``, ``d_prime``) of the units selected on one fold, on the others.
+    """A measure (``csi``, ``d_prime``) of units selected on one fold, measured on the others.
 
-    ``units`` have a finite value, counted once for every fold that selects them; ``mean`` is theirs
-    and ``low`` and ``high`` its middle 95 % over draws of whole feature maps. ``quantiles`` are
-    those at 5, 25, 50, 75 and 95 %; ``histogram`` counts values in even bins between two ``edges``,
-    those beyond in the first and the last. None where there are no units, or but one fold.
+    ``units`` counts units with a finite value, once for every fold that selects them. ``mean`` is
+    their mean, ``low`` and ``high`` its middle 95 % over draws of whole feature maps, ``quantiles``
+    those at 5, 25, 50, 75 and 95 %. ``histogram`` counts values in equal bins between two
+    ``edges``; values beyond fall into the outer bins. Values are None if there are no units, or one
+    fold.
     """
 
     layer: str

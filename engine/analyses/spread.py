@@ -1,4 +1,4 @@
-"""Whether selective units gather in few feature maps, against as many thrown at random."""
+"""Spread of selective units over feature maps, compared with random units."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from ...kernels.spatial import gini, normalised_entropy
 from .census import Census
-from .resampling import Floats, Thrown, generator, throw
+from .resampling import Chance, Floats, chance_levels, generator
 
 
 @dataclass(frozen=True)
 class Spread:
     """Selective units of one layer and contrast over its feature maps (``channels``).
 
-    ``with_any`` maps have one or more; ``per_channel_median`` and ``per_channel_largest`` are of
-    all maps. ``entropy`` is 1 where all maps have as many, 0 where one has all; ``gini`` 0 where
-    all have as many, 1 - 1/channels where one has all. ``random`` gives for ``share_with_any``,
-    ``entropy`` and ``gini``, by name, what as many units thrown at random into the living ones
-    give. None where no unit is selective, or there is but one map; ``random`` also where maps have
-    but one unit.
+    ``with_any`` maps have at least one; ``per_channel_median`` and ``per_channel_largest`` are over
+    all maps. ``entropy`` is 1 if all maps have equally many, 0 if one has all; ``gini`` is 0 if all
+    maps have equally many, 1 - 1/channels if one has all. ``random`` holds the chance levels of
+    ``share_with_any``, ``entropy`` and ``gini``, by name, for as many units drawn at random from
+    the living ones. Values are None if no unit is selective or there is one map; ``random`` also if
+    maps have one unit.
     """
 
     layer: str
@@ -36,7 +36,7 @@ class Spread:
     per_channel_largest: int
     entropy: float | None
     gini: float | None
-    random: dict[str, Thrown] | None
+    random: dict[str, Chance] | None
 
 
 def spread(censuses: Iterable[Census], resamples: int = 1000, seed: int = 0) -> list[Spread]:
@@ -63,7 +63,7 @@ def _of_layer(census: Census, resamples: int, seed: int) -> list[Spread]:
         if selective and channels > 1:
             found = {name: float(statistic(counts)) for name, statistic in _STATISTICS.items()}
             rng = generator(seed, census, contrast)
-            random = throw(selective, census.channel_living, _STATISTICS, resamples, rng)
+            random = chance_levels(selective, census.channel_living, _STATISTICS, resamples, rng)
         rows.append(
             Spread(
                 layer=census.layer.name,

@@ -1,4 +1,4 @@
-"""How strongly selected units respond, on the layer's own scale, to stimuli that did not select."""
+"""Held-out response strength of selective units, standardised by layer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .resampling import interval, ratios
 
 @dataclass(frozen=True)
 class Strength:
-    """Mean response of the units selected on one fold, on the others, as (response - M) / S.
+    """Mean response of units selected on one fold to the other folds, as (response - M) / S.
 
-    M is the mean response (``layer_mean``) and S the standard deviation (``layer_sd``) of all
-    living units of the layer to all stimuli together. ``preferred`` is the response to the target,
-    ``others`` that to the baseline, ``difference`` the first above the second; each with the middle
-    95 % over draws of whole feature maps. ``units`` count once for every fold that selects them.
-    None where there are none, or but one fold.
+    M (``layer_mean``) and S (``layer_sd``) are mean and standard deviation of the responses of all
+    living units of the layer to all stimuli. ``preferred`` is the response to the target,
+    ``others`` to the baseline, and ``difference`` their difference, each with the middle 95 % over
+    draws of whole feature maps. ``units`` count once for every fold that selects them. Values are
+    None if there are no units, or one fold.
     """
 
     layer: str
@@ -39,7 +39,7 @@ class Strength:
 
 
 def strength(censuses: Iterable[Census], resamples: int = 1000, seed: int = 0) -> list[Strength]:
-    """Held-out responses in units of the layer's spread, a row per layer and contrast."""
+    """Standardised held-out responses, a row per layer and contrast."""
     return [row for census in censuses for row in _of_layer(census, resamples, seed)]
 
 
@@ -59,16 +59,16 @@ def _of_layer(census: Census, resamples: int, seed: int) -> list[Strength]:
             means = [side.total[index].sum() / side.number[index].sum() for side in sides]
             found["preferred"], found["others"] = (float((mean - centre) / sd) for mean in means)
             found["difference"] = float((means[0] - means[1]) / sd)
-            spans = [(values[:, index] - centre) / sd for values in drawn]
-            spans.append((drawn[0][:, index] - drawn[1][:, index]) / sd)
-            for name, values in zip(_SIDES, spans, strict=True):
+            draws = [(values[:, index] - centre) / sd for values in drawn]
+            draws.append((drawn[0][:, index] - drawn[1][:, index]) / sd)
+            for name, values in zip(_NAMES, draws, strict=True):
                 found[f"{name}_low"], found[f"{name}_high"] = interval(values)
         rows.append(
             Strength(
                 layer=census.layer.name,
                 contrast=contrast,
                 units=units,
-                **{name: found.get(name) for name in _MEASURED},
+                **{name: found.get(name) for name in _FIELDS},
                 layer_mean=float(centre) if count else None,
                 layer_sd=sd if count > 1 else None,
             )
@@ -76,5 +76,5 @@ def _of_layer(census: Census, resamples: int, seed: int) -> list[Strength]:
     return rows
 
 
-_SIDES = ("preferred", "others", "difference")
-_MEASURED = [f"{name}{end}" for name in _SIDES for end in ("", "_low", "_high")]
+_NAMES = ("preferred", "others", "difference")
+_FIELDS = [f"{name}{end}" for name in _NAMES for end in ("", "_low", "_high")]

@@ -1,4 +1,4 @@
-"""The rows of analyses as tables for people: what fits on a line, the rest is in the rows."""
+"""Analyses as tables for people: the columns that fit on a line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from .analyse import ANALYSES, Analysis
 from .consistency import Consistency, Matrix
 from .overlap import Confusion
-from .resampling import Thrown
+from .resampling import Chance
 
 
 class Printed(NamedTuple):
-    """A table: its title, the names of its columns, and rows of plain values."""
+    """A table: its title, column names, and rows of plain values."""
 
     title: str
     head: list[str]
@@ -20,21 +20,19 @@ class Printed(NamedTuple):
 
 
 def tables(analysis: Analysis) -> Iterator[Printed]:
-    """A table for every analysis that was asked for; of consistency several."""
+    """A table for every analysis, and several for consistency."""
     for name, title in ANALYSES.items():
         if name == "consistency":
             if analysis.consistency is not None:
                 yield from _consistency(analysis.consistency)
         elif rows := getattr(analysis, name):
-            said = f"{name}: {title}"
-            yield _confusion(said, rows) if name == "confusion" else _of_rows(said, name, rows)
+            full = f"{name}: {title}"
+            yield _confusion(full, rows) if name == "confusion" else _table(full, name, rows)
     if analysis.agreement:
-        yield _of_rows(
-            "agreement: units selective by two criteria", "agreement", analysis.agreement
-        )
+        yield _table("agreement: units selective by two criteria", "agreement", analysis.agreement)
 
 
-# Of every analysis its columns: what they are called, and what of a row they show.
+# Columns of every analysis: their names, and functions of a row.
 _Columns = dict[str, Callable[[Any], Any]]
 _COLUMNS: dict[str, _Columns] = {
     "shares": {
@@ -97,14 +95,14 @@ _COLUMNS: dict[str, _Columns] = {
 }
 
 
-def _of_rows(title: str, name: str, rows: Sequence[Any]) -> Printed:
+def _table(title: str, name: str, rows: Sequence[Any]) -> Printed:
     columns = _COLUMNS[name]
     cells = [[row.layer, row.contrast, *(show(row) for show in columns.values())] for row in rows]
     return Printed(title, ["layer", "contrast", *columns], cells)
 
 
 def _confusion(title: str, rows: Sequence[Confusion]) -> Printed:
-    """A line for every layer and category: in percent, what it is on another fold."""
+    """A row per layer and category: its preferred categories on another fold, in percent."""
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         lines.setdefault((row.layer, row.category), {})[row.other] = percent(row.share)
@@ -116,7 +114,7 @@ def _confusion(title: str, rows: Sequence[Confusion]) -> Printed:
 
 
 def _consistency(found: Consistency) -> Iterator[Printed]:
-    """The matrices of all stimuli, and across folds that of Spearman's correlation."""
+    """Spearman and CKA matrices on all stimuli, and Spearman across folds."""
     by = f"consistency ({found.distance} distance between categories)"
     matrices: dict[str, Matrix | None] = {
         f"{by}: Spearman between layers": found.spearman,
@@ -139,7 +137,7 @@ def percent(share: float | None) -> float | None:
 
 
 def span(low: float | None, high: float | None, scale: float = 1) -> str | None:
-    """An interval in words."""
+    """An interval as text."""
     return None if low is None or high is None else f"{scale * low:.3g} to {scale * high:.3g}"
 
 
@@ -147,9 +145,9 @@ def _ends(quantiles: tuple[float, ...] | None) -> tuple[float | None, float | No
     return (None, None) if quantiles is None else (quantiles[0], quantiles[-1])
 
 
-def _by_chance(random: dict[str, Thrown] | None, name: str, scale: float = 1) -> str | None:
+def _by_chance(random: dict[str, Chance] | None, name: str, scale: float = 1) -> str | None:
     return None if random is None else _chance(random[name], scale)
 
 
-def _chance(thrown: Thrown | None, scale: float = 1) -> str | None:
-    return None if thrown is None else span(thrown.low, thrown.high, scale)
+def _chance(chance: Chance | None, scale: float = 1) -> str | None:
+    return None if chance is None else span(chance.low, chance.high, scale)

@@ -14,8 +14,9 @@ from statistics import median
 from PIL import Image
 
 from ..decoding.pictures import prepare
-from ..localizer import make_localizer
+from ..localizer import make_stimuli
 from ..preprocessing import Preprocessing
+from ..spec import Network
 from ..stimuli.images import open_image
 from .measure import Measurement, ratio, run, side_by_side
 
@@ -32,7 +33,7 @@ def measure_decoding(
     """Images per second, from JPEG files of several sizes to the network's input."""
     with tempfile.TemporaryDirectory() as folder:
         for side in sides:
-            drawn = make_localizer(Path(folder) / str(side), per_category=2, size=side)
+            drawn = make_stimuli(Path(folder) / str(side), per_category=2, size=side)
             paths = list(islice(cycle([as_jpeg(path) for path in drawn]), _DECODED))
             works = {
                 workers: partial(decode, paths, preprocessing, workers)
@@ -66,19 +67,20 @@ def decode(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) ->
 
 
 def measure_memory(
-    model: str, weights: str, target: str, *, numbers: Sequence[int], batch_size: int
+    network: Network, target: str, *, numbers: Sequence[int], batch_size: int
 ) -> Iterator[Measurement]:
     """Largest resident memory of whole scans of ever more images, each a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        drawn = make_localizer(Path(folder) / "drawn", per_category=_DRAWN)
+        drawn = make_stimuli(Path(folder) / "drawn", per_category=_DRAWN)
         drawn.sort(key=lambda path: int(path.stem.rpartition("-")[2]))  # every category in turn
         smallest: list[float] = []
         for number in sorted(set(numbers)):
             stimuli = Path(folder) / str(number)
             repeat_images(drawn, stimuli, number)
             scan = (
-                *("scan", model, str(stimuli), "-o", f"{stimuli}.zarr", "--weights", weights),
-                *("--device", target, "--batch-size", str(batch_size), "--overwrite"),
+                *("scan", str(network.model), str(stimuli), "-o", f"{stimuli}.zarr"),
+                *("--weights", network.weights, "--device", target),
+                *("--batch-size", str(batch_size), "--overwrite"),
             )
             peaks = [run(*scan).peak_bytes / 2**20 for _ in range(_SCANS)]
             smallest = smallest or peaks

@@ -12,27 +12,20 @@ import torch
 
 from ..moments.accumulate import LayerMoments
 from ..moments.plan import Block, Run
-from ..networks.backbones import backbone_of
+from ..networks.backbones import load_backbone
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
 from ..networks.layers import choose, input_dtype, trial
-from ..networks.placement import place
-from ..networks.precision import multiplied
+from ..networks.placement import multiplied, place
 from ..scanning.memory import recycled
+from ..spec import Network
 from .measure import Measurement, queued, ratio, seconds
 
 
 def measure_network(
-    model: str,
-    weights: str,
-    target: torch.device,
-    *,
-    batch_size: int,
-    repeats: int,
-    precision: str | None = None,
-    compile: bool = False,
+    network: Network, target: torch.device, *, batch_size: int, repeats: int
 ) -> Iterator[Measurement]:
-    """One batch of decoded images through ``model``: bare, with every block recorded, and plainly.
+    """One batch of decoded images through a network: bare, with every block recorded, and plainly.
 
     ``bare`` is the forward pass with the settings of a scan, up to the last recorded layer;
     ``fresh`` is the same in memory that is not kept for the next (:mod:`..scanning.memory`);
@@ -40,14 +33,14 @@ def measure_network(
     ``torch.no_grad``, the system's allocator, and float32 multiplied as torch does by itself. On a
     GPU several batches are queued, and the time is that of one of them.
     """
-    backbone = backbone_of(model, weights, 0, None, precision)
-    network = place(backbone.model, target)
-    plain = backbone_of(model, weights, 0, None, precision).model.to(target)
+    backbone = load_backbone(network)
+    module, compile = place(backbone.model, target), network.compile
+    plain = load_backbone(network).model.to(target)
     crop = backbone.preprocessing.crop
-    pixels = torch.randn(batch_size, crop, crop, 3).to(target, input_dtype(network))
+    pixels = torch.randn(batch_size, crop, crop, 3).to(target, input_dtype(module))
     pixels = pixels.permute(0, 3, 1, 2)
     plain_pixels = pixels.contiguous()
-    layers, _ = choose(trial(network, crop), ["blocks"])
+    layers, _ = choose(trial(module, crop), ["blocks"])
     moments = {layer.name: LayerMoments(layer, target, lambda *_: None) for layer in layers}
     runs = [Run(Block(0, 0, 0, 2**62), 0, batch_size, last=False)]
     in_hooks = 0.0
@@ -60,13 +53,13 @@ def measure_network(
 
     @contextmanager
     def as_in_a_scan() -> Iterator[None]:
-        with multiplied(backbone.precision, target), compiled(network, moments if compile else ()):
+        with multiplied(backbone.precision, target), compiled(module, moments if compile else ()):
             yield
 
     batches = queued(target)
 
     def bare() -> None:
-        with capture(network, [layers[-1].name], lambda *_: None) as show:
+        with capture(module, [layers[-1].name], lambda *_: None) as show:
             for _ in range(batches):
                 show(pixels)
         _wait(target)
@@ -78,7 +71,7 @@ def measure_network(
         _wait(target)
 
     def recorded() -> None:
-        with capture(network, moments, fold_in) as show:
+        with capture(module, moments, fold_in) as show:
             for _ in range(batches):
                 show(pixels)
         _wait(target)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from ..decoding.ahead import default_workers
 from ..errors import UserError, nearest, shortened
 from ..limits import refuse_numbers
 from ..networks.backbones import load_backbone
 from ..networks.compiled import refuse_without_compiler
-from ..networks.placement import device_for
-from ..networks.precision import refuse_precision
+from ..networks.placement import device_for, refuse_precision
 from ..scanning.memory import recycled, resident_memory
+from ..spec import Network
 from ..values import listed
 from .images import measure_decoding, measure_memory
 from .kernels import LEAST_UNITS, measure_kernels
@@ -24,9 +25,8 @@ _FEWEST_IMAGES = 24
 
 
 def bench(
-    model: str = "resnet50",
+    network: Network | str = "resnet50",
     *,
-    weights: str = "none",
     parts: str | Sequence[str] = PARTS,
     device: str | None = None,
     units: int = 5_500_000,
@@ -34,15 +34,14 @@ def bench(
     images: int | Sequence[int] = (100, 1000),
     batch_size: int = 32,
     repeats: int = 7,
-    precision: str | None = None,
-    compile: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measurement]:
     """Measure what a scan costs on this machine. What is compared takes turns.
 
     Parameters
     ----------
-    model, weights : see :func:`fusiform.scan`; by default untrained, which costs the same
+    network : a :class:`fusiform.Network`, or its name alone: then it is untrained, which costs the
+        same. ``precision`` and ``compile`` are those of the part ``network``
     parts : ``kernels`` (GB/s against the read bandwidth; on a GPU against a copy), ``network`` (one
         batch with all blocks recorded against the bare forward pass), ``decoding`` (images per
         second and thread), ``memory`` (peak of whole scans by number of images)
@@ -52,8 +51,6 @@ def bench(
     images : numbers of images to scan, for ``memory``
     batch_size : images per forward pass, for ``network`` and ``memory``
     repeats : turns of which the median is taken; of the scans of ``memory`` it is that of three
-    precision : of ``network``, as a scan with it; the plain loop, too
-    compile : of ``network``, all but the plain loop is compiled, as a scan with ``compile``
     note : hears which part begins
 
     Returns
@@ -65,6 +62,7 @@ def bench(
     UserError : a part, device, precision, model or compiler that is not there; a number out of
         range
     """
+    network = Network(network, weights="none") if isinstance(network, str) else network
     parts, batch_sizes, images = listed(parts), listed(batch_sizes), listed(images)
     for part in parts:
         if part not in PARTS:
@@ -84,12 +82,13 @@ def bench(
         )
     if "memory" in parts and not resident_memory("self"):
         raise UserError("a process's peak memory is measured on Linux only: leave memory out")
+    plain = replace(network, precision=None, compile=False)
     target = device_for(device)
-    refuse_precision(precision, target)
-    if compile and "network" in parts:
+    refuse_precision(network.precision, target)
+    if network.compile and "network" in parts:
         refuse_without_compiler(target)
     if set(parts) != {"kernels"}:
-        load_backbone(model, weights, 0)  # now, and not after minutes of the kernels
+        load_backbone(plain)  # now, and not after minutes of the kernels
 
     def measured() -> Iterator[Measurement]:
         for part in parts:
@@ -100,22 +99,14 @@ def bench(
                         target, units=units, batch_sizes=sorted(set(batch_sizes)), repeats=repeats
                     )
             elif part == "network":
-                yield from measure_network(
-                    model,
-                    weights,
-                    target,
-                    batch_size=batch_size,
-                    repeats=repeats,
-                    precision=precision,
-                    compile=compile,
-                )
+                yield from measure_network(network, target, batch_size=batch_size, repeats=repeats)
             elif part == "decoding":
-                preprocessing = load_backbone(model, weights, 0).preprocessing
+                preprocessing = load_backbone(plain).preprocessing
                 threads = default_workers()
                 yield from measure_decoding(preprocessing, threads=threads, repeats=repeats)
             else:
                 yield from measure_memory(
-                    model, weights, str(target), numbers=images, batch_size=batch_size
+                    network, str(target), numbers=images, batch_size=batch_size
                 )
 
     return measured()

@@ -16,9 +16,9 @@ from ..errors import UserError
 from ..limits import refuse_numbers, refuse_seed
 from ..responses.geometry import products
 from ..responses.recording import Recording
-from ..store.kinds import RECORDING
-from ..store.reading import Store
 from ..store.root import kind_at
+from ..store.schema import RECORDING
+from ..store.store_reader import StoreReader
 from .correlations import BestLayer, Correlation, Floats, LayerCorrelation, Values, correlate
 from .populations import populations
 from .regions import Regions, in_order, read_regions
@@ -48,7 +48,7 @@ class BrainComparison:
 
 
 def compare_regions(
-    source: Store | Recording | Path | str,
+    source: StoreReader | Recording | Path | str,
     table: Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
@@ -79,7 +79,7 @@ def compare_regions(
     ------
     UserError : the table cannot be read, or names categories or stimuli that the source lacks; a
         region responds to everything equally; a table of responses is compared with a recording;
-        see also :func:`fusiform.summarise`
+        see also :func:`fusiform.summary`
     """
     regions = read_regions(table)
     how = correlation or ("spearman" if regions.are_rdms else "pearson")
@@ -108,22 +108,22 @@ def compare_regions(
         chosen=chosen,
         correlation=how,
         orders=min(rearrangements, math.factorial(min(len(regions.items), 20))),
-        held_out=isinstance(source, Store) and source.folds > 1,
+        held_out=isinstance(source, StoreReader) and source.folds > 1,
         correlations=tuple(one for one in found if isinstance(one, LayerCorrelation)),
         best_layers=tuple(one for one in found if isinstance(one, BestLayer)),
     )
 
 
-def _opened(source: Store | Recording | Path | str) -> Store | Recording:
+def _opened(source: StoreReader | Recording | Path | str) -> StoreReader | Recording:
     if isinstance(source, Recording):
         return source
     if isinstance(source, Path | str) and kind_at(source) is RECORDING:
         return Recording.open(source)
-    return Store.of(source)
+    return StoreReader.of(source)
 
 
 def _of_store(
-    store: Store,
+    store: StoreReader,
     regions: Regions,
     criterion: Criterion,
     contrasts: str | Sequence[str] | None,
@@ -147,7 +147,7 @@ def _of_recording(
             f"{regions.source} has responses to categories: compare it with a store"
         )
     rows = np.flatnonzero(recording.shown)
-    paths = [str(path) for path in recording.stimuli("stimulus_path")[rows]]
+    paths = [str(path) for path in recording.stimulus_column("stimulus_path")[rows]]
     places = in_order(regions, paths, "stimuli")
     for layer in recording.layers_named(layers):
         found = products(recording, layer.name)

@@ -18,7 +18,8 @@ from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
 from ..layer import Layer
 from ..limits import refuse_numbers, refuse_seed
-from ..store.reading import Store, require_complete
+from ..store.reader import require_complete
+from ..store.store_reader import StoreReader
 from ..values import listed
 from .pairing import MISMATCHES, Pairing, mismatches, pair_layers
 
@@ -98,7 +99,7 @@ class Comparison:
 
 
 def compare(
-    stores: Store | Path | str | Sequence[Store | Path | str],
+    stores: StoreReader | Path | str | Sequence[StoreReader | Path | str],
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
@@ -132,7 +133,7 @@ def compare(
     """
     measures, allow = listed(measures), listed(allow)
     refuse_seed(seed)
-    results: list[Store] = [Store.of(store) for store in listed(stores)]
+    results: list[StoreReader] = [StoreReader.of(store) for store in listed(stores)]
     _require_known(results, measures, pairing, against, allow, resamples)
     first = results[0]
     warnings = [text for other in results[1:] for text in _warnings(first, other, allow)]
@@ -173,7 +174,7 @@ def compare(
 
 
 def _require_known(
-    stores: Sequence[Store],
+    stores: Sequence[StoreReader],
     measures: Sequence[str],
     pairing: str,
     against: str,
@@ -200,7 +201,7 @@ def _require_known(
 
 
 def _paired(
-    first: Store, other: Store, selected: Sequence[Layer], pairing: Pairing
+    first: StoreReader, other: StoreReader, selected: Sequence[Layer], pairing: Pairing
 ) -> dict[str, str]:
     """Names of the selected layers of the first store and of their counterparts."""
     pairs = pair_layers(first.layers, other.layers, pairing)
@@ -213,7 +214,7 @@ def _paired(
     return names
 
 
-def _warnings(first: Store, other: Store, allow: Sequence[str]) -> Iterator[str]:
+def _warnings(first: StoreReader, other: StoreReader, allow: Sequence[str]) -> Iterator[str]:
     """Warnings about allowed mismatches between two stores; any other mismatch raises."""
     for mismatch in mismatches(first, other):
         text = f"{first.path} and {other.path} differ in their {mismatch.name}"

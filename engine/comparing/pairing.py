@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from ..layer import UNITS, Layer
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 from ..texts import composed
 from ..variables import SHOWN
 
@@ -27,7 +27,7 @@ _GEOMETRY = {"resize": "as it is", "crop": "none", "interpolation": "none", "squ
              "decoder": "pillow"}  # fmt: skip
 
 
-def mismatches(first: Store, other: Store) -> Iterator[Mismatch]:
+def mismatches(first: StoreReader, other: StoreReader) -> Iterator[Mismatch]:
     """Differences in stimuli, preprocessing or units. Networks may normalise pixels differently."""
     if description := _compare_stimuli(first, other):
         yield Mismatch("stimuli", description, "scan both with the same set, groups and folds")
@@ -76,7 +76,7 @@ def _nearest(index: int, layers: int, others: int) -> int:
     return min(range(others), key=lambda i: abs(i / (others - 1 or 1) - depth))
 
 
-def _compare_stimuli(first: Store, other: Store) -> str | None:
+def _compare_stimuli(first: StoreReader, other: StoreReader) -> str | None:
     """How the shown stimuli differ in content, category or fold; None if they do not."""
     if list(map(composed, first.categories)) != list(map(composed, other.categories)):
         return f"categories {', '.join(first.categories)} and {', '.join(other.categories)}"
@@ -89,13 +89,13 @@ def _compare_stimuli(first: Store, other: Store) -> str | None:
     return "the same, in different categories or folds"
 
 
-def _shown(store: Store) -> list[tuple[str, int, int]]:
-    columns = (store.stimuli(f"stimulus_{name}") for name in ("sha256", "category", "fold"))
-    rows = zip(store.stimuli("stimulus_status"), *columns, strict=True)
+def _shown(store: StoreReader) -> list[tuple[str, int, int]]:
+    columns = (store.stimulus_column(f"stimulus_{name}") for name in ("sha256", "category", "fold"))
+    rows = zip(store.stimulus_column("stimulus_status"), *columns, strict=True)
     return sorted((str(sha), int(k), int(f)) for status, sha, k, f in rows if status == SHOWN)
 
 
-def _geometry(store: Store) -> str:
+def _geometry(store: StoreReader) -> str:
     """How pictures were decoded, resized and cropped."""
     recorded = store.provenance.get("preprocessing")
     own = recorded if isinstance(recorded, dict) else {}

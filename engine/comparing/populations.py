@@ -20,7 +20,7 @@ from ..contrasts.measures import Sample
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
 from ..layer import Layer
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 
 # Correlations over two units are 1 or -1.
 _FEWEST_UNITS = 3
@@ -45,7 +45,7 @@ class Population:
 
 
 def populations(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion,
     contrasts: Sequence[Contrast],
     layers: Sequence[Layer],

@@ -1,4 +1,4 @@
-"""Choosing units of a store: those that a criterion selects, or that have most of a measure."""
+"""Choices of units: selected by a criterion, ranked by a measure, or drawn at random."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..limits import refuse_numbers
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 from ..variables import MEASURES
 from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
@@ -21,20 +21,20 @@ from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample
 from .select import select_slabs
 
-# Measures by which units cannot be ranked: they depend on others, or have no order.
+# Measures that cannot rank units: they depend on other units, or have no order.
 _NO_ORDER = ("q", "p_null", "preferred_category")
-# Of p the least counts as most.
-_LEAST = ("p", "log10_p", "p_f")
+# Measures ranked from the smallest value.
+_ASCENDING = ("p", "log10_p", "p_f")
 
 Units = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Units of layers, chosen by one or several things with a name.
+    """Units of layers, chosen in one or several named ways.
 
-    ``units [unit]`` by layer are places in the flat layer, in its order; ``chosen [choice, unit]``
-    says which of ``names`` has chosen each.
+    ``units [unit]`` by layer are sorted indices in the flattened layer; ``chosen [choice, unit]``
+    marks the units of each of ``names``.
     """
 
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class Choice:
     chosen: Mapping[str, NDArray[np.bool_]]
 
     def within(self, layers: Sequence[str]) -> Choice:
-        """What is chosen of some layers."""
+        """The choice restricted to some layers."""
         own = [name for name in self.units if name in layers]
         return replace(
             self,
@@ -52,7 +52,7 @@ class Choice:
 
 
 def joined(choices: Sequence[tuple[str, Mapping[str, Units]]]) -> Choice:
-    """The units of several choices together; layers of which none has any are left out."""
+    """The union of several choices; layers without chosen units are left out."""
     names = tuple(name for name, _ in choices)
     layers = dict.fromkeys(layer for _, units in choices for layer in units)
     units, chosen = {}, {}
@@ -67,62 +67,63 @@ def joined(choices: Sequence[tuple[str, Mapping[str, Units]]]) -> Choice:
 
 
 def choose_units(
-    store: Store,
+    store: StoreReader,
     contrasts: str | Sequence[str] | None = None,
     criterion: Criterion | None = DEFAULT,
     top: int | None = None,
     by: str = "t",
     layers: str | Sequence[str] = "*",
 ) -> list[tuple[str, dict[str, Units]]]:
-    """The units that a criterion selects for each contrast, by layer; or those with most of them.
+    """The units that a criterion selects for each contrast, by layer, or the top of them.
 
     Parameters
     ----------
-    contrasts : as :mod:`.language.contrast` reads them; by default every category
-    criterion : of all stimuli; None for all units that are neither dead nor nonfinite
-    top : so many of each layer and contrast, with the most of a measure, of equals the first
-    by : the measure, by the criterion's test
-    layers : names or globs
+    contrasts : see :mod:`.language.contrast`; by default every category
+    criterion : applied to all stimuli; None for all units that are neither dead nor nonfinite
+    top : keep this many units per layer and contrast, those with the largest measure; the first of
+        ties
+    by : the measure, computed by the criterion's test
+    layers : names or globs of layers
 
     Raises
     ------
-    UserError : the scan has not finished, there is no such layer, measure or category
+    UserError : the scan has not finished; a layer, measure or category is unknown
     """
     refuse_numbers(top=top)
     if top is not None and top < 1:
         raise UserError(f"the top is at least 1 unit of a layer; got {top}")
     if by not in MEASURES or by in _NO_ORDER:
         known = [name for name in MEASURES if name not in _NO_ORDER]
-        raise UserError(f"units are ranked by a measure of their own; got {by!r}: "
+        raise UserError(f"units are ranked by a measure of the unit alone; got {by!r}: "
                         f"{nearest(by, known)}")  # fmt: skip
-    asked = parse_contrasts(contrasts, store.categories)
-    wanted = store.layers_named(layers)
+    parsed = parse_contrasts(contrasts, store.categories)
+    named = store.layers_named(layers)
     rule = criterion or DEFAULT
-    found: list[dict[str, Units]] = [{} for _ in asked]
-    for layer, slabs in select_slabs(store, rule, asked, wanted):
-        ranked = [_Ranked(contrast, rule, top, by) for contrast in asked]
+    found: list[dict[str, Units]] = [{} for _ in parsed]
+    for layer, slabs in select_slabs(store, rule, parsed, named):
+        rankings = [_Ranking(contrast, rule, top, by) for contrast in parsed]
         for (slab, flat), selection in zip(store.slabs(layer), slabs, strict=True):
-            for index, one in enumerate(ranked):
+            for index, ranking in enumerate(rankings):
                 pool = _pool(selection, index if criterion else None)
                 if pool.any():
-                    one.add(store.moments(layer, slab) if top else [], pool, flat.start)
-        for own, one in zip(found, ranked, strict=True):
-            own[layer.name] = one.units
-    return [(contrast.text, own) for contrast, own in zip(asked, found, strict=True)]
+                    ranking.add(store.moments(layer, slab) if top else [], pool, flat.start)
+        for own, ranking in zip(found, rankings, strict=True):
+            own[layer.name] = ranking.units
+    return [(contrast.text, own) for contrast, own in zip(parsed, found, strict=True)]
 
 
 def draw_units(layers: Sequence[Layer], number: int, seed: int) -> dict[str, Units]:
-    """So many units of every layer, or all it has, drawn at random before anything is seen.
+    """``number`` random units of every layer, or all if it has fewer.
 
-    Those of a layer depend on ``seed``, its name and its number of units.
+    They depend on ``seed``, and on the name and number of units of the layer.
 
     Raises
     ------
-    UserError : the number is none
+    UserError : the number is not at least 1
     """
     refuse_numbers(random=number)
     if number < 1:
-        raise UserError(f"at least 1 unit of every layer is drawn; got {number}")
+        raise UserError(f"a random choice has at least 1 unit of every layer; got {number}")
     drawn = {}
     for layer in layers:
         rng = np.random.default_rng([seed, layer.units, *layer.name.encode()])
@@ -137,8 +138,8 @@ def _pool(selection: Selection, index: int | None) -> NDArray[np.bool_]:
     return np.asarray(selection.selective[index])
 
 
-class _Ranked:
-    """The units of a layer with the most of a measure, of those that were added slab by slab."""
+class _Ranking:
+    """The top units of a layer by a measure, among those added slab by slab."""
 
     def __init__(self, contrast: Contrast, criterion: Criterion, top: int | None, by: str) -> None:
         self._contrast, self._criterion, self._top, self._by = contrast, criterion, top, by
@@ -146,7 +147,7 @@ class _Ranked:
         self._keys = np.empty(0)
 
     def add(self, moments: Sequence[Moments], pool: NDArray[np.bool_], first: int) -> None:
-        """Add the units of a slab that begins with unit ``first``."""
+        """Add the units of a slab whose first unit is ``first``."""
         units = np.flatnonzero(pool)
         self._units = np.concatenate([self._units, first + units])
         if self._top is None:
@@ -155,12 +156,12 @@ class _Ranked:
         with np.errstate(all="ignore"):
             sample = Sample(reduce(merge, parts))
             values = Measured(sample, self._contrast, self._criterion).measure(self._by)
-        keys = np.concatenate([self._keys, values if self._by in _LEAST else -values])
+        keys = np.concatenate([self._keys, values if self._by in _ASCENDING else -values])
         best = np.argsort(keys, kind="stable")[: self._top]  # NaN comes last
         best = best[~np.isnan(keys[best])]
         self._units, self._keys = self._units[best], keys[best]
 
     @property
     def units(self) -> Units:
-        """Their places in the flat layer, in its order."""
+        """Sorted indices of the units in the flattened layer."""
         return np.sort(self._units)

@@ -1,9 +1,9 @@
-"""Units under a criterion: looked at slab by slab, decided when all of a family has been seen.
+"""Evaluation of a criterion, slab by slab, with decisions once a whole family is known.
 
-A rule that concerns a unit alone is decided at once. What depends on others (q, the top of a
-layer) waits for the family's end. Until then it is kept, of q the smaller p: 12 bytes each, of
-``each`` one for a unit and sample, however many categories there are. Of other conditions of such a
-rule a byte is kept for every unit, sample and contrast, and of a top the values.
+Conditions on a unit alone are decided at once. Conditions that depend on other units (q, the top of
+a layer) wait for the end of the family. Until then, q keeps the smaller p-values: 12 bytes each,
+for ``each`` at most one per unit and sample, however many categories there are. The top keeps all
+values; other conditions of such a rule keep a byte per unit, sample and contrast.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which units of a layer meet a criterion, units flat in the layer's order.
+    """The units of a flattened layer that meet a criterion.
 
-    ``selective [contrast, unit]`` on all stimuli; ``selective_fold [contrast, fold, unit]`` on each
-    fold's stimuli alone; ``dead [unit]`` is constant over all stimuli; ``nonfinite [unit]`` gave
-    NaN or infinity for some stimulus and is never selective.
+    ``selective [contrast, unit]`` is on all stimuli, ``selective_fold [contrast, fold, unit]`` on
+    the stimuli of each fold. ``dead [unit]`` are constant over all stimuli; ``nonfinite [unit]``
+    gave NaN or infinity for some stimulus and are never selective.
     """
 
     selective: Mask
@@ -42,44 +42,44 @@ class Selection:
     nonfinite: Mask
 
 
-class Kept(NamedTuple):
-    """A measure of all stimuli that is kept as ``variable``, by a test of its own."""
+class StoredMeasure(NamedTuple):
+    """A measure on all stimuli to store as ``variable``, with its own test."""
 
     variable: str
     test: Test
     measure: str
 
 
-class Tails(NamedTuple):
-    """The smaller p-values of every test on every sample: ``p`` of ``units``; the rest is 1.
+class SmallPValues(NamedTuple):
+    """The p-values below a level of every test on every sample; all others count as 1.
 
-    One after the other, each up to its ``stops [sample, test]``; of ``tests [sample, test]`` units
-    in all.
+    ``units`` and their ``p`` are concatenated over tests and samples, each ending at its ``stops
+    [sample, test]``; ``tested [sample, test]`` is the number of units tested.
     """
 
     units: NDArray[np.int32]
     p: Floats
     stops: NDArray[np.int64]
-    tests: NDArray[np.int64]
+    tested: NDArray[np.int64]
 
     def part(self, sample: int, test: int) -> slice:
-        """Where one test on one sample stands."""
-        place = int(np.ravel_multi_index((sample, test), self.stops.shape))
-        return slice(self.stops.flat[place - 1] if place else 0, self.stops.flat[place])
+        """The slice of one test on one sample."""
+        index = int(np.ravel_multi_index((sample, test), self.stops.shape))
+        return slice(self.stops.flat[index - 1] if index else 0, self.stops.flat[index])
 
 
 @dataclass
-class Look:
-    """What was seen of the units of a slab, for every sample of the stimuli and every test.
+class SlabValues:
+    """Values of a slab's units for every sample of the stimuli and every test.
 
-    ``columns [sample, test, unit]``: of decided conditions of the rule a mask, of the top of a
-    layer the values. q has the tails of p, which become those of q when the family is settled.
-    ``kept`` values are ``[contrast, unit]``.
+    ``columns [sample, test, unit]`` hold a mask for each condition, or the values for the top of a
+    layer. ``small_p`` turns from p to q, and values into masks, when the family is settled.
+    ``stored`` measures are ``[contrast, unit]``.
     """
 
     columns: dict[Condition, NDArray[Any]]
-    tails: Tails | None
-    kept: dict[str, NDArray[Any]]
+    small_p: SmallPValues | None
+    stored: dict[str, NDArray[Any]]
     dead: Mask
     nonfinite: Mask
     samples: int
@@ -90,18 +90,18 @@ class Look:
         return len(self.dead)
 
 
-class Decided(NamedTuple):
-    """The outcome for a slab: its selection, and q ``[contrast, unit]`` if it is kept."""
+class Decision(NamedTuple):
+    """The outcome for a slab: its selection, and q ``[contrast, unit]`` if it is stored."""
 
     selection: Selection
     q: NDArray[np.float32] | None
 
 
-class Examination:
-    """A criterion on contrasts, ready to look at units and to decide.
+class Evaluation:
+    """Evaluates a criterion on contrasts, slab by slab.
 
-    Measures that are ``kept`` are those of all stimuli; so is q, under the name ``keep_q``. p is
-    exact where q is kept, else as far as the rule asks. ``null_t [sample][test]`` are the t's under
+    ``stored`` measures are computed on all stimuli, and so is q if ``stores_q``. p is exact where q
+    is stored, else only as far as the rule needs. ``null_t [sample][test]`` are the t's under
     shuffled labels that p_null compares with.
     """
 
@@ -109,68 +109,69 @@ class Examination:
         self,
         criterion: Criterion,
         contrasts: Sequence[Contrast],
-        kept: Sequence[Kept] = (),
-        keep_q: str | None = None,
+        stored: Sequence[StoredMeasure] = (),
+        stores_q: bool = False,
         null_t: Sequence[Sequence[Floats]] | None = None,
     ) -> None:
         self._criterion = criterion
         self._contrasts = contrasts
         self._rule = criterion.rule()
         self._conditions = tuple(dict.fromkeys(self._rule.conditions()))
-        self._kept, self._keep_q = kept, keep_q
+        self._stored, self._stores_q = stored, stores_q
         self._null_t = null_t
         # The tests of every contrast: one, or one per pair.
         groups = [pairs(contrast) if criterion.pairwise else [contrast] for contrast in contrasts]
         self._tests = [test for group in groups for test in group]
         stops = np.cumsum([len(group) for group in groups])
         self._groups = [range(b - len(group), b) for b, group in zip(stops, groups, strict=True)]
-        self._asks_q = keep_q is not None or any(c.measure == "q" for c in self._conditions)
+        self._needs_q = stores_q or any(c.measure == "q" for c in self._conditions)
 
     @property
-    def waits(self) -> bool:
-        """Whether all of a family has to be looked at before any unit can be decided on."""
-        return self._asks_q or any(isinstance(condition, Top) for condition in self._conditions)
+    def needs_family(self) -> bool:
+        """Whether a decision on any unit needs the values of its whole family."""
+        return self._needs_q or any(isinstance(condition, Top) for condition in self._conditions)
 
-    def look(self, folds: Sequence[Moments]) -> Look:
-        """Look at the units of a slab, given by their moments, one for every fold."""
+    def evaluate(self, folds: Sequence[Moments]) -> SlabValues:
+        """Evaluate the units of a slab, given by their moments on every fold."""
         with np.errstate(all="ignore"):  # constant units divide by 0, by the rules of the kernels
-            return self._look(folds)
+            return self._evaluate(folds)
 
-    def settle(self, family: Sequence[Sequence[Look]]) -> None:
-        """Correct p over all looks together, and find the top of each layer; in place.
+    def settle(self, family: Sequence[Sequence[SlabValues]]) -> None:
+        """Correct p over a family, and find the top of each layer; in place.
 
-        ``family`` has for every layer the looks at its slabs, in order.
+        ``family`` lists the slabs of every layer, in order.
         """
-        looks = [look for layer in family for look in layer]
-        for sample, test in np.ndindex(looks[0].samples, len(self._tests)):
-            if self._asks_q:
-                self._correct([look.tails for look in looks if look.tails], sample, test)
+        slabs = [slab for layer in family for slab in layer]
+        if self._needs_q:
+            small = [slab.small_p for slab in slabs if slab.small_p]
+            for sample, test in np.ndindex(slabs[0].samples, len(self._tests)):
+                self._correct(small, sample, test)
         for layer in family:
             for condition in self._conditions:
                 if isinstance(condition, Top):
                     _find_top(layer, condition)
 
-    def decide(self, look: Look) -> Decided:
-        """Decide on the units of a slab, whose family is settled if it :attr:`waits`."""
-        masks = np.empty((look.samples, len(self._tests), look.units), np.bool_)
+    def decide(self, slab: SlabValues) -> Decision:
+        """Decide on the units of a slab, after :meth:`settle` if it :attr:`needs_family`."""
+        masks = np.empty((slab.samples, len(self._tests), slab.units), np.bool_)
         for sample, test in np.ndindex(masks.shape[:2]):
-            masks[sample, test] = self._passes(look, sample, test)
+            masks[sample, test] = self._passes(slab, sample, test)
         chosen = np.stack([masks[:, group].all(axis=1) for group in self._groups])
-        folds = chosen[:, 1:] if look.samples > 1 else chosen
-        selection = Selection(chosen[:, 0], folds, look.dead, look.nonfinite)
-        return Decided(selection, self._rates(look) if self._keep_q else None)
+        folds = chosen[:, 1:] if slab.samples > 1 else chosen
+        selection = Selection(chosen[:, 0], folds, slab.dead, slab.nonfinite)
+        return Decision(selection, self._q(slab) if self._stores_q else None)
 
     def measured(self, sample: Sample, index: int) -> list[Measured]:
-        """Every test on a sample, the ``index``-th: 0 for all stimuli, then fold by fold."""
-        shares = _is_every_category(self._tests, len(sample.count))
+        """Every test on the ``index``-th sample: 0 for all stimuli, then fold by fold."""
+        shared = _is_every_category(self._tests, len(sample.count))
         null_t = self._null_t[index] if self._null_t else [None] * len(self._tests)
         level = self._level(index)
         return [
-            Measured(sample, test, self._criterion, level=level, shares=shares, null_t=t)
+            Measured(sample, test, self._criterion, level=level, shared=shared, null_t=t)
             for test, t in zip(self._tests, null_t, strict=True)
         ]
 
-    def _look(self, folds: Sequence[Moments]) -> Look:
+    def _evaluate(self, folds: Sequence[Moments]) -> SlabValues:
         samples = samples_of(folds)
         units, shape = samples[0].mean.shape[1], (len(samples), len(self._tests))
         columns: dict[Condition, NDArray[Any]] = {
@@ -178,122 +179,122 @@ class Examination:
             for condition in self._conditions
             if condition.measure != "q"
         }
-        tails: list[tuple[NDArray[np.int32], Floats, int]] = []
+        small: list[tuple[NDArray[np.int32], Floats, int]] = []
         for index, moments in enumerate(samples):
             sample = Sample(moments)
             if not index:
                 total = sample.total
-                kept = {
-                    variable: self._values_kept(sample, test, measure)
-                    for variable, test, measure in self._kept
+                stored = {
+                    variable: self._stored_values(sample, test, measure)
+                    for variable, test, measure in self._stored
                 }
-            for place, measured in enumerate(self.measured(sample, index)):
+            for number, measured in enumerate(self.measured(sample, index)):
                 for condition, column in columns.items():
                     values = measured.measure(condition.measure)
-                    column[index, place] = (
+                    column[index, number] = (
                         values if isinstance(condition, Top) else condition.holds(values)
                     )
-                if self._asks_q:
-                    tails.append(_tail(measured.p, self._level(index)))
-        joined = None
-        if tails:
-            own, p, tests = zip(*tails, strict=True)
+                if self._needs_q:
+                    small.append(_small_p(measured.p, self._level(index)))
+        small_p = None
+        if small:
+            own, p, tested = zip(*small, strict=True)
             stops = np.cumsum([len(part) for part in own]).reshape(shape)
-            joined = Tails(
-                np.concatenate(own), np.concatenate(p), stops, np.array(tests).reshape(shape)
+            small_p = SmallPValues(
+                np.concatenate(own), np.concatenate(p), stops, np.array(tested).reshape(shape)
             )
         dead, nonfinite = total.m2 == 0, ~np.isfinite(total.m2)
-        return Look(columns, joined, kept, dead, nonfinite, len(samples))
+        return SlabValues(columns, small_p, stored, dead, nonfinite, len(samples))
 
-    def _values_kept(self, sample: Sample, test: Test, measure: str) -> NDArray[Any]:
+    def _stored_values(self, sample: Sample, test: Test, measure: str) -> NDArray[Any]:
         criterion = replace(self._criterion, test=test)
-        shares = _is_every_category(self._contrasts, len(sample.count))
+        shared = _is_every_category(self._contrasts, len(sample.count))
         null_t = self._null_t[0] if self._null_t else [None] * len(self._contrasts)
         dtype = MEASURE_TYPES.get(measure, "float32")
         values = np.empty((len(self._contrasts), sample.units), dtype)
         for row, contrast, t in zip(values, self._contrasts, null_t, strict=True):
-            row[:] = Measured(sample, contrast, criterion, shares=shares, null_t=t).measure(measure)
+            row[:] = Measured(sample, contrast, criterion, shared=shared, null_t=t).measure(measure)
         return values
 
     def _level(self, sample: int) -> float:
-        """The p up to which it matters on a sample: that of the rule, or any."""
-        asked = [c for c in self._conditions if c.measure in ("p", "log10_p", "q")]
+        """The level up to which the rule needs exact p on a sample."""
+        conditions = [c for c in self._conditions if c.measure in ("p", "log10_p", "q")]
         bounds = [
             c.value
-            for c in asked
+            for c in conditions
             if isinstance(c, Comparison) and c.sign in ("<", "<=") and c.measure != "log10_p"
         ]
-        if (self._keep_q and sample == 0) or len(bounds) < len(asked):
+        if (self._stores_q and sample == 0) or len(bounds) < len(conditions):
             return 1.0
         return min(max(bounds, default=0.0), 1.0)
 
-    def _correct(self, tails: Sequence[Tails], sample: int, test: int) -> None:
-        """Turn p of a family into q: what was left out has larger p, and changes none."""
-        parts = [own.p[own.part(sample, test)] for own in tails]
-        size = sum(int(own.tests[sample, test]) for own in tails)
+    def _correct(self, slabs: Sequence[SmallPValues], sample: int, test: int) -> None:
+        """Turn p of a family into q, in place; omitted p are larger and change nothing."""
+        parts = [slab.p[slab.part(sample, test)] for slab in slabs]
+        size = sum(int(slab.tested[sample, test]) for slab in slabs)
         q = adjusted(np.concatenate(parts), self._criterion.correction, size)
         start = 0
         for part in parts:
             part[:] = q[start : start + len(part)]
             start += len(part)
 
-    def _passes(self, look: Look, sample: int, test: int) -> Mask:
+    def _passes(self, slab: SlabValues, sample: int, test: int) -> Mask:
         met: dict[Condition, Mask] = {}
         for condition in self._conditions:
             if isinstance(condition, Comparison) and condition.measure == "q":
-                assert look.tails is not None
-                part = look.tails.part(sample, test)
-                met[condition] = np.full(look.units, condition.holds(1.0))
-                met[condition][look.tails.units[part]] = condition.holds(look.tails.p[part])
+                assert slab.small_p is not None
+                part = slab.small_p.part(sample, test)
+                met[condition] = np.full(slab.units, condition.holds(1.0))
+                met[condition][slab.small_p.units[part]] = condition.holds(slab.small_p.p[part])
             else:
-                met[condition] = look.columns[condition][sample, test]
-        passes: Mask = self._rule.decide(met) & ~look.nonfinite
+                met[condition] = slab.columns[condition][sample, test]
+        passes: Mask = self._rule.decide(met) & ~slab.nonfinite
         return passes
 
-    def _rates(self, look: Look) -> NDArray[np.float32]:
-        """The q of all stimuli ``[contrast, unit]``: of several tests the largest."""
-        assert look.tails is not None
-        q = np.empty((len(self._tests), look.units), np.float32)
-        q[:] = np.where(look.nonfinite, np.nan, 1)
+    def _q(self, slab: SlabValues) -> NDArray[np.float32]:
+        """Q on all stimuli ``[contrast, unit]``, the largest over a contrast's tests."""
+        assert slab.small_p is not None
+        q = np.empty((len(self._tests), slab.units), np.float32)
+        q[:] = np.where(slab.nonfinite, np.nan, 1)
         for test, row in enumerate(q):
-            part = look.tails.part(0, test)
-            row[look.tails.units[part]] = look.tails.p[part]
+            part = slab.small_p.part(0, test)
+            row[slab.small_p.units[part]] = slab.small_p.p[part]
         if len(self._groups) == len(self._tests):
             return q
         return np.stack([q[group].max(axis=0) for group in self._groups])
 
 
-def _tail(p: Floats, level: float) -> tuple[NDArray[np.int32], Floats, int]:
-    """The units with p up to a level, their p, and how many were tested."""
+def _small_p(p: Floats, level: float) -> tuple[NDArray[np.int32], Floats, int]:
+    """The units with p up to a level, their p, and the number of units tested."""
     small = np.flatnonzero((p <= level) & (p < 1)).astype(np.int32)
     return small, p[small], int(np.count_nonzero(~np.isnan(p)))
 
 
 def samples_of(folds: Sequence[Moments]) -> list[Moments]:
-    """What a criterion is tested on: all stimuli, then each of several folds."""
+    """The samples that a criterion is tested on: all stimuli, then each of several folds."""
     return [reduce(merge, folds), *folds] if len(folds) > 1 else list(folds)
 
 
 def _is_every_category(tests: Sequence[Contrast], categories: int) -> bool:
-    """Whether each of several tests is of one category against all others."""
+    """Whether there are several tests, each of one category against all others."""
     return len(tests) > 1 and not any(
         test.weighted or len(test.target) > 1 or len(test.baseline) < categories - 1
         for test in tests
     )
 
 
-def _find_top(layer: Sequence[Look], top: Top) -> None:
-    """Turn values into masks of the largest of a layer; of equals, those that come first."""
-    eligible = ~np.concatenate([look.nonfinite for look in layer])
-    stops = np.cumsum([look.units for look in layer])[:-1]
-    masks = [np.zeros(look.columns[top].shape, np.bool_) for look in layer]
+def _find_top(layer: Sequence[SlabValues], top: Top) -> None:
+    """Turn values into masks of a layer's largest values; the first of ties win."""
+    eligible = ~np.concatenate([slab.nonfinite for slab in layer])
+    stops = np.cumsum([slab.units for slab in layer])[:-1]
+    masks = [np.zeros(slab.columns[top].shape, np.bool_) for slab in layer]
     for sample, test in np.ndindex(masks[0].shape[:2]):
-        values = np.concatenate([look.columns[top][sample, test] for look in layer])
+        values = np.concatenate([slab.columns[top][sample, test] for slab in layer])
         ranked = np.argsort(-values, kind="stable")  # NaN last
         ranked = ranked[(eligible & ~np.isnan(values))[ranked]]
         chosen = np.zeros(len(values), np.bool_)
         chosen[ranked[: top.of(len(values))]] = True
         for mask, own in zip(masks, np.split(chosen, stops), strict=True):
             mask[sample, test] = own
-    for look, mask in zip(layer, masks, strict=True):
-        look.columns[top] = mask
+    for slab, mask in zip(layer, masks, strict=True):
+        slab.columns[top] = mask

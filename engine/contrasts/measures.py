@@ -1,7 +1,7 @@
-"""What can be asked of units under a contrast: statistics and indices from moments, when asked.
+"""Measures of units under a contrast: statistics and indices, computed lazily from moments.
 
-Values are float64 ``[unit]``. Formulas are in ``kernels/``, names and their meaning in
-``variables.MEASURES``.
+Values are float64 ``[unit]``. Formulas are in ``kernels/``; ``variables.MEASURES`` describes the
+measures.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .language.contrast import Contrast
 from .language.criterion import Criterion
 
 Floats = NDArray[np.float64]
-# By how much of themselves equal t's may differ, of moments that were merged in another order.
+# Relative difference of equal t's whose moments were merged in another order.
 _ROUNDING = 1e-12
 
 
 class Sample:
-    """Moments ``[category, unit]`` of a sample of the stimuli, and what several contrasts share."""
+    """Moments ``[category, unit]`` of a sample of the stimuli, and values shared by contrasts."""
 
     def __init__(self, moments: Moments) -> None:
         self.moments = moments
@@ -38,19 +38,19 @@ class Sample:
 
     @cached_property
     def total(self) -> Moments:
-        """Of all categories: a unit that is constant within each, but not across them, varies."""
+        """Moments over all categories; a unit constant within each may still vary across them."""
         return reduce(merge, (Moments(*group) for group in zip(*self.moments, strict=True)))
 
     @cached_property
     def against_rest(self) -> tuple[Floats, Floats]:
-        """Welch's t and df ``[category, unit]`` of every category against all others pooled."""
+        """Welch's t and df ``[category, unit]`` of every category against the pooled rest."""
         t, df = np.empty_like(self.mean), np.empty_like(self.mean)
         tests.against_rest(self.count, self.mean, self.m2, t, df)
         return t, df
 
     @cached_property
     def against_each(self) -> Floats:
-        """The smallest t ``[category, unit]`` of every category against each other one."""
+        """The smallest t ``[category, unit]`` of every category against each other category."""
         t = np.empty_like(self.mean)
         each.against_each(self.count, self.mean, self.m2, t)
         return t
@@ -61,14 +61,14 @@ class Sample:
         return self.mean_of_others_than(slice(0, len(self.count)))
 
     def mean_of_others_than(self, categories: slice) -> Floats:
-        """Rows of :attr:`mean_of_others`, to the bit."""
+        """Rows of :attr:`mean_of_others`, bit for bit."""
         others = np.empty_like(self.mean[categories])
         tests.mean_of_others(self.mean, categories.start, others)
         return others
 
     @cached_property
     def rest(self) -> list[Moments]:
-        """The moments of all stimuli of all other categories, category by category."""
+        """Pooled moments of all other categories, for every category."""
         mean, m2 = np.empty_like(self.mean), np.empty_like(self.mean)
         tests.pool_others(self.count, self.mean, self.m2, mean, m2)
         others = self.count.sum() - self.count
@@ -76,11 +76,11 @@ class Sample:
 
     @cached_property
     def preferred(self) -> NDArray[np.int64]:
-        """The category with the largest mean ``[unit]``, the first of several."""
+        """The category with the largest mean ``[unit]``, the first of ties."""
         return np.asarray(self.mean.argmax(axis=0), np.int64)
 
     def conjunction(self, least: float) -> Floats:
-        """The p ``[unit]`` of the preferred category against each other, where t is above least."""
+        """P ``[unit]`` of the preferred category against each other, where t is above ``least``."""
         if self._conjunction is None or self._conjunction[0] != least:
             category, t = np.empty(self.units, np.int64), np.empty(self.units)
             each.preferred_against_each(self.count, self.mean, self.m2, category, t)
@@ -95,11 +95,11 @@ class Sample:
 
 
 class Measured:
-    """A contrast on a sample, under a criterion: each measure is computed when it is asked for.
+    """Measures of a contrast on a sample, under a criterion; each is computed on first use.
 
-    p may be asked for up to ``level`` only; above it is 1 or p, whichever is at hand. ``shares``
-    says that every category is tested against all others, so that work can be shared among them.
-    ``null_t``, sorted, are the t's of this contrast under shuffled labels.
+    p is exact up to ``level``; a larger p may be given as 1. ``shared`` states that every category
+    is tested against all others, so that they share their work. ``null_t`` are the sorted t's of
+    this contrast under shuffled labels.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Measured:
         criterion: Criterion,
         *,
         level: float = 1.0,
-        shares: bool = False,
+        shared: bool = False,
         null_t: Floats | None = None,
     ) -> None:
         self._sample = sample
@@ -117,25 +117,25 @@ class Measured:
         self._test = "weighted" if contrast.weighted else criterion.test
         self._two_sided = criterion.sides == 2
         self._level = level
-        self._shares = shares
+        self._shared = shared
         self._null_t = null_t
 
     def measure(self, name: str) -> NDArray[Any]:
-        """The measure called ``name``, one that needs no other unit."""
+        """A measure of ``variables.MEASURES`` that does not depend on other units."""
         return _MEASURES[name](self)
 
     # t, p
 
     @property
     def _least(self) -> float:
-        """A t at or below which p is not within the level: no t distribution has lighter tails."""
+        """A bound on t below which p exceeds the level: the normal has the lightest tails."""
         if self._level >= 1:
             return -np.inf
         return -float(ndtri(self._level / (2 if self._two_sided else 1)))
 
     @cached_property
     def t(self) -> Floats:
-        """Of ``each`` in two sides: the t nearest to 0, and 0 where they have different signs."""
+        """t; for two-sided ``each`` the t nearest to 0, and 0 if signs differ."""
         if self._test != "each":
             return self._t_and_df[0]
         up = self._against_each(1)
@@ -145,25 +145,25 @@ class Measured:
 
     @cached_property
     def extremity(self) -> Floats:
-        """What p falls with: t, or its size in two sides."""
+        """t, or its absolute value if two-sided: p decreases with it."""
         return np.abs(self.t) if self._two_sided else self.t
 
     @cached_property
     def p(self) -> Floats:
-        """Of ``each`` the largest p of its tests, and 1 where one of them has t <= 0."""
+        """p; for ``each`` the largest p of its tests, and 1 if one of them has t <= 0."""
         if self._test == "each":
             p = self._conjunction(1)
             return np.minimum(2 * np.minimum(p, self._conjunction(-1)), 1) if self._two_sided else p
         t, df = self._t_and_df
         p = np.where(np.isnan(t), np.nan, 1.0)
-        asked = self.extremity > self._least
-        tail = pvalues.upper_tail(self.extremity[asked], df[asked])
-        p[asked] = np.minimum(2 * tail, 1) if self._two_sided else tail
+        large = self.extremity > self._least
+        tail = pvalues.upper_tail(self.extremity[large], df[large])
+        p[large] = np.minimum(2 * tail, 1) if self._two_sided else tail
         return p
 
     @cached_property
     def log10_p(self) -> Floats:
-        """Where p is too small for a double, from t itself."""
+        """log10 of p, computed from t where p underflows."""
         with np.errstate(divide="ignore"):
             log_p = np.log10(self.p)
         tiny = np.flatnonzero(np.isfinite(self.t) & (self.p < np.finfo(np.float64).tiny))
@@ -190,9 +190,9 @@ class Measured:
 
     @cached_property
     def p_null(self) -> Floats:
-        """With the unit itself among the shuffles, as Phipson & Smyth (2010) ask.
+        """P under shuffled labels, counting the unit itself (Phipson & Smyth 2010).
 
-        t's that only rounding tells apart are as large as each other.
+        t's that differ only by rounding count as equal.
         """
         assert self._null_t is not None
         own = self.extremity
@@ -202,7 +202,7 @@ class Measured:
 
     @cached_property
     def _t_and_df(self) -> tuple[Floats, Floats]:
-        if self._test == "rest" and self._shares:
+        if self._test == "rest" and self._shared:
             (category,) = self._contrast.target
             t, df = self._sample.against_rest
             return t[category], df[category]
@@ -216,7 +216,7 @@ class Measured:
         return t, df
 
     def _against_each(self, sign: int) -> Floats:
-        if self._shares and sign > 0:
+        if self._shared and sign > 0:
             return np.asarray(self._sample.against_each[self._contrast.target[0]])
         rows, target = self._rows(sign)
         t = np.empty(self._sample.units)
@@ -224,8 +224,8 @@ class Measured:
         return t
 
     def _conjunction(self, sign: int) -> Floats:
-        least = max(self._least, 0.0)  # elsewhere it is 1
-        if self._shares and sign > 0:
+        least = max(self._least, 0.0)  # p is 1 below it
+        if self._shared and sign > 0:
             p = self._sample.conjunction(least)
             mine = (self._sample.preferred == self._contrast.target[0]) | np.isnan(p)
             return np.where(mine, p, 1.0)
@@ -254,7 +254,7 @@ class Measured:
     def _baseline(self) -> Moments:
         """All stimuli of the baseline's categories."""
         first, baseline = self._contrast.target[0], self._contrast.baseline
-        if self._shares:
+        if self._shared:
             return self._sample.rest[first]
         before = [k for k in baseline if k < first]
         return self._pooled(before, [k for k in baseline if k > first])
@@ -280,17 +280,17 @@ class Measured:
     @cached_property
     def baseline_response(self) -> Floats:
         """The mean of the baseline's category means."""
-        if self._is_of_many:  # in another order of sums than of few, which takes the square
+        if self._is_one_of_many:  # sums in another order, which costs less for many categories
             (target,) = self._contrast.target
-            if self._shares:
+            if self._shared:
                 return np.asarray(self._sample.mean_of_others[target])
             own = slice(target, target + 1)
             return np.asarray(self._sample.mean_of_others_than(own)[0])
         return self._mean_of_means(self._contrast.baseline)
 
     @property
-    def _is_of_many(self) -> bool:
-        """Whether it is of one of many categories against all others, each with the same weight."""
+    def _is_one_of_many(self) -> bool:
+        """Whether the contrast is one of many categories against all others."""
         contrast, categories = self._contrast, len(self._sample.count)
         return (
             categories > each.FEW
@@ -300,8 +300,8 @@ class Measured:
         )
 
     def _mean_of_means(self, categories: Sequence[int]) -> Floats:
-        """As shares of the first, so that equal means have exactly that mean."""
-        if len(categories) == 1:  # without its weight: those of many take time
+        """Mean by deviations from the first, so that equal means give exactly that mean."""
+        if len(categories) == 1:  # skip the weights, which are slow for many categories
             return np.asarray(self._sample.mean[categories[0]] + 0.0)
         mean = self._sample.mean[list(categories)]
         weights = np.abs(self._weights[list(categories)])

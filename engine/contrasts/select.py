@@ -1,6 +1,6 @@
-"""Which units a criterion selects: over a store, slab by slab; the network is not asked again.
+"""Selection of a store's units by a criterion, slab by slab, without the network.
 
-A criterion is tested on samples of the stimuli: on all of them, and on each fold's alone.
+A criterion is tested on samples of the stimuli: all of them, and those of each fold.
 """
 
 from __future__ import annotations
@@ -16,90 +16,86 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments
 from ..errors import UserError, nearest
 from ..layer import Layer
-from ..store.behind import write_behind
-from ..store.draft import Draft, write_slab
-from ..store.reading import Store, require_complete
+from ..store.array_writer import SlabWriter, background_writer
+from ..store.drafts.store_draft import StoreDraft, write_slab
+from ..store.reader import require_complete
 from ..store.saving import saving
-from ..store.slabs import SlabWriter
+from ..store.store_reader import StoreReader
 from ..values import as_record, listed
 from ..variables import MEASURES, SAVED
-from .evaluate import Decided, Examination, Kept, Look, Selection, samples_of
+from .evaluate import Decision, Evaluation, Selection, SlabValues, StoredMeasure, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion, require_criterion
 from .measures import Sample
 
-# What a scan materialises beside q and the masks.
-_SCANNED = (Kept("t", "rest", "t"), Kept("t_each", "each", "t"), Kept("csi", "each", "csi"))
-# The variables that masks are read back from.
+# Measures that a scan stores beside q and the masks.
+_SCANNED = (
+    StoredMeasure("t", "rest", "t"),
+    StoredMeasure("t_each", "each", "t"),
+    StoredMeasure("csi", "each", "csi"),
+)
 # Means that contrasts are timed on.
-_MADE_UP = 2**20
+_TIMED = 2**20
 _MASKS = ("selective", "selective_fold")
 _CONDITIONS = ("dead", "nonfinite")
 Columns = dict[str, NDArray[Any]]
 
 
 def select(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion = DEFAULT,
     contrasts: Sequence[Contrast] | None = None,
     layers: Sequence[Layer] | None = None,
 ) -> Iterator[tuple[Layer, Selection]]:
     """Apply a criterion to contrasts (by default every category against all others) in ``layers``.
 
-    Masks are read where the scan materialised them, else computed from the moments. A family that
-    is the whole model is that of all layers of the store, whichever are asked for.
+    Masks are read if the scan stored them, else computed from the moments. The family ``model``
+    comprises all layers of the store, whichever are selected.
 
     Raises
     ------
-    UserError : the scan that fills the store has not finished; the store has no shuffled labels to
-        compare with
+    UserError : the scan has not finished, or the criterion needs shuffled labels that the store
+        lacks
     """
     for layer, slabs in select_slabs(store, criterion, contrasts, layers):
         parts = [vars(one) for one in slabs]
-        yield (
-            layer,
-            Selection(
-                **{
-                    name: np.concatenate([part[name] for part in parts], axis=-1)
-                    for name in parts[0]
-                }
-            ),
-        )
+        masks = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+        yield layer, Selection(**masks)
 
 
 def select_slabs(
-    store: Store,
+    store: StoreReader,
     criterion: Criterion = DEFAULT,
     contrasts: Sequence[Contrast] | None = None,
     layers: Sequence[Layer] | None = None,
 ) -> Iterator[tuple[Layer, Iterator[Selection]]]:
-    """As :func:`select`, slab by slab of a layer: no more than a slab of masks is held.
+    """As :func:`select`, with the masks of one slab in memory at a time.
 
-    Layers in turn, each to its last slab.
+    The slabs of a layer must be consumed before the next layer.
     """
     require_complete(store)
     require_criterion(criterion)
-    wanted = store.layers if layers is None else layers
+    layers = store.layers if layers is None else layers
     rows = _rows_scanned(store, criterion, contrasts)
     if rows is not None:
-        for layer in wanted:
+        for layer in layers:
             yield layer, _scanned(store, layer, rows)
         return
-    chosen = every_category(store.categories) if contrasts is None else contrasts
-    for layer, decided in _decided(store, wanted, criterion, chosen):
-        yield layer, (one.selection for one in decided)
+    contrasts = every_category(store.categories) if contrasts is None else contrasts
+    for layer, decisions in _decisions(store, layers, criterion, contrasts):
+        yield layer, (one.selection for one in decisions)
 
 
 def materialise(
-    store: Draft,
+    store: StoreDraft,
     progress: Callable[[Layer], None] = lambda _: None,
     first: int = 0,
     stop: int | None = None,
 ) -> None:
     """Write t, q, CSI and the masks of the default criterion beside the moments, layer by layer.
 
-    From layer number ``first`` on, up to ``stop``; ``progress`` is called when a layer is written,
-    by the thread that writes. Where others write other layers, the criterion is there already.
+    Writes the layers from number ``first`` up to ``stop``; the writing thread calls ``progress``
+    after each. Other programs may write other layers of the same draft.
     """
     if "criterion" not in store.provenance:
         annotate_criterion(store)
@@ -110,16 +106,18 @@ def materialise(
         writers.pop(layer).finish()
         progress(layer)
 
-    with write_behind() as later:
+    with background_writer() as later:
 
-        def keep(layer: Layer, number: int, kept: Columns) -> None:
+        def write_measures(layer: Layer, number: int, columns: Columns) -> None:
             if number == 0:
                 writers[layer] = store.slab_writer(layer)
-            later(write_slab, writers[layer], number, kept)
+            later(write_slab, writers[layer], number, columns)
 
         layers = store.layers[first:stop]
-        for layer, slabs in _decided(store, layers, DEFAULT, every, _SCANNED, "q_each", keep):
-            for number, one in enumerate(slabs):
+        for layer, decisions in _decisions(
+            store.reader, layers, DEFAULT, every, _SCANNED, True, write_measures
+        ):
+            for number, one in enumerate(decisions):
                 columns: Columns = dict(vars(one.selection))
                 if one.q is not None:
                     columns["q_each"] = one.q
@@ -128,33 +126,33 @@ def materialise(
 
 
 def seconds_per_unit(categories: int, folds: int) -> float:
-    """How long the contrasts of a scan take to compute, per unit, on made-up moments."""
+    """Seconds per unit that the contrasts of a scan take to compute, timed on random moments."""
     every = every_category([str(category) for category in range(categories)])
-    examination = Examination(DEFAULT, every, _SCANNED, keep_q="q_each")
-    units = max(256, _MADE_UP // (categories * folds))
+    evaluation = Evaluation(DEFAULT, every, _SCANNED, stores_q=True)
+    units = max(256, _TIMED // (categories * folds))
     rng = np.random.default_rng(0)
     shape = (categories, units)
-    made_up = [
+    moments = [
         Moments(np.full((categories, 1), 20), rng.normal(size=shape), rng.chisquare(19, shape))
         for _ in range(folds)
     ]
     seconds = []
     for _ in range(2):  # the first compiles
         started = time.perf_counter()
-        look = examination.look(made_up)
-        examination.settle([[look]])
-        examination.decide(look)
+        slab = evaluation.evaluate(moments)
+        evaluation.settle([[slab]])
+        evaluation.decide(slab)
         seconds.append(time.perf_counter() - started)
     return seconds[-1] / units
 
 
-def annotate_criterion(store: Draft) -> None:
-    """Say by which criterion the masks are."""
+def annotate_criterion(store: StoreDraft) -> None:
+    """Record the criterion of the masks in the store."""
     store.annotate(criterion=as_record(DEFAULT))
 
 
 def save_contrast(
-    store: Store | Path | str,
+    store: StoreReader | Path | str,
     name: str,
     criterion: Criterion = DEFAULT,
     contrast: str | None = None,
@@ -164,33 +162,26 @@ def save_contrast(
 ) -> None:
     """Write measures and masks of a contrast beside the moments, as ``LAYER/NAME/MEASURE``.
 
-    Of all stimuli: ``measures``, and ``selective``; of each fold's alone: ``selective_fold``.
-    Without a ``contrast``, those of every category against all others, in a dimension ``category``.
-    What was saved under the name before is replaced when all is written; until then, and after an
-    error, it is there as it was. ``note`` hears of a wait for another program that saves.
+    The ``measures`` and ``selective`` are on all stimuli, ``selective_fold`` on those of each fold.
+    Without a ``contrast``, every category against all others is saved along a dimension
+    ``category``. An earlier contrast of that name is replaced once all is written; after an error
+    it is unchanged. ``note`` is told of a wait for another program that saves.
 
     Raises
     ------
-    UserError : the name or a measure is none, or the store cannot be written to; see :func:`select`
+    UserError : the name is invalid, a measure is unknown, or the store cannot be written to; see
+        also :func:`select`
     """
-    store, measures = Store.of(store), listed(measures)
+    store, measures = StoreReader.of(store), listed(measures)
     require_complete(store)
     require_criterion(criterion)
-    for measure in measures:
-        if measure not in MEASURES:
-            raise UserError(f"there is no measure {measure!r}: {nearest(measure, MEASURES)}")
-    categories = store.categories
-    if _asks_chance(criterion, measures):
-        _require_shuffles(store)
-    if "p_null" in measures and criterion.pairwise:
-        raise UserError("p_null is saved of one test, and a pairwise criterion has several: save t")
-    chosen = [parse_contrast(contrast, categories)] if contrast else every_category(categories)
-    Examination(criterion, chosen)  # refuses what does not fit, while what was saved is there yet
-    kept = [Kept(measure, criterion.test, measure) for measure in measures if measure != "q"]
-    keep_q = "q" if "q" in measures else None
-
+    _require_savable(store, criterion, measures)
+    every = every_category(store.categories)
+    contrasts = [parse_contrast(contrast, store.categories)] if contrast else every
+    Evaluation(criterion, contrasts)  # raises if contrasts do not fit, before anything changes
+    stored = [StoredMeasure(name, criterion.test, name) for name in measures if name != "q"]
     record = {
-        "contrasts": [one.text for one in chosen],
+        "contrasts": [one.text for one in contrasts],
         "criterion": as_record(criterion),
         "each_category": contrast is None,
         "measures": measures,
@@ -201,19 +192,21 @@ def save_contrast(
         writers.pop(layer).finish()
         progress(layer)
 
-    with saving(store, name, record, note) as saved, write_behind() as later:
+    with saving(store, name, record, note) as saved, background_writer() as later:
 
         def write(layer: Layer, number: int, columns: Columns) -> None:
             own = {name: values[0] for name, values in columns.items()} if contrast else columns
             later(saved.write, writers[layer], number, own)
 
-        def keep(layer: Layer, number: int, columns: Columns) -> None:
+        def write_measures(layer: Layer, number: int, columns: Columns) -> None:
             if number == 0:
                 writers[layer] = saved.slab_writer(layer)
             write(layer, number, columns)
 
-        for layer, slabs in _decided(store, store.layers, criterion, chosen, kept, keep_q, keep):
-            for number, one in enumerate(slabs):
+        for layer, decisions in _decisions(
+            store, store.layers, criterion, contrasts, stored, "q" in measures, write_measures
+        ):
+            for number, one in enumerate(decisions):
                 columns: Columns = {name: getattr(one.selection, name) for name in _MASKS}
                 if one.q is not None:
                     columns["q"] = one.q
@@ -221,78 +214,60 @@ def save_contrast(
             later(finish, layer)
 
 
-def chance(
-    store: Store,
-    criterion: Criterion = DEFAULT,
-    contrasts: Sequence[Contrast] | None = None,
-    layers: Sequence[Layer] | None = None,
-) -> Iterator[tuple[Layer, NDArray[np.float64]]]:
-    """The share of units that a criterion selects under shuffled labels, ``[contrast, shuffle]``.
-
-    Of the units that the scan drew from every layer; they, or those of all layers, are the family
-    that p is corrected over.
-
-    Raises
-    ------
-    UserError : the scan had no shuffled labels
-    """
-    require_complete(store)
-    require_criterion(criterion)
-    _require_shuffles(store)
-    chosen = every_category(store.categories) if contrasts is None else contrasts
-    wanted = store.layers if layers is None else layers
-    together = criterion.family == "model"
-    looks = {}
-    for layer in store.layers if together else wanted:
-        looks[layer] = _looks_at_shuffles(store, layer, examine(store, layer, criterion, chosen))
-        if not together:
-            yield layer, _shares(Examination(criterion, chosen), [looks.pop(layer)])[0]
-    if together:
-        shares = _shares(Examination(criterion, chosen), list(looks.values()))
-        yield from (pair for pair in zip(looks, shares, strict=True) if pair[0] in wanted)
-
-
-def examine(
-    store: Store,
-    layer: Layer,
-    criterion: Criterion,
-    contrasts: Sequence[Contrast],
-    kept: Sequence[Kept] = (),
-    keep_q: str | None = None,
-) -> Examination:
-    """A criterion on contrasts, with a layer's t's under shuffled labels if they are asked for.
-
-    Raises
-    ------
-    UserError : they are, and the scan had no shuffled labels
-    """
-    if not _asks_chance(criterion, [one.measure for one in kept]):
-        return Examination(criterion, contrasts, kept, keep_q)
-    _require_shuffles(store)
-    examination, null_t = Examination(criterion, contrasts), []
-    with np.errstate(all="ignore"):
-        for index, moments in enumerate(samples_of(store.shuffled_moments(layer))):
-            measured = examination.measured(Sample(moments), index)
-            null_t.append([np.sort(one.extremity[~np.isnan(one.extremity)]) for one in measured])
-    return Examination(criterion, contrasts, kept, keep_q, null_t)
-
-
-def _asks_chance(criterion: Criterion, measures: Sequence[str]) -> bool:
-    asked = (condition.measure for condition in criterion.rule().conditions())
-    return "p_null" in (*asked, *measures)
-
-
-def _require_shuffles(store: Store) -> None:
-    if not store.shuffles:
+def _require_savable(store: StoreReader, criterion: Criterion, measures: Sequence[str]) -> None:
+    for measure in measures:
+        if measure not in MEASURES:
+            raise UserError(f"there is no measure {measure!r}: {nearest(measure, MEASURES)}")
+    if _needs_shuffles(criterion, measures):
+        require_shuffles(store)
+    if "p_null" in measures and criterion.pairwise:
         raise UserError(
-            f"chance is what shuffled labels give; {store.path} has none: scan with --null 100"
+            "p_null is saved for a single test; a pairwise criterion has several: save t"
         )
 
 
+def evaluation_of(
+    store: StoreReader,
+    layer: Layer,
+    criterion: Criterion,
+    contrasts: Sequence[Contrast],
+    stored: Sequence[StoredMeasure] = (),
+    stores_q: bool = False,
+) -> Evaluation:
+    """The evaluation of a layer, with its t's under shuffled labels if they are needed.
+
+    Raises
+    ------
+    UserError : they are needed, and the scan had no shuffled labels
+    """
+    if not _needs_shuffles(criterion, [one.measure for one in stored]):
+        return Evaluation(criterion, contrasts, stored, stores_q)
+    require_shuffles(store)
+    evaluation, null_t = Evaluation(criterion, contrasts), []
+    with np.errstate(all="ignore"):
+        for index, moments in enumerate(samples_of(store.shuffled_moments(layer))):
+            measured = evaluation.measured(Sample(moments), index)
+            null_t.append([np.sort(one.extremity[~np.isnan(one.extremity)]) for one in measured])
+    return Evaluation(criterion, contrasts, stored, stores_q, null_t)
+
+
+def require_shuffles(store: StoreReader) -> None:
+    """Raise a ``UserError`` unless the scan had shuffled labels."""
+    if not store.shuffles:
+        raise UserError(
+            f"chance levels need shuffled labels; {store.path} has none: scan with --null 100"
+        )
+
+
+def _needs_shuffles(criterion: Criterion, measures: Sequence[str]) -> bool:
+    conditions = (condition.measure for condition in criterion.rule().conditions())
+    return "p_null" in (*conditions, *measures)
+
+
 def _rows_scanned(
-    store: Store, criterion: Criterion, contrasts: Sequence[Contrast] | None
+    store: StoreReader, criterion: Criterion, contrasts: Sequence[Contrast] | None
 ) -> list[int] | None:
-    """The categories whose masks are asked for, where the scan has already written all of them."""
+    """Categories of the contrasts if the scan stored the masks of all of them, else None."""
     if as_record(criterion) != store.provenance.get("criterion"):
         return None
     every = every_category(store.categories)
@@ -300,8 +275,8 @@ def _rows_scanned(
     return None if None in rows else [row for row in rows if row is not None]
 
 
-def _scanned(store: Store, layer: Layer, rows: Sequence[int]) -> Iterator[Selection]:
-    """The masks that the scan has written of some categories, slab by slab."""
+def _scanned(store: StoreReader, layer: Layer, rows: Sequence[int]) -> Iterator[Selection]:
+    """The masks that the scan stored for some categories, slab by slab."""
     for slab, _ in store.slabs(layer):
         masks = {name: store.read_slab(layer, name, slab) for name in (*_MASKS, *_CONDITIONS)}
         if list(rows) != list(range(len(store.categories))):
@@ -309,58 +284,39 @@ def _scanned(store: Store, layer: Layer, rows: Sequence[int]) -> Iterator[Select
         yield Selection(**masks)
 
 
-def _decided(
-    store: Store,
+def _decisions(
+    store: StoreReader,
     layers: Sequence[Layer],
     criterion: Criterion,
     contrasts: Sequence[Contrast],
-    kept: Sequence[Kept] = (),
-    keep_q: str | None = None,
-    keep: Callable[[Layer, int, Columns], None] = lambda *_: None,
-) -> Iterator[tuple[Layer, Iterator[Decided]]]:
-    """The outcome for ``layers``, slab by slab; for a family that is the model, all are seen first.
+    stored: Sequence[StoredMeasure] = (),
+    stores_q: bool = False,
+    write_measures: Callable[[Layer, int, Columns], None] = lambda *_: None,
+) -> Iterator[tuple[Layer, Iterator[Decision]]]:
+    """Decisions on ``layers``, slab by slab; the family ``model`` is evaluated as a whole first.
 
-    ``keep`` is called with what is kept of each slab, as soon as it was looked at.
+    ``write_measures`` receives the stored measures of each slab as soon as they are computed.
     """
-    settled = Examination(criterion, contrasts, kept, keep_q)
+    decider = Evaluation(criterion, contrasts, stored, stores_q)
 
-    def looks(layer: Layer) -> Iterator[Look]:
-        examination = examine(store, layer, criterion, contrasts, kept, keep_q)
+    def evaluated(layer: Layer) -> Iterator[SlabValues]:
+        evaluation = evaluation_of(store, layer, criterion, contrasts, stored, stores_q)
         for number, (slab, _) in enumerate(store.slabs(layer)):
-            look = examination.look(store.moments(layer, slab))
-            keep(layer, number, look.kept)
-            look.kept = {}
-            yield look
+            values = evaluation.evaluate(store.moments(layer, slab))
+            write_measures(layer, number, values.stored)
+            values.stored = {}
+            yield values
 
-    def of_layer(layer: Layer) -> Iterator[Decided]:
-        seen: Iterable[Look] = looks(layer)
-        if settled.waits:
-            seen = list(seen)
-            settled.settle([seen])
-        yield from map(settled.decide, seen)
+    def decided(layer: Layer) -> Iterator[Decision]:
+        slabs: Iterable[SlabValues] = evaluated(layer)
+        if decider.needs_family:
+            slabs = list(slabs)
+            decider.settle([slabs])
+        yield from map(decider.decide, slabs)
 
-    if criterion.family == "layer" or not settled.waits:
-        yield from ((layer, of_layer(layer)) for layer in layers)
+    if criterion.family == "layer" or not decider.needs_family:
+        yield from ((layer, decided(layer)) for layer in layers)
         return
-    family = {layer: list(looks(layer)) for layer in store.layers}
-    settled.settle(list(family.values()))
-    yield from ((layer, map(settled.decide, family[layer])) for layer in layers)
-
-
-def _looks_at_shuffles(store: Store, layer: Layer, examination: Examination) -> list[Look]:
-    """A look at the units drawn from a layer, all stimuli together, for every shuffle."""
-    count, mean, m2 = samples_of(store.shuffled_moments(layer))[0]
-    units = mean.shape[1] // store.shuffles
-    parts = [slice(start, start + units) for start in range(0, mean.shape[1], units)]
-    return [examination.look([Moments(count, mean[:, own], m2[:, own])]) for own in parts]
-
-
-def _shares(examination: Examination, looks: Sequence[Sequence[Look]]) -> list[NDArray[np.float64]]:
-    """Of every layer's shuffles, the share selected ``[contrast, shuffle]``; a family is one."""
-    shares: list[list[NDArray[np.float64]]] = [[] for _ in looks]
-    for shuffle in zip(*looks, strict=True):
-        if examination.waits:
-            examination.settle([[look] for look in shuffle])
-        for found, look in zip(shares, shuffle, strict=True):
-            found.append(examination.decide(look).selection.selective.mean(axis=1))
-    return [np.stack(found, axis=1) for found in shares]
+    family = {layer: list(evaluated(layer)) for layer in store.layers}
+    decider.settle(list(family.values()))
+    yield from ((layer, map(decider.decide, family[layer])) for layer in layers)

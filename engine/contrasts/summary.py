@@ -1,4 +1,4 @@
-"""What is selective, per layer and contrast, and what is left of it on held-out stimuli."""
+"""Summary of a store: selective units by layer and contrast, and their held-out selectivity."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ..layer import Layer
-from ..store.cuts import Slab
-from ..store.reading import Store
+from ..store.chunking import Slab
+from ..store.store_reader import StoreReader
+from .chance import chance
 from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample
-from .select import chance, select_slabs
+from .select import select_slabs
 
 _MEASURED = ("csi", "d_prime", "response")
 
@@ -27,10 +28,9 @@ _MEASURED = ("csi", "d_prime", "response")
 class HeldOut:
     """The units ``selected`` on one fold, measured on the others.
 
-    ``replicated`` is the share that pass again on another fold alone (the mean over the others);
-    ``csi``, ``d_prime`` and ``response`` (to the target) are means over the units, on all other
-    stimuli together; units whose d' is infinite are left out of its mean. None where no unit is
-    selected, or none has a finite value.
+    ``replicated`` is the share selected again on another fold, averaged over those folds. ``csi``,
+    ``d_prime`` and ``response`` (to the target) are means over the units on all other stimuli,
+    without infinite values. None if no unit is selected or has a finite value.
     """
 
     fold: int
@@ -43,12 +43,12 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Row:
-    """One layer and contrast.
+    """Summary of one layer and contrast.
 
-    ``units`` of the layer; how many are ``dead`` (constant over all stimuli) or ``nonfinite``; how
-    many are ``selective`` on all stimuli. ``held_out`` has an entry for every fold, or none where
-    there is but one. ``chance`` is the share selected under shuffled labels, and ``chance_95`` the
-    share that 5 % of the shuffles reach; None where the scan had none.
+    Counts the ``units`` of the layer, those that are ``dead`` (constant over all stimuli) or
+    ``nonfinite``, and those ``selective`` on all stimuli. ``held_out`` has an entry per fold, or
+    none for one fold. ``chance`` is the mean share selected under shuffled labels, ``chance_95``
+    the share that 5 % of the shuffles reach; None without shuffled labels.
     """
 
     layer: str
@@ -63,27 +63,27 @@ class Row:
 
     @property
     def share(self) -> float:
-        """Selective units as a share of all units of the layer."""
+        """Share of selective units."""
         return self.selective / self.units
 
     @property
     def replicated(self) -> float | None:
-        """Share replicated, averaged over the folds that select."""
+        """Share replicated, averaged over the selecting folds."""
         return self._average("replicated")
 
     @property
     def csi(self) -> float | None:
-        """Held-out CSI, averaged over the folds that select."""
+        """Held-out CSI, averaged over the selecting folds."""
         return self._average("csi")
 
     @property
     def d_prime(self) -> float | None:
-        """Held-out d', averaged over the folds that select."""
+        """Held-out d', averaged over the selecting folds."""
         return self._average("d_prime")
 
     @property
     def response(self) -> float | None:
-        """Held-out response to the target, averaged over the folds that select."""
+        """Held-out response to the target, averaged over the selecting folds."""
         return self._average("response")
 
     def _average(self, name: str) -> float | None:
@@ -92,39 +92,40 @@ class Row:
         return float(np.mean(known)) if known else None
 
 
-def summarise(
-    store: Store | Path | str,
+def summary(
+    store: StoreReader | Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
 ) -> list[Row]:
-    """The summary of a store under a criterion, a row per layer and contrast.
+    """Summarise a store under a criterion, a row per layer and contrast.
 
     Parameters
     ----------
-    store : the result of a scan, or its path
-    layers : names or globs, one or several
-    contrasts : as :mod:`.language.contrast` reads them; by default every category
+    store : a store or its path
+    criterion : the criterion that selects units
+    layers : names or globs of layers
+    contrasts : see :mod:`.language.contrast`; by default every category
 
     Raises
     ------
-    UserError : the scan that fills the store has not finished, no layer has such a name, a contrast
-        cannot be read or does not fit the criterion
+    UserError : the scan has not finished, a layer is unknown, or a contrast cannot be parsed or
+        does not fit the criterion
     """
-    store = Store.of(store)
-    asked = parse_contrasts(contrasts, store.categories)
-    wanted = store.layers_named(layers)
+    store = StoreReader.of(store)
+    parsed = parse_contrasts(contrasts, store.categories)
+    named = store.layers_named(layers)
     by_chance: dict[str, NDArray[np.float64]] = {}
     if store.shuffles:
         by_chance = {
-            layer.name: shares for layer, shares in chance(store, criterion, asked, wanted)
+            layer.name: shares for layer, shares in chance(store, criterion, parsed, named)
         }
     rows = []
-    for layer, slabs in select_slabs(store, criterion, asked, wanted):
-        counted = _Counted(store, layer, criterion, asked)
+    for layer, slabs in select_slabs(store, criterion, parsed, named):
+        counted = _Counter(store, layer, criterion, parsed)
         for (slab, _), chosen in zip(store.slabs(layer), slabs, strict=True):
             counted.add(slab, chosen)
-        for index, contrast in enumerate(asked):
+        for index, contrast in enumerate(parsed):
             shares = by_chance[layer.name][index] if by_chance else None
             rows.append(
                 Row(
@@ -142,11 +143,11 @@ def summarise(
     return rows
 
 
-class _Counted:
-    """What was selected of a layer, and what it is like on held-out stimuli, slab by slab."""
+class _Counter:
+    """Counts and measures a layer's selected units, slab by slab."""
 
     def __init__(
-        self, store: Store, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
+        self, store: StoreReader, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
     ) -> None:
         self._store, self._layer = store, layer
         self._criterion, self._contrasts = criterion, contrasts
@@ -154,7 +155,7 @@ class _Counted:
         self.selective = np.zeros(len(contrasts), np.int64)
         shape = (len(contrasts), store.folds, len(_MEASURED))
         self._sums, self._finite = np.zeros(shape), np.zeros(shape)
-        # Units selected on one fold that are on the other [contrast, fold, fold].
+        # Units selected on both of two folds [contrast, fold, fold].
         self._both = np.zeros((len(contrasts), store.folds, store.folds), np.int64)
 
     def add(self, slab: Slab, chosen: Selection) -> None:
@@ -173,7 +174,7 @@ class _Counted:
                     self._measure(int(index), fold, own, moments)
 
     def held_out(self, index: int) -> tuple[HeldOut, ...]:
-        """For a contrast an entry per fold; none where there is but one."""
+        """An entry per fold for a contrast; none for one fold."""
         if self._store.folds == 1:
             return ()
         return tuple(
@@ -194,19 +195,19 @@ class _Counted:
     def _measure(
         self, index: int, fold: int, own: NDArray[np.bool_], moments: Sequence[Moments]
     ) -> None:
-        """Measure units that were selected on a fold on all others together."""
+        """Measure the units selected on a fold on all other folds together."""
         with np.errstate(all="ignore"):
             sample = held_out_sample(moments, fold, own)
             measured = Measured(sample, self._contrasts[index], self._criterion)
-            for place, name in enumerate(_MEASURED):
+            for column, name in enumerate(_MEASURED):
                 values = measured.measure(name)
                 known = np.isfinite(values)
-                self._sums[index, fold, place] += values[known].sum()
-                self._finite[index, fold, place] += np.count_nonzero(known)
+                self._sums[index, fold, column] += values[known].sum()
+                self._finite[index, fold, column] += np.count_nonzero(known)
 
 
 def held_out_sample(moments: Sequence[Moments], fold: int, own: NDArray[np.bool_]) -> Sample:
-    """Units ``own`` on the stimuli of all folds but one; ``moments`` has an entry for each fold."""
+    """The units ``own`` on the stimuli of all folds but one, from the moments of each fold."""
     parts = [
         Moments(part.count, part.mean[:, own], part.m2[:, own])
         for other, part in enumerate(moments)
@@ -216,9 +217,9 @@ def held_out_sample(moments: Sequence[Moments], fold: int, own: NDArray[np.bool_
 
 
 def _replication(both: NDArray[np.int64], fold: int) -> float | None:
-    """Share of the units selected on ``fold`` that pass again on another, averaged over them.
+    """Share of the units selected on ``fold`` that another fold selects, averaged over folds.
 
-    ``both [fold, fold]`` are the units selected on the one and on the other.
+    ``both [fold, fold]`` counts the units that two folds select.
     """
     own = both[fold, fold]
     if not own:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -30,7 +31,7 @@ from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus
 from .jpegs import Jpeg, jpegs_of
 from .pictures import is_invisible, picture_of
-from .processes import decoders
+from .processes import Decoders, decoders
 
 # Batches decoded ahead of the one in the network.
 _AHEAD = 2
@@ -81,42 +82,92 @@ def normalise(
     return images.permute(0, 3, 1, 2).to(dtype)
 
 
-def decode_ahead(
-    catalogue: Catalogue,
-    plan: Plan,
-    preprocessing: Preprocessing,
-    workers: int,
-    *,
-    first: int = 0,
-    skip: bool = False,
-    look: Callable[[], None] = lambda: None,
-    invisible: Callable[[int], None] = lambda _: None,
-    device: torch.device = _CPU,
-    processes: bool | None = None,
-) -> Iterator[Decoded]:
-    """Every batch of ``plan`` from number ``first`` on with its decoded images, in order.
+@dataclass(frozen=True)
+class ImageSource:
+    """Images of a stimulus set and how they are decoded.
 
     Parameters
     ----------
-    workers : threads
-    skip : go on without images that cannot be decoded, which are said to have failed
-    look : called now and then while an image is waited for; what it raises ends the waiting
-    invisible : hears of every stimulus of which nothing is visible, before its batch is given
-    device : of the network; for a GPU, images are decoded into memory that it can fetch from by
-        itself, or JPEG files by it where ``preprocessing`` names torchvision
-    processes : whether each thread has its images decoded by a process of its own; by default see
-        :func:`needs_processes`
+    workers : decoding threads
+    skip : continue without images that cannot be decoded and mark them as failed
+    device : of the network. For a GPU, images are decoded into pinned memory, or JPEG files on the
+        GPU itself if ``preprocessing`` names torchvision
+    processes : decode in a process per thread; by default see :func:`needs_processes`
+    """
+
+    catalogue: Catalogue
+    preprocessing: Preprocessing
+    workers: int
+    skip: bool = False
+    device: torch.device = _CPU
+    processes: bool | None = None
+
+
+def decode_ahead(
+    source: ImageSource,
+    plan: Plan,
+    *,
+    first: int = 0,
+    look: Callable[[], None] = lambda: None,
+    invisible: Callable[[int], None] = lambda _: None,
+) -> Iterator[Decoded]:
+    """Batches of ``plan`` from number ``first`` on with their decoded images, in order.
+
+    Parameters
+    ----------
+    look : called now and then while waiting for an image; what it raises ends the waiting
+    invisible : called with every stimulus in which nothing is visible, before its batch
 
     Raises
     ------
-    UserError : naming the first image, in the order of showing, that cannot be decoded or is not
-        what it was when the catalogue was read; one that takes minutes; a decoder that there is
-        not, or that has died
+    UserError : the first image, in the order of showing, that cannot be decoded or has changed
+        since the catalogue was read; an image that takes minutes; a decoder that is not installed
+        or has died
     """
-    crop, jpegs = preprocessing.crop, jpegs_of(preprocessing, device)
+    remaining = plan.batches(first)
+    waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
+    crop, pinned = source.preprocessing.crop, source.device.type == "cuda"
+    processes = source.processes
+    if processes is None:
+        processes = needs_processes(source.catalogue, source.device, source.workers)
+    with _daemons(source.workers) as submit, ExitStack() as stack:
+        apart = None
+        if processes:
+            apart = stack.enter_context(decoders(source.preprocessing, source.workers))
+        decoder = _Decoder(source, apart, look, invisible)
 
-    def decode(pixels: NDArray[np.uint8], row: int, stimulus: int) -> Jpeg | None:
-        """Fill a row, or give the file that the device is to fill it from."""
+        def begin() -> None:
+            batch = next(remaining, None)
+            if batch is not None:
+                shape = (len(batch.stimuli), crop, crop, 3)
+                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
+                jobs = [submit(decoder.fill, pixels, r, s) for r, s in enumerate(batch.stimuli)]
+                waiting.append((batch, pixels, jobs))
+
+        for _ in range(1 + _AHEAD):
+            begin()
+        while waiting:
+            decoded = decoder.finish(*waiting.popleft())
+            begin()
+            yield decoded
+
+
+class _Decoder:
+    """Decodes single images in threads, and joins them to batches in the main thread."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        apart: Decoders | None,
+        look: Callable[[], None],
+        invisible: Callable[[int], None],
+    ) -> None:
+        self._source, self._apart, self._look, self._invisible = source, apart, look, invisible
+        self._jpegs = jpegs_of(source.preprocessing, source.device)
+
+    def fill(self, pixels: NDArray[np.uint8], row: int, stimulus: int) -> Jpeg | None:
+        """Fill a row of a batch, or return the JPEG file that the GPU will decode into it."""
+        catalogue, jpegs = self._source.catalogue, self._jpegs
         path = catalogue.path(stimulus)
         if catalogue.pictures:
             pixels[row] = catalogue.pictures.read(stimulus, path)
@@ -129,70 +180,47 @@ def decode_ahead(
             if (picture := jpegs.prepare([jpeg])[0]) is not None:
                 pixels[row] = picture.numpy()
                 return None
-        by_pillow(pixels, row, path, content)
+        self._by_pillow(pixels, row, path, content)
         return None
 
-    def by_pillow(pixels: NDArray[np.uint8], row: int, path: Path, content: bytes) -> None:
-        if apart is None:
-            pixels[row] = picture_of(path, content, preprocessing)
+    def _by_pillow(self, pixels: NDArray[np.uint8], row: int, path: Path, content: bytes) -> None:
+        if self._apart is None:
+            pixels[row] = picture_of(path, content, self._source.preprocessing)
         else:
-            apart.fill(pixels[row], path, content)
+            self._apart.fill(pixels[row], path, content)
 
-    def finish(batch: Batch, pixels: NDArray[np.uint8], jobs: list[_Job]) -> Decoded:
+    def finish(self, batch: Batch, pixels: NDArray[np.uint8], jobs: list[_Job]) -> Decoded:
+        """Wait for the images of a batch."""
         failed: dict[int, str] = {}
 
         def attempt(row: int, work: Callable[[], Jpeg | None]) -> Jpeg | None:
+            path = self._source.catalogue.path(batch.stimuli[row])
             try:
                 return work()
             except UnfitStimulus as unfit:
-                if not skip:
-                    path = catalogue.path(batch.stimuli[row])
+                if not self._source.skip:
                     remedy = 'restore it, or leave it out with `on_error="skip"`'
                     raise UnfitStimulus(path, unfit.reason, remedy) from None
                 failed[row], pixels[row] = unfit.reason, _GREY
             except TimeoutError:
                 raise UserError(
-                    f"an image decodes within seconds; {catalogue.path(batch.stimuli[row])} has "
-                    f"taken {_PATIENCE:.0f}: its file system may hang, or the file is not an "
-                    "ordinary image"
+                    f"an image decodes within seconds; {path} has taken {_PATIENCE:.0f}: its file "
+                    "system may hang, or the file is not an ordinary image"
                 ) from None
             return None
 
         files = {}
         for row, job in enumerate(jobs):
-            if (jpeg := attempt(row, partial(_wait, job, look))) is not None:
+            if (jpeg := attempt(row, partial(_wait, job, self._look))) is not None:
                 files[row] = jpeg
             elif row not in failed and is_invisible(pixels[row]):
-                invisible(int(batch.stimuli[row]))
-        if not jpegs or not files:
+                self._invisible(int(batch.stimuli[row]))
+        if not self._jpegs or not files:
             return Decoded(batch, pixels, failed)
-        prepared = dict(zip(files, jpegs.prepare(list(files.values())), strict=True))
+        prepared = dict(zip(files, self._jpegs.prepare(list(files.values())), strict=True))
         for row in (row for row, picture in prepared.items() if picture is None):
-            attempt(row, partial(by_pillow, pixels, row, *files[row][:2]))
+            attempt(row, partial(self._by_pillow, pixels, row, *files[row][:2]))
         return Decoded(batch, _joined(pixels, prepared), failed)
-
-    remaining = plan.batches(first)
-    waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
-    pinned = device.type == "cuda"
-    if processes is None:
-        processes = needs_processes(catalogue, device, workers)
-    with _daemons(workers) as submit, ExitStack() as stack:
-        apart = stack.enter_context(decoders(preprocessing, workers)) if processes else None
-
-        def begin() -> None:
-            batch = next(remaining, None)
-            if batch is not None:
-                shape = (len(batch.stimuli), crop, crop, 3)
-                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
-                jobs = [submit(decode, pixels, row, s) for row, s in enumerate(batch.stimuli)]
-                waiting.append((batch, pixels, jobs))
-
-        for _ in range(1 + _AHEAD):
-            begin()
-        while waiting:
-            decoded = finish(*waiting.popleft())
-            begin()
-            yield decoded
 
 
 def _joined(

@@ -1,4 +1,4 @@
-"""An image file as a network's picture: decoded, resized, cropped."""
+"""Image file to picture: decode, resize, crop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..preprocessing import Preprocessing
 from ..stimuli.images import BACKGROUND, UnfitStimulus, open_image
 
-# Pixels that an image may have when it is resized: a strip of one pixel's width would be stretched.
+# Most pixels after resizing, which would stretch a strip one pixel wide.
 _MOST_PIXELS = 2**28
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -23,11 +23,11 @@ _FILTERS = {
 
 
 def picture_of(path: Path, content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The picture ``[crop, crop, 3]`` of an image file at ``path`` of this ``content``.
+    """Picture ``[crop, crop, 3]`` of an image file with this ``content``; errors name ``path``.
 
     Raises
     ------
-    UnfitStimulus : see :func:`.images.open_image`; it cannot be resized
+    UnfitStimulus : see :func:`.images.open_image`; or the image cannot be resized
     """
     image = open_image(path, content)
     try:
@@ -37,20 +37,20 @@ def picture_of(path: Path, content: bytes, preprocessing: Preprocessing) -> NDAr
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Resize and crop a picture to ``[crop, crop, 3]``, by torchvision's rules to the pixel.
+    """Resize and crop a picture to ``[crop, crop, 3]``, with the same pixels as torchvision.
 
     Raises
     ------
-    UserError : the picture is so long and narrow that resized it would not fit in memory
+    UserError : the picture is so long and narrow that the resized one would not fit in memory
     """
     width, height = image.size
     crop, size = preprocessing.crop, preprocessing.resized(width, height)
     if size[0] * size[1] > _MOST_PIXELS:
         raise UserError(
-            f"{width} x {height} pixels would become {size[0]} x {size[1]}, at most "
-            f"{_MOST_PIXELS:,} are made: cut it"
+            f"{width} x {height} pixels would become {size[0]} x {size[1]}, more than "
+            f"{_MOST_PIXELS:,}: crop the image"
         )
-    if image.mode != "RGB":  # or it would be copied
+    if image.mode != "RGB":  # converting RGB to RGB would copy it
         image = image.convert("RGB")
     if size != image.size:
         image = image.resize(size, _FILTERS[preprocessing.interpolation])
@@ -59,6 +59,6 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
 
 
 def is_invisible(picture: NDArray[np.uint8]) -> bool:
-    """Whether a picture is nothing but the mid-grey that transparent pixels are laid over."""
+    """Whether a picture is mid-grey throughout, the colour behind transparent pixels."""
     grey = BACKGROUND[0]
     return bool(picture.flat[0] == grey and (picture == grey).all())

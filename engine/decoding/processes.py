@@ -1,8 +1,8 @@
-"""Image files decoded in processes of their own, one for each thread that asks for pictures.
+"""Image files decoded in processes, one per decode thread.
 
-Threads of one Python wait for each other at every step that is not inside of Pillow, and a picture
-takes dozens of such steps: more threads soon decode less. A process takes them all, and leaves to
-the thread one request and one answer. It knows nothing of torch, which takes long to load.
+Threads wait for the GIL at every step outside Pillow, and a picture takes dozens of such steps:
+more threads soon decode less. With a process, the thread only sends a request and reads an answer.
+The process does not import torch, which is slow to load.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from ..preprocessing import Preprocessing
 from ..stimuli.images import UnfitStimulus
 from .pictures import picture_of
 
-# A request: lengths of the file's name and content, which follow. An answer: why there is no
-# picture, in so many bytes, and whether that is the image's fault; or a picture, of no reason.
+# Request: lengths of the file's name and content, then both. Answer: whether the image is at fault
+# and the length of the reason, then the reason; or the picture, if that length is 0.
 _REQUEST, _ANSWER = struct.Struct("<IQ"), struct.Struct("<?I")
-# A whole picture of 224 pixels goes through a pipe at once, where the system lets it have that.
+# Pipe size for a whole picture of 224 pixels at once, if the system allows it.
 _PIPE_BYTES = 2**20
-# What libraries would start of threads in each, and never use.
+# Keeps libraries from starting threads that would never be used.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _MODULE = "fusiform.engine.decoding.processes"
 
 
 class Decoders:
-    """Processes that decode, as many at a time as there are.
+    """A pool of decoding processes.
 
     Raises
     ------
-    UserError : the system does not give so many
+    UserError : the system cannot start so many
     """
 
     def __init__(self, preprocessing: Preprocessing, number: int) -> None:
@@ -53,40 +53,40 @@ class Decoders:
             except OSError as error:
                 self.stop()
                 raise UserError(
-                    "on a GPU each decode worker has a process; of "
-                    f"{number} the system began {len(self._all)} ({error.strerror or error}): "
-                    "ask for fewer --decode-workers"
+                    "for a GPU every decode worker is a process; the system started "
+                    f"{len(self._all)} of {number} ({error.strerror or error}): "
+                    "use fewer `decode_workers`"
                 ) from error
             self._all.append(decoder)
             self._idle.put(decoder)
 
     def fill(self, row: NDArray[np.uint8], path: Path, content: bytes) -> None:
-        """Fill ``row [crop, crop, 3]`` with the picture of an image file.
+        """Write the picture of an image file to ``row [crop, crop, 3]``.
 
         Raises
         ------
         UnfitStimulus : see :func:`.pictures.picture_of`
-        UserError : the process failed, or was killed
+        UserError : the process failed or was killed
         """
         decoder = self._idle.get()
         try:
             if decoder is None:
-                raise UserError(f"an image is decoded while a scan lasts; {path} came later")
+                raise UserError(f"images are decoded during a scan; {path} came after its end")
             decoder.fill(row, path, content)
         finally:
             self._idle.put(decoder)
 
     def wait(self) -> None:
-        """Until they have begun: a scan goes on meanwhile, and who measures them waits."""
+        """Wait until all processes have started; only benchmarks need this."""
         for decoder in self._all:
-            with suppress(UnfitStimulus):  # no image is in nothing
+            with suppress(UnfitStimulus):  # an empty file is not an image
                 decoder.fill(np.empty(0, np.uint8), Path(), b"")
 
     def stop(self) -> None:
-        """End the processes, whatever they are at; who waits for one is told."""
+        """Kill the processes; threads that wait for one get an error."""
         for decoder in self._all:
             decoder.kill()
-        for _ in self._all:  # one by one, when nobody reads of it any more
+        for _ in self._all:  # closed only after its last user has returned it
             idle = self._idle.get()
             assert idle
             idle.close()
@@ -95,7 +95,7 @@ class Decoders:
 
 @contextmanager
 def decoders(preprocessing: Preprocessing, number: int) -> Iterator[Decoders]:
-    """Give so many decoders, which are gone when the context ends."""
+    """Start ``number`` decoders, and stop them when the context ends."""
     started = Decoders(preprocessing, number)
     try:
         yield started
@@ -104,7 +104,7 @@ def decoders(preprocessing: Preprocessing, number: int) -> Iterator[Decoders]:
 
 
 class _Decoder:
-    """One process. It ends by itself when the program that began it does, however that ends."""
+    """One process. It ends by itself when its parent ends, however that happens."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._process = subprocess.Popen(
@@ -113,14 +113,14 @@ class _Decoder:
             stdout=subprocess.PIPE,
             bufsize=0,
             env=os.environ | _ONE_THREAD,
-            process_group=0 if os.name == "posix" else None,  # Ctrl-C is not for it
+            process_group=0 if os.name == "posix" else None,  # not reached by Ctrl-C
         )
         assert self._process.stdin
         assert self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
         for pipe in (self._requests, self._answers):
             _widen(pipe)
-        with suppress(OSError):  # it is gone, which the first request finds out
+        with suppress(OSError):  # if it has died, the first request raises
             _write(self._requests.write, pickle.dumps(preprocessing))
 
     def fill(self, row: NDArray[np.uint8], path: Path, content: bytes) -> None:
@@ -136,12 +136,12 @@ class _Decoder:
             code = self._process.wait()
             how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
             raise UserError(
-                f"images are decoded in processes that last as long as the scan; one {how} at "
-                f"{path}: it may have been killed for the memory that it took"
+                f"decoding processes run until the scan ends; one {how} at {path}: the system may "
+                "have killed it for lack of memory"
             ) from None
         if unfit:
             raise UnfitStimulus(path, reason)
-        raise UserError(f"an image is decoded or refused; at {path} decoding failed: {reason}")
+        raise UserError(f"decoding {path} failed: {reason}")
 
     def kill(self) -> None:
         self._process.kill()
@@ -153,13 +153,13 @@ class _Decoder:
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until there are no more: what such a process does."""
-    preprocessing = pickle.load(requests)  # from the program that began this one
+    """Main function of the process: answer requests until there are no more."""
+    preprocessing = pickle.load(requests)  # from the parent process
     while len(head := requests.read(_REQUEST.size)) == _REQUEST.size:
         lengths = _REQUEST.unpack(head)
         name, content = map(requests.read, lengths)
         if (len(name), len(content)) != lengths:
-            return  # who asked is gone
+            return  # the parent has ended
         try:
             picture = picture_of(Path(os.fsdecode(name)), content, preprocessing)
         except UnfitStimulus as unfit:
@@ -197,14 +197,14 @@ def _read_into(pipe: IO[bytes], left: memoryview) -> None:
 
 
 def _widen(pipe: object) -> None:
-    with suppress(ImportError, AttributeError, OSError):  # Linux, and within what a user may have
+    with suppress(ImportError, AttributeError, OSError):  # only on Linux, and within its limits
         import fcntl
 
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[call-overload]
 
 
 if __name__ == "__main__":
-    # What a library prints is no answer.
+    # Output of libraries goes to stderr, so that it does not mix with answers.
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb", buffering=0) as answers:
         os.dup2(2, 1)
         serve(sys.stdin.buffer, answers)

@@ -15,13 +15,11 @@ from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from ..errors import UserError
-from ..limits import refuse_numbers
 from ..machine import control_group_limits, usable_cores
 from ..scanning.memory import ARENAS
 from ..scanning.progress import Listener
+from ..spec import Request
 
 # Seconds to wait for a scheduler.
 _PATIENCE = 10
@@ -63,19 +61,16 @@ class Workers:
         return max(1, int(usable_cores(control_group_limits())) // self.number)
 
 
-def workers_asked_for(
-    number: int | None,
-    scheduler: Any,
-    threads: int | None,
-    model: str | nn.Module,
-    null: int,
-) -> Workers | None:
-    """Workers of a scan; None to scan in this process.
+def workers_asked_for(request: Request) -> Workers | None:
+    """The workers of a scan; None if it runs in this process.
 
     Raises
     ------
     UserError : inconsistent options, or a scan that workers cannot do
     """
+    resources, model, null = request.resources, request.network.model, request.design.null
+    number, scheduler = resources.workers, resources.scheduler
+    threads = resources.threads_per_worker
     if number is None and scheduler is None:
         if threads is not None:
             raise UserError(
@@ -88,10 +83,6 @@ def workers_asked_for(
             "workers are local processes or those of a scheduler; got `workers` and `scheduler`: "
             "leave one out"
         )
-    refuse_numbers(workers=number, threads_per_worker=threads)
-    for name, value in (("workers", number), ("threads per worker", threads)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} are at least 1; got {value}")
     if not isinstance(model, str):
         raise UserError(
             f"every worker builds the network itself; got a {type(model).__name__}: name it, or "

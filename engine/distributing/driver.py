@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from uuid import uuid4
 from ..contrasts.select import annotate_criterion
 from ..errors import UserError, shortened
 from ..moments.plan import Block
-from ..networks.backbones import Backbone
+from ..networks.weights import looks_like_file
 from ..scanning.interrupt import Stop
 from ..scanning.loop import note_invisible
 from ..scanning.memory import peak_memory
@@ -20,9 +20,10 @@ from ..scanning.progress import Listener, Progress
 from ..scanning.rounding import changed
 from ..scanning.setup import Setup
 from ..scanning.work import refuse_too_few
-from ..store.draft import Draft
-from ..store.durable import sweep
-from ..store.root import Unreadable
+from ..store.drafts.recovery import Recovery
+from ..store.drafts.store_draft import StoreDraft
+from ..store.location import remove_partial_files
+from ..store.reader import Unreadable
 from .cluster import Crew, Workers, connected
 from .dispatch import Task, hand_out
 from .tasks import (
@@ -40,51 +41,46 @@ from .tasks import (
 )
 
 
-def distribute(
-    workers: Workers,
-    draft: Draft,
-    setup: Setup,
-    listener: Listener,
-    stop: Stop,
-    *,
-    build: Callable[[], Backbone],
-    decode_workers: int | None,
-    skip: bool,
-) -> None:
-    """Fill a draft on workers, from the start or from where it stopped.
+class OnWorkers:
+    """Executor of a scan on dask workers: the same bits as in one process."""
 
-    Parameters
-    ----------
-    build : builds the network on every worker
-    decode_workers : decode threads per worker
-    skip : leave out stimuli that cannot be decoded
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self.processes = workers.number or 1
 
-    Raises
-    ------
-    UserError : no workers, or a user's mistake that a worker reports
-    """
-    distribution = Distribution(draft, setup, listener, stop)
-    if draft.is_complete:
-        return
-    job = Job(
-        uuid4().hex,
-        draft.path,
-        {},
-        build,
-        str(setup.device),
-        workers.threads_each,
-        decode_workers,
-        skip,
-        setup.axes,
-    )
-    with connected(workers, listener) as crew:
-        try:
-            distribution.run(crew, job)
-        finally:
-            if workers.scheduler and crew.client.status == "running":
-                crew.client.run(leave, job.token, on_error="ignore")
-    if isinstance(draft.path, Path):
-        sweep(draft.path)  # removes temporary files of workers that died
+    def fill(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
+        """Have workers do the scan: all of it, or what an earlier run has left.
+
+        Raises
+        ------
+        UserError : no workers, or a user's mistake that a worker reports
+        """
+        distribution = Distribution(draft, setup, listener, stop)
+        if draft.is_complete:
+            return
+        request, workers = setup.request, self._workers
+        network = request.network
+        if looks_like_file(network.weights):  # workers may stand elsewhere
+            network = replace(network, weights=str(Path(network.weights).absolute()))
+        job = Job(
+            uuid4().hex,
+            draft.path,
+            {},
+            network,
+            str(setup.device),
+            workers.threads_each,
+            request.resources.decode_workers,
+            request.stimuli.on_error == "skip",
+            setup.axes,
+        )
+        with connected(workers, listener) as crew:
+            try:
+                distribution.run(crew, job)
+            finally:
+                if workers.scheduler and crew.client.status == "running":
+                    crew.client.run(leave, job.token, on_error="ignore")
+        if isinstance(draft.path, Path):
+            remove_partial_files(draft.path)  # removes temporary files of workers that died
 
 
 class Distribution:
@@ -94,7 +90,7 @@ class Distribution:
     are merged in plan order.
     """
 
-    def __init__(self, draft: Draft, setup: Setup, listener: Listener, stop: Stop) -> None:
+    def __init__(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
         self._draft, self._plan = draft, setup.plan
         self._layers = setup.fitting.parts
         self._catalogue = setup.catalogue.absolute()
@@ -110,17 +106,17 @@ class Distribution:
         self._machines: list[Mapping[str, Any]] = []
         self._records: dict[str, Record] = {}
         if not draft.is_complete:
-            for damaged in draft.records.damaged():
+            for damaged in draft.tasks.damaged():
                 listener.note(f"repeating {damaged.removesuffix('.json')}: its record is damaged")
-            draft.forget_damaged(listener.note, thoroughly=False)
+            Recovery(draft).forget_damaged_tasks(listener.note, thorough=False)
             self._records = {
                 name: {**record, "batches": tuple(record["batches"])}
-                for name, record in draft.records.of(SHOW).items()
+                for name, record in draft.tasks.of(SHOW).items()
             }
             if self._records:
                 self._note_what_is_done()
             for stage in (SHOW, MERGE, CONTRAST):
-                for record in draft.records.of(stage).values():
+                for record in draft.tasks.of(stage).values():
                     self._compare(record.get("machine", {}))
 
     def run(self, crew: Crew, job: Job) -> None:
@@ -150,8 +146,8 @@ class Distribution:
         for part in parts:
             tasks = [task for task in self._shards(part) if task.name not in self._records]
             if tasks:  # new moments make later results stale
-                self._draft.records.forget(MERGE)
-                self._draft.records.forget(CONTRAST)
+                self._draft.tasks.forget(MERGE)
+                self._draft.tasks.forget(CONTRAST)
             for task, outcome in self._done(crew, job, tasks):
                 self._take(task, outcome)
                 done += self._stimuli(outcome.record)
@@ -216,10 +212,10 @@ class Distribution:
     def _compare(self, machine: Mapping[str, Any]) -> None:
         """Note how a worker's machine differs from the first worker's, once per difference."""
         self._machines = self._machines or [machine]
-        differing = changed(self._machines[0], machine)
-        if differing and machine not in self._machines:
+        difference = changed(self._machines[0], machine)
+        if difference and machine not in self._machines:
             self._machines.append(machine)
-            first, own = differing
+            first, own = difference
             self._listener.note(
                 f"one worker computes with {own}, others with {first}: last bits may differ from a "
                 "scan on identical workers"
@@ -232,7 +228,7 @@ class Distribution:
         for name, record in self._records.items():
             gone = self._skipped_in(record)
             if any((catalogue.labels[other], fold_of[other]) == group for other in gone):
-                self._draft.records.forget(name)
+                self._draft.tasks.forget(name)
 
     # Moments and contrasts
 
@@ -250,7 +246,7 @@ class Distribution:
             shown = f"merge {self._draft.categories[block.category]} fold {block.fold}"
             return Task(name, shown, merge_group, (name, group, parts))
 
-        there = self._draft.records.of(MERGE)
+        there = self._draft.tasks.of(MERGE)
         tasks = [task_of(block) for block in self._plan.blocks if self._spans(block)]
         left = [task for task in tasks if task.name not in there]
         started, before = time.perf_counter(), len(tasks) - len(left)
@@ -258,7 +254,7 @@ class Distribution:
             self._report("merge", done, len(tasks), before, started)
 
     def _contrast(self, crew: Crew, job: Job) -> None:
-        there, layers = self._draft.records.of(CONTRAST), self._draft.layers
+        there, layers = self._draft.tasks.of(CONTRAST), self._draft.layers
         names = [f"{CONTRAST}/{number}" for number in range(len(layers))]
         tasks = [
             Task(name, f"contrast {layer.name}", contrast, (name, number))
@@ -281,7 +277,7 @@ class Distribution:
             f"resuming an unfinished scan: {len(self._records)} of "
             f"{passes * len(self._plan.shards)} shards are done ({stimuli:,} of "
             f"{passes * len(self._plan.order):,} stimuli), "
-            f"contrasts of {len(self._draft.records.of(CONTRAST))} of {len(self._draft.layers)} "
+            f"contrasts of {len(self._draft.tasks.of(CONTRAST))} of {len(self._draft.layers)} "
             "layers are written"
         )
 

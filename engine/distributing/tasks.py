@@ -19,12 +19,12 @@ import torch
 
 from ...kernels.moments import Moments, merge
 from ..contrasts.select import materialise
-from ..decoding.ahead import decode_ahead
+from ..decoding.ahead import ImageSource, decode_ahead
 from ..errors import UserError
 from ..layer import Layer
 from ..moments.accumulators import Live
 from ..moments.plan import Block, Plan
-from ..networks.backbones import Backbone
+from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
 from ..networks.layers import input_dtype
 from ..networks.out_of_memory import explained
@@ -34,13 +34,14 @@ from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
 from ..scanning.rounding import machine
 from ..scanning.work import nonfinite
+from ..spec import Network
 from ..stimuli.catalogue import Catalogue
-from ..store.behind import write_behind
-from ..store.draft import Draft
+from ..store.array_writer import background_writer
+from ..store.drafts.commits import Seal
+from ..store.drafts.store_draft import StoreDraft
 from ..store.identity import IDENTITY, NETWORK, difference
-from ..store.places import Place, is_group
-from ..store.records import Seal
-from ..store.root import Unreadable
+from ..store.location import Location, is_group
+from ..store.reader import Unreadable
 
 # Stages of a scan: prefixes of task names.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"
@@ -56,15 +57,15 @@ _Arguments = ParamSpec("_Arguments")
 class Job:
     """Settings shared by all tasks of a scan.
 
-    ``token`` names the run, ``place`` and ``identity`` the draft, and ``build`` builds the network.
+    ``token`` names the run, ``place`` and ``identity`` the draft.
     ``threads`` and ``decode_workers`` are per worker, None for its default. ``axes`` are those that
     means of a layer are over.
     """
 
     token: str
-    place: Place
+    place: Location
     identity: Mapping[str, Any]
-    build: Callable[[], Backbone]
+    network: Network
     device: str
     threads: int | None
     decode_workers: int | None
@@ -88,19 +89,19 @@ class Here(NamedTuple):
     """Context of a task: its job, the draft, and its name in the records."""
 
     job: Job
-    draft: Draft
+    draft: StoreDraft
     name: str
 
 
 class _Seat:
     """A worker's network, built once for all shards of a job."""
 
-    def __init__(self, job: Job, draft: Draft) -> None:
+    def __init__(self, job: Job, draft: StoreDraft) -> None:
         self.token = job.token
         self.device = _device(job.device)
         self.left = ExitStack()
         self.left.enter_context(recycled())
-        self.backbone = job.build()
+        self.backbone = load_backbone(job.network)
         place(self.backbone.model, self.device)
         model, crop = self.backbone.model, self.backbone.preprocessing.crop
         with explained(model, (_PROBED, 3, crop, crop), input_dtype(model), self.device):
@@ -133,12 +134,12 @@ def _task(
             with _one_at_a_time:
                 draft = _joined(job)
                 # A worker may have finished the task and died before it could report it.
-                if (record := draft.records.read(name)) is not None:
+                if (record := draft.tasks.read(name)) is not None:
                     return Outcome(record=record)
                 torch.set_num_threads(_threads(job))
                 record = work(Here(job, draft, name), *arguments, **named)
                 _joined(job)  # raises if another scan has replaced the draft meanwhile
-                draft.records.write(name, **record)
+                draft.tasks.write(name, **record)
                 return Outcome(record=record, peak_bytes=peak_memory())
         except UserError as mistake:
             return Outcome(mistake.lines, damaged=isinstance(mistake, Unreadable))
@@ -185,19 +186,22 @@ def show(
             finished.add(group)
         else:
             key = part_of(layer, group)
-            kept[key] = draft.records.keep(f"{name}/{key}", moments)
+            kept[key] = draft.tasks.keep(f"{name}/{key}", moments)
 
     failed, invisible = dict(skipped), list[int]()
-    with write_behind() as later:
+    with background_writer() as later:
         live = Live(
-            own, seat.device, lambda *finished: later(keep, *finished), None, draft.units,
+            own, seat.device, lambda *finished: later(keep, *finished), None, draft.reader.units,
             axes=job.axes,
         )  # fmt: skip
-        images = decode_ahead(
-            catalogue, plan, seat.backbone.preprocessing,
-            job.decode_workers or min(8, _threads(job)), skip=job.skip,
-            invisible=invisible.append, device=seat.device,
-        )  # fmt: skip
+        source = ImageSource(
+            catalogue,
+            seat.backbone.preprocessing,
+            job.decode_workers or min(8, _threads(job)),
+            skip=job.skip,
+            device=seat.device,
+        )
+        images = decode_ahead(source, plan, invisible=invisible.append)
         with showing(seat.backbone, draft.layers, plan, seat.device, live) as show_batch:
             for decoded in images:
                 failed |= {int(decoded.batch.stimuli[r]): why for r, why in decoded.failed.items()}
@@ -233,9 +237,9 @@ def merge_group(
     for layer in draft.layers:
         merged: Moments | None = None
         for task, seal in parts[layer.name]:
-            found = draft.records.kept(f"{task}/{part_of(layer, group)}", layer, seal)
+            found = draft.tasks.kept(f"{task}/{part_of(layer, group)}", layer, seal)
             if found is None:
-                draft.records.forget(task)
+                draft.tasks.forget(task)
                 raise UserError(
                     f"moments are checked when they are read; those of {task} in {draft.path} are "
                     "damaged: run the same command to repeat that part"
@@ -269,7 +273,7 @@ def part_of(layer: Layer, group: tuple[int, int]) -> str:
     return f"{layer.name}/{group[0]}.{group[1]}"
 
 
-def _joined(job: Job) -> Draft:
+def _joined(job: Job) -> StoreDraft:
     """The draft of the job.
 
     Raises
@@ -281,7 +285,7 @@ def _joined(job: Job) -> Draft:
             f"all workers write to the scan's store; one cannot find {job.place}: choose an output "
             "that all of them reach by the same path"
         )
-    draft = Draft.join(job.place)
+    draft = StoreDraft.join(job.place)
     if any(draft.provenance[name] != value for name, value in job.identity.items()):
         raise UserError(f"another scan has replaced {job.place} meanwhile: scan again")
     for name, needed in draft.provenance["versions"].items():
@@ -300,7 +304,7 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _seated(job: Job, draft: Draft) -> _Seat:
+def _seated(job: Job, draft: StoreDraft) -> _Seat:
     global _seat
     if _seat is None or _seat.token != job.token:
         if _seat:

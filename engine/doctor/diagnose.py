@@ -15,7 +15,7 @@ from .threads import check_threads
 from .versions import check_versions
 
 
-def diagnose(
+def doctor(
     model: str = "resnet18",
     stimuli: str | Path | None = None,
     output: str | Path = ".",
@@ -83,8 +83,9 @@ def _refuse(model: str, stimuli: str | Path | None) -> None:
         read_catalogue(stimuli)
     try:
         from ..networks.backbones import load_backbone
+        from ..spec import Network
 
-        load_backbone(model, "none", 0)
+        load_backbone(Network(model, weights="none"))
     except UserError:
         raise
     except Exception:  # a library that does not load: the checks say which

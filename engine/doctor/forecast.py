@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..layer import Layer
-from ..preprocessing import Preprocessing
+from ..spec import Design, Network, Request, Resources, Stimuli
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..scanning.progress import Listener
     from ..scanning.setup import Setup
-    from ..stimuli.catalogue import Groups
 
 # Batches that the network is timed on, after one that does not count; one counts that takes long.
 _BATCHES, _LONG = 3, 10.0
@@ -66,84 +64,74 @@ class Forecast:
         return "decoding" if self.decoding < self.network else "network"
 
 
-def forecast(
-    model: str | nn.Module,
-    stimuli: str | Path,
+def plan(
+    network: Network | str | nn.Module,
+    stimuli: Stimuli | str | Path,
     *,
-    groups: Groups | None = None,
-    root: str | Path | None = None,
-    layers: str | Sequence[str] = "blocks",
-    units: str = "all",
-    precision: str | None = None,
-    compile: bool = False,
-    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
-    folds: int = 2,
-    null: int = 0,
-    null_units: int = 1000,
-    batch_size: int | None = None,
-    memory_budget: int | str | None = None,
-    device: str | None = None,
-    decode_workers: int | None = None,
-    store_dtype: str = "float64",
+    design: Design = Design(),
+    resources: Resources = Resources(),
     listener: Listener | None = None,
 ) -> Forecast:
-    """What ``fusiform.scan`` of the same will take, without scanning.
+    """Memory, disk and time of a scan, before it runs.
 
-    For the parameters see :func:`fusiform.scan`; weights make no difference, and are not loaded.
+    The values are those of :func:`fusiform.scan`; weights make no difference and are not loaded.
     Stimuli are listed, and some are decoded.
 
     Raises
     ------
-    UserError : the scan cannot be carried out as it was asked for; it does not fit into memory
+    UserError : the scan cannot be carried out as requested; it does not fit into memory
 
     Examples
     --------
-    >>> fusiform.forecast("resnet50", "stimuli/").seconds  # doctest: +SKIP
+    >>> fusiform.plan("resnet50", "stimuli/").seconds  # doctest: +SKIP
     """
-    from ..contrasts.select import seconds_per_unit
-    from ..decoding.ahead import default_workers
     from ..scanning.progress import Listener
-    from ..scanning.setup import set_up
-    from ..store.draft import most_bytes
+    from ..scanning.setup import check_machine, set_up
+    from ..scanning.stimulus_set import listed_stimuli
 
-    setup = set_up(
-        model, stimuli, groups=groups, root=root, seed=0, layers=layers,
-        weights="none" if isinstance(model, str) else "default", units=units, precision=precision,
-        compile=compile, preprocessing=preprocessing, folds=folds, null=null,
-        null_units=null_units,
-        batch_size=batch_size, memory_budget=memory_budget, device=device,
-        listener=listener or Listener(),
-    )  # fmt: skip
-    workers = decode_workers or default_workers()
-    per_batch = _rehearsed(setup)
-    plan, catalogue, footprint = setup.plan, setup.catalogue, setup.footprint
-    parts = setup.fitting.parts
+    network, listener = Network.of(network), listener or Listener()
+    if isinstance(network.model, str):
+        network = replace(network, weights="none", seed=0)
+    request = Request(network, Stimuli.of(stimuli), design, resources)
+    check_machine(request)
+    return _forecast(set_up(request, listed_stimuli(request.stimuli, listener), listener))
+
+
+def _forecast(setup: Setup) -> Forecast:
+    """Measure the network and the decoding of a setup."""
+    from ..contrasts.select import seconds_per_unit
+    from ..store.drafts.store_draft import max_store_bytes
+
+    design, plan, footprint = setup.design, setup.plan, setup.footprint
+    categories, parts = setup.catalogue.categories, setup.fitting.parts
+    per_batch, workers = _rehearsed(setup), setup.images.workers
     decoding = _decoding(setup, workers)
-    shown = plan.n_batches * len(parts)
     network = len(parts) * plan.batch_size / sum(per_batch)
-    # On the CPU both have the same cores; else the slower one is waited for.
+    # On the CPU both share the cores; else the slower one sets the pace.
     each = [1 / network, 1 / decoding]
     spent = sum(each) if setup.device.type == "cpu" else max(each)
+    units = sum(layer.units for layer in setup.layers)
     return Forecast(
         model=setup.backbone.name,
         device=str(setup.device),
         layers=setup.layers,
         passes=tuple(tuple(layer.name for layer in part) for part in parts),
         stimuli=len(plan.order),
-        categories=catalogue.categories,
-        folds=folds,
+        categories=categories,
+        folds=design.folds,
         batch_size=plan.batch_size,
-        batches=shown,
+        batches=plan.n_batches * len(parts),
         state_bytes=max(sum(map(footprint.of_layer, part)) for part in parts),
-        store_bytes=most_bytes(setup.layers, len(catalogue.categories), folds, store_dtype),
+        store_bytes=max_store_bytes(
+            setup.layers, len(categories), design.folds, design.store_dtype
+        ),
         peak_bytes=setup.fitting.peak,
         budget_bytes=setup.budget,
         network=network,
         decoding=decoding,
         decode_workers=workers,
         seconds=len(parts) * len(plan.order) * spent,
-        contrast_seconds=sum(layer.units for layer in setup.layers)
-        * seconds_per_unit(len(catalogue.categories), folds),
+        contrast_seconds=units * seconds_per_unit(len(categories), design.folds),
     )
 
 
@@ -163,7 +151,7 @@ def _rehearsed(setup: Setup) -> list[float]:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     seconds = []
     for part in setup.fitting.parts:
-        live = Live(part, setup.device, lambda *_: None, None, setup.units, axes=setup.axes)
+        live = Live(part, setup.device, lambda *_: None, None, setup.design.units, axes=setup.axes)
         with (
             recycled(),
             showing(setup.backbone, setup.layers, plan, setup.device, live) as show,

@@ -55,8 +55,9 @@ def check_pace(
     from ..networks.backbones import load_backbone
     from ..networks.placement import device_for
     from ..scanning.memory import peak_memory, resident_memory
+    from ..spec import Network
 
-    backbone = load_backbone(model, "none", 0)
+    backbone = load_backbone(Network(model, weights="none"))
     target = device_for(device)
     workers, cores = default_workers(), usable_cores(limits)
     with tempfile.TemporaryDirectory() as folder:
@@ -136,9 +137,9 @@ def _pictures(stimuli: str | Path | None, folder: Path) -> tuple[list[Path], str
     """Images spread over the given set, or drawn ones; what they are, and the set."""
     if stimuli is None:
         from ..bench.images import as_jpeg
-        from ..localizer import make_localizer
+        from ..localizer import make_stimuli
 
-        drawn = make_localizer(folder / "drawn", per_category=2, size=_DRAWN_SIDE)
+        drawn = make_stimuli(folder / "drawn", per_category=2, size=_DRAWN_SIDE)
         paths = list(islice(cycle([as_jpeg(path) for path in drawn]), _IMAGES))
         return paths, f"drawn JPEG of {_DRAWN_SIDE} x {_DRAWN_SIDE}", None
     from ..stimuli.catalogue import read_catalogue

@@ -1,7 +1,7 @@
-"""The embedded localizer: six categories of pictures drawn from a seed."""
+"""The built-in localizer: six categories of pictures drawn from a seed."""
 
 from __future__ import annotations
 
-from .make import CATEGORIES, make_localizer
+from .make import CATEGORIES, make_stimuli
 
-__all__ = ["CATEGORIES", "make_localizer"]
+__all__ = ["CATEGORIES", "make_stimuli"]

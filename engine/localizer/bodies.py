@@ -70,7 +70,7 @@ def draw_body(rng: np.random.Generator, size: int) -> Picture:
 
 
 class Segment(NamedTuple):
-    """A stretch of a limb: two ends in the picture, their radii in body heights, a grey."""
+    """A segment of a limb: two ends in the picture, their radii in body heights, a grey."""
 
     start: Points
     end: Points
@@ -81,14 +81,14 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class _Pencil:
-    """Draws round limbs: a dark rim, and stripes that get lighter towards the lamp."""
+    """Draws round limbs: a dark rim, and layers that get lighter towards the lamp."""
 
     canvas: Canvas
     scale: float
     lamp: float
 
     def limb(self, *segments: Segment) -> None:
-        """Segments that grow into each other: all rims first, then layer by layer."""
+        """Connected segments: all rims first, then layer by layer."""
         rim = 0.0035 * self.scale
         for a, b, ra, rb, grey in segments:
             outline = capsule(a, b, ra * self.scale + rim, rb * self.scale + rim)
@@ -125,7 +125,7 @@ def _someone(rng: np.random.Generator) -> Figure:
 
 
 def _fitted(joints: dict[str, Joint], figure: Figure, rng: np.random.Generator) -> Frame:
-    """The frame that puts the whole figure into the picture, at a size and place drawn for it."""
+    """Frame that fits the whole figure into the picture, at a random size and position."""
     spots = np.array([joint[:2] for joint in joints.values()])
     above_neck = 1.2 if figure.head == "none" else 1.7
     spots = np.concatenate([spots, above_neck * joints["neck"][None, :2]])
@@ -140,12 +140,12 @@ def _fitted(joints: dict[str, Joint], figure: Figure, rng: np.random.Generator) 
 
 
 def _parts(joints: dict[str, Joint]) -> list[tuple[float, str, str]]:
-    """(depth, part, side) of torso, arms and legs; larger depths are nearer to the viewer."""
+    """(depth, part, side) of torso, arms and legs; larger depths are nearer the viewer."""
     parts = [(0.0, "torso", "")]
     for side in ("left", "right"):
         shoulder, elbow, wrist = (joints[f"{side} {j}"][2] for j in ("shoulder", "elbow", "wrist"))
         parts.append((float(shoulder + elbow + wrist) / 3 + 0.02, "arm", side))
-        # The trunk hides the top of both thighs, unless the knee comes well forward.
+        # The trunk hides the top of both thighs, unless the knee is well forward.
         knee = joints[f"{side} knee"][2]
         hip = joints[f"{side} hip"][2]
         parts.append((float(0.25 * hip + knee) - 0.12, "leg", side))
@@ -220,7 +220,7 @@ def _leg(pencil: _Pencil, figure: Figure, flat: dict[str, Points], side: str) ->
 
 
 def _skirt(pencil: _Pencil, figure: Figure, flat: dict[str, Points]) -> None:
-    """Cloth stretched over both thighs: the hull about them and the waist, in pleats."""
+    """A pleated skirt: the hull of both thighs and the waist."""
     scale, spine = pencil.scale, flat["neck"] - flat["pelvis"]
     hems, thighs = [], []
     for side in ("left", "right"):
@@ -242,7 +242,7 @@ def _skirt(pencil: _Pencil, figure: Figure, flat: dict[str, Points]) -> None:
 
 
 def _torso(pencil: _Pencil, figure: Figure, joints: dict[str, Joint], frame: Frame) -> None:
-    """Neck, shirt and hips as one outline along the spine, as wide as this view shows it."""
+    """Neck, shirt and hips as one outline along the spine, as wide as in this view."""
     pelvis, neck = (frame(joints[name][None, :2])[0] for name in ("pelvis", "neck"))
     across3 = joints["left shoulder"] - joints["right shoulder"]
     seen = abs(float(across3[0])) / float(np.hypot(across3[0], across3[2]))
@@ -281,7 +281,7 @@ def _hips(pencil: _Pencil, figure: Figure, pelvis: Points, side: Points, half: f
 
 
 def _head(pencil: _Pencil, figure: Figure, flat: dict[str, Points]) -> None:
-    """Nothing, a blank egg, or the back of a head: never a face."""
+    """No head, a blank one, or the back of one; never a face."""
     if figure.head == "none":
         return
     spine = flat["neck"] - flat["pelvis"]

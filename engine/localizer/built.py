@@ -15,21 +15,21 @@ from numpy.typing import ArrayLike
 from .canvas import Canvas, Picture, Points, noise
 from .nature import sky, tree
 
-# Walls begin this close to the camera, which is well outside the picture for all that are drawn.
+# Walls begin this close to the camera, always well outside the picture.
 NEAR = 0.7
 EYE = 1.55  # metres above the floor
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A canvas, the point of it that lies straight ahead, and the focal length."""
+    """A canvas, its vanishing point, and the focal length."""
 
     canvas: Canvas
     ahead: tuple[float, float]
     focal: float
 
     def seen(self, points: ArrayLike) -> Points:
-        """Space [point, 3] to picture [point, 2]."""
+        """Project points in space [point, 3] to the picture [point, 2]."""
         space = np.asarray(points, dtype=np.float64)
         return self.focal * space[:, :2] / np.maximum(space[:, 2:], NEAR / 2) + self.ahead
 
@@ -44,7 +44,7 @@ class Camera:
     def across(
         self, z: float, left: float, top: float, right: float, bottom: float, grey: float
     ) -> None:
-        """An upright rectangle that faces the camera."""
+        """An upright rectangle facing the camera."""
         self.quad([(left, top, z), (right, top, z), (right, bottom, z), (left, bottom, z)], grey)
 
     def along(
@@ -56,13 +56,13 @@ class Camera:
     def level(
         self, y: float, left: float, near: float, right: float, far: float, grey: float
     ) -> None:
-        """A rectangle that lies flat."""
+        """A horizontal rectangle."""
         self.quad([(left, y, near), (right, y, near), (right, y, far), (left, y, far)], grey)
 
     def box(
         self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], grey: float
     ) -> None:
-        """A block between two corners: the sides that can be seen, lit from above."""
+        """The visible sides of a block between two corners, lit from above."""
         if y[0] > 0:
             self.level(y[0], x[0], z[0], x[1], z[1], 1.2 * grey)
         if x[0] > 0 or x[1] < 0:
@@ -72,7 +72,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Hall:
-    """An inner space: half its width, ceiling (negative) and floor, depth, and its greys."""
+    """An interior: half its width, ceiling (negative) and floor, depth, and greys."""
 
     half: float
     ceiling: float
@@ -82,7 +82,7 @@ class Hall:
     top: float
 
     def dimmed(self, grey: float, z: float) -> float:
-        """``grey`` as light falls off with the distance."""
+        """``grey`` darkened with the distance."""
         return grey * (1.08 - 0.45 * z / self.depth)
 
 
@@ -170,7 +170,7 @@ def draw_street(rng: np.random.Generator, size: int) -> Picture:
 
 
 def _shell(camera: Camera, hall: Hall, rng: np.random.Generator) -> None:
-    """Floor, ceiling and walls in slices that darken with the distance; boards or tiles."""
+    """Floor, ceiling and walls in slices that darken with distance; boards or tiles."""
     w, depth = hall.half, hall.depth
     edges = np.geomspace(NEAR, depth, 16)
     for near, far in pairwise(edges):
@@ -222,7 +222,7 @@ def _back_wall(camera: Camera, hall: Hall, rng: np.random.Generator) -> None:
 
 
 def _furniture(camera: Camera, hall: Hall, rng: np.random.Generator) -> None:
-    """A cupboard, a bed or sofa along a wall, and a table, the far ones first."""
+    """A cupboard, a bed or sofa along a wall, and a table, far ones first."""
     w, end = hall.half, hall.depth
     sides = rng.permutation([-1.0, 1.0])
     grey, deep = rng.uniform(50, 190), rng.uniform(0.5, 0.7)

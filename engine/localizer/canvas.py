@@ -1,7 +1,7 @@
-"""What every drawn category shares: a supersampled canvas, outlines, noise, backgrounds.
+"""Shared drawing tools: a supersampled canvas, outlines, noise, backgrounds.
 
-Lengths are in picture sides: (0, 0) is the upper left corner, (1, 1) the lower right one. Greys
-run from 0 (black) to 255 (white).
+Lengths are in picture sides: (0, 0) is the upper left corner, (1, 1) the lower right. Greys range
+from 0 (black) to 255 (white).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from PIL import Image, ImageDraw, ImageFilter
 Points = NDArray[np.float64]  # [point, 2]: x to the right, y downwards
 Picture = NDArray[np.float64]  # [size, size], greys
 
-# Edges are drawn this many times too large and averaged down, which is what smooths them.
+# Shapes are drawn this many times too large and averaged down, which smooths their edges.
 SUPERSAMPLE = 3
-# Soft shading has no fine detail: it is drawn this many times too small and enlarged at the end.
+# Soft shading has no fine detail: it is drawn this many times too small, then enlarged.
 SHADE_REDUCTION = 2
 
 
 class Canvas:
-    """Paint and where it lies, drawn over each other in the order of the calls.
+    """Paint with coverage; later calls paint over earlier ones.
 
-    Soft shading is kept apart as the logarithm of a gain, so that it acts on all paint, whether
-    laid before or after, and never on the background.
+    Soft shading is kept separately, as the logarithm of a gain: it applies to all paint, earlier or
+    later, but never to the background.
     """
 
     def __init__(self, size: int) -> None:
@@ -45,14 +45,14 @@ class Canvas:
         self._pen.polygon((points * self._side).ravel().tolist(), fill=_paint(grey))
 
     def stroke(self, points: Points, width: float, grey: float) -> None:
-        """Draw a line through ``points``; it never gets thinner than half a final pixel."""
+        """Draw a line through ``points``, at least half a final pixel wide."""
         pixels = max(SUPERSAMPLE // 2 + 1, round(width * self._side))
         self._pen.line(
             (points * self._side).ravel().tolist(), fill=_paint(grey), width=pixels, joint="curve"
         )
 
     def stamp(self, mask: Image.Image, grey: float) -> None:
-        """Paint through ``mask``, an ``L`` picture with a side of ``size * SUPERSAMPLE``."""
+        """Paint through ``mask``, an ``L`` picture of side ``size * SUPERSAMPLE``."""
         self._paint.paste(_paint(grey), (0, 0), mask)
 
     def shade(self, outline: Points, gain: float, blur: float) -> None:
@@ -83,7 +83,7 @@ def _paint(grey: float) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a drawn thing stands: its own coordinates, turned, scaled and moved to the picture."""
+    """A drawn object's own coordinates, turned, scaled and moved into the picture."""
 
     centre: tuple[float, float]
     scale: float
@@ -98,7 +98,7 @@ class Frame:
         return moved(rotated(own * self.scale, self.turn), *self.centre)
 
     def grid(self, size: int) -> tuple[Picture, Picture]:
-        """Own x and y of every pixel centre of a picture with the given side."""
+        """Own x and y of every pixel centre of a picture of side ``size``."""
         axis = (np.arange(size) + 0.5) / size
         x, y = np.meshgrid(axis - self.centre[0], axis - self.centre[1])
         cos, sin = math.cos(self.turn), math.sin(self.turn)
@@ -160,7 +160,7 @@ def capsule(a: ArrayLike, b: ArrayLike, radius_a: float, radius_b: float) -> Poi
 
 
 def hull(points: Points) -> Points:
-    """The convex outline about ``points`` (Andrew's monotone chain)."""
+    """Convex hull of ``points`` (Andrew's monotone chain)."""
     ordered = points[np.lexsort((points[:, 1], points[:, 0]))].tolist()
     outline: list[list[float]] = []
     for way in (ordered, ordered[::-1]):
@@ -177,7 +177,7 @@ def hull(points: Points) -> Points:
 
 
 def noise(rng: np.random.Generator, size: int, exponent: float = 1.0) -> Picture:
-    """Noise [size, size] of mean 0 and variance 1 whose amplitude falls as 1/f**exponent."""
+    """Noise [size, size] with mean 0, variance 1 and an amplitude spectrum of 1/f**exponent."""
     fall = np.exp(-exponent * _log_frequency(size))
     fall[0, 0] = 0.0  # no mean
     field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * fall, s=(size, size))
@@ -203,10 +203,10 @@ def ramp(rng: np.random.Generator, size: int) -> Picture:
 def background(
     rng: np.random.Generator, size: int, avoid: Sequence[float] = (), gap: float = 48
 ) -> Picture:
-    """What an object stands on: plain, a gradient, 1/f noise, or both, at any level.
+    """Background of an object: plain, a gradient, 1/f noise, or both, at any level.
 
-    All object categories draw from here, so that the background does not tell which it is. The
-    level keeps ``gap`` greys from every grey in ``avoid``, so that the object stays visible.
+    All object categories use it, so the background does not reveal the category. The level is at
+    least ``gap`` greys from every grey in ``avoid``, so that the object stays visible.
     """
     levels = np.arange(45.0, 211.0)
     free = [level for level in levels if all(abs(level - grey) >= gap for grey in avoid)]
@@ -220,12 +220,12 @@ def background(
 
 
 def developed(picture: Picture, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Bring a drawn picture to 8 bits, at a brightness and contrast drawn for it.
+    """Convert a drawn picture to 8 bits, with random brightness and contrast.
 
-    Mean and standard deviation come from the same distributions for every category, so that
-    neither tells the category, and leave room for the Gaussian histogram that phase scrambling
-    makes of any picture: 2.8 standard deviations on the nearer side. Where that would push more
-    than a hundredth of the pixels out of range at either end, the contrast is lower.
+    Mean and standard deviation have the same distributions in every category, so neither reveals
+    the category. They leave 2.8 standard deviations on the nearer side, for the Gaussian histogram
+    that phase scrambling gives any picture. Contrast is lower if more than a hundredth of the
+    pixels would exceed the range at either end.
     """
     mean = rng.uniform(96, 160)
     spread = rng.uniform(0.6, 1.0) * min(mean, 255 - mean) / 2.8

@@ -87,11 +87,11 @@ def _neck(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
 
 
 def _ears(canvas: Canvas, head: Head) -> None:
-    """The ear on the side turned to us; both when the head faces straight ahead."""
+    """The ear on the visible side; both if the head faces straight ahead."""
     for side in (-1.0, 1.0):
         if side * math.sin(head.yaw) > 0.2:
             continue
-        # The ears sit a little behind the middle of the head, so they move against the nose.
+        # The ears are slightly behind the middle of the head, so they move against the nose.
         x = side * head.width * math.cos(head.yaw) * 1.0 + 0.14 * math.sin(head.yaw)
         lean = side * 0.12
         canvas.polygon(head.frame(ellipse(x, 0.14, 0.1, 0.21, turn=lean)), 0.9 * head.skin)
@@ -102,7 +102,7 @@ def _ears(canvas: Canvas, head: Head) -> None:
 
 
 def _relief(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
-    """The soft shadows and lights that the bones under the skin make."""
+    """Soft shadows and highlights of the bones under the skin."""
     blur = 0.1 * head.frame.scale
     for side in (-1.0, 1.0):
         socket = ellipse(side * 0.33 * head.width / 0.75, EYES - 0.03, 0.23, 0.14)
@@ -158,7 +158,7 @@ def _brow(
     thick: float,
     grey: float,
 ) -> None:
-    """One eyebrow: an arch, thick towards the nose and thin at the temple."""
+    """One eyebrow: an arch, thick at the nose and thin at the temple."""
     across = np.linspace(-1, 1, 11)
     outwards = across * math.copysign(1, x)
     middle = EYES - rise + 0.05 * across**2 + tilt * across + 0.02 * outwards
@@ -171,7 +171,7 @@ def _brow(
 def _nose(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
     wide, long = rng.uniform(0.11, 0.19), NOSE + rng.uniform(-0.05, 0.05)
     dark, blur = 0.55 * head.skin, 0.05 * head.frame.scale
-    # The shadow falls to the side away from the lamp, or towards the far side of a turned head.
+    # The shadow falls away from the lamp, or towards the far side of a turned head.
     side = math.copysign(1, head.yaw)
     flank = [(side * 0.06, -0.1), (side * 0.07, 0.15), (side * wide, long), (side * 0.02, long)]
     canvas.shade(head(smooth(flank, closed=True), lift=0.1), rng.uniform(0.62, 0.8), blur)
@@ -235,7 +235,7 @@ def _glasses(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
 
 
 def _lamp(head: Head, rng: np.random.Generator, size: int) -> Picture:
-    """The light on a rounded head from one side, with the grain of skin and hair."""
+    """Light on a rounded head from one side, with the grain of skin and hair."""
     x, y = head.frame.grid(size)
     normal_x, normal_y = x / 1.15, y / 1.5
     normal_z = np.sqrt(np.clip(1 - normal_x**2 - normal_y**2, 0.05, None))

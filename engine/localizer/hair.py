@@ -11,7 +11,7 @@ from .head import Head
 
 
 def hair_behind(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
-    """What hangs or stands behind the head: drawn before it."""
+    """Hair behind the head, drawn before it."""
     sway = -0.1 * math.sin(head.yaw)
     if head.style == "long":
         wide, end = head.width * rng.uniform(1.2, 1.45), rng.uniform(0.75, 1.25)
@@ -32,7 +32,7 @@ def hair_behind(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
 
 
 def hair_in_front(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
-    """What grows over the forehead and the sides: drawn after the face."""
+    """Hair over the forehead and the sides, drawn after the face."""
     if head.style in ("bald", "receding"):
         canvas.shade(head(ellipse(-0.2, -0.72, 0.2, 0.1)), 1.2, 0.05 * head.frame.scale)
     if head.style == "receding":
@@ -44,11 +44,11 @@ def hair_in_front(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
 
 
 def _cap(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
-    """The hair over the skull: outside, the grown contour; inside, the hairline."""
+    """Hair over the skull, between its grown contour and the hairline."""
     low = 0.3 if head.style == "long" else rng.uniform(-0.12, 0.12)
     roots, tips = _contour(head, rng.uniform(0.05, 0.13), low), _hairline(head, rng, low)
     canvas.polygon(np.concatenate([roots, tips[::-1]]), head.hair)
-    # Strands run from the contour to the hairline, so that they never leave the hair.
+    # Strands run from the contour to the hairline and stay inside the hair.
     spots = np.linspace(0, 1, len(roots))
     for _ in range(90):
         along = rng.uniform(0.02, 0.98)
@@ -70,7 +70,7 @@ def _cap(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
 
 
 def _contour(head: Head, margin: float, low: float) -> Points:
-    """40 points along the grown skull, from the left side over the crown to the right."""
+    """40 points along the grown skull, from the left over the crown to the right."""
     grown = head.outline(margin)
     edge = math.sin(head.pitch) * 0.5 + low
     above = grown[grown[:, 1] < edge]
@@ -79,7 +79,7 @@ def _contour(head: Head, margin: float, low: float) -> Points:
 
 
 def _hairline(head: Head, rng: np.random.Generator, low: float) -> Points:
-    """40 points where the hair ends on the face, from the left side to the right."""
+    """40 points along the hairline, from left to right."""
     w, top = head.width, rng.uniform(-0.66, -0.5)
     line = {
         "parted": [(-0.86 * w, -0.2), (-0.3 * w, -0.46), (0.34 * w, -0.74), (0.62 * w, -0.42)],
@@ -90,11 +90,11 @@ def _hairline(head: Head, rng: np.random.Generator, low: float) -> Points:
 
 
 def _resampled(line: Points, count: int) -> Points:
-    """``count`` points at equal steps along ``line``."""
+    """``count`` equally spaced points along ``line``."""
     steps = np.hypot(*np.diff(line, axis=0).T)
     at = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.linspace(0, at[-1], count)
-    return np.column_stack([np.interp(wanted, at, line[:, k]) for k in (0, 1)])
+    steps = np.linspace(0, at[-1], count)
+    return np.column_stack([np.interp(steps, at, line[:, k]) for k in (0, 1)])
 
 
 def _tufts(canvas: Canvas, head: Head) -> None:

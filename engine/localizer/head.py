@@ -1,4 +1,4 @@
-"""The geometry of a head: its contour, and where face coordinates come to lie on it."""
+"""Geometry of a head: its contour, and the projection of face coordinates onto it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .canvas import Frame, Points, smooth
 
 @dataclass(frozen=True)
 class Head:
-    """One person's head and how it is held."""
+    """One person's head and its pose."""
 
     frame: Frame
     yaw: float
@@ -27,7 +27,7 @@ class Head:
     age: float
 
     def __call__(self, points: ArrayLike, lift: float = 0.0) -> Points:
-        """Lay flat face coordinates [point, 2] on the turned head, ``lift`` above its skin."""
+        """Project flat face coordinates [point, 2] onto the head, ``lift`` above the skin."""
         flat = np.asarray(points, dtype=np.float64)
         x, y = flat[:, 0], flat[:, 1]
         round_ = 1 - (x / (1.05 * self.width)) ** 2 - (y / 1.25) ** 2
@@ -37,13 +37,13 @@ class Head:
         return self.frame(np.column_stack([turned_x, turned_y]))
 
     def outline(self, margin: float = 0.0) -> Points:
-        """The head's contour in its own coordinates, grown by ``margin``: 14 knots, smoothed."""
+        """Contour of the head in its own coordinates, grown by ``margin``: 14 knots, smoothed."""
         w = self.width
         right = [(0.52 * w, -0.9), (0.9 * w, -0.5), (w, -0.05), (0.94 * w, 0.35)]
         right += [(self.jaw * w, 0.7), (self.chin * w, 0.95)]
         left = [(-x, y) for x, y in reversed(right)]
         knots = np.array([(0.0, -1.0), *right, (0.0, 1.0), *left])
-        # The turn carries the chin along and swings the back of the skull the other way.
+        # Turning moves the chin with the face, and the back of the skull the other way.
         knots[:, 0] += math.sin(self.yaw) * (0.12 + 0.32 * knots[:, 1])
         knots[:, 1] += math.sin(self.pitch) * 0.5
         return smooth(knots * (1 + margin), closed=True)

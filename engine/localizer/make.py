@@ -1,4 +1,4 @@
-"""Drawing the whole stimulus set and writing it to disk."""
+"""Draw the whole stimulus set and write it to disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .faces import draw_face
 from .scenes import draw_scene
 from .words import draw_words
 
-# Their order seeds the pictures: a new category goes at the end.
+# The order seeds the pictures: append new categories at the end.
 CATEGORIES = ("faces", "bodies", "scenes", "words", "scrambled_scenes", "scrambled_words")
 
 _ARTISTS: dict[str, Callable[[np.random.Generator, int], Picture]] = {
@@ -29,42 +29,42 @@ _ARTISTS: dict[str, Callable[[np.random.Generator, int], Picture]] = {
 }
 
 
-def make_localizer(
+def make_stimuli(
     directory: Path | str, *, per_category: int = 48, size: int = 256, seed: int = 0
 ) -> list[Path]:
     """Draw faces, bodies, scenes, words and two scrambled controls as 8-bit grey PNG files.
 
-    Picture i of a category depends on ``seed``, ``size``, the category and i alone, not on how
-    many are drawn. Picture i of ``scrambled_scenes`` (``scrambled_words``) is picture i of
-    ``scenes`` (``words``) with random phases: a control matched to it in mean and amplitude
-    spectrum. Brightness and contrast vary from picture to picture, in the same way in all
-    categories, and faces, bodies and words share one kind of background.
+    Picture i of a category depends only on ``seed``, ``size``, the category and i, not on the
+    number of pictures. Picture i of ``scrambled_scenes`` (``scrambled_words``) is picture i of
+    ``scenes`` (``words``) with random phases: a control with the same mean and amplitude spectrum.
+    Brightness and contrast vary from picture to picture, in the same way in all categories. Faces,
+    bodies and words have the same kinds of background.
 
     Parameters
     ----------
-    directory : new or empty; gets ``<category>/<category>-<i>.png`` for i from 1
+    directory : a new or empty folder for ``<category>/<category>-<i>.png``, with i from 1
     per_category : pictures per category, at least 1
     size : side of each picture in pixels, at least 32
     seed : 0 or more
 
     Returns
     -------
-    The files written, category by category.
+    the written files, category by category
 
     Raises
     ------
-    UserError : an argument is out of range, ``directory`` is not empty, or cannot be written to;
-        nothing is left behind
+    UserError : an argument is out of range, or ``directory`` is not empty or not writable; nothing
+        is left behind
     """
     directory = Path(directory)
     refuse_numbers(per_category=per_category, size=size)
     refuse_seed(seed)
     if per_category < 1:
-        raise UserError(f"a category needs at least 1 picture; got {per_category}: ask for more")
+        raise UserError(f"a category needs at least 1 picture; got {per_category}: draw more")
     if size < 32:
-        raise UserError(f"pictures need a side of at least 32 pixels; got {size}: choose a larger")
+        raise UserError(f"pictures need a side of at least 32 pixels; got {size}: choose more")
     occupied = UserError(
-        "making stimuli does not overwrite, it needs a new or empty folder; "
+        "making stimuli never overwrites, so it needs a new or empty folder; "
         f"{directory} is neither: name another"
     )
     with filling(directory, occupied) as new:
@@ -73,7 +73,7 @@ def make_localizer(
 
 
 def _drawn(folder: Path, per_category: int, size: int, seed: int) -> list[str]:
-    """Draw all pictures into a folder; their names in it."""
+    """Draw all pictures into a folder; returns their names."""
     names: list[str] = []
     for index, category in enumerate(CATEGORIES):
         (folder / category).mkdir()
@@ -82,7 +82,7 @@ def _drawn(folder: Path, per_category: int, size: int, seed: int) -> list[str]:
             if category in _ARTISTS:
                 picture = developed(_ARTISTS[category](rng, size), rng)
             else:
-                # Its original was drawn before it, and PNG has lost nothing of it.
+                # The original is already drawn, and PNG is lossless.
                 original = category.removeprefix("scrambled_")
                 with Image.open(folder / original / f"{original}-{i}.png") as file:
                     picture, _ = phase_scramble_8bit(np.asarray(file), rng)

@@ -1,4 +1,4 @@
-"""Scenes without buildings: hills, a beach, a forest, and the sky above all of them."""
+"""Scenes without buildings: hills, a beach, a forest, and the sky above them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sky(rng: np.random.Generator, size: int, horizon: float) -> Picture:
     down = np.clip(np.linspace(0, 1, size) / max(horizon, 0.1), 0, 1)[:, None]
     field = top + (bottom - top) * down + np.zeros((1, size))
     if rng.random() < 0.75:
-        # Clouds are 1/f noise, flattened towards the horizon, where only its peaks are kept.
+        # Clouds are the peaks of 1/f noise, flattened towards the horizon.
         rows = np.clip((down[:, 0] ** 1.6 * size * 1.2).astype(int), 0, size - 1)
         billow = noise(rng, size, rng.uniform(1.5, 1.9))[rows]
         cover = 1 / (1 + np.exp(-3 * (billow - rng.uniform(-0.3, 1.2))))
@@ -25,7 +25,7 @@ def sky(rng: np.random.Generator, size: int, horizon: float) -> Picture:
 
 
 def draw_hills(rng: np.random.Generator, size: int) -> Picture:
-    """Ridge behind ridge, with trees, perhaps peaks at the back or a road at the front."""
+    """Layered ridges with trees, sometimes peaks at the back or a road at the front."""
     canvas, horizon = Canvas(size), rng.uniform(0.3, 0.55)
     count = int(rng.integers(3, 6))
     far, near = rng.uniform(140, 190), rng.uniform(50, 110)
@@ -49,7 +49,7 @@ def draw_hills(rng: np.random.Generator, size: int) -> Picture:
 
 
 def draw_beach(rng: np.random.Generator, size: int) -> Picture:
-    """Sea under the horizon, surf along a slanting shore, sand in front."""
+    """Sea below the horizon, surf along a slanting shore, sand in front."""
     canvas, horizon = Canvas(size), rng.uniform(0.28, 0.5)
     deep, sand = rng.uniform(70, 130), rng.uniform(165, 220)
     shore, slant = rng.uniform(0.62, 0.85), rng.uniform(-0.2, 0.2)
@@ -87,7 +87,7 @@ def draw_beach(rng: np.random.Generator, size: int) -> Picture:
 
 
 def draw_forest(rng: np.random.Generator, size: int) -> Picture:
-    """Trunks from the mist at the back to the bark at the front, leaves above, a path between."""
+    """Trunks from misty at the back to textured at the front, leaves above, a path between."""
     canvas, horizon = Canvas(size), rng.uniform(0.42, 0.6)
     mist, floor, bark = rng.uniform(165, 225), rng.uniform(80, 140), rng.uniform(35, 75)
     canvas.polygon(np.array([(-0.1, -0.1), (1.1, -0.1), (1.1, 1.1), (-0.1, 1.1)]), mist)
@@ -102,7 +102,7 @@ def draw_forest(rng: np.random.Generator, size: int) -> Picture:
         foot = horizon + 0.02 + nearness * (1.0 - horizon)
         x = rng.uniform(-0.05, 1.05)
         if nearness > 0.4 and abs(x - 0.5) < 0.18:
-            x += 0.3 * math.copysign(1, x - 0.5)  # keep the middle open, so that there is depth
+            x += 0.3 * math.copysign(1, x - 0.5)  # keeps the middle open, for depth
         _trunk(canvas, rng, x, foot, 0.012 + 0.09 * nearness, grey)
     _tufts(canvas, rng, np.array([(0.0, horizon + 0.1), (1.0, horizon + 0.1)]), floor, 0.04)
     for _ in range(int(rng.integers(90, 170))):
@@ -134,7 +134,7 @@ def tree(
 
 
 def _ridge(rng: np.random.Generator, base: float, rise: float, rough: float) -> Points:
-    """A crest across the picture: a few sines with falling amplitudes."""
+    """A crest across the picture: a few sines of decreasing amplitude."""
     x = np.linspace(-0.1, 1.1, 80)
     y = np.full_like(x, base)
     for octave in range(5):
@@ -192,7 +192,7 @@ def _tufts(
 def _trunk(
     canvas: Canvas, rng: np.random.Generator, x: float, foot: float, wide: float, grey: float
 ) -> None:
-    """A bare trunk up to the top of the picture, darker on one side, with a branch or two."""
+    """A bare trunk up to the top of the picture, darker on one side, with some branches."""
     lean, half = rng.normal(0, 0.03), wide / 2
     for from_, to, tone in ((-1.0, 1.0, 1.0), (0.1, 1.0, 0.84), (0.55, 1.0, 0.7)):
         outline = [(x + from_ * half, foot), (x + lean + 0.6 * from_ * half, -0.1)]

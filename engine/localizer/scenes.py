@@ -1,4 +1,4 @@
-"""Scenes: places that fill the picture, indoors and outdoors."""
+"""Scenes that fill the picture, indoors and outdoors."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Picture]] = {
 
 
 def draw_scene(rng: np.random.Generator, size: int) -> Picture:
-    """A scene of any kind, greys [size, size]."""
+    """A random scene, greys [size, size]."""
     return KINDS[str(rng.choice(list(KINDS)))](rng, size)

@@ -1,4 +1,4 @@
-"""Words: pronounceable letter strings of no language, set in many ways."""
+"""Words: pronounceable pseudo-words, typeset in many ways."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ONSETS = (
 )
 _VOWELS = "a e i o u a e i o u ai ea oo ou"
 _CODAS = "- - - - l m n r s t nd ld rm st nt lp"
-# Syllables meet by chance: strings that hold one of these are drawn again.
+# Random syllables can form these; such strings are drawn again.
 _AVOIDED_PARTS = (
     "anus arse boob cock coon crap cum cunt damn dick dik fag fuc fuk hell jap nig "
     "piss poo porn rap sex shit slut spic tit turd twat whor"
 )
 _AVOIDED = frozenset(_AVOIDED_PARTS.split())
 
-_HEIGHT = 100  # font size in which letters are set before they are scaled into the picture
+_HEIGHT = 100  # font size before scaling into the picture
 
 
 def draw_words(rng: np.random.Generator, size: int) -> Picture:
@@ -38,9 +38,9 @@ def draw_words(rng: np.random.Generator, size: int) -> Picture:
 
 
 def pseudo_word(rng: np.random.Generator) -> str:
-    """A made-up word of 4 to 9 letters, in lower case, capitals, or with a capital.
+    """A pseudo-word of 4 to 9 letters, in lower case, upper case or title case.
 
-    Now and then chance makes a real one.
+    By chance it may be a real word.
     """
     while True:
         word = ""
@@ -54,7 +54,7 @@ def pseudo_word(rng: np.random.Generator) -> str:
 
 
 def _set(words: list[str], rng: np.random.Generator) -> Image.Image:
-    """The words one below the other as a tightly cut mask, letter by letter."""
+    """Mask of the words below each other, set letter by letter and tightly cropped."""
     font = ImageFont.load_default(_HEIGHT)
     spacing = rng.choice([0.0, rng.uniform(-4, 6), rng.uniform(8, 40)])
     stroke = int(rng.choice([0, 0, 1, 2, 3, 4]))
@@ -73,7 +73,7 @@ def _set(words: list[str], rng: np.random.Generator) -> Image.Image:
 
 
 def _placed(text: Image.Image, rng: np.random.Generator, side: int) -> Image.Image:
-    """The mask slanted, turned, scaled and moved so that all of it lies in the picture."""
+    """Mask slanted, turned, scaled and moved so that all of it is inside the picture."""
     slant = rng.choice([0.0, rng.uniform(-0.15, 0.35)])
     turn = rng.choice([rng.normal(0, 0.06), rng.uniform(-0.6, 0.6)], p=[0.7, 0.3])
     stretch = rng.uniform(0.8, 1.35)

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from ...kernels import cpu
 from ...kernels.moments import Moments, read_out
-from ..errors import UserError
 from ..layer import Layer
-from ..limits import refuse_numbers
 from .memory_layout import memory_order
 
 
@@ -129,18 +127,3 @@ class ShuffledMoments:
 
 def _draw(layer: Layer, units: int, seed: Sequence[int]) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(layer.units, units, replace=False))
-
-
-def refuse_null(shuffles: int, units: int) -> None:
-    """Raise if the numbers of shuffles or units are out of range.
-
-    Raises
-    ------
-    UserError : negative shuffles, or no unit
-    """
-    refuse_numbers(null=shuffles, null_units=units)
-    if shuffles is None or units is None or shuffles < 0 or units < 1:
-        raise UserError(
-            f"a null has 0 shuffles (none) or more, and at least 1 unit per layer; got {shuffles} "
-            f"shuffles and {units} units"
-        )

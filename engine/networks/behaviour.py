@@ -23,7 +23,7 @@ from torch import nn
 from ..variables import PROJECTIONS, apart
 from .backbones import Backbone, provenance_of
 from .layers import named_modules
-from .precision import TF32_EPS, multiplied
+from .placement import TF32_EPS, multiplied
 from .probe import probe
 
 # Modules listed in a store, and characters per module.

@@ -16,15 +16,16 @@ import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..layer import Layer, dims_of
+from ..layer import Layer, dims_of, refuse_units
 from ..limits import refuse_numbers
 from ..preprocessing import Preprocessing
+from ..spec import Network
 from ..variables import ROOT_NAMES
-from .backbones import load_backbone
+from .backbones import load_backbone, overridden
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
 from .uncompiled import plain
-from .units import reduced, reduced_layer, refuse_units
+from .units import reduced, reduced_layer
 
 # Layer name of the whole network.
 OUTPUT = "output"
@@ -52,17 +53,17 @@ class Recordable:
     leaves: tuple[str, ...]
 
 
-def list_layers(
-    model: str | nn.Module, *, crop: int | None = None, units: str = "all"
+def layers(
+    network: Network | str | nn.Module, *, crop: int | None = None, units: str = "all"
 ) -> Recordable:
     """Recordable layers of a network, in network order.
 
     Parameters
     ----------
-    model : a name as in :func:`fusiform.scan` (built untrained: nothing is downloaded), or a torch
-        module
-    crop : side of the input in pixels; by default the model's own
-    units : list layers as a scan with these units records them, see :func:`fusiform.scan`
+    network : a :class:`fusiform.Network`, or its name or torch module alone; by name it is built
+        untrained: nothing is downloaded
+    crop : side of the input in pixels; by default the network's own
+    units : list layers as a scan with these units records them, see :class:`fusiform.Design`
 
     Raises
     ------
@@ -71,24 +72,31 @@ def list_layers(
 
     Examples
     --------
-    >>> [layer.name for layer in fusiform.list_layers("resnet18").layers][:3]
+    >>> [layer.name for layer in fusiform.layers("resnet18").layers][:3]
     ['conv1', 'bn1', 'maxpool']
     """
     refuse_units(units)
-    if isinstance(model, str):
-        backbone = load_backbone(model, "none")
+    network = Network.of(network)
+    if isinstance(network.model, str):
+        backbone = load_backbone(replace(network, weights="none"))
         found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
     else:
-        modules = [module for module in model.modules() if hasattr(module, "training")]
-        training = [module.training for module in modules]
-        try:
-            found = trial(plain(model), Preprocessing().crop if crop is None else crop)
-        finally:
-            for module, was in zip(modules, training, strict=True):
-                module.training = was
+        side = overridden(Preprocessing(), network.preprocessing).crop if crop is None else crop
+        found = _trial_in_training(network.model, side)
     left_out = [layer.name for layer in found.layers if not reduced_layer(layer, units)]
     refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}
     return replace(found, layers=reduced(found.layers, units)[0], refused=refused)
+
+
+def _trial_in_training(model: nn.Module, crop: int) -> Recordable:
+    """Trial pass of a user's module, whose modules keep their training mode."""
+    modules = [module for module in model.modules() if hasattr(module, "training")]
+    training = [module.training for module in modules]
+    try:
+        return trial(plain(model), crop)
+    finally:
+        for module, was in zip(modules, training, strict=True):
+            module.training = was
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

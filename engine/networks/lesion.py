@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import UserError, nearest
+from ..layer import refuse_units
 from .layers import named_modules, single_tensor
 from .uncompiled import uncompiled
-from .units import refuse_units, spread
+from .units import spread
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def lesion(
     model : a torch module. Hooks change the outputs of its layers; its weights stay as they are. A
         compiled module runs uncompiled meanwhile
     masks : layer name -> units to silence, in the shape of the layer's output for one stimulus;
-        :meth:`Result.mask <fusiform.engine.querying.result.Result.mask>` returns one
+        :meth:`Store.mask <fusiform.engine.querying.store.Store.mask>` returns one
     to : value of a silenced unit
     units : the units of the masks, as in the scan (``result.units``). Everything behind a unit of a
         reduced layer is silenced: for ``channel`` the whole feature map, for ``token`` all channels

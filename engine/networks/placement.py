@@ -1,11 +1,26 @@
-"""Device of a network, and the memory format of its weights."""
+"""Device, memory format and precision of a network."""
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import nn
 
 from ..errors import UserError
+
+# Dtype of parameters and input.
+_DTYPES = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+# The relative step of TF32.
+TF32_EPS = 2.0**-10
 
 
 def device_for(device: str | None, model: str | nn.Module = "") -> torch.device:
@@ -35,3 +50,80 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model.to(memory_format=torch.channels_last)
     return model
+
+
+def refuse_precision(precision: str | None, device: torch.device) -> None:
+    """Raise if the precision is not supported on this device.
+
+    Raises
+    ------
+    UserError : tf32 on anything but an NVIDIA GPU
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise UserError(
+            f"tf32 needs an NVIDIA GPU; got device {device.type}: choose float32 or bfloat16"
+        )
+
+
+def cast(model: nn.Module, precision: str | None, own: bool) -> tuple[nn.Module, str | None]:
+    """Cast a network to ``precision``. Returns it and its new precision, None if unchanged.
+
+    Parameters
+    ----------
+    own : cast in place, as the scan built ``model`` itself; a user's module is copied first
+
+    Raises
+    ------
+    UserError : the network has no parameters, whose dtype sets that of its input, or cannot be
+        copied
+    """
+    if precision is None:
+        return model, None
+    dtype = _DTYPES[precision]
+    tensors = chain(model.parameters(), model.buffers())
+    present = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    if dtype != torch.float32 and not any(True for _ in model.parameters()):
+        raise UserError(
+            f"the precision of a network is that of its parameters; {type(model).__name__} has "
+            "none: leave out `precision`"
+        )
+    if present <= {dtype}:
+        return model, "tf32" if precision == "tf32" else None
+    if not own:
+        try:
+            model = copy.deepcopy(model)
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"a module is copied before it is cast to {precision}; {type(model).__name__} "
+                f"cannot be copied ({error}): cast it yourself, and leave out `precision`"
+            ) from error
+    return model.to(dtype), precision
+
+
+@contextmanager
+def multiplied(precision: str | None, device: torch.device) -> Iterator[None]:
+    """Make GPUs multiply float32 as TF32 or as float32 inside the context, as ``precision`` says.
+
+    By default torch uses TF32 in convolutions and float32 in matrix products. The program's own
+    settings are restored on exit.
+
+    Raises
+    ------
+    UserError : the program used both of torch's interfaces for TF32, so that it cannot be read
+    """
+    if device.type != "cuda":
+        yield
+        return
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    try:
+        before = matmul.allow_tf32, convolution.allow_tf32
+    except RuntimeError as error:
+        raise UserError(
+            "TF32 is set through one of torch's interfaces, allow_tf32 or fp32_precision; this "
+            f"program used both ({str(error).partition(',')[0]}): use one"
+        ) from error
+    matmul.allow_tf32 = convolution.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, convolution.allow_tf32 = before

@@ -12,14 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import UserError
 from .layers import as_input, named_modules, run, untouched
 
 if TYPE_CHECKING:
     from .behaviour import Answers
 
-# Actions if they do.
-ON_NONDETERMINISM = ("note", "stop")
 # Values compared per image and tensor.
 _VALUES = 1024
 # Number of images; a pair of them; the larger batch with the pair in it, and the pair's rows there.
@@ -45,20 +42,6 @@ class _Event(NamedTuple):
 
 _Events = dict[_Event, torch.Tensor]
 _Hear = Callable[[str, int, torch.Tensor], None]
-
-
-def refuse_on_nondeterminism(given: str) -> None:
-    """Raise if ``given`` is not in ``ON_NONDETERMINISM``.
-
-    Raises
-    ------
-    UserError : unknown action
-    """
-    if given not in ON_NONDETERMINISM:
-        raise UserError(
-            "for a network that depends on the batch or the run, choose "
-            f"{' or '.join(ON_NONDETERMINISM)}; got {given!r}"
-        )
 
 
 def probe(

@@ -12,8 +12,8 @@ from math import isqrt
 import torch
 from torch import nn
 
-from ..errors import UserError, nearest, shortened
-from ..layer import UNITS, Layer, dims_of
+from ..errors import UserError, shortened
+from ..layer import Layer, dims_of, refuse_units
 
 # Layer name -> axes that the mean is over.
 Axes = Mapping[str, Sequence[int]]
@@ -123,19 +123,6 @@ def spread(mask: torch.Tensor, shape: tuple[int, ...], units: str) -> torch.Tens
 def has_class_token(model: nn.Module) -> bool:
     """Whether a network has a class token, judged by the names of its parameters."""
     return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in model.named_parameters())
-
-
-def refuse_units(units: str) -> None:
-    """Raise if ``units`` are unknown.
-
-    Raises
-    ------
-    UserError : unknown units
-    """
-    if not isinstance(units, str) or units not in UNITS:
-        raise UserError(
-            f"units are {', '.join(UNITS)}; got {units!r}: {nearest(str(units), UNITS)}"
-        )
 
 
 def _is_square(tokens: int) -> bool:

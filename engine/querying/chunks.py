@@ -1,7 +1,7 @@
-"""Values of the units of one chunk: read from the store where they lie there, else computed.
+"""Values of the units of one chunk, read from the store or computed from moments.
 
-What was materialised is read as it is (float32); anything else comes from the moments of all
-stimuli, of only those units for which it is asked.
+Stored variables are read as they are (float32); other measures are computed from the moments over
+all stimuli, for the requested units only.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from ..contrasts.language.contrast import Contrast, every_category, parse_contra
 from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
 from ..layer import Layer
-from ..store.cuts import Slab
-from ..store.reading import Store
-from ..store.schema import shown
+from ..store.attributes import brief
+from ..store.chunking import Slab
+from ..store.store_reader import StoreReader
 from ..variables import MEASURES, VARIABLES
 
 if TYPE_CHECKING:
     from ..contrasts.measures import Sample
 
 Units = NDArray[np.int64]
-# What depends on other units is known only where it was written.
+# Measures that depend on other units: available only if they were stored.
 _OF_A_FAMILY = ("q", "p_null")
 _CONDITIONS = ("dead", "nonfinite")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where values are looked up: what the scan materialised, or a contrast saved under a name.
+    """The variables of a query: those that the scan stored, or those of a saved contrast.
 
-    ``stored`` are the variables there; ``criterion`` says how measures are computed that are not.
+    Measures that are not ``stored`` are computed by the ``criterion``'s test.
     """
 
     saved: str
@@ -46,28 +46,28 @@ class Source:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What units can be compared by."""
+        """Names of measures."""
         numbers = [name for name in self.stored if name != "selective"]
         computed = [name for name in MEASURES if name not in (*numbers, *_OF_A_FAMILY)]
         return (*numbers, *computed)
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What units are or are not."""
+        """Names of boolean properties."""
         return ("selective", *_CONDITIONS, "preferred")
 
     def key(self, variable: str) -> str:
-        """Where a variable lies in its layer."""
+        """Path of a variable within its layer."""
         within = self.saved and variable not in _CONDITIONS
         return f"{self.saved}/{variable}" if within else variable
 
 
-def source_of(store: Store, saved: str | None) -> Source:
-    """What the scan left, by the pooled rest, or what was saved under a name.
+def source_of(store: StoreReader, saved: str | None) -> Source:
+    """The source of the scan's own contrasts, against the pooled rest, or of a saved contrast.
 
     Raises
     ------
-    UserError : nothing was saved under the name, or with a criterion that cannot be read
+    UserError : no contrast was saved under the name, or its criterion is invalid
     """
     if saved is None:
         numbers = [n for n, v in VARIABLES.items() if v.leading == ("category",)]
@@ -76,31 +76,31 @@ def source_of(store: Store, saved: str | None) -> Source:
         known = nearest(saved, store.saved) if store.saved else "nothing is saved in it"
         raise UserError(f"{store.path} has no saved contrast {saved!r}: {known}")
     record = store.saved[saved]
-    criterion = criterion_of(record["criterion"])
+    criterion = read_criterion(record["criterion"])
     return Source(saved, (*record["measures"], "selective"), criterion)
 
 
-def criterion_of(record: Any) -> Criterion:
-    """A criterion as it stands in a store, which may come from a stranger.
+def read_criterion(record: Any) -> Criterion:
+    """The criterion recorded in a store, which may be untrusted.
 
     Raises
     ------
-    UserError : it is none
+    UserError : the record is not a valid criterion
     """
     try:
         return Criterion(**record)
     except (TypeError, AttributeError, ValueError, RecursionError):
         raise UserError(
-            f"a criterion has the fields and values of a Criterion; in the store is "
-            f"{shown(record)}: save the contrast again"
+            f"a stored criterion has the fields and values of a Criterion; got {brief(record)}: "
+            "save the contrast again"
         ) from None
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The ``number``-th contrast of a query; ``stored`` if variables were written of it.
+class QueriedContrast:
+    """The ``number``-th contrast of a query; ``stored`` if the source has variables of it.
 
-    ``row`` is its category there: None where they are of this contrast alone.
+    ``row`` is its row in these variables, None if they have no dimension of contrasts.
     """
 
     number: int
@@ -109,34 +109,36 @@ class Asked:
     stored: bool
 
 
-def asked_of(store: Store, source: Source, text: str | None, stop: int | None) -> list[Asked]:
-    """The contrast that a text names, or all that ``source`` has.
+def queried_contrasts(
+    store: StoreReader, source: Source, text: str | None, stop: int | None
+) -> list[QueriedContrast]:
+    """The contrast that a text names, or all contrasts of ``source``.
 
     Raises
     ------
-    UserError : it cannot be read, or is not the one that was saved
+    UserError : the text cannot be parsed, or is not the saved contrast
     """
     every = every_category(store.categories)
     if source.saved and not store.saved[source.saved]["each_category"]:
         own = parse_contrast(store.saved[source.saved]["contrasts"][0], store.categories)
         if text is not None and not parse_contrast(text, store.categories, stop).is_same_as(own):
             raise UserError(
-                f"what is saved as {source.saved} is of {own.text!r}; got {text[:stop]!r}"
+                f"{source.saved} is the saved contrast {own.text!r}; got {text[:stop]!r}"
             )
-        return [Asked(0, own, None, stored=True)]
+        return [QueriedContrast(0, own, None, stored=True)]
     if text is None:
-        return [Asked(row, contrast, row, stored=True) for row, contrast in enumerate(every)]
+        return [QueriedContrast(row, one, row, stored=True) for row, one in enumerate(every)]
     contrast = parse_contrast(text, store.categories, stop)
     row = contrast.row_in(every)
     if row is not None:
-        return [Asked(0, every[row], row, stored=True)]
+        return [QueriedContrast(0, every[row], row, stored=True)]
     if source.saved:
-        raise UserError(f"{source.saved} is saved of every category; got {contrast.text!r}")
-    return [Asked(0, contrast, None, stored=False)]
+        raise UserError(f"{source.saved} was saved for every category; got {contrast.text!r}")
+    return [QueriedContrast(0, contrast, None, stored=False)]
 
 
 class Part(NamedTuple):
-    """The ``number``-th chunk of a layer: slices of its dimensions, and of its flat units."""
+    """The ``number``-th chunk of a layer: slices of its dimensions and of its flattened units."""
 
     layer: Layer
     number: int
@@ -144,7 +146,7 @@ class Part(NamedTuple):
     units: slice
 
 
-def parts_of(store: Store, layers: Sequence[Layer]) -> Iterator[Part]:
+def parts_of(store: StoreReader, layers: Sequence[Layer]) -> Iterator[Part]:
     """The chunks of layers, in order."""
     for layer in layers:
         for number, (slab, units) in enumerate(store.slabs(layer)):
@@ -152,12 +154,12 @@ def parts_of(store: Store, layers: Sequence[Layer]) -> Iterator[Part]:
 
 
 class Chunk:
-    """What has been read of a part of a layer, ``rows`` of whose categories will be asked."""
+    """Values of one chunk of a layer, cached; ``rows`` is the number of contrasts queried."""
 
-    def __init__(self, store: Store, source: Source, part: Part, rows: int) -> None:
+    def __init__(self, store: StoreReader, source: Source, part: Part, rows: int) -> None:
         self.layer, self.slab, self.units = part.layer, part.slab, part.units
         self._store, self._source = store, source
-        # Reading all at once is cheaper than reading most.
+        # Reading all rows at once is cheaper than reading most of them.
         self._at_once = 2 * rows > len(store.categories)
         self._read: dict[tuple[str, int | None], NDArray[Any]] = {}
         self._folds: list[Moments] = []
@@ -167,16 +169,18 @@ class Chunk:
         """Number of units."""
         return int(self.units.stop - self.units.start)
 
-    def values(self, name: str, asked: Asked, chosen: Units | None = None) -> NDArray[Any]:
-        """A measure, flag or coordinate of ``chosen`` units, counted from the chunk's first."""
+    def values(
+        self, name: str, queried: QueriedContrast, chosen: Units | None = None
+    ) -> NDArray[Any]:
+        """A measure, flag or coordinate of ``chosen`` units, which are indices in the chunk."""
         if name in self.layer.dims:
-            return self._place(name, chosen)
-        if asked.stored and name in self._source.stored:
-            values = self._stored(name, asked.row)
+            return self._coordinate(name, chosen)
+        if queried.stored and name in self._source.stored:
+            values = self._stored(name, queried.row)
         elif name in _CONDITIONS:
             values = self._stored(name, None)
         else:
-            return self._computed(name, asked.contrast, chosen)
+            return self._computed(name, queried.contrast, chosen)
         return values if chosen is None else values[chosen]
 
     def responses(self, chosen: Units) -> NDArray[np.float64]:
@@ -187,12 +191,12 @@ class Chunk:
         whole = row is None or self._at_once
         key = (name, None if whole else row)
         if key not in self._read:
-            where = self._source.key(name)
-            self._read[key] = self._store.read_slab(self.layer, where, self.slab, key[1])
+            path = self._source.key(name)
+            self._read[key] = self._store.read_slab(self.layer, path, self.slab, key[1])
         values = self._read[key]
         return values[row] if values.ndim == 2 else values
 
-    def _place(self, dim: str, chosen: Units | None) -> Units:
+    def _coordinate(self, dim: str, chosen: Units | None) -> Units:
         flat = np.arange(self.size) if chosen is None else chosen
         axis = self.layer.dims.index(dim)
         return np.asarray(np.unravel_index(flat + self.units.start, self.layer.shape)[axis])
@@ -214,6 +218,6 @@ class Chunk:
         return Sample(reduce(merge, (Moments(n, m[:, own], s[:, own]) for n, m, s in self._folds)))
 
 
-def places(layer: Layer) -> dict[str, Units]:
-    """The coordinates of a layer: dimension -> its places."""
+def coordinates(layer: Layer) -> dict[str, Units]:
+    """The coordinates of a layer by dimension."""
     return {dim: np.arange(size) for dim, size in zip(layer.dims, layer.shape, strict=True)}

@@ -1,4 +1,4 @@
-"""What a store or recording says of itself, from its metadata alone: no array is read."""
+"""Description of a store or recording from its metadata; no array is read."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import Any
 
 from ..errors import UserError, shortened
 from ..layer import UNITS, Layer
-from ..store.kinds import RECORDING, STORE
-from ..store.places import name_of
-from ..store.reading import Store
-from ..store.recording import Recorded
-from ..store.root import Root, kind_at
-from .chunks import criterion_of
+from ..store.location import name_of
+from ..store.reader import Reader
+from ..store.recording_reader import RecordingReader
+from ..store.root import kind_at
+from ..store.schema import RECORDING, STORE
+from ..store.store_reader import StoreReader
+from .chunks import read_criterion
 
-# A folder with more files, or one that takes longer to look through, is not looked at to its end.
+# Limits for counting files: beyond them, the count is a lower bound.
 _MOST_FILES, _MOST_SECONDS = 1_000_000, 5.0
 
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What a store or recording says of itself, whether it has come to its end or not.
+    """Description of a store or recording, finished or not.
 
-    ``attributes`` are those of its root, as they are: none is longer or deeper than a scan's, but a
-    stranger may have written any text into them. ``recorded`` has the number of units that are
-    recorded of each layer, and is None of a store. ``files`` and ``bytes`` are what its folder
-    holds, at least so much where ``all_counted`` is off; None behind a URL.
+    ``attributes`` are those of its root, bounded in size but with any text if the store is
+    untrusted. ``recorded`` is the number of recorded units by layer; None for a store. ``files``
+    and ``bytes`` are the content of its folder, lower bounds unless ``all_counted``; None for a
+    URL.
     """
 
     path: str
@@ -48,29 +49,29 @@ class StoreInfo:
 
     @property
     def units(self) -> int:
-        """Units of all layers."""
+        """Number of units of all layers."""
         return sum(layer.units for layer in self.layers)
 
     @property
     def criterion(self) -> str | None:
-        """The criterion of the masks, in words; None where none are written."""
+        """The criterion of the masks, in words; None if there are no masks."""
         record = self.attributes.get("criterion")
         try:
-            return None if record is None else str(criterion_of(record))
+            return None if record is None else str(read_criterion(record))
         except UserError as error:
-            return f"none that can be read: {error}"
+            return f"invalid: {error}"
 
 
-def describe_store(path: Path | str) -> StoreInfo:
-    """What a store or recording says of itself; only the metadata of its root are read.
+def info(path: Path | str) -> StoreInfo:
+    """Describe a store or recording; only the metadata of its root is read.
 
-    Whether it is true is for :func:`check_store <fusiform.engine.store.check.check_store>` to say.
+    The content is not verified, see :func:`check <fusiform.engine.store.check.check>`.
 
     Raises
     ------
-    UserError : there is none, or it is one that this version does not make
+    UserError : it does not exist, or this version cannot read it
     """
-    store = Recorded.open(path) if kind_at(path) is RECORDING else Store.open(path)
+    store = RecordingReader.open(path) if kind_at(path) is RECORDING else StoreReader.open(path)
     found = info_of(store)
     if isinstance(store.path, Path):
         files, size, all_counted = _size_of(store.path)
@@ -78,9 +79,9 @@ def describe_store(path: Path | str) -> StoreInfo:
     return found
 
 
-def info_of(store: Root) -> StoreInfo:
-    """What a store or recording that is open says of itself; its files are not looked at."""
-    recorded = store.schema.recorded if isinstance(store, Recorded) else None
+def info_of(store: Reader) -> StoreInfo:
+    """Describe an open store or recording, without its files."""
+    recorded = store.schema.recorded if isinstance(store, RecordingReader) else None
     return StoreInfo(
         str(store.path),
         store.provenance.get("status") == "complete",
@@ -88,8 +89,8 @@ def info_of(store: Root) -> StoreInfo:
         store.categories,
         store.folds,
         store.schema.stimuli,
-        store.shuffles if isinstance(store, Store) else 0,
-        tuple(store.saved) if isinstance(store, Store) else (),
+        store.shuffles if isinstance(store, StoreReader) else 0,
+        tuple(store.saved) if isinstance(store, StoreReader) else (),
         None if recorded is None else {name: own.units for name, own in recorded.items()},
         store.provenance,
         files=None,
@@ -99,78 +100,78 @@ def info_of(store: Root) -> StoreInfo:
 
 
 def facts(found: StoreInfo, *, whole_paths: bool = True) -> Iterator[tuple[str, str]]:
-    """What a store or recording says of itself, name by name, but for what it does not say.
+    """Facts about a store or recording by name; those that are missing are left out.
 
-    Without ``whole_paths`` nothing says where on a machine store and stimuli lie.
+    Without ``whole_paths``, the folders of store and stimuli are not revealed.
     """
     shown = str if whole_paths else name_of
-    said = found.attributes
+    attributes = found.attributes
     kind = STORE if found.recorded is None else RECORDING
-    listed = {name: ", ".join(f"{k} {v}" for k, v in said[name].items())
+    listed = {name: ", ".join(f"{k} {v}" for k, v in attributes[name].items())
               for name in ("preprocessing", "versions", "null")
-              if isinstance(said.get(name), dict)}  # fmt: skip
-    sources = ", ".join(map(shown, str(said.get("stimuli") or "").split(", ")))
-    merged = said.get("merged")
+              if isinstance(attributes.get(name), dict)}  # fmt: skip
+    sources = ", ".join(map(shown, str(attributes.get("stimuli") or "").split(", ")))
+    merged = attributes.get("merged")
     unfinished = f"not complete: the {kind.work} that fills it has not finished"
-    told = {
+    texts = {
         kind.noun: shown(found.path),
         "status": "complete" if found.complete else unfinished,
-        "model": f"{said['model']} ({said['weights']})",
-        "weights sha256": str(said.get("weights_sha256") or ""),
-        "modules sha256": str(said.get("modules_sha256") or ""),
+        "model": f"{attributes['model']} ({attributes['weights']})",
+        "weights sha256": str(attributes.get("weights_sha256") or ""),
+        "modules sha256": str(attributes.get("modules_sha256") or ""),
         "preprocessing": listed.get("preprocessing", ""),
-        "precision": str(said.get("precision") or ""),
-        "compiled": "yes" if said.get("compiled") else "",
-        "units": UNITS[said["units"]] if "units" in said else "",
+        "precision": str(attributes.get("precision") or ""),
+        "compiled": "yes" if attributes.get("compiled") else "",
+        "units": UNITS[attributes["units"]] if "units" in attributes else "",
         "layers": f"{len(found.layers):,}, of {found.units:,} units",
-        "recorded": "" if found.recorded is None else _recorded(found.recorded, said, shown),
+        "recorded": "" if found.recorded is None else _recorded(found.recorded, attributes, shown),
         "categories": f"{len(found.categories):,}: {shortened(found.categories)}",
         "folds": str(found.folds),
         "stimuli": f"{found.stimuli:,}{sources and ', of ' + sources}",
-        "device": str(said.get("device") or ""),
-        "batch size": str(said.get("batch_size") or ""),
-        "moments": str(said.get("store_dtype") or ""),
+        "device": str(attributes.get("device") or ""),
+        "batch size": str(attributes.get("batch_size") or ""),
+        "moments": str(attributes.get("store_dtype") or ""),
         "null": listed.get("null", "") if found.shuffles else "",
         "criterion": found.criterion or "",
         "saved": shortened(found.saved),
-        "created": str(said.get("created") or ""),
+        "created": str(attributes.get("created") or ""),
         "versions": listed.get("versions", ""),
         "merged from": f"{len(merged)} stores" if isinstance(merged, list) else "",
-        "fingerprint": str(said.get("fingerprint") or ""),
+        "fingerprint": str(attributes.get("fingerprint") or ""),
     }
-    yield from ((name, text) for name, text in told.items() if text)
-    yield from (("note", note) for note in said.get("notes", ()))
+    yield from ((name, text) for name, text in texts.items() if text)
+    yield from (("note", note) for note in attributes.get("notes", ()))
 
 
 def _recorded(
-    units: Mapping[str, int], said: Mapping[str, Any], shown: Callable[[str], str]
+    units: Mapping[str, int], attributes: Mapping[str, Any], shown: Callable[[str], str]
 ) -> str:
-    """How many units are recorded, by what they were chosen, and how they are kept."""
-    parts = [f"{sum(units.values()):,} units", f"chosen by {shortened(said['choices'])}"]
-    if projection := said.get("projection"):
+    """The number of recorded units, how they were chosen, and their projection."""
+    parts = [f"{sum(units.values()):,} units", f"chosen by {shortened(attributes['choices'])}"]
+    if projection := attributes.get("projection"):
         dim, seed = projection["dim"], projection["seed"]
         parts.append(f"layers of more than {dim:,} projected (seed {seed})")
-    if isinstance(source := said.get("source"), dict):
+    if isinstance(source := attributes.get("source"), dict):
         parts.append(f"as scanned in {shown(str(source.get('store')))}")
     return ", ".join(parts)
 
 
 def _size_of(folder: Path) -> tuple[int, int, bool]:
-    """Files in a folder, their bytes, and whether all were counted; links are not followed."""
+    """Number of files in a folder, their bytes, and whether all were counted; skips links."""
     files = size = 0
     end = time.monotonic() + _MOST_SECONDS
-    waiting = [os.fspath(folder)]
-    while waiting:
+    pending = [os.fspath(folder)]
+    while pending:
         try:
-            with os.scandir(waiting.pop()) as entries:
+            with os.scandir(pending.pop()) as entries:
                 for entry in entries:
-                    if files + len(waiting) >= _MOST_FILES or time.monotonic() > end:
+                    if files + len(pending) >= _MOST_FILES or time.monotonic() > end:
                         return files, size, False
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
+                        pending.append(entry.path)
                     else:
                         files += 1
                         size += entry.stat(follow_symlinks=False).st_size
-        except OSError:  # not ours to read, or gone in the meantime
+        except OSError:  # unreadable, or removed in the meantime
             continue
     return files, size, True

@@ -1,4 +1,4 @@
-"""What a notebook shows of stores, queries and tables: HTML, without anything being computed."""
+"""HTML of stores and queries for notebooks; nothing is computed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from markupsafe import Markup
 
 from ..layer import Layer
 from ..markup import definitions, table, tag
-from ..store.places import name_of
+from ..store.location import name_of
 from .info import facts, info_of
 
 if TYPE_CHECKING:
-    from ..store.reading import Store
+    from ..store.store_reader import StoreReader
 
-# Layers, or contrasts, that are listed.
+# Layers, or contrasts, listed at most.
 _MOST = 50
 
 
-def store_html(store: Store) -> str:
-    """A store by its metadata, with its layers to be opened."""
+def store_html(store: StoreReader) -> str:
+    """A store's metadata, with a collapsible list of layers."""
     units = sum(layer.units for layer in store.layers)
     return tag(
         "div",
@@ -33,14 +33,14 @@ def store_html(store: Store) -> str:
 
 def query_html(
     text: str,
-    store: Store,
+    store: StoreReader,
     layers: Sequence[Layer],
     contrasts: Iterable[str],
     columns: Iterable[str],
 ) -> str:
-    """A query: what it asks, of what. Nothing is read."""
+    """A query with its store, contrasts and columns."""
     units = sum(layer.units for layer in layers)
-    said = {
+    rows = {
         "query": text,
         "store": str(store.path),
         "contrasts": _listed(contrasts),
@@ -50,8 +50,8 @@ def query_html(
     return tag(
         "div",
         tag("strong", "fusiform.Query"),
-        definitions(said.items()),
-        _layers(f"of {units:,} units in {len(layers):,} layers", layers),
+        definitions(rows.items()),
+        _layers(f"{units:,} units in {len(layers):,} layers", layers),
     )
 
 

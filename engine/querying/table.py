@@ -1,4 +1,4 @@
-"""A table of results: named columns, for people, spreadsheets and programs."""
+"""Tables of results: named columns, printed or written as CSV, JSON, Parquet or npz."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "csv", "json", "parquet", "npz"]
 FORMATS: tuple[str, ...] = get_args(Format)
-# What spreadsheets take for the beginning of a formula.
+# Characters that begin a formula in spreadsheets.
 _FORMULA = tuple("=+-@\t\r")
-# A place along a dimension that a layer has not.
+# The index along a dimension that a layer lacks.
 NOWHERE = -1
 
 
@@ -50,11 +50,11 @@ class Table:
         return str(self.frame()._repr_html_())  # pandas escapes names
 
     def take(self, rows: Any) -> Table:
-        """Some of its rows."""
+        """Some of the rows."""
         return Table({name: values[rows] for name, values in self.columns.items()})
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Row by row, as plain Python values; None for what is not there."""
+        """Rows of plain Python values; None where a value is missing."""
         yield from zip(*map(_plain, self.columns.values()), strict=True)
 
     def frame(self) -> pandas.DataFrame:
@@ -63,14 +63,14 @@ class Table:
 
         return pandas.DataFrame(
             {
-                name: pandas.array(_plain(values), dtype="Int32") if _is_place(values) else values
+                name: pandas.array(_plain(values), dtype="Int32") if _is_index(values) else values
                 for name, values in self.columns.items()
             }
         )
 
 
 def joined(tables: Sequence[Table]) -> Table:
-    """Tables below each other; places along dimensions that only some have are left open."""
+    """Concatenate tables; columns that only some have are filled with missing values."""
     names = list(dict.fromkeys(name for table in tables for name in table.columns))
     lengths = [len(table) for table in tables]
 
@@ -87,15 +87,15 @@ def joined(tables: Sequence[Table]) -> Table:
 
 
 def refuse_form(form: Format, output: Path | None, guard_formulas: bool = False) -> None:
-    """Refuse what tables cannot be written as, or where, before there are any.
+    """Check format and output before any table is computed.
 
     Raises
     ------
-    UserError : there is no output for a format that needs one, no library for it, no folder for the
-        output, or no need of an output; formulas are guarded in another form than CSV
+    UserError : the format needs an output, takes none, or lacks its library; the output cannot be
+        written to; formulas are guarded in a format other than CSV
     """
     if guard_formulas and form != "csv":
-        raise UserError(f"formulas are guarded in csv, for spreadsheets; got {form}: leave it out")
+        raise UserError(f"formulas are guarded in csv only; got {form}: leave it out")
     if output is None:
         if form in ("parquet", "npz"):
             raise UserError(f"{form} is written to a file; name one with --output")
@@ -114,11 +114,11 @@ def write(
     stream: IO[str],
     guard_formulas: bool = False,
 ) -> int:
-    """Write tables of the same columns, part by part as they come; gives the number of rows.
+    """Write tables of the same columns one after the other; return the number of rows.
 
-    ``csv`` and ``json`` go to ``stream`` unless an ``output`` is named; the others need one. With
-    ``guard_formulas`` a ``'`` stands in CSV before texts that a spreadsheet would run as formulas,
-    as a category could that came from a stranger: those that begin with =, +, -, @, a tab or CR.
+    ``csv`` and ``json`` go to ``stream`` unless there is an ``output``; other formats need one.
+    ``guard_formulas`` prefixes ``'`` in CSV to text that a spreadsheet would run as a formula, such
+    as the name of an untrusted category: text that begins with =, +, -, @, a tab or CR.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def write(
     """
     refuse_form(form, output, guard_formulas)
     tables = iter(tables)
-    # What is wrong with a question comes with the first table: before anything is written.
+    # Compute the first table before the output is opened: an invalid query raises here.
     tables = chain(list(islice(tables, 1)), tables)
     writer = _WRITERS[form]
     if guard_formulas:
@@ -138,7 +138,7 @@ def write(
 
 
 class _Lines:
-    """What csv writes to: only if it ends lines by both characters does it quote names with one."""
+    """Ends lines in LF, while ``csv`` ends them in CRLF so that it quotes both characters."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
@@ -148,7 +148,7 @@ class _Lines:
 
 
 def _guarded(row: Iterable[Any]) -> list[Any]:
-    """A row whose texts no spreadsheet takes for formulas."""
+    """A row whose text no spreadsheet reads as a formula."""
     return [f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in row]
 
 
@@ -158,7 +158,7 @@ def _write_csv(
     shown: Callable[[Iterable[Any]], Sequence[Any]] = tuple,
 ) -> int:
     writer, written = csv.writer(_Lines(file), lineterminator="\r\n"), 0
-    for index, table in enumerate(_alike(tables)):
+    for index, table in enumerate(_same_columns(tables)):
         if index == 0:
             writer.writerow(shown(table.columns))
         writer.writerows(map(shown, table.rows()))
@@ -167,10 +167,10 @@ def _write_csv(
 
 
 def _write_json(tables: Iterable[Table], file: IO[str]) -> int:
-    """An array of records, one to a line."""
+    """Write an array of records, one per line."""
     written = 0
     file.write("[")
-    for table in _alike(tables):
+    for table in _same_columns(tables):
         for row in table.rows():
             record = as_json(dict(zip(table.columns, row, strict=True)))
             file.write(f",\n {record}" if written else f"\n {record}")
@@ -185,12 +185,12 @@ def _write_parquet(tables: Iterable[Table], file: IO[bytes]) -> int:
 
     written, writer = 0, None
     try:
-        for table in _alike(tables):
+        for table in _same_columns(tables):
             arrays = {
                 name: pyarrow.array(
                     values,
                     type=pyarrow.string() if values.dtype == object else None,
-                    mask=values == NOWHERE if _is_place(values) else None,
+                    mask=values == NOWHERE if _is_index(values) else None,
                 )
                 for name, values in table.columns.items()
             }
@@ -207,7 +207,7 @@ def _write_parquet(tables: Iterable[Table], file: IO[bytes]) -> int:
 def _write_npz(tables: Iterable[Table], file: IO[bytes]) -> int:
     whole = joined(list(tables))
     columns: dict[str, Any] = {
-        # Text of fixed length: an array of objects would be a pickle.
+        # Arrays of objects would be pickled.
         name: values.astype(str) if values.dtype == object else values
         for name, values in whole.columns.items()
     }
@@ -223,8 +223,8 @@ _WRITERS: Mapping[str, Callable[[Iterable[Table], IO[Any]], int]] = {
 }
 
 
-def _alike(tables: Iterable[Table]) -> Iterator[Table]:
-    """Tables of the same columns, as they have to be where rows are written as they come."""
+def _same_columns(tables: Iterable[Table]) -> Iterator[Table]:
+    """Yield tables, and raise if their columns differ."""
     first: list[str] | None = None
     for table in tables:
         names = list(table.columns)
@@ -232,8 +232,8 @@ def _alike(tables: Iterable[Table]) -> Iterator[Table]:
         if names != first:
             different = sorted({*names} ^ {*first})
             raise UserError(
-                f"one table has one set of columns; {shortened(different)} are not in all stores: "
-                "name columns that are, or ask the stores one by one"
+                f"a table has the same columns for all stores; {shortened(different)} are not in "
+                "all of them: name other columns, or query the stores one by one"
             )
         yield table
 
@@ -243,15 +243,15 @@ def _column(values: Sequence[Any]) -> NDArray[Any]:
     return np.array(values, object if text else None)
 
 
-def _is_place(values: NDArray[Any]) -> bool:
+def _is_index(values: NDArray[Any]) -> bool:
     return values.dtype == np.int32
 
 
 def _plain(values: NDArray[Any]) -> list[Any]:
-    """As Python values: None for no place, and no more digits than a number of its type has."""
+    """Python values: None for a missing index, and the shortest digits of float32."""
     if values.dtype == np.float32:
         return [float(text) for text in values.astype(str)]
     listed: list[Any] = values.tolist()
     return (
-        [None if value == NOWHERE else value for value in listed] if _is_place(values) else listed
+        [None if value == NOWHERE else value for value in listed] if _is_index(values) else listed
     )

@@ -1,4 +1,4 @@
-"""Which units a recording is to hold: what was asked for, and what comes of it in a network."""
+"""The units of a recording: a request resolved in a store and a network."""
 
 from __future__ import annotations
 
@@ -11,95 +11,75 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contrasts.choice import Choice, choose_units, draw_units, joined
-from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
 from ..layer import Layer
-from ..limits import refuse_numbers, refuse_seed
-from ..querying.result import Result
-from ..store.recording import columns_of, cut_of_rows, recorded_as
+from ..querying.store import Store
+from ..store.attributes import n_columns
+from ..store.chunking import response_shape
+from ..store.recording_reader import recorded_attribute
 from ..values import as_record
 from .recorder import held_bytes
+from .unit_request import Masks, UnitRequest
 
-Masks = Mapping[str, NDArray[np.bool_]]
-# What has chosen units, and of every layer which.
+# What chose units -> the units of every layer.
 Selected = list[tuple[str, dict[str, NDArray[np.int64]]]]
-# Patterns that mean groups of a network's layers.
-_GROUPS = {"blocks", "all", "leaf"}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The units that are asked for; see :func:`.record.record`.
+class ChosenUnits:
+    """A request for units, resolved in a store and a network.
+
+    ``layers`` are patterns of the network's layers, or names of the source's. ``seed`` draws units.
 
     Raises
     ------
-    UserError : they are chosen by their selectivity, and there is no ``source``; a projection to
-        nothing
+    UserError : units are chosen by their selectivity without a source
     """
 
-    source: Result | None
-    select: Sequence[str] | None
-    criterion: Criterion
-    top: int | None
-    by: str
-    random: int | None
-    masks: Masks | None
-    layers: Sequence[str] | None
-    project: int | None
+    request: UnitRequest
+    source: Store | None
+    layers: Sequence[str]
     seed: int
 
     def __post_init__(self) -> None:
-        for name, given in (("select", self.select), ("top", self.top)):
+        for name, given in (("select", self.request.select), ("top", self.request.top)):
             if given is not None and self.source is None:
                 raise UserError(
                     f"units are chosen by their selectivity from a scan's store; got --{name} "
                     "without one: name it by --from, or choose --random units"
                 )
-        refuse_seed(self.seed)
-        refuse_numbers(top=self.top, random=self.random, project=self.project)
-        if self.project is not None and self.project < 1:
-            raise UserError(f"a projection has at least 1 dimension; got {self.project}")
-
-    @property
-    def patterns(self) -> list[str]:
-        """The layers, as patterns of the network, or names of the source's."""
-        asked = None if self.layers is None else list(self.layers)
-        if self.source is None:
-            return asked or ["blocks"]
-        if asked is None or _GROUPS & set(asked):
-            return [layer.name for layer in self.source.layers]
-        return [layer.name for layer in self.source.layers_named(asked)]
 
     def selected(self) -> Selected:
-        """The units that are chosen by their selectivity, by contrast and layer.
+        """Units chosen by their selectivity, by contrast and layer.
 
         Raises
         ------
         UserError : see :func:`..contrasts.choice.choose_units`
         """
-        if self.source is None or (self.select is None and self.top is None):
+        asked = self.request
+        if self.source is None or (asked.select is None and asked.top is None):
             return []
-        every = self.select is None or list(self.select) == ["*"]
-        criterion = None if self.select is None else self.criterion
-        contrasts = None if every else self.select
-        return choose_units(self.source, contrasts, criterion, self.top, self.by, self.patterns)
+        every = asked.select is None or list(asked.select) == ["*"]
+        criterion = None if asked.select is None else asked.criterion
+        contrasts = None if every else asked.select
+        return choose_units(self.source, contrasts, criterion, asked.top, asked.by, self.layers)
 
     def in_layers(
         self,
         selected: Sequence[tuple[str, Mapping[str, NDArray[np.int64]]]],
         layers: Sequence[Layer],
     ) -> Choice:
-        """All units that are to be recorded of a network's ``layers``, with those ``selected``.
+        """All units to record in a network's ``layers``, together with those ``selected``.
 
         Raises
         ------
-        UserError : there are none; a mask is not of a layer
+        UserError : there are none; a mask fits no layer
         """
         parts = [*selected]
-        if self.random is not None:
-            parts.append(("random", draw_units(layers, self.random, self.seed)))
-        if self.masks is not None:
-            parts.append(("mask", _masked(self.masks, layers)))
+        if self.request.random is not None:
+            parts.append(("random", draw_units(layers, self.request.random, self.seed)))
+        if self.request.masks is not None:
+            parts.append(("mask", _masked(self.request.masks, layers)))
         if not parts:
             parts.append(("all", {one.name: np.arange(one.units) for one in layers}))
         choice = joined(parts).within([one.name for one in layers])
@@ -111,32 +91,33 @@ class Wanted:
         return choice
 
     def held(self, choice: Choice, stimuli: int) -> dict[str, int]:
-        """Bytes that are held of every layer while so many stimuli are recorded."""
+        """Bytes held of every layer while this number of stimuli is recorded."""
         found = {}
         for name, own in choice.units.items():
-            columns = columns_of(len(own), self.project)
-            rows = cut_of_rows(stimuli, columns)[0]
+            columns = n_columns(len(own), self.request.project)
+            rows = response_shape(stimuli, columns)[0]
             found[name] = held_bytes(rows, len(own), columns)
         return found
 
     def provenance(self, choice: Choice) -> dict[str, Any]:
-        """What a recording says of its units, and of how they were chosen."""
-        given = {"select": self.select and list(self.select), "top": self.top,
-                 "random": self.random}  # fmt: skip
+        """Attributes of a recording: its units, and how they were chosen."""
+        asked = self.request
+        select = asked.select and list(asked.select)
+        given = {"select": select, "top": asked.top, "random": asked.random}
         chosen_by: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
-        if self.select is not None:
-            chosen_by["criterion"] = as_record(self.criterion)
-        if self.top is not None:
-            chosen_by["by"] = self.by
-        if self.random is not None:
+        if self.request.select is not None:
+            chosen_by["criterion"] = as_record(self.request.criterion)
+        if self.request.top is not None:
+            chosen_by["by"] = self.request.by
+        if self.request.random is not None:
             chosen_by["seed"] = self.seed
         found = {
-            "recorded": recorded_as(choice.units),
+            "recorded": recorded_attribute(choice.units),
             "choices": list(choice.names),
             "chosen_by": chosen_by,
         }
-        if self.project is not None:
-            found["projection"] = {"dim": self.project, "seed": self.seed}
+        if self.request.project is not None:
+            found["projection"] = {"dim": self.request.project, "seed": self.seed}
         if self.source:
             fingerprint = self.source.provenance.get("fingerprint")
             path = self.source.path

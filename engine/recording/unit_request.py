@@ -29,20 +29,22 @@ class UnitRequest:
     Parameters
     ----------
     select
-        Contrasts whose units the ``criterion`` selects in the store, ``*`` for every category.
+        Units that the criterion selects for a contrast; ``*`` for all. The criterion is asked of
+        the store; ``*`` stands for every category.
     criterion
         When a unit counts as selective.
     top
-        Units of each layer and contrast with the most of the measure ``by``: of the selected, or
-        of all living units for every category.
+        The N highest in a measure, by layer and contrast. They are taken from the selected units,
+        or from all living units, for every category.
     by
-        Measure that ranks units for ``top``.
+        Measure that ``top`` ranks units by.
     random
-        Units drawn from every layer, from the seed of the network.
+        Units drawn at random from each layer. The seed is the network's.
     masks
         Layer -> the units to record, in the shape of the layer.
     project
-        Record layers with more chosen units than this as a random projection to so many dimensions.
+        Project layers with more chosen units to this many dimensions. The projection is random, and
+        keeps distances between stimuli.
     """
 
     select: str | Sequence[str] | None = None

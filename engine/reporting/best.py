@@ -11,7 +11,7 @@ from ..errors import UserError, shortened
 from ..responses.driving import Driven, Image, contrasts_of, driven
 from ..responses.recording import Recording
 from ..store.identity import IDENTITY, NETWORK, difference
-from ..store.reading import Store
+from ..store.store_reader import StoreReader
 
 # Units per layer and contrast, and stimuli per unit.
 _UNITS, _IMAGES = 2, 6
@@ -28,7 +28,7 @@ class Stimulus(NamedTuple):
     category: str
 
 
-def store_of(recording: Recording, stores: Sequence[Store]) -> int:
+def store_of(recording: Recording, stores: Sequence[StoreReader]) -> int:
     """Index of the store that a recording was made from, or of one of the same network.
 
     Raises

@@ -54,7 +54,7 @@ def pictures_of(
             note(f"stimuli are named and not shown: {error}; --stimuli says where they are")
             continue
         rows = {name: row for row, name in enumerate(catalogue.shown_names)}
-        hashes = recording.stimuli("stimulus_sha256")
+        hashes = recording.stimulus_column("stimulus_sha256")
         missing = 0
         for one in own:
             picture = _picture(catalogue, rows.get(one.path), str(hashes[one.row]))

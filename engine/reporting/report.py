@@ -19,10 +19,10 @@ from ..files import file_place, new_file
 from ..markup import definitions, join, tag
 from ..preprocessing import Preprocessing
 from ..querying.info import facts, info_of
-from ..querying.result import Result
+from ..querying.store import Store
 from ..responses.recording import Recording
-from ..store.places import name_of
-from ..store.reading import require_complete
+from ..store.location import name_of
+from ..store.reader import require_complete
 from ..values import listed
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
@@ -39,8 +39,8 @@ _BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
 _COMPARED = ("categories", "folds", "preprocessing", "units", "precision")
 
 
-def write_report(
-    stores: Result | Path | str | Sequence[Result | Path | str],
+def report(
+    stores: Store | Path | str | Sequence[Store | Path | str],
     output: Path | str,
     *,
     criterion: Criterion = DEFAULT,
@@ -80,7 +80,7 @@ def write_report(
     if not stores:
         raise UserError("a report needs at least one store; got none: name one")
     _check_outputs(output, figures)
-    results = [Result.of(store) for store in stores]
+    results = [Store.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]
     texts = None if contrasts is None else listed(contrasts)
     for result in results:
@@ -146,7 +146,7 @@ def _with_best(
     )
 
 
-def _refuse_many(result: Result, contrasts: Sequence[str] | None) -> None:
+def _refuse_many(result: Store, contrasts: Sequence[str] | None) -> None:
     number = len(result.categories if contrasts is None else contrasts)
     if number > MOST_CONTRASTS:
         raise UserError(
@@ -157,7 +157,7 @@ def _refuse_many(result: Result, contrasts: Sequence[str] | None) -> None:
 
 def _page(
     reported: Sequence[Reported],
-    results: Sequence[Result],
+    results: Sequence[Store],
     criterion: Criterion,
     data: Markup,
     remarked: Sequence[str],
@@ -190,14 +190,14 @@ def _page(
     )
 
 
-def _shown(result: Result) -> str:
+def _shown(result: Store) -> str:
     """The numbers of stimuli that a scan showed, and their preprocessing, in words."""
     numbers = result.counts.sum(axis=1).tolist()
     each = ", ".join(f"{n:,} {name}" for name, n in zip(result.categories, numbers, strict=True))
     return f"{sum(numbers):,} stimuli ({each}; {result.folds} folds{_steps(result)})"
 
 
-def _steps(result: Result) -> str:
+def _steps(result: Store) -> str:
     """The preprocessing in words; empty if the store does not record it readably."""
     try:
         return f"; {Preprocessing(**result.provenance['preprocessing'])}"
@@ -205,7 +205,7 @@ def _steps(result: Result) -> str:
         return ""
 
 
-def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[str]:
+def _warnings(reported: Sequence[Reported], results: Sequence[Store]) -> list[str]:
     """Caveats for readers of the page."""
     texts = []
     for one, result in zip(reported, results, strict=True):
@@ -227,7 +227,7 @@ def _warnings(reported: Sequence[Reported], results: Sequence[Result]) -> list[s
     return texts
 
 
-def _differences(one: Result, other: Result) -> list[str]:
+def _differences(one: Store, other: Store) -> list[str]:
     differing = [
         name for name in _COMPARED if one.provenance.get(name) != other.provenance.get(name)
     ]
@@ -236,11 +236,11 @@ def _differences(one: Result, other: Result) -> list[str]:
     return differing
 
 
-def _same_stimuli(one: Result, other: Result) -> bool:
+def _same_stimuli(one: Store, other: Store) -> bool:
     """Whether two scans showed the same images in the same categories and folds."""
     columns = ("stimulus_sha256", "stimulus_category", "stimulus_fold", "stimulus_status")
     first, second = (
-        sorted(zip(*(result.stimuli(name).tolist() for name in columns), strict=True))
+        sorted(zip(*(result.stimulus_column(name).tolist() for name in columns), strict=True))
         for result in (one, other)
     )
     return first == second

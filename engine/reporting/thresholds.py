@@ -14,8 +14,15 @@ from numpy.typing import NDArray
 
 from ..analyses.maps import Maps
 from ..layer import Layer
-from ..querying.chunks import Asked, Chunk, Source, asked_of, parts_of, source_of
-from ..store.reading import Store
+from ..querying.chunks import (
+    Chunk,
+    QueriedContrast,
+    Source,
+    parts_of,
+    queried_contrasts,
+    source_of,
+)
+from ..store.store_reader import StoreReader
 
 _NORMAL_95 = 1.959963984540054
 
@@ -60,7 +67,7 @@ class ThresholdCounts(NamedTuple):
 
 
 def count_beyond(
-    store: Store, layers: Sequence[Layer], contrasts: Sequence[str] | None
+    store: StoreReader, layers: Sequence[Layer], contrasts: Sequence[str] | None
 ) -> dict[str, list[ThresholdCounts]]:
     """Count units beyond the thresholds of every measure of :data:`GRIDS`, layer by layer.
 
@@ -68,21 +75,21 @@ def count_beyond(
     and CSI of other contrasts are computed from the moments. NaN is never beyond a threshold.
     """
     source = source_of(store, None)
-    asked = _asked(store, source, contrasts)
-    names = [name for name in GRIDS if name != "q_each" or all(one.stored for one in asked)]
+    queried = _queried(store, source, contrasts)
+    names = [name for name in GRIDS if name != "q_each" or all(one.stored for one in queried)]
     found: dict[str, list[ThresholdCounts]] = {name: [] for name in names}
     for layer in layers:
         maps = Maps(layer)
         # If every unit is a feature map of its own, squared counts are the counts.
         number = 1 if maps.channel is None else maps.number
         counts = {
-            name: np.zeros((len(asked), number, len(GRIDS[name].at) + 1), np.int64)
+            name: np.zeros((len(queried), number, len(GRIDS[name].at) + 1), np.int64)
             for name in names
         }
         for part in parts_of(store, [layer]):
-            chunk = Chunk(store, source, part, len(asked))
+            chunk = Chunk(store, source, part, len(queried))
             channels = _channels(maps, chunk)
-            for index, one in enumerate(asked):
+            for index, one in enumerate(queried):
                 for name in names:
                     passed = _passed(GRIDS[name], chunk.values(name, one))
                     _add(counts[name][index], channels, passed)
@@ -91,10 +98,12 @@ def count_beyond(
     return found
 
 
-def _asked(store: Store, source: Source, contrasts: Sequence[str] | None) -> list[Asked]:
+def _queried(
+    store: StoreReader, source: Source, contrasts: Sequence[str] | None
+) -> list[QueriedContrast]:
     if contrasts is None:
-        return asked_of(store, source, None, None)
-    return [asked_of(store, source, text, None)[0] for text in contrasts]
+        return queried_contrasts(store, source, None, None)
+    return [queried_contrasts(store, source, text, None)[0] for text in contrasts]
 
 
 def _channels(maps: Maps, chunk: Chunk) -> NDArray[np.int64]:

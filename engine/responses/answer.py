@@ -1,4 +1,4 @@
-"""One question to a recording, by its name: the answer as records and as a table."""
+"""Questions to a recording by name, answered as records and as a table."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _WORDS = frozenset(("layer", "contrast", "unit", "distance", "most", "chosen by"
 
 @dataclass(frozen=True)
 class Answer:
-    """``head`` and ``lines`` of a table; ``records`` gives all there is, as plain JSON values.
+    """``head`` and ``lines`` of a table, and all ``records`` as plain JSON values.
 
-    Columns named in ``words`` hold no numbers.
+    Columns named in ``words`` hold text.
     """
 
     head: list[str]
@@ -44,16 +44,16 @@ def answer(
     distance: Distance = "correlation",
     similarity: Similarity = "spearman",
 ) -> Answer:
-    """Ask a recording one of ``QUESTIONS``; what the others need is left aside.
+    """Ask a recording one of ``QUESTIONS``; parameters of other questions are ignored.
 
     ``contrasts`` are by default those that units were chosen by, or every category.
 
     Raises
     ------
-    UserError : there is no such question, or see what it asks
+    UserError : the question is unknown, or as raised by the function that answers it
     """
     if question == "units":
-        rows = tables.described(recording, layers)
+        rows = tables.layer_records(recording, layers)
         return Answer(*tables.table_of_layers(rows), lambda: rows)
     if question == "best":
         best = driven(recording, contrasts, layers, units, images)
@@ -61,20 +61,20 @@ def answer(
         return Answer(*tables.best_table(best), lambda: [asdict(one) for one in best], words)
     if question == "auc":
         named = contrasts_of(recording) if contrasts is None else contrasts
-        told = list(discriminate(recording, named, layers, sides))
-        return Answer(*tables.auc_table(told), lambda: [tables.auc_record(one) for one in told])
+        found = list(discriminate(recording, named, layers, sides))
+        return Answer(*tables.auc_table(found), lambda: [tables.auc_record(one) for one in found])
     if question == "tuning":
         tuned = list(tuning(recording, layers))
         table = tables.tuning_table(recording, tuned)
         return Answer(*table, lambda: [tables.tuning_record(one) for one in tuned])
     if question == "rdm":
-        apart = geometry(recording, layers, distance)
-        return Answer(*tables.geometry_table(apart), lambda: [asdict(one) for one in apart])
+        distances = geometry(recording, layers, distance)
+        return Answer(*tables.geometry_table(distances), lambda: [asdict(one) for one in distances])
     if question == "ceiling":
-        repeated = ceilings(recording, layers, distance)
-        return Answer(*tables.ceiling_table(repeated), lambda: [asdict(one) for one in repeated])
+        reliable = ceilings(recording, layers, distance)
+        return Answer(*tables.ceiling_table(reliable), lambda: [asdict(one) for one in reliable])
     if question == "layers":
-        alike = agreement(recording, layers, similarity, distance)
-        return Answer(*tables.agreement_table(alike), lambda: [asdict(one) for one in alike])
-    raise UserError(f"a recording is asked {', '.join(QUESTIONS)}; got {question!r}: "
+        similar = agreement(recording, layers, similarity, distance)
+        return Answer(*tables.agreement_table(similar), lambda: [asdict(one) for one in similar])
+    raise UserError(f"questions to a recording are {', '.join(QUESTIONS)}; got {question!r}: "
                     f"{nearest(question, QUESTIONS)}")  # fmt: skip

@@ -1,9 +1,8 @@
-"""Split-half reliability between folds: how much of tuning and geometry other stimuli repeat.
+"""Split-half reliability of tuning and geometry between folds.
 
-A network without noise gives the same response to the same image: what limits its reliability is
-which images stand for a category. Folds hold different images of the same categories, so what is
-compared between them are category means, and what is told is how far another sample of images as
-large would give the same.
+A network responds without noise, so its reliability is limited by the choice of images. Folds hold
+different images of the same categories: the correlation of category means between folds estimates
+how well another sample of images of the same size would reproduce them.
 """
 
 from __future__ import annotations
@@ -28,12 +27,11 @@ Floats = NDArray[np.float64]
 class Ceiling:
     """The reliability of one layer.
 
-    ``tuning_r`` is Pearson's r over categories between the category means of two folds, a unit's,
-    averaged over the units that vary in both (``units`` of ``of``); ``geometry_r`` that between the
-    dissimilarities of the categories' mean patterns. With more than two folds they are means over
-    all pairs of folds. ``tuning`` and ``geometry`` are what all stimuli together would have, by the
-    formula of Spearman (1910) and Brown (1910), F r / (1 + (F - 1) r) for F folds; None where r is
-    not positive or not known.
+    ``tuning_r`` is Pearson's r between a unit's category means on two folds, averaged over the
+    units that vary in both (``units`` of ``of``); ``geometry_r`` is Pearson's r between the
+    dissimilarities of the categories' mean patterns. Both are averaged over all pairs of folds.
+    ``tuning`` and ``geometry`` extrapolate them to all stimuli by the formula of Spearman (1910)
+    and Brown (1910), F r / (1 + (F - 1) r) for F folds; None if r is not positive or unknown.
     """
 
     layer: str
@@ -60,11 +58,11 @@ def ceilings(
     refuse_distance(distance)
     if recording.folds < 2:
         raise UserError(
-            f"reliability is between folds; {recording.path} has one: record with --folds 2"
+            f"reliability needs at least two folds; {recording.path} has one: record with --folds 2"
         )
     if len(recording.categories) < 3:
         raise UserError(
-            f"reliability is over three categories or more; {recording.path} has "
+            f"reliability needs at least three categories; {recording.path} has "
             f"{len(recording.categories)}"
         )
     rows = []
@@ -73,41 +71,41 @@ def ceilings(
         means = found.fold_mean
         by_unit = np.mean([correlation(means[a], means[b]) for a, b in pairs], axis=0)
         varying = by_unit[np.isfinite(by_unit)]
-        tuned = float(varying.mean()) if len(varying) else None
-        apart = [upper(category_distances(one, distance)) for one in means]
-        alike = np.mean([correlation(apart[a][:, None], apart[b][:, None])[0] for a, b in pairs])
-        shape = float(alike) if np.isfinite(alike) else None
-        parts = recording.folds
+        tuning_r = float(varying.mean()) if len(varying) else None
+        rdms = [upper(category_distances(one, distance))[:, None] for one in means]
+        mean_r = np.mean([correlation(rdms[a], rdms[b])[0] for a, b in pairs])
+        geometry_r = float(mean_r) if np.isfinite(mean_r) else None
+        folds = recording.folds
         rows.append(
             Ceiling(
                 layer=found.layer,
                 of=len(found.units),
                 units=len(varying),
                 categories=len(found.categories),
-                folds=parts,
-                tuning_r=tuned,
-                tuning=spearman_brown(tuned, parts),
+                folds=folds,
+                tuning_r=tuning_r,
+                tuning=spearman_brown(tuning_r, folds),
                 distance=distance,
-                geometry_r=shape,
-                geometry=spearman_brown(shape, parts),
+                geometry_r=geometry_r,
+                geometry=spearman_brown(geometry_r, folds),
             )
         )
     return rows
 
 
 def spearman_brown(r: float | None, parts: int) -> float | None:
-    """The reliability of ``parts`` parts together, of which two correlate by ``r``.
+    """Reliability of ``parts`` parts together, two of which correlate by ``r``.
 
-    None where ``r`` is not positive: then nothing repeats.
+    None if ``r`` is None or not positive.
     """
     return parts * r / (1 + (parts - 1) * r) if r is not None and r > 0 else None
 
 
 def correlation(one: Floats, other: Floats) -> Floats:
-    """Pearson's r ``[unit]`` over rows of ``[row, unit]``; NaN where one does not vary."""
+    """Pearson's r ``[unit]`` over the rows of ``[row, unit]``; NaN if one is constant."""
     with np.errstate(invalid="ignore", divide="ignore"):
         a, b = (x - x.mean(axis=0) for x in (one, other))
-        # What is left of a constant is rounding.
+        # Deviations of a constant are rounding errors.
         for x, whole in ((a, one), (b, other)):
             x[:, (x**2).sum(axis=0) <= 1e-24 * (whole**2).sum(axis=0)] = np.nan
         r = (a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
@@ -117,5 +115,6 @@ def correlation(one: Floats, other: Floats) -> Floats:
 def category_distances(means: Floats, distance: Distance) -> Floats:
     """Dissimilarity ``[category, category]`` of mean patterns ``[category, unit]``."""
     patterns = patterns_of(means[:, np.isfinite(means).all(axis=0)])
-    of = correlation_distances if distance == "correlation" else euclidean_distances
-    return of(patterns)
+    if distance == "correlation":
+        return correlation_distances(patterns)
+    return euclidean_distances(patterns)

@@ -1,6 +1,6 @@
-"""How well single units tell stimuli apart: exact area under the ROC curve, and the rank-sum test.
+"""Discrimination by single units: exact area under the ROC curve, and the rank-sum test.
 
-What moments cannot give: it takes every response.
+Unlike moments, ranks need every response.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Discrimination:
-    """One layer and contrast, unit by unit.
+    """Discrimination of one contrast by every recorded unit of a layer.
 
-    ``units [unit]`` are places in the flat layer; ``auc``, ``u`` and ``p`` ``[unit]`` of all
-    stimuli, ``auc_fold`` and ``p_fold [fold, unit]`` of each fold's alone (NaN where a side has
-    none there). ``n_target`` and ``n_baseline`` stimuli were compared. ``chosen [unit]`` says which
-    units the contrast itself has chosen, None where none were chosen by it.
+    ``units [unit]`` are indices in the flattened layer. ``auc``, ``u`` and ``p`` ``[unit]`` are on
+    all stimuli, ``auc_fold`` and ``p_fold [fold, unit]`` on each fold (NaN if target or baseline
+    has no stimuli there). ``n_target`` and ``n_baseline`` count stimuli. ``chosen [unit]`` marks
+    units that were chosen by the contrast; None if none were.
     """
 
     layer: str
@@ -49,53 +49,53 @@ def discriminate(
     layers: str | Sequence[str] = "*",
     sides: int = 1,
 ) -> Iterator[Discrimination]:
-    """AUC and rank-sum of every recorded unit, target against baseline stimuli, by the exact ranks.
+    """AUC and rank-sum test of every recorded unit, target against baseline stimuli.
 
     Parameters
     ----------
-    contrasts : see :mod:`..contrasts.language.contrast`, without weighted sums; by default
-        every category against all others
-    layers : names or globs
-    sides : of p: 1, the target's responses are larger; 2, they differ
+    contrasts : see :mod:`..contrasts.language.contrast`, except weighted sums; by default every
+        category against all others
+    layers : names or globs of layers
+    sides : p is one-sided (1, the target's responses are larger) or two-sided (2)
 
     Raises
     ------
-    UserError : a contrast cannot be read or weighs categories; a layer was projected; p has other
-        sides
+    UserError : a contrast cannot be parsed or is a weighted sum; a layer was projected; ``sides``
+        is neither 1 nor 2
     """
     if sides not in (1, 2):
         raise UserError(f"p has 1 or 2 sides; got {sides}")
-    asked = parse_contrasts(contrasts, recording.categories)
-    for contrast in asked:
+    parsed = parse_contrasts(contrasts, recording.categories)
+    for contrast in parsed:
         if contrast.weighted:
             raise UserError(
-                f"a rank compares stimuli of two sides; {contrast.text!r} weighs categories: "
+                f"AUC compares target with baseline stimuli; {contrast.text!r} weighs categories: "
                 "write A > B"
             )
     for layer in recording.layers_named(layers):
-        yield from _of_layer(recording, layer.name, asked, sides)
+        yield from _of_layer(recording, layer.name, parsed, sides)
 
 
 class _Sample(NamedTuple):
-    """The ``rows`` of a contrast's stimuli, of all folds or one; ``target [row]`` are its target's.
+    """Rows of a contrast's stimuli in all folds or one, and which of them are the target's.
 
-    It is the ``number``-th contrast, and the ``place``-th of its samples: all stimuli come first.
+    ``contrast`` is its index, ``fold`` that of the fold plus 1; 0 stands for all folds.
     """
 
-    number: int
-    place: int
+    contrast: int
+    fold: int
     rows: NDArray[np.int64]
     target: NDArray[np.bool_]
 
 
 def _samples(recording: Recording, contrasts: Sequence[Contrast]) -> Iterator[_Sample]:
-    """All samples that have stimuli of both sides."""
+    """All samples with both target and baseline stimuli."""
     for number, contrast in enumerate(contrasts):
-        for place, fold in enumerate((None, *range(recording.folds))):
+        for index, fold in enumerate((None, *range(recording.folds))):
             rows = recording.rows_of((*contrast.target, *contrast.baseline), fold)
             target = np.isin(recording.labels[rows], contrast.target)
             if target.any() and not target.all():
-                yield _Sample(number, place, rows, target)
+                yield _Sample(number, index, rows, target)
 
 
 def _of_layer(
@@ -106,12 +106,12 @@ def _of_layer(
     found = np.full((3, len(contrasts), 1 + recording.folds, len(units)), np.nan)
     for columns in recording.blocks(layer):
         values = recording.part(layer, columns)
-        ranked: dict[bytes, tuple[Floats, Floats]] = {}  # contrasts of the same stimuli share it
-        for number, place, rows, target in samples:
+        ranked: dict[bytes, tuple[Floats, Floats]] = {}  # shared by contrasts of the same stimuli
+        for number, fold, rows, target in samples:
             key = rows.tobytes()
             if key not in ranked:
                 ranked[key] = average_ranks(values[rows])
-            found[:, number, place, columns] = rank_sum(*ranked[key], target, sides)
+            found[:, number, fold, columns] = rank_sum(*ranked[key], target, sides)
     chosen = recording.chosen(layer)
     for number, contrast in enumerate(contrasts):
         named = contrast.text in recording.choices

@@ -1,4 +1,4 @@
-"""The units that tell a contrast's stimuli best, and the images that drive them most and least."""
+"""Units that discriminate a contrast best, and the images that drive them most and least."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .recording import Recording, least, most
 
 @dataclass(frozen=True)
 class Image:
-    """A stimulus as a unit responded to it: ``row`` is its row of the recording."""
+    """A unit's response to a stimulus; ``row`` is the stimulus's row in the recording."""
 
     row: int
     path: str
@@ -28,12 +28,12 @@ class Image:
 
 @dataclass(frozen=True)
 class Driven:
-    """A unit, the images that drive it ``most`` and ``least``, the most extreme first.
+    """A unit, with the images that drive it ``most`` and ``least``, the most extreme first.
 
-    ``unit`` is its place in the flat layer, ``place`` along the layer's dimensions. ``preferred``
-    is the share of as many of its strongest images as the target has stimuli that are of the
-    target. ``lowest`` stimuli have the smallest response of all: after a rectifier often most of
-    them, of which ``least`` are then only the first.
+    ``unit`` is its index in the flattened layer, ``place`` its index along each dimension. Of its n
+    strongest images, where n is the number of target stimuli, the share ``preferred`` is of the
+    target. ``lowest`` stimuli share the smallest response: after a rectifier these are often most
+    stimuli, and ``least`` holds the first of them.
     """
 
     layer: str
@@ -55,16 +55,16 @@ def driven(
     units: int = 3,
     images: int = 5,
 ) -> list[Driven]:
-    """Of every layer and contrast the units with the largest AUC, and their images.
+    """The units with the largest AUC of every layer and contrast, with their images.
 
-    Of a contrast that units were chosen by, those units; else of all that were recorded.
+    For a contrast that units were chosen by, only those units are considered; otherwise all.
 
     Parameters
     ----------
     contrasts : see :func:`.discrimination.discriminate`; by default those that units were chosen
-        by, or where there are none every category
-    units : how many of each layer and contrast
-    images : how many most and least driving images of each
+        by, or every category
+    units : number of units per layer and contrast
+    images : number of most and of least driving images per unit
 
     Raises
     ------
@@ -72,7 +72,7 @@ def driven(
     """
     refuse_numbers(top=units, images=images)
     if units < 1 or images < 1:
-        raise UserError(f"units and images are at least 1 each; got {units} and {images}")
+        raise UserError(f"units and images are at least 1; got {units} and {images}")
     if contrasts is None:
         contrasts = contrasts_of(recording)
     found = []
@@ -80,14 +80,14 @@ def driven(
         pool = np.arange(len(one.units)) if one.chosen is None else np.flatnonzero(one.chosen)
         pool = pool[~np.isnan(one.auc[pool])]
         best = pool[np.argsort(-one.auc[pool], kind="stable")[:units]]
-        found += [_described(recording, one, int(column), images) for column in best]
+        found += [_driven(recording, one, int(column), images) for column in best]
     return found
 
 
 def contrasts_of(recording: Recording) -> list[str] | None:
-    """The contrasts that units of a recording were chosen by; None where there are none.
+    """The contrasts that units of a recording were chosen by, or None.
 
-    Those of categories that the recording itself has not are left out.
+    Contrasts of categories that the recording lacks are left out.
     """
     chosen_by = recording.provenance.get("chosen_by")
     known = chosen_by if isinstance(chosen_by, dict) else {}
@@ -101,12 +101,12 @@ def contrasts_of(recording: Recording) -> list[str] | None:
     return found or None
 
 
-def _described(recording: Recording, one: Discrimination, column: int, images: int) -> Driven:
+def _driven(recording: Recording, one: Discrimination, column: int, images: int) -> Driven:
     layer, unit = recording.layer(one.layer), int(one.units[column])
     response = recording.unit(layer.name, unit)
     strongest = most(recording, layer.name, unit, one.n_target)
     target = set(_target(recording, one.contrast).tolist())
-    paths = recording.stimuli("stimulus_path")
+    paths = recording.stimulus_column("stimulus_path")
     labels = recording.labels
 
     def shown(rows: Sequence[int]) -> tuple[Image, ...]:

@@ -1,7 +1,7 @@
-"""How a layer's responses to stimuli lie to each other: dissimilarity matrices of all stimuli.
+"""Geometry of responses: dissimilarity matrices of all stimuli, and similarity between layers.
 
-Everything is computed from the inner products of stimuli, summed over units block by block: memory
-grows with the square of the number of stimuli, and not with units.
+Everything is computed from inner products of stimuli, summed over units block by block: memory
+grows with the square of the number of stimuli, but not with units.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .recording import Recording
 Floats = NDArray[np.float64]
 Distance = Literal["correlation", "euclidean"]
 Similarity = Literal["spearman", "kendall", "cka"]
-# Stimuli of which matrices fit into some gigabytes.
+# Matrices of this many stimuli fit into a few gigabytes.
 _MOST_STIMULI = 10_000
 
 
 @dataclass(frozen=True)
 class Products:
-    """What a layer's responses to stimuli come to; of a projected layer an estimate of it.
+    """Inner products of a layer's responses to stimuli; estimates if the layer was projected.
 
-    ``patterns`` are those of the ``stimuli [stimulus]``, rows of the recording, over its units.
+    ``patterns`` holds them for the ``stimuli [stimulus]``, which are rows of the recording.
     """
 
     layer: str
@@ -51,15 +51,15 @@ class Products:
         return self.patterns.units
 
     def distances(self, distance: Distance = "correlation") -> Floats:
-        """The dissimilarity of every two stimuli ``[stimulus, stimulus]``.
+        """Dissimilarity matrix ``[stimulus, stimulus]``.
 
-        ``correlation``: 1 - Pearson's r over units (Kriegeskorte et al. 2008); NaN where a
-        stimulus's responses are all the same. ``euclidean``: the root of the sum of squared
-        differences over units.
+        ``correlation`` is 1 - Pearson's r over units (Kriegeskorte et al. 2008), NaN for a stimulus
+        with constant responses. ``euclidean`` is the root of the sum of squared differences over
+        units.
 
         Raises
         ------
-        UserError : there is no such distance
+        UserError : the distance is unknown
         """
         refuse_distance(distance)
         if distance == "correlation":
@@ -68,12 +68,12 @@ class Products:
 
 
 def products(recording: Recording, layer: str) -> Products:
-    """What a layer's responses to all stimuli that were shown come to, block by block of units.
+    """Inner products of a layer's responses to all shown stimuli, summed block by block of units.
 
     Raises
     ------
-    UserError : there is no such layer, or more stimuli than a matrix can hold; a response is no
-        number
+    UserError : the layer is unknown, there are too many stimuli for a matrix, or a response is not
+        finite
     """
     rows = np.flatnonzero(recording.shown)
     if len(rows) > _MOST_STIMULI:
@@ -81,23 +81,23 @@ def products(recording: Recording, layer: str) -> Products:
             f"a matrix of all stimuli has at most {_MOST_STIMULI:,} rows; {recording.path} has "
             f"{len(rows):,} stimuli: record fewer"
         )
-    if recording.recordees(layer).projected:
+    if recording.recorded(layer).projected:
         return Products(layer, rows, _unprojected(recording, layer, rows))
     found = patterns_of(np.empty((len(rows), 0)))
     for columns in recording.blocks(layer):
         values = recording.part(layer, columns)[rows].astype(np.float64)
         if not np.isfinite(values).all():
             raise UserError(
-                f"distances are of numbers; some units of {layer} gave NaN or infinity: choose "
-                "units that do not"
+                f"distances need finite responses; some units of {layer} gave NaN or infinity: "
+                "choose other units"
             )
         found = join(found, patterns_of(values))
     return Products(layer, rows, found)
 
 
 def _unprojected(recording: Recording, layer: str, rows: NDArray[np.int64]) -> Patterns:
-    """The patterns that a projection stands for: of deviations from the mean, and that mean."""
-    units, means = recording.recordees(layer).units, recording.means(layer)[rows]
+    """Patterns estimated from a projection of deviations from the mean, and that mean."""
+    units, means = recording.recorded(layer).units, recording.means(layer)[rows]
     deviations = np.zeros((len(rows), len(rows)))
     for columns in recording.blocks(layer):
         values = recording.part(layer, columns)[rows].astype(np.float64)
@@ -112,7 +112,7 @@ def upper(matrix: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A layer's dissimilarities in short: their means within categories and between them."""
+    """Mean dissimilarities of a layer within categories and between them."""
 
     layer: str
     units: int
@@ -127,16 +127,16 @@ class Geometry:
 def geometry(
     recording: Recording, layers: str | Sequence[str] = "*", distance: Distance = "correlation"
 ) -> list[Geometry]:
-    """How far stimuli of one category, and of two, lie apart in every layer."""
+    """Mean dissimilarities within and between categories, layer by layer."""
     refuse_distance(distance)
     labels = recording.labels
     rows = []
     for layer in recording.layers_named(layers):
-        found, own = products(recording, layer.name), recording.recordees(layer.name)
+        found, own = products(recording, layer.name), recording.recorded(layer.name)
         category = labels[found.stimuli]
         same = (category[:, None] == category)[np.triu_indices(len(category), 1)]
-        apart = upper(found.distances(distance))
-        within, between = (_mean(apart[same == one]) for one in (True, False))
+        distances = upper(found.distances(distance))
+        within, between = (_mean(distances[same == one]) for one in (True, False))
         rows.append(
             Geometry(
                 layer=layer.name,
@@ -153,12 +153,7 @@ def geometry(
 
 
 def refuse_matrices(output: Path) -> None:
-    """Refuse a file that matrices are not written to.
-
-    Raises
-    ------
-    UserError : it has another suffix than ``.npz``, no folder, or is one
-    """
+    """Raise a ``UserError`` unless ``output`` is a writable path with the suffix ``.npz``."""
     if output.suffix != ".npz":
         raise UserError(f"matrices are written to a .npz file; got {output}: name one")
     file_place(output, "a matrix")
@@ -170,9 +165,9 @@ def write_matrices(
     layers: str | Sequence[str] = "*",
     distance: Distance = "correlation",
 ) -> None:
-    """Write the dissimilarity matrices of layers to a ``.npz`` file, by the layers' names.
+    """Write the dissimilarity matrices of layers to a ``.npz`` file, by layer name.
 
-    Beside them ``stimulus_path`` and ``stimulus_category`` of their rows.
+    The arrays ``stimulus_path`` and ``stimulus_category`` describe their rows.
     """
     refuse_matrices(output)
     rows = np.flatnonzero(recording.shown)
@@ -181,7 +176,7 @@ def write_matrices(
         layer.name: products(recording, layer.name).distances(distance)
         for layer in recording.layers_named(layers)
     }
-    paths = np.array([str(path) for path in recording.stimuli("stimulus_path")[rows]])
+    paths = np.array([str(path) for path in recording.stimulus_column("stimulus_path")[rows]])
     table = {"stimulus_path": paths, "stimulus_category": names}
     with new_file(output, "a matrix") as file:
         write_arrays(file, {**table, **arrays})
@@ -189,7 +184,7 @@ def write_matrices(
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike the stimuli lie in two layers."""
+    """Similarity of two layers' geometries."""
 
     layer: str
     other: str
@@ -202,15 +197,15 @@ def agreement(
     similarity: Similarity = "spearman",
     distance: Distance = "correlation",
 ) -> list[Agreement]:
-    """Every two layers compared by their stimuli's dissimilarities, or by CKA.
+    """Compare all pairs of layers by their dissimilarities, or by CKA.
 
-    ``spearman`` and ``kendall`` (tau-b) correlate the dissimilarities above the diagonal;
-    ``cka`` is the linear centred kernel alignment of the responses (Kornblith et al. 2019), which
-    uses no distance.
+    ``spearman`` and ``kendall`` (tau-b) correlate the dissimilarities above the diagonal; ``cka``
+    is the linear centred kernel alignment of the responses (Kornblith et al. 2019), which uses no
+    distance.
 
     Raises
     ------
-    UserError : there is no such similarity or distance
+    UserError : the similarity or distance is unknown
     """
     refuse_distance(distance)
     if similarity not in (known := get_args(Similarity)):
@@ -231,14 +226,9 @@ def agreement(
 
 
 def refuse_distance(distance: str) -> None:
-    """Refuse a distance that there is not.
-
-    Raises
-    ------
-    UserError : it is none
-    """
+    """Raise a ``UserError`` if the distance is unknown."""
     if distance not in (known := get_args(Distance)):
-        raise UserError(f"stimuli are {' or '.join(known)} distances apart; got {distance!r}")
+        raise UserError(f"a distance is {' or '.join(known)}; got {distance!r}: choose one")
 
 
 def _mean(values: Floats) -> float | None:
@@ -247,21 +237,23 @@ def _mean(values: Floats) -> float | None:
 
 
 def _centred(kernel: Floats) -> Floats:
-    """Less the mean of every unit over stimuli."""
+    """Gram matrix of responses after centring every unit over stimuli."""
     means = kernel.mean(axis=0)
     return np.asarray(kernel - means - means[:, None] + means.mean())
 
 
 def _spearman(one: Floats, other: Floats) -> float:
-    return _of_varying(one, other, lambda a, b: stats.spearmanr(a, b).statistic)
+    return _finite_correlation(one, other, lambda a, b: stats.spearmanr(a, b).statistic)
 
 
 def _kendall(one: Floats, other: Floats) -> float:
-    return _of_varying(one, other, lambda a, b: stats.kendalltau(a, b).statistic)
+    return _finite_correlation(one, other, lambda a, b: stats.kendalltau(a, b).statistic)
 
 
-def _of_varying(one: Floats, other: Floats, correlate: Callable[[Floats, Floats], float]) -> float:
-    """A correlation of the pairs that both have; NaN where one of them does not vary."""
+def _finite_correlation(
+    one: Floats, other: Floats, correlate: Callable[[Floats, Floats], float]
+) -> float:
+    """A correlation over the pairs that are finite in both; NaN if one is constant."""
     known = np.isfinite(one) & np.isfinite(other)
     a, b = one[known], other[known]
     if len(a) < 2 or a.min() == a.max() or b.min() == b.max():

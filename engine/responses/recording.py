@@ -1,4 +1,4 @@
-"""What a second pass gives: a recording, which answers questions about single stimuli."""
+"""Recordings: responses of chosen units to every stimulus."""
 
 from __future__ import annotations
 
@@ -11,27 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
-from ..store.recording import Recorded
-from ..store.root import require_complete
+from ..spec import Design, Network, Stimuli
+from ..store.nouns import design_of, network_of, stimuli_of
+from ..store.reader import require_complete
+from ..store.recording_reader import RecordingReader
 from ..variables import SHOWN
 
 if TYPE_CHECKING:
     import dask.array
 
 
-class Recording(Recorded):
-    """Responses of chosen units to every stimulus, read when they are asked for.
+class Recording(RecordingReader):
+    """Responses of chosen units to every stimulus, read on demand.
 
     ``path`` is its folder or URL; ``layers``, ``categories``, ``folds`` and ``counts [category,
-    fold]`` describe it, ``choices`` say by what units were chosen, ``provenance`` how it came
-    about. Rows are stimuli in the order in which they were shown: category by category, fold by
-    fold, those that could not be shown last, with NaN for responses.
+    fold]`` describe it, ``choices`` name how units were chosen, and ``provenance`` how it was made.
+    Rows are stimuli in the order shown: by category, then fold; stimuli that could not be shown
+    come last, with NaN responses.
     """
 
-    def responses(self, layer: str) -> dask.array.Array:
-        """A layer's responses ``[stimulus, unit]``, float32, as a lazy dask array of columns.
+    @property
+    def network(self) -> Network:
+        """The network that was shown; a module stands by its class, and must be given again."""
+        return network_of(self)
 
-        Where the layer was projected they are ``[stimulus, dimension]``.
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli that were shown, where they are now."""
+        return stimuli_of(self)
+
+    @property
+    def design(self) -> Design:
+        """The design of the recording, its layers by name."""
+        return design_of(self)
+
+    def responses(self, layer: str) -> dask.array.Array:
+        """A layer's responses ``[stimulus, unit]``, float32, as a lazy dask array.
+
+        A projected layer has ``[stimulus, dimension]``.
         """
         from dask import array as dask_array
         from dask.delayed import delayed
@@ -48,21 +65,21 @@ class Recording(Recorded):
         return found
 
     def unit(self, layer: str, unit: int) -> NDArray[np.float32]:
-        """The responses of one unit ``[stimulus]``, by its place in the flat layer.
+        """Responses of one unit ``[stimulus]``, given by its index in the flattened layer.
 
         Raises
         ------
-        UserError : it is not recorded
+        UserError : the unit was not recorded
         """
         column = self.column(layer, unit)
         return self.part(layer, slice(column, column + 1))[:, 0]
 
     def column(self, layer: str, unit: int) -> int:
-        """The column of a unit, by its place in the flat layer.
+        """Column of a unit, given by its index in the flattened layer.
 
         Raises
         ------
-        UserError : it is not recorded, or the layer was projected
+        UserError : the unit was not recorded, or the layer was projected
         """
         self.require_units(layer)
         units = self.units(layer)
@@ -75,11 +92,11 @@ class Recording(Recorded):
         return column
 
     def columns_chosen_by(self, layer: str, choice: str) -> NDArray[np.int64]:
-        """The columns of the units that a choice (a contrast, ``random``, ``mask``) has chosen.
+        """Columns of the units of a choice (a contrast, ``random``, ``mask``).
 
         Raises
         ------
-        UserError : there was no such choice, or the layer was projected
+        UserError : the choice is unknown, or the layer was projected
         """
         self.require_units(layer)
         if choice not in self.choices:
@@ -91,21 +108,21 @@ class Recording(Recorded):
 
     @cached_property
     def shown(self) -> NDArray[np.bool_]:
-        """Which stimuli were shown ``[stimulus]``."""
-        return np.asarray(self.stimuli("stimulus_status") == SHOWN)
+        """Whether each stimulus was shown ``[stimulus]``."""
+        return np.asarray(self.stimulus_column("stimulus_status") == SHOWN)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """The category of every stimulus ``[stimulus]``, as an index."""
-        return np.asarray(self.stimuli("stimulus_category"), np.int64)
+        """Category index of every stimulus ``[stimulus]``."""
+        return np.asarray(self.stimulus_column("stimulus_category"), np.int64)
 
     @cached_property
     def fold_of(self) -> NDArray[np.int64]:
-        """The fold of every stimulus ``[stimulus]``; -1 where it was given none."""
-        return np.asarray(self.stimuli("stimulus_fold"), np.int64)
+        """Fold of every stimulus ``[stimulus]``; -1 if it has none."""
+        return np.asarray(self.stimulus_column("stimulus_fold"), np.int64)
 
     def rows_of(self, categories: Sequence[int], fold: int | None = None) -> NDArray[np.int64]:
-        """The stimuli of some categories that were shown, of all folds or one, in order."""
+        """Rows of the shown stimuli of some categories, in all folds or one, in order."""
         own = self.shown & np.isin(self.labels, list(categories))
         if fold is not None:
             own &= self.fold_of == fold
@@ -113,7 +130,7 @@ class Recording(Recorded):
 
 
 def open_recording(path: Path | str) -> Recording:
-    """Open a recording for reading; nothing but metadata is read.
+    """Open a recording; only metadata is read.
 
     Parameters
     ----------
@@ -121,7 +138,7 @@ def open_recording(path: Path | str) -> Recording:
 
     Raises
     ------
-    UserError : ``path`` is no recording, one of another schema version, or not finished
+    UserError : ``path`` is not a recording, has another schema version, or is unfinished
     """
     found = Recording.open(path)
     require_complete(found)
@@ -129,19 +146,19 @@ def open_recording(path: Path | str) -> Recording:
 
 
 def most(recording: Recording, layer: str, unit: int, n: int) -> NDArray[np.int64]:
-    """The ``n`` stimuli that drive a unit most, the strongest first, as rows of the recording.
+    """Rows of the ``n`` stimuli that drive a unit most, the strongest first.
 
-    ``unit`` is its place in the flat layer. Of equals the first come first; NaN aside.
+    ``unit`` is its index in the flattened layer. Ties keep their order; NaN is ignored.
 
     Raises
     ------
-    UserError : the unit is not recorded
+    UserError : the unit was not recorded
     """
     return _ranked(-recording.unit(layer, unit))[:n]
 
 
 def least(recording: Recording, layer: str, unit: int, n: int) -> NDArray[np.int64]:
-    """The ``n`` stimuli that drive a unit least, the weakest first; as :func:`most`."""
+    """Rows of the ``n`` stimuli that drive a unit least, the weakest first; see :func:`most`."""
     return _ranked(recording.unit(layer, unit))[:n]
 
 

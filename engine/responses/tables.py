@@ -1,4 +1,4 @@
-"""The answers of a recording as plain records, for JSON, and as tables, for people."""
+"""Answers of a recording as records for JSON, and as tables for people."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .geometry import Agreement, Geometry
 from .recording import Recording
 from .tuning import Tuning
 
-# The head of a table, and its lines.
+# Head and lines.
 Table = tuple[list[str], list[list[str]]]
 _Q = 0.05
 
 
-def described(recording: Recording, layers: str | Sequence[str] = "*") -> list[dict[str, Any]]:
-    """What was recorded of every layer: units, how many each choice has, and in what form."""
+def layer_records(recording: Recording, layers: str | Sequence[str] = "*") -> list[dict[str, Any]]:
+    """Number of recorded units of every layer, in total and by choice, and its projection."""
     rows = []
     for layer in recording.layers_named(layers):
-        own = recording.recordees(layer.name)
+        own = recording.recorded(layer.name)
         chosen = recording.chosen(layer.name).sum(axis=1).tolist()
         rows.append(
             {
@@ -41,7 +41,7 @@ def described(recording: Recording, layers: str | Sequence[str] = "*") -> list[d
 
 
 def table_of_layers(rows: Sequence[dict[str, Any]]) -> Table:
-    """:func:`described` as a table."""
+    """:func:`layer_records` as a table."""
     choices = list(rows[0]["chosen"])
     head = ["layer", "units", "of", *choices, "projected to"]
     return head, [
@@ -63,7 +63,7 @@ def auc_record(one: Discrimination) -> dict[str, Any]:
 
 
 def auc_table(found: Sequence[Discrimination]) -> Table:
-    """A line per layer and contrast: AUC over its units, on all stimuli and on each fold's."""
+    """A line per layer and contrast: AUC over units, on all stimuli and by fold."""
     folds = len(found[0].auc_fold) if found else 0
     head = ["layer", "contrast", "units", f"q <= {_Q}", "AUC mean", "least", "median", "largest"]
     head += [f"mean, fold {fold}" for fold in range(folds)]
@@ -87,7 +87,7 @@ def auc_table(found: Sequence[Discrimination]) -> Table:
 
 
 def best_table(found: Sequence[Driven]) -> Table:
-    """A line per unit: its AUC, and the images that drive it most and least."""
+    """A line per unit: its AUC, and its most and least driving images."""
     folds = len(found[0].auc_fold) if found else 0
     head = ["layer", "contrast", "unit", "AUC", *(f"fold {fold}" for fold in range(folds))]
     head += ["% of target", "most", "least"]
@@ -107,7 +107,7 @@ def best_table(found: Sequence[Driven]) -> Table:
 
 
 def _least(one: Driven) -> str:
-    """The categories of the weakest images; where more are alike than are shown, how many."""
+    """Categories of the weakest images; or their number, if more are tied than shown."""
     if one.lowest > len(one.least):
         return f"{one.lowest} stimuli at {one.least[0].response:.3g}"
     return ", ".join(image.category for image in one.least)
@@ -120,10 +120,7 @@ def tuning_record(one: Tuning) -> dict[str, Any]:
 
 
 def tuning_table(recording: Recording, found: Sequence[Tuning]) -> Table:
-    """A line per layer and choice: mean response to every category, averaged over its units.
-
-    Beside it, in brackets, the spread over a category's stimuli, averaged in the same way.
-    """
+    """A line per layer and choice: mean (and SD) of responses by category, averaged over units."""
     head = ["layer", "chosen by", "units", *recording.categories]
     lines = []
     for one in found:
@@ -167,7 +164,7 @@ def ceiling_table(found: Sequence[Ceiling]) -> Table:
 
 
 def agreement_table(found: Sequence[Agreement]) -> Table:
-    """A layer x layer table."""
+    """A table of layers by layers."""
     values = {(one.layer, one.other): one.value for one in found}
     names = list(dict.fromkeys(name for pair in values for name in pair))
 

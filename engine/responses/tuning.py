@@ -1,4 +1,4 @@
-"""Tuning: what a unit's responses are to the stimuli of every category."""
+"""Tuning curves: a unit's mean response to every category."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Floats = NDArray[np.float64]
 class Tuning:
     """The tuning curves of a layer's recorded units.
 
-    ``units [unit]`` are places in the flat layer; ``mean`` and ``sd [category, unit]`` of the
-    responses to a category's stimuli (sd with n - 1; NaN where there are too few); ``count
-    [category]`` of these. ``fold_mean [fold, category, unit]`` of each fold's alone.
+    ``units [unit]`` are indices in the flattened layer. ``mean`` and ``sd [category, unit]`` are
+    over the ``count [category]`` stimuli of a category (sd with n - 1; NaN if there are too few),
+    ``fold_mean [fold, category, unit]`` over those of a fold.
     """
 
     layer: str
@@ -32,11 +32,11 @@ class Tuning:
 
 
 def tuning(recording: Recording, layers: str | Sequence[str] = "*") -> Iterator[Tuning]:
-    """Category means and spread of every recorded unit, layer by layer.
+    """Category means and standard deviations of every recorded unit, layer by layer.
 
     Raises
     ------
-    UserError : there is no such layer, or it was projected
+    UserError : a layer is unknown or was projected
     """
     for layer in recording.layers_named(layers):
         recording.require_units(layer.name)

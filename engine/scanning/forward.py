@@ -1,4 +1,4 @@
-"""Showing a network decoded batches, whose activations are taken as they come."""
+"""Forward passes: decoded batches in, activations handed to a taker."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from ..networks.compiled import compiled
 from ..networks.hooks import capture
 from ..networks.layers import input_dtype, untouched
 from ..networks.out_of_memory import explained
-from ..networks.precision import multiplied
+from ..networks.placement import multiplied
 
 
 class Taker(Protocol):
-    """What takes the activations of some layers, batch by batch, and can be saved between two."""
+    """Takes the activations of some layers, batch by batch, and can be saved between batches."""
 
     @property
     def layers(self) -> Collection[str]:
-        """Their names."""
+        """Names of the layers."""
 
     def begin(self, batch: Batch) -> None:
-        """A batch begins: its activations come next, layer by layer."""
+        """Begin a batch. Its activations follow, layer by layer."""
 
     def take(self, layer: str, activation: torch.Tensor) -> None:
-        """A layer's activation ``[stimulus, ...]``, which must not be kept."""
+        """Take a layer's activation ``[stimulus, ...]`` without keeping it."""
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """What is not written yet: what its bytes do not say, and its bytes."""
+        """Everything not written yet: records in JSON types, and arrays."""
 
     def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what :meth:`save` gave; from nothing, where nothing was saved."""
+        """Continue from what :meth:`save` returned; empty values start from the beginning."""
 
     def finish(self) -> None:
-        """All stimuli were shown: what is left is written."""
+        """Write what is left after the last stimulus."""
 
 
 @contextmanager
 def showing(
     backbone: Backbone, layers: Sequence[Layer], plan: Plan, device: torch.device, taker: Taker
 ) -> Iterator[Callable[[Decoded], None]]:
-    """Give what shows the network one batch of ``plan`` and has ``taker`` take it.
+    """Yield a function that shows the network one batch of ``plan`` and calls ``taker``.
 
-    Stimuli that have failed are shown as they are, and taken nowhere. ``layers`` are all of the
-    scan, of which ``taker`` may take some.
+    Failed stimuli are shown as they are, but taken by none. ``layers`` are those of the whole scan;
+    ``taker`` may take some of them.
     """
     dtype = input_dtype(backbone.model)
     side = backbone.preprocessing.crop
@@ -75,9 +75,9 @@ def showing(
 def _filled(
     pixels: NDArray[np.uint8] | torch.Tensor, plan: Plan
 ) -> NDArray[np.uint8] | torch.Tensor:
-    """The last, short batch, filled up with its last image, whose extra rows belong to no run.
+    """A short last batch filled up with its last image; the extra rows belong to no run.
 
-    Networks round differently at another batch size: a unit that is constant would seem to vary.
+    Networks round differently at another batch size: a constant unit would seem to vary.
     """
     missing = plan.batch_size - len(pixels)
     if not missing or plan.n_batches == 1:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..beside import publish, resolved, scratch, tidy
-from ..decoding.ahead import decode_ahead, default_workers
+from ..decoding.ahead import ImageSource, decode_ahead, default_workers
 from ..disk import synchronise, synchronised, telling
 from ..errors import UserError, gone, told_of_the_disk
-from ..moments.plan import make_plan
-from ..networks.backbones import preprocessing_of
+from ..moments.plan import Plan, make_plan
+from ..networks.backbones import overridden, preprocessing_of
 from ..preprocessing import Preprocessing
-from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
+from ..spec import Network, Resources, Stimuli
+from ..stimuli.catalogue import Catalogue
 from ..stimuli.packed.layout import (
     METADATA,
     SCHEMA,
@@ -34,13 +36,13 @@ from ..stimuli.packed.layout import (
     shard_path,
     with_checksum,
 )
-from ..store.durable import missing_file
-from ..store.schema import limited
-from .interrupt import asked_to_stop
+from ..store.attributes import limit_notes
+from ..store.location import missing_file
+from .interrupt import Stop, asked_to_stop
 from .loop import note_invisible
 from .memory import peak_memory
 from .progress import Listener, Progress
-from .scan import left_out, refuse_on_error
+from .stimulus_set import listed_stimuli, read_problems
 
 # Pictures decoded together.
 _BATCH = 32
@@ -49,16 +51,12 @@ _LONGEST_NOTE = 500
 
 
 def pack_stimuli(
-    stimuli: str | Path,
+    stimuli: Stimuli | str | Path,
     output: str | Path,
     *,
-    model: str | None = None,
-    weights: str = "default",
+    network: Network | str | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
-    groups: Groups | None = None,
-    root: str | Path | None = None,
     decode_workers: int | None = None,
-    on_error: str = "stop",
     listener: Listener | None = None,
 ) -> int:
     """Decode, resize and crop every stimulus once. A scan of the packed set gives the same bits.
@@ -70,14 +68,12 @@ def pack_stimuli(
 
     Parameters
     ----------
-    stimuli, groups, root : as for :func:`.scan.scan`
+    stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
     output : the folder to create, usually ``NAME.zarr``
-    model, weights : network whose preprocessing is used, as for :func:`.scan.scan`; by default that
-        of :class:`fusiform.Preprocessing`
+    network : network whose preprocessing is used; by default that of
+        :class:`fusiform.Preprocessing`
     preprocessing : replaces it, as a whole or by single values (``{"crop": 288}``)
     decode_workers : decode threads; by default one per core, at most 8
-    on_error : for a stimulus that is not an image or cannot be read: ``stop``, or ``skip`` to leave
-        it out
     listener : receives notes and progress
 
     Returns
@@ -89,27 +85,21 @@ def pack_stimuli(
     UserError : the request cannot be carried out; nothing is left behind
     KeyboardInterrupt : at SIGINT or SIGTERM; nothing is left behind
     """
-    listener = listener or Listener()
+    listener, stimuli = listener or Listener(), Stimuli.of(stimuli)
     final = _new_folder(output)
-    refuse_on_error(on_error, decode_workers)
-    catalogue = read_catalogue(stimuli, groups, root)
-    for note in catalogue.notes:
-        listener.note(note)
+    workers = Resources(decode_workers=decode_workers).decode_workers or default_workers()
+    catalogue = listed_stimuli(stimuli, listener).catalogue
     if catalogue.pictures:
-        raise UserError(f"packing takes image files; {stimuli} is a packed set: name the files")
-    chosen = preprocessing_of(model, weights, preprocessing)
-    if chosen.decoder != "pillow":
         raise UserError(
-            f"pictures are packed as Pillow decodes them; got {chosen.decoder}: leave out `decoder`"
+            f"packing takes image files; {stimuli.source} is a packed set: name the files"
         )
+    chosen = _preprocessing(network, preprocessing)
     listener.note(f"preprocessing: {chosen.geometry}")
-    skipped = left_out(catalogue, stimuli, on_error, listener)
+    skipped = read_problems(stimuli, catalogue, listener)
     plan = make_plan(
         catalogue.labels, catalogue.categories, folds=1, batch_size=_BATCH, left_out=skipped
     )
-    started, total, kept = time.perf_counter(), len(plan.order), list[NDArray[np.int64]]()
-    names, problems, done = catalogue.shown_names, catalogue.contents.problems, 0
-    notes = [*catalogue.notes, *(_left_out(names[i], problems[i]) for i in skipped)]
+    source = ImageSource(catalogue, chosen, workers, skip=stimuli.on_error == "skip")
     with (
         telling(listener.note, final),
         told_of_the_disk(final),
@@ -117,32 +107,67 @@ def pack_stimuli(
         scratch(final) as new,
         told_of_the_disk(final, new),
     ):
-        with Shards(new, chosen.crop) as shards:
-            for decoded in decode_ahead(
-                catalogue, plan, chosen, decode_workers or default_workers(),
-                skip=on_error == "skip", look=stop.look,
-                invisible=lambda s: note_invisible(catalogue.path(s), listener),
-            ):  # fmt: skip
-                fit = np.ones(len(decoded.pixels), bool)
-                for row, reason in decoded.failed.items():
-                    fit[row] = False
-                    stimulus = int(decoded.batch.stimuli[row])
-                    notes.append(_left_out(names[stimulus], reason))
-                    listener.note(f"skipped: {catalogue.path(stimulus)} {reason}")
-                shards.add(np.asarray(decoded.pixels)[fit])
-                kept.append(decoded.batch.stimuli[fit])
-                done += len(fit)
-                seconds = time.perf_counter() - started
-                listener.progress(Progress("pack", done, total, seconds, peak_memory()))
-                stop.look()
-        _write_table(new, catalogue, np.concatenate(kept), chosen, str(stimuli), notes)
+        packed = _pack(source, plan, new, listener, stop)
+        notes = [*catalogue.notes, *(_left_out(catalogue, i) for i in skipped), *packed.notes]
+        _write_table(new, catalogue, packed.kept, chosen, str(stimuli.source), notes)
         _refuse_existing(final)
         publish(new, final)
-    return shards.pictures
+    return len(packed.kept)
 
 
-def _left_out(name: str, reason: str) -> str:
-    return f"left out when it was packed: {name} {reason}"
+def _preprocessing(
+    network: Network | str | None, preprocessing: Preprocessing | Mapping[str, Any] | None
+) -> Preprocessing:
+    """How pictures are packed."""
+    if network is None:
+        chosen = overridden(Preprocessing(), Network("", preprocessing=preprocessing).preprocessing)
+    else:
+        network = Network.of(network)
+        given = preprocessing or network.preprocessing
+        chosen = preprocessing_of(replace(network, preprocessing=given))
+    if chosen.decoder != "pillow":
+        raise UserError(
+            f"pictures are packed as Pillow decodes them; got {chosen.decoder}: leave out `decoder`"
+        )
+    return chosen
+
+
+class _Packed(NamedTuple):
+    """Stimuli that were packed, and notes on those that were not."""
+
+    kept: NDArray[np.int64]
+    notes: list[str]
+
+
+def _pack(source: ImageSource, plan: Plan, new: Path, listener: Listener, stop: Stop) -> _Packed:
+    """Write the pictures of all stimuli that can be decoded."""
+    catalogue, started = source.catalogue, time.perf_counter()
+    kept, notes, done = list[NDArray[np.int64]](), list[str](), 0
+    with Shards(new, source.preprocessing.crop) as shards:
+        for decoded in decode_ahead(
+            source,
+            plan,
+            look=stop.look,
+            invisible=lambda s: note_invisible(catalogue.path(s), listener),
+        ):
+            fit = np.ones(len(decoded.pixels), bool)
+            for row, reason in decoded.failed.items():
+                fit[row] = False
+                stimulus = int(decoded.batch.stimuli[row])
+                notes.append(_left_out(catalogue, stimulus, reason))
+                listener.note(f"skipped: {catalogue.path(stimulus)} {reason}")
+            shards.add(np.asarray(decoded.pixels)[fit])
+            kept.append(decoded.batch.stimuli[fit])
+            done += len(fit)
+            seconds = time.perf_counter() - started
+            listener.progress(Progress("pack", done, len(plan.order), seconds, peak_memory()))
+            stop.look()
+    return _Packed(np.concatenate(kept), notes)
+
+
+def _left_out(catalogue: Catalogue, stimulus: int, reason: str = "") -> str:
+    reason = reason or catalogue.contents.problems[stimulus]
+    return f"left out when it was packed: {catalogue.shown_names[stimulus]} {reason}"
 
 
 class Shards:
@@ -221,7 +246,7 @@ def _write_table(
         "schema_version": VERSION,
         "preprocessing": prepared(preprocessing),
         "stimuli": source,
-        "notes": limited([note[:_LONGEST_NOTE] for note in notes]),
+        "notes": limit_notes([note[:_LONGEST_NOTE] for note in notes]),
         "versions": {name: version(name) for name in ("fusiform", "pillow")},
     }
     gathered = {"kind": "inline", "must_understand": False, "metadata": arrays}

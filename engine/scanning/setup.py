@@ -1,224 +1,265 @@
-"""What a scan is of, before it begins: stimuli, network, layers, plan, and how it fits."""
+"""Set up a scan: the network, its layers, the plan of showing, and their fit into memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from ...kernels import jit
+from ..decoding.ahead import ImageSource, default_workers
 from ..decoding.jpegs import jpegs_of
 from ..errors import UserError
 from ..layer import UNITS, Layer
-from ..limits import bytes_of
-from ..moments.plan import Plan, make_plan
-from ..networks.backbones import Backbone, backbone_of
+from ..moments.plan import Plan, make_plan, shuffled_labels
+from ..networks.backbones import Backbone, load_backbone
 from ..networks.behaviour import network_of
 from ..networks.compiled import refuse_without_compiler
-from ..networks.dims import Dims, given_dims, nameless
+from ..networks.dims import given_dims, nameless
 from ..networks.layers import TRIAL_STIMULI, choose, trial
-from ..networks.placement import device_for, place
-from ..networks.precision import multiplied, refuse_precision
-from ..networks.probe import refuse_on_nondeterminism
-from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced, refuse_units
-from ..preprocessing import Preprocessing
-from ..stimuli.catalogue import Catalogue, Groups, read_catalogue
+from ..networks.placement import device_for, multiplied, place, refuse_precision
+from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced
+from ..spec import Design, Request
+from ..stimuli.catalogue import Catalogue
 from ..values import listed
 from .budget import BATCH_SIZES, Fit, Footprint, fit, free_memory, growth, used_memory
 from .progress import Listener
+from .stimulus_set import StimulusSet
+
+# Bytes held of each recorded layer; layers without any are left out.
+HeldOf = Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a scan is of: ``layers`` as they are recorded, reduced to ``units``.
+    """A request made concrete on this machine.
 
-    ``fitting`` says how it fits into memory, ``budget`` into how much; ``notes`` are kept in the
-    store: what is to be known of the stimuli and the network. ``network`` is what the store's root
-    says of it. ``dims`` are those of the layers' outputs, before they are reduced.
+    ``layers`` are reduced to the design's units; ``dims`` are those of their outputs before. The
+    scan fits into ``budget`` bytes as ``fitting`` says. ``attributes`` identify the network in the
+    root of a store, which also keeps the ``notes``.
     """
 
+    request: Request
     catalogue: Catalogue
     plan: Plan
     backbone: Backbone
     device: torch.device
     layers: tuple[Layer, ...]
-    units: str
     footprint: Footprint
     fitting: Fit
     budget: int | None
-    network: Mapping[str, Any]
+    attributes: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
+    def design(self) -> Design:
+        """The design of the request; its batch size may differ from the plan's."""
+        return self.request.design
+
+    @property
     def axes(self) -> Axes:
-        """Of every layer, the axes of its output that a mean is over."""
-        return {name: averaged(dims, self.units) for name, dims in self.dims.items()}
+        """Layer -> axes of its output that units average over."""
+        return {name: averaged(dims, self.design.units) for name, dims in self.dims.items()}
+
+    @property
+    def images(self) -> ImageSource:
+        """The images, as they are decoded for this scan.
+
+        With a null nothing is skipped while stimuli are shown: labels were shuffled among them.
+        """
+        return ImageSource(
+            self.catalogue,
+            self.backbone.preprocessing,
+            self.request.resources.decode_workers or default_workers(),
+            skip=self.request.stimuli.on_error == "skip" and not self.design.null,
+            device=self.device,
+        )
+
+    @cached_property
+    def shuffled_labels(self) -> NDArray[np.int32]:
+        """Labels ``[shuffle, stimulus]`` of the null."""
+        seed = self.request.network.seed
+        return shuffled_labels(self.catalogue.labels, self.plan.fold_of, self.design.null, seed)
 
 
-def set_up(
-    model: str | nn.Module,
-    stimuli: str | Path,
-    *,
-    groups: Groups | None,
-    root: str | Path | None,
-    weights: str,
-    seed: int,
-    layers: str | Sequence[str],
-    units: str,
-    precision: str | None,
-    compile: bool,
-    preprocessing: Preprocessing | Mapping[str, Any] | None,
-    folds: int,
-    null: int,
-    null_units: int,
-    batch_size: int | None,
-    memory_budget: int | str | None,
-    device: str | None,
-    listener: Listener,
-    on_nondeterminism: str = "note",
-    dims: Dims | None = None,
-    processes: int = 1,
-    left_out: Callable[[Catalogue], Sequence[int]] = lambda _: (),
-    held_of: Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]] | None = None,
-    catalogue: Catalogue | None = None,
-) -> Setup:
-    """Find out what a scan is of; for the parameters see :func:`.scan.scan`.
+class _Trial(NamedTuple):
+    """Layers found by a trial pass; ``grown`` is how many bytes it took."""
 
-    ``left_out`` says which stimuli of a catalogue are not shown; ``processes`` of the same kind
-    share the memory. Of a recording, ``held_of`` says how many bytes are held of each layer of
-    which anything is recorded; others are left out. A ``catalogue`` that is given stands for
-    ``stimuli``.
+    layers: tuple[Layer, ...]
+    dims: dict[str, tuple[str, ...]]
+    unnamed: tuple[str, ...]
+    notes: tuple[str, ...]
+    grown: int
+
+
+def check_machine(request: Request) -> None:
+    """Raise, before stimuli are read, if this machine cannot run the network as requested.
 
     Raises
     ------
-    UserError : the scan cannot be carried out as it was asked for
+    UserError : no such device, no tf32 or no compiler on it
     """
     jit.refuse_lost_threads()
-    budget = None if memory_budget is None else bytes_of(memory_budget)
-    refuse_units(units)
-    target = device_for(device, model)
-    refuse_precision(precision, target)
-    refuse_on_nondeterminism(on_nondeterminism)
-    if compile:
-        refuse_without_compiler(target)
-    if isinstance(batch_size, Integral):
-        batch_size = int(batch_size)  # of NumPy's some would overflow
-    if catalogue is None:
-        catalogue = read_catalogue(stimuli, groups, root)
-    for note in catalogue.notes:
-        listener.note(note)
+    device = device_for(request.resources.device, request.network.model)
+    refuse_precision(request.network.precision, device)
+    if request.network.compile:
+        refuse_without_compiler(device)
+
+
+def set_up(
+    request: Request,
+    stimuli: StimulusSet,
+    listener: Listener,
+    *,
+    processes: int = 1,
+    held_of: HeldOf | None = None,
+) -> Setup:
+    """Load the network, try it, choose its layers and fit the scan into memory.
+
+    Parameters
+    ----------
+    processes : processes of the same kind that share the memory
+    held_of : in a recording, the bytes held of each layer
+
+    Raises
+    ------
+    UserError : the scan cannot be carried out as requested
+    """
+    design, catalogue = request.design, stimuli.catalogue
     plan = make_plan(
         catalogue.labels,
         catalogue.categories,
-        folds=folds,
-        batch_size=BATCH_SIZES[0] if batch_size is None else batch_size,
-        left_out=left_out(catalogue),
+        folds=design.folds,
+        batch_size=design.batch_size or BATCH_SIZES[0],
+        left_out=stimuli.left_out,
     )
-    backbone = backbone_of(model, weights, seed, preprocessing, precision, compile)
+    backbone = load_backbone(request.network)
     for note in backbone.notes:
         listener.note(note)
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
-    jpegs = jpegs_of(backbone.preprocessing, target)
-    network, crop = place(backbone.model, target), backbone.preprocessing.crop
-    patterns = listed(layers)
-    with growth(target) as grown, multiplied(backbone.precision, target):
-        found = trial(network, crop)
-    chosen, notes = choose(found, patterns)
-    chosen = given_dims(chosen, dims or {})
-    whole = {layer.name: layer.dims for layer in chosen}
-    unnamed = nameless(chosen)
-    chosen, otherwise = reduced(chosen, units)
-    if units == "cls" and not has_class_token(network):
-        otherwise.append(NO_CLASS_TOKEN)
-    for note in (*notes, *unnamed, *otherwise):
+    device = device_for(request.resources.device, request.network.model)
+    jpegs = jpegs_of(backbone.preprocessing, device)
+    tried = _tried(backbone, device, design)
+    for note in tried.notes:
         listener.note(note)
-    held = held_of(catalogue, chosen) if held_of else {}
-    if held_of:
-        chosen = tuple(layer for layer in chosen if layer.name in held)
-    names = [layer.name for layer in chosen]
-    unsteady, described = _probed(backbone, target, names, on_nondeterminism)
+    held = held_of(catalogue, tried.layers) if held_of else {}
+    layers = tuple(one for one in tried.layers if not held_of or one.name in held)
+    unsteady, attributes = _probed(backbone, device, layers, request)
     for note in unsteady:
         listener.note(note)
     footprint = Footprint(
-        used_memory(target) + (jpegs.device_bytes if jpegs else 0),
-        grown[0] // TRIAL_STIMULI,
-        crop,
-        null=(null * len(plan.blocks), null_units),
+        used_memory(device) + (jpegs.device_bytes if jpegs else 0),
+        tried.grown // TRIAL_STIMULI,
+        backbone.preprocessing.crop,
+        null=(design.null * len(plan.blocks), design.null_units),
         recorded=(lambda layer: held[layer.name]) if held_of else None,
     )
-
-    def footprint_of(size: int) -> Footprint:
-        return replace(footprint, cut=len(replace(plan, batch_size=size).shards) > 1)
-
-    known = free_memory(target) if budget is None else budget
-    if known is not None and target.type == "cpu":
-        known //= processes
-    if budget is not None and not footprint.program and target.type == "cpu":
-        raise UserError(
-            "a memory budget can be kept where the system says what a program has, on Linux: leave "
-            "it out, and choose --batch-size"
-        )
-    fitting = fit(chosen, footprint_of, known, batch_size)
-    said = f" in {backbone.precision}" if backbone.precision else ""
-    said += ", compiled" if compile else ""
-    meant = f" ({UNITS[units]})" if units != "all" else ""
-    listener.note(
-        f"{backbone.name} ({backbone.weights}){said}: {len(chosen)} layers, "
-        f"{sum(layer.units for layer in chosen):,} units{meant}; "
-        f"{len(plan.order)} stimuli, {len(catalogue.categories)} categories, {folds} folds"
-    )
-    listener.note(f"preprocessing: {backbone.preprocessing}")
-    if folds == 1 and not held_of:
-        listener.note("one fold: nothing will say how many of the selected units replicate")
-    if budget is not None or len(fitting.parts) > 1 or fitting.batch_size != plan.batch_size:
-        listener.note(_how(fitting, known))
-    plan = replace(plan, batch_size=fitting.batch_size)
-    return Setup(
+    footprint, fitting, budget = _fitted(request, plan, layers, footprint, device, processes)
+    setup = Setup(
+        request,
         catalogue,
-        plan,
+        replace(plan, batch_size=fitting.batch_size),
         backbone,
-        target,
-        chosen,
-        units,
-        footprint_of(plan.batch_size),
+        device,
+        layers,
+        footprint,
         fitting,
-        known,
-        described,
-        (*catalogue.notes, *backbone.notes, *unnamed, *unsteady),
-        {layer.name: whole[layer.name] for layer in chosen},
+        budget,
+        attributes,
+        (*catalogue.notes, *backbone.notes, *tried.unnamed, *unsteady),
+        {layer.name: tried.dims[layer.name] for layer in layers},
     )
+    _announce(setup, plan.batch_size, listener)
+    return setup
+
+
+def _tried(backbone: Backbone, device: torch.device, design: Design) -> _Trial:
+    """Show the network noise, and choose the design's layers from what it runs."""
+    network, crop = place(backbone.model, device), backbone.preprocessing.crop
+    with growth(device) as grown, multiplied(backbone.precision, device):
+        found = trial(network, crop)
+    chosen, notes = choose(found, listed(design.layers))
+    chosen = given_dims(chosen, design.dims or {})
+    unnamed = nameless(chosen)
+    layers, otherwise = reduced(chosen, design.units)
+    if design.units == "cls" and not has_class_token(network):
+        otherwise.append(NO_CLASS_TOKEN)
+    dims = {layer.name: layer.dims for layer in chosen}
+    return _Trial(layers, dims, unnamed, (*notes, *unnamed, *otherwise), grown[0])
 
 
 def _probed(
-    backbone: Backbone, device: torch.device, layers: Sequence[str], on_nondeterminism: str
+    backbone: Backbone, device: torch.device, layers: Sequence[Layer], request: Request
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Notes on a network whose responses depend on the batch or on the run, and what it is.
+    """Notes on responses that depend on the batch or the run, and the network's attributes.
 
     Raises
     ------
-    UserError : its answer does, and that is not to be
+    UserError : they do, and the request says to stop then
     """
-    found, network = network_of(backbone, device, layers)
-    if found and on_nondeterminism == "stop":
+    found, attributes = network_of(backbone, device, [layer.name for layer in layers])
+    if found and request.network.on_nondeterminism == "stop":
         raise UserError(
             f"{found.removeprefix('warning: ')}: mend it, or scan it as it is with "
             "--on-nondeterminism note"
         )
-    return (found,) if found else (), network
+    return (found,) if found else (), attributes
 
 
-def _how(fitting: Fit, budget: int | None) -> str:
-    passes = len(fitting.parts)
-    shown = "once" if passes == 1 else f"{passes} times, to some of the layers each"
-    of = "" if budget is None else f" of {budget / 2**30:.2f}"
-    return (
-        f"memory: at most {fitting.peak / 2**30:.2f}{of} GiB, in batches of {fitting.batch_size}; "
-        f"the stimuli are shown {shown}"
+def _fitted(
+    request: Request,
+    plan: Plan,
+    layers: Sequence[Layer],
+    footprint: Footprint,
+    device: torch.device,
+    processes: int,
+) -> tuple[Footprint, Fit, int | None]:
+    """Batch size and passes that fit into the memory budget, or into what is free."""
+
+    def footprint_of(size: int) -> Footprint:
+        return replace(footprint, cut=len(replace(plan, batch_size=size).shards) > 1)
+
+    budget = request.resources.memory_bytes
+    known = free_memory(device) if budget is None else budget
+    if known is not None and device.type == "cpu":
+        known //= processes
+    if budget is not None and not footprint.program and device.type == "cpu":
+        raise UserError(
+            "a memory budget can be kept where the system says what a program has, on Linux: leave "
+            "it out, and choose --batch-size"
+        )
+    fitting = fit(layers, footprint_of, known, request.design.batch_size)
+    return footprint_of(fitting.batch_size), fitting, known
+
+
+def _announce(setup: Setup, default_size: int, listener: Listener) -> None:
+    """Tell the listener what is scanned, and how."""
+    backbone, design, fitting = setup.backbone, setup.design, setup.fitting
+    said = f" in {backbone.precision}" if backbone.precision else ""
+    said += ", compiled" if backbone.compiled else ""
+    meant = f" ({UNITS[design.units]})" if design.units != "all" else ""
+    listener.note(
+        f"{backbone.name} ({backbone.weights}){said}: {len(setup.layers)} layers, "
+        f"{sum(layer.units for layer in setup.layers):,} units{meant}; "
+        f"{len(setup.plan.order)} stimuli, {len(setup.catalogue.categories)} categories, "
+        f"{design.folds} folds"
     )
+    listener.note(f"preprocessing: {backbone.preprocessing}")
+    if design.folds == 1 and not setup.footprint.recorded:
+        listener.note("one fold: nothing will say how many of the selected units replicate")
+    budgeted = setup.request.resources.memory_budget is not None
+    if budgeted or len(fitting.parts) > 1 or fitting.batch_size != default_size:
+        passes = len(fitting.parts)
+        shown = "once" if passes == 1 else f"{passes} times, to some of the layers each"
+        of = "" if setup.budget is None else f" of {setup.budget / 2**30:.2f}"
+        listener.note(
+            f"memory: at most {fitting.peak / 2**30:.2f}{of} GiB, in batches of "
+            f"{fitting.batch_size}; the stimuli are shown {shown}"
+        )

@@ -1,9 +1,9 @@
-"""What a scan does for its draft: all stimuli shown, and the contrasts, with commits on the way."""
+"""A scan in this process: all stimuli shown, then the contrasts, with commits on the way."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,77 +17,67 @@ from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
 from ..networks.layers import input_dtype
 from ..stimuli.catalogue import Catalogue
-from ..store.behind import Behind
-from ..store.draft import Draft
+from ..store.array_writer import BackgroundWriter
+from ..store.drafts.store_draft import StoreDraft
 from .interrupt import Stop
 from .loop import Passes
+from .memory import recycled
 from .progress import Listener
 from .setup import Setup
 
 
 class Work(Passes):
-    """What a scan does for its draft, committed from time to time: all of it, or what is left."""
+    """Fills the draft of a scan in this process: moments of every group, then the contrasts."""
 
-    _draft: Draft
+    draft: StoreDraft
 
-    def __init__(
-        self, draft: Draft, plan: Plan, listener: Listener, stop: Stop, commit_every: float
-    ) -> None:
-        if not draft.is_complete and draft.records.are_there:
+    def __init__(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
+        if not draft.is_complete and draft.tasks.exists():
             raise UserError(
                 f"an unfinished scan goes on as it was begun; that in {draft.path} was by workers: "
                 "go on with --workers (any number) or --scheduler, or give it up with --restart"
             )
-        super().__init__(draft, plan, listener, stop, commit_every)
+        super().__init__(draft, setup, listener, stop)
+        self._warned: set[str] = set()
 
     def _also_done(self, shown: int) -> str:
-        plan, layers = self._plan, self._draft.layers
-        finished = sum(block.stop <= shown for block in plan.blocks)
+        blocks, layers = self.setup.plan.blocks, self.draft.layers
+        finished = sum(block.stop <= shown for block in blocks)
         return (
-            f", {finished:,} of {len(plan.blocks):,} groups are finished, contrasts of "
-            f"{self._draft.commit.contrasts} of {len(layers)} layers are written"
+            f", {finished:,} of {len(blocks):,} groups are finished, contrasts of "
+            f"{self.draft.commit.contrasts} of {len(layers)} layers are written"
         )
 
-    def show(
-        self,
-        setup: Setup,
-        shuffled_of: Callable[..., ShuffledMoments] | None,
-        workers: int,
-        skip: bool,
-    ) -> None:
-        """Show the network all stimuli, and write every block's moments when it is complete."""
-        warned: set[str] = set()
+    def show(self) -> None:
+        """Show all stimuli and write the moments of every group as it is complete."""
+        self._show(self._live_of)
 
-        def live_of(layers: Sequence[Layer], later: Behind) -> Live:
-            draft = self._draft
+    def _live_of(self, layers: Sequence[Layer], later: BackgroundWriter) -> Live:
+        draft, setup = self.draft, self.setup
 
-            def write(layer: Layer, block: Block, moments: Moments) -> None:
-                if layer.name not in warned and not np.isfinite(moments.m2).all():
-                    warned.add(layer.name)
-                    category, own = (
-                        draft.categories[block.category],
-                        input_dtype(setup.backbone.model),
-                    )
-                    self._listener.note(nonfinite(layer, moments, category, own))
-                later(draft.write_moments, layer, block.category, block.fold, moments)
+        def write(layer: Layer, block: Block, moments: Moments) -> None:
+            if layer.name not in self._warned and not np.isfinite(moments.m2).all():
+                self._warned.add(layer.name)
+                category, own = draft.categories[block.category], input_dtype(setup.backbone.model)
+                self.listener.note(nonfinite(layer, moments, category, own))
+            later(draft.write_moments, layer, block.category, block.fold, moments)
 
-            def write_null(layer: Layer, shuffled: ShuffledMoments) -> None:
-                null, units = shuffled.read_out(layer.name), shuffled.units[layer.name]
-                later(draft.write_shuffled_moments, layer, units, null.mean, null.m2)
+        def write_null(layer: Layer, shuffled: ShuffledMoments) -> None:
+            null, units = shuffled.read_out(layer.name), shuffled.units[layer.name]
+            later(draft.write_shuffled_moments, layer, units, null.mean, null.m2)
 
-            shuffled = shuffled_of(shown=layers) if shuffled_of else None
-            return Live(layers, setup.device, write, shuffled, setup.units, write_null, setup.axes)
+        shuffled, units = null_of(setup, layers), setup.design.units
+        return Live(layers, setup.device, write, shuffled, units, write_null, setup.axes)
 
-        self._show(setup, live_of, workers, skip and not shuffled_of)
-
-    def _refuse_to_skip(
+    def refuse_to_skip(
         self, catalogue: Catalogue, skipped: Mapping[int, str], stimulus: int
     ) -> None:
-        refuse_too_few(catalogue, self._plan, skipped, stimulus)
+        """Raise if fewer than two stimuli of a group would be left."""
+        refuse_too_few(catalogue, self.setup.plan, skipped, stimulus)
 
     def contrast(self) -> None:
         """Write the contrasts beside the moments, layer by layer."""
-        draft = self._draft
+        draft = self.draft
         if draft.is_complete:
             return
         draft.leave_out(draft.commit.skipped)
@@ -99,24 +89,51 @@ class Work(Passes):
             nonlocal written
             written += 1
             done = sum(one.units for one in layers[:written])
-            self._report("contrasts", done, sum(one.units for one in layers), before, started)
-            if self._is_due or self._stop.signal is not None:
+            self.report("contrasts", done, sum(one.units for one in layers), before, started)
+            if self.is_due or self.stop.signal is not None:
                 draft.save_live({})
                 draft.write_commit(contrasts=written)
-                self._committed = time.perf_counter()
-            self._stop.look()
+                self.committed()
+            self.stop.look()
 
         materialise(draft, report, first)
+
+
+class InProcess:
+    """Executor of a scan in this process."""
+
+    processes = 1
+
+    def fill(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
+        """Show the stimuli, then write the contrasts."""
+        work = Work(draft, setup, listener, stop)
+        with recycled():
+            work.show()
+        work.contrast()
+
+
+def null_of(setup: Setup, shown: Sequence[Layer]) -> ShuffledMoments | None:
+    """Accumulators of the null for the layers ``shown``; None without a null."""
+    if not setup.design.null:
+        return None
+    return ShuffledMoments(
+        setup.layers,
+        setup.shuffled_labels,
+        setup.plan.fold_of,
+        setup.design.null_units,
+        setup.request.network.seed,
+        shown,
+    )
 
 
 def refuse_too_few(
     catalogue: Catalogue, plan: Plan, skipped: Mapping[int, str], stimulus: int
 ) -> None:
-    """Refuse to leave out a stimulus where, with all that are skipped, too few would be left.
+    """Raise if skipping leaves fewer than two stimuli of a stimulus's category and fold.
 
     Raises
     ------
-    UserError : fewer than two of its category and fold would be
+    UserError : it does
     """
     group = catalogue.labels[stimulus], plan.fold_of[stimulus]
     gone = sum((catalogue.labels[other], plan.fold_of[other]) == group for other in skipped)
@@ -129,11 +146,11 @@ def refuse_too_few(
 
 
 def nonfinite(layer: Layer, moments: Moments, category: str, dtype: torch.dtype) -> str:
-    """The warning that moments of some units are no numbers."""
+    """Warning that moments of some units are not finite."""
     units = int(np.count_nonzero(~np.isfinite(moments.m2)))
     cause = (
         ": float16 holds nothing above 65,504, most likely why: scan in bfloat16 or float32"
-        if layer.dtype == "float16" or dtype == torch.float16  # of which it may be a mean
+        if layer.dtype == "float16" or dtype == torch.float16  # it may be a mean of one
         else ""
     )
     return (

@@ -1,7 +1,7 @@
-"""The files in a tar archive, one header at a time. Archives come from strangers.
+"""Files of an untrusted tar archive, one header at a time.
 
-Python's reader takes a header at its word: what it says of sizes is judged here before that is
-followed, so that an archive takes no more memory than a header may have bytes, and an end comes.
+Python's reader believes the sizes in a header. They are checked here first, so that reading always
+ends and takes no more memory than the largest header allowed.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from ..errors import UserError
 from .columns import LONGEST_TEXT
 
 _BLOCK = 512
-# Bytes of the headers before a file, which hold its name and attributes of file systems.
+# Most bytes of the headers of a file, with its name and file system attributes.
 _MOST_HEADERS = 2**20
-# Bytes that are read at a time in search of the next archive, and how many zeros may lie before it:
-# programs fill the last record, of up to some MiB.
+# Bytes read at a time when searching for the next archive, and most zeros before it: programs pad
+# the last record, up to some MiB.
 _AT_ONCE, _MOST_ZEROS = 2**20, 2**26
 
 
 def files_in(path: Path) -> Iterator[tarfile.TarInfo]:
-    """The files in a shard, hidden ones aside, one header at a time.
+    """Files in a shard, except hidden ones, one header at a time.
 
-    As ``tar`` with ``--ignore-zeros``, what follows the blocks of zeros at the end of an archive is
-    read on: shards that were joined by ``cat`` are all read.
+    Reads past the zero blocks at the end of an archive, like ``tar --ignore-zeros``: shards joined
+    by ``cat`` are read completely.
 
     Raises
     ------
-    UserError : it is no tar, is damaged or cut short, or holds links, devices or sparse files
+    UserError : not a tar file, damaged or truncated, or one with links, devices or sparse files
     """
     try:
         with path.open("rb") as file:
-            place: int | None = 0
-            while place is not None:
-                file.seek(place)
+            start: int | None = 0
+            while start is not None:
+                file.seek(start)
                 with _Archive.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
                     yield from _members(path, tar)
-                    place = _next_archive(file, tar.offset)
+                    start = _next_archive(file, tar.offset)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         if isinstance(error, UserError):
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"shards are tar files, not compressed; {path} is none or damaged ({reason}): make it "
-            "anew"
+            f"shards are uncompressed tar files; {path} is not, or is damaged ({reason}): create "
+            "it again"
         ) from None
 
 
 class _Header(tarfile.TarInfo):
-    """A header. Others may stand before it that say more of the same file: all are bounded."""
+    """A header, with a bound on it and on the extended headers before it."""
 
     def _proc_member(self, archive: _Archive) -> _Header:
-        """Read what a header is of: where Python's reader lets others take part."""
+        """Process a header: the hook that Python's reader offers."""
         if self.type == tarfile.GNUTYPE_SPARSE:
-            self.sparse = b""  # it is refused, and its lists of any length are not read
+            self.sparse = b""  # rejected later; its lists could be of any length
             return self._as_python(archive, "_proc_builtin")
         if self.type not in (*_LONG, *_PAX):
             return self._as_python(archive, "_proc_member")
@@ -71,43 +71,43 @@ class _Header(tarfile.TarInfo):
         return found
 
     def _of_pax(self, archive: _Archive) -> _Header:
-        """Read what a PAX header says of name and size; Python looks through it again and again."""
+        """Read name and size from a PAX header in linear time; Python's reader is quadratic."""
         assert archive.fileobj
         content = archive.fileobj.read(-(-self.size // _BLOCK) * _BLOCK)[: self.size]
-        said = dict(_records(content))
+        records = dict(_records(content))
         try:
             found = self.fromtarfile(archive)
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
         assert isinstance(found, _Header)
         found.offset = self.offset
-        if self.type == tarfile.XGLTYPE:  # of all files
-            if said.keys() & {b"path", b"size"}:
+        if self.type == tarfile.XGLTYPE:  # applies to all files
+            if records.keys() & {b"path", b"size"}:
                 raise tarfile.ReadError("one name or size for all files")
             return found
-        if b"path" in said:
-            found.name = said[b"path"].decode(errors="surrogateescape").rstrip("/")
-        if b"size" in said:
-            found.size = int(said[b"size"])
+        if b"path" in records:
+            found.name = records[b"path"].decode(errors="surrogateescape").rstrip("/")
+        if b"size" in records:
+            found.size = int(records[b"size"])
             content_bytes = -(-found.size // _BLOCK) * _BLOCK if found.isreg() else 0
             archive.offset = found.offset_data + content_bytes
-        if any(name.startswith(b"GNU.sparse") for name in said):
+        if any(name.startswith(b"GNU.sparse") for name in records):
             found.sparse = b""
         return found
 
 
 def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and values in a PAX header: ``LENGTH NAME=VALUE``, the length that of the line."""
+    """Names and values in a PAX header; its lines are ``LENGTH NAME=VALUE``."""
     content = content.rstrip(b"\0")
-    place = 0
-    while place < len(content):
-        length = content[place : place + 9].partition(b" ")[0]
-        end = place + int(length)
-        name, equals, value = content[place + len(length) + 1 : end].partition(b"=")
+    start = 0
+    while start < len(content):
+        length = content[start : start + 9].partition(b" ")[0]
+        end = start + int(length)
+        name, equals, value = content[start + len(length) + 1 : end].partition(b"=")
         if not equals or not value.endswith(b"\n") or end > len(content):
-            raise tarfile.ReadError(f"no PAX header at its byte {place:,}")
+            raise tarfile.ReadError(f"no PAX header at its byte {start:,}")
         yield name, value[:-1]
-        place = end
+        start = end
 
 
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -115,7 +115,7 @@ _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
 class _Archive(tarfile.TarFile):
-    """An archive whose headers are bounded; ``member`` is where those of the next file begin."""
+    """An archive with bounded headers; ``member`` is the offset of the next file's headers."""
 
     tarinfo = _Header
     member = 0
@@ -140,33 +140,33 @@ def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             continue
         if not one.isreg() or one.sparse is not None:
             raise UserError(
-                f"shards hold plain files; {one.name} in {path} is a link, a device or "
-                "sparse: leave it out"
+                f"shards hold plain files; {one.name} in {path} is a link, a device or a sparse "
+                "file: leave it out"
             )
         yield one
 
 
-def _next_archive(file: IO[bytes], place: int) -> int | None:
-    """Where the next archive in a file begins; None where only zeros follow.
+def _next_archive(file: IO[bytes], end: int) -> int | None:
+    """Start of the next archive after the ``end`` of one; None if only zeros follow.
 
-    Python's reader stops at a header that is none as if there were no more.
+    Needed since Python's reader takes an invalid header for the end.
 
     Raises
     ------
-    tarfile.ReadError : there is no block of zeros, or after it more than any program leaves
+    tarfile.ReadError : no block of zeros, or more zeros than any program writes
     """
-    file.seek(place)
+    file.seek(end)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:
         raise tarfile.ReadError("it is cut short")
     if any(block):
-        raise tarfile.ReadError(f"no header at byte {place:,}")
-    for start in range(place + _BLOCK, place + _MOST_ZEROS, _AT_ONCE):
+        raise tarfile.ReadError(f"no header at byte {end:,}")
+    for start in range(end + _BLOCK, end + _MOST_ZEROS, _AT_ONCE):
         part = file.read(_AT_ONCE)
         if not part:
             return None
         rest = part.lstrip(b"\0")
         if rest:
             begin = start + len(part) - len(rest)
-            return begin - (begin - place) % _BLOCK
-    raise tarfile.ReadError(f"more than {_MOST_ZEROS:,} bytes of zeros at byte {place:,}")
+            return begin - (begin - end) % _BLOCK
+    raise tarfile.ReadError(f"more than {_MOST_ZEROS:,} bytes of zeros at byte {end:,}")

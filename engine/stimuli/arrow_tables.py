@@ -1,8 +1,8 @@
-"""Rows of Parquet and Arrow tables, read in a process of its own.
+"""Rows of untrusted Parquet and Arrow tables, read in a separate process.
 
-Tables come from strangers. What expands a few bytes without bound, or points outside of the file,
-may end the library that reads it, which is not written in Python: it ends that process alone, which
-has a bound on its memory and time. It hands over texts of bounded length, a few rows at a time.
+A malicious table can expand without bound or point outside the file, and crash the C++ library that
+reads it. It then crashes only that process, whose memory and time are limited. The process sends
+texts of limited length, some rows at a time.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from .columns import LONGEST_TEXT
 
 _MODULE = "fusiform.engine.stimuli.arrow_tables"
 _PARQUET = ".parquet"
-# Rows that are handed over at a time.
+# Rows sent at a time.
 _AT_ONCE = 1024
-# Bytes that reading may take beyond those of its libraries, where the system counts them, and
-# seconds of the processor: some, and one for every MiB of the file.
+# Limits of the process: bytes beyond those of its libraries (on Linux), and CPU seconds, plus one
+# second per MiB of the file.
 MEMORY, _SECONDS = 2**30, 60
-# One thread; and memory that is asked of the system when it is needed, not before.
+# One thread, and no memory allocated in advance.
 _SPARING = {"OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 
 
 def rows_of(
     source: Path, needed: Sequence[str], optional: Sequence[str], rule: str
 ) -> Iterator[list[str | None]]:
-    """Rows of a table: the ``needed`` columns, and the ``optional`` ones that it has, as texts.
+    """Rows of a table as texts: the ``needed`` columns, and the ``optional`` ones that it has.
 
-    A text that is longer than any may be is cut after its ``LONGEST_TEXT + 1`` first characters.
+    Longer texts are cut after ``LONGEST_TEXT + 1`` characters.
 
     Raises
     ------
-    UserError : the file is no such table; columns are missing or hold something else, see
+    UserError : not such a table, or columns are missing or hold something else, see
         :func:`places_of <fusiform.engine.texts.places_of>`
     """
     with _reader(source, needed, optional, rule) as process:
@@ -57,7 +57,7 @@ def rows_of(
                     return
         finally:
             process.kill()
-    # It has not said that there are no more rows.
+    # The process has ended without a final answer.
     code = process.returncode
     how = (
         f"reading it ended by signal {-code}" if code < 0 else f"reading it ended with code {code}"
@@ -70,31 +70,31 @@ def rows_of(
 def _reader(
     source: Path, needed: Sequence[str], optional: Sequence[str], rule: str
 ) -> subprocess.Popen[bytes]:
-    asked = json.dumps([os.fspath(source), [*needed], [*optional], rule])
-    # This package and its libraries, wherever this process has them from.
+    arguments = json.dumps([os.fspath(source), [*needed], [*optional], rule])
+    # The same import path as in this process.
     folders = (Path(__file__).parents[3], *map(Path, sys.path))
     path = os.pathsep.join(str(folder.absolute()) for folder in folders)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", _MODULE, asked],
+        [sys.executable, "-P", "-m", _MODULE, arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **_SPARING, "PYTHONPATH": path},
-        process_group=0 if os.name == "posix" else None,  # Ctrl-C is not for it
+        process_group=0 if os.name == "posix" else None,  # not reached by Ctrl-C
     )
 
 
 def serve(
     source: Path, needed: Sequence[str], optional: Sequence[str], rule: str, answers: IO[str]
 ) -> None:
-    """Write rows as lines of JSON, then why there are no more, or null: what the process does."""
+    """Main function of the process: write rows as lines of JSON, then an error or null."""
     import pyarrow
 
     answer: Any = None
     try:
         _bound(source.stat().st_size)
         for batch in _batches(source, needed, optional, rule):
-            batch.validate(full=True)  # it may point outside of the file
+            batch.validate(full=True)  # offsets may point outside the file
             for start in range(0, len(batch), _AT_ONCE):
                 part = batch.slice(start, _AT_ONCE)
                 rows = zip(*map(_texts, part.columns), strict=True)
@@ -118,23 +118,24 @@ def _no_table(source: Path, reason: str) -> str:
 def _batches(
     source: Path, needed: Sequence[str], optional: Sequence[str], rule: str
 ) -> Iterator[Any]:
-    """Record batches of the columns that are asked for, in the order in which they are.
+    """Record batches of the requested columns, in the order requested.
 
-    The file is read, never mapped: one that becomes shorter would end the process.
+    The file is not memory-mapped: truncating it would crash the process.
     """
     import pyarrow
 
-    def wanted(schema: Any) -> list[int]:
-        places = places_of(schema.names, needed, optional, rule, source)
-        for name, place in places.items():
-            _refuse_kind(schema.field(place).type, name, source)
-        return list(places.values())
+    def columns_in(schema: Any) -> list[int]:
+        found = places_of(schema.names, needed, optional, rule, source)
+        for name, column in found.items():
+            _refuse_kind(schema.field(column).type, name, source)
+        return list(found.values())
 
     if source.suffix.lower() == _PARQUET:
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(source, buffer_size=2**20, page_checksum_verification=True) as file:
-            names = [file.schema_arrow.names[place] for place in wanted(file.schema_arrow)]
+            schema = file.schema_arrow
+            names = [schema.names[column] for column in columns_in(schema)]
             batches = file.iter_batches(_AT_ONCE, columns=names, use_threads=False)
             yield from (batch.select(names) for batch in batches)
         return
@@ -142,12 +143,12 @@ def _batches(
         is_file = file.read(6) == b"ARROW1"
         opened = pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream
         file.seek(0)
-        places = wanted(opened(file).schema)
-        options = pyarrow.ipc.IpcReadOptions(included_fields=places, use_threads=False)
+        columns = columns_in(opened(file).schema)
+        options = pyarrow.ipc.IpcReadOptions(included_fields=columns, use_threads=False)
         file.seek(0)
         reader = opened(file, options=options)
-        # Fields that are included keep their order.
-        order = [sorted(places).index(place) for place in places]
+        # Included fields come in the file's order.
+        order = [sorted(columns).index(column) for column in columns]
         number = reader.num_record_batches if is_file else None
         batches = iter(reader) if number is None else map(reader.get_batch, range(number))
         yield from (batch.select(order) for batch in batches)
@@ -163,13 +164,13 @@ def _refuse_kind(kind: Any, name: str, source: Path) -> None:
 
 
 def _texts(column: Any) -> list[str | None]:
-    """A column as texts; whole numbers, which classes often are, become such."""
+    """A column as texts; integers, which classes often are, are converted."""
     values = column.to_pylist()
     return [None if value is None else str(value)[: LONGEST_TEXT + 1] for value in values]
 
 
 def _bound(size: int) -> None:
-    """Have this process end, rather than take more memory or time than a table of so many bytes."""
+    """Limit this process's memory and CPU time, for a table of ``size`` bytes."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -183,7 +184,7 @@ def _bound(size: int) -> None:
 
 if __name__ == "__main__":
     source, needed, optional, rule = json.loads(sys.argv[1])
-    # What a library prints is no answer.
+    # Output of libraries goes to stderr, so that it does not mix with answers.
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         serve(Path(source), needed, optional, rule, answers)

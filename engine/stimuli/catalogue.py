@@ -1,20 +1,19 @@
-"""The catalogue: which images are shown, in which category, in an order that is the same anywhere.
+"""Catalogue of stimuli: images and their categories, in an order that is the same on any machine.
 
 A stimulus set is a folder with one folder per category, a manifest (see :mod:`.manifest`), tar
-shards (see :mod:`.shards`), or a packed set (see :mod:`.packed`). Groups join and choose folders
-(or the categories of the others) under a new name.
+shards (see :mod:`.shards`), or a packed set (see :mod:`.packed`). Groups select and join folders
+(or categories of the other kinds) under a new name.
 
-Names may hold anything that a file system takes: they are kept as they are to open files by, and
-as storable text (see :func:`storable`) to be written and shown.
+Names may hold anything that a file system allows. Files are opened by the original name; stores and
+messages have it as valid UTF-8 (see :func:`storable`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,31 +25,36 @@ from numpy.typing import NDArray
 from ..errors import UserError, refuse_no_path, shortened
 from ..texts import composed
 from ..values import listed
-from .bounds import refuse_outside
 from .columns import SHA256_BYTES, Contents, Texts, storable
-from .folders import archives_in, beside_shards, list_folders, refuse_compressed, shards_in
-from .images import UnfitStimulus, natural_key, read_header, read_stimulus
+from .folders import (
+    archives_in,
+    beside_shards,
+    list_folders,
+    list_shards,
+    refuse_compressed,
+    shards_in,
+)
+from .images import UnfitStimulus, read_header, read_stimulus
 from .listing import Groups as Groups
-from .listing import Listing, are_alike, joined, rows_by_category, tidied
-from .manifest import MANIFESTS, list_manifest
+from .listing import Listing, joined, tidied
+from .manifest import MANIFESTS, list_manifest, refuse_outside
 from .packed.layout import METADATA
 from .packed.pictures import Pictures
 from .packed.table import list_packed
-from .shards import COMPRESSED, SHARD, Index, Members
+from .shards import COMPRESSED, SHARD, Members
 
-# Stimuli that a thread reads at a time: a job for each would be a gigabyte for a million.
+# Stimuli per job of a reading thread: a job for each would take a gigabyte for a million.
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A labelled, ordered set of stimuli, in some 75 bytes each beside their names.
+    """A labelled, ordered set of stimuli. Takes about 75 bytes per stimulus beside the names.
 
-    ``names`` are paths relative to ``root``, ``labels [stimulus]`` index into ``categories``, and
-    stimuli of one category stand together, in the order of ``categories``. ``notes`` say what was
-    passed over. Categories and notes are storable text; names become so as ``shown_names``.
-    ``members`` say where stimuli in tar shards lie, ``pictures`` where in a packed set, ``listed
-    [stimulus, byte]`` are the SHA-256 that a manifest or a packed set gives.
+    ``names`` are paths relative to ``root``; ``labels [stimulus]`` index into ``categories``, and
+    stimuli are sorted by category. ``notes`` say what was left out. Categories and notes are valid
+    UTF-8, and so are ``shown_names``. ``members`` are the locations in tar shards, ``pictures``
+    those in a packed set, and ``listed [stimulus, byte]`` the SHA-256 of a manifest or packed set.
     """
 
     root: Path
@@ -66,11 +70,11 @@ class Catalogue:
         return len(self.names)
 
     def path(self, stimulus: int) -> Path:
-        """Where the image lies; in a shard or a packed set, as if that were a folder."""
+        """Path of the image; a shard or packed set counts as a folder."""
         return self.root / self.names[stimulus]
 
     def read(self, stimulus: int) -> bytes:
-        """The bytes of the image file; of a packed one, those of a PNM file of its pixels.
+        """Bytes of the image file; for a packed set, a PNM file of the pixels.
 
         Raises
         ------
@@ -83,39 +87,39 @@ class Catalogue:
         return self.members.read(stimulus, path) if self.members else read_stimulus(path)
 
     def require_unchanged(self, stimulus: int, content: bytes) -> None:
-        """Refuse bytes that are not those that the catalogue has the SHA-256 of.
+        """Raise if ``content`` does not have the SHA-256 of the catalogue.
 
         Raises
         ------
-        UnfitStimulus : they are others
+        UnfitStimulus : the hashes differ
         """
         if hashlib.sha256(content).digest() != self.contents.digests[stimulus].tobytes():
             reason = (
                 "has changed since the scan began"
                 if self.listed is None
-                else "is not what its manifest lists, by the sha256 there"
+                else "does not have the sha256 of its manifest"
             )
             raise UnfitStimulus(self.path(stimulus), reason)
 
     @cached_property
     def shown_names(self) -> Texts:
-        """Names as the store keeps them."""
+        """Names as stored."""
         return self.names.storable()
 
     @cached_property
     def contents(self) -> Contents:
-        """What every stimulus holds; see :meth:`look`."""
+        """Hash and problem of every stimulus; see :meth:`look`."""
         return self.look()
 
     def look(self, progress: Callable[[int, int], None] = lambda *_: None) -> Contents:
-        """What every stimulus holds: each file is read once, and its header looked at.
+        """Hash and problem of every stimulus: reads every file once, and checks its header.
 
-        Where a manifest gives hashes no file is: they are compared when a stimulus is shown. Of a
-        packed set it is seen whether its files are there.
+        With hashes from a manifest no file is read; they are compared when a stimulus is shown. For
+        a packed set, only checks that its files exist.
 
         Parameters
         ----------
-        progress : hears how many stimuli are read, and of how many
+        progress : called with the number of stimuli read, and of all
         """
         if "contents" not in self.__dict__:
             lost = self.pictures.lost() if self.pictures else {}
@@ -147,7 +151,7 @@ class Catalogue:
         return Contents(digests, problems)
 
     def chosen(self, stimuli: NDArray[np.int64]) -> Catalogue:
-        """The catalogue of these stimuli, whose contents are known."""
+        """Catalogue of these stimuli, with known contents."""
         bare = replace(self, notes=())
         bare.__dict__["contents"] = self.contents
         return bare.labelled(stimuli, self.categories, self.labels[stimuli])
@@ -155,7 +159,7 @@ class Catalogue:
     def labelled(
         self, stimuli: NDArray[np.int64], categories: Sequence[str], labels: NDArray[np.int32]
     ) -> Catalogue:
-        """The catalogue of these stimuli in other categories; what is known of them stays known."""
+        """Catalogue of these stimuli in other categories; keeps known contents."""
         part = replace(
             self,
             categories=tuple(categories),
@@ -176,7 +180,7 @@ class Catalogue:
         return part
 
     def absolute(self) -> Catalogue:
-        """The same, by paths that hold in whatever folder a program stands."""
+        """The catalogue with absolute paths."""
         members = self.members
         if members:
             members = replace(members, shards=tuple(path.absolute() for path in members.shards))
@@ -191,29 +195,27 @@ class Catalogue:
 def read_catalogue(
     source: Path | str, groups: Groups | None = None, root: Path | str | None = None
 ) -> Catalogue:
-    """The catalogue of a stimulus set.
+    """Catalogue of a stimulus set.
 
-    Stimuli of a manifest lie in its folder. What a path (``..``, or absolute) or a link leads to
-    outside of it is refused, since a list that someone else made could otherwise name any file of
-    this machine; ``root`` allows it within another folder. Links in a folder are followed: to
-    arrange a set out of links is common, and no text file makes them.
+    Stimuli of a manifest must be inside its folder or ``root``: a manifest from somebody else could
+    otherwise name any file of this machine, by an absolute path, ``..`` or a link. Links in a
+    folder of images are followed.
 
     Parameters
     ----------
-    source : a folder that holds one folder of images per category; a manifest (``.csv``,
-        ``.parquet``, ``.arrow``) with the columns ``path`` (relative to the manifest, or absolute),
-        ``category`` and perhaps ``sha256``; a folder of ``.tar`` shards, or one of them; what
-        ``fusiform stimuli pack`` has written
-    groups : new category -> the folder or folders (or manifest categories) it joins; where given,
-        only what it names is used, in its order
-    root : a folder in which stimuli of a manifest may lie as well
+    source : a folder with one folder of images per category; a manifest (``.csv``, ``.parquet``,
+        ``.arrow``) with the columns ``path`` (relative to the manifest, or absolute), ``category``
+        and optionally ``sha256``; a folder of ``.tar`` shards, or one shard; a packed set
+    groups : new category -> the folder or folders (or manifest categories) it joins; only these are
+        used, in this order
+    root : another folder for stimuli of a manifest
 
     Raises
     ------
-    UserError : source missing, unreadable or of neither kind, fewer than two categories, a category
-        without images, a group that names an unknown folder or one that another group has already,
-        a stimulus that a manifest lists outside of its folder and ``root``, a name with a NUL in
-        it, a shard or a packed set that is damaged
+    UserError : the source is missing, unreadable or of no known kind; fewer than two categories, or
+        one without images; a group that names an unknown folder, or a folder of another group; a
+        manifest path outside its folder and ``root``; a name with a NUL; a damaged shard or packed
+        set
     """
     refuse_no_path(source)
     if root is not None:
@@ -227,20 +229,20 @@ def read_catalogue(
             for name in (category, *listed(given))
         )
     ):
-        raise UserError(f"groups are {{category: folders}}; got {groups!r}: give a dict of texts")
+        raise UserError(f"groups are {{category: folders}}; got {groups!r}: pass a dict of strings")
     groups = groups and {category: listed(given) for category, given in groups.items()}
     is_manifest = False
     try:
         if os.path.isfile(source / METADATA):  # noqa: PTH113 - raises nothing
             listing, base = list_packed(source), source
         elif source.is_dir() and (shards := shards_in(source)):
-            listing, base = _list_shards(shards, beside_shards(source)), source
+            listing, base = list_shards(shards, beside_shards(source)), source
         elif source.is_dir():
             groups = groups and tidied(groups)
             named = [folder for joined in (groups or {}).values() for folder in joined]
             listing, base = list_folders(source, named), source
         elif source.suffix.lower() == SHARD and source.is_file():
-            listing, base = _list_shards([source]), source.parent
+            listing, base = list_shards([source]), source.parent
         elif source.suffix.lower() in MANIFESTS and source.is_file():
             listing, base, is_manifest = list_manifest(source), source.parent, True
         elif source.name.lower().endswith(COMPRESSED) and source.is_file():
@@ -254,13 +256,13 @@ def read_catalogue(
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
-            f"cannot read the stimuli in {error.filename or source} ({reason}): make it readable"
+            f"cannot read the stimuli in {error.filename or source} ({reason}): check permissions"
         ) from None
     listing = listing.of_one_form()
     rows = listing.rows if groups is None else joined(listing.rows, groups, source)
     if root is not None and not Path(root).is_dir():
         _refuse_unusable(rows, listing, source)
-        raise UserError(f"stimuli lie in a folder; --root {root} is none: name another")
+        raise UserError(f"`root` is a folder; {root} is not: name another")
     catalogue = _catalogue(base, listing, rows, source)
     if is_manifest:
         refuse_outside(base, catalogue.names, root)
@@ -268,7 +270,7 @@ def read_catalogue(
 
 
 def catalogue_of(source: Path | str, groups: Groups, root: Path | str | None = None) -> Catalogue:
-    """The catalogue of a set in ``groups`` of folders as far as it has these, else in its own.
+    """Catalogue in the ``groups`` that the set has folders of, or in its own categories.
 
     Raises
     ------
@@ -286,7 +288,7 @@ def catalogue_of(source: Path | str, groups: Groups, root: Path | str | None = N
 def _catalogue(
     base: Path, listing: Listing, rows: Mapping[str, NDArray[np.int64]], source: Path
 ) -> Catalogue:
-    """What a listing has of the categories in ``rows``, in their order."""
+    """Catalogue of the categories in ``rows``, in their order."""
     _refuse_unusable(rows, listing, source)
     order = np.concatenate(list(rows.values()))
     names = listing.names.take(order)
@@ -311,58 +313,28 @@ def _refuse_unusable(rows: Mapping[str, NDArray[np.int64]], listing: Listing, so
         if not len(own) and (shards := archives_in(source / category)):
             raise UserError(
                 f"a category needs images; {category} in {source} has shards "
-                f"({shortened(shards, 3)}): give {source / category}"
+                f"({shortened(shards, 3)}): name {source / category} itself"
             )
     if len(rows) < 2:
         raise UserError(
             f"a contrast needs two or more categories; {source} has "
             f"{shortened(rows) or 'none'}{noted}: make one folder per category, or name folders "
-            "with --group"
+            "in `groups`"
         )
     for category, own in rows.items():
         if not len(own):
             raise UserError(
                 f"a category needs images; {category} in {source} has none{noted}: add some, "
-                "remove it, or choose others with --group"
+                "remove it, or choose others in `groups`"
             )
         if "\0" in category:
             _refuse_nul(category)
     alike = [name for name, n in Counter(composed(storable(c)) for c in rows).items() if n > 1]
     if alike:
         raise UserError(
-            f"categories differ in name; two of {source} are both written {alike[0]}: rename one"
+            f"categories have different names; two of {source} are both {alike[0]}: rename one"
         )
 
 
 def _refuse_nul(category: str) -> None:
-    raise UserError(f"a name has no NUL in it; one of {category!a} has: take it out")
-
-
-def _list_shards(shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
-    """The images of shards, as they lie in them; categories in natural order.
-
-    Raises
-    ------
-    UserError : see :class:`.shards.Index`; a shard that lists a name twice
-    """
-    index, known = Index(shards), dict[str, int]()
-    numbers, marks = array("i"), array("q")
-
-    def names() -> Iterator[str]:
-        for found in index:
-            numbers.append(known.setdefault(found.category, len(known)))
-            marks.append(hash(found.name))
-            yield found.name
-
-    listed = Texts.of(names())
-    if are_alike(np.frombuffer(marks, np.int64)):
-        for name, count in Counter(listed).items():
-            if count > 1:
-                raise UserError(f"a shard holds a name once; {name} is there {count} times")
-    rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
-    return Listing(
-        listed,
-        {category: rows[category] for category in sorted(rows, key=natural_key)},
-        (*notes, *index.notes),
-        members=index.members(),
-    )
+    raise UserError(f"a name cannot contain NUL; one of {category!a} does: rename it")

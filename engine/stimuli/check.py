@@ -1,4 +1,4 @@
-"""What is wrong with a stimulus set: what cannot be shown, what is there twice, what confounds."""
+"""Check a stimulus set: unusable stimuli, duplicates, and low-level confounds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..spec import Stimuli
 from ..values import in_json
-from .catalogue import Catalogue, Groups, read_catalogue
+from .catalogue import Catalogue, read_catalogue
 from .images import BACKGROUND, KINDS, UnfitStimulus, open_image, read_header, strips, suffix_of
 from .lowlevel import Difference, difference, luma, mean_and_contrast, spectral_slope
 
@@ -37,7 +38,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Misnamed:
-    """A stimulus whose suffix is not that of what it holds; it is shown all the same."""
+    """A stimulus whose suffix does not match its content; it is shown anyway."""
 
     name: str
     kind: str
@@ -45,7 +46,7 @@ class Misnamed:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Stimuli that are one picture: files of the same ``content``, or of the same ``pixels``."""
+    """Copies of a picture: files with the same ``content``, or with the same ``pixels``."""
 
     names: tuple[str, ...]
     categories: tuple[str, ...]
@@ -53,19 +54,19 @@ class Duplicate:
 
     @property
     def across(self) -> bool:
-        """Whether they lie in several categories, which a contrast then cannot tell apart."""
+        """Whether they are in several categories, between which a contrast is then weaker."""
         return len(self.categories) > 1
 
 
 @dataclass(frozen=True)
 class CategoryRow:
-    """The pictures of a category that can be shown.
+    """Pictures of a category that can be shown.
 
-    ``sizes`` counts how many differ; ``smallest`` and ``largest`` are (width, height) in pixels.
-    ``modes`` counts grey, colour, and either with alpha; a picture is grey if its channels are
-    equal. ``means`` and ``sds`` (n - 1; NaN for one picture) are by measure: ``luma`` and
-    ``contrast`` (:func:`.lowlevel.mean_and_contrast`), ``slope``
-    (:func:`.lowlevel.spectral_slope`), ``side`` (root of the number of pixels), ``colour`` (1, for
+    ``sizes`` is the number of different sizes; ``smallest`` and ``largest`` are (width, height) in
+    pixels. ``modes`` counts grey and colour pictures, without and with alpha; a picture is grey if
+    its channels are equal. ``means`` and ``sds`` (n - 1; NaN for one picture) are by measure:
+    ``luma`` and ``contrast`` (:func:`.lowlevel.mean_and_contrast`), ``slope``
+    (:func:`.lowlevel.spectral_slope`), ``side`` (root of the number of pixels), ``colour`` (1;
     grey 0).
     """
 
@@ -81,7 +82,7 @@ class CategoryRow:
 
 @dataclass(frozen=True)
 class StimuliReport:
-    """The findings of :func:`check_stimuli`, in the order of the catalogue.
+    """Findings of :func:`check_stimuli`, in the order of the catalogue.
 
     ``invisible`` names stimuli that are transparent or mid-grey throughout.
     """
@@ -97,7 +98,7 @@ class StimuliReport:
 
     @property
     def sound(self) -> bool:
-        """Whether all can be shown and no picture is in two categories."""
+        """Whether all stimuli can be shown and none is in two categories."""
         return not self.refused and not any(same.across for same in self.duplicates)
 
     def as_record(self) -> dict[str, Any]:
@@ -111,7 +112,7 @@ class StimuliReport:
 
 
 class _Seen(NamedTuple):
-    """One stimulus. Without ``size`` it cannot be shown, and ``reason`` says why."""
+    """One stimulus; ``reason`` says why it cannot be shown, if so."""
 
     reason: str = ""
     content: bytes = b""
@@ -124,26 +125,24 @@ class _Seen(NamedTuple):
 
 
 def check_stimuli(
-    source: Path | str,
-    groups: Groups | None = None,
-    root: Path | str | None = None,
-    progress: Callable[[int, int], None] = lambda *_: None,
+    stimuli: Stimuli | Path | str, progress: Callable[[int, int], None] = lambda *_: None
 ) -> StimuliReport:
-    """Decode every stimulus of a set and report what speaks against scanning with it.
+    """Decode every stimulus of a set and report problems.
 
     Each thread has one picture in memory at a time.
 
     Parameters
     ----------
-    source, groups, root : as for :func:`.catalogue.read_catalogue`
-    progress : hears how many stimuli are done, and of how many
+    stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
+    progress : called with the number of stimuli checked, and of all
 
     Raises
     ------
-    UserError : there is no such set (see :func:`.catalogue.read_catalogue`); what is wrong with
-        single stimuli is in the report
+    UserError : the set cannot be read (see :func:`.catalogue.read_catalogue`); problems of single
+        stimuli are in the report
     """
-    catalogue = read_catalogue(source, groups, root)
+    stimuli = Stimuli.of(stimuli)
+    catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)
     seen: list[_Seen] = []
     starts = range(0, len(catalogue), _AT_ONCE)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -180,7 +179,7 @@ def _examine(catalogue: Catalogue, stimulus: int) -> _Seen:
 
 
 def _pixels(image: Image.Image) -> tuple[bytes, bool]:
-    """A hash of what a network is shown (grey as equal channels), and whether any differ."""
+    """Hash of the RGB pixels, and whether the picture is in colour."""
     shown, coloured = hashlib.sha256(str(image.size).encode()), False
     for top, bottom in strips(image.size):
         strip = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGB"))

@@ -1,4 +1,4 @@
-"""Columns of a table with a row per stimulus, in a few bytes a row: a million are ordinary."""
+"""Compact columns of a stimulus table, for sets of millions of stimuli."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 T = TypeVar("T")
-# Rows that are moved at a time: the indices of all bytes would take eight times the bytes.
+# Rows copied at a time: indices of all bytes would take eight times the memory.
 _AT_ONCE = 65_536
-# Texts may hold halves of surrogate pairs, by which Python passes on bytes that are no UTF-8.
+# Texts may hold lone surrogates, which stand for bytes that are not UTF-8.
 _CODEC = ("utf-8", "surrogatepass")
 SHA256_BYTES = 32
-# Characters of a name or category: as many bytes as a path has at most.
+# Most characters of a name or category: the limit on bytes of a path.
 LONGEST_TEXT = 2**12
 
 
 class Column(Sequence[T]):
-    """Values that are made when they are asked for; equal to any sequence of the same values."""
+    """A sequence of values computed on access; equal to any sequence of the same values."""
 
     def __init__(self, length: int, value: Callable[[int], T]) -> None:
         self._length, self._value = length, value
@@ -31,15 +31,15 @@ class Column(Sequence[T]):
         return self._length
 
     @overload
-    def __getitem__(self, place: int) -> T: ...
+    def __getitem__(self, row: int) -> T: ...
 
     @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, row: slice) -> list[T]: ...
 
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self._value(i) for i in range(*place.indices(self._length))]
-        number = index(place)
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self._value(i) for i in range(*row.indices(self._length))]
+        number = index(row)
         if not -self._length <= number < self._length:
             raise IndexError(number)
         return self._value(number % self._length)
@@ -58,7 +58,7 @@ class Column(Sequence[T]):
 
 
 class Texts(Column[str]):
-    """Texts behind each other in one buffer: their bytes, and 4 more each (8 beyond 4 GiB)."""
+    """Texts in one buffer, with an offset of 4 bytes each (8 beyond 4 GiB)."""
 
     def __init__(self, content: NDArray[np.uint8], ends: NDArray[Any]) -> None:
         super().__init__(len(ends), self._text)
@@ -76,7 +76,7 @@ class Texts(Column[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Texts:
-        """The column of these texts, which are looked at one by one."""
+        """Column of ``texts``, consumed one by one."""
         content, ends = bytearray(), array("q")
         for text in texts:
             content += text.encode(*_CODEC)
@@ -84,7 +84,7 @@ class Texts(Column[str]):
         return cls(np.frombuffer(content, np.uint8), np.frombuffer(ends, np.int64))
 
     def take(self, order: NDArray[np.int64]) -> Texts:
-        """The texts at these places."""
+        """Texts at the rows in ``order``."""
         ends = self.ends.astype(np.int64)
         starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         lengths = (ends - starts)[order]
@@ -94,16 +94,16 @@ class Texts(Column[str]):
             own = slice(first, first + _AT_ONCE)
             begin = int(new[first] - lengths[first])
             shift = np.repeat(starts[order[own]] - (new[own] - lengths[own]), lengths[own])
-            places = np.arange(begin, begin + len(shift)) + shift
-            content[begin : begin + len(shift)] = self.content[places]
+            bytes_of_rows = np.arange(begin, begin + len(shift)) + shift
+            content[begin : begin + len(shift)] = self.content[bytes_of_rows]
         return Texts(content, new)
 
     def row_of(self, byte: int) -> int:
-        """The text that a byte of the buffer belongs to."""
+        """Row of the text that holds a byte of the buffer."""
         return int(np.searchsorted(self.ends, byte, side="right"))
 
     def storable(self) -> Texts:
-        """The same as text that UTF-8 can hold; see :func:`storable`."""
+        """All texts as valid UTF-8; see :func:`storable`."""
         odd = (self.content[:-1] == 0xED) & (self.content[1:] >= 0xA0)
         return Texts.of(map(storable, self)) if odd.any() else self
 
@@ -113,10 +113,10 @@ class Texts(Column[str]):
 
 
 class Content(NamedTuple):
-    """What reading a stimulus once found.
+    """Result of reading a stimulus file once.
 
-    ``sha256`` is "" where it cannot be read; ``problem`` is "" where nothing speaks against
-    showing it, otherwise one short reason without the path.
+    ``sha256`` is "" if it cannot be read. ``problem`` is "", or a short reason, without the path,
+    why it cannot be shown.
     """
 
     sha256: str
@@ -124,9 +124,9 @@ class Content(NamedTuple):
 
 
 class Contents(Column[Content]):
-    """What stimuli hold: ``digests [stimulus, byte]``, all 0 where there is none, and problems.
+    """:class:`Content` of all stimuli: ``digests [stimulus, byte]`` (0 if unknown), and problems.
 
-    Few stimuli have ``problems``, which are by the number of the stimulus.
+    ``problems`` maps a stimulus to its problem, if it has one.
     """
 
     def __init__(self, digests: NDArray[np.uint8], problems: dict[int, str]) -> None:
@@ -134,7 +134,7 @@ class Contents(Column[Content]):
         self.digests, self.problems = digests, dict(sorted(problems.items()))
 
     def sha256(self, i: int) -> str:
-        """The hash of a stimulus in hexadecimal digits, or ""."""
+        """Hash of a stimulus in hexadecimal digits, or ""."""
         digest = self.digests[i]
         return bytes(digest).hex() if digest.any() else ""
 
@@ -143,7 +143,7 @@ class Contents(Column[Content]):
 
 
 def storable(name: str) -> str:
-    r"""``name`` as text that UTF-8 can hold: bytes that are not UTF-8 become ``\xe9``."""
+    r"""``name`` as valid UTF-8; other bytes are escaped, as ``\xe9``."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -153,5 +153,5 @@ def storable(name: str) -> str:
 
 def _escape(surrogate: re.Match[str]) -> str:
     code = ord(surrogate[0])
-    # How Python passes on a byte that is not UTF-8; the others are Windows' own.
+    # Python's escape for a byte that is not UTF-8; other surrogates come from Windows.
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"

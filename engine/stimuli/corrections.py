@@ -1,7 +1,7 @@
-"""Decoding by Pillow, corrected where it shows another picture than the file describes.
+"""Decoding by Pillow, corrected where Pillow's pixels differ from what the file describes.
 
-Tried on every combination of depth, transparency and photometric interpretation that Pillow opens,
-against plain readers (``tests/test_pixels.py``).
+Tested against plain readers for every combination of depth, transparency and photometric
+interpretation that Pillow opens (``tests/test_pixels.py``).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-# TIFF tags, and the end of a TGA file that has an extension area.
+# TIFF tags, and the footer of a TGA file with an extension area.
 _BITS, _PHOTOMETRIC, _PLANES, _COLOURS, _EXTRA, _SIGN = 258, 262, 284, 320, 338, 339
 _TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 
 
 def decoded(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
-    """The pixels of an opened image, transparent only where the file says so.
+    """Pixels of an opened image, transparent only where the file says so.
 
-    An alpha channel that is 0 throughout is padding in BMP and TGA, and in TIFF where it is not
-    declared as alpha: many programs write it so, and show the colours.
+    An alpha channel of zeros is padding in BMP and TGA, and in TIFF unless declared as alpha: many
+    programs write such files and show their colours.
     """
     return _CORRECTIONS.get(image.format or "", _loaded)(image, content)
 
@@ -36,10 +36,7 @@ def _loaded(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
 
 
 def _tile(image: ImageFile.ImageFile) -> tuple[str, tuple[Any, ...], int]:
-    """Of the first part of the file that holds pixels: codec, its arguments, offset.
-
-    The first argument says how the values lie in the file.
-    """
+    """Codec, arguments and offset of the first pixels; the first argument is the raw mode."""
     if not image.tile:
         raise ValueError("it has no pixels")
     codec, _, offset, arguments = image.tile[0]
@@ -47,7 +44,7 @@ def _tile(image: ImageFile.ImageFile) -> tuple[str, tuple[Any, ...], int]:
 
 
 def _read_as(image: ImageFile.ImageFile, raw: str, *, after: bool = False) -> None:
-    """Have the values read so, or with ``after`` so in addition to how they are."""
+    """Set the raw mode of all tiles, or with ``after`` append to it."""
     tiles = []
     for tile in image.tile:
         own, *rest = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
@@ -56,7 +53,7 @@ def _read_as(image: ImageFile.ImageFile, raw: str, *, after: bool = False) -> No
 
 
 def _png(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
-    """PNG: the transparent value is compared at the depth of the file."""
+    """PNG: compare the transparent value at the depth of the file."""
     key = image.info.get("transparency")
     if key is None or image.mode not in ("1", "L", "RGB", "I;16"):
         return _loaded(image, content)
@@ -80,9 +77,9 @@ def _png(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
 
 
 def _sixteen_bit(content: bytes) -> NDArray[Any]:
-    """The values of a 16-bit colour PNG, of which Pillow keeps the upper halves."""
+    """Values of a 16-bit colour PNG, of which Pillow keeps only the upper bytes."""
     halves = []
-    for raw in ("RGB;16B", "RGB;16L"):  # as if it were little-endian: the lower halves
+    for raw in ("RGB;16B", "RGB;16L"):  # read as little-endian, it gives the lower bytes
         with Image.open(BytesIO(content), formats=("PNG",)) as image:
             _read_as(image, raw)
             halves.append(np.asarray(image).astype(np.uint16))
@@ -90,7 +87,7 @@ def _sixteen_bit(content: bytes) -> NDArray[Any]:
 
 
 def narrowed(wide: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """16 bits to 8, rounded: Pillow's own conversion would clip every value above 255."""
+    """16 bits to 8, rounded. Pillow's own conversion clips values above 255."""
     return ((wide.astype(np.int64) + 128) // 257).astype(np.uint8)
 
 
@@ -142,7 +139,7 @@ def _bmp(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
 
 
 def _tga(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
-    """TGA: alpha counts where the header, or the extension area, says that it is there."""
+    """TGA: alpha counts only if the header or extension area declares it."""
     image.load()
     if not image.has_transparency_data:
         return image
@@ -155,7 +152,7 @@ def _tga(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     if kind in (0, 1, 2) or (kind not in (3, 4) and not attributes):
         return picture.convert(mode[:-1])
     picture = _without_padding(picture)
-    if kind == 4 and picture.mode == mode:  # colours are multiplied by alpha already
+    if kind == 4 and picture.mode == mode:  # premultiplied alpha
         return Image.frombytes(mode[:-1] + "a", picture.size, picture.tobytes()).convert(mode)
     return picture
 

@@ -1,75 +1,127 @@
-"""Stimulus sets that are a folder with a folder per category.
+"""Stimulus sets in folders: a folder per category, or tar shards.
 
-Nothing that lies there is left out without a word: it is a stimulus, or a note names it.
+Everything in the folder is either a stimulus or named in a note.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
-from .bounds import FilesByName
 from .columns import Texts
-from .images import Entries, entries_of, natural_key
-from .listing import Listing
-from .shards import COMPRESSED, SHARD
+from .images import SUFFIXES, natural_key, suffix_of
+from .listing import Listing, are_alike, rows_by_category
+from .manifest import FilesByName
+from .shards import COMPRESSED, SHARD, Index
 
-# Folders that archives, file systems and programs add by themselves.
+# Folders added by archives, file systems and programs.
 _JUNK = frozenset({
     "__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found",
 })  # fmt: skip
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-# What a scan that was stopped, or a store that is replaced, is called meanwhile.
-_UNDER_WAY = re.compile(r".\.(partial(-[0-9a-f]{8})?|old)$")
-# How a link that leads nowhere is called, or what git-annex has it lead to, if that is a file.
+# Names of unfinished scans, and of stores being replaced.
+_UNFINISHED = re.compile(r".\.(partial(-[0-9a-f]{8})?|old)$")
+# Names of broken links to files, and their targets in git-annex.
 _FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 _ANNEXED = re.compile(r"annex[/\\]objects")
 
 
+class Entries(NamedTuple):
+    """Entries of a folder, without hidden ones (with a leading dot).
+
+    ``images`` have the suffix of an image, in natural order, and are not folders; ``lost`` counts
+    the broken links among them. ``links`` are other broken links, and ``others`` counts the rest.
+    """
+
+    images: list[str]
+    folders: list[str]
+    links: list[str]
+    lost: int
+    others: int
+
+
+def entries_of(directory: Path) -> Entries:
+    """List the entries of a folder, following links."""
+    images: list[str] = []
+    folders: list[str] = []
+    links: list[str] = []
+    lost = others = 0
+    with os.scandir(directory) as entries:  # ten times as fast as pathlib
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            is_file = _is(entry.is_file)
+            if not is_file and _is(entry.is_dir):
+                folders.append(entry.name)
+            elif suffix_of(entry.name) in SUFFIXES:
+                images.append(entry.name)
+                lost += not is_file and entry.is_symlink()
+            elif not is_file and entry.is_symlink():
+                links.append(entry.name)
+            else:
+                others += 1
+    images.sort(key=natural_key)
+    return Entries(images, folders, links, lost, others)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a circular link, or one to an inaccessible target
+        return False
+
+
+def image_files(directory: Path) -> list[Path]:
+    """Image files directly in a folder; see :class:`Entries`."""
+    return [directory / name for name in entries_of(directory).images]
+
+
 def list_folders(source: Path, named: Collection[str]) -> Listing:
-    """Every category folder's images; the folders that groups have ``named`` may lie deeper."""
+    """Images of every category folder; folders ``named`` by groups may be nested."""
     top, files = entries_of(source), FilesByName(source)
     notes: list[str] = []
-    asked = {files.find(name) for name in named}
-    folders, gone = _categories(source, top, asked, notes)
+    in_groups = {files.find(name) for name in named}
+    folders, gone = _categories(source, top, in_groups, notes)
     rows: dict[str, NDArray[np.int64]] = {}
 
     def names() -> Iterator[str]:
         listed = 0
         for folder in folders:
             if folder in gone:
-                images = [folder]  # the link itself stands for stimuli that are not there
+                images = [folder]  # the broken link stands for the missing stimuli
                 yield folder
             else:
                 try:
                     found = entries_of(source / folder)
                 except OSError:
-                    if not asked or folder in asked:
+                    if not in_groups or folder in in_groups:
                         raise
                     continue  # no group names it
                 images = found.images
                 yield from (f"{folder}/{image}" for image in images)
-                if not asked or folder in asked:
-                    notes.extend(_of_category(source, folder, found, asked))
+                if not in_groups or folder in in_groups:
+                    notes.extend(_of_category(source, folder, found, in_groups))
             rows[folder] = np.arange(listed, listed := listed + len(images))
 
     return Listing(Texts.of(names()), rows, tuple(notes))
 
 
 def shards_in(source: Path) -> list[Path]:
-    """The shards of a folder that has no folders which could be categories.
+    """Shards of a folder; none if it has folders that could be categories.
 
     Raises
     ------
-    UserError : it has compressed archives instead
+    UserError : the folder has only compressed archives
     """
     shards, compressed = shard_paths(source), _compressed(source)
     if (shards or compressed) and any(
@@ -81,20 +133,50 @@ def shards_in(source: Path) -> list[Path]:
     return shards
 
 
+def list_shards(shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
+    """Images of shards in their order; categories in natural order.
+
+    Raises
+    ------
+    UserError : see :class:`.shards.Index`; a shard that lists a name twice
+    """
+    index, known = Index(shards), dict[str, int]()
+    numbers, marks = array("i"), array("q")
+
+    def names() -> Iterator[str]:
+        for found in index:
+            numbers.append(known.setdefault(found.category, len(known)))
+            marks.append(hash(found.name))
+            yield found.name
+
+    listed = Texts.of(names())
+    if are_alike(np.frombuffer(marks, np.int64)):
+        for name, count in Counter(listed).items():
+            if count > 1:
+                raise UserError(f"a shard holds every name once; {name} occurs {count} times")
+    rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
+    return Listing(
+        listed,
+        {category: rows[category] for category in sorted(rows, key=natural_key)},
+        (*notes, *index.notes),
+        members=index.members(),
+    )
+
+
 def refuse_compressed(source: Path, names: Collection[str]) -> NoReturn:
-    """Refuse stimuli that are nothing but compressed archives."""
+    """Raise for stimuli in compressed archives."""
     raise UserError(
-        f"shards are tar files that are not compressed; {source} has {shortened(names, 3)}: "
-        f"decompress to {SHARD} (gunzip, bunzip2, unxz, unzstd)"
+        f"shards are uncompressed tar files; {source} has {shortened(names, 3)}: decompress them "
+        f"to {SHARD} (gunzip, bunzip2, unxz, unzstd)"
     )
 
 
 def beside_shards(source: Path) -> Iterator[str]:
-    """Notes on what lies beside shards and is not shown."""
+    """Notes on other files beside shards, which are not shown."""
     top = entries_of(source)
     for names, what in (
         (top.images, "images"),
-        (top.links, "links that lead nowhere"),
+        (top.links, "broken links"),
         (_compressed(source), f"compressed archives (decompress them to {SHARD})"),
     ):
         if names:
@@ -102,7 +184,7 @@ def beside_shards(source: Path) -> Iterator[str]:
 
 
 def shard_paths(source: Path) -> list[Path]:
-    """The tar files of a folder, in natural order; a link that leads nowhere is one of them."""
+    """Tar files of a folder in natural order, including broken links."""
     paths = (path for path in source.iterdir() if path.suffix.lower() == SHARD)
     shards = [path for path in paths if not path.name.startswith(".") and not path.is_dir()]
     return sorted(shards, key=lambda path: natural_key(path.name))
@@ -114,7 +196,7 @@ def _compressed(source: Path) -> list[str]:
 
 
 def archives_in(folder: Path) -> list[str]:
-    """The names of shards, and of compressed ones, in a folder; none if it cannot be read."""
+    """Names of shards and compressed archives in a folder; none if it cannot be read."""
     try:
         return [*(path.name for path in shard_paths(folder)), *_compressed(folder)]
     except (OSError, ValueError):
@@ -122,15 +204,15 @@ def archives_in(folder: Path) -> list[str]:
 
 
 def holds_stimuli(folder: Path) -> bool:
-    """Whether a folder could be a category: it is no store, no junk, and not empty."""
+    """Whether a folder could be a category: not a store, not junk, not empty."""
     return not _why_not(folder)
 
 
 def _why_not(folder: Path) -> str:
-    """Why a folder is no category; "" if it could be one, as one could that cannot be read."""
+    """Reason why a folder is not a category, or ""; unreadable folders could be categories."""
     if folder.name in _JUNK:
         return "junk"
-    if _UNDER_WAY.search(folder.name) and not entries_of(folder).images:
+    if _UNFINISHED.search(folder.name) and not entries_of(folder).images:
         return "unfinished"
     if any(os.path.isfile(folder / name) for name in _ZARR):  # noqa: PTH113 - raises nothing
         return "zarr"
@@ -144,30 +226,30 @@ def _why_not(folder: Path) -> str:
 
 
 def _categories(
-    source: Path, top: Entries, asked: Collection[str], notes: list[str]
+    source: Path, top: Entries, in_groups: Collection[str], notes: list[str]
 ) -> tuple[list[str], set[str]]:
-    """Category folders, and those of them that are links to folders which are not there."""
-    passed = {name: why for name in top.folders if name not in asked
+    """Category folders, and those of them that are broken links."""
+    passed = {name: why for name in top.folders if name not in in_groups
               and (why := _why_not(source / name))}  # fmt: skip
-    gone = {*gone_folders(source, top), *(name for name in top.links if name in asked)}
+    gone = {*gone_folders(source, top), *(name for name in top.links if name in in_groups)}
     folders = sorted(gone.union(top.folders) - set(passed), key=natural_key)
-    deep = sorted(name for name in asked if "/" in name)
+    deep = sorted(name for name in in_groups if "/" in name)
     folders += [name for name in deep if (source / name).is_dir()]
     lost = {name for name in deep if name not in folders and (source / name).is_symlink()}
     folders += sorted(lost)
-    if not asked:
+    if not in_groups:
         notes += _beside(source, top, passed, set(top.links) - gone)
-        notes += [f"{name}: the folder is a link that leads nowhere" for name in sorted(gone)]
+        notes += [f"{name}: the folder is a broken link" for name in sorted(gone)]
     return folders, gone | lost
 
 
 def gone_folders(source: Path, top: Entries) -> list[str]:
-    """Links in ``source``, where ``top`` lies, to folders that are not there."""
+    """Broken links to folders among the entries ``top`` of ``source``."""
     return sorted(name for name in top.links if not _leads_to_file(source / name))
 
 
 def _leads_to_file(link: Path) -> bool:
-    """Whether a link that leads nowhere was one to a file, as far as names tell."""
+    """Whether a broken link was one to a file, judged by its name and target."""
     try:
         target = str(link.readlink())
     except OSError:
@@ -178,14 +260,14 @@ def _leads_to_file(link: Path) -> bool:
 def _beside(
     source: Path, top: Entries, passed: dict[str, str], links: Collection[str]
 ) -> Iterator[str]:
-    """Notes on what lies beside the category folders."""
-    told = [f"{name} ({why})" for name, why in passed.items() if why != "unfinished"]
-    if told:
-        yield f"passed over folders that are no categories: {shortened(sorted(told))}"
+    """Notes on other files and folders beside the category folders."""
+    reasons = [f"{name} ({why})" for name, why in passed.items() if why != "unfinished"]
+    if reasons:
+        yield f"passed over folders that are not categories: {shortened(sorted(reasons))}"
     if links:
-        yield f"passed over links that lead nowhere: {shortened(sorted(links))}"
+        yield f"passed over broken links: {shortened(sorted(links))}"
     for names, what in (
-        (top.images, "images that lie in no category's folder"),
+        (top.images, "images outside the category folders"),
         ([path.name for path in shard_paths(source)], f"{SHARD} files beside the folders"),
         (_compressed(source), "compressed archives beside the folders"),
     ):
@@ -194,43 +276,43 @@ def _beside(
 
 
 def _of_category(
-    source: Path, folder: str, found: Entries, asked: Collection[str]
+    source: Path, folder: str, found: Entries, in_groups: Collection[str]
 ) -> Iterator[str]:
-    """Notes on what lies in a category's folder and is not shown, or not there."""
+    """Notes on entries of a category folder that are not shown or missing."""
     if found.lost:
-        yield f"{folder}: {found.lost:,} images are links that lead nowhere"
+        yield f"{folder}: {found.lost:,} images are broken links"
     if found.others:
-        yield f"{folder}: passed over {found.others} that are no image files by name"
+        yield f"{folder}: passed over {found.others} files that are not images by name"
     if found.links:
-        yield f"{folder}: passed over links that lead nowhere: {shortened(sorted(found.links))}"
+        yield f"{folder}: passed over broken links: {shortened(sorted(found.links))}"
     deeper: dict[str, int] = {}
     unread: list[str] = []
     real = (source / folder).resolve()
-    seen = {str(place) for start in (real, source.resolve()) for place in (start, *start.parents)}
-    _count(source, _inside(folder, str(real), found), asked, seen, deeper, unread)
+    seen = {str(path) for start in (real, source.resolve()) for path in (start, *start.parents)}
+    _count(source, _inside(folder, str(real), found), in_groups, seen, deeper, unread)
     if deeper:
-        places = shortened((f"{place} ({count:,})" for place, count in deeper.items()), 4)
+        counts = shortened((f"{path} ({count:,})" for path, count in deeper.items()), 4)
         more = ",..." if len(deeper) > 1 else ""
         yield (
-            f"{folder}: passed over {sum(deeper.values()):,} images in folders in it: {places}; "
-            f"--group {folder}={folder},{next(iter(deeper))}{more} takes them, "
-            "with a --group for each other category"
+            f"{folder}: passed over {sum(deeper.values()):,} images in subfolders: {counts}; "
+            f"`groups` adds them ({folder}={folder},{next(iter(deeper))}{more}), and must name "
+            "every other category too"
         )
     if unread:
-        yield f"{folder}: folders in it cannot be read: {shortened(unread)}"
+        yield f"{folder}: subfolders cannot be read: {shortened(unread)}"
 
 
 def _count(
     source: Path,
     inside: Iterator[tuple[str, str]],
-    asked: Collection[str],
+    in_groups: Collection[str],
     seen: set[str],
     deeper: dict[str, int],
     unread: list[str],
 ) -> None:
-    """Count the images in folders and those in them, each folder once, into ``deeper``.
+    """Count the images of all nested folders, each folder once, into ``deeper``.
 
-    They may lie in each other deeper than functions may call themselves.
+    Not recursive: folders may be nested deeper than Python's recursion limit.
     """
     waiting = [inside]
     while waiting:
@@ -238,15 +320,15 @@ def _count(
         if not folder:
             waiting.pop()
             continue
-        place = source / folder
-        real = os.path.realpath(place) if place.is_symlink() else real
-        if folder in asked or real in seen:
+        path = source / folder
+        real = os.path.realpath(path) if path.is_symlink() else real
+        if folder in in_groups or real in seen:
             continue
         seen.add(real)
         try:
-            if not holds_stimuli(place):
+            if not holds_stimuli(path):
                 continue
-            found = entries_of(place)
+            found = entries_of(path)
         except OSError:
             unread.append(folder)
             continue
@@ -256,6 +338,6 @@ def _count(
 
 
 def _inside(folder: str, real: str, found: Entries) -> Iterator[tuple[str, str]]:
-    """The folders in one, each with where it really is unless it is a link."""
+    """Subfolders and their real paths (before links are resolved)."""
     for name in sorted(found.folders, key=natural_key):
         yield f"{folder}/{name}", os.path.join(real, name)  # noqa: PTH118

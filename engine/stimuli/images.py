@@ -1,7 +1,7 @@
-"""Image files: finding them, and reading any kind of them as an upright 8-bit picture.
+"""Image files: find them, and read them as upright 8-bit pictures.
 
-Files are read as what they hold, whatever their names say, and only as one of ``KINDS``: Pillow
-knows others, some of which start programs (EPS).
+A file's content decides its kind, not its name. Only ``KINDS`` are read: Pillow also reads formats
+that start other programs (EPS).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..errors import UserError, is_of_limits
 from ..texts import composed
 from .corrections import decoded, narrowed
 
-# What Pillow calls a kind of file -> the suffixes that such files have.
+# Pillow's name of a format -> its file suffixes.
 KINDS = {
     "BMP": frozenset({".bmp", ".dib"}),
     "DIB": frozenset({".bmp", ".dib"}),
@@ -38,20 +38,20 @@ KINDS = {
     "WEBP": frozenset({".webp"}),
 }
 SUFFIXES = frozenset().union(*KINDS.values())
-# What shows through transparent pixels: the mid-grey on which localizer stimuli are shown.
+# Colour behind transparent pixels: the mid-grey background of localizer stimuli.
 BACKGROUND = (128, 128, 128, 255)
-# Why a picture shows nothing.
+# Reason why a picture shows nothing.
 INVISIBLE = "transparent or mid-grey throughout"
 LARGEST = 2**30
-LOST = "is a link that leads nowhere"
-FETCH = "fetch what it leads to (git annex get), mount it, or remove the link"
-# Larger pictures are converted in strips of so many pixels, so that they are in memory once.
+LOST = "is a broken link"
+FETCH = "fetch its target (git annex get), mount it, or remove the link"
+# Pixels per strip in which pictures are converted, so that a large one is in memory only once.
 _STRIP = 2**22
-# A JPEG of a few bytes may have thousands of scans, each of which touches every pixel; cameras and
-# programs write at most ten or so. This many pixel visits are some seconds.
+# Most pixels times scans of a JPEG, some seconds of decoding. A tiny file can have thousands of
+# scans, each over every pixel; cameras and programs write about ten.
 _MOST_VISITS = 2**32
-# Pillow decodes some kinds (BMP in run-length encoding, plain PNM) in Python: ten million pixels
-# take a second in which no other thread decodes.
+# Most pixels of encodings that Pillow decodes in Python (run-length BMP, plain PNM): ten million
+# take a second, in which no other thread decodes.
 _MOST_SLOW_PIXELS = 2**24
 _END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION = 0x0112  # in EXIF
@@ -67,7 +67,7 @@ _UPRIGHT = {
 _PILLOW = r"PIL\."
 _SILENT = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 
-# Pillow's log and libtiff would say on stderr, without the file's name, what Pillow raises, too.
+# Pillow's log and libtiff print to stderr, without the file's name, what Pillow raises anyway.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 with suppress(OSError, AttributeError):
     _set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
@@ -76,7 +76,7 @@ with suppress(OSError, AttributeError):
 
 
 class UnfitStimulus(UserError):
-    """A file that cannot be shown; ``reason`` says why without the file's name."""
+    """A stimulus file that cannot be shown; ``reason`` does not name the file."""
 
     def __init__(
         self, source: Path | str, reason: str, remedy: str = "replace or remove it"
@@ -89,9 +89,9 @@ class UnfitStimulus(UserError):
 
 
 class Header(NamedTuple):
-    """What an image file says of itself: a key of ``KINDS``, whether pixels may be clear, its size.
+    """Header of an image file: a key of ``KINDS``, whether it has alpha, and its size.
 
-    ``size`` is width and height as they are stored.
+    ``size`` is width and height as stored.
     """
 
     kind: str
@@ -100,10 +100,10 @@ class Header(NamedTuple):
 
 
 def natural_key(name: str) -> tuple[bytes, str]:
-    """Sort key under which ``face-2`` comes before ``face-10``, the same on every machine.
+    """Sort key that puts ``face-2`` before ``face-10``, the same on every machine.
 
-    Numbers come before text, and are written with the number of their digits before them. Names in
-    another Unicode form have the same place.
+    Numbers sort before text, and by their number of digits first. The Unicode form of a name does
+    not matter.
     """
     key = bytearray()
     for part in re.findall(r"[0-9]+|[^0-9]+", composed(name)):
@@ -115,69 +115,18 @@ def natural_key(name: str) -> tuple[bytes, str]:
     return bytes(key), name
 
 
-class Entries(NamedTuple):
-    """The entries of a folder, without hidden ones (a leading dot).
-
-    ``images`` are told by their suffix, in natural order: whatever is no folder, so that links
-    that lead nowhere are among them, which ``lost`` counts. ``links`` are the other ones that lead
-    nowhere, and ``others`` counts all else.
-    """
-
-    images: list[str]
-    folders: list[str]
-    links: list[str]
-    lost: int
-    others: int
-
-
-def entries_of(directory: Path) -> Entries:
-    """Read the entries of a folder. Only links need a look at the disk: they are followed."""
-    images: list[str] = []
-    folders: list[str] = []
-    links: list[str] = []
-    lost = others = 0
-    with os.scandir(directory) as entries:  # a Path for each would take ten times as long
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            is_file = _is(entry.is_file)
-            if not is_file and _is(entry.is_dir):
-                folders.append(entry.name)
-            elif suffix_of(entry.name) in SUFFIXES:
-                images.append(entry.name)
-                lost += not is_file and entry.is_symlink()
-            elif not is_file and entry.is_symlink():
-                links.append(entry.name)
-            else:
-                others += 1
-    images.sort(key=natural_key)
-    return Entries(images, folders, links, lost, others)
-
-
-def _is(kind: Callable[[], bool]) -> bool:
-    try:
-        return kind()
-    except OSError:  # a link in a circle, or to what cannot be looked at
-        return False
-
-
-def image_files(directory: Path) -> list[Path]:
-    """The image files directly in a folder; see :class:`Entries`."""
-    return [directory / name for name in entries_of(directory).images]
-
-
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name, in small letters."""
+    """Suffix of a file's name, in lower case."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122
 
 
 def read_stimulus(path: Path) -> bytes:
-    """The content of a regular file of at most 1 GiB.
+    """Content of a regular file of at most 1 GiB.
 
     Raises
     ------
-    UnfitStimulus : there is no such file, it cannot be read, is empty, larger, or not a regular
-        one (a pipe or a device would be waited for)
+    UnfitStimulus : the file is missing, unreadable, empty, too large or not regular (reading a pipe
+        or device could block)
     """
     try:
         found = path.stat()
@@ -188,7 +137,7 @@ def read_stimulus(path: Path) -> bytes:
             raise UnfitStimulus(path, f"has {found.st_size:,} bytes; at most {LARGEST:,} are read")
         content = path.read_bytes()
     except OSError as error:
-        if is_of_limits(error):  # no fault of the file's, which must not be skipped for it
+        if is_of_limits(error):  # not the file's fault, so it must not be skipped
             raise
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise UnfitStimulus(path, LOST, FETCH) from None
@@ -201,20 +150,20 @@ def read_stimulus(path: Path) -> bytes:
 def open_image(source: Path, content: bytes | None = None) -> Image.Image:
     """Read an image file as an upright 8-bit picture, mode ``L`` or ``RGB``.
 
-    The EXIF orientation is applied; 16-bit grey is scaled (not clipped) to 8 bits; palettes and
-    CMYK become RGB; transparent pixels are laid over mid-grey (128); of the several pictures that
-    cameras put into one JPEG (MPO) the first is taken.
+    Applies the EXIF orientation, scales 16-bit grey to 8 bits, converts palettes and CMYK to RGB,
+    puts transparent pixels on mid-grey (128), and takes the first picture of a multi-picture JPEG
+    (MPO).
 
     Parameters
     ----------
-    source : the file, read unless ``content`` is given, and named in errors
-    content : the file's bytes, where the caller has them already
+    source : the file; named in errors
+    content : the file's bytes, if already read
 
     Raises
     ------
-    UnfitStimulus : the file cannot be read, is not an image, is damaged, has more than one frame
-        (an animation, a TIFF of several pages), or is larger than Pillow's limit against
-        decompression bombs (178,956,970 pixels)
+    UnfitStimulus : the file is unreadable, damaged or not an image, has several frames (an
+        animation, a TIFF of several pages), or is larger than Pillow's limit against decompression
+        bombs (178,956,970 pixels)
     """
     if content is None:
         content = read_stimulus(source)
@@ -230,11 +179,11 @@ def open_image(source: Path, content: bytes | None = None) -> Image.Image:
 
 
 def read_header(source: Path | str, content: bytes) -> Header:
-    """What the file says of itself, without decoding it; ``content`` is all of it.
+    """Header of a file with this ``content``, without decoding the pixels.
 
     Raises
     ------
-    UnfitStimulus : as :func:`open_image`, for what can be told without decoding
+    UnfitStimulus : as :func:`open_image`, as far as the header tells
     """
     with _opened(source, content) as image:
         kind = image.format or ""
@@ -243,13 +192,13 @@ def read_header(source: Path | str, content: bytes) -> Header:
 
 
 def plain_jpeg_size(source: Path | str, content: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG that all decoders show alike; None of all others.
+    """Width and height of a plain JPEG, which all decoders show alike; None for any other file.
 
-    It is complete, upright, alone in its file, and holds grey or YCbCr of 8 bits.
+    A plain JPEG is complete, upright, alone in its file, and 8-bit grey or YCbCr.
 
     Raises
     ------
-    UnfitStimulus : as :func:`open_image`, for what can be told without decoding
+    UnfitStimulus : as :func:`open_image`, as far as the header tells
     """
     with _opened(source, content) as image:
         plain = image.format == "JPEG" and image.mode in ("L", "RGB")
@@ -260,16 +209,16 @@ def plain_jpeg_size(source: Path | str, content: bytes) -> tuple[int, int] | Non
 
 
 def _orientation(image: Image.Image) -> Any:
-    """The orientation in EXIF or XMP; where that is damaged the picture is taken as it is."""
-    with suppress(Exception):  # Pillow raises many kinds, of some formats only
+    """Orientation in EXIF or XMP; upright if that is damaged."""
+    with suppress(Exception):  # Pillow raises many kinds of errors
         return image.getexif().get(_ORIENTATION, 1)
     return 1
 
 
 def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
-    """The image before it is decoded."""
-    # What Pillow warns of is either shown all the same or refused below. The filter may be gone
-    # since the last call: whoever uses warnings.catch_warnings puts an older list back.
+    """Open an image without decoding it."""
+    # Pillow's warnings concern images that are fine or rejected below. The filter may be gone since
+    # the last call, as warnings.catch_warnings restores an older list.
     if _SILENT not in warnings.filters:
         warnings.filterwarnings("ignore", module=_PILLOW)
     try:
@@ -284,7 +233,7 @@ def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
             source, f"has {pixels:,} pixels; at most {limit:,} are decoded"
         ) from None
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
-        raise UnfitStimulus(source, f"is no image that can be read ({_one_line(error)})") from None
+        raise UnfitStimulus(source, f"cannot be read as an image ({_one_line(error)})") from None
     _refuse_slow(source, content, image)
     if several:
         raise UnfitStimulus(source, "has more than one frame, and a stimulus is one picture")
@@ -293,24 +242,24 @@ def _opened(source: Path | str, content: bytes) -> ImageFile.ImageFile:
 
 def _why_unknown(content: bytes) -> str:
     if content.startswith((b"II*\0", b"MM\0*")):
-        return "is a TIFF of a layout that is not read: save it as 8-bit RGB or grey"
-    return "is no image" if content else "is empty"
+        return "is a TIFF of an unsupported layout: save it as 8-bit RGB or grey"
+    return "is not an image" if content else "is empty"
 
 
 def _refuse_slow(source: Path | str, content: bytes, image: ImageFile.ImageFile) -> None:
-    """Refuse what a file of a few bytes can make to be decoded for minutes."""
+    """Raise for tiny files that would take minutes to decode."""
     pixels = image.width * image.height
     scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
     if scans * pixels > _MOST_VISITS:
         raise UnfitStimulus(source, f"has {scans:,} scans, too many for a picture of its size")
     slow = any(tile[0] in Image.DECODERS for tile in image.tile[:1])
     if slow and pixels > _MOST_SLOW_PIXELS:
-        most = f"at most {_MOST_SLOW_PIXELS:,} are decoded of its encoding"
+        most = f"at most {_MOST_SLOW_PIXELS:,} are decoded in its encoding"
         raise UnfitStimulus(source, f"has {pixels:,} pixels; {most}")
 
 
 def _one_line(error: Exception) -> str:
-    """What went wrong, on one line: the messages are Pillow's, parts of them the file's."""
+    """Pillow's message on one line, without control characters that the file may contain."""
     if isinstance(error, MemoryError):
         return "out of memory"
     text = " ".join(str(error).split()) or type(error).__name__
@@ -323,7 +272,7 @@ def _eight_bit(image: Image.Image, source: Path) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_wide_integers(image, source)
     if image.mode == "F":
-        raise UnfitStimulus(source, "holds floats of unknown scale, and not 8 or 16 bits")
+        raise UnfitStimulus(source, "holds floats of unknown scale, not 8 or 16 bits")
     if image.has_transparency_data:
         return _laid_over_grey(image)
     return image.convert("L" if image.mode == "1" else "RGB")
@@ -340,11 +289,11 @@ def _laid_over_grey(image: Image.Image) -> Image.Image:
 
 
 def _from_wide_integers(image: Image.Image, source: Path) -> Image.Image:
-    """16-bit grey to 8-bit, where all values are of 16 bits."""
+    """16-bit grey to 8-bit."""
     wide = np.asarray(image)
     low, high = int(wide.min()), int(wide.max())
     if low < 0 or high > 65535:
-        raise UnfitStimulus(source, f"has grey values from {low} to {high}, and not 0 to 65535")
+        raise UnfitStimulus(source, f"has grey values from {low} to {high}, not 0 to 65535")
     grey = np.empty(wide.shape, np.uint8)
     for top, bottom in strips(image.size):
         grey[top:bottom] = narrowed(wide[top:bottom])
@@ -352,7 +301,7 @@ def _from_wide_integers(image: Image.Image, source: Path) -> Image.Image:
 
 
 def strips(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """First row and the row after the last of every strip of a picture (width, height)."""
+    """First and last row (exclusive) of every strip of a picture (width, height)."""
     width, height = size
     rows = max(1, _STRIP // width)
     return ((top, min(top + rows, height)) for top in range(0, height, rows))

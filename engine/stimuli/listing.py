@@ -1,4 +1,4 @@
-"""What a source lists, before categories are chosen, and what two sources of stimuli share."""
+"""Listing of a stimulus source, before categories are chosen, and joining of categories."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ Groups = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True)
 class Listing:
-    """Names in the order in which a source lists them, and the rows that each category has.
+    """Names in the order of a source, and the rows of each category.
 
-    ``digests [row, byte]`` are the SHA-256 that a manifest gives, ``members`` where the stimuli lie
-    in tar shards, ``pictures`` where in a packed set; None where there are none. ``notes`` say what
-    was passed over.
+    ``digests [row, byte]`` are the SHA-256 of a manifest, ``members`` the locations in tar shards,
+    ``pictures`` those in a packed set; None for other sources. ``notes`` say what was left out.
     """
 
     names: Texts
@@ -37,13 +36,13 @@ class Listing:
     pictures: Pictures | None = None
 
     def of_one_form(self) -> Self:
-        """The same, with categories joined whose names differ in their Unicode form alone.
+        """Join categories whose names differ only in Unicode form.
 
-        Stimuli of such names are counted in a note: they may be one file that was copied twice.
+        A note counts stimuli with such names, which may be copies of the same file.
         """
         alike = _written_alike(self.names)
-        said = f"{alike:,} stimuli are written like others, in another Unicode form"
-        found = replace(self, notes=(*self.notes, said)) if alike else self
+        note = f"{alike:,} stimuli have the names of others, in another Unicode form"
+        found = replace(self, notes=(*self.notes, note)) if alike else self
         forms: dict[str, list[str]] = {}
         for name in self.rows:
             forms.setdefault(composed(name), []).append(name)
@@ -52,8 +51,7 @@ class Listing:
         rows = {own[0]: np.sort(np.concatenate([self.rows[name] for name in own]))
                 for own in forms.values()}  # fmt: skip
         notes = (
-            f"{own[0]}: {len(own)} categories are written alike, in several Unicode forms, and "
-            "taken as one"
+            f"{own[0]}: joined {len(own)} categories whose names differ only in Unicode form"
             for own in forms.values()
             if len(own) > 1
         )
@@ -61,7 +59,7 @@ class Listing:
 
 
 def _written_alike(names: Texts) -> int:
-    """How many names differ from others in their Unicode form alone."""
+    """Number of names that differ from another only in Unicode form."""
     if names.content.max(initial=0) < 0x80:
         return 0
     marks = array("q", (hash(composed(name)) for name in names if not name.isascii()))
@@ -69,18 +67,18 @@ def _written_alike(names: Texts) -> int:
 
 
 def tidied(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Each folder by the one name it is listed under: ``a/`` and ``./a`` are ``a``."""
+    """Normalise folder names: ``a/`` and ``./a`` become ``a``."""
     return {category: [posixpath.normpath(f) for f in given] for category, given in groups.items()}
 
 
 def joined(
     rows: Mapping[str, NDArray[np.int64]], groups: Mapping[str, Sequence[str]], source: object
 ) -> dict[str, NDArray[np.int64]]:
-    """The rows of every group, in the order of its folders; ``source`` is named in errors.
+    """Rows of every group, in the order of its folders; errors name ``source``.
 
     Raises
     ------
-    UserError : a folder is unknown, or in two groups
+    UserError : unknown folder, or a folder in two groups
     """
     forms = {composed(name): name for name in rows}
     owner: dict[str, str] = {}
@@ -90,14 +88,14 @@ def joined(
         for given in folders:
             if composed(given) not in forms:
                 raise UserError(
-                    f"a group joins categories of {source}; --group {category} names {given!r}: "
+                    f"a group joins categories of {source}; {category} names {given!r}: "
                     f"{nearest(given, rows)}"
                 )
             folder = forms[composed(given)]
             if folder in owner:
                 raise UserError(
-                    f"a stimulus has one category; {folder} is in --group {owner[folder]} and in "
-                    f"--group {category}: take it out of one"
+                    f"a stimulus has one category; {folder} is in the groups {owner[folder]} and "
+                    f"{category}: remove it from one"
                 )
             owner[folder] = category
             own.append(rows[folder])
@@ -108,7 +106,7 @@ def joined(
 def rows_by_category(
     categories: Iterable[str], numbers: NDArray[Any]
 ) -> dict[str, NDArray[np.int64]]:
-    """The rows of every category, of which ``numbers [row]`` has each row's."""
+    """Rows of every category; ``numbers [row]`` is the category of each row."""
     names = list(categories)
     order = np.argsort(numbers, kind="stable").astype(np.int64)
     cuts = np.cumsum(np.bincount(numbers, minlength=len(names)))[:-1]
@@ -116,6 +114,6 @@ def rows_by_category(
 
 
 def are_alike(marks: NDArray[np.int64]) -> bool:
-    """Whether two of these numbers are equal."""
+    """Whether any two numbers are equal."""
     ordered = np.sort(marks)
     return bool((ordered[1:] == ordered[:-1]).any())

@@ -1,6 +1,6 @@
-"""What pictures have in common before anyone knows what they show: grey level, contrast, spectrum.
+"""Low-level image statistics: luma, contrast, amplitude spectrum.
 
-Where categories differ in these, a contrast between them may be about these.
+If categories differ in these, a contrast between the categories may reflect them.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft, stats
 
-# Above this many pixels on a side the spectrum is that of block averages: a transform of the
-# largest picture that is decoded would take gigabytes.
+# Larger sides are averaged over blocks first: transforming the largest decodable picture would take
+# gigabytes.
 _LONGEST = 2048
-# Parts of the largest ring below which amplitudes are rounding.
+# Amplitudes below this share of the largest ring are rounding errors.
 _ROUNDING = 1e-10
 
 
 def luma(image: Image.Image) -> Image.Image:
-    """Grey values 0 to 255 (mode ``L``): (299 R + 587 G + 114 B) / 1000, as ITU-R BT.601 has it."""
+    """Grey values 0 to 255 (mode ``L``): (299 R + 587 G + 114 B) / 1000, as in ITU-R BT.601."""
     return image.convert("L")
 
 
 def mean_and_contrast(grey: Image.Image) -> tuple[float, float]:
     """Mean and standard deviation over the pixels of ``grey / 255``, between 0 and 1.
 
-    The second is RMS contrast (Peli, 1990, J. Opt. Soc. Am. A 7, 2032). Grey values are those of
-    the file, gamma and all, and no luminances in candela.
+    The second is RMS contrast (Peli, 1990, J. Opt. Soc. Am. A 7, 2032). Grey values are the file's,
+    gamma-encoded; they are not luminances.
     """
     counts = np.array(grey.histogram(), np.float64)
     levels = np.arange(256) / 255
@@ -39,19 +39,19 @@ def mean_and_contrast(grey: Image.Image) -> tuple[float, float]:
 
 
 def spectral_slope(grey: Image.Image) -> float:
-    """Slope of the amplitude spectrum in double logarithmic coordinates.
+    """Slope of the amplitude spectrum in log-log coordinates.
 
-    A(k) is the mean of abs(F), F the discrete Fourier transform of the picture less its mean, over
-    the frequencies whose distance from 0, in cycles per shorter side, rounds to k = 1, 2, ... up to
-    half the shorter side in pixels. The slope is that of the least-squares line of log10 A(k) on
-    log10 k: -1 or so for photographs, 0 for white noise (Field, 1987, J. Opt. Soc. Am. A 4, 2379;
-    Torralba & Oliva, 2003, Network 14, 391, who fit power, whose slope is twice that). There is no
-    window, so that a phase-scrambled picture keeps the slope of its original. Pictures of
-    more than 2048 pixels on a side are first averaged over blocks of n x n, n as small as will do.
+    A(k) is the mean of abs(F), with F the discrete Fourier transform of the picture minus its mean,
+    over the frequencies whose distance from 0, in cycles per shorter side, rounds to k = 1, 2, ...
+    up to half the shorter side in pixels. The slope is that of the least-squares line of log10 A(k)
+    on log10 k: about -1 for photographs, 0 for white noise (Field, 1987, J. Opt. Soc. Am. A 4,
+    2379; Torralba & Oliva, 2003, Network 14, 391, fit power, whose slope is twice that). No window
+    is applied, so a phase-scrambled picture keeps the slope of its original. Pictures of more than
+    2048 pixels on a side are first averaged over the smallest sufficient blocks of n x n pixels.
 
     Returns
     -------
-    NaN where fewer than two rings have any amplitude: a uniform picture, or one of a few pixels
+    the slope; NaN if fewer than two rings have any amplitude (a uniform or tiny picture)
     """
     if max(grey.size) > _LONGEST:
         grey = grey.reduce(-(-max(grey.size) // _LONGEST))
@@ -74,8 +74,8 @@ def _rings(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Ring and weight of every value of ``rfft2``, and the number of frequencies in each ring.
 
-    Ring 0 is the mean, the last holds what lies beyond half the shorter side. The half of the plane
-    that is not computed mirrors the other, so most values stand for two.
+    Ring 0 is the mean; the last ring holds all frequencies beyond half the shorter side. ``rfft2``
+    computes half of the plane, so most values count twice.
     """
     shorter = min(height, width)
     down, across = np.fft.fftfreq(height) * shorter, np.fft.rfftfreq(width) * shorter
@@ -92,10 +92,10 @@ def _rings(
 
 @dataclass(frozen=True)
 class Difference:
-    """How far categories differ in one measure: one-way analysis of variance.
+    """Difference between categories in one measure, by one-way analysis of variance.
 
-    ``eta_squared`` is the share of the variance that lies between categories, ``p`` that of the F
-    test; both are NaN where nothing can be said.
+    ``eta_squared`` is the share of variance between categories, ``p`` that of the F test; both are
+    NaN if they are undefined.
     """
 
     measure: str
@@ -109,7 +109,7 @@ class Difference:
 
 
 def difference(measure: str, groups: Sequence[NDArray[np.float64]]) -> Difference:
-    """Compare ``groups [category][stimulus]``; NaNs are left out."""
+    """Compare ``groups [category][stimulus]``, ignoring NaN."""
     groups = [group[np.isfinite(group)] for group in groups]
     groups = [group for group in groups if len(group)]
     values = np.concatenate(groups) if groups else np.empty(0)

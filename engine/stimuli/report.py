@@ -1,4 +1,4 @@
-"""What :func:`.check.check_stimuli` found, in words."""
+"""Text of the report of :func:`.check.check_stimuli`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from .check import CategoryRow, StimuliReport
 from .images import INVISIBLE
 from .lowlevel import Difference
 
-# What to do about a large difference; luma and contrast are those of whole pictures.
+# Remedies for large differences.
 _REMEDY = {
-    "luma": "match their means, or take controls with the same (stimuli scramble)",
-    "contrast": "match it, or take controls with the same (stimuli scramble)",
-    "slope": "take controls with the same spectrum (stimuli scramble --method phase)",
-    "side": "bring them to one size before, in one way",
-    "colour": "show all in colour, or all in grey",
+    "luma": "match mean luminance, or use controls that share it (stimuli scramble)",
+    "contrast": "match contrast, or use controls that share it (stimuli scramble)",
+    "slope": "use controls with the same spectrum (stimuli scramble --method phase)",
+    "side": "resize all images the same way beforehand",
+    "colour": "use only colour or only grey images",
 }
 
 
 def lines(report: StimuliReport) -> list[str]:
-    """Everything found about single stimuli, the first line a summary."""
+    """Summary, then findings about single stimuli."""
     across = sum(same.across for same in report.duplicates)
     return [
         f"{report.stimuli:,} stimuli, {len(report.categories):,} categories; "
@@ -36,13 +36,13 @@ def lines(report: StimuliReport) -> list[str]:
             for same in report.duplicates
             if not same.across
         ),
-        *(f"note: nothing is visible of {name}: {INVISIBLE}" for name in report.invisible),
-        *(f"note: {one.name} is {one.kind}; it is shown all the same" for one in report.misnamed),
+        *(f"note: nothing is visible in {name}: {INVISIBLE}" for name in report.invisible),
+        *(f"note: {one.name} is {one.kind}; it is shown anyway" for one in report.misnamed),
     ]
 
 
 def table(report: StimuliReport) -> list[list[str]]:
-    """Head and rows: a category each, and last how far the categories differ."""
+    """Header, a row per category, and a last row with the differences between categories."""
     compared = {one.measure: _compared(one) for one in report.differences}
     head = ["category", "shown", "sizes", "modes", "luma (sd)", "contrast (sd)", "slope (sd)"]
     rows = [
@@ -63,7 +63,7 @@ def table(report: StimuliReport) -> list[list[str]]:
 
 
 def advice(report: StimuliReport) -> list[str]:
-    """A line for every measure in which categories differ by much."""
+    """A line for every measure with a large difference between categories."""
     found = []
     for one in report.differences:
         if not one.large:
@@ -74,7 +74,7 @@ def advice(report: StimuliReport) -> list[str]:
         found.append(
             f"* {one.measure} differs between categories ({_number(low.means[one.measure])} in "
             f"{low.category}, {_number(high.means[one.measure])} in {high.category}): a contrast "
-            f"between these may be about {one.measure}; {_REMEDY[one.measure]}"
+            f"between them may reflect {one.measure}; {_REMEDY[one.measure]}"
         )
     if found:
         found.append("* eta squared of 0.14 or more, with p of 0.05 or less")

@@ -1,14 +1,14 @@
-"""Scrambled controls: pictures that keep the low-level content of others and lose their objects.
+"""Scrambled controls: pictures with the low-level content of others, but without objects.
 
-Phase scrambling keeps every channel's amplitude spectrum and makes its phases random. The random
-phases are those of white noise, which gives them the Hermitian symmetry that a real picture
-needs (Dakin), and the same ones are added to all channels, which keeps the phase differences
-between channels and so the colours (Prins; both on visionlist, 1 June 2007,
-http://visionscience.com/pipermail/visionlist/2007/002181.html; for time series: Prichard &
-Theiler, Physical Review Letters 73, 951, 1994). As in every such control, the borders of a
-picture that does not wrap around show as horizontal and vertical streaks: they are part of its
-spectrum. Block scrambling cuts a picture into a grid of tiles and shuffles them: it keeps the
-pixels and brings in new edges along the grid.
+Phase scrambling keeps every channel's amplitude spectrum and randomises its phases. The phases are
+those of white noise, which have the Hermitian symmetry that a real picture needs (Dakin). The same
+phases are added to all channels, which keeps the phase differences between channels and thereby the
+colours (Prins; both on visionlist, 1 June 2007,
+http://visionscience.com/pipermail/visionlist/2007/002181.html; for time series: Prichard & Theiler,
+Physical Review Letters 73, 951, 1994). As in every such control, a picture that does not wrap
+around at its borders gets horizontal and vertical streaks, which are part of its spectrum. Block
+scrambling cuts a picture into a grid of tiles and shuffles them: it keeps the pixels but adds edges
+along the grid.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from PIL import Image
 from ..beside import filling, resolved
 from ..errors import UserError
 from ..limits import refuse_seed
-from .folders import gone_folders
-from .images import FETCH, LOST, UnfitStimulus, entries_of, image_files, open_image
+from .folders import entries_of, gone_folders, image_files
+from .images import FETCH, LOST, UnfitStimulus, open_image
 
 Method = Literal["phase", "blocks"]
 
 
 def phase_scramble(image: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Give ``image`` random phases, the same on all channels, and keep its amplitude spectrum.
+    """Randomise the phases of ``image``, the same for all channels; keep its amplitude spectrum.
 
-    Exact: neither rounded nor clipped (see :func:`phase_scramble_8bit`). Each channel keeps its
-    mean.
+    The result is neither rounded nor clipped (see :func:`phase_scramble_8bit`). Each channel keeps
+    its mean.
 
     Parameters
     ----------
     image : [h, w] or [h, w, channel], real
-    rng : the source of the phases
+    rng : source of the phases
 
     Returns
     -------
-    The scrambled picture, of the shape of ``image``; values may lie outside the range of its.
+    the scrambled picture, in the shape of ``image``; values may exceed the range of ``image``
     """
     height, width = image.shape[:2]
     spectrum = np.fft.rfft2(rng.standard_normal((height, width)))
     turn = spectrum / np.abs(spectrum)
-    # The mean has no phase, only a sign, and must keep it. The other frequencies that are their
-    # own mirror image may change sign: that is all the phase they have.
+    # The mean has only a sign as its phase, and must keep it. Other frequencies that are their own
+    # mirror image may change sign.
     turn[0, 0] = 1.0
     planes = np.fft.rfft2(image.astype(np.float64), axes=(0, 1))
     turned = planes * turn.reshape(turn.shape + (1,) * (image.ndim - 2))
@@ -62,18 +62,17 @@ def phase_scramble(image: NDArray[Any], rng: np.random.Generator) -> NDArray[np.
 def phase_scramble_8bit(
     image: NDArray[np.uint8], rng: np.random.Generator, attempts: int = 5
 ) -> tuple[NDArray[np.uint8], float]:
-    """Phase-scramble ``image`` back into 8 bits.
+    """Phase-scramble ``image`` and convert the result to 8 bits.
 
-    Random phases make the histogram nearly Gaussian, so the tails of a high-contrast picture
-    leave the range 0 to 255. Values are rounded and clipped, never rescaled, since rescaling would
-    change the contrast of every picture by a different factor. Of up to ``attempts`` draws of the
-    phases the one that clips least is kept; the first that clips nothing ends the search.
-    About a mid-grey mean nothing to speak of is clipped up to a standard deviation of 45, and some
-    4 % of the values at 65.
+    Random phases make the histogram nearly Gaussian, so the tails of a high-contrast picture exceed
+    the range 0 to 255. Values are rounded and clipped, never rescaled: rescaling would change the
+    contrast of every picture by another factor. Draws phases up to ``attempts`` times, until
+    nothing is clipped, and keeps the picture with the fewest clipped values. Around a mid-grey
+    mean, almost nothing is clipped up to a standard deviation of 45, and some 4 % of values at 65.
 
     Returns
     -------
-    The picture, shaped as ``image``, and the share of its values that were clipped, 0 to 1.
+    the picture, in the shape of ``image``, and the share of its values that were clipped, 0 to 1
     """
     best, least = image, 2.0
     for _ in range(attempts):
@@ -89,11 +88,11 @@ def phase_scramble_8bit(
 def block_scramble(
     image: NDArray[np.uint8], rng: np.random.Generator, blocks: int = 16
 ) -> NDArray[np.uint8]:
-    """Cut ``image`` into ``blocks`` by ``blocks`` tiles and shuffle them; every pixel is kept.
+    """Cut ``image`` into ``blocks`` by ``blocks`` tiles and shuffle them; keeps every pixel.
 
-    Where ``blocks`` divides both sides the tiles are equal and any may go anywhere. Where it does
-    not, tile edges lie at the rounded multiples of side / blocks, so that tiles differ by one
-    pixel at most, and each tile changes places with tiles of its own shape.
+    If ``blocks`` divides both sides, any tile may go anywhere. Otherwise tile edges are at the
+    rounded multiples of side / blocks, so that tiles differ by at most one pixel, and tiles of the
+    same shape are shuffled among each other.
 
     Parameters
     ----------
@@ -107,7 +106,7 @@ def block_scramble(
     height, width = image.shape[:2]
     if not 2 <= blocks <= min(height, width):
         raise UserError(
-            f"blocks must lie between 2 and the shorter side of every image; got {blocks} for "
+            f"blocks must be between 2 and the shorter side of every image; got {blocks} for "
             f"{width} x {height} pixels: choose another number"
         )
     shapes: dict[tuple[int, int], list[tuple[slice, slice]]] = {}
@@ -117,8 +116,8 @@ def block_scramble(
             shapes.setdefault(shape, []).append((rows, columns))
     scrambled = np.empty_like(image)
     for tiles in shapes.values():
-        for place, source in zip(tiles, rng.permutation(len(tiles)), strict=True):
-            scrambled[place] = image[tiles[source]]
+        for target, source in zip(tiles, rng.permutation(len(tiles)), strict=True):
+            scrambled[target] = image[tiles[source]]
     return scrambled
 
 
@@ -127,7 +126,7 @@ def _edges(length: int, blocks: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def scramble_directory(
+def scramble_stimuli(
     source: Path | str,
     output: Path | str,
     *,
@@ -136,30 +135,29 @@ def scramble_directory(
     blocks: int = 16,
     note: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
-    """Write a scrambled control of every image in ``source``, or in the folders within it.
+    """Write a scrambled control of every image in ``source`` and in its folders.
 
-    An image that lies directly in ``source`` becomes ``output/<stem>.png``; one in a folder of
-    ``source`` becomes ``output/scrambled_<folder>/<stem>.png``. Where several images of a folder
-    share a stem, theirs are named ``<stem>.<suffix>.png``. Grey images stay grey, all others
-    become RGB. Each picture is drawn from ``seed`` and its own path within ``source``, so that it
-    depends neither on the other images nor on their order.
+    An image directly in ``source`` becomes ``output/<stem>.png``; one in a folder of ``source``
+    becomes ``output/scrambled_<folder>/<stem>.png``. Images of a folder that share a stem become
+    ``<stem>.<suffix>.png``. Grey images stay grey, all others become RGB. Each picture depends on
+    ``seed`` and its own path within ``source`` only, not on other images or their order.
 
     Parameters
     ----------
     method : ``phase`` or ``blocks``
     blocks : tiles along each side, for ``blocks`` only
-    note : hears of pictures of which more than 1 % had to be clipped: high contrast, black text on
-        white say, does not fit into 8 bits with random phases, and loses part of its spectrum
+    note : told of pictures with more than 1 % clipped values. With random phases, high contrast
+        (such as black text on white) does not fit into 8 bits, and loses part of its spectrum
 
     Returns
     -------
-    The files written: those of ``source`` itself, then folder by folder.
+    the written files: those of ``source`` itself, then folder by folder
 
     Raises
     ------
-    UserError : ``method`` is not known, ``seed`` is negative, ``source`` holds no images or is
-        ``output``, ``output`` is not empty, or an image cannot be read or is too small for
-        ``blocks``; nothing is left behind
+    UserError : unknown ``method``, negative ``seed``, ``source`` has no images or is ``output``,
+        ``output`` is not empty, or an image cannot be read or is too small for ``blocks``; nothing
+        is left behind
     """
     source, output = Path(source), Path(output)
     if method not in get_args(Method):
@@ -167,14 +165,14 @@ def scramble_directory(
     refuse_seed(seed)
     pairs = _planned(source)
     if resolved(output) == resolved(source):
-        raise UserError(f"the scrambled images need a folder of their own; {output} is the source")
+        raise UserError(f"scrambled images need another folder; {output} is the source")
     occupied = UserError(
-        "scrambling does not overwrite, the output must be a new or empty folder; "
+        "scrambling never overwrites, so the output must be a new or empty folder; "
         f"{output} is neither: name another"
     )
     with filling(output, occupied) as new:
-        placed = [(path, new / name) for path, name in pairs]
-        _scramble_all(source, placed, method, seed, blocks, note)
+        targets = [(path, new / name) for path, name in pairs]
+        _scramble_all(source, targets, method, seed, blocks, note)
     return [output / name for _, name in pairs]
 
 
@@ -194,38 +192,38 @@ def _scramble_all(
             scrambled, clipped = phase_scramble_8bit(image, rng)
             if clipped > 0.01:
                 note(
-                    f"{path}: {100 * clipped:.0f} % of its values were clipped; lower its contrast"
+                    f"{path}: {100 * clipped:.0f} % of its values were clipped; reduce its contrast"
                 )
         else:
             scrambled = block_scramble(image, rng, blocks)
-        if not target.parent.is_dir():  # mkdir may fail, and pass over it where there is one
+        if not target.parent.is_dir():  # exist_ok=True would hide some errors
             target.parent.mkdir(parents=True)
         Image.fromarray(scrambled).save(target)
 
 
 def _planned(source: Path) -> list[tuple[Path, str]]:
-    """Which image gets which name in the output, for all of ``source``."""
+    """Every image of ``source`` and its name in the output."""
     if not source.is_dir():
-        raise UserError(f"the images to scramble must lie in a folder; {source} is not one")
+        raise UserError(f"images to scramble must be in a folder; {source} is not one")
     top = entries_of(source)
     for name in gone_folders(source, top):
         raise UnfitStimulus(source / name, LOST, FETCH)
     folders = [source / name for name in sorted(top.folders)]
-    places = [(source, "")] + [(p, f"scrambled_{p.name}/") for p in folders]
+    targets = [(source, "")] + [(p, f"scrambled_{p.name}/") for p in folders]
     pairs: list[tuple[Path, str]] = []
-    for folder, target in places:
+    for folder, target in targets:
         files = image_files(folder)
         pairs += zip(files, (target + name for name in _target_names(files)), strict=True)
     if not pairs:
-        raise UserError(f"{source} holds no images, nor does a folder in it: name another")
+        raise UserError(f"{source} and its folders hold no images: name another")
     return pairs
 
 
 def _target_names(files: Sequence[Path]) -> list[str]:
-    """A PNG name for each file: its stem, or its whole name where stems would meet."""
+    """A PNG name for each file: its stem, or its whole name if stems clash."""
     names = [file.stem for file in files]
-    # A whole name can meet another stem in turn (a.png, a.jpg and a.jpg.png), hence the loop;
-    # whole names differ, so it ends.
+    # A whole name can clash with another stem in turn (a.png, a.jpg and a.jpg.png), hence the loop.
+    # It ends, as whole names differ.
     while clashes := {name for name, count in Counter(names).items() if count > 1}:
         pairs = zip(files, names, strict=True)
         names = [file.name if name in clashes else name for file, name in pairs]

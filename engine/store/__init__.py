@@ -1,1 +1,1 @@
-"""The store: one zarr group per layer, of moments and of what was computed from them."""
+"""The store: what a scan writes and everything else reads. One zarr group per layer."""

@@ -1,220 +1,315 @@
-"""The arrays of a store, opened and read when they are asked for, and only if they are sound.
+"""Reading arrays, after checking that their metadata, files and chunks are sound.
 
-Stores come from strangers, and disks fail: an array that is not what the schema says, a file that
-is missing or too small for what it has to hold, is refused before it is decoded. So the memory that
-reading takes is bounded by the bytes that are there.
+Stores come from strangers, and disks fail: an array unlike the schema, or a file that is missing or
+too small, is refused before it is decoded. So memory is bounded by the bytes on the disk.
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import RangeByteRequest
 from zarr.abc.store import Store as ZarrStore
+from zarr.buffer import default_buffer_prototype
+from zarr.storage import StorePath
 
-from .files import fault_of_chunks, fault_of_file
+from .attributes import brief
+from .location import Location
 from .metadata import (
     ARRAY_BYTES,
-    GROUP_KEYS,
+    CHECKSUM,
+    CHUNK_BYTES,
+    GROUP_FIELDS,
+    INDEX_ENTRY,
     ROOT_BYTES,
-    Cut,
+    Grid,
     Misfit,
     Opened,
-    cut_of,
-    gathered_in,
+    consolidated_in,
+    grid_of,
     open_array,
     read_json,
     refusing,
 )
-from .places import Place
-from .schema import RootSchema, shown
+from .schema import RootSchema
 from .zarr_internals import read_with_zarrs, sync
 
-# Chunks of which it is remembered that their checksum fits: of 1,000 categories there are millions.
-_MOST_COMPARED = 100_000
-# The metadata of every group and array, by its name, as JSON.
-Gathered = Mapping[str, Any]
+# Chunks with a verified checksum to remember: with 1,000 categories there are millions.
+_MAX_VERIFIED = 100_000
+# Head of a compressed chunk: flags, decoded bytes, size of a block, encoded bytes.
+_HEADER = struct.Struct("<2xBxIII")
+# The compressor in the upper three bits of the flags, by which the decoder is chosen.
+_LZ4 = 1
+# Metadata of every group and array, by key.
+Consolidated = Mapping[str, Any]
+Selection = Sequence[int | slice]
 
 
 class Arrays:
-    """The arrays of the store at ``place``, which lies in ``store``.
+    """The arrays of a store.
 
-    ``gathered`` are the metadata that its root has gathered; where it has not, arrays have theirs.
+    Parameters
+    ----------
+    location, store : where the store lies, and what reads it
+    consolidated : metadata from the root; None where every array has its own
 
     Raises
     ------
-    Misfit : from all methods, where an array is missing, or is not what it has to be
+    Misfit : by all methods, if an array is missing or is not as it must be
     """
 
     def __init__(
-        self, place: Place, store: ZarrStore, schema: RootSchema, gathered: Gathered | None
+        self,
+        location: Location,
+        store: ZarrStore,
+        schema: RootSchema,
+        consolidated: Consolidated | None,
     ) -> None:
-        self._place, self._store = place, store
-        self._folder = place if isinstance(place, Path) else None
-        self._schema, self._gathered = schema, gathered
-        self._known: dict[str, Opened] = {}
-        self._agreeing: set[str] = set()
+        self._store, self._schema, self._consolidated = store, schema, consolidated
+        self._folder = location if isinstance(location, Path) else None
+        self._opened: dict[str, Opened] = {}
+        self._consistent: set[str] = set()
         self._sound: set[tuple[str, tuple[int, ...]]] = set()
-        self._compared: set[tuple[str, tuple[int, ...], int]] = set()
+        self._verified: set[tuple[str, tuple[int, ...], int]] = set()
 
     def opened(self, key: str) -> Opened:
-        """An array that is what the schema says, and encoded as fusiform does."""
-        if key not in self._known:
+        """Open an array that matches the schema and is encoded as fusiform does."""
+        if key not in self._opened:
             with refusing(Misfit):
                 expected = self._schema.expected(key)
-                document: Any = (self._gathered or {}).get(key)
-                if self._gathered is None:
+                document: Any = (self._consolidated or {}).get(key)
+                if self._consolidated is None:
                     document = self.own_metadata(key)
                 if expected is None or not isinstance(document, dict):
                     raise Misfit("is missing")
                 opened = open_array(self._store, key, document, expected)
-                # It knows local files only, and numbers.
-                if self._folder is not None and opened.cut.itemsize:
+                # zarrs reads numbers from local files only.
+                if self._folder is not None and opened.grid.itemsize:
                     read_with_zarrs(opened.array)
-            self._known[key] = opened
-        return self._known[key]
+            self._opened[key] = opened
+        return self._opened[key]
 
     def part(self, key: str, selection: tuple[int | slice, ...] = ()) -> NDArray[Any]:
-        """Part of an array. A file that is missing zarr would read as missing values."""
+        """Read part of an array; missing files are an error, not missing values as for zarr."""
         opened = self.opened(key)
         for file in files_of(opened.array, selection):
             self.require_file(key, file)
-        if self._folder is not None and self._gathered is not None:
-            self.require_own(key)
+        if self._folder is not None and self._consolidated is not None:
+            self.require_consistent(key)
         with refusing(Misfit):
-            # Of a file that it reads in part, compiled code compares no checksums.
-            if self._folder is not None and opened.cut.sharded and selection:
+            # zarrs verifies no checksums in a file that it reads in part.
+            if self._folder is not None and opened.grid.sharded and selection:
                 self._require_chunks(key, selection, self._folder)
             return np.asarray(opened.array[selection or ...])
 
     def require_file(self, key: str, file: tuple[int, ...]) -> None:
-        """Refuse a file of an array that is missing, or cannot be whole."""
+        """Raise if a file of an array is missing or cannot be whole."""
         if (key, file) not in self._sound:
             opened = self.opened(key)
             with refusing(Misfit):
-                fault = fault_of_file(opened, file, self._folder)
+                fault = _file_fault(opened, file, self._folder)
             if fault:
                 raise Misfit(fault)
             self._sound.add((key, file))
 
     def faults(self, key: str) -> Iterator[str]:
-        """What is wrong with the files of an array, as far as that is seen without decoding."""
+        """The faults of an array's files, as far as they show without decoding."""
         for file in files_of(self.opened(key).array):
             try:
                 self.require_file(key, file)
             except Misfit as misfit:
                 yield str(misfit)
 
-    def _require_chunks(self, key: str, selection: Sequence[int | slice], folder: Path) -> None:
-        """Refuse chunks that have another checksum than was written beside them."""
-        opened = self.opened(key)
-        for file, chunks in chunks_of(opened.cut, selection).items():
-            unknown = [chunk for chunk in chunks if (key, file, chunk) not in self._compared]
-            if unknown:
-                fault = fault_of_chunks(opened, file, unknown, folder)
-                if fault:
-                    raise Misfit(fault)
-                if len(self._compared) > _MOST_COMPARED:
-                    self._compared.clear()
-                self._compared.update((key, file, chunk) for chunk in unknown)
-
     def own_metadata(self, key: str) -> dict[str, Any]:
-        """What lies in an array's own place, beside what the root has gathered of it."""
+        """The metadata beside an array, which the root's consolidated ones repeat."""
         try:
             document = read_json(self._store, f"{key}/zarr.json", ARRAY_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             raise Misfit("is missing") from None
         if document.get("node_type") != "array":
-            raise Misfit("has no metadata that can be read (they are not of an array)")
+            raise Misfit("has unreadable metadata (not an array's)")
         return document
 
-    def require_own(self, key: str) -> None:
-        """Refuse an array whose own metadata are not those that the root has gathered of it.
+    def require_consistent(self, key: str) -> None:
+        """Raise if an array's own metadata differ from those consolidated in the root.
 
-        Whoever reads a folder does. Behind a URL every array would have to be asked for once more:
-        there only ``check`` does.
+        Readers of a folder always check this; behind a URL, where it takes one more request for
+        every array, only ``check`` does.
         """
-        if key in self._agreeing:
+        if key in self._consistent:
             return
         with refusing(Misfit):
             own = self.own_metadata(key)
-        if self._gathered is not None and self._gathered.get(key) != own:
-            raise Misfit("has other metadata than the root has gathered of it")
-        self._agreeing.add(key)
+        if self._consolidated is not None and self._consolidated.get(key) != own:
+            raise Misfit("has metadata that differ from those consolidated in the root")
+        self._consistent.add(key)
 
     def require_sound(self) -> None:
-        """Refuse what a reader who trusts what is written had better not open.
+        """Raise unless a reader that trusts the store, such as xarray, can open it safely.
 
-        Such a reader takes the coordinates into memory at once, and the rest when it is asked for.
+        Such a reader loads coordinates at once, and everything else on demand.
         """
         with refusing(Misfit):
-            gathered = self._gathered
-            if gathered is None:  # of a draft that has come to its end
-                gathered = gathered_in(read_json(self._store, "zarr.json", ROOT_BYTES))
-            if gathered is None:
-                raise Misfit("it has not gathered the metadata of its arrays")
-            coordinates = [key for key, one in gathered.items() if self._is_coordinate(key, one)]
+            consolidated = self._consolidated
+            if consolidated is None:  # a draft, just completed
+                consolidated = consolidated_in(read_json(self._store, "zarr.json", ROOT_BYTES))
+            if consolidated is None:
+                raise Misfit("has no consolidated metadata")
+            coordinates = [key for key, one in consolidated.items() if self._coordinate(key, one)]
         for key in coordinates:
             self.require_file(key, (0,))
         if self._folder is not None:
-            for key, one in gathered.items():
+            for key, one in consolidated.items():
                 if one.get("node_type") != "group":
-                    self.require_own(key)
+                    self.require_consistent(key)
 
-    def _is_coordinate(self, key: str, document: Any) -> bool:
+    def _coordinate(self, key: str, document: Any) -> bool:
+        """Whether consolidated metadata, which are checked here, are those of a coordinate."""
         if not isinstance(document, dict):
-            raise Misfit(f"{shown(key)} is none")
+            raise Misfit(f"{brief(key)} has no metadata")
         if document.get("node_type") == "group":
-            empty = not document.get("attributes") and not gathered_in(document)
-            if not empty or not document.keys() <= GROUP_KEYS:
-                raise Misfit(f"{shown(key)} is a group that no scan makes")
+            empty = not document.get("attributes") and not consolidated_in(document)
+            if not empty or not document.keys() <= GROUP_FIELDS:
+                raise Misfit(f"{brief(key)} is a group that no scan makes")
             return False
         expected = self._schema.expected(key)
         if expected is None:
-            raise Misfit(f"{shown(key)} is no array of a store")
-        cut_of(document, expected)
+            raise Misfit(f"{brief(key)} is no array of a store")
+        grid_of(document, expected)
         return expected.dims == (key.rpartition("/")[2],)
 
+    def _require_chunks(self, key: str, selection: Selection, folder: Path) -> None:
+        """Raise if a chunk differs from the checksum stored beside it."""
+        opened = self.opened(key)
+        for file, chunks in _chunks_of(opened.grid, selection).items():
+            unknown = [chunk for chunk in chunks if (key, file, chunk) not in self._verified]
+            if unknown:
+                fault = _chunk_fault(opened, file, unknown, folder)
+                if fault:
+                    raise Misfit(fault)
+                if len(self._verified) > _MAX_VERIFIED:
+                    self._verified.clear()
+                self._verified.update((key, file, chunk) for chunk in unknown)
 
-def files_of(
-    array: zarr.Array[Any], selection: Sequence[int | slice] = ()
-) -> Iterator[tuple[int, ...]]:
-    """The files that hold ``selection`` of an array, by their place in its grid."""
-    sizes = array.shards or array.chunks
-    chosen = [*selection, *[slice(None)] * (array.ndim - len(selection))]
-    ranges = []
-    for one, length, size in zip(chosen, array.shape, sizes, strict=True):
-        start, stop, _ = (slice(one, one + 1) if isinstance(one, int) else one).indices(length)
-        ranges.append(range(start // size, math.ceil(stop / size)))
-    yield from product(*ranges)
+
+def files_of(array: zarr.Array[Any], selection: Selection = ()) -> Iterator[tuple[int, ...]]:
+    """The files that hold ``selection`` of an array, by their index in the grid of files."""
+    yield from product(*_ranges(selection, array.shape, array.shards or array.chunks))
 
 
-def chunks_of(cut: Cut, selection: Sequence[int | slice]) -> dict[tuple[int, ...], list[int]]:
-    """The chunks that a part of an array lies in: for every file their numbers in it."""
-    chosen = [*selection, *[slice(None)] * (len(cut.shape) - len(selection))]
-    ranges = []
-    for one, length, size in zip(chosen, cut.shape, cut.chunk, strict=True):
-        start, stop, _ = (slice(one, one + 1) if isinstance(one, int) else one).indices(length)
-        ranges.append(range(start // size, math.ceil(stop / size)))
-    grid = tuple(file // chunk for file, chunk in zip(cut.file, cut.chunk, strict=True))
+def _chunks_of(grid: Grid, selection: Selection) -> dict[tuple[int, ...], list[int]]:
+    """The chunks that hold ``selection`` of an array: their numbers in every file."""
+    inside = tuple(file // chunk for file, chunk in zip(grid.file, grid.chunk, strict=True))
     found: dict[tuple[int, ...], list[int]] = {}
-    for place in product(*ranges):
-        file = tuple(one // size for one, size in zip(place, grid, strict=True))
-        within = tuple(one % size for one, size in zip(place, grid, strict=True))
-        found.setdefault(file, []).append(int(np.ravel_multi_index(within, grid)))
+    for index in product(*_ranges(selection, grid.shape, grid.chunk)):
+        file = tuple(one // size for one, size in zip(index, inside, strict=True))
+        within = tuple(one % size for one, size in zip(index, inside, strict=True))
+        found.setdefault(file, []).append(int(np.ravel_multi_index(within, inside)))
     return found
 
 
-def present(array: zarr.Array[Any], file: tuple[int, ...]) -> bool:
-    """Whether a file of an array is there, and not empty."""
-    path = array.store_path / array.metadata.encode_chunk_key(file)
+def _ranges(selection: Selection, shape: Sequence[int], sizes: Sequence[int]) -> list[range]:
+    """The parts, of ``sizes``, that ``selection`` touches along every dimension."""
+    chosen = [*selection, *[slice(None)] * (len(shape) - len(selection))]
+    ranges = []
+    for one, length, size in zip(chosen, shape, sizes, strict=True):
+        start, stop, _ = (slice(one, one + 1) if isinstance(one, int) else one).indices(length)
+        ranges.append(range(start // size, math.ceil(stop / size)))
+    return ranges
+
+
+def _file_fault(opened: Opened, file: tuple[int, ...], folder: Path | None) -> str | None:
+    """Why a file must not be decoded; None if it may be. Nothing is decoded.
+
+    Inside a ``folder`` its index and the heads of its chunks are checked, too.
+    """
+    array, grid = opened.array, opened.grid
+    key = array.metadata.encode_chunk_key(file)
+    path = array.store_path / key
     try:
-        return sync(path.store.getsize(path.path)) > 0
+        size = sync(path.store.getsize(path.path))
     except FileNotFoundError:
-        return False
+        size = 0
+    if not size:
+        return f"file {key} is missing or empty"
+    if size < grid.least_bytes:
+        return f"file {key} is cut short: it has {size:,} bytes, of at least {grid.least_bytes:,}"
+    if not grid.itemsize:
+        return _text_fault(path, key, size, math.prod(grid.shape))
+    if folder is None or not grid.sharded:
+        return None
+    return _shard_fault(folder / path.path, key, size, grid)
+
+
+def _text_fault(path: StorePath, key: str, size: int, number: int) -> str | None:
+    if size > CHUNK_BYTES:
+        return f"file {key} has {size:,} bytes; texts have at most {CHUNK_BYTES:,}"
+    found = sync(path.store.get(path.path, default_buffer_prototype(), RangeByteRequest(0, 4)))
+    held = 0 if found is None else int.from_bytes(found.to_bytes(), "little")
+    return None if held == number else f"file {key} says it holds {held:,} texts, not {number:,}"
+
+
+def _shard_fault(path: Path, key: str, size: int, grid: Grid) -> str | None:
+    """The fault of a file whose chunks do not lie in it, or are of the wrong size."""
+    with path.open("rb", buffering=0) as file:
+        index = _index(file, size, grid)
+        start, length = index[:, 0], index[:, 1]
+        end = size - len(index) * INDEX_ENTRY - CHECKSUM
+        if ((start > end) | (length > end) | (start + length > end)).any():
+            return f"file {key} lacks a chunk, or its index points outside of it"
+        if length.sum(dtype=np.float64) > end:
+            return f"file {key} has overlapping chunks"
+        if not grid.compressed:
+            fits = (length == grid.chunk_bytes + CHECKSUM).all()
+            return None if fits else f"file {key} has chunks of the wrong size"
+        for first, encoded in index.tolist():
+            header = _read(file, first, _HEADER.size).ljust(_HEADER.size, b"\0")
+            flags, declared, _, held = _HEADER.unpack(header)
+            if flags >> 5 != _LZ4:
+                return f"file {key} has a chunk that is not compressed by lz4"
+            if (declared, held) != (grid.chunk_bytes, encoded - CHECKSUM):
+                return (
+                    f"file {key} has a chunk that declares {declared:,} bytes, "
+                    f"not {grid.chunk_bytes:,}"
+                )
+    return None
+
+
+def _chunk_fault(
+    opened: Opened, file: tuple[int, ...], chunks: Sequence[int], folder: Path
+) -> str | None:
+    """The first of some chunks of a sound file that differs from its checksum."""
+    key = opened.array.metadata.encode_chunk_key(file)
+    with (folder / opened.array.store_path.path / key).open("rb", buffering=0) as source:
+        index = _index(source, source.seek(0, 2), opened.grid)
+        for chunk in chunks:
+            start, length = index[chunk].tolist()
+            content = _read(source, start, length - CHECKSUM)
+            checksum = int.from_bytes(source.read(CHECKSUM) or b"", "little")
+            if google_crc32c.value(content) != checksum:
+                return f"chunk {chunk} of file {key} is not what was written: its checksum differs"
+    return None
+
+
+def _index(file: FileIO, size: int, grid: Grid) -> NDArray[np.uint64]:
+    """The index of a file: first byte and number of bytes of every chunk."""
+    length = grid.chunks * INDEX_ENTRY
+    content = _read(file, size - length - CHECKSUM, length)
+    if len(content) < length:
+        raise Misfit("has a file that is cut short")
+    return np.frombuffer(content, "<u8").reshape(-1, 2)
+
+
+def _read(file: FileIO, start: int, length: int) -> bytes:
+    file.seek(start)
+    return file.read(length) or b""

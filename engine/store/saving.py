@@ -1,12 +1,13 @@
-"""Contrasts that are saved beside the moments of a finished store: all of one, or nothing of it.
+"""Saving contrasts beside the moments of a finished store, whole or not at all.
 
-Variables are written to groups that no reader looks at, since the root does not name them; then
-the root's metadata, which say what is saved and where, are replaced by one renaming. Before that
-nothing has changed, after it everything has.
+Variables are written to groups that the root does not name, so no reader looks at them. Then the
+root's metadata, which list the saved contrasts and their groups, are replaced by one renaming:
+nothing has changed before it, and everything after it.
 
 A contrast lies in the groups ``LAYER/NAME``. One that replaces another is written to ``NAME.2``,
-and is put under its name, where files can be linked, when nothing names the earlier one. What is
-under way is listed in a file of the root: what was interrupted is cleared by the next saving.
+and moves to its own name when nothing refers to the earlier one, where files can be linked. A file
+of the root lists the groups that are being written: the next saving clears what an interrupted one
+left.
 """
 
 from __future__ import annotations
@@ -29,34 +30,48 @@ from zarr.buffer import cpu, default_buffer_prototype
 from ..disk import synchronised, turn
 from ..errors import UserError, told_of_the_disk
 from ..layer import Layer
-from ..variables import MEASURES, VARIABLES
-from .durable import flush
-from .layout import gathered_anew
-from .metadata import ROOT_BYTES, gathered_in, parsed, read_json, refusing
-from .places import zarr_store
-from .reading import Store
-from .schema import is_free, is_group_of, schema_of
-from .slabs import SlabWriter
+from ..variables import MEASURES, SHUFFLED, VARIABLES
+from .array_writer import SlabWriter
+from .attributes import is_free_name, is_group_of, store_schema
+from .location import flush, zarr_store
+from .metadata import (
+    ARRAY_BYTES,
+    ROOT_BYTES,
+    consolidated_in,
+    parse_json,
+    read_json,
+    refusing,
+)
+from .schema import RootSchema
+from .store_reader import StoreReader
 from .zarr_internals import sync
 
-# Lists the groups that a saving may leave behind.
+# The file that lists the groups being written.
 _MARK = ".saving"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-# What zarr and this package call a file while it is written.
+# Temporary files of zarr and of this package.
 _PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
+# Metadata of a group without attributes.
+_GROUP = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 
 
 class SavedContrast:
-    """Where the variables of a saved contrast are written, layer by layer."""
+    """Writes the variables of a saved contrast, layer by layer.
+
+    Parameters
+    ----------
+    group : the group, inside every layer, to write to
+    each_category : whether variables have a dimension ``category``
+    """
 
     def __init__(
-        self, store: Store, root: zarr.Group, name: str, group: str, each_category: bool
+        self, store: StoreReader, root: zarr.Group, name: str, group: str, each_category: bool
     ) -> None:
         self._store, self._root, self._name, self._group = store, root, name, group
         self._leading = {"category": len(store.categories)} if each_category else {}
 
     def slab_writer(self, layer: Layer) -> SlabWriter:
-        """What writes a layer's variables; as the store is cut, which another version may do."""
+        """A writer of a layer's variables, in chunks like those of the store."""
         group = self._root.require_group(f"{layer.name}/{self._group}")
         return SlabWriter(group, layer, self._store.chunk_shape(layer), self._name)
 
@@ -73,20 +88,23 @@ class SavedContrast:
 
 @contextmanager
 def saving(
-    store: Store, name: str, record: Mapping[str, Any], note: Callable[[str], None]
+    store: StoreReader, name: str, record: Mapping[str, Any], note: Callable[[str], None]
 ) -> Iterator[SavedContrast]:
-    """Give where a contrast's variables are written; it is saved when the context ends.
+    """Give the writer of a contrast, which is saved when the context ends.
 
     Until then, and after an error or a kill, readers find what was saved before, under this name,
-    too. Who saves at the same time waits, and then saves beside it. ``record`` says what it is, and
-    stands among the root's attributes.
+    too. Another program that saves at the same time waits its turn.
+
+    Parameters
+    ----------
+    record : description of the contrast, for the attributes of the root
 
     Raises
     ------
-    UserError : the name would hide something else; the store cannot be written to, or another
-        scan's stands in its place by now
+    UserError : the name would hide something else; the store cannot be written to, or another one
+        stands in its place by now
     """
-    if not is_free(name):
+    if not is_free_name(name):
         raise UserError(
             "a contrast's name is made of letters, digits and _, and is no variable of a "
             f"store; got {name!r}"
@@ -95,79 +113,103 @@ def saving(
     with told_of_the_disk(store.path), waiting:
         _take_over(store)
         group = _group_for(store, name)
-        schema_of(_described(store, name, record, group))  # refuses what no reader would take
+        store_schema(_attributes(store, name, record, group))  # raises if no reader could open it
         groups = {name, group, *([store.schema.group_of(name)] if name in store.saved else ())}
-        place, root = _opened_to_write(store, groups)
+        opened, root = _open_to_write(store, groups)
         try:
-            _remove_unnamed(store, place)  # what was interrupted before, or lies in the way
+            _remove_unnamed(store, opened)  # left by an interrupted saving, or in the way
             yield SavedContrast(store, root, name, group, record["each_category"])
-            _name_it(place, _described(store, name, record, group))
+            _replace_root(opened, _attributes(store, name, record, group))
         except BaseException:
             with suppress(Exception):
-                _clear(store, place)
+                _clear(store, opened)
             raise
-        with suppress(Exception):  # it is saved: what is left makes way for the next
-            _remove_unnamed(store, place)
+        with suppress(Exception):  # it is saved: the next saving clears what is left
+            _remove_unnamed(store, opened)
             if isinstance(store.path, Path) and group != name:
                 _link(store, store.path, group, name)
-                _name_it(place, _described(store, name, record, name))
+                _replace_root(opened, _attributes(store, name, record, name))
         with suppress(Exception):
-            _clear(store, place)
+            _clear(store, opened)
         store.refresh()
 
 
-def _take_over(store: Store) -> None:
-    """See what others have saved since the store was opened."""
+def _take_over(store: StoreReader) -> None:
+    """Read what others saved since the store was opened."""
     before = store.provenance
     store.refresh()
     if any(store.provenance.get(name) != before.get(name) for name in ("created", "fingerprint")):
         raise UserError(f"another scan's store stands at {store.path} by now: open it again")
 
 
-def _group_for(store: Store, name: str) -> str:
-    """A group for a contrast that holds none which readers may be looking at."""
+def _group_for(store: StoreReader, name: str) -> str:
+    """A group that no reader may be looking at."""
     if name not in store.saved:
         return name
     _, _, number = store.schema.group_of(name).partition(".")
     return f"{name}.{int(number or 1) + 1}"
 
 
-def _described(store: Store, name: str, record: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """The root's attributes once a contrast is saved in this group."""
+def _attributes(
+    store: StoreReader, name: str, record: Mapping[str, Any], group: str
+) -> dict[str, Any]:
+    """The attributes of the root with a contrast saved in this group."""
     own = {**record, **({"group": group} if group != name else {})}
     return {**store.provenance, "saved": {**store.saved, name: own}}
 
 
-def _opened_to_write(store: Store, groups: set[str]) -> tuple[ZarrStore, zarr.Group]:
-    """The store for zarr to write to, marked with the groups that may be left behind."""
+def _open_to_write(store: StoreReader, groups: set[str]) -> tuple[ZarrStore, zarr.Group]:
+    """Open the store for writing, and mark it with the groups that may be left behind."""
     try:
-        place = zarr_store(store.path, read_only=False)
-        root = zarr.open_group(place, mode="r+", zarr_format=3, use_consolidated=False)
-        _put(place, _MARK, {"groups": sorted(groups | _marked(place))})
-    except Exception as error:  # of the file system, or of whatever lies behind a URL
+        opened = zarr_store(store.path, read_only=False)
+        root = zarr.open_group(opened, mode="r+", zarr_format=3, use_consolidated=False)
+        _put(opened, _MARK, {"groups": sorted(groups | _marked(opened))})
+    except Exception as error:  # of the file system, or whatever is behind a URL
         if isinstance(error, OSError) and error.errno not in _READ_ONLY:
             raise
-        raise UserError(f"{store.path} cannot be written to: copy it where it can") from None
-    return place, root
+        raise UserError(
+            f"{store.path} cannot be written to: copy it to a place where it can"
+        ) from None
+    return opened, root
 
 
-def _name_it(place: ZarrStore, attributes: dict[str, Any]) -> None:
-    """Replace the root's metadata, when all that they name is on the disk."""
-    flush(place)
+def _replace_root(opened: ZarrStore, attributes: dict[str, Any]) -> None:
+    """Replace the root's metadata, when everything that they name is on the disk."""
+    flush(opened)
     with refusing(_cannot_be_saved):
-        known = gathered_in(read_json(place, "zarr.json", ROOT_BYTES)) or {}
-        document = gathered_anew(place, attributes, schema_of(attributes), known)
-        parsed(json.dumps(document).encode(), ROOT_BYTES)  # refuses what no reader would take
-    _put(place, "zarr.json", document)
-    flush(place)
+        known = consolidated_in(read_json(opened, "zarr.json", ROOT_BYTES)) or {}
+        document = _consolidated(opened, attributes, store_schema(attributes), known)
+        parse_json(json.dumps(document).encode(), ROOT_BYTES)  # raises if no reader could open it
+    _put(opened, "zarr.json", document)
+    flush(opened)
 
 
-def _cannot_be_saved(said: str) -> UserError:
-    return UserError(f"a contrast is saved in a store that is whole; of this one the root {said}")
+def _cannot_be_saved(fault: str) -> UserError:
+    return UserError(f"a contrast is saved in a store that is whole; the root of this one {fault}")
 
 
-def _link(store: Store, folder: Path, group: str, name: str) -> None:
-    """Have a group's files also under the contrast's name, by which other programs look for it."""
+def _consolidated(
+    opened: ZarrStore, attributes: Mapping[str, Any], schema: RootSchema, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A root's metadata with those of all arrays, to be written at once.
+
+    Metadata that are ``known`` are not read again, except those of saved contrasts.
+    """
+    keys = [*schema.of_root(), *(key for layer in schema.layers for key in schema.of_layer(layer))]
+    found: dict[str, Any] = {}
+    for key in keys:
+        folders = key.split("/")[:-1]
+        for depth in range(1, len(folders) + 1):
+            found.setdefault("/".join(folders[:depth]), _GROUP)
+        saved = len(folders) > 1 and folders[1] != SHUFFLED
+        own = None if saved else known.get(key)
+        found[key] = own or read_json(opened, f"{key}/zarr.json", ARRAY_BYTES)
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": found}
+    return {**_GROUP, "attributes": dict(attributes), "consolidated_metadata": consolidated}
+
+
+def _link(store: StoreReader, folder: Path, group: str, name: str) -> None:
+    """Link a group's files under the contrast's name, where other programs look for them."""
     for layer in store.layers:
         source, target = (folder / layer.name / one for one in (group, name))
         for path in sorted(source.rglob("*")):
@@ -180,44 +222,46 @@ def _link(store: Store, folder: Path, group: str, name: str) -> None:
                 synchronised(path)
 
 
-def _clear(store: Store, place: ZarrStore) -> None:
-    """Remove all that savings have left which did not come to their end."""
-    _remove_unnamed(store, place)
+def _clear(store: StoreReader, opened: ZarrStore) -> None:
+    """Remove the leftovers of interrupted savings."""
+    _remove_unnamed(store, opened)
     if isinstance(store.path, Path):
         folders = [store.path, *(store.path / layer.name for layer in store.layers)]
         for path in (path for folder in folders for path in folder.glob("*.partial")):
             if _PARTIAL.fullmatch(path.name):
                 path.unlink(missing_ok=True)
-    sync(place.delete(_MARK))
+    sync(opened.delete(_MARK))
 
 
-def _remove_unnamed(store: Store, place: ZarrStore) -> None:
-    """Remove the groups of the mark that the root, as it is now, does not name."""
-    attributes = read_json(place, "zarr.json", ROOT_BYTES)["attributes"]
+def _remove_unnamed(store: StoreReader, opened: ZarrStore) -> None:
+    """Remove the marked groups that the root does not name."""
+    attributes = read_json(opened, "zarr.json", ROOT_BYTES)["attributes"]
     named = {one.get("group", name) for name, one in attributes.get("saved", {}).items()}
-    for group in _marked(place) - named:
+    for group in _marked(opened) - named:
         for layer in store.layers:
             folder = Path(store.path) / layer.name / group
             if isinstance(store.path, str):
-                sync(place.delete_dir(f"{layer.name}/{group}"))
+                sync(opened.delete_dir(f"{layer.name}/{group}"))
             elif folder.is_symlink():
                 folder.unlink()
             elif folder.exists():
                 shutil.rmtree(folder)
 
 
-def _marked(place: ZarrStore) -> set[str]:
-    """The groups that a saving has listed; none where the list is not what one writes."""
-    found = sync(place.get(_MARK, default_buffer_prototype()))
+def _marked(opened: ZarrStore) -> set[str]:
+    """The groups that a saving listed; none if the list is damaged."""
+    found = sync(opened.get(_MARK, default_buffer_prototype()))
     try:
         groups = json.loads(found.to_bytes())["groups"] if found else []
         listed = [group for group in groups if isinstance(group, str)]
     except (ValueError, KeyError, TypeError, RecursionError):
         return set()
     names = {group: group.partition(".")[0] for group in listed}
-    return {group for group, name in names.items() if is_free(name) and is_group_of(name, group)}
+    return {
+        group for group, name in names.items() if is_free_name(name) and is_group_of(name, group)
+    }
 
 
-def _put(place: ZarrStore, key: str, document: Mapping[str, Any]) -> None:
+def _put(opened: ZarrStore, key: str, document: Mapping[str, Any]) -> None:
     content = json.dumps(document, indent=2).encode()
-    sync(place.set(key, cpu.Buffer.from_bytes(content)))
+    sync(opened.set(key, cpu.Buffer.from_bytes(content)))

@@ -100,7 +100,7 @@ COMMANDS = {
 
 @dataclass
 class Storm:
-    """Result for a command: kills, full disks and failures."""
+    """Store for a command: kills, full disks and failures."""
 
     kills: int = 0
     full: int = 0

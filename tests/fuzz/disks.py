@@ -22,9 +22,10 @@ import pytest
 from zarr.abc.buffer import Buffer
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.localizer import make_localizer
-from fusiform.engine.store import places, resuming, writing
-from fusiform.engine.store.durable import DurableFolder
+from fusiform.engine.localizer import make_stimuli
+from fusiform.engine.store import location
+from fusiform.engine.store.drafts import publishing, resuming
+from fusiform.engine.store.location import DurableFolder
 
 from .small import contents, scan
 
@@ -100,11 +101,11 @@ def on(disk: Disk) -> Iterator[None]:
             disk.before = {}
 
     with pytest.MonkeyPatch.context() as own:
-        own.setattr(places, "DurableFolder", Folder)
-        for module in (resuming, writing):
+        own.setattr(location, "DurableFolder", Folder)
+        for module in (resuming, publishing):
             own.setattr(module, "remove", lambda place: None if disk.how == "cut" and disk.broken
-                        else places.remove(place))  # fmt: skip
-        own.setattr("fusiform.engine.store.durable.DurableFolder", Folder)
+                        else location.remove(place))  # fmt: skip
+        own.setattr("fusiform.engine.store.location.DurableFolder", Folder)
         yield
 
 
@@ -121,7 +122,7 @@ def run(how: str, every: int = 1) -> Trial:
     """Fail every ``every``-th write of a scan, and resume it on a sound disk."""
     with tempfile.TemporaryDirectory() as name:
         stimuli, folder = Path(name) / "stimuli", Path(name) / "stores"
-        make_localizer(stimuli, per_category=4, size=64, seed=1)
+        make_stimuli(stimuli, per_category=4, size=64, seed=1)
         folder.mkdir()
         sound = Disk()
         with on(sound):

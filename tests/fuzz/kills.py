@@ -20,12 +20,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store.commits import Commits
-from fusiform.engine.store.filling import Filling
+from fusiform.engine.store.drafts.base_draft import BaseDraft
+from fusiform.engine.store.drafts.commits import CommitLog
 
 from .small import contents, record, scan
 
@@ -47,18 +47,18 @@ class Storm:
 
 def in_stages(make: Make, stimuli: Path, output: Path, stage: mmap.mmap) -> None:
     """Write an output that commits after every batch and marks its stage in ``stage``."""
-    write, complete = Commits.write, Filling.complete
+    write, complete = CommitLog.write, BaseDraft.complete
 
-    def marked_write(self: Commits, commit: object) -> None:
+    def marked_write(self: CommitLog, commit: object) -> None:
         before, stage[0] = stage[0], STAGES.index("commit")
         write(self, commit)  # type: ignore[arg-type]
         stage[0] = before
 
-    def marked_complete(self: Filling) -> None:
+    def marked_complete(self: BaseDraft[Any]) -> None:
         stage[0] = STAGES.index("completion")
         complete(self)
 
-    Commits.write, Filling.complete = marked_write, marked_complete  # type: ignore[method-assign]
+    CommitLog.write, BaseDraft.complete = marked_write, marked_complete  # type: ignore[method-assign]
 
     def progress(event: object) -> None:
         stage[0] = STAGES.index(event.stage)  # type: ignore[attr-defined]
@@ -73,7 +73,7 @@ def run(count: int, seed: int, make: Make = scan, report: bool = False) -> Storm
     finished = differing = 0
     with tempfile.TemporaryDirectory() as folder:
         stimuli, output = Path(folder) / "stimuli", Path(folder) / "o.zarr"
-        make_localizer(stimuli, per_category=10, size=64, seed=1)
+        make_stimuli(stimuli, per_category=10, size=64, seed=1)
         stage = mmap.mmap(-1, 1)
         longest = 0.0
         for _ in range(2):  # the first compiles

@@ -35,37 +35,38 @@ import typer
 from PIL import Image
 from typer.models import OptionInfo
 
-import fusiform
 from fusiform import cli
+
+from .. import flat
 
 SECONDS, BYTES = 60, 3 * 2**30
 _ROOT = Path(__file__).parents[2]
 _SLOW = {"doctor", "bench", "demo"}  # these take seconds each: one case in this many
 _SLOWER = 40
 
-# A valid, quick line of every command, by its function; odd values are added to it.
+# A valid, quick line of every command, by its name; odd values are added to it.
 LINES = {
     "layers": "layers tiny:make",
     "plan": "plan tiny:make stimuli --layers act --batch-size 4 -q",
-    "scan_command": "scan tiny:make stimuli -o out.zarr --layers act --batch-size 4 -q",
-    "record_command": "record tiny:make stimuli -o out.zarr --from a.zarr --random 3 -q",
-    "responses_command": "responses r.zarr units",
+    "scan": "scan tiny:make stimuli -o out.zarr --layers act --batch-size 4 -q",
+    "record": "record tiny:make stimuli -o out.zarr --from a.zarr --random 3 -q",
+    "responses": "responses r.zarr units",
     "summary": "summary a.zarr",
-    "analyse_command": "analyse a.zarr shares --resamples 5",
-    "select_command": "select a.zarr faces",
-    "query_command": "query a.zarr 't > 0'",
-    "compare_command": "compare a.zarr b.zarr --resamples 5",
-    "report_command": "report a.zarr -o page.html --resamples 5 -q",
-    "merge_command": "merge a.zarr c.zarr -o out.zarr",
+    "analyse": "analyse a.zarr shares --resamples 5",
+    "select": "select a.zarr faces",
+    "query": "query a.zarr 't > 0'",
+    "compare": "compare a.zarr b.zarr --resamples 5",
+    "report": "report a.zarr -o page.html --resamples 5 -q",
+    "merge": "merge a.zarr c.zarr -o out.zarr",
     "check": "check a.zarr",
     "info": "info a.zarr",
     "doctor": "doctor --model tiny:make --stimuli stimuli -q",
     "bench": "bench tiny:make --parts kernels --units 300000 --batch-sizes 2 --repeats 1 -q",
     "demo": "demo new --model tiny:make --per-category 4 -q",
-    "make": "stimuli make new --per-category 1 --size 32",
-    "scramble": "stimuli scramble stimuli -o new",
-    "check_stimuli_command": "stimuli check stimuli",
-    "pack_stimuli_command": "stimuli pack stimuli -o new.zarr --resize 16 --crop 16 -q",
+    "stimuli make": "stimuli make new --per-category 1 --size 32",
+    "stimuli scramble": "stimuli scramble stimuli -o new",
+    "stimuli check": "stimuli check stimuli",
+    "stimuli pack": "stimuli pack stimuli -o new.zarr --resize 16 --crop 16 -q",
 }
 NUMBERS = (
     *("-1", "0", "1", "3", "-0.0", "0.5", "1e308", "-1e308", "1e-320", "1e400", "nan", "inf"),
@@ -123,11 +124,11 @@ def huge(): return nn.Linear(10**6, 10**7)
 """
 
 
-def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
+def options(app: typer.Typer = cli.app, before: str = "") -> Iterator[tuple[str, str, Any, str]]:
     """Every option of every command: command, flag, type and help."""
     for group in app.registered_groups:
         assert group.typer_instance is not None
-        yield from options(group.typer_instance)
+        yield from options(group.typer_instance, f"{before}{group.name} ")
     for command in app.registered_commands:
         assert command.callback is not None
         hints = get_type_hints(command.callback, include_extras=True)
@@ -138,12 +139,12 @@ def options(app: typer.Typer = cli.app) -> Iterator[tuple[str, str, Any, str]]:
                     flags = [info.default, *(info.param_decls or ()), name.replace("_", "-")]
                     flag = next(one for one in flags if isinstance(one, str))
                     said = f"{info.metavar or ''} {info.help or ''}"
-                    yield command.callback.__name__, flag.lstrip("-"), get_args(hint)[0], said
+                    yield f"{before}{command.name}", flag.lstrip("-"), get_args(hint)[0], said
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a case: its exit code, or None if it did not end; ``fault`` is a failure."""
+    """Store of a case: its exit code, or None if it did not end; ``fault`` is a failure."""
 
     number: int
     arguments: tuple[str, ...]
@@ -225,10 +226,10 @@ def make_stores(folder: Path) -> None:
     sys.path.insert(0, str(folder))
     given: dict[str, Any] = {"batch_size": 4, "device": "cpu"}
     for name, layers, seed in (("a", "act", 0), ("b", "act", 1), ("c", "pool", 0)):
-        fusiform.scan(
+        flat.scan(
             "tiny:make", "stimuli", f"{name}.zarr", layers=layers, seed=seed, **given
         )  # fmt: skip
-    fusiform.record("tiny:make", "stimuli", "r.zarr", store="a.zarr", random=3, **given)
+    flat.record("tiny:make", "stimuli", "r.zarr", store="a.zarr", random=3, **given)
     sys.path.remove(str(folder))
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-import fusiform
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store import recording
+from fusiform.engine.store import recording_reader
+
+from .. import flat
 
 
 class Net(nn.Module):
@@ -31,7 +32,7 @@ class Net(nn.Module):
 
 def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
     """Scan with a null, committing after every batch."""
-    store = fusiform.scan(
+    store = flat.scan(
         Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2, null_units=9,
         preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
         listener=listener or Listener(),
@@ -41,8 +42,8 @@ def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
 
 def record(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
     """Record with two layers projected, in files of a few rows, committing after every batch."""
-    recording._FILE_VALUES, recording._LEAST_ROWS = 1, 7
-    found = fusiform.record(
+    recording_reader._FILE_VALUES, recording_reader._LEAST_ROWS = 1, 7
+    found = flat.record(
         Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, random=100,
         project=40, preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
         listener=listener or Listener(),

@@ -4,7 +4,7 @@
 
 Every use of a damaged store must give a result, a list of problems or a ``UserError``: no other
 exception, no warning, nothing on stderr, within bounds of time and memory. If no checksum was
-recomputed, a store that ``check_store`` calls whole gives its original numbers. Children do the
+recomputed, a store that ``fusiform.check`` calls whole gives its original numbers. Children do the
 work under a limit of address space, so that crashes and hangs are found too. ``--only N`` repeats
 mutation N and shows what happens.
 """
@@ -35,12 +35,13 @@ from typing import Any, ClassVar
 import google_crc32c
 import numpy as np
 
-from fusiform import Criterion, check_store, describe_store, open_store, save_contrast, summarise
+import fusiform
+from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine.contrasts import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.memory import peak_memory
-from fusiform.engine.store import cuts
-from fusiform.engine.store.writing import create_store
+from fusiform.engine.store import chunking
+from fusiform.engine.store.drafts.creating import create_store
 from fusiform.kernels.moments import Moments
 
 from ..made import CATEGORIES, COUNTS, LAYERS, contents, samples
@@ -78,7 +79,7 @@ def make(path: Path) -> Path:
     null = {"shuffles": shuffles, "units": drawn, "seed": 0}
     table = np.repeat(np.argwhere(COUNTS[:2]), COUNTS[:2].ravel(), axis=0)
     columns = {name: values[: len(table)] for name, values in contents()["stimuli"].items()}
-    whole, cuts._CHUNK_UNITS = cuts._CHUNK_UNITS, 12
+    whole, chunking._CHUNK_UNITS = chunking._CHUNK_UNITS, 12
     try:
         draft = create_store(
             path,
@@ -99,7 +100,7 @@ def make(path: Path) -> Path:
         draft.complete()
         save_contrast(open_store(path), "two", Criterion("rest"), "faces > bodies", ["t", "csi"])
     finally:
-        cuts._CHUNK_UNITS = whole
+        chunking._CHUNK_UNITS = whole
     return path
 
 
@@ -110,7 +111,7 @@ class Mutation:
     """Random changes of the files of a store at ``path``; :meth:`undo` restores them.
 
     ``honest`` stays true while no checksum was recomputed and no file swapped: then
-    ``check_store`` must find the change.
+    ``fusiform.check`` must find the change.
     """
 
     def __init__(self, path: Path, rng: random.Random) -> None:
@@ -354,8 +355,8 @@ def uses(path: Path, rng: random.Random | None = None) -> dict[str, Callable[[],
 
     def tables() -> Any:
         store = open_store(path)
-        return [np.asarray(store.counts), store.stimuli("stimulus_category"),
-                store.stimuli("stimulus_path").astype(object)]  # fmt: skip
+        return [np.asarray(store.counts), store.stimulus_column("stimulus_category"),
+                store.stimulus_column("stimulus_path").astype(object)]  # fmt: skip
 
     def arrays() -> Any:
         store = open_store(path)
@@ -364,7 +365,8 @@ def uses(path: Path, rng: random.Random | None = None) -> dict[str, Callable[[],
 
     def summary(criterion: Criterion) -> Any:
         return [
-            (r.selective, r.dead, r.csi, r.chance) for r in summarise(open_store(path), criterion)
+            (r.selective, r.dead, r.csi, r.chance)
+            for r in fusiform.summary(open_store(path), criterion)
         ]
 
     def query(text: str, saved: str | None = None) -> Any:
@@ -385,7 +387,7 @@ def uses(path: Path, rng: random.Random | None = None) -> dict[str, Callable[[],
             warnings.simplefilter("always")
 
     def described() -> Any:
-        found = describe_store(path)
+        found = fusiform.info(path)
         assert repr(open_store(path))
         assert str(found.criterion)  # not part of the fingerprint
         return found.folds, found.units
@@ -434,7 +436,7 @@ def try_out(path: Path, before: dict[str, Any], number: int, mutation: Mutation)
                         said = f"{len(str(error))} characters: {str(error)[:300]}"
                         raise AssertionError(said) from None
             try:
-                problems = check_store(path).problems
+                problems = fusiform.check(path).problems
                 checked = "damaged" if problems else "whole"
                 if len(problems) > 500:
                     raise AssertionError(f"{len(problems)} problems")
@@ -467,7 +469,7 @@ def work(base: Path, seed: int, numbers: range) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(copytree(base, Path(folder) / "own.zarr"))
         before = {name: use() for name, use in uses(path).items()}
-        assert not check_store(path).problems
+        assert not fusiform.check(path).problems
         bound = _virtual_bytes() + BYTES
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
         for number in numbers:

@@ -30,10 +30,10 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import parquet
 
+from fusiform.commands.notes import printable
 from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli import arrow_tables
 from fusiform.engine.stimuli.catalogue import read_catalogue
-from fusiform.terminal import printable
 
 from .mutations import Report, damaged
 

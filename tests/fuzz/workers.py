@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fusiform
 from fusiform.engine.distributing.cluster import Replacing
-from fusiform.engine.localizer import make_localizer
+from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 
+from .. import flat
 from .small import contents
 
 # Stages of a scan in which kills are counted, as progress reports them.
@@ -79,7 +79,7 @@ class _Killer(threading.Thread):
 
 def scan(stimuli: Path, output: Path, **options: Any) -> None:
     """A scan of 16 shards; some groups span two shards, others lie within one."""
-    fusiform.scan(
+    flat.scan(
         "tests.fuzz.small:Net", stimuli, output, layers=["body", "pool", "head"], batch_size=2,
         preprocessing={"resize": 40, "crop": 32}, **options,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
     multiprocessing.set_forkserver_preload(["fusiform.engine.scanning.scan"])
     with tempfile.TemporaryDirectory() as folder:
         stimuli, output = Path(folder) / "stimuli", Path(folder) / "o.zarr"
-        make_localizer(stimuli, per_category=44, size=64, seed=1)
+        make_stimuli(stimuli, per_category=44, size=64, seed=1)
         expected = _in_one_process(stimuli, Path(folder) / "whole.zarr")
         with (
             dask.config.set(_SETTINGS),

@@ -1,1 +1,1 @@
-"""What a user can ask, as text and as values: contrasts, rules, criteria."""
+"""Contrasts, rules and criteria, as text and as values."""

@@ -1,13 +1,13 @@
 """Contrasts between categories, and the small language they are written in.
 
     faces                                    against all other categories
-    faces > bodies + scenes                  stimuli of a group against those of another
+    faces > bodies + scenes                  stimuli of one group against those of another
     faces + bodies > scenes + words
     faces - (bodies + scenes + words)/3      weights of category means, which sum to 0
 
-Names with other characters than letters, digits, ``_`` and ``.`` stand in quotes (a quote in them
-is written twice), unless the whole text is the name. A number that neither multiplies nor divides
-is the category of that name, if there is one. Names are compared in one Unicode form, NFC.
+Names with characters other than letters, digits, ``_`` and ``.`` are quoted (a quote in a name is
+doubled), unless the name is the whole text. A number that neither multiplies nor divides is the
+category of that name, if there is one. Names are compared in the Unicode form NFC.
 
     contrast = sum | side ">" side
     side     = name { "+" name } | "(" side ")"
@@ -30,11 +30,11 @@ from .grammar import Token, Tokens, quoted
 
 @dataclass(frozen=True)
 class Contrast:
-    """Target categories against baseline categories, as indices; ``text`` is how it was written.
+    """Target categories against baseline categories, as indices; ``text`` is the source text.
 
-    ``weights`` are those of the categories in the order target, baseline. ``weighted`` is on where
-    they were given by a weighted sum, which only the weighted test fits; else they are even shares
-    of 1 and -1.
+    ``weights`` are in the order target, baseline. ``weighted`` contrasts were written as a weighted
+    sum and are tested by the weighted test only; the weights of others are equal shares of 1 and
+    -1.
     """
 
     text: str
@@ -44,12 +44,12 @@ class Contrast:
     weighted: bool = False
 
     def is_same_as(self, other: Contrast) -> bool:
-        """Whether it weighs the same categories in the same way, however it is written."""
+        """Whether both weigh the same categories equally, however they are written."""
         own, its = ((c.target, c.baseline, c.weights, c.weighted) for c in (self, other))
         return own == its
 
     def row_in(self, contrasts: Sequence[Contrast]) -> int | None:
-        """Which of ``contrasts`` is the same; None if none is."""
+        """Index of the same contrast in ``contrasts``, or None."""
         return next((row for row, one in enumerate(contrasts) if one.is_same_as(self)), None)
 
 
@@ -59,11 +59,11 @@ def every_category(categories: Sequence[str]) -> list[Contrast]:
 
 
 def parse_contrasts(texts: str | Sequence[str] | None, categories: Sequence[str]) -> list[Contrast]:
-    """What one or several texts ask for; None is each category against all others.
+    """Parse one or several contrasts; None stands for each category against all others.
 
     Raises
     ------
-    UserError : one cannot be read; see :func:`parse_contrast`
+    UserError : see :func:`parse_contrast`
     """
     if texts is None:
         return every_category(categories)
@@ -71,7 +71,7 @@ def parse_contrasts(texts: str | Sequence[str] | None, categories: Sequence[str]
 
 
 def pairs(contrast: Contrast) -> list[Contrast]:
-    """Its target against each baseline category by itself."""
+    """Contrasts of the target against each baseline category."""
     if contrast.weighted:
         raise UserError(
             f"a weighted sum is one contrast and has no pairs; got {contrast.text!r}: write A > B"
@@ -80,30 +80,29 @@ def pairs(contrast: Contrast) -> list[Contrast]:
 
 
 def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None) -> Contrast:
-    """Read a contrast of ``categories``, which ends at ``stop``; see the head of this module.
+    """Parse a contrast of ``categories`` that ends at ``stop``; the module describes the language.
 
     Raises
     ------
-    UserError : with a caret under the character where it cannot be read on
+    UserError : the text cannot be parsed; a caret points at the character
     """
     if not isinstance(text, str):
-        raise UserError(f"a contrast is a text, such as 'faces > bodies'; got {text!r}")
+        raise UserError(f"a contrast is a string, such as 'faces > bodies'; got {text!r}")
     whole = place_of(text[:stop], categories)
     if whole is not None:
         return _against(categories[whole], [whole], _others([whole], categories))
     tokens = Tokens(text, "a contrast", stop=stop, known=categories)
     text = text[:stop]
     if tokens.current.kind == "end":
-        raise UserError(f"a contrast names categories, of: {shortened(categories)}; got nothing")
+        raise UserError(f"a contrast names categories ({shortened(categories)}); got nothing")
     weights = _sum(tokens, categories)
     if mark := tokens.take(">"):
-        # Its sides are groups of categories: nothing but names, joined by +.
         target = _group(weights, tokens, mark)
         baseline = _group(_sum(tokens, categories), tokens, mark)
         tokens.end()
         if both := set(target) & set(baseline):
             name = categories[min(both)]
-            tokens.refuse(f"a category stands on one side of a contrast; {name} is on both", mark)
+            tokens.refuse(f"a category is on one side of a contrast; {name} is on both", mark)
         return _against(text, target, baseline)
     tokens.end()
     constant = weights.pop(None, Fraction(0))
@@ -113,7 +112,7 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
     if not present or constant or sum(present.values()):
         total = sum(present.values()) + constant
         raise UserError(
-            f"the weights of a contrast sum to 0; those of {text!r} to {total}: "
+            f"the weights of a contrast sum to 0; those of {text!r} sum to {total}: "
             "write A > B, or divide a side by its number of categories"
             + _in_quotes(tokens, categories)
         )
@@ -124,10 +123,9 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
 
 
 def place_of(name: str, categories: Sequence[str]) -> int | None:
-    """Which category a name is of; None if there is none.
+    """Index of the category with a name, or None.
 
-    The one that is written so, or else the first that differs in its Unicode form or in spaces
-    around it alone.
+    An exact match comes first, then one that differs only in Unicode form or surrounding spaces.
     """
     if name in categories:
         return categories.index(name)
@@ -136,25 +134,26 @@ def place_of(name: str, categories: Sequence[str]) -> int | None:
 
 
 def _in_quotes(tokens: Tokens, categories: Sequence[str]) -> str:
-    """How to write categories that were taken for numbers, as the end of a remedy."""
+    """Remedy for categories that were read as numbers."""
     named = dict.fromkeys(quoted(one) for one in tokens.numbers if one in categories)
-    return f"; categories that are numbers stand in quotes: {shortened(named)}" if named else ""
+    return f"; quote categories that are numbers: {shortened(named)}" if named else ""
 
 
 def _against(text: str, target: Sequence[int], baseline: Sequence[int]) -> Contrast:
     if not baseline:
         raise UserError(f"a contrast needs a category to compare with; {text!r} leaves none")
-    shares = [Fraction(1, len(target))] * len(target) + [Fraction(-1, len(baseline))] * len(
-        baseline
+    weights = (
+        *[Fraction(1, len(target))] * len(target),
+        *[Fraction(-1, len(baseline))] * len(baseline),
     )
-    return Contrast(text.strip(), tuple(target), tuple(baseline), tuple(shares))
+    return Contrast(text.strip(), tuple(target), tuple(baseline), weights)
 
 
 def _others(target: Sequence[int], categories: Sequence[str]) -> list[int]:
     return [k for k in range(len(categories)) if k not in target]
 
 
-# The weight of every category, and of None: a number by itself.
+# Weights by category; None is the key of a constant.
 _Weights = dict[int | None, Fraction]
 
 
@@ -205,7 +204,7 @@ def _factor(tokens: Tokens, categories: Sequence[str]) -> _Weights:
         return {None: Fraction(number.text)}
     name = tokens.take(kind="name") or tokens.take(kind="quoted")
     if name is None:
-        tokens.refuse("a contrast goes on with a category, a number or a bracket")
+        tokens.refuse("a contrast continues with a category, a number or a bracket")
     place = place_of(name.text, categories)
     if place is None:
         offered = nearest(name.text, map(quoted, categories))

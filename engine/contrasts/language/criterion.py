@@ -1,4 +1,4 @@
-"""When a unit counts as selective: a test, a rule over what is measured, and how p is corrected."""
+"""Criteria of selectivity: a test, a rule over measures, and a correction of p."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TESTS = {
     "weighted": "t of weighted category means",
     "student": "Student's t against the pooled baseline",
 }
-# What a rule can compare: all but the index of a category.
+# The measures that rules compare: all but the index of a category.
 COMPARED = tuple(measure for measure in MEASURES if measure != "preferred_category")
 _VOCABULARY = Vocabulary(COMPARED, ("preferred",))
 _CORRECTIONS = {
@@ -32,25 +32,26 @@ _CORRECTIONS = {
 
 @dataclass(frozen=True)
 class Criterion:
-    """When a unit counts as selective for the target of a contrast.
+    """The criterion by which a unit is selective for the target of a contrast.
 
     Parameters
     ----------
-    test : ``each`` (Welch t against each baseline category, of which the smallest counts), ``rest``
-        (Welch t against all stimuli of the baseline pooled), ``weighted`` (t of the weighted sum of
-        category means), ``student`` (as ``rest``, with one variance for both sides). A contrast
-        that is written as a weighted sum is tested by ``weighted``.
-    where : the rule, as :mod:`.rule` reads it; see ``fusiform.engine.variables.MEASURES`` for what
-        can be asked
-    sides : 1, p that the target's response is larger; 2, p that it differs
-    correction : of p for many tests, which gives q: ``bh``, ``by``, ``bonferroni`` or ``none``
-    family : the tests that count as many: those of a ``layer``, or of all layers (``model``)
-    pairwise : the rule has to hold against each baseline category by itself: a test, a correction
-        and a decision for each
+    test : ``each``, ``rest``, ``weighted`` or ``student``. ``each`` is Welch's t against each
+        baseline category, of which the smallest counts; ``rest`` Welch's t against the pooled
+        baseline; ``weighted`` the t of weighted category means; ``student`` is as ``rest``, with
+        one variance for both sides. A weighted contrast is always tested by ``weighted``.
+    where : Rule that a unit meets, as ``q <= 0.05 and csi > 1/3``. Measures are compared with
+        numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``,
+        ``preferred``. See ``fusiform.engine.variables.MEASURES``.
+    sides : 1, the target's response is larger; 2, it differs.
+    correction : ``bh``, ``by``, ``bonferroni`` or ``none``. It makes q of p.
+    family : Tests that p is corrected over: of a ``layer`` or the ``model``.
+    pairwise : Require the rule against each baseline category alone. Each has a test, a correction
+        and a decision of its own.
 
     Raises
     ------
-    UserError : a value is none of these, or the rule cannot be read
+    UserError : a value is unknown, or the rule cannot be parsed
     """
 
     test: Test = "each"
@@ -68,7 +69,7 @@ class Criterion:
         self.rule()
 
     def rule(self) -> Rule:
-        """``where``, parsed."""
+        """The parsed rule ``where``."""
         return parse_rule(self.where, _VOCABULARY)
 
     def __str__(self) -> str:
@@ -76,7 +77,7 @@ class Criterion:
         if any(condition.measure == "q" for condition in self.rule().conditions()):
             parts.append(f"q: {_CORRECTIONS[self.correction]} in the {self.family}")
         if self.pairwise:
-            parts.append("against each baseline category by itself")
+            parts.append("against each baseline category separately")
         return "; ".join(parts)
 
 
@@ -85,7 +86,7 @@ def preset(name: str) -> Criterion:
 
     Raises
     ------
-    UserError : there is no such preset
+    UserError : the preset is unknown
     """
     if name not in PRESETS:
         raise UserError(f"a preset names a publication; got {name!r}: {nearest(name, PRESETS)}")
@@ -93,7 +94,7 @@ def preset(name: str) -> Criterion:
 
 
 def require_criterion(criterion: object) -> None:
-    """Refuse what is no criterion, such as the name of a preset or a contrast in its place."""
+    """Raise a ``UserError`` for anything but a criterion, such as the name of a preset."""
     if not isinstance(criterion, Criterion):
         raise UserError(f"a criterion is fusiform.Criterion(...); got {criterion!r}")
 
@@ -101,7 +102,7 @@ def require_criterion(criterion: object) -> None:
 def remarks(
     criterion: Criterion, categories: Sequence[str], contrasts: str | Sequence[str] | None = None
 ) -> list[str]:
-    """Notes on steps of a preset's authors that its criterion does not include."""
+    """Notes on steps of a preset's authors that the criterion does not include."""
     if criterion != PRESETS["margalit2024"]:
         return []
     sides = [(*one.target, *one.baseline) for one in parse_contrasts(contrasts, categories)]
@@ -110,7 +111,7 @@ def remarks(
     if not scrambled:
         return []
     return [
-        "margalit2024: the authors left scrambled pictures out; here are "
+        "margalit2024: the authors left scrambled images out; this store has "
         f"{shortened(scrambled)}: name contrasts without them, or scan without them (--group)"
     ]
 
@@ -123,7 +124,7 @@ def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
 
 DEFAULT = Criterion()
 
-# Criteria of publications. docs/definitions.md says what each implies, and what differs.
+# Criteria of publications; docs/definitions.md describes them and their differences.
 PRESETS: dict[str, Criterion] = {
     "prince2024": Criterion(
         "student", "q <= 0.05 and t > 0", sides=2, correction="by", pairwise=True

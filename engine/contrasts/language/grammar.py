@@ -1,4 +1,4 @@
-"""What contrasts and rules are written in: tokens, and errors that point at a character."""
+"""Tokens of contrasts and rules, and errors that point at a character."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unicodedata import category
 
 from ...errors import UserError
 
-# Numbers are bounded, as is how deep brackets nest: a text is not a way to keep a machine busy.
+# Numbers and nesting are bounded, so that hostile text cannot keep a machine busy.
 _DEEPEST = 50
 _NUMBER = re.compile(r"(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
 _LIKE_A_NUMBER = re.compile(r"[\d.]+(?:[eE]\d*)?")
@@ -21,16 +21,16 @@ _OTHER = re.compile(
     re.VERBOSE,
 )
 _PLAIN = re.compile(r"[^\W\d][\w.]*")
-_JOINERS = "\u200c\u200d"  # between letters of Indic scripts and Persian
+_JOINERS = "\u200c\u200d"  # occur within words of Indic scripts and Persian
 
 
 def quoted(name: str) -> str:
-    """``name`` as it is offered to be written: in quotes, unless no reading of it needs them."""
+    """``name`` as a user should write it: quoted unless it is a plain name."""
     return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def _word(text: str, start: int) -> str:
-    """The letters, digits, ``_`` and ``.`` from ``start`` on, with the marks that letters bear."""
+    """The letters (with combining marks), digits, ``_`` and ``.`` from ``start`` on."""
     stop = start
     while stop < len(text) and (
         text[stop].isalnum() or text[stop] in _JOINERS + "_." or category(text[stop])[0] == "M"
@@ -40,7 +40,7 @@ def _word(text: str, start: int) -> str:
 
 
 class Token(NamedTuple):
-    """A word of a text: its ``kind`` (number, name, quoted, symbol or end), and where it stands."""
+    """A token of a text: its ``kind`` (number, name, quoted, symbol or end) and position."""
 
     kind: str
     text: str
@@ -48,14 +48,14 @@ class Token(NamedTuple):
 
 
 class Tokens:
-    """The tokens of ``text`` from ``start`` to ``stop``, read one by one.
+    """The tokens of ``text`` from ``start`` to ``stop``.
 
-    Words that begin with a digit are names unless they are numbers; of what looks like a number
-    too long or odd to be one, only those ``known``.
+    Words that begin with a digit are names unless they are numbers; words that look like a number
+    but are not valid as one are names only if ``known``.
 
     Raises
     ------
-    UserError : at the first character that begins no token
+    UserError : a character begins no token
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Tokens:
             self._tokens.append(token)
             depth += (token.text == "(") - (token.text == ")") if token.kind == "symbol" else 0
             if depth > _DEEPEST:
-                self.refuse(f"brackets nest {_DEEPEST} deep at most in {what}", token)
+                self.refuse(f"brackets nest at most {_DEEPEST} deep in {what}", token)
         self._tokens.append(Token("end", "", max(start, len(text.rstrip()))))
 
     def _read(self, text: str, place: int, known: Collection[str]) -> tuple[Token, int]:
-        """The token at ``place``, and where it ends."""
+        """The token at ``place``, and the position after it."""
         word = _word(text, place)
         number = _NUMBER.match(text, place)
         if number and number.end() >= place + len(word):
@@ -92,8 +92,8 @@ class Tokens:
             return Token("name", word, place), place + len(word)
         match = _OTHER.match(text, place)
         if match is None:
-            message = "a quote is not closed" if text[place] in "\"'" else "this means nothing"
-            hint = ", where names that are not of letters and digits stand in quotes"
+            message = "a quote is not closed" if text[place] in "\"'" else "invalid syntax"
+            hint = ", where names with characters other than letters and digits are quoted"
             self.refuse(
                 f"{message} in {self._what}{hint if known else ''}",
                 Token("symbol", text[place], place),
@@ -105,16 +105,16 @@ class Tokens:
 
     @property
     def numbers(self) -> list[str]:
-        """The numbers of the whole text."""
+        """All numbers in the text."""
         return [token.text for token in self._tokens if token.kind == "number"]
 
     @property
     def current(self) -> Token:
-        """The next token, which stays the next."""
+        """The next token, without taking it."""
         return self._tokens[self._next]
 
     def take(self, *texts: str, kind: str = "") -> Token | None:
-        """The next token if it is one of ``texts`` (unquoted) or of this kind; else None."""
+        """Take the next token if it is one of ``texts`` (unquoted) or of this kind; else None."""
         token = self.current
         if (token.kind == kind) if kind else (token.kind != "quoted" and token.text in texts):
             self._next += 1
@@ -122,21 +122,22 @@ class Tokens:
         return None
 
     def expect(self, text: str, after: str) -> None:
-        """Take ``text`` or refuse."""
+        """Take ``text``, or raise an error."""
         if self.take(text) is None:
             self.refuse(f"{self._what} needs {text!r} {after}")
 
     def end(self) -> None:
-        """Refuse what is left."""
+        """Raise an error unless all tokens are taken."""
         if self.current.kind != "end":
-            self.refuse(f"{self._what} goes on where it should end")
+            self.refuse(f"{self._what} continues where it should end")
 
     def refuse(self, rule: str, at: Token | None = None) -> NoReturn:
         """Raise a :class:`UserError` that shows the text with a caret under ``at``, or the next."""
         at = at or self.current
-        came = at.text or ("the end" if at.kind == "end" else "an empty name")
-        # Control characters would break the line that the caret counts on.
+        got = at.text or ("the end" if at.kind == "end" else "an empty name")
+        # Control characters would misplace the caret.
         shown = "".join(c if c.isprintable() else "?" for c in self.text)
-        before = sum(category(c) != "Mn" for c in shown[: at.start])  # marks take no room
-        place = (f"  {shown}", f"  {' ' * before}^")
-        raise UserError(f"{rule}; got {came!r}", *place) from None
+        before = sum(
+            category(c) != "Mn" for c in shown[: at.start]
+        )  # combining marks have no width
+        raise UserError(f"{rule}; got {got!r}", f"  {shown}", f"  {' ' * before}^") from None

@@ -1,4 +1,4 @@
-"""Rules: comparisons of what is measured, joined by ``and`` and ``or``. Parsed, never evaluated.
+"""Rules: comparisons of measures, joined by ``and`` and ``or``. Parsed, never evaluated as code.
 
     t > 5
     q <= 0.05 and csi > 1/3
@@ -10,7 +10,7 @@
     condition = measure ("<" | "<=" | ">" | ">=" | "==") number | "top" number ["%"] ["by" measure]
               | ["not"] flag | "(" rule ")"
 
-Which measures and flags there are, and whether ``top`` is one of the conditions, says a vocabulary.
+A :class:`Vocabulary` lists the measures and flags, and whether ``top`` is allowed.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .grammar import Tokens
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
 }  # fmt: skip
-# Those of which the least count.
+# Measures whose smallest values are the most extreme.
 PROBABILITIES = ("p", "log10_p", "q", "q_each", "p_null", "p_f")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a rule may ask for: measures to compare, flags, and the top of a layer."""
+    """The names that a rule may use: measures, flags, and ``top``."""
 
     measures: tuple[str, ...]
     flags: tuple[str, ...]
@@ -44,40 +44,40 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``measure sign value``; NaN meets none."""
+    """``measure sign value``; never true for NaN."""
 
     measure: str
     sign: str
     value: float
 
     def holds(self, values: Any) -> Any:
-        """Where ``values [unit]`` meet it."""
+        """Whether each of ``values [unit]`` meets the comparison."""
         return _SIGNS[self.sign](values, self.value)
 
 
 @dataclass(frozen=True)
 class Top:
-    """The ``size`` units of a layer, or per cent of them, that have the most of a ``measure``."""
+    """The ``size`` units, or percent of units, of a layer with the largest ``measure``."""
 
     measure: str
     size: Fraction
     percent: bool
 
     def of(self, units: int) -> int:
-        """How many of a layer's units that are: of a percentage no more, by the digits of it."""
+        """Number of units; a percentage is exact and rounded down."""
         return math.floor(units * self.size / 100 if self.percent else self.size)
 
 
 @dataclass(frozen=True)
 class Flag:
-    """What is so of a unit or, unless ``so``, is not."""
+    """A property that a unit has or, if ``negated``, lacks."""
 
     measure: str
-    so: bool
+    negated: bool
 
     def holds(self, values: Any) -> Any:
-        """Where ``values [unit]``, booleans, meet it."""
-        return values if self.so else ~values
+        """Whether each of the booleans ``values [unit]`` meets the condition."""
+        return ~values if self.negated else values
 
 
 Condition = Comparison | Top | Flag
@@ -99,17 +99,17 @@ class Rule:
                 yield part
 
     def decide(self, met: Mapping[Condition, Any]) -> Any:
-        """Where the rule holds, from where each of its conditions is met (boolean arrays)."""
+        """Evaluate the rule from boolean arrays, one for each of its conditions."""
         parts = [part.decide(met) if isinstance(part, Rule) else met[part] for part in self.parts]
         return reduce(operator.and_ if self.joined_by == "and" else operator.or_, parts)
 
 
 def parse_rule(text: str, known: Vocabulary, start: int = 0) -> Rule:
-    """Read a rule, which begins at ``start`` of the text; see the head of this module.
+    """Parse a rule that begins at ``start``; the module describes the language.
 
     Raises
     ------
-    UserError : with a caret under the character where it cannot be read on
+    UserError : the text cannot be parsed; a caret points at the character
     """
     tokens = Tokens(text, "a rule", start)
     rule = _any(tokens, known)
@@ -140,9 +140,9 @@ def _condition(tokens: Tokens, known: Vocabulary) -> Condition | Rule:
         return _top(tokens, known)
     negated = tokens.take("not")
     if flag := tokens.take(*known.flags):
-        return Flag(flag.text, so=negated is None)
+        return Flag(flag.text, negated=negated is not None)
     if negated:
-        tokens.refuse(f"not goes before one of {', '.join(known.flags)}")
+        tokens.refuse(f"not precedes one of {', '.join(known.flags)}")
     measure = _measure(tokens, known)
     sign = tokens.take(*_SIGNS)
     if sign is None:
@@ -152,7 +152,7 @@ def _condition(tokens: Tokens, known: Vocabulary) -> Condition | Rule:
 
 def _top(tokens: Tokens, known: Vocabulary) -> Top:
     start = tokens.current
-    size: Fraction = _number(tokens, Fraction)  # as written: 0.57 % of 10,000 units are 57
+    size: Fraction = _number(tokens, Fraction)  # exact: 0.57 % of 10,000 units are 57
     percent = tokens.take("%") is not None
     if not (0 < size <= 100 if percent else size >= 1 and size == int(size)):
         tokens.refuse("top takes a number of units, or a percentage of a layer's", start)
@@ -161,7 +161,7 @@ def _top(tokens: Tokens, known: Vocabulary) -> Top:
     named = tokens.current
     measure = _measure(tokens, known)
     if measure in PROBABILITIES:
-        tokens.refuse("top are the units with the most, and of p the least counts: use t", named)
+        tokens.refuse("top takes the largest values, but small p count: use t", named)
     return Top(measure, size, percent)
 
 
@@ -169,10 +169,10 @@ def _measure(tokens: Tokens, known: Vocabulary) -> str:
     name = tokens.take(kind="name")
     if name is None:
         flags = [*(["top"] if known.top else []), *known.flags]
-        tokens.refuse(f"a rule goes on with a measure, {', '.join(flags)} or a bracket")
+        tokens.refuse(f"a rule continues with a measure, {', '.join(flags)} or a bracket")
     if name.text not in known.measures:
         names = (*known.measures, *known.flags)
-        tokens.refuse(f"a rule asks for what is measured ({nearest(name.text, names)})", name)
+        tokens.refuse(f"a rule names measures ({nearest(name.text, names)})", name)
     return name.text
 
 

@@ -1,1 +1,1 @@
-"""Packed sets: pictures decoded once, for many networks. Read and described without zarr."""
+"""Packed sets: pictures decoded once for many networks. Read without zarr."""

@@ -1,8 +1,8 @@
-"""How a packed set lies on the disk: plain zarr v3, for any reader.
+"""Layout of a packed set on disk: plain zarr v3, for any reader.
 
-Pictures are uncompressed in one array, with the stimulus table beside it. A picture is a run of
-bytes with its CRC-32C behind it, in a file of some tens of MiB that ends with an index of such runs
-(zarr's sharding codec).
+One array holds the uncompressed pictures, with the stimulus table beside it. The bytes of a picture
+are followed by their CRC-32C, in files of some tens of MiB that end with an index (zarr's sharding
+codec).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ...variables import STIMULUS_COLUMNS
 METADATA = "zarr.json"
 SCHEMA, VERSION = "fusiform stimuli", 1
 PICTURES = "pictures"
-# What makes the pixels of a file; mean and standard deviation come after.
+# Preprocessing that determines the packed pixels; mean and standard deviation come later.
 PREPARED: dict[str, type] = {"resize": int, "crop": int, "interpolation": str, "squash": bool}
-# Of an entry of the index, and behind every chunk and index.
+# Bytes of an index entry, and of the checksum after every chunk and index.
 INDEX_ENTRY, CHECKSUM = 16, 4
 _SHARD_BYTES = 32 * 2**20
 _CRC = {"name": "crc32c"}
@@ -30,41 +30,41 @@ _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
 def prepared(preprocessing: Preprocessing) -> dict[str, Any]:
-    """What a packed set says of how its pictures were made."""
+    """Preprocessing as stored in a packed set."""
     return {name: getattr(preprocessing, name) for name in PREPARED}
 
 
 def per_shard(crop: int, number: int | None = None) -> int:
-    """Pictures in a file, of so many, or of more than fill one."""
+    """Pictures per file; at most ``number``, if that is given."""
     full = max(1, _SHARD_BYTES // (crop * crop * 3))
     return full if number is None else min(number, full)
 
 
 def shard_index(crop: int, number: int) -> bytes:
-    """What the file that the last of ``number`` pictures is in ends with.
+    """Index at the end of the file with the last of ``number`` pictures.
 
-    First byte and number of bytes for every place, as zarr's sharding codec has it; places without
-    a picture have 2**64 - 1 of both.
+    First byte and number of bytes of every slot, as in zarr's sharding codec; both are 2**64 - 1
+    for empty slots.
     """
-    size, places = crop * crop * 3 + CHECKSUM, per_shard(crop, number)
-    index = np.full((places, 2), 2**64 - 1, "<u8")
-    held = (number - 1) % places + 1
+    size, slots = crop * crop * 3 + CHECKSUM, per_shard(crop, number)
+    index = np.full((slots, 2), 2**64 - 1, "<u8")
+    held = (number - 1) % slots + 1
     index[:held] = np.stack([np.arange(held) * size, np.full(held, size)], axis=1)
     return with_checksum(index.tobytes())
 
 
 def shard_path(folder: Path, shard: int) -> Path:
-    """Where a file of pictures lies."""
+    """Path of a file of pictures."""
     return folder / PICTURES / "c" / str(shard) / "0" / "0" / "0"
 
 
 def column_path(folder: Path, column: str) -> Path:
-    """Where a column of the table lies, or the names of categories."""
+    """Path of a column of the table, or of the category names."""
     return folder / column / "c" / "0"
 
 
 def metadata(number: int, categories: int, crop: int) -> dict[str, dict[str, Any]]:
-    """The metadata of every array of a packed set."""
+    """Metadata of every array of a packed set."""
     row, sides = ["stimulus"], [crop, crop, 3]
     texts: list[Any] = [{"name": "vlen-utf8", "configuration": {}}, _CRC]
     sharding = {
@@ -73,7 +73,7 @@ def metadata(number: int, categories: int, crop: int) -> dict[str, dict[str, Any
         "index_codecs": [_BYTES, _CRC],
         "index_location": "end",
     }
-    said = {"category": "stimulus category", PICTURES: "picture, RGB", **STIMULUS_COLUMNS}
+    names = {"category": "stimulus category", PICTURES: "picture, RGB", **STIMULUS_COLUMNS}
     arrays = {
         "category": ([categories], [categories], "string", texts, ["category"]),
         "stimulus_path": ([number], [number], "string", texts, row),
@@ -97,7 +97,7 @@ def metadata(number: int, categories: int, crop: int) -> dict[str, dict[str, Any
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": "" if dtype == "string" else 0,
             "codecs": codecs,
-            "attributes": {"long_name": said[name]},
+            "attributes": {"long_name": names[name]},
             "dimension_names": dims,
             "storage_transformers": [],
         }
@@ -106,17 +106,17 @@ def metadata(number: int, categories: int, crop: int) -> dict[str, dict[str, Any
 
 
 def with_checksum(content: bytes) -> bytes:
-    """A chunk as it is written: the CRC-32C stands behind it."""
+    """A chunk as written, with its CRC-32C at the end."""
     return content + checksum_of(content)
 
 
 def checksum_of(content: bytes) -> bytes:
-    """The CRC-32C, as it stands behind a chunk."""
+    """CRC-32C of a chunk, as bytes."""
     return int(google_crc32c.value(content)).to_bytes(CHECKSUM, "little")
 
 
 def encoded(texts: Sequence[str]) -> bytes:
-    """A column of texts as it is written: their number, then each with its length before it."""
+    """A column of texts as written: their number, then each after its length."""
     parts = bytearray(len(texts).to_bytes(4, "little"))
     for text in texts:
         content = text.encode()

@@ -1,6 +1,6 @@
-"""The stimulus table of a packed set. Sets come from strangers: accepted is what is written here.
+"""Stimulus table of an untrusted packed set; accepts only what fusiform itself writes.
 
-Whatever a set says of itself, no more is read into memory than its files have bytes.
+Never reads more into memory than the files have bytes, whatever the metadata say.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _MOST_METADATA, _MOST_STIMULI = 2**20, 2**27
 
 
 def list_packed(folder: Path) -> Listing:
-    """The pictures of a packed set, in their order; categories in that of the set.
+    """Pictures and categories of a packed set, in its order.
 
     Raises
     ------
-    UserError : the folder holds something else than was written by ``fusiform stimuli pack``
+    UserError : not a packed set written by ``fusiform stimuli pack``, or damaged
     """
     try:
         return _listed(folder)
@@ -48,20 +48,20 @@ def list_packed(folder: Path) -> Listing:
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            "stimuli in a zarr store are those that 'fusiform stimuli pack' has written; "
-            f"{folder} is no such store, or damaged ({reason}): pack the set again"
+            "stimuli in a zarr store are a set packed by 'fusiform stimuli pack'; "
+            f"{folder} is not, or is damaged ({reason}): pack the set again"
         ) from None
 
 
 class _Misfit(Exception):
-    """What a packed set is not; says in which way."""
+    """Reason why a folder is not a packed set."""
 
 
 def _listed(folder: Path) -> Listing:
     root = json.loads(_read(folder / METADATA, _MOST_METADATA))
     arrays = _at(root, "consolidated_metadata", "metadata")
     if _at(root, "attributes", "schema") != SCHEMA:
-        raise _Misfit("its schema is another")
+        raise _Misfit("it has another schema")
     if _at(root, "attributes", "schema_version") != VERSION:
         raise _Misfit(f"its version is not {VERSION}: another fusiform wrote it")
     preprocessing = _preprocessing(_at(root, "attributes", "preprocessing"))
@@ -72,12 +72,12 @@ def _listed(folder: Path) -> Listing:
             raise _Misfit(f"it has {length!a} stimuli or categories")
     number, categories = lengths
     if arrays != metadata(number, categories, preprocessing.crop):
-        raise _Misfit("its arrays are others than those that are written")
+        raise _Misfit("its arrays differ from those of a packed set")
     names = list(_texts(folder, "category", categories))
     size = number * 4 + CHECKSUM
     labels = np.frombuffer(_checked(column_path(folder, "stimulus_category"), size), "<i4")
     if len(labels) != number or labels.min() < 0 or labels.max() >= categories:
-        raise _Misfit("its stimuli have categories that it has not")
+        raise _Misfit("its stimuli have unknown categories")
     if len(set(names)) != categories:
         raise _Misfit("it has a category twice")
     paths = Texts.of(_texts(folder, "stimulus_path", number))
@@ -94,22 +94,22 @@ def _listed(folder: Path) -> Listing:
 def _at(document: Any, *keys: str) -> Any:
     for key in keys:
         if not isinstance(document, dict) or key not in document:
-            raise _Misfit(f"its metadata lack {key}")
+            raise _Misfit(f"its metadata lacks {key}")
         document = document[key]
     return document
 
 
-def _notes(said: Any) -> tuple[str, ...]:
-    """The notes on the set that was packed."""
-    if not isinstance(said, list) or not all(isinstance(note, str) for note in said):
-        raise _Misfit("its notes are none")
-    return tuple(said)
+def _notes(notes: Any) -> tuple[str, ...]:
+    """Notes made when the set was packed."""
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise _Misfit("its notes are not texts")
+    return tuple(notes)
 
 
 def _preprocessing(record: Any) -> Preprocessing:
     known = record if isinstance(record, dict) else {}
     if {name: type(value) for name, value in known.items()} != PREPARED:
-        raise _Misfit("it does not say how its pictures were made")
+        raise _Misfit("its preprocessing is missing or incomplete")
     try:
         return Preprocessing(**record)
     except UserError as error:
@@ -117,7 +117,7 @@ def _preprocessing(record: Any) -> Preprocessing:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """A file of at most so many bytes."""
+    """Content of a file of at most ``most`` bytes."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) or found.st_size > most:
         raise _Misfit(f"{path.name} has {found.st_size:,} bytes, at most {most:,} are read")
@@ -125,26 +125,26 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _checked(path: Path, most: int) -> bytes:
-    """A chunk of at most so many bytes, without its checksum."""
+    """Content of a chunk of at most ``most`` bytes, without its checksum."""
     content = _read(path, most)
     content, checksum = content[:-CHECKSUM], content[-CHECKSUM:]
     if checksum_of(content) != checksum:
-        raise _Misfit(f"the column in {path.parts[-3]} has another checksum than was written")
+        raise _Misfit(f"the checksum of column {path.parts[-3]} does not match")
     return content
 
 
 def _texts(folder: Path, column: str, number: int) -> Iterator[str]:
     most = 4 + number * (4 + LONGEST_TEXT) + CHECKSUM
     content = _checked(column_path(folder, column), most)
-    place = 4
+    end = 4
     for _ in range(number):
-        start = place + 4
-        place = start + int.from_bytes(content[place:start], "little")
-        if place > len(content):
+        start = end + 4
+        end = start + int.from_bytes(content[end:start], "little")
+        if end > len(content):
             break
-        yield content[start:place].decode()
-    if place != len(content) or int.from_bytes(content[:4], "little") != number:
-        raise _Misfit(f"{column} has another number of texts than of rows")
+        yield content[start:end].decode()
+    if end != len(content) or int.from_bytes(content[:4], "little") != number:
+        raise _Misfit(f"the number of texts in {column} differs from its number of rows")
 
 
 def _digests(folder: Path, number: int) -> NDArray[np.uint8]:
@@ -152,6 +152,6 @@ def _digests(folder: Path, number: int) -> NDArray[np.uint8]:
     for row, text in enumerate(_texts(folder, "stimulus_sha256", number)):
         digest = bytes.fromhex(text)
         if len(digest) != SHA256_BYTES or not any(digest):
-            raise _Misfit("a SHA-256 in it is none")
+            raise _Misfit("it has an invalid SHA-256")
         digests[row] = np.frombuffer(digest, np.uint8)
     return digests

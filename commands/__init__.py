@@ -1,0 +1,1 @@
+"""The commands: options, tables, notes and progress. The engine knows nothing of them."""

@@ -1,0 +1,327 @@
+"""Commands that analyse, compare and report stores."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fusiform.engine.errors import UserError
+
+from .fields import command
+from .notes import note, note_unless, printable, tell
+from .options import (
+    AsJson,
+    Contrasts,
+    CriterionFields,
+    Distance,
+    LayerNames,
+    OneStore,
+    Preset,
+    Quiet,
+    Resamples,
+    Seed,
+    Stores,
+    criterion_of,
+    remark,
+)
+from .parsing import names
+from .tables import in_bytes, print_json, print_titled
+
+if TYPE_CHECKING:
+    from fusiform.engine.analyses.analyse import Analysis
+    from fusiform.engine.comparing.brains import BrainComparison
+    from fusiform.engine.comparing.differences import Comparison
+
+_WITH_REGIONS = "With regions"
+
+
+@command
+def analyse(
+    path: OneStore,
+    criterion: CriterionFields,
+    analyses: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ANALYSIS...]",
+            help="Some of shares, specificity, spread, localisation, strength, overlap, confusion, "
+            "consistency; all by default.",
+        ),
+    ] = None,
+    contrasts: Contrasts = None,
+    preset: Preset = None,
+    layers: LayerNames = None,
+    resamples: Resamples = 1000,
+    neighbours: Annotated[
+        Literal["rook", "queen"],
+        typer.Option(help="Neighbours on a map, for Moran's I: by an edge, or also by a corner."),
+    ] = "rook",
+    distance: Distance = "correlation",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PRESET,...",
+            help="Whether the criteria of publications select the same units; repeatable.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Describe the selective units of each layer.
+
+    shares: with intervals over feature maps. specificity: CSI and d' on held-out stimuli. spread:
+    over feature maps, against as many random units. localisation: over places, Moran's I.
+    strength: responses on the layer's own scale. overlap: between contrasts. confusion: preferred
+    category, fold against fold. consistency: dissimilarity of categories, layer by layer.
+    docs/definitions.md has formulas and references; --json also has maps, histograms and
+    dissimilarity matrices.
+
+    Example: fusiform analyse r50.zarr shares overlap --preset floc
+    """
+    from fusiform import analyse, open_store
+    from fusiform.engine.contrasts.language.criterion import preset as published
+
+    chosen = criterion_of(criterion, preset)
+    others = [published(name) for name in names(against)]
+    asked = {"analyses": analyses} if analyses else {}
+    store = open_store(path)
+    for one in (chosen, *others):
+        remark(one, [store], contrasts)
+    found = analyse(
+        store, chosen, names(layers, "*"), contrasts, **asked, resamples=resamples,
+        seed=seed, neighbours=neighbours, distance=distance, against=others,
+    )  # fmt: skip
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _print_analysis(found)
+
+
+@command
+def compare(
+    stores: Stores,
+    criterion: CriterionFields,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measures to compare, joined by commas; repeatable: share, share_of_living, csi, "
+            "d_prime, share_with_any (of feature maps), entropy, gini. By default "
+            "share,csi,d_prime,gini."
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["name", "depth"],
+        typer.Option(help="Pair layers by name, or by relative depth."),
+    ] = "name",
+    against: Annotated[
+        Literal["first", "previous"],
+        typer.Option(help="The store that each is compared with."),
+    ] = "first",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Differences that are allowed, and reported: stimuli, preprocessing, units, "
+            "joined by commas; repeatable."
+        ),
+    ] = None,
+    contrasts: Contrasts = None,
+    layers: LayerNames = None,
+    preset: Preset = None,
+    resamples: Resamples = 1000,
+    roi: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE.csv",
+            help="Compare with brain regions instead. Columns: region, category, response; or "
+            "region, first, second, distance; optionally subject.",
+            rich_help_panel=_WITH_REGIONS,
+        ),
+    ] = None,
+    recorded: Annotated[
+        bool,
+        typer.Option(
+            "--recorded",
+            help="The stores are recordings; for distances between stimuli.",
+            rich_help_panel=_WITH_REGIONS,
+        ),
+    ] = False,
+    correlation: Annotated[
+        Literal["pearson", "spearman"] | None,
+        typer.Option(
+            help="By default pearson of responses, spearman of distances.",
+            rich_help_panel=_WITH_REGIONS,
+        ),
+    ] = None,
+    rearrangements: Annotated[
+        int,
+        typer.Option(
+            help="Permutations of a region's categories, for p.", rich_help_panel=_WITH_REGIONS
+        ),
+    ] = 10_000,
+    each_layer: Annotated[
+        bool,
+        typer.Option(
+            "--each-layer", help="All layers, not only the best.", rich_help_panel=_WITH_REGIONS
+        ),
+    ] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare networks layer by layer, or a network with brain regions.
+
+    Every network is compared with the first, or with the one before it (checkpoints, in order).
+    Intervals come from resampled feature maps, each with all its units. Networks that saw different
+    stimuli, or the same resized or cropped differently, are refused unless --allow names it.
+
+    Example: fusiform compare trained.zarr untrained.zarr --measures share,csi
+    """
+    from fusiform import Store, compare, compare_regions, open_recording, open_store
+
+    chosen = criterion_of(criterion, preset)
+    if recorded and roi is None:
+        raise UserError("recordings are compared with regions; got --recorded alone: add --roi")
+    wanted: dict[str, Any] = {"layers": names(layers, "*"), "contrasts": contrasts, "seed": seed}
+    if roi is not None:
+        sources = [open_recording(path) if recorded else open_store(path) for path in stores]
+        remark(chosen, [one for one in sources if isinstance(one, Store)], contrasts)
+        wanted |= {"correlation": correlation, "rearrangements": rearrangements}
+        found = [compare_regions(source, roi, chosen, **wanted) for source in sources]
+        _print_brains(found, each_layer, as_json)
+        return
+    opened = [open_store(path) for path in stores]
+    remark(chosen, opened, contrasts)
+    comparison = compare(
+        opened,
+        chosen,
+        measures=names(measures, "share", "csi", "d_prime", "gini"),
+        pairing=by,
+        against=against,
+        allow=names(allow),
+        resamples=resamples,
+        **wanted,
+    )
+    _print_comparison(comparison, as_json)
+
+
+@command
+def report(
+    stores: Stores,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The HTML file to write.", rich_help_panel="Output"),
+    ],
+    criterion: CriterionFields,
+    layers: LayerNames = None,
+    contrasts: Contrasts = None,
+    preset: Preset = None,
+    recording: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A recording of one of these networks: the page shows the stimuli that drive its "
+            "strongest units; repeatable."
+        ),
+    ] = None,
+    stimuli: Annotated[
+        Path | None,
+        typer.Option(help="The folder of these stimuli, if not where the recording says."),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write every figure into this folder, as SVG and PDF (needs matplotlib).",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write one HTML page about stores, side by side.
+
+    The file needs nothing else. It shows what was scanned, the share of selective units by depth
+    with intervals, their selectivity on held-out stimuli, their places, how categories and layers
+    relate, and the method in words that a paper can quote. A category, a layer and a threshold can
+    be chosen, values read by pointer or keyboard, and every figure saved as SVG, its numbers as
+    CSV.
+
+    Example: fusiform report trained.zarr untrained.zarr -o report.html
+    """
+    import fusiform
+
+    fusiform.report(
+        stores,
+        output,
+        criterion=criterion_of(criterion, preset),
+        layers=names(layers, "*"),
+        contrasts=contrasts,
+        recordings=recording or (),
+        stimuli=stimuli,
+        figures=figures,
+        resamples=resamples,
+        seed=seed,
+        note=note_unless(quiet),
+    )
+    if not quiet:
+        note(f"wrote {output} ({in_bytes(output.stat().st_size)})")
+
+
+def _print_comparison(found: Comparison, as_json: bool) -> None:
+    """Networks side by side: a table for every measure."""
+    from fusiform.engine.comparing.tables import differences
+
+    if as_json:
+        print_json(asdict(found))
+        return
+    for number, (path, said) in enumerate(zip(found.stores, found.provenance, strict=True), 1):
+        print(printable(f"{number}  {path}: {said['model']} ({said['weights']})"))
+    print(printable(f"selective: {found.criterion}"))
+    for warning in found.warnings:
+        tell(f"warning: {warning}")
+    for table in differences(found):
+        print_titled(table)
+    print(f"\n95 %: over {found.resamples:,} draws of whole feature maps", end="")
+    of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
+    print(f". *: the interval{of} is without 0")
+
+
+def _print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool) -> None:
+    """Networks beside regions of brains."""
+    from fusiform.engine.comparing.tables import correlations
+
+    if as_json:
+        print_json([asdict(found) for found in results])
+        return
+    for number, found in enumerate(results):
+        print(end="\n" if number else "")
+        said = found.provenance
+        print(printable(f"{found.source}: {said['model']} ({said['weights']})"))
+        print(printable(found.chosen))
+        print(printable(f"regions: {found.regions}"))
+        print_titled(correlations(found, each_layer))
+        if not found.held_out and found.chosen.startswith("selective"):
+            print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
+    print("\np corrected: over layers. units: a mean over the folds that select")
+    if any(found.best_layers for found in results) and not each_layer:
+        print("held-out r: of every subject with the layer that is best for all other subjects")
+
+
+def _print_analysis(analysis: Analysis) -> None:
+    """The tables of a store's analyses, and what they could not say."""
+    from fusiform.engine.analyses.tables import tables
+
+    model, weights = analysis.provenance["model"], analysis.provenance["weights"]
+    print(printable(f"{analysis.store}: {model} ({weights})"))
+    print(printable(f"selective: {analysis.criterion}"))
+    for table in tables(analysis):
+        print_titled(table)
+    print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
+    if analysis.nameless:
+        said = ", ".join(analysis.nameless)
+        said = f"no names of all dimensions, and so no maps of {said}: scan with --dims"
+        print(f"\n{printable(said)}")
+    if analysis.folds == 1:
+        said = "no held-out stimuli: no specificity, strength or confusion"
+        print(f"\n{printable(f'{analysis.store}: {said}: the scan had --folds 1')}")

@@ -1,0 +1,313 @@
+"""Commands that ask a store or a recording: summary, select, query, responses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fusiform.engine.errors import UserError
+from fusiform.engine.variables import SAVED
+
+from .fields import command
+from .notes import note
+from .options import (
+    AsJson,
+    Contrasts,
+    CriterionFields,
+    Distance,
+    LayerNames,
+    OneStore,
+    Preset,
+    Stores,
+    criterion_of,
+    remark,
+)
+from .parsing import names
+from .summaries import print_results
+from .tables import of_stores, print_json, print_table, put_out
+
+if TYPE_CHECKING:
+    from fusiform.engine.querying.query import Query
+    from fusiform.engine.querying.table import Table
+
+
+@command
+def summary(
+    stores: Stores,
+    criterion: CriterionFields,
+    preset: Preset = None,
+    layers: LayerNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the selective units of each layer and category.
+
+    Also the dead units, and the selectivity that held-out stimuli confirm. Several stores, such as
+    a trained network and untrained ones, stand side by side.
+
+    Example: fusiform summary r50.zarr --where "q <= 0.01 and csi > 1/3"
+    """
+    summarised(stores, criterion, preset, layers, as_json)
+
+
+def summarised(
+    stores: list[str],
+    criterion: dict[str, object],
+    preset: str | None = None,
+    layers: list[str] | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print the summaries of stores."""
+    import fusiform
+
+    chosen = criterion_of(criterion, preset)
+    opened = [fusiform.open_store(path) for path in stores]
+    remark(chosen, opened)
+    rows = [fusiform.summary(store, chosen, names(layers, "*")) for store in opened]
+    print_results(stores, opened, rows, chosen, "category", as_json)
+
+
+@command
+def select(
+    path: OneStore,
+    criterion: CriterionFields,
+    contrasts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONTRAST...]",
+            help="'faces' (against all others), 'faces + bodies > scenes', "
+            "'faces - (bodies + scenes)/2'. Names with other characters stand in quotes.",
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every category against all others.")
+    ] = False,
+    preset: Preset = None,
+    layers: LayerNames = None,
+    save: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Write measures and masks into the store, LAYER/NAME."),
+    ] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measures that --save writes beside the masks, joined by commas; repeatable. By "
+            f"default {','.join(SAVED)}."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Select units under any contrast of categories, by any criterion.
+
+    Computed from the store's moments, chunk by chunk, without the network. --save writes all
+    layers, whatever --layers shows.
+
+    Example: fusiform select r50.zarr "faces + bodies > scenes" --test rest
+    """
+    import fusiform
+    from fusiform.engine.contrasts.language.contrast import parse_contrast
+
+    chosen = criterion_of(criterion, preset)
+    store = fusiform.open_store(path)
+    shown = names(layers, "*")
+    store.layers_named(shown)  # before anything is saved
+    if every == bool(contrasts):
+        raise UserError(
+            f"select takes contrasts, or --all; got {'both' if every else 'neither'}: name some of "
+            f"{', '.join(store.categories)}"
+        )
+    remark(chosen, [store], contrasts)
+    if save:
+        if contrasts and len(contrasts) > 1:
+            raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
+        contrast = contrasts[0] if contrasts else None
+        fusiform.save_contrast(store, save, chosen, contrast, names(measures, *SAVED), note=note)
+    rows = fusiform.summary(store, chosen, shown, None if every else contrasts)
+    print_results([path], [store], [rows], chosen, "contrast", as_json)
+    for contrast in contrasts or ():
+        if parse_contrast(contrast, store.categories).weighted and chosen.test != "weighted":
+            note(f"{contrast} is a weighted sum: by its t of weighted category means")
+    if save:
+        note(f"saved {save} in every layer of {path}")
+
+
+@command
+def query(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STORE... QUERY",
+            help="Stores, and a query: 'faces: t > 5 and csi > 0.33'.",
+        ),
+    ],
+    layers: LayerNames = None,
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The N matching units that are highest in --by."),
+    ] = None,
+    by: Annotated[str, typer.Option(help="The measure that --top sorts by.")] = "t",
+    units: Annotated[bool, typer.Option("--units", help="All units that match.")] = False,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Columns of a table of units, joined by commas; repeatable. means: of every "
+            "category."
+        ),
+    ] = None,
+    quantiles: Annotated[
+        str | None, typer.Option(metavar="MEASURE", help="Its quantiles over matching units.")
+    ] = None,
+    histogram: Annotated[
+        str | None, typer.Option(metavar="MEASURE", help="Its histogram over matching units.")
+    ] = None,
+    bins: Annotated[int, typer.Option(help="Bins of the histogram.")] = 20,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Groups that are counted: layer, contrast, channel, y, x, token, unit, joined by "
+            "commas; repeatable. By default layer,contrast."
+        ),
+    ] = None,
+    saved: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Ask what 'select --save NAME' wrote, by its criterion."),
+    ] = None,
+    form: Annotated[
+        Literal["table", "csv", "json", "parquet", "npz"],
+        typer.Option(
+            "--format",
+            help="parquet and npz need --output; parquet needs pyarrow.",
+            rich_help_panel="Output",
+        ),
+    ] = "table",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to write; else printed.", rich_help_panel="Output"
+        ),
+    ] = None,
+    guard_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--guard-formulas",
+            help="In csv, put a ' before texts that a spreadsheet would run as formulas: those "
+            "that begin with =, +, -, @, a tab or a carriage return. For stores from strangers.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+) -> None:
+    """Count or list the units that match a rule.
+
+    Gives their number by layer and category, the top, all, or a distribution. A query is
+    [CONTRAST:] [RULE]. The contrast is a category, or as select takes it; by default every category
+    is asked. The rule compares measures and places, joined by and, or, not, brackets: 't > 5 and
+    csi > 1/3', 'selective and channel == 12'. t is that of the category against the pooled rest,
+    t_each the smallest against each other category, q_each its q; other measures are those of
+    select --where, except q.
+
+    Example: fusiform query r50.zarr "faces: t > 5 and csi > 0.33" --top 10
+    """
+    from fusiform import open_store
+    from fusiform.engine.querying.query import top_of_all
+    from fusiform.engine.querying.table import refuse_form
+
+    refuse_form(form, output, guard_formulas)
+    *paths, text = arguments
+    if not paths or os.path.exists(text):  # noqa: PTH110  a query may be no path at all
+        raise UserError(f"query takes stores and, last, a query; got {', '.join(arguments)}")
+    queries = [open_store(path).query(text, names(layers, "*"), saved) for path in paths]
+    wanted = {"--top": top, "--units": units or None, "--quantiles": quantiles,
+              "--histogram": histogram}  # fmt: skip
+    if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
+        raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
+    shown = names(columns) or None
+    groups = names(group, "layer", "contrast")
+
+    def tables(query: Query) -> Iterator[Table]:
+        if units:
+            yield from query.parts(shown)
+        elif top is not None:
+            yield query.top(top, by, shown)
+        elif quantiles:
+            yield query.quantiles(quantiles, by=groups)
+        elif histogram:
+            yield query.histogram(histogram, bins, by=groups)
+        else:
+            yield query.counts(groups)
+
+    found = of_stores(paths, [tables(query) for query in queries])
+    if top is not None and len(paths) > 1:
+        found = iter([top_of_all(list(found), top, by)])
+    put_out(found, form, output, guard_formulas)
+
+
+@command
+def responses(
+    path: Annotated[str, typer.Argument(metavar="RECORDING", help="What record wrote.")],
+    what: Annotated[
+        Literal["units", "best", "auc", "tuning", "rdm", "ceiling", "layers"],
+        typer.Argument(
+            metavar="[units|best|auc|tuning|rdm|ceiling|layers]", help="The question; see above."
+        ),
+    ] = "units",
+    contrasts: Contrasts = None,
+    layers: LayerNames = None,
+    top: Annotated[
+        int, typer.Option(metavar="N", help="For best: units of each layer and contrast.")
+    ] = 3,
+    images: Annotated[int, typer.Option(help="For best: images of each unit.")] = 5,
+    sides: Annotated[
+        int, typer.Option(help="For auc: 1, p that the target's responses are larger; 2, differ.")
+    ] = 1,
+    distance: Distance = "correlation",
+    similarity: Annotated[
+        Literal["spearman", "kendall", "cka"],
+        typer.Option(help="For layers: how similar two layers are."),
+    ] = "spearman",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="For rdm: write the matrices to a .npz file."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a recording about single units and single stimuli.
+
+    units: what was recorded. best: the units that tell a contrast best, and the images that drive
+    them most and least. auc: area under the ROC curve and rank-sum test of every unit, exact, on
+    all stimuli and on each fold. tuning: mean response and spread by category. rdm: dissimilarity
+    of stimuli in a layer. ceiling: reliability of tuning and of the categories' geometry between
+    folds. layers: similarity of every two layers. --json gives every unit.
+
+    Example: fusiform responses r50.responses.zarr best --contrast faces
+    """
+    from fusiform import open_recording
+    from fusiform.engine.responses.answer import answer
+    from fusiform.engine.responses.geometry import refuse_matrices, write_matrices
+
+    recording, named = open_recording(path), names(layers, "*")
+    if output and what != "rdm":
+        raise UserError(f"--output is for the matrices of rdm; got it with {what}: leave it out")
+    if output:
+        refuse_matrices(output)
+    found = answer(
+        recording,
+        what,
+        contrasts=contrasts,
+        layers=named,
+        units=top,
+        images=images,
+        sides=sides,
+        distance=distance,
+        similarity=similarity,
+    )
+    if output:
+        write_matrices(recording, output, named, distance)
+        note(f"wrote {output}")
+    if as_json:
+        print_json({"recording": path, what: found.records()})
+        return
+    right = {i for i, name in enumerate(found.head) if name not in found.words}
+    print_table(found.head, found.lines, right)

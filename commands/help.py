@@ -1,0 +1,61 @@
+"""Help in sections: options by the value they belong to, commands by what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+# Headings in this order; others stand between them.
+_FIRST = ("Arguments", "Options", "Network", "Preprocessing", "Stimuli", "Units", "Design")
+_LAST = ("Resources", "Output")
+# Columns of a flag and its metavar; a longer one has a line of its own.
+_WIDTH = 28
+
+
+def _sections(formatter: Any, rows: Iterable[tuple[str, tuple[str, str]]]) -> None:
+    """Write rows below the headings they name."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for heading, row in rows:
+        sections.setdefault(heading, []).append(row)
+    for heading, listed in sections.items():
+        with formatter.section(heading):
+            formatter.write_dl(listed, col_max=_WIDTH)
+
+
+def _place(heading: str) -> int:
+    name = heading.partition(",")[0]
+    if name in _FIRST:
+        return _FIRST.index(name) - len(_FIRST)
+    return _LAST.index(name) + 1 if name in _LAST else 0
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose options stand below the headings they were declared with."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and options."""
+        rows = []
+        for parameter in self.get_params(ctx):
+            heading = getattr(parameter, "rich_help_panel", None)
+            if row := parameter.get_help_record(ctx):
+                if parameter.param_type_name == "argument":
+                    heading, row = "Arguments", (row[0].partition(" <")[0], row[1])
+                elif parameter.name == "help":
+                    heading = "Output"
+                rows.append((heading or "Options", row))
+        _sections(formatter, sorted(rows, key=lambda row: _place(row[0])))
+
+
+class GroupedCommands(TyperGroup):
+    """Commands that stand below the headings they were mounted with."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, and then the options."""
+        rows = []
+        for name, one in self.commands.items():
+            heading = getattr(one, "rich_help_panel", None) or "Commands"
+            rows.append((heading, (name, (one.help or "").partition("\n")[0].rstrip("."))))
+        options = [("Options", one.get_help_record(ctx)) for one in self.get_params(ctx)]
+        _sections(formatter, [*rows, *((heading, row) for heading, row in options if row)])

@@ -1,0 +1,108 @@
+"""Commands for stores as files: info, check, merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from .fields import command
+from .notes import note, printable, tell
+from .options import AsJson, OneStore, Output, Overwrite, Stores
+from .tables import cut, in_bytes, print_json, print_table
+
+if TYPE_CHECKING:
+    from fusiform.engine.querying.info import StoreInfo
+
+_NAME_WIDTH, _MOST_LAYERS = 16, 30
+
+
+@command
+def info(path: OneStore, as_json: AsJson = False) -> None:
+    """Describe a store or recording: network, layers, stimuli, settings.
+
+    Reads only the metadata, and does not trust them: nothing in a store from a stranger is run, and
+    sizes that no scan could produce are refused. check tells whether the store is intact.
+
+    Example: fusiform info r50.zarr
+    """
+    import fusiform
+
+    found = fusiform.info(path)
+    if as_json:
+        described = asdict(found) | {"units": found.units, "criterion": found.criterion}
+        print_json(described)
+        return
+    for name, value in _info_lines(found):
+        tell(f"{name + ':':<{_NAME_WIDTH}} {cut(value)}")
+    print()
+    recorded = found.recorded or {}
+    print_table(
+        ["layer", "type", "shape", "units", *(["recorded"] if recorded else [])],
+        [
+            [
+                cut(layer.name),
+                cut(layer.kind),
+                " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
+                f"{layer.units:,}",
+                *([f"{recorded[layer.name]:,}"] if recorded else []),
+            ]
+            for layer in found.layers[:_MOST_LAYERS]
+        ],
+        right={3, 4},
+    )
+    if len(found.layers) > _MOST_LAYERS:
+        print(f"... and {len(found.layers) - _MOST_LAYERS:,} more: --json lists them")
+
+
+@command
+def check(stores: Stores) -> None:
+    """Verify that stores are intact.
+
+    Reads everything: structure, checksum of every chunk, counts, fingerprint. Prints the damage, or
+    the progress of an unfinished scan and its damage; exits with code 1 if a store is damaged or
+    unfinished.
+
+    Example: fusiform check r50.zarr
+    """
+    import fusiform
+
+    damaged = False
+    for path in stores:
+        found = fusiform.check(path)
+        damaged |= bool(found.problems)
+        whole = f"whole ({found.arrays} arrays, {in_bytes(found.bytes_read)} read)"
+        state = "not finished" if found.unfinished else "damaged" if found.problems else whole
+        print(printable(f"{path}: {state}"))
+        for problem in found.problems:
+            tell(f"  {problem}")
+    if damaged:
+        raise typer.Exit(1)
+
+
+@command
+def merge(stores: Stores, output: Output, overwrite: Overwrite = False) -> None:
+    """Merge stores of one network into one.
+
+    They hold other stimuli, other categories, or other layers. Moments are combined exactly, and
+    contrasts are computed from them. Stores that differ in anything else are refused.
+
+    Example: fusiform merge half1.zarr half2.zarr -o whole.zarr
+    """
+    import fusiform
+
+    merged = fusiform.merge(stores, output, overwrite=overwrite, note=note)
+    categories, stimuli = len(merged.categories), int(merged.counts.sum())
+    note(f"wrote {output}: {len(merged.layers)} layers, {categories} categories, {stimuli} stimuli")
+
+
+def _info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
+    """What a store says of itself, name by name, and how large it is."""
+    from fusiform.engine.querying.info import facts
+
+    yield from facts(found)
+    if found.files is not None:
+        least = "" if found.all_counted else "at least "
+        yield "size", f"{least}{in_bytes(found.bytes or 0)} in {least}{found.files:,} files"

@@ -1,0 +1,157 @@
+"""Summaries of stores, one alone or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fusiform.engine.layer import UNITS
+
+from .notes import printable
+from .tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from fusiform.engine.contrasts.language.criterion import Criterion
+    from fusiform.engine.contrasts.summary import Row
+    from fusiform.engine.querying.store import Store
+    from fusiform.engine.store.store_reader import StoreReader
+
+OVERFLOW = (
+    "float16 holds nothing above 65,504, this is most likely overflow: scan in bfloat16 or float32"
+)
+
+
+def print_results(
+    paths: list[str],
+    stores: list[Store],
+    rows: list[list[Row]],
+    criterion: Criterion,
+    heading: str,
+    as_json: bool,
+) -> None:
+    """The summaries of stores, one by one or side by side."""
+    if as_json:
+        results = zip(paths, stores, rows, strict=True)
+        print_json([_as_json(*result, criterion) for result in results])
+        return
+    numbers = [f"{number}  " for number in range(1, len(paths) + 1)] if len(paths) > 1 else [""]
+    for number, path, store in zip(numbers, paths, stores, strict=True):
+        model, weights = store.provenance["model"], store.provenance["weights"]
+        print(printable(f"{number}{path}: {model} ({weights}){_otherwise(store)}"))
+    print(printable(f"selective: {criterion}"), end="\n\n")
+    if len(paths) == 1:
+        _print_summary(rows[0], heading)
+    else:
+        _print_side_by_side(rows, heading)
+    if any(store.folds > 1 for store in stores):
+        print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
+    for path, store in zip(paths, stores, strict=True):
+        if store.folds == 1:
+            said = f"{path}: no replication, nothing without bias: the scan had --folds 1"
+            print(f"\n{printable(said)}")
+    for path, store in zip(paths, stores, strict=True):
+        if store.skipped:
+            which = ", ".join(f"{name} {number}" for name, number in store.skipped.items())
+            shown = int(store.counts.sum())
+            said = f"{path}: {sum(store.skipped.values())} stimuli could not be shown ({which})"
+            print(f"\n{printable(f'{said}, {shown:,} were')}")
+    if any(store.shuffles for store in stores):
+        print(
+            "chance: the mean share selected under shuffled labels, of units drawn from the layer"
+        )
+    for path, store, found in zip(paths, stores, rows, strict=True):
+        for row in {row.layer: row for row in found if row.nonfinite}.values():
+            warning = f"{row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity"
+            halves = (store.layer(row.layer).dtype, store.provenance.get("precision"))
+            if "float16" in halves:
+                warning += f": {OVERFLOW}"
+            print(printable(f"warning: {warning}"))
+
+
+def _otherwise(store: StoreReader) -> str:
+    """What a scan did otherwise than it does by itself: units that are means, another precision."""
+    units, precision = store.units, store.provenance.get("precision")
+    said = [*([f"in {precision}"] if precision else []),
+            *(["compiled"] if store.provenance.get("compiled") else []),
+            *([f"units: {UNITS[units]}"] if units != "all" else [])]  # fmt: skip
+    return f"; {', '.join(said)}" if said else ""
+
+
+def _as_json(path: str, store: Store, rows: list[Row], criterion: Criterion) -> Any:
+    kept = ["model", "weights", "weights_sha256", "precision", "compiled", "units"]
+    kept += ["fingerprint", "folds", "null"]
+    averages = ("share", "replicated", "csi", "d_prime", "response")
+    return {
+        "store": path,
+        **{name: store.provenance.get(name) for name in kept},
+        "skipped": store.skipped,
+        "criterion": asdict(criterion),
+        "rows": [
+            {**asdict(row), **{name: getattr(row, name) for name in averages}} for row in rows
+        ],
+    }
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _print_summary(rows: list[Row], heading: str) -> None:
+    chance = any(row.chance is not None for row in rows)
+    head = ["layer", heading, "units", "dead %", "selective", "%", *(["chance %"] * chance)]
+    head += ["replicated %", "CSI", "d'", "response"]
+    print_table(
+        head,
+        [
+            [
+                row.layer if index == 0 or rows[index - 1].layer != row.layer else "",
+                row.contrast,
+                f"{row.units:,}",
+                _percent(row.dead / row.units),
+                f"{row.selective:,}",
+                _percent(row.share),
+                *([_percent(row.chance)] * chance),
+                _percent(row.replicated),
+                *map(_decimal, (row.csi, row.d_prime, row.response)),
+            ]
+            for index, row in enumerate(rows)
+        ],
+        right=set(range(2, len(head))),
+    )
+
+
+def _print_side_by_side(results: list[list[Row]], heading: str) -> None:
+    """A line per layer and contrast that any store has; per measure a column for every store."""
+    found = [{(row.layer, row.contrast): row for row in rows} for rows in results]
+    lines = list(dict.fromkeys(key for rows in found for key in rows))
+    measured: dict[str, Callable[[Row], str]] = {
+        "%": lambda row: _percent(row.share),
+        "replicated %": lambda row: _percent(row.replicated),
+        "CSI": lambda row: _decimal(row.csi),
+        "d'": lambda row: _decimal(row.d_prime),
+    }
+    if any(row.chance is not None for rows in results for row in rows):
+        measured["chance %"] = lambda row: _percent(row.chance)
+    stores = range(1, len(results) + 1)
+    head = ["layer", heading, *(f"{name} {number}" for name in measured for number in stores)]
+    print_table(
+        head,
+        [
+            [
+                layer if index == 0 or lines[index - 1][0] != layer else "",
+                contrast,
+                *(
+                    show(rows[layer, contrast]) if (layer, contrast) in rows else ""
+                    for show in measured.values()
+                    for rows in found
+                ),
+            ]
+            for index, (layer, contrast) in enumerate(lines)
+        ],
+        right=set(range(2, len(head))),
+    )

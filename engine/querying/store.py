@@ -1,0 +1,174 @@
+"""The store as users see it: description, queries, selections and masks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..layer import Layer
+from ..spec import Design, Network, Stimuli
+from ..store.nouns import design_of, network_of, stimuli_of
+from ..store.reader import require_complete
+from ..store.store_reader import StoreReader
+from .chunks import coordinates
+from .query import Query
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class Store(StoreReader):
+    """The result of a scan, to describe, query and select from.
+
+    Arrays are read on demand. ``path`` is a folder or URL; ``categories``, ``folds``, ``counts
+    [category, fold]`` and ``layers`` describe the store; ``network``, ``stimuli`` and ``design``
+    are the values it was made with; ``provenance`` holds all attributes of its root.
+    """
+
+    @property
+    def network(self) -> Network:
+        """The network of the scan; a module stands by its class, and must be given again."""
+        return network_of(self)
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli of the scan, where they are now."""
+        return stimuli_of(self)
+
+    @property
+    def design(self) -> Design:
+        """The design of the scan, its layers by name."""
+        return design_of(self)
+
+    def _repr_html_(self) -> str:
+        from .notebook import store_html
+
+        return store_html(self)
+
+    def query(
+        self, text: str, layers: str | Sequence[str] = "*", saved: str | None = None
+    ) -> Query:
+        """A lazy query for units: ``query("faces: t > 5 and csi > 1/3")``.
+
+        Parameters
+        ----------
+        text : the query, see :mod:`.query`
+        layers : names or globs of layers
+        saved : query the contrast saved under this name instead of the scan's own
+
+        Raises
+        ------
+        UserError : see :class:`.query.Query`
+        """
+        return Query(self, text, layers, saved)
+
+    def select(
+        self,
+        contrasts: str | Sequence[str] | None = None,
+        criterion: Criterion = DEFAULT,
+        layers: str | Sequence[str] = "*",
+    ) -> xarray.DataTree:
+        """Lazy masks of the units that a criterion selects.
+
+        Every layer has ``selective [contrast, *layer dims]`` on all stimuli, ``selective_fold
+        [contrast, fold, *layer dims]`` on each fold, and ``dead`` and ``nonfinite [*layer dims]``.
+        They are dask arrays of one block, as p is corrected over a layer; with the family
+        ``model``, computing one layer evaluates all.
+
+        Parameters
+        ----------
+        contrasts : as :mod:`.language.contrast` reads them; by default every category
+
+        Raises
+        ------
+        UserError : the scan has not finished, a contrast cannot be parsed, or a layer is unknown
+        """
+        import xarray
+        from dask import array as dask_array
+        from dask.delayed import delayed
+
+        from ..contrasts.evaluate import Selection
+        from ..contrasts.select import select
+
+        require_complete(self)
+        named = self.layers_named(layers)
+        parsed = parse_contrasts(contrasts, self.categories)
+        names = [one.text for one in parsed]
+
+        def evaluated(layers: Sequence[Layer]) -> dict[str, Selection]:
+            return {layer.name: one for layer, one in select(self, criterion, parsed, layers)}
+
+        whole = delayed(evaluated)(named) if criterion.family == "model" else None
+        leading = {
+            "selective": {"contrast": len(names)},
+            "selective_fold": {"contrast": len(names), "fold": self.folds},
+            "dead": {},
+            "nonfinite": {},
+        }
+        nodes = {}
+        for layer in named:
+            own = (delayed(evaluated)([layer]) if whole is None else whole)[layer.name]
+            shapes = {k: (*dims.values(), *layer.shape) for k, dims in leading.items()}
+            variables: dict[str, Any] = {
+                name: (
+                    (*dims, *layer.dims),
+                    dask_array.from_delayed(  # type: ignore[no-untyped-call]
+                        delayed(_shaped)(own, name, shapes[name]), shapes[name], np.bool_
+                    ),
+                )
+                for name, dims in leading.items()
+            }
+            index = {"contrast": names, **coordinates(layer)}
+            nodes[layer.name] = xarray.Dataset(variables, index, {"criterion": str(criterion)})
+        return xarray.DataTree.from_dict(nodes)
+
+    def mask(self, contrast: str, layer: str, criterion: Criterion = DEFAULT) -> NDArray[np.bool_]:
+        """Mask of the units of a layer that a criterion selects, in the shape of its output.
+
+        It fits a forward hook or :func:`fusiform.lesion`. If the scan reduced the layer, it has the
+        reduced shape, for ``lesion(..., units=store.units)``.
+
+        Raises
+        ------
+        UserError : see :meth:`select`
+        """
+        own = self.layer(layer)
+        selected = self.select(contrast, criterion, own.name)[own.name].to_dataset()
+        return np.asarray(selected["selective"][0])
+
+
+def open_store(path: Path | str) -> Store:
+    """Open the result of a scan; only metadata is read.
+
+    Parameters
+    ----------
+    path : a folder, or the URL of an object store (``s3://``, ``gs://``, ``az://``) or web server
+
+    Raises
+    ------
+    UserError : ``path`` is not a store, or has another schema version
+    """
+    return Store.open(path)
+
+
+def _without_pools() -> None:
+    """Drop dask's thread pools in a forked child, whose threads exist only in the parent."""
+    if threaded := sys.modules.get("dask.threaded"):
+        threaded.default_pool = None  # type: ignore[attr-defined]
+        threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_without_pools)
+
+
+def _shaped(selection: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return np.asarray(getattr(selection, name)).reshape(shape)

@@ -1,0 +1,83 @@
+"""The scan: show a network every stimulus once, and leave a store of moments and contrasts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .distributing.cluster import workers_asked_for
+from .distributing.driver import OnWorkers
+from .querying.store import Store
+from .scanning.progress import Listener
+from .scanning.run import run
+from .scanning.work import InProcess
+from .spec import Design, Network, Request, Resources, Stimuli
+from .store.drafts.resuming import Existing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def scan(
+    network: Network | str | nn.Module,
+    stimuli: Stimuli | str | Path,
+    output: str | Path,
+    *,
+    design: Design = Design(),
+    resources: Resources = Resources(),
+    overwrite: bool = False,
+    restart: bool = False,
+    go_back: bool = False,
+    listener: Listener | None = None,
+) -> Store:
+    """Show a network every stimulus once and say which of its units are category-selective.
+
+    Activations are streamed into online moments per layer, category and fold, and are never held
+    longer than one batch. Then t, q, CSI and the selective mask of every category are written
+    beside the moments (criterion ``each``: Welch t against every other category, Benjamini-Hochberg
+    q at most 0.05 in the layer).
+
+    A scan that was stopped, for whatever reason, continues when it is called again as before, and
+    ends with the same bits.
+
+    Parameters
+    ----------
+    network : a :class:`fusiform.Network`, or its name or torch module alone
+    stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
+    output : the store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store
+    design : layers, units, folds, the null
+    resources : device, memory, threads, workers; they never change what is measured
+    overwrite : replace an earlier store at ``output``
+    restart : start again, discarding what an unfinished scan has done
+    go_back : where the last commit of an unfinished scan is damaged, continue from the one before
+    listener : hears notes and progress
+
+    Returns
+    -------
+    the finished :class:`fusiform.Store`
+
+    Raises
+    ------
+    UserError : the scan cannot be carried out as requested. What was done is kept; where nothing
+        was committed yet, nothing is left behind
+    KeyboardInterrupt : at SIGINT or SIGTERM, after the batch is done and committed (in the main
+        thread; elsewhere signals do not arrive); at a second SIGINT at once
+
+    Examples
+    --------
+    >>> from fusiform import Design, Network, scan
+    >>> network = Network("resnet18", weights="none")
+    >>> store = scan(network, "stimuli/", "r18.zarr", design=Design(folds=3))  # doctest: +SKIP
+    >>> store.dataset("layer4.1").t.sel(category="faces").max().compute()  # doctest: +SKIP
+    """
+    request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
+    workers = workers_asked_for(request)
+    executor = OnWorkers(workers) if workers else InProcess()
+    place = run(
+        request,
+        output,
+        Existing(overwrite, restart, go_back),
+        executor,
+        listener or Listener(),
+    )
+    return Store.open(place)

@@ -1,0 +1,117 @@
+"""A scan from request to store: set up, draft, execute, publish."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from ..spec import Request
+from ..store.drafts.creating import StoreBlueprint
+from ..store.drafts.publishing import final_location, refuse_existing
+from ..store.drafts.resuming import Existing, begun_with, resuming
+from ..store.drafts.store_draft import StoreDraft, max_store_bytes
+from ..store.location import Location, stimuli_attributes
+from .interrupt import Stop, asked_to_stop
+from .progress import Listener
+from .setup import Setup, check_machine, set_up
+from .stimulus_set import read_stimuli, stimulus_table
+from .work import null_of
+
+
+class Executor(Protocol):
+    """Fills the draft of a scan: in this process, or on workers."""
+
+    processes: int
+
+    def fill(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
+        """Do what the setup describes: all of it, or what an earlier run has left."""
+
+
+def run(
+    request: Request,
+    output: str | Path,
+    existing: Existing,
+    executor: Executor,
+    listener: Listener,
+) -> Location:
+    """Carry out a scan, and return where its store is.
+
+    Raises
+    ------
+    UserError : see :func:`fusiform.scan`
+    """
+    refuse_existing(output, existing.overwrite, unfinished=True)
+    if not existing.restart:
+        request = as_begun(request, output)
+    check_machine(request)
+    stimuli = read_stimuli(request.stimuli, listener)
+    setup = set_up(request, stimuli, listener, processes=executor.processes)
+    _price_null(setup, listener)
+    catalogue, plan = setup.catalogue, setup.plan
+    blueprint = StoreBlueprint(
+        layers=setup.layers,
+        categories=catalogue.categories,
+        counts=plan.counts(len(catalogue.categories)),
+        stimuli=stimulus_table(catalogue, plan),
+        provenance=_provenance(setup),
+    )
+    with resuming(output, blueprint, plan.order, existing, listener.note) as draft:
+        draft.add_notes(setup.notes)
+        _warn_of_little_space(draft, output, listener)
+        with asked_to_stop() as stop:
+            executor.fill(draft, setup, listener, stop)
+    return final_location(output)
+
+
+def as_begun(request: Request, output: str | Path) -> Request:
+    """The request with the batch size of an unfinished scan, where it leaves it open."""
+    if request.design.batch_size is not None:
+        return request
+    begun = begun_with(output).get("batch_size")
+    size = begun if isinstance(begun, int) and begun > 0 else None
+    return replace(request, design=replace(request.design, batch_size=size))
+
+
+def _provenance(setup: Setup) -> dict[str, object]:
+    """Attributes of the store's root."""
+    design = setup.design
+    seed = setup.request.network.seed
+    null = {"shuffles": design.null, "units": design.null_units, "seed": seed}
+    return {
+        **stimuli_attributes(setup.request.stimuli.source),
+        "batch_size": setup.plan.batch_size,
+        "store_dtype": design.store_dtype,
+        **setup.attributes,
+        **({"units": design.units, "dims": setup.dims} if design.units != "all" else {}),
+        **({"null": null} if design.null else {}),
+    }
+
+
+def _price_null(setup: Setup, listener: Listener) -> None:
+    """Tell the listener what the null costs."""
+    if not (shuffled := null_of(setup, setup.layers)):
+        return
+    shuffles, units = setup.design.null, setup.design.null_units
+    seconds = shuffled.seconds_per_batch(setup.plan.batch_size) * setup.plan.n_batches
+    memory = f"{shuffled.state_bytes / 2**20:,.0f} MiB"
+    listener.note(
+        f"null: {shuffles:,} shuffles of the labels, on {units:,} units of every layer (all of a "
+        f"smaller one): {memory} of memory, about {seconds:,.0f} s in the pass"
+    )
+
+
+def _warn_of_little_space(draft: StoreDraft, output: str | Path, listener: Listener) -> None:
+    """Warn if the disk may be too small; when it is full the scan stops and nothing is lost."""
+    if not isinstance(draft.path, Path):
+        return
+    needed = max_store_bytes(
+        draft.layers, len(draft.categories), draft.reader.folds, draft.provenance["store_dtype"]
+    )
+    free = shutil.disk_usage(draft.path).free
+    if needed > free:
+        listener.note(
+            f"warning: {output} may take up to {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} "
+            "GiB are free there: when the disk is full the scan stops, and can go on"
+        )

@@ -1,0 +1,104 @@
+"""The stimuli of a scan: read before it, and their table in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UserError
+from ..moments.plan import Plan
+from ..spec import Stimuli
+from ..stimuli.catalogue import Catalogue, read_catalogue
+from ..stimuli.columns import Column
+from ..variables import SHOWN
+from .memory import peak_memory
+from .progress import Listener, Progress
+
+# Seconds between reports on the reading of stimuli.
+_SAY_EVERY = 0.5
+
+
+@dataclass(frozen=True)
+class StimulusSet:
+    """A catalogue, and the stimuli of it that cannot be shown."""
+
+    catalogue: Catalogue
+    left_out: tuple[int, ...] = ()
+
+
+def listed_stimuli(stimuli: Stimuli, listener: Listener) -> StimulusSet:
+    """The stimuli by name; their files are not read.
+
+    Raises
+    ------
+    UserError : see :func:`..stimuli.catalogue.read_catalogue`
+    """
+    catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)
+    for note in catalogue.notes:
+        listener.note(note)
+    return StimulusSet(catalogue)
+
+
+def read_stimuli(
+    stimuli: Stimuli, listener: Listener, catalogue: Catalogue | None = None
+) -> StimulusSet:
+    """The stimuli, all of their files read once; those of a ``catalogue`` if one is given.
+
+    Raises
+    ------
+    UserError : some cannot be shown, unless they are skipped
+    """
+    if catalogue is None:
+        catalogue = listed_stimuli(stimuli, listener).catalogue
+    else:
+        for note in catalogue.notes:
+            listener.note(note)
+    return StimulusSet(catalogue, tuple(read_problems(stimuli, catalogue, listener)))
+
+
+def read_problems(stimuli: Stimuli, catalogue: Catalogue, listener: Listener) -> list[int]:
+    """Read all files of a catalogue, and return the stimuli that cannot be shown.
+
+    Raises
+    ------
+    UserError : there are some, and they are not skipped
+    """
+    problems = catalogue.look(reporting(listener)).problems
+    bad = list(problems)
+    if bad and stimuli.on_error == "stop":
+        first = f"{catalogue.path(bad[0])} {problems[bad[0]]}"
+        raise UserError(
+            f"stimuli are images that can be read; {len(bad)} of {len(catalogue)} are not ({first}"
+            f"{', ...' if len(bad) > 1 else ''}): 'fusiform stimuli check {stimuli.source}' lists "
+            "all, --on-error skip leaves them out"
+        )
+    for index in bad:
+        listener.note(f"skipped: {catalogue.path(index)} {problems[index]}")
+    return bad
+
+
+def reporting(listener: Listener) -> Callable[[int, int], None]:
+    """A callback that reports every half second how many stimuli were read."""
+    started = said = time.perf_counter()
+
+    def report(done: int, total: int) -> None:
+        nonlocal said
+        if (now := time.perf_counter()) - said >= _SAY_EVERY:
+            said = now
+            listener.progress(Progress("stimuli", done, total, now - started, peak_memory()))
+
+    return report
+
+
+def stimulus_table(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
+    """The stimulus table, by columns; texts are made as they are written, to save memory."""
+    contents = catalogue.contents
+    return {
+        "stimulus_path": catalogue.shown_names,
+        "stimulus_category": catalogue.labels,
+        "stimulus_fold": plan.fold_of,
+        "stimulus_sha256": Column(len(catalogue), contents.sha256),
+        "stimulus_status": Column(len(catalogue), lambda i: contents.problems.get(i, SHOWN)),
+    }

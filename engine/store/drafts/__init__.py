@@ -1,0 +1,1 @@
+"""Stores and recordings while they are filled: created, committed, resumed, published."""

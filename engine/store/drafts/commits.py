@@ -1,0 +1,260 @@
+"""The commits of an unfinished scan, and the log of its workers' tasks.
+
+Both are files with checksums in a folder of the draft.
+
+A commit is a record of the progress of a scan, and the live moments of the group that is being
+accumulated. Two slots are used in turn, so that the last commit stays whole while the next is
+written: first the live moments; then, when they and the finished groups are on the disk, the record
+with their checksums. A record replaces an earlier one by renaming, so one of them is always there
+whole. If live moments do not match their record, that commit was interrupted, and the other record
+is later; a torn record, or a last one without its moments, is damage.
+
+A task is logged last, when everything it wrote is on the disk: only then does it count. Moments of
+a group that other tasks share are kept beside the log until all of them can be merged. A torn entry
+counts as missing, because a repeated task writes the same bytes again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.abc.store import Store as ZarrStore
+from zarr.buffer import cpu, default_buffer_prototype
+
+from ....kernels.moments import Moments
+from ...errors import UserError
+from ...layer import Layer
+from ..location import flush
+from ..zarr_internals import sync
+
+_SLOTS = 2
+# The start of a record: a damaged one still tells its number, and so which is the last.
+_NUMBER = re.compile(rb'^[^{]{0,20}\{"number": (\d{1,18}),')
+
+Bytes = NDArray[np.uint8]
+# Of kept moments: stimuli, bytes, checksum.
+Seal = tuple[int, int, int]
+
+
+class CheckpointFolder:
+    """A folder of a draft that belongs to no group, removed when the scan is complete.
+
+    ``folder`` begins with a dot: no layer has such a name.
+    """
+
+    folder: str
+
+    def __init__(self, store: ZarrStore) -> None:
+        self._store = store
+
+    def remove(self) -> None:
+        """Remove the folder, when the scan is complete."""
+        sync(self._store.delete_dir(self.folder))
+
+    def _write(self, key: str, content: Bytes) -> None:
+        sync(self._store.set(f"{self.folder}/{key}", cpu.Buffer.from_array_like(content)))
+
+    def _content(self, key: str) -> Bytes:
+        found = sync(self._store.get(f"{self.folder}/{key}", default_buffer_prototype()))
+        return np.empty(0, np.uint8) if found is None else np.asarray(found.as_numpy_array())
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The progress of a scan.
+
+    Stimuli are shown once for every part of the layers that fits into memory.
+
+    Attributes
+    ----------
+    number : of the commit, from 1
+    batches : of the plan, shown to the layers that are ``live``
+    contrasts : number of layers with written contrasts
+    skipped : stimuli left out on the way, and why
+    live : layer -> description of its state, whose bytes are kept beside the record
+    machine : properties of the machine that change rounding
+    finished : layers that were shown all stimuli
+    invisible : stimuli without visible content
+    """
+
+    number: int = 0
+    batches: int = 0
+    contrasts: int = 0
+    skipped: Mapping[int, str] = field(default_factory=dict)
+    live: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    finished: Sequence[str] = ()
+    invisible: Sequence[int] = ()
+
+
+class FoundCommit(NamedTuple):
+    """A commit found on the disk: with its live moments, or with its ``fault``.
+
+    Its ``number`` may be known even if it is damaged; ``slot`` tells where it lies.
+    """
+
+    slot: int
+    number: float
+    commit: Commit | None
+    live: dict[str, Bytes]
+    fault: str = ""
+
+
+class CommitLog(CheckpointFolder):
+    """The last two commits of a draft."""
+
+    folder = ".commits"
+
+    def __init__(self, store: ZarrStore) -> None:
+        super().__init__(store)
+        self._sums: dict[str, tuple[int, int]] = {}
+
+    def write_live(self, number: int, live: Mapping[str, Bytes]) -> None:
+        """Write the live moments of commit ``number``; commit ``number - 1`` stays whole."""
+        self._sums = {}
+        for index, (name, content) in enumerate(live.items()):
+            self._sums[name] = len(content), checksum(content)
+            self._write(f"{number % _SLOTS}/{index}", content)
+
+    def write(self, commit: Commit) -> None:
+        """Write the record of the live moments written last: from now on they count."""
+        flush(self._store)
+        record = sealed({**asdict(commit), "sums": self._sums})
+        self._write(f"{commit.number % _SLOTS}.json", record)
+        flush(self._store)
+
+    def exists(self) -> bool:
+        """Whether there are any commits, whole or not."""
+        records = (f"{self.folder}/{slot}.json" for slot in range(_SLOTS))
+        return any(sync(self._store.exists(record)) for record in records)
+
+    def found(self) -> list[FoundCommit]:
+        """Read the last two commits, the latest first.
+
+        Raises
+        ------
+        UserError : another version of fusiform wrote them
+        """
+        found = [one for slot in range(_SLOTS) if (one := self._read(slot))]
+        return sorted(found, key=lambda one: -one.number)
+
+    def forget(self, commit: FoundCommit) -> None:
+        """Remove a commit."""
+        sync(self._store.delete(f"{self.folder}/{commit.slot}.json"))
+        flush(self._store)
+
+    def _read(self, slot: int) -> FoundCommit | None:
+        record = self._content(f"{slot}.json")
+        fields = unsealed(record)
+        if fields is None:
+            name = f"{self.folder}/{slot}.json"
+            if not sync(self._store.exists(name)):
+                return None
+            start = _NUMBER.match(record.tobytes())
+            number = float(start[1]) if start else float("inf")
+            return FoundCommit(slot, number, None, {}, f"{name}: is not what was written")
+        sums = fields.pop("sums", {})
+        try:
+            skipped = {int(stimulus): why for stimulus, why in fields["skipped"].items()}
+            finished, invisible = tuple(fields["finished"]), tuple(fields.get("invisible", ()))
+            listed = {"skipped": skipped, "finished": finished, "invisible": invisible}
+            commit = Commit(**{**fields, **listed})
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{self._store} was begun by another version of fusiform: resume it with that "
+                "one, or discard it with --restart"
+            ) from None
+        live = {}
+        for index, (name, (size, expected)) in enumerate(sums.items()):
+            content = self._content(f"{slot}/{index}")
+            if (len(content), checksum(content)) != (size, expected):
+                file = f"{self.folder}/{slot}/{index}"
+                fault = "is not what was written" if len(content) else "is missing or empty"
+                return FoundCommit(slot, commit.number, commit, {}, f"{file}: {fault}")
+            live[name] = content
+        return FoundCommit(slot, commit.number, commit, live)
+
+
+class TaskLog(CheckpointFolder):
+    """The finished tasks of workers, by name: ``STAGE/...``."""
+
+    folder = ".records"
+
+    def write(self, name: str, **fields: Any) -> None:
+        """Log a task as done, when everything this process wrote is on the disk."""
+        flush(self._store)
+        self._write(f"{name}.json", sealed(fields))
+        flush(self._store)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The entry of a task; None if it is not done."""
+        return unsealed(self._content(f"{name}.json"))
+
+    def of(self, stage: str) -> dict[str, dict[str, Any]]:
+        """The whole entries of a stage, by task."""
+        names = sorted(self._names(f"{self.folder}/{stage}/"))
+        found = {name.removesuffix(".json"): unsealed(self._content(name)) for name in names}
+        return {name: fields for name, fields in found.items() if fields is not None}
+
+    def damaged(self) -> list[str]:
+        """The names of damaged entries."""
+        names = sorted(self._names(self.folder))
+        return [name for name in names if unsealed(self._content(name)) is None]
+
+    def exists(self) -> bool:
+        """Whether any task is done."""
+        return any(unsealed(self._content(name)) for name in self._names(self.folder))
+
+    def forget(self, name: str) -> None:
+        """Remove a task, or all of a stage, so that it is repeated."""
+        sync(self._store.delete(f"{self.folder}/{name}.json"))
+        sync(self._store.delete_dir(f"{self.folder}/{name}"))
+
+    def keep(self, name: str, moments: Moments) -> Seal:
+        """Keep a task's part of a group; the task's entry must hold the returned seal."""
+        content = np.concatenate([moments.mean.ravel(), moments.m2.ravel()]).view(np.uint8)
+        self._write(name, content)
+        return moments.count, len(content), checksum(content)
+
+    def kept(self, name: str, layer: Layer, seal: Seal) -> Moments | None:
+        """The moments given to :meth:`keep`; None if they are missing or damaged."""
+        count, size, expected = seal
+        content = self._content(name)
+        if (len(content), checksum(content)) != (size, expected):
+            return None
+        mean, m2 = content.view(np.float64).reshape(2, *layer.shape).copy()
+        return Moments(count, mean, m2)
+
+    def _names(self, prefix: str) -> list[str]:
+        async def listed(found: AsyncIterator[str]) -> list[str]:
+            names = [name.removeprefix(f"{self.folder}/") async for name in found]
+            return [name for name in names if name.endswith(".json")]
+
+        return sync(listed(self._store.list_prefix(prefix)))
+
+
+def checksum(content: Any) -> int:
+    """The CRC-32 of bytes."""
+    return zlib.crc32(content)
+
+
+def sealed(fields: Mapping[str, Any]) -> Bytes:
+    """Encode a record as JSON, after its checksum."""
+    text = json.dumps(fields).encode()
+    return np.frombuffer(b"%08x %b" % (checksum(text), text), np.uint8)
+
+
+def unsealed(record: Bytes) -> dict[str, Any] | None:
+    """Decode what :func:`sealed` encoded; None if it is torn or empty."""
+    expected, _, text = record.tobytes().partition(b" ")
+    if expected != b"%08x" % checksum(text):
+        return None
+    fields: dict[str, Any] = json.loads(text)
+    return fields

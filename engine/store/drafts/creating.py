@@ -1,0 +1,185 @@
+"""Creating stores and recordings from what is known before the first stimulus is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+
+from ...layer import Layer
+from ...urls import none_in
+from ...values import as_record
+from ...variables import MOMENTS, STIMULUS_COLUMNS, VARIABLES
+from ..array_writer import (
+    WRITE_ALL,
+    create_array,
+    create_coordinates,
+    put,
+    put_column,
+    put_count,
+)
+from ..chunking import chunk_shape, layer_file_shape, response_shape
+from ..identity import fingerprint
+from ..location import Location, location_of, zarr_store
+from ..recording_reader import Units
+from ..schema import RECORDING, STORE, Kind
+from .base_draft import BaseDraft
+from .recording_draft import RecordingDraft
+from .store_draft import StoreDraft
+
+# Packages that numbers can depend on.
+_PACKAGES = (
+    *("fusiform", "torch", "torchvision", "open_clip_torch", "timm"),
+    *("numpy", "numba", "scipy", "zarr", "pillow"),
+)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a store or recording is created from.
+
+    Attributes
+    ----------
+    layers, categories : of the scan
+    counts : number of stimuli ``[category, fold]``
+    stimuli : the stimulus table, a column ``[stimulus]`` for each of ``variables.STIMULUS_COLUMNS``
+    provenance : attributes of the root, plain JSON values
+    """
+
+    kind: ClassVar[Kind]
+    draft_type: ClassVar[type[BaseDraft[Any]]]
+
+    layers: Sequence[Layer]
+    categories: Sequence[str]
+    counts: NDArray[np.int64]
+    stimuli: Mapping[str, Sequence[Any]]
+    provenance: Mapping[str, Any]
+
+    def create(self, output: Path | str) -> BaseDraft[Any]:
+        """Create it, without results, in a new or empty folder or at a URL; give its draft."""
+        raise NotImplementedError
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the root."""
+        attributes: dict[str, Any] = {
+            "schema": self.kind.schema,
+            "schema_version": self.kind.version,
+            "status": self.kind.under_way,
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "versions": {name: version(name) for name in _PACKAGES},
+            **({"store_dtype": "float64"} if self.kind is STORE else {}),
+            **none_in(dict(self.provenance)),
+            "categories": list(self.categories),
+            "folds": int(self.counts.shape[1]),
+            "layers": [as_record(layer) for layer in self.layers],
+            "n_stimuli": len(self.stimuli["stimulus_path"]),
+        }
+        attributes["fingerprint"] = fingerprint(attributes, self.stimuli)
+        as_read_back: dict[str, Any] = json.loads(json.dumps(attributes))
+        return as_read_back
+
+    def _create_root(self, location: Location) -> zarr.Group:
+        """Create the root with its coordinates, counts and stimulus table."""
+        store = zarr_store(location, read_only=False)
+        root = zarr.create_group(store, zarr_format=3, attributes=self.attributes())
+        names = np.array(self.categories, dtype=object)
+        put(root, "category", names, ("category",), "stimulus category")
+        put(root, "fold", np.arange(self.counts.shape[1]), ("fold",), "part of the stimuli")
+        put_count(root, self.counts)
+        for column in STIMULUS_COLUMNS:
+            put_column(root, column, self.stimuli[column])
+        return root
+
+
+@dataclass(frozen=True)
+class StoreBlueprint(Blueprint):
+    """What a store is created from; see :class:`Blueprint`."""
+
+    kind: ClassVar[Kind] = STORE
+    draft_type: ClassVar[type[BaseDraft[Any]]] = StoreDraft
+
+    def create(self, output: Path | str) -> StoreDraft:
+        """Create an empty store in a new or empty folder, or at a URL; give its draft."""
+        location = location_of(output)
+        root = self._create_root(location)
+        draft = StoreDraft(location, root)
+        folds, dtype = int(self.counts.shape[1]), draft.provenance["store_dtype"]
+        leading = {"category": len(self.categories), "fold": folds}
+        for layer in self.layers:
+            group = root.require_group(layer.name)
+            create_coordinates(group, layer)
+            chunk = chunk_shape(layer, len(self.categories) * folds)
+            for variable in MOMENTS:
+                create_array(
+                    group, variable, layer, leading, dtype, VARIABLES[variable].attributes(),
+                    shapes=(chunk, layer_file_shape(layer, chunk)), one_file=False,
+                )  # fmt: skip
+        return draft
+
+
+@dataclass(frozen=True)
+class RecordingBlueprint(Blueprint):
+    """What a recording is created from.
+
+    Attributes
+    ----------
+    units : layer -> indices of the units to record
+    chosen : layer -> the units that each choice chose ``[choice, unit]``
+    """
+
+    kind: ClassVar[Kind] = RECORDING
+    draft_type: ClassVar[type[BaseDraft[Any]]] = RecordingDraft
+
+    units: Units
+    chosen: Mapping[str, NDArray[np.bool_]]
+
+    def create(self, output: Path | str) -> RecordingDraft:
+        """Create an empty recording in a new or empty folder, or at a URL; give its draft."""
+        location = location_of(output)
+        root = self._create_root(location)
+        draft = RecordingDraft(location, root)
+        schema = draft.reader.schema
+        for layer in self.layers:
+            group, own = root.require_group(layer.name), schema.recorded[layer.name]
+            units, chosen = self.units[layer.name], self.chosen[layer.name]
+            put(group, "unit", units, ("unit",), "place of the unit in the flat layer")
+            put(group, "chosen", chosen, ("choice", "unit"), "what chose the unit")
+            rows, width = response_shape(schema.stimuli, own.columns)
+            group.create_array(
+                "response",
+                shape=(schema.stimuli, own.columns),
+                dtype="float32",
+                chunks=(rows, width),
+                shards=(rows, -(-own.columns // width) * width),
+                compressors=[Crc32cCodec()],
+                fill_value=np.nan,
+                dimension_names=("stimulus", "projected" if own.projected else "unit"),
+                attributes=_PROJECTED if own.projected else _SINGLE_UNITS,
+                config=WRITE_ALL,
+            )
+        return draft
+
+
+_SINGLE_UNITS: dict[str, Any] = {
+    "long_name": "response of the unit to the stimulus",
+    "units": "1",
+}
+_PROJECTED: dict[str, Any] = {
+    "long_name": "random projection of the responses less their mean over the units",
+    "units": "1",
+    "formula": "sum over units of (x - mean) r / sqrt(columns), r = 1 or -1 (Achlioptas 2003)",
+}
+
+
+def create_store(output: Path | str, **contents: Any) -> StoreDraft:
+    """Create an empty store; ``contents`` are the fields of a :class:`StoreBlueprint`."""
+    return StoreBlueprint(**contents).create(output)

@@ -1,0 +1,314 @@
+"""Where a store lies, a folder or a URL, and the zarr stores that read and write it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import ByteRequest
+from zarr.abc.store import Store as ZarrStore
+from zarr.storage import LocalStore
+
+from ..beside import MARK
+from ..disk import CANNOT, synchronise, synchronised
+from ..errors import UserError, first_line, refuse_no_path
+from ..urls import IS_URL, Url
+from .identity import Unchanged
+from .zarr_internals import sync
+
+Location = Path | Url
+
+_CHUNK = re.compile(r"/c(/\d+)+$")
+# Seconds of retries before a server counts as unreachable.
+_RETRY_SECONDS = 30
+# Suffix of a file while it is written; zarr's own temporary files have it, too.
+_PARTIAL = ".partial"
+# Unflushed files to remember: a thousand categories write tens of thousands between two commits.
+_MAX_UNFLUSHED = 2048
+
+
+def location_of(path: Path | str) -> Location:
+    """A URL, which hides its credentials when it is shown, or a path."""
+    if isinstance(path, Url):
+        return path
+    refuse_no_path(path)
+    text = str(path)
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    return Url(text) if IS_URL.match(text) else Path(path)
+
+
+def name_of(location: Path | str) -> str:
+    """The last part of a location."""
+    return str(location).rstrip("/").rpartition("/")[2]
+
+
+def stimuli_attributes(stimuli: Path | str) -> dict[str, str]:
+    """The attributes that locate the stimuli: their path as given, and in full."""
+    return {"stimuli": str(stimuli), "stimuli_path": os.path.abspath(stimuli)}  # noqa: PTH100
+
+
+def zarr_store(location: Location, read_only: bool = True) -> ZarrStore:
+    """The zarr store at a location.
+
+    Object stores take credentials and endpoints from the environment (``AWS_...`` and so on); a web
+    server receives the user name, password and query of its URL.
+
+    Raises
+    ------
+    UserError : the kind of URL is unknown, or the library for URLs is not installed
+    """
+    if isinstance(location, Path):
+        return LocalStore(location, read_only=True) if read_only else DurableFolder(location)
+    if location.lower().startswith(("http:", "https:")) and not read_only:
+        raise UserError(f"web servers are read-only; got {location}: write to a folder or s3://")
+    if find_spec("obstore") is None:
+        raise UserError(f"URLs need obstore; got {location}: pip install 'fusiform[cloud]'")
+    refuse_forked(location)
+    from obstore.exceptions import BaseError
+    from obstore.store import from_url
+    from zarr.storage import ObjectStore
+
+    url, headers = location.opened()
+    options: Any = {"retry_config": {"retry_timeout": timedelta(seconds=_RETRY_SECONDS)}}
+    if url.lower().startswith("http"):  # object stores read AWS_ALLOW_HTTP and the like
+        plain = url.lower().startswith("http:")
+        options["client_options"] = {"allow_http": plain, "default_headers": headers}
+    try:
+        return ObjectStore(from_url(url, **options), read_only=read_only)
+    except (BaseError, ValueError) as error:
+        raise UserError(
+            f"a store's URL is one of s3://, gs://, az://, https://; got {location} "
+            f"({first_line(error)})"
+        ) from None
+
+
+def refuse_forked(location: Location) -> None:
+    """Raise where reading a URL would wait for threads that only the parent process has.
+
+    Raises
+    ------
+    UserError : this is a forked child, and its parent may have started the threads
+    """
+    if isinstance(location, Url) and _threads_lost:
+        raise UserError(
+            f"a forked process cannot read URLs if its parent did; got {location}: start it by "
+            "spawn, as multiprocessing.get_context('spawn') does"
+        )
+
+
+def exists(location: Location) -> bool:
+    """Whether a folder, or a zarr group behind a URL, exists.
+
+    Raises
+    ------
+    UserError : the URL cannot be reached
+    """
+    return location.exists() if isinstance(location, Path) else is_group(location)
+
+
+def is_group(location: Location) -> bool:
+    """Whether a zarr group or array exists.
+
+    Raises
+    ------
+    UserError : the URL cannot be reached
+    """
+    if isinstance(location, Path):  # without zarr's threads, which a limit may refuse
+        return os.path.isfile(location / "zarr.json")  # noqa: PTH113  disks may fail
+    store = zarr_store(location)
+    try:
+        # A web server cannot list: look for the file that every store has.
+        return bool(sync(store.exists("zarr.json")))
+    except Exception as error:
+        raise UserError(f"cannot reach {location} ({first_line(error)})") from None
+
+
+def remove(location: Location) -> None:
+    """Remove everything at a location, as far as possible."""
+    if isinstance(location, Path):
+        shutil.rmtree(location, ignore_errors=True)
+    else:
+        sync(zarr_store(location, read_only=False).delete_dir(""))
+
+
+class PlainFiles(LocalStore):
+    """A zarr folder for readers that open whatever they find, such as xarray.
+
+    Pipes and devices, which may never end, raise an error. So do missing chunks, which zarr would
+    read as missing values, and chunks of a store that was replaced since it was opened.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        read_only: bool = True,
+        unchanged: Unchanged | None = None,
+    ) -> None:
+        super().__init__(root, read_only=read_only)
+        self._unchanged = unchanged
+
+    def with_read_only(self, read_only: bool = False) -> PlainFiles:
+        """The same folder."""
+        return PlainFiles(self.root, read_only=read_only, unchanged=self._unchanged)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read a file, or part of one.
+
+        Raises
+        ------
+        OSError : it is no plain file
+        UserError : it is a chunk, and missing or replaced since the store was opened
+        """
+        path = self.root / key
+        if await asyncio.to_thread(lambda: path.exists() and not path.is_file()):
+            raise OSError(f"{path} is no plain file")
+        found = await super().get(key, prototype, byte_range)
+        if _CHUNK.search(key):
+            if self._unchanged:
+                await asyncio.to_thread(self._unchanged.require, key)
+            if found is None:
+                raise UserError(
+                    f"every chunk of a store is written; {path} is missing: it is damaged; "
+                    f"'fusiform check {self.root}' says more"
+                )
+        return found
+
+
+class DurableFolder(LocalStore):
+    """A zarr folder that tracks unflushed writes; :meth:`flush` brings them to the disk.
+
+    Files are written whole or not at all. They reach the disk later, in any order, except records
+    and metadata that replace others: these are on the disk before they take their name, so that no
+    crash leaves half of one.
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        # Keys, not paths, which take kilobytes each.
+        self._unflushed: set[str] = set()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a file.
+
+        Raises
+        ------
+        FileNotFoundError : the folder was removed; it is not created again
+        """
+        path = self.root / key
+        if not os.path.isdir(self.root):  # noqa: PTH112  disks may fail
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
+        record = path.suffix == ".json" and path.name != "zarr.json"
+        if record or (path.name == "zarr.json" and await asyncio.to_thread(path.is_file)):
+            await asyncio.to_thread(_replace, path, value)
+        else:
+            await super().set(key, value)
+        self._unflushed.add(key)
+        if len(self._unflushed) >= _MAX_UNFLUSHED:
+            await asyncio.to_thread(self.flush)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write a file unless it exists."""
+        try:
+            await super().set_if_not_exists(key, value)
+        except OSError as error:  # zarr makes a hard link
+            if error.errno not in CANNOT:
+                raise
+            if not await self.exists(key):
+                await super().set(key, value)
+        self._unflushed.add(key)
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """The names in a folder, without the mark of a draft."""
+        async for name in super().list_dir(prefix):
+            if name != MARK:
+                yield name
+
+    def flush(self) -> None:
+        """Wait until everything written is on the disk."""
+        keys, self._unflushed = self._unflushed, set()
+        folders: set[str] = set()
+        for key in keys:
+            if synchronised(self.root / key):
+                folder = key.rpartition("/")[0]
+                while folder and folder not in folders:
+                    folders.add(folder)
+                    folder = folder.rpartition("/")[0]
+        for folder in folders:
+            synchronised(self.root / folder)
+        synchronised(self.root)
+
+
+def flush(store: ZarrStore) -> None:
+    """Wait until writes to ``store`` will survive a power failure; behind a URL they do at once."""
+    if isinstance(store, DurableFolder):
+        store.flush()
+
+
+def missing_file(array: Path) -> str | None:
+    """The first missing or empty file of an array; None if it has all. Much faster than zarr."""
+    try:
+        found = json.loads((array / "zarr.json").read_bytes())
+        sizes = zip(
+            found["shape"], found["chunk_grid"]["configuration"]["chunk_shape"], strict=True
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return "zarr.json"
+    for index in product(*(range(-(-length // size)) for length, size in sizes)):
+        key = "/".join(("c", *map(str, index)))
+        try:
+            if not (array / key).stat().st_size:
+                return key
+        except OSError:
+            return key
+    return None
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the temporary files of interrupted writes."""
+    for path in folder.rglob(f"*{_PARTIAL}"):
+        if path.is_file():
+            path.unlink()
+
+
+def _replace(path: Path, value: Buffer) -> None:
+    new = path.with_name(f"{path.name}.{uuid4().hex}{_PARTIAL}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with new.open("wb") as file:
+            file.write(value.as_buffer_like())
+            file.flush()
+            synchronise(file.fileno(), new)
+        new.replace(path)
+    except Exception:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _remember_fork() -> None:
+    global _threads_lost
+    _threads_lost = "obstore.store" in sys.modules
+
+
+_threads_lost = False
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_remember_fork)
