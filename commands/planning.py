@@ -7,12 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from fusiform.engine.spec import Design, Network, Resources, Stimuli
+from fusiform.engine.texts import duration, in_bytes
 
 from .fields import Of, command
 from .notes import printable, tell
 from .options import AsJson, Quiet
 from .progress import listener
-from .tables import in_bytes, print_json, print_table
+from .tables import print_json, print_table
 
 if TYPE_CHECKING:
     from fusiform.engine.doctor.forecast import Forecast
@@ -138,11 +139,7 @@ def _forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
         f"network {found.network:,.1f} images/s, decoding {found.decoding:,.1f} by "
         f"{found.decode_workers} workers: the scan waits for {found.bound}",
     )
-    contrasts = f"{_duration(found.contrast_seconds)} to compute contrasts"
-    yield "time", f"about {_duration(found.seconds)}, and then {contrasts}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if found.advice:
+        yield "advice", found.advice
+    contrasts = f"{duration(found.contrast_seconds)} to compute contrasts"
+    yield "time", f"about {duration(found.seconds)}, and then {contrasts}"

@@ -21,14 +21,14 @@ from .disk import telling
 from .errors import UserError
 from .layer import Layer
 from .querying.store import Store
-from .store.array_writer import background_writer
-from .store.drafts.creating import StoreBlueprint
-from .store.drafts.publishing import drafting, final_location, refuse_existing
-from .store.drafts.store_draft import StoreDraft
 from .store.identity import IDENTITY, difference, not_compared
 from .store.location import name_of
 from .store.reader import require_complete
 from .store.store_reader import StoreReader
+from .store.writing.array_writer import background_writer
+from .store.writing.creating import StoreBlueprint
+from .store.writing.publishing import drafting, final_location, refuse_existing
+from .store.writing.store_draft import StoreDraft
 from .texts import composed
 from .values import listed
 from .variables import SHOWN, STIMULUS_COLUMNS
@@ -66,7 +66,7 @@ def merge(
     Raises
     ------
     UserError : fewer than two stores; stores that differ in anything else; a stimulus in more than
-        one store; see also :func:`drafting <fusiform.engine.store.drafts.publishing.drafting>`
+        one store; see also :func:`drafting <fusiform.engine.store.writing.publishing.drafting>`
     """
     stores = listed(paths)
     if len(stores) < 2:

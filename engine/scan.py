@@ -12,7 +12,7 @@ from .scanning.progress import Listener
 from .scanning.run import run
 from .scanning.work import InProcess
 from .spec import Design, Network, Request, Resources, Stimuli
-from .store.drafts.resuming import Existing
+from .store.writing.resuming import Existing
 
 if TYPE_CHECKING:
     from torch import nn

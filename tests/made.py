@@ -11,8 +11,8 @@ import zarr
 
 from fusiform.engine.contrasts import select
 from fusiform.engine.layer import Layer
-from fusiform.engine.store.drafts.creating import create_store
-from fusiform.engine.store.drafts.store_draft import StoreDraft
+from fusiform.engine.store.writing.creating import create_store
+from fusiform.engine.store.writing.store_draft import StoreDraft
 from fusiform.kernels.moments import Moments
 
 LAYERS = (

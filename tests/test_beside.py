@@ -23,9 +23,9 @@ from fusiform.cli import main
 from fusiform.engine import beside
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.store.drafts.creating import StoreBlueprint
-from fusiform.engine.store.drafts.publishing import drafting
-from fusiform.engine.store.drafts.resuming import Existing, resuming
+from fusiform.engine.store.writing.creating import StoreBlueprint
+from fusiform.engine.store.writing.publishing import drafting
+from fusiform.engine.store.writing.resuming import Existing, resuming
 
 from . import flat
 from .made import COUNTS, LAYERS, contents, fill, write

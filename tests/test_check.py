@@ -18,7 +18,7 @@ from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.contrasts.summary import summary
 from fusiform.engine.errors import UserError
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.store.drafts.creating import create_store
+from fusiform.engine.store.writing.creating import create_store
 
 from .made import LAYERS, annotate, contents, fill, write
 

@@ -42,7 +42,7 @@ from fusiform.engine.contrasts.language.criterion import DEFAULT
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.store.drafts.creating import create_store
+from fusiform.engine.store.writing.creating import create_store
 from fusiform.kernels.moments import Moments
 
 from . import flat, made

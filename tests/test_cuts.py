@@ -25,8 +25,8 @@ from fusiform.engine.store.chunking import (
     layer_file_shape,
     slabs,
 )
-from fusiform.engine.store.drafts.creating import create_store
-from fusiform.engine.store.drafts.store_draft import StoreDraft
+from fusiform.engine.store.writing.creating import create_store
+from fusiform.engine.store.writing.store_draft import StoreDraft
 from fusiform.kernels.moments import Moments
 
 from .made import LAYERS, fill

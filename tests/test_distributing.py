@@ -30,8 +30,8 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.drafts.commits import TaskLog, sealed, unsealed
 from fusiform.engine.store.location import DurableFolder
+from fusiform.engine.store.writing.commits import TaskLog, sealed, unsealed
 from fusiform.kernels.moments import Moments
 
 from . import flat
@@ -372,7 +372,7 @@ def test_a_scan_resumes_only_as_it_was_started_in_one_process_or_by_workers(
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1))
-    with pytest.raises(UserError, match=r"was by workers: go on with --workers"):
+    with pytest.raises(UserError, match=r"ran on workers: use `workers`"):
         scanned(stimuli, output)
     with pytest.raises(Interrupted):
         scanned(stimuli, output, restart=True, listener=stopping_after(1))
@@ -434,10 +434,10 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
 
 def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
     records, layer = TaskLog(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
-    assert not records.are_there
+    assert not records.exists()
     moments = Moments(4, np.arange(3.0), np.ones(3))
     seal = records.keep("show/0/1/a/0.0", moments)
-    assert not records.are_there
+    assert not records.exists()
     records.write("show/0/1", kept={"a": seal})
     assert records.of("show") == {"show/0/1": {"kept": {"a": list(seal)}}}
     found = records.kept("show/0/1/a/0.0", layer, seal)
@@ -447,11 +447,11 @@ def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
     text = path.read_bytes()
     for length in range(len(text)):
         path.write_bytes(text[:length])
-        assert not records.are_there
+        assert not records.exists()
     path.write_bytes(text)
     records.forget("show/0/1")
     assert records.kept("show/0/1/a/0.0", layer, seal) is None
-    assert not records.are_there
+    assert not records.exists()
     assert unsealed(sealed({"a": [1]})) == {"a": [1]}
 
 

@@ -28,8 +28,8 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store.drafts.creating import StoreBlueprint
-from fusiform.engine.store.drafts.publishing import drafting
+from fusiform.engine.store.writing.creating import StoreBlueprint
+from fusiform.engine.store.writing.publishing import drafting
 
 from . import flat
 from .made import LAYERS, contents, write

@@ -261,9 +261,9 @@ def test_a_probe_note_is_kept_in_store_and_recording(stimuli: Path, tmp_path: Pa
 def test_a_scan_can_refuse_batch_dependence_before_the_first_batch(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
-    with pytest.raises(UserError, match=r"from 2 \(Stuck\) on.*--on-nondeterminism note"):
+    with pytest.raises(UserError, match=r'from 2 \(Stuck\) on.*`on_nondeterminism="note"`'):
         scanned(around(Stuck()), stimuli, tmp_path / "o.zarr", on_nondeterminism="stop")
-    with pytest.raises(UserError, match="is to note or stop; got 'warn'"):
+    with pytest.raises(UserError, match="choose note or stop; got 'warn'"):
         scanned(around(Stuck()), stimuli, tmp_path / "o.zarr", on_nondeterminism="warn")
     with pytest.raises(UserError, match=r"from 2 \(Stuck\) on"):
         flat.record(

@@ -7,7 +7,7 @@ import io
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.querying.chunks import Chunk
 from fusiform.engine.querying.query import Query, top_of_all
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.querying.table import FORMATS, Table, joined, write
+from fusiform.engine.querying.table import Format, Table, joined, write
 from fusiform.engine.store.store_reader import StoreReader
 
 from .made import CATEGORIES, LAYERS, fill
@@ -443,7 +443,7 @@ def read_back(form: str, path: Path) -> dict[str, list[Any]]:
         return {name: file[name].tolist() for name in file}
 
 
-@pytest.mark.parametrize("form", [form for form in FORMATS if form != "table"])
+@pytest.mark.parametrize("form", [form for form in get_args(Format) if form != "table"])
 def test_every_table_format_holds_the_units(store: Store, form: Any, tmp_path: Path) -> None:
     query = store.query("t > 1")
     table = query.units(["t", "dead"])

@@ -446,7 +446,7 @@ def test_a_projection_equals_its_matrix_for_any_block_size(
         expected = (x - x.mean(1, keepdims=True)) @ matrix / 8
         np.testing.assert_allclose(recording.part(name), expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(recording.means(name), x.mean(1), rtol=1e-12)
-        assert recording.recordees(name).projected
+        assert recording.recorded(name).projected
     np.testing.assert_array_equal(recording.part("head"), direct["head"])  # 10 units are few
     with pytest.raises(UserError, match="needs the responses of single units"):
         recording.unit("body", 3)
@@ -635,11 +635,11 @@ def test_recording_from_a_store_without_provenance_raises(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"select": "blobs"}, "from a scan's store; got --select without one"),
-        ({"top": 3}, "from a scan's store; got --top without one"),
+        ({"select": "blobs"}, "in the store of a scan; got `select` without one"),
+        ({"top": 3}, "in the store of a scan; got `top` without one"),
         ({"random": 0}, "at least 1 unit of every layer"),
         ({"project": 0}, "a projection has at least 1 dimension"),
-        ({"masks": {"nose": np.ones(3, bool)}}, "there is no 'nose'"),
+        ({"masks": {"nose": np.ones(3, bool)}}, "'nose' is none of them"),
         ({"masks": {"head": np.ones(3, bool)}}, r"bool \[3\], and the layer has shape \[10\]"),
         ({"masks": {"head": np.ones(10)}}, r"is float64 \[10\]"),
         ({"masks": {"head": np.zeros(10, bool)}}, "mask chose none in these layers"),

@@ -39,8 +39,8 @@ from fusiform.engine.responses.geometry import agreement, geometry, products, up
 from fusiform.engine.responses.recording import least, most
 from fusiform.engine.responses.tuning import tuning
 from fusiform.engine.store import chunking
-from fusiform.engine.store.drafts.creating import RecordingBlueprint
 from fusiform.engine.store.recording_reader import recorded_attribute
+from fusiform.engine.store.writing.creating import RecordingBlueprint
 from fusiform.kernels import projection
 from fusiform.kernels.ranks import average_ranks, rank_sum
 
@@ -450,18 +450,18 @@ def change(path: Path, what: Callable[[dict[str, Any]], object]) -> None:
 
 
 ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
-    "no choices": ({"choices": []}, "choices: has to be names"),
-    "choices that are none": ({"choices": [3]}, "choices: has to be names"),
+    "no choices": ({"choices": []}, "choices must be names"),
+    "choices that are none": ({"choices": [3]}, "choices must be names"),
     "a choice without end": ({"choices": ["x" * 10_000]}, "choices"),
-    "no record": ({"recorded": {}}, "recorded: has to be a record for every layer"),
+    "no record": ({"recorded": {}}, "recorded must be a record for every layer"),
     "records of nothing": ({"recorded": [1]}, "recorded"),
     "more units than there are": (
         {"recorded": {name: {"units": 10**9} for name in UNITS}},
-        "recorded units of conv: has to be a whole number from 1 to 36",
+        "recorded units of conv must be an integer from 1 to 36",
     ),
     "a projection to nothing": ({"projection": {"dim": 0, "seed": 0}}, "dim of the projection"),
     "a seed that is none": ({"projection": {"dim": 4, "seed": "x"}}, "seed of the projection"),
-    "a projection that is none": ({"projection": 3}, "projection: has to be dim and seed"),
+    "a projection that is none": ({"projection": 3}, "projection must be dim and seed"),
     "folds without end": ({"folds": 10**30}, "folds"),
 }
 
@@ -470,7 +470,7 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
 def test_malformed_root_metadata_of_a_recording_are_refused(own: Path, what: str) -> None:
     changed, said = ATTRIBUTES[what]
     change(own, lambda attributes: attributes.update(changed))
-    with pytest.raises(UserError, match="is damaged: what its root says") as caught:
+    with pytest.raises(UserError, match="is damaged: its root is not whole") as caught:
         fusiform.open_recording(own)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -510,7 +510,7 @@ def test_every_flipped_byte_of_a_response_is_found(own: Path) -> None:
 def test_recorded_units_outside_their_layer_are_refused(own: Path, units: list[int]) -> None:
     group = zarr.open_group(own, mode="r+", use_consolidated=False)
     group["conv/unit"][...] = np.array(units)
-    with pytest.raises(UserError, match="no places in their layer, in order"):
+    with pytest.raises(UserError, match="it holds no increasing indices of its layer"):
         fusiform.open_recording(own).units("conv")
 
 
@@ -558,7 +558,7 @@ def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
     told = "\n".join(fusiform.check(own).problems)
     for said in (
         "head/response: has responses to stimuli that were not shown",
-        "conv/chosen: has units that nothing has chosen",
+        "conv/chosen: has units that no choice contains",
         "wide/unit: are other units than the root says",
         "conv/response: chunk 0/0 is not what was written",
     ):

@@ -33,9 +33,9 @@ from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import location
-from fusiform.engine.store.drafts.commits import Commit, CommitLog
-from fusiform.engine.store.drafts.store_draft import StoreDraft
 from fusiform.engine.store.location import DurableFolder
+from fusiform.engine.store.writing.commits import Commit, CommitLog
+from fusiform.engine.store.writing.store_draft import StoreDraft
 from fusiform.kernels.moments import merge
 
 from . import flat
@@ -278,7 +278,7 @@ def test_other_weights_or_stimuli_cannot_resume(begun: tuple[Path, Path]) -> Non
 def test_a_draft_of_another_version_cannot_resume(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusiform.engine.store.drafts.publishing.version", lambda name: "99")
+    monkeypatch.setattr("fusiform.engine.store.writing.creating.version", lambda name: "99")
     with pytest.raises(UserError, match=r"was begun with fusiform 0.*install them"):
         scanned(*begun)
 
@@ -289,7 +289,7 @@ def test_restart_discards_earlier_progress(
     notes: list[str] = []
     stimuli, output = begun
     scanned(stimuli, output, restart=True, batch_size=5, listener=Listener(notes.append))
-    assert any("is given up" in note for note in notes)
+    assert any("is discarded" in note for note in notes)
     assert fusiform.open_store(output).provenance["batch_size"] == 5
     assert sorted(path.name for path in output.parent.iterdir()) == ["o.zarr", "set"]
 
@@ -356,8 +356,8 @@ def test_two_scans_cannot_write_one_output_at_once(begun: tuple[Path, Path]) -> 
 
 def latest(commits: CommitLog) -> tuple[Commit, dict[str, Any]] | None:
     """The last whole checkpoint, with its accumulators."""
-    whole = (left for left in commits.left() if left.commit and not left.fault)
-    return next(((left.commit, left.live) for left in whole if left.commit), None)
+    whole = (one for one in commits.found() if one.commit and not one.fault)
+    return next(((one.commit, one.live) for one in whole if one.commit), None)
 
 
 def flip(file: Path) -> None:
@@ -386,9 +386,9 @@ def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def last_and_before(draft: Path) -> tuple[str, str]:
     """Paths of the last checkpoint and the one before."""
-    last, before = CommitLog(DurableFolder(draft)).left()
+    last, before = CommitLog(DurableFolder(draft)).found()
     assert last.number == before.number + 1
-    return f".commits/{last.place}", f".commits/{before.place}"
+    return f".commits/{last.slot}", f".commits/{before.slot}"
 
 
 def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
@@ -434,7 +434,7 @@ def test_without_a_whole_checkpoint_only_a_restart_helps(
     told = fusiform.check(output).problems
     assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1/0"}
     for options in ({}, {"go_back": True}):
-        with pytest.raises(UserError, match="no earlier commit is whole: give it up with --rest"):
+        with pytest.raises(UserError, match="no earlier commit is whole: discard it with --rest"):
             scanned(stimuli, output, **options)
     with pytest.raises(UserError, match="--go-back and --restart: choose one"):
         scanned(stimuli, output, go_back=True, restart=True)
@@ -454,7 +454,7 @@ def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
         scanned(stimuli, output)  # found when the contrasts are computed
     (note,) = caught.value.__notes__
     assert "goes on" not in note
-    assert "give it up with --restart" in note  # both checkpoints are later by now
+    assert "discard it with --restart" in note  # both checkpoints are later by now
     shutil.rmtree(output.with_name("o.zarr.partial"))
     output = left_with(several_commits, "head/mean/c/1/1/0")
     scanned(stimuli, output, go_back=True)

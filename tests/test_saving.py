@@ -24,10 +24,10 @@ import fusiform
 from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine import disk
 from fusiform.engine.errors import UserError
-from fusiform.engine.store import saving
-from fusiform.engine.store.drafts.creating import StoreBlueprint
-from fusiform.engine.store.drafts.publishing import drafting
 from fusiform.engine.store.metadata import ROOT_BYTES, Misfit, read_json
+from fusiform.engine.store.writing import saving
+from fusiform.engine.store.writing.creating import StoreBlueprint
+from fusiform.engine.store.writing.publishing import drafting
 
 from .made import LAYERS, contents, fill, write
 
@@ -338,7 +338,7 @@ def test_contrasts_that_readers_would_refuse_are_not_saved(
 ) -> None:
     path = fill(tmp_path / "own.zarr").path
     save_contrast(path, "first", OLD, "faces", ["t"])
-    monkeypatch.setitem(saving.schema_of.__globals__["MOST"], "saved", 1)
+    monkeypatch.setitem(saving.store_schema.__globals__["LIMITS"], "saved", 1)
     with pytest.raises(UserError, match="number of saved contrasts must be at most 1"):
         save_contrast(path, "second", OLD, "faces", ["t"])
     assert set(open_store(path).saved) == {"first"}

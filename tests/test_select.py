@@ -333,7 +333,7 @@ def test_saving_under_a_name_again_is_atomic(
     save_contrast(own_store, "mine", Criterion("rest"), "faces", ["t"])
     before = own_store.read(LAYERS[2], "mine/t")
     with monkeypatch.context() as patch:
-        patch.setattr("fusiform.engine.store.saving.SavedContrast.write", lambda *_: 1 / 0)
+        patch.setattr("fusiform.engine.store.writing.saving.SavedContrast.write", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             save_contrast(own_store, "mine", Criterion("rest"), "bodies", ["t"])
     assert open_store(own_store.path).saved["mine"]["contrasts"] == ["faces"]

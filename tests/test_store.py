@@ -21,9 +21,9 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store import chunking
-from fusiform.engine.store.array_writer import background_writer
-from fusiform.engine.store.drafts.creating import StoreBlueprint, create_store
-from fusiform.engine.store.drafts.publishing import drafting, refuse_existing
+from fusiform.engine.store.writing.array_writer import background_writer
+from fusiform.engine.store.writing.creating import StoreBlueprint, create_store
+from fusiform.engine.store.writing.publishing import drafting, refuse_existing
 from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import merge
 

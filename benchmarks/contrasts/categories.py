@@ -124,7 +124,7 @@ def _looked_at(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> float:
 
 def _make(path: Path, categories: int) -> None:
     """A store of moments in float32: rectified normal responses, as large samples have them."""
-    from fusiform.engine.store.drafts.creating import create_store
+    from fusiform.engine.store.writing.creating import create_store
 
     rng = np.random.default_rng(1)
     stimuli = categories * 2 * _PER_FOLD
@@ -159,8 +159,8 @@ def _materialise(path: Path) -> float:
     import zarr
 
     from fusiform.engine.contrasts.select import materialise
-    from fusiform.engine.store.drafts.store_draft import StoreDraft
     from fusiform.engine.store.location import zarr_store
+    from fusiform.engine.store.writing.store_draft import StoreDraft
 
     store = zarr_store(path, read_only=False)
     draft = StoreDraft(path, zarr.open_group(store, mode="r+", use_consolidated=False))

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 import fusiform
+from fusiform import Design, Network, Resources, Stimuli, UnitRequest
 from fusiform.engine.responses.geometry import Products, products, upper
 from fusiform.engine.scanning.memory import peak_memory
 from fusiform.kernels.projection import bound, typical_error
@@ -65,10 +66,13 @@ def main() -> None:
 
 def _recorded(data: Path, output: Path, project: int | None, seed: int) -> fusiform.Recording:
     return fusiform.record(
-        "resnet50", data / "stimuli" / "floc", output, groups=DOMAINS,
-        weights=str(data / "weights" / RESNET50), layers=LAYERS, project=project, seed=seed,
-        device="cpu",
-    )  # fmt: skip
+        Network("resnet50", weights=str(data / "weights" / RESNET50), seed=seed),
+        Stimuli(data / "stimuli" / "floc", groups=DOMAINS),
+        output,
+        units=UnitRequest(project=project),
+        design=Design(layers=LAYERS),
+        resources=Resources(device="cpu"),
+    )
 
 
 def _errors(exact: Products, projected: Products) -> list[float]:

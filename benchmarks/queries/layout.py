@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store import array_writer, chunking
-from fusiform.engine.store.drafts import creating
+from fusiform.engine.store.writing import creating
 from fusiform.kernels.moments import Moments
 
 from ..shared import clocked, files_of, heading, save

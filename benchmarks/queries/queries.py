@@ -22,7 +22,7 @@ import numpy as np
 from fusiform.engine.bench.measure import run
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.store.drafts.creating import create_store
+from fusiform.engine.store.writing.creating import create_store
 
 from ..shared import again, head, heading, save
 

@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from fusiform.engine.store.drafts.commits import CommitLog
+from fusiform.engine.store.writing.commits import CommitLog
 
 from ..shared import head, heading, link_images, save, scan
 

@@ -20,10 +20,10 @@ from ..scanning.progress import Listener, Progress
 from ..scanning.rounding import changed
 from ..scanning.setup import Setup
 from ..scanning.work import refuse_too_few
-from ..store.drafts.recovery import Recovery
-from ..store.drafts.store_draft import StoreDraft
 from ..store.location import remove_partial_files
 from ..store.reader import Unreadable
+from ..store.writing.recovery import Recovery
+from ..store.writing.store_draft import StoreDraft
 from .cluster import Crew, Workers, connected
 from .dispatch import Task, hand_out
 from .tasks import (

@@ -36,12 +36,12 @@ from ..scanning.rounding import machine
 from ..scanning.work import nonfinite
 from ..spec import Network
 from ..stimuli.catalogue import Catalogue
-from ..store.array_writer import background_writer
-from ..store.drafts.commits import Seal
-from ..store.drafts.store_draft import StoreDraft
 from ..store.identity import IDENTITY, NETWORK, difference
 from ..store.location import Location, is_group
 from ..store.reader import Unreadable
+from ..store.writing.array_writer import background_writer
+from ..store.writing.commits import Seal
+from ..store.writing.store_draft import StoreDraft
 
 # Stages of a scan: prefixes of task names.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas
 
 Format = Literal["table", "csv", "json", "parquet", "npz"]
-FORMATS: tuple[str, ...] = get_args(Format)
 # Characters that begin a formula in spreadsheets.
 _FORMULA = tuple("=+-@\t\r")
 # The index along a dimension that a layer lacks.

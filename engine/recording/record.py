@@ -24,13 +24,13 @@ from ..scanning.setup import Setup, check_machine, set_up
 from ..scanning.stimulus_set import read_stimuli, stimulus_table
 from ..spec import Design, Network, Request, Resources, Stimuli
 from ..stimuli.catalogue import Catalogue
-from ..store.array_writer import BackgroundWriter
-from ..store.drafts.creating import RecordingBlueprint
-from ..store.drafts.publishing import final_location, refuse_existing
-from ..store.drafts.recording_draft import RecordingDraft
-from ..store.drafts.resuming import Existing, resuming
 from ..store.location import stimuli_attributes
 from ..store.schema import RECORDING
+from ..store.writing.array_writer import BackgroundWriter
+from ..store.writing.creating import RecordingBlueprint
+from ..store.writing.publishing import final_location, refuse_existing
+from ..store.writing.recording_draft import RecordingDraft
+from ..store.writing.resuming import Existing, resuming
 from .chosen import ChosenUnits
 from .earlier_scan import as_scanned, others_than_scanned, refuse_other_network, scanned_stimuli
 from .recorder import LayerRecorder, Recorder

@@ -14,8 +14,8 @@ from ..errors import UserError
 from ..layer import Layer
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import INVISIBLE
-from ..store.array_writer import BackgroundWriter, background_writer
-from ..store.drafts.base_draft import BaseDraft
+from ..store.writing.array_writer import BackgroundWriter, background_writer
+from ..store.writing.base_draft import BaseDraft
 from .forward import Taker, showing
 from .interrupt import Stop
 from .memory import peak_memory

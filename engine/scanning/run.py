@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ..spec import Request
-from ..store.drafts.creating import StoreBlueprint
-from ..store.drafts.publishing import final_location, refuse_existing
-from ..store.drafts.resuming import Existing, begun_with, resuming
-from ..store.drafts.store_draft import StoreDraft, max_store_bytes
 from ..store.location import Location, stimuli_attributes
+from ..store.writing.creating import StoreBlueprint
+from ..store.writing.publishing import final_location, refuse_existing
+from ..store.writing.resuming import Existing, begun_with, resuming
+from ..store.writing.store_draft import StoreDraft, max_store_bytes
 from .interrupt import Stop, asked_to_stop
 from .progress import Listener
 from .setup import Setup, check_machine, set_up

@@ -207,8 +207,8 @@ def _probed(
     found, attributes = network_of(backbone, device, [layer.name for layer in layers])
     if found and request.network.on_nondeterminism == "stop":
         raise UserError(
-            f"{found.removeprefix('warning: ')}: mend it, or scan it as it is with "
-            "--on-nondeterminism note"
+            f"{found.removeprefix('warning: ')}: repair it, or scan it as it is with "
+            '`on_nondeterminism="note"`'
         )
     return (found,) if found else (), attributes
 
@@ -232,8 +232,8 @@ def _fitted(
         known //= processes
     if budget is not None and not footprint.program and device.type == "cpu":
         raise UserError(
-            "a memory budget can be kept where the system says what a program has, on Linux: leave "
-            "it out, and choose --batch-size"
+            "memory budgets require Linux, where the memory of a program is known: leave out "
+            "`memory_budget`, and choose a `batch_size`"
         )
     fitting = fit(layers, footprint_of, known, request.design.batch_size)
     return footprint_of(fitting.batch_size), fitting, known

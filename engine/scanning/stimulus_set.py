@@ -72,7 +72,7 @@ def read_problems(stimuli: Stimuli, catalogue: Catalogue, listener: Listener) ->
         raise UserError(
             f"stimuli are images that can be read; {len(bad)} of {len(catalogue)} are not ({first}"
             f"{', ...' if len(bad) > 1 else ''}): 'fusiform stimuli check {stimuli.source}' lists "
-            "all, --on-error skip leaves them out"
+            'all, `on_error="skip"` leaves them out'
         )
     for index in bad:
         listener.note(f"skipped: {catalogue.path(index)} {problems[index]}")

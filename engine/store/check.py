@@ -19,9 +19,6 @@ from ..layer import Layer
 from ..variables import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
 from .attributes import brief
 from .chunking import Slab
-from .drafts.recording_draft import RecordingDraft
-from .drafts.recovery import Recovery
-from .drafts.store_draft import StoreDraft
 from .identity import fingerprint
 from .location import Location, location_of, zarr_store
 from .metadata import Misfit, refusing
@@ -30,6 +27,9 @@ from .recording_reader import RecordingReader, recorded_attribute
 from .root import kind_at
 from .schema import RECORDING
 from .store_reader import StoreReader
+from .writing.recording_draft import RecordingDraft
+from .writing.recovery import Recovery
+from .writing.store_draft import StoreDraft
 
 # Most bytes to read at once: chunks of all categories and folds together.
 _TOGETHER = 64 * 2**20

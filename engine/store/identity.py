@@ -49,7 +49,7 @@ NETWORK = ("model", "weights_sha256", "modules_sha256", "configuration_sha256", 
            "precision", "units")  # fmt: skip
 # Factor on the tolerance of answers between two kinds of device.
 _OTHER_DEVICE = 10
-# What a missing attribute, of a root or its preprocessing, means.
+# Meaning of a missing attribute of a root, or of its preprocessing.
 _DEFAULTS = {"precision": "its own", "compiled": False, "units": "all", "decoder": "pillow"}
 # Attributes that identify a run.
 _RUN = ("created", "fingerprint")

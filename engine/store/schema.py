@@ -1,4 +1,4 @@
-"""Which arrays a store or recording holds, and what each must look like."""
+"""The arrays of a store or recording: dimensions, shapes and types."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ RECORDING = Kind(
 
 @dataclass(frozen=True)
 class Expected:
-    """What an array must look like.
+    """The dimensions, shape and type that an array must have.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class RootSchema:
         object.__setattr__(self, "_known", {})
 
     def expected(self, key: str) -> Expected | None:
-        """What the array at ``key`` must look like; None if the schema has no such array."""
+        """The expected array at ``key``; None if the schema has no such array."""
         parts = key.split("/")
         for length in range(len(parts)):
             name = "/".join(parts[:length])

@@ -1,6 +1,6 @@
-"""The private parts of zarr that fusiform uses, each with a plain path for releases without it.
+"""Private parts of zarr that fusiform uses, each with a fallback for releases without it.
 
-Every other file imports zarr's public names only.
+All other files import public names of zarr only.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 
 
 def plain_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, run to its end by an event loop of its own thread."""
+    """Run a coroutine on an event loop in a thread of its own; return its result."""
     return asyncio.run_coroutine_threadsafe(coroutine, _event_loop()).result()
 
 
 try:
-    # zarr's own event loop: one thread less, and a forked child gets a new one.
+    # zarr's own event loop saves a thread, and a forked child gets a new one.
     from zarr.core.sync import sync as sync
 except ImportError:
     sync = plain_sync  # type: ignore[assignment]
 
 
-if not __debug__:  # python -O: of an assertion of zarr 3.1's that does work, this is the work
+if not __debug__:  # python -O skips an assertion of zarr 3.1 that has a side effect: replace it
     from zarr.core.group import GroupMetadata
 
     _from_dict = GroupMetadata.from_dict.__func__  # type: ignore[attr-defined]
@@ -52,10 +52,10 @@ if not __debug__:  # python -O: of an assertion of zarr 3.1's that does work, th
 
 
 def read_with_zarrs(array: zarr.Array[Any]) -> None:
-    """Have an array read by zarrs, in a third of the time, if zarr lets its codecs be replaced.
+    """Read an array by zarrs, in a third of the time, if zarr lets its codecs be replaced.
 
-    Not by zarr's configuration: that is the program's, and arrays that are being written need
-    zarr's own pipeline, which also writes chunks of nothing but fill values.
+    zarr's configuration is left alone: it belongs to the user's program, and arrays being written
+    need zarr's own pipeline, which also writes chunks of fill values.
     """
     if hasattr(array.async_array, "codec_pipeline") and not _forked:
         pipeline = ZarrsCodecPipeline.from_array_metadata_and_store(array.metadata, array.store)
@@ -65,7 +65,7 @@ def read_with_zarrs(array: zarr.Array[Any]) -> None:
 
 
 def _read_without_zarrs() -> None:
-    """In a forked child: it has none of zarrs' threads, and would wait for them for ever."""
+    """Stop using zarrs in a forked child, which would wait forever for threads it does not have."""
     global _forked
     _forked = True
     for pipeline in _pipelines.values():

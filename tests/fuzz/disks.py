@@ -24,8 +24,8 @@ from zarr.abc.buffer import Buffer
 from fusiform.engine.errors import UserError
 from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.store import location
-from fusiform.engine.store.drafts import publishing, resuming
 from fusiform.engine.store.location import DurableFolder
+from fusiform.engine.store.writing import publishing, resuming
 
 from .small import contents, scan
 
@@ -105,7 +105,6 @@ def on(disk: Disk) -> Iterator[None]:
         for module in (resuming, publishing):
             own.setattr(module, "remove", lambda place: None if disk.how == "cut" and disk.broken
                         else location.remove(place))  # fmt: skip
-        own.setattr("fusiform.engine.store.location.DurableFolder", Folder)
         yield
 
 

@@ -24,8 +24,8 @@ from typing import Any, TypeAlias
 
 from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store.drafts.base_draft import BaseDraft
-from fusiform.engine.store.drafts.commits import CommitLog
+from fusiform.engine.store.writing.base_draft import BaseDraft
+from fusiform.engine.store.writing.commits import CommitLog
 
 from .small import contents, record, scan
 

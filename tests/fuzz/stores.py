@@ -41,7 +41,7 @@ from fusiform.engine.contrasts import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.scanning.memory import peak_memory
 from fusiform.engine.store import chunking
-from fusiform.engine.store.drafts.creating import create_store
+from fusiform.engine.store.writing.creating import create_store
 from fusiform.kernels.moments import Moments
 
 from ..made import CATEGORIES, COUNTS, LAYERS, contents, samples

@@ -34,7 +34,7 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class Existing:
-    """What to do with an earlier store, and with the draft of an earlier run.
+    """Choices about an earlier store, and the draft of an earlier run.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ def _kept(draft: Draft, error: BaseException) -> str:
 def begun_with(output: Path | str) -> dict[str, Any]:
     """The attributes of an unfinished draft that would be resumed; empty without one.
 
-    What cannot be read is judged when it is resumed.
+    A draft that cannot be read raises an error when it is resumed, not here.
     """
     location = _draft_location(output)
     try:
@@ -299,7 +299,7 @@ def _other_stimulus(
 ) -> str | None:
     """The first difference between a draft's stimuli and a table, as the end of a sentence."""
     paths, hashes, statuses = (f"stimulus_{name}" for name in ("path", "sha256", "status"))
-    stored = draft.reader.stimuli
+    stored = draft.reader.stimulus_column
     before, now = stored(paths), table[paths]
     if len(before) != len(now):
         others = set(map(str, before)) ^ set(now)

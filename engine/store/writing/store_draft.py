@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ....kernels.moments import Moments
 from ...layer import Layer
 from ...variables import EXTREMES, MOMENTS, SHUFFLED, VARIABLES
-from ..array_writer import SlabWriter, padded, put, put_moments, write_file
 from ..chunking import slabs
 from ..store_reader import StoreReader
+from .array_writer import SlabWriter, padded, put, put_moments, write_file
 from .base_draft import BaseDraft, Part
 from .commits import Commit
 

@@ -9,9 +9,9 @@ import zarr
 from numpy.typing import NDArray
 
 from ...layer import Layer
-from ..array_writer import put, write_file
 from ..chunking import response_shape
 from ..recording_reader import RecordingReader
+from .array_writer import put, write_file
 from .base_draft import BaseDraft, Part
 from .commits import Commit
 

@@ -1,4 +1,4 @@
-"""Creating stores and recordings from what is known before the first stimulus is shown."""
+"""Creating stores and recordings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from ...layer import Layer
 from ...urls import none_in
 from ...values import as_record
 from ...variables import MOMENTS, STIMULUS_COLUMNS, VARIABLES
-from ..array_writer import (
+from ..chunking import chunk_shape, layer_file_shape, response_shape
+from ..identity import fingerprint
+from ..location import Location, location_of, zarr_store
+from ..recording_reader import Units
+from ..schema import RECORDING, STORE, Kind
+from .array_writer import (
     WRITE_ALL,
     create_array,
     create_coordinates,
@@ -27,11 +32,6 @@ from ..array_writer import (
     put_column,
     put_count,
 )
-from ..chunking import chunk_shape, layer_file_shape, response_shape
-from ..identity import fingerprint
-from ..location import Location, location_of, zarr_store
-from ..recording_reader import Units
-from ..schema import RECORDING, STORE, Kind
 from .base_draft import BaseDraft
 from .recording_draft import RecordingDraft
 from .store_draft import StoreDraft
@@ -45,7 +45,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a store or recording is created from.
+    """The contents of a new store or recording, known before the first stimulus is shown.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Blueprint:
 
 @dataclass(frozen=True)
 class StoreBlueprint(Blueprint):
-    """What a store is created from; see :class:`Blueprint`."""
+    """The contents of a new store; see :class:`Blueprint`."""
 
     kind: ClassVar[Kind] = STORE
     draft_type: ClassVar[type[BaseDraft[Any]]] = StoreDraft
@@ -128,7 +128,7 @@ class StoreBlueprint(Blueprint):
 
 @dataclass(frozen=True)
 class RecordingBlueprint(Blueprint):
-    """What a recording is created from.
+    """The contents of a new recording; see :class:`Blueprint`.
 
     Attributes
     ----------

@@ -27,14 +27,13 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import cpu, default_buffer_prototype
 
-from ..disk import synchronised, turn
-from ..errors import UserError, told_of_the_disk
-from ..layer import Layer
-from ..variables import MEASURES, SHUFFLED, VARIABLES
-from .array_writer import SlabWriter
-from .attributes import is_free_name, is_group_of, store_schema
-from .location import flush, zarr_store
-from .metadata import (
+from ...disk import synchronised, turn
+from ...errors import UserError, told_of_the_disk
+from ...layer import Layer
+from ...variables import MEASURES, SHUFFLED, VARIABLES
+from ..attributes import is_free_name, is_group_of, store_schema
+from ..location import flush, zarr_store
+from ..metadata import (
     ARRAY_BYTES,
     ROOT_BYTES,
     consolidated_in,
@@ -42,9 +41,10 @@ from .metadata import (
     read_json,
     refusing,
 )
-from .schema import RootSchema
-from .store_reader import StoreReader
-from .zarr_internals import sync
+from ..schema import RootSchema
+from ..store_reader import StoreReader
+from ..zarr_internals import sync
+from .array_writer import SlabWriter
 
 # The file that lists the groups being written.
 _MARK = ".saving"

@@ -1,4 +1,4 @@
-"""What an earlier run left of a draft: how far it came, what is damaged, and how to continue."""
+"""The state of a draft that an earlier run left: progress, damage, and the commit to resume."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STAGES = ("show", "merge", "contrast")
 
 
 class Recovery:
-    """Checks what is left of a draft.
+    """Checks a draft that an earlier run left.
 
     Checks are quick, for missing and truncated files only, or ``thorough``: all data are read.
     """

@@ -17,12 +17,12 @@ from ...errors import UserError, gone, shortened
 from ...layer import Layer
 from ...urls import none_in
 from ...variables import SHOWN, STIMULUS_COLUMNS
-from ..array_writer import consolidate, put_column, put_count
 from ..attributes import limit_notes
 from ..identity import fingerprint
 from ..location import Location, flush, is_group, missing_file, zarr_store
 from ..reader import Reader
 from ..schema import Kind
+from .array_writer import consolidate, put_column, put_count
 from .commits import Bytes, Commit, CommitLog, FoundCommit, TaskLog
 
 # A part of an array: its key, and the selection.
@@ -119,7 +119,7 @@ class BaseDraft(Generic[ReaderT]):
         """Number of stimuli shown to the live layers at a commit."""
         return min(commit.batches * int(self.provenance["batch_size"]), len(self.order))
 
-    # What a kind of draft adds
+    # Defined by each kind of draft
 
     def initial_arrays(self, layer: Layer) -> Iterator[str]:
         """The arrays of a layer that exist before the first stimulus is shown."""

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from zarr.buffer import default_buffer_prototype
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..layer import COORDINATES, Layer
-from ..variables import EXTREMES, STIMULUS_COLUMNS
-from .chunking import Shape, Slab, file_shape, slabs
-from .zarr_internals import sync
+from ...layer import COORDINATES, Layer
+from ...variables import EXTREMES, STIMULUS_COLUMNS
+from ..chunking import Shape, Slab, file_shape, slabs
+from ..zarr_internals import sync
 
 # A missing chunk is damage, even one of fill values.
 WRITE_ALL: Any = {"write_empty_chunks": True}

@@ -1,1 +1,0 @@
-"""Stores and recordings while they are filled: created, committed, resumed, published."""

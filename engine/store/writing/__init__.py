@@ -1,0 +1,1 @@
+"""Writing stores: created, filled, committed, resumed and published; contrasts saved later."""
