@@ -426,7 +426,7 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     with pytest.raises(UserError, match="cannot read head/mean") as caught:  # by the contrasts
         scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
     assert any(note == f"repeating {second}: its record is damaged" for note in notes)
-    assert "the same command goes on, and does again what is damaged" in caught.value.__notes__[0]
+    assert "the same command resumes it, and repeats what is damaged" in caught.value.__notes__[0]
     scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
     assert contents(output) == whole
     assert first in records
