@@ -239,7 +239,7 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
         ({"output": "x" * 300}, "File name too long.*: choose a shorter name|at most 238 bytes"),
         ({"root": 3}, "a location is a path"),
         ({"folds": None}, "folds and batch size are at least 1"),
-        ({"null": None}, "a null has shuffles"),
+        ({"null": None}, "a null has 0 shuffles"),
         ({"units": None}, "units are all, channel"),
         ({"preprocessing": "x"}, "preprocessing is a fusiform.Preprocessing"),
         ({"memory_budget": float("inf")}, "a memory budget is a number of bytes"),

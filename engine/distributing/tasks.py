@@ -147,6 +147,33 @@ def _task(
     return cast("Callable[Concatenate[Job, str, _Arguments], Outcome]", answering)
 
 
+class _Groups:
+    """Writes the complete groups of a shard to the draft, and saves partial ones for merging."""
+
+    def __init__(self, here: Here, seat: _Seat, stimuli: int, first: Layer) -> None:
+        self._here, self._stimuli, self._first = here, stimuli, first
+        self._dtype = input_dtype(seat.backbone.model)
+        self.finished: set[tuple[int, int]] = set()
+        self.kept: dict[str, Seal] = {}
+        self.warnings: dict[str, str] = {}
+
+    def __call__(self, layer: Layer, block: Block, moments: Moments) -> None:
+        """Take the moments of a group, or of the shard's part of it."""
+        job, draft, name = self._here
+        group = block.category, block.fold
+        if layer is self._first:
+            _joined(job)  # raises if another scan has replaced the draft
+        if layer.name not in self.warnings and not np.isfinite(moments.m2).all():
+            category = draft.categories[block.category]
+            self.warnings[layer.name] = nonfinite(layer, moments, category, self._dtype)
+        if block.start >= 0 and block.stop <= self._stimuli:
+            draft.write_moments(layer, *group, moments)
+            self.finished.add(group)
+        else:
+            key = part_of(layer, group)
+            self.kept[key] = draft.tasks.keep(f"{name}/{key}", moments)
+
+
 @_task
 def show(
     here: Here,
@@ -167,27 +194,10 @@ def show(
     layers : layers recorded in this pass
     skipped : stimuli to leave out, and why
     """
-    job, draft, name = here
+    job, draft, _ = here
     seat = _seated(job, draft)
     own = [layer for layer in draft.layers if layer.name in layers]
-    finished: set[tuple[int, int]] = set()
-    kept: dict[str, Seal] = {}
-    warnings: dict[str, str] = {}
-
-    def keep(layer: Layer, block: Block, moments: Moments) -> None:
-        group = block.category, block.fold
-        if layer is own[0]:
-            _joined(job)  # raises if another scan has replaced the draft
-        if layer.name not in warnings and not np.isfinite(moments.m2).all():
-            category, own_dtype = draft.categories[block.category], input_dtype(seat.backbone.model)
-            warnings[layer.name] = nonfinite(layer, moments, category, own_dtype)
-        if block.start >= 0 and block.stop <= len(plan.order):
-            draft.write_moments(layer, *group, moments)
-            finished.add(group)
-        else:
-            key = part_of(layer, group)
-            kept[key] = draft.tasks.keep(f"{name}/{key}", moments)
-
+    keep = _Groups(here, seat, len(plan.order), own[0])
     failed, invisible = dict(skipped), list[int]()
     with background_writer() as later:
         live = Live(
@@ -214,12 +224,12 @@ def show(
     return {
         "batches": numbers,
         "layers": [layer.name for layer in own],
-        "finished": sorted(finished),
-        "kept": kept,
+        "finished": sorted(keep.finished),
+        "kept": keep.kept,
         "skipped": failed,
         "invisible": invisible,
         "machine": machine(),
-        "warnings": warnings,
+        "warnings": keep.warnings,
     }
 
 
