@@ -17,9 +17,10 @@ import numpy as np
 
 from fusiform import Preprocessing, make_stimuli, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
-from fusiform.engine.bench.measure import ratio, run, seconds
+from fusiform.engine.bench.measure import ratio, run
 from fusiform.engine.decoding.ahead import decode_ahead
 from fusiform.engine.moments.plan import Plan, make_plan
+from fusiform.engine.scanning.timing import seconds
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 
 from ..shared import files_of, head, heading, photographs, row, save

@@ -15,7 +15,7 @@ from ..layer import Layer
 from ..moments.accumulators import Live
 from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
-from ..networks.layers import input_dtype
+from ..networks.placement import input_dtype
 from ..stimuli.catalogue import Catalogue
 from ..store.writing.array_writer import BackgroundWriter
 from ..store.writing.store_draft import StoreDraft
