@@ -457,7 +457,7 @@ def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
     with pytest.raises(UserError, match="cannot read head/mean") as caught:
         scanned(stimuli, output)  # found when the contrasts are computed
     (note,) = caught.value.__notes__
-    assert "goes on" not in note
+    assert "resumes it" not in note
     assert "discard it with `restart=True`" in note  # both checkpoints are later by now
     shutil.rmtree(output.with_name("o.zarr.partial"))
     output = left_with(several_commits, "head/mean/c/1/1/0")
