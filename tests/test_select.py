@@ -347,10 +347,11 @@ def test_saving_under_a_name_again_is_atomic(
     assert before.any()
 
 
-@pytest.mark.parametrize("name", ["t", "shuffled", "a b", "../x", "", "a/b", "1st"])
+@pytest.mark.parametrize("name", ["t", "shuffled", "a b", "../x", "", "a/b", "1st", "x" * 300])
 def test_hidden_and_escaping_contrast_names_raise(own_store: StoreReader, name: str) -> None:
     with pytest.raises(UserError, match="a contrast's name"):
         save_contrast(own_store, name, DEFAULT, "faces")
+    assert not (Path(own_store.path) / ".saving").exists()
     with pytest.raises(UserError, match="did you mean csi"):
         save_contrast(own_store, "ok", DEFAULT, "faces", ["csj"])
 

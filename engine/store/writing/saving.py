@@ -46,6 +46,8 @@ from ..store_reader import StoreReader
 from ..zarr_internals import sync
 from .array_writer import SlabWriter
 
+# File systems allow names of 255 bytes; a replaced contrast's group adds a number to its own.
+_LONGEST_NAME = 200
 # The file that lists the groups being written.
 _MARK = ".saving"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -108,6 +110,11 @@ def saving(
         raise UserError(
             "a contrast's name is made of letters, digits and _, and is no variable of a "
             f"store; got {name!r}"
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise UserError(
+            f"a contrast's name is a folder's, of at most {_LONGEST_NAME} bytes; got "
+            f"{len(name.encode()):,}: choose a shorter one"
         )
     waiting = wait_for_lock(store.path, note) if isinstance(store.path, Path) else nullcontext()
     with explain_disk_errors(store.path), waiting:
