@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fusiform.engine.localizer import make_stimuli as make_stimuli
     from fusiform.engine.merge import merge as merge
     from fusiform.engine.networks.backbones import load_backbone as load_backbone
+    from fusiform.engine.networks.hooks import lesion as lesion
     from fusiform.engine.networks.layers import layers as layers
-    from fusiform.engine.networks.lesion import lesion as lesion
     from fusiform.engine.preprocessing import Preprocessing as Preprocessing
     from fusiform.engine.querying.info import info as info
     from fusiform.engine.querying.store import Store as Store
@@ -66,7 +66,7 @@ _HOME = {
     "doctor": "doctor.diagnose",
     "info": "querying.info",
     "layers": "networks.layers",
-    "lesion": "networks.lesion",
+    "lesion": "networks.hooks",
     "load_backbone": "networks.backbones",
     "make_stimuli": "localizer",
     "merge": "merge",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -137,10 +138,13 @@ class Scanned(NamedTuple):
 def scan(model: str, stimuli: Path | str, output: Path | str, **options: Any) -> Scanned:
     """Scan an untrained network on the CPU, unless the options differ.
 
-    Benchmarks call ``fusiform.scan`` here and nowhere else.
+    Benchmarks call ``fusiform.scan`` here and nowhere else. Options are fields of its values.
     """
     import fusiform
     from fusiform.engine.scanning.progress import Listener
+
+    def taken(noun: Any) -> dict[str, Any]:
+        return {f.name: given.pop(f.name) for f in fields(noun) if f.name in given}
 
     steps: list[tuple[float, Progress]] = []
     notes: list[str] = []
@@ -150,8 +154,12 @@ def scan(model: str, stimuli: Path | str, output: Path | str, **options: Any) ->
             steps.append((time.perf_counter(), event))
 
     given = {"weights": "none", "device": "cpu", "overwrite": True, **options}
+    network = fusiform.Network(model, **taken(fusiform.Network))
+    design = fusiform.Design(**taken(fusiform.Design))
+    resources = fusiform.Resources(**taken(fusiform.Resources))
+    listener = Listener(note=notes.append, progress=progress)
     started = time.perf_counter()
     store = fusiform.scan(
-        model, stimuli, output, listener=Listener(note=notes.append, progress=progress), **given
+        network, stimuli, output, design=design, resources=resources, listener=listener, **given
     )
     return Scanned(store, time.perf_counter() - started, steps, notes)

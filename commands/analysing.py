@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fusiform.engine.errors import UserError
+from fusiform.engine.texts import in_bytes
 
 from .fields import command
 from .notes import note, note_unless, printable, tell
@@ -28,7 +29,7 @@ from .options import (
     remark,
 )
 from .parsing import names
-from .tables import in_bytes, print_json, print_titled
+from .tables import print_json, print_titled
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.analyse import Analysis

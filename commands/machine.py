@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from fusiform.engine.spec import Network
 
 from .fields import Of, command
 from .notes import note, note_unless, tell
-from .options import MODEL_HELP, AsJson, Device, Quiet
+from .options import AsJson, Device, Quiet
 from .parsing import names, numbers
 from .tables import print_json, print_table
 
@@ -21,10 +20,6 @@ _UNTRAINED = Network("resnet50", weights="none")
 
 @command
 def doctor(
-    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "resnet18",
-    stimuli: Annotated[
-        Path | None, typer.Option(help="A stimulus set to decode images of; by default drawn ones.")
-    ] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", help="Where stores will go: 64 MiB are tried there.")
     ] = ".",
@@ -34,14 +29,14 @@ def doctor(
 ) -> None:
     """Check whether this machine is ready for a scan, and advise.
 
-    Versions, devices, threads, memory, disk, and whether decoding keeps up with the network. Takes
-    about half a minute; exits with code 1 if a scan cannot work.
+    Versions, devices, threads, memory and disk. Takes seconds; exits with code 1 if a scan cannot
+    work. 'fusiform plan' projects a particular scan, and whether decoding keeps up.
 
-    Example: fusiform doctor --stimuli stimuli/ -o /data
+    Example: fusiform doctor -o /data
     """
     import fusiform
 
-    findings = list(fusiform.doctor(model, stimuli, output, device=device, note=note_unless(quiet)))
+    findings = list(fusiform.doctor(output, device=device, note=note_unless(quiet)))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

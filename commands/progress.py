@@ -6,8 +6,9 @@ import atexit
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fusiform.engine.texts import in_bytes
+
 from .notes import note
-from .tables import in_bytes
 
 if TYPE_CHECKING:
     from fusiform.engine.scanning.progress import Listener, Progress

@@ -142,7 +142,7 @@ def pack(
 
 
 def _print_stimuli(report: StimuliReport) -> None:
-    from fusiform.engine.stimuli.report import advice, lines, table
+    from fusiform.engine.stimuli.check_report import advice, lines, table
 
     for line in lines(report):
         tell(line)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fusiform.engine.texts import in_bytes
+
 from .fields import command
 from .notes import note, printable, tell
 from .options import AsJson, OneStore, Output, Overwrite, Stores
-from .tables import cut, in_bytes, print_json, print_table
+from .tables import cut, print_json, print_table
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.info import StoreInfo

@@ -84,15 +84,6 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def in_bytes(count: float) -> str:
-    """A number of bytes, in the unit that it is read in best."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"
-
-
 def cut(text: str, longest: int = 300) -> str:
     """The beginning of a text that may be of any length."""
     return text if len(text) <= longest else f"{text[:longest]}..."

@@ -69,7 +69,7 @@ class Preprocessing:
         if self.interpolation not in (known := DECODERS[self.decoder]):
             raise UserError(
                 f"{self.decoder} resizes by {' or '.join(known)}; got {self.interpolation}: choose "
-                "another --interpolation, or leave out --decoder"
+                "another `interpolation`, or leave out `decoder`"
             )
         if not _are_normal(self.mean, -1e6) or not _are_normal(self.std, 1e-6):
             raise UserError(

@@ -1,4 +1,4 @@
-"""Names in several Unicode forms, and CSV tables as people write them."""
+"""Names in several Unicode forms, CSV tables as people write them, sizes and durations."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ _LONGEST_LINE = 2**20
 def composed(name: str) -> str:
     """``name`` in NFC, the form in which names are compared: macOS decomposes file names."""
     return name if name.isascii() else normalize("NFC", name)
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes in the unit that suits it."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
@@ -72,7 +88,7 @@ def _lines(file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def places_of(
+def column_indices(
     columns: Sequence[str],
     needed: Sequence[str],
     optional: Sequence[str],

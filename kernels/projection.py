@@ -45,11 +45,3 @@ def bound(points: int, dim: int) -> float:
         else:
             high = middle
     return high
-
-
-def typical_error(dim: int) -> float:
-    """Upper bound on the relative standard deviation of a squared distance: sqrt(2/dim).
-
-    For a difference v it is sqrt(2 (1 - sum v^4 / (sum v^2)^2) / dim).
-    """
-    return math.sqrt(2 / dim)

@@ -183,7 +183,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
         ["blobs is in the groups x and y"],
     ),
     "one group": (_nothing, "--group x=blobs", ["stimuli has x", "--group"]),
-    "crop above resize": (_nothing, "--crop 65", ["crop 65 of 64", "raise the resize"]),
+    "crop above resize": (_nothing, "--crop 65", ["crop 65 of 64", "raise --resize"]),
     "crop of nothing": (_nothing, "--crop 0", ["at least 1", "crop 0"]),
     "unknown interpolation": (_nothing, "--interpolation area", ["bicubic", "'area'"]),
     "std of nothing": (_nothing, "--std 1 0 1", ["std above 0"]),

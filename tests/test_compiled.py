@@ -224,7 +224,9 @@ def test_a_layer_that_would_recompile_every_batch_raises(
     net = Net()
     net.body[0] = Counting(8, 8)
     monkeypatch.setattr(compiling, "_MOST", 2)
-    with pytest.raises(UserError, match=r"torch.compile can make code of them here; .*limit"):
+    with pytest.raises(
+        UserError, match=r"torch.compile must be able to compile every layer here; .*limit"
+    ):
         scanned(stimuli, tmp_path / "o.zarr", net, layers="body.0")
     assert not any("forward" in vars(module) for module in net.modules())
 
@@ -234,7 +236,7 @@ def test_a_layer_that_would_recompile_every_batch_raises(
 def test_compiling_scripted_modules_raises(scripted: str) -> None:
     net = Net().eval()
     net.set_submodule(scripted, torch.jit.script(net.get_submodule(scripted)))
-    with pytest.raises(UserError, match=rf"hooks, .*; {scripted} is one: scan the network as it"):
+    with pytest.raises(UserError, match=rf"hooks, .*; {scripted} is scripted: scan the original"):
         fusiform.layers(net)
 
 

@@ -20,12 +20,13 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
+from fusiform import Network
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding.ahead import normalise
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
-from fusiform.engine.networks.backbones import preprocessing_of
+from fusiform.engine.networks.backbones import overridden, preprocessing_of
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 from fusiform.engine.stimuli.images import open_image
@@ -157,9 +158,10 @@ def test_a_crop_larger_than_the_image_is_padded_like_timm(
         image = picture(*size)
         expected = timm.data.create_transform(**chosen)(image)
         assert torch.equal(shown(image, preprocessing), expected), size
-    assert preprocessing_of("timm:test_resnet", "none", {"crop": 170}).crop == 170
-    with pytest.raises(UserError, match="got crop 257 of 256: lower the crop or raise"):
-        preprocessing_of(None, "none", {"crop": 257})
+    network = Network("timm:test_resnet", weights="none", preprocessing={"crop": 170})
+    assert preprocessing_of(network).crop == 170
+    with pytest.raises(UserError, match="got crop 257 of 256: lower `crop` or raise"):
+        overridden(Preprocessing(), {"crop": 257})
 
 
 def test_squash_keeps_the_whole_image_and_ignores_proportions() -> None:
@@ -333,5 +335,5 @@ def test_failing_images_are_skipped_when_allowed(planned: tuple[Catalogue, Plan]
 def test_resizing_an_extreme_aspect_ratio_raises_instead_of_filling_memory(
     size: tuple[int, int],
 ) -> None:
-    with pytest.raises(UserError, match="cut it"):
+    with pytest.raises(UserError, match="crop the image"):
         prepare(Image.new("L", size), Preprocessing(256, 224))

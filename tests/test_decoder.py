@@ -362,7 +362,7 @@ def test_a_torchvision_without_the_decoder_raises_before_the_scan(
     net, seen = Net(), list[torch.Tensor]()
     net.sees = seen.append
     monkeypatch.setattr(jpegs, "decode_jpegs", none)
-    with pytest.raises(UserError, match=r"for a GPU with nvJPEG; on cpu .* not compiled"):
+    with pytest.raises(UserError, match=r"nvJPEG on a GPU; on cpu .* not compiled"):
         scanned(jpeg_set, tmp_path / "o.zarr", net)
     assert not seen
     monkeypatch.setattr(jpegs, "decode_jpegs", _decode_jpegs)

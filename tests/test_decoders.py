@@ -125,7 +125,7 @@ def test_a_process_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return begun[-1]
 
     monkeypatch.setattr(module.subprocess, "Popen", limited)
-    with pytest.raises(UserError, match=r"of 3 the system began 2 \(Resource .*--decode-workers"):
+    with pytest.raises(UserError, match=r"the system started 2 of 3 \(Resource .*`decode_workers`"):
         Decoders(SMALL, 3)
     assert [process.returncode for process in begun] == [-9, -9]
 
@@ -139,7 +139,7 @@ def test_decoding_processes_end_when_no_longer_needed(stimuli: Path) -> None:
         # Ctrl-C on a terminal signals the whole process group; the program handles it first.
         assert os.getpgrp() not in map(os.getpgid, processes)
     assert not any(map(running, processes))
-    with pytest.raises(UserError, match="came later"):
+    with pytest.raises(UserError, match="came after its end"):
         started.fill(np.empty((32, 32, 3), np.uint8), stimuli, b"")
 
 

@@ -372,11 +372,11 @@ def test_a_scan_resumes_only_as_it_was_started_in_one_process_or_by_workers(
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(1))
-    with pytest.raises(UserError, match=r"was by workers: go on with --workers"):
+    with pytest.raises(UserError, match=r"ran on workers: use `workers`"):
         scanned(stimuli, output)
     with pytest.raises(Interrupted):
         scanned(stimuli, output, restart=True, listener=stopping_after(1))
-    with pytest.raises(UserError, match=r"was in one process: go on without --workers"):
+    with pytest.raises(UserError, match=r"ran in one process: leave out `workers`"):
         scanned(stimuli, output, scheduler=scheduler)
     scanned(stimuli, output, scheduler=scheduler, restart=True)
     assert contents(output) == whole
@@ -519,7 +519,7 @@ def test_a_scan_with_too_few_stimuli_left_stops_and_resumes_when_they_are_restor
     [
         ({"workers": 0}, "workers are at least 1; got 0"),
         ({"workers": 1, "threads_per_worker": 0}, "threads per worker are at least 1; got 0"),
-        ({"threads_per_worker": 2}, "add --workers or --scheduler"),
+        ({"threads_per_worker": 2}, "add `workers` or `scheduler`"),
         ({"workers": 1, "scheduler": "tcp://127.0.0.1:1"}, "leave one out"),
         ({"workers": 1, "null": 2}, "a null needs a single process"),
     ],

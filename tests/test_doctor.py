@@ -1,4 +1,4 @@
-"""``fusiform doctor`` on simulated machines and on this one."""
+"""Findings of ``fusiform doctor`` about made-up machines and this one; advice of ``plan``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import fusiform
-from fusiform import UserError, cli
+from fusiform import cli
 from fusiform.engine import machine
-from fusiform.engine.doctor import devices, pace, places, threads, versions
+from fusiform.engine.doctor import checks
+from fusiform.engine.doctor.checks import Finding
 from fusiform.engine.doctor.diagnose import guarded
-from fusiform.engine.doctor.finding import Finding
 from fusiform.engine.machine import Limits, Memory, control_group_limits
 from fusiform.engine.preprocessing import Preprocessing
+from fusiform.engine.scanning.timing import Decoding, measure_decoding
 from fusiform.kernels import jit
 
 NO_LIMITS = Limits(None, None, 0)
@@ -109,22 +109,19 @@ def test_available_memory_is_limited_by_the_cgroup() -> None:
 
 
 def test_little_memory_is_warned_of() -> None:
-    assert places.judge_memory(Memory(16 * GIB, 8 * GIB, None)).severity == "ok"
-    little = places.judge_memory(Memory(16 * GIB, GIB, 4 * GIB))
-    assert "limited to 4.0 GiB" in little.found
-    assert "--batch-size" in little.advice
-    assert places.judge_memory(None).severity == "unknown"
-    fits = pace.judge_fit(2 * GIB, Memory(16 * GIB, GIB, None), had=2 * GIB)
-    assert fits.severity == "ok"
-    assert "3.0 GiB can be had" in pace.judge_fit(4 * GIB, Memory(8, GIB, None), 2 * GIB).advice
-    assert pace.judge_fit(4 * GIB, None, 0).severity == "unknown"
+    assert checks.judge_memory(Memory(16 * GIB, 8 * GIB, None), {}).severity == "ok"
+    little = checks.judge_memory(Memory(16 * GIB, GIB, 4 * GIB), {})
+    assert "limited to 4.00 GiB" in little.found
+    assert "smaller batches" in little.advice
+    assert checks.judge_memory(None, {"MALLOC_ARENA_MAX": "2"}).severity == "unknown"
 
 
 def test_environment_variables_of_the_allocator_are_named() -> None:
-    assert places.judge_allocator({"HOME": "/", "NO_MALLOC_": "1"}).severity == "ok"
+    known = Memory(16 * GIB, 8 * GIB, None)
+    assert checks.judge_memory(known, {"HOME": "/", "NO_MALLOC_": "1"}).severity == "ok"
     for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
-        finding = places.judge_allocator({name: "2"})
-        assert name in finding.found
+        finding = checks.judge_memory(known, {name: "2"})
+        assert finding.severity == "advice"
         assert f"unset {name}" in finding.advice
 
 
@@ -145,7 +142,7 @@ def test_environment_variables_of_the_allocator_are_named() -> None:
     ],
 )
 def test_threads_fit_the_cores(cores: float, of_torch: int, of_numba: int, advice: str) -> None:
-    finding = threads.judge_threads(cores, of_torch, of_numba)
+    finding = checks.judge_threads(cores, of_torch, of_numba, {})
     assert (finding.severity == "advice") == bool(advice)
     assert advice in finding.advice
 
@@ -160,38 +157,29 @@ _MAPS = """\
 
 
 def test_openmp_runtimes_are_counted_once() -> None:
-    assert threads.openmp_runtimes(_MAPS) == ["libgomp-a34b.so.1.0.0", "libgomp.so.1"]
+    assert checks.openmp_runtimes(_MAPS) == ["libgomp-a34b.so.1.0.0", "libgomp.so.1"]
     intel = _MAPS + "1-2 r-xp 0 0:0 4 /opt/my env/lib/libiomp5.so\n1-2 r 0 0:0 5 /x/libomp.dylib\n"
-    assert len(threads.openmp_runtimes(intel)) == 4
-    assert threads.openmp_runtimes("") == []
+    assert len(checks.openmp_runtimes(intel)) == 4
+    assert checks.openmp_runtimes("") == []
 
 
 def test_openmp_runtimes_are_warned_of_only_where_they_cost_time() -> None:
-    assert threads.judge_runtimes(_MAPS, "omp", {}).severity == "ok"
-    assert threads.judge_runtimes(_MAPS, "tbb", {}).severity == "ok"
-    assert threads.judge_fight(1.05, cores=2, most=8, busy=False).severity == "ok"
-    assert threads.judge_fight(2.7, cores=2, most=8, busy=True).severity == "unknown"
-    crowded = threads.judge_fight(2.7, cores=2.5, most=8, busy=False)
-    assert crowded.advice.endswith("set OMP_NUM_THREADS=2 NUMBA_NUM_THREADS=2")
-    spinning = threads.judge_fight(2.7, cores=2, most=2, busy=False)
-    assert "OMP_WAIT_POLICY=PASSIVE" in spinning.advice
-    assert "NUM_THREADS" not in spinning.advice
+    assert checks.judge_runtimes(_MAPS, "omp", {}).severity == "ok"
+    assert checks.judge_runtimes(_MAPS, "tbb", {}).severity == "ok"
 
 
 def test_a_slow_threading_layer_is_named_with_the_way_to_a_faster_one() -> None:
-    missing = threads.judge_runtimes("", "workqueue", {})
+    missing = checks.judge_runtimes("", "workqueue", {})
     assert missing.found == "numba's layer workqueue, OpenMP: none found"
     assert "libgomp1" in missing.advice
-    chosen = threads.judge_runtimes(_MAPS, "workqueue", {"NUMBA_THREADING_LAYER": "workqueue"})
+    chosen = checks.judge_runtimes(_MAPS, "workqueue", {"NUMBA_THREADING_LAYER": "workqueue"})
     assert chosen.advice.endswith("unset NUMBA_THREADING_LAYER")
 
 
-def test_load_and_thread_variables_are_reported() -> None:
-    assert threads.judge_load(0.4, 2).severity == "ok"
-    assert threads.judge_load(6.0, 8).severity == "advice"
+def test_thread_variables_are_reported() -> None:
     set_up = {"OMP_NUM_THREADS": "3", "HOME": "/", "MKL_NUM_THREADS": ""}
-    assert threads.thread_variables(set_up) == "OMP_NUM_THREADS=3"
-    assert threads.thread_variables({}) == "none set"
+    assert checks.judge_threads(3, 3, 3, set_up).found.endswith(", numba 3, OMP_NUM_THREADS=3")
+    assert checks.judge_threads(2.5, 2, 3, {}).found == "2.5 cores, torch 2, numba 3"
 
 
 # Versions
@@ -206,20 +194,20 @@ def test_old_and_missing_libraries_are_faults() -> None:
         "python>=3.11",
     ]
     installed = {"numpy": "2.10.1", "torch": "2.10.0a0+cu128", "zarrs": "0.2", "python": "3.11.0"}
-    found = list(versions.judge_versions(required, installed))
+    found = list(checks.judge_versions(required, installed))
     assert {f.severity for f in found} == {"ok"}
     assert any("torch 2.10.0a0+cu128" in f.found for f in found)
     for wrong, topic in (({"numpy": "1.26"}, "numpy"), ({"python": "3.10"}, "python")):
-        *_, last = versions.judge_versions(required, {**installed, **wrong})
+        *_, last = checks.judge_versions(required, {**installed, **wrong})
         assert (last.topic, last.severity) == (topic, "fault")
         assert next(iter(wrong.values())) in last.found
-    *_, last = versions.judge_versions(["timm>=1.0.15"], {})
+    *_, last = checks.judge_versions(["timm>=1.0.15"], {})
     assert last.found.startswith("missing")
     assert "pip install --upgrade 'timm>=1.0.15'" in last.advice
 
 
 def test_this_installation_meets_every_requirement() -> None:
-    assert {finding.severity for finding in versions.check_versions()} == {"ok"}
+    assert {finding.severity for finding in checks.check_versions()} == {"ok"}
 
 
 def test_a_library_that_does_not_load_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,8 +215,8 @@ def test_a_library_that_does_not_load_is_a_fault(monkeypatch: pytest.MonkeyPatch
         if name == "torchvision":
             raise RuntimeError("operator torchvision::nms does not exist\nand more")
 
-    monkeypatch.setattr(versions, "import_module", broken)
-    (fault,) = [f for f in versions.check_versions() if f.severity == "fault"]
+    monkeypatch.setattr(checks, "import_module", broken)
+    (fault,) = [f for f in checks.check_versions() if f.severity == "fault"]
     assert fault.topic == "torchvision"
     assert fault.found.endswith("operator torchvision::nms does not exist")
 
@@ -237,18 +225,18 @@ def test_a_library_that_does_not_load_is_a_fault(monkeypatch: pytest.MonkeyPatch
 
 
 def test_devices_are_listed() -> None:
-    assert devices.judge_processor("CPU", "AVX2").severity == "ok"
-    assert devices.judge_no_gpu(False, None, "").severity == "ok"
-    assert "built without" in devices.judge_no_gpu(True, None, "").found
-    unfit = devices.judge_no_gpu(True, "12.8", "driver too old (found 11040)\nplease update")
+    assert checks.judge_processor("CPU", "AVX2").severity == "ok"
+    assert checks.judge_no_gpu(False, None, "").severity == "ok"
+    assert "built without" in checks.judge_no_gpu(True, None, "").found
+    unfit = checks.judge_no_gpu(True, "12.8", "driver too old (found 11040)")
     assert unfit.advice.endswith("(CUDA 12.8) match: driver too old (found 11040)")
-    assert devices.judge_gpu("GPU 0", "H100", True, (9, 0)).severity == "ok"
-    assert "7.5" in devices.judge_gpu("GPU 0", "T4", False, (7, 5)).advice
-    assert "install triton" in devices.judge_gpu("GPU 0", "H100", False, (9, 0)).advice
+    assert checks.judge_gpu("GPU 0", "H100", True, (9, 0)).severity == "ok"
+    assert "7.5" in checks.judge_gpu("GPU 0", "T4", False, (7, 5)).advice
+    assert "install triton" in checks.judge_gpu("GPU 0", "H100", False, (9, 0)).advice
 
 
 def test_a_device_that_cannot_be_used_is_a_fault() -> None:
-    *_, last = devices.check_devices("mps:7")
+    *_, last = checks.check_devices("mps:7")
     assert last.severity == "fault"
     assert "float64" in last.advice
 
@@ -278,15 +266,18 @@ def test_file_systems_are_told_by_the_mount_nearest_to_the_folder() -> None:
 
 def test_different_file_systems_are_warned_of() -> None:
     for kind, severity in (("ext4", "ok"), ("nfs4", "advice"), ("lustre", "advice"),
-                           ("tmpfs", "advice"), (None, "unknown")):  # fmt: skip
-        assert places.judge_file_system(kind).severity == severity
+                           ("fuse.sshfs", "advice"), ("smb3", "advice"), ("tmpfs", "advice"),
+                           (None, "ok")):  # fmt: skip
+        finding = checks.judge_output(Path("out"), kind, 900e6, 9 * GIB)
+        assert finding.severity == severity
+        assert f"({kind or 'unknown file system'})" in finding.found
 
 
 def test_slow_and_full_disks_are_warned_of() -> None:
     here = Path("out")
-    assert places.judge_output(here, 900e6, 9 * GIB).severity == "ok"
-    assert "local disk" in places.judge_output(here, 5e6, 9 * GIB).advice
-    assert "make room" in places.judge_output(here, 900e6, GIB // 2).advice
+    assert checks.judge_output(here, "ext4", 900e6, 9 * GIB).severity == "ok"
+    assert "local disk" in checks.judge_output(here, "ext4", 5e6, 9 * GIB).advice
+    assert "make room" in checks.judge_output(here, "ext4", 900e6, GIB // 2).advice
 
 
 def test_the_output_folder_is_the_nearest_existing_one(tmp_path: Path) -> None:
@@ -294,15 +285,15 @@ def test_the_output_folder_is_the_nearest_existing_one(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/zarr.json").touch()
     for name in ("old.zarr", "new.zarr", "other", "a/b/c.zarr", "a", "."):
-        assert places.folder_for(tmp_path / name) == tmp_path
+        assert checks.folder_for(tmp_path / name) == tmp_path
 
 
 def test_the_trial_write_leaves_nothing_in_the_output(tmp_path: Path) -> None:
-    output, _ = places.check_output(str(tmp_path / "new.zarr"))
+    (output,) = checks.check_output(str(tmp_path / "new.zarr"))
     assert "MB/s" in output.found
     assert output.severity != "fault"
     assert list(tmp_path.iterdir()) == []
-    assert next(places.check_output("s3://bucket/x.zarr")).severity == "unknown"
+    assert next(checks.check_output("s3://bucket/x.zarr")).severity == "unknown"
 
 
 def test_an_output_that_cannot_be_written_is_a_fault(
@@ -312,63 +303,42 @@ def test_an_output_that_cannot_be_written_is_a_fault(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    (fault,) = places.check_output(str(tmp_path))
+    (fault,) = checks.check_output(str(tmp_path))
     assert fault.severity == "fault"
     assert "No space left on device" in fault.found
     assert list(tmp_path.iterdir()) == []
 
 
-def test_open_file_limit_and_kernel_cache_are_reported(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert places.judge_files(1024, 4096, -1).severity == "ok"
-    assert "ulimit -n 512" in places.judge_files(256, 512, -1).advice
-    assert "ulimit -n 1024" in places.judge_files(256, -1, -1).advice
-    assert places.judge_files(-1, -1, -1).found == "no limit"
+def test_the_kernel_cache_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path / "kept"))
-    assert next(places.check_cache()).severity == "ok"
+    assert next(checks.check_cache()).severity == "ok"
     (tmp_path / "file").touch()
     monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path / "file"))
-    assert "NUMBA_CACHE_DIR" in next(places.check_cache()).advice
+    assert "NUMBA_CACHE_DIR" in next(checks.check_cache()).advice
     monkeypatch.setattr(jit.config, "CACHE_DIR", "")
     for name, value in {"HOME": "~", "XDG_CACHE_HOME": ""}.items():
         monkeypatch.setenv(name, value)
-    assert "no home folder" in next(places.check_cache()).found
+    assert "no home folder" in next(checks.check_cache()).found
 
 
 # Pace
 
 
-def judged(rate: float, network: float, **options: Any) -> Finding:
-    decoding = pace.Decoding(rate, options.pop("workers", 2), options.pop("side", 300), 0, 96)
-    circumstances = {"resize": 256, "cores": 2.0, "shared": True, **options}
-    return pace.judge_pace(decoding, network, **circumstances)
-
-
-def test_the_slower_of_decoding_and_network_is_named() -> None:
-    network = judged(1000, 100)
-    assert network.severity == "ok"
-    assert "waits for the network: the other is 10.0 times as fast" in network.found
-    assert "about 91 images/s together" in network.found
-    decoding = judged(100, 1000)
-    assert "waits for decoding" in decoding.found
-    assert decoding.severity == "advice"
-    assert "together" not in judged(1000, 100, shared=False).found
+def advised(
+    rate: float, network: float, workers: int = 2, side: int = 300, cores: float = 2
+) -> str:
+    return Decoding(rate, workers, side, 0, 96).advice(network, resize=256, cores=cores)
 
 
 def test_advice_for_slow_decoding() -> None:
-    assert "--decode-workers 16" in judged(100, 1000, workers=8, cores=16, shared=False).advice
-    large = judged(100, 1000, side=3000)
-    assert "shorter side has 3000 pixels, 256 are used" in large.advice
-    assert "--decode-workers" not in large.advice
-    assert "takes all cores" in judged(100, 1000).advice
-    # More threads than cores, as under a quota.
-    assert "--decode-workers 2" in judged(1000, 100, workers=8).advice
-
-
-@pytest.mark.parametrize(("seconds", "batch"), [(0.001, 32), (0.5, 12), (100, 1), (0, 32)])
-def test_large_networks_are_timed_on_fewer_images(seconds: float, batch: int) -> None:
-    assert pace.batch_for(seconds) == batch
+    assert advised(1000, 100) == ""
+    assert advised(100, 1000) == ""  # it takes all cores
+    assert advised(100, 1000, workers=8, cores=16) == "decode with 16 workers"
+    large = advised(100, 1000, side=3000)
+    assert "shorter side has 3000 pixels, 256 are used" in large
+    assert "workers" not in large
+    # More threads than cores, as where a quota hides them.
+    assert "decode with 2 workers" in advised(1000, 100, workers=8)
 
 
 def test_damaged_images_are_counted_and_not_timed(tmp_path: Path) -> None:
@@ -376,7 +346,7 @@ def test_damaged_images_are_counted_and_not_timed(tmp_path: Path) -> None:
     for path in paths[:3]:
         Image.new("RGB", (60, 40)).save(path)
     paths[3].write_text("no image")
-    found = pace.measure_decoding(paths, Preprocessing(resize=32, crop=32), workers=2)
+    found = measure_decoding(paths, Preprocessing(resize=32, crop=32), workers=2)
     assert (found.tried, found.failed, found.side, found.workers) == (4, 1, 40, 2)
     assert found.rate > 0
 
@@ -394,15 +364,6 @@ def test_a_failing_check_says_so_and_keeps_its_findings() -> None:
     assert second == Finding("topic", "cannot be checked: OSError: no /proc", "", "unknown")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [({"model": "resnet19"}, "resnet18"), ({"stimuli": "nowhere"}, "nowhere does not exist")],
-)
-def test_mistakes_raise_before_anything_is_measured(wrong: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        fusiform.doctor(**wrong)
-
-
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -411,8 +372,6 @@ def doctor(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Command:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pace, "_SECONDS", 0.1)
-    monkeypatch.setattr(threads, "_SECONDS_PER_TURN", 0.005)
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["fusiform", "doctor", *map(str, arguments)])
@@ -423,25 +382,19 @@ def doctor(
     return run
 
 
-def test_every_check_runs_on_this_machine(doctor: Command, tmp_path: Path, stimuli: Path) -> None:
-    code, out, err = doctor("--model", "timm:test_resnet", "--stimuli", stimuli, "--json")
+def test_every_check_runs_on_this_machine(doctor: Command, tmp_path: Path) -> None:
+    code, out, err = doctor("--json")
     assert code == 0, out
     found = {finding["topic"]: finding for finding in json.loads(out)}
     unknown = {topic for topic, finding in found.items() if finding["severity"] == "unknown"}
-    assert unknown <= {
-        "memory",
-        "memory of a scan",
-        "file system",
-        "open files",
-        "torch with numba",
-    }
-    assert {"fusiform", "processor", "device", "cores", "threads", "output", "pace"} <= set(found)
-    assert "18 of the given stimuli" in found["decoding"]["found"]
+    assert unknown <= {"memory"}
+    topics = {"fusiform", "libraries", "processor", "device", "threads", "memory", "output"}
+    assert topics <= set(found)
     for finding in found.values():
         assert (finding["severity"] in ("ok", "unknown")) == (finding["advice"] == "")
         assert "\n" not in finding["found"] + finding["advice"]
-    assert "checking: pace" in err
-    assert [path.name for path in tmp_path.iterdir()] == ["stimuli"]
+    assert "checking: output" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_advice_is_a_line_under_the_table(doctor: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,21 +430,21 @@ def test_a_clone_that_shadows_the_installed_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported, installed = tmp_path / "fusiform", tmp_path / "site-packages" / "fusiform"
-    assert versions.judge_place(imported, installed).severity == "ok"  # by PYTHONPATH, deliberately
+    assert checks.judge_place(imported, installed).severity == "ok"  # by PYTHONPATH, on purpose
     monkeypatch.chdir(tmp_path)
-    finding = versions.judge_place(imported, installed)
+    finding = checks.judge_place(imported, installed)
     assert f"from {imported}" in finding.found
     assert f"hides what is installed in {installed}: start elsewhere" in finding.advice
-    assert versions.judge_place(imported, imported).severity == "ok"  # an editable install
-    first = next(versions.check_versions())
-    assert str(Path(versions.__file__).parents[2]) in first.found
+    assert checks.judge_place(imported, imported).severity == "ok"  # an editable install
+    first = next(checks.check_versions())
+    assert str(Path(checks.__file__).parents[2]) in first.found
 
 
 def test_the_installation_path_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "fusiform-1.dist-info"
     folder.mkdir()
-    distribution = versions.metadata.PathDistribution(folder)
-    assert versions._installed_in(distribution) == tmp_path / "fusiform"
+    distribution = checks.metadata.PathDistribution(folder)
+    assert checks.installed_in(distribution) == tmp_path / "fusiform"
     origin = {"url": "file:///home/me/my%20clone", "dir_info": {"editable": True}}
     (folder / "direct_url.json").write_text(json.dumps(origin))
-    assert versions._installed_in(distribution) == Path("/home/me/my clone")
+    assert checks.installed_in(distribution) == Path("/home/me/my clone")

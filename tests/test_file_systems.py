@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import fusiform
-from fusiform.engine.doctor.places import check_output
+from fusiform.engine.doctor.checks import check_output
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener

@@ -284,9 +284,8 @@ def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared
     _lz4_bomb(own / "head" / "mean" / "c" / "0" / "0" / "0", declared)
     with pytest.raises(UserError, match=r"a chunk that declares .* bytes, not 88"):
         fusiform.summary(open_store(own), Criterion("rest", "t > 1"))
-    assert any(
-        f"a chunk that declares {declared:,} bytes" in one for one in fusiform.check(own).problems
-    )
+    problems = fusiform.check(own).problems
+    assert any(f"a chunk that declares {declared:,} bytes" in one for one in problems)
 
 
 def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:

@@ -18,8 +18,8 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.check import check_stimuli
+from fusiform.engine.stimuli.check_report import lines
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.stimuli.report import lines
 
 from . import flat
 from .flat import decode_ahead

@@ -428,7 +428,7 @@ def test_a_layer_that_does_not_run_once_in_a_later_pass_is_named(
 
 def test_a_layer_that_gives_no_tensor_in_a_later_pass_is_named() -> None:
     network = Around(Gives(lambda x: x if len(x) > 1 else "nothing"))
-    with pytest.raises(UserError, match="inner gave str"):
+    with pytest.raises(UserError, match="inner returned str"):
         record(network, ["inner"], IMAGES, IMAGES[:1])
 
 
@@ -456,7 +456,7 @@ def test_a_block_that_cannot_be_recorded_is_noted() -> None:
 
 
 def test_an_empty_list_of_patterns_raises() -> None:
-    with pytest.raises(UserError, match="one layer or more"):
+    with pytest.raises(UserError, match="at least one layer"):
         choose(listed("resnet18"), [])
 
 

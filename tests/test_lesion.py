@@ -90,7 +90,7 @@ def test_impossible_lesions_raise() -> None:
         fusiform.lesion(net, {"conv": np.zeros((4, 6, 6))}).__enter__()
     with (
         fusiform.lesion(net, {"conv": np.zeros((4, 6, 7), bool)}),
-        pytest.raises(UserError, match=r"conv gives \[4, 6, 6\] .* mask is \[4, 6, 7\]"),
+        pytest.raises(UserError, match=r"conv returns \[4, 6, 6\] .* mask is \[4, 6, 7\]"),
     ):
         net(images)
 

@@ -165,9 +165,9 @@ def test_a_changed_network_cannot_resume_record_or_merge(
     said = CHANGES[change]
     for name in ("o.zarr.partial", "r.zarr.partial"):
         shutil.copytree(folder / name, tmp_path / name)
-    with pytest.raises(UserError, match=f"differ in their {said}.*--restart"):
+    with pytest.raises(UserError, match=f"differ in their {said}.*`restart=True`"):
         scanned(other(change), folder / "stimuli", tmp_path / "o.zarr")
-    with pytest.raises(UserError, match=f"differ in their {said}.*--restart"):
+    with pytest.raises(UserError, match=f"differ in their {said}.*`restart=True`"):
         recorded(other(change), folder, tmp_path / "r.zarr")
     with pytest.raises(UserError, match=r"differ in their .*: show the one|(acts.1|conv) had"):
         flat.record(

@@ -579,8 +579,8 @@ def test_packing_takes_the_networks_preprocessing(
     assert found.preprocessing.geometry == "resize 10 (bicubic), crop 7"
 
 
-def test_doctor_and_plan_measure_packed_sets(files: Path, packed: Path, tmp_path: Path) -> None:
-    from fusiform.engine.doctor.pace import as_measured, measure_decoding, spread
+def test_plan_measures_packed_sets(files: Path, packed: Path, tmp_path: Path) -> None:
+    from fusiform.engine.scanning.timing import as_measured, measure_decoding, spread
 
     catalogue = read_catalogue(packed)
     paths = spread(catalogue, 6, tmp_path)

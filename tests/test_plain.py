@@ -225,7 +225,7 @@ def test_scripted_networks_are_refused_in_one_line(
         lambda: load_backbone(name),
     ):
         with pytest.raises(
-            UserError, match=r"hooks, which scripted modules .* is one: scan"
+            UserError, match=r"hooks, which scripted modules .* is scripted: scan"
         ) as error:
             refused()
         assert "\n" not in str(error.value)
@@ -233,5 +233,5 @@ def test_scripted_networks_are_refused_in_one_line(
 
 def test_an_exported_network_is_refused_in_one_line(stimuli: Path, tmp_path: Path) -> None:
     exported = torch.export.export(Net().eval(), (torch.zeros(5, 3, 16, 16),)).module()
-    with pytest.raises(UserError, match=r"evaluation mode, which this .*: scan the network that"):
+    with pytest.raises(UserError, match=r"evaluation mode, which this .*: scan the network it"):
         scanned(stimuli, tmp_path / "o.zarr", exported)

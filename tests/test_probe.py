@@ -247,7 +247,7 @@ def test_a_probe_note_is_kept_in_store_and_recording(stimuli: Path, tmp_path: Pa
     (note,) = store.provenance["notes"]
     assert note in said
     assert "2 (BatchNorm2d)" in note
-    assert "--batch-size" in note
+    assert "`batch_size`" in note
     shown = CliRunner().invoke(app, ["info", str(store.path), "--json"])
     assert json.loads(shown.stdout)["attributes"]["notes"] == [note]
     recording = flat.record(
@@ -261,9 +261,9 @@ def test_a_probe_note_is_kept_in_store_and_recording(stimuli: Path, tmp_path: Pa
 def test_a_scan_can_refuse_batch_dependence_before_the_first_batch(
     stimuli: Path, tmp_path: Path, write_module: Callable[[str], str]
 ) -> None:
-    with pytest.raises(UserError, match=r"from 2 \(Stuck\) on.*--on-nondeterminism note"):
+    with pytest.raises(UserError, match=r'from 2 \(Stuck\) on.*`on_nondeterminism="note"`'):
         scanned(around(Stuck()), stimuli, tmp_path / "o.zarr", on_nondeterminism="stop")
-    with pytest.raises(UserError, match="is to note or stop; got 'warn'"):
+    with pytest.raises(UserError, match="choose note or stop; got 'warn'"):
         scanned(around(Stuck()), stimuli, tmp_path / "o.zarr", on_nondeterminism="warn")
     with pytest.raises(UserError, match=r"from 2 \(Stuck\) on"):
         flat.record(
@@ -384,7 +384,7 @@ def test_activations_with_a_wrong_row_count_are_never_passed_on() -> None:
     taken: list[Any] = []
     with (
         capture(Prompts(lambda _: 3), ["table"], lambda *given: taken.append(given)) as show,
-        pytest.raises(UserError, match=r"table gave \[3, 6\] for a batch of 2"),
+        pytest.raises(UserError, match=r"table returned \[3, 6\] for a batch of 2"),
     ):
         show(torch.zeros(2, 3, 32, 32))
     assert not taken
@@ -422,7 +422,7 @@ def test_a_clash_of_precisions_is_named(
         scanned(net, stimuli, tmp_path / "o.zarr", precision=precision)
     message = str(caught.value)
     assert message.startswith(f"a network with {precision} input computes in it throughout; 2 ")
-    assert "--crop" not in message
+    assert "`crop`" not in message
     assert "choose another `precision`" in message
 
 

@@ -123,8 +123,8 @@ def test_one_text_equals_a_list_of_it_when_writing(folder: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda a, _: fusiform.compare([a]), "two stores or more; got 1"),
-        (lambda a, _: fusiform.compare(a), "two stores or more; got 1"),
+        (lambda a, _: fusiform.compare([a]), "at least two stores; got 1"),
+        (lambda a, _: fusiform.compare(a), "at least two stores; got 1"),
         (lambda a, out: fusiform.merge(a, out / "m.zarr"), "two stores; got 1"),
         (lambda a, _: fusiform.analyse(a, analyses="share"), "did you mean shares"),
         (lambda a, _: fusiform.analyse(a, against="flock"), "did you mean floc"),
@@ -164,10 +164,10 @@ def test_groups_and_dims_must_be_dicts(folder: Path, tmp_path: Path) -> None:
     wrong: Any
     for wrong in ("blobs", ["a=blobs"], 3, {"a": None}, {"a": [3]}, {None: "blobs"}):
         for function, more in (
-            (fusiform.scan, ("resnet18", folder / "stimuli", tmp_path / "x.zarr")),
-            (fusiform.check_stimuli, (folder / "stimuli",)),
+            (flat.scan, ("resnet18", folder / "stimuli", tmp_path / "x.zarr")),
+            (flat.check_stimuli, (folder / "stimuli",)),
         ):
-            asked = {**small, "layers": "avgpool"} if function is fusiform.scan else {}
+            asked = {**small, "layers": "avgpool"} if function is flat.scan else {}
             with pytest.raises(UserError, match=r"^groups are \{category: folders\}; got .*$"):
                 function(*more, groups=wrong, **asked)
     for wrong in ("channel,y,x", ["avgpool=channel"], {"avgpool": None}, {3: "channel"}):

@@ -7,7 +7,7 @@ import io
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.querying.chunks import Chunk
 from fusiform.engine.querying.query import Query, top_of_all
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.querying.table import FORMATS, Table, joined, write
+from fusiform.engine.querying.table import Format, Table, joined, write
 from fusiform.engine.store.store_reader import StoreReader
 
 from .made import CATEGORIES, LAYERS, fill
@@ -267,11 +267,11 @@ def test_a_saved_contrast_is_queried_by_name(own_store: Store) -> None:
     assert every["matching"].tolist() == [
         int((store.read(one, "all/d_prime")[3] > 1).sum()) for one in LAYERS
     ]
-    with pytest.raises(UserError, match="is of 'faces > bodies"):
+    with pytest.raises(UserError, match="is the saved contrast 'faces > bodies"):
         store.query("faces: q < 0.05", saved="two")
     with pytest.raises(UserError, match="did you mean two"):
         store.query("q < 0.05", saved="tow")
-    with pytest.raises(UserError, match="saved of every category"):
+    with pytest.raises(UserError, match="saved for every category"):
         store.query("faces > bodies: t > 2", saved="all")
 
 
@@ -443,7 +443,7 @@ def read_back(form: str, path: Path) -> dict[str, list[Any]]:
         return {name: file[name].tolist() for name in file}
 
 
-@pytest.mark.parametrize("form", [form for form in FORMATS if form != "table"])
+@pytest.mark.parametrize("form", [form for form in get_args(Format) if form != "table"])
 def test_every_table_format_holds_the_units(store: Store, form: Any, tmp_path: Path) -> None:
     query = store.query("t > 1")
     table = query.units(["t", "dead"])
@@ -503,7 +503,7 @@ def test_infinities_and_nan_are_distinguished_in_json() -> None:
 
 def test_binary_table_formats_require_a_file_name(store: Store) -> None:
     for form in ("parquet", "npz"):
-        with pytest.raises(UserError, match="name one with --output"):
+        with pytest.raises(UserError, match="name one with `output`"):
             write(store.query("t > 1").parts(), form, None, io.StringIO())  # type: ignore[arg-type]
 
 
@@ -519,7 +519,7 @@ def test_tables_of_several_stores_are_joined(store: Store) -> None:
         top_of_all(tops, 3, "t")["t"].tolist()
         == sorted([*tops[0]["t"], *tops[1]["t"]], reverse=True)[:3]
     )
-    with pytest.raises(UserError, match="one set of columns"):
+    with pytest.raises(UserError, match="same columns for all stores"):
         write([one, other], "csv", None, io.StringIO())
 
 

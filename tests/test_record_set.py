@@ -228,7 +228,7 @@ def test_recording_after_a_scan_with_skipped_stimuli_keeps_the_folds(
 ) -> None:
     (stimuli / "adult/bad.png").write_text("no image")
     store = scanned(stimuli, tmp_path / "s.zarr", on_error="skip")
-    with pytest.raises(UserError, match="--on-error skip"):
+    with pytest.raises(UserError, match='`on_error="skip"` leaves them out'):
         recorded(stimuli, tmp_path / "r.zarr", store)
     found = recorded(stimuli, tmp_path / "r.zarr", store, on_error="skip")
     assert table(found) == table(store)

@@ -281,7 +281,7 @@ def test_a_lesion_of_a_reduced_unit_silences_all_its_parts(stimuli: Path, tmp_pa
         if units == "cls" and layer != "tokens":
             with (
                 fusiform.lesion(net, {layer: mask}, units=units),
-                pytest.raises(UserError, match=f"reduced to units cls; {layer} gives"),
+                pytest.raises(UserError, match=f"reduced to units cls; {layer} returns"),
             ):
                 net(images)
             continue
@@ -360,7 +360,7 @@ def test_a_store_with_unknown_units_is_refused(own_store: Any) -> None:
     from .made import annotate
 
     annotate(own_store.path, units="chanel")
-    with pytest.raises(UserError, match="units: has to be one of all, channel, token, cls"):
+    with pytest.raises(UserError, match="units must be one of all, channel, token, cls"):
         fusiform.open_store(own_store.path)
 
 

@@ -414,14 +414,15 @@ def test_replication_over_several_folds_and_one() -> None:
 
 def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path) -> None:
     layer = LAYERS[0]
-    store = fill(tmp_path / "nan.zarr")
+    draft = fill(tmp_path / "nan.zarr")
+    store = draft.reader
     preferring = np.flatnonzero(chosen(store, layer).selective_fold[0, 0])
     assert len(preferring) > 1
     mean, m2 = store.read(layer, "mean")[:, 1], store.read(layer, "m2")[:, 1]
     mean[1, preferring[0]] = m2[1, preferring[0]] = np.nan  # one stimulus of the second fold
     values = [m.reshape(layer.shape) for m in (mean[1], m2[1])]
-    store.write_moments(layer, 1, 1, Moments(COUNTS[1, 1], *values))
-    materialise(store)
+    draft.write_moments(layer, 1, 1, Moments(COUNTS[1, 1], *values))
+    materialise(draft)
     assert np.isnan(store.read(layer, "q_each")[:, preferring[0]]).all()
     for rule in ("q <= 0.05", "t > 1", "t > 1 or t <= 1", "top 30", "p <= 1 or q > 0"):
         for test in ("each", "rest", "weighted"):

@@ -18,8 +18,8 @@ import fusiform
 from fusiform import UserError
 from fusiform.cli import main
 from fusiform.engine.stimuli.check import Duplicate, Misnamed, Refused
+from fusiform.engine.stimuli.check_report import advice, lines, table
 from fusiform.engine.stimuli.lowlevel import difference, luma, mean_and_contrast, spectral_slope
-from fusiform.engine.stimuli.report import advice, lines, table
 from fusiform.engine.stimuli.scramble import phase_scramble
 
 from .flat import check_stimuli

@@ -13,9 +13,10 @@ import numpy as np
 from scipy import stats
 
 import fusiform
+from fusiform import Design, Network, Resources, Stimuli, UnitRequest
 from fusiform.engine.responses.geometry import Products, products, upper
 from fusiform.engine.scanning.memory import peak_memory
-from fusiform.kernels.projection import bound, typical_error
+from fusiform.kernels.projection import bound
 
 from ..shared import DOMAINS, RESNET50, heading, save, testdata
 
@@ -65,10 +66,13 @@ def main() -> None:
 
 def _recorded(data: Path, output: Path, project: int | None, seed: int) -> fusiform.Recording:
     return fusiform.record(
-        "resnet50", data / "stimuli" / "floc", output, groups=DOMAINS,
-        weights=str(data / "weights" / RESNET50), layers=LAYERS, project=project, seed=seed,
-        device="cpu",
-    )  # fmt: skip
+        Network("resnet50", weights=str(data / "weights" / RESNET50), seed=seed),
+        Stimuli(data / "stimuli" / "floc", groups=DOMAINS),
+        output,
+        units=UnitRequest(project=project),
+        design=Design(layers=LAYERS),
+        resources=Resources(device="cpu"),
+    )
 
 
 def _errors(exact: Products, projected: Products) -> list[float]:
@@ -86,7 +90,7 @@ def _errors(exact: Products, projected: Products) -> list[float]:
 def _line(name: str, dim: int, stimuli: int, errors: list[list[float]]) -> str:
     rms, largest, correlation, spearman = np.array(errors).T
     return (
-        f"| {name} | {dim} | {np.sqrt((rms**2).mean()):.4f} | {typical_error(dim):.4f} "
+        f"| {name} | {dim} | {np.sqrt((rms**2).mean()):.4f} | {np.sqrt(2 / dim):.4f} "
         f"| {largest.max():.3f} | {bound(stimuli, dim):.3f} | {correlation.max():.3f} "
         f"| {spearman.min():.4f} |"
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusiform import make_stimuli, pack_stimuli
+from fusiform import Network, make_stimuli, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.network import measure_network
 from fusiform.engine.decoding.jpegs import Jpegs
@@ -175,13 +175,9 @@ def networks() -> Iterator[str]:
     """Networks with statistics on every block, against their bare forward pass."""
     yield from FORWARD.splitlines()
     for model, precision, compile, turns in NETWORKS:
-        rows = {
-            row.what.partition(" ")[0]: row
-            for row in measure_network(
-                model, "none", GPU, batch_size=BATCH, repeats=turns, precision=precision,
-                compile=compile,
-            )
-        }  # fmt: skip
+        network = Network(model, weights="none", precision=precision, compile=compile)
+        measured = measure_network(network, GPU, batch_size=BATCH, repeats=turns)
+        rows = {row.what.partition(" ")[0]: row for row in measured}
         bare, recorded, plain = rows["bare"], rows["with"], rows["plain"]
         pace = [1e3 * BATCH / row.value for row in (bare, recorded, plain)]
         yield (
@@ -199,7 +195,7 @@ def scans() -> Iterator[str]:
         stimuli = Path(folder) / "stimuli"
         repeat_images(_photographs(Path(folder)), stimuli, IMAGES)
         packed = Path(folder) / "packed.zarr"
-        pack_stimuli(stimuli, packed, model=MODEL, weights="none")
+        pack_stimuli(stimuli, packed, network=Network(MODEL, weights="none"))
         for decoder, precision, batch in SCANS:
             source = packed if decoder == "packed" else stimuli
             yield _scan_row(source, decoder, precision, batch, Path(folder) / "o.zarr")
@@ -230,7 +226,7 @@ def jpegs() -> Iterator[str]:
     """JPEG files decoded by nvJPEG, against the same by torchvision on the CPU."""
     yield "## JPEG files decoded by nvJPEG"
     yield ""
-    chosen = load_backbone(MODEL, "none").preprocessing
+    chosen = load_backbone(Network(MODEL, weights="none")).preprocessing
     preprocessing = replace(chosen, decoder="torchvision")
     there, here = Jpegs(preprocessing, GPU), Jpegs(preprocessing, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:

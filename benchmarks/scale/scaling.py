@@ -19,12 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fusiform.engine.bench.images import as_jpeg
 from fusiform.engine.contrasts.select import seconds_per_unit
-from fusiform.engine.doctor.pace import measure_decoding
 from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.layers import choose, trial
 from fusiform.engine.preprocessing import Preprocessing
-from fusiform.engine.store.writing.store_draft import max_store_bytes
+from fusiform.engine.scanning.timing import measure_decoding
+from fusiform.engine.store.drafts.store_draft import max_store_bytes
 from fusiform.kernels.moments import Moments, merge
 
 from ..shared import heading, save

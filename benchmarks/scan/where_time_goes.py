@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from fusiform.engine.moments import accumulate
-from fusiform.engine.scanning import forward, loop, scan, setup, work
-from fusiform.engine.store.writing.store_draft import StoreDraft
+from fusiform.engine.scanning import forward, loop, run, setup, work
+from fusiform.engine.store.drafts.store_draft import StoreDraft
 
 from .. import shared
 
 IMAGES, REPEATS = 480, 5
 # What each stage contains of those below it is taken off.
 STAGES = {
-    "network and weights built": (setup, "backbone_of"),
+    "network and weights built": (setup, "load_backbone"),
     "trial pass": (setup, "trial"),
-    "files read and hashed": (scan, "left_out"),
+    "files read and hashed": (run, "read_stimuli"),
     "loop": (work.Work, "show"),
     "normalised": (forward, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),

@@ -1,1 +1,1 @@
-"""What fusiform costs on the machine it runs on. Used by ``fusiform bench`` and by benchmarks/."""
+"""Cost of fusiform on this machine, for ``fusiform bench`` and ``benchmarks/``."""

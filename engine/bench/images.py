@@ -1,78 +1,67 @@
-"""Images: how fast they are decoded, and that a scan's memory does not grow with their number."""
+"""Images: speed of decoding, and peak memory of scans by number of images."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
 from PIL import Image
 
-from ..decoding.pictures import prepare
 from ..localizer import make_stimuli
 from ..preprocessing import Preprocessing
+from ..scanning import timing
 from ..spec import Network
-from ..stimuli.images import open_image
-from .measure import Measurement, ratio, run, side_by_side
+from .measure import Measurement, ratio, run
 
 # Pictures drawn for each of the six categories; larger sets repeat them.
 _DRAWN = 8
 _DECODED = 96
-# Scans of which the median peak is taken.
+# Scans per number of images; the median of their peaks counts.
 _SCANS = 3
 
 
 def measure_decoding(
     preprocessing: Preprocessing, *, threads: int, repeats: int, sides: Sequence[int] = (256, 1024)
 ) -> Iterator[Measurement]:
-    """Images per second, from JPEG files of several sizes to the network's input."""
+    """Images per second, from JPEG files of several sizes to the input of the network."""
     with tempfile.TemporaryDirectory() as folder:
         for side in sides:
             drawn = make_stimuli(Path(folder) / str(side), per_category=2, size=side)
             paths = list(islice(cycle([as_jpeg(path) for path in drawn]), _DECODED))
-            works = {
-                workers: partial(decode, paths, preprocessing, workers)
-                for workers in sorted({1, threads})
-            }
-            taken = side_by_side({str(workers): work for workers, work in works.items()}, repeats)
-            for workers in works:
-                seconds = taken[str(workers)]
+            rates: dict[int, list[float]] = {workers: [] for workers in sorted({1, threads})}
+            for _ in range(repeats):  # they take turns
+                for workers, measured in rates.items():
+                    measured.append(timing.measure_decoding(paths, preprocessing, workers).rate)
+            for workers, measured in rates.items():
                 yield Measurement(
                     "decoding",
                     f"JPEG, {side} x {side}",
                     f"{workers} thread{'s' * (workers > 1)}",
-                    _DECODED / median(seconds),
+                    median(measured),
                     "images/s",
-                    {} if workers == 1 else {"of 1 thread": ratio(taken["1"], seconds)},
+                    {} if workers == 1 else {"of 1 thread": ratio(measured, rates[1])},
                 )
 
 
 def as_jpeg(path: Path) -> Path:
-    """The picture as a colour JPEG file beside it."""
+    """Write a picture as a colour JPEG file beside it."""
     jpeg = path.with_suffix(".jpg")
     with Image.open(path) as image:
         image.convert("RGB").save(jpeg, quality=90)
     return jpeg
 
 
-def decode(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> None:
-    """Decode all images as a scan does, on ``workers`` threads."""
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda path: prepare(open_image(path), preprocessing), paths))
-
-
 def measure_memory(
     network: Network, target: str, *, numbers: Sequence[int], batch_size: int
 ) -> Iterator[Measurement]:
-    """Largest resident memory of whole scans of ever more images, each a process of its own."""
+    """Peak resident memory of whole scans by number of images, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = make_stimuli(Path(folder) / "drawn", per_category=_DRAWN)
-        drawn.sort(key=lambda path: int(path.stem.rpartition("-")[2]))  # every category in turn
+        drawn.sort(key=lambda path: int(path.stem.rpartition("-")[2]))  # categories alternate
         smallest: list[float] = []
         for number in sorted(set(numbers)):
             stimuli = Path(folder) / str(number)
@@ -96,11 +85,11 @@ def measure_memory(
 
 
 def repeat_images(drawn: Sequence[Path], folder: Path, number: int) -> None:
-    """Fill a new ``folder`` with ``number`` images, a folder per category as ``drawn`` has it."""
+    """Fill a new ``folder`` with ``number`` images, in folders named as those of ``drawn``."""
     for i, path in enumerate(islice(cycle(drawn), number)):
         image = folder / path.parent.name / f"{i}{path.suffix}"
         image.parent.mkdir(parents=True, exist_ok=True)
         try:
             image.hardlink_to(path)
-        except OSError:  # not every file system has links
+        except OSError:  # a file system without links
             shutil.copyfile(path, image)

@@ -1,4 +1,4 @@
-"""The kernels against memory: GB/s, as a share of the speed at which it is read or copied."""
+"""Kernels in GB/s, as a share of the bandwidth at which memory is read or copied."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ LEAST_UNITS = _MAP**2
 
 
 class _Yardstick(NamedTuple):
-    """What the kernels are held against: a ``kind`` of ``work`` that moves so many bytes.
+    """Reference for the kernels: a ``kind`` of ``work`` that ``moves`` some bytes.
 
-    ``written`` says how often what a kernel writes counts in what it moves.
+    ``written`` is how often the bytes that a kernel writes count.
     """
 
     kind: str
@@ -41,14 +41,14 @@ class _Yardstick(NamedTuple):
 def measure_kernels(
     target: torch.device, *, units: int, batch_sizes: Sequence[int], repeats: int
 ) -> Iterator[Measurement]:
-    """What memory gives ``target``, then every kernel that there is for it, as a share of that.
+    """Bandwidth of memory on ``target``, then every kernel for it as a share of that bandwidth.
 
-    On the CPU it is read, and the batch ``[batch size, units]`` counts; a GPU copies, and what is
-    read and written of the state counts as well. The share that the traffic allows is
+    On the CPU the reference reads, and only the batch ``[batch size, units]`` counts. On a GPU it
+    copies, and reading and writing of the state count, too. The traffic allows a share of
     ``B b / (B b + G s)`` for a batch of ``B`` stimuli of ``b`` bytes per unit, ``G`` groups and
-    ``s`` bytes of state per unit; in a reading, that the state is written is not in it.
+    ``s`` bytes of state per unit, if writing of the state is free.
     """
-    ours = kernels_for(target)  # which also sets the number of threads
+    ours = kernels_for(target)  # also sets the number of threads
     yardstick = _yardstick(target)
     kind, work, moves, _ = yardstick
     taken = side_by_side({kind: work}, repeats)[kind]
@@ -68,7 +68,7 @@ def measure_kernels(
         folding = _fold_in(kernels, x, groups)
         what = f"{name} kernel, {layout}"
         yield _compare(folding, yardstick, x, groups, what, target, repeats)
-        del x, folding  # before the next, which may be as large
+        del x, folding  # makes room for the next
     for order in (torch.contiguous_format, torch.channels_last):
         x = _batch(middle, units // _MAP**2 * _MAP**2, torch.float32, target)
         x = x.view(middle, -1, _MAP, _MAP).to(memory_format=order)
@@ -126,7 +126,7 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _layer(x: torch.Tensor) -> Callable[[], object]:
-    """A layer's share of a scan's batch that belongs to one block and does not complete it."""
+    """A layer's activations in a batch that belongs to one block and does not complete it."""
     layer = Layer("layer", "", ("channel", "y", "x"), tuple(x.shape[1:]), "float32")
     moments = LayerMoments(layer, x.device, lambda *_: None)
     runs = [Run(Block(0, 0, 0, 2 * len(x)), 0, len(x), last=False)]
@@ -143,7 +143,7 @@ def _yardstick(target: torch.device) -> _Yardstick:
 
 
 def _finished(work: Callable[[], object], target: torch.device) -> Callable[[], object]:
-    """``work``; on a GPU as often as is queued there, and the wait until it has done that."""
+    """``work``; on a GPU queued several times, and waited for."""
     if target.type != "cuda":
         return work
 

@@ -1,4 +1,4 @@
-"""Timings side by side, commands in processes of their own, and the form of what was measured."""
+"""Timings in turns, commands in processes of their own, and a line of a report."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UserError
 from ..scanning.memory import resident_memory
+from ..scanning.timing import seconds
 
 if TYPE_CHECKING:
     import torch
 
-# Works that a GPU is given before it is waited for: as in a scan, its queue is not empty.
+# Calls queued on a GPU before waiting for it: in a scan, too, its queue is not empty.
 _QUEUED = 4
-# Seconds between two looks at the memory of a process.
+# Seconds between two readings of the memory of a process.
 _LOOK_EVERY = 0.02
 
 
@@ -27,8 +29,8 @@ _LOOK_EVERY = 0.02
 class Measurement:
     """One line of a report: ``value`` of ``what`` in a ``setting``, in ``unit``.
 
-    ``compared`` holds ratios to what was measured beside it: {"of read bandwidth": 0.8}; ``note``
-    is what else is to be known.
+    ``compared`` holds ratios to measurements of the same turns: {"of read bandwidth": 0.8}.
+    ``note`` is a remark.
     """
 
     part: str
@@ -41,22 +43,15 @@ class Measurement:
 
 
 def queued(target: torch.device) -> int:
-    """How often a device is given a work in one timing, of which each takes that part."""
+    """Calls per timing on a device; one call takes that fraction of it."""
     return _QUEUED if target.type == "cuda" else 1
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def side_by_side(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds ``[repeat]`` of every one of ``works``, which take turns.
+    """Seconds ``[repeat]`` of each of ``works``, taken in turns.
 
-    Machines change their pace while one measures: what is compared has to share its minutes. In
-    each turn a work is done twice and timed once: what another left in the caches does not count.
+    Machines change their pace during a measurement, so that alternatives must share its minutes.
+    In each turn a work is called twice and timed once, after the caches of another are gone.
     """
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
@@ -72,9 +67,9 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 class Finished(NamedTuple):
-    """A command that has run: what it printed, seconds, and its largest memory in bytes.
+    """A finished command: its output, seconds, and largest memory in bytes.
 
-    ``peak_bytes`` is resident memory, ``anonymous_bytes`` that part of it that no file backs.
+    ``peak_bytes`` is resident memory, ``anonymous_bytes`` the part without a file behind it.
     """
 
     output: str
@@ -88,7 +83,7 @@ def run(*arguments: str) -> Finished:
 
     Raises
     ------
-    UserError : it fails, with what it said
+    UserError : the command fails; the message has its last line
     """
     return run_python("-m", "fusiform", *arguments)
 
@@ -101,23 +96,18 @@ def run_python(*arguments: str) -> Finished:
         with subprocess.Popen(
             [sys.executable, *arguments], stdout=output, stderr=errors
         ) as process:
-            while True:
+            while process.poll() is None:
                 memory = resident_memory(process.pid)
                 peak = max(peak, memory.get("VmHWM", 0))
                 anonymous = max(anonymous, memory.get("RssAnon", 0))
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_EVERY)
-                except subprocess.TimeoutExpired:
-                    continue
-                break
         taken = time.perf_counter() - started
         output.seek(0)
         errors.seek(0)
         if process.returncode:
-            said = errors.read().strip().splitlines()
             signal = f"ended by signal {-process.returncode}"
-            reason = (
-                said[-1] if said else signal if process.returncode < 0 else "it did not say why"
-            )
+            unsaid = signal if process.returncode < 0 else "no reason given"
+            *_, reason = [unsaid, *errors.read().strip().splitlines()]
             raise UserError(f"{' '.join(arguments)} failed: {reason}")
         return Finished(output.read(), taken, peak, anonymous)

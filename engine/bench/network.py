@@ -1,37 +1,39 @@
-"""A scan of a network against its bare forward pass: what the statistics add."""
+"""Cost of the statistics: a network with every block recorded, and its bare forward pass."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 
 import torch
 
+from ..layer import Layer
 from ..moments.accumulate import LayerMoments
 from ..moments.plan import Block, Run
 from ..networks.backbones import load_backbone
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
-from ..networks.layers import choose, input_dtype, trial
-from ..networks.placement import multiplied, place
+from ..networks.layers import choose, trial
+from ..networks.placement import input_dtype, multiplied, place
 from ..scanning.memory import recycled
+from ..scanning.timing import seconds
 from ..spec import Network
-from .measure import Measurement, queued, ratio, seconds
+from .measure import Measurement, queued, ratio
 
 
 def measure_network(
     network: Network, target: torch.device, *, batch_size: int, repeats: int
 ) -> Iterator[Measurement]:
-    """One batch of decoded images through a network: bare, with every block recorded, and plainly.
+    """Time one batch of decoded images: bare, with every block recorded, and in a plain loop.
 
-    ``bare`` is the forward pass with the settings of a scan, up to the last recorded layer;
-    ``fresh`` is the same in memory that is not kept for the next (:mod:`..scanning.memory`);
-    ``plain`` is the loop that one would write: the whole network as it was loaded,
-    ``torch.no_grad``, the system's allocator, and float32 multiplied as torch does by itself. On a
-    GPU several batches are queued, and the time is that of one of them.
+    ``bare`` is the forward pass with the settings of a scan, up to the last recorded layer.
+    ``fresh`` is the same in memory that is not reused (:mod:`..scanning.memory`). ``plain`` is a
+    hand-written loop: the whole network as loaded, ``torch.no_grad``, the system's allocator, and
+    torch's default precision of float32 products. On a GPU several batches are queued, and the time
+    is that of one.
     """
     backbone = load_backbone(network)
     module, compile = place(backbone.model, target), network.compile
@@ -62,36 +64,42 @@ def measure_network(
         with capture(module, [layers[-1].name], lambda *_: None) as show:
             for _ in range(batches):
                 show(pixels)
-        _wait(target)
 
     def plainly() -> None:
         with torch.no_grad():
             for _ in range(batches):
                 plain(plain_pixels)
-        _wait(target)
 
     def recorded() -> None:
         with capture(module, moments, fold_in) as show:
             for _ in range(batches):
                 show(pixels)
-        _wait(target)
+
+    def timed(work: Callable[[], None]) -> float:
+        seconds(work, target)  # warms up: the allocator's settings change between works
+        return seconds(work, target)
 
     taken = defaultdict[str, list[float]](list)
     for _ in range(repeats):
-        # Each warms up first: the allocator's settings change between them.
         with recycled(), as_in_a_scan():
-            _twice(recorded)
-            taken["bare"].append(_twice(bare))
+            timed(recorded)
+            taken["bare"].append(timed(bare))
             in_hooks = 0.0
-            taken["recorded"].append(seconds(recorded))
+            taken["recorded"].append(seconds(recorded, target))
             taken["in hooks"].append(in_hooks)
         if target.type == "cpu":
             with as_in_a_scan():
-                taken["fresh"].append(_twice(bare))
-        taken["plain"].append(_twice(plainly))
+                taken["fresh"].append(timed(bare))
+        taken["plain"].append(timed(plainly))
+    how = (backbone.name, backbone.precision, "compiled" if compile else None)
+    setting = ", ".join([*filter(None, how), f"batch {batch_size}"])
+    yield from _rows(taken, setting, layers, target)
+
+
+def _rows(
+    taken: Mapping[str, list[float]], setting: str, layers: Sequence[Layer], target: torch.device
+) -> Iterator[Measurement]:
     units = sum(layer.units for layer in layers)
-    said = ", ".join(filter(None, (backbone.precision, "compiled" if compile else None)))
-    setting = f"{backbone.name}{said and ', ' + said}, batch {batch_size}"
     rows: dict[str, tuple[str, tuple[str, ...]]] = {
         "bare": ("bare forward pass", ()),
         "recorded": (f"with {len(layers)} layers, {units:,} units", ("bare", "plain")),
@@ -99,19 +107,9 @@ def measure_network(
         "fresh": ("bare, in fresh memory", ("bare",)),
         "plain": ("plain loop", ("bare",)),
     }
-    if target.type == "cuda":  # hooks hand their work on and do not wait; torch keeps its memory
+    if target.type == "cuda":  # hooks only launch kernels; torch reuses its memory
         del rows["in hooks"], rows["fresh"]
     for name, (what, others) in rows.items():
         compared = {f"of {other}": ratio(taken[name], taken[other]) for other in others}
-        ms = 1e3 * median(taken[name]) / batches
+        ms = 1e3 * median(taken[name]) / queued(target)
         yield Measurement("network", what, setting, ms, "ms", compared)
-
-
-def _twice(work: Callable[[], None]) -> float:
-    work()
-    return seconds(work)
-
-
-def _wait(target: torch.device) -> None:
-    if target.type == "cuda":
-        torch.cuda.synchronize(target)

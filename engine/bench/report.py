@@ -1,4 +1,4 @@
-"""All that ``fusiform bench`` measures, part by part."""
+"""``fusiform bench``, part by part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .measure import Measurement
 from .network import measure_network
 
 PARTS = ("kernels", "network", "decoding", "memory")
-# Four for each of six categories: two per fold, as a scan asks for.
+# Six categories, two folds, two images each: the fewest that a scan accepts.
 _FEWEST_IMAGES = 24
 
 
@@ -36,59 +36,41 @@ def bench(
     repeats: int = 7,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measurement]:
-    """Measure what a scan costs on this machine. What is compared takes turns.
+    """Measure the cost of a scan on this machine; alternatives take turns.
 
     Parameters
     ----------
-    network : a :class:`fusiform.Network`, or its name alone: then it is untrained, which costs the
-        same. ``precision`` and ``compile`` are those of the part ``network``
+    network : a :class:`fusiform.Network`, or a name: untrained weights cost the same. Its
+        ``precision`` and ``compile`` apply to the part ``network``
     parts : ``kernels`` (GB/s against the read bandwidth; on a GPU against a copy), ``network`` (one
         batch with all blocks recorded against the bare forward pass), ``decoding`` (images per
         second and thread), ``memory`` (peak of whole scans by number of images)
     device : as in :func:`fusiform.scan`
-    units, batch_sizes : of the arrays ``[batch size, units]`` that the kernels are given: their
-        largest takes ``4 x units x batch size`` bytes, and twice that in float64
+    units, batch_sizes : shapes of the kernels' arrays ``[batch size, units]``; the largest takes
+        ``4 x units x batch size`` bytes, and twice that in float64
     images : numbers of images to scan, for ``memory``
     batch_size : images per forward pass, for ``network`` and ``memory``
-    repeats : turns of which the median is taken; of the scans of ``memory`` it is that of three
-    note : hears which part begins
+    repeats : turns; the median counts. ``memory`` takes three scans each
+    note : called with the name of each part that begins
 
     Returns
     -------
-    the measurements, one by one as they are made
+    measurements, one by one
 
     Raises
     ------
-    UserError : a part, device, precision, model or compiler that is not there; a number out of
-        range
+    UserError : an unknown part, device, precision or model; no compiler; a number out of range
     """
     network = Network(network, weights="none") if isinstance(network, str) else network
     parts, batch_sizes, images = listed(parts), listed(batch_sizes), listed(images)
-    for part in parts:
-        if part not in PARTS:
-            raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")
-    refuse_numbers(batch_size=batch_size, repeats=repeats, units=units)
-    for name, numbers in (("batch_size", batch_sizes), ("images", images)):
-        for number in numbers:
-            refuse_numbers(**{name: number})
-    if not batch_sizes or min(batch_size, repeats, *batch_sizes) < 1 or units < LEAST_UNITS:
-        raise UserError(
-            f"batch sizes and repeats are 1 or more, units {LEAST_UNITS:,} or more; got "
-            f"{shortened([batch_size, *batch_sizes])}, {repeats} and {units:,}"
-        )
-    if not images or min(images) < _FEWEST_IMAGES:
-        raise UserError(
-            f"a scan is measured from {_FEWEST_IMAGES} images on; got {shortened(images) or 'none'}"
-        )
-    if "memory" in parts and not resident_memory("self"):
-        raise UserError("a process's peak memory is measured on Linux only: leave memory out")
+    _check(parts, batch_sizes, images, batch_size=batch_size, repeats=repeats, units=units)
     plain = replace(network, precision=None, compile=False)
     target = device_for(device)
     refuse_precision(network.precision, target)
     if network.compile and "network" in parts:
         refuse_without_compiler(target)
     if set(parts) != {"kernels"}:
-        load_backbone(plain)  # now, and not after minutes of the kernels
+        load_backbone(plain)  # fails now, not after minutes of kernels
 
     def measured() -> Iterator[Measurement]:
         for part in parts:
@@ -110,3 +92,32 @@ def bench(
                 )
 
     return measured()
+
+
+def _check(
+    parts: Sequence[str],
+    batch_sizes: Sequence[int],
+    images: Sequence[int],
+    *,
+    batch_size: int,
+    repeats: int,
+    units: int,
+) -> None:
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"there is no part {part!r} to measure: {nearest(part, PARTS)}")
+    refuse_numbers(batch_size=batch_size, repeats=repeats, units=units)
+    for name, each in (("batch_size", batch_sizes), ("images", images)):
+        for number in each:
+            refuse_numbers(**{name: number})
+    if not batch_sizes or min(batch_size, repeats, *batch_sizes) < 1 or units < LEAST_UNITS:
+        raise UserError(
+            f"batch sizes and repeats are 1 or more, units {LEAST_UNITS:,} or more; got "
+            f"{shortened([batch_size, *batch_sizes])}, {repeats} and {units:,}"
+        )
+    if not images or min(images) < _FEWEST_IMAGES:
+        raise UserError(
+            f"a scan is measured from {_FEWEST_IMAGES} images on; got {shortened(images) or 'none'}"
+        )
+    if "memory" in parts and not resident_memory("self"):
+        raise UserError("a process's peak memory is measured on Linux only: leave memory out")

@@ -49,7 +49,7 @@ class OnWorkers:
         self.processes = workers.number or 1
 
     def fill(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
-        """Have workers do the scan: all of it, or what an earlier run has left.
+        """Fill a draft on workers, from the start or from where it stopped.
 
         Raises
         ------
@@ -60,7 +60,7 @@ class OnWorkers:
             return
         request, workers = setup.request, self._workers
         network = request.network
-        if looks_like_file(network.weights):  # workers may stand elsewhere
+        if looks_like_file(network.weights):  # workers may run in another folder
             network = replace(network, weights=str(Path(network.weights).absolute()))
         job = Job(
             uuid4().hex,
@@ -80,7 +80,7 @@ class OnWorkers:
                 if workers.scheduler and crew.client.status == "running":
                     crew.client.run(leave, job.token, on_error="ignore")
         if isinstance(draft.path, Path):
-            remove_partial_files(draft.path)  # removes temporary files of workers that died
+            remove_partial_files(draft.path)  # left by workers that died
 
 
 class Distribution:

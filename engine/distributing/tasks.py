@@ -26,9 +26,8 @@ from ..moments.accumulators import Live
 from ..moments.plan import Block, Plan
 from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
-from ..networks.layers import input_dtype
 from ..networks.out_of_memory import explained
-from ..networks.placement import device_for, place
+from ..networks.placement import device_for, input_dtype, place
 from ..networks.units import Axes
 from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
@@ -85,7 +84,7 @@ class Outcome(NamedTuple):
     damaged: bool = False
 
 
-class Here(NamedTuple):
+class Context(NamedTuple):
     """Context of a task: its job, the draft, and its name in the records."""
 
     job: Job
@@ -93,7 +92,7 @@ class Here(NamedTuple):
     name: str
 
 
-class _Seat:
+class _LoadedNetwork:
     """A worker's network, built once for all shards of a job."""
 
     def __init__(self, job: Job, draft: StoreDraft) -> None:
@@ -113,13 +112,13 @@ class _Seat:
             )
 
 
-_seat: _Seat | None = None
+_loaded: _LoadedNetwork | None = None
 # A worker with several dask threads still has one network.
 _one_at_a_time = threading.Lock()
 
 
 def _task(
-    work: Callable[Concatenate[Here, _Arguments], Record],
+    work: Callable[Concatenate[Context, _Arguments], Record],
 ) -> Callable[Concatenate[Job, str, _Arguments], Outcome]:
     """Run ``work`` on the draft, one at a time, and save its record under the task's name.
 
@@ -137,7 +136,7 @@ def _task(
                 if (record := draft.tasks.read(name)) is not None:
                     return Outcome(record=record)
                 torch.set_num_threads(_threads(job))
-                record = work(Here(job, draft, name), *arguments, **named)
+                record = work(Context(job, draft, name), *arguments, **named)
                 _joined(job)  # raises if another scan has replaced the draft meanwhile
                 draft.tasks.write(name, **record)
                 return Outcome(record=record, peak_bytes=peak_memory())
@@ -149,7 +148,7 @@ def _task(
 
 @_task
 def show(
-    here: Here,
+    context: Context,
     plan: Plan,
     catalogue: Catalogue,
     numbers: tuple[int, int],
@@ -167,42 +166,22 @@ def show(
     layers : layers recorded in this pass
     skipped : stimuli to leave out, and why
     """
-    job, draft, name = here
-    seat = _seated(job, draft)
+    job, draft, _ = context
+    network = _load(job, draft)
     own = [layer for layer in draft.layers if layer.name in layers]
-    finished: set[tuple[int, int]] = set()
-    kept: dict[str, Seal] = {}
-    warnings: dict[str, str] = {}
-
-    def keep(layer: Layer, block: Block, moments: Moments) -> None:
-        group = block.category, block.fold
-        if layer is own[0]:
-            _joined(job)  # raises if another scan has replaced the draft
-        if layer.name not in warnings and not np.isfinite(moments.m2).all():
-            category, own_dtype = draft.categories[block.category], input_dtype(seat.backbone.model)
-            warnings[layer.name] = nonfinite(layer, moments, category, own_dtype)
-        if block.start >= 0 and block.stop <= len(plan.order):
-            draft.write_moments(layer, *group, moments)
-            finished.add(group)
-        else:
-            key = part_of(layer, group)
-            kept[key] = draft.tasks.keep(f"{name}/{key}", moments)
-
+    results = _ShardResults(context, plan, own, input_dtype(network.backbone.model))
     failed, invisible = dict(skipped), list[int]()
     with background_writer() as later:
         live = Live(
-            own, seat.device, lambda *finished: later(keep, *finished), None, draft.reader.units,
-            axes=job.axes,
+            own, network.device, lambda *finished: later(results.keep, *finished), None,
+            draft.reader.units, axes=job.axes,
         )  # fmt: skip
+        workers = job.decode_workers or min(8, _threads(job))
         source = ImageSource(
-            catalogue,
-            seat.backbone.preprocessing,
-            job.decode_workers or min(8, _threads(job)),
-            skip=job.skip,
-            device=seat.device,
+            catalogue, network.backbone.preprocessing, workers, skip=job.skip, device=network.device
         )
         images = decode_ahead(source, plan, invisible=invisible.append)
-        with showing(seat.backbone, draft.layers, plan, seat.device, live) as show_batch:
+        with showing(network.backbone, draft.layers, plan, network.device, live) as show_batch:
             for decoded in images:
                 failed |= {int(decoded.batch.stimuli[r]): why for r, why in decoded.failed.items()}
                 show_batch(decoded.but_for(failed))
@@ -210,22 +189,50 @@ def show(
         if last.stop > len(plan.order):
             for layer in own:
                 if moments := live.layers[layer.name].part():
-                    later(keep, layer, last, moments)
+                    later(results.keep, layer, last, moments)
     return {
         "batches": numbers,
         "layers": [layer.name for layer in own],
-        "finished": sorted(finished),
-        "kept": kept,
+        "finished": sorted(results.finished),
+        "kept": results.kept,
         "skipped": failed,
         "invisible": invisible,
         "machine": machine(),
-        "warnings": warnings,
+        "warnings": results.warnings,
     }
+
+
+class _ShardResults:
+    """Moments of a shard: complete groups are written to the draft, partial ones are kept."""
+
+    def __init__(
+        self, context: Context, plan: Plan, layers: Sequence[Layer], dtype: torch.dtype
+    ) -> None:
+        self._context, self._plan, self._layers, self._dtype = context, plan, layers, dtype
+        self.finished: set[tuple[int, int]] = set()
+        self.kept: dict[str, Seal] = {}
+        self.warnings: dict[str, str] = {}
+
+    def keep(self, layer: Layer, block: Block, moments: Moments) -> None:
+        """Write or keep the moments of a block, and note values that are not finite."""
+        job, draft, name = self._context
+        group = block.category, block.fold
+        if layer is self._layers[0]:
+            _joined(job)  # raises if another scan has replaced the draft
+        if layer.name not in self.warnings and not np.isfinite(moments.m2).all():
+            category = draft.categories[block.category]
+            self.warnings[layer.name] = nonfinite(layer, moments, category, self._dtype)
+        if block.start >= 0 and block.stop <= len(self._plan.order):
+            draft.write_moments(layer, *group, moments)
+            self.finished.add(group)
+        else:
+            key = part_of(layer, group)
+            self.kept[key] = draft.tasks.keep(f"{name}/{key}", moments)
 
 
 @_task
 def merge_group(
-    here: Here,
+    context: Context,
     group: tuple[int, int],
     parts: Mapping[str, Sequence[tuple[str, Seal]]],
 ) -> Record:
@@ -233,7 +240,7 @@ def merge_group(
 
     ``parts`` lists, for every layer, the names of the shards' tasks and the parts they saved.
     """
-    draft = here.draft
+    draft = context.draft
     for layer in draft.layers:
         merged: Moments | None = None
         for task, seal in parts[layer.name]:
@@ -252,19 +259,19 @@ def merge_group(
 
 
 @_task
-def contrast(here: Here, number: int) -> Record:
+def contrast(context: Context, number: int) -> Record:
     """Compute the contrasts of a layer."""
-    materialise(here.draft, first=number, stop=number + 1)
+    materialise(context.draft, first=number, stop=number + 1)
     return {"machine": machine()}
 
 
 def leave(token: str) -> None:
     """Release a worker's network and memory, unless a task is running."""
-    global _seat
+    global _loaded
     if _one_at_a_time.acquire(blocking=False):
-        if _seat and _seat.token == token:
-            _seat.left.close()
-            _seat = None
+        if _loaded and _loaded.token == token:
+            _loaded.left.close()
+            _loaded = None
         _one_at_a_time.release()
 
 
@@ -304,14 +311,14 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _seated(job: Job, draft: StoreDraft) -> _Seat:
-    global _seat
-    if _seat is None or _seat.token != job.token:
-        if _seat:
-            _seat.left.close()
-        _seat = None  # frees the old network before the next is built
-        _seat = _Seat(job, draft)
-    return _seat
+def _load(job: Job, draft: StoreDraft) -> _LoadedNetwork:
+    global _loaded
+    if _loaded is None or _loaded.token != job.token:
+        if _loaded:
+            _loaded.left.close()
+        _loaded = None  # frees the old network before the next is built
+        _loaded = _LoadedNetwork(job, draft)
+    return _loaded
 
 
 def _threads(job: Job) -> int:

@@ -1,4 +1,4 @@
-"""Whether this machine is fit for a scan, and what would make it fitter: ``fusiform doctor``.
+"""Before a scan: ``doctor`` checks the machine, ``plan`` projects memory, disk and time.
 
-Nothing heavy is imported before a check needs it: where a library is broken, that is a finding.
+Heavy libraries are imported by the check that needs them: a broken one is a finding.
 """

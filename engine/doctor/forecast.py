@@ -6,13 +6,14 @@ The network is shown a few batches of noise, and a few of the stimuli are decode
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..layer import Layer
+from ..machine import control_group_limits, usable_cores
 from ..spec import Design, Network, Request, Resources, Stimuli
 
 if TYPE_CHECKING:
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 
     from ..scanning.progress import Listener
     from ..scanning.setup import Setup
+    from ..scanning.timing import Decoding
 
-# Batches that the network is timed on, after one that does not count; one counts that takes long.
-_BATCHES, _LONG = 3, 10.0
 # What decoding is measured on.
 _STIMULI = 96
 
@@ -34,9 +34,10 @@ class Forecast:
     ``passes`` are the layers for each of which all ``stimuli`` are shown, in ``batches`` of
     ``batch_size``. ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the
     most that the store takes on the disk, ``peak_bytes`` the most that the program takes where the
-    network runs, of a ``budget_bytes``. ``network`` and ``decoding`` are images per second,
-    ``seconds`` how long all stimuli take in all passes (compiling comes on top), and
-    ``contrast_seconds`` how long contrasts are computed after that.
+    network runs, of a ``budget_bytes``. ``network`` and ``decoding`` are images per second;
+    ``advice`` says how to speed up decoding, where the network waits for it. ``seconds`` is the
+    time of all stimuli in all passes (compiling comes on top), ``contrast_seconds`` that of the
+    contrasts after it.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Forecast:
     network: float
     decoding: float
     decode_workers: int
+    advice: str
     seconds: float
     contrast_seconds: float
 
@@ -105,10 +107,10 @@ def _forecast(setup: Setup) -> Forecast:
     design, plan, footprint = setup.design, setup.plan, setup.footprint
     categories, parts = setup.catalogue.categories, setup.fitting.parts
     per_batch, workers = _rehearsed(setup), setup.images.workers
-    decoding = _decoding(setup, workers)
+    decoding, resize = _decoding(setup, workers), setup.backbone.preprocessing.resize
     network = len(parts) * plan.batch_size / sum(per_batch)
     # On the CPU both share the cores; else the slower one sets the pace.
-    each = [1 / network, 1 / decoding]
+    each = [1 / network, 1 / decoding.rate]
     spent = sum(each) if setup.device.type == "cpu" else max(each)
     units = sum(layer.units for layer in setup.layers)
     return Forecast(
@@ -128,8 +130,9 @@ def _forecast(setup: Setup) -> Forecast:
         peak_bytes=setup.fitting.peak,
         budget_bytes=setup.budget,
         network=network,
-        decoding=decoding,
+        decoding=decoding.rate,
         decode_workers=workers,
+        advice=decoding.advice(network, resize, usable_cores(control_group_limits())),
         seconds=len(parts) * len(plan.order) * spent,
         contrast_seconds=units * seconds_per_unit(len(categories), design.folds),
     )
@@ -138,12 +141,12 @@ def _forecast(setup: Setup) -> Forecast:
 def _rehearsed(setup: Setup) -> list[float]:
     """Seconds per batch of every part of the layers."""
     import numpy as np
-    import torch
 
     from ..decoding.ahead import Decoded
     from ..moments.accumulators import Live
     from ..scanning.forward import showing
     from ..scanning.memory import recycled
+    from ..scanning.timing import seconds_per_batch
 
     plan, side = setup.plan, setup.backbone.preprocessing.crop
     batch = next(plan.batches())
@@ -156,30 +159,22 @@ def _rehearsed(setup: Setup) -> list[float]:
             recycled(),
             showing(setup.backbone, setup.layers, plan, setup.device, live) as show,
         ):
+            shown = partial(show, Decoded(batch, pixels, {}))
             if setup.backbone.compiled:
-                show(Decoded(batch, pixels, {}))  # which takes the time to compile it, once
-            taken = []
-            for _ in range(1 + _BATCHES):
-                started = time.perf_counter()
-                show(Decoded(batch, pixels, {}))
-                if setup.device.type == "cuda":
-                    torch.cuda.synchronize(setup.device)
-                taken.append(time.perf_counter() - started)
-                if taken[-1] > _LONG:
-                    break
-            seconds.append(sorted(taken[1:] or taken)[len(taken[1:]) // 2])
+                shown()  # compiles
+            seconds.append(seconds_per_batch(shown, setup.device))
     return seconds
 
 
-def _decoding(setup: Setup, workers: int) -> float:
-    """Images per second that are decoded, of stimuli spread over the set.
+def _decoding(setup: Setup, workers: int) -> Decoding:
+    """Speed of decoding stimuli spread over the set.
 
     Raises
     ------
     UserError : none of them can be
     """
     from ..decoding.ahead import needs_processes
-    from .pace import as_measured, measure_decoding, spread
+    from ..scanning.timing import as_measured, measure_decoding, spread
 
     with tempfile.TemporaryDirectory() as folder:
         paths = spread(setup.catalogue, _STIMULI, Path(folder))
@@ -191,4 +186,4 @@ def _decoding(setup: Setup, workers: int) -> float:
             f"stimuli are images that can be decoded; of {measured.tried} tried none is: "
             "'fusiform stimuli check' says why"
         )
-    return measured.rate
+    return measured

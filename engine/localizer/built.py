@@ -1,7 +1,7 @@
 """Built scenes in perspective: rooms, corridors and streets.
 
 The camera looks along z from the origin; x runs to the right, y downwards from eye height, both
-in metres. What lies nearer is drawn later.
+in metres. Nearer things are drawn later.
 """
 
 from __future__ import annotations

@@ -128,11 +128,6 @@ def ellipse(
     return moved(rotated(about, turn), x, y)
 
 
-def rectangle(left: float, top: float, right: float, bottom: float) -> Points:
-    """Outline of an upright rectangle."""
-    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-
-
 def smooth(knots: ArrayLike, *, closed: bool = False, steps: int = 8) -> Points:
     """Catmull-Rom curve through ``knots`` [knot, 2], ``steps`` points from each to the next."""
     knot = np.asarray(knots, dtype=np.float64)

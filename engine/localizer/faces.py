@@ -1,7 +1,7 @@
-"""Faces: a head turned in depth, with all that lies on it, under one lamp.
+"""Faces: a head turned in depth, with its features, under one lamp.
 
 A head has its own coordinates: x from ear to ear, y from the crown (-1) to the chin (1), z towards
-the viewer. What lies on the face is drawn flat, laid on the curved surface, and turned with it.
+the viewer. Features are drawn flat, projected onto the curved surface, and turned with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The poses bodies are drawn in, as the directions in which the limbs hang.
+"""Poses of bodies, as the directions of their limbs.
 
-A figure stands in its own space: x to its sides, y downwards, z ahead of it, in body heights
-(neck to sole is about 1). It is turned about its upright axis, and tipped over where it lies.
+A figure has its own coordinates: x to its sides, y downwards, z ahead of it, in body heights (neck
+to sole is about 1). It is turned about its upright axis, and tipped over in lying poses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TORSO, UPPER_ARM, FOREARM, THIGH, SHIN, FOOT = 0.36, 0.2, 0.18, 0.29, 0.28, 0.12
 
 
 class Pose(NamedTuple):
-    """Two arms, two legs, the lean of the trunk, and the views it is known by.
+    """Two arms, two legs, the lean of the trunk, and the range of views.
 
     ``view`` is the range of turns away from the viewer in degrees: 0 from the front, 90 from the
     side, 180 from behind. ``roll`` tips the whole figure over.
@@ -121,16 +121,16 @@ POSES: dict[str, Pose] = {
 
 
 def _direction(forward: float, sideways: float) -> Joint:
-    """Where a hanging limb points when swung forward and out to the side (degrees)."""
+    """Direction of a hanging limb swung forward and out to the side (degrees)."""
     f, s = math.radians(forward), math.radians(sideways)
     return np.array([math.sin(s), math.cos(s) * math.cos(f), math.cos(s) * math.sin(f)])
 
 
 def posed(pose: Pose, shoulders: float, hips: float, rng: np.random.Generator) -> dict[str, Joint]:
-    """Every joint of a figure in ``pose``, with some slack, from one of the views of the pose.
+    """Joints of a figure in ``pose``, with random variation, from one of the pose's views.
 
-    ``shoulders`` and ``hips`` are half widths. The pelvis is at the origin; larger z is nearer to
-    the viewer.
+    ``shoulders`` and ``hips`` are half widths. The pelvis is at the origin; larger z is nearer the
+    viewer.
     """
 
     def limb(angles: tuple[float, float], side: float) -> Joint:

@@ -62,21 +62,21 @@ class Live:
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
         """State for a checkpoint: a header per layer, and all arrays as bytes."""
-        records: dict[str, Any] = {}
+        headers: dict[str, Any] = {}
         contents: dict[str, NDArray[np.uint8]] = {}
         for name, moments in self.layers.items():
-            records[name], parts = moments.live()
+            headers[name], parts = moments.live()
             contents |= {f"{name} {index}": part for index, part in enumerate(parts)}
         for index, part in enumerate(self._shuffled.live() if self._shuffled else ()):
             contents[_null(index)] = part.reshape(-1).view(np.uint8)
-        return records, contents
+        return headers, contents
 
-    def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
+    def resume(self, headers: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
         """Restore the state of :meth:`save`, which may be empty."""
-        for name, record in records.items():
+        for name, header in headers.items():
             parts = (f"{name} {index}" for index in count())
             own = [contents[part] for part in takewhile(contents.__contains__, parts)]
-            self.layers[name].resume(record, own)
+            self.layers[name].resume(header, own)
         if contents and self._shuffled:
             for index, part in enumerate(self._shuffled.live()):
                 part[...] = contents[_null(index)].view(part.dtype).reshape(part.shape)

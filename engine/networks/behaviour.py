@@ -94,12 +94,12 @@ class Answers:
         self._sums: dict[tuple[str, int], list[float]] = {}
         self._least: dict[tuple[str, int], float] = {}
 
-    def hear(self, name: str, number: int, tensor: torch.Tensor) -> None:
+    def add(self, name: str, number: int, tensor: torch.Tensor) -> None:
         """Add output ``number`` of a layer, ``[image, ...]``."""
         if name in self._names and number < _MOST_TENSORS:
             self._sums[name, number] = _summed(tensor)
 
-    def hear_rounded(self, eps: float, name: str, number: int, tensor: torch.Tensor) -> None:
+    def add_rounded(self, eps: float, name: str, number: int, tensor: torch.Tensor) -> None:
         """Add a layer's output for images perturbed by about the size of rounding errors.
 
         ``eps`` is that of the coarsest precision in the network.

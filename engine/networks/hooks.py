@@ -1,16 +1,21 @@
-"""Activations of the chosen layers, by forward hooks."""
+"""Forward hooks: capture the activations of layers, or silence units (a lesion)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, nearest
+from ..layer import refuse_units
 from .layers import named_modules, single_tensor
+from .uncompiled import uncompiled
+from .units import spread
 
 OnActivation = Callable[[str, torch.Tensor], None]
 
@@ -81,3 +86,101 @@ def capture(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def lesion(
+    model: nn.Module,
+    masks: Mapping[str, NDArray[np.bool_]],
+    to: float = 0.0,
+    units: str = "all",
+) -> Iterator[nn.Module]:
+    """Silence units of a network inside the context.
+
+    Parameters
+    ----------
+    model : a torch module. Hooks change the outputs of its layers; its weights stay as they are. A
+        compiled module runs uncompiled meanwhile
+    masks : layer name -> units to silence, in the shape of the layer's output for one stimulus;
+        :meth:`Store.mask <fusiform.engine.querying.store.Store.mask>` returns one
+    to : value of a silenced unit
+    units : the units of the masks, as in the scan (``result.units``). Everything behind a unit of a
+        reduced layer is silenced: for ``channel`` the whole feature map, for ``token`` all channels
+        of a token or location, for ``cls`` a channel of the first token only
+
+    Yields
+    ------
+    ``model``
+
+    Raises
+    ------
+    UserError : unknown layer or units, or a mask that is not boolean; in the forward pass, if a
+        mask does not have the shape of the layer's output (reduced to ``units``), or the layer
+        does not return one tensor
+
+    Examples
+    --------
+    >>> faces = result.mask("faces", "layer4.1")  # doctest: +SKIP
+    >>> with fusiform.lesion(model, {"layer4.1": faces}):  # doctest: +SKIP
+    ...     logits = model(images)
+    """
+    refuse_units(units)
+    network = uncompiled(model)
+    modules = dict(named_modules(network))
+    for name, mask in masks.items():
+        if name not in modules:
+            raise UserError(
+                f"a lesion is in a layer; there is no {name!r}: {nearest(name, modules)}"
+            )
+        if np.asarray(mask).dtype != np.bool_:
+            raise UserError(
+                f"a mask is boolean; the mask of {name} is {np.asarray(mask).dtype}: use a "
+                "comparison such as t > 3"
+            )
+    hooks = [
+        modules[name].register_forward_hook(
+            _silence(name, torch.from_numpy(np.array(mask)), to, units)
+        )
+        for name, mask in masks.items()
+    ]
+    # Compiled code does not run hooks added later.
+    eager = nullcontext() if network is model else torch.compiler.set_stance("force_eager")
+    try:
+        with eager:
+            yield model
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _silence(
+    name: str, mask: torch.Tensor, to: float, units: str
+) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        activation = single_tensor(output)
+        if activation is None:
+            raise UserError(f"a lesion needs one tensor; {name} returned {type(output).__name__}")
+        shape = tuple(activation.shape[1:])
+        whole = spread(mask, shape, units)
+        if whole is None:
+            reduction = f", reduced to units {units}" if units != "all" else ""
+            remedy = ": pass the scan's `units` if it reduced it" if mask.ndim < len(shape) else ""
+            raise UserError(
+                f"a mask has the shape of its layer{reduction}; {name} returns {list(shape)} "
+                f"per stimulus, its mask is {list(mask.shape)}{remedy}"
+            )
+        silenced = activation.masked_fill(whole.to(activation.device), to)
+        return _replaced(output, activation, silenced)
+
+    return hook
+
+
+def _replaced(output: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
+    """``output`` with one tensor replaced, in the same container."""
+    if output is old:
+        return new
+    kind: Any = type(output)
+    if isinstance(output, dict):
+        return kind({key: new if value is old else value for key, value in output.items()})
+    values = [new if value is old else value for value in output]
+    return kind(*values) if hasattr(output, "_fields") else kind(values)

@@ -24,6 +24,7 @@ from ..variables import ROOT_NAMES
 from .backbones import load_backbone, overridden
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
+from .placement import as_input
 from .uncompiled import plain
 from .units import reduced, reduced_layer
 
@@ -106,12 +107,6 @@ def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield name or root, module
 
 
-def input_dtype(model: nn.Module) -> torch.dtype:
-    """Dtype of a network's input: that of its parameters."""
-    types = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
-    return types[0] if types else torch.float32
-
-
 def single_tensor(output: Any) -> torch.Tensor | None:
     """The only tensor of a module's output, alone or beside plain values in a tuple or dict."""
     if isinstance(output, torch.Tensor):
@@ -177,12 +172,6 @@ def untouched(model: nn.Module) -> Iterator[None]:
                     module._buffers[name] = buffer
                     if not buffer.equal(values):
                         buffer.copy_(values)
-
-
-def as_input(images: torch.Tensor, model: nn.Module) -> torch.Tensor:
-    """Images on the model's device, in its input dtype."""
-    device = next(model.parameters(), torch.empty(0)).device
-    return images.to(device, input_dtype(model))
 
 
 def _described(

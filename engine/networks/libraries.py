@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import UserError, fault_of, first_line, nearest, shortened
+from ..errors import UserError, describe_failure, first_line, nearest, shortened
 from ..preprocessing import INTERPOLATIONS, Preprocessing
 from .weights import quiet
 
@@ -133,7 +133,7 @@ def _clip(name: str) -> Architecture:
         chosen = open_clip.get_model_preprocess_cfg(model)
         size = chosen["size"] if isinstance(chosen["size"], int) else chosen["size"][0]
         if chosen["resize_mode"] == "longest":
-            raise UserError(f"fusiform does not pad images; clip:{name} needs it")
+            raise UserError(f"fusiform scans without padding; clip:{name} pads its images")
         return model.visual, Preprocessing(
             size,
             size,
@@ -165,7 +165,7 @@ def _timm(name: str) -> Architecture:
         chosen = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
         _, height, crop = chosen["input_size"]
         if chosen["crop_mode"] == "border":
-            raise UserError(f"fusiform does not pad images; timm:{name} needs it")
+            raise UserError(f"fusiform scans without padding; timm:{name} pads its images")
         if height != crop:
             raise UserError(f"fusiform crops square images; timm:{name} takes {height} x {crop}")
         interpolation = chosen["interpolation"]
@@ -189,7 +189,7 @@ def _factory(name: str, module: str, function: str) -> Architecture:
             try:
                 factory = getattr(importlib.import_module(module), function)
             except (ImportError, AttributeError, TypeError, ValueError) as error:
-                if fault_of(error):
+                if describe_failure(error):
                     raise
                 valid = function.isidentifier()
                 reason = first_line(error) if valid else "a factory has a Python name"
@@ -245,7 +245,7 @@ def _users_code(name: str) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        if fault_of(error):
+        if describe_failure(error):
             raise
         *_, last = traceback.extract_tb(error.__traceback__)
         location = f"{Path(last.filename).name}, line {last.lineno}"

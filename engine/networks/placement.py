@@ -52,6 +52,18 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
+def input_dtype(model: nn.Module) -> torch.dtype:
+    """Dtype of a network's input: that of its parameters."""
+    types = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
+    return types[0] if types else torch.float32
+
+
+def as_input(images: torch.Tensor, model: nn.Module) -> torch.Tensor:
+    """Images on the model's device, in its input dtype."""
+    device = next(model.parameters(), torch.empty(0)).device
+    return images.to(device, input_dtype(model))
+
+
 def refuse_precision(precision: str | None, device: torch.device) -> None:
     """Raise if the precision is not supported on this device.
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .layers import as_input, named_modules, run, untouched
+from .layers import named_modules, run, untouched
+from .placement import as_input
 
 if TYPE_CHECKING:
     from .behaviour import Answers
@@ -41,7 +42,7 @@ class _Event(NamedTuple):
 
 
 _Events = dict[_Event, torch.Tensor]
-_Hear = Callable[[str, int, torch.Tensor], None]
+_Observer = Callable[[str, int, torch.Tensor], None]
 
 
 def probe(
@@ -61,7 +62,7 @@ def probe(
     images = _scenes(model, crop)
     pair = images[list(_PAIR)]
     with untouched(model):
-        once, drawn = _shown(model, pair, _PAIR, seed=0, hear=answers.hear if answers else None)
+        once, drawn = _shown(model, pair, _PAIR, seed=0, observe=answers.add if answers else None)
         eps = max([eps, *(torch.finfo(values.dtype).eps for values in once.values())])
         for seed in range(1, 1 + (_REPEATS if drawn else 1)):
             again, _ = _shown(model, pair, _PAIR, seed)
@@ -81,8 +82,8 @@ def probe(
         if not (answers or amplified):
             return None
         noisy = _noisy(pair, max(_NOISE, 2 * eps))
-        hear = partial(answers.hear_rounded, eps) if answers else None
-        rounded, _ = _shown(model, noisy, _PAIR, seed=0, hear=hear)
+        observe = partial(answers.add_rounded, eps) if answers else None
+        rounded, _ = _shown(model, noisy, _PAIR, seed=0, observe=observe)
     found = _changed(once, other, least, rounded)
     if not (affected := _affected(found, layers)):
         return None
@@ -108,15 +109,15 @@ def _shown(
     images: torch.Tensor,
     rows: Collection[int],
     seed: int,
-    hear: _Hear | None = None,
+    observe: _Observer | None = None,
 ) -> tuple[_Events, bool]:
     """Tensors of a forward pass, and whether it drew random numbers.
 
-    ``hear(module, number, tensor)`` receives every output ``[image, ...]``.
+    ``observe(module, number, tensor)`` receives every output ``[image, ...]``.
     """
     torch.manual_seed(seed)
     before = _drawn_so_far(model)
-    found = _events(model, images, rows, hear)
+    found = _events(model, images, rows, observe)
     return found, _drawn_so_far(model) != before
 
 
@@ -140,7 +141,7 @@ def _noisy(images: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def _events(
-    model: nn.Module, images: torch.Tensor, rows: Collection[int], hear: _Hear | None
+    model: nn.Module, images: torch.Tensor, rows: Collection[int], observe: _Observer | None
 ) -> _Events:
     """Sample ``[row, value]`` every input and output of every module, in order of execution.
 
@@ -157,8 +158,8 @@ def _events(
             if by_image is not None:
                 event = _Event(name, is_output, calls[name, is_output], number, made_by)
                 found[event] = _sample(by_image, rows)
-                if is_output and hear:
-                    hear(name, number, by_image)
+                if is_output and observe:
+                    observe(name, number, by_image)
 
     def enter(name: str, given: Any) -> None:
         keep(name, False, given, inside[-1])

@@ -45,8 +45,8 @@ class ChosenUnits:
         for name, given in (("select", self.request.select), ("top", self.request.top)):
             if given is not None and self.source is None:
                 raise UserError(
-                    f"units are chosen by their selectivity from a scan's store; got --{name} "
-                    "without one: name it by --from, or choose --random units"
+                    f"units are chosen by their selectivity in the store of a scan; got `{name}` "
+                    "without one: name a `store`, or choose units with `random`"
                 )
 
     def selected(self) -> Selected:
@@ -85,8 +85,8 @@ class ChosenUnits:
         choice = joined(parts).within([one.name for one in layers])
         if not choice.units:
             raise UserError(
-                f"a recording is of one unit or more; {', '.join(choice.names)} chose none in "
-                "these layers: choose others, or by another criterion"
+                f"a recording holds at least one unit; {', '.join(choice.names)} chose none in "
+                "these layers: choose others, or another criterion"
             )
         return choice
 
@@ -132,15 +132,14 @@ def _masked(masks: Masks, layers: Sequence[Layer]) -> dict[str, NDArray[np.int64
     for name, mask in masks.items():
         if name not in by_name:
             raise UserError(
-                f"a mask is of a layer that is recorded; there is no {name!r} among them: "
-                f"{nearest(name, by_name)}"
+                f"masks are for recorded layers; {name!r} is none of them: {nearest(name, by_name)}"
             )
         shape = by_name[name].shape
         mask = np.asarray(mask)
         if mask.dtype != np.bool_ or mask.shape not in (shape, (by_name[name].units,)):
             raise UserError(
-                f"a mask says of every unit of its layer whether it is recorded; that of {name} is "
-                f"{mask.dtype} {list(mask.shape)}, and the layer has shape {list(shape)}"
+                f"a mask is boolean, in the shape of its layer; that of {name} is {mask.dtype} "
+                f"{list(mask.shape)}, and the layer has shape {list(shape)}"
             )
         found[name] = np.flatnonzero(mask).astype(np.int64)
     return found

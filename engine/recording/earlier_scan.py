@@ -68,7 +68,7 @@ def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network
 def _differing(
     network: Network, design: Design, own: Network, scanned: Design
 ) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Name, value asked for, value of the scan and default of what a scan determines."""
+    """Yield name, requested value, value of the scan and default of fields that must agree."""
     for name in ("units", "folds", "batch_size"):
         yield name, getattr(design, name), getattr(scanned, name), getattr(Design(), name)
     yield "precision", network.precision, own.precision, None
@@ -96,7 +96,7 @@ def _weights(source: Store, network: Network) -> tuple[str, int]:
     if said.startswith("file "):
         raise UserError(
             f"a recording shows the network of its scan; {source.path} was scanned with weights "
-            f"from a {said}: name it by --weights"
+            f"from a {said}: name it with `weights`"
         )
     scanned = source.network
     return scanned.weights, scanned.seed if scanned.weights == "none" else network.seed
@@ -147,8 +147,8 @@ def _refuse(source: Store, names: Sequence[str], unfit: Sequence[bool], said: st
         listed = [name for name, is_unfit in zip(names, unfit, strict=True) if is_unfit]
         raise UserError(
             f"a recording shows the stimuli of its scan; {len(listed):,} of {len(names):,} of "
-            f"{source.path} {said} ({shortened(listed, _NAMED)}): restore them, or name what is to "
-            "be shown by --group"
+            f"{source.path} {said} ({shortened(listed, _NAMED)}): restore them, or choose what is "
+            "shown with `groups`"
         )
 
 

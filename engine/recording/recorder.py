@@ -196,16 +196,16 @@ class Recorder:
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
         """State for a checkpoint: a header per layer, and all arrays as bytes."""
-        records: dict[str, Any] = {}
+        headers: dict[str, Any] = {}
         contents: dict[str, NDArray[np.uint8]] = {}
         for name, one in self._layers.items():
-            records[name], parts = one.save()
+            headers[name], parts = one.save()
             contents |= {f"{name} {index}": part for index, part in enumerate(parts)}
-        return records, contents
+        return headers, contents
 
-    def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
+    def resume(self, headers: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
         """Restore the state of :meth:`save`, which may be empty."""
-        for name, header in records.items():
+        for name, header in headers.items():
             self._layers[name].resume(header, [contents[f"{name} {index}"] for index in range(2)])
 
     def finish(self) -> None:

@@ -16,9 +16,9 @@ from ..moments.plan import Batch, Plan
 from ..networks.backbones import Backbone
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
-from ..networks.layers import input_dtype, untouched
+from ..networks.layers import untouched
 from ..networks.out_of_memory import explained
-from ..networks.placement import multiplied
+from ..networks.placement import input_dtype, multiplied
 
 
 class Taker(Protocol):
@@ -37,7 +37,7 @@ class Taker(Protocol):
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Everything not written yet: records in JSON types, and arrays."""
 
-    def go_on(self, records: Mapping[str, Any], contents: Mapping[str, NDArray[Any]]) -> None:
+    def resume(self, headers: Mapping[str, Any], contents: Mapping[str, NDArray[Any]]) -> None:
         """Continue from what :meth:`save` returned; empty values start from the beginning."""
 
     def finish(self) -> None:

@@ -60,7 +60,7 @@ class Passes:
             )
 
     def _also_done(self, shown: int) -> str:
-        """What else is done after ``shown`` stimuli, as the end of a sentence."""
+        """Further progress after ``shown`` stimuli, as the end of a sentence."""
         del shown
         return ""
 
@@ -120,7 +120,7 @@ class _Pass:
         self._work, self._draft = work, work.draft
         self._layers, self._taker, self._later = layers, taker, later
         commit = self._draft.commit
-        taker.go_on(commit.live, self._draft.live)
+        taker.resume(commit.live, self._draft.live)
         self._draft.live = {}
         self._batches, self._skipped = commit.batches, dict(commit.skipped)
         self._invisible = set(commit.invisible)

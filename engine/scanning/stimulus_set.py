@@ -36,8 +36,7 @@ def listed_stimuli(stimuli: Stimuli, listener: Listener) -> StimulusSet:
     UserError : see :func:`..stimuli.catalogue.read_catalogue`
     """
     catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)
-    for note in catalogue.notes:
-        listener.note(note)
+    listener.notes(catalogue.notes)
     return StimulusSet(catalogue)
 
 
@@ -53,8 +52,7 @@ def read_stimuli(
     if catalogue is None:
         catalogue = listed_stimuli(stimuli, listener).catalogue
     else:
-        for note in catalogue.notes:
-            listener.note(note)
+        listener.notes(catalogue.notes)
     return StimulusSet(catalogue, tuple(read_problems(stimuli, catalogue, listener)))
 
 
@@ -72,7 +70,7 @@ def read_problems(stimuli: Stimuli, catalogue: Catalogue, listener: Listener) ->
         raise UserError(
             f"stimuli are images that can be read; {len(bad)} of {len(catalogue)} are not ({first}"
             f"{', ...' if len(bad) > 1 else ''}): 'fusiform stimuli check {stimuli.source}' lists "
-            "all, --on-error skip leaves them out"
+            'all, `on_error="skip"` leaves them out'
         )
     for index in bad:
         listener.note(f"skipped: {catalogue.path(index)} {problems[index]}")

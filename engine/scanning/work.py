@@ -15,7 +15,7 @@ from ..layer import Layer
 from ..moments.accumulators import Live
 from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
-from ..networks.layers import input_dtype
+from ..networks.placement import input_dtype
 from ..stimuli.catalogue import Catalogue
 from ..store.writing.array_writer import BackgroundWriter
 from ..store.writing.store_draft import StoreDraft
@@ -34,8 +34,9 @@ class Work(Passes):
     def __init__(self, draft: StoreDraft, setup: Setup, listener: Listener, stop: Stop) -> None:
         if not draft.is_complete and draft.tasks.exists():
             raise UserError(
-                f"an unfinished scan goes on as it was begun; that in {draft.path} was by workers: "
-                "go on with --workers (any number) or --scheduler, or give it up with --restart"
+                f"an unfinished scan continues the way it began; the one in {draft.path} ran on "
+                "workers: use `workers` (any number) or `scheduler`, or start over with "
+                "`restart=True`"
             )
         super().__init__(draft, setup, listener, stop)
         self._warned: set[str] = set()
@@ -141,7 +142,7 @@ def refuse_too_few(
         raise UserError(
             f"a t statistic needs 2 images per category and fold; {catalogue.categories[group[0]]} "
             f"has fewer that can be shown ({catalogue.path(stimulus)} {skipped[stimulus]}): "
-            "restore them, or add others and --restart"
+            "restore them, or add others and start over with `restart=True`"
         )
 
 

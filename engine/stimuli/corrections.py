@@ -77,7 +77,7 @@ def _png(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
 
 
 def _sixteen_bit(content: bytes) -> NDArray[Any]:
-    """Values of a 16-bit colour PNG, of which Pillow keeps only the upper bytes."""
+    """Values of a 16-bit colour PNG; Pillow keeps only the upper bytes."""
     halves = []
     for raw in ("RGB;16B", "RGB;16L"):  # read as little-endian, it gives the lower bytes
         with Image.open(BytesIO(content), formats=("PNG",)) as image:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
-from ..errors import UserError, is_of_limits
+from ..errors import UserError, is_resource_limit
 from ..texts import composed
 from .corrections import decoded, narrowed
 
@@ -137,7 +137,7 @@ def read_stimulus(path: Path) -> bytes:
             raise UnfitStimulus(path, f"has {found.st_size:,} bytes; at most {LARGEST:,} are read")
         content = path.read_bytes()
     except OSError as error:
-        if is_of_limits(error):  # not the file's fault, so it must not be skipped
+        if is_resource_limit(error):  # not the file's fault, so it must not be skipped
             raise
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise UnfitStimulus(path, LOST, FETCH) from None
@@ -274,18 +274,18 @@ def _eight_bit(image: Image.Image, source: Path) -> Image.Image:
     if image.mode == "F":
         raise UnfitStimulus(source, "holds floats of unknown scale, not 8 or 16 bits")
     if image.has_transparency_data:
-        return _laid_over_grey(image)
+        return _over_grey(image)
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _laid_over_grey(image: Image.Image) -> Image.Image:
+def _over_grey(image: Image.Image) -> Image.Image:
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    laid = Image.new(mode, image.size)
+    flat = Image.new(mode, image.size)
     for top, bottom in strips(image.size):
         layer = image.crop((0, top, image.width, bottom)).convert("RGBA")
         ground = Image.new("RGBA", layer.size, BACKGROUND)
-        laid.paste(Image.alpha_composite(ground, layer).convert(mode), (0, top))
-    return laid
+        flat.paste(Image.alpha_composite(ground, layer).convert(mode), (0, top))
+    return flat
 
 
 def _from_wide_integers(image: Image.Image, source: Path) -> Image.Image:

@@ -231,7 +231,7 @@ def _label(path: Path, member: tarfile.TarInfo) -> str:
         file.seek(member.offset_data)
         content = file.read(member.size)
     if len(content) < member.size:
-        raise UserError(f"a shard must not change while it is read; {path} did: restore it")
+        raise UserError(f"a shard must not change during reading; {path} is cut short: restore it")
     try:
         text = content.decode("utf-8-sig")
         if suffix_of(member.name) != ".json":

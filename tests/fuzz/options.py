@@ -60,7 +60,7 @@ LINES = {
     "merge": "merge a.zarr c.zarr -o out.zarr",
     "check": "check a.zarr",
     "info": "info a.zarr",
-    "doctor": "doctor --model tiny:make --stimuli stimuli -q",
+    "doctor": "doctor -q",
     "bench": "bench tiny:make --parts kernels --units 300000 --batch-sizes 2 --repeats 1 -q",
     "demo": "demo new --model tiny:make --per-category 4 -q",
     "stimuli make": "stimuli make new --per-category 1 --size 32",

@@ -1,0 +1,134 @@
+"""Speed of decoding and of the network, for ``plan`` and ``bench``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..preprocessing import Preprocessing
+    from ..stimuli.catalogue import Catalogue
+
+# Seconds that decoding is measured for, at most.
+_SECONDS = 3.0
+# Batches that are timed, after one that does not count; a single one that takes so many seconds.
+_BATCHES, _LONG = 3, 10.0
+# An image this many times larger than the network asks for is decoded in vain.
+_LARGE = 1.6
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Images per second by ``workers``; ``side`` is the median of the images' shorter sides."""
+
+    rate: float
+    workers: int
+    side: int
+    failed: int
+    tried: int
+
+    def advice(self, network: float, resize: int, cores: float) -> str:
+        """How to speed up decoding, where a ``network`` with this many images per second waits.
+
+        ``resize`` is the side that images are resized to, ``cores`` those that may be used.
+        """
+        waits, most, ways = self.rate < network, max(1, int(cores)), []
+        if self.workers > most:
+            ways.append(f"decode with {most} workers: there are no more cores")
+        elif waits and self.workers < most:
+            ways.append(f"decode with {most} workers")
+        if waits and self.side > _LARGE * resize:
+            used = f"{resize} are used"
+            ways.append(f"store images smaller: their shorter side has {self.side} pixels, {used}")
+        return "; ".join(ways)
+
+
+def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
+    """Wall time of one call, until the device has finished it."""
+    started = time.perf_counter()
+    work()
+    if device is not None and device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def seconds_per_batch(show: Callable[[], object], device: torch.device) -> float:
+    """Median time of a batch; ``show`` shows one."""
+    taken: list[float] = []
+    while len(taken) <= _BATCHES and (not taken or taken[-1] <= _LONG):
+        taken.append(seconds(show, device))
+    return sorted(taken[1:] or taken)[len(taken[1:]) // 2]
+
+
+def measure_decoding(
+    paths: Sequence[Path], preprocessing: Preprocessing, workers: int, *, processes: bool = False
+) -> Decoding:
+    """Decode images as a scan does, each once, for a few seconds at most.
+
+    ``processes``: workers are processes, as for a network on a GPU, instead of threads.
+    """
+    import numpy as np
+
+    from ..decoding.pictures import picture_of
+    from ..decoding.processes import decoders
+    from ..stimuli.images import read_header, read_stimulus
+
+    decoded: list[Path] = []
+    failed: list[Path] = []
+    side = preprocessing.crop
+
+    def decode(path: Path) -> None:
+        if time.perf_counter() - started > _SECONDS:
+            return
+        try:
+            content = read_stimulus(path)
+            if apart:
+                apart.fill(np.empty((side, side, 3), np.uint8), path, content)
+            else:
+                picture_of(path, content, preprocessing)
+        except UserError:
+            failed.append(path)
+        else:
+            decoded.append(path)
+
+    with ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        apart = stack.enter_context(decoders(preprocessing, workers)) if processes else None
+        if apart:
+            apart.wait()
+        started = time.perf_counter()
+        list(pool.map(decode, paths))
+        taken = time.perf_counter() - started
+    sides = [min(read_header(path, read_stimulus(path)).size) for path in decoded]
+    smallest = int(median(sides)) if sides else 0
+    return Decoding(len(sides) / taken, workers, smallest, len(failed), len(sides) + len(failed))
+
+
+def spread(catalogue: Catalogue, most: int, folder: Path) -> list[Path]:
+    """Stimuli from all over a set; those in shards or packed are copied into ``folder``."""
+    count = min(most, len(catalogue))
+    chosen = [index * len(catalogue) // count for index in range(count)]
+    if catalogue.members is None and catalogue.pictures is None:
+        return [catalogue.path(index) for index in chosen]
+    paths = [folder / f"{index}" for index in chosen]
+    for index, path in zip(chosen, paths, strict=True):
+        with suppress(UserError):  # it cannot be opened later
+            path.write_bytes(catalogue.read(index))
+    return paths
+
+
+def as_measured(preprocessing: Preprocessing, catalogue: Catalogue) -> Preprocessing:
+    """The preprocessing left for the stimuli of a set: packed ones are resized already."""
+    packed = catalogue.pictures
+    return replace(preprocessing, resize=preprocessing.crop) if packed else preprocessing
