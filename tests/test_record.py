@@ -43,7 +43,6 @@ from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import chunking
-from fusiform.engine.store import recording_reader as stored
 from fusiform.engine.values import as_record
 from fusiform.kernels import projection
 
