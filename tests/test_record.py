@@ -43,7 +43,6 @@ from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
 from fusiform.engine.store import chunking
-from fusiform.engine.store import recording_reader as stored
 from fusiform.engine.values import as_record
 from fusiform.kernels import projection
 
@@ -85,9 +84,9 @@ def store(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> fusiform.S
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Force files of three rows and chunks of at most thirty values."""
-    monkeypatch.setattr(stored, "_FILE_VALUES", 1)
-    monkeypatch.setattr(stored, "_LEAST_ROWS", 3)
-    monkeypatch.setattr(stored, "_CHUNK_VALUES", 30)
+    monkeypatch.setattr(chunking, "_RESPONSE_FILE_VALUES", 1)
+    monkeypatch.setattr(chunking, "_MIN_ROWS", 3)
+    monkeypatch.setattr(chunking, "_RESPONSE_CHUNK_VALUES", 30)
 
 
 def recorded(stimuli: Path, output: Path, **options: Any) -> fusiform.Recording:

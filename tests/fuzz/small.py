@@ -11,7 +11,7 @@ from torch import nn
 
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store import recording_reader
+from fusiform.engine.store import chunking
 
 from .. import flat
 
@@ -42,7 +42,7 @@ def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
 
 def record(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
     """Record with two layers projected, in files of a few rows, committing after every batch."""
-    recording_reader._FILE_VALUES, recording_reader._LEAST_ROWS = 1, 7
+    chunking._RESPONSE_FILE_VALUES, chunking._MIN_ROWS = 1, 7
     found = flat.record(
         Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, random=100,
         project=40, preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
