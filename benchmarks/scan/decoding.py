@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fusiform import Preprocessing, make_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
-from fusiform.engine.decoding.ahead import decode_ahead
+from fusiform.engine.decoding.ahead import ImageSource, decode_ahead
 from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 
@@ -64,7 +64,9 @@ def _row(catalogue: Catalogue, plan: Plan, workers: int) -> str:
     ways: dict[bool, list[list[float]]] = {False: [], True: []}
     for _ in range(TURNS):
         for processes, taken in ways.items():
-            batches = decode_ahead(catalogue, plan, SHOWN, workers, processes=processes)
+            batches = decode_ahead(
+                ImageSource(catalogue, SHOWN, workers, processes=processes), plan
+            )
             for _ in islice(batches, plan.n_batches // 4):
                 pass
             before = _spent()

@@ -18,7 +18,7 @@ import numpy as np
 from fusiform import Preprocessing, make_stimuli, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.measure import ratio, run
-from fusiform.engine.decoding.ahead import decode_ahead
+from fusiform.engine.decoding.ahead import ImageSource, decode_ahead
 from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.scanning.timing import seconds
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
@@ -136,14 +136,16 @@ def planned(place: Path) -> tuple[Catalogue, Plan]:
 
 def decode(catalogue: Catalogue, plan: Plan, threads: int) -> None:
     """All pictures, as a scan has them decoded."""
-    for batch in decode_ahead(catalogue, plan, PREPROCESSING, threads):
+    for batch in decode_ahead(ImageSource(catalogue, PREPROCESSING, threads), plan):
         assert not batch.failed
 
 
 def decoded(place: Path, threads: int) -> list[np.ndarray]:
     """The pixels of a set, batch by batch."""
     catalogue, plan = planned(place)
-    return [batch.pixels for batch in decode_ahead(catalogue, plan, PREPROCESSING, threads)]
+    return [
+        batch.pixels for batch in decode_ahead(ImageSource(catalogue, PREPROCESSING, threads), plan)
+    ]
 
 
 def peak_row(source: Path, times: int) -> str:
