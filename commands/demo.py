@@ -35,18 +35,18 @@ def demo(
     Example: fusiform demo
     """
     from fusiform import Network, make_stimuli, scan
-    from fusiform.engine.beside import draft_place, is_ours, mark, tidy, unmark
-    from fusiform.engine.errors import told_of_the_disk
+    from fusiform.engine.beside import draft_path, is_ours, mark, tidy, unmark
+    from fusiform.engine.errors import explain_disk_errors
 
     stimuli, output = directory / "stimuli", directory / "demo.zarr"
-    draft, new = draft_place(output), not directory.exists()
+    draft, new = draft_path(output), not directory.exists()
     ours = new or is_ours(directory)
     if not ours and not (stimuli.is_dir() and draft.exists()):
         raise UserError(
             f"the demo needs a new folder; {directory} exists: remove it or name another"
         )
     if ours:
-        with told_of_the_disk(directory):
+        with explain_disk_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
             mark(directory)  # until all is done: a killed run resumes here
         tidy(stimuli)

@@ -25,7 +25,7 @@ from fusiform.engine.spec import ON_ERROR, ON_NONDETERMINISM, PRECISIONS
 from fusiform.engine.variables import STORE_DTYPES
 
 from . import parsing
-from .flags import FLAGS
+from .notes import FLAGS
 
 Command = Callable[..., None]
 

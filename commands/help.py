@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+from .fields import Command
 
 # Headings in this order; others stand between them.
 _FIRST = ("Arguments", "Options", "Network", "Preprocessing", "Stimuli", "Units", "Design")
@@ -59,3 +62,22 @@ class GroupedCommands(TyperGroup):
             rows.append((heading, (name, (one.help or "").partition("\n")[0].rstrip("."))))
         options = [("Options", one.get_help_record(ctx)) for one in self.get_params(ctx)]
         _sections(formatter, [*rows, *((heading, row) for heading, row in options if row)])
+
+
+def group(text: str, complete: bool = False) -> typer.Typer:
+    """A group of commands."""
+    return typer.Typer(
+        cls=GroupedCommands,
+        help=text,
+        no_args_is_help=True,
+        add_completion=complete,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def mount(into: typer.Typer, heading: str | None, commands: Iterable[Command]) -> None:
+    """Add commands to a group, below a heading of its help."""
+    for one in commands:
+        into.command(one.__name__, cls=GroupedCommand, rich_help_panel=heading)(one)

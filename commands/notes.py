@@ -1,7 +1,13 @@
-"""Notes and errors on stderr, and text that no terminal obeys."""
+"""Notes and errors on stderr, and text that no terminal obeys.
+
+Messages of the engine write a parameter in backticks, alone or with a value: `batch_size`,
+`on_error="skip"`, `overwrite=True`. Here they become ``--batch-size``, ``--on-error skip``,
+``--overwrite``.
+"""
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +17,23 @@ import typer
 
 from fusiform.engine.urls import without_credentials
 
-from .flags import flagged
+_PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
+
+_QUOTES = "\"'"
+# Parameter -> flag, of every option that a command declares.
+FLAGS: dict[str, str] = {}
+
+
+def flagged(text: str) -> str:
+    """``text`` with its parameters written as flags; a name that is no option stays as it is."""
+    return _PARAMETER.sub(_flag, text)
+
+
+def _flag(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    if name not in FLAGS:
+        return found[0]
+    return FLAGS[name] if value in (None, "True") else f"{FLAGS[name]} {value.strip(_QUOTES)}"
 
 
 def printable(text: str) -> str:
@@ -44,19 +66,6 @@ def say(mistake: str, *below: str) -> int:
     lines = [printable(flagged(line)) for line in (mistake, *below)]
     print(f"error: {lines[0]}", *lines[1:], sep="\n", file=sys.stderr)
     return 2
-
-
-def say_misuse(error: typer.TyperException) -> int:
-    """Print why the words of a command were not understood; return the exit code."""
-    ctx, said = getattr(error, "ctx", None), error.format_message()
-    if type(error).__name__ == "NoArgsIsHelpError":
-        print(said, file=sys.stderr)
-        return 2
-    for offer in (" (Possible options: ", ". Did you mean "):
-        said = said.replace(offer, ", did you mean ")
-    said = said.rstrip(".?)")
-    path = ctx.command_path if ctx else "fusiform"
-    return say(f"{said[:1].lower()}{said[1:]}: see '{path} --help'")
 
 
 @contextmanager

@@ -26,8 +26,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from .disk import locked, synchronised
-from .errors import UserError, fault_of, told_of_the_disk
+from .disk import flush_path, locked
+from .errors import UserError, describe_failure, explain_disk_errors
 
 MARK = ".made-by-fusiform"
 NEW = "new"
@@ -39,12 +39,12 @@ _MOVING = "moving.json"
 _FILLED, _PUBLISHED = 7 * 86400, 60
 
 
-def draft_place(final: Path) -> Path:
+def draft_path(final: Path) -> Path:
     """Path of the draft of a store in a folder."""
     return final.with_name(f"{final.name}.partial")
 
 
-def resolved(output: Path) -> Path:
+def resolve_output(output: Path) -> Path:
     """Path of an output with its links followed.
 
     Raises
@@ -55,7 +55,7 @@ def resolved(output: Path) -> Path:
         final = Path(os.path.realpath(output))
         is_loop = final.is_symlink()
     except OSError as error:
-        raise UserError(fault_of(error) or str(error)) from None
+        raise UserError(describe_failure(error) or str(error)) from None
     except ValueError as error:  # a zero, or half of a surrogate pair
         raise UserError(
             f"{str(output)!r} is not a valid file name ({error}): choose another"
@@ -82,14 +82,12 @@ def is_ours(folder: Path) -> bool:
 def mark(folder: Path) -> None:
     """Mark a folder as made by fusiform. A kill may leave an empty mark, which counts too."""
     if not (folder / MARK).exists():
-        (folder / MARK).write_bytes(_mark_text(folder))
+        text = _mark_opening(folder) + b" removes or resumes it once its output is complete.\n"
+        (folder / MARK).write_bytes(text)
 
 
-def _mark_text(folder: Path) -> bytes:
-    return (
-        b"fusiform made this folder, %s, and removes it, or goes on with it, when what it is made "
-        b"for is whole.\n" % os.fsencode(folder.name)
-    )
+def _mark_opening(folder: Path) -> bytes:
+    return b"fusiform made this folder, %s, and" % os.fsencode(folder.name)
 
 
 def unmark(folder: Path) -> None:
@@ -153,10 +151,10 @@ def publish(new: Path, final: Path, replace: bool = False) -> None:
     old = new.with_name(_OLD)
     if os.path.lexists(final):
         if not replace:
-            raise FileExistsError(errno.EEXIST, "it is there now", str(final))
+            raise FileExistsError(errno.EEXIST, "it exists now", str(final))
         final.rename(old)
     new.rename(final)
-    synchronised(final.parent)
+    flush_path(final.parent)
     if old.exists():
         old.rename(new.with_name(_GONE))  # a half-removed output must not move back
 
@@ -168,13 +166,13 @@ def publish_draft(final: Path, replace: bool = False) -> None:
     """
     with scratch(final) as new:
         draft = new.with_name(_DRAFT)
-        draft_place(final).rename(draft)
+        draft_path(final).rename(draft)
         unmark(draft)
         publish(draft, final, replace)
 
 
 @contextmanager
-def filling(output: Path, refusal: UserError) -> Iterator[Path]:
+def fill_folder(output: Path, refusal: UserError) -> Iterator[Path]:
     """Yield a new folder to fill; its contents move to ``output`` when the context ends.
 
     An empty ``output`` folder is kept with its permissions: it may be the working folder or a mount
@@ -184,9 +182,9 @@ def filling(output: Path, refusal: UserError) -> Iterator[Path]:
     ------
     UserError : ``refusal``, if ``output`` is not a new or empty folder; it cannot be written to
     """
-    final = resolved(output)
+    final = resolve_output(output)
     within = final / "set"
-    with told_of_the_disk(output):
+    with explain_disk_errors(output):
         tidy(final)
         if final.is_dir():
             tidy(within)
@@ -222,7 +220,7 @@ def tidy(final: Path) -> None:
                 _settle(folder, final)
 
 
-def waiting(final: Path) -> tuple[Path | None, Path | None]:
+def pending_publication(final: Path) -> tuple[Path | None, Path | None]:
     """Paths of the draft and the earlier output during, or after, an interrupted publication."""
     draft = old = None
     for folder in _scratch_folders(final):
@@ -249,9 +247,10 @@ def _is_scratch(folder: Path) -> bool:
         text = (folder / MARK).read_bytes() if MARK in names else b""
     except OSError:  # another program is clearing it
         return False
-    if names <= {MARK}:  # a kill may have cut the mark short
-        return _mark_text(folder).startswith(text)
-    return text == _mark_text(folder) and names <= {MARK, NEW, _DRAFT, _OLD, _GONE, _MOVING}
+    opening = _mark_opening(folder)
+    if names <= {MARK} and opening.startswith(text):  # a kill may have cut the mark short
+        return True
+    return text.startswith(opening) and names <= {MARK, NEW, _DRAFT, _OLD, _GONE, _MOVING}
 
 
 def _locked_folder(final: Path, stack: ExitStack) -> Path:
@@ -270,7 +269,7 @@ def _locked_folder(final: Path, stack: ExitStack) -> Path:
 
 def _settle(folder: Path, final: Path) -> None:
     """Move back an unpublished draft or output, and remove a scratch folder."""
-    draft, old, target = folder / _DRAFT, folder / _OLD, draft_place(final)
+    draft, old, target = folder / _DRAFT, folder / _OLD, draft_path(final)
     if draft.exists():
         if os.path.lexists(target):  # cannot happen while one program at a time fills it
             return
@@ -287,9 +286,9 @@ def _spread(new: Path, final: Path) -> None:
     new.with_name(_MOVING).write_text(json.dumps(names))
     for name in names:
         if os.path.lexists(final / name):
-            raise FileExistsError(errno.EEXIST, "it is there now", str(final / name))
+            raise FileExistsError(errno.EEXIST, "it exists now", str(final / name))
         (new / name).rename(final / name)
-    synchronised(final)
+    flush_path(final)
 
 
 def _gather(folder: Path) -> None:

@@ -19,33 +19,33 @@ CANNOT = {
 _NO_LOCKS = CANNOT | {errno.ENOLCK, errno.EBADF}
 # Open a folder, and no link to one, where these flags exist.
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_lacking: set[str] = set()
+_limitations: set[str] = set()
 # Seconds before a wait for a lock is reported, and between two attempts to lock.
 _SAY_AFTER, _ASK_EVERY = 1.0, 0.05
 
 
-def synchronised(path: Path) -> bool:
+def flush_path(path: Path) -> bool:
     """Flush a file or folder to the disk; False if it does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:  # removed or replaced since
         return False
     except OSError as error:  # Windows cannot open folders
-        _let_pass(error, path)
+        _raise_unless_unsupported(error, path)
         return True
     try:
-        synchronise(descriptor, path)
+        flush_descriptor(descriptor, path)
     finally:
         os.close(descriptor)
     return True
 
 
-def synchronise(descriptor: int, path: Path) -> None:
+def flush_descriptor(descriptor: int, path: Path) -> None:
     """Flush an open file to the disk, if its file system can."""
     try:
         os.fsync(descriptor)
     except OSError as error:
-        _let_pass(error, path)
+        _raise_unless_unsupported(error, path)
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def locked(folder: Path) -> Iterator[Lock]:
 
 
 @contextmanager
-def turn(folder: Path, note: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+def wait_for_lock(folder: Path, note: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Hold the lock of the finished store at ``folder``, after waiting for other programs.
 
-    ``note`` is told of a wait. The store may have been replaced in the meantime.
+    ``note`` is called if it has to wait. The store may have been replaced in the meantime.
 
     Raises
     ------
@@ -151,24 +151,24 @@ def _lock(folder: Path) -> Lock:
 
 
 @contextmanager
-def telling(note: Callable[[str], None], place: Path | str) -> Iterator[None]:
+def note_limitations(note: Callable[[str], None], place: Path | str) -> Iterator[None]:
     """Note at the end, once each, the operations that the file system of ``place`` lacks."""
-    _lacking.clear()
+    _limitations.clear()
     try:
         yield
     finally:
-        for what in sorted(_lacking):
+        for what in sorted(_limitations):
             note(f"the file system of {place} cannot {what}")
 
 
-def lacking(what: str) -> None:
-    """Have :func:`telling` note that the file system cannot do this."""
-    _lacking.add(what)
+def add_limitation(what: str) -> None:
+    """Have :func:`note_limitations` note that the file system cannot do this."""
+    _limitations.add(what)
 
 
-def _let_pass(error: OSError, path: Path) -> None:
+def _raise_unless_unsupported(error: OSError, path: Path) -> None:
     if error.errno not in CANNOT:
         error.filename = str(path)
         raise error
     kind = "folders" if path.is_dir() else "files"
-    lacking(f"synchronise {kind}: a power failure may lose the latest writes")
+    add_limitation(f"synchronise {kind}: a power failure may lose the latest writes")

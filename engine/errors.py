@@ -79,39 +79,39 @@ def shortened(names: Iterable[object], limit: int = 8) -> str:
     return ", ".join(listed[:limit]) + rest
 
 
-def refuse_no_path(given: object) -> None:
+def require_path(given: object) -> None:
     """Raise a ``UserError`` unless ``given`` is a string or path."""
     if not isinstance(given, str | os.PathLike) or isinstance(given, bytes):
         raise UserError(f"a location is a path or a URL; got {given!r}: give a string or a Path")
 
 
-def is_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether the machine or its GPU has run out of memory."""
     return isinstance(error, MemoryError) or _says(error, _NO_MEMORY)
 
 
-def is_of_the_device(error: BaseException) -> bool:
+def is_device_failure(error: BaseException) -> bool:
     """Whether the GPU has failed."""
     return _says(error, _NO_DEVICE)
 
 
-def is_of_limits(error: BaseException) -> bool:
+def is_resource_limit(error: BaseException) -> bool:
     """Whether the cause is a limit on open files, threads or processes."""
     return any(_errno_of(one) in _LIMITS or _says(one, _NO_THREAD) for one in _causes(error))
 
 
-def fault_of(error: BaseException) -> str | None:
+def describe_failure(error: BaseException) -> str | None:
     """Describe a failure of the machine in one line, with a remedy; None for any other error.
 
     Covers memory, threads, open files, the disk and the GPU, whichever library raised the error.
     """
     for one in _causes(error):
         code, reason = _errno_of(one), first_line(one)
-        if is_of_memory(one) or code == errno.ENOMEM:
+        if is_out_of_memory(one) or code == errno.ENOMEM:
             return f"out of memory ({reason}): {_MORE_MEMORY}"
         if _says(one, _NO_THREAD):
             return f"cannot start a thread or process ({reason}): {_MORE_THREADS}"
-        if is_of_the_device(one):
+        if is_device_failure(one):
             return f"the GPU has failed ({reason}): see its log, and use one that works"
         if isinstance(one, OSError) or code is not None:
             path = getattr(one, "filename", None)
@@ -128,7 +128,9 @@ class Filled(Protocol):
 
 
 @contextmanager
-def told_of_the_disk(place: Path | str, draft: Path | str | Filled | None = None) -> Iterator[None]:
+def explain_disk_errors(
+    place: Path | str, draft: Path | str | Filled | None = None
+) -> Iterator[None]:
     """Turn file system errors while ``place`` is written into one-line user errors.
 
     ``draft`` is the folder that is filled before it moves to ``place``. If it or a part of it was
@@ -147,14 +149,14 @@ def told_of_the_disk(place: Path | str, draft: Path | str | Filled | None = None
         if isinstance(error, UserError):
             raise
         for one in _causes(error):
-            if is_of_memory(one) or _says(one, _NO_THREAD):
+            if is_out_of_memory(one) or _says(one, _NO_THREAD):
                 break
             if isinstance(one, OSError) or _errno_of(one) is not None:
                 raise UserError(_cannot(f"write {place}", one)) from error
         raise
 
 
-def gone(draft: Path | str, part: str = "") -> str:
+def draft_removed(draft: Path | str, part: str = "") -> str:
     """Error message for a draft that was removed, or lost a ``part``."""
     if part:
         return f"{draft} was being filled and its {part} is gone: start again"
@@ -171,7 +173,7 @@ def _lost(draft: Path | str | Filled | None) -> str | None:
     if draft is None or isinstance(draft, str):  # a URL
         return None
     if isinstance(draft, Path):
-        return None if os.path.exists(draft) else gone(draft)  # noqa: PTH110  raises no disk error
+        return None if os.path.exists(draft) else draft_removed(draft)  # noqa: PTH110  raises no disk error
     return draft.lost()
 
 

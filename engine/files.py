@@ -16,8 +16,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 
-from .disk import synchronise, synchronised, take_lock
-from .errors import UserError, told_of_the_disk
+from .disk import flush_descriptor, flush_path, take_lock
+from .errors import UserError, explain_disk_errors
 
 _LONGEST_NAME = 255  # bytes
 # Without locks, a temporary file counts as abandoned after this many seconds.
@@ -39,25 +39,25 @@ def new_file(output: Path, what: str, text: bool = False) -> Iterator[IO[Any]]:
 
     Raises
     ------
-    UserError : see :func:`file_place`; the file system refuses to write
+    UserError : see :func:`output_path`; the file system refuses to write
     """
-    final = file_place(output, what)
-    with told_of_the_disk(output):
+    final = output_path(output, what)
+    with explain_disk_errors(output):
         _sweep(final)
         raw, path, locked = _create(final, output)
     binary = io.BufferedWriter(raw)
     file = io.TextIOWrapper(binary, encoding="utf-8", newline="") if text else binary
     try:
-        with told_of_the_disk(output):
+        with explain_disk_errors(output):
             _keep_permissions(final, path)
         yield file
-        with told_of_the_disk(output):
+        with explain_disk_errors(output):
             file.flush()
-            synchronise(raw.fileno(), path)
+            flush_descriptor(raw.fileno(), path)
             if not locked:
                 file.close()  # Windows cannot rename an open file
             path.replace(final)
-            synchronised(final.parent)
+            flush_path(final.parent)
         file.close()
     except BaseException:
         with suppress(OSError, UserError):  # closing may raise the same error again
@@ -89,7 +89,7 @@ def new_folders(folder: Path) -> Iterator[None]:
     """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        with told_of_the_disk(folder):
+        with explain_disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
@@ -99,14 +99,14 @@ def new_folders(folder: Path) -> Iterator[None]:
         raise
 
 
-def file_place(output: Path, what: str, remedy: str = "name a file") -> Path:
+def output_path(output: Path, what: str, remedy: str = "name a file") -> Path:
     """Path of an output file with its links followed.
 
     Raises
     ------
     UserError : its folder does not exist; it is a folder, a device, a pipe or a read-only file
     """
-    with told_of_the_disk(output):
+    with explain_disk_errors(output):
         final = Path(os.path.realpath(output))
         mode = _mode(final)
         if mode is not None and S_ISDIR(mode):
@@ -144,7 +144,7 @@ class _File(io.FileIO):
         self._output = output
 
     def write(self, content: Any, /) -> Any:
-        with told_of_the_disk(self._output):
+        with explain_disk_errors(self._output):
             return super().write(content)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels.moments import Moments
 from ..kernels.moments import merge as merge_moments
 from .contrasts.select import materialise
-from .disk import telling
+from .disk import note_limitations
 from .errors import UserError
 from .layer import Layer
 from .querying.store import Store
@@ -73,10 +73,10 @@ def merge(
         raise UserError(f"merging takes at least two stores; got {len(stores)}")
     refuse_existing(output, overwrite)
     parts = [StoreReader.of(store) for store in stores]
-    place = final_location(output)
-    if isinstance(place, str) and place in [part.path for part in parts]:
+    location = final_location(output)
+    if isinstance(location, str) and location in [part.path for part in parts]:
         raise UserError(
-            f"a store behind a URL is written in place; {place} is also merged: "
+            f"a store behind a URL is written in place; {location} is also merged: "
             "choose another output"
         )
     for part in parts:
@@ -89,41 +89,42 @@ def merge(
     keeps_null = by_layers and len({str(part.provenance.get("null")) for part in parts}) == 1
     if any(part.shuffles for part in parts) and not keeps_null:
         note("shuffled labels are not merged: each store shuffled its own stimuli")
-    first = parts[0].provenance
-    provenance = {name: first[name] for name in _KEPT if name in first}
-    if unknown := not_compared({name_of(part.path): part.provenance for part in parts}):
-        note(unknown)
-        provenance.pop("configuration_sha256", None)
-    else:
-        provenance |= {"modules": first.get("modules", []), "answers": _answers(parts)}
-    provenance["merged"] = [part.provenance["fingerprint"] for part in parts]
-    if not keeps_null:
-        provenance.pop("null", None)
-    if not by_layers:
-        sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
-        provenance["stimuli"] = ", ".join(sources)
-    contents = _of_layers(parts) if by_layers else _of_stimuli(parts)
+    if not_verified := not_compared({name_of(part.path): part.provenance for part in parts}):
+        note(not_verified)
+    provenance = _provenance(parts, by_layers, keeps_null, verified=not not_verified)
+    contents = _by_layers(parts) if by_layers else _by_stimuli(parts)
     blueprint = StoreBlueprint(**contents, provenance=provenance)
-    kept = drafting(place, overwrite, blueprint)
-    with telling(note, place), kept as draft:
+    with note_limitations(note, location), drafting(location, overwrite, blueprint) as draft:
         draft.add_notes(text for part in parts for text in part.provenance.get("notes", ()))
-        draft.add_notes(filter(None, [unknown]))
+        draft.add_notes(filter(None, [not_verified]))
         with background_writer() as later:
             for layer, category, fold, moments in _moments(draft, parts):
                 later(draft.write_moments, layer, category, fold, moments)
         if keeps_null and draft.reader.shuffles:
             _copy_null(draft, parts)
         materialise(draft, progress)
-    return Store.open(place)
+    return Store.open(location)
 
 
-def _answers(parts: Sequence[StoreReader]) -> dict[str, Any]:
-    """The recorded outputs of the layers of all parts."""
-    return {
-        name: answer
-        for part in reversed(parts)
-        for name, answer in part.provenance.get("answers", {}).items()
-    }
+def _provenance(
+    parts: Sequence[StoreReader], by_layers: bool, keeps_null: bool, verified: bool
+) -> dict[str, Any]:
+    """Provenance of the merged store; ``verified`` if all parts record their network in full."""
+    first = parts[0].provenance
+    provenance = {name: first[name] for name in _KEPT if name in first}
+    if verified:
+        answers = [part.provenance.get("answers", {}) for part in reversed(parts)]
+        provenance["modules"] = first.get("modules", [])
+        provenance["answers"] = {name: one for own in answers for name, one in own.items()}
+    else:
+        provenance.pop("configuration_sha256", None)
+    if not keeps_null:
+        provenance.pop("null", None)
+    if not by_layers:
+        sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
+        provenance["stimuli"] = ", ".join(sources)
+    provenance["merged"] = [part.provenance["fingerprint"] for part in parts]
+    return provenance
 
 
 def _tables_are_equal(parts: Sequence[StoreReader]) -> bool:
@@ -187,7 +188,7 @@ def _refuse_same_stimuli(parts: Sequence[StoreReader]) -> None:
         seen |= dict.fromkeys(hashes, part)
 
 
-def _of_layers(parts: Sequence[StoreReader]) -> dict[str, Any]:
+def _by_layers(parts: Sequence[StoreReader]) -> dict[str, Any]:
     first = parts[0]
     return {
         "layers": [layer for part in parts for layer in part.layers],
@@ -197,7 +198,7 @@ def _of_layers(parts: Sequence[StoreReader]) -> dict[str, Any]:
     }
 
 
-def _of_stimuli(parts: Sequence[StoreReader]) -> dict[str, Any]:
+def _by_stimuli(parts: Sequence[StoreReader]) -> dict[str, Any]:
     # The first store that has a category gives it its name.
     known: dict[str, str] = {}
     for part in parts:

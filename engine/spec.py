@@ -12,7 +12,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UserError, nearest, refuse_no_path
+from .errors import UserError, nearest, require_path
 from .layer import refuse_units
 from .limits import bytes_of, refuse_numbers, refuse_seed
 from .preprocessing import Preprocessing
@@ -123,9 +123,9 @@ class Stimuli:
     on_error: str = "stop"
 
     def __post_init__(self) -> None:
-        refuse_no_path(self.source)
+        require_path(self.source)
         if self.root is not None:
-            refuse_no_path(self.root)
+            require_path(self.root)
         groups: Any = self.groups
         if groups is not None:
             if not isinstance(groups, Mapping) or not all(

@@ -88,7 +88,7 @@ def _lines(file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def places_of(
+def column_indices(
     columns: Sequence[str],
     needed: Sequence[str],
     optional: Sequence[str],

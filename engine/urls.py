@@ -62,12 +62,12 @@ def without_credentials(text: str) -> str:
     return _WITHIN.sub(lambda url: url["scheme"] + url["rest"], text)
 
 
-def none_in(value: Any) -> Any:
+def strip_credentials(value: Any) -> Any:
     """Remove credentials from the URLs in plain JSON values."""
     if isinstance(value, str):
         return without_credentials(value)
     if isinstance(value, dict):
-        return {none_in(name): none_in(inner) for name, inner in value.items()}
+        return {strip_credentials(name): strip_credentials(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [none_in(inner) for inner in value]
+        return [strip_credentials(inner) for inner in value]
     return value

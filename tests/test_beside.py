@@ -125,7 +125,7 @@ def test_publishing_killed_at_any_write_loses_nothing(
             beside.publish_draft(final, earlier)
 
     for _ in storm(prepare, job):
-        found, (_, old) = text_of(final), beside.waiting(final)
+        found, (_, old) = text_of(final), beside.pending_publication(final)
         assert found or not earlier or text_of(old or final) == "old"
         beside.tidy(final)
         assert text_of(final) == "new" or text_of(final) == ("old" if earlier else None)
@@ -152,7 +152,7 @@ def test_a_drawn_set_killed_at_any_write_can_be_drawn_again(tmp_path: Path, ther
             output.chmod(0o750)
 
     def job() -> None:
-        with beside.filling(output, taken) as new:
+        with beside.fill_folder(output, taken) as new:
             for name in ("a", "b"):
                 (new / name).mkdir()
                 (new / name / "1").write_text(name)
@@ -201,7 +201,7 @@ def test_overwriting_killed_at_any_write_keeps_the_old_or_the_new_store(tmp_path
         if not output.exists():
             with pytest.raises(UserError, match="it was being replaced, and is kept in"):
                 fusiform.open_store(output)
-            with pytest.raises(UserError, match="--overwrite"):  # restored at once
+            with pytest.raises(UserError, match="`overwrite=True`"):  # restored at once
                 made(output, False)
         made(output, True)
         assert fusiform.open_store(output).provenance.get("batch_size") == 4
@@ -423,7 +423,7 @@ def test_a_scratch_folder_is_cleared_once_its_process_is_gone(
 def test_copies_of_drafts_and_scratch_folders_are_left_alone(tmp_path: Path) -> None:
     output = tmp_path / "o"
     names = ("o.partial-20261128", "o.partial-deadbeef", "o.partial-00000001")
-    draft = beside.draft_place(output)
+    draft = beside.draft_path(output)
     draft.mkdir()
     beside.mark(draft)
     (draft / "work").write_text("hours")
@@ -435,7 +435,7 @@ def test_copies_of_drafts_and_scratch_folders_are_left_alone(tmp_path: Path) -> 
         (tmp_path / names[2] / "other").write_text("mine")
     beside.tidy(output)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["o.partial", *names])
-    assert beside.waiting(output) == (None, None)
+    assert beside.pending_publication(output) == (None, None)
 
 
 @pytest.mark.parametrize("torn", [0, 1, 40])

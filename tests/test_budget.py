@@ -90,7 +90,7 @@ def test_the_chosen_batch_and_passes_fit_the_budget(
     footprint = Footprint(GIB // 4, forward, 224, cut)
     largest = max(layers, key=lambda layer: layer.units)
     if footprint.peak([largest], asked or BATCH_SIZES[-1]) > budget:
-        with pytest.raises(UserError, match="raise --memory-budget"):
+        with pytest.raises(UserError, match="raise `memory_budget`"):
             fit(layers, lambda _: footprint, budget, asked)
         return
     found = fit(layers, lambda _: footprint, budget, asked)

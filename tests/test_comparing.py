@@ -282,7 +282,7 @@ def test_incomparable_stores_raise_unless_allowed_and_are_noted(
         layers = list(LAYERS)
     other = filled(tmp_path / "o.zarr", responses, layers,
                    **{k: contents[k] for k in ("stimuli", "provenance")})  # fmt: skip
-    with pytest.raises(UserError, match=f"differ in their {what}: .*--allow {what}"):
+    with pytest.raises(UserError, match=f"differ in their {what}: .*`allow` {what}"):
         compare([few, other], layers="late")
     comparison = compare([few, other], layers="late", allow=[what], resamples=20)
     assert any(f"differ in their {what}" in warning for warning in comparison.warnings)

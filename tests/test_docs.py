@@ -118,7 +118,8 @@ def test_the_code_that_a_page_names_exists(page: Path) -> None:
         assert any(path.exists() for path in found), file
         for name in re.findall(r"`([A-Za-z_.]+)`", names):
             text, own = found[0].read_text(), name.rpartition(".")[2]
-            assert re.search(rf"^\s*(def|class) {own}\b", text, re.MULTILINE), (file, name)
+            defined = rf"^\s*(def {own}|class {own}|{own}\b.*=)"
+            assert re.search(defined, text, re.MULTILINE), (file, name)
 
 
 def test_results_that_pages_name_exist() -> None:

@@ -17,7 +17,12 @@ import torch
 
 import fusiform
 from fusiform import cli
-from fusiform.engine.errors import UserError, fault_of, is_of_limits, told_of_the_disk
+from fusiform.engine.errors import (
+    UserError,
+    describe_failure,
+    explain_disk_errors,
+    is_resource_limit,
+)
 from fusiform.engine.limits import BOUNDS, refuse_numbers, refuse_seed
 from fusiform.engine.preprocessing import Preprocessing
 
@@ -63,7 +68,7 @@ OURS = [KeyError("act/mean"), AssertionError(), TypeError("out"), RuntimeError("
 @pytest.mark.parametrize("name", MACHINE)
 def test_system_errors_have_a_one_line_message(name: str) -> None:
     error, said = MACHINE[name]
-    found = fault_of(error)
+    found = describe_failure(error)
     assert found is not None
     assert said in found
     assert "\n" not in found
@@ -71,7 +76,7 @@ def test_system_errors_have_a_one_line_message(name: str) -> None:
 
 @pytest.mark.parametrize("error", OURS, ids=repr)
 def test_internal_errors_have_no_one_line_message(error: Exception) -> None:
-    assert fault_of(error) is None
+    assert describe_failure(error) is None
 
 
 def ended(
@@ -115,15 +120,15 @@ def test_a_full_disk_names_the_file_and_is_not_taken_for_full_memory(tmp_path: P
     place = tmp_path / "o.zarr"
     with (
         pytest.raises(UserError, match=r"cannot write .*o.zarr \(No space"),
-        told_of_the_disk(place),
+        explain_disk_errors(place),
     ):
         raise caused(KeyError("act"), system(errno.ENOSPC))
-    with pytest.raises(MemoryError), told_of_the_disk(place):
+    with pytest.raises(MemoryError), explain_disk_errors(place):
         raise MemoryError
-    with pytest.raises(KeyError), told_of_the_disk(place):
+    with pytest.raises(KeyError), explain_disk_errors(place):
         raise KeyError("act")
-    assert is_of_limits(system(errno.EMFILE))
-    assert not is_of_limits(system(errno.ENOSPC))
+    assert is_resource_limit(system(errno.EMFILE))
+    assert not is_resource_limit(system(errno.ENOSPC))
 
 
 # Limits of whole programs

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from fusiform.cli import app
 from fusiform.commands.fields import FORMS, VALUES, documented
-from fusiform.commands.flags import flagged
+from fusiform.commands.notes import flagged
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.recording.unit_request import UnitRequest
@@ -96,7 +96,7 @@ def test_parameters_become_flags(text: str, expected: str) -> None:
 
 def test_the_engine_names_parameters_and_no_flags() -> None:
     # What other programs are given, by name.
-    allowed = ("pip install", "tar --sort")
+    allowed = ("pip install", "tar --")
     for path in ENGINE:
         if path.name == "images.py" and path.parent.name == "bench":  # runs the command line
             continue

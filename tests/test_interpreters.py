@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from . import one_process
 
 SMALL = "--weights none --resize 32 --crop 32 --layers layer4.1,avgpool --device cpu -q"
 WALK = f"""
@@ -28,38 +27,20 @@ stimuli pack stimuli -o packed -q
 stimuli check stimuli
 --help
 """
-COMMANDS = """
-import sys
-from fusiform.cli import main
-for line in sys.stdin.read().strip().splitlines():
-    sys.argv = ["fusiform", *line.split()]
-    try:
-        main()
-        code = 0
-    except SystemExit as left:
-        code = left.code or 0
-    print("exit", code, line)
-"""
 
 
 @pytest.mark.parametrize(
     "environment",
-    [{"PYTHONOPTIMIZE": "1"}, {"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}],
-    ids=["no assertions", "no docstrings", "warnings are errors"],
+    [{"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}],
+    ids=["no assertions or docstrings", "warnings are errors"],
 )
 def test_commands_run_under_other_interpreter_flags(
     environment: dict[str, str], tmp_path: Path, draw_stimuli: Callable[..., Path]
 ) -> None:
     draw_stimuli(tmp_path / "stimuli")
-    root = str(Path(__file__).parents[2])
-    result = subprocess.run(
-        [sys.executable, "-c", COMMANDS],
-        cwd=tmp_path, capture_output=True, text=True, input=WALK,
-        env={**os.environ, "PYTHONPATH": root, **environment},
-    )  # fmt: skip
-    codes = [line for line in result.stdout.splitlines() if line.startswith("exit ")]
+    codes, said = one_process.run(WALK, tmp_path, **environment)
     # A store cannot be merged with itself: one line, exit code 2.
     expected = [f"exit {2 * line.startswith('merge')} {line}" for line in WALK.split("\n")[1:-1]]
-    assert codes == expected, result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stderr.count("error: ") == 1, result.stderr
+    assert codes == expected, said
+    assert "Traceback" not in said
+    assert said.count("error: ") == 1, said

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fusiform.engine.errors import UserError
 from fusiform.engine.localizer import CATEGORIES, make_stimuli
-from fusiform.engine.localizer.canvas import Canvas, Frame, capsule, ellipse, hull, noise, rectangle
+from fusiform.engine.localizer.canvas import Canvas, Frame, capsule, ellipse, hull, noise
 from fusiform.engine.localizer.make import _ARTISTS
 from fusiform.engine.localizer.scenes import KINDS
 from fusiform.engine.localizer.words import _AVOIDED, _placed, _set, pseudo_word
@@ -143,8 +143,9 @@ def test_words_do_not_touch_the_border() -> None:
 
 def test_the_canvas_paints_shades_and_leaves_the_background() -> None:
     canvas = Canvas(50)
-    canvas.polygon(rectangle(0.2, 0.2, 0.8, 0.8), 100)
-    canvas.shade(rectangle(-1, -1, 2, 2), 0.5, 0.01)
+    unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    canvas.polygon(0.2 + 0.6 * unit, 100)
+    canvas.shade(3 * unit - 1.0, 0.5, 0.01)
     picture = canvas.over(np.full((50, 50), 200.0))
     np.testing.assert_allclose(picture[20:30, 20:30], 50, atol=1)
     np.testing.assert_array_equal(picture[:8], 200)

@@ -267,7 +267,7 @@ def test_a_merged_store_notes_what_it_lacks(folder: Path) -> None:
     ]  # fmt: skip
     assert (merged.saved, merged.shuffles) == ({}, 0)
     assert "null" not in merged.provenance
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         fusiform.merge(paths, folder / "without.zarr")
 
 

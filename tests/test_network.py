@@ -21,7 +21,7 @@ from torch.nn import functional
 
 import fusiform
 from fusiform.engine.errors import UserError
-from fusiform.engine.networks.backbones import backbone_of
+from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.behaviour import configuration, network_of
 from fusiform.engine.networks.layers import named_modules
 from fusiform.engine.preprocessing import Preprocessing
@@ -165,9 +165,9 @@ def test_a_changed_network_cannot_resume_record_or_merge(
     said = CHANGES[change]
     for name in ("o.zarr.partial", "r.zarr.partial"):
         shutil.copytree(folder / name, tmp_path / name)
-    with pytest.raises(UserError, match=f"differ in their {said}.*--restart"):
+    with pytest.raises(UserError, match=f"differ in their {said}.*`restart=True`"):
         scanned(other(change), folder / "stimuli", tmp_path / "o.zarr")
-    with pytest.raises(UserError, match=f"differ in their {said}.*--restart"):
+    with pytest.raises(UserError, match=f"differ in their {said}.*`restart=True`"):
         recorded(other(change), folder, tmp_path / "r.zarr")
     with pytest.raises(UserError, match=r"differ in their .*: show the one|(acts.1|conv) had"):
         flat.record(
@@ -254,7 +254,7 @@ def test_stores_of_earlier_versions_are_compared_by_less_with_a_note(
 
 def described(model: str | nn.Module, precision: str | None = None) -> Any:
     weights = "none" if isinstance(model, str) else "default"
-    backbone = backbone_of(model, weights, 0, None, precision)
+    backbone = load_backbone(fusiform.Network(model, weights, precision=precision))
     layers = [name for name, _ in named_modules(backbone.model)]
     return network_of(backbone, CPU, layers)[1]
 

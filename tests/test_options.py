@@ -133,7 +133,7 @@ BEFORE_WORK = {
     "merge a.zarr b.zarr -o nodir/m.zarr": "must exist",
     "scan resnet18 stimuli -o nodir/s.zarr": "must exist",
     "record resnet18 stimuli --from a.zarr -o nodir/r.zarr": "must exist",
-    "stimuli pack stimuli -o nodir/p.zarr": "has to exist",
+    "stimuli pack stimuli -o nodir/p.zarr": "must exist",
     "stimuli scramble stimuli -o a.zarr": "new or empty folder",
     "stimuli make a.zarr": "a.zarr",
 }

@@ -124,7 +124,7 @@ def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -
     save_contrast(open_store(url), "two", Criterion("rest"), "faces > bodies")
     assert open_store(url).query("t > 1", saved="two").counts()["matching"].sum() > 0
     with (
-        pytest.raises(UserError, match="--overwrite"),
+        pytest.raises(UserError, match="`overwrite=True`"),
         drafting(url, False, StoreBlueprint(**contents())),
     ):
         pass
@@ -168,7 +168,7 @@ def test_a_scan_into_a_bucket_resumes(bucket: str, tmp_path: Path, stimuli: Path
         )
     found = boto3.client("s3").list_objects(Bucket="bucket", Prefix="scanned.zarr/.commits")
     assert "Contents" not in found
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         flat.scan(network, stimuli, url, **options)
 
 

@@ -247,7 +247,7 @@ def test_a_probe_note_is_kept_in_store_and_recording(stimuli: Path, tmp_path: Pa
     (note,) = store.provenance["notes"]
     assert note in said
     assert "2 (BatchNorm2d)" in note
-    assert "--batch-size" in note
+    assert "`batch_size`" in note
     shown = CliRunner().invoke(app, ["info", str(store.path), "--json"])
     assert json.loads(shown.stdout)["attributes"]["notes"] == [note]
     recording = flat.record(
@@ -422,7 +422,7 @@ def test_a_clash_of_precisions_is_named(
         scanned(net, stimuli, tmp_path / "o.zarr", precision=precision)
     message = str(caught.value)
     assert message.startswith(f"a network with {precision} input computes in it throughout; 2 ")
-    assert "--crop" not in message
+    assert "`crop`" not in message
     assert "choose another `precision`" in message
 
 

@@ -267,11 +267,11 @@ def test_a_saved_contrast_is_queried_by_name(own_store: Store) -> None:
     assert every["matching"].tolist() == [
         int((store.read(one, "all/d_prime")[3] > 1).sum()) for one in LAYERS
     ]
-    with pytest.raises(UserError, match="is of 'faces > bodies"):
+    with pytest.raises(UserError, match="is the saved contrast 'faces > bodies"):
         store.query("faces: q < 0.05", saved="two")
     with pytest.raises(UserError, match="did you mean two"):
         store.query("q < 0.05", saved="tow")
-    with pytest.raises(UserError, match="saved of every category"):
+    with pytest.raises(UserError, match="saved for every category"):
         store.query("faces > bodies: t > 2", saved="all")
 
 
@@ -503,7 +503,7 @@ def test_infinities_and_nan_are_distinguished_in_json() -> None:
 
 def test_binary_table_formats_require_a_file_name(store: Store) -> None:
     for form in ("parquet", "npz"):
-        with pytest.raises(UserError, match="name one with --output"):
+        with pytest.raises(UserError, match="name one with `output`"):
             write(store.query("t > 1").parts(), form, None, io.StringIO())  # type: ignore[arg-type]
 
 
@@ -519,7 +519,7 @@ def test_tables_of_several_stores_are_joined(store: Store) -> None:
         top_of_all(tops, 3, "t")["t"].tolist()
         == sorted([*tops[0]["t"], *tops[1]["t"]], reverse=True)[:3]
     )
-    with pytest.raises(UserError, match="one set of columns"):
+    with pytest.raises(UserError, match="same columns for all stores"):
         write([one, other], "csv", None, io.StringIO())
 
 

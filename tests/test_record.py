@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -38,9 +39,10 @@ from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.recording.recorder import LayerRecorder
 from fusiform.engine.responses.discrimination import discriminate
 from fusiform.engine.scanning.interrupt import Interrupted
-from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.images import open_image
+from fusiform.engine.store import chunking
 from fusiform.engine.store import recording_reader as stored
 from fusiform.engine.values import as_record
 from fusiform.kernels import projection
@@ -529,35 +531,38 @@ def test_a_recording_in_several_passes_has_the_same_bits(
         np.testing.assert_array_equal(found, direct[name])
 
 
-KILLED = """
-import os, signal, sys
-from fusiform.tests import flat
-from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store import chunking
-chunking._RESPONSE_FILE_VALUES, chunking._MIN_ROWS = 1, 3
-stimuli, output, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
-def progress(event):
-    global left
-    left -= event.stage == "recording"
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-flat.record("resnet18", stimuli, output, weights="none", random=300, batch_size=8,
-    layers="layer4.*,avgpool".split(","), preprocessing={"resize": 32, "crop": 32},
-    commit_every=0, device="cpu", listener=Listener(progress=progress))
-"""
+def record_resnet(stimuli: str | Path, output: str | Path, batches: int = 0) -> None:
+    """Record a small ResNet; the process kills itself after ``batches`` batches, if any."""
+    left = batches
+
+    def progress(event: Progress) -> None:
+        nonlocal left
+        left -= event.stage == "recording"
+        if batches and left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunking, "_RESPONSE_FILE_VALUES", 1)
+        patch.setattr(chunking, "_MIN_ROWS", 3)
+        flat.record(
+            "resnet18", stimuli, output, weights="none", random=300, batch_size=8,
+            layers=["layer4.*", "avgpool"], preprocessing={"resize": 32, "crop": 32},
+            commit_every=0, device="cpu", listener=Listener(progress=progress),
+        )  # fmt: skip
 
 
 def test_a_killed_recording_resumes_to_the_same_bits(stimuli: Path, tmp_path: Path) -> None:
-    def run(output: Path, batches: int) -> int:
-        command = [sys.executable, "-c", KILLED, str(stimuli), str(output), str(batches)]
-        return subprocess.run(command, check=False, timeout=300).returncode
-
-    assert run(tmp_path / "whole.zarr", 0) == 0
-    assert run(tmp_path / "r.zarr", 2) == -signal.SIGKILL
+    code = "import sys; from fusiform.tests.test_record import record_resnet; "
+    code += "record_resnet(sys.argv[1], sys.argv[2], batches=2)"
+    command = [sys.executable, "-c", code, str(stimuli), str(tmp_path / "r.zarr")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    killed = subprocess.run(command, env=environment, check=False, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
     assert (tmp_path / "r.zarr.partial").exists()
     with pytest.raises(UserError, match="an unfinished recording in"):
         fusiform.open_recording(tmp_path / "r.zarr")
-    assert run(tmp_path / "r.zarr", 0) == 0
+    record_resnet(stimuli, tmp_path / "r.zarr")
+    record_resnet(stimuli, tmp_path / "whole.zarr")
     assert contents(tmp_path / "r.zarr") == contents(tmp_path / "whole.zarr")
 
 
@@ -670,7 +675,7 @@ def test_a_store_and_a_recording_are_not_mistaken_for_each_other(
         fusiform.open_recording(store.path)
     with pytest.raises(UserError, match="the output must not exist"):
         recorded(stimuli, tmp_path / "r.zarr", store=store, random=2)
-    with pytest.raises(UserError, match="--overwrite replaces fusiform recordings only"):
+    with pytest.raises(UserError, match="`overwrite=True` replaces fusiform recordings only"):
         recorded(stimuli, store.path, store=store, random=2, overwrite=True)
     assert recorded(stimuli, tmp_path / "r.zarr", store=store, random=3, overwrite=True)
     with pytest.raises(UserError, match=r"no recording at .*: make one with 'fusiform record"):
@@ -709,10 +714,11 @@ RECORD = """
 import sys
 from fusiform.tests import flat
 from fusiform.engine.scanning.memory import peak_memory
-from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.scanning.progress import Listener, Progress
 notes = []
 stimuli, output, budget, project = sys.argv[1:]
 flat.record("resnet18", stimuli, output, weights="none", memory_budget=budget, device="cpu",
+    layers=["layer1.1", "layer3.*", "layer4.*", "avgpool"],
     project=int(project) or None, random=None if int(project) else 4000,
     listener=Listener(notes.append))
 print(peak_memory(), *[note for note in notes if note.startswith("memory")], sep="|")

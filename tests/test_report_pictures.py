@@ -98,7 +98,7 @@ def test_a_report_is_written_without_its_stimuli(scanned: Path, tmp_path: Path) 
     data = report(scanned, tmp_path / "a.html", stimuli=tmp_path / "gone", note=notes.append)
     assert data["stimuli"]
     assert {said["image"] for said in data["stimuli"]} == {None}
-    assert any("gone does not exist" in note and "--stimuli" in note for note in notes)
+    assert any("gone does not exist" in note and "`stimuli`" in note for note in notes)
 
 
 def test_stimuli_named_by_a_relative_path_are_found_from_anywhere(

@@ -25,7 +25,7 @@ import fusiform
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.disk import locked
-from fusiform.engine.errors import UserError, told_of_the_disk
+from fusiform.engine.errors import UserError, explain_disk_errors
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning import loop as passes
 from fusiform.engine.scanning.interrupt import Interrupted
@@ -251,7 +251,7 @@ def test_another_scan_cannot_resume_and_says_what_differs(
     begun: tuple[Path, Path], options: dict[str, Any], difference: str
 ) -> None:
     before = contents(begun[1].with_name("o.zarr.partial"))
-    with pytest.raises(UserError, match=rf"differ in their {difference}.*--restart"):
+    with pytest.raises(UserError, match=rf"differ in their {difference}.*`restart=True`"):
         scanned(*begun, **options)
     assert contents(begun[1].with_name("o.zarr.partial")) == before
 
@@ -304,7 +304,7 @@ def test_checkpoints_of_another_version_are_refused_until_restart(begun: tuple[P
     for number in (1, 2):
         commits.write_live(commit.number + number, {})
         commits.write(replace(commit, number=commit.number + number))
-    with pytest.raises(UserError, match=r"another version of fusiform.*--restart"):
+    with pytest.raises(UserError, match=r"another version of fusiform.*`restart=True`"):
         scanned(*begun)
     scanned(*begun, restart=True)
 
@@ -403,8 +403,10 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
             assert found.unfinished
             assert found.problems[0].startswith("the scan that fills it has not finished: commit 2")
             assert found.problems[1] == f"{damaged}: is not what was written"
-            assert f"--go-back ({again} stimuli are shown again)" in found.problems[2]
-        with pytest.raises(UserError, match=rf"{damaged} \(is not .*--go-back \({again}") as caught:
+            assert f"`go_back=True` ({again} stimuli are shown again)" in found.problems[2]
+        with pytest.raises(
+            UserError, match=rf"{damaged} \(is not .*`go_back=True` \({again}"
+        ) as caught:
             scanned(stimuli, output)
         assert not hasattr(caught.value, "__notes__")
         notes: list[str] = []
@@ -434,9 +436,11 @@ def test_without_a_whole_checkpoint_only_a_restart_helps(
     told = fusiform.check(output).problems
     assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1/0"}
     for options in ({}, {"go_back": True}):
-        with pytest.raises(UserError, match="no earlier commit is whole: discard it with --rest"):
+        with pytest.raises(
+            UserError, match=r"no earlier commit is whole: discard it with `restart=True`"
+        ):
             scanned(stimuli, output, **options)
-    with pytest.raises(UserError, match="--go-back and --restart: choose one"):
+    with pytest.raises(UserError, match="`go_back=True` and `restart=True`: choose one"):
         scanned(stimuli, output, go_back=True, restart=True)
     scanned(stimuli, output, restart=True)
     assert contents(output) == undisturbed
@@ -453,8 +457,8 @@ def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
     with pytest.raises(UserError, match="cannot read head/mean") as caught:
         scanned(stimuli, output)  # found when the contrasts are computed
     (note,) = caught.value.__notes__
-    assert "goes on" not in note
-    assert "discard it with --restart" in note  # both checkpoints are later by now
+    assert "resumes it" not in note
+    assert "discard it with `restart=True`" in note  # both checkpoints are later by now
     shutil.rmtree(output.with_name("o.zarr.partial"))
     output = left_with(several_commits, "head/mean/c/1/1/0")
     scanned(stimuli, output, go_back=True)
@@ -464,7 +468,7 @@ def test_damaged_moments_are_recomputed_from_the_checkpoint_before(
 
 def test_missing_moments_are_noticed(begun: tuple[Path, Path]) -> None:
     shutil.rmtree(begun[1].with_name("o.zarr.partial") / "head" / "mean" / "c")
-    with pytest.raises(UserError, match=r"damaged \(cannot read head/mean .*--restart"):
+    with pytest.raises(UserError, match=r"damaged \(cannot read head/mean .*`restart=True`"):
         scanned(*begun)
 
 
@@ -489,7 +493,7 @@ def test_a_vanished_output_is_named_whichever_write_fails_first(tmp_path: Path) 
     draft.mkdir()
 
     def written(into: Path) -> None:
-        with told_of_the_disk(tmp_path / "o.zarr", draft):
+        with explain_disk_errors(tmp_path / "o.zarr", draft):
             (into / "zarr.json").write_bytes(b"{}")
 
     with pytest.raises(UserError, match=r"cannot write .*o.zarr \(No such file"):

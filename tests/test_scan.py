@@ -99,7 +99,7 @@ def test_moments_in_float32_are_rounded_once(
         (again,) = (s for n, s in select(rounded, criterion, layers=[layer]) if n == layer)
         np.testing.assert_array_equal(again.selective, rounded.read(layer, "t") > 1)
     assert rounded.provenance["fingerprint"] != store.provenance["fingerprint"]
-    with pytest.raises(UserError, match="float64 or float32; got a store dtype of 'float16'"):
+    with pytest.raises(UserError, match="store_dtype is float64 or float32; got 'float16'"):
         tiny_scan(net, stimuli, tmp_path / "16.zarr", store_dtype="float16")
 
 

@@ -347,10 +347,11 @@ def test_saving_under_a_name_again_is_atomic(
     assert before.any()
 
 
-@pytest.mark.parametrize("name", ["t", "shuffled", "a b", "../x", "", "a/b", "1st"])
+@pytest.mark.parametrize("name", ["t", "shuffled", "a b", "../x", "", "a/b", "1st", "x" * 300])
 def test_hidden_and_escaping_contrast_names_raise(own_store: StoreReader, name: str) -> None:
     with pytest.raises(UserError, match="a contrast's name"):
         save_contrast(own_store, name, DEFAULT, "faces")
+    assert not (Path(own_store.path) / ".saving").exists()
     with pytest.raises(UserError, match="did you mean csi"):
         save_contrast(own_store, "ok", DEFAULT, "faces", ["csj"])
 
@@ -414,14 +415,15 @@ def test_replication_over_several_folds_and_one() -> None:
 
 def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path) -> None:
     layer = LAYERS[0]
-    store = fill(tmp_path / "nan.zarr")
+    draft = fill(tmp_path / "nan.zarr")
+    store = draft.reader
     preferring = np.flatnonzero(chosen(store, layer).selective_fold[0, 0])
     assert len(preferring) > 1
     mean, m2 = store.read(layer, "mean")[:, 1], store.read(layer, "m2")[:, 1]
     mean[1, preferring[0]] = m2[1, preferring[0]] = np.nan  # one stimulus of the second fold
     values = [m.reshape(layer.shape) for m in (mean[1], m2[1])]
-    store.write_moments(layer, 1, 1, Moments(COUNTS[1, 1], *values))
-    materialise(store)
+    draft.write_moments(layer, 1, 1, Moments(COUNTS[1, 1], *values))
+    materialise(draft)
     assert np.isnan(store.read(layer, "q_each")[:, preferring[0]]).all()
     for rule in ("q <= 0.05", "t > 1", "t > 1 or t <= 1", "top 30", "p <= 1 or q > 0"):
         for test in ("each", "rest", "weighted"):

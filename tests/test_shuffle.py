@@ -295,7 +295,7 @@ def test_the_family_of_the_null_can_be_the_whole_model(noise_store: StoreReader)
 
 
 def test_p_of_the_null_without_a_null_raises(store: StoreReader) -> None:
-    with pytest.raises(UserError, match="--null 100"):
+    with pytest.raises(UserError, match="`null=100`"):
         list(chance(store))
-    with pytest.raises(UserError, match="--null 100"):
+    with pytest.raises(UserError, match="`null=100`"):
         list(select(store, Criterion("rest", "p_null < 0.01")))

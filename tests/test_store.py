@@ -195,7 +195,7 @@ def test_a_layer_of_any_number_of_dimensions_is_stored(tmp_path: Path) -> None:
 
 
 def test_an_existing_output_raises(own_store: Store) -> None:
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         refuse_existing(own_store.path, overwrite=False)
     refuse_existing(own_store.path, overwrite=True)
 
@@ -244,7 +244,7 @@ def test_a_finished_draft_replaces_a_store_and_leaves_nothing_beside_it(
     own_store: Store, tmp_path: Path
 ) -> None:
     with (
-        pytest.raises(UserError, match="--overwrite"),
+        pytest.raises(UserError, match="`overwrite=True`"),
         drafting(own_store.path, False, StoreBlueprint(**contents())),
     ):
         pass

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from fusiform.engine.querying.store import Store
-
 LAYERS = ("omp", "tbb", "workqueue")
 
 # Two kernels, one of them accumulating batches; 40 concurrent calls from each of four threads.
@@ -111,16 +109,24 @@ def test_a_child_forked_during_a_kernel_can_call_kernels() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def query(layer: str, store: Path, output: Path) -> bytes:
+    """CSV rows of every unit, written in a new process."""
+    asked = ("-m", "fusiform", "query", str(store), "t > -1", "--units", "--format", "csv")
+    result = run(layer, *asked, "-o", str(output))
+    assert result.returncode == 0, result.stderr
+    return output.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def default_rows(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return query("default", made_path, tmp_path_factory.mktemp("rows") / "default.csv")
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_query_with_rows_gives_the_same_file_under_every_threading_layer(
-    layer: str, own_store: Store, tmp_path: Path
+    layer: str, made_path: Path, tmp_path: Path, default_rows: bytes
 ) -> None:
-    store = own_store.path
-    query = ("-m", "fusiform", "query", str(store), "t > -1", "--units", "--format", "csv", "-o")
-    result = run(layer, *query, str(tmp_path / "here.csv"))
-    assert result.returncode == 0, result.stderr
-    assert run("default", *query, str(tmp_path / "default.csv")).returncode == 0
-    written = (tmp_path / "here.csv").read_bytes()
+    written = query(layer, made_path, tmp_path / "here.csv")
     assert written.count(b"\n") > 100
-    assert written == (tmp_path / "default.csv").read_bytes()
+    assert written == default_rows

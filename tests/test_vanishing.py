@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import fusiform
-from fusiform.engine.errors import UserError, told_of_the_disk
+from fusiform.engine.errors import UserError, explain_disk_errors
 from fusiform.engine.scanning.progress import Listener, Progress
 
 from . import flat
@@ -94,7 +94,7 @@ def test_a_scan_whose_output_vanishes_says_so_and_starts_anew(
     try:
         small.scan(stimuli, output)
     except UserError as error:
-        assert "--restart" in str(error)  # noqa: PT017  progress was kept
+        assert "`restart=True`" in str(error)  # noqa: PT017  progress was kept
         shutil.rmtree(output.with_name("o.zarr.partial"))
         small.scan(stimuli, output)
     assert not fusiform.check(output).problems
@@ -197,6 +197,6 @@ def test_a_packed_set_that_vanishes_is_not_published(
 def test_a_vanished_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(UserError, match=r"cannot write .*Stale file handle\): its file system is"),
-        told_of_the_disk(tmp_path / "o.zarr"),
+        explain_disk_errors(tmp_path / "o.zarr"),
     ):
         raise OSError(116, "Stale file handle")

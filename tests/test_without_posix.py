@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from . import one_process
 
 # Run by the interpreter before anything else; the standard library keeps what it needs.
 SITE = """
@@ -42,13 +41,8 @@ def test_commands_run_without_posix_modules(
     draw_stimuli(tmp_path / "stimuli")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    for line in WALK.strip().splitlines():
-        result = subprocess.run(
-            [sys.executable, "-m", "fusiform", *line.split()],
-            cwd=tmp_path, capture_output=True, text=True, env=environment,
-        )  # fmt: skip
-        assert result.returncode == 0, f"fusiform {line}\n{result.stdout}\n{result.stderr}"
-        assert "Traceback" not in result.stderr, f"fusiform {line}\n{result.stderr}"
+    codes, said = one_process.run(WALK, tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    assert codes == [f"exit 0 {line}" for line in WALK.strip().splitlines()], said
+    assert "Traceback" not in said, said
     assert (tmp_path / "query.csv").read_text().count("\n") > 100
     assert "<svg" in (tmp_path / "report.html").read_text()

@@ -64,9 +64,8 @@ def _row(catalogue: Catalogue, plan: Plan, workers: int) -> str:
     ways: dict[bool, list[list[float]]] = {False: [], True: []}
     for _ in range(TURNS):
         for processes, taken in ways.items():
-            batches = decode_ahead(
-                ImageSource(catalogue, SHOWN, workers, processes=processes), plan
-            )
+            source = ImageSource(catalogue, SHOWN, workers, processes=processes)
+            batches = decode_ahead(source, plan)
             for _ in islice(batches, plan.n_batches // 4):
                 pass
             before = _spent()

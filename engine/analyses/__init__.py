@@ -1,1 +1,1 @@
-"""Analyses over stores: one pass over a layer takes a census, from which each analysis follows."""
+"""Analyses of stores: one pass over a layer takes a census, the basis of every analysis."""

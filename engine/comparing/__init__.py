@@ -1,1 +1,1 @@
-"""Networks side by side, and beside the regions of a brain. Reads stores; never imports torch."""
+"""Comparisons of networks with each other and with brain regions. Never torch."""

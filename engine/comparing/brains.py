@@ -82,10 +82,11 @@ def compare_regions(
         see also :func:`fusiform.summary`
     """
     regions = read_regions(table)
-    how = correlation or ("spearman" if regions.are_rdms else "pearson")
-    if how not in get_args(Correlation):
+    correlation = correlation or ("spearman" if regions.are_rdms else "pearson")
+    if correlation not in get_args(Correlation):
         raise UserError(
-            f"a correlation is {' or '.join(get_args(Correlation))}; got {how!r}: choose one"
+            f"a correlation is {' or '.join(get_args(Correlation))}; got {correlation!r}: "
+            "choose one"
         )
     refuse_seed(seed)
     refuse_numbers(rearrangements=rearrangements)
@@ -98,7 +99,7 @@ def compare_regions(
     else:
         values = list(_of_store(source, regions, criterion, contrasts, layers))
         chosen = f"selective: {criterion}"
-    found = list(correlate(regions, values, how, rearrangements, seed))
+    found = list(correlate(regions, values, correlation, rearrangements, seed))
     items = "stimuli" if isinstance(source, Recording) else "categories"
     return BrainComparison(
         source=str(source.path),
@@ -106,7 +107,7 @@ def compare_regions(
         regions=regions.source,
         compared=f"dissimilarity of {items}" if regions.are_rdms else f"responses to {items}",
         chosen=chosen,
-        correlation=how,
+        correlation=correlation,
         orders=min(rearrangements, math.factorial(min(len(regions.items), 20))),
         held_out=isinstance(source, StoreReader) and source.folds > 1,
         correlations=tuple(one for one in found if isinstance(one, LayerCorrelation)),
@@ -130,10 +131,10 @@ def _of_store(
     layers: str | Sequence[str],
 ) -> Iterator[Values]:
     """Populations of a store, on the categories of the table in their order."""
-    places = in_order(regions, store.categories, "categories")
-    asked = parse_contrasts(contrasts, store.categories)
-    for one in populations(store, criterion, asked, store.layers_named(layers)):
-        own = _upper(one.rdm, places) if regions.are_rdms else one.profile[places]
+    indices = in_order(regions, store.categories, "categories")
+    parsed = parse_contrasts(contrasts, store.categories)
+    for one in populations(store, criterion, parsed, store.layers_named(layers)):
+        own = _upper(one.rdm, indices) if regions.are_rdms else one.profile[indices]
         yield Values(one.name, one.layer, one.units, own)
 
 
@@ -148,12 +149,12 @@ def _of_recording(
         )
     rows = np.flatnonzero(recording.shown)
     paths = [str(path) for path in recording.stimulus_column("stimulus_path")[rows]]
-    places = in_order(regions, paths, "stimuli")
+    indices = in_order(regions, paths, "stimuli")
     for layer in recording.layers_named(layers):
         found = products(recording, layer.name)
-        yield Values(RECORDED, layer.name, float(found.units), _upper(found.distances(), places))
+        yield Values(RECORDED, layer.name, float(found.units), _upper(found.distances(), indices))
 
 
-def _upper(matrix: Floats, places: Any) -> Floats:
+def _upper(matrix: Floats, rows: Any) -> Floats:
     """The pairs among some rows of a dissimilarity matrix, in the order of the rows."""
-    return np.asarray(matrix[np.ix_(places, places)][np.triu_indices(len(places), 1)])
+    return np.asarray(matrix[np.ix_(rows, rows)][np.triu_indices(len(rows), 1)])

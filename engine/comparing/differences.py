@@ -222,7 +222,7 @@ def _warnings(first: StoreReader, other: StoreReader, allow: Sequence[str]) -> I
         if mismatch.name not in allow:
             raise UserError(
                 f"networks are compared on the same images; {text}: {mismatch.remedy}, or allow it "
-                f"(--allow {mismatch.name}), which the result will state"
+                f"(`allow` {mismatch.name}), which the result will state"
             )
         yield text
 

@@ -34,10 +34,10 @@ def mismatches(first: StoreReader, other: StoreReader) -> Iterator[Mismatch]:
     geometries = _geometry(first), _geometry(other)
     if geometries[0] != geometries[1]:
         yield Mismatch("preprocessing", " and ".join(geometries),
-                       "scan both with the same --resize, --crop, --interpolation")  # fmt: skip
+                       "scan both with the same `resize`, `crop`, `interpolation`")  # fmt: skip
     if first.units != other.units:
         description = f"{UNITS[first.units]} and {UNITS[other.units]}"
-        yield Mismatch("units", description, "scan both with the same --units")
+        yield Mismatch("units", description, "scan both with the same `units`")
 
 
 def pair_layers(

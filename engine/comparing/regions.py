@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest, shortened
-from ..texts import composed, csv_rows, places_of
+from ..texts import column_indices, composed, csv_rows
 
 PROFILE = ("region", "category", "response")
 RDM = ("region", "first", "second", "distance")
@@ -64,7 +64,7 @@ def read_regions(path: Path | str) -> Regions:
     columns = next(rows, (0, []))[1]
     are_rdms = "distance" in columns
     needed = RDM if are_rdms else PROFILE
-    places = places_of(columns, needed, ("subject",), _RULE, source)
+    places = column_indices(columns, needed, ("subject",), _RULE, source)
     *named, value = needed
     found: dict[str, dict[str, dict[tuple[str, ...], float]]] = {}
     items: dict[str, None] = {}

@@ -1,1 +1,1 @@
-"""Moments to t, q, CSI and masks: the language, criteria, selection, summary. Never torch."""
+"""From moments to t, q, CSI and masks: language, criteria, selection, summary. Never torch."""

@@ -165,7 +165,7 @@ def save_contrast(
     The ``measures`` and ``selective`` are on all stimuli, ``selective_fold`` on those of each fold.
     Without a ``contrast``, every category against all others is saved along a dimension
     ``category``. An earlier contrast of that name is replaced once all is written; after an error
-    it is unchanged. ``note`` is told of a wait for another program that saves.
+    it is unchanged. ``note`` is called if another program is saving.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def require_shuffles(store: StoreReader) -> None:
     """Raise a ``UserError`` unless the scan had shuffled labels."""
     if not store.shuffles:
         raise UserError(
-            f"chance levels need shuffled labels; {store.path} has none: scan with --null 100"
+            f"chance levels need shuffled labels; {store.path} has none: scan with `null=100`"
         )
 
 

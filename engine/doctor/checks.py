@@ -23,7 +23,7 @@ from urllib.request import url2pathname
 from packaging.requirements import Requirement
 
 from .. import machine
-from ..disk import synchronise, synchronised, telling
+from ..disk import flush_descriptor, flush_path, note_limitations
 from ..errors import UserError
 from ..texts import in_bytes
 
@@ -284,9 +284,9 @@ def check_output(output: str) -> Iterator[Finding]:
     folder = folder_for(Path(output.removeprefix("file://")))
     lacking: list[str] = []
     try:
-        with telling(lacking.append, folder):
+        with note_limitations(lacking.append, folder):
             speed = write_speed(folder)
-            synchronised(folder)
+            flush_path(folder)
     except OSError as error:
         said = f"{folder} cannot be written to ({error.strerror or error})"
         yield Finding("output", said, "choose a folder with some GiB free", "fault")
@@ -315,7 +315,7 @@ def write_speed(folder: Path) -> float:
         while written < _WRITTEN and time.perf_counter() - started < _LONGEST:
             file.write(content)
             file.flush()
-            synchronise(file.fileno(), folder)
+            flush_descriptor(file.fileno(), folder)
             written += len(content)
         return written / (time.perf_counter() - started)
 

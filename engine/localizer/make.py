@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..beside import filling
+from ..beside import fill_folder
 from ..errors import UserError
 from ..limits import refuse_numbers, refuse_seed
 from ..stimuli.scramble import phase_scramble_8bit
@@ -67,7 +67,7 @@ def make_stimuli(
         "making stimuli never overwrites, so it needs a new or empty folder; "
         f"{directory} is neither: name another"
     )
-    with filling(directory, occupied) as new:
+    with fill_folder(directory, occupied) as new:
         names = _drawn(new, per_category, size, seed)
     return [directory / name for name in names]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import UserError, fault_of, first_line, nearest, shortened
+from ..errors import UserError, describe_failure, first_line, nearest, shortened
 from ..preprocessing import INTERPOLATIONS, Preprocessing
 from .weights import quiet
 
@@ -189,7 +189,7 @@ def _factory(name: str, module: str, function: str) -> Architecture:
             try:
                 factory = getattr(importlib.import_module(module), function)
             except (ImportError, AttributeError, TypeError, ValueError) as error:
-                if fault_of(error):
+                if describe_failure(error):
                     raise
                 valid = function.isidentifier()
                 reason = first_line(error) if valid else "a factory has a Python name"
@@ -245,7 +245,7 @@ def _users_code(name: str) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        if fault_of(error):
+        if describe_failure(error):
             raise
         *_, last = traceback.extract_tb(error.__traceback__)
         location = f"{Path(last.filename).name}, line {last.lineno}"

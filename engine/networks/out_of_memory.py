@@ -9,12 +9,12 @@ from traceback import clear_frames
 import torch
 from torch import nn
 
-from ..errors import UserError, first_line, is_of_memory, is_of_the_device
+from ..errors import UserError, first_line, is_device_failure, is_out_of_memory
 
 
 def is_of_the_machine(error: Exception) -> bool:
     """Whether memory or the GPU caused the error."""
-    return is_of_memory(error) or is_of_the_device(error)
+    return is_out_of_memory(error) or is_device_failure(error)
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def explained(
         yield
     except (RuntimeError, MemoryError) as error:
         reason = first_line(error)[:120]
-        if is_of_memory(error):
+        if is_out_of_memory(error):
             clear_frames(error.__traceback__)  # they hold activations
             fitting = _fitting(model, batch, dtype, device)
             remedy = f"`batch_size={fitting}` fits" if fitting else "not even one image fits"
@@ -42,7 +42,7 @@ def explained(
                 "scan, as networks round differently at another batch size), or continue on a "
                 "machine with more memory"
             ) from error
-        if is_of_the_device(error):
+        if is_device_failure(error):
             raise UserError(
                 f"the GPU has failed ({reason}): check its log, and scan again on a working one"
             ) from error

@@ -1,1 +1,1 @@
-"""Which units, where and how many; tables and notebooks. Never torch."""
+"""Queries for units, their tables, and the store's face in a notebook. Never torch."""

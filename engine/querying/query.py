@@ -1,4 +1,4 @@
-"""Queries: which units meet a predicate, how many, where, and with what values.
+"""Queries for the units that meet a predicate: their number, location and values.
 
     faces: t > 5 and csi > 1/3
     faces + bodies > scenes: t > 5 or d_prime > 1
@@ -23,22 +23,16 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contrasts.language.contrast import contrast_end
 from ..contrasts.language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from ..errors import UserError, nearest
 from ..limits import refuse_numbers
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
 from ..values import listed
+from . import grouping
 from .chunks import Part, coordinates, queried_contrasts, source_of
-from .grouping import (
-    Group,
-    counts_along,
-    grouped_counts,
-    histogram_rows,
-    quantile_rows,
-    shape_along,
-    table_of,
-)
+from .grouping import Group, table_of
 from .search import Matches, Search
 from .table import NOWHERE, Table, joined
 
@@ -76,7 +70,7 @@ class Query:
         self.store, self.text = store, text
         self.layers = store.layers_named(layers)
         self._source = source_of(store, saved)
-        colon = _colon(text, store.categories)
+        colon = contrast_end(text, store.categories)
         contrast = text if colon is not None else None
         if colon is not None and not text[:colon].strip():
             raise UserError(f"a query has a contrast before its colon; got {text!r}")
@@ -152,15 +146,15 @@ class Query:
             kinds = dict.fromkeys(" x ".join(layer.dims) for layer in self.layers)
             raise UserError(f"no layer has {' and '.join(dims)}: layers have {', '.join(kinds)}")
         counted = {
-            (layer, k): np.zeros(shape_along(layer, dims), np.int64)
+            (layer, k): np.zeros(grouping.shape_along(layer, dims), np.int64)
             for layer in layers
             for k in range(len(self._queried))
         }
         counting = set(layers)
         parts = (part for part in self._search.parts if part.layer in counting)
-        for layer, k, counts in self._search.map(parts, partial(counts_along, dims)):
+        for layer, k, counts in self._search.map(parts, partial(grouping.counts_along, dims)):
             counted[layer, k] += counts
-        return grouped_counts(by, dims, self.contrasts, counted)
+        return grouping.grouped_counts(by, dims, self.contrasts, counted)
 
     def quantiles(
         self,
@@ -178,7 +172,7 @@ class Query:
             if not 0 <= q <= 1:
                 raise UserError(f"quantiles are from 0 to 1; got {q:g}")
         names = (*by, "units", *(f"q{100 * q:g}" for q in at))
-        return table_of(names, quantile_rows(self._values(measure, by), at))
+        return table_of(names, grouping.quantile_rows(self._values(measure, by), at))
 
     def histogram(
         self, measure: str, bins: int = 20, by: str | Sequence[str] = ("layer", "contrast")
@@ -193,7 +187,7 @@ class Query:
         if bins < 1:
             raise UserError(f"a histogram has at least 1 bin; got {bins}")
         by = listed(by)
-        rows = histogram_rows(list(self._values(measure, by)), bins)
+        rows = grouping.histogram_rows(list(self._values(measure, by)), bins)
         return table_of((*by, "from", "to", "units"), rows)
 
     def masks(self) -> xarray.DataTree:
@@ -227,9 +221,12 @@ class Query:
 
     def _table(self, found: Sequence[Matches], columns: Sequence[str]) -> Table:
         """A row per unit: layer, contrast, coordinates, and the named columns."""
+        lengths = [len(one.units) for one in found]
+        layers = np.array([one.chunk.layer.name for one in found], object)
+        contrasts = np.array([one.contrast.contrast.text for one in found], object)
         table: dict[str, Any] = {
-            "layer": _repeated([one.chunk.layer.name for one in found], found),
-            "contrast": _repeated([one.contrast.contrast.text for one in found], found),
+            "layer": np.repeat(layers, lengths),
+            "contrast": np.repeat(contrasts, lengths),
         }
         for dim in self.dims:
             table[dim] = _concatenated(
@@ -330,30 +327,6 @@ def top_of_all(tables: Sequence[Table], size: int, by: str) -> Table:
     whole = joined(tables)
     sign = 1.0 if by in PROBABILITIES else -1.0
     return whole.take(np.argsort(sign * whole[by], kind="stable")[:size])
-
-
-def _colon(text: str, categories: Sequence[str]) -> int | None:
-    """Position of the colon that ends the contrast: the first outside quotes.
-
-    If the query begins with the name of a category, it is the colon after that name.
-    """
-    for name in sorted(categories, key=len, reverse=True):
-        rest = text.lstrip().removeprefix(name.strip()).lstrip()
-        if rest.startswith(":") and len(rest) < len(text.lstrip()):
-            return len(text) - len(rest)
-    quote = ""
-    for index, character in enumerate(text):
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "\"'":
-            quote = character
-        elif character == ":":
-            return index
-    return None
-
-
-def _repeated(names: Sequence[str], found: Sequence[Matches]) -> NDArray[Any]:
-    return np.repeat(np.array(names, object), [len(one.units) for one in found])
 
 
 def _concatenated(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
-from ..files import file_place, new_file, write_arrays
+from ..files import new_file, output_path, write_arrays
 from ..values import as_json
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def refuse_form(form: Format, output: Path | None, guard_formulas: bool = False)
         raise UserError(f"formulas are guarded in csv only; got {form}: leave it out")
     if output is None:
         if form in ("parquet", "npz"):
-            raise UserError(f"{form} is written to a file; name one with --output")
+            raise UserError(f"{form} is written to a file; name one with `output`")
         return
     if form == "table":
-        raise UserError(f"a table is printed; to write {output} choose --format")
-    file_place(output, "a table", "name a file, or leave out --output and it is printed")
+        raise UserError(f"a table is printed; to write {output} choose `form`")
+    output_path(output, "a table", "name a file, or leave out `output` and it is printed")
     if form == "parquet" and find_spec("pyarrow") is None:
         raise UserError("parquet needs pyarrow: pip install 'fusiform[parquet]'")
 

@@ -68,7 +68,7 @@ def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network
 def _differing(
     network: Network, design: Design, own: Network, scanned: Design
 ) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Name, value asked for, value of the scan and default of what a scan determines."""
+    """Yield name, requested value, value of the scan and default of fields that must agree."""
     for name in ("units", "folds", "batch_size"):
         yield name, getattr(design, name), getattr(scanned, name), getattr(Design(), name)
     yield "precision", network.precision, own.precision, None

@@ -1,1 +1,1 @@
-"""From stores to a page that a person reads, and figures that a paper prints. Never torch."""
+"""Reports: an HTML page about stores, and figures for print. Never torch."""

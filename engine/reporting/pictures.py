@@ -51,7 +51,7 @@ def pictures_of(
                 raise UserError(f"{recording.path} does not say where its stimuli are")
             catalogue = catalogue_of(place, {folder: folder for folder in folders})
         except UserError as error:
-            note(f"stimuli are named and not shown: {error}; --stimuli says where they are")
+            note(f"stimuli are named and not shown: {error}; `stimuli` says where they are")
             continue
         rows = {name: row for row, name in enumerate(catalogue.shown_names)}
         hashes = recording.stimulus_column("stimulus_sha256")

@@ -15,7 +15,7 @@ from ..analyses.analyse import analyse
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
 from ..errors import UserError
-from ..files import file_place, new_file
+from ..files import new_file, output_path
 from ..markup import definitions, join, tag
 from ..preprocessing import Preprocessing
 from ..querying.info import facts, info_of
@@ -109,7 +109,7 @@ def report(
 
 
 def _check_outputs(output: Path, figures: Path | str | None) -> None:
-    file_place(output, "a report")
+    output_path(output, "a report")
     if output.suffix.lower() not in ("", ".html", ".htm"):
         raise UserError(f"a report is an HTML page; got {output}: name it {output.stem}.html")
     if figures is not None:
@@ -151,7 +151,7 @@ def _refuse_many(result: Store, contrasts: Sequence[str] | None) -> None:
     if number > MOST_CONTRASTS:
         raise UserError(
             f"a report shows at most {MOST_CONTRASTS} contrasts; {result.path} would have "
-            f"{number:,}: choose some with --contrasts"
+            f"{number:,}: choose some with `contrasts`"
         )
 
 

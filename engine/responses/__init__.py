@@ -1,1 +1,1 @@
-"""What is asked of recordings: responses of units to every stimulus. Never imports torch."""
+"""Recordings: responses of units to every stimulus, and analyses of them. Never torch."""

@@ -58,7 +58,7 @@ def ceilings(
     refuse_distance(distance)
     if recording.folds < 2:
         raise UserError(
-            f"reliability needs at least two folds; {recording.path} has one: record with --folds 2"
+            f"reliability needs at least two folds; {recording.path} has one: record with `folds=2`"
         )
     if len(recording.categories) < 3:
         raise UserError(
@@ -94,7 +94,7 @@ def ceilings(
 
 
 def spearman_brown(r: float | None, parts: int) -> float | None:
-    """Reliability of ``parts`` parts together, two of which correlate by ``r``.
+    """Reliability of ``parts`` parts together, from the correlation ``r`` between two of them.
 
     None if ``r`` is None or not positive.
     """

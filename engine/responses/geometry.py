@@ -24,7 +24,7 @@ from ...kernels.similarity import (
     patterns_of,
 )
 from ..errors import UserError
-from ..files import file_place, new_file, write_arrays
+from ..files import new_file, output_path, write_arrays
 from .recording import Recording
 
 Floats = NDArray[np.float64]
@@ -156,7 +156,7 @@ def refuse_matrices(output: Path) -> None:
     """Raise a ``UserError`` unless ``output`` is a writable path with the suffix ``.npz``."""
     if output.suffix != ".npz":
         raise UserError(f"matrices are written to a .npz file; got {output}: name one")
-    file_place(output, "a matrix")
+    output_path(output, "a matrix")
 
 
 def write_matrices(

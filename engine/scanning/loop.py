@@ -60,7 +60,7 @@ class Passes:
             )
 
     def _also_done(self, shown: int) -> str:
-        """What else is done after ``shown`` stimuli, as the end of a sentence."""
+        """Further progress after ``shown`` stimuli, as the end of a sentence."""
         del shown
         return ""
 

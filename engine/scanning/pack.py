@@ -13,10 +13,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..beside import publish, resolved, scratch, tidy
+from ..beside import publish, resolve_output, scratch, tidy
 from ..decoding.ahead import ImageSource, decode_ahead, default_workers
-from ..disk import synchronise, synchronised, telling
-from ..errors import UserError, gone, told_of_the_disk
+from ..disk import flush_descriptor, flush_path, note_limitations
+from ..errors import UserError, draft_removed, explain_disk_errors
 from ..moments.plan import Plan, make_plan
 from ..networks.backbones import overridden, preprocessing_of
 from ..preprocessing import Preprocessing
@@ -101,11 +101,11 @@ def pack_stimuli(
     )
     source = ImageSource(catalogue, chosen, workers, skip=stimuli.on_error == "skip")
     with (
-        telling(listener.note, final),
-        told_of_the_disk(final),
+        note_limitations(listener.note, final),
+        explain_disk_errors(final),
         asked_to_stop() as stop,
         scratch(final) as new,
-        told_of_the_disk(final, new),
+        explain_disk_errors(final, new),
     ):
         packed = _pack(source, plan, new, listener, stop)
         notes = [*catalogue.notes, *(_left_out(catalogue, i) for i in skipped), *packed.notes]
@@ -238,9 +238,9 @@ def _write_table(
     for name, document in arrays.items():
         _write(folder / name / METADATA, _json(document))
         if missing := missing_file(folder / name):
-            raise UserError(gone(folder, f"{name}/{missing}"))
+            raise UserError(draft_removed(folder, f"{name}/{missing}"))
     for below in (path for path in folder.rglob("*") if path.is_dir()):
-        synchronised(below)
+        flush_path(below)
     attributes = {
         "schema": SCHEMA,
         "schema_version": VERSION,
@@ -252,7 +252,7 @@ def _write_table(
     gathered = {"kind": "inline", "must_understand": False, "metadata": arrays}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     _write(folder / METADATA, _json({**group, "consolidated_metadata": gathered}))
-    synchronised(folder)
+    flush_path(folder)
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
@@ -271,7 +271,7 @@ def _close(file: BinaryIO) -> None:
     """Sync a file to disk and close it."""
     with file:
         file.flush()
-        synchronise(file.fileno(), Path(file.name))
+        flush_descriptor(file.fileno(), Path(file.name))
 
 
 def _new_folder(output: str | Path) -> Path:
@@ -279,11 +279,11 @@ def _new_folder(output: str | Path) -> Path:
     if "://" in str(output):
         raise UserError(f"a packed set is a folder; got {output}: pack into a folder and copy it")
     final = Path(output)
-    tidy(resolved(final))
+    tidy(resolve_output(final))
     _refuse_existing(final)
     if not final.resolve().parent.is_dir():
         raise UserError(f"the output's folder must exist; {final.parent} does not: create it")
-    return resolved(final)
+    return resolve_output(final)
 
 
 def _refuse_existing(final: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -28,3 +28,8 @@ class Listener:
 
     note: Callable[[str], None] = lambda _: None
     progress: Callable[[Progress], None] = lambda _: None
+
+    def notes(self, lines: Iterable[str]) -> None:
+        """Report several notes."""
+        for line in lines:
+            self.note(line)

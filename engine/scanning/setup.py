@@ -140,22 +140,20 @@ def set_up(
         left_out=stimuli.left_out,
     )
     backbone = load_backbone(request.network)
-    for note in backbone.notes:
-        listener.note(note)
+    listener.notes(backbone.notes)
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     device = device_for(request.resources.device, request.network.model)
     jpegs = jpegs_of(backbone.preprocessing, device)
+    jpeg_bytes = jpegs.device_bytes if jpegs else 0
     tried = _tried(backbone, device, design)
-    for note in tried.notes:
-        listener.note(note)
+    listener.notes(tried.notes)
     held = held_of(catalogue, tried.layers) if held_of else {}
     layers = tuple(one for one in tried.layers if not held_of or one.name in held)
     unsteady, attributes = _probed(backbone, device, layers, request)
-    for note in unsteady:
-        listener.note(note)
+    listener.notes(unsteady)
     footprint = Footprint(
-        used_memory(device) + (jpegs.device_bytes if jpegs else 0),
+        used_memory(device) + jpeg_bytes,
         tried.grown // TRIAL_STIMULI,
         backbone.preprocessing.crop,
         null=(design.null * len(plan.blocks), design.null_units),

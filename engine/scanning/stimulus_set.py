@@ -36,8 +36,7 @@ def listed_stimuli(stimuli: Stimuli, listener: Listener) -> StimulusSet:
     UserError : see :func:`..stimuli.catalogue.read_catalogue`
     """
     catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)
-    for note in catalogue.notes:
-        listener.note(note)
+    listener.notes(catalogue.notes)
     return StimulusSet(catalogue)
 
 
@@ -53,8 +52,7 @@ def read_stimuli(
     if catalogue is None:
         catalogue = listed_stimuli(stimuli, listener).catalogue
     else:
-        for note in catalogue.notes:
-            listener.note(note)
+        listener.notes(catalogue.notes)
     return StimulusSet(catalogue, tuple(read_problems(stimuli, catalogue, listener)))
 
 

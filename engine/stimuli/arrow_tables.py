@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import UserError
-from ..texts import places_of
+from ..texts import column_indices
 from .columns import LONGEST_TEXT
 
 _MODULE = "fusiform.engine.stimuli.arrow_tables"
@@ -42,7 +42,7 @@ def rows_of(
     Raises
     ------
     UserError : not such a table, or columns are missing or hold something else, see
-        :func:`places_of <fusiform.engine.texts.places_of>`
+        :func:`column_indices <fusiform.engine.texts.column_indices>`
     """
     with _reader(source, needed, optional, rule) as process:
         assert process.stdout
@@ -125,7 +125,7 @@ def _batches(
     import pyarrow
 
     def columns_in(schema: Any) -> list[int]:
-        found = places_of(schema.names, needed, optional, rule, source)
+        found = column_indices(schema.names, needed, optional, rule, source)
         for name, column in found.items():
             _refuse_kind(schema.field(column).type, name, source)
         return list(found.values())

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError, refuse_no_path, shortened
+from ..errors import UserError, require_path, shortened
 from ..texts import composed
 from ..values import listed
 from .columns import SHA256_BYTES, Contents, Texts, storable
@@ -217,9 +217,9 @@ def read_catalogue(
         manifest path outside its folder and ``root``; a name with a NUL; a damaged shard or packed
         set
     """
-    refuse_no_path(source)
+    require_path(source)
     if root is not None:
-        refuse_no_path(root)
+        require_path(root)
     source = Path(source)
     if groups is not None and not (
         isinstance(groups, Mapping)

@@ -12,7 +12,7 @@ from .lowlevel import Difference
 _REMEDY = {
     "luma": "match mean luminance, or use controls that share it (stimuli scramble)",
     "contrast": "match contrast, or use controls that share it (stimuli scramble)",
-    "slope": "use controls with the same spectrum (stimuli scramble --method phase)",
+    "slope": 'use controls with the same spectrum (scrambled by `method="phase"`)',
     "side": "resize all images the same way beforehand",
     "colour": "use only colour or only grey images",
 }

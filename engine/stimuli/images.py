@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
-from ..errors import UserError, is_of_limits
+from ..errors import UserError, is_resource_limit
 from ..texts import composed
 from .corrections import decoded, narrowed
 
@@ -137,7 +137,7 @@ def read_stimulus(path: Path) -> bytes:
             raise UnfitStimulus(path, f"has {found.st_size:,} bytes; at most {LARGEST:,} are read")
         content = path.read_bytes()
     except OSError as error:
-        if is_of_limits(error):  # not the file's fault, so it must not be skipped
+        if is_resource_limit(error):  # not the file's fault, so it must not be skipped
             raise
         if isinstance(error, FileNotFoundError) and path.is_symlink():
             raise UnfitStimulus(path, LOST, FETCH) from None

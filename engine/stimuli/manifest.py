@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..texts import composed, csv_rows, places_of
+from ..texts import column_indices, composed, csv_rows
 from .arrow_tables import rows_of
 from .columns import LONGEST_TEXT, SHA256_BYTES, Texts
 from .listing import Listing, are_alike, rows_by_category
@@ -93,7 +93,7 @@ def _rows(source: Path) -> Iterator[_Row]:
 def _csv_rows(source: Path) -> Iterator[Sequence[Any]]:
     rows = csv_rows(source, "a manifest")
     _, columns = next(rows, (0, []))
-    used = places_of(columns, _NEEDED, _OPTIONAL, _RULE, source).values()
+    used = column_indices(columns, _NEEDED, _OPTIONAL, _RULE, source).values()
     for line, row in rows:
         yield line, *[row[column] if column < len(row) else "" for column in used]
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..beside import filling, resolved
+from ..beside import fill_folder, resolve_output
 from ..errors import UserError
 from ..limits import refuse_seed
 from .folders import entries_of, gone_folders, image_files
@@ -164,13 +164,13 @@ def scramble_stimuli(
         raise UserError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
     refuse_seed(seed)
     pairs = _planned(source)
-    if resolved(output) == resolved(source):
+    if resolve_output(output) == resolve_output(source):
         raise UserError(f"scrambled images need another folder; {output} is the source")
     occupied = UserError(
         "scrambling never overwrites, so the output must be a new or empty folder; "
         f"{output} is neither: name another"
     )
-    with filling(output, occupied) as new:
+    with fill_folder(output, occupied) as new:
         targets = [(path, new / name) for path, name in pairs]
         _scramble_all(source, targets, method, seed, blocks, note)
     return [output / name for _, name in pairs]

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ..beside import draft_place, resolved
+from ..beside import draft_path, resolve_output
 from ..errors import UserError
 from ..layer import Layer
 from ..variables import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
@@ -81,7 +81,7 @@ def _located(path: Path | str) -> Location:
     """The location itself, or that of the unfinished draft beside it."""
     location = location_of(path)
     if isinstance(location, Path) and not location.exists():
-        draft = draft_place(resolved(location))
+        draft = draft_path(resolve_output(location))
         return draft if draft.exists() else location
     return location
 
@@ -104,7 +104,7 @@ def _unfinished(store: Reader) -> Checked:
 
 def _how_to_resume(location: Location) -> str:
     if isinstance(location, Path) and location.suffix != ".partial":  # it was moved
-        return f"the same command resumes it once it is renamed to {draft_place(location)}"
+        return f"the same command resumes it once it is renamed to {draft_path(location)}"
     return f"the same command resumes what is in {location}"
 
 

@@ -23,8 +23,8 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
 from ..beside import MARK
-from ..disk import CANNOT, synchronise, synchronised
-from ..errors import UserError, first_line, refuse_no_path
+from ..disk import CANNOT, flush_descriptor, flush_path
+from ..errors import UserError, first_line, require_path
 from ..urls import IS_URL, Url
 from .identity import Unchanged
 from .zarr_internals import sync
@@ -44,7 +44,7 @@ def location_of(path: Path | str) -> Location:
     """A URL, which hides its credentials when it is shown, or a path."""
     if isinstance(path, Url):
         return path
-    refuse_no_path(path)
+    require_path(path)
     text = str(path)
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
@@ -248,14 +248,14 @@ class DurableFolder(LocalStore):
         keys, self._unflushed = self._unflushed, set()
         folders: set[str] = set()
         for key in keys:
-            if synchronised(self.root / key):
+            if flush_path(self.root / key):
                 folder = key.rpartition("/")[0]
                 while folder and folder not in folders:
                     folders.add(folder)
                     folder = folder.rpartition("/")[0]
         for folder in folders:
-            synchronised(self.root / folder)
-        synchronised(self.root)
+            flush_path(self.root / folder)
+        flush_path(self.root)
 
 
 def flush(store: ZarrStore) -> None:
@@ -297,7 +297,7 @@ def _replace(path: Path, value: Buffer) -> None:
         with new.open("wb") as file:
             file.write(value.as_buffer_like())
             file.flush()
-            synchronise(file.fileno(), new)
+            flush_descriptor(file.fileno(), new)
         new.replace(path)
     except Exception:
         new.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import StorePath
 
-from ..errors import UserError, first_line, is_of_limits
+from ..errors import UserError, first_line, is_resource_limit
 from .attributes import brief, is_integer_in
 from .chunking import is_contiguous, min_file_values
 from .schema import Expected, describe_array
@@ -315,6 +315,6 @@ def refusing(refusal: Callable[[str], Exception]) -> Iterator[None]:
     except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        if is_of_limits(error):
+        if is_resource_limit(error):
             raise
         raise refusal(first_line(error)) from None

@@ -106,5 +106,5 @@ class RecordingReader(Reader):
             raise UserError(
                 f"this needs the responses of single units; {layer} was recorded as a projection "
                 f"of {own.units:,} units to {own.columns:,} dimensions: record fewer units, or "
-                "without --project"
+                "without `project`"
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 import zarr
 from zarr.storage import StorePath
 
-from ..beside import draft_place, resolved, waiting
+from ..beside import draft_path, pending_publication, resolve_output
 from ..errors import UserError
 from .arrays import Consolidated
 from .location import Location, exists, location_of, zarr_store
@@ -55,14 +55,14 @@ def open_root(location: Location, kind: Kind = STORE) -> tuple[zarr.Group, Conso
 
 def _refuse_unfinished(path: Path, kind: Kind) -> None:
     """Raise if a store is being made here, or was being replaced."""
-    final = resolved(path)
-    draft, old = waiting(final)
+    final = resolve_output(path)
+    draft, old = pending_publication(final)
     if old:
         raise UserError(
             f"no {kind.noun} at {path}: it was being replaced, and is kept in {old}: the command "
             "that makes it anew puts it back first"
         )
-    unfinished = draft or draft_place(final)
+    unfinished = draft or draft_path(final)
     if unfinished.exists():
         raise UserError(
             f"no {kind.noun} at {path} yet, but an unfinished {kind.work} in {unfinished}: the "

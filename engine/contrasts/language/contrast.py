@@ -133,6 +133,26 @@ def place_of(name: str, categories: Sequence[str]) -> int | None:
     return next((k for k, one in enumerate(categories) if composed(one).strip() == form), None)
 
 
+def contrast_end(text: str, categories: Sequence[str]) -> int | None:
+    """Position of the colon that ends the contrast of a query: the first outside quotes.
+
+    If the query begins with the name of a category, it is the colon after that name.
+    """
+    for name in sorted(categories, key=len, reverse=True):
+        rest = text.lstrip().removeprefix(name.strip()).lstrip()
+        if rest.startswith(":") and len(rest) < len(text.lstrip()):
+            return len(text) - len(rest)
+    quote = ""
+    for index, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == ":":
+            return index
+    return None
+
+
 def _in_quotes(tokens: Tokens, categories: Sequence[str]) -> str:
     """Remedy for categories that were read as numbers."""
     named = dict.fromkeys(quoted(one) for one in tokens.numbers if one in categories)

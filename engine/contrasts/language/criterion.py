@@ -36,18 +36,19 @@ class Criterion:
 
     Parameters
     ----------
-    test : ``each``, ``rest``, ``weighted`` or ``student``. ``each`` is Welch's t against each
-        baseline category, of which the smallest counts; ``rest`` Welch's t against the pooled
-        baseline; ``weighted`` the t of weighted category means; ``student`` is as ``rest``, with
-        one variance for both sides. A weighted contrast is always tested by ``weighted``.
-    where : Rule that a unit meets, as ``q <= 0.05 and csi > 1/3``. Measures are compared with
-        numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``,
+    test : ``each``, ``rest``, ``weighted`` or ``student``. ``each`` is the smallest Welch's t
+        against any baseline category; ``rest`` Welch's t against the pooled baseline; ``weighted``
+        the t of weighted category means; ``student`` is ``rest`` with equal variances. A weighted
+        contrast is always tested by ``weighted``.
+    where : Rule that a unit must meet, such as ``q <= 0.05 and csi > 1/3``: measures are compared
+        with numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``,
         ``preferred``. See ``fusiform.engine.variables.MEASURES``.
-    sides : 1, the target's response is larger; 2, it differs.
-    correction : ``bh``, ``by``, ``bonferroni`` or ``none``. It makes q of p.
-    family : Tests that p is corrected over: of a ``layer`` or the ``model``.
-    pairwise : Require the rule against each baseline category alone. Each has a test, a correction
-        and a decision of its own.
+    sides : 1 (the target's response is larger) or 2 (it differs).
+    correction : Correction of p for multiple tests, giving q: ``bh``, ``by``, ``bonferroni`` or
+        ``none``.
+    family : Correct p over the units of a ``layer`` or of the ``model``.
+    pairwise : Require the rule against each baseline category separately, each with its own test,
+        correction and decision.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def remarks(
         return []
     return [
         "margalit2024: the authors left scrambled images out; this store has "
-        f"{shortened(scrambled)}: name contrasts without them, or scan without them (--group)"
+        f"{shortened(scrambled)}: name contrasts without them, or scan without them (`groups`)"
     ]
 
 

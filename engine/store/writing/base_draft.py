@@ -13,9 +13,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ...errors import UserError, gone, shortened
+from ...errors import UserError, draft_removed, shortened
 from ...layer import Layer
-from ...urls import none_in
+from ...urls import strip_credentials
 from ...variables import SHOWN, STIMULUS_COLUMNS
 from ..attributes import limit_notes
 from ..identity import fingerprint
@@ -144,7 +144,7 @@ class BaseDraft(Generic[ReaderT]):
     def lost(self) -> str | None:
         """A message if files were removed while the draft was filled; else None."""
         missing = None if self._lost else self.missing()
-        return self._lost if missing is None else gone(self.path, missing)
+        return self._lost if missing is None else draft_removed(self.path, missing)
 
     def missing(self) -> str | None:
         """The first missing group, array or file among those that exist from the start."""
@@ -173,7 +173,7 @@ class BaseDraft(Generic[ReaderT]):
         for key in () if lost else arrays:
             missing = missing_file(self.path / key)
             if missing:
-                lost = gone(self.path, f"{key}/{missing}")
+                lost = draft_removed(self.path, f"{key}/{missing}")
                 break
         self._lost = lost
         if lost:
@@ -183,7 +183,7 @@ class BaseDraft(Generic[ReaderT]):
 
     def annotate(self, **attributes: Any) -> None:
         """Add attributes to the root."""
-        attributes = none_in(attributes)
+        attributes = strip_credentials(attributes)
         self._root.attrs.update(attributes)
         self.provenance.update(attributes)
 
@@ -235,7 +235,7 @@ class BaseDraft(Generic[ReaderT]):
         """
         lost = self.lost()
         if lost or not is_group(self.path):
-            raise UserError(lost or gone(self.path))
+            raise UserError(lost or draft_removed(self.path))
         commit = replace(self.commit, number=self.commit.number + 1, **progress)
         self._commits.write(commit)
         self.commit = commit

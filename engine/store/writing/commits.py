@@ -169,7 +169,7 @@ class CommitLog(CheckpointFolder):
         except (KeyError, TypeError):
             raise UserError(
                 f"{self._store} was begun by another version of fusiform: resume it with that "
-                "one, or discard it with --restart"
+                "one, or discard it with `restart=True`"
             ) from None
         live = {}
         for index, (name, (size, expected)) in enumerate(sums.items()):

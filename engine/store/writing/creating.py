@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from ...layer import Layer
-from ...urls import none_in
+from ...urls import strip_credentials
 from ...values import as_record
 from ...variables import MOMENTS, STIMULUS_COLUMNS, VARIABLES
 from ..chunking import chunk_shape, layer_file_shape, response_shape
@@ -77,7 +77,7 @@ class Blueprint:
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "versions": {name: version(name) for name in _PACKAGES},
             **({"store_dtype": "float64"} if self.kind is STORE else {}),
-            **none_in(dict(self.provenance)),
+            **strip_credentials(dict(self.provenance)),
             "categories": list(self.categories),
             "folds": int(self.counts.shape[1]),
             "layers": [as_record(layer) for layer in self.layers],

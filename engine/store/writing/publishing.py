@@ -11,8 +11,8 @@ from typing import Any
 import zarr
 
 from ... import beside
-from ...disk import turn
-from ...errors import UserError, is_of_limits, is_of_memory, told_of_the_disk
+from ...disk import wait_for_lock
+from ...errors import UserError, explain_disk_errors, is_out_of_memory, is_resource_limit
 from ...urls import Url
 from ..location import Location, exists, location_of, remove, zarr_store
 from ..metadata import ROOT_BYTES, read_json
@@ -42,12 +42,12 @@ def drafting(
     refuse_existing(output, overwrite)
     final = final_location(output)
     with (
-        told_of_the_disk(final),
+        explain_disk_errors(final),
         beside.scratch(final) if isinstance(final, Path) else _in_place(final) as new,
-        told_of_the_disk(final, new),
+        explain_disk_errors(final, new),
     ):
         draft = blueprint.create(new)
-        with told_of_the_disk(final, draft):
+        with explain_disk_errors(final, draft):
             yield draft
             publish(draft, final, overwrite)
 
@@ -76,8 +76,8 @@ def publish(draft: BaseDraft[Any], final: Location, overwrite: bool) -> None:
         return
     refuse_existing(final, overwrite, kind=draft.kind)
     # Wait for a contrast that is being saved there: it would end up in the new store.
-    with turn(final) if final.exists() else nullcontext():
-        if draft.path == beside.draft_place(final):
+    with wait_for_lock(final) if final.exists() else nullcontext():
+        if draft.path == beside.draft_path(final):
             beside.publish_draft(final, overwrite)
         else:
             beside.publish(draft.path, final, overwrite)
@@ -86,7 +86,7 @@ def publish(draft: BaseDraft[Any], final: Location, overwrite: bool) -> None:
 def final_location(output: Path | str) -> Location:
     """Where a store will stand; links are followed, and their target is replaced."""
     location = location_of(output)
-    return beside.resolved(location) if isinstance(location, Path) else location
+    return beside.resolve_output(location) if isinstance(location, Path) else location
 
 
 def refuse_existing(
@@ -107,7 +107,7 @@ def refuse_existing(
     """
     location = location_of(output)
     if isinstance(location, Path):
-        final = beside.resolved(location)
+        final = beside.resolve_output(location)
         if (size := len(os.fsencode(final.name))) > _MAX_NAME:
             raise UserError(
                 f"an output's name has at most {_MAX_NAME} bytes; {final.name} has {size}: "
@@ -115,7 +115,7 @@ def refuse_existing(
             )
         beside.tidy(final)
         if unfinished:
-            _refuse_stranger(beside.draft_place(final), kind)
+            _refuse_stranger(beside.draft_path(final), kind)
     if not exists(location):
         if isinstance(location, Path) and not location.resolve().parent.is_dir():
             raise UserError(
@@ -134,11 +134,11 @@ def refuse_existing(
         return
     if not overwrite:
         raise UserError(
-            f"the output must not exist; {location} does: choose another, or --overwrite"
+            f"the output must not exist; {location} does: choose another, or `overwrite=True`"
         )
     if not ours:
         raise UserError(
-            f"--overwrite replaces fusiform {kind.noun}s only; {location} is none: remove it "
+            f"`overwrite=True` replaces fusiform {kind.noun}s only; {location} is none: remove it "
             "yourself"
         )
 
@@ -176,4 +176,4 @@ def is_no_group(error: Exception) -> bool:
     """
     absent = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
     unseen = isinstance(error, OSError) and not isinstance(error, absent)
-    return not (unseen or is_of_limits(error) or is_of_memory(error))
+    return not (unseen or is_resource_limit(error) or is_out_of_memory(error))

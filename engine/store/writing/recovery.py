@@ -153,9 +153,9 @@ class Recovery:
     def _remedy(self) -> str:
         before = self._before_last()
         if before is None or before.commit is None:
-            return "no earlier commit is whole: discard it with --restart"
+            return "no earlier commit is whole: discard it with `restart=True`"
         repeated = self._repeated(self._last, before.commit)
-        return f"go back to the commit before with --go-back ({repeated})"
+        return f"go back to the commit before with `go_back=True` ({repeated})"
 
     def _repeated(self, last: FoundCommit | None, before: Commit) -> str:
         """How much is repeated after going back from the last commit to the one before."""

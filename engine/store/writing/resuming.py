@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 
 from ... import beside
-from ...disk import Lock, lacking, locked, telling
-from ...errors import UserError, told_of_the_disk
+from ...disk import Lock, add_limitation, locked, note_limitations
+from ...errors import UserError, explain_disk_errors
 from ..identity import difference, not_compared
 from ..location import Location, exists, is_group, remove, remove_partial_files, zarr_store
 from ..reader import Unreadable
@@ -75,18 +75,18 @@ def resuming(
     refuse_existing(output, overwrite, unfinished=True, kind=kind)
     if existing.go_back and existing.restart:
         raise UserError(
-            f"a {kind.work} goes back by one commit, or begins anew; got --go-back and "
-            "--restart: choose one"
+            f"a {kind.work} goes back by one commit, or begins anew; got `go_back=True` and "
+            "`restart=True`: choose one"
         )
     final, location = final_location(output), _draft_location(output)
     draft, begun = None, False
-    with telling(note, final), told_of_the_disk(final), ExitStack() as stack:
+    with note_limitations(note, final), explain_disk_errors(final), ExitStack() as stack:
         lock = stack.enter_context(_locked(location)) if isinstance(location, Path) else None
         try:
             if isinstance(final, Path) and isinstance(location, Path):
                 # Another program may have held the lock before, and published.
                 refuse_existing(final, overwrite, unfinished=True, kind=kind)
-                if beside.waiting(final)[0]:
+                if beside.pending_publication(final)[0]:
                     raise _taken(location)
                 beside.mark(location)
             if not existing.restart:
@@ -94,7 +94,7 @@ def resuming(
             if draft is None:
                 begun = True
                 draft = _new_draft(location, blueprint, note)
-            with told_of_the_disk(final, draft):
+            with explain_disk_errors(final, draft):
                 yield draft
                 publish(draft, final, overwrite)
         except BaseException as error:
@@ -134,7 +134,7 @@ def _locked(folder: Path) -> Iterator[Lock]:
             except FileNotFoundError:  # its own run published it meanwhile
                 continue
             if not lock.held and lock.descriptor is not None:
-                lacking("lock a folder: let one scan at a time write it")
+                add_limitation("lock a folder: let one scan at a time write it")
             yield lock
             return
         raise _taken(folder)
@@ -149,14 +149,14 @@ def _taken(folder: Path) -> UserError:
 
 def _draft_location(output: Path | str) -> Location:
     final = final_location(output)
-    return beside.draft_place(final) if isinstance(final, Path) else final
+    return beside.draft_path(final) if isinstance(final, Path) else final
 
 
 def _kept(draft: Draft, error: BaseException) -> str:
     """Where an unfinished draft is kept, and the remedy if it is damaged."""
     kept = f"what was done is kept in {draft.path}: the same command resumes it"
     if draft.lost():
-        return f"what was done is kept in {draft.path}: restore that, or --restart"
+        return f"what was done is kept in {draft.path}: restore that, or `restart=True`"
     if not isinstance(error, Unreadable):
         return kept
     recovery = Recovery(type(draft).join(draft.path))
@@ -249,7 +249,7 @@ def _is_committed(store: ZarrStore) -> bool:
 def _unusable(location: Location, blueprint: Blueprint, reason: str) -> UserError:
     return UserError(
         f"the unfinished {blueprint.kind.work} in {location} is damaged ({reason}): discard it "
-        "with --restart"
+        "with `restart=True`"
     )
 
 
@@ -266,7 +266,7 @@ def _require_same(
         raise UserError(
             f"an unfinished {kind.work} is resumed as it was begun; that in {draft.path} and this "
             f"one differ in their {differing}: {kind.command} as then, choose another output, "
-            "or discard it with --restart"
+            "or discard it with `restart=True`"
         )
     changed = ", ".join(
         f"{name} {began['versions'].get(name)}"
@@ -277,7 +277,7 @@ def _require_same(
         raise UserError(
             f"an unfinished {kind.work} is resumed with the versions it was begun with, because "
             f"others may round differently; {draft.path} was begun with {changed}: install them, "
-            "or discard it with --restart"
+            "or discard it with `restart=True`"
         )
 
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import cpu, default_buffer_prototype
 
-from ...disk import synchronised, turn
-from ...errors import UserError, told_of_the_disk
+from ...disk import flush_path, wait_for_lock
+from ...errors import UserError, explain_disk_errors
 from ...layer import Layer
 from ...variables import MEASURES, SHUFFLED, VARIABLES
 from ..attributes import is_free_name, is_group_of, store_schema
@@ -46,6 +46,8 @@ from ..store_reader import StoreReader
 from ..zarr_internals import sync
 from .array_writer import SlabWriter
 
+# File systems allow names of 255 bytes; a replaced contrast's group adds a number to its own.
+_LONGEST_NAME = 200
 # The file that lists the groups being written.
 _MARK = ".saving"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -109,8 +111,13 @@ def saving(
             "a contrast's name is made of letters, digits and _, and is no variable of a "
             f"store; got {name!r}"
         )
-    waiting = turn(store.path, note) if isinstance(store.path, Path) else nullcontext()
-    with told_of_the_disk(store.path), waiting:
+    if len(name.encode()) > _LONGEST_NAME:
+        raise UserError(
+            f"a contrast's name is a folder's, of at most {_LONGEST_NAME} bytes; got "
+            f"{len(name.encode()):,}: choose a shorter one"
+        )
+    waiting = wait_for_lock(store.path, note) if isinstance(store.path, Path) else nullcontext()
+    with explain_disk_errors(store.path), waiting:
         _take_over(store)
         group = _group_for(store, name)
         store_schema(_attributes(store, name, record, group))  # raises if no reader could open it
@@ -219,7 +226,7 @@ def _link(store: StoreReader, folder: Path, group: str, name: str) -> None:
                 os.link(path, own)
         for path in (*target.rglob("*"), target, target.parent):
             if path.is_dir():
-                synchronised(path)
+                flush_path(path)
 
 
 def _clear(store: StoreReader, opened: ZarrStore) -> None:
