@@ -156,3 +156,5 @@ def test_benchmarks_import_and_the_functions_that_they_time_exist(name: str) -> 
     module = import_module(f"benchmarks.{name}")
     for place in getattr(module, "STAGES", {}).values():
         assert callable(getattr(*place))
+    for place in getattr(module, "REPLACED", ()):
+        assert hasattr(*place)

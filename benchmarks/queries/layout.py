@@ -19,8 +19,10 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.store import array_writer, chunking
-from fusiform.engine.store.writing import creating
+from fusiform.engine.store import chunking
+from fusiform.engine.store.writing import array_writer
+from fusiform.engine.store.writing.creating import create_store
+from fusiform.engine.variables import STIMULUS_COLUMNS, VARIABLES
 from fusiform.kernels.moments import Moments
 
 from ..shared import clocked, files_of, heading, save
@@ -45,6 +47,8 @@ class Way(NamedTuple):
     dtype: str = "float64"
 
 
+# Replaced while a store is written.
+REPLACED = ((chunking, "_CHUNK_UNITS"), (array_writer, "_codecs"))
 OWN = Way(262_144, "lz4, bytes shuffled", "none")
 WAYS = [
     OWN,
@@ -116,12 +120,12 @@ def _measure(source: Store, way: Way) -> Measured:
 
 def _write(source: Store, path: Path, dtype: str) -> tuple[float, float]:
     names = ("model", "weights", "preprocessing", "batch_size", "device_type")
-    draft = creating.create_store(
+    draft = create_store(
         path,
         layers=source.layers,
         categories=source.categories,
         counts=source.counts,
-        stimuli={name: list(source.stimulus_column(name)) for name in creating.STIMULUS_COLUMNS},
+        stimuli={name: list(source.stimulus_column(name)) for name in STIMULUS_COLUMNS},
         provenance={**{n: source.provenance[n] for n in names}, "store_dtype": dtype},
     )
     taken = [0.0, 0.0]
@@ -130,9 +134,7 @@ def _write(source: Store, path: Path, dtype: str) -> tuple[float, float]:
             moments = source.moments_of(layer, int(k), int(fold))
             taken[0] += clocked(draft.write_moments, layer, int(k), int(fold), Moments(*moments))
         columns = {
-            name: source.read(layer, name)
-            for name in creating.VARIABLES
-            if name not in ("mean", "m2")
+            name: source.read(layer, name) for name in VARIABLES if name not in ("mean", "m2")
         }
         taken[1] += clocked(draft.write_contrasts, layer, columns)
     draft.annotate(criterion=source.provenance["criterion"])
@@ -147,7 +149,7 @@ def _defaults(source: Store) -> Measured:
         root = zarr.create_group(folder / "way.zarr", zarr_format=3)
         taken = {"moments": 0.0, "contrasts": 0.0}
         for layer in source.layers:
-            for name in creating.VARIABLES:
+            for name in VARIABLES:
                 values = source.read(layer, name)
                 values = values.reshape(*values.shape[:-1], *layer.shape)
                 array = root.create_array(

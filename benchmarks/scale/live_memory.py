@@ -21,6 +21,7 @@ from fusiform.engine.scanning import work
 from ..shared import again, head, heading, save, scan
 
 CATEGORIES, IMAGES, REPEATS = (6, 100, 1000), 6000, 3
+REPLACED = ((work, "materialise"),)
 
 
 def options(parser: ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.layers import choose, trial
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.timing import measure_decoding
-from fusiform.engine.store.drafts.store_draft import max_store_bytes
+from fusiform.engine.store.writing.store_draft import max_store_bytes
 from fusiform.kernels.moments import Moments, merge
 
 from ..shared import heading, save

@@ -17,7 +17,7 @@ from typing import Any
 
 from fusiform.engine.moments import accumulate
 from fusiform.engine.scanning import forward, loop, run, setup, work
-from fusiform.engine.store.drafts.store_draft import StoreDraft
+from fusiform.engine.store.writing.store_draft import StoreDraft
 
 from .. import shared
 
@@ -34,6 +34,8 @@ STAGES = {
     "moments written to the store": (StoreDraft, "write_moments"),
     "contrasts, q and masks, read, computed and written": (work.Work, "contrast"),
 }
+# Replaced during a scan, beside the stages.
+REPLACED = ((loop, "decode_ahead"), (loop, "background_writer"))
 
 
 def main() -> None:
