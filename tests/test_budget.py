@@ -280,7 +280,7 @@ def test_a_scans_peak_memory_stays_within_the_projection(
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     # The program's own memory before the first batch differs between machines.
-    refused = re.search(r"takes ([\d.]+) GiB of", scan_within("1MiB").stderr)
+    refused = re.search(r"needs ([\d.]+) GiB of", scan_within("1MiB").stderr)
     assert refused
     for gib in more:
         budget = f"{1024 * (float(refused[1]) + gib):.0f}MiB"

@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/ run, and their figures are those that were measured."""
+"""The examples of the README and of docs/ run, and their figures equal the measured results."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def run(code: list[str], folder: Path) -> str:
     return result.stdout
 
 
-def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
+def test_the_readmes_python_example_runs(tmp_path: Path) -> None:
     code = blocks(README, "python")
     assert len(code) == 1
     assert "layer4.1" in run(code, tmp_path)
 
 
-def test_the_python_examples_run_one_after_the_other(tmp_path: Path) -> None:
+def test_the_python_examples_of_docs_run_in_order(tmp_path: Path) -> None:
     code = blocks((ROOT / "docs" / "python.md").read_text(), "python")
     assert len(code) == 3
     printed = run(code, tmp_path)
@@ -59,7 +59,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 200
 
 
-def test_tables_are_those_of_the_committed_results() -> None:
+def test_tables_equal_the_committed_results() -> None:
     results = [
         line
         for name in ("first_light", "queries", "answers")
@@ -73,7 +73,7 @@ def test_tables_are_those_of_the_committed_results() -> None:
     assert not [row for row in rows if row not in results]
 
 
-def test_costs_are_those_of_the_committed_results() -> None:
+def test_costs_equal_the_committed_results() -> None:
     results = (ROOT / "benchmarks" / "results" / "cost.md").read_text()
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     names = {
@@ -92,7 +92,7 @@ def test_costs_are_those_of_the_committed_results() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_and_headings(page: Path) -> None:
+def test_links_point_to_existing_files_and_headings(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", page.read_text()):
         link = "".join(target)
         if link.startswith("http"):
@@ -110,7 +110,7 @@ def headings(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_code_that_a_page_names_exists(page: Path) -> None:
+def test_code_named_in_pages_exists(page: Path) -> None:
     """Files as `engine/spec.py`, and functions that follow as in `engine/spec.py`: `Design`."""
     named = r"`((?:\w+/)*\w+\.py)`(: (?:`[A-Za-z_.]+`(?:, )?)+)?"
     for file, names in re.findall(named, re.sub(r"\s+", " ", page.read_text())):
@@ -122,7 +122,7 @@ def test_the_code_that_a_page_names_exists(page: Path) -> None:
             assert re.search(defined, text, re.MULTILINE), (file, name)
 
 
-def test_results_that_pages_name_exist() -> None:
+def test_results_named_in_pages_exist() -> None:
     for page in PAGES:
         for name in re.findall(r"`\.\./benchmarks/results/([\w.]+\.(?:md|svg))`", page.read_text()):
             assert (ROOT / "benchmarks" / "results" / name).exists(), (page.name, name)
