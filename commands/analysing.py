@@ -13,7 +13,8 @@ from fusiform.engine.texts import in_bytes
 
 from .fields import command
 from .notes import note, note_unless, printable, tell
-from .options import (
+from .parsing import names
+from .shared_options import (
     AsJson,
     Contrasts,
     CriterionFields,
@@ -28,7 +29,6 @@ from .options import (
     criterion_of,
     remark,
 )
-from .parsing import names
 from .tables import print_json, print_titled
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.variables import SAVED
+from fusiform.engine.registry import SAVED
 
 from .fields import command
 from .notes import note
-from .options import (
+from .parsing import names
+from .shared_options import (
     AsJson,
     Contrasts,
     CriterionFields,
@@ -26,7 +27,6 @@ from .options import (
     criterion_of,
     remark,
 )
-from .parsing import names
 from .summaries import print_results
 from .tables import of_stores, print_json, print_table, put_out
 

@@ -13,8 +13,8 @@ from fusiform.engine.errors import UserError
 from .asking import summarised
 from .fields import command
 from .notes import printable, stopped_in_a_line
-from .options import MODEL_HELP, NOTHING_KEPT, Quiet, Seed
 from .progress import listener
+from .shared_options import MODEL_HELP, NOTHING_KEPT, Quiet, Seed
 
 
 @command

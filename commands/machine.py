@@ -11,8 +11,8 @@ from fusiform.engine.spec import Network
 
 from .fields import Of, command
 from .notes import note, note_unless, tell
-from .options import AsJson, Device, Quiet
 from .parsing import names, numbers
+from .shared_options import AsJson, Device, Quiet
 from .tables import print_json, print_table
 
 _UNTRAINED = Network("resnet50", weights="none")

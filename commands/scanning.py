@@ -14,7 +14,8 @@ from fusiform.engine.texts import duration, in_bytes
 
 from .fields import Of, command
 from .notes import printable, stopped_in_a_line, tell
-from .options import (
+from .progress import listener
+from .shared_options import (
     NOTHING_KEPT,
     AsJson,
     CriterionFields,
@@ -26,7 +27,6 @@ from .options import (
     Restart,
     criterion_of,
 )
-from .progress import listener
 from .tables import print_json, print_table
 
 if TYPE_CHECKING:

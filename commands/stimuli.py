@@ -12,8 +12,8 @@ from fusiform.engine.spec import Network, Resources, Stimuli
 
 from .fields import Of, command
 from .notes import note, printable, stopped_in_a_line, tell
-from .options import AsJson, Quiet, Seed
 from .progress import listener
+from .shared_options import AsJson, Quiet, Seed
 from .tables import print_json, print_table
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from fusiform.engine.texts import in_bytes
 
 from .fields import command
 from .notes import note, printable, tell
-from .options import AsJson, OneStore, Output, Overwrite, Stores
+from .shared_options import AsJson, OneStore, Output, Overwrite, Stores
 from .tables import cut, print_json, print_table
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from .disk import note_limitations
 from .errors import UserError
 from .layer import Layer
 from .querying.store import Store
+from .registry import SHOWN, STIMULUS_COLUMNS
 from .store.identity import IDENTITY, difference, not_compared
 from .store.location import name_of
 from .store.reader import require_complete
@@ -31,7 +32,6 @@ from .store.writing.publishing import drafting, final_location, refuse_existing
 from .store.writing.store_draft import StoreDraft
 from .texts import composed
 from .values import listed
-from .variables import SHOWN, STIMULUS_COLUMNS
 
 # Provenance that may differ when stimuli or layers are merged. Layers are merged only once the
 # categories have been found equal.

@@ -16,8 +16,8 @@ from .errors import UserError, nearest, require_path
 from .layer import refuse_units
 from .limits import bytes_of, refuse_numbers, refuse_seed
 from .preprocessing import Preprocessing
+from .registry import STORE_DTYPES
 from .values import FrozenMapping, listed
-from .variables import STORE_DTYPES
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusiform.engine.registry import SHOWN
 from fusiform.engine.stimuli import columns
 from fusiform.engine.stimuli.columns import Content, Contents, Texts, storable
 from fusiform.engine.store import identity
-from fusiform.engine.variables import SHOWN
 
 TEXTS = st.lists(st.text(st.characters(codec=None), max_size=8), max_size=30)
 

@@ -22,8 +22,8 @@ from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.registry import VARIABLES
 from fusiform.engine.store.writing.creating import create_store
-from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import Moments
 
 from . import flat

@@ -25,11 +25,11 @@ from fusiform.engine.networks.backbones import load_backbone
 from fusiform.engine.networks.behaviour import configuration, network_of
 from fusiform.engine.networks.layers import named_modules
 from fusiform.engine.preprocessing import Preprocessing
+from fusiform.engine.registry import STIMULUS_COLUMNS
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.store.identity import IDENTITY, difference, fingerprint
 from fusiform.engine.store.writing.store_draft import StoreDraft
-from fusiform.engine.variables import STIMULUS_COLUMNS
 
 from . import flat
 

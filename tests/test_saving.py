@@ -25,7 +25,7 @@ from fusiform import Criterion, open_store, save_contrast
 from fusiform.engine import disk
 from fusiform.engine.errors import UserError
 from fusiform.engine.store.metadata import ROOT_BYTES, Misfit, read_json
-from fusiform.engine.store.writing import saving
+from fusiform.engine.store.writing import saved_contrasts as saving
 from fusiform.engine.store.writing.creating import StoreBlueprint
 from fusiform.engine.store.writing.publishing import drafting
 

@@ -26,8 +26,8 @@ from fusiform.engine.contrasts.summary import HeldOut, Row, _replication
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.registry import SAVED
 from fusiform.engine.store.store_reader import StoreReader
-from fusiform.engine.variables import SAVED
 from fusiform.kernels.moments import Moments, merge, read_out
 
 from . import reference
@@ -333,7 +333,9 @@ def test_saving_under_a_name_again_is_atomic(
     save_contrast(own_store, "mine", Criterion("rest"), "faces", ["t"])
     before = own_store.read(LAYERS[2], "mine/t")
     with monkeypatch.context() as patch:
-        patch.setattr("fusiform.engine.store.writing.saving.SavedContrast.write", lambda *_: 1 / 0)
+        patch.setattr(
+            "fusiform.engine.store.writing.saved_contrasts.SavedContrast.write", lambda *_: 1 / 0
+        )
         with pytest.raises(ZeroDivisionError):
             save_contrast(own_store, "mine", Criterion("rest"), "bodies", ["t"])
     assert open_store(own_store.path).saved["mine"]["contrasts"] == ["faces"]

@@ -20,11 +20,11 @@ from fusiform.engine.contrasts.summary import summary
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.registry import VARIABLES
 from fusiform.engine.store import chunking
 from fusiform.engine.store.writing.array_writer import background_writer
 from fusiform.engine.store.writing.creating import StoreBlueprint, create_store
 from fusiform.engine.store.writing.publishing import drafting, refuse_existing
-from fusiform.engine.variables import VARIABLES
 from fusiform.kernels.moments import merge
 
 from . import reference

@@ -19,10 +19,10 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from fusiform.engine.querying.store import Store, open_store
+from fusiform.engine.registry import STIMULUS_COLUMNS, VARIABLES
 from fusiform.engine.store import chunking
 from fusiform.engine.store.writing import array_writer
 from fusiform.engine.store.writing.creating import create_store
-from fusiform.engine.variables import STIMULUS_COLUMNS, VARIABLES
 from fusiform.kernels.moments import Moments
 
 from ..shared import clocked, files_of, heading, save

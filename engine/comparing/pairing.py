@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from ..layer import UNITS, Layer
+from ..registry import SHOWN
 from ..store.store_reader import StoreReader
 from ..texts import composed
-from ..variables import SHOWN
 
 Pairing = Literal["name", "depth"]
 

@@ -13,8 +13,8 @@ from ...kernels.moments import Moments, merge
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..limits import refuse_numbers
+from ..registry import MEASURES
 from ..store.store_reader import StoreReader
-from ..variables import MEASURES
 from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ...kernels.pvalues import adjusted
-from ..variables import MEASURE_TYPES
+from ..registry import MEASURE_TYPES
 from .language.contrast import Contrast, pairs
 from .language.criterion import Criterion, Test
 from .language.rule import Comparison, Condition, Top

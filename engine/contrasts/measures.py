@@ -1,6 +1,6 @@
 """Measures of units under a contrast: statistics and indices, computed lazily from moments.
 
-Values are float64 ``[unit]``. Formulas are in ``kernels/``; ``variables.MEASURES`` describes the
+Values are float64 ``[unit]``. Formulas are in ``kernels/``; ``registry.MEASURES`` describes the
 measures.
 """
 
@@ -121,7 +121,7 @@ class Measured:
         self._null_t = null_t
 
     def measure(self, name: str) -> NDArray[Any]:
-        """A measure of ``variables.MEASURES`` that does not depend on other units."""
+        """A measure of ``registry.MEASURES`` that does not depend on other units."""
         return _MEASURES[name](self)
 
     # t, p

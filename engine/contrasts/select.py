@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from ...kernels.moments import Moments
 from ..errors import UserError, nearest
 from ..layer import Layer
+from ..registry import MEASURES, SAVED
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
 from ..store.writing.array_writer import SlabWriter, background_writer
-from ..store.writing.saving import saving
+from ..store.writing.saved_contrasts import saving
 from ..store.writing.store_draft import StoreDraft, write_slab
 from ..values import as_record, listed
-from ..variables import MEASURES, SAVED
 from .evaluate import Decision, Evaluation, Selection, SlabValues, StoredMeasure, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion, require_criterion

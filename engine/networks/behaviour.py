@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..variables import PROJECTIONS, apart
+from ..registry import PROJECTIONS, apart
 from .backbones import Backbone, provenance_of
 from .layers import named_modules
 from .placement import TF32_EPS, multiplied

@@ -19,8 +19,8 @@ from ..errors import UserError, nearest, shortened
 from ..layer import Layer, dims_of, refuse_units
 from ..limits import refuse_numbers
 from ..preprocessing import Preprocessing
+from ..registry import ROOT_NAMES
 from ..spec import Network
-from ..variables import ROOT_NAMES
 from .backbones import load_backbone, overridden
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images

@@ -19,10 +19,10 @@ from ..contrasts.language.contrast import Contrast, every_category, parse_contra
 from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
 from ..layer import Layer
+from ..registry import MEASURES, VARIABLES
 from ..store.attributes import brief
 from ..store.chunking import Slab
 from ..store.store_reader import StoreReader
-from ..variables import MEASURES, VARIABLES
 
 if TYPE_CHECKING:
     from ..contrasts.measures import Sample

@@ -15,8 +15,8 @@ from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..layer import Layer
 from ..spec import Design, Network, Stimuli
-from ..store.nouns import design_of, network_of, stimuli_of
 from ..store.reader import require_complete
+from ..store.scan_values import design_of, network_of, stimuli_of
 from ..store.store_reader import StoreReader
 from .chunks import coordinates
 from .query import Query

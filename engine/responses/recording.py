@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
+from ..registry import SHOWN
 from ..spec import Design, Network, Stimuli
-from ..store.nouns import design_of, network_of, stimuli_of
 from ..store.reader import require_complete
 from ..store.recording_reader import RecordingReader
-from ..variables import SHOWN
+from ..store.scan_values import design_of, network_of, stimuli_of
 
 if TYPE_CHECKING:
     import dask.array

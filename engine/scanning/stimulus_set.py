@@ -9,10 +9,10 @@ from typing import Any
 
 from ..errors import UserError
 from ..moments.plan import Plan
+from ..registry import SHOWN
 from ..spec import Stimuli
 from ..stimuli.catalogue import Catalogue, read_catalogue
 from ..stimuli.columns import Column
-from ..variables import SHOWN
 from .memory import peak_memory
 from .progress import Listener, Progress
 

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
-from .archives import files_in
 from .columns import LONGEST_TEXT
 from .images import LARGEST, SUFFIXES, UnfitStimulus, suffix_of
+from .tar_headers import files_in
 
 SHARD = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")

@@ -13,8 +13,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..layer import COORDINATES, UNITS, Layer
-from ..spec import PRECISIONS
-from ..variables import (
+from ..registry import (
     EXTREMES,
     MEASURES,
     PROJECTIONS,
@@ -23,6 +22,7 @@ from ..variables import (
     STORE_DTYPES,
     VARIABLES,
 )
+from ..spec import PRECISIONS
 from .schema import RecordedLayer, RecordingSchema, RootSchema, StoreSchema
 
 # No scan exceeds these.

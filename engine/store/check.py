@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..beside import draft_path, resolve_output
 from ..errors import UserError
 from ..layer import Layer
-from ..variables import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
+from ..registry import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
 from .attributes import brief
 from .chunking import Slab
 from .identity import fingerprint

@@ -18,7 +18,7 @@ from typing import Any
 from zarr.storage import LocalStore
 
 from ..errors import UserError, shortened
-from ..variables import SHOWN, apart
+from ..registry import SHOWN, apart
 from .metadata import ROOT_BYTES, Misfit, read_json, refusing
 
 # Stimuli converted to text at a time: the whole list would take 200 bytes for each.

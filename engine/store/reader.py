@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
 from ..layer import Layer
+from ..registry import SHOWN
 from ..values import listed
-from ..variables import SHOWN
 from .arrays import Arrays, Consolidated
 from .identity import Stamp, Unchanged, stamp_of
 from .location import Location, PlainFiles, location_of, refuse_forked, zarr_store

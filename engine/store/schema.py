@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..layer import Layer
-from ..variables import (
+from ..registry import (
     EXTREMES,
     MEASURE_TYPES,
     MOMENTS,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
 from ..layer import Layer
-from ..variables import EXTREMES, SHUFFLED
+from ..registry import EXTREMES, SHUFFLED
 from .attributes import store_schema
 from .chunking import Shape, Slab, n_slabs, slabs
 from .location import name_of

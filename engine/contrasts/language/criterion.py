@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ...errors import UserError, nearest, shortened
-from ...variables import MEASURES
+from ...registry import MEASURES
 from .contrast import parse_contrasts
 from .rule import Rule, Vocabulary, parse_rule
 
@@ -42,7 +42,7 @@ class Criterion:
         contrast is always tested by ``weighted``.
     where : Rule that a unit must meet, such as ``q <= 0.05 and csi > 1/3``: measures are compared
         with numbers and joined by ``and``, ``or`` and brackets; or ``top 100 by csi``, ``top 1%``,
-        ``preferred``. See ``fusiform.engine.variables.MEASURES``.
+        ``preferred``. See ``fusiform.engine.registry.MEASURES``.
     sides : 1 (the target's response is larger) or 2 (it differs).
     correction : Correction of p for multiple tests, giving q: ``bh``, ``by``, ``bonferroni`` or
         ``none``.

@@ -15,7 +15,7 @@ import google_crc32c
 import numpy as np
 
 from ...preprocessing import Preprocessing
-from ...variables import STIMULUS_COLUMNS
+from ...registry import STIMULUS_COLUMNS
 
 METADATA = "zarr.json"
 SCHEMA, VERSION = "fusiform stimuli", 1

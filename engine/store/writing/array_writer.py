@@ -25,7 +25,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ...layer import COORDINATES, Layer
-from ...variables import EXTREMES, STIMULUS_COLUMNS
+from ...registry import EXTREMES, STIMULUS_COLUMNS
 from ..chunking import Shape, Slab, file_shape, slabs
 from ..zarr_internals import sync
 

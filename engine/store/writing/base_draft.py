@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ...errors import UserError, draft_removed, shortened
 from ...layer import Layer
+from ...registry import SHOWN, STIMULUS_COLUMNS
 from ...urls import strip_credentials
-from ...variables import SHOWN, STIMULUS_COLUMNS
 from ..attributes import limit_notes
 from ..identity import fingerprint
 from ..location import Location, flush, is_group, missing_file, zarr_store

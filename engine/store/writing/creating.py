@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from ...layer import Layer
+from ...registry import MOMENTS, STIMULUS_COLUMNS, VARIABLES
 from ...urls import strip_credentials
 from ...values import as_record
-from ...variables import MOMENTS, STIMULUS_COLUMNS, VARIABLES
 from ..chunking import chunk_shape, layer_file_shape, response_shape
 from ..identity import fingerprint
 from ..location import Location, location_of, zarr_store

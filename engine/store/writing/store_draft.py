@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ....kernels.moments import Moments
 from ...layer import Layer
-from ...variables import EXTREMES, MOMENTS, SHUFFLED, VARIABLES
+from ...registry import EXTREMES, MOMENTS, SHUFFLED, VARIABLES
 from ..chunking import slabs
 from ..store_reader import StoreReader
 from .array_writer import SlabWriter, padded, put, put_moments, write_file

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..preprocessing import Preprocessing
+from ..registry import SHOWN
 from ..spec import Design, Network, Stimuli
-from ..variables import SHOWN
 from .attributes import is_integer_in
 from .reader import Reader
 

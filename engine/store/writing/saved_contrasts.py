@@ -30,7 +30,7 @@ from zarr.buffer import cpu, default_buffer_prototype
 from ...disk import flush_path, wait_for_lock
 from ...errors import UserError, explain_disk_errors
 from ...layer import Layer
-from ...variables import MEASURES, SHUFFLED, VARIABLES
+from ...registry import MEASURES, SHUFFLED, VARIABLES
 from ..attributes import is_free_name, is_group_of, store_schema
 from ..location import flush, zarr_store
 from ..metadata import (
