@@ -1,7 +1,7 @@
 """Commands that take the engine's values: every field of a value becomes an option.
 
-The name, type, default and help of an option are those of the field; ``FORMS`` holds what the
-command line writes otherwise.
+The name, type, default and help of an option are those of the field; ``FORMS`` holds the
+exceptions.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ FORMS: dict[str, Form] = {
     "source": Form(Path, metavar="STIMULI", argument=True),
     "groups": Form(list[str], "--group", "CATEGORY=FOLDER,...", parsing.groups),
     "root": Form(Path, metavar="PATH"),
+    "commit_every": Form(metavar="SECONDS"),
     "on_error": Form(Literal[*ON_ERROR]),
     "on_nondeterminism": Form(Literal[*ON_NONDETERMINISM]),
     "precision": Form(Literal[*PRECISIONS]),
@@ -87,7 +88,7 @@ FORMS: dict[str, Form] = {
 }
 _SAME = Form()
 _METAVARS: dict[Any, str | None] = {
-    bool: None, int: "N", float: "SECONDS", str: "NAME", Path: "PATH", list[str]: "NAME,...",
+    bool: None, int: "N", float: "X", str: "NAME", Path: "PATH", list[str]: "NAME,...",
     _THREE: "R G B",
 }  # fmt: skip
 _METAVARS |= {kind | None: metavar for kind, metavar in _METAVARS.items()}

@@ -54,7 +54,7 @@ def layers(
         print_json({"layers": rows, "refused": found.refused})
         return
     print_table(
-        ["layer", "type", "shape", "units", "state", ""],
+        ["layer", "type", "shape", "units", "live moments", ""],
         [
             [
                 layer.name,
@@ -72,7 +72,7 @@ def layers(
     print(
         f"\n--layers blocks (the default): {len(default)} layers, "
         f"{sum(layer.units for layer in default):,} units, "
-        f"{in_bytes(sum(layer.state_bytes for layer in default))} of live state"
+        f"{in_bytes(sum(layer.state_bytes for layer in default))} of live moments"
     )
     for name, reason in found.refused.items():
         tell(f"not recordable: {name} {reason}")
@@ -114,7 +114,7 @@ def scan(
     go_back: GoBack = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show a network every stimulus once and write a store.
+    """Show a network every stimulus and write a store.
 
     The store holds moments, t, q, CSI and masks. A scan that was stopped, by Ctrl-C, a kill or a
     full disk, resumes with the same command. Options of Preprocessing override single values of

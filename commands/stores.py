@@ -101,7 +101,7 @@ def merge(stores: Stores, output: Output, overwrite: Overwrite = False) -> None:
 
 
 def _info_lines(found: StoreInfo) -> Iterator[tuple[str, str]]:
-    """What a store says of itself, name by name, and how large it is."""
+    """Names and values that describe a store, and its size."""
     from fusiform.engine.querying.info import facts
 
     yield from facts(found)

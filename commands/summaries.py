@@ -48,7 +48,9 @@ def print_results(
         print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
     for path, store in zip(paths, stores, strict=True):
         if store.folds == 1:
-            said = f"{path}: no replication, nothing without bias: the scan had --folds 1"
+            said = (
+                f"{path}: the scan had --folds 1: replication and unbiased measures need two folds"
+            )
             print(f"\n{printable(said)}")
     for path, store in zip(paths, stores, strict=True):
         if store.skipped:
@@ -70,7 +72,7 @@ def print_results(
 
 
 def _otherwise(store: StoreReader) -> str:
-    """What a scan did otherwise than it does by itself: units that are means, another precision."""
+    """How a scan differs from the defaults: units that are means, precision, compilation."""
     units, precision = store.units, store.provenance.get("precision")
     said = [*([f"in {precision}"] if precision else []),
             *(["compiled"] if store.provenance.get("compiled") else []),

@@ -26,7 +26,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
-    """A table, of which these columns stand on the right."""
+    """A table; the columns in ``right`` are right-aligned."""
     head, *rows = [[printable(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, ["-" * width for width in widths], *rows]:

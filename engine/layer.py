@@ -10,8 +10,8 @@ from .errors import UserError, nearest
 # Units of a layer, and what each of them is.
 UNITS: dict[str, str] = {
     "all": "every element of a layer's output",
-    "channel": "means over positions, one a channel",
-    "token": "means over channels, one a token or place",
+    "channel": "means over positions, one per channel",
+    "token": "means over channels, one per token or place",
     "cls": "channels of the first token",
 }
 
@@ -50,7 +50,7 @@ class Layer:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of live state: two float64 sums and a pivot in the activations' precision."""
+        """Bytes of live moments: two float64 sums and a pivot in the activations' precision."""
         pivot = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[self.dtype]
         return self.units * (16 + pivot)
 

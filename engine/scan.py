@@ -30,7 +30,7 @@ def scan(
     go_back: bool = False,
     listener: Listener | None = None,
 ) -> Store:
-    """Show a network every stimulus once and say which of its units are category-selective.
+    """Show a network every stimulus and find its category-selective units.
 
     Activations are streamed into online moments per layer, category and fold, and are never held
     longer than one batch. Then t, q, CSI and the selective mask of every category are written

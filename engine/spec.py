@@ -1,6 +1,7 @@
-"""The four nouns of a scan: ``Network``, ``Stimuli``, ``Design`` and ``Resources``.
+"""The four values of a scan: ``Network``, ``Stimuli``, ``Design`` and ``Resources``.
 
 The first three determine the numbers; ``Resources`` only says where and how fast they are computed.
+The command line takes its help from the first sentence on a field.
 Nothing here imports torch, NumPy, zarr or dask, so that the command line starts quickly.
 """
 

@@ -272,7 +272,7 @@ def test_networks_that_do_not_take_images_raise(name: str, weights: str) -> None
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"crop_mode": "border"}, "pads its images"),
+        ({"crop_mode": "border"}, "pads them"),
         ({"input_size": (3, 160, 96)}, "takes 160 x 96"),
     ],
 )

@@ -655,7 +655,10 @@ def test_a_scan_computes_a_null_in_the_same_pass(
 def test_summary_says_when_one_fold_allows_no_replication(fusiform: Command, stimuli: Path) -> None:
     fusiform("scan", "resnet18", stimuli, "-o", "out.zarr", "-q", *SMALL, "--folds", "1")
     answer = fusiform("summary", "out.zarr")
-    assert "out.zarr: no replication, nothing without bias: the scan had --folds 1" in answer.out
+    assert (
+        "out.zarr: the scan had --folds 1: replication and unbiased measures need two folds"
+        in answer.out
+    )
     (result,) = json.loads(fusiform("summary", "out.zarr", "--json").out)
     assert {row["replicated"] for row in result["rows"]} == {None}
     assert {row["csi"] for row in result["rows"]} == {None}

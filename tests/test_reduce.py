@@ -190,7 +190,7 @@ def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path)
     said = notes(Net(), "channel", LAYERS)
     assert "units channel: unknown shape, recorded whole: odd" in said
     assert (
-        "Net (as given): 5 layers, 125 units (means over positions, one a channel); "
+        "Net (as given): 5 layers, 125 units (means over positions, one per channel); "
         in " ".join(said)
     )
     said = notes(Net(), "cls", LAYERS)
@@ -336,9 +336,9 @@ def test_layers_and_info_commands_describe_reduced_units(
         *("scan", f"{module}:Net", str(stimuli), "-o", store, "--layers", "maps,tokens"),
         *("--units", "channel", "--resize", "16", "--crop", "16", "--quiet"),
     )
-    assert "; units: means over positions, one a channel" in run("summary", store).splitlines()[0]
+    assert "; units: means over positions, one per channel" in run("summary", store).splitlines()[0]
     assert json.loads(run("summary", store, "--json"))[0]["units"] == "channel"
-    assert "means over positions, one a channel" in run("info", store)
+    assert "means over positions, one per channel" in run("info", store)
     assert json.loads(run("info", store, "--json"))["attributes"]["units"] == "channel"
 
 

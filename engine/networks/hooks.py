@@ -104,7 +104,7 @@ def lesion(
     masks : layer name -> units to silence, in the shape of the layer's output for one stimulus;
         :meth:`Store.mask <fusiform.engine.querying.store.Store.mask>` returns one
     to : value of a silenced unit
-    units : the units of the masks, as in the scan (``result.units``). Everything behind a unit of a
+    units : the units of the masks, as in the scan (``store.units``). Everything behind a unit of a
         reduced layer is silenced: for ``channel`` the whole feature map, for ``token`` all channels
         of a token or location, for ``cls`` a channel of the first token only
 

@@ -133,7 +133,7 @@ def _clip(name: str) -> Architecture:
         chosen = open_clip.get_model_preprocess_cfg(model)
         size = chosen["size"] if isinstance(chosen["size"], int) else chosen["size"][0]
         if chosen["resize_mode"] == "longest":
-            raise UserError(f"fusiform scans without padding; clip:{name} pads its images")
+            raise UserError(f"fusiform crops images to a square; clip:{name} pads them")
         return model.visual, Preprocessing(
             size,
             size,
@@ -165,7 +165,7 @@ def _timm(name: str) -> Architecture:
         chosen = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
         _, height, crop = chosen["input_size"]
         if chosen["crop_mode"] == "border":
-            raise UserError(f"fusiform scans without padding; timm:{name} pads its images")
+            raise UserError(f"fusiform crops images to a square; timm:{name} pads them")
         if height != crop:
             raise UserError(f"fusiform crops square images; timm:{name} takes {height} x {crop}")
         interpolation = chosen["interpolation"]

@@ -50,7 +50,7 @@ def showing(
 ) -> Iterator[Callable[[Decoded], None]]:
     """Yield a function that shows the network one batch of ``plan`` and calls ``taker``.
 
-    Failed stimuli are shown as they are, but taken by none. ``layers`` are those of the whole scan;
+    Failed stimuli still pass through the network, but are not counted. ``layers`` are those of the whole scan;
     ``taker`` may take some of them.
     """
     dtype = input_dtype(backbone.model)

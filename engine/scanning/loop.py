@@ -41,7 +41,7 @@ class Passes:
     def _say_what_is_done(self) -> None:
         commit, plan = self.draft.commit, self.setup.plan
         if self.draft.is_complete:
-            self.listener.note("an earlier run has done all but put the store in its place")
+            self.listener.note("an earlier run finished everything except publishing the store")
             return
         layers = self.draft.layers
         all_shown = len(commit.finished) == len(layers)

@@ -1,1 +1,1 @@
-"""Stimulus sets: finding and reading them, drawing one, scrambling any. No torch."""
+"""Stimulus sets: finding, reading, checking and scrambling them. No torch."""
