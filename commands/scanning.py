@@ -193,13 +193,16 @@ def record(
 
     Example: fusiform record resnet50 stimuli/ --from r50.zarr --select faces -o r50.responses.zarr
     """
-    from fusiform import record
+    from fusiform import open_store, record
+    from fusiform.engine.recording.earlier_scan import refuse_other_settings
 
     select = request.get("select")
     units = UnitRequest(
         **request | {"select": "*" if select == ["*"] else select},
         criterion=criterion_of(criterion, preset),
     )
+    if store is not None:  # options that equal a default count here, unlike in Python
+        refuse_other_settings(open_store(store), network | design)
     told = listener(quiet)
     with stopped_in_a_line(NOTHING_KEPT):
         record(

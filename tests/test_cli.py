@@ -662,6 +662,10 @@ def test_summary_says_when_one_fold_allows_no_replication(fusiform: Command, sti
     (result,) = json.loads(fusiform("summary", "out.zarr", "--json").out)
     assert {row["replicated"] for row in result["rows"]} == {None}
     assert {row["csi"] for row in result["rows"]} == {None}
+    # An option that equals the default of a scan, but not this scan, is refused as any other.
+    follow = ("record", "resnet18", stimuli, "--from", "out.zarr", "-o", "r.zarr", "--random", "1")
+    assert_refused(fusiform(*follow, "--folds", "2"), "with folds 1, and 2 is asked for")
+    assert_refused(fusiform(*follow, "--weights", "default"), "with weights none, and default")
 
 
 def test_layers_lists_the_recordable_layers(fusiform: Command) -> None:

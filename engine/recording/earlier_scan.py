@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from posixpath import dirname
 from typing import Any
@@ -38,12 +38,8 @@ def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network
         file that is not named
     """
     own, scanned = source.network, source.design
-    for name, value, other, default in _differing(network, design, own, scanned):
-        if value not in (default, other):
-            raise UserError(
-                f"a recording shows a network as its scan did; {source.path} was scanned with "
-                f"{name.replace('_', ' ')} {other}, and {value} is asked for: leave it out"
-            )
+    asked, defaults = _compared(network, design), _compared(Network(""), Design())
+    refuse_other_settings(source, {n: v for n, v in asked.items() if v != defaults[n]})
     assert isinstance(own.preprocessing, Preprocessing)
     known = as_record(own.preprocessing)
     for name, value in _asked_preprocessing(network).items():
@@ -65,14 +61,28 @@ def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network
     return network, replace(scanned, layers=layers, dims=dims)
 
 
-def _differing(
-    network: Network, design: Design, own: Network, scanned: Design
-) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Yield name, requested value, value of the scan and default of fields that must agree."""
-    for name in ("units", "folds", "batch_size"):
-        yield name, getattr(design, name), getattr(scanned, name), getattr(Design(), name)
-    yield "precision", network.precision, own.precision, None
-    yield "compile", network.compile, own.compile, False
+def refuse_other_settings(source: Store, given: Mapping[str, Any]) -> None:
+    """Raise if a setting of a network or design, by its name, differs from the scan's.
+
+    Raises
+    ------
+    UserError : a setting differs
+    """
+    scanned = _compared(source.network, source.design)
+    if given.get("weights") == "default" and source.network.weights == "none":
+        scanned["weights"] = "none"
+    for name, value in scanned.items():
+        if name in given and given[name] != value:
+            raise UserError(
+                f"a recording shows a network as its scan did; {source.path} was scanned with "
+                f"{name.replace('_', ' ')} {value}, and {given[name]} is asked for: leave it out"
+            )
+
+
+def _compared(network: Network, design: Design) -> dict[str, Any]:
+    """Settings of a recording that must equal those of its scan."""
+    own = {name: getattr(design, name) for name in ("units", "folds", "batch_size")}
+    return {**own, "precision": network.precision, "compile": network.compile}
 
 
 def _asked_preprocessing(network: Network) -> Mapping[str, Any]:

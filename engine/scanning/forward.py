@@ -50,8 +50,8 @@ def showing(
 ) -> Iterator[Callable[[Decoded], None]]:
     """Yield a function that shows the network one batch of ``plan`` and calls ``taker``.
 
-    Failed stimuli still pass through the network, but are not counted. ``layers`` are those of the whole scan;
-    ``taker`` may take some of them.
+    Failed stimuli still pass through the network, but are not counted. ``layers`` are those of the
+    whole scan; ``taker`` may take some of them.
     """
     dtype = input_dtype(backbone.model)
     side = backbone.preprocessing.crop
