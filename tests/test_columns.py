@@ -92,7 +92,7 @@ def test_the_fingerprint_equals_that_of_one_json_text(
     }
     provenance = {"model": '"stimuli":[]', "null": {"stimuli": []}, "other": 1, "folds": 2}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(identity, "_AT_ONCE", at_once)
+        patch.setattr(identity, "_BATCH", at_once)
         assert identity.fingerprint(provenance, stimuli) == plain_fingerprint(provenance, stimuli)
 
 

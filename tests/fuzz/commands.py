@@ -38,7 +38,7 @@ _LOADED = (
     "fusiform.engine.reporting.figures", "fusiform.engine.reporting.report",
     "fusiform.engine.merge", "fusiform.engine.querying.query", "fusiform.engine.responses.answer",
     "fusiform.engine.scanning.pack", "fusiform.engine.recording.record",
-    "fusiform.engine.scanning.scan", "fusiform.engine.localizer",
+    "fusiform.engine.scan", "fusiform.engine.localizer",
     "fusiform.engine.stimuli.scramble", "fusiform.engine.store.check",
 )  # fmt: skip
 Contents = dict[str, Any]

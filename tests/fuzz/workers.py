@@ -94,7 +94,7 @@ def run(count: int, seed: int, report: bool = False) -> Storm:
     killer = _Killer(random.Random(seed + 1), count)
     stopped = finished = differing = 0
     os.environ |= _ONE_THREAD
-    multiprocessing.set_forkserver_preload(["fusiform.engine.scanning.scan"])
+    multiprocessing.set_forkserver_preload(["fusiform.engine.scan"])
     with tempfile.TemporaryDirectory() as folder:
         stimuli, output = Path(folder) / "stimuli", Path(folder) / "o.zarr"
         make_stimuli(stimuli, per_category=44, size=64, seed=1)
