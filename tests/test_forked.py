@@ -141,4 +141,4 @@ def test_forked_children_do_not_wait_for_urls(made_path: Path) -> None:
     with served(made_path.parent) as url:
         lines = said(URL, f"{url}/{made_path.name}")
     assert [line.partition(" ")[0] for line in lines] == ["old", "new"]
-    assert all("cannot read URLs where its parent did" in line for line in lines)
+    assert all("cannot read URLs if its parent did" in line for line in lines)
