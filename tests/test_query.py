@@ -7,6 +7,7 @@ import io
 import json
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, get_args
 
 import numpy as np
@@ -22,6 +23,7 @@ from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.querying.chunks import Chunk
 from fusiform.engine.querying.query import Query, top_of_all
+from fusiform.engine.querying.search import _map_ahead
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.querying.table import Format, Table, joined, write
 from fusiform.engine.store.store_reader import StoreReader
@@ -526,3 +528,16 @@ def test_tables_of_several_stores_are_joined(store: Store) -> None:
 def test_the_repr_of_a_query_result(store: Store) -> None:
     assert repr(store.query("t > 1")) == "<fusiform query 't > 1' of 65 units in 3 layers>"
     assert isinstance(store.query("t > 1"), Query)
+
+
+def test_an_abandoned_query_does_not_wait_for_its_threads() -> None:
+    # Python may collect it in zarr's thread, for which its own threads wait.
+    proceed = Event()
+    results = _map_ahead(lambda item: item == 0 or proceed.wait(60), range(50))
+    assert next(results)
+    closing = Thread(target=results.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    waits = closing.is_alive()
+    proceed.set()
+    assert not waits

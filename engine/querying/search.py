@@ -193,15 +193,15 @@ class _Bounds:
 
 def _map_ahead(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
     """``function`` of every item, in order, computed ahead by a bounded number of threads."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="query") as pool:
-        pending: deque[Future[U]] = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > _THREADS:
-                    yield pending.popleft().result()
-            while pending:
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="query")
+    pending: deque[Future[U]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > _THREADS:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        # Never wait: an abandoned iterator may be collected in zarr's thread, and readers need it.
+        pool.shutdown(wait=False, cancel_futures=True)
