@@ -193,12 +193,12 @@ def test_wrong_types_of_criterion_layer_and_contrast_raise(folder: Path, tmp_pat
             with pytest.raises(UserError, match=r"^layers are names or globs; got"):
                 ask(layers=wrong)
         for wrong in (3, [None]):
-            with pytest.raises(UserError, match=r"^a contrast is a text"):
+            with pytest.raises(UserError, match=r"^a contrast is a string"):
                 ask(contrasts=wrong)
     for wrong in ("blobs", None):
         with pytest.raises(UserError, match=r"^a criterion is"):
             fusiform.save_contrast(store, "x1", wrong)
-    with pytest.raises(UserError, match=r"^a contrast is a text"):
+    with pytest.raises(UserError, match=r"^a contrast is a string"):
         fusiform.save_contrast(store, "x1", contrast=3)
     with pytest.raises(UserError, match=r"^a criterion is"):
         flat.record("resnet18", folder / "stimuli", tmp_path / "r.zarr", store=store,

@@ -655,7 +655,7 @@ def test_impossible_recordings_raise(
 
 def test_measures_that_cannot_rank_units_raise(store: fusiform.Store, tmp_path: Path) -> None:
     for options, said in (
-        ({"top": 2, "by": "q"}, "ranked by a measure of their own; got 'q'"),
+        ({"top": 2, "by": "q"}, "ranked by a measure of the unit alone; got 'q'"),
         ({"top": 0}, "the top is at least 1 unit"),
         ({"select": "noses"}, "a contrast names categories"),
         ({"select": "blobs", "criterion": Criterion(where="t > 1e9")}, "blobs chose none"),

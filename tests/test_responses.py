@@ -239,7 +239,7 @@ def test_weighted_contrasts_have_no_ranks(recording: fusiform.Recording) -> None
         list(discriminate(recording, ["faces - (bodies + words)/2"]))
     with pytest.raises(UserError, match="1 or 2 sides"):
         list(discriminate(recording, sides=3))
-    with pytest.raises(UserError, match="of wide there is a projection of 150 units to 40"):
+    with pytest.raises(UserError, match="wide was recorded as a projection of 150 units to 40"):
         list(discriminate(recording))
 
 
@@ -380,7 +380,7 @@ def test_a_layer_and_its_scaled_copy_have_similarity_1() -> None:
 
 
 def test_reliability_equals_its_definition(recording: fusiform.Recording) -> None:
-    with pytest.raises(UserError, match="of wide there is a projection"):
+    with pytest.raises(UserError, match="wide was recorded as a projection"):
         ceilings(recording)
     for one in ceilings(recording, ["conv", "head"], "correlation"):
         x = values_of(one.layer)

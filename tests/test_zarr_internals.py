@@ -25,7 +25,7 @@ zarr.core.sync.sync = sync
 zarr_internals.read_with_zarrs = lambda array: None
 from pathlib import Path
 
-import pytest
+import fusiform
 from fusiform import open_store
 from tests.made import fill
 fill(Path(sys.argv[1]))
