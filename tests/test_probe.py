@@ -372,7 +372,7 @@ def test_the_row_count_is_checked_against_every_batch(
     )
     if show == "workers":
         pytest.importorskip("distributed")
-    made = fusiform.record if show == "record" else fusiform.scan
+    made = flat.record if show == "record" else flat.scan
     workers = {"workers": 1} if show == "workers" else {}
     output = tmp_path / "o.zarr"
     with pytest.raises(UserError, match=complaint):
