@@ -60,7 +60,7 @@ class Form:
     also: str = ""
 
 
-# Fields that hold a value, of which single fields can be given.
+# Fields that hold a value whose own fields are options.
 VALUES: dict[str, type] = {"preprocessing": Preprocessing}
 _THREE = tuple[float, float, float]
 _JOINED = " Joined by commas; repeatable."

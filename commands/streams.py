@@ -1,4 +1,4 @@
-"""The standard streams, any of which may be closed, full, or going away."""
+"""The standard streams, which may be closed, full, or lose their reader."""
 
 from __future__ import annotations
 

@@ -319,7 +319,7 @@ def test_resuming_with_more_threads_is_noted(
     monkeypatch.setattr(passes, "machine", lambda: {"threads": 99, "instructions": "X"})
     notes: list[str] = []
     scanned(*begun, listener=Listener(notes.append))
-    assert any("goes on with 99 threads and X instructions" in note for note in notes)
+    assert any("continues with 99 threads and X instructions" in note for note in notes)
 
 
 def test_settings_that_change_last_bits_are_named(
@@ -332,7 +332,7 @@ def test_settings_that_change_last_bits_are_named(
         monkeypatch.setenv(name, "x")
         scanned(stimuli, output, listener=Listener(notes.append))
         said = (
-            f"it was begun with {name} unset, and goes on with {name}=x: the last bits may differ"
+            f"the run began with {name} unset and continues with {name}=x: the last bits may differ"
         )
         assert any(note.startswith(said) for note in notes)
         assert sum("the last bits" in note for note in notes) == 1

@@ -29,15 +29,14 @@ _STIMULI = 96
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a scan will take.
+    """Memory, disk and time that a scan will take.
 
-    ``passes`` are the layers for each of which all ``stimuli`` are shown, in ``batches`` of
-    ``batch_size``. ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the
-    most that the store takes on the disk, ``peak_bytes`` the most that the program takes where the
-    network runs, of a ``budget_bytes``. ``network`` and ``decoding`` are images per second;
-    ``advice`` says how to speed up decoding, where the network waits for it. ``seconds`` is the
-    time of all stimuli in all passes (compiling comes on top), ``contrast_seconds`` that of the
-    contrasts after it.
+    ``passes`` holds the layers of each pass over the ``stimuli``, in ``batches`` of ``batch_size``.
+    ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the most that the
+    store takes on the disk, ``peak_bytes`` the most memory of the program where the network runs,
+    within ``budget_bytes``. ``network`` and ``decoding`` are images per second; ``advice`` says how
+    to speed up decoding if the network waits for it. ``seconds`` is the time of all passes without
+    compilation, ``contrast_seconds`` that of the contrasts.
     """
 
     model: str

@@ -56,9 +56,9 @@ def record(
     Units are chosen by the store of a scan (``select``, ``top``), drawn at random (``random``), or
     given (``masks``); without any of these every unit of the design's layers is recorded. With a
     ``store``, fields of the network and the design that are left at their defaults are those of its
-    scan; another network is refused, and so are stimuli some of which are missing or have changed.
-    Other stimuli are shown if ``groups`` choose them, or from a set that has none of the scan's; a
-    note of it is kept.
+    scan. Another network is refused, and so is a set in which some stimuli of the scan are missing
+    or have changed. Other stimuli are shown if ``groups`` choose them, or from a set that has none
+    of the scan's; a note of it is kept.
 
     A recording that was stopped continues when it is called again as before, and ends with the same
     bits.

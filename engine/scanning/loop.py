@@ -55,7 +55,7 @@ class Passes:
         if differing := changed(commit.machine, machine()):
             before, now = differing
             self.listener.note(
-                f"it was begun with {before}, and goes on with {now}: the last bits may differ "
+                f"the run began with {before} and continues with {now}: the last bits may differ "
                 "from those of one run"
             )
 

@@ -161,7 +161,7 @@ class Reader:
         ]
 
     def stimulus_column(self, column: str) -> NDArray[Any]:
-        """A column ``[stimulus]`` of the stimulus table; see ``variables.STIMULUS_COLUMNS``."""
+        """A column ``[stimulus]`` of the stimulus table; see ``registry.STIMULUS_COLUMNS``."""
         values = self._part(column)
         known = {"stimulus_category": len(self.categories), "stimulus_fold": self.folds}
         if column not in known or not len(values):

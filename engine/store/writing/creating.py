@@ -51,7 +51,7 @@ class Blueprint:
     ----------
     layers, categories : of the scan
     counts : number of stimuli ``[category, fold]``
-    stimuli : the stimulus table, a column ``[stimulus]`` for each of ``variables.STIMULUS_COLUMNS``
+    stimuli : the stimulus table, a column ``[stimulus]`` for each of ``registry.STIMULUS_COLUMNS``
     provenance : attributes of the root, plain JSON values
     """
 
