@@ -384,6 +384,29 @@ def several_commits(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+def test_a_recording_killed_while_its_commits_are_removed_is_published(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded(output: Path) -> Path:
+        options = {"layers": ["body", "head"], "batch_size": 4, "commit_every": 0}
+        return Path(flat.record(Net(), stimuli, output, preprocessing=SMALL, **options).path)
+
+    def remove_some(log: CommitLog) -> None:
+        last, before = last_and_before(output.with_name("o.zarr.partial"))
+        folder = output.with_name("o.zarr.partial")
+        (folder / f"{last}.json").unlink()
+        for file in (folder / before).iterdir():  # empty here, so a removed one would not count
+            file.write_bytes(b"x")
+        raise KeyboardInterrupt
+
+    output = tmp_path / "o.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(CommitLog, "remove", remove_some)
+        with pytest.raises(KeyboardInterrupt):
+            recorded(output)
+    assert contents(recorded(output)) == contents(recorded(tmp_path / "undisturbed.zarr"))
+
+
 def last_and_before(draft: Path) -> tuple[str, str]:
     """Paths of the last checkpoint and the one before."""
     last, before = CommitLog(DurableFolder(draft)).found()

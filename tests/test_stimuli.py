@@ -536,14 +536,14 @@ def test_two_unicode_forms_of_a_name_are_one_category_with_a_note(tmp_path: Path
     assert found.categories == (BUILDING, HEAD)
     assert found.names == ("1.png", "2.png", "4.png", "3.png")
     assert found.notes == (
-        f"{BUILDING}: joined 2 categories whose names differ only in Unicode form",
+        f"{BUILDING}: joined 2 categories that are written alike, in different Unicode forms",
     )
     (tmp_path / "set").mkdir()
     if tells_forms_apart(tmp_path):
         root = folders(tmp_path / "set", *(f"{c}/{i}.png" for i, c in rows))
         found = read_catalogue(root)
         assert np.bincount(found.labels).tolist() == [3, 1]
-        assert "only in Unicode form" in found.notes[0]
+        assert "in different Unicode forms" in found.notes[0]
 
 
 def test_a_manifest_finds_files_in_another_unicode_form(tmp_path: Path) -> None:

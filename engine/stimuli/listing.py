@@ -51,7 +51,8 @@ class Listing:
         rows = {own[0]: np.sort(np.concatenate([self.rows[name] for name in own]))
                 for own in forms.values()}  # fmt: skip
         notes = (
-            f"{own[0]}: joined {len(own)} categories whose names differ only in Unicode form"
+            f"{own[0]}: joined {len(own)} categories that are written alike, in different Unicode "
+            "forms"
             for own in forms.values()
             if len(own) > 1
         )

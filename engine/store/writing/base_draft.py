@@ -60,6 +60,8 @@ class BaseDraft(Generic[ReaderT]):
         self._open: dict[str, Any] = {}
         self._lost: str | None = None
         self.found = self._commits.found()
+        if self.is_complete:  # commits do not count, and a killed run may have removed some of them
+            self.found = [one for one in self.found if not one.fault]
         whole = next((one for one in self.found if one.commit and not one.fault), None)
         self.commit, self.live = (whole.commit or Commit(), whole.live) if whole else (Commit(), {})
 

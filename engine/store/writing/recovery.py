@@ -87,9 +87,9 @@ class Recovery:
         found = [fault for key in root if (fault := self._fault(key, (), thorough=True))]
         folder = draft.tasks.folder
         found += [f"{folder}/{name}: is not what was written" for name in draft.tasks.damaged()]
-        if found or not draft.found:
+        if found or not (draft.found or draft.is_complete):
             return [*found, *self._damaged_tasks(thorough=True).values()]
-        for one in draft.found:
+        for one in draft.found or (None,):
             if not (faults := self._faults(one, thorough=True)):
                 break
             found += faults
