@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import shutil
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, count
@@ -17,6 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 from torch import nn
+from zarr.abc.store import Store as ZarrStore
+from zarr.storage import LocalStore
 
 import fusiform
 from fusiform.cli import main
@@ -492,3 +497,32 @@ def test_a_killed_demo_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         main()
     assert not left.value.code
     assert sorted(path.name for path in (tmp_path / "tour").iterdir()) == ["demo.zarr", "stimuli"]
+
+
+@pytest.mark.parametrize("failing", [2, 3, 5])
+def test_writes_under_way_do_not_come_back_after_a_failed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """Zarr writes several files at once; when one fails, the others are still written."""
+    numbers = count(1)
+
+    def late(plain: Callable[..., Any]) -> Callable[..., Any]:
+        async def write(store: ZarrStore, key: str, value: Any) -> None:
+            if next(numbers) == failing:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            await asyncio.sleep(0.1)
+            await plain(store, key, value)
+
+        return write
+
+    for name in ("set", "set_if_not_exists"):
+        monkeypatch.setattr(LocalStore, name, late(getattr(LocalStore, name)))
+    blueprint = StoreBlueprint(**contents())
+    with pytest.raises(UserError, match="No space"), drafting(tmp_path / "a", False, blueprint):
+        pass
+    numbers = count(1)
+    kept = resuming(tmp_path / "b", blueprint, np.arange(3), Existing(), lambda _: None)
+    with pytest.raises(UserError, match="No space"), kept:
+        pass
+    time.sleep(0.3)
+    assert not list(tmp_path.iterdir())

@@ -110,9 +110,10 @@ def test_available_memory_is_limited_by_the_cgroup() -> None:
 
 def test_little_memory_is_warned_of() -> None:
     assert checks.judge_memory(Memory(16 * GIB, 8 * GIB, None), {}).severity == "ok"
-    little = checks.judge_memory(Memory(16 * GIB, GIB, 4 * GIB), {})
+    little = checks.judge_memory(Memory(16 * GIB, GIB, 4 * GIB), {"MALLOC_ARENA_MAX": "2"})
     assert "limited to 4.00 GiB" in little.found
     assert "smaller batches" in little.advice
+    assert "MALLOC_ARENA_MAX" in little.advice
     assert checks.judge_memory(None, {"MALLOC_ARENA_MAX": "2"}).severity == "unknown"
 
 
@@ -122,6 +123,8 @@ def test_environment_variables_of_the_allocator_are_named() -> None:
     for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
         finding = checks.judge_memory(known, {name: "2"})
         assert finding.severity == "advice"
+        assert name in finding.advice
+        assert name in checks.judge_memory(None, {name: "2"}).advice
         assert f"unset {name}" in finding.advice
 
 
@@ -278,6 +281,8 @@ def test_slow_and_full_disks_are_warned_of() -> None:
     assert checks.judge_output(here, "ext4", 900e6, 9 * GIB).severity == "ok"
     assert "local disk" in checks.judge_output(here, "ext4", 5e6, 9 * GIB).advice
     assert "make room" in checks.judge_output(here, "ext4", 900e6, GIB // 2).advice
+    both = checks.judge_output(here, "nfs", 5e6, GIB // 2).advice
+    assert all(said in both for said in ("make room", "local disk", "over a network"))
 
 
 def test_the_output_folder_is_the_nearest_existing_one(tmp_path: Path) -> None:

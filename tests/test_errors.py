@@ -193,8 +193,7 @@ def test_a_thread_that_cannot_start_neither_hangs_nor_loses_work(
     assert "Traceback" not in done.stderr
     assert done.returncode == 2
     assert "cannot start a thread or process" in done.stderr
-    # Which thread is the k-th depends on timing; after the first batch what was done is kept.
-    assert not list(tmp_path.glob("o.zarr*")) or "the same command resumes it" in done.stderr
+    assert not list(tmp_path.glob("o.zarr*"))
 
 
 def test_obstore_threads_do_not_abort_an_exiting_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,8 @@ stimuli check stimuli
 
 @pytest.mark.parametrize(
     "environment",
-    [{"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}],
-    ids=["no assertions or docstrings", "warnings are errors"],
+    [{"PYTHONOPTIMIZE": "1"}, {"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}],
+    ids=["no assertions", "no docstrings", "warnings are errors"],
 )
 def test_commands_run_under_other_interpreter_flags(
     environment: dict[str, str], tmp_path: Path, draw_stimuli: Callable[..., Path]

@@ -56,7 +56,9 @@ def shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("streams", ["2>&-", "<&- >&- 2>&-", ">/dev/full", ">&- 2>/dev/full"])
+@pytest.mark.parametrize(
+    "streams", ["2>/dev/full", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", ">&- 2>/dev/full"]
+)
 def test_a_scan_continues_when_its_output_is_closed(streams: str, folder: Path) -> None:
     result = shell(folder, f"scan networks:make stimuli -o a.zarr {streams}")
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Every command once, as a user runs it, and every public name: the minimum for any machine.
+"""Every command once, in one process, and every public name: the minimum for any machine.
 
 ``pytest -m smoke`` runs this and a test of each package in minutes; ``.ci/run`` runs it on the
 newest Python, with the lowest libraries, and on a bare machine.

@@ -45,7 +45,7 @@ def main() -> None:
         network = open_clip.create_model("RN50x64", device="meta").visual.eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, CROP, CROP, device="meta"))
-    layers, _ = choose(trial(network, CROP), ["blocks"])
+    layers, _ = choose(trial(network.to_empty(device="cpu"), CROP), ["blocks"])
     units = sum(layer.units for layer in layers)
     labels = np.repeat(np.arange(CATEGORIES, dtype=np.int32), IMAGES // CATEGORIES)
     plan = make_plan(labels, tuple(map(str, range(CATEGORIES))), folds=FOLDS, batch_size=BATCH)

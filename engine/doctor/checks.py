@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 
 from .. import machine
 from ..disk import flush_descriptor, flush_path, note_limitations
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..texts import in_bytes
 
 # A library that does not fit another one fails to load.
@@ -57,11 +57,6 @@ class Finding:
 def found(topic: str, text: str, advice: str = "") -> Finding:
     """A finding that is well without ``advice``."""
     return Finding(topic, text, advice, "advice" if advice else "ok")
-
-
-def first_line(error: object) -> str:
-    """The first line of an error."""
-    return str(error).strip().partition("\n")[0]
 
 
 # Versions
@@ -143,7 +138,7 @@ def check_devices(device: str | None) -> Iterator[Finding]:
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not gpus:
         driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/kfd").exists()
-        reason = first_line(said[0].message) if said else ""
+        reason = str(said[0].message).partition("\n")[0] if said else ""
         yield judge_no_gpu(driver, torch.version.cuda or torch.version.hip, reason)
     for index in range(gpus):
         yield _gpu(index)
@@ -263,14 +258,14 @@ def judge_memory(known: machine.Memory | None, environment: Mapping[str, str]) -
     """Memory, and variables that configure glibc's allocator: a scan leaves it alone then."""
     set_up = sorted(k for k in environment if k.startswith(("MALLOC_", "GLIBC_TUNABLES")))
     cost = "freed memory is not used again, and a pass on the CPU takes longer: unset "
-    advice = cost + ", ".join(set_up) if set_up else ""
+    advice = [cost + ", ".join(set_up)] if set_up else []
     if known is None:
-        return Finding("memory", "not reported by this system", severity="unknown")
+        return Finding("memory", "not reported by this system", "; ".join(advice), "unknown")
     if known.available < _LITTLE_MEMORY:
-        advice = "little is free: scan in smaller batches"
+        advice.insert(0, "little is free: scan in smaller batches")
     limit = "" if known.limit is None else f", limited to {in_bytes(known.limit)}"
     free = f"{in_bytes(known.available)} of {in_bytes(known.total)} free"
-    return found("memory", free + limit, advice)
+    return found("memory", free + limit, "; ".join(advice))
 
 
 # Disk
@@ -322,17 +317,18 @@ def write_speed(folder: Path) -> float:
 
 def judge_output(folder: Path, kind: str | None, speed: float, free: int) -> Finding:
     """A folder, its file system, the speed of writing to it in bytes per second, free bytes."""
-    advice = ""
+    advice = []
     if free < _LITTLE_DISK:
-        advice = "a store takes from some MiB to some GiB: make room"
-    elif speed < _SLOW:
-        advice = "moments are written at this speed: write to a local disk, and copy the store"
-    elif kind and _OVER_NETWORK.fullmatch(kind):
-        advice = "over a network, locks and renames may be late: let one machine write a store"
-    elif kind in ("tmpfs", "ramfs"):
-        advice = "a store here takes memory, and is lost when the machine stops"
+        advice.append("a store takes from some MiB to some GiB: make room")
+    if speed < _SLOW:
+        advice.append("moments are written at this speed: write to a local disk, copy the store")
+    if kind and _OVER_NETWORK.fullmatch(kind):
+        advice.append("over a network, locks and renames may be late: let one machine write")
+    if kind in ("tmpfs", "ramfs"):
+        advice.append("a store here takes memory, and is lost when the machine stops")
     where = f"{folder} ({kind or 'unknown file system'})"
-    return found("output", f"{where}: {in_bytes(free)} free, {speed / 1e6:,.0f} MB/s", advice)
+    text = f"{where}: {in_bytes(free)} free, {speed / 1e6:,.0f} MB/s"
+    return found("output", text, "; ".join(advice))
 
 
 def check_cache() -> Iterator[Finding]:

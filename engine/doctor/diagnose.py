@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..errors import first_line
 from . import checks
 
 
@@ -46,5 +47,5 @@ def guarded(topic: str, check: Callable[[], Iterator[checks.Finding]]) -> Iterat
     try:
         yield from check()
     except Exception as error:
-        said = f"{type(error).__name__}: {checks.first_line(error)}"
+        said = f"{type(error).__name__}: {first_line(error)}"
         yield checks.Finding(topic, f"cannot be checked: {said}"[:300], severity="unknown")

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..layer import Layer
-from ..spec import Design, Network, Stimuli
 from ..store.reader import require_complete
-from ..store.scan_values import design_of, network_of, stimuli_of
 from ..store.store_reader import StoreReader
 from .chunks import coordinates
 from .query import Query
@@ -32,21 +30,6 @@ class Store(StoreReader):
     [category, fold]`` and ``layers`` describe the store; ``network``, ``stimuli`` and ``design``
     are the values it was made with; ``provenance`` holds all attributes of its root.
     """
-
-    @property
-    def network(self) -> Network:
-        """The network of the scan; a module stands by its class, and must be given again."""
-        return network_of(self)
-
-    @property
-    def stimuli(self) -> Stimuli:
-        """The stimuli of the scan, where they are now."""
-        return stimuli_of(self)
-
-    @property
-    def design(self) -> Design:
-        """The design of the scan, its layers by name."""
-        return design_of(self)
 
     def _repr_html_(self) -> str:
         from .notebook import store_html

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, nearest
 from ..registry import SHOWN
-from ..spec import Design, Network, Stimuli
 from ..store.reader import require_complete
 from ..store.recording_reader import RecordingReader
-from ..store.scan_values import design_of, network_of, stimuli_of
 
 if TYPE_CHECKING:
     import dask.array
@@ -29,21 +27,6 @@ class Recording(RecordingReader):
     Rows are stimuli in the order shown: by category, then fold; stimuli that could not be shown
     come last, with NaN responses.
     """
-
-    @property
-    def network(self) -> Network:
-        """The network that was shown; a module stands by its class, and must be given again."""
-        return network_of(self)
-
-    @property
-    def stimuli(self) -> Stimuli:
-        """The stimuli that were shown, where they are now."""
-        return stimuli_of(self)
-
-    @property
-    def design(self) -> Design:
-        """The design of the recording, its layers by name."""
-        return design_of(self)
 
     def responses(self, layer: str) -> dask.array.Array:
         """A layer's responses ``[stimulus, unit]``, float32, as a lazy dask array.

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..registry import SHOWN
+from ..spec import Design, Network, Stimuli
 from ..values import listed
 from .arrays import Arrays, Consolidated
 from .identity import Stamp, Unchanged, stamp_of
 from .location import Location, PlainFiles, location_of, refuse_forked, zarr_store
 from .metadata import Opened, refusing
 from .root import open_root
+from .scan_values import design_of, network_of, stimuli_of
 from .schema import Kind, RootSchema
 
 if TYPE_CHECKING:
@@ -159,6 +161,21 @@ class Reader:
             for layer in self.layers
             if any(fnmatchcase(layer.name, pattern) for pattern in patterns)
         ]
+
+    @property
+    def network(self) -> Network:
+        """The network that was shown; a module stands by its class, and must be given again."""
+        return network_of(self)
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli, where they are now."""
+        return stimuli_of(self)
+
+    @property
+    def design(self) -> Design:
+        """The design, its layers by name."""
+        return design_of(self)
 
     def stimulus_column(self, column: str) -> NDArray[Any]:
         """A column ``[stimulus]`` of the stimulus table; see ``registry.STIMULUS_COLUMNS``."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from posixpath import dirname
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..preprocessing import Preprocessing
 from ..registry import SHOWN
 from ..spec import Design, Network, Stimuli
 from .attributes import is_integer_in
-from .reader import Reader
+
+if TYPE_CHECKING:
+    from .reader import Reader
 
 _UNTRAINED = "untrained, seed "
 

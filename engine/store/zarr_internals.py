@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import cache
 from threading import Thread
 from typing import Any, TypeVar, cast
@@ -17,6 +18,8 @@ import zarr
 from zarrs import ZarrsCodecPipeline
 
 T = TypeVar("T")
+# Seconds to wait for writes, which may hang with their disk.
+_PATIENCE = 10
 
 
 @cache
@@ -36,6 +39,17 @@ try:
     from zarr.core.sync import sync as sync
 except ImportError:
     sync = plain_sync  # type: ignore[assignment]
+
+
+def await_writes() -> None:
+    """Wait until zarr's tasks have ended. After an error, others of the same call still write."""
+
+    async def wait() -> None:
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=_PATIENCE)
+
+    with suppress(Exception):  # no thread can be started for zarr: then nothing is written either
+        sync(wait())
 
 
 if not __debug__:  # python -O skips an assertion of zarr 3.1 that has a side effect: replace it

@@ -17,6 +17,7 @@ from ...urls import Url
 from ..location import Location, exists, location_of, remove, zarr_store
 from ..metadata import ROOT_BYTES, read_json
 from ..schema import RECORDING, STORE, Kind
+from ..zarr_internals import await_writes
 from .base_draft import BaseDraft
 from .creating import StoreBlueprint
 from .store_draft import StoreDraft
@@ -45,11 +46,22 @@ def drafting(
         explain_disk_errors(final),
         beside.scratch(final) if isinstance(final, Path) else _in_place(final) as new,
         explain_disk_errors(final, new),
+        _writes_ended(),
     ):
         draft = blueprint.create(new)
         with explain_disk_errors(final, draft):
             yield draft
             publish(draft, final, overwrite)
+
+
+@contextmanager
+def _writes_ended() -> Iterator[None]:
+    """After an error, wait for writes under way, which would come back into a removed folder."""
+    try:
+        yield
+    except BaseException:
+        await_writes()
+        raise
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ..identity import difference, not_compared
 from ..location import Location, exists, is_group, remove, remove_partial_files, zarr_store
 from ..reader import Unreadable
 from ..root import require_kind
+from ..zarr_internals import await_writes
 from .base_draft import BaseDraft
 from .commits import CommitLog, TaskLog
 from .creating import Blueprint
@@ -98,6 +99,7 @@ def resuming(
                 yield draft
                 publish(draft, final, overwrite)
         except BaseException as error:
+            await_writes()  # they would come back into a removed folder
             if draft and draft.was_committed and is_group(location):
                 error.add_note(_kept(draft, error))
             elif begun or lock:

@@ -43,7 +43,7 @@ from ..metadata import (
 )
 from ..schema import RootSchema
 from ..store_reader import StoreReader
-from ..zarr_internals import sync
+from ..zarr_internals import await_writes, sync
 from .array_writer import SlabWriter
 
 # File systems allow names of 255 bytes; a replaced contrast's group adds a number to its own.
@@ -128,6 +128,7 @@ def saving(
             yield SavedContrast(store, root, name, group, record["each_category"])
             _replace_root(opened, _attributes(store, name, record, group))
         except BaseException:
+            await_writes()  # they would come back into a removed group
             with suppress(Exception):
                 _clear(store, opened)
             raise
