@@ -2,77 +2,43 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numba import prange
-from scipy.special import betaln, stdtr
 
 from .contrast import Counts, Floats, squared_error, welch_df, welch_t
 from .jit import inner, parallel
+from .student import log10_upper_tail_of, upper_tail_of
 
-# Values per call of scipy in a thread.
-_CHUNK = 65_536
+
+@parallel
+def _fill(tail: Floats, t: Floats, df: Floats) -> None:
+    for index in prange(len(t)):
+        tail[index] = upper_tail_of(t[index], df[index])
+
+
+@parallel
+def _fill_log10(tail: Floats, t: Floats, df: Floats) -> None:
+    for index in prange(len(t)):
+        tail[index] = log10_upper_tail_of(t[index], df[index])
 
 
 def upper_tail(t: Floats, df: Floats) -> Floats:
-    """One-sided p, ``P(T >= t)``, on all cores: scipy's ``stdtr`` takes ten times as long as t.
+    """One-sided p, ``P(T >= t)``, by :func:`.student.upper_tail_of`.
 
     Units without variance have no degrees of freedom (NaN): their p is 0 for a t above 0, else 1.
     """
-    p = np.empty_like(t)
-    flat_t, flat_df, flat_p = t.ravel(), df.ravel(), p.ravel()
-
-    def work(start: int) -> None:
-        part = slice(start, start + _CHUNK)
-        tail = stdtr(flat_df[part], -flat_t[part])
-        constant = np.isnan(flat_df[part]) & ~np.isnan(flat_t[part])
-        flat_p[part] = np.where(constant, np.where(flat_t[part] > 0, 0.0, 1.0), tail)
-
-    starts = range(0, t.size, _CHUNK)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(work, starts))
+    p = np.empty(t.shape)
+    _fill(p.ravel(), t.ravel(), df.ravel())
     return p
-
-
-# The smallest normal double: below it p loses digits and then becomes 0.
-_UNDERFLOW = np.finfo(np.float64).tiny
 
 
 def log10_upper_tail(t: Floats, df: Floats) -> Floats:
     """log10 of :func:`upper_tail`, also for a p too small for a double."""
-    with np.errstate(divide="ignore"):
-        log_p = np.log10(upper_tail(t, df))
-    tiny = (log_p < np.log10(_UNDERFLOW)) & np.isfinite(t) & (df > 0)
-    if tiny.any():
-        log_p[tiny] = _log_tail(t[tiny], df[tiny]) / np.log(10)
+    log_p = np.empty(t.shape)
+    _fill_log10(log_p.ravel(), t.ravel(), df.ravel())
     return log_p
-
-
-def _log_tail(t: Floats, df: Floats) -> Floats:
-    """Log P(T >= t) for large t: half the regularised incomplete beta function, I_x(df/2, 1/2).
-
-    Uses its continued fraction (DLMF 8.17.22) with x = df / (df + t**2), by the method of Lentz
-    (1976). It converges in some tens of steps.
-    """
-    a, b = df / 2, 0.5
-    x = df / (df + t * t)
-    front = -a * np.log1p(t * t / df) + b * np.log1p(-x) - np.log(a) - betaln(a, b)
-    c = np.ones_like(x)
-    d = 1 / (1 - (a + b) / (a + 1) * x)
-    fraction = d.copy()
-    for m in range(1, 10_000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for step in (even, odd):
-            d = 1 / (1 + step * d)
-            c = 1 + step / c
-            fraction *= c * d
-        if (np.abs(c * d - 1) < 1e-15).all():
-            break
-    return np.asarray(front + np.log(fraction / 2))
 
 
 @inner

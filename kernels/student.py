@@ -1,4 +1,15 @@
-"""Upper tail of Student's t (numba): P(T >= t) and its logarithm, for real degrees of freedom."""
+"""Upper tail of Student's distribution, P(T >= t), and its logarithm (numba).
+
+With ``a = df / 2`` and ``s = log(1 + t**2 / df)``,
+
+    P = gamma(a + 1/2) / gamma(a) / sqrt(4 pi) * integral from s of exp(-a u) / sqrt(1 - exp(-u)) du
+
+for t of at least 0, half the regularised incomplete beta function I_x(a, 1/2) at ``x = exp(-s)``.
+With ``b = a - 1/4`` the integrand is ``exp(-b u) / sqrt(u)`` times an even function of u close to
+1. Its polynomial gives incomplete gamma functions, and their values at s = 0 the ratio of gammas
+(even, too: DLMF 5.11.14), so no gamma function is evaluated and nothing cancels. Compare the
+expansion for large a of Temme, DLMF 8.18(ii), in powers of u - s.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +19,14 @@ import numpy as np
 
 from .jit import inner
 
-# sqrt((s / 2) / sinh(s / 2)) as a polynomial in s**2, to 1e-17 for s up to 3.
-_DENSITY = (
+# sqrt((u / 2) / sinh(u / 2)) as a polynomial in u**2, to 1e-17 for u up to 3.
+_CORRECTION = (
     1.0, -0.020833333333333034, 0.0003906249999981322, -7.879670961015093e-06,
     1.696766520303547e-07, -3.805059685122503e-09, 8.748155076894098e-11, -2.0437821292133087e-12,
     4.8162799388030804e-14, -1.1249956393805944e-15, 2.4596369236904043e-17, -4.337870372929709e-19,
     4.3392780296948266e-21,
 )  # fmt: skip
-# (1 + 2 x) exp(x**2) erfc(x) as a polynomial in (x - 3.5) / (x + 3.5), to 4e-17 for x from 0
+# (1 + 2 x) exp(x**2) erfc(x) as a polynomial in (x - 3.5) / (x + 3.5), to 4e-17 for x from 0 on
 # (Shepherd & Laframboise 1981, Math. Comp. 36(153)).
 _ERFCX = (
     1.2423492448711544, -0.14000918013761943, -0.010555596332221952, 0.09751909515326224,
@@ -25,25 +36,22 @@ _ERFCX = (
     -4.3051702801470573e-08, 6.025096057081062e-07, -8.641744973204816e-09, -9.711971328975727e-08,
     6.778448793564802e-10, 1.3911592311296799e-08, 5.811094619015422e-11, -1.2155186967957756e-09,
 )  # fmt: skip
-_MIDDLE = 3.5
-# Terms of the series in x = df / (df + t**2), to 1e-17 from here on.
-_FAR, _TERMS = 2.0, 18
-# The expansion for many degrees of freedom holds from df / 2 - 1 / 4 of this on.
-_MANY = 16.0
+_CENTRE = 3.5
+# The polynomials serve a from here on, up to this s; beyond it the series in x has so many terms.
+_LARGE, _FAR, _TERMS = 16.25, 2.0, 18
 
 
 @inner
 def upper_tail_of(t: float, df: float) -> float:
-    """One-sided p, ``P(T >= t)``.
+    """One-sided p, ``P(T >= t)``, of one t.
 
-    Units without variance have no degrees of freedom (NaN): their p is 0 for a t above 0, else 1.
+    The relative error is at most 2e-15 - 6e-16 log(p): 5e-13 at the smallest normal double, where
+    p changes as much between neighbouring t. For df NaN (no variance) p is 0 for a t above 0, else
+    1.
     """
-    if not df > 0:
-        if np.isnan(df) and not np.isnan(t):
-            return 0.0 if t > 0 else 1.0
-        return np.nan
-    if np.isnan(t):
-        return np.nan
+    if np.isnan(t) or not df > 0:
+        constant = np.isnan(df) and not np.isnan(t)
+        return (0.0 if t > 0 else 1.0) if constant else np.nan
     exponent, factor = _tail(abs(t), df)
     p = math.exp(-exponent) * factor
     return p if t > 0 else 1 - p
@@ -51,63 +59,90 @@ def upper_tail_of(t: float, df: float) -> float:
 
 @inner
 def log10_upper_tail_of(t: float, df: float) -> float:
-    """log10 of :func:`upper_tail_of`, also for a p too small for a double."""
-    if not df > 0 or not t > 0:
-        return float(np.log1p(upper_tail_of(t, df) - 1) / math.log(10.0))
-    exponent, factor = _tail(t, df)
-    return (math.log(factor) - exponent) / math.log(10.0)
+    """log10 of :func:`upper_tail_of`, also for a p too small for a double.
+
+    The relative error is at most 3e-15.
+    """
+    if t > 0 and df > 0:
+        exponent, factor = _tail(t, df)
+        return (math.log(factor) - exponent) / math.log(10.0)
+    if df > 0:
+        return float(np.log1p(-upper_tail_of(-t, df))) / math.log(10.0)
+    return float(np.log10(upper_tail_of(t, df)))
 
 
 @inner
 def _tail(t: float, df: float) -> tuple[float, float]:
-    """Exponent and factor of ``P(T >= t) = factor exp(-exponent)``, for ``t`` of at least 0.
-
-    With a = df / 2, s0 = log(1 + t**2 / df), and s = log(1 + u**2 / df), P is the integral of
-    ``exp(-a s) / sqrt(1 - exp(-s))`` from s0 on, times ``gamma(a + 1/2) / gamma(a) / sqrt(4 pi)``.
-    """
-    df = min(df, 1e300)
-    a = df / 2
-    ratio = t * t / df
-    s0 = math.log1p(ratio) if ratio < 1e300 else 2 * math.log(t) - math.log(df)
-    x = 1 / (1 + ratio)
-    steps = 0 if a >= _MANY + 0.25 else int(_MANY + 0.25 - a) + 1
-    many = a + steps - 0.25
-    # gamma(a + 1/2) / gamma(a) at a + steps, then down to a.
-    total, polynomial = _expansion(many, s0)
-    series, below, above = 1.0, 1.0, 1.0
-    for j in range(steps - 1, -1, -1):
-        above *= a + j + 0.5
-        if j < steps - 1:
-            series = (a + j + 1) * below + (a + j + 0.5) * x * series
-            below *= a + j + 1
-    if steps == 0:
-        below = 1 / a
-    scale = math.sqrt(many / math.pi) / (2 * total)
-    if s0 > _FAR:
-        power = 0.0
-        for k in range(_TERMS, 0, -1):
-            power = x * (k - 0.5) / k * (1 / (a + k) + power)
-        return a * s0, scale * below / above * (1 + a * power)
-    y = many * s0
-    root = math.sqrt(y)
-    q = (root - _MIDDLE) / (root + _MIDDLE)
-    erfcx = 0.0
-    for k in range(len(_ERFCX) - 1, -1, -1):
-        erfcx = erfcx * q + _ERFCX[k]
-    factor = erfcx / (2 + 4 * root) + root * polynomial / (2 * math.sqrt(math.pi) * total)
-    if steps == 0:
-        return y, factor
-    first = math.sqrt(ratio * x) * scale / above
-    return a * s0, math.exp(-(steps - 0.25) * s0) * factor + first * series
+    """Exponent and factor of ``P(T >= t) = factor exp(-exponent)``, for t of at least 0."""
+    a = min(df, 1e150) / 2  # so many are endless, and no square of them overflows
+    ratio = t * t / (2 * a)
+    s = float(np.log1p(ratio)) if ratio < 1e300 else 2 * math.log(t) - math.log(2 * a)
+    if s > _FAR:
+        return a * s, _far(a, 1 / (1 + ratio))
+    if a < _LARGE:
+        return a * s, _few(a, s, ratio)
+    return (a - 0.25) * s, _many(a - 0.25, s)
 
 
 @inner
-def _expansion(a: float, s0: float) -> tuple[float, float]:
-    last = len(_DENSITY) - 1
-    total, polynomial = _DENSITY[last], 0.0
-    inverse, square = 1 / a, s0 * s0
-    for k in range(last - 1, -1, -1):
-        high = (2 * k + 1.5) * inverse
-        polynomial = inverse * (high + s0) * total + square * polynomial
-        total = (2 * k + 0.5) * inverse * high * total + _DENSITY[k]
-    return total, polynomial
+def _many(b: float, s: float) -> float:
+    """``P exp(b s)`` for many degrees of freedom: that of the normal distribution, corrected."""
+    total, correction = _expansion(b, s)
+    root = math.sqrt(b * s)
+    q = (root - _CENTRE) / (root + _CENTRE)
+    square, even, odd = q * q, 0.0, 0.0
+    for k in range(len(_ERFCX) - 2, -1, -2):
+        even, odd = even * square + _ERFCX[k], odd * square + _ERFCX[k + 1]
+    normal = (even + odd * q) / (2 + 4 * root)
+    return normal + root * correction / (math.sqrt(4 * math.pi) * total)
+
+
+@inner
+def _expansion(b: float, s: float) -> tuple[float, float]:
+    """Integrals of ``exp(-b u) / sqrt(u)`` times the even function.
+
+    From 0 on, the first is ``sqrt(pi / b) total``. From s on it is ``sqrt(pi / b) total erfc(root)
+    + sqrt(s) correction exp(-b s)`` with ``root = sqrt(b s)``, by ``gamma(c + 1, y) = c gamma(c, y)
+    + y**c exp(-y)`` (DLMF 8.8.2), from the last coefficient to the first.
+    """
+    inverse, square = 1 / (b * b), s * s
+    total, correction = _CORRECTION[-1], 0.0
+    for k in range(len(_CORRECTION) - 2, -1, -1):
+        low, high = 2 * k + 0.5, 2 * k + 1.5
+        correction = (high * inverse + s / b) * total + square * correction
+        total = low * high * inverse * total + _CORRECTION[k]
+    return total, correction
+
+
+@inner
+def _few(a: float, s: float, ratio: float) -> float:
+    """``P exp(a s)`` for few degrees of freedom, from more of them.
+
+    ``I_x(a, 1/2) = I_x(a + 1, 1/2) + x**a sqrt(1 - x) / (a B(a, 1/2))``, DLMF 8.17(iv), so often
+    that the expansion holds; the terms are summed from the last to the first, as one fraction.
+    """
+    x = 1 / (1 + ratio)
+    steps = math.ceil(_LARGE - a)
+    series, below, above = 1.0, 1.0, a + steps - 0.5
+    for j in range(steps - 2, -1, -1):
+        series = (a + j + 1) * below + (a + j + 0.5) * x * series
+        below *= a + j + 1
+        above *= a + j + 0.5
+    b = a + steps - 0.25
+    total, _ = _expansion(b, 0.0)
+    first = math.sqrt(ratio * x * b / (4 * math.pi)) / (total * above)
+    return math.exp(-(steps - 0.25) * s) * _many(b, s) + first * series
+
+
+@inner
+def _far(a: float, x: float) -> float:
+    """``P exp(a s)`` for large t: the hypergeometric series in x, DLMF 8.17(ii)."""
+    gammas, b = 1 / a, a
+    while b < _LARGE:
+        gammas *= b / (b + 0.5)
+        b += 1
+    total, _ = _expansion(b - 0.25, 0.0)
+    series = 0.0
+    for k in range(_TERMS, 0, -1):
+        series = x * (k - 0.5) / k * (a / (a + k) + series)
+    return gammas * math.sqrt((b - 0.25) / (4 * math.pi)) / total * (1 + series)
