@@ -44,9 +44,8 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", default=["resnet50", "resnet18"])
     parser.add_argument("--images", type=int, default=480)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument(
-        "--many", nargs="+", default=["layer4", "avgpool"], help="layers of many categories, begin"
-    )
+    many = "layers of many categories begin so"
+    parser.add_argument("--many", nargs="+", default=["layer4", "avgpool"], help=many)
     parser.add_argument("--step", choices=list(_STEPS), help="one step, here")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--stimuli", type=Path)
