@@ -1,7 +1,7 @@
 """Contrasts at the end of a scan, by an older checkout and by this one: time, memory, values.
 
 ``--beside`` names the folder that holds the older one as a folder ``fusiform``. Needs the test data
-and Linux; takes 10 GB in the folder for temporary files.
+and Linux; takes 6 GB in the folder for temporary files.
 """
 
 from __future__ import annotations
