@@ -123,6 +123,15 @@ def test_a_network_in_half_precision_is_not_compared(
     assert planned(stimuli, Net(torch.bfloat16)).bfloat16_seconds is None
 
 
+def test_a_network_without_parameters_is_not_compared(
+    stimuli: Path, measured: Callable[[float], None]
+) -> None:
+    measured(0.5)  # it cannot be cast
+    net = nn.Sequential(nn.AvgPool2d(4))
+    given = {"layers": "all", "preprocessing": SMALL, "batch_size": 4}
+    assert flat.plan(net, stimuli, **given).bfloat16_seconds is None
+
+
 def test_a_processor_without_instructions_measures_nothing(
     stimuli: Path, measured: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

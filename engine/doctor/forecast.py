@@ -37,8 +37,8 @@ class Forecast:
     within ``budget_bytes``. ``network`` and ``decoding`` are images per second; ``advice`` says how
     to speed up decoding if the network waits for it. ``seconds`` is the time of all passes without
     compilation, ``contrast_seconds`` that of the contrasts. ``bfloat16_seconds`` is the time of the
-    passes with the network in bfloat16; None without instructions for it on a CPU, if the scan has
-    another precision than the network's float32, or if it could not be measured.
+    passes with the network in bfloat16; None unless the scan is on a CPU with instructions for it,
+    leaves a network in float32 as it is, uncompiled, and could be measured.
     """
 
     model: str

@@ -72,7 +72,10 @@ def share_of_time(model: nn.Module, layers: Collection[str], crop: int, images: 
 
 
 def share_of_scan(setup: Setup, pace: float, listener: Listener) -> float | None:
-    """:func:`share_of_time` for a scan; None if it has another precision, or gains nothing from it.
+    """:func:`share_of_time` of a scan's network.
+
+    None if the scan names a precision or is compiled, if its network is not in float32 on a CPU
+    with :func:`instructions`, or if it could not be measured.
 
     Parameters
     ----------
@@ -81,13 +84,11 @@ def share_of_scan(setup: Setup, pace: float, listener: Listener) -> float | None
     """
     import torch
 
-    from ..networks.placement import input_dtype
-
     network, backbone = setup.request.network, setup.backbone
-    asked = network.precision is not None or backbone.compiled
-    if asked or setup.device.type != "cpu" or input_dtype(backbone.model) != torch.float32:
+    if network.precision is not None or backbone.compiled or setup.device.type != "cpu":
         return None
-    if instructions() is None:
+    dtypes = {parameter.dtype for parameter in backbone.model.parameters()}
+    if dtypes != {torch.float32} or instructions() is None:
         return None
     if pace * _SLOW < 1:
         listener.note(f"bfloat16 is not measured: an image takes {1 / pace:.0f} s")
