@@ -89,8 +89,9 @@ def plan(
 ) -> None:
     """Forecast a scan: memory, disk, time, passes, and its bottleneck.
 
-    The network is built untrained and shown a few batches of noise; some stimuli are decoded. The
-    options are those of scan, and what a scan would refuse is refused.
+    The network is built untrained and shown a few batches of noise; some stimuli are decoded. On a
+    CPU with instructions for bfloat16, the network is timed in that precision too. The options are
+    those of scan, and what a scan would refuse is refused.
 
     Example: fusiform plan resnet50 stimuli/ --memory-budget 8GiB
     """
@@ -276,3 +277,13 @@ def _forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
         yield "advice", found.advice
     contrasts = f"{duration(found.contrast_seconds)} to compute contrasts"
     yield "time", f"about {duration(found.seconds)}, and then {contrasts}"
+    if found.bfloat16_seconds is not None:
+        yield "bfloat16", _in_bfloat16(found.seconds, found.bfloat16_seconds)
+
+
+def _in_bfloat16(seconds: float, otherwise: float) -> str:
+    from fusiform.engine.doctor.half_precision import CHANGE_IN_T, NOISE
+
+    if otherwise > (1 - NOISE) * seconds:
+        return "--precision bfloat16 would save nothing on this machine"
+    return f"with --precision bfloat16 about {duration(otherwise)}; {CHANGE_IN_T}"

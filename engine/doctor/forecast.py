@@ -36,7 +36,9 @@ class Forecast:
     store takes on the disk, ``peak_bytes`` the most memory of the program where the network runs,
     within ``budget_bytes``. ``network`` and ``decoding`` are images per second; ``advice`` says how
     to speed up decoding if the network waits for it. ``seconds`` is the time of all passes without
-    compilation, ``contrast_seconds`` that of the contrasts.
+    compilation, ``contrast_seconds`` that of the contrasts. ``bfloat16_seconds`` is the time of the
+    passes with the network in bfloat16; None unless the scan is on a CPU with instructions for it,
+    leaves a network in float32 as it is, uncompiled, and could be measured.
     """
 
     model: str
@@ -58,6 +60,7 @@ class Forecast:
     advice: str
     seconds: float
     contrast_seconds: float
+    bfloat16_seconds: float | None = None
 
     @property
     def bound(self) -> str:
@@ -95,22 +98,24 @@ def plan(
         network = replace(network, weights="none", seed=0)
     request = Request(network, Stimuli.of(stimuli), design, resources)
     check_machine(request)
-    return _forecast(set_up(request, listed_stimuli(request.stimuli, listener), listener))
+    return _forecast(set_up(request, listed_stimuli(request.stimuli, listener), listener), listener)
 
 
-def _forecast(setup: Setup) -> Forecast:
+def _forecast(setup: Setup, listener: Listener) -> Forecast:
     """Measure the network and the decoding of a setup."""
     from ..contrasts.select import seconds_per_unit
     from ..store.writing.store_draft import max_store_bytes
+    from .half_precision import share_of_scan
 
     design, plan, footprint = setup.design, setup.plan, setup.footprint
     categories, parts = setup.catalogue.categories, setup.fitting.parts
     per_batch, workers = _rehearsed(setup), setup.images.workers
     decoding, resize = _decoding(setup, workers), setup.backbone.preprocessing.resize
     network = len(parts) * plan.batch_size / sum(per_batch)
+    shown, per_image = len(parts) * len(plan.order), 1 / decoding.rate
     # On the CPU both share the cores; else the slower one sets the pace.
-    each = [1 / network, 1 / decoding.rate]
-    spent = sum(each) if setup.device.type == "cpu" else max(each)
+    spent = (per_image + 1 / network) if setup.device.type == "cpu" else max(per_image, 1 / network)
+    share = share_of_scan(setup, network, listener)
     units = sum(layer.units for layer in setup.layers)
     return Forecast(
         model=setup.backbone.name,
@@ -132,8 +137,9 @@ def _forecast(setup: Setup) -> Forecast:
         decoding=decoding.rate,
         decode_workers=workers,
         advice=decoding.advice(network, resize, usable_cores(control_group_limits())),
-        seconds=len(parts) * len(plan.order) * spent,
+        seconds=shown * spent,
         contrast_seconds=units * seconds_per_unit(len(categories), design.folds),
+        bfloat16_seconds=None if share is None else shown * (per_image + share / network),
     )
 
 
