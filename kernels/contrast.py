@@ -17,14 +17,30 @@ from .jit import inner, parallel
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-# Units per tile and thread, so that the rows of all categories stay in cache.
-TILE = 1024
+# Values per tile and thread, and fewest and most units: its rows of all categories stay in cache.
+_TILE_VALUES, _LEAST, TILE = 8192, 8, 1024
+
+
+@inner
+def tile_size(categories: int) -> int:
+    """Units per tile, a multiple of a cache line."""
+    return max(_LEAST, min(TILE, _TILE_VALUES // categories // _LEAST * _LEAST))
 
 
 @inner
 def squared_error(m2: float, count: float) -> float:
     """Squared standard error of a mean: unbiased variance over n."""
     return m2 / (count - 1) / count
+
+
+@inner
+def fill_errors(count: Counts, m2: Floats, error: Floats) -> None:
+    """Fill the squared standard errors ``[category, unit]`` of the means of a tile."""
+    categories, units = m2.shape
+    for k in range(categories):
+        n = count[k]
+        for u in range(units):
+            error[k, u] = squared_error(m2[k, u], n)
 
 
 @inner
@@ -57,43 +73,67 @@ def _merge(count_a: float, mean_a: float, m2_a: float, count_b: float, mean_b: f
     return count, mean, m2_a + m2_b + delta * delta * (count_a * count_b / count)
 
 
+@inner
+def pool_tile(count: Counts, mean: Floats, m2: Floats, others: Floats, others_m2: Floats) -> None:
+    """Fill the pooled moments ``[category, unit]`` of all other categories, for units of a tile.
+
+    They are merged from the categories before and after each, never subtracted.
+    """
+    categories, units = mean.shape
+    last = categories - 1
+    # Each loop is over few arrays: only then does the compiler turn it into vector instructions.
+    pooled = np.empty(units)
+    pooled_m2 = np.empty(units)
+    for u in range(units):
+        pooled[u], pooled_m2[u] = mean[last, u], m2[last, u]
+    n = float(count[last])
+    for k in range(last - 1, -1, -1):  # those after each, last to first
+        for u in range(units):
+            others[k, u], others_m2[k, u] = pooled[u], pooled_m2[u]
+        for u in range(units):
+            _, pooled[u], pooled_m2[u] = _merge(
+                count[k], mean[k, u], m2[k, u], n, pooled[u], pooled_m2[u]
+            )
+        n += count[k]
+    before = float(count[0])
+    for u in range(units):
+        pooled[u], pooled_m2[u] = mean[0, u], m2[0, u]
+    for k in range(1, last):  # and those before
+        after = n - before - count[k]
+        for u in range(units):
+            _, others[k, u], others_m2[k, u] = _merge(
+                before, pooled[u], pooled_m2[u], after, others[k, u], others_m2[k, u]
+            )
+        for u in range(units):
+            _, pooled[u], pooled_m2[u] = _merge(
+                before, pooled[u], pooled_m2[u], count[k], mean[k, u], m2[k, u]
+            )
+        before += count[k]
+    for u in range(units):
+        others[last, u], others_m2[last, u] = pooled[u], pooled_m2[u]
+
+
 @parallel
 def against_rest(count: Counts, mean: Floats, m2: Floats, t: Floats, df: Floats) -> None:
     """Welch's t and degrees of freedom of every category against the pooled ``rest``.
 
     Welch (1947), Biometrika 34(1/2); Satterthwaite (1946), Biometrics Bulletin 2(6). Fills ``t``
-    and ``df [category, unit]``. The moments of the rest are merged from the categories before and
-    after the target, never subtracted. Every category needs at least two stimuli.
+    and ``df [category, unit]``. Needs at least two categories, each of at least two stimuli.
     """
     categories, units = mean.shape
-    for tile in prange((units + TILE - 1) // TILE):
-        after = np.zeros((categories + 1, 3))  # moments of the categories from an index on
-        for u in range(tile * TILE, min(units, (tile + 1) * TILE)):
-            for k in range(categories - 1, 0, -1):
-                after[k, 0], after[k, 1], after[k, 2] = count[k], mean[k, u], m2[k, u]
-                if k < categories - 1:
-                    n, m, s = _merge(
-                        count[k], mean[k, u], m2[k, u],
-                        after[k + 1, 0], after[k + 1, 1], after[k + 1, 2],
-                    )  # fmt: skip
-                    after[k, 0], after[k, 1], after[k, 2] = n, m, s
-            before_n, before_mean, before_m2 = 0.0, 0.0, 0.0
-            for k in range(categories):
-                n, m, s = before_n, before_mean, before_m2
-                if k == 0:
-                    n, m, s = after[1, 0], after[1, 1], after[1, 2]
-                elif k < categories - 1:
-                    n, m, s = _merge(n, m, s, after[k + 1, 0], after[k + 1, 1], after[k + 1, 2])
+    size, total = tile_size(categories), count.sum()
+    for tile in prange((units + size - 1) // size):
+        start, stop = tile * size, min(units, (tile + 1) * size)
+        others = np.empty((categories, stop - start))
+        others_m2 = np.empty((categories, stop - start))
+        pool_tile(count, mean[:, start:stop].copy(), m2[:, start:stop].copy(), others, others_m2)
+        for k in range(categories):
+            n = float(total - count[k])
+            for u in range(start, stop):
                 error = squared_error(m2[k, u], count[k])
-                rest = squared_error(s, n)
-                t[k, u] = welch_t(mean[k, u] - m, error + rest)
+                rest = squared_error(others_m2[k, u - start], n)
+                t[k, u] = welch_t(mean[k, u] - others[k, u - start], error + rest)
                 df[k, u] = welch_df(error, count[k], rest, n)
-                if k == 0:
-                    before_n, before_mean, before_m2 = count[0], mean[0, u], m2[0, u]
-                else:
-                    before_n, before_mean, before_m2 = _merge(
-                        before_n, before_mean, before_m2, count[k], mean[k, u], m2[k, u]
-                    )
 
 
 @parallel
@@ -141,24 +181,33 @@ def pool_others(
     categories.
     """
     categories, units = mean.shape
-    for tile in prange((units + TILE - 1) // TILE):
-        after = np.zeros((categories, 3))  # moments of the categories from an index on
-        for u in range(tile * TILE, min(units, (tile + 1) * TILE)):
-            last = categories - 1
-            after[last, 0], after[last, 1], after[last, 2] = count[last], mean[last, u], m2[last, u]
-            for k in range(last - 1, 0, -1):
-                after[k, 0], after[k, 1], after[k, 2] = _merge(
-                    count[k], mean[k, u], m2[k, u],
-                    after[k + 1, 0], after[k + 1, 1], after[k + 1, 2],
-                )  # fmt: skip
-            pooled_mean[0, u], pooled_m2[0, u] = after[1, 1], after[1, 2]
-            n, m, s = float(count[0]), mean[0, u], m2[0, u]
-            for k in range(1, last):
-                _, pooled_mean[k, u], pooled_m2[k, u] = _merge(
-                    n, m, s, after[k + 1, 0], after[k + 1, 1], after[k + 1, 2]
-                )
-                n, m, s = _merge(n, m, s, count[k], mean[k, u], m2[k, u])
-            pooled_mean[last, u], pooled_m2[last, u] = m, s
+    size = tile_size(categories)
+    for tile in prange((units + size - 1) // size):
+        start, stop = tile * size, min(units, (tile + 1) * size)
+        others = np.empty((categories, stop - start))
+        others_m2 = np.empty((categories, stop - start))
+        pool_tile(count, mean[:, start:stop].copy(), m2[:, start:stop].copy(), others, others_m2)
+        pooled_mean[:, start:stop], pooled_m2[:, start:stop] = others, others_m2
+
+
+@inner
+def mean_of_others_in(mean: Floats, first: int, start: int, stop: int, others: Floats) -> None:
+    """:func:`mean_of_others` for the units from ``start`` to ``stop``."""
+    categories = len(mean)
+    after = np.zeros(categories + 1)  # sums from an index on
+    for u in range(start, stop):
+        if first == 0:
+            total = 0.0
+            for k in range(categories - 1, 1, -1):
+                total += mean[k, u] - mean[1, u]
+            others[0, u] = mean[1, u] + total / (categories - 1)
+        for k in range(categories - 1, first, -1):
+            after[k] = after[k + 1] + (mean[k, u] - mean[0, u])
+        before = 0.0
+        for k in range(1, first + len(others)):
+            if k >= first:
+                others[k - first, u] = mean[0, u] + (before + after[k + 1]) / (categories - 1)
+            before += mean[k, u] - mean[0, u]
 
 
 @parallel
@@ -169,22 +218,9 @@ def mean_of_others(mean: Floats, first: int, others: Floats) -> None:
     summed first to last, those after it last to first, as differences from the first of the others:
     equal means give exactly that mean.
     """
-    categories, units = mean.shape
+    units = mean.shape[1]
     for tile in prange((units + TILE - 1) // TILE):
-        after = np.zeros(categories + 1)  # sums from an index on
-        for u in range(tile * TILE, min(units, (tile + 1) * TILE)):
-            if first == 0:
-                total = 0.0
-                for k in range(categories - 1, 1, -1):
-                    total += mean[k, u] - mean[1, u]
-                others[0, u] = mean[1, u] + total / (categories - 1)
-            for k in range(categories - 1, first, -1):
-                after[k] = after[k + 1] + (mean[k, u] - mean[0, u])
-            before = 0.0
-            for k in range(1, first + len(others)):
-                if k >= first:
-                    others[k - first, u] = mean[0, u] + (before + after[k + 1]) / (categories - 1)
-                before += mean[k, u] - mean[0, u]
+        mean_of_others_in(mean, first, tile * TILE, min(units, (tile + 1) * TILE), others)
 
 
 @parallel

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .contrast import TILE, Counts, Floats, squared_error, welch_t
+from .contrast import Counts, Floats, fill_errors, squared_error, tile_size, welch_t
 from .jit import inner, parallel
 
 # Up to this many categories, comparing all pairs is faster: benchmarks/results/categories.md.
 FEW = 48
-# Units per tile of the other algorithm: one cache line per category.
+# Units at a time of the other algorithm: one cache line per category.
 _LINE = 8
 # Means and errors up to here can be added and subtracted without overflow.
 _LARGE = 1e300
@@ -32,40 +32,31 @@ def _keep_smaller(
         t_b[u] = -value if unknown or -value < t_b[u] else t_b[u]
 
 
-@parallel
-def _of_pairs(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
+@inner
+def pairs_of_tile(mean: Floats, error: Floats, t: Floats) -> None:
     """Compare all pairs, many units at a time: fast for few categories."""
     categories, units = mean.shape
-    for tile in prange((units + TILE - 1) // TILE):
-        start, stop = tile * TILE, min(units, (tile + 1) * TILE)
-        error = np.empty((categories, stop - start))
-        for k in range(categories):
-            t[k, start:stop] = np.inf
-            for u in range(start, stop):
-                error[k, u - start] = squared_error(m2[k, u], count[k])
-        for i in range(categories):
-            for j in range(i + 1, categories):
-                _keep_smaller(
-                    mean[i, start:stop], error[i], mean[j, start:stop], error[j],
-                    t[i, start:stop], t[j, start:stop],
-                )  # fmt: skip
+    for k in range(categories):
+        for u in range(units):
+            t[k, u] = np.inf
+    for i in range(categories):
+        for j in range(i + 1, categories):
+            _keep_smaller(mean[i], error[i], mean[j], error[j], t[i], t[j])
 
 
-@parallel
-def _of_rivals(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
-    """Same bits as :func:`_of_pairs`, from a few pairs per category."""
+@inner
+def rivals_of_tile(mean: Floats, error: Floats, t: Floats) -> None:
+    """Same bits as :func:`pairs_of_tile`, from a few pairs per category."""
     categories, units = mean.shape
-    for tile in prange((units + _LINE - 1) // _LINE):
-        start, stop = tile * _LINE, min(units, (tile + 1) * _LINE)
-        means, errors, smallest = (
-            np.empty((_LINE, categories)), np.empty((_LINE, categories)),
-            np.empty((_LINE, categories)),
-        )  # fmt: skip
-        rival_mean, rival_error = np.empty(categories), np.empty(categories)
+    means = np.empty((_LINE, categories))
+    errors = np.empty((_LINE, categories))
+    smallest = np.empty((_LINE, categories))
+    rival_mean, rival_error = np.empty(categories), np.empty(categories)
+    for start in range(0, units, _LINE):
+        stop = min(units, start + _LINE)
         for k in range(categories):
             for u in range(start, stop):
-                means[u - start, k] = mean[k, u]
-                errors[u - start, k] = squared_error(m2[k, u], count[k])
+                means[u - start, k], errors[u - start, k] = mean[k, u], error[k, u]
         for u in range(stop - start):
             if _is_ordinary(means[u], errors[u]):
                 rivals = find_rivals(means[u], errors[u], rival_mean, rival_error)
@@ -77,6 +68,15 @@ def _of_rivals(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
         for k in range(categories):
             for u in range(start, stop):
                 t[k, u] = smallest[u - start, k]
+
+
+@inner
+def against_each_tile(mean: Floats, error: Floats, t: Floats) -> None:
+    """:func:`against_each` for the units of a tile, from squared standard errors."""
+    if len(mean) > FEW:
+        rivals_of_tile(mean, error, t)
+    else:
+        pairs_of_tile(mean, error, t)
 
 
 @inner
@@ -181,6 +181,7 @@ def _in_turn_of_all(mean: Floats, error: Floats, smallest: Floats) -> None:
         smallest[k] = np.nan if unknown else _in_turn(mean, error, k, np.nan)
 
 
+@parallel
 def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
     """Smallest Welch t of every category against each other category (``each``).
 
@@ -188,10 +189,15 @@ def against_each(count: Counts, mean: Floats, m2: Floats, t: Floats) -> None:
     the conjunction null: Nichols et al. 2005, NeuroImage 25(3)). Fills ``t [category, unit]``. Both
     algorithms give the same bits: see :func:`_among_rivals`.
     """
-    if len(count) > FEW:
-        _of_rivals(count, mean, m2, t)
-    else:
-        _of_pairs(count, mean, m2, t)
+    categories, units = mean.shape
+    size = tile_size(categories)
+    for tile in prange((units + size - 1) // size):
+        start, stop = tile * size, min(units, (tile + 1) * size)
+        error = np.empty((categories, stop - start))
+        smallest = np.empty((categories, stop - start))
+        fill_errors(count, m2[:, start:stop].copy(), error)
+        against_each_tile(mean[:, start:stop].copy(), error, smallest)
+        t[:, start:stop] = smallest
 
 
 @inner

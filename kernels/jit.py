@@ -43,6 +43,11 @@ def inner(function: _Function) -> _Function:
     return _compiled(function)
 
 
+def rounded(function: _Function) -> _Function:
+    """Compile as :func:`inner`, without contraction: the bits of numpy's separate operations."""
+    return _compiled(function, fastmath=False)
+
+
 def parallel(function: _Function) -> _Function:
     """Compile a kernel whose ``prange`` loops run on all threads; any thread may call it.
 
@@ -110,7 +115,7 @@ def _remember_fork(layer: str | None) -> None:
 
 
 def _compiled(function: _Function, **options: Any) -> _Function:
-    kernel = numba.njit(**options, **ARITHMETIC)(function)
+    kernel = numba.njit(**{**ARITHMETIC, **options})(function)
     before: str = config.CACHE_DIR  # type: ignore[attr-defined]
     try:
         from .cache import KernelCache

@@ -58,6 +58,11 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(count, mean, a.m2 + b.m2 + delta * delta * (a.count * b.count / count))
 
 
+def folds_of(moments: Moments) -> list[Moments]:
+    """The moments of every fold, from those of all folds, ``[fold, ...]``."""
+    return [Moments(*fold) for fold in zip(*moments, strict=True)]
+
+
 def variance(moments: Moments, ddof: int = 1) -> Array:
     """``M2 / (n - ddof)``: the unbiased sample variance for ``ddof = 1``."""
     return moments.m2 / (moments.count - ddof)

@@ -62,76 +62,54 @@ def squared_deviate(t: float, df: float) -> float:
 
 
 @inner
-def _is_rival(t: float, df: float, smallest_df: float, deviate: float) -> bool:
+def is_rival(t: float, df: float, smallest_t: float, smallest_df: float) -> bool:
     """Whether the p of a pair could exceed the p of the pair with the smallest t above 0.
 
     p falls with t and with the degrees of freedom, so the pair needs fewer of them, and a t that
-    the bounds of :func:`squared_deviate` (``deviate`` is the smallest pair's) do not rule out.
+    the bounds of :func:`squared_deviate` do not rule out. Bounds of the logarithm, ``2 x / (2 + x)
+    <= log(1 + x) <= x / sqrt(1 + x)``, decide most pairs without it.
     """
-    return bool(df < smallest_df and (1 - 0.5 / df) * squared_deviate(t, df) < deviate)
+    if not df < smallest_df:
+        return False
+    x, y = t * t / df, smallest_t * smallest_t / smallest_df
+    if (df - 0.5) * 2 * x / (2 + x) >= smallest_df * y / np.sqrt(1 + y):
+        return False
+    deviate = squared_deviate(smallest_t, smallest_df)
+    return bool((1 - 0.5 / df) * squared_deviate(t, df) < deviate)
+
+
+@inner
+def _largest_p(count: Counts, mean: Floats, m2: Floats, target: int, unit: int) -> float:
+    """The largest p of a category against each other category, if all t are above 0."""
+    smallest, smallest_df = np.inf, np.nan
+    for other in range(len(count)):
+        if other != target:
+            t, df = _pair(count, mean, m2, target, other, unit)
+            if t < smallest or (t == smallest and not df >= smallest_df):
+                smallest, smallest_df = t, df
+    p = upper_tail_of(smallest, smallest_df)
+    for other in range(len(count)):
+        if other != target:
+            t, df = _pair(count, mean, m2, target, other, unit)
+            if is_rival(t, df, smallest, smallest_df):
+                p = max(p, upper_tail_of(t, df))
+    return p
 
 
 @parallel
-def _weakest_pairs(
-    count: Counts, mean: Floats, m2: Floats, target: Counts, units: Counts, t: Floats,
-    df: Floats, rivals: Counts,
-) -> None:  # fmt: skip
-    """Fill ``t`` and ``df [index]`` of the pair with the smallest t, and count its rivals."""
-    for index in prange(len(units)):
-        smallest, smallest_df = np.inf, np.nan
-        for other in range(len(count)):
-            if other != target[index]:
-                value, freedom = _pair(count, mean, m2, target[index], other, units[index])
-                if value < smallest or (value == smallest and not freedom >= smallest_df):
-                    smallest, smallest_df = value, freedom
-        t[index], df[index], rivals[index] = smallest, smallest_df, 0
-        deviate = squared_deviate(smallest, smallest_df)
-        for other in range(len(count)):
-            if other != target[index]:
-                value, freedom = _pair(count, mean, m2, target[index], other, units[index])
-                rivals[index] += _is_rival(value, freedom, smallest_df, deviate)
-
-
-@parallel
-def _rivals(
-    count: Counts, mean: Floats, m2: Floats, target: Counts, units: Counts, t: Floats,
-    df: Floats, ends: Counts, rival_t: Floats, rival_df: Floats,
-) -> None:  # fmt: skip
-    """Fill ``rival_t`` and ``rival_df``; those of ``units[index]`` end at ``ends[index]``."""
-    for index in prange(len(units)):
-        place = ends[index - 1] if index else 0
-        if place == ends[index]:
-            continue
-        deviate = squared_deviate(t[index], df[index])
-        for other in range(len(count)):
-            if other != target[index]:
-                value, freedom = _pair(count, mean, m2, target[index], other, units[index])
-                if _is_rival(value, freedom, df[index], deviate):
-                    rival_t[place], rival_df[place] = value, freedom
-                    place += 1
-
-
 def conjunction(
-    count: Counts, mean: Floats, m2: Floats, category: Counts, t: Floats, at_least: float = 0.0
-) -> Floats:
+    count: Counts, mean: Floats, m2: Floats, category: Counts, t: Floats, least: float, p: Floats
+) -> None:
     """One-sided p ``[unit]`` of a category against each other category: the largest p of all tests.
 
     ``category`` and ``t [unit]`` come from :func:`.each.preferred_against_each`. p is computed for
-    t above ``at_least`` (0 or more) and set to 1 elsewhere, as t <= 0 means a p of at least 0.5.
-    Only the tests that could have the largest p are evaluated.
+    t above ``least`` (0 or more) and set to 1 elsewhere, as t <= 0 means a p of at least 0.5. Only
+    the tests that could have the largest p are evaluated.
     """
-    p = np.where(np.isnan(t), np.nan, 1.0)
-    units = np.flatnonzero(t > at_least)
-    target, rivals = category[units], np.empty(len(units), np.int64)
-    smallest, df = np.empty((2, len(units)))
-    _weakest_pairs(count, mean, m2, target, units, smallest, df, rivals)
-    p[units] = upper_tail(smallest, df)
-    ends = np.cumsum(rivals)
-    if rivals.any():
-        rival_t, rival_df = np.empty((2, ends[-1]))
-        _rivals(count, mean, m2, target, units, smallest, df, ends, rival_t, rival_df)
-        np.maximum.at(p, np.repeat(units, rivals), upper_tail(rival_t, rival_df))
-    return p
+    for u in prange(len(p)):
+        p[u] = np.nan if np.isnan(t[u]) else 1.0
+        if t[u] > least:
+            p[u] = _largest_p(count, mean, m2, category[u], u)
 
 
 def adjusted(p: Floats, correction: str, family: int | None = None) -> Floats:
@@ -154,7 +132,7 @@ def adjusted(p: Floats, correction: str, family: int | None = None) -> Floats:
     factor = float(np.sum(1 / np.arange(1, size + 1))) if correction == "by" else 1.0
     q = np.where(np.isnan(p), np.nan, 1.0)
     below = np.flatnonzero(p < 1)
-    order = below[np.argsort(p[below], kind="stable")]
+    order = below[np.argsort(p[below])]  # equal p have equal q: their order does not matter
     scaled = p[order] * (size * factor / np.arange(1, order.size + 1))
     q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
     return q

@@ -11,10 +11,10 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from fusiform.engine.analyses.census import Census, take_census
-from fusiform.engine.contrasts.evaluate import Selection
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.contrasts.select import select
+from fusiform.engine.contrasts.slab import Selection
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store

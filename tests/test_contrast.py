@@ -46,9 +46,11 @@ def each(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> np.ndarray:
 
 def conjunction(*moments: np.ndarray, at_least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The preferred category of every unit, and its p."""
-    category, t = np.empty(moments[1].shape[1], np.int64), np.empty(moments[1].shape[1])
+    units = moments[1].shape[1]
+    category, t, p = np.empty(units, np.int64), *np.empty((2, units))
     each_kernels.preferred_against_each(*moments, category, t)
-    return category, pvalues.conjunction(*moments, category, t, at_least)
+    pvalues.conjunction(*moments, category, t, at_least, p)
+    return category, p
 
 
 def draw(seed: int, sizes: list[int], units: int = 40) -> list[np.ndarray]:
@@ -434,8 +436,9 @@ AWKWARD = (0.0, -0.0, 1.0, 1.0, 2.0, -1.0, 1e-320, 1e-160, 1e160, -1e308, math.i
 
 def of_both(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pairs, rivals = np.empty((2, *mean.shape))
-    each_kernels._of_pairs(count, mean, m2, pairs)
-    each_kernels._of_rivals(count, mean, m2, rivals)
+    error = m2 / (count - 1)[:, np.newaxis] / count[:, np.newaxis]
+    each_kernels.pairs_of_tile(mean, error, pairs)
+    each_kernels.rivals_of_tile(mean, error, rivals)
     return pairs, rivals
 
 

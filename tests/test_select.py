@@ -18,10 +18,11 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import fusiform
-from fusiform.engine.contrasts.evaluate import Evaluation, Selection
+from fusiform.engine.contrasts.evaluate import Evaluation
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Criterion
 from fusiform.engine.contrasts.select import materialise, save_contrast, select
+from fusiform.engine.contrasts.slab import Selection
 from fusiform.engine.contrasts.summary import HeldOut, Row, _replication
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
 from ...kernels.similarity import Patterns, join, patterns_of
-from ..contrasts.evaluate import Selection, samples_of
+from ..contrasts.evaluate import samples_of
 from ..contrasts.language.contrast import Contrast, parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..contrasts.measures import Measured
 from ..contrasts.select import select_slabs
+from ..contrasts.slab import Selection
 from ..contrasts.summary import held_out_sample
 from ..layer import Layer
 from ..store.chunking import Slab

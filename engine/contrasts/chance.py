@@ -11,10 +11,11 @@ from ...kernels.moments import Moments
 from ..layer import Layer
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
-from .evaluate import Evaluation, SlabValues, samples_of
+from .evaluate import Evaluation, samples_of
 from .language.contrast import Contrast, every_category
 from .language.criterion import DEFAULT, Criterion, require_criterion
 from .select import evaluation_of, require_shuffles
+from .slab import SlabValues
 
 Shares = NDArray[np.float64]
 
@@ -58,7 +59,8 @@ def _shuffles(store: StoreReader, layer: Layer, evaluation: Evaluation) -> list[
     count, mean, m2 = samples_of(store.shuffled_moments(layer))[0]
     units = mean.shape[1] // store.shuffles
     parts = [slice(start, start + units) for start in range(0, mean.shape[1], units)]
-    return [evaluation.evaluate([Moments(count, mean[:, own], m2[:, own])]) for own in parts]
+    folds = (Moments(count[None], mean[None, :, own], m2[None, :, own]) for own in parts)
+    return [evaluation.evaluate(moments) for moments in folds]
 
 
 def _shares(evaluation: Evaluation, layers: Sequence[Sequence[SlabValues]]) -> list[Shares]:

@@ -15,11 +15,11 @@ from ..layer import Layer
 from ..limits import refuse_numbers
 from ..registry import MEASURES
 from ..store.store_reader import StoreReader
-from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample
 from .select import select_slabs
+from .slab import Selection
 
 # Measures that cannot rank units: they depend on other units, or have no order.
 _NO_ORDER = ("q", "p_null", "preferred_category")

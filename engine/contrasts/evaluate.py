@@ -9,92 +9,22 @@ values; other conditions of such a rule keep a byte per unit, sample and contras
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.moments import Moments, merge
+from ...kernels.moments import Moments, folds_of, merge
 from ...kernels.pvalues import adjusted
 from ..registry import MEASURE_TYPES
 from .language.contrast import Contrast, pairs
 from .language.criterion import Criterion, Test
 from .language.rule import Comparison, Condition, Top
 from .measures import Floats, Measured, Sample
-
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The units of a flattened layer that meet a criterion.
-
-    ``selective [contrast, unit]`` is on all stimuli, ``selective_fold [contrast, fold, unit]`` on
-    the stimuli of each fold. ``dead [unit]`` are constant over all stimuli; ``nonfinite [unit]``
-    gave NaN or infinity for some stimulus and are never selective.
-    """
-
-    selective: Mask
-    selective_fold: Mask
-    dead: Mask
-    nonfinite: Mask
-
-
-class StoredMeasure(NamedTuple):
-    """A measure on all stimuli to store as ``variable``, with its own test."""
-
-    variable: str
-    test: Test
-    measure: str
-
-
-class SmallPValues(NamedTuple):
-    """The p-values below a level of every test on every sample; all others count as 1.
-
-    ``units`` and their ``p`` are concatenated over tests and samples, each ending at its ``stops
-    [sample, test]``; ``tested [sample, test]`` is the number of units tested.
-    """
-
-    units: NDArray[np.int32]
-    p: Floats
-    stops: NDArray[np.int64]
-    tested: NDArray[np.int64]
-
-    def part(self, sample: int, test: int) -> slice:
-        """The slice of one test on one sample."""
-        index = int(np.ravel_multi_index((sample, test), self.stops.shape))
-        return slice(self.stops.flat[index - 1] if index else 0, self.stops.flat[index])
-
-
-@dataclass
-class SlabValues:
-    """Values of a slab's units for every sample of the stimuli and every test.
-
-    ``columns [sample, test, unit]`` hold a mask for each condition, or the values for the top of a
-    layer. ``small_p`` turns from p to q, and values into masks, when the family is settled.
-    ``stored`` measures are ``[contrast, unit]``.
-    """
-
-    columns: dict[Condition, NDArray[Any]]
-    small_p: SmallPValues | None
-    stored: dict[str, NDArray[Any]]
-    dead: Mask
-    nonfinite: Mask
-    samples: int
-
-    @property
-    def units(self) -> int:
-        """Number of units."""
-        return len(self.dead)
-
-
-class Decision(NamedTuple):
-    """The outcome for a slab: its selection, and q ``[contrast, unit]`` if it is stored."""
-
-    selection: Selection
-    q: NDArray[np.float32] | None
+from .selectivity import SCANNED, evaluate_every_category
+from .slab import Decision, Mask, Selection, SlabValues, SmallPValues, StoredMeasure
 
 
 class Evaluation:
@@ -125,16 +55,31 @@ class Evaluation:
         stops = np.cumsum([len(group) for group in groups])
         self._groups = [range(b - len(group), b) for b, group in zip(stops, groups, strict=True)]
         self._needs_q = stores_q or any(c.measure == "q" for c in self._conditions)
+        self._in_one_pass = (
+            (criterion.test, criterion.sides, criterion.pairwise) == ("each", 1, False)
+            and all(c.measure == "q" and isinstance(c, Comparison) for c in self._conditions)
+            and self._needs_q
+            and tuple(stored) in ((), SCANNED)
+        )
 
     @property
     def needs_family(self) -> bool:
         """Whether a decision on any unit needs the values of its whole family."""
         return self._needs_q or any(isinstance(condition, Top) for condition in self._conditions)
 
-    def evaluate(self, folds: Sequence[Moments]) -> SlabValues:
-        """Evaluate the units of a slab, given by their moments on every fold."""
+    def evaluate(self, moments: Moments) -> SlabValues:
+        """Evaluate the units of a slab.
+
+        Parameters
+        ----------
+        moments : ``count [fold, category, 1]``, ``mean, m2 [fold, category, unit]``
+        """
+        folds, categories, _ = moments.mean.shape
+        if self._in_one_pass and _in_order(self._tests, categories):
+            levels = [self._level(sample) for sample in range(folds + 1 if folds > 1 else 1)]
+            return evaluate_every_category(moments, levels, bool(self._stored))
         with np.errstate(all="ignore"):  # constant units divide by 0, by the rules of the kernels
-            return self._evaluate(folds)
+            return self._evaluate(folds_of(moments))
 
     def settle(self, family: Sequence[Sequence[SlabValues]]) -> None:
         """Correct p over a family, and find the top of each layer; in place.
@@ -281,6 +226,12 @@ def _is_every_category(tests: Sequence[Contrast], categories: int) -> bool:
         test.weighted or len(test.target) > 1 or len(test.baseline) < categories - 1
         for test in tests
     )
+
+
+def _in_order(tests: Sequence[Contrast], categories: int) -> bool:
+    """Whether there is one test for every category, in order."""
+    targets = [test.target for test in tests]
+    return targets == [(k,) for k in range(categories)] and _is_every_category(tests, categories)
 
 
 def _find_top(layer: Sequence[SlabValues], top: Top) -> None:

@@ -82,9 +82,9 @@ class Sample:
     def conjunction(self, least: float) -> Floats:
         """P ``[unit]`` of the preferred category against each other, where t is above ``least``."""
         if self._conjunction is None or self._conjunction[0] != least:
-            category, t = np.empty(self.units, np.int64), np.empty(self.units)
+            category, t, p = np.empty(self.units, np.int64), *np.empty((2, self.units))
             each.preferred_against_each(self.count, self.mean, self.m2, category, t)
-            p = pvalues.conjunction(self.count, self.mean, self.m2, category, t, least)
+            pvalues.conjunction(self.count, self.mean, self.m2, category, t, least, p)
             self._conjunction = least, p
         return self._conjunction[1]
 
@@ -231,7 +231,9 @@ class Measured:
             return np.where(mine, p, 1.0)
         rows, target = self._rows(sign)
         t = self._against_each(sign)
-        return pvalues.conjunction(*rows, np.full(len(t), target), t, least)
+        p = np.empty_like(t)
+        pvalues.conjunction(*rows, np.full(len(t), target), t, least, p)
+        return p
 
     def _rows(self, sign: int) -> tuple[tuple[NDArray[np.int64], Floats, Floats], int]:
         """Moments of the target and of each baseline category, and the target's row."""

@@ -23,17 +23,13 @@ from ..store.writing.array_writer import SlabWriter, background_writer
 from ..store.writing.saved_contrasts import saving
 from ..store.writing.store_draft import StoreDraft, write_slab
 from ..values import as_record, listed
-from .evaluate import Decision, Evaluation, Selection, SlabValues, StoredMeasure, samples_of
+from .evaluate import Evaluation, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion, require_criterion
 from .measures import Sample
+from .selectivity import SCANNED
+from .slab import Decision, Selection, SlabValues, StoredMeasure
 
-# Measures that a scan stores beside q and the masks.
-_SCANNED = (
-    StoredMeasure("t", "rest", "t"),
-    StoredMeasure("t_each", "each", "t"),
-    StoredMeasure("csi", "each", "csi"),
-)
 # Means that contrasts are timed on.
 _TIMED = 2**20
 _MASKS = ("selective", "selective_fold")
@@ -115,7 +111,7 @@ def materialise(
 
         layers = store.layers[first:stop]
         for layer, decisions in _decisions(
-            store.reader, layers, DEFAULT, every, _SCANNED, True, write_measures
+            store.reader, layers, DEFAULT, every, SCANNED, True, write_measures
         ):
             for number, one in enumerate(decisions):
                 columns: Columns = dict(vars(one.selection))
@@ -128,14 +124,12 @@ def materialise(
 def seconds_per_unit(categories: int, folds: int) -> float:
     """Seconds per unit that the contrasts of a scan take to compute, timed on random moments."""
     every = every_category([str(category) for category in range(categories)])
-    evaluation = Evaluation(DEFAULT, every, _SCANNED, stores_q=True)
+    evaluation = Evaluation(DEFAULT, every, SCANNED, stores_q=True)
     units = max(256, _TIMED // (categories * folds))
     rng = np.random.default_rng(0)
-    shape = (categories, units)
-    moments = [
-        Moments(np.full((categories, 1), 20), rng.normal(size=shape), rng.chisquare(19, shape))
-        for _ in range(folds)
-    ]
+    shape = (folds, categories, units)
+    count = np.full((folds, categories, 1), 20)
+    moments = Moments(count, rng.normal(size=shape), rng.chisquare(19, shape))
     seconds = []
     for _ in range(2):  # the first compiles
         started = time.perf_counter()
@@ -302,7 +296,7 @@ def _decisions(
     def evaluated(layer: Layer) -> Iterator[SlabValues]:
         evaluation = evaluation_of(store, layer, criterion, contrasts, stored, stores_q)
         for number, (slab, _) in enumerate(store.slabs(layer)):
-            values = evaluation.evaluate(store.moments(layer, slab))
+            values = evaluation.evaluate(store.stacked_moments(layer, slab))
             write_measures(layer, number, values.stored)
             values.stored = {}
             yield values

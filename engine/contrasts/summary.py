@@ -15,11 +15,11 @@ from ..layer import Layer
 from ..store.chunking import Slab
 from ..store.store_reader import StoreReader
 from .chance import chance
-from .evaluate import Selection
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
 from .measures import Measured, Sample
 from .select import select_slabs
+from .slab import Selection
 
 _MEASURED = ("csi", "d_prime", "response")
 

@@ -78,8 +78,8 @@ class Store(StoreReader):
         from dask import array as dask_array
         from dask.delayed import delayed
 
-        from ..contrasts.evaluate import Selection
         from ..contrasts.select import select
+        from ..contrasts.slab import Selection
 
         require_complete(self)
         named = self.layers_named(layers)

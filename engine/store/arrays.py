@@ -99,7 +99,12 @@ class Arrays:
             self._opened[key] = opened
         return self._opened[key]
 
-    def part(self, key: str, selection: tuple[int | slice, ...] = ()) -> NDArray[Any]:
+    def part(
+        self,
+        key: str,
+        selection: tuple[int | slice, ...] = (),
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
         """Read part of an array; missing files are an error, not missing values as for zarr."""
         opened = self.opened(key)
         for file in files_of(opened.array, selection):
@@ -110,7 +115,11 @@ class Arrays:
             # zarrs verifies no checksums in a file that it reads in part.
             if self._folder is not None and opened.grid.sharded and selection:
                 self._require_chunks(key, selection, self._folder)
-            return np.asarray(opened.array[selection or ...])
+            if out is None:
+                return np.asarray(opened.array[selection or ...])
+            into = default_buffer_prototype().nd_buffer.from_numpy_array(out)
+            opened.array.get_basic_selection(selection or ..., out=into)
+            return out
 
     def require_file(self, key: str, file: tuple[int, ...]) -> None:
         """Raise if a file of an array is missing or cannot be whole."""

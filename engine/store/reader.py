@@ -239,8 +239,13 @@ class Reader:
         """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories."""
         return self.tree()[self.layer(layer).name].to_dataset()
 
-    def _part(self, key: str, selection: tuple[int | slice, ...] = ()) -> NDArray[Any]:
-        """Read part of an array.
+    def _part(
+        self,
+        key: str,
+        selection: tuple[int | slice, ...] = (),
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Read part of an array, into ``out`` if it is given.
 
         Raises
         ------
@@ -248,7 +253,7 @@ class Reader:
         """
         stored = self._stored_key(key)
         with self._reading(key, stored):
-            return self.arrays.part(stored, selection)
+            return self.arrays.part(stored, selection, out)
 
     def _opened(self, key: str) -> Opened:
         stored = self._stored_key(key)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.moments import Moments
+from ...kernels.moments import Moments, folds_of
 from ..layer import Layer
 from ..registry import EXTREMES, SHUFFLED
 from .attributes import store_schema
@@ -103,19 +103,23 @@ class StoreReader(Reader):
 
         ``count [category, 1]``, ``mean, m2 [category, unit]``.
         """
+        return folds_of(self.stacked_moments(layer, slab))
 
-        def categories(variable: str, fold: int) -> NDArray[np.float64]:
-            values = self._part(f"{layer.name}/{variable}", (slice(None), fold, *slab))
-            return values.reshape(len(values), -1).astype(np.float64, copy=False)
+    def stacked_moments(self, layer: Layer, slab: Slab) -> Moments:
+        """Moments of a slab on all folds.
 
-        return [
-            Moments(
-                self.counts[:, fold, np.newaxis],
-                categories("mean", fold),
-                categories("m2", fold),
-            )
-            for fold in range(self.folds)
-        ]
+        ``count [fold, category, 1]``, ``mean, m2 [fold, category, unit]``.
+        """
+
+        def stacked(variable: str) -> NDArray[np.float64]:
+            sizes = [part.stop - part.start for part in slab] or layer.shape
+            shape = (self.folds, len(self.categories), *sizes)
+            values = np.empty(shape, self.schema.store_dtype)
+            for fold in range(self.folds):
+                self._part(f"{layer.name}/{variable}", (slice(None), fold, *slab), values[fold])
+            return values.reshape(*shape[:2], -1).astype(np.float64, copy=False)
+
+        return Moments(self.counts.T[..., np.newaxis], stacked("mean"), stacked("m2"))
 
     def moments_of(self, layer: Layer, category: int, fold: int) -> Moments:
         """Moments of one category and fold: ``mean, m2 [*layer dims]``."""

@@ -1,0 +1,85 @@
+"""Values of a slab's units under a criterion, and the decisions that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .language.criterion import Test
+from .language.rule import Condition
+from .measures import Floats
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The units of a flattened layer that meet a criterion.
+
+    ``selective [contrast, unit]`` is on all stimuli, ``selective_fold [contrast, fold, unit]`` on
+    the stimuli of each fold. ``dead [unit]`` are constant over all stimuli; ``nonfinite [unit]``
+    gave NaN or infinity for some stimulus and are never selective.
+    """
+
+    selective: Mask
+    selective_fold: Mask
+    dead: Mask
+    nonfinite: Mask
+
+
+class StoredMeasure(NamedTuple):
+    """A measure on all stimuli to store as ``variable``, with its own test."""
+
+    variable: str
+    test: Test
+    measure: str
+
+
+class SmallPValues(NamedTuple):
+    """The p-values below a level of every test on every sample; all others count as 1.
+
+    ``units`` and their ``p`` are concatenated over tests and samples, each ending at its ``stops
+    [sample, test]``; ``tested [sample, test]`` is the number of units tested.
+    """
+
+    units: NDArray[np.int32]
+    p: Floats
+    stops: NDArray[np.int64]
+    tested: NDArray[np.int64]
+
+    def part(self, sample: int, test: int) -> slice:
+        """The slice of one test on one sample."""
+        index = int(np.ravel_multi_index((sample, test), self.stops.shape))
+        return slice(self.stops.flat[index - 1] if index else 0, self.stops.flat[index])
+
+
+@dataclass
+class SlabValues:
+    """Values of a slab's units for every sample of the stimuli and every test.
+
+    ``columns [sample, test, unit]`` hold a mask for each condition, or the values for the top of a
+    layer. ``small_p`` turns from p to q, and values into masks, when the family is settled.
+    ``stored`` measures are ``[contrast, unit]``.
+    """
+
+    columns: dict[Condition, NDArray[Any]]
+    small_p: SmallPValues | None
+    stored: dict[str, NDArray[Any]]
+    dead: Mask
+    nonfinite: Mask
+    samples: int
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return len(self.dead)
+
+
+class Decision(NamedTuple):
+    """The outcome for a slab: its selection, and q ``[contrast, unit]`` if it is stored."""
+
+    selection: Selection
+    q: NDArray[np.float32] | None
