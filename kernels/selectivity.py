@@ -195,11 +195,10 @@ def _conjunction(
     df = np.empty((categories, units))
     best = np.empty(units)
     best_error = np.empty(units)
-    n = np.empty(units)
+    best_n = np.empty(units)
     smallest = np.empty(units)
-    smallest_df = np.empty(units)
     for u in range(units):
-        best[u], preferred[u], smallest[u], smallest_df[u] = mean[0, u], 0, np.inf, np.nan
+        best[u], preferred[u], smallest[u] = mean[0, u], 0, np.inf
     # Each loop is over few arrays: only then does the compiler turn it into vector instructions.
     for k in range(1, categories):
         for u in range(units):
@@ -207,22 +206,32 @@ def _conjunction(
             best[u] = mean[k, u] if better else best[u]
             preferred[u] = k if better else preferred[u]
     for u in range(units):
-        best_error[u], n[u] = error[preferred[u], u], count[preferred[u]]
+        best_error[u], best_n[u] = error[preferred[u], u], count[preferred[u]]
     for k in range(categories):
         for u in range(units):
             t[k, u] = welch_t(best[u] - mean[k, u], best_error[u] + error[k, u])
+        n = count[k]
         for u in range(units):
-            df[k, u] = welch_df(best_error[u], n[u], error[k, u], count[k])
+            df[k, u] = welch_df(best_error[u], best_n[u], error[k, u], n)
         for u in range(units):
-            value, freedom = t[k, u], df[k, u]
-            tied = value == smallest[u] and not freedom >= smallest_df[u]
-            smaller = preferred[u] != k and (value < smallest[u] or tied or np.isnan(value))
+            value = t[k, u]
+            smaller = preferred[u] != k and (value < smallest[u] or np.isnan(value))
             smallest[u] = value if smaller else smallest[u]
-            smallest_df[u] = freedom if smaller else smallest_df[u]
     for u in range(units):
         p[u] = np.nan if np.isnan(smallest[u]) else 1.0
         if smallest[u] > least:
-            p[u] = upper_tail_of(smallest[u], smallest_df[u])
-            for k in range(categories):
-                if k != preferred[u] and is_rival(t[k, u], df[k, u], smallest[u], smallest_df[u]):
-                    p[u] = max(p[u], upper_tail_of(t[k, u], df[k, u]))
+            p[u] = _largest_p(t, df, u, preferred[u], smallest[u])
+
+
+@inner
+def _largest_p(t: Floats, df: Floats, unit: int, preferred: int, smallest: float) -> float:
+    """The largest p of the preferred category's tests, of which ``smallest`` is the smallest t."""
+    smallest_df = np.inf
+    for k in range(len(t)):
+        if k != preferred and t[k, unit] == smallest and not df[k, unit] >= smallest_df:
+            smallest_df = df[k, unit]
+    p = upper_tail_of(smallest, smallest_df)
+    for k in range(len(t)):
+        if k != preferred and is_rival(t[k, unit], df[k, unit], smallest, smallest_df):
+            p = max(p, upper_tail_of(t[k, unit], df[k, unit]))
+    return p

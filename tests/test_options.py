@@ -153,7 +153,11 @@ def test_invalid_options_are_refused_before_any_work(
     monkeypatch.chdir(folder)
     if not (folder / "loop").is_symlink():
         (folder / "loop").symlink_to("loop")
-    for place, name in ((StoreReader, "moments"), (StoreReader, "read_slab"), (Search, "map")):
+    for place, name in (
+        (StoreReader, "stacked_moments"),
+        (StoreReader, "read_slab"),
+        (Search, "map"),
+    ):
         monkeypatch.setattr(place, name, worked)
     monkeypatch.setattr(RecordingReader, "part", worked, raising=False)
     before = sorted(os.listdir(folder))  # noqa: PTH208

@@ -23,9 +23,9 @@ from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.querying.chunks import Chunk
 from fusiform.engine.querying.query import Query, top_of_all
-from fusiform.engine.querying.search import _map_ahead
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.querying.table import Format, Table, joined, write
+from fusiform.engine.store.ahead import map_ahead
 from fusiform.engine.store.store_reader import StoreReader
 
 from .made import CATEGORIES, LAYERS, fill
@@ -533,7 +533,7 @@ def test_the_repr_of_a_query_result(store: Store) -> None:
 def test_an_abandoned_query_does_not_wait_for_its_threads() -> None:
     # Python may collect it in zarr's thread, for which its own threads wait.
     proceed = Event()
-    results = _map_ahead(lambda item: item == 0 or proceed.wait(60), range(50))
+    results = map_ahead(lambda item: item == 0 or proceed.wait(60), range(50), 4)
     assert next(results)
     closing = Thread(target=results.close, daemon=True)
     closing.start()

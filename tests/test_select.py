@@ -442,7 +442,7 @@ def test_a_unit_that_is_not_finite_in_one_fold_is_never_selected(tmp_path: Path)
 
 def decided(evaluation: Evaluation, folds: list[Moments]) -> np.ndarray:
     """Selection of units that form a family of their own."""
-    slab = evaluation.evaluate(folds)
+    slab = evaluation.evaluate(Moments(*map(np.stack, zip(*folds, strict=True))))
     evaluation.settle([[slab]])
     return evaluation.decide(slab).selection.selective
 
@@ -520,7 +520,7 @@ def test_lazy_masks_equal_selected_masks(
 def test_masks_of_a_scanned_contrast_are_read_from_the_store(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StoreReader, "moments", lambda *_: 1 / 0)
+    monkeypatch.setattr(StoreReader, "stacked_moments", lambda *_: 1 / 0)
     assert store.mask("faces", "head").any()
     assert store.mask('faces > bodies + "<b>words</b>" + scenes', "head").any()
     with pytest.raises(ZeroDivisionError):

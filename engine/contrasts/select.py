@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ...kernels.moments import Moments
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..registry import MEASURES, SAVED
+from ..store.ahead import map_ahead
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
 from ..store.writing.array_writer import SlabWriter, background_writer
@@ -295,8 +297,10 @@ def _decisions(
 
     def evaluated(layer: Layer) -> Iterator[SlabValues]:
         evaluation = evaluation_of(store, layer, criterion, contrasts, stored, stores_q)
-        for number, (slab, _) in enumerate(store.slabs(layer)):
-            values = evaluation.evaluate(store.stacked_moments(layer, slab))
+        slabs = (slab for slab, _ in store.slabs(layer))
+        ahead = map_ahead(partial(store.stacked_moments, layer), slabs, threads=1)
+        for number, moments in enumerate(ahead):
+            values = evaluation.evaluate(moments)
             write_measures(layer, number, values.stored)
             values.stored = {}
             yield values

@@ -6,9 +6,7 @@ Chunks whose extremes exclude a match are not read.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.rule import PROBABILITIES, Comparison, Condition, Rule, Top
 from ..layer import Layer
+from ..store.ahead import map_ahead
 from ..store.store_reader import Extremes, StoreReader
 from .chunks import Chunk, Part, QueriedContrast, Source, Units, parts_of
 
@@ -66,7 +65,7 @@ class Search:
             found = [Matches(chunk, one, self._matching(chunk, one)) for one in possible]
             return [function(one) for one in found if len(one.units)]
 
-        for results in _map_ahead(search, parts):
+        for results in map_ahead(search, parts, _THREADS):
             yield from results
 
     def best(self, size: int, by: str) -> list[Matches]:
@@ -189,19 +188,3 @@ class _Bounds:
             return None
         low, high = self._extremes[name]
         return low[self._index], high[self._index]
-
-
-def _map_ahead(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-    """``function`` of every item, in order, computed ahead by a bounded number of threads."""
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="query")
-    pending: deque[Future[U]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > _THREADS:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        # Never wait: an abandoned iterator may be collected in zarr's thread, and readers need it.
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -110,7 +110,7 @@ class InProcess:
         work = Work(draft, setup, listener, stop)
         with recycled():
             work.show()
-        work.contrast()
+            work.contrast()
 
 
 def null_of(setup: Setup, shown: Sequence[Layer]) -> ShuffledMoments | None:
