@@ -38,7 +38,7 @@ _ERFCX = (
 )  # fmt: skip
 _CENTRE = 3.5
 # The polynomials serve a from here on, up to this s; beyond it the series in x has so many terms.
-_LARGE, _FAR, _TERMS = 16.25, 2.0, 18
+_LARGE, _FAR, _TERMS = 9.25, 2.0, 18
 
 
 @inner
