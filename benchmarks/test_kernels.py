@@ -1,4 +1,4 @@
-"""``pytest benchmarks``: one batch into the moments of every unit, by everyone who can.
+"""``pytest benchmarks``: one batch into the moments of every unit, by everyone who can; t to p.
 
 ``--benchmark-group-by param`` and the rest of pytest-benchmark's options apply. The committed
 tables come from ``kernels.cost``, in which the ways take turns.
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import stdtr
 
-from fusiform.kernels import cpu
+from fusiform.kernels import cpu, pvalues
 
 from .kernels.peers import INSTALLED
 
 UNITS, BATCH = 800_000, 32
+TAILS = {"compiled": pvalues.upper_tail, "scipy": lambda t, df: stdtr(df, -t)}
 
 
 @pytest.mark.parametrize("name", INSTALLED)
@@ -42,3 +44,12 @@ def test_cpu_kernel(benchmark: Any, dtype: str, groups: int, batch: int) -> None
     members, count = np.arange(batch) % groups, np.ones(groups, np.int64)
     benchmark.extra_info["bytes"] = x.nbytes
     benchmark.pedantic(cpu.fold_in, (x, members, count, pivot, s1, s2), rounds=7, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("df", [3, 20, 100, 1e6])
+@pytest.mark.parametrize("name", TAILS)
+def test_upper_tail(benchmark: Any, name: str, df: float) -> None:
+    rng = np.random.default_rng(0)
+    t, freedom = np.abs(rng.normal(0, 4, UNITS)), df * rng.uniform(0.9, 1.1, UNITS)
+    p = benchmark.pedantic(TAILS[name], (t, freedom), rounds=7, warmup_rounds=1)
+    np.testing.assert_allclose(p, stdtr(freedom, -t), rtol=1e-12)

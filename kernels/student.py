@@ -6,7 +6,7 @@ With ``a = df / 2`` and ``s = log(1 + t**2 / df)``,
 
 for t of at least 0, half the regularised incomplete beta function I_x(a, 1/2) at ``x = exp(-s)``.
 With ``b = a - 1/4`` the integrand is ``exp(-b u) / sqrt(u)`` times an even function of u close to
-1. Its polynomial gives incomplete gamma functions, and their values at s = 0 the ratio of gammas
+1. Its polynomial leads to incomplete gamma functions, and their values at s = 0 the ratio of gammas
 (even, too: DLMF 5.11.14), so no gamma function is evaluated and nothing cancels. Compare the
 expansion for large a of Temme, DLMF 8.18(ii), in powers of u - s.
 """
@@ -19,14 +19,14 @@ import numpy as np
 
 from .jit import inner
 
-# sqrt((u / 2) / sinh(u / 2)) as a polynomial in u**2, to 1e-17 for u up to 3.
+# sqrt((u / 2) / sinh(u / 2)) as a polynomial in u**2, to 2e-17 for u up to 3.
 _CORRECTION = (
     1.0, -0.020833333333333034, 0.0003906249999981322, -7.879670961015093e-06,
     1.696766520303547e-07, -3.805059685122503e-09, 8.748155076894098e-11, -2.0437821292133087e-12,
     4.8162799388030804e-14, -1.1249956393805944e-15, 2.4596369236904043e-17, -4.337870372929709e-19,
     4.3392780296948266e-21,
 )  # fmt: skip
-# (1 + 2 x) exp(x**2) erfc(x) as a polynomial in (x - 3.5) / (x + 3.5), to 4e-17 for x from 0 on
+# (1 + 2 x) exp(x**2) erfc(x) as a polynomial in (x - 3.5) / (x + 3.5), to 1e-16 for x from 0 on
 # (Shepherd & Laframboise 1981, Math. Comp. 36(153)).
 _ERFCX = (
     1.2423492448711544, -0.14000918013761943, -0.010555596332221952, 0.09751909515326224,
@@ -38,7 +38,7 @@ _ERFCX = (
 )  # fmt: skip
 _CENTRE = 3.5
 # The polynomials serve a from here on, up to this s; beyond it the series in x has so many terms.
-_LARGE, _FAR, _TERMS = 16.25, 2.0, 18
+_LARGE, _FAR, _TERMS = 9.25, 2.0, 18
 
 
 @inner

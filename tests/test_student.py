@@ -16,7 +16,7 @@ from fusiform.kernels import pvalues, student
 
 TINY = np.finfo(np.float64).tiny
 FREEDOM = (
-    *(1e-3, 0.1, 0.5, 1, 1.3, 2, 2.5, 3, 5.5, 9.2, 13.7, 20, 31.5, 32.49, 32.5, 33, 60),
+    *(1e-3, 0.1, 0.5, 1, 1.3, 2, 2.5, 3, 5.5, 9.2, 13.7, 20, 18.49, 18.5, 31.5, 33, 60),
     *(120.3, 478, 1e3, 1e4, 1e6, 1e8, 1e10, 1e12),
 )
 LARGE_T = (*np.geomspace(1e-10, 1e8, 37), *np.linspace(0.1, 40, 43), 1e20, 1e100, 1e200)

@@ -1,4 +1,4 @@
-"""Cost of the stream: kernels, peers, networks, decoding, files, memory, start-up.
+"""Cost of the stream: kernels, peers, networks, decoding, files, memory, start-up, tail.
 
 Half an hour on two cores. ``python -m benchmarks kernels.cost peers files`` measures these sections
 anew and keeps the others. ``fusiform bench`` measures what needs no peers, on any machine.
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import stdtr
 
 from fusiform import Preprocessing, bench, make_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
@@ -28,6 +29,7 @@ from fusiform.engine.decoding.ahead import default_workers
 from fusiform.engine.scanning.memory import recycled
 from fusiform.engine.scanning.timing import measure_decoding
 from fusiform.kernels import cpu, jit
+from fusiform.kernels.pvalues import upper_tail
 
 from ..shared import RESULTS, again, described, head, heading, scan
 from .peers import INSTALLED
@@ -261,6 +263,27 @@ def _until(line: str, *arguments: str) -> float:
     return time.perf_counter() - started if reached is None else reached
 
 
+def _tail() -> Iterator[str]:
+    units = 1_000_000
+    yield from ("## Tail of Student's t", "")
+    yield f"One-sided p of {units:,} t's and degrees of freedom, on one thread, beside"
+    yield "`scipy.special.stdtr`. Difference: the largest relative one between the two."
+    yield ""
+    yield from head("degrees of freedom", "t up to", "ns per p", "scipy", "ratio", "difference")
+    jit.use_threads(1)
+    rng = np.random.default_rng(0)
+    for low, high, most in ((1, 5, 8), (5, 20, 8), (20, 60, 12), (95, 478, 20), (1e4, 1e6, 20)):
+        df, t = rng.uniform(low, high, units), most * rng.uniform(0, 1, units) ** 2
+        works = {"fusiform": partial(upper_tail, t, df), "scipy": partial(stdtr, df, -t)}
+        taken = side_by_side(works, REPEATS)
+        ours, theirs = (1e9 / units * statistics.median(taken[name]) for name in works)
+        apart = np.max(np.abs(works["fusiform"]() / works["scipy"]() - 1))
+        yield (
+            f"| {low:,.0f} to {high:,.0f} | {most} | {ours:.0f} | {theirs:.0f} "
+            f"| {ratio(taken['scipy'], taken['fusiform']):.1f} | {apart:.0e} |"
+        )
+
+
 SECTIONS = {
     "kernels": _kernels,
     "peers": _peers,
@@ -269,4 +292,5 @@ SECTIONS = {
     "files": _files,
     "memory": _memory,
     "start-up": _start_up,
+    "tail": _tail,
 }
