@@ -284,8 +284,10 @@ def _read_out(n: float, share: float, weight: float, pivot: Array, s1: Array, s2
               across: int, stride: int, others: Indices) -> int:  # fmt: skip
     length = _TILE if step == 1 else _ALONG
     columns, rows = (along + length - 1) // length, (across + _ACROSS - 1) // _ACROSS
-    found = 0
-    for tile in prange(columns * rows * others[:, 0].prod()):
+    tiles, found = columns * rows, 0
+    for axis in range(len(others)):
+        tiles *= others[axis, 0]
+    for tile in prange(tiles):
         row, column = tile % rows * _ACROSS, tile // rows % columns * length
         rest = tile // (rows * columns)
         source, target = column + row * stride, column * step + row
