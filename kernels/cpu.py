@@ -12,6 +12,9 @@ The kernel is limited by memory. It reads the batch once, and the state once per
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 
 from .instructions import float16_as_float64, prefetch
 from .jit import ARITHMETIC, inner, parallel
-from .moments import rows_of_groups
+from .moments import Moments, rows_of_groups
 
 Array = np.ndarray[Any, Any]
 Indices = NDArray[np.int64]
@@ -35,6 +38,9 @@ _LINE = 64
 _AHEAD = 16
 # Rows that share each load and store of the sums.
 _ROWS = 8
+# Rows and columns of a tile that is transposed on reading out, and padding that keeps the rows of
+# its two buffers (33 KiB each) in different sets of the L1 cache.
+_ACROSS, _ALONG, _PADDING = 16, 256, 8
 # Words per tile of `read_memory`.
 _WORDS = 65_536
 
@@ -194,6 +200,119 @@ def add_parts(x: Array, parts: Parts, pivot: Array, s1: Array, s2: Array) -> Non
     """Add the ``parts`` of the batch ``x [stimulus, unit]`` to the moments, in place."""
     if len(parts.group):
         _add_parts(x, *parts, pivot, s1, s2)
+
+
+def read_out(
+    count: int,
+    pivot: Array,
+    s1: Array,
+    s2: Array,
+    earlier: Moments | None,
+    shape: Sequence[int],
+    order: Sequence[int],
+) -> Array:
+    """Moments of a group from its sums ``[unit]``, merged with its ``earlier`` ones, in one pass.
+
+    The units come as they lie in memory: ``order`` lists the axes of ``shape``, from 1 on. They go
+    into the order of ``shape``. The formulas, and so the bits, are those of :mod:`.moments`.
+
+    Returns
+    -------
+    mean, M2, and the number of units whose M2 is not finite: float64, ``[2 * units + 1]``
+    """
+    units = prod(shape)
+    packed = np.empty(2 * units + 1)
+    mean, m2 = packed[:units], packed[units:-1]
+    a = earlier or Moments(0, packed[:0], packed[:0])
+    if count:
+        total = a.count + count
+        numbers = float(count), count / total, a.count * count / total
+        parts = pivot, s1, s2, a.mean, a.m2, mean, m2
+        packed[-1] = _read_out(*numbers, *parts, *_layout(shape, order))
+    else:
+        in_memory = [shape[axis - 1] for axis in order]
+        for part, values in ((mean, a.mean), (m2, a.m2)):
+            part.reshape(shape)[...] = values.reshape(in_memory).transpose(np.argsort(order))
+        packed[-1] = np.count_nonzero(~np.isfinite(m2))
+    return packed
+
+
+def _layout(shape: Sequence[int], order: Sequence[int]) -> tuple[Any, ...]:
+    """How units in memory map to the layer, for :func:`_read_out`.
+
+    ``along`` units lie side by side in memory, ``step`` apart in the layer; ``across`` units lie
+    side by side in the layer, ``stride`` apart in memory. ``others [axis, 3]`` has the length of
+    every other axis, its stride and its step.
+    """
+    axes: list[tuple[int, int, int]] = []  # the outermost in memory first
+    stride = prod(shape)
+    for axis in order:
+        length, step = shape[axis - 1], prod(shape[axis:])
+        stride //= max(1, length)
+        if axes and axes[-1][2] == length * step:  # neighbours in both orders: one axis
+            length *= axes.pop()[0]
+        if length != 1:
+            axes.append((length, stride, step))
+    along, _, step = axes.pop() if axes else (1, 1, 1)
+    inner = next((index for index, axis in enumerate(axes) if axis[2] == 1), None)
+    across, stride, _ = (1, 1, 1) if inner is None else axes.pop(inner)
+    return along, step, across, stride, np.array(axes, np.int64).reshape(-1, 3)
+
+
+@partial(inner, fused=False)
+def _read_units(n: float, share: float, weight: float, pivot: Any, s1: Any, s2: Any,
+                mean_a: Any, m2_a: Any, mean: Any, m2: Any) -> int:  # fmt: skip
+    """Moments of a run of units; counts those that are not finite."""
+    for i in range(len(s1)):
+        shift = s1[i] / n
+        mean[i] = _widen(pivot[i]) + shift
+        squares = s2[i] - s1[i] * shift
+        m2[i] = 0.0 if squares < 0 else squares  # NaN stays
+    for i in range(len(mean_a)):
+        delta = mean[i] - mean_a[i]
+        mean[i] = mean_a[i] + delta * share
+        m2[i] = (m2_a[i] + m2[i]) + delta * delta * weight
+    found = 0
+    for i in range(len(s1)):
+        found += not np.isfinite(m2[i])
+    return found
+
+
+@partial(parallel, fused=False)
+def _read_out(n: float, share: float, weight: float, pivot: Array, s1: Array, s2: Array,
+              mean_a: Array, m2_a: Array, mean: Array, m2: Array, along: int, step: int,
+              across: int, stride: int, others: Indices) -> int:  # fmt: skip
+    length = _TILE if step == 1 else _ALONG
+    columns, rows = (along + length - 1) // length, (across + _ACROSS - 1) // _ACROSS
+    tiles, found = columns * rows, 0
+    for axis in range(len(others)):
+        tiles *= others[axis, 0]
+    for tile in prange(tiles):
+        row, column = tile % rows * _ACROSS, tile // rows % columns * length
+        rest = tile // (rows * columns)
+        source, target = column + row * stride, column * step + row
+        for axis in range(len(others) - 1, -1, -1):
+            source += rest % others[axis, 0] * others[axis, 1]
+            target += rest % others[axis, 0] * others[axis, 2]
+            rest //= others[axis, 0]
+        width, height = min(length, along - column), min(_ACROSS, across - row)
+        # Units that are side by side in both orders need no transposing.
+        buffer = np.empty((2, 0 if step == 1 else height, _ALONG + _PADDING))
+        for i in range(height):
+            own = slice(source + i * stride, source + i * stride + width)
+            before = own if len(mean_a) else slice(0, 0)
+            to = slice(target + i, target + i + width)
+            found += _read_units(
+                n, share, weight, pivot[own], s1[own], s2[own], mean_a[before], m2_a[before],
+                mean[to] if step == 1 else buffer[0, i, :width],
+                m2[to] if step == 1 else buffer[1, i, :width],
+            )  # fmt: skip
+        for j in range(0 if step == 1 else width):
+            for i in range(height):
+                mean[target + j * step + i] = buffer[0, i, j]
+            for i in range(height):
+                m2[target + j * step + i] = buffer[1, i, j]
+    return found
 
 
 @inner

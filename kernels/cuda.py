@@ -2,7 +2,8 @@
 
 Batch and state are as in :mod:`.device`, contiguous in memory. Activations are read once: a program
 owns ``_TILE`` units, keeps their float64 sums in registers over all rows of a group, and reads and
-writes their state once. Deviations never reach memory, and the host never waits for the GPU.
+writes their state once. Deviations never reach memory, and the host never waits for the GPU. A
+finished group is read out as on any device.
 
 The tests of :mod:`.cpu` run this module in Triton's interpreter, and compile it for compute
 capabilities 8.0 and 9.0. The sizes below are the fastest for most layers on an H100
@@ -21,6 +22,7 @@ import triton
 import triton.language as tl
 from numpy.typing import NDArray
 
+from .device import read_out as read_out
 from .moments import rows_of_groups
 
 # Units per program, four per thread: for float32, one load of 16 bytes per row.

@@ -8,13 +8,16 @@ temporaries take a small multiple of ``_SCRATCH`` bytes at most.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .moments import rows_of_groups
+from . import moments
+from .moments import Moments, rows_of_groups
 
 _SCRATCH = 256 * 2**20
 
@@ -42,6 +45,33 @@ def fold_in(
             deviation = x[_index(rows[first : first + at_once])].double() - pivot[group].double()
             s1[group] += deviation.sum(0)
             s2[group] += deviation.square_().sum(0)
+
+
+def read_out(
+    count: int,
+    pivot: torch.Tensor,
+    s1: torch.Tensor,
+    s2: torch.Tensor,
+    earlier: Moments | None,
+    shape: Sequence[int],
+    order: Sequence[int],
+) -> torch.Tensor:
+    """Moments of a group from its sums ``[unit]``, merged with its ``earlier`` ones.
+
+    As on the CPU, and as one tensor on the device, so that one copy brings it to the host.
+    """
+    found = earlier
+    if count:
+        found = moments.read_out(count, pivot.double(), s1, s2)
+        found = moments.merge(earlier, found) if earlier else found
+    assert found is not None  # the group has stimuli
+    units, back = prod(shape), sorted(range(len(order)), key=order.__getitem__)
+    packed = s1.new_empty(2 * units + 1)
+    for part, values in ((packed[:units], found.mean), (packed[units:-1], found.m2)):
+        in_memory = values.view([shape[axis - 1] for axis in order])
+        part.view(*shape).copy_(in_memory.permute(back))
+    packed[-1] = found.m2.isfinite().logical_not_().sum()
+    return packed
 
 
 def _index(rows: NDArray[np.int64]) -> Any:

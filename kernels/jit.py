@@ -38,23 +38,21 @@ _child: ThreadPoolExecutor | None = None
 _threads_lost = False
 
 
-def inner(function: _Function) -> _Function:
-    """Compile a small loop or scalar function for use in other compiled code."""
-    return _compiled(function)
+def inner(function: _Function, fused: bool = True) -> _Function:
+    """Compile a small loop or scalar function for use in other compiled code.
+
+    Unless ``fused``, every operation is rounded by itself, as in NumPy and torch.
+    """
+    return _compiled(function, fused)
 
 
-def rounded(function: _Function) -> _Function:
-    """Compile as :func:`inner`, without contraction: the bits of numpy's separate operations."""
-    return _compiled(function, fastmath=False)
-
-
-def parallel(function: _Function) -> _Function:
+def parallel(function: _Function, fused: bool = True) -> _Function:
     """Compile a kernel whose ``prange`` loops run on all threads; any thread may call it.
 
     Without OpenMP and TBB, numba falls back to its ``workqueue`` layer, which aborts the process
     when two threads run parallel code at once. Calls then take turns.
     """
-    kernel = _compiled(function, parallel=True, nogil=True)
+    kernel = _compiled(function, fused, parallel=True, nogil=True)
 
     def run(*arguments: Any) -> Any:
         if threading_layer() in _THREAD_SAFE:
@@ -114,8 +112,9 @@ def _remember_fork(layer: str | None) -> None:
     _child = ThreadPoolExecutor(1, thread_name_prefix="kernels")
 
 
-def _compiled(function: _Function, **options: Any) -> _Function:
-    kernel = numba.njit(**{**ARITHMETIC, **options})(function)
+def _compiled(function: _Function, fused: bool, **options: Any) -> _Function:
+    arithmetic = ARITHMETIC if fused else {**ARITHMETIC, "fastmath": False}
+    kernel = numba.njit(**options, **arithmetic)(function)
     before: str = config.CACHE_DIR  # type: ignore[attr-defined]
     try:
         from .cache import KernelCache

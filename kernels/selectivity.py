@@ -7,6 +7,8 @@ follow. The moments of a tile of units are read once, and everything about it is
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from .contrast import (
     welch_t,
 )
 from .each import FEW, against_each_tile
-from .jit import inner, parallel, rounded
+from .jit import inner, parallel
 from .pvalues import is_rival
 from .student import upper_tail_of
 
@@ -87,7 +89,7 @@ def _take_fold(n: Counts, own: Floats, own_m2: Floats, count: Counts, mean: Floa
             own_m2[k, u] = m2[fold, k, start + u]
 
 
-@rounded
+@partial(inner, fused=False)
 def _merged(
     count_a: int, mean_a: float, m2_a: float, count_b: int, mean_b: float, m2_b: float
 ) -> tuple[float, float]:
@@ -161,7 +163,7 @@ def _store(
             stored[2, k, u] = _contrast_ratio(mean[k, u], others[k, u])
 
 
-@rounded
+@partial(inner, fused=False)
 def _mean_of_others(mean: Floats, share: float, others: Floats) -> None:
     """Fill the mean of the other categories' means, by deviations from the first of them."""
     categories, units = mean.shape

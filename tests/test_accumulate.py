@@ -6,21 +6,30 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.moments import accumulate
+from fusiform.engine.moments import accumulate, finished
 from fusiform.engine.moments.accumulate import LayerMoments
+from fusiform.engine.moments.finished import Finished
 from fusiform.engine.moments.plan import Block, Run, make_plan
+from fusiform.engine.preprocessing import Preprocessing
+from fusiform.engine.scanning.progress import Listener
 from fusiform.kernels import device
 from fusiform.kernels.moments import Moments, merge
 
-from . import reference
+from . import flat, reference
+from .fuzz.small import contents
 
 CPU = torch.device("cpu")
 LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]]] = {
@@ -44,8 +53,8 @@ def accumulated(x: torch.Tensor, batch_size: int = 4) -> dict[tuple[int, int], M
     plan = make_plan(np.repeat(np.int32([0, 1]), 7), ("a", "b"), folds=2, batch_size=batch_size)
     finished: dict[tuple[int, int], Moments] = {}
 
-    def keep(layer: Layer, block: Block, moments: Moments) -> None:
-        finished[block.category, block.fold] = moments
+    def keep(layer: Layer, block: Block, read: Finished) -> None:
+        finished[block.category, block.fold] = read.moments()
 
     moments = LayerMoments(layer_of(x), CPU, keep)
     for batch in plan.batches():
@@ -92,7 +101,7 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     whole, cut = {}, {}
     for found, shards in ((whole, False), (cut, True)):
         moments = LayerMoments(
-            layer_of(x), CPU, lambda _, block, m, to=found: to.update({block: m})
+            layer_of(x), CPU, lambda _, block, m, to=found: to.update({block: m.moments()})
         )
         block = Block(0, 0, 0, 14)
         for start in (0, 4, 8, 12):
@@ -112,11 +121,69 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     read = []
     for start in (0, 4, 8, 12):
         by_hand.fold_in(x[start : start + 4], [Run(block, 0, len(x[start : start + 4]), False)])
-        read.append(by_hand.part())
+        read.append(by_hand.part().moments())
     assert by_hand.part() is None
     merged = functools.reduce(merge, read)
     np.testing.assert_array_equal(other.mean, merged.mean)
     np.testing.assert_array_equal(other.m2, merged.m2)
+
+
+class SlowCopies:
+    """Copies of a pretended GPU, which arrive when they are waited for and not before."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting: list[str] = []  # names of threads
+        monkeypatch.setattr(accumulate, "kernels_for", lambda _: device)
+        monkeypatch.setattr(accumulate, "as_arrays", lambda tensor: tensor)
+        monkeypatch.setattr(finished, "start_copy", self.start)
+
+    def start(self, values: torch.Tensor) -> tuple[np.ndarray, Any]:
+        host = np.full(values.shape, np.nan)
+
+        def synchronize() -> None:
+            self.waiting.append(threading.current_thread().name)
+            host[:] = values.numpy()
+
+        return host, SimpleNamespace(synchronize=synchronize)
+
+
+class Overflowing(nn.Module):
+    """Half of the units are infinite for bright images; in channels-last memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        values = images[:, :, :5, :4].contiguous(memory_format=torch.channels_last).clone()
+        values[..., :2] = torch.where(values[..., :2] > 0, torch.inf, values[..., :2])
+        return self.layer(values)
+
+
+@pytest.mark.parametrize("batch_size", [3, 8])
+def test_only_the_writing_thread_waits_for_a_device(
+    batch_size: int,
+    draw_stimuli: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stimuli = draw_stimuli(tmp_path / "stimuli", each=12)
+
+    def scanned(name: str) -> tuple[dict[str, Any], list[str]]:
+        notes: list[str] = []
+        store = flat.scan(
+            Overflowing(), stimuli, tmp_path / name, layers="layer", batch_size=batch_size,
+            preprocessing=Preprocessing(resize=16, crop=16), listener=Listener(notes.append),
+        )  # fmt: skip
+        return contents(store.path), [note for note in notes if "infinity" in note]
+
+    monkeypatch.setattr(accumulate, "kernels_for", lambda _: device)
+    monkeypatch.setattr(accumulate, "as_arrays", lambda tensor: tensor)
+    expected, warned = scanned("at_once.zarr")
+    copies = SlowCopies(monkeypatch)
+    assert scanned("slow.zarr") == (expected, warned)
+    assert len(warned) == 1
+    assert set(copies.waiting) == {"write_0"}
 
 
 def test_dense_activations_are_not_copied() -> None:
@@ -130,7 +197,9 @@ def test_a_layout_that_changes_between_batches_does_not_mix_units_up() -> None:
     plan = make_plan(np.repeat(np.int32([0, 1]), 7), ("a", "b"), folds=2, batch_size=3)
     finished: dict[tuple[int, int], Moments] = {}
     moments = LayerMoments(
-        layer_of(x), CPU, lambda _, block, m: finished.update({(block.category, block.fold): m})
+        layer_of(x),
+        CPU,
+        lambda _, block, m: finished.update({(block.category, block.fold): m.moments()}),
     )
     formats = [torch.channels_last, torch.contiguous_format]
     for index, batch in enumerate(plan.batches()):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -258,6 +258,61 @@ def test_any_split_order_and_merge_tree_gives_the_same_moments(x: np.ndarray, se
                                rtol=1e-12, atol=1e-14 * scale.max() + 1e-300)  # fmt: skip
     error = np.abs(groups[0].m2 - expected)
     assert (error <= 1e-12 * expected + 1e-26 * len(x) * scale**2 + 1e-300).all()
+
+
+_SIZES = st.sampled_from([1, 2, 3, 15, 16, 17, 40, 255, 257, 300])
+
+
+@st.composite
+def states(draw: st.DrawFn) -> dict[str, Any]:
+    """Sums of a group, in any memory order and precision, and its moments from earlier shards."""
+    shape: tuple[int, ...] = ()
+    for size in draw(st.lists(_SIZES, min_size=1, max_size=4)):
+        shape += (size if size * np.prod(shape, dtype=int) < 40_000 else 1,)
+    rng, units = np.random.default_rng(draw(st.integers(0, 2**31))), int(np.prod(shape))
+    count = draw(st.integers(1, 50))
+    s1 = rng.normal(0, 10, units)
+    s2 = s1**2 / count * (1 + rng.normal(0, 1e-15, units))  # rounding makes some M2 negative
+    for sums in (s1, s2):
+        sums[rng.random(units) < 0.05] = draw(st.sampled_from([np.nan, np.inf, -np.inf, 0, 1e300]))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
+    earlier = Moments(draw(st.integers(1, 50)), rng.normal(0, 1, units), rng.chisquare(3, units))
+    return {
+        "count": count,
+        "pivot": torch.from_numpy(rng.normal(0, 1, units)).to(dtype),
+        "s1": s1,
+        "s2": s2,
+        "earlier": earlier if draw(st.booleans()) else None,
+        "shape": shape,
+        "order": draw(st.permutations(range(1, len(shape) + 1))),
+    }
+
+
+@pytest.mark.parametrize("back_end", AVAILABLE[:2], ids=lambda b: b.name)
+@settings(max_examples=150, deadline=None)
+@given(state=states())
+@example(state={"count": 0, "pivot": torch.zeros(6), "s1": np.zeros(6), "s2": np.zeros(6),
+                "earlier": Moments(3, np.arange(6.0), np.array([np.nan, 1, 2, np.inf, 4, 5])),
+                "shape": (1, 2, 3), "order": (3, 1, 2)})  # fmt: skip
+def test_reading_out_gives_the_bits_of_the_formulas_in_the_order_of_the_layer(
+    back_end: type[Cpu], state: dict[str, Any]
+) -> None:
+    count, pivot, s1, s2, earlier, shape, order = state.values()
+    with np.errstate(all="ignore"):
+        moments = read_out(count, pivot.double().numpy(), s1, s2) if count else earlier
+        if count and earlier:
+            moments = merge(earlier, moments)
+    given = earlier and Moments(earlier.count, *(back_end.array(torch.from_numpy(part))
+                                                 for part in earlier[1:]))  # fmt: skip
+    sums = (back_end.array(part) for part in (pivot, torch.from_numpy(s1), torch.from_numpy(s2)))
+    packed = np.asarray(back_end.kernels.read_out(count, *sums, given, shape, order))
+    in_memory, back = [shape[axis - 1] for axis in order], np.argsort(order)
+    for found, values in zip(packed[:-1].reshape(2, -1), moments[1:], strict=True):
+        expected = values.reshape(in_memory).transpose(back).ravel()
+        number = ~np.isnan(expected)  # bits of NaN differ between compilers
+        np.testing.assert_array_equal(np.isnan(found), ~number)
+        np.testing.assert_array_equal(found[number].view("i8"), expected[number].view("i8"))
+    assert packed[-1] == np.count_nonzero(~np.isfinite(moments.m2))
 
 
 def test_merging_constant_units_is_exact() -> None:

@@ -88,6 +88,29 @@ def test_background_writes_keep_their_order_and_raise() -> None:
     assert done == ["a", "b", "c"]
 
 
+def test_pending_background_writes_are_bounded() -> None:
+    allowed, done = threading.Semaphore(0), []
+
+    def write(number: int) -> None:
+        allowed.acquire()
+        done.append(number)
+
+    with background_writer(pending=3) as later:
+        for number in range(3):
+            later(write, number)
+        assert not done
+        fourth = threading.Thread(target=later, args=(write, 3))
+        fourth.start()
+        fourth.join(0.05)
+        assert fourth.is_alive()
+        allowed.release()
+        fourth.join(10)
+        assert done == [0]
+        allowed.release(3)
+        later.wait()
+        assert done == [0, 1, 2, 3]
+
+
 @pytest.mark.smoke
 def test_zarr_and_xarray_read_a_store(store: Store) -> None:
     with warnings.catch_warnings():

@@ -87,8 +87,8 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     loop.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
 
     @contextmanager
-    def behind() -> Iterator[Any]:
-        with background_writer() as later:
+    def behind(*pending: int) -> Iterator[Any]:
+        with background_writer(*pending) as later:
             timed: Any = clocked("waiting for moments to be written", later)
             timed.wait = later.wait
             yield timed

@@ -14,7 +14,6 @@ from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Concatenate, NamedTuple, ParamSpec, cast
 
-import numpy as np
 import torch
 
 from ...kernels.moments import Moments, merge
@@ -23,12 +22,14 @@ from ..decoding.ahead import ImageSource, decode_ahead
 from ..errors import UserError
 from ..layer import Layer
 from ..moments.accumulators import Live
+from ..moments.finished import Finished
 from ..moments.plan import Block, Plan
 from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
 from ..networks.out_of_memory import explained
 from ..networks.placement import device_for, input_dtype, place
 from ..networks.units import Axes
+from ..scanning.budget import pending_writes
 from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
 from ..scanning.rounding import machine
@@ -171,7 +172,7 @@ def show(
     own = [layer for layer in draft.layers if layer.name in layers]
     results = _ShardResults(context, plan, own, input_dtype(network.backbone.model))
     failed, invisible = dict(skipped), list[int]()
-    with background_writer() as later:
+    with background_writer(pending_writes(own, network.device)) as later:
         live = Live(
             own, network.device, lambda *finished: later(results.keep, *finished), None,
             draft.reader.units, axes=job.axes,
@@ -188,8 +189,8 @@ def show(
         last = plan.blocks[-1]
         if last.stop > len(plan.order):
             for layer in own:
-                if moments := live.layers[layer.name].part():
-                    later(results.keep, layer, last, moments)
+                if part := live.layers[layer.name].part():
+                    later(results.keep, layer, last, part)
     return {
         "batches": numbers,
         "layers": [layer.name for layer in own],
@@ -213,15 +214,16 @@ class _ShardResults:
         self.kept: dict[str, Seal] = {}
         self.warnings: dict[str, str] = {}
 
-    def keep(self, layer: Layer, block: Block, moments: Moments) -> None:
+    def keep(self, layer: Layer, block: Block, finished: Finished) -> None:
         """Write or keep the moments of a block, and note values that are not finite."""
         job, draft, name = self._context
         group = block.category, block.fold
         if layer is self._layers[0]:
             _joined(job)  # raises if another scan has replaced the draft
-        if layer.name not in self.warnings and not np.isfinite(moments.m2).all():
+        units, moments = finished.nonfinite(), finished.moments()
+        if units and layer.name not in self.warnings:
             category = draft.categories[block.category]
-            self.warnings[layer.name] = nonfinite(layer, moments, category, self._dtype)
+            self.warnings[layer.name] = nonfinite(layer, units, category, self._dtype)
         if block.start >= 0 and block.stop <= len(self._plan.order):
             draft.write_moments(layer, *group, moments)
             self.finished.add(group)

@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels import jit
-from ...kernels.moments import Moments, merge, read_out
+from ...kernels.moments import Moments
 from ..layer import Layer
+from .finished import Finished
 from .memory_layout import Flat
 from .plan import Block, Run
 
 # Lowest compute capability that the Triton kernel supports.
 _TRITON_FROM = (8, 0)
-OnFinished = Callable[[Layer, Block, Moments], None]
+OnFinished = Callable[[Layer, Block, Finished], None]
 
 
 class LayerMoments:
@@ -49,14 +50,20 @@ class LayerMoments:
 
     def cut(self) -> None:
         """End a shard: merge the current sums into the block's earlier parts."""
-        self._earlier = self._so_far()
-        self._count[0] = 0
+        if self._count[0]:
+            units = self._layer.units
+            count, packed = self._read_out((units,), (1,))
+            self._earlier = Moments(count, packed[:units], packed[units:-1])
+            self._count[0] = 0
 
-    def part(self) -> Moments | None:
+    def part(self) -> Finished | None:
         """Moments of the current block so far, or None; resets the block."""
-        self.cut()
-        moments, self._earlier = self._earlier, None
-        return moments and self._in_layer_order(moments)
+        if not self._count[0] and not self._earlier:
+            return None
+        assert self._flat.order is not None  # a block with stimuli has an order
+        finished = Finished(*self._read_out(self._layer.shape, self._flat.order), self._layer.shape)
+        self._count[0], self._earlier = 0, None
+        return finished
 
     def fold_in(self, activation: torch.Tensor, runs: Iterable[Run]) -> None:
         """Add a batch ``[stimulus, *layer.shape]``; completed blocks go to ``on_finished``.
@@ -72,9 +79,9 @@ class LayerMoments:
                 groups = np.zeros(len(x), dtype=np.int64)
                 self._kernels.fold_in(x, groups, self._count, *self._state)
             if run.last:
-                moments = self.part()
-                if moments:  # None if a shard skipped all its stimuli of the block
-                    self._on_finished(self._layer, run.block, moments)
+                finished = self.part()
+                if finished:  # None if a shard skipped all its stimuli of the block
+                    self._on_finished(self._layer, run.block, finished)
 
     def live(self) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
         """State of the current block for a checkpoint: a header and its arrays as bytes."""
@@ -85,7 +92,8 @@ class LayerMoments:
             "memory_order": self._flat.order,
         }
         parts = [self._memory, *(earlier[1:] if earlier else ())]
-        return header, [part.view(torch.uint8).cpu().numpy() for part in parts]
+        tensors = map(torch.as_tensor, parts)
+        return header, [part.view(torch.uint8).cpu().numpy() for part in tensors]
 
     def resume(self, header: Mapping[str, Any], contents: Sequence[NDArray[np.uint8]]) -> None:
         """Continue the block saved by :meth:`live`."""
@@ -94,20 +102,14 @@ class LayerMoments:
         sums, *earlier = (torch.from_numpy(content.copy()) for content in contents)
         self._memory.copy_(sums)
         if earlier:
-            mean, m2 = (part.to(self._memory.device).view(torch.float64) for part in earlier)
-            self._earlier = Moments(header["earlier"], mean, m2)
+            parts = (part.to(self._memory.device).view(torch.float64) for part in earlier)
+            self._earlier = Moments(header["earlier"], *map(as_arrays, parts))
 
-    def _so_far(self) -> Moments | None:
-        """Moments of the current block, units in memory order."""
-        count = int(self._count[0])
-        if not count:
-            return self._earlier
-        moments = read_out(count, self._pivot[0].double(), self._s1[0], self._s2[0])
-        return merge(self._earlier, moments) if self._earlier else moments
-
-    def _in_layer_order(self, moments: Moments) -> Moments:
-        mean, m2 = (self._flat.in_layer_order(values).cpu().numpy() for values in moments[1:])
-        return Moments(moments.count, mean, m2)
+    def _read_out(self, shape: Sequence[int], order: Sequence[int]) -> tuple[int, Any]:
+        """Count of the current block so far, and its moments as the kernel packs them."""
+        count, sums = int(self._count[0]), (part[0] for part in self._state)
+        earlier = self._earlier.count if self._earlier else 0
+        return count + earlier, self._kernels.read_out(count, *sums, self._earlier, shape, order)
 
 
 def as_arrays(tensor: torch.Tensor) -> Any:

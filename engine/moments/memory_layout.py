@@ -44,13 +44,6 @@ class Flat:
             self.order = memory_order(activation)
         return activation.permute(0, *self.order).contiguous().flatten(1)
 
-    def in_layer_order(self, values: torch.Tensor) -> torch.Tensor:
-        """Reshape values ``[unit]`` in memory order to ``[*layer dims]``."""
-        assert self.order is not None  # rows() has run
-        in_memory = [self._layer.shape[axis - 1] for axis in self.order]
-        back = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return values.reshape(in_memory).permute(back).contiguous()
-
     def positions(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions in a row of units of the flat layer."""
         assert self.order is not None  # rows() has run

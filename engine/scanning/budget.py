@@ -24,9 +24,12 @@ BATCH_SIZES = (32, 16, 8, 4, 2, 1)
 _OVERHEAD = 4
 # Share of free memory left to other programs if no budget is given.
 _MARGIN = 0.1
-# Bytes per unit: moments from earlier shards of a group that spans several; and, for the largest
-# layer, reading out, reordering and writing a finished group.
-_EARLIER, _READ_OUT = 16, 112
+# Bytes per unit: moments of a group; and, for the largest layer, finished groups. On the CPU one is
+# read out, others wait or are written, and a file of one is encoded. A GPU needs room to compute.
+_MOMENTS, _READ_OUT = 16, 112
+# Finished groups that may wait on the CPU; on a GPU, their bytes on the host, which are not part of
+# its budget. There a batch takes milliseconds and does not wait for a group of all layers.
+_PENDING, _PENDING_BYTES = 3, 2**29
 # Batches in memory at once: as 8-bit pixels, and normalised for the network.
 _DECODED, _NORMALISED = 4, 2
 # Thread stacks, compiled code, buffers of the store, and the largest chunk of contrasts.
@@ -48,6 +51,13 @@ def used_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
     return resident_memory("self").get("VmRSS", 0)
+
+
+def pending_writes(layers: Sequence[Layer], device: torch.device) -> int:
+    """Most finished groups of a layer that may wait to be written."""
+    if device.type != "cuda":
+        return _PENDING
+    return max(_PENDING, _PENDING_BYTES // (_MOMENTS * max(layer.units for layer in layers)))
 
 
 @contextmanager
@@ -88,7 +98,7 @@ class Footprint:
             return self.recorded(layer)
         groups, units = self.null
         shuffled = groups * min(units, layer.units) * (20 if layer.dtype != "float64" else 24)
-        return layer.state_bytes + (_EARLIER * layer.units if self.cut else 0) + shuffled
+        return layer.state_bytes + (_MOMENTS * layer.units if self.cut else 0) + shuffled
 
     def of_batch(self, batch_size: int) -> int:
         """Of a batch, from pixels to activations."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 
-from ...kernels.moments import Moments
 from ..contrasts.select import materialise
 from ..errors import UserError
 from ..layer import Layer
 from ..moments.accumulators import Live
+from ..moments.finished import Finished
 from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
 from ..networks.placement import input_dtype
 from ..stimuli.catalogue import Catalogue
 from ..store.writing.array_writer import BackgroundWriter
 from ..store.writing.store_draft import StoreDraft
+from .budget import pending_writes
 from .interrupt import Stop
 from .loop import Passes
 from .memory import recycled
@@ -53,15 +53,15 @@ class Work(Passes):
         """Show all stimuli and write the moments of every group as it is complete."""
         self._show(self._live_of)
 
+    def pending_writes(self, layers: Sequence[Layer]) -> int:
+        """Most finished groups of a layer that may wait to be written."""
+        return pending_writes(layers, self.setup.device)
+
     def _live_of(self, layers: Sequence[Layer], later: BackgroundWriter) -> Live:
         draft, setup = self.draft, self.setup
 
-        def write(layer: Layer, block: Block, moments: Moments) -> None:
-            if layer.name not in self._warned and not np.isfinite(moments.m2).all():
-                self._warned.add(layer.name)
-                category, own = draft.categories[block.category], input_dtype(setup.backbone.model)
-                self.listener.note(nonfinite(layer, moments, category, own))
-            later(draft.write_moments, layer, block.category, block.fold, moments)
+        def write(layer: Layer, block: Block, finished: Finished) -> None:
+            later(self._write, layer, block, finished)
 
         def write_null(layer: Layer, shuffled: ShuffledMoments) -> None:
             null, units = shuffled.read_out(layer.name), shuffled.units[layer.name]
@@ -69,6 +69,15 @@ class Work(Passes):
 
         shuffled, units = null_of(setup, layers), setup.design.units
         return Live(layers, setup.device, write, shuffled, units, write_null, setup.axes)
+
+    def _write(self, layer: Layer, block: Block, finished: Finished) -> None:
+        """Write a finished group, in the writing thread: a GPU may still be copying it."""
+        units, category = finished.nonfinite(), self.draft.categories[block.category]
+        if units and layer.name not in self._warned:
+            self._warned.add(layer.name)
+            own = input_dtype(self.setup.backbone.model)
+            self.listener.note(nonfinite(layer, units, category, own))
+        self.draft.write_moments(layer, block.category, block.fold, finished.moments())
 
     def refuse_to_skip(
         self, catalogue: Catalogue, skipped: Mapping[int, str], stimulus: int
@@ -146,9 +155,8 @@ def refuse_too_few(
         )
 
 
-def nonfinite(layer: Layer, moments: Moments, category: str, dtype: torch.dtype) -> str:
-    """Warning that moments of some units are not finite."""
-    units = int(np.count_nonzero(~np.isfinite(moments.m2)))
+def nonfinite(layer: Layer, units: int, category: str, dtype: torch.dtype) -> str:
+    """Warning that the moments of some ``units`` are not finite."""
     cause = (
         ": float16 holds nothing above 65,504, most likely why: scan in bfloat16 or float32"
         if layer.dtype == "float16" or dtype == torch.float16  # it may be a mean of one

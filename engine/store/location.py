@@ -9,11 +9,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +25,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
 from ..beside import MARK
-from ..disk import CANNOT, flush_descriptor, flush_path
+from ..disk import CANNOT, flush_descriptor, flush_path, start_flushing
 from ..errors import UserError, first_line, require_path
 from ..urls import IS_URL, Url
 from .identity import Unchanged
@@ -38,6 +40,8 @@ _RETRY_SECONDS = 30
 _PARTIAL = ".partial"
 # Unflushed files to remember: a thousand categories write tens of thousands between two commits.
 _MAX_UNFLUSHED = 2048
+# Threads that flush.
+_FLUSHED_AT_ONCE = 8
 
 
 def location_of(path: Path | str) -> Location:
@@ -206,6 +210,7 @@ class DurableFolder(LocalStore):
         super().__init__(root, read_only=read_only)
         # Keys, not paths, which take kilobytes each.
         self._unflushed: set[str] = set()
+        self._turn = Lock()
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a file.
@@ -214,17 +219,25 @@ class DurableFolder(LocalStore):
         ------
         FileNotFoundError : the folder was removed; it is not created again
         """
-        path = self.root / key
-        if not os.path.isdir(self.root):  # noqa: PTH112  disks may fail
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
+        path = self._path(key)
         record = path.suffix == ".json" and path.name != "zarr.json"
         if record or (path.name == "zarr.json" and await asyncio.to_thread(path.is_file)):
-            await asyncio.to_thread(_replace, path, value)
+            await asyncio.to_thread(_write, path, [value.as_buffer_like()], flush_descriptor)
         else:
             await super().set(key, value)
-        self._unflushed.add(key)
-        if len(self._unflushed) >= _MAX_UNFLUSHED:
+        if self._remember(key):
             await asyncio.to_thread(self.flush)
+
+    def write(self, key: str, parts: Iterable[Any]) -> None:
+        """Write a large file from its parts, in this thread; the disk begins with it at once.
+
+        Raises
+        ------
+        FileNotFoundError : the folder was removed; it is not created again
+        """
+        _write(self._path(key), parts, start_flushing)
+        if self._remember(key):
+            self.flush()
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write a file unless it exists."""
@@ -235,7 +248,7 @@ class DurableFolder(LocalStore):
                 raise
             if not await self.exists(key):
                 await super().set(key, value)
-        self._unflushed.add(key)
+        self._remember(key)
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """The names in a folder, without the mark of a draft."""
@@ -245,17 +258,30 @@ class DurableFolder(LocalStore):
 
     def flush(self) -> None:
         """Wait until everything written is on the disk."""
-        keys, self._unflushed = self._unflushed, set()
-        folders: set[str] = set()
-        for key in keys:
-            if flush_path(self.root / key):
-                folder = key.rpartition("/")[0]
-                while folder and folder not in folders:
-                    folders.add(folder)
-                    folder = folder.rpartition("/")[0]
-        for folder in folders:
-            flush_path(self.root / folder)
-        flush_path(self.root)
+        with self._turn:
+            keys, self._unflushed = self._unflushed, set()
+        # Several at a time: the file system's journal then takes them together.
+        with ThreadPoolExecutor(_FLUSHED_AT_ONCE, thread_name_prefix="flush") as pool:
+            flushed = pool.map(lambda key: flush_path(self.root / key), keys)
+            folders = {
+                str(folder)
+                for key, exists in zip(keys, flushed, strict=True)
+                if exists
+                for folder in PurePosixPath(key).parents
+            }
+            for _ in pool.map(lambda folder: flush_path(self.root / folder), folders | {"."}):
+                pass
+
+    def _path(self, key: str) -> Path:
+        if not os.path.isdir(self.root):  # noqa: PTH112  disks may fail
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
+        return self.root / key
+
+    def _remember(self, key: str) -> bool:
+        """Remember to flush a file; True if there are too many to remember more."""
+        with self._turn:
+            self._unflushed.add(key)
+            return len(self._unflushed) >= _MAX_UNFLUSHED
 
 
 def flush(store: ZarrStore) -> None:
@@ -290,14 +316,15 @@ def remove_partial_files(folder: Path) -> None:
             path.unlink()
 
 
-def _replace(path: Path, value: Buffer) -> None:
+def _write(path: Path, parts: Iterable[Any], flush: Callable[[int, Path], None]) -> None:
+    """Write a file under another name, ``flush`` it, and give it its name."""
     new = path.with_name(f"{path.name}.{uuid4().hex}{_PARTIAL}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with new.open("wb") as file:
-            file.write(value.as_buffer_like())
+            file.writelines(parts)
             file.flush()
-            flush_descriptor(file.fileno(), new)
+            flush(file.fileno(), new)
         new.replace(path)
     except Exception:
         new.unlink(missing_ok=True)

@@ -13,10 +13,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from zarr.abc.buffer import Buffer
@@ -93,6 +94,10 @@ def on(disk: Disk) -> Iterator[None]:
         async def set(self, key: str, value: Buffer) -> None:
             disk.write(self.root / key)
             await super().set(key, value)
+
+        def write(self, key: str, parts: Iterable[Any]) -> None:
+            disk.write(self.root / key)
+            super().write(key, parts)
 
         def flush(self) -> None:
             if disk.broken and disk.how == "cut":

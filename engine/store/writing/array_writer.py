@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from ...layer import COORDINATES, Layer
 from ...registry import EXTREMES, STIMULUS_COLUMNS
 from ..chunking import Shape, Slab, file_shape, slabs
+from ..location import DurableFolder
 from ..zarr_internals import sync
 
 # A missing chunk is damage, even one of fill values.
@@ -228,7 +230,7 @@ class _File:
         rows = self._array.shape[: self._leading]
         grid = tuple(f // c for f, c in zip(self._file, self._chunk, strict=True))
         size = math.prod(self._chunk)
-        fill = np.full(size, self._array.fill_value, self._array.dtype)
+        fill = np.broadcast_to(self._array.dtype.type(self._array.fill_value), size)
         contents: list[list[Any]] = [[fill] * math.prod(grid) for _ in np.ndindex(*rows)]
         for slab, values in self._held:
             index = tuple(
@@ -246,33 +248,39 @@ class _File:
 
 
 class BackgroundWriter:
-    """Calls functions in a thread, one at a time, in the order they are given."""
+    """Calls functions in a thread, one at a time, in the order they are given.
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._running: Future[None] | None = None
+    At most ``pending`` calls are under way or waiting.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, pending: int) -> None:
+        self._pool, self._most = pool, pending
+        self._pending: deque[Future[None]] = deque()
 
     def __call__(self, write: Any, *arguments: Any, **named: Any) -> None:
-        """Start ``write`` when the call before has ended."""
-        self.wait()
-        self._running = self._pool.submit(write, *arguments, **named)
+        """Have ``write`` called, after waiting for earlier calls if too many are pending."""
+        self._wait(self._most - 1)
+        self._pending.append(self._pool.submit(write, *arguments, **named))
 
     def wait(self) -> None:
-        """Wait for the call under way. Its error is raised here, and again by every later call."""
-        if self._running:
-            self._running.result()
-            self._running = None
+        """Wait for all calls. An error of one is raised here, and again by every later call."""
+        self._wait(0)
+
+    def _wait(self, left: int) -> None:
+        while self._pending and (len(self._pending) > left or self._pending[0].done()):
+            self._pending[0].result()
+            self._pending.popleft()
 
 
 @contextmanager
-def background_writer() -> Iterator[BackgroundWriter]:
+def background_writer(pending: int = 1) -> Iterator[BackgroundWriter]:
     """Give a :class:`BackgroundWriter`; leaving the context waits for its last call.
 
-    One call runs at a time and the next one waits for it, so at most two are held in memory. An
-    error is raised by the next call, or at the end.
+    The next call waits while ``pending`` are under way, so one more than these is held in memory.
+    An error is raised by the next call that waits, or at the end.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
-        writer = BackgroundWriter(pool)
+        writer = BackgroundWriter(pool, pending)
         yield writer
         writer.wait()
 
@@ -282,17 +290,20 @@ def write_file(
 ) -> None:
     """Write a file of an array, by its index in the grid of files, from its chunks in order."""
     compress = _compressor(array)
-    parts, index, start = [], [], 0
+    parts: list[Any] = []
+    index, start = [], 0
     for chunk in chunks:
-        flat = np.ascontiguousarray(chunk, array.dtype)
-        content = compress(flat)
+        content = compress(np.ascontiguousarray(chunk, array.dtype))
         parts += [content, _checksum(content)]
         index += [start, len(content) + 4]
         start += len(content) + 4
     encoded = np.array(index, "<u8").tobytes()
-    whole = b"".join([*parts, encoded, _checksum(encoded)])
+    parts += [encoded, _checksum(encoded)]
     key = array.store_path / array.metadata.encode_chunk_key(file)
-    sync(key.set(default_buffer_prototype().buffer.from_bytes(whole)))
+    if isinstance(key.store, DurableFolder):
+        key.store.write(key.path, parts)
+    else:
+        sync(key.set(default_buffer_prototype().buffer.from_bytes(b"".join(parts))))
 
 
 def padded(units: NDArray[Any], slab: Slab, chunk: Shape, fill: NDArray[Any]) -> NDArray[Any]:
@@ -310,8 +321,11 @@ def _codecs(compress: bool) -> list[Any]:
     return [*compressors, Crc32cCodec()]
 
 
-def _compressor(array: zarr.Array[Any]) -> Callable[[NDArray[Any]], bytes]:
-    """The encoder of a chunk, ahead of its checksum: the array's ``blosc``, if it has it."""
+def _compressor(array: zarr.Array[Any]) -> Callable[[NDArray[Any]], Any]:
+    """The encoder of a chunk, ahead of its checksum: the array's ``blosc``, if it has it.
+
+    It gives bytes, or the chunk's own memory as an array of bytes.
+    """
     for codec in array.compressors:
         if isinstance(codec, BloscCodec):
             # From the metadata: the types of the fields differ between releases of zarr.
@@ -320,8 +334,8 @@ def _compressor(array: zarr.Array[Any]) -> Callable[[NDArray[Any]], bytes]:
                 given["cname"], given["clevel"], _SHUFFLES[given["shuffle"]], given["blocksize"]
             )
             return lambda chunk: bytes(blosc.encode(chunk))
-    return lambda chunk: chunk.tobytes()
+    return lambda chunk: chunk.reshape(-1).view(np.uint8)
 
 
-def _checksum(content: bytes) -> bytes:
+def _checksum(content: Any) -> bytes:
     return int(google_crc32c.value(content)).to_bytes(4, "little")

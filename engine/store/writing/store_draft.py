@@ -40,7 +40,7 @@ class StoreDraft(BaseDraft[StoreReader]):
                 self._open[key] = self._root[key]
             array = self._open[key]
             chunk = array.chunks[2:]
-            fill = np.full(math.prod(chunk), array.fill_value, array.dtype)
+            fill = np.broadcast_to(array.dtype.type(array.fill_value), math.prod(chunk))
             # The whole file, because an earlier run may have torn it.
             write_file(
                 array,

@@ -1,0 +1,61 @@
+"""Moments of a finished block, on their way from the device to the thread that writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...kernels.moments import Moments
+
+
+class Finished:
+    """Moments of a finished block.
+
+    A GPU copies them to the host after the work it has been given so far. Only :meth:`moments` and
+    :meth:`nonfinite` wait for it: the network continues.
+
+    Parameters
+    ----------
+    packed : the moments as a kernel has read them out, in an array or tensor of their own
+    shape : of the layer
+    """
+
+    def __init__(self, count: int, packed: Any, shape: Sequence[int]) -> None:
+        self._count, self._shape = count, shape
+        self._packed, self._copied = start_copy(packed)
+
+    def moments(self) -> Moments:
+        """Count, and mean and M2 ``[*layer.shape]``."""
+        mean, m2 = self._arrived()[:-1].reshape(2, *self._shape)
+        return Moments(self._count, mean, m2)
+
+    def nonfinite(self) -> int:
+        """Number of units whose M2 is NaN or infinite."""
+        return int(self._arrived()[2 * prod(self._shape)])
+
+    def _arrived(self) -> NDArray[np.float64]:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._packed
+
+
+def start_copy(values: Any) -> tuple[NDArray[np.float64], Any]:
+    """``values`` on the host, and the event after which they are there; None if they are.
+
+    A GPU writes to locked memory, which it does without the host. The memory of ``values`` is free
+    for work given to the device from now on.
+    """
+    if isinstance(values, np.ndarray):
+        return values, None
+    if values.device.type != "cuda":
+        return values.cpu().numpy(), None
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(values.device))
+    return host.numpy(), copied
