@@ -40,7 +40,7 @@ def mark(name: str) -> None:
     marks.setdefault(name, time.monotonic())
 
 
-def main(file: str, *command: str) -> None:
+def follow(file: str, *command: str) -> None:
     """Run a command of fusiform, and write the marks to ``file``."""
     mark("Python is up")
     sys.meta_path.insert(0, _Watching())
@@ -103,4 +103,4 @@ def _marking(do: Callable[..., Any], begun: str | None, ended: str | None) -> Ca
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    follow(*sys.argv[1:])
