@@ -91,7 +91,10 @@ def __getattr__(name: str) -> object:
         return metadata.version("fusiform")
     if name not in _HOME:
         raise AttributeError(f"module 'fusiform' has no attribute {name!r}")
-    return getattr(import_module(f"fusiform.engine.{_HOME[name]}"), name)
+    from fusiform.engine.imports import uncollected
+
+    with uncollected():
+        return getattr(import_module(f"fusiform.engine.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

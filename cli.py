@@ -69,10 +69,12 @@ def main() -> None:
 
 def program() -> None:
     """Run the command line as a program of its own, which ends with it."""
+    ended = streams.Leaving()
     try:
         main()
     except SystemExit as left:
         # Threads of obstore that still wait for a server may abort a program that ends.
         if isinstance(left.code, int) and left.code and "obstore.store" in sys.modules:
             streams.leave_at_once(left.code)
+        ended.code = left.code
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
@@ -72,6 +73,21 @@ def open_streams() -> None:
 def leave_output() -> None:
     """Discard the rest of an answer that nobody reads or that cannot be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+class Leaving:
+    """Leaves a program with ``code`` when the exit handlers of all libraries have run.
+
+    Taking the modules of torch apart, object by object, takes half a second.
+    """
+
+    def __init__(self) -> None:
+        self.code: object = ""
+        atexit.register(self._leave)  # the first that is registered runs last
+
+    def _leave(self) -> None:
+        if self.code is None or isinstance(self.code, int):
+            leave_at_once(self.code or 0)
 
 
 def leave_at_once(code: int) -> None:

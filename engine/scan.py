@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .distributing.cluster import workers_asked_for
-from .distributing.driver import OnWorkers
+from .imports import uncollected
 from .querying.store import Store
 from .scanning.progress import Listener
-from .scanning.run import run
-from .scanning.work import InProcess
+from .scanning.stimulus_set import reading
 from .spec import Design, Network, Request, Resources, Stimuli
-from .store.writing.resuming import Existing
+from .store.writing.publishing import refuse_existing
+from .store.writing.resuming import Existing, as_begun
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,13 +71,15 @@ def scan(
     >>> store.dataset("layer4.1").t.sel(category="faces").max().compute()  # doctest: +SKIP
     """
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
-    workers = workers_asked_for(request)
-    executor = OnWorkers(workers) if workers else InProcess()
-    place = run(
-        request,
-        output,
-        Existing(overwrite, restart, go_back),
-        executor,
-        listener or Listener(),
-    )
+    existing, workers = Existing(overwrite, restart, go_back), workers_asked_for(request)
+    refuse_existing(output, overwrite, unfinished=True)
+    if not restart:
+        request = as_begun(request, output)
+    with reading(request.stimuli) as begun:
+        with uncollected():  # torch is imported meanwhile
+            from .distributing.driver import OnWorkers
+            from .scanning.run import run
+            from .scanning.work import InProcess
+        executor = OnWorkers(workers) if workers else InProcess()
+        place = run(request, output, existing, executor, listener or Listener(), begun)
     return Store.open(place)

@@ -17,6 +17,7 @@ from typing import Any
 
 from fusiform.engine.moments import accumulate
 from fusiform.engine.scanning import forward, loop, run, setup, work
+from fusiform.engine.scanning.stimulus_set import Reading
 from fusiform.engine.store.writing.store_draft import StoreDraft
 
 from .. import shared
@@ -24,9 +25,9 @@ from .. import shared
 IMAGES, REPEATS = 480, 5
 # What each stage contains of those below it is taken off.
 STAGES = {
-    "network and weights built": (setup, "load_backbone"),
+    "network and weights built": (run, "load_backbone"),
     "trial pass": (setup, "trial"),
-    "files read and hashed": (run, "read_stimuli"),
+    "waiting for files to be hashed": (Reading, "read"),
     "loop": (work.Work, "show"),
     "normalised": (forward, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
@@ -110,7 +111,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     order = [
         "network and weights built",
         "trial pass",
-        "files read and hashed",
+        "waiting for files to be hashed",
         "waiting for decoded images",
         "normalised",
         "forward passes, and the loop around them",

@@ -20,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import UserError, describe_failure, first_line, nearest, shortened
+from ..imports import uncollected
 from ..preprocessing import INTERPOLATIONS, Preprocessing
 from .weights import quiet
 
@@ -69,10 +70,11 @@ def find_architecture(name: str) -> Architecture:
     UserError : unknown name
     """
     library, colon, rest = name.partition(":")
-    if not colon:
-        return _torchvision(name)
-    if library in _LIBRARIES:
-        return _LIBRARIES[library](rest)
+    with uncollected():  # they are imported now
+        if not colon:
+            return _torchvision(name)
+        if library in _LIBRARIES:
+            return _LIBRARIES[library](rest)
     return _factory(name, library, rest)
 
 

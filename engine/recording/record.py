@@ -19,7 +19,6 @@ from ..scanning.interrupt import asked_to_stop
 from ..scanning.loop import Passes
 from ..scanning.memory import recycled
 from ..scanning.progress import Listener
-from ..scanning.run import as_begun
 from ..scanning.setup import Setup, check_machine, set_up
 from ..scanning.stimulus_set import read_stimuli, stimulus_table
 from ..spec import Design, Network, Request, Resources, Stimuli
@@ -30,7 +29,7 @@ from ..store.writing.array_writer import BackgroundWriter
 from ..store.writing.creating import RecordingBlueprint
 from ..store.writing.publishing import final_location, refuse_existing
 from ..store.writing.recording_draft import RecordingDraft
-from ..store.writing.resuming import Existing, resuming
+from ..store.writing.resuming import Existing, as_begun, resuming
 from .chosen import ChosenUnits
 from .earlier_scan import as_scanned, others_than_scanned, refuse_other_network, scanned_stimuli
 from .recorder import LayerRecorder, Recorder

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from ..moments.accumulate import load_kernels
+from ..networks.backbones import load_backbone
 from ..spec import Request
 from ..store.location import Location, stimuli_attributes
 from ..store.writing.creating import StoreBlueprint
-from ..store.writing.publishing import final_location, refuse_existing
-from ..store.writing.resuming import Existing, begun_with, resuming
+from ..store.writing.publishing import final_location
+from ..store.writing.resuming import Existing, resuming
 from ..store.writing.store_draft import StoreDraft, max_store_bytes
 from .interrupt import Stop, asked_to_stop
 from .progress import Listener
 from .setup import Setup, check_machine, set_up
-from .stimulus_set import read_stimuli, stimulus_table
-from .work import null_of
+from .stimulus_set import Reading, stimulus_table
+from .work import InProcess, null_of
 
 
 class Executor(Protocol):
@@ -35,19 +39,20 @@ def run(
     existing: Existing,
     executor: Executor,
     listener: Listener,
+    reading: Reading,
 ) -> Location:
-    """Carry out a scan, and return where its store is.
+    """Carry out a scan, and return where its store is. The network is built during the ``reading``.
 
     Raises
     ------
     UserError : see :func:`fusiform.scan`
     """
-    refuse_existing(output, existing.overwrite, unfinished=True)
-    if not existing.restart:
-        request = as_begun(request, output)
     check_machine(request)
-    stimuli = read_stimuli(request.stimuli, listener)
-    setup = set_up(request, stimuli, listener, processes=executor.processes)
+    reading.listed()  # or weights would be downloaded for stimuli that do not exist
+    stimuli = reading.read(listener) if reading.is_over else None
+    backbone = load_backbone(request.network)
+    stimuli = stimuli or reading.read(listener)
+    setup = set_up(request, stimuli, listener, processes=executor.processes, backbone=backbone)
     _price_null(setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
     blueprint = StoreBlueprint(
@@ -57,7 +62,10 @@ def run(
         stimuli=stimulus_table(catalogue, plan),
         provenance=_provenance(setup),
     )
-    with resuming(output, blueprint, plan.order, existing, listener.note) as draft:
+    with (
+        _kernels_loaded(setup, executor),
+        resuming(output, blueprint, plan.order, existing, listener.note) as draft,
+    ):
         draft.add_notes(setup.notes)
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
@@ -65,13 +73,13 @@ def run(
     return final_location(output)
 
 
-def as_begun(request: Request, output: str | Path) -> Request:
-    """The request with the batch size of an unfinished scan, where it leaves it open."""
-    if request.design.batch_size is not None:
-        return request
-    begun = begun_with(output).get("batch_size")
-    size = begun if isinstance(begun, int) and begun > 0 else None
-    return replace(request, design=replace(request.design, batch_size=size))
+@contextmanager
+def _kernels_loaded(setup: Setup, executor: Executor) -> Iterator[None]:
+    """Load the kernels in a thread, while the draft is created and the first batch is decoded."""
+    with ThreadPoolExecutor(1, thread_name_prefix="kernels") as thread:
+        if setup.device.type == "cpu" and isinstance(executor, InProcess):
+            thread.submit(load_kernels, setup.layers)
+        yield
 
 
 def _provenance(setup: Setup) -> dict[str, object]:

@@ -119,6 +119,7 @@ def set_up(
     *,
     processes: int = 1,
     held_of: HeldOf | None = None,
+    backbone: Backbone | None = None,
 ) -> Setup:
     """Load the network, try it, choose its layers and fit the scan into memory.
 
@@ -126,6 +127,7 @@ def set_up(
     ----------
     processes : processes of the same kind that share the memory
     held_of : in a recording, the bytes held of each layer
+    backbone : the network, if it is loaded already
 
     Raises
     ------
@@ -139,7 +141,7 @@ def set_up(
         batch_size=design.batch_size or BATCH_SIZES[0],
         left_out=stimuli.left_out,
     )
-    backbone = load_backbone(request.network)
+    backbone = backbone or load_backbone(request.network)
     listener.notes(backbone.notes)
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)

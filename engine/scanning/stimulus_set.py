@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +59,61 @@ def read_stimuli(
     return StimulusSet(catalogue, tuple(read_problems(stimuli, catalogue, listener)))
 
 
+class Reading:
+    """Stimuli that another thread lists and reads."""
+
+    def __init__(self, stimuli: Stimuli, thread: Executor, given_up: threading.Event) -> None:
+        self._stimuli, self._given_up, self._started = stimuli, given_up, time.perf_counter()
+        self._done = (0, 0)
+        self._catalogue = thread.submit(
+            read_catalogue, stimuli.source, stimuli.groups, stimuli.root
+        )
+        self._contents = thread.submit(lambda: self._catalogue.result().look(self._progress))
+
+    def listed(self) -> None:
+        """Wait until the stimuli are listed.
+
+        Raises
+        ------
+        UserError : see :func:`..stimuli.catalogue.read_catalogue`
+        """
+        self._catalogue.result()
+
+    def read(self, listener: Listener) -> StimulusSet:
+        """The stimuli, once all of their files are read.
+
+        Raises
+        ------
+        UserError : see :func:`read_stimuli`
+        """
+        report = reporting(listener, self._started)
+        while not wait([self._contents], _SAY_EVERY).done:
+            report(*self._done)
+        self._contents.result()
+        return read_stimuli(self._stimuli, listener, self._catalogue.result())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last file is read, or the reading failed."""
+        return self._contents.done()
+
+    def _progress(self, done: int, total: int) -> None:
+        self._done = (done, total)
+        if self._given_up.is_set():
+            raise InterruptedError
+
+
+@contextmanager
+def reading(stimuli: Stimuli) -> Iterator[Reading]:
+    """List and read stimuli in a thread, which ends with the context."""
+    given_up = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="stimuli") as thread:
+        try:
+            yield Reading(stimuli, thread, given_up)
+        finally:
+            given_up.set()
+
+
 def read_problems(stimuli: Stimuli, catalogue: Catalogue, listener: Listener) -> list[int]:
     """Read all files of a catalogue, and return the stimuli that cannot be shown.
 
@@ -77,9 +135,9 @@ def read_problems(stimuli: Stimuli, catalogue: Catalogue, listener: Listener) ->
     return bad
 
 
-def reporting(listener: Listener) -> Callable[[int, int], None]:
-    """A callback that reports every half second how many stimuli were read."""
-    started = said = time.perf_counter()
+def reporting(listener: Listener, started: float | None = None) -> Callable[[int, int], None]:
+    """A callback that reports every half second how many stimuli were read, since ``started``."""
+    started = said = time.perf_counter() if started is None else started
 
     def report(done: int, total: int) -> None:
         nonlocal said

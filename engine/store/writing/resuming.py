@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from zarr.abc.store import Store as ZarrStore
 from ... import beside
 from ...disk import Lock, add_limitation, locked, note_limitations
 from ...errors import UserError, explain_disk_errors
+from ...spec import Request
 from ..identity import difference, not_compared
 from ..location import Location, exists, is_group, remove, remove_partial_files, zarr_store
 from ..reader import Unreadable
@@ -183,6 +184,15 @@ def begun_with(output: Path | str) -> dict[str, Any]:
     attributes = dict(root.attrs)
     published = isinstance(location, str) and attributes.get("status") == "complete"
     return {} if published else attributes
+
+
+def as_begun(request: Request, output: str | Path) -> Request:
+    """The request with the batch size of an unfinished scan, where it leaves it open."""
+    if request.design.batch_size is not None:
+        return request
+    begun = begun_with(output).get("batch_size")
+    size = begun if isinstance(begun, int) and begun > 0 else None
+    return replace(request, design=replace(request.design, batch_size=size))
 
 
 def _new_draft(location: Location, blueprint: Blueprint, note: Note) -> Draft:
