@@ -25,6 +25,11 @@ Floats = NDArray[np.float64]
 _ROUNDING = 1e-12
 
 
+def least_t(level: float) -> float:
+    """A bound on t below which p exceeds ``level``: the normal has the lightest tails."""
+    return -float(ndtri(level)) if level < 1 else -np.inf
+
+
 class Sample:
     """Moments ``[category, unit]`` of a sample of the stimuli, and values shared by contrasts."""
 
@@ -128,10 +133,7 @@ class Measured:
 
     @property
     def _least(self) -> float:
-        """A bound on t below which p exceeds the level: the normal has the lightest tails."""
-        if self._level >= 1:
-            return -np.inf
-        return -float(ndtri(self._level / (2 if self._two_sided else 1)))
+        return least_t(self._level / 2 if self._two_sided and self._level < 1 else self._level)
 
     @cached_property
     def t(self) -> Floats:

@@ -7,11 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from ...kernels import selectivity
 from ...kernels.moments import Moments
-from .measures import Floats
+from .measures import Floats, least_t
 from .slab import SlabValues, SmallPValues, StoredMeasure
 
 # Measures that a scan stores beside q and the masks; the pass computes them all.
@@ -20,11 +19,6 @@ SCANNED = (
     StoredMeasure("t_each", "each", "t"),
     StoredMeasure("csi", "each", "csi"),
 )
-
-
-def least_t(level: float) -> float:
-    """A bound on t below which p exceeds ``level``: the normal has the lightest tails."""
-    return -float(ndtri(level)) if level < 1 else -np.inf
 
 
 def evaluate_every_category(moments: Moments, levels: Sequence[float], stores: bool) -> SlabValues:
