@@ -68,9 +68,9 @@ def every_category(
                 _add_fold(n, own, own_m2, count, mean, m2, fold, start)
             fill_errors(n, own_m2, error)
             if sample == 0:
-                _total(n, own, own_m2, flags[:, start:stop])
+                _total(n, own, own_m2, flags, start)
             if sample == 0 and len(stored):
-                _store(n, own, own_m2, error, share, stored[:, :, start:stop])
+                _store(n, own, own_m2, error, share, stored, start)
             _conjunction(
                 n, own, error, least[sample], preferred[sample, start:stop], p[sample, start:stop]
             )
@@ -118,7 +118,7 @@ def _add_fold(n: Counts, own: Floats, own_m2: Floats, count: Counts, mean: Float
 
 
 @inner
-def _total(count: Counts, mean: Floats, m2: Floats, flags: Flags) -> None:
+def _total(count: Counts, mean: Floats, m2: Floats, flags: Flags, start: int) -> None:
     """Whether the units are constant over all categories, and whether they are not finite."""
     categories, units = mean.shape
     total = np.empty(units)
@@ -132,13 +132,14 @@ def _total(count: Counts, mean: Floats, m2: Floats, flags: Flags) -> None:
             total[u], spread[u] = _merged(n, total[u], spread[u], more, mean[k, u], m2[k, u])
         n += more
     for u in range(units):
-        flags[0, u], flags[1, u] = spread[u] == 0, not np.isfinite(spread[u])
+        flags[0, start + u] = spread[u] == 0
+        flags[1, start + u] = not np.isfinite(spread[u])
 
 
 @inner
 def _store(
     count: Counts, mean: Floats, m2: Floats, error: Floats, share: float,
-    stored: NDArray[np.float32],
+    stored: NDArray[np.float32], start: int,
 ) -> None:  # fmt: skip
     """Fill t against the rest, the smallest t against each, and CSI of a tile."""
     categories, units = mean.shape
@@ -149,18 +150,18 @@ def _store(
         n = count.sum() - count[k]
         for u in range(units):
             rest = squared_error(others_m2[k, u], n)
-            stored[0, k, u] = welch_t(mean[k, u] - others[k, u], error[k, u] + rest)
+            stored[0, k, start + u] = welch_t(mean[k, u] - others[k, u], error[k, u] + rest)
     against_each_tile(mean, error, others)
     for k in range(categories):
         for u in range(units):
-            stored[1, k, u] = others[k, u]
+            stored[1, k, start + u] = others[k, u]
     if categories > FEW:
         mean_of_others_in(mean, 0, 0, units, others)
     else:
         _mean_of_others(mean, share, others)
     for k in range(categories):
         for u in range(units):
-            stored[2, k, u] = _contrast_ratio(mean[k, u], others[k, u])
+            stored[2, k, start + u] = _contrast_ratio(mean[k, u], others[k, u])
 
 
 @partial(inner, fused=False)
