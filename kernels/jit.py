@@ -43,6 +43,15 @@ def inner(function: _Function) -> _Function:
     return _compiled(function)
 
 
+def exact(function: _Function) -> _Function:
+    """Compile a scalar function without contraction: the same bits in whatever code it is used.
+
+    Which products and sums the compiler fuses depends on the code around them, and on whether it
+    was read from the cache.
+    """
+    return _compiled(function, fastmath=False)
+
+
 def parallel(function: _Function) -> _Function:
     """Compile a kernel whose ``prange`` loops run on all threads; any thread may call it.
 
@@ -110,7 +119,7 @@ def _remember_fork(layer: str | None) -> None:
 
 
 def _compiled(function: _Function, **options: Any) -> _Function:
-    kernel = numba.njit(**options, **ARITHMETIC)(function)
+    kernel = numba.njit(**{**ARITHMETIC, **options})(function)
     before: str = config.CACHE_DIR  # type: ignore[attr-defined]
     try:
         from .cache import KernelCache
