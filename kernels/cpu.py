@@ -23,7 +23,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from .instructions import float16_as_float64, prefetch
-from .jit import ARITHMETIC, inner, parallel
+from .jit import ARITHMETIC, exact, inner, parallel
 from .moments import Moments, rows_of_groups
 
 Array = np.ndarray[Any, Any]
@@ -259,7 +259,7 @@ def _layout(shape: Sequence[int], order: Sequence[int]) -> tuple[Any, ...]:
     return along, step, across, stride, np.array(axes, np.int64).reshape(-1, 3)
 
 
-@partial(inner, fused=False)
+@exact
 def _read_units(n: float, share: float, weight: float, pivot: Any, s1: Any, s2: Any,
                 mean_a: Any, m2_a: Any, mean: Any, m2: Any) -> int:  # fmt: skip
     """Moments of a run of units; counts those that are not finite."""

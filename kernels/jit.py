@@ -38,12 +38,18 @@ _child: ThreadPoolExecutor | None = None
 _threads_lost = False
 
 
-def inner(function: _Function, fused: bool = True) -> _Function:
-    """Compile a small loop or scalar function for use in other compiled code.
+def inner(function: _Function) -> _Function:
+    """Compile a small loop or scalar function for use in other compiled code."""
+    return _compiled(function, fused=True)
 
-    Unless ``fused``, every operation is rounded by itself, as in NumPy and torch.
+
+def exact(function: _Function) -> _Function:
+    """Compile as :func:`inner`, but round every operation by itself, as NumPy and torch do.
+
+    Which products and sums the compiler fuses otherwise depends on the code around them, and on
+    whether it was read from the cache.
     """
-    return _compiled(function, fused)
+    return _compiled(function, fused=False)
 
 
 def parallel(function: _Function, fused: bool = True) -> _Function:

@@ -7,8 +7,6 @@ follow. The moments of a tile of units are read once, and everything about it is
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
@@ -25,7 +23,7 @@ from .contrast import (
     welch_t,
 )
 from .each import FEW, against_each_tile
-from .jit import inner, parallel
+from .jit import exact, inner, parallel
 from .pvalues import is_rival
 from .student import upper_tail_of
 
@@ -89,7 +87,7 @@ def _take_fold(n: Counts, own: Floats, own_m2: Floats, count: Counts, mean: Floa
             own_m2[k, u] = m2[fold, k, start + u]
 
 
-@partial(inner, fused=False)
+@exact
 def _merged(
     count_a: int, mean_a: float, m2_a: float, count_b: int, mean_b: float, m2_b: float
 ) -> tuple[float, float]:
@@ -164,7 +162,7 @@ def _store(
             stored[2, k, start + u] = _contrast_ratio(mean[k, u], others[k, u])
 
 
-@partial(inner, fused=False)
+@exact
 def _mean_of_others(mean: Floats, share: float, others: Floats) -> None:
     """Fill the mean of the other categories' means, by deviations from the first of them."""
     categories, units = mean.shape

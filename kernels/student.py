@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from .jit import inner
+from .jit import exact
 
 # sqrt((u / 2) / sinh(u / 2)) as a polynomial in u**2, to 2e-17 for u up to 3.
 _CORRECTION = (
@@ -41,7 +41,7 @@ _CENTRE = 3.5
 _LARGE, _FAR, _TERMS = 9.25, 2.0, 18
 
 
-@inner
+@exact
 def upper_tail_of(t: float, df: float) -> float:
     """One-sided p, ``P(T >= t)``, of one t.
 
@@ -57,11 +57,11 @@ def upper_tail_of(t: float, df: float) -> float:
     return p if t > 0 else 1 - p
 
 
-@inner
+@exact
 def log10_upper_tail_of(t: float, df: float) -> float:
     """log10 of :func:`upper_tail_of`, also for a p too small for a double.
 
-    The relative error is at most 3e-15.
+    The relative error is at most 3e-15; for a t below 0, that of the other tail.
     """
     if t > 0 and df > 0:
         exponent, factor = _tail(t, df)
@@ -71,7 +71,7 @@ def log10_upper_tail_of(t: float, df: float) -> float:
     return float(np.log10(upper_tail_of(t, df)))
 
 
-@inner
+@exact
 def _tail(t: float, df: float) -> tuple[float, float]:
     """Exponent and factor of ``P(T >= t) = factor exp(-exponent)``, for t of at least 0."""
     a = min(df, 1e150) / 2  # so many are endless, and no square of them overflows
@@ -84,7 +84,7 @@ def _tail(t: float, df: float) -> tuple[float, float]:
     return (a - 0.25) * s, _many(a - 0.25, s)
 
 
-@inner
+@exact
 def _many(b: float, s: float) -> float:
     """``P exp(b s)`` for many degrees of freedom: that of the normal distribution, corrected."""
     total, correction = _expansion(b, s)
@@ -97,7 +97,7 @@ def _many(b: float, s: float) -> float:
     return normal + root * correction / (math.sqrt(4 * math.pi) * total)
 
 
-@inner
+@exact
 def _expansion(b: float, s: float) -> tuple[float, float]:
     """Integrals of ``exp(-b u) / sqrt(u)`` times the even function.
 
@@ -114,7 +114,7 @@ def _expansion(b: float, s: float) -> tuple[float, float]:
     return total, correction
 
 
-@inner
+@exact
 def _few(a: float, s: float, ratio: float) -> float:
     """``P exp(a s)`` for few degrees of freedom, from more of them.
 
@@ -134,7 +134,7 @@ def _few(a: float, s: float, ratio: float) -> float:
     return math.exp(-(steps - 0.25) * s) * _many(b, s) + first * series
 
 
-@inner
+@exact
 def _far(a: float, x: float) -> float:
     """``P exp(a s)`` for large t: the hypergeometric series in x, DLMF 8.17(ii)."""
     gammas, b = 1 / a, a
