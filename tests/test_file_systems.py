@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import fusiform
+from fusiform.engine import disk
 from fusiform.engine.doctor.checks import check_output
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
@@ -87,6 +88,14 @@ def test_an_fsync_that_fails_raises(
         scan(stimuli, tmp_path / "a.zarr")
     with pytest.raises(UserError, match="cannot write"):
         flat.pack_stimuli(stimuli, tmp_path / "packed")
+
+
+@pytest.mark.parametrize("hint", [None, lambda *_: -1])
+def test_disks_need_not_begin_with_a_file_when_it_is_written(
+    hint: Any, stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_sync_file_range", lambda: hint)
+    assert scan(stimuli, tmp_path / "a.zarr") == []
 
 
 @pytest.mark.parametrize("name", [*CANNOT, "ENOLCK", "EBADF"])

@@ -56,6 +56,6 @@ def start_copy(values: Any) -> tuple[NDArray[np.float64], Any]:
         return values.cpu().numpy(), None
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     host.copy_(values, non_blocking=True)
-    copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(values.device))
     return host.numpy(), copied

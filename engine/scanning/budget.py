@@ -29,7 +29,7 @@ _MARGIN = 0.1
 _MOMENTS, _READ_OUT = 16, 112
 # Finished groups that may wait on the CPU; on a GPU, their bytes on the host, which are not part of
 # its budget. There a batch takes milliseconds and does not wait for a group of all layers.
-_PENDING, _PENDING_BYTES = 3, 2**29
+_PENDING, _PENDING_BYTES = 3, 2**28
 # Batches in memory at once: as 8-bit pixels, and normalised for the network.
 _DECODED, _NORMALISED = 4, 2
 # Thread stacks, compiled code, buffers of the store, and the largest chunk of contrasts.

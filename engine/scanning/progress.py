@@ -24,7 +24,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks of a scan: ``note(line)`` for messages to the user, and ``progress(event)``."""
+    """Callbacks of a scan: ``note(line)`` for messages to the user, and ``progress(event)``.
+
+    The thread that writes calls them, too.
+    """
 
     note: Callable[[str], None] = lambda _: None
     progress: Callable[[Progress], None] = lambda _: None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -60,14 +61,12 @@ class Work(Passes):
     def _live_of(self, layers: Sequence[Layer], later: BackgroundWriter) -> Live:
         draft, setup = self.draft, self.setup
 
-        def write(layer: Layer, block: Block, finished: Finished) -> None:
-            later(self._write, layer, block, finished)
-
         def write_null(layer: Layer, shuffled: ShuffledMoments) -> None:
             null, units = shuffled.read_out(layer.name), shuffled.units[layer.name]
             later(draft.write_shuffled_moments, layer, units, null.mean, null.m2)
 
         shuffled, units = null_of(setup, layers), setup.design.units
+        write = partial(later, self._write)
         return Live(layers, setup.device, write, shuffled, units, write_null, setup.axes)
 
     def _write(self, layer: Layer, block: Block, finished: Finished) -> None:
