@@ -40,7 +40,8 @@ def test_a_scan_imports_no_library_that_it_does_not_need(stimuli: Path, tmp_path
                "--weights", "none", "--resize", "32", "--crop", "32", "--layers", "avgpool",
                "--device", "cpu"]  # fmt: skip
     others = ["dask", "distributed", "xarray", "pandas", "pyarrow", "matplotlib", "sklearn",
-              "timm", "open_clip", "obstore", "torchcodec", "rich.progress"]  # fmt: skip
+              "timm", "open_clip", "obstore", "torchcodec", "rich.progress",
+              "torch._dynamo", "sympy"]  # fmt: skip
     ran = python(
         f"import sys; sys.argv = {command}\n"
         "from fusiform.cli import main\n"
@@ -153,6 +154,40 @@ def test_collection_of_garbage_goes_on_as_before(collecting: bool) -> None:
         assert gc.get_freeze_count() == frozen
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("used", "loaded"),
+    [
+        ("asked", False),
+        ("asked('a')", True),
+        ("package.module.VALUE", True),
+        ("package.VALUE", True),
+        ("__import__('package.other').other.VALUE", True),
+    ],
+)
+def test_a_postponed_module_is_imported_when_it_is_used(
+    tmp_path: Path, used: str, loaded: bool
+) -> None:
+    (tmp_path / "package").mkdir()
+    for name in ("__init__", "module", "other"):
+        text = "VALUE = 1\ndef ask(word): return word\n"
+        (tmp_path / "package" / f"{name}.py").write_text(text)
+    ran = python(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from fusiform.engine.imports import postponed\n"
+        "with postponed('package.module', 'ask'):\n"
+        "    import package, package.module\n"
+        "    from package.module import ask as asked\n"
+        f"    {used}\n"
+        f"print('package' in sys.modules)\n"
+        f"assert asked('word') == 'word'\n"
+        "import package.module\n"
+        "assert package.module.VALUE == package.VALUE == 1\n"
+        "assert package.module.__file__"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{loaded}\n"
 
 
 @pytest.mark.parametrize(("command", "code"), [("--version", 0), ("scan", 2), ("info gone", 2)])
