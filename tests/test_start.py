@@ -78,8 +78,7 @@ def test_stimuli_are_read_while_the_network_is_built(
         return run_load(network)
 
     def read_later(path: Path) -> bytes:
-        if not built.is_set():
-            beside.append(built.wait(60))
+        beside.append(built.wait(60))  # in vain, if the network is built afterwards
         return read(path)
 
     run_load = run.load_backbone
