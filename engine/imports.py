@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 
 @contextmanager
@@ -23,3 +27,47 @@ def uncollected() -> Iterator[None]:
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
+
+
+@contextmanager
+def postponed(module: str, function: str) -> Iterator[None]:
+    """Import a module that is imported inside the context for one function when that is called.
+
+    If anything else of the module or its package is used, it is imported at once.
+    """
+    if module in sys.modules:
+        yield
+        return
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module), function)(*arguments)
+
+    package = module.rpartition(".")[0]
+    if package not in sys.modules:
+        sys.modules[package] = _StandIn(package, "__path__")
+    sys.modules[module] = _StandIn(module)
+    setattr(sys.modules[module], function, call)
+    try:
+        yield
+    finally:
+        _remove_stand_ins()
+
+
+class _StandIn(ModuleType):
+    """Stands for a module until something of it is used: of its special names, only ``used``."""
+
+    def __init__(self, name: str, *used: str) -> None:
+        super().__init__(name)
+        self._used = used
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in self._used:  # many look at these of all modules
+            raise AttributeError(name)
+        _remove_stand_ins()
+        return getattr(import_module(self.__name__), name)
+
+
+def _remove_stand_ins() -> None:
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, _StandIn):
+            del sys.modules[name]

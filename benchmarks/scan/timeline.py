@@ -56,14 +56,7 @@ def _scan(tree: Path, model: str, stimuli: Path, folder: Path) -> Marks:
     command = ["scan", model, str(stimuli), "-o", str(folder / "scan.zarr"), "--weights", "none"]
     started = time.monotonic()
     subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            Path(__file__).with_name("marked.py"),
-            file,
-            *command,
-            "--overwrite",
-        ],
+        [sys.executable, "-P", marked, file, *command, "--overwrite"],
         env={**os.environ, "PYTHONPATH": str(tree)},
         stderr=subprocess.DEVNULL,
         check=True,

@@ -20,7 +20,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import UserError, describe_failure, first_line, nearest, shortened
-from ..imports import uncollected
+from ..imports import postponed, uncollected
 from ..preprocessing import INTERPOLATIONS, Preprocessing
 from .weights import quiet
 
@@ -79,7 +79,9 @@ def find_architecture(name: str) -> Architecture:
 
 
 def _torchvision(name: str) -> Architecture:
-    from torchvision import models
+    # torchvision imports torch's compiler, most of its own time, for an operator of detectors.
+    with postponed("torch._dynamo.utils", "is_compile_supported"):
+        from torchvision import models
 
     if name not in models.list_models():
         raise UserError(

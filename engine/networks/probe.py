@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -206,13 +206,21 @@ def _by_image(tensor: torch.Tensor, images: int) -> torch.Tensor | None:
 
 def _sample(by_image: torch.Tensor, rows: Collection[int]) -> torch.Tensor:
     """Some values of every row, without copying the rest."""
-    units = by_image[0].numel()
+    along = tuple(index.to(by_image.device) for index in _chosen(by_image.shape[1:]))
+    return torch.stack([by_image[row][along] for row in rows])
+
+
+@lru_cache(maxsize=64)
+def _chosen(shape: torch.Size) -> tuple[torch.Tensor, ...]:
+    """Indices of some values of a tensor, along each of its axes."""
+    units = shape.numel()
     own = torch.Generator().manual_seed(units)
     chosen = torch.arange(units) if units <= _VALUES else (
         torch.randint(units, (_VALUES,), generator=own)
     )  # fmt: skip
-    along = torch.unravel_index(chosen.to(by_image.device), by_image.shape[1:])
-    return torch.stack([by_image[row][along] for row in rows])
+    # By numpy: torch's unravel_index imports sympy.
+    along = np.unravel_index(chosen.numpy(), shape) if shape else ()
+    return tuple(map(torch.from_numpy, along))
 
 
 def _changed(

@@ -1,0 +1,211 @@
+"""The start and the end of a process: what it imports, what runs beside what, how it leaves."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from fusiform import Stimuli
+from fusiform.engine.errors import UserError
+from fusiform.engine.imports import uncollected
+from fusiform.engine.scanning import run, stimulus_set
+from fusiform.engine.scanning.progress import Listener, Progress
+from fusiform.engine.stimuli import catalogue
+
+from . import flat
+
+SMALL = {"preprocessing": {"resize": 32, "crop": 32}, "layers": "all", "device": "cpu"}
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def small_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
+
+
+def test_a_scan_imports_no_library_that_it_does_not_need(stimuli: Path, tmp_path: Path) -> None:
+    command = ["fusiform", "scan", "resnet18", str(stimuli), "-o", str(tmp_path / "s.zarr"),
+               "--weights", "none", "--resize", "32", "--crop", "32", "--layers", "avgpool",
+               "--device", "cpu"]  # fmt: skip
+    others = ["dask", "distributed", "xarray", "pandas", "pyarrow", "matplotlib", "sklearn",
+              "timm", "open_clip", "obstore", "torchcodec", "rich.progress",
+              "torch._dynamo", "sympy"]  # fmt: skip
+    ran = python(
+        f"import sys; sys.argv = {command}\n"
+        "from fusiform.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as left:\n    assert not left.code\n"
+        f"print([name for name in {others} if name in sys.modules])"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_stimuli_can_be_read_before_torch_is_imported() -> None:
+    code = "import sys, fusiform; fusiform.scan; print('torch' in sys.modules)"
+    assert python(code).stdout == "False\n"
+
+
+def test_an_output_that_exists_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    ran = python(
+        "import sys, fusiform\n"
+        f"try:\n    fusiform.scan('resnet18', 'stimuli', {str(tmp_path)!r})\n"
+        "except fusiform.UserError as error:\n    print(error, 'torch' in sys.modules)"
+    )
+    assert ran.stdout.startswith("the output must not exist"), ran.stderr
+    assert ran.stdout.endswith(" False\n")
+
+
+def test_stimuli_are_read_while_the_network_is_built(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, read = threading.Event(), catalogue.read_stimulus
+    beside: list[bool] = []
+
+    def build(network: object) -> object:
+        built.set()
+        return run_load(network)
+
+    def read_later(path: Path) -> bytes:
+        beside.append(built.wait(60))  # in vain, if the network is built afterwards
+        return read(path)
+
+    run_load = run.load_backbone
+    monkeypatch.setattr(run, "load_backbone", build)
+    monkeypatch.setattr(catalogue, "read_stimulus", read_later)
+    flat.scan(small_network(), stimuli, tmp_path / "s.zarr", **SMALL)
+    assert beside
+    assert all(beside)
+
+
+def test_stimuli_that_do_not_exist_are_told_before_weights_are_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "load_backbone", lambda _: pytest.fail("built"))
+    with pytest.raises(UserError, match="does not exist"):
+        flat.scan("resnet18", tmp_path / "gone", tmp_path / "s.zarr", device="cpu")
+
+
+def test_an_error_ends_the_reading(stimuli: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, read = [], catalogue.read_stimulus
+
+    def read_slowly(path: Path) -> bytes:
+        paths.append(path)
+        time.sleep(0.1)
+        return read(path)
+
+    def fail() -> None:
+        with stimulus_set.reading(Stimuli(stimuli)) as begun:
+            begun.listed()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(catalogue, "_AT_ONCE", 1)
+    monkeypatch.setattr(catalogue, "read_stimulus", read_slowly)
+    monkeypatch.setattr(catalogue, "ThreadPoolExecutor", partial(ThreadPoolExecutor, 1))
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert len(paths) < 18
+    assert not [one for one in threading.enumerate() if one.name.startswith("stimuli")]
+
+
+def test_progress_is_reported_while_stimuli_are_read(
+    stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, read = threading.Event(), catalogue.read_stimulus
+    told: list[Progress] = []
+
+    def read_later(path: Path) -> bytes:
+        waited.wait(60)
+        return read(path)
+
+    def progress(event: Progress) -> None:
+        told.append(event)
+        waited.set()
+
+    monkeypatch.setattr(catalogue, "read_stimulus", read_later)
+    monkeypatch.setattr(stimulus_set, "_SAY_EVERY", 0.05)
+    with stimulus_set.reading(Stimuli(stimuli)) as begun:
+        found = begun.read(Listener(progress=progress))
+    assert len(found.catalogue) == 18
+    assert told[0].stage == "stimuli"
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_collection_of_garbage_goes_on_as_before(collecting: bool) -> None:
+    frozen = gc.get_freeze_count()
+    if not collecting:
+        gc.disable()
+    try:
+        with uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() == collecting
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("used", "loaded"),
+    [
+        ("asked", False),
+        ("asked('a')", True),
+        ("package.module.VALUE", True),
+        ("package.VALUE", True),
+        ("__import__('package.other').other.VALUE", True),
+    ],
+)
+def test_a_postponed_module_is_imported_when_it_is_used(
+    tmp_path: Path, used: str, loaded: bool
+) -> None:
+    (tmp_path / "package").mkdir()
+    for name in ("__init__", "module", "other"):
+        text = "VALUE = 1\ndef ask(word): return word\n"
+        (tmp_path / "package" / f"{name}.py").write_text(text)
+    ran = python(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from fusiform.engine.imports import postponed\n"
+        "with postponed('package.module', 'ask'):\n"
+        "    import package, package.module\n"
+        "    from package.module import ask as asked\n"
+        f"    {used}\n"
+        f"print('package' in sys.modules)\n"
+        f"assert asked('word') == 'word'\n"
+        "import package.module\n"
+        "assert package.module.VALUE == package.VALUE == 1\n"
+        "assert package.module.__file__"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{loaded}\n"
+
+
+@pytest.mark.parametrize(("command", "code"), [("--version", 0), ("scan", 2), ("info gone", 2)])
+def test_a_program_leaves_after_the_exit_handlers_of_libraries(command: str, code: int) -> None:
+    ran = python(
+        f"import atexit, sys; sys.argv = ['fusiform', *{command.split()}]\n"
+        "class Kept:\n    def __del__(self): print('taken apart')\n"
+        "kept = Kept()\n"
+        "import fusiform.cli\n"
+        "main = fusiform.cli.main\n"
+        "def with_a_library():\n    atexit.register(print, 'library left'); main()\n"
+        "fusiform.cli.main = with_a_library\n"
+        "fusiform.cli.program()"
+    )
+    assert ran.returncode == code
+    assert ran.stdout.splitlines()[-1] == "library left"
+
+
+def test_an_unforeseen_error_leaves_as_python_does() -> None:
+    ran = python("import fusiform.cli\nfusiform.cli.main = lambda: 1 / 0\nfusiform.cli.program()")
+    assert ran.returncode == 1
+    assert "ZeroDivisionError" in ran.stderr
