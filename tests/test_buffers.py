@@ -32,6 +32,7 @@ class LateGpu:
         self.queued: list[Callable[[], object]] = []
         self.waits = True
         self.pinned: list[tuple[int, int]] = []
+        self.pinning: list[bool] = []
 
     def copied(self, pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
         assert device == GPU
@@ -70,6 +71,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> LateGpu:
     gpu, empty = LateGpu(), torch.empty
 
     def not_pinned(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        gpu.pinning.append(pin_memory)
         return empty(*shape, **options)
 
     monkeypatch.setattr(torch, "empty", not_pinned)
@@ -105,7 +107,9 @@ def test_a_buffer_is_not_reused_before_its_batch_has_left_it(
             gpu.queued.pop(0)()
         return [np.asarray(part.pixels) for part in parts]
 
+    assert not any(gpu.pinning)
     np.testing.assert_array_equal(np.concatenate(shown()), np.concatenate(expected))
+    assert gpu.pinning == [True] * (not processes)  # all buffers at once, or those of the processes
     assert not gpu.pinned
     if not processes:
         gpu.waits = False  # so the above would notice a buffer that is reused too early

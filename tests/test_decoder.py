@@ -171,6 +171,7 @@ def test_torchcodec_and_torchvision_decode_the_same_pixels(
     files = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in plain]
     by_torchcodec = jpegs.decode_jpegs(files, CPU)
     assert not recwarn.list
+    monkeypatch.setattr(jpegs, "_library", jpegs._library.__wrapped__)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     by_torchvision = jpegs.decode_jpegs(files, CPU)  # deprecated since 0.29, with a warning
     assert len(files) == len(by_torchcodec) > 3
@@ -398,6 +399,7 @@ def test_a_torchvision_without_the_decoder_raises_before_the_scan(
         scanned(jpeg_set, tmp_path / "o.zarr", net)
     assert not seen
     monkeypatch.setattr(jpegs, "decode_jpegs", _decode_jpegs)
+    monkeypatch.setattr(jpegs, "_library", jpegs._library.__wrapped__)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     monkeypatch.delattr(torchvision.io, "decode_jpeg")
     with pytest.raises(UserError, match='leave out `decoder="torchvision"`'):

@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -114,7 +115,8 @@ class Pinned(Ring):
     def __init__(
         self, shape: tuple[int, int, int, int], number: int, device: torch.device, *, shared: bool
     ) -> None:
-        self.device, self._registered = device, False
+        self.device, self._lock = device, Lock()
+        self._registered = self._closed = False
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         super().__init__(shape, number, shared=shared)
 
@@ -130,7 +132,9 @@ class Pinned(Ring):
         return memory
 
     def _left(self, pixels: NDArray[np.uint8], others: Rows) -> Arrived:
-        with torch.cuda.stream(self.stream):
+        with self._lock, torch.cuda.stream(self.stream):
+            if self._closed:  # by an error: nobody will see it
+                return Arrived(pixels)
             there = _copied(pixels, self.device)
             for row, picture in others:
                 there[row].copy_(picture, non_blocking=True)
@@ -138,9 +142,11 @@ class Pinned(Ring):
 
     def close(self) -> None:
         """Wait for copies, and unpin the memory."""
-        if self._registered:
+        with self._lock:
+            self._closed = True
             self.stream.synchronize()
-            _runtime().cudaHostUnregister(self._every.ctypes.data)
+            if self._registered:
+                _runtime().cudaHostUnregister(self._every.ctypes.data)
         super().close()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from io import BytesIO
 from itertools import takewhile
 from pathlib import Path
@@ -143,14 +144,20 @@ def _decode(contents: Sequence[bytes], device: torch.device) -> list[torch.Tenso
 
 def decode_jpegs(files: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
     """Pictures ``[3, y, x]``, by torchcodec, or else by torchvision's deprecated decoders."""
+    return _library()(files, device)
+
+
+@cache
+def _library() -> Callable[[list[torch.Tensor], torch.device], list[torch.Tensor]]:
+    """The decoder; found once: a failing import of torchcodec takes long."""
     try:
         from torchcodec.decoders import decode_jpeg
     except (ImportError, OSError, RuntimeError):  # not installed, or built for another torch
         from torchvision.io import ImageReadMode
         from torchvision.io import decode_jpeg as by_torchvision
 
-        return list(by_torchvision(files, ImageReadMode.RGB, device))
-    return list(decode_jpeg(files, mode="RGB", device=device))
+        return lambda files, device: list(by_torchvision(files, ImageReadMode.RGB, device))
+    return lambda files, device: list(decode_jpeg(files, mode="RGB", device=device))
 
 
 def _chunks(files: Iterable[Jpeg]) -> Iterator[list[Jpeg]]:
