@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fusiform.engine.decoding import buffers
 from fusiform.engine.decoding.buffers import Ring
+from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
@@ -163,3 +164,12 @@ def test_rows_of_a_ring_are_numbered_through() -> None:
     first[:] = 8
     assert (np.asarray(arrived.received()) == 7).all()  # a network on the CPU gets a copy
     ring.close()
+
+
+def test_a_system_without_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(name: str) -> int:
+        raise OSError(38, "Function not implemented", name)
+
+    monkeypatch.setattr(buffers.os, "memfd_create", refused)
+    with pytest.raises(UserError, match=r"not implemented.*use fewer `decode_workers`"):
+        Ring((3, 4, 4, 3), 2, shared=True)

@@ -219,6 +219,7 @@ def stages(sets: dict[str, Set]) -> Iterator[str]:
                 yield row(f"{name}, {way}", f"cannot: {error}")
 
 
+@cache
 def paces() -> tuple[float, float]:
     """Images a second of the bare forward pass, and of one with statistics."""
     network = Network(MODEL, weights="none", precision=PRECISION)

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..errors import UserError
+
 Pixels: TypeAlias = "NDArray[np.uint8] | torch.Tensor"
 # Rows of a batch and their pictures.
 Rows: TypeAlias = Iterable[tuple[int, torch.Tensor]]
@@ -160,7 +162,18 @@ def _runtime() -> Any:
 
 
 def _memory_file(size: int) -> int:
-    """Descriptor of a file in memory, which processes started later can map."""
-    descriptor = os.memfd_create("fusiform pixels")
-    os.ftruncate(descriptor, size)
+    """Descriptor of a file in memory, which processes started later can map.
+
+    Raises
+    ------
+    UserError : the system has no such files
+    """
+    try:
+        descriptor = os.memfd_create("fusiform pixels")
+        os.ftruncate(descriptor, size)
+    except (AttributeError, OSError) as error:
+        raise UserError(
+            "for a GPU every decode worker is a process that shares memory with the scan; the "
+            f"system gives none ({error}): use fewer `decode_workers`"
+        ) from error
     return descriptor
