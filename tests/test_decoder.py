@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ import torch
 import torchvision.io
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision.transforms.v2 import functional as v2
 from typer.testing import CliRunner
 
 import fusiform
 from fusiform.cli import app
-from fusiform.engine.decoding import ahead as decode
-from fusiform.engine.decoding import jpegs
+from fusiform.engine.decoding import buffers, jpegs
 from fusiform.engine.decoding.ahead import Decoded
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.errors import UserError
@@ -170,6 +171,7 @@ def test_torchcodec_and_torchvision_decode_the_same_pixels(
     files = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in plain]
     by_torchcodec = jpegs.decode_jpegs(files, CPU)
     assert not recwarn.list
+    monkeypatch.setattr(jpegs, "_library", jpegs._library.__wrapped__)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     by_torchvision = jpegs.decode_jpegs(files, CPU)  # deprecated since 0.29, with a warning
     assert len(files) == len(by_torchcodec) > 3
@@ -278,7 +280,11 @@ class Gpu:
     def synchronize(self) -> None:
         self.events.append("synchronised")
 
-    def wait_stream(self, stream: Gpu) -> None:
+    def record_event(self) -> Any:
+        return SimpleNamespace(synchronize=lambda: None)
+
+    def wait_event(self, copied: Any) -> None:
+        assert copied
         self.events.append("network waits")
 
     @contextmanager
@@ -299,7 +305,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
         return empty(*shape, **options)
 
     monkeypatch.setattr(jpegs, "decode_jpegs", gpu.decode_jpegs)
-    monkeypatch.setattr(decode.torch, "empty", not_pinned)
+    monkeypatch.setattr(torch, "empty", not_pinned)
+    monkeypatch.setattr(buffers, "_copied", lambda pixels, device: torch.tensor(pixels))
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: gpu)
     monkeypatch.setattr(torch.cuda, "stream", gpu.current)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: gpu)
@@ -310,23 +317,49 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 def test_a_batch_is_decoded_together_on_its_own_cuda_stream(mixed: Planned, gpu: Gpu) -> None:
     catalogue, plan = mixed
-    parts = list(decode_ahead(catalogue, plan, SMALL, 2, device=GPU))
-    assert gpu.calls.pop(0) == (1, GPU)  # whether nvJPEG exists
-    assert all(device == GPU for _, device in gpu.calls)
+    parts = list(decode_ahead(catalogue, plan, SMALL, 1, device=GPU))
+    calls, events = gpu.calls[1:], gpu.events[1:]
+    assert gpu.calls[0] == (1, GPU)  # whether nvJPEG exists
+    assert all(device == GPU for _, device in calls)
     per_batch = [
         sum(list(FILES.values())[int(catalogue.path(s).stem)][1] for s in part.batch.stimuli)
         for part in parts
     ]
-    assert [files for files, _ in gpu.calls] == [files for files in per_batch if files]
-    for part, files in zip(parts, per_batch, strict=True):
-        assert isinstance(part.pixels, torch.Tensor if files else np.ndarray)
+    assert [files for files, _ in calls] == [files for files in per_batch if files]
+    assert all(isinstance(part.pixels, torch.Tensor) for part in parts)
     alone = all_pixels(list(decode_ahead(catalogue, plan, SMALL, 2)))
     np.testing.assert_array_equal(all_pixels(parts), alone)
-    first = gpu.calls[0][0]
-    assert gpu.events[1 : 6 + first] == [
-        "own stream", "synchronised", "decode", "network's stream", "network waits",
-        *["recorded"] * first,
-    ]  # fmt: skip
+    of_the_network = ("network waits", "recorded")
+    expected: list[str] = []
+    for files in per_batch:
+        decoding = ["synchronised", "decode"] if files else []
+        expected += ["own stream", *decoding, "network's stream"]
+    assert [event for event in events if event not in of_the_network] == expected
+    waits = [event for event in events if event in of_the_network]
+    assert waits == [*of_the_network] * len(parts)
+
+
+def test_pictures_of_one_size_are_resized_together_to_the_same_bits(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del gpu
+    sizes = [(48, 40)] * 3 + [(64, 40)] + [(48, 40)] * 2
+    contents = [saved(drawn(*size, seed)) for seed, size in enumerate(sizes)]
+    resized: list[int] = []
+    resize = v2.resize
+
+    def counted(images: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        resized.append(len(images))
+        return resize(images, *arguments, **options)
+
+    monkeypatch.setattr(v2, "resize", counted)
+    there, here = jpegs.Jpegs(SMALL, GPU), jpegs.Jpegs(SMALL, CPU)
+    files = [file for one in contents if (file := there.read(Path("x"), one))]
+    together = [picture for picture in there.prepare(files) if picture is not None]
+    assert resized == [3, 1, 2]
+    alone = [picture for picture in here.prepare(files) if picture is not None]
+    assert len(together) == len(alone) == len(files)
+    assert all(map(torch.equal, together, alone))
 
 
 def test_a_decoding_call_is_limited_to_the_devices_pixels(
@@ -366,6 +399,7 @@ def test_a_torchvision_without_the_decoder_raises_before_the_scan(
         scanned(jpeg_set, tmp_path / "o.zarr", net)
     assert not seen
     monkeypatch.setattr(jpegs, "decode_jpegs", _decode_jpegs)
+    monkeypatch.setattr(jpegs, "_library", jpegs._library.__wrapped__)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     monkeypatch.delattr(torchvision.io, "decode_jpeg")
     with pytest.raises(UserError, match='leave out `decoder="torchvision"`'):

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,17 +21,20 @@ from PIL import Image
 
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding import processes as module
+from fusiform.engine.decoding.buffers import Ring
 from fusiform.engine.decoding.pictures import picture_of
 from fusiform.engine.decoding.processes import Decoders, decoders, serve
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
+from fusiform.engine.stimuli.columns import Texts
 from fusiform.engine.stimuli.images import UnfitStimulus
 
 from .flat import decode_ahead
 
 SMALL = Preprocessing(resize=32, crop=32)
+WIDE = Preprocessing(resize=224, crop=224)
 LARGE = Preprocessing(resize=256, crop=224)  # more than a pipe buffers
 
 
@@ -38,6 +42,24 @@ def pixels(catalogue: Catalogue, *, skip: bool = False, **options: bool) -> list
     plan = make_plan(catalogue.labels, catalogue.categories, folds=2, batch_size=4)
     batches = decode_ahead(catalogue, plan, LARGE, 3, skip=skip, **options)
     return [np.array(batch.pixels) for batch in batches]
+
+
+@contextmanager
+def started(preprocessing: Preprocessing, number: int) -> Iterator[tuple[Decoders, Ring]]:
+    side = preprocessing.crop
+    ring = Ring((2, side, side, 3), 1, shared=True)
+    assert ring.file is not None
+    with decoders(preprocessing, number, ring.file) as pool:
+        yield pool, ring
+    ring.close()
+
+
+def files(*paths: Path) -> Catalogue:
+    """A catalogue of these files as they are now."""
+    names = Texts.of(map(str, paths))
+    found = Catalogue(Path(), (), names, np.zeros(len(paths), np.int32))
+    found.look()
+    return found
 
 
 def running(process: int) -> bool:
@@ -89,29 +111,59 @@ def test_decoding_processes_raise_the_same_errors_as_threads(
     assert failed == alone.value.reason
 
 
-def test_an_image_too_long_to_be_resized_raises_in_a_process() -> None:
-    content = BytesIO()
-    Image.new("L", (1, 60_000)).save(content, "PNG")
-    with decoders(Preprocessing(resize=224, crop=224), 1) as started:  # noqa: SIM117
-        with pytest.raises(UnfitStimulus, match="cannot be resized"):
-            started.fill(np.empty((224, 224, 3), np.uint8), Path("a.png"), content.getvalue())
+def test_an_image_too_long_to_be_resized_is_refused_by_a_process(tmp_path: Path) -> None:
+    Image.new("L", (1, 60_000)).save(tmp_path / "a.png")
+    with started(WIDE, 1) as (pool, _):
+        (reason,) = pool.fill(0, files(tmp_path / "a.png"))
+    assert reason.startswith("cannot be resized")
+
+
+def test_a_process_refuses_a_file_that_has_changed(stimuli: Path) -> None:
+    one, other = (stimuli / "noise" / f"noise-{i}.png" for i in (1, 2))
+    part = files(one, other)
+    one.write_bytes(other.read_bytes())
+    with started(SMALL, 1) as (pool, ring):
+        reasons = list(pool.fill(0, part))
+        assert reasons == ["has changed since the scan began", ""]
+        found = ring.take(2)[1].copy()
+    np.testing.assert_array_equal(found, picture_of(other, other.read_bytes(), SMALL))
 
 
 def test_a_killed_decoding_process_ends_the_scan_in_one_line(stimuli: Path) -> None:
-    image = stimuli / "noise" / "noise-1.png"
-    row = np.empty((32, 32, 3), np.uint8)
-    with decoders(SMALL, 1) as started:
-        started.fill(row, image, image.read_bytes())
-        os.kill(ids(started)[0], signal.SIGKILL)
+    part = files(stimuli / "noise" / "noise-1.png")
+    with started(SMALL, 1) as (pool, _):
+        assert list(pool.fill(0, part)) == [""]
+        os.kill(ids(pool)[0], signal.SIGKILL)
         for _ in range(2):  # later requests raise it as well
             with pytest.raises(UserError, match=r"ended by signal 9 at .*noise-1\.png"):
-                started.fill(row, image, image.read_bytes())
+                list(pool.fill(0, part))
 
 
-def test_a_decoding_process_that_cannot_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_killed_amid_its_images_is_named_with_the_one_under_way(
+    stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (stimuli / "noise" / f"noise-{i}.png" for i in (1, 2))
+    answer = module._ANSWER.pack(False, 0)
+    dies = f"import os; os.read(0, 1); os.write(1, {answer!r}); os.kill(os.getpid(), 9)"
+    begin: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+
+    def pretends(_: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return begin([sys.executable, "-c", dies], **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", pretends)
+    with started(SMALL, 1) as (pool, _):
+        answers = pool.fill(0, files(one, other))
+        with pytest.raises(UserError, match=r"ended by signal 9 at .*noise-2\.png"):
+            list(answers)
+
+
+def test_a_decoding_process_that_cannot_start_is_named(
+    stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_MODULE", "fusiform.no_such_module")
-    with decoders(SMALL, 1) as started, pytest.raises(UserError, match="ended with code 1 at"):
-        started.fill(np.empty((32, 32, 3), np.uint8), Path("a.png"), b"")
+    part = files(stimuli / "noise" / "noise-1.png")
+    with started(SMALL, 1) as (pool, _), pytest.raises(UserError, match="ended with code 1 at"):
+        list(pool.fill(0, part))
 
 
 def test_a_process_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,30 +177,35 @@ def test_a_process_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return begun[-1]
 
     monkeypatch.setattr(module.subprocess, "Popen", limited)
-    with pytest.raises(UserError, match=r"the system started 2 of 3 \(Resource .*`decode_workers`"):
-        Decoders(SMALL, 3)
+    with (
+        pytest.raises(UserError, match=r"the system started 2 of 3 \(Resource .*`decode_workers`"),
+        started(SMALL, 3),
+    ):
+        pass
     assert [process.returncode for process in begun] == [-9, -9]
 
 
 @pytest.mark.smoke
 def test_decoding_processes_end_when_no_longer_needed(stimuli: Path) -> None:
-    with decoders(SMALL, 2) as started:
-        started.wait()
-        processes = ids(started)
+    with started(SMALL, 2) as (pool, _):
+        pool.wait()
+        processes = ids(pool)
         assert all(map(running, processes))
         # Ctrl-C on a terminal signals the whole process group; the program handles it first.
         assert os.getpgrp() not in map(os.getpgid, processes)
     assert not any(map(running, processes))
     with pytest.raises(UserError, match="came after its end"):
-        started.fill(np.empty((32, 32, 3), np.uint8), stimuli, b"")
+        list(pool.fill(0, files(stimuli / "noise" / "noise-1.png")))
 
 
 def test_decoding_processes_end_when_their_program_is_killed(tmp_path: Path) -> None:
     program = (
         "import time\n"
         "from fusiform.engine.preprocessing import Preprocessing\n"
+        "from fusiform.engine.decoding.buffers import Ring\n"
         "from fusiform.engine.decoding.processes import Decoders\n"
-        "started = Decoders(Preprocessing(resize=32, crop=32), 2)\n"
+        "ring = Ring((2, 32, 32, 3), 1, shared=True)\n"
+        "started = Decoders(Preprocessing(resize=32, crop=32), 2, ring.file)\n"
         "started.wait()\n"
         "print(*[one._process.pid for one in started._all], flush=True)\n"
         "time.sleep(60)\n"
@@ -174,14 +231,13 @@ def test_decoding_processes_serve_a_network_on_a_gpu(
 ) -> None:
     begun: list[int] = []
 
-    def counted(preprocessing: Preprocessing, number: int) -> Any:
+    def counted(preprocessing: Preprocessing, number: int, memory: int) -> Any:
         begun.append(number)
-        return decoders(preprocessing, number)
+        return decoders(preprocessing, number, memory)
 
-    empty = decode.torch.empty
     monkeypatch.setattr(decode, "decoders", counted)
     monkeypatch.setattr(
-        decode.torch, "empty", lambda *shape, pin_memory, **more: empty(*shape, **more)
+        decode, "Pinned", lambda shape, number, _, *, shared: Ring(shape, number, shared=shared)
     )
     catalogue = read_catalogue(stimuli)
     plan = make_plan(catalogue.labels, catalogue.categories, folds=2, batch_size=4)
@@ -197,19 +253,24 @@ def test_a_decoding_process_answers_requests_until_they_end(
         raise MemoryError("of this picture")
 
     image = stimuli / "noise" / "noise-1.png"
-    name, content = os.fsencode(image), image.read_bytes()
-    request = module._REQUEST.pack(len(name), len(content)) + name + content
-    head = pickle.dumps(SMALL)
+    asked = pickle.dumps((1, files(image, image)))
+    request = module._REQUEST.pack(len(asked)) + asked
+    ring = Ring((4, 32, 32, 3), 1, shared=True)
+    head = pickle.dumps((SMALL, ring.file))
     answers = BytesIO()
     serve(BytesIO(head + 2 * request + request[:-1]), answers)  # the third is torn
-    picture = picture_of(image, content, SMALL).tobytes()
-    assert answers.getvalue() == 2 * (module._ANSWER.pack(False, 0) + picture)
+    assert answers.getvalue() == 4 * module._ANSWER.pack(False, 0)
+    rows = ring.take(4)
+    picture = picture_of(image, image.read_bytes(), SMALL)
+    np.testing.assert_array_equal(rows[1:3], [picture, picture])
+    assert not rows[[0, 3]].any()
 
     monkeypatch.setattr(module, "picture_of", fails)
     answers = BytesIO()
     serve(BytesIO(head + request), answers)
     reason = b"MemoryError: of this picture"
     assert answers.getvalue() == module._ANSWER.pack(False, len(reason)) + reason
+    ring.close()
 
 
 def test_an_unexpected_error_of_a_decoding_process_is_reported(
@@ -224,8 +285,9 @@ def test_an_unexpected_error_of_a_decoding_process_is_reported(
         return begin([sys.executable, "-c", writes], **options)
 
     monkeypatch.setattr(module.subprocess, "Popen", pretends)
-    with decoders(SMALL, 1) as started, pytest.raises(UserError, match="failed: MemoryError: of"):
-        started.fill(np.empty((32, 32, 3), np.uint8), Path("a.png"), b"content")
+    part = files(stimuli / "noise" / "noise-1.png")
+    with started(SMALL, 1) as (pool, _), pytest.raises(UserError, match="failed: MemoryError: of"):
+        list(pool.fill(0, part))
 
 
 def test_a_packed_set_starts_no_decoding_processes() -> None:

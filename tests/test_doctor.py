@@ -346,12 +346,14 @@ def test_advice_for_slow_decoding() -> None:
     assert "decode with 2 workers" in advised(1000, 100, workers=8)
 
 
-def test_damaged_images_are_counted_and_not_timed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [False, True])
+def test_damaged_images_are_counted_and_not_timed(tmp_path: Path, processes: bool) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path in paths[:3]:
         Image.new("RGB", (60, 40)).save(path)
     paths[3].write_text("no image")
-    found = measure_decoding(paths, Preprocessing(resize=32, crop=32), workers=2)
+    small = Preprocessing(resize=32, crop=32)
+    found = measure_decoding(paths, small, workers=2, processes=processes)
     assert (found.tried, found.failed, found.side, found.workers) == (4, 1, 40, 2)
     assert found.rate > 0
 

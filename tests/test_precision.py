@@ -18,12 +18,10 @@ import fusiform
 from fusiform.cli import app
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.errors import UserError
-from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.networks.placement import cast, multiplied, refuse_precision
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.stimuli.catalogue import read_catalogue
 
 from . import flat
 from .fuzz.small import contents
@@ -159,28 +157,6 @@ def test_tf32_switches_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_images_for_a_gpu_are_decoded_into_pinned_memory(
-    stimuli: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[bool] = []
-    empty = torch.empty
-
-    def pinning(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
-        asked.append(pin_memory)
-        return empty(*shape, **options)
-
-    monkeypatch.setattr(decode.torch, "empty", pinning)
-    catalogue = read_catalogue(stimuli)
-    plan = make_plan(catalogue.labels, catalogue.categories, batch_size=4)
-    whole = list(flat.decode_ahead(catalogue, plan, SMALL, 1))
-    assert set(asked) == {False}
-    asked.clear()
-    pinned = list(flat.decode_ahead(catalogue, plan, SMALL, 1, device=GPU))
-    assert asked == [True] * plan.n_batches
-    for one, other in zip(whole, pinned, strict=True):
-        np.testing.assert_array_equal(one.pixels, other.pixels)
-
-
 @pytest.mark.parametrize(("kind", "waits"), [("cuda", False), ("cpu", True)])
 def test_images_are_copied_to_a_gpu_asynchronously(
     monkeypatch: pytest.MonkeyPatch, kind: str, waits: bool
@@ -197,7 +173,7 @@ def test_images_are_copied_to_a_gpu_asynchronously(
             return self.images
 
     monkeypatch.setattr(decode.torch, "from_numpy", Host)
-    monkeypatch.setattr(decode.torch, "tensor", lambda values, device: torch.as_tensor(values))
+    monkeypatch.setattr(decode, "_on_device", lambda values, device: torch.tensor(values))
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
     device: Any = SimpleNamespace(type=kind)
     decode.normalise(pixels, SMALL, device, torch.float32)

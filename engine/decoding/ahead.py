@@ -4,6 +4,9 @@ Pillow releases the GIL while it decodes and resizes, so threads are enough for 
 CPU: they share memory with the loop and start at once. A GPU needs more images than a few threads
 decode; with many workers, each has a process (:mod:`.processes`). Pixels travel to the
 device as 8-bit, a quarter of the normalised floats. JPEG files that a GPU decodes travel encoded.
+
+A worker takes a few images at a time. The one that ends a batch also sends it to the device, so
+that the loop finds it there.
 """
 
 from __future__ import annotations
@@ -12,13 +15,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, NamedTuple, TypeAlias
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,12 +31,16 @@ from ..moments.plan import Batch, Plan
 from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus
+from .buffers import Arrived, Buffers, Pinned, Ring
+from .daemons import daemons
 from .jpegs import Jpeg, jpegs_of
-from .pictures import is_invisible, picture_of
+from .pictures import invisible_rows, picture_of
 from .processes import Decoders, decoders
 
 # Batches decoded ahead of the one in the network.
 _AHEAD = 2
+# Images that a worker takes at a time, at most: a job costs more than reading a packed picture.
+_MOST_AT_ONCE = 8
 # Threads that decode for a GPU: up to here they are at least as fast as processes, beyond it they
 # block each other (benchmarks/results/decoding.md).
 _MOST_THREADS = 4
@@ -44,7 +50,6 @@ _LOOK_EVERY = 0.5
 # Pixel value of a skipped image: the network sees it, but it is not accumulated.
 _GREY = 128
 _CPU = torch.device("cpu")
-_Job: TypeAlias = Future[Jpeg | None]
 
 
 class Decoded(NamedTuple):
@@ -77,9 +82,15 @@ def normalise(
     if isinstance(pixels, np.ndarray):
         pixels = torch.from_numpy(pixels).to(device, non_blocking=device.type == "cuda")
     images = pixels.to(torch.float32).div_(255)
-    images.sub_(torch.tensor(preprocessing.mean, device=device))
-    images.div_(torch.tensor(preprocessing.std, device=device))
+    images.sub_(_on_device(preprocessing.mean, device))
+    images.div_(_on_device(preprocessing.std, device))
     return images.permute(0, 3, 1, 2).to(dtype)
+
+
+@lru_cache(maxsize=16)
+def _on_device(channels: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """A value of every channel; a GPU would be waited for if it were copied there every time."""
+    return torch.tensor(channels, device=device)
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,7 @@ class ImageSource:
     device : of the network. For a GPU, images are decoded into pinned memory, or JPEG files on the
         GPU itself if ``preprocessing`` names torchvision
     processes : decode in a process per thread; by default see :func:`needs_processes`
+    ring : buffers of a simulated device; by default those of ``device``
     """
 
     catalogue: Catalogue
@@ -101,6 +113,17 @@ class ImageSource:
     skip: bool = False
     device: torch.device = _CPU
     processes: bool | None = None
+    ring: type[Ring] | None = None
+
+    def buffers(self, stimuli: int, *, processes: bool) -> Buffers:
+        """Memory for batches of at most so many ``stimuli``."""
+        crop = self.preprocessing.crop
+        shape = (stimuli, crop, crop, 3)
+        if self.device.type == "cuda":
+            return Pinned(shape, _AHEAD + 2, self.device, shared=processes)
+        if processes or self.ring:
+            return (self.ring or Ring)(shape, _AHEAD + 2, shared=processes)
+        return Buffers(shape)
 
 
 def decode_ahead(
@@ -125,159 +148,189 @@ def decode_ahead(
         or has died
     """
     remaining = plan.batches(first)
-    waiting: deque[tuple[Batch, NDArray[np.uint8], list[_Job]]] = deque()
-    crop, pinned = source.preprocessing.crop, source.device.type == "cuda"
+    waiting: deque[_Pending] = deque()
     processes = source.processes
     if processes is None:
         processes = needs_processes(source.catalogue, source.device, source.workers)
-    with _daemons(source.workers) as submit, ExitStack() as stack:
+    with daemons(source.workers) as submit, ExitStack() as stack:
+        most = min(plan.batch_size, len(plan.order))
+        buffers = source.buffers(most, processes=processes)
+        stack.callback(buffers.close)
         apart = None
-        if processes:
-            apart = stack.enter_context(decoders(source.preprocessing, source.workers))
-        decoder = _Decoder(source, apart, look, invisible)
+        if isinstance(buffers, Ring) and buffers.file is not None:
+            apart = stack.enter_context(
+                decoders(source.preprocessing, source.workers, buffers.file)
+            )
+        decoder = _Decoder(source, buffers, apart)
 
         def begin() -> None:
             batch = next(remaining, None)
             if batch is not None:
-                shape = (len(batch.stimuli), crop, crop, 3)
-                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
-                jobs = [submit(decoder.fill, pixels, r, s) for r, s in enumerate(batch.stimuli)]
-                waiting.append((batch, pixels, jobs))
+                pending = _Pending(batch, buffers.take(len(batch.stimuli)), source.workers)
+                for run in pending.runs:
+                    run.job = submit(decoder.fill, pending, run)
+                waiting.append(pending)
 
         for _ in range(1 + _AHEAD):
             begin()
         while waiting:
-            decoded = decoder.finish(*waiting.popleft())
+            decoded = decoder.finished(pending := waiting.popleft(), look)
+            for row in pending.invisible:
+                invisible(int(pending.batch.stimuli[row]))
             begin()
             yield decoded
 
 
+class _Run:
+    """Consecutive rows of a batch that one worker decodes; ``row`` is the one under way."""
+
+    def __init__(self, rows: range) -> None:
+        self.rows, self.row = rows, rows.start
+        self.job: Future[None]
+
+
+class _Pending:
+    """A batch under way.
+
+    ``failed`` maps rows to reasons, ``files`` maps rows to the JPEG files that the GPU decodes into
+    them, and in the rows ``invisible`` nothing is visible. ``arrived`` are its pixels in the end.
+    """
+
+    def __init__(self, batch: Batch, pixels: NDArray[np.uint8], workers: int) -> None:
+        self.batch, self.pixels = batch, pixels
+        number = len(batch.stimuli)
+        each = max(1, min(_MOST_AT_ONCE, number // workers))
+        starts = range(0, number, each)
+        self.runs = [_Run(range(start, min(start + each, number))) for start in starts]
+        self.failed: dict[int, str] = {}
+        self.files: dict[int, Jpeg] = {}
+        self.invisible: list[int] = []
+        self.arrived: Arrived | None = None
+        self._left, self._lock = len(self.runs), Lock()
+
+    def fail(self, row: int, reason: str) -> None:
+        self.failed[row], self.pixels[row] = reason, _GREY
+
+    def is_last(self) -> bool:
+        """Whether all other runs have ended; called at the end of each."""
+        with self._lock:
+            self._left -= 1
+            return not self._left
+
+
 class _Decoder:
-    """Decodes single images in threads, and joins them to batches in the main thread."""
+    """Decodes batches in threads, and waits for them in the main thread."""
 
-    def __init__(
-        self,
-        source: ImageSource,
-        apart: Decoders | None,
-        look: Callable[[], None],
-        invisible: Callable[[int], None],
-    ) -> None:
-        self._source, self._apart, self._look, self._invisible = source, apart, look, invisible
+    def __init__(self, source: ImageSource, buffers: Buffers, apart: Decoders | None) -> None:
+        self._source, self._buffers, self._apart = source, buffers, apart
         self._jpegs = jpegs_of(source.preprocessing, source.device)
+        self._gpu_decodes = Lock()
 
-    def fill(self, pixels: NDArray[np.uint8], row: int, stimulus: int) -> Jpeg | None:
-        """Fill a row of a batch, or return the JPEG file that the GPU will decode into it."""
-        catalogue, jpegs = self._source.catalogue, self._jpegs
-        path = catalogue.path(stimulus)
+    def fill(self, pending: _Pending, run: _Run) -> None:
+        """Decode a run; the last one of a batch also hands the batch over."""
+        catalogue, rows = self._source.catalogue, run.rows
+        own = slice(rows.start, rows.stop)
         if catalogue.pictures:
-            pixels[row] = catalogue.pictures.read(stimulus, path)
-            return None
-        content = catalogue.read(stimulus)
+            unfit = catalogue.pictures.fill(pending.pixels[own], pending.batch.stimuli[own])
+            for place, reason in unfit:
+                pending.fail(rows[place], reason)
+        elif self._apart and not self._jpegs:
+            for row, reason in zip(rows, self._by_process(pending, own), strict=True):
+                run.row = row
+                if reason:
+                    pending.fail(row, reason)
+        else:
+            for row in rows:
+                run.row = row
+                try:
+                    self._read(pending, row)
+                except UnfitStimulus as unfit_file:
+                    pending.fail(row, unfit_file.reason)
+        if pending.is_last() and (self._source.skip or not pending.failed):
+            shown = pending.failed.keys() | pending.files.keys()
+            pending.invisible = [r for r in invisible_rows(pending.pixels) if r not in shown]
+            pending.arrived = self._buffers.hand_over(pending.pixels, self._by_gpu(pending))
+
+    def _read(self, pending: _Pending, row: int) -> None:
+        """Fill a row, or find the JPEG file that the GPU will decode into it."""
+        catalogue, jpegs = self._source.catalogue, self._jpegs
+        stimulus = pending.batch.stimuli[row]
+        path, content = catalogue.path(stimulus), catalogue.read(stimulus)
         catalogue.require_unchanged(stimulus, content)
         if jpegs and (jpeg := jpegs.read(path, content)):
             if jpegs.on_gpu:
-                return jpeg
-            if (picture := jpegs.prepare([jpeg])[0]) is not None:
-                pixels[row] = picture.numpy()
-                return None
-        self._by_pillow(pixels, row, path, content)
-        return None
+                pending.files[row] = jpeg
+                return
+            (picture,) = jpegs.prepare([jpeg])
+            if picture is not None:
+                pending.pixels[row] = picture.numpy()
+                return
+        self._by_pillow(pending, row, path, content)
 
-    def _by_pillow(self, pixels: NDArray[np.uint8], row: int, path: Path, content: bytes) -> None:
+    def _by_pillow(self, pending: _Pending, row: int, path: Path, content: bytes) -> None:
         if self._apart is None:
-            pixels[row] = picture_of(path, content, self._source.preprocessing)
-        else:
-            self._apart.fill(pixels[row], path, content)
+            pending.pixels[row] = picture_of(path, content, self._source.preprocessing)
+            return
+        for reason in self._by_process(pending, slice(row, row + 1)):
+            if reason:
+                raise UnfitStimulus(path, reason)
 
-    def finish(self, batch: Batch, pixels: NDArray[np.uint8], jobs: list[_Job]) -> Decoded:
-        """Wait for the images of a batch."""
-        failed: dict[int, str] = {}
+    def _by_process(self, pending: _Pending, own: slice) -> Iterator[str]:
+        assert self._apart
+        assert isinstance(self._buffers, Ring)
+        part = self._source.catalogue.files(pending.batch.stimuli[own])
+        return self._apart.fill(self._buffers.first_row(pending.pixels[own]), part)
 
-        def attempt(row: int, work: Callable[[], Jpeg | None]) -> Jpeg | None:
-            path = self._source.catalogue.path(batch.stimuli[row])
+    def _by_gpu(self, pending: _Pending) -> Iterator[tuple[int, torch.Tensor]]:
+        """Rows that are not in the buffer, and their pictures; decoded as they are asked for."""
+        if not pending.files:
+            return
+        assert self._jpegs
+        with self._gpu_decodes:
+            prepared = self._jpegs.prepare(pending.files.values())
+            for (row, file), picture in zip(pending.files.items(), prepared, strict=True):
+                if picture is None:
+                    try:
+                        self._by_pillow(pending, row, file.path, file.content)
+                    except UnfitStimulus as unfit:
+                        pending.fail(row, unfit.reason)
+                    picture = torch.from_numpy(pending.pixels[row])
+                yield row, picture
+
+    def finished(self, pending: _Pending, look: Callable[[], None]) -> Decoded:
+        """Wait for a batch."""
+        for run in pending.runs:
             try:
-                return work()
-            except UnfitStimulus as unfit:
-                if not self._source.skip:
-                    remedy = 'restore it, or leave it out with `on_error="skip"`'
-                    raise UnfitStimulus(path, unfit.reason, remedy) from None
-                failed[row], pixels[row] = unfit.reason, _GREY
+                _wait(run, look)
             except TimeoutError:
+                path = self._source.catalogue.path(pending.batch.stimuli[run.row])
                 raise UserError(
                     f"an image decodes within seconds; {path} has taken {_PATIENCE:.0f}: its file "
                     "system may hang, or the file is not an ordinary image"
                 ) from None
-            return None
+            self._refuse(pending, run.rows)
+        self._refuse(pending, range(len(pending.pixels)))
+        assert pending.arrived
+        failed = dict(sorted(pending.failed.items()))
+        return Decoded(pending.batch, pending.arrived.received(), failed)
 
-        files = {}
-        for row, job in enumerate(jobs):
-            if (jpeg := attempt(row, partial(_wait, job, self._look))) is not None:
-                files[row] = jpeg
-            elif row not in failed and is_invisible(pixels[row]):
-                self._invisible(int(batch.stimuli[row]))
-        if not self._jpegs or not files:
-            return Decoded(batch, pixels, failed)
-        prepared = dict(zip(files, self._jpegs.prepare(list(files.values())), strict=True))
-        for row in (row for row, picture in prepared.items() if picture is None):
-            attempt(row, partial(self._by_pillow, pixels, row, *files[row][:2]))
-        return Decoded(batch, _joined(pixels, prepared), failed)
+    def _refuse(self, pending: _Pending, rows: range) -> None:
+        for row in () if self._source.skip else sorted(pending.failed.keys() & set(rows)):
+            path = self._source.catalogue.path(pending.batch.stimuli[row])
+            remedy = 'restore it, or leave it out with `on_error="skip"`'
+            raise UnfitStimulus(path, pending.failed[row], remedy) from None
 
 
-def _joined(
-    pixels: NDArray[np.uint8], prepared: Mapping[int, torch.Tensor | None]
-) -> NDArray[np.uint8] | torch.Tensor:
-    """Batch on the device of its ``prepared`` pictures; only the missing rows are copied there."""
-    there = {row: picture for row, picture in prepared.items() if picture is not None}
-    if not there:
-        return pixels
-    device = next(iter(there.values())).device
-    rows = enumerate(torch.from_numpy(pixels))
-    return torch.stack([there[r] if r in there else row.to(device) for r, row in rows])
-
-
-def _wait(job: _Job, look: Callable[[], None]) -> Jpeg | None:
-    """Wait for ``job``, calling ``look`` now and then; raises the job's error or TimeoutError."""
-    for _ in range(int(_PATIENCE / _LOOK_EVERY)):
+def _wait(run: _Run, look: Callable[[], None]) -> None:
+    """Wait for a run, calling ``look`` now and then; raises its error, or TimeoutError."""
+    waited, row = 0.0, run.row
+    while waited < _PATIENCE:
         try:
-            return job.result(timeout=_LOOK_EVERY)
+            return run.job.result(timeout=_LOOK_EVERY)
         except TimeoutError:
             look()
+        waited, row = (waited + _LOOK_EVERY, row) if row == run.row else (0.0, run.row)
     raise TimeoutError
-
-
-@contextmanager
-def _daemons(workers: int) -> Iterator[Callable[..., _Job]]:
-    """Daemon threads and a function that submits calls to them.
-
-    Unlike those of a pool, they do not keep the program from exiting when one hangs.
-    """
-    jobs: SimpleQueue[tuple[_Job, Callable[..., Jpeg | None], tuple[Any, ...]] | None]
-    jobs = SimpleQueue()
-
-    def work() -> None:
-        while job := jobs.get():
-            future, function, arguments = job
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function(*arguments))
-                except BaseException as error:
-                    future.set_exception(error)
-
-    def submit(function: Callable[..., Jpeg | None], *arguments: Any) -> _Job:
-        future: _Job = Future()
-        jobs.put((future, function, arguments))
-        return future
-
-    for number in range(workers):
-        Thread(target=work, name=f"decode_{number}", daemon=True).start()
-    try:
-        yield submit
-    finally:
-        with suppress(Empty):
-            while True:  # drop jobs that nobody waits for
-                jobs.get_nowait()
-        for _ in range(workers):
-            jobs.put(None)
 
 
 def needs_processes(catalogue: Catalogue | None, device: torch.device, workers: int) -> bool:

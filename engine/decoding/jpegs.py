@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ _PER_PIXEL = 3 + 12 + 12 + 3
 
 
 class Jpeg(NamedTuple):
-    """A JPEG file to decode, and its number of pixels."""
+    """A JPEG file to decode, and its number of pixels before or after resizing, if that is more."""
 
     path: Path
     content: bytes
@@ -33,9 +35,9 @@ class Jpeg(NamedTuple):
 class Jpegs:
     """JPEG decoder on the network's device.
 
-    A GPU decodes several files per call, on a separate stream. torchvision writes to memory of the
-    current stream while earlier work may still use it; the separate stream holds only decoded
-    pictures and is synchronised before every call.
+    A GPU decodes several files per call, on the current stream, which must not be the network's.
+    torchvision writes to memory of the current stream while earlier work may still use it, so the
+    stream is synchronised before every call.
 
     Raises
     ------
@@ -57,9 +59,6 @@ class Jpegs:
                 f"on a GPU; on {self._device} neither can ({reason}): "
                 "pip install 'fusiform[jpeg]', or leave out `decoder=\"torchvision\"`"
             ) from error
-        self._stream: torch.cuda.Stream | None = None
-        if self.on_gpu:
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     @property
     def device_bytes(self) -> int:
@@ -77,27 +76,22 @@ class Jpegs:
         if size is None:
             return None
         across, down = self._preprocessing.resized(*size)
-        pixels = size[0] * size[1]
-        return Jpeg(path, content, pixels) if max(pixels, across * down) <= _MOST_PIXELS else None
+        pixels = max(size[0] * size[1], across * down)
+        return Jpeg(path, content, pixels) if pixels <= _MOST_PIXELS else None
 
-    def prepare(self, files: Sequence[Jpeg]) -> list[torch.Tensor | None]:
+    def prepare(self, files: Iterable[Jpeg]) -> Iterator[torch.Tensor | None]:
         """Decoded pictures ``[crop, crop, 3]`` as uint8; None for files the decoder rejects.
 
-        Which files share a call depends on their order and sizes alone.
+        Which files share a call depends on their order and sizes alone. The pictures of a call are
+        held until those of the next are asked for.
         """
-        if self._stream is None:
-            return [self._prepared([file])[0] for file in files]
-        pictures: list[torch.Tensor | None] = []
-        with torch.cuda.stream(self._stream):
-            for chunk in _chunks(files):
-                self._stream.synchronize()
-                pictures += self._prepared(chunk)
-        current = torch.cuda.current_stream(self._device)
-        current.wait_stream(self._stream)
-        for picture in pictures:
-            if picture is not None:
-                picture.record_stream(current)  # else its memory would be reused too early
-        return pictures
+        if not self.on_gpu:
+            for file in files:
+                yield from self._prepared([file])
+            return
+        for chunk in _chunks(files):
+            torch.cuda.current_stream(self._device).synchronize()
+            yield from self._prepared(chunk)
 
     def _prepared(self, chunk: Sequence[Jpeg]) -> list[torch.Tensor | None]:
         try:
@@ -107,23 +101,30 @@ class Jpegs:
                 raise
             if len(chunk) == 1:
                 return [None]
-            return [self._prepared([file])[0] for file in chunk]
-        return [self._cut(picture) for picture in decoded]
+            return [picture for file in chunk for picture in self._prepared([file])]
+        return list(self._cut(decoded))
 
-    def _cut(self, picture: torch.Tensor) -> torch.Tensor:
-        """Resize and crop ``[3, y, x]`` to ``[crop, crop, 3]``."""
+    def _cut(self, pictures: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Resize and crop pictures ``[3, y, x]`` to ``[crop, crop, 3]``, equal sizes at once.
+
+        The list is emptied, so that no picture is held longer than needed.
+        """
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2.functional import center_crop, resize
 
-        height, width = picture.shape[1:]
-        across, down = self._preprocessing.resized(width, height)
         filtering = InterpolationMode(self._preprocessing.interpolation)
-        resized: torch.Tensor = resize(picture, [down, across], filtering, antialias=True)
-        square: torch.Tensor = center_crop(resized, [self._preprocessing.crop] * 2)
-        cut = square.permute(1, 2, 0)
-        # On the CPU the caller copies it with numpy: torch would start more threads in every decode
-        # thread.
-        return cut.contiguous() if self.on_gpu else cut
+        while pictures:
+            height, width = pictures[0].shape[1:]
+            sizes = (one.shape[1:] for one in pictures)
+            alike = sum(1 for _ in takewhile((height, width).__eq__, sizes))
+            batch = torch.stack(pictures[:alike]) if alike > 1 else pictures[0][None]
+            del pictures[:alike]
+            across, down = self._preprocessing.resized(width, height)
+            batch = resize(batch, [down, across], filtering, antialias=True)
+            cut = center_crop(batch, [self._preprocessing.crop] * 2).permute(0, 2, 3, 1)
+            # On the CPU the caller copies it with numpy: torch would start more threads in every
+            # decode thread.
+            yield from (cut.contiguous() if self.on_gpu else cut).unbind()
 
 
 def jpegs_of(preprocessing: Preprocessing, device: torch.device) -> Jpegs | None:
@@ -143,17 +144,23 @@ def _decode(contents: Sequence[bytes], device: torch.device) -> list[torch.Tenso
 
 def decode_jpegs(files: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
     """Pictures ``[3, y, x]``, by torchcodec, or else by torchvision's deprecated decoders."""
+    return _library()(files, device)
+
+
+@cache
+def _library() -> Callable[[list[torch.Tensor], torch.device], list[torch.Tensor]]:
+    """The decoder; found once: a failing import of torchcodec takes long."""
     try:
         from torchcodec.decoders import decode_jpeg
     except (ImportError, OSError, RuntimeError):  # not installed, or built for another torch
         from torchvision.io import ImageReadMode
         from torchvision.io import decode_jpeg as by_torchvision
 
-        return list(by_torchvision(files, ImageReadMode.RGB, device))
-    return list(decode_jpeg(files, mode="RGB", device=device))
+        return lambda files, device: list(by_torchvision(files, ImageReadMode.RGB, device))
+    return lambda files, device: list(decode_jpeg(files, mode="RGB", device=device))
 
 
-def _chunks(files: Sequence[Jpeg]) -> Iterator[list[Jpeg]]:
+def _chunks(files: Iterable[Jpeg]) -> Iterator[list[Jpeg]]:
     """Split files, in order, into chunks of at most ``_MOST_PIXELS``."""
     chunk: list[Jpeg] = []
     for file in files:

@@ -58,6 +58,12 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
     return np.array(image.crop((left, top, left + crop, top + crop)))
 
 
+def invisible_rows(pictures: NDArray[np.uint8]) -> list[int]:
+    """Rows of the pictures ``[row, y, x, 3]`` in which nothing is visible."""
+    suspects = np.flatnonzero(pictures[:, 0, 0, 0] == BACKGROUND[0])
+    return [row for row in suspects.tolist() if is_invisible(pictures[row])]
+
+
 def is_invisible(picture: NDArray[np.uint8]) -> bool:
     """Whether a picture is mid-grey throughout, the colour behind transparent pixels."""
     grey = BACKGROUND[0]

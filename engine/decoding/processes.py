@@ -1,12 +1,15 @@
 """Image files decoded in processes, one per decode thread.
 
 Threads wait for the GIL at every step outside Pillow, and a picture takes dozens of such steps:
-more threads soon decode less. With a process, the thread only sends a request and reads an answer.
-The process does not import torch, which is slow to load.
+more threads soon decode less. With a process, the thread only says which stimuli it wants and hears
+when each is done: the process reads the file, compares its SHA-256, decodes it, and writes the
+picture where the network's batch lies, in shared memory. It does not import torch, which is slow to
+load.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import struct
@@ -14,42 +17,40 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..preprocessing import Preprocessing
+from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus
 from .pictures import picture_of
 
-# Request: lengths of the file's name and content, then both. Answer: whether the image is at fault
-# and the length of the reason, then the reason; or the picture, if that length is 0.
-_REQUEST, _ANSWER = struct.Struct("<IQ"), struct.Struct("<?I")
-# Pipe size for a whole picture of 224 pixels at once, if the system allows it.
-_PIPE_BYTES = 2**20
+# Request: its length, then a pickle of the row of the first picture in shared memory, and the
+# catalogue of the stimuli. An answer for each: whether the image is at fault and the length of the
+# reason, then the reason; the length is 0 if the picture is there.
+_REQUEST, _ANSWER = struct.Struct("<I"), struct.Struct("<?I")
 # Keeps libraries from starting threads that would never be used.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _MODULE = "fusiform.engine.decoding.processes"
 
 
 class Decoders:
-    """A pool of decoding processes.
+    """A pool of decoding processes, which write to ``memory``, a descriptor of a file of pictures.
 
     Raises
     ------
     UserError : the system cannot start so many
     """
 
-    def __init__(self, preprocessing: Preprocessing, number: int) -> None:
+    def __init__(self, preprocessing: Preprocessing, number: int, memory: int) -> None:
         self._all: list[_Decoder] = []
         self._idle: SimpleQueue[_Decoder | None] = SimpleQueue()
         for _ in range(number):
             try:
-                decoder = _Decoder(preprocessing)
+                decoder = _Decoder(preprocessing, memory)
             except OSError as error:
                 self.stop()
                 raise UserError(
@@ -60,27 +61,28 @@ class Decoders:
             self._all.append(decoder)
             self._idle.put(decoder)
 
-    def fill(self, row: NDArray[np.uint8], path: Path, content: bytes) -> None:
-        """Write the picture of an image file to ``row [crop, crop, 3]``.
+    def fill(self, first: int, part: Catalogue) -> Iterator[str]:
+        """Write the pictures of stimuli to rows of the memory, from row ``first`` on.
+
+        Yields for each, when it is done, why it cannot be shown, or "".
 
         Raises
         ------
-        UnfitStimulus : see :func:`.pictures.picture_of`
         UserError : the process failed or was killed
         """
         decoder = self._idle.get()
         try:
             if decoder is None:
+                path = part.path(0)
                 raise UserError(f"images are decoded during a scan; {path} came after its end")
-            decoder.fill(row, path, content)
+            yield from decoder.fill(first, part)
         finally:
             self._idle.put(decoder)
 
     def wait(self) -> None:
         """Wait until all processes have started; only benchmarks need this."""
         for decoder in self._all:
-            with suppress(UnfitStimulus):  # an empty file is not an image
-                decoder.fill(np.empty(0, np.uint8), Path(), b"")
+            decoder.wait()
 
     def stop(self) -> None:
         """Kill the processes; threads that wait for one get an error."""
@@ -94,9 +96,9 @@ class Decoders:
 
 
 @contextmanager
-def decoders(preprocessing: Preprocessing, number: int) -> Iterator[Decoders]:
+def decoders(preprocessing: Preprocessing, number: int, memory: int) -> Iterator[Decoders]:
     """Start ``number`` decoders, and stop them when the context ends."""
-    started = Decoders(preprocessing, number)
+    started = Decoders(preprocessing, number, memory)
     try:
         yield started
     finally:
@@ -106,42 +108,49 @@ def decoders(preprocessing: Preprocessing, number: int) -> Iterator[Decoders]:
 class _Decoder:
     """One process. It ends by itself when its parent ends, however that happens."""
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
+    def __init__(self, preprocessing: Preprocessing, memory: int) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", _MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
+            pass_fds=(memory,),
             env=os.environ | _ONE_THREAD,
             process_group=0 if os.name == "posix" else None,  # not reached by Ctrl-C
         )
         assert self._process.stdin
         assert self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
-        for pipe in (self._requests, self._answers):
-            _widen(pipe)
         with suppress(OSError):  # if it has died, the first request raises
-            _write(self._requests.write, pickle.dumps(preprocessing))
+            _write(self._requests.write, pickle.dumps((preprocessing, memory)))
 
-    def fill(self, row: NDArray[np.uint8], path: Path, content: bytes) -> None:
-        name = os.fsencode(path)
+    def fill(self, first: int, part: Catalogue) -> Iterator[str]:
+        done = 0
         try:
-            _write(self._requests.write, _REQUEST.pack(len(name), len(content)) + name + content)
-            unfit, length = _ANSWER.unpack(_read(self._answers, _ANSWER.size))
-            if not length:
-                _read_into(self._answers, row.data.cast("B"))
-                return
-            reason = _read(self._answers, length).decode()
+            self._ask((first, part))
+            while done < len(part):
+                unfit, length = _ANSWER.unpack(_read(self._answers, _ANSWER.size))
+                reason = _read(self._answers, length).decode()
+                if length and not unfit:
+                    raise UserError(f"decoding {part.path(done)} failed: {reason}")
+                yield reason
+                done += 1
         except (OSError, EOFError):
             code = self._process.wait()
             how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
             raise UserError(
-                f"decoding processes run until the scan ends; one {how} at {path}: the system may "
-                "have killed it for lack of memory"
+                f"decoding processes run until the scan ends; one {how} at {part.path(done)}: the "
+                "system may have killed it for lack of memory"
             ) from None
-        if unfit:
-            raise UnfitStimulus(path, reason)
-        raise UserError(f"decoding {path} failed: {reason}")
+
+    def wait(self) -> None:
+        """Wait until it has started."""
+        self._ask(None)
+        _read(self._answers, _ANSWER.size)
+
+    def _ask(self, request: tuple[int, Catalogue] | None) -> None:
+        content = pickle.dumps(request, pickle.HIGHEST_PROTOCOL)
+        _write(self._requests.write, _REQUEST.pack(len(content)) + content)
 
     def kill(self) -> None:
         self._process.kill()
@@ -154,21 +163,31 @@ class _Decoder:
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Main function of the process: answer requests until there are no more."""
-    preprocessing = pickle.load(requests)  # from the parent process
+    preprocessing, memory = pickle.load(requests)  # from the parent process
+    side = preprocessing.crop
+    rows = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(-1, side, side, 3)
     while len(head := requests.read(_REQUEST.size)) == _REQUEST.size:
-        lengths = _REQUEST.unpack(head)
-        name, content = map(requests.read, lengths)
-        if (len(name), len(content)) != lengths:
+        (length,) = _REQUEST.unpack(head)
+        content = requests.read(length)
+        if len(content) != length:
             return  # the parent has ended
-        try:
-            picture = picture_of(Path(os.fsdecode(name)), content, preprocessing)
-        except UnfitStimulus as unfit:
-            _write(answers.write, _refusal(unfit.reason, unfit=True))
-        except Exception as error:
-            _write(answers.write, _refusal(f"{type(error).__name__}: {error}", unfit=False))
-        else:
+        if (request := pickle.loads(content)) is None:
             _write(answers.write, _ANSWER.pack(False, 0))
-            _write(answers.write, picture.data.cast("B"))
+            continue
+        first, part = request
+        for stimulus in range(len(part)):
+            try:
+                content = part.read(stimulus)
+                part.require_unchanged(stimulus, content)
+                path = part.path(stimulus)
+                rows[first + stimulus] = picture_of(path, content, preprocessing)
+            except UnfitStimulus as unfit:
+                _write(answers.write, _refusal(unfit.reason, unfit=True))
+            except Exception as error:
+                _write(answers.write, _refusal(f"{type(error).__name__}: {error}", unfit=False))
+                break  # the scan ends
+            else:
+                _write(answers.write, _ANSWER.pack(False, 0))
 
 
 def _refusal(reason: str, *, unfit: bool) -> bytes:
@@ -183,24 +202,13 @@ def _write(write: Callable[[memoryview], int | None], content: bytes | memoryvie
 
 
 def _read(pipe: IO[bytes], length: int) -> bytes:
-    content = bytearray(length)
-    _read_into(pipe, memoryview(content))
-    return bytes(content)
-
-
-def _read_into(pipe: IO[bytes], left: memoryview) -> None:
-    while left:
-        read = pipe.readinto(left)  # type: ignore[attr-defined]
+    content = b""
+    while missing := length - len(content):
+        read = pipe.read(missing)
         if not read:
             raise EOFError
-        left = left[read:]
-
-
-def _widen(pipe: object) -> None:
-    with suppress(ImportError, AttributeError, OSError):  # only on Linux, and within its limits
-        import fcntl
-
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[call-overload]
+        content += read
+    return content
 
 
 if __name__ == "__main__":

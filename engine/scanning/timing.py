@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -79,40 +79,64 @@ def measure_decoding(
 
     ``processes``: workers are processes, as for a network on a GPU, instead of threads.
     """
-    import numpy as np
-
     from ..decoding.pictures import picture_of
-    from ..decoding.processes import decoders
-    from ..stimuli.images import read_header, read_stimulus
+    from ..stimuli.images import UnfitStimulus, read_header, read_stimulus
 
     decoded: list[Path] = []
     failed: list[Path] = []
-    side = preprocessing.crop
 
-    def decode(path: Path) -> None:
+    def decode(number: int) -> None:
+        path = paths[number]
         if time.perf_counter() - started > _SECONDS:
             return
         try:
-            content = read_stimulus(path)
             if apart:
-                apart.fill(np.empty((side, side, 3), np.uint8), path, content)
+                for reason in apart(number):
+                    if reason:
+                        raise UnfitStimulus(path, reason)
             else:
-                picture_of(path, content, preprocessing)
+                picture_of(path, read_stimulus(path), preprocessing)
         except UserError:
             failed.append(path)
         else:
             decoded.append(path)
 
     with ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
-        apart = stack.enter_context(decoders(preprocessing, workers)) if processes else None
-        if apart:
-            apart.wait()
+        apart = None
+        if processes:
+            apart = stack.enter_context(_processes(paths, preprocessing, workers))
         started = time.perf_counter()
-        list(pool.map(decode, paths))
+        list(pool.map(decode, range(len(paths))))
         taken = time.perf_counter() - started
     sides = [min(read_header(path, read_stimulus(path)).size) for path in decoded]
     smallest = int(median(sides)) if sides else 0
     return Decoding(len(sides) / taken, workers, smallest, len(failed), len(sides) + len(failed))
+
+
+@contextmanager
+def _processes(
+    paths: Sequence[Path], preprocessing: Preprocessing, workers: int
+) -> Iterator[Callable[[int], Iterator[str]]]:
+    """Decoding processes, and a function that decodes one of ``paths``."""
+    import numpy as np
+
+    from ..decoding.buffers import Ring
+    from ..decoding.processes import decoders
+    from ..stimuli.catalogue import Catalogue
+    from ..stimuli.columns import Texts
+
+    names = Texts.of(map(str, paths))
+    catalogue = Catalogue(Path(), (), names, np.zeros(len(paths), np.int32))
+    catalogue.look()
+    side = preprocessing.crop
+    ring = Ring((len(paths), side, side, 3), 1, shared=True)
+    assert ring.file is not None
+    try:
+        with decoders(preprocessing, workers, ring.file) as apart:
+            apart.wait()
+            yield lambda number: apart.fill(number, catalogue.files(np.array([number])))
+    finally:
+        ring.close()
 
 
 def spread(catalogue: Catalogue, most: int, folder: Path) -> list[Path]:

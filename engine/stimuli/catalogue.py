@@ -156,6 +156,12 @@ class Catalogue:
         bare.__dict__["contents"] = self.contents
         return bare.labelled(stimuli, self.categories, self.labels[stimuli])
 
+    def files(self, stimuli: NDArray[np.int64]) -> Catalogue:
+        """The files of these stimuli alone, with known contents, in no category."""
+        bare = replace(self, categories=(), notes=())
+        bare.__dict__["contents"] = self.contents
+        return bare.labelled(stimuli, (), self.labels[stimuli])
+
     def labelled(
         self, stimuli: NDArray[np.int64], categories: Sequence[str], labels: NDArray[np.int32]
     ) -> Catalogue:

@@ -47,8 +47,10 @@ class Members:
     size: NDArray[np.int64]
 
     def take(self, order: NDArray[np.int64]) -> Members:
-        """Locations of the stimuli in ``order``."""
-        return Members(self.shards, self.shard[order], self.start[order], self.size[order])
+        """Locations of the stimuli in ``order``, with their shards alone."""
+        used, shard = np.unique(self.shard[order], return_inverse=True)
+        shards = tuple(self.shards[number] for number in used.tolist())
+        return Members(shards, shard.astype(np.int32), self.start[order], self.size[order])
 
     def read(self, stimulus: int, path: Path) -> bytes:
         """Content of a stimulus; errors name it by ``path``.

@@ -7,12 +7,15 @@ codec).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ctypes import CDLL, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
+from numpy.typing import NDArray
 
 from ...preprocessing import Preprocessing
 from ...registry import STIMULUS_COLUMNS
@@ -110,9 +113,23 @@ def with_checksum(content: bytes) -> bytes:
     return content + checksum_of(content)
 
 
-def checksum_of(content: bytes) -> bytes:
+def checksum_of(content: bytes | NDArray[np.uint8]) -> bytes:
     """CRC-32C of a chunk, as bytes."""
-    return int(google_crc32c.value(content)).to_bytes(CHECKSUM, "little")
+    return _crc32c(np.frombuffer(content, np.uint8)).to_bytes(CHECKSUM, "little")
+
+
+def _crc32c_of_the_library() -> Callable[[NDArray[np.uint8]], int]:
+    """CRC-32C of bytes by the library behind google_crc32c, if it can be called without the GIL."""
+    with suppress(ImportError, AttributeError, OSError):  # google_crc32c in Python alone
+        from google_crc32c import _crc32c as extension
+
+        value = CDLL(extension.__file__).crc32c_value
+        value.argtypes, value.restype = (c_void_p, c_size_t), c_uint32
+        return lambda content: int(value(content.ctypes.data, content.size))
+    return lambda content: int(google_crc32c.value(content.tobytes()))
+
+
+_crc32c = _crc32c_of_the_library()
 
 
 def encoded(texts: Sequence[str]) -> bytes:

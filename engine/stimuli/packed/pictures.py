@@ -1,8 +1,10 @@
-"""Pictures of a packed set, read one by one."""
+"""Pictures of a packed set, read into memory of the caller."""
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
@@ -33,27 +35,48 @@ class Pictures:
         """Pictures of the stimuli in ``order``."""
         return replace(self, row=self.row[order])
 
+    def fill(
+        self, pictures: NDArray[np.uint8], stimuli: NDArray[np.int64]
+    ) -> Iterator[tuple[int, str]]:
+        """Read the pictures of ``stimuli`` into ``pictures [stimulus, y, x, channel]``.
+
+        Yields the positions of those that cannot be shown, and why: missing, truncated, unreadable
+        or damaged (by its checksum). A file of several is opened once.
+        """
+        of_file = per_shard(self.preprocessing.crop, self.number)
+        shards, slots = np.divmod(self.row[stimuli], of_file)
+        for shard in np.unique(shards).tolist():
+            own = np.flatnonzero(shards == shard).tolist()
+            path = shard_path(self.folder, shard)
+            try:
+                if not stat.S_ISREG(path.stat().st_mode):
+                    yield from ((i, "is in a packed file that is not a regular file") for i in own)
+                    continue
+                file = path.open("rb", buffering=0)
+            except OSError as error:
+                yield from ((i, _unreadable(error)) for i in own)
+                continue
+            with file:
+                read = _Reader(file, of_file)
+                for i in own:
+                    try:
+                        if not read(pictures[i], int(slots[i])):
+                            yield i, "is damaged in its packed set, by its checksum"
+                    except OSError as error:
+                        yield i, _unreadable(error)
+
     def read(self, stimulus: int, path: Path) -> NDArray[np.uint8]:
         """Picture ``[y, x, channel]`` of a stimulus; errors name it by ``path``.
 
         Raises
         ------
-        UnfitStimulus : its file is missing, truncated, unreadable or damaged (by its checksum)
+        UnfitStimulus : see :meth:`fill`
         """
-        crop = self.preprocessing.crop
-        of_file = per_shard(crop, self.number)
-        shard, slot = divmod(int(self.row[stimulus]), of_file)
-        file = shard_path(self.folder, shard)
-        try:
-            if not stat.S_ISREG(file.stat().st_mode):
-                raise UnfitStimulus(path, "is in a packed file that is not a regular file")
-            with file.open("rb", buffering=0) as opened:
-                content = _picture(opened, of_file, slot, crop * crop * 3)
-        except OSError as error:
-            raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
-        if content is None:
-            raise UnfitStimulus(path, "is damaged in its packed set, by its checksum")
-        return np.frombuffer(content, np.uint8).reshape(crop, crop, 3)
+        side = self.preprocessing.crop
+        picture = np.empty((side, side, 3), np.uint8)
+        for _, reason in self.fill(picture[None], np.array([stimulus])):
+            raise UnfitStimulus(path, reason)
+        return picture
 
     def as_file(self, stimulus: int, path: Path) -> bytes:
         """Picture of a stimulus as a PNM file; see :meth:`read`."""
@@ -100,23 +123,31 @@ class Pictures:
             )
 
 
-def _picture(file: FileIO, of_file: int, slot: int, size: int) -> bytes | None:
-    """Bytes of a picture; None if the file is damaged."""
-    end = file.seek(0, 2) - of_file * INDEX_ENTRY - CHECKSUM
-    if end < 0:
-        return None
-    file.seek(end)
-    index = _read(file, of_file * INDEX_ENTRY)
-    if index is None:
-        return None
-    start, length = np.frombuffer(index, "<u8", 2, slot * INDEX_ENTRY).tolist()
-    if length != size + CHECKSUM or start + length > end:
-        return None
-    file.seek(start)
-    return _read(file, size)
+class _Reader:
+    """Reads pictures of a file whose index says where they are."""
+
+    def __init__(self, file: FileIO, of_file: int) -> None:
+        self._file = file.fileno()
+        self._index: NDArray[np.uint8] | None = np.empty(of_file * INDEX_ENTRY, np.uint8)
+        self._end = file.seek(0, 2) - of_file * INDEX_ENTRY - CHECKSUM
+        if self._end < 0 or not self._chunk(self._index, self._end):
+            self._index = None
+
+    def __call__(self, picture: NDArray[np.uint8], slot: int) -> bool:
+        """Read the picture in a slot; whether it is whole."""
+        if self._index is None:
+            return False
+        start, length = np.frombuffer(self._index, "<u8", 2, slot * INDEX_ENTRY).tolist()
+        if length != picture.size + CHECKSUM or start + length > self._end:
+            return False
+        return self._chunk(picture, start)
+
+    def _chunk(self, content: NDArray[np.uint8], start: int) -> bool:
+        """Read bytes and their checksum; whether they match."""
+        expected = bytearray(CHECKSUM)
+        read = os.preadv(self._file, [content.data, expected], start)
+        return read == content.size + CHECKSUM and checksum_of(content) == expected
 
 
-def _read(file: FileIO, length: int) -> bytes | None:
-    """The next bytes of a file; None if their checksum does not match."""
-    content = file.read(length)
-    return content if content and checksum_of(content) == file.read(CHECKSUM) else None
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read ({error.strerror or error})"
