@@ -12,7 +12,9 @@ import errno
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from numba.core import caching
@@ -61,7 +63,8 @@ class KernelCache(caching.FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        stamp = self._impl.locator.get_source_stamp()
+        # Code of other modules is compiled into a kernel, too.
+        stamp = self._impl.locator.get_source_stamp(), _digest_of_kernels()
         self._cache_file = _Files(self.cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -77,6 +80,15 @@ class KernelCache(caching.FunctionCache):
             super().save_overload(sig, data)
         except Exception:  # e.g. a full disk or a removed folder
             self.disable()
+
+
+@cache
+def _digest_of_kernels() -> str:
+    """Digest of the sources of this package."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _is_whole(path: str) -> bool:

@@ -17,7 +17,7 @@ from numba.core import caching
 
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks.weights import download
-from fusiform.kernels import jit
+from fusiform.kernels import cache, jit
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
@@ -56,6 +56,17 @@ def compiled(function: Callable[[int], int] = squares) -> Any:
 
 def hits(kernel: Any) -> int:
     return sum(kernel.stats.cache_hits.values())
+
+
+def test_code_of_other_kernels_is_compiled_in_and_makes_a_cache_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled()
+    assert hits(compiled()) == 1
+    monkeypatch.setattr(cache, "_digest_of_kernels", lambda: "of changed sources")
+    assert hits(compiled()) == 0
+    assert hits(compiled()) == 1
 
 
 @pytest.fixture

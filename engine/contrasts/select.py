@@ -298,13 +298,11 @@ def _decisions(
     def evaluated(layer: Layer) -> Iterator[SlabValues]:
         evaluation = evaluation_of(store, layer, criterion, contrasts, stored, stores_q)
         slabs = (slab for slab, _ in store.slabs(layer))
-        number = 0
-        for moments in map_ahead(partial(store.stacked_moments, layer), slabs, threads=1):
-            values = evaluation.evaluate(moments)
-            del moments  # two slabs are in memory: this one, then those that are read ahead
+        moments = map_ahead(partial(store.stacked_moments, layer), slabs, threads=1)
+        # No name or tuple holds a slab while the next is waited for: two are in memory at most.
+        for number, values in enumerate(map(evaluation.evaluate, moments)):
             write_measures(layer, number, values.stored)
             values.stored = {}
-            number += 1
             yield values
 
     def decided(layer: Layer) -> Iterator[Decision]:
