@@ -82,7 +82,7 @@ class Leaving:
     """
 
     def __init__(self) -> None:
-        self.code: object = ""
+        self.code: object = ""  # until it is known, and where it is a text, Python leaves
         atexit.register(self._leave)  # the first that is registered runs last
 
     def _leave(self) -> None:

@@ -40,7 +40,7 @@ def postponed(module: str, function: str) -> Iterator[None]:
         return
 
     def call(*arguments: Any) -> Any:
-        return getattr(import_module(module), function)(*arguments)
+        return _used(module, function)(*arguments)
 
     package = module.rpartition(".")[0]
     if package not in sys.modules:
@@ -63,11 +63,18 @@ class _StandIn(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name not in self._used:  # many look at these of all modules
             raise AttributeError(name)
-        _remove_stand_ins()
-        return getattr(import_module(self.__name__), name)
+        return _used(self.__name__, name)
 
 
-def _remove_stand_ins() -> None:
-    for name, module in list(sys.modules.items()):
-        if isinstance(module, _StandIn):
-            del sys.modules[name]
+def _used(module: str, name: str) -> Any:
+    """Something of a module, which is imported for it, with those that were postponed."""
+    for other in _remove_stand_ins():
+        import_module(other)
+    return getattr(import_module(module), name)
+
+
+def _remove_stand_ins() -> list[str]:
+    names = [name for name, module in sys.modules.copy().items() if isinstance(module, _StandIn)]
+    for name in names:
+        del sys.modules[name]
+    return names

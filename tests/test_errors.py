@@ -199,6 +199,7 @@ def test_a_thread_that_cannot_start_neither_hangs_nor_loses_work(
 def test_obstore_threads_do_not_abort_an_exiting_program(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr("os._exit", left.append)
+    monkeypatch.setattr("atexit.register", lambda *_: None)  # the tests go on after it
     monkeypatch.setattr(sys, "argv", ["fusiform", "info", "nowhere.zarr"])
     for name, codes in (("another", []), ("obstore.store", [2])):
         monkeypatch.delitem(sys.modules, "obstore.store", raising=False)

@@ -73,7 +73,7 @@ def _report(found: dict[str, list[Marks]], arguments: Namespace) -> list[str]:
         for name, turns in found.items()
     }
     order = sorted(medians["this"], key=medians["this"].__getitem__)
-    columns = ["seconds", "since the line above"] * (2 if beside else 1)
+    columns = ["seconds", "since the mark before"] * (2 if beside else 1)
     if beside:
         columns = [*columns[:2], *(f"before: {name}" for name in columns[2:])]
     lines = [
@@ -86,16 +86,19 @@ def _report(found: dict[str, list[Marks]], arguments: Namespace) -> list[str]:
         "",
         *head("", *columns),
     ]
-    last = dict.fromkeys(medians, 0.0)
     for mark in order:
-        cells = []
-        for name, own in medians.items():
-            at = own.get(mark)
-            cells += ["", ""] if at is None else [f"{at:.2f}", f"{at - last[name]:+.2f}"]
-            last[name] = last[name] if at is None else at
-        lines.append(row(mark, *cells))
+        lines.append(row(mark, *(cell for own in medians.values() for cell in _cells(own, mark))))
     return [
         *lines,
         "",
-        "The stimuli are hashed by other threads, beside the lines around it.",
+        "Stimuli are hashed by other threads: that mark is beside the others.",
     ]
+
+
+def _cells(marks: Marks, mark: str) -> list[str]:
+    """Seconds until a mark, and since the one before; empty if the checkout lacks it."""
+    if mark not in marks:
+        return ["", ""]
+    at = marks[mark]
+    before = max((other for other in marks.values() if other < at), default=0)
+    return [f"{at:.2f}", f"{at - before:.2f}"]
