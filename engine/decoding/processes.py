@@ -32,8 +32,14 @@ from .pictures import picture_of
 # catalogue of the stimuli. An answer for each: whether the image is at fault and the length of the
 # reason, then the reason; the length is 0 if the picture is there.
 _REQUEST, _ANSWER = struct.Struct("<I"), struct.Struct("<?I")
-# Keeps libraries from starting threads that would never be used.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# Keeps libraries from starting threads that would never be used, and the C library from giving the
+# memory of a picture of up to 32 MiB back after each: the next one needs it again, page by page.
+_SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": f"{2**25}",
+    "MALLOC_TRIM_THRESHOLD_": f"{2**26}",
+}
 _MODULE = "fusiform.engine.decoding.processes"
 
 
@@ -115,7 +121,7 @@ class _Decoder:
             stdout=subprocess.PIPE,
             bufsize=0,
             pass_fds=(memory,),
-            env=os.environ | _ONE_THREAD,
+            env=os.environ | _SETTINGS,
             process_group=0 if os.name == "posix" else None,  # not reached by Ctrl-C
         )
         assert self._process.stdin
