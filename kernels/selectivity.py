@@ -226,7 +226,7 @@ def _conjunction(
 
 @inner
 def _largest_p(t: Floats, df: Floats, unit: int, preferred: int, smallest: float) -> float:
-    """The largest p of the preferred category's tests, of which ``smallest`` is the smallest t."""
+    """The largest p of the preferred category's tests; ``smallest`` is their smallest t."""
     smallest_df = np.inf
     for k in range(len(t)):
         if k != preferred and t[k, unit] == smallest and not df[k, unit] >= smallest_df:

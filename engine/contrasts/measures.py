@@ -121,7 +121,7 @@ class Measured:
         self._contrast = contrast
         self._test = "weighted" if contrast.weighted else criterion.test
         self._two_sided = criterion.sides == 2
-        self._level = level
+        self._least = least_t(level / 2 if self._two_sided and level < 1 else level)
         self._shared = shared
         self._null_t = null_t
 
@@ -130,10 +130,6 @@ class Measured:
         return _MEASURES[name](self)
 
     # t, p
-
-    @property
-    def _least(self) -> float:
-        return least_t(self._level / 2 if self._two_sided and self._level < 1 else self._level)
 
     @cached_property
     def t(self) -> Floats:
