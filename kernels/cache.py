@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from numba.core import caching
@@ -85,9 +85,11 @@ class KernelCache(caching.FunctionCache):
 @cache
 def _digest_of_kernels() -> str:
     """Digest of the sources of this package."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    digest, folder = hashlib.sha256(), os.path.dirname(__file__)  # noqa: PTH120
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208
+        if name.endswith(".py"):
+            with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
+                digest.update(file.read())
     return digest.hexdigest()
 
 
