@@ -28,8 +28,6 @@ from .pvalues import is_rival
 from .student import upper_tail_of
 
 Flags = NDArray[np.bool_]
-# Values of a category, in the order of ``stored`` in :func:`every_category`.
-STORED = ("t", "t_each", "csi")
 
 
 @parallel

@@ -21,7 +21,7 @@ import fusiform
 from fusiform.engine.contrasts.evaluate import Evaluation
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
 from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Criterion
-from fusiform.engine.contrasts.select import materialise, save_contrast, select
+from fusiform.engine.contrasts.select import materialise, save_contrast, select, select_slabs
 from fusiform.engine.contrasts.slab import Selection
 from fusiform.engine.contrasts.summary import HeldOut, Row, _replication
 from fusiform.engine.errors import UserError
@@ -190,6 +190,19 @@ def test_the_whole_model_can_be_the_family(store: StoreReader) -> None:
         # The family is that of the store, whatever layers are requested.
         ((_, alone),) = select(store, criterion, [contrast], LAYERS[1:2])
         np.testing.assert_array_equal(alone.selective, found[LAYERS[1]].selective)
+
+
+def test_slabs_of_layers_may_be_left_out(store: StoreReader) -> None:
+    criterion = Criterion("each", "t > 1")
+    whole = {layer.name: masks.selective for layer, masks in select(store, criterion)}
+    seen = []
+    for layer, slabs in select_slabs(store, criterion):
+        if layer.name == "encoder.ln":
+            continue
+        parts = [slab.selective for slab in slabs]
+        np.testing.assert_array_equal(np.concatenate(parts, axis=-1), whole[layer.name])
+        seen.append(layer.name)
+    assert seen == ["layer1.0", "head"]
 
 
 def test_the_top_fraction_of_a_layer_is_selected(store: StoreReader) -> None:

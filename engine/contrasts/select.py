@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -294,13 +293,20 @@ def _decisions(
     ``write_measures`` receives the stored measures of each slab as soon as they are computed.
     """
     decider = Evaluation(criterion, contrasts, stored, stores_q)
+    by_layer = criterion.family == "layer" or not decider.needs_family
+    # A thread reads a slab ahead, of the next layer too. No name holds a slab while the next one is
+    # waited for: two are in memory.
+    parts = ((one, slab) for one in (layers if by_layer else store.layers)
+             for slab, _ in store.slabs(one))  # fmt: skip
+    ahead = map_ahead(lambda part: (part, store.stacked_moments(*part)), parts, threads=1)
 
     def evaluated(layer: Layer) -> Iterator[SlabValues]:
         evaluation = evaluation_of(store, layer, criterion, contrasts, stored, stores_q)
-        slabs = (slab for slab, _ in store.slabs(layer))
-        moments = map_ahead(partial(store.stacked_moments, layer), slabs, threads=1)
-        # No name or tuple holds a slab while the next is waited for: two are in memory at most.
-        for number, values in enumerate(map(evaluation.evaluate, moments)):
+        for number, (slab, _) in enumerate(store.slabs(layer)):
+            # The caller may have left out layers.
+            own = next(moments for part, moments in ahead if part == (layer, slab))
+            values = evaluation.evaluate(own)
+            del own
             write_measures(layer, number, values.stored)
             values.stored = {}
             yield values
@@ -312,7 +318,7 @@ def _decisions(
             decider.settle([slabs])
         yield from map(decider.decide, slabs)
 
-    if criterion.family == "layer" or not decider.needs_family:
+    if by_layer:
         yield from ((layer, decided(layer)) for layer in layers)
         return
     family = {layer: list(evaluated(layer)) for layer in store.layers}

@@ -36,12 +36,11 @@ def evaluate_every_category(moments: Moments, levels: Sequence[float], stores: b
     stored = np.empty((len(SCANNED) if stores else 0, categories, units), np.float32)
     preferred, p = np.empty((samples, units), np.int32), np.empty((samples, units))
     flags = np.empty((2, units), np.bool_)
+    # Of the others' mean, with the rounding of the separate steps in `measures`.
     weights = np.full(categories - 1, float(Fraction(1, categories - 1)))
-    selectivity.every_category(
-        moments.count[..., 0], np.ascontiguousarray(moments.mean),
-        np.ascontiguousarray(moments.m2), float(weights[0] / weights.sum()), least, stored,
-        preferred, p, flags,
-    )  # fmt: skip
+    share = float(weights[0] / weights.sum())
+    count, mean, m2 = map(np.ascontiguousarray, (moments.count[..., 0], *moments[1:]))
+    selectivity.every_category(count, mean, m2, share, least, stored, preferred, p, flags)
     small = [_small_p(*own, categories) for own in zip(preferred, p, levels, strict=True)]
     found, values, sizes, tested = zip(*small, strict=True)
     small_p = SmallPValues(

@@ -59,15 +59,15 @@ class Work(Passes):
         return pending_writes(layers, self.setup.device)
 
     def _live_of(self, layers: Sequence[Layer], later: BackgroundWriter) -> Live:
-        draft, setup = self.draft, self.setup
-
-        def write_null(layer: Layer, shuffled: ShuffledMoments) -> None:
-            null, units = shuffled.read_out(layer.name), shuffled.units[layer.name]
-            later(draft.write_shuffled_moments, layer, units, null.mean, null.m2)
-
-        shuffled, units = null_of(setup, layers), setup.design.units
-        write = partial(later, self._write)
+        setup, units = self.setup, self.setup.design.units
+        write, write_null = partial(later, self._write), partial(later, self._write_null)
+        shuffled = null_of(setup, layers)
         return Live(layers, setup.device, write, shuffled, units, write_null, setup.axes)
+
+    def _write_null(self, layer: Layer, shuffled: ShuffledMoments) -> None:
+        """Write a layer's null, read out in the writing thread: one is held at a time."""
+        null, units = shuffled.read_out(layer.name), shuffled.units[layer.name]
+        self.draft.write_shuffled_moments(layer, units, null.mean, null.m2)
 
     def _write(self, layer: Layer, block: Block, finished: Finished) -> None:
         """Write a finished group, in the writing thread: a GPU may still be copying it."""
