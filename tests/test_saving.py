@@ -152,7 +152,7 @@ def test_saving_stopped_at_any_write_does_all_or_nothing(
     assert not left(own)
     outcomes = set()
     last = range(counted.seen - 30, counted.seen + 1, 5 if dead else 25)
-    for at in (1, *range(2, counted.seen - 30, 59 if dead else 97), *last):
+    for at in (1, *range(2, counted.seen - 30, 29 if dead else 31), *last):
         shutil.rmtree(own)
         shutil.copytree(saved, own)
         with faults(own, at, dead), told_in_a_line(own):

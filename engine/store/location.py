@@ -25,7 +25,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
 from ..beside import MARK
-from ..disk import CANNOT, flush_descriptor, flush_path, start_flushing
+from ..disk import flush_descriptor, flush_path, start_flushing
 from ..errors import UserError, first_line, require_path
 from ..urls import IS_URL, Url
 from .identity import Unchanged
@@ -240,15 +240,15 @@ class DurableFolder(LocalStore):
             self.flush()
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Write a file unless it exists."""
-        try:
-            await super().set_if_not_exists(key, value)
-        except OSError as error:  # zarr makes a hard link
-            if error.errno not in CANNOT:
-                raise
-            if not await self.exists(key):
-                await super().set(key, value)
-        self._remember(key)
+        """Require a file. zarr writes the groups above a new array so, if they are missing.
+
+        Raises
+        ------
+        FileNotFoundError : the group was removed; without its attributes it is not created again
+        """
+        del value
+        if not await self.exists(key):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root / key))
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """The names in a folder, without the mark of a draft."""
