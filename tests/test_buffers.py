@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -154,6 +155,37 @@ def test_memory_that_the_driver_does_not_pin_is_used_all_the_same(
     assert asked == [GPU]
 
 
+def test_memory_that_the_host_cannot_pin_is_used_all_the_same(
+    gpu: LateGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del gpu
+
+    def refused(*_: Any, **options: Any) -> None:
+        assert options["pin_memory"]
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch, "empty", refused)
+    ring = buffers.Pinned((2, 16, 16, 3), 2, GPU, shared=False)
+    assert ring.take(2).shape == (2, 16, 16, 3)
+    ring.close()
+
+
+def test_a_gpu_that_has_failed_still_gets_its_memory_back(
+    gpu: LateGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: LateGpu) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    ring = buffers.Pinned((2, 16, 16, 3), 2, GPU, shared=True)
+    assert ring.file is not None
+    assert gpu.pinned
+    monkeypatch.setattr(LateGpu, "synchronize", fails)
+    ring.close()
+    assert not gpu.pinned
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(ring.file)
+
+
 def test_rows_of_a_ring_are_numbered_through() -> None:
     ring = Ring((3, 4, 4, 3), 2, shared=True)
     first, second = ring.take(3), ring.take(2)
@@ -173,3 +205,20 @@ def test_a_system_without_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(buffers.os, "memfd_create", refused)
     with pytest.raises(UserError, match=r"not implemented.*use fewer `decode_workers`"):
         Ring((3, 4, 4, 3), 2, shared=True)
+
+
+@pytest.mark.parametrize("call", ["os.ftruncate", "mmap.mmap"])
+def test_shared_memory_that_the_system_does_not_give_is_closed(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    asked: list[int] = []
+
+    def refused(descriptor: int, _: int) -> None:
+        asked.append(descriptor)
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(f"{buffers.__name__}.{call}", refused)
+    with pytest.raises(UserError, match=r"Cannot allocate memory.*use fewer `decode_workers`"):
+        Ring((3, 4, 4, 3), 2, shared=True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(*asked)

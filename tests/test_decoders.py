@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -155,6 +156,40 @@ def test_a_process_killed_amid_its_images_is_named_with_the_one_under_way(
         answers = pool.fill(0, files(one, other))
         with pytest.raises(UserError, match=r"ended by signal 9 at .*noise-2\.png"):
             list(answers)
+
+
+@pytest.mark.parametrize("sleeps", [True, False], ids=["hangs", "closes its pipe and hangs"])
+def test_a_decoding_process_that_cannot_be_killed_is_abandoned(
+    stimuli: Path, monkeypatch: pytest.MonkeyPatch, sleeps: bool
+) -> None:
+    hung: list[Unkillable] = []
+
+    class Unkillable(subprocess.Popen[bytes]):
+        def __init__(self, _: list[str], **options: Any) -> None:
+            program = f"import os, time; {sleeps} or os.close(1); time.sleep(60)"
+            super().__init__([sys.executable, "-c", program], **options)
+            hung.append(self)
+
+        def kill(self) -> None:
+            """Do nothing, as in an uninterruptible sleep."""
+
+    monkeypatch.setattr(module.subprocess, "Popen", Unkillable)
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(decode, "_PATIENCE", 0.5)
+    monkeypatch.setattr(decode, "_LOOK_EVERY", 0.1)
+    said = "its file system may hang" if sleeps else "one hangs at"
+    with pytest.raises(UserError, match=said):
+        pixels(read_catalogue(stimuli), processes=True)
+    assert hung
+    for process in hung:
+        assert process.poll() is None
+        super(Unkillable, process).kill()
+    for thread in threading.enumerate():
+        if thread.name.startswith("decode_"):
+            thread.join(20)
+    for process in hung:
+        with process:  # closes its pipes
+            pass
 
 
 def test_a_decoding_process_that_cannot_start_is_named(

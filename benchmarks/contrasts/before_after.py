@@ -93,7 +93,7 @@ def _step(way: str, folder: Path, arguments: Namespace, *given: str) -> dict[str
 
 
 def _in_turns(turns: int, take: Callable[[str], dict[str, float]]) -> Turns:
-    """What every turn of each way gives, without the first: it compiles."""
+    """Measurements of each way, one per turn but the first, which compiles."""
     taken: Turns = {way: [] for way in WAYS}
     for turn in range(turns + 1):
         for way in WAYS:

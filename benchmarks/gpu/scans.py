@@ -1,7 +1,7 @@
-"""What feeds a GPU: images/s of every stage alone and together, and where a scan waits.
+"""The supply of a GPU: images/s of every stage alone and together, and where a scan waits.
 
 Draws its own JPEG files. A few minutes of an H100 with 16 cores. First, and alone where no GPU is,
-a simulated network that only waits: what the program feeds it, and what of a core an image takes.
+a simulated network that only waits: images/s that reach it, and those of one core.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fusiform import Network, Preprocessing, make_stimuli, pack_stimuli
 from fusiform.engine.bench.images import as_jpeg, repeat_images
 from fusiform.engine.bench.network import measure_network
 from fusiform.engine.decoding.ahead import Decoded, ImageSource, decode_ahead
-from fusiform.engine.decoding.buffers import Arrived, Pinned, Ring, Rows
+from fusiform.engine.decoding.buffers import Arrived, Buffers, Pinned, Ring, Rows
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import Plan, make_plan
 from fusiform.engine.scanning import loop
@@ -60,6 +60,16 @@ class Held(Ring):
     def _left(self, pixels: NDArray[np.uint8], others: Rows) -> Arrived:
         del others
         return Arrived(pixels)
+
+
+class Simulated(ImageSource):
+    """Images for a simulated device, unless ``device`` is a GPU."""
+
+    def buffers(self, stimuli: int, *, processes: bool) -> Buffers:
+        """Buffers that batches are not copied out of."""
+        if self.device.type == "cuda":
+            return super().buffers(stimuli, processes=processes)
+        return Held((stimuli, SIDE, SIDE, 3), 4, shared=processes)
 
 
 def options(parser: ArgumentParser) -> None:
@@ -112,7 +122,7 @@ def planned(place: Path) -> Set:
 
 
 def simulated(sets: dict[str, Set], pace: int) -> Iterator[str]:
-    """What the program feeds to a network that only waits."""
+    """Images/s that the program feeds to a network that only waits."""
     cores = os.cpu_count() or 1
     yield "## A simulated network"
     yield ""
@@ -139,7 +149,7 @@ def fed(
     one: Set, pace: int, workers: int, *, memory: bool = False, processes: bool | None = None
 ) -> tuple[float, float, float]:
     """Images a second by the clock and of a core, and the share of time that the network waits."""
-    source = ImageSource(one.catalogue, BY_PILLOW, workers, processes=processes, ring=Held)
+    source = Simulated(one.catalogue, BY_PILLOW, workers, processes=processes)
     batches = from_memory(source, one.plan) if memory else decode_ahead(source, one.plan)
     # Between these as many batches are decoded as are shown.
     first, last = one.plan.n_batches // 4, one.plan.n_batches - 4
@@ -244,8 +254,8 @@ def decoded_alone(
     one: Set, preprocessing: Preprocessing, processes: bool | None, device: torch.device
 ) -> float:
     """Images a second after the first quarter of a set; nothing is done with them."""
-    source = ImageSource(one.catalogue, preprocessing, os.cpu_count() or 1, device=device,
-                         processes=processes, ring=Held)  # fmt: skip
+    workers = os.cpu_count() or 1
+    source = Simulated(one.catalogue, preprocessing, workers, device=device, processes=processes)
     batches = decode_ahead(source, one.plan)
     for _ in islice(batches, one.plan.n_batches // 4):
         pass

@@ -59,7 +59,7 @@ def main(arguments: Namespace) -> None:
 
 
 def _turn(parent: Path) -> dict[str, Any]:
-    """What a process measures that imports the checkout in a folder."""
+    """Measurements of a process that imports the checkout in a folder."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(parent), str(Path(__file__).parents[2])])
     found: dict[str, Any] = json.loads(again(__name__, "--measure").output.splitlines()[-1])
     if found.pop("parent") != str(parent):
@@ -150,7 +150,7 @@ def _draft(path: Path) -> tuple[Any, list[Any]]:
 
 
 def _scan_of(draft: Any) -> Any:
-    """What the accumulators of a scan need to know of it."""
+    """A stand-in for a scan, with the parts that accumulators use."""
     import torch
 
     from fusiform.engine.scanning.progress import Listener

@@ -18,7 +18,6 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
@@ -38,7 +37,7 @@ from .pictures import invisible_rows, picture_of
 from .processes import Decoders, decoders
 
 # Batches decoded ahead of the one in the network.
-_AHEAD = 2
+_AHEAD = 3
 # Images that a worker takes at a time, at most: a job costs more than reading a packed picture.
 _MOST_AT_ONCE = 8
 # Threads that decode for a GPU: up to here they are at least as fast as processes, beyond it they
@@ -55,7 +54,7 @@ _CPU = torch.device("cpu")
 class Decoded(NamedTuple):
     """A batch with its images ``[stimulus, crop, crop, 3]``; ``failed`` maps a row to the reason.
 
-    If a device decoded JPEG files, ``pixels`` are on that device.
+    For a GPU, ``pixels`` are there already.
     """
 
     batch: Batch
@@ -104,7 +103,6 @@ class ImageSource:
     device : of the network. For a GPU, images are decoded into pinned memory, or JPEG files on the
         GPU itself if ``preprocessing`` names torchvision
     processes : decode in a process per thread; by default see :func:`needs_processes`
-    ring : buffers of a simulated device; by default those of ``device``
     """
 
     catalogue: Catalogue
@@ -113,16 +111,15 @@ class ImageSource:
     skip: bool = False
     device: torch.device = _CPU
     processes: bool | None = None
-    ring: type[Ring] | None = None
 
     def buffers(self, stimuli: int, *, processes: bool) -> Buffers:
         """Memory for batches of at most so many ``stimuli``."""
         crop = self.preprocessing.crop
         shape = (stimuli, crop, crop, 3)
         if self.device.type == "cuda":
-            return Pinned(shape, _AHEAD + 2, self.device, shared=processes)
-        if processes or self.ring:
-            return (self.ring or Ring)(shape, _AHEAD + 2, shared=processes)
+            return Pinned(shape, _AHEAD + 1, self.device, shared=processes)
+        if processes:
+            return Ring(shape, _AHEAD + 1, shared=True)
         return Buffers(shape)
 
 
@@ -171,7 +168,7 @@ def decode_ahead(
                     run.job = submit(decoder.fill, pending, run)
                 waiting.append(pending)
 
-        for _ in range(1 + _AHEAD):
+        for _ in range(_AHEAD):
             begin()
         while waiting:
             decoded = decoder.finished(pending := waiting.popleft(), look)
@@ -224,7 +221,6 @@ class _Decoder:
     def __init__(self, source: ImageSource, buffers: Buffers, apart: Decoders | None) -> None:
         self._source, self._buffers, self._apart = source, buffers, apart
         self._jpegs = jpegs_of(source.preprocessing, source.device)
-        self._gpu_decodes = Lock()
 
     def fill(self, pending: _Pending, run: _Run) -> None:
         """Decode a run; the last one of a batch also hands the batch over."""
@@ -265,9 +261,6 @@ class _Decoder:
             if picture is not None:
                 pending.pixels[row] = picture.numpy()
                 return
-        self._by_pillow(pending, row, path, content)
-
-    def _by_pillow(self, pending: _Pending, row: int, path: Path, content: bytes) -> None:
         if self._apart is None:
             pending.pixels[row] = picture_of(path, content, self._source.preprocessing)
             return
@@ -282,20 +275,24 @@ class _Decoder:
         return self._apart.fill(self._buffers.first_row(pending.pixels[own]), part)
 
     def _by_gpu(self, pending: _Pending) -> Iterator[tuple[int, torch.Tensor]]:
-        """Rows that are not in the buffer, and their pictures; decoded as they are asked for."""
+        """Rows that are not in the buffer, and their pictures; decoded as they are asked for.
+
+        The buffers ask for one batch at a time. Pillow decodes here what the GPU rejects: nothing
+        waits for a file.
+        """
         if not pending.files:
             return
         assert self._jpegs
-        with self._gpu_decodes:
-            prepared = self._jpegs.prepare(pending.files.values())
-            for (row, file), picture in zip(pending.files.items(), prepared, strict=True):
-                if picture is None:
-                    try:
-                        self._by_pillow(pending, row, file.path, file.content)
-                    except UnfitStimulus as unfit:
-                        pending.fail(row, unfit.reason)
-                    picture = torch.from_numpy(pending.pixels[row])
-                yield row, picture
+        prepared = self._jpegs.prepare(pending.files.values())
+        for (row, file), picture in zip(pending.files.items(), prepared, strict=True):
+            if picture is None:
+                try:
+                    pixels = picture_of(file.path, file.content, self._source.preprocessing)
+                    pending.pixels[row] = pixels
+                except UnfitStimulus as unfit:
+                    pending.fail(row, unfit.reason)
+                picture = torch.from_numpy(pending.pixels[row])
+            yield row, picture
 
     def finished(self, pending: _Pending, look: Callable[[], None]) -> Decoded:
         """Wait for a batch."""

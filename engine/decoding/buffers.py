@@ -71,16 +71,16 @@ class Ring(Buffers):
 
     def __init__(self, shape: tuple[int, int, int, int], number: int, *, shared: bool) -> None:
         super().__init__(shape)
-        every = (number, *shape)
-        self.file = _memory_file(int(np.prod(every))) if shared else None
-        self._every = self._allocated(every)
+        self.file: int | None = None
+        self._every = self._allocated((number, *shape), shared=shared)
         self._free: deque[tuple[int, torch.cuda.Event | None]] = deque()
         self._free.extend((slot, None) for slot in range(number))
 
-    def _allocated(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        if self.file is None:
+    def _allocated(self, shape: tuple[int, ...], *, shared: bool) -> NDArray[np.uint8]:
+        if not shared:
             return np.empty(shape, np.uint8)
-        return np.frombuffer(mmap.mmap(self.file, 0), np.uint8).reshape(shape)
+        self.file, memory = _shared_memory(int(np.prod(shape)))
+        return np.frombuffer(memory, np.uint8).reshape(shape)
 
     def take(self, stimuli: int) -> NDArray[np.uint8]:
         """The buffer that was left first, once its batch has left it."""
@@ -112,7 +112,10 @@ class Ring(Buffers):
 
 
 class Pinned(Ring):
-    """A ring in pinned memory, which a GPU copies from by itself."""
+    """A ring in pinned memory, which a GPU copies from by itself.
+
+    Memory that the system does not pin is used all the same: copies are right, but slower.
+    """
 
     def __init__(
         self, shape: tuple[int, int, int, int], number: int, device: torch.device, *, shared: bool
@@ -122,14 +125,16 @@ class Pinned(Ring):
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         super().__init__(shape, number, shared=shared)
 
-    def _allocated(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        if self.file is None:
-            return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
-        memory = super()._allocated(shape)
+    def _allocated(self, shape: tuple[int, ...], *, shared: bool) -> NDArray[np.uint8]:
+        if not shared:
+            with suppress(RuntimeError):
+                return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+            return super()._allocated(shape, shared=False)
+        memory = super()._allocated(shape, shared=True)
         refused = _runtime().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
         self._registered = not int(refused)
         if not self._registered:
-            with suppress(RuntimeError):  # raises the driver's error: copies are right, but slower
+            with suppress(RuntimeError):  # raises the driver's error
                 torch.zeros(1, device=self.device)
         return memory
 
@@ -146,7 +151,8 @@ class Pinned(Ring):
         """Wait for copies, and unpin the memory."""
         with self._lock:
             self._closed = True
-            self.stream.synchronize()
+            with suppress(RuntimeError):  # of a GPU that has failed: the network raises it too
+                self.stream.synchronize()
             if self._registered:
                 _runtime().cudaHostUnregister(self._every.ctypes.data)
         super().close()
@@ -161,19 +167,22 @@ def _runtime() -> Any:
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]
 
 
-def _memory_file(size: int) -> int:
-    """Descriptor of a file in memory, which processes started later can map.
+def _shared_memory(size: int) -> tuple[int, mmap.mmap]:
+    """Memory, and the descriptor of its file, which processes started later can map.
 
     Raises
     ------
-    UserError : the system has no such files
+    UserError : the system gives none
     """
+    descriptor = None
     try:
         descriptor = os.memfd_create("fusiform pixels")
         os.ftruncate(descriptor, size)
+        return descriptor, mmap.mmap(descriptor, size)
     except (AttributeError, OSError) as error:
+        if descriptor is not None:
+            os.close(descriptor)
         raise UserError(
             "for a GPU every decode worker is a process that shares memory with the scan; the "
             f"system gives none ({error}): use fewer `decode_workers`"
         ) from error
-    return descriptor

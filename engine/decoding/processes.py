@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import IO, BinaryIO
 
 import numpy as np
@@ -41,6 +41,8 @@ _SETTINGS = {
     "MALLOC_TRIM_THRESHOLD_": f"{2**26}",
 }
 _MODULE = "fusiform.engine.decoding.processes"
+# Seconds for a killed process to end: one that waits for a hung file system does not.
+_PATIENCE = 10.0
 
 
 class Decoders:
@@ -86,18 +88,22 @@ class Decoders:
             self._idle.put(decoder)
 
     def wait(self) -> None:
-        """Wait until all processes have started; only benchmarks need this."""
+        """Wait until all processes have started; measurements leave the start out."""
         for decoder in self._all:
             decoder.wait()
 
     def stop(self) -> None:
-        """Kill the processes; threads that wait for one get an error."""
+        """Kill the processes; threads that wait for one get an error.
+
+        A process that does not end is abandoned, and so is the thread that waits for it.
+        """
         for decoder in self._all:
             decoder.kill()
-        for _ in self._all:  # closed only after its last user has returned it
-            idle = self._idle.get()
-            assert idle
-            idle.close()
+        with suppress(Empty):
+            for _ in self._all:  # closed only after its last user has returned it
+                idle = self._idle.get(timeout=_PATIENCE)
+                assert idle
+                idle.close()
         self._idle.put(None)
 
 
@@ -142,12 +148,18 @@ class _Decoder:
                 yield reason
                 done += 1
         except (OSError, EOFError):
-            code = self._process.wait()
-            how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
             raise UserError(
-                f"decoding processes run until the scan ends; one {how} at {part.path(done)}: the "
-                "system may have killed it for lack of memory"
+                f"decoding processes run until the scan ends; one {self._end()} at "
+                f"{part.path(done)}: the system may have killed it for lack of memory"
             ) from None
+
+    def _end(self) -> str:
+        """Wait for its end, and say how it came."""
+        try:
+            code = self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        return f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
     def wait(self) -> None:
         """Wait until it has started."""
@@ -162,7 +174,7 @@ class _Decoder:
         self._process.kill()
 
     def close(self) -> None:
-        self._process.wait()
+        self._end()
         self._requests.close()
         self._answers.close()
 
