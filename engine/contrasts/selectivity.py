@@ -56,6 +56,12 @@ def evaluate_every_category(moments: Moments, levels: Sequence[float], stores: b
     )
 
 
+def load_kernel() -> None:
+    """Load the compiled kernel of :func:`evaluate_every_category`. Only speed depends on it."""
+    zeros = np.zeros((1, 2, 1))
+    evaluate_every_category(Moments(zeros.astype(np.int64), zeros, zeros), [0.5], stores=True)
+
+
 def _small_p(
     preferred: NDArray[np.int32], p: Floats, level: float, categories: int
 ) -> tuple[NDArray[np.int32], Floats, NDArray[np.int64], int]:
