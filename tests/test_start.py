@@ -178,8 +178,9 @@ def test_the_kernels_of_a_scan_are_loaded_ahead(stimuli: Path, tmp_path: Path) -
         "before = loaded()\n"
         "network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())\n"
         "network = Network(network, preprocessing=Preprocessing(32, 32))\n"
-        f"scan(network, {str(stimuli)!r}, {str(tmp_path / 's.zarr')!r},\n"
-        "     design=Design(layers='all', folds=2), resources=Resources(device='cpu'))\n"
+        "for folds in (1, 2):\n"
+        f"    scan(network, {str(stimuli)!r}, f'{tmp_path}/{{folds}}.zarr',\n"
+        "         design=Design(layers='all', folds=folds), resources=Resources(device='cpu'))\n"
         "print(before, loaded())"
     )
     assert ran.stdout == "[1, 1, 1] [1, 1, 1]\n", ran.stderr

@@ -37,11 +37,10 @@ def evaluate_every_category(moments: Moments, levels: Sequence[float], stores: b
     preferred, p = np.empty((samples, units), np.int32), np.empty((samples, units))
     flags = np.empty((2, units), np.bool_)
     weights = np.full(categories - 1, float(Fraction(1, categories - 1)))
-    selectivity.every_category(
-        moments.count[..., 0], np.ascontiguousarray(moments.mean),
-        np.ascontiguousarray(moments.m2), float(weights[0] / weights.sum()), least, stored,
-        preferred, p, flags,
-    )  # fmt: skip
+    # In one layout, for which the kernel is compiled once.
+    count, mean, m2 = map(np.ascontiguousarray, (moments.count[..., 0], moments.mean, moments.m2))
+    share = float(weights[0] / weights.sum())
+    selectivity.every_category(count, mean, m2, share, least, stored, preferred, p, flags)
     small = [_small_p(*own, categories) for own in zip(preferred, p, levels, strict=True)]
     found, values, sizes, tested = zip(*small, strict=True)
     small_p = SmallPValues(
