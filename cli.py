@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def program() -> None:
-    """Run the command line as a program of its own, which ends with it."""
+    """Run the command line as a program of its own."""
     ended = streams.Leaving()
     try:
         main()

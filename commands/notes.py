@@ -53,7 +53,9 @@ def tell(line: str) -> None:
 
 def note(line: str) -> None:
     """Print a note on stderr."""
-    print(printable(flagged(line)), file=sys.stderr, flush=True)
+    # One write: another thread's note, or a progress bar, would come between two.
+    sys.stderr.write(f"{printable(flagged(line))}\n")
+    sys.stderr.flush()
 
 
 def note_unless(quiet: bool) -> Callable[[str], None]:

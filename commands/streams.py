@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from fusiform.engine.urls import without_credentials
@@ -76,18 +77,29 @@ def leave_output() -> None:
 
 
 class Leaving:
-    """Leaves a program with ``code`` when the exit handlers of all libraries have run.
+    """Leaves the command line with ``code`` when the exit handlers of all libraries have run.
 
-    Taking the modules of torch apart, object by object, takes half a second.
+    Taking the modules of torch apart, object by object, takes half a second. Python leaves by
+    itself where a handler was registered before (coverage does, at the start of Python), because it
+    would be dropped, and where another program runs the command line and may go on after it.
     """
 
     def __init__(self) -> None:
         self.code: object = ""  # until it is known, and where it is a text, Python leaves
-        atexit.register(self._leave)  # the first that is registered runs last
+        if _is_the_program() and not atexit._ncallbacks():
+            atexit.register(self._leave)  # the first that is registered runs last
 
     def _leave(self) -> None:
         if self.code is None or isinstance(self.code, int):
             leave_at_once(self.code or 0)
+
+
+def _is_the_program() -> bool:
+    """Whether the process runs ``python -m fusiform`` or the script of that name."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    name = spec.parent if spec else Path(getattr(main, "__file__", "")).stem
+    return bool(name == "fusiform")
 
 
 def leave_at_once(code: int) -> None:

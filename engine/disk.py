@@ -7,7 +7,8 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,8 @@ _NO_LOCKS = CANNOT | {errno.ENOLCK, errno.EBADF}
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # SYNC_FILE_RANGE_WRITE, from Linux's fs.h.
 _WRITE = 2
+# Threads that flush, and how many paths are too few for them.
+_FLUSHED_AT_ONCE, _FEW = 8, 3
 _limitations: set[str] = set()
 # Seconds before a wait for a lock is reported, and between two attempts to lock.
 _SAY_AFTER, _ASK_EVERY = 1.0, 0.05
@@ -43,6 +46,27 @@ def flush_path(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def flush_paths(folder: Path, names: Collection[str]) -> list[str]:
+    """Flush files or folders in a folder to the disk; the names of those that exist.
+
+    Several at a time: the file system's journal then takes them together.
+    """
+
+    def flush(name: str) -> bool:
+        return flush_path(folder / name)
+
+    names = list(names)
+    try:
+        if len(names) <= _FEW:
+            flushed = list(map(flush, names))
+        else:
+            with ThreadPoolExecutor(_FLUSHED_AT_ONCE, thread_name_prefix="flush") as pool:
+                flushed = list(pool.map(flush, names))
+    except RuntimeError:  # threads are refused
+        flushed = list(map(flush, names))
+    return [name for name, exists in zip(names, flushed, strict=True) if exists]
 
 
 def flush_descriptor(descriptor: int, path: Path) -> None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -47,9 +49,12 @@ def postponed(module: str, function: str) -> Iterator[None]:
         sys.modules[package] = _StandIn(package, "__path__")
     sys.modules[module] = _StandIn(module)
     setattr(sys.modules[module], function, call)
+    finder = _Imported()
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
+        sys.meta_path.remove(finder)
         _remove_stand_ins()
 
 
@@ -64,6 +69,26 @@ class _StandIn(ModuleType):
         if name.startswith("__") and name not in self._used:  # many look at these of all modules
             raise AttributeError(name)
         return _used(self.__name__, name)
+
+
+class _Imported(Loader):
+    """Finds a module that its package has imported, when that took the place of its stand-in.
+
+    The import of the module, which had asked the stand-in for the package's path, would import it
+    a second time.
+    """
+
+    def find_spec(self, name: str, _path: object, target: object = None) -> ModuleSpec | None:
+        if target is None and (module := sys.modules.get(name)):  # there is a target in a reload
+            return ModuleSpec(name, self, loader_state=module.__spec__)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return sys.modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
 
 
 def _used(module: str, name: str) -> Any:

@@ -20,6 +20,7 @@ import zarr
 from safetensors.torch import save_file
 
 from fusiform.cli import main
+from fusiform.commands import notes
 from fusiform.engine.querying.store import open_store
 
 from .flat import load_backbone
@@ -989,3 +990,11 @@ def test_non_finite_activations_poison_their_own_unit_only(
         for mask in ("selective", "selective_fold"):
             assert masks[mask].values.any()
             assert not masks[mask].values[..., maps].any(), (rule, mask)
+
+
+def test_a_note_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    stream = SimpleNamespace(write=written.append, flush=lambda: None)
+    monkeypatch.setattr(sys, "stderr", stream)
+    notes.note("skipped: a.jpg")
+    assert written == ["skipped: a.jpg\n"]

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from fusiform.engine.doctor.checks import check_output
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.store import location
+from fusiform.engine.store.location import DurableFolder
 
 from . import flat
 
@@ -146,3 +149,70 @@ def test_a_packed_set_is_written_without_folder_fsync(
     notes: list[str] = []
     flat.pack_stimuli(stimuli, tmp_path / "packed", listener=Listener(notes.append))
     assert sum("cannot synchronise folders" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize("files", [1, 12])
+def test_files_whose_flush_failed_are_flushed_by_the_next(
+    files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, flushed = DurableFolder(tmp_path), set[int]()
+    for number in range(files):
+        folder.write(f"a/c/{number}", [b"moments"])
+    monkeypatch.setattr(os, "fsync", refusing("EIO"))
+    with pytest.raises(OSError, match="Input/output error"):
+        folder.flush()
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.add(os.fstat(number).st_ino))
+    folder.flush()
+    assert flushed == {path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*"))}
+    flushed.clear()
+    folder.flush()
+    assert flushed == {tmp_path.stat().st_ino}
+
+
+def test_files_are_flushed_one_by_one_where_threads_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    folder, flushed = DurableFolder(tmp_path), set[int]()
+    for number in range(12):
+        folder.write(f"a/c/{number}", [b"moments"])
+    monkeypatch.setattr(Thread, "start", refuse)
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.add(os.fstat(number).st_ino))
+    folder.flush()
+    assert flushed == {path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*"))}
+
+
+def test_a_commit_is_recorded_when_its_files_and_their_folders_are_on_the_disk(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, files, folders = set[int](), set[int](), set[int]()  # by inode, until they are flushed
+    records = list[int]()
+    start, replace = location.start_flushing, Path.replace
+
+    def note_start(descriptor: int, path: Path) -> None:
+        assert os.path.samestat(os.fstat(descriptor), path.stat())
+        assert path.suffix == ".partial"
+        started.add(path.stat().st_ino)
+        start(descriptor, path)
+
+    def note_name(path: Path, target: Path) -> Path:
+        if path.stat().st_ino in started:
+            files.add(path.stat().st_ino)
+            folders.add(path.parent.stat().st_ino)
+        elif target.parent.name == ".commits" and target.suffix == ".json":
+            records.append(len(started))
+            assert not files | folders
+        return replace(path, target)
+
+    def note_flush(descriptor: int) -> None:
+        for waiting in (files, folders):
+            waiting.discard(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(location, "start_flushing", note_start)
+    monkeypatch.setattr(Path, "replace", note_name)
+    monkeypatch.setattr(os, "fsync", note_flush)
+    scan(stimuli, tmp_path / "a.zarr")
+    assert len(records) > 1
+    assert 0 < records[-1] == len(started)

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import pytest
 from torch import nn
 
 from fusiform import Stimuli
+from fusiform.engine.daemons import daemons
 from fusiform.engine.errors import UserError
 from fusiform.engine.imports import uncollected
 from fusiform.engine.scanning import run, stimulus_set
@@ -112,11 +111,79 @@ def test_an_error_ends_the_reading(stimuli: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(catalogue, "_AT_ONCE", 1)
     monkeypatch.setattr(catalogue, "read_stimulus", read_slowly)
-    monkeypatch.setattr(catalogue, "ThreadPoolExecutor", partial(ThreadPoolExecutor, 1))
+    monkeypatch.setattr(catalogue, "daemons", lambda _, name: daemons(1, name))
     with pytest.raises(KeyboardInterrupt):
         fail()
+    for one in threading.enumerate():
+        if one.name.startswith(("stimuli", "read")):
+            one.join(60)
+            assert not one.is_alive()
     assert len(paths) < 18
-    assert not [one for one in threading.enumerate() if one.name.startswith("stimuli")]
+
+
+def test_an_error_does_not_wait_for_a_listing_that_hangs() -> None:
+    ran = python(
+        "import time\n"
+        "from fusiform import Stimuli\n"
+        "from fusiform.engine.scanning import stimulus_set\n"
+        "stimulus_set.read_catalogue = lambda *_: time.sleep(1000)\n"
+        "with stimulus_set.reading(Stimuli('stimuli')):\n"
+        "    raise KeyboardInterrupt"
+    )
+    assert "KeyboardInterrupt" in ran.stderr
+
+
+def test_an_error_does_not_wait_for_a_file_that_hangs(stimuli: Path) -> None:
+    ran = python(
+        "import threading, time\n"
+        "from fusiform import Stimuli\n"
+        "from fusiform.engine.scanning import stimulus_set\n"
+        "from fusiform.engine.stimuli import catalogue\n"
+        "asked = threading.Event()\n"
+        "catalogue.read_stimulus = lambda _: (asked.set(), time.sleep(1000))\n"
+        f"with stimulus_set.reading(Stimuli({str(stimuli)!r})):\n"
+        "    asked.wait()\n"
+        "    raise KeyboardInterrupt"
+    )
+    assert "KeyboardInterrupt" in ran.stderr
+
+
+def test_nobody_waits_for_kernels_and_their_errors_are_silent(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, waited = threading.Event(), []
+
+    def hang(_: object) -> None:
+        waited.append(over.wait(240))
+        raise OSError("no disk")
+
+    monkeypatch.setattr(run, "load_kernels", hang)
+    flat.scan(small_network(), stimuli, tmp_path / "s.zarr", **SMALL)
+    assert not waited
+    over.set()
+
+
+def test_the_kernels_of_a_scan_are_loaded_ahead(stimuli: Path, tmp_path: Path) -> None:
+    ran = python(
+        "from torch import nn\n"
+        "from fusiform import Design, Network, Preprocessing, Resources, scan\n"
+        "from fusiform.engine.contrasts.selectivity import load_kernel\n"
+        "from fusiform.engine.layer import Layer\n"
+        "from fusiform.engine.moments.accumulate import load_kernels\n"
+        "from fusiform.kernels import cpu, selectivity\n"
+        "load_kernels([Layer('0', 'Conv2d', ('unit',), (3,), 'float32')])\n"
+        "load_kernel()\n"
+        "kernels = (cpu._add_parts, cpu._read_out, selectivity.every_category)\n"
+        "def loaded(): return [len(one.__wrapped__.signatures) for one in kernels]\n"
+        "before = loaded()\n"
+        "network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())\n"
+        "network = Network(network, preprocessing=Preprocessing(32, 32))\n"
+        "for folds in (1, 2):\n"
+        f"    scan(network, {str(stimuli)!r}, f'{tmp_path}/{{folds}}.zarr',\n"
+        "         design=Design(layers='all', folds=folds), resources=Resources(device='cpu'))\n"
+        "print(before, loaded())"
+    )
+    assert ran.stdout == "[1, 1, 1] [1, 1, 1]\n", ran.stderr
 
 
 def test_progress_is_reported_while_stimuli_are_read(
@@ -163,6 +230,7 @@ def test_collection_of_garbage_goes_on_as_before(collecting: bool) -> None:
         ("package.module.VALUE", True),
         ("package.VALUE", True),
         ("__import__('package.other').other.VALUE", True),
+        ("__import__('package.inner').inner.VALUE", True),
     ],
 )
 def test_a_postponed_module_is_imported_when_it_is_used(
@@ -172,6 +240,9 @@ def test_a_postponed_module_is_imported_when_it_is_used(
     for name in ("__init__", "module", "other"):
         text = "VALUE = 1\ndef ask(word): return word\n"
         (tmp_path / "package" / f"{name}.py").write_text(text)
+    (tmp_path / "package" / "inner.py").write_text("VALUE = 1\nprint('inner')\n")
+    with (tmp_path / "package" / "__init__.py").open("a") as file:
+        file.write("from . import inner\n")
     ran = python(
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from fusiform.engine.imports import postponed\n"
@@ -183,17 +254,20 @@ def test_a_postponed_module_is_imported_when_it_is_used(
         f"assert asked('word') == 'word'\n"
         "import package.module\n"
         "assert package.module.VALUE == package.VALUE == 1\n"
-        "assert package.module.__file__"
+        "assert package.module.__file__\n"
+        "assert package.inner is sys.modules['package.inner']\n"
+        "assert package.inner.__spec__.origin == package.inner.__file__"
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == f"{loaded}\n"
+    assert ran.stdout == ("inner\nTrue\n" if loaded else "False\ninner\n")
 
 
-@pytest.mark.parametrize(("command", "code"), [("--version", 0), ("scan", 2), ("info gone", 2)])
-def test_a_program_leaves_after_the_exit_handlers_of_libraries(command: str, code: int) -> None:
-    ran = python(
-        f"import atexit, sys; sys.argv = ['fusiform', *{command.split()}]\n"
-        "class Kept:\n    def __del__(self): print('taken apart')\n"
+def leaving(script: Path, command: str, start: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command by a script, with an object that says whether Python takes it apart."""
+    script.write_text(
+        f"import atexit, sys; sys.argv = ['fusiform', *{command.split()}]\n{start}\n"
+        "import os\n"
+        "class Kept:\n    def __del__(_, write=os.write): write(1, b'taken apart\\n')\n"
         "kept = Kept()\n"
         "import fusiform.cli\n"
         "main = fusiform.cli.main\n"
@@ -201,8 +275,27 @@ def test_a_program_leaves_after_the_exit_handlers_of_libraries(command: str, cod
         "fusiform.cli.main = with_a_library\n"
         "fusiform.cli.program()"
     )
+    command_line = [sys.executable, str(script)]
+    return subprocess.run(command_line, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.mark.parametrize(("command", "code"), [("--version", 0), ("scan", 2), ("info gone", 2)])
+def test_a_program_leaves_after_the_exit_handlers_of_libraries(
+    command: str, code: int, tmp_path: Path
+) -> None:
+    ran = leaving(tmp_path / "fusiform", command)
     assert ran.returncode == code
     assert ran.stdout.splitlines()[-1] == "library left"
+
+
+@pytest.mark.parametrize(
+    ("script", "start"), [("other.py", ""), ("fusiform", "atexit.register(print, 'coverage left')")]
+)
+def test_other_programs_and_earlier_exit_handlers_end_as_python_does(
+    script: str, start: str, tmp_path: Path
+) -> None:
+    lines = leaving(tmp_path / script, "--version", start).stdout.splitlines()
+    assert lines[1:] == ["library left", *(["coverage left"] if start else []), "taken apart"]
 
 
 def test_an_unforeseen_error_leaves_as_python_does() -> None:

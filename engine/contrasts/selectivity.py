@@ -38,8 +38,9 @@ def evaluate_every_category(moments: Moments, levels: Sequence[float], stores: b
     flags = np.empty((2, units), np.bool_)
     # Of the others' mean, with the rounding of the separate steps in `measures`.
     weights = np.full(categories - 1, float(Fraction(1, categories - 1)))
+    # In one layout, for which the kernel is compiled once.
+    count, mean, m2 = map(np.ascontiguousarray, (moments.count[..., 0], moments.mean, moments.m2))
     share = float(weights[0] / weights.sum())
-    count, mean, m2 = map(np.ascontiguousarray, (moments.count[..., 0], *moments[1:]))
     selectivity.every_category(count, mean, m2, share, least, stored, preferred, p, flags)
     small = [_small_p(*own, categories) for own in zip(preferred, p, levels, strict=True)]
     found, values, sizes, tested = zip(*small, strict=True)
@@ -53,6 +54,12 @@ def evaluate_every_category(moments: Moments, levels: Sequence[float], stores: b
     return SlabValues(
         {}, small_p, dict(zip(names, stored, strict=False)), flags[0], flags[1], samples
     )
+
+
+def load_kernel() -> None:
+    """Load the compiled kernel of :func:`evaluate_every_category`. Only speed depends on it."""
+    zeros = np.zeros((1, 2, 1))
+    evaluate_every_category(Moments(zeros.astype(np.int64), zeros, zeros), [0.5], stores=True)
 
 
 def _small_p(

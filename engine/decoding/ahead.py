@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..daemons import daemons
 from ..errors import UserError
 from ..moments.plan import Batch, Plan
 from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus
 from .buffers import Arrived, Buffers, Pinned, Ring
-from .daemons import daemons
 from .jpegs import Jpeg, jpegs_of
 from .pictures import invisible_rows, picture_of
 from .processes import Decoders, decoders
@@ -149,7 +149,7 @@ def decode_ahead(
     processes = source.processes
     if processes is None:
         processes = needs_processes(source.catalogue, source.device, source.workers)
-    with daemons(source.workers) as submit, ExitStack() as stack:
+    with daemons(source.workers, "decode") as submit, ExitStack() as stack:
         most = min(plan.batch_size, len(plan.order))
         buffers = source.buffers(most, processes=processes)
         stack.callback(buffers.close)

@@ -123,6 +123,7 @@ def load_kernels(layers: Iterable[Layer]) -> None:
         x = as_arrays(torch.zeros(1, 1, dtype=getattr(torch, dtype)))
         one = np.zeros((1, 1))
         cpu.fold_in(x, np.zeros(1, np.int64), np.zeros(1, np.int64), x.copy(), one, one.copy())
+        cpu.read_out(1, x[0], one[0], one[0], None, (1,), (1,))
 
 
 def as_arrays(tensor: torch.Tensor) -> Any:

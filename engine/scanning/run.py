@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from ..contrasts.selectivity import load_kernel
+from ..daemons import daemons
 from ..moments.accumulate import load_kernels
 from ..networks.backbones import load_backbone
 from ..spec import Request
@@ -75,10 +76,14 @@ def run(
 
 @contextmanager
 def _kernels_loaded(setup: Setup, executor: Executor) -> Iterator[None]:
-    """Load the kernels in a thread, while the draft is created and the first batch is decoded."""
-    with ThreadPoolExecutor(1, thread_name_prefix="kernels") as thread:
+    """Load the kernels in a thread, while the draft is created and the first batch is decoded.
+
+    Nobody waits for it: a kernel that it did not load is loaded where it is called.
+    """
+    with daemons(1, "kernels") as submit:
         if setup.device.type == "cpu" and isinstance(executor, InProcess):
-            thread.submit(load_kernels, setup.layers)
+            submit(load_kernels, setup.layers)
+            submit(load_kernel)
         yield
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ..daemons import daemons
 from ..errors import UserError
 from ..moments.plan import Plan
 from ..registry import SHOWN
@@ -62,13 +63,13 @@ def read_stimuli(
 class Reading:
     """Stimuli that another thread lists and reads."""
 
-    def __init__(self, stimuli: Stimuli, thread: Executor, given_up: threading.Event) -> None:
+    def __init__(
+        self, stimuli: Stimuli, submit: Callable[..., Future[Any]], given_up: threading.Event
+    ) -> None:
         self._stimuli, self._given_up, self._started = stimuli, given_up, time.perf_counter()
         self._done = (0, 0)
-        self._catalogue = thread.submit(
-            read_catalogue, stimuli.source, stimuli.groups, stimuli.root
-        )
-        self._contents = thread.submit(lambda: self._catalogue.result().look(self._progress))
+        self._catalogue = submit(read_catalogue, stimuli.source, stimuli.groups, stimuli.root)
+        self._contents = submit(lambda: self._catalogue.result().look(self._progress))
 
     def listed(self) -> None:
         """Wait until the stimuli are listed.
@@ -105,11 +106,11 @@ class Reading:
 
 @contextmanager
 def reading(stimuli: Stimuli) -> Iterator[Reading]:
-    """List and read stimuli in a thread, which ends with the context."""
+    """List and read stimuli in a thread; an error in the context does not wait for it."""
     given_up = threading.Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="stimuli") as thread:
+    with daemons(1, "stimuli") as submit:
         try:
-            yield Reading(stimuli, thread, given_up)
+            yield Reading(stimuli, submit, given_up)
         finally:
             given_up.set()
 

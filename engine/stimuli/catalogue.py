@@ -14,7 +14,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..daemons import daemons
 from ..errors import UserError, require_path, shortened
 from ..texts import composed
 from ..values import listed
@@ -145,9 +145,10 @@ class Catalogue:
                     problems[stimulus] = unfit.reason
             return stop
 
-        with ThreadPoolExecutor() as pool:
-            for done in pool.map(read, range(0, len(self), _AT_ONCE)):
-                progress(done, len(self))
+        starts = range(0, len(self), _AT_ONCE)
+        with daemons(min(len(starts), 32, (os.cpu_count() or 1) + 4), "read") as submit:
+            for done in [submit(read, start) for start in starts]:
+                progress(done.result(), len(self))
         return Contents(digests, problems)
 
     def chosen(self, stimuli: NDArray[np.int64]) -> Catalogue:

@@ -10,7 +10,6 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.util import find_spec
 from itertools import product
@@ -25,7 +24,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import LocalStore
 
 from ..beside import MARK
-from ..disk import flush_descriptor, flush_path, start_flushing
+from ..disk import flush_descriptor, flush_paths, start_flushing
 from ..errors import UserError, first_line, require_path
 from ..urls import IS_URL, Url
 from .identity import Unchanged
@@ -40,8 +39,6 @@ _RETRY_SECONDS = 30
 _PARTIAL = ".partial"
 # Unflushed files to remember: a thousand categories write tens of thousands between two commits.
 _MAX_UNFLUSHED = 2048
-# Threads that flush.
-_FLUSHED_AT_ONCE = 8
 
 
 def location_of(path: Path | str) -> Location:
@@ -257,20 +254,17 @@ class DurableFolder(LocalStore):
                 yield name
 
     def flush(self) -> None:
-        """Wait until everything written is on the disk."""
+        """Wait until everything written is on the disk; after an error, the next call does."""
         with self._turn:
             keys, self._unflushed = self._unflushed, set()
-        # Several at a time: the file system's journal then takes them together.
-        with ThreadPoolExecutor(_FLUSHED_AT_ONCE, thread_name_prefix="flush") as pool:
-            flushed = pool.map(lambda key: flush_path(self.root / key), keys)
-            folders = {
-                str(folder)
-                for key, exists in zip(keys, flushed, strict=True)
-                if exists
-                for folder in PurePosixPath(key).parents
-            }
-            for _ in pool.map(lambda folder: flush_path(self.root / folder), folders | {"."}):
-                pass
+        try:
+            found = flush_paths(self.root, keys)
+            folders = {str(folder) for key in found for folder in PurePosixPath(key).parents}
+            flush_paths(self.root, folders | {"."})
+        except BaseException:  # or a later commit would count them as flushed
+            with self._turn:
+                self._unflushed |= keys
+            raise
 
     def _path(self, key: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112  disks may fail

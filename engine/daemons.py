@@ -11,12 +11,13 @@ from typing import Any
 
 
 @contextmanager
-def daemons(workers: int) -> Iterator[Callable[..., Future[None]]]:
+def daemons(workers: int, name: str) -> Iterator[Callable[..., Future[Any]]]:
     """Daemon threads and a function that submits calls to them.
 
-    Unlike those of a pool, they do not keep the program from exiting when one hangs.
+    Unlike those of a pool, they keep neither the context nor the program from ending when one
+    hangs. Jobs that have not begun when the context ends are dropped.
     """
-    jobs: SimpleQueue[tuple[Future[None], Callable[..., None], tuple[Any, ...]] | None]
+    jobs: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None]
     jobs = SimpleQueue()
 
     def work() -> None:
@@ -28,18 +29,18 @@ def daemons(workers: int) -> Iterator[Callable[..., Future[None]]]:
                 except BaseException as error:
                     future.set_exception(error)
 
-    def submit(function: Callable[..., None], *arguments: Any) -> Future[None]:
-        future: Future[None] = Future()
+    def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
         jobs.put((future, function, arguments))
         return future
 
-    for number in range(workers):
-        Thread(target=work, name=f"decode_{number}", daemon=True).start()
     try:
+        for number in range(workers):
+            Thread(target=work, name=f"{name}_{number}", daemon=True).start()
         yield submit
     finally:
         with suppress(Empty):
-            while True:  # drop jobs that nobody waits for
+            while True:
                 jobs.get_nowait()
         for _ in range(workers):
             jobs.put(None)
