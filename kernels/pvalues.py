@@ -62,17 +62,30 @@ def squared_deviate(t: float, df: float) -> float:
 
 
 @inner
+def rival_bound(smallest_t: float, smallest_df: float) -> float:
+    """An upper bound of :func:`squared_deviate`: ``log(1 + x) <= x / sqrt(1 + x)``."""
+    square = smallest_t * smallest_t
+    return float(square / np.sqrt(1 + square / smallest_df))
+
+
+@inner
+def may_be_rival(t: float, df: float, smallest_df: float, bound: float) -> bool:
+    """Whether a simple bound leaves a pair among the rivals of :func:`is_rival`: few it does.
+
+    It is ``2 x / (2 + x) <= log(1 + x)``; ``bound`` is that of the pair with the smallest t.
+    """
+    square = t * t
+    return df < smallest_df and not (df - 0.5) * 2 * square / (2 * df + square) >= bound
+
+
+@inner
 def is_rival(t: float, df: float, smallest_t: float, smallest_df: float) -> bool:
     """Whether the p of a pair could exceed the p of the pair with the smallest t above 0.
 
     p falls with t and with the degrees of freedom, so the pair needs fewer of them, and a t that
-    the bounds of :func:`squared_deviate` do not rule out. Bounds of the logarithm, ``2 x / (2 + x)
-    <= log(1 + x) <= x / sqrt(1 + x)``, decide most pairs without it.
+    the bounds of :func:`squared_deviate` do not rule out.
     """
-    if not df < smallest_df:
-        return False
-    x, y = t * t / df, smallest_t * smallest_t / smallest_df
-    if (df - 0.5) * 2 * x / (2 + x) >= smallest_df * y / np.sqrt(1 + y):
+    if not may_be_rival(t, df, smallest_df, rival_bound(smallest_t, smallest_df)):
         return False
     deviate = squared_deviate(smallest_t, smallest_df)
     return bool((1 - 0.5 / df) * squared_deviate(t, df) < deviate)

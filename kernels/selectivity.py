@@ -24,7 +24,7 @@ from .contrast import (
 )
 from .each import FEW, against_each_tile
 from .jit import exact, inner, parallel
-from .pvalues import is_rival
+from .pvalues import is_rival, may_be_rival, rival_bound
 from .student import upper_tail_of
 
 Flags = NDArray[np.bool_]
@@ -196,8 +196,10 @@ def _conjunction(
     best_error = np.empty(units)
     best_n = np.empty(units)
     smallest = np.empty(units)
+    smallest_df = np.empty(units)
+    has_rivals = np.zeros(units, np.bool_)
     for u in range(units):
-        best[u], preferred[u], smallest[u] = mean[0, u], 0, np.inf
+        best[u], preferred[u], smallest[u], smallest_df[u] = mean[0, u], 0, np.inf, np.inf
     # Each loop is over few arrays: only then does the compiler turn it into vector instructions.
     for k in range(1, categories):
         for u in range(units):
@@ -216,21 +218,22 @@ def _conjunction(
             value = t[k, u]
             smaller = preferred[u] != k and (value < smallest[u] or np.isnan(value))
             smallest[u] = value if smaller else smallest[u]
+    for k in range(categories):
+        for u in range(units):
+            tied = preferred[u] != k and t[k, u] == smallest[u]
+            fewer = tied and not df[k, u] >= smallest_df[u]
+            smallest_df[u] = df[k, u] if fewer else smallest_df[u]
+    bound = best  # its means are not needed any more
+    for u in range(units):
+        bound[u] = rival_bound(smallest[u], smallest_df[u])
+    for k in range(categories):
+        for u in range(units):
+            rival = may_be_rival(t[k, u], df[k, u], smallest_df[u], bound[u])
+            has_rivals[u] |= preferred[u] != k and rival
     for u in range(units):
         p[u] = np.nan if np.isnan(smallest[u]) else 1.0
         if smallest[u] > least:
-            p[u] = _largest_p(t, df, u, preferred[u], smallest[u])
-
-
-@inner
-def _largest_p(t: Floats, df: Floats, unit: int, preferred: int, smallest: float) -> float:
-    """The largest p of the preferred category's tests; ``smallest`` is their smallest t."""
-    smallest_df = np.inf
-    for k in range(len(t)):
-        if k != preferred and t[k, unit] == smallest and not df[k, unit] >= smallest_df:
-            smallest_df = df[k, unit]
-    p = upper_tail_of(smallest, smallest_df)
-    for k in range(len(t)):
-        if k != preferred and is_rival(t[k, unit], df[k, unit], smallest, smallest_df):
-            p = max(p, upper_tail_of(t[k, unit], df[k, unit]))
-    return p
+            p[u] = upper_tail_of(smallest[u], smallest_df[u])
+            for k in range(categories if has_rivals[u] else 0):
+                if k != preferred[u] and is_rival(t[k, u], df[k, u], smallest[u], smallest_df[u]):
+                    p[u] = max(p[u], upper_tail_of(t[k, u], df[k, u]))

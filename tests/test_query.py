@@ -25,7 +25,7 @@ from fusiform.engine.querying.chunks import Chunk
 from fusiform.engine.querying.query import Query, top_of_all
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.querying.table import Format, Table, joined, write
-from fusiform.engine.store.ahead import map_ahead
+from fusiform.engine.store.reader import map_ahead
 from fusiform.engine.store.store_reader import StoreReader
 
 from .made import CATEGORIES, LAYERS, fill

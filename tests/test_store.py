@@ -10,6 +10,7 @@ import time
 import warnings
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.registry import VARIABLES
-from fusiform.engine.store import chunking
+from fusiform.engine.store import arrays, chunking
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.store.writing.array_writer import background_writer
 from fusiform.engine.store.writing.creating import StoreBlueprint, create_store
 from fusiform.engine.store.writing.publishing import drafting, refuse_existing
@@ -287,3 +289,46 @@ def test_a_finished_draft_replaces_a_store_and_leaves_nothing_beside_it(
         assert open_store(own_store.path).provenance["model"] == "made-up"
     assert open_store(own_store.path).provenance["model"] == "another"
     assert [path.name for path in tmp_path.iterdir()] == ["own.zarr"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_moments_are_decoded_as_zarr_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    decoded: list[int] = []
+    decode_rows = arrays.decode_rows
+
+    def counted(files: Any, grid: Any, out: np.ndarray) -> None:
+        decoded.append(len(out))
+        decode_rows(files, grid, out)
+
+    monkeypatch.setattr(arrays, "decode_rows", counted)
+    monkeypatch.setattr(chunking, "_CHUNK_UNITS", 10)
+    described = contents()
+    described["provenance"]["store_dtype"] = dtype
+    draft = create_store(tmp_path / "s.zarr", **described)
+    write(draft)
+    draft.complete()
+    store = StoreReader.open(tmp_path / "s.zarr")
+    for layer in store.layers:
+        for slab, own in store.slabs(layer):
+            moments = store.stacked_moments(layer, slab)
+            assert decoded
+            decoded.clear()
+            for name in ("mean", "m2"):
+                plain = zarr.open_array(tmp_path / "s.zarr" / layer.name / name, mode="r")[...]
+                flat = plain.reshape(*plain.shape[:2], -1).swapaxes(0, 1)[..., own]
+                np.testing.assert_array_equal(getattr(moments, name), flat.astype(np.float64))
+
+
+def test_a_damaged_chunk_of_moments_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "s.zarr")
+    store = StoreReader.open(tmp_path / "s.zarr")
+    layer = store.layers[0]
+    file = next((tmp_path / "s.zarr" / layer.name / "mean" / "c").rglob("0/1/0/0/0"))
+    content = bytearray(file.read_bytes())
+    content[20] ^= 1
+    file.write_bytes(content)
+    (slab, _), *_ = store.slabs(layer)
+    with pytest.raises(UserError, match=r"layer1.0/mean .*its checksum differs"):
+        store.stacked_moments(layer, slab)

@@ -17,8 +17,7 @@ from ...kernels.moments import Moments
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..registry import MEASURES, SAVED
-from ..store.ahead import map_ahead
-from ..store.reader import require_complete
+from ..store.reader import map_ahead, require_complete
 from ..store.store_reader import StoreReader
 from ..store.writing.array_writer import SlabWriter, background_writer
 from ..store.writing.saved_contrasts import saving
@@ -31,6 +30,8 @@ from .measures import Sample
 from .selectivity import SCANNED
 from .slab import Decision, Selection, SlabValues, StoredMeasure
 
+# Calls of the writing thread that may wait, each with the values of a slab.
+_WAITING = 4
 # Means that contrasts are timed on.
 _TIMED = 2**20
 _MASKS = ("selective", "selective_fold")
@@ -103,7 +104,7 @@ def materialise(
         writers.pop(layer).finish()
         progress(layer)
 
-    with background_writer() as later:
+    with background_writer(_WAITING) as later:
 
         def write_measures(layer: Layer, number: int, columns: Columns) -> None:
             if number == 0:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.rule import PROBABILITIES, Comparison, Condition, Rule, Top
 from ..layer import Layer
-from ..store.ahead import map_ahead
+from ..store.reader import map_ahead
 from ..store.store_reader import Extremes, StoreReader
 from .chunks import Chunk, Part, QueriedContrast, Source, Units, parts_of
 

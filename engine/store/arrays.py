@@ -7,14 +7,11 @@ too small, is refused before it is decoded. So memory is bounded by the bytes on
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator, Mapping, Sequence
-from io import FileIO
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -27,10 +24,8 @@ from .attributes import brief
 from .location import Location
 from .metadata import (
     ARRAY_BYTES,
-    CHECKSUM,
     CHUNK_BYTES,
     GROUP_FIELDS,
-    INDEX_ENTRY,
     ROOT_BYTES,
     Grid,
     Misfit,
@@ -42,14 +37,11 @@ from .metadata import (
     refusing,
 )
 from .schema import RootSchema
+from .shards import chunk_fault, decode_rows, is_a_chunk_per_row, shard_fault
 from .zarr_internals import read_with_zarrs, sync
 
 # Chunks with a verified checksum to remember: with 1,000 categories there are millions.
 _MAX_VERIFIED = 100_000
-# Head of a compressed chunk: flags, decoded bytes, size of a block, encoded bytes.
-_HEADER = struct.Struct("<2xBxIII")
-# The compressor in the upper three bits of the flags, by which the decoder is chosen.
-_LZ4 = 1
 # Metadata of every group and array, by key.
 Consolidated = Mapping[str, Any]
 Selection = Sequence[int | slice]
@@ -112,6 +104,13 @@ class Arrays:
         if self._folder is not None and self._consolidated is not None:
             self.require_consistent(key)
         with refusing(Misfit):
+            if out is not None and self._folder and is_a_chunk_per_row(opened.grid, selection):
+                files = {
+                    _path(opened, file, self._folder): (_key(opened, file), chunks)
+                    for file, chunks in _chunks_of(opened.grid, selection).items()
+                }
+                decode_rows(files, opened.grid, out)
+                return out
             # zarrs verifies no checksums in a file that it reads in part.
             if self._folder is not None and opened.grid.sharded and selection:
                 self._require_chunks(key, selection, self._folder)
@@ -203,7 +202,8 @@ class Arrays:
         for file, chunks in _chunks_of(opened.grid, selection).items():
             unknown = [chunk for chunk in chunks if (key, file, chunk) not in self._verified]
             if unknown:
-                fault = _chunk_fault(opened, file, unknown, folder)
+                path = _path(opened, file, folder)
+                fault = chunk_fault(path, _key(opened, file), opened.grid, unknown)
                 if fault:
                     raise Misfit(fault)
                 if len(self._verified) > _MAX_VERIFIED:
@@ -214,6 +214,14 @@ class Arrays:
 def files_of(array: zarr.Array[Any], selection: Selection = ()) -> Iterator[tuple[int, ...]]:
     """The files that hold ``selection`` of an array, by their index in the grid of files."""
     yield from product(*_ranges(selection, array.shape, array.shards or array.chunks))
+
+
+def _key(opened: Opened, file: tuple[int, ...]) -> str:
+    return opened.array.metadata.encode_chunk_key(file)
+
+
+def _path(opened: Opened, file: tuple[int, ...], folder: Path) -> Path:
+    return folder / opened.array.store_path.path / _key(opened, file)
 
 
 def _chunks_of(grid: Grid, selection: Selection) -> dict[tuple[int, ...], list[int]]:
@@ -257,7 +265,7 @@ def _file_fault(opened: Opened, file: tuple[int, ...], folder: Path | None) -> s
         return _text_fault(path, key, size, math.prod(grid.shape))
     if folder is None or not grid.sharded:
         return None
-    return _shard_fault(folder / path.path, key, size, grid)
+    return shard_fault(folder / path.path, key, size, grid)
 
 
 def _text_fault(path: StorePath, key: str, size: int, number: int) -> str | None:
@@ -266,59 +274,3 @@ def _text_fault(path: StorePath, key: str, size: int, number: int) -> str | None
     found = sync(path.store.get(path.path, default_buffer_prototype(), RangeByteRequest(0, 4)))
     held = 0 if found is None else int.from_bytes(found.to_bytes(), "little")
     return None if held == number else f"file {key} says it holds {held:,} texts, not {number:,}"
-
-
-def _shard_fault(path: Path, key: str, size: int, grid: Grid) -> str | None:
-    """The fault of a file whose chunks do not lie in it, or are of the wrong size."""
-    with path.open("rb", buffering=0) as file:
-        index = _index(file, size, grid)
-        start, length = index[:, 0], index[:, 1]
-        end = size - len(index) * INDEX_ENTRY - CHECKSUM
-        if ((start > end) | (length > end) | (start + length > end)).any():
-            return f"file {key} lacks a chunk, or its index points outside of it"
-        if length.sum(dtype=np.float64) > end:
-            return f"file {key} has overlapping chunks"
-        if not grid.compressed:
-            fits = (length == grid.chunk_bytes + CHECKSUM).all()
-            return None if fits else f"file {key} has chunks of the wrong size"
-        for first, encoded in index.tolist():
-            header = _read(file, first, _HEADER.size).ljust(_HEADER.size, b"\0")
-            flags, declared, _, held = _HEADER.unpack(header)
-            if flags >> 5 != _LZ4:
-                return f"file {key} has a chunk that is not compressed by lz4"
-            if (declared, held) != (grid.chunk_bytes, encoded - CHECKSUM):
-                return (
-                    f"file {key} has a chunk that declares {declared:,} bytes, "
-                    f"not {grid.chunk_bytes:,}"
-                )
-    return None
-
-
-def _chunk_fault(
-    opened: Opened, file: tuple[int, ...], chunks: Sequence[int], folder: Path
-) -> str | None:
-    """The first of some chunks of a sound file that differs from its checksum."""
-    key = opened.array.metadata.encode_chunk_key(file)
-    with (folder / opened.array.store_path.path / key).open("rb", buffering=0) as source:
-        index = _index(source, source.seek(0, 2), opened.grid)
-        for chunk in chunks:
-            start, length = index[chunk].tolist()
-            content = _read(source, start, length - CHECKSUM)
-            checksum = int.from_bytes(source.read(CHECKSUM) or b"", "little")
-            if google_crc32c.value(content) != checksum:
-                return f"chunk {chunk} of file {key} is not what was written: its checksum differs"
-    return None
-
-
-def _index(file: FileIO, size: int, grid: Grid) -> NDArray[np.uint64]:
-    """The index of a file: first byte and number of bytes of every chunk."""
-    length = grid.chunks * INDEX_ENTRY
-    content = _read(file, size - length - CHECKSUM, length)
-    if len(content) < length:
-        raise Misfit("has a file that is cut short")
-    return np.frombuffer(content, "<u8").reshape(-1, 2)
-
-
-def _read(file: FileIO, start: int, length: int) -> bytes:
-    file.seek(start)
-    return file.read(length) or b""

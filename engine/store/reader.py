@@ -5,12 +5,14 @@ Both have layers, categories, folds, counts, a stimulus table, and their provena
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import zarr
@@ -31,6 +33,10 @@ from .schema import Kind, RootSchema
 
 if TYPE_CHECKING:
     import xarray
+
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Unreadable(UserError):
@@ -300,3 +306,22 @@ def require_complete(store: Reader) -> None:
             f"the {store.kind.work} that fills {store.path} has not finished: the same command "
             "resumes it"
         )
+
+
+def map_ahead(function: Callable[[T], U], items: Iterable[T], threads: int) -> Iterator[U]:
+    """``function`` of every item, in order, computed ahead by a few threads.
+
+    At most ``threads`` results wait to be taken.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    pending: deque[Future[U]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        # Never wait: an abandoned iterator may be collected in zarr's thread, and readers need it.
+        pool.shutdown(wait=False, cancel_futures=True)
