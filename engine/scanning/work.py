@@ -118,6 +118,7 @@ class InProcess:
         work = Work(draft, setup, listener, stop)
         with recycled():
             work.show()
+        with recycled():  # what the forward passes had is returned between
             work.contrast()
 
 
