@@ -86,7 +86,8 @@ class Leaving:
 
     def __init__(self) -> None:
         self.code: object = ""  # until it is known, and where it is a text, Python leaves
-        if _is_the_program() and not atexit._ncallbacks():
+        registered = getattr(atexit, "_ncallbacks", None)  # private: without it Python leaves
+        if registered and _is_the_program() and not registered():
             atexit.register(self._leave)  # the first that is registered runs last
 
     def _leave(self) -> None:

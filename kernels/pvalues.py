@@ -70,9 +70,10 @@ def rival_bound(smallest_t: float, smallest_df: float) -> float:
 
 @inner
 def may_be_rival(t: float, df: float, smallest_df: float, bound: float) -> bool:
-    """Whether a simple bound leaves a pair among the rivals of :func:`is_rival`: few it does.
+    """Whether a simple bound fails to rule out a pair as a rival, see :func:`is_rival`.
 
-    It is ``2 x / (2 + x) <= log(1 + x)``; ``bound`` is that of the pair with the smallest t.
+    The bound is ``2 x / (2 + x) <= log(1 + x)``, and rules out most pairs. ``bound`` is the
+    :func:`rival_bound` of the pair with the smallest t.
     """
     square = t * t
     return df < smallest_df and not (df - 0.5) * 2 * square / (2 * df + square) >= bound

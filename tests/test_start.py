@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from torch import nn
 
 from fusiform import Stimuli
+from fusiform.commands import streams
 from fusiform.engine.daemons import daemons
 from fusiform.engine.errors import UserError
 from fusiform.engine.imports import uncollected
@@ -302,3 +304,12 @@ def test_an_unforeseen_error_leaves_as_python_does() -> None:
     ran = python("import fusiform.cli\nfusiform.cli.main = lambda: 1 / 0\nfusiform.cli.program()")
     assert ran.returncode == 1
     assert "ZeroDivisionError" in ran.stderr
+
+
+def test_a_python_without_the_private_count_of_handlers_leaves_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(atexit, "_ncallbacks")
+    monkeypatch.setattr(streams, "_is_the_program", lambda: True)
+    monkeypatch.setattr(atexit, "register", lambda *_: 1 / 0)
+    assert streams.Leaving().code == ""

@@ -78,7 +78,7 @@ def is_a_chunk_per_row(grid: Grid, selection: Sequence[int | slice]) -> bool:
 def decode_rows(
     files: Mapping[Path, tuple[str, Sequence[int]]], grid: Grid, out: NDArray[Any]
 ) -> None:
-    """Decode a chunk into every row of ``out``: in a third of the time that zarrs takes.
+    """Decode a chunk into every row of ``out``, in one pass with its checksum; zarrs takes two.
 
     ``files`` are sound; each has its key and the numbers of its chunks. Checksums are compared.
 
