@@ -113,6 +113,22 @@ def test_pending_background_writes_are_bounded() -> None:
         assert done == [0, 1, 2, 3]
 
 
+def test_after_a_failed_background_write_nothing_that_waits_is_written() -> None:
+    allowed, done = threading.Semaphore(0), []
+
+    def write(name: str) -> None:
+        allowed.acquire()
+        if name == "full":
+            raise OSError(28, "No space left on device")
+        done.append(name)
+
+    with pytest.raises(OSError, match="No space"), background_writer(pending=3) as later:
+        for name in ("a", "full", "commit"):
+            later(write, name)
+        allowed.release(9)
+    assert done == ["a"]
+
+
 @pytest.mark.smoke
 def test_zarr_and_xarray_read_a_store(store: Store) -> None:
     with warnings.catch_warnings():

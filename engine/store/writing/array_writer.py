@@ -250,21 +250,32 @@ class _File:
 class BackgroundWriter:
     """Calls functions in a thread, one at a time, in the order they are given.
 
-    At most ``pending`` calls are under way or waiting.
+    At most ``pending`` calls are under way or waiting. After an error no further call is made: a
+    commit that waits behind a failed write would count what is not there.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, pending: int) -> None:
         self._pool, self._most = pool, pending
         self._pending: deque[Future[None]] = deque()
+        self._failed = False
 
     def __call__(self, write: Any, *arguments: Any, **named: Any) -> None:
         """Have ``write`` called, after waiting for earlier calls if too many are pending."""
         self._wait(self._most - 1)
-        self._pending.append(self._pool.submit(write, *arguments, **named))
+        self._pending.append(self._pool.submit(self._call, write, *arguments, **named))
 
     def wait(self) -> None:
         """Wait for all calls. An error of one is raised here, and again by every later call."""
         self._wait(0)
+
+    def _call(self, write: Any, *arguments: Any, **named: Any) -> None:
+        if self._failed:
+            return
+        try:
+            write(*arguments, **named)
+        except BaseException:
+            self._failed = True
+            raise
 
     def _wait(self, left: int) -> None:
         while self._pending and (len(self._pending) > left or self._pending[0].done()):
