@@ -45,6 +45,11 @@ class Run(NamedTuple):
     stop: int
     last: bool
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has all stimuli of its block."""
+        return self.stop - self.start == self.block.stop - self.block.start
+
 
 class Batch(NamedTuple):
     """Stimuli ``[row]`` of a forward pass, as indices into the catalogue, and their runs.
