@@ -190,7 +190,7 @@ def show(
         if last.stop > len(plan.order):
             for layer in own:
                 if part := live.layers[layer.name].part():
-                    later(results.keep, layer, last, part)
+                    later(results.keep, layer, [(last, part)])
     return {
         "batches": numbers,
         "layers": [layer.name for layer in own],
@@ -228,12 +228,16 @@ class _ShardResults:
         self.kept: dict[str, Seal] = {}
         self.warnings: dict[str, str] = {}
 
-    def keep(self, layer: Layer, block: Block, finished: Finished) -> None:
-        """Write or keep the moments of a block, and note values that are not finite."""
-        job, draft, name = self._context
-        group = block.category, block.fold
+    def keep(self, layer: Layer, finished: Sequence[tuple[Block, Finished]]) -> None:
+        """Write or keep the moments of blocks, and note values that are not finite."""
         if layer is self._layers[0]:
-            _joined(job)  # raises if another scan has replaced the draft
+            _joined(self._context.job)  # raises if another scan has replaced the draft
+        for block, moments in finished:
+            self._keep(layer, block, moments)
+
+    def _keep(self, layer: Layer, block: Block, finished: Finished) -> None:
+        _, draft, name = self._context
+        group = block.category, block.fold
         units, moments = finished.nonfinite(), finished.moments()
         if units and layer.name not in self.warnings:
             category = draft.categories[block.category]
