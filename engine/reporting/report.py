@@ -82,7 +82,7 @@ def report(
     _check_outputs(output, figures)
     results = [Store.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]
-    texts = None if contrasts is None else listed(contrasts)
+    texts = None if contrasts is None else list(dict.fromkeys(listed(contrasts)))
     for result in results:
         require_complete(result)
         result.layers_named(layers)
@@ -100,8 +100,10 @@ def report(
     data = findings(reported, shown)
     remarked = [f"{text}." for one in results for text in remarks(criterion, one.categories, texts)]
     asked = {name for one in results for name in texts or one.categories}
-    remarked += left_out(analyses, [one.detailed for one in reported], len(asked))
-    page_text = _page(reported, results, criterion, json_block(data), list(dict.fromkeys(remarked)))
+    remarked = [tag("p", text, class_="warning") for text in dict.fromkeys(remarked)]
+    missing = left_out(analyses, [one.detailed for one in reported], len(asked))
+    remarked += [tag("p", text, class_="note") for text in missing]
+    page_text = _page(reported, results, criterion, json_block(data), remarked)
     with new_file(output, "a report", text=True) as file:
         file.write(page_text)
         if figures is not None:
@@ -173,11 +175,10 @@ def _page(
     results: Sequence[Store],
     criterion: Criterion,
     data: Markup,
-    remarked: Sequence[str],
+    remarked: Sequence[Markup],
 ) -> str:
     fusiform, title = version("fusiform"), headline.title(reported)
-    texts = [*remarked, *_warnings(reported, results)]
-    warnings = [tag("p", text, class_="warning") for text in texts]
+    warnings = [tag("p", text, class_="warning") for text in _warnings(reported, results)]
     with_best = any(one.best for one in reported)
     scanned = (
         tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
@@ -191,7 +192,7 @@ def _page(
             "policy": policy(page.script(), page.style()),
             "style": page.style(),
             "script": page.script(),
-            "headline": join([headline.headline(reported), *warnings]),
+            "headline": join([headline.headline(reported), *remarked, *warnings]),
             "peaks": headline.peaks(reported),
             "best": page.shipped("best.html") if with_best else "",
             "bestlink": _BEST_LINK if with_best else "",
