@@ -26,6 +26,7 @@ from .shared_options import (
     Stores,
     criterion_of,
     remark,
+    within_budget,
 )
 from .summaries import print_results
 from .tables import of_stores, print_json, print_table, put_out
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 @command
+@within_budget
 def summary(
     stores: Stores,
     criterion: CriterionFields,
@@ -71,6 +73,7 @@ def summarised(
 
 
 @command
+@within_budget
 def select(
     path: OneStore,
     criterion: CriterionFields,
@@ -135,6 +138,7 @@ def select(
 
 
 @command
+@within_budget
 def query(
     arguments: Annotated[
         list[str],
@@ -245,6 +249,7 @@ def query(
 
 
 @command
+@within_budget
 def responses(
     path: Annotated[str, typer.Argument(metavar="RECORDING", help="What record wrote.")],
     what: Annotated[
