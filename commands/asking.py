@@ -219,8 +219,8 @@ def query(
     Example: fusiform query r50.zarr "faces: t > 5 and csi > 0.33" --top 10
     """
     from fusiform import open_store
+    from fusiform.engine.querying.formats import refuse_form
     from fusiform.engine.querying.query import top_of_all
-    from fusiform.engine.querying.table import refuse_form
 
     refuse_form(form, output, guard_formulas)
     *paths, text = arguments
