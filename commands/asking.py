@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fusiform.engine.errors import UserError
+from fusiform.engine.errors import UserError, shortened
 from fusiform.engine.registry import SAVED
 
 from .fields import command
@@ -20,6 +20,7 @@ from .shared_options import (
     Contrasts,
     CriterionFields,
     Distance,
+    Every,
     LayerNames,
     OneStore,
     Preset,
@@ -41,6 +42,7 @@ def summary(
     criterion: CriterionFields,
     preset: Preset = None,
     layers: LayerNames = None,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the selective units of each layer and category.
@@ -50,7 +52,7 @@ def summary(
 
     Example: fusiform summary r50.zarr --where "q <= 0.01 and csi > 1/3"
     """
-    summarised(stores, criterion, preset, layers, as_json)
+    summarised(stores, criterion, preset, layers, every, as_json)
 
 
 def summarised(
@@ -58,6 +60,7 @@ def summarised(
     criterion: dict[str, object],
     preset: str | None = None,
     layers: list[str] | None = None,
+    every: bool = False,
     as_json: bool = False,
 ) -> None:
     """Print the summaries of stores."""
@@ -67,7 +70,7 @@ def summarised(
     opened = [fusiform.open_store(path) for path in stores]
     remark(chosen, opened)
     rows = [fusiform.summary(store, chosen, names(layers, "*")) for store in opened]
-    print_results(stores, opened, rows, chosen, "category", as_json)
+    print_results(stores, opened, rows, chosen, "category", every, as_json)
 
 
 @command
@@ -117,7 +120,7 @@ def select(
     if every == bool(contrasts):
         raise UserError(
             f"select takes contrasts, or --all; got {'both' if every else 'neither'}: name some of "
-            f"{', '.join(store.categories)}"
+            f"{shortened(store.categories)}"
         )
     remark(chosen, [store], contrasts)
     if save:
@@ -126,7 +129,7 @@ def select(
         contrast = contrasts[0] if contrasts else None
         fusiform.save_contrast(store, save, chosen, contrast, names(measures, *SAVED), note=note)
     rows = fusiform.summary(store, chosen, shown, None if every else contrasts)
-    print_results([path], [store], [rows], chosen, "contrast", as_json)
+    print_results([path], [store], [rows], chosen, "contrast", False, as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and chosen.test != "weighted":
             note(f"{contrast} is a weighted sum: by its t of weighted category means")
@@ -175,6 +178,7 @@ def query(
         str | None,
         typer.Option(metavar="NAME", help="Ask what 'select --save NAME' wrote, by its criterion."),
     ] = None,
+    every: Every = False,
     form: Annotated[
         Literal["table", "csv", "json", "parquet", "npz"],
         typer.Option(
@@ -241,7 +245,7 @@ def query(
     found = of_stores(paths, [tables(query) for query in queries])
     if top is not None and len(paths) > 1:
         found = iter([top_of_all(list(found), top, by)])
-    put_out(found, form, output, guard_formulas)
+    put_out(found, form, output, guard_formulas, every)
 
 
 @command

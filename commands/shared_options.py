@@ -81,6 +81,14 @@ AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT),
 ]
+Every = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="Every row of a long table, not only the leading contrasts and layers at even steps.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=_OUTPUT),
