@@ -108,7 +108,7 @@ class Evaluation:
 
     def measured(self, sample: Sample, index: int) -> list[Measured]:
         """Every test on the ``index``-th sample: 0 for all stimuli, then fold by fold."""
-        shared = _is_every_category(self._tests, len(sample.count))
+        shared = _is_every_category(self._tests)
         null_t = self._null_t[index] if self._null_t else [None] * len(self._tests)
         level = self._level(index)
         return [
@@ -153,7 +153,7 @@ class Evaluation:
 
     def _stored_values(self, sample: Sample, test: Test, measure: str) -> NDArray[Any]:
         criterion = replace(self._criterion, test=test)
-        shared = _is_every_category(self._contrasts, len(sample.count))
+        shared = _is_every_category(self._contrasts)
         null_t = self._null_t[0] if self._null_t else [None] * len(self._contrasts)
         dtype = MEASURE_TYPES.get(measure, "float32")
         values = np.empty((len(self._contrasts), sample.units), dtype)
@@ -220,18 +220,14 @@ def samples_of(folds: Sequence[Moments]) -> list[Moments]:
     return [reduce(merge, folds), *folds] if len(folds) > 1 else list(folds)
 
 
-def _is_every_category(tests: Sequence[Contrast], categories: int) -> bool:
+def _is_every_category(tests: Sequence[Contrast]) -> bool:
     """Whether there are several tests, each of one category against all others."""
-    return len(tests) > 1 and not any(
-        test.weighted or len(test.target) > 1 or len(test.baseline) < categories - 1
-        for test in tests
-    )
+    return len(tests) > 1 and all(test.category is not None for test in tests)
 
 
 def _in_order(tests: Sequence[Contrast], categories: int) -> bool:
     """Whether there is one test for every category, in order."""
-    targets = [test.target for test in tests]
-    return targets == [(k,) for k in range(categories)] and _is_every_category(tests, categories)
+    return len(tests) > 1 and [test.category for test in tests] == list(range(categories))
 
 
 def _find_top(layer: Sequence[SlabValues], top: Top) -> None:

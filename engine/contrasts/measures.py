@@ -235,10 +235,10 @@ class Measured:
 
     def _rows(self, sign: int) -> tuple[tuple[NDArray[np.int64], Floats, Floats], int]:
         """Moments of the target and of each baseline category, and the target's row."""
-        sample, target, baseline = self._sample, self._contrast.target, self._contrast.baseline
-        if len(target) == 1 and len(baseline) == len(sample.count) - 1:
-            return (sample.count, sign * sample.mean, sample.m2), target[0]
-        pooled, rows = self._target, list(baseline)
+        sample, category = self._sample, self._contrast.category
+        if category is not None:
+            return (sample.count, sign * sample.mean, sample.m2), category
+        pooled, rows = self._target, list(self._contrast.baseline)
         count = np.array([pooled.count, *sample.count[rows]])
         mean = np.stack([pooled.mean, *sample.mean[rows]])
         return (count, sign * mean, np.stack([pooled.m2, *sample.m2[rows]])), 0
@@ -253,9 +253,10 @@ class Measured:
     @cached_property
     def _baseline(self) -> Moments:
         """All stimuli of the baseline's categories."""
-        first, baseline = self._contrast.target[0], self._contrast.baseline
+        first = self._contrast.target[0]
         if self._shared:
             return self._sample.rest[first]
+        baseline = self._contrast.baseline
         before = [k for k in baseline if k < first]
         return self._pooled(before, [k for k in baseline if k > first])
 
@@ -268,8 +269,8 @@ class Measured:
 
     @cached_property
     def _weights(self) -> Floats:
-        weights = np.zeros(len(self._sample.count))
-        weights[[*self._contrast.target, *self._contrast.baseline]] = self._contrast.weights
+        contrast, weights = self._contrast, np.zeros(len(self._sample.count))
+        weights[[*contrast.target, *contrast.baseline]] = contrast.weights
         return weights
 
     @cached_property
@@ -291,13 +292,7 @@ class Measured:
     @property
     def _is_one_of_many(self) -> bool:
         """Whether the contrast is one of many categories against all others."""
-        contrast, categories = self._contrast, len(self._sample.count)
-        return (
-            categories > each.FEW
-            and not contrast.weighted
-            and len(contrast.target) == 1
-            and len(contrast.baseline) == categories - 1
-        )
+        return self._contrast.category is not None and len(self._sample.count) > each.FEW
 
     def _mean_of_means(self, categories: Sequence[int]) -> Floats:
         """Mean by deviations from the first, so that equal means give exactly that mean."""

@@ -118,7 +118,6 @@ def queried_contrasts(
     ------
     UserError : the text cannot be parsed, or is not the saved contrast
     """
-    every = every_category(store.categories)
     if source.saved and not store.saved[source.saved]["each_category"]:
         own = parse_contrast(store.saved[source.saved]["contrasts"][0], store.categories)
         if text is not None and not parse_contrast(text, store.categories, stop).is_same_as(own):
@@ -127,11 +126,13 @@ def queried_contrasts(
             )
         return [QueriedContrast(0, own, None, stored=True)]
     if text is None:
+        every = every_category(store.categories)
         return [QueriedContrast(row, one, row, stored=True) for row, one in enumerate(every)]
     contrast = parse_contrast(text, store.categories, stop)
-    row = contrast.row_in(every)
+    row = contrast.category
     if row is not None:
-        return [QueriedContrast(0, every[row], row, stored=True)]
+        own = replace(contrast, text=store.categories[row].strip())
+        return [QueriedContrast(0, own, row, stored=True)]
     if source.saved:
         raise UserError(f"{source.saved} was saved for every category; got {contrast.text!r}")
     return [QueriedContrast(0, contrast, None, stored=False)]
