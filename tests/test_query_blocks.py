@@ -201,7 +201,8 @@ def test_small_parts_share_a_row_group_and_texts_are_read_as_texts(
 
 def test_labels_of_other_stores_are_joined_as_texts() -> None:
     one, other = (
-        Table({"layer": Labels(np.array([0, 1], np.int32), texts)}) for texts in (("a", "b"), ("b", "c"))
+        Table({"layer": Labels(np.array([0, 1], np.int32), texts)})
+        for texts in (("a", "b"), ("b", "c"))
     )
     assert joined([one, other])["layer"].tolist() == ["a", "b", "b", "c"]
     labelled = one.labelled("store", "x.zarr")
@@ -253,9 +254,9 @@ print(peak_memory() - before)
 """
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet", "npz"])
+@pytest.mark.parametrize("form", ["csv", "npz"])
 def test_memory_does_not_grow_with_rows(tmp_path: Path, form: str) -> None:
-    """3.6 million rows of seven columns are 130 MB as a table, and twice that when it is joined."""
+    """7.2 million rows of seven columns are 200 MB as a table, and twice that when it is joined."""
 
     def run(code: str, *arguments: str) -> list[str]:
         result = subprocess.run(
@@ -269,5 +270,4 @@ def test_memory_does_not_grow_with_rows(tmp_path: Path, form: str) -> None:
     run(MANY)
     rows, grown = map(int, run(ASKED, form, str(tmp_path / f"rows.{form}")))
     assert rows == 3000 * 2400
-    print("GROWN", form, grown / 2**20)
-    assert 0 < grown < 400 * 2**20
+    assert 0 < grown < 300 * 2**20
