@@ -25,7 +25,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from ..beside import MARK
-from ..disk import flush_descriptor, flush_paths, start_flushing
+from ..disk import flush_descriptor, flush_file_system, flush_paths, start_flushing
 from ..errors import UserError, first_line, require_path
 from ..urls import IS_URL, Url
 from .identity import Unchanged
@@ -40,8 +40,8 @@ _RETRY_SECONDS = 30
 _PARTIAL = ".partial"
 # Bytes of a file that the disk begins with when it is written.
 _LARGE = 2**18
-# Unflushed files to remember: a thousand categories write tens of thousands between two commits.
-_MAX_UNFLUSHED = 2048
+# Unflushed files that are better flushed with their file system, and most to remember.
+_MANY, _MAX_UNFLUSHED = 256, 8192
 
 
 def location_of(path: Path | str) -> Location:
@@ -257,6 +257,8 @@ class DurableFolder(LocalStore):
         with self._turn:
             keys, self._unflushed = self._unflushed, set()
         try:
+            if len(keys) > _MANY and flush_file_system(self.root):
+                return
             found = flush_paths(self.root, keys)
             folders = {str(folder) for key in found for folder in PurePosixPath(key).parents}
             flush_paths(self.root, folders | {"."})
@@ -323,9 +325,13 @@ def _write(
 ) -> None:
     """Write a file under another name, ``flush`` it, and give it its name."""
     new = path.with_name(f"{path.name}.{uuid4().hex}{_PARTIAL}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with new.open("wb") as file:
+        try:
+            opened = new.open("wb")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened = new.open("wb")
+        with opened as file:
             file.writelines(parts)
             if flush:
                 file.flush()

@@ -121,14 +121,16 @@ class StoreReader(Reader):
 
         return Moments(self.counts.T[..., np.newaxis], stacked("mean"), stacked("m2"))
 
-    def moments_of(self, layer: Layer, category: int, fold: int) -> Moments:
-        """Moments of one category and fold: ``mean, m2 [*layer dims]``."""
-        own = (category, fold)
-        return Moments(
-            int(self.counts[own]),
-            self._part(f"{layer.name}/mean", own).astype(np.float64, copy=False),
-            self._part(f"{layer.name}/m2", own).astype(np.float64, copy=False),
-        )
+    def moments_between(
+        self, layer: Layer, categories: slice, folds: slice
+    ) -> Iterator[tuple[tuple[int, int], Moments]]:
+        """Moments of consecutive groups, read together: category and fold, and the moments."""
+        region = categories, folds
+        mean, m2 = (self._part(f"{layer.name}/{name}", region) for name in ("mean", "m2"))
+        for k, fold in np.ndindex(mean.shape[:2]):
+            group = categories.start + k, folds.start + fold
+            values = (part[k, fold].astype(np.float64, copy=False) for part in (mean, m2))
+            yield group, Moments(int(self.counts[group]), *values)
 
     def read(self, layer: Layer, variable: str) -> NDArray[Any]:
         """A whole variable ``[*leading, unit]``."""
