@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .errors import UserError
 from .limits import bytes_of
-from .machine import resident_memory
+from .machine import control_group_limits, memory, resident_memory
 from .texts import in_bytes
 
 # Bytes of the parts of a block that may be of any size, and of all blocks at a time, by default.
@@ -71,9 +71,21 @@ def block_of(item: int, fixed: int = 0, most: int = 2**62) -> Blocks:
     return Blocks(max(1, min(most, free // item)), workers)
 
 
+def free_memory() -> int | None:
+    """Bytes that an answer may take in memory: what the budget leaves, or is free, if known."""
+    if _budget is not None:
+        return max(0, _budget - _program())
+    known = memory(control_group_limits())
+    return None if known is None else known.available
+
+
+def _program() -> int:
+    return resident_memory("self").get("VmRSS", 0) + _WORKSPACE
+
+
 def _room(budget: int, least: int) -> int:
     """Bytes for blocks, beside the program."""
-    program = resident_memory("self").get("VmRSS", 0) + _WORKSPACE
+    program = _program()
     if budget < program + least:
         raise UserError(
             f"an answer must fit its memory budget; the program takes {in_bytes(program)} and one "

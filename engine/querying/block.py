@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ..contrasts.sample import Sample
 
 Pairs = NDArray[np.int64]
+# Chunks of a variable over all categories, at most.
+_CHUNKS = 12
 # Measures that do not depend on the contrast.
 _OF_A_UNIT = (
     "f", "p_f", "eta_squared", "class_selectivity", "sparseness", "margin", "preferred_category",
@@ -39,8 +41,8 @@ class Chunk:
     def __init__(self, store: StoreReader, source: Source, part: Part, contrasts: int) -> None:
         self.part, self.source = part, source
         self._store = store
-        # Reading all rows at once is cheaper than reading most of them.
-        self._at_once = 2 * contrasts > len(store.categories)
+        # Reading all rows at once is cheaper than reading most of them, chunk by chunk.
+        self._at_once = 2 * contrasts > min(len(store.categories), _CHUNKS)
         self._read: dict[tuple[str, int | None], NDArray[Any]] = {}
         self._folds: list[Moments] = []
         self._whole: Sample | None = None
