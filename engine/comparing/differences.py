@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...kernels.spatial import gini, normalised_entropy
 from ..analyses.census import Census, take_census
-from ..analyses.resampling import generator, interval, or_none, ratios
+from ..analyses.resampling import generator, held_out_means, interval, or_none, ratios
 from ..analyses.spread import share_with_any
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
@@ -28,13 +28,13 @@ Against = Literal["first", "previous"]
 # Feature maps drawn at a time.
 _DRAWN = 2**22
 
-# Measures as ratios of sums, or statistics of the counts, over feature maps.
+# Measures as ratios of sums, means of held-out values, or statistics of the counts, over feature
+# maps.
 _RATIOS: dict[str, tuple[str, str]] = {
     "share": ("selective", "units"),
     "share_of_living": ("selective", "living"),
-    "csi": ("csi_total", "csi_number"),
-    "d_prime": ("d_prime_total", "d_prime_number"),
 }
+_HELD_OUT = ("csi", "d_prime")
 _STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
     "share_with_any": share_with_any, "entropy": normalised_entropy, "gini": gini,
 }  # fmt: skip
@@ -234,22 +234,25 @@ def _draw(census: Census, measures: Sequence[str], resamples: int, seed: int) ->
     """
     several = resamples if len(census.channel_units) > 1 else 0
     contrasts, channels = census.by_channel.shape
-    numbers = {
+    counts = {
         "selective": census.by_channel,
         "units": np.broadcast_to(census.channel_units, (contrasts, channels)),
         "living": np.broadcast_to(census.channel_living, (contrasts, channels)),
-        "csi_total": census.csi.total,
-        "csi_number": census.csi.number,
-        "d_prime_total": census.d_prime.total,
-        "d_prime_number": census.d_prime.number,
     }
     found: dict[str, tuple[Floats, Floats]] = {}
     for name in measures:
-        if name in _RATIOS:
-            above, below = (numbers[part] for part in _RATIOS[name])
+        if name in _HELD_OUT:
+            own = getattr(census, name)
+            with np.errstate(all="ignore"):
+                value = own.sums / own.units
+            draws = np.full((several, contrasts), np.nan)
+            known, (draws[:, known],) = held_out_means(census, [own], several, seed)
+            found[name] = value, draws
+        elif name in _RATIOS:
+            above, below = (counts[part] for part in _RATIOS[name])
             with np.errstate(all="ignore"):
                 value = above.sum(axis=1) / below.sum(axis=1)
-            found[name] = value, ratios(census, several, seed, (above, below))[0]
+            found[name] = value, ratios(census, above, below, several, seed)
         else:
             found[name] = _draw_spread(census, _STATISTICS[name], several, seed)
     return Drawn(census.contrasts, found)
