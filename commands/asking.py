@@ -27,6 +27,7 @@ from .shared_options import (
     Stores,
     criterion_of,
     remark,
+    within_budget,
 )
 from .summaries import print_results
 from .tables import of_stores, print_json, print_table, put_out
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 
 @command
+@within_budget
 def summary(
     stores: Stores,
     criterion: CriterionFields,
@@ -74,6 +76,7 @@ def summarised(
 
 
 @command
+@within_budget
 def select(
     path: OneStore,
     criterion: CriterionFields,
@@ -138,6 +141,7 @@ def select(
 
 
 @command
+@within_budget
 def query(
     arguments: Annotated[
         list[str],
@@ -215,8 +219,8 @@ def query(
     Example: fusiform query r50.zarr "faces: t > 5 and csi > 0.33" --top 10
     """
     from fusiform import open_store
+    from fusiform.engine.querying.formats import refuse_form
     from fusiform.engine.querying.query import top_of_all
-    from fusiform.engine.querying.table import refuse_form
 
     refuse_form(form, output, guard_formulas)
     *paths, text = arguments
@@ -249,6 +253,7 @@ def query(
 
 
 @command
+@within_budget
 def responses(
     path: Annotated[str, typer.Argument(metavar="RECORDING", help="What record wrote.")],
     what: Annotated[

@@ -16,7 +16,8 @@ from .notes import note, printable
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.tables import Printed
-    from fusiform.engine.querying.table import Format, Table
+    from fusiform.engine.querying.formats import Format
+    from fusiform.engine.querying.table import Table
 
 # Columns of numbers that are written as text have one of these in their name.
 _INTERVALS = ("95", "chance", "ceiling")
@@ -52,12 +53,9 @@ def print_titled(table: Printed) -> None:
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
     """Tables of several stores, each with its name in a first column."""
-    from fusiform.engine.querying.table import Table
-
     for path, parts in zip(paths, tables, strict=True):
         for part in parts:
-            named = {"store": [without_credentials(path)] * len(part)} if len(paths) > 1 else {}
-            yield Table({**named, **part.columns})
+            yield part.labelled("store", without_credentials(path)) if len(paths) > 1 else part
 
 
 def excerpt_of(
@@ -85,7 +83,8 @@ def put_out(
     every: bool = True,
 ) -> None:
     """Print tables as one, an excerpt unless ``every``; or write them in another form."""
-    from fusiform.engine.querying.table import joined, write
+    from fusiform.engine.querying.formats import write
+    from fusiform.engine.querying.table import joined
 
     if form != "table":
         written = write(tables, form, output, sys.stdout, guard_formulas)

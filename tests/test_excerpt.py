@@ -19,7 +19,7 @@ def of(layers: int, contrasts: int, **more: float) -> dict[tuple[str, str], floa
     return shares | {(peak, name): value for name, value in more.items()}
 
 
-@pytest.mark.parametrize("layers, contrasts", [(1, 1), (1, 200), (18, 5), (40, 5), (200, 1)])
+@pytest.mark.parametrize(("layers", "contrasts"), [(1, 1), (1, 200), (18, 5), (40, 5), (200, 1)])
 def test_a_table_that_fits_is_shown_whole(layers: int, contrasts: int) -> None:
     found = excerpt(of(layers, contrasts))
     assert (len(found.layers), len(found.contrasts), found.said) == (layers, contrasts, "")

@@ -72,12 +72,16 @@ class Sample:
         return others
 
     @cached_property
-    def rest(self) -> list[Moments]:
-        """Pooled moments of all other categories, for every category."""
-        mean, m2 = np.empty_like(self.mean), np.empty_like(self.mean)
+    def others(self) -> Moments:
+        """Pooled moments ``[category, unit]`` of all categories but each."""
+        mean, m2 = np.empty((2, *self.mean.shape))
         tests.pool_others(self.count, self.mean, self.m2, mean, m2)
-        others = self.count.sum() - self.count
-        return [Moments(int(n), *own) for n, *own in zip(others, mean, m2, strict=True)]
+        return Moments(self.count.sum() - self.count, mean, m2)
+
+    @cached_property
+    def rest(self) -> list[Moments]:
+        """The rows of :attr:`others`."""
+        return [Moments(int(n), *own) for n, *own in zip(*self.others, strict=True)]
 
     @cached_property
     def preferred(self) -> NDArray[np.int64]:
@@ -127,7 +131,8 @@ class Measured:
 
     def measure(self, name: str) -> NDArray[Any]:
         """A measure of ``registry.MEASURES`` that does not depend on other units."""
-        return _MEASURES[name](self)
+        pooled = POOLED.get(name)
+        return pooled(self._target, self._baseline) if pooled else _MEASURES[name](self)
 
     # t, p
 
@@ -316,18 +321,21 @@ class Measured:
         return np.isin(self._sample.preferred, self._contrast.target)
 
 
+# Indices of the moments of two sides, which may have a count for every unit.
+POOLED: dict[str, Callable[[Moments, Moments], Floats]] = {
+    "csi_pooled": lambda a, b: indices.contrast_ratio(a.mean, b.mean),
+    "d_prime": indices.d_prime,
+    "cohens_d": indices.cohens_d,
+    "hedges_g": indices.hedges_g,
+}
 _MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
     "t": lambda x: x.t,
     "p": lambda x: x.p,
     "log10_p": lambda x: x.log10_p,
     "p_null": lambda x: x.p_null,
     "csi": lambda x: indices.contrast_ratio(x.response, x.baseline_response),
-    "csi_pooled": lambda x: indices.contrast_ratio(x._target.mean, x._baseline.mean),
     "csi_strongest": lambda x: indices.contrast_ratio(x.response, x._strongest()),
     "csi_clamped": lambda x: x._clamped(),
-    "d_prime": lambda x: indices.d_prime(x._target, x._baseline),
-    "cohens_d": lambda x: indices.cohens_d(x._target, x._baseline),
-    "hedges_g": lambda x: indices.hedges_g(x._target, x._baseline),
     "ratio": lambda x: indices.ratio(x.response, x.baseline_response),
     "log_ratio": lambda x: np.log2(indices.ratio(x.response, x.baseline_response)),
     "response": lambda x: x.response,
