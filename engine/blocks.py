@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .errors import UserError
 from .limits import bytes_of
-from .machine import resident_memory
+from .machine import control_group_limits, memory, resident_memory
 from .texts import in_bytes
 
 # Bytes of the parts of a block that may be of any size, and of all blocks at a time, by default.
@@ -69,6 +69,17 @@ def block_of(item: int, fixed: int = 0, most: int = 2**62) -> Blocks:
     workers = max(1, min(_MOST_WORKERS, room // whole))
     free = min(_BLOCK, room // workers - fixed)
     return Blocks(max(1, min(most, free // item)), workers)
+
+
+def room(whole: bool = False) -> int:
+    """Bytes for what a question keeps: those of blocks, or as many as are free if ``whole``.
+
+    A budget takes the place of both.
+    """
+    if _budget is not None:
+        return max(0, _budget - resident_memory("self").get("VmRSS", 0) - _WORKSPACE)
+    free = memory(control_group_limits()) if whole else None
+    return free.available if free else 2**62 if whole else _ALL_BLOCKS
 
 
 def _room(budget: int, least: int) -> int:

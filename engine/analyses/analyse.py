@@ -16,6 +16,7 @@ from ..values import listed
 from .agreement import Agreement, agreement
 from .census import Census, take_census
 from .consistency import SIMILARITIES, Consistency, Distance, LayerGeometries
+from .costs import affordable, cost_of
 from .localisation import Localisation, Neighbours, localisation
 from .overlap import Confusion, Overlap, confusion, overlap
 from .shares import Share, shares
@@ -31,7 +32,8 @@ class Analysis:
     ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
     analysis that was not requested has no rows, or is None for ``consistency``. ``agreement``
     compares the criterion with others, if given. ``nameless`` layers have dimensions without names:
-    they lack positions or feature maps until their dimensions are named.
+    they lack positions or feature maps until their dimensions are named. ``left_out`` says which
+    analyses were not computed because of their cost, a line each.
     """
 
     store: str
@@ -53,6 +55,7 @@ class Analysis:
     consistency: Consistency | None
     agreement: tuple[Agreement, ...] = ()
     nameless: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 ANALYSES: dict[str, str] = {
@@ -82,7 +85,7 @@ def analyse(
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
-    analyses: str | Iterable[str] = tuple(ANALYSES),
+    analyses: str | Iterable[str] | None = None,
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -90,10 +93,12 @@ def analyse(
     distance: Distance = "correlation",
     similarities: str | Sequence[str] = SIMILARITIES,
     against: str | Criterion | Sequence[str | Criterion] = (),
+    note: Callable[[str], None] = lambda _: None,
 ) -> Analysis:
     """Analyse a store under a criterion; ``docs/definitions.md`` defines every analysis.
 
-    Memory holds a slab, the census of a layer, and the rows.
+    Memory holds a slab, the census of a layer, and the rows. Analyses of all pairs of contrasts,
+    categories or layers cost much at thousands; see :mod:`.costs`.
 
     Parameters
     ----------
@@ -101,21 +106,23 @@ def analyse(
     criterion : the criterion that selects units
     layers : names or globs of layers
     contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
-    analyses : keys of :data:`ANALYSES`
+    analyses : keys of :data:`ANALYSES`; by default all whose cost is small (``left_out`` has the
+        others)
     resamples : number of draws of feature maps, of random units and of random permutations
     seed : seed of all random draws
     neighbours : neighbours on a map, for Moran's I: ``rook`` or ``queen``
     distance : distance between two categories' patterns: ``correlation`` or ``euclidean``
     similarities : how layers are compared: some of ``spearman``, ``kendall``, ``cka``
     against : other criteria, or names of presets, to compare the criterion with
+    note : called with a line about a requested analysis that costs much, before it is computed
 
     Raises
     ------
     UserError : an unknown analysis, layer, contrast, distance or kind of neighbours; an unfinished
-        scan
+        scan; a requested analysis that takes more memory than there is
     """
     store = StoreReader.of(store)
-    requested = list(dict.fromkeys(listed(analyses)))
+    requested = list(dict.fromkeys(ANALYSES if analyses is None else listed(analyses)))
     for name in requested:
         if name not in ANALYSES:
             raise UserError(f"there is no analysis {name!r}: {nearest(name, ANALYSES)}")
@@ -137,7 +144,14 @@ def analyse(
     others = [preset(one) if isinstance(one, str) else one for one in listed(against)]
     named = store.layers_named(layers)
     parsed = parse_contrasts(contrasts, store.categories)
-    geometries = LayerGeometries(len(named), distance, listed(similarities))
+    similarities = listed(similarities)
+    requested, left_out = affordable(
+        requested,
+        lambda name: cost_of(name, store, named, len(parsed), similarities),
+        analyses is not None,
+        note,
+    )
+    geometries = LayerGeometries(len(named), distance, similarities)
     parts = {part for name in requested for part in _PARTS.get(name, ())}
     for census in take_census(store, criterion, layers, contrasts, parts):
         for name in by_layer.keys() & set(requested):
@@ -159,4 +173,5 @@ def analyse(
         consistency=geometries.compared() if "consistency" in requested else None,
         agreement=tuple(compared),
         nameless=tuple(layer.name for layer in named if layer.is_nameless),
+        left_out=tuple(left_out),
     )

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...kernels.concordance import Ranks, doubled_ranks, kendall, spearman
 from ...kernels.similarity import Symmetric, alignments
 from ..errors import UserError
 from .census import Census
-from .patterns import DISTANCES, CategoryMeans
+from .patterns import DISTANCES
 from .resampling import Floats, or_none
 
 Distance = Literal["correlation", "euclidean"]
@@ -21,7 +20,7 @@ Similarity = Literal["spearman", "kendall", "cka"]
 SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 Matrix = tuple[tuple[float | None, ...], ...]
 # Values of all layers' dissimilarity matrices that are given as Python's numbers, at 32 bytes each.
-_MOST_VALUES = 2**23
+MOST_VALUES = 2**23
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class LayerGeometries:
         if not self._censuses:
             self._categories = census.categories
             self._samples = [_Sample(self._layers) for _ in samples]
-        keeps = self._layers * len(census.categories) ** 2 <= _MOST_VALUES
+        keeps = self._layers * len(census.categories) ** 2 <= MOST_VALUES
         rdm = None
         for number, (sample, means) in enumerate(zip(self._samples, samples, strict=True)):
             triangle, diagonal = means.triangle(self._distance)

@@ -88,9 +88,9 @@ def _drawn(maps: int, some: int, resamples: int, rng: np.random.Generator) -> It
             counts = np.bincount(drawn.ravel(), minlength=times.size)
             times[:] = counts.reshape(times.shape)
         else:
-            for own in times if some else ():
+            for row in times if some else ():
                 hits = rng.binomial(maps, some / maps)
-                own[:] = np.bincount(rng.integers(some, size=hits), minlength=some)
+                row[:] = np.bincount(rng.integers(some, size=hits), minlength=some)
         yield times
 
 
@@ -116,7 +116,7 @@ def ratios(
     resamples: int,
     seed: int,
 ) -> Floats:
-    """Resampled ratios ``[resample, contrast]`` of sums over feature maps, NaN where ``below`` is 0.
+    """Resampled ratios ``[resample, contrast]`` of sums over feature maps, NaN where 0 is below.
 
     Numerator and denominator are ``[contrast, channel]``.
     """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...kernels.spatial import gini, normalised_entropy
 from ..analyses.census import Census, take_census
-from ..analyses.resampling import generator, held_out_means, interval, or_none, ratios
+from ..analyses.resampling import generator, held_out_means, intervals, or_none, ratios
 from ..analyses.spread import share_with_any
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
@@ -76,6 +76,26 @@ class Drawn(NamedTuple):
 
     contrasts: tuple[str, ...]
     measures: dict[str, tuple[Floats, Floats]]
+
+
+class _Drawing:
+    """Draws the layers of a store in its order, one at a time."""
+
+    def __init__(
+        self, censuses: Iterator[Census], measures: Sequence[str], resamples: int, seed: int
+    ) -> None:
+        self._censuses, self._measures = censuses, measures
+        self._resamples, self._seed = resamples, seed
+        self._layer, self._drawn = "", Drawn((), {})
+
+    def of(self, layer: str) -> Drawn:
+        """A layer, which is the last one or a later one."""
+        while self._layer != layer:
+            census = next(self._censuses)
+            self._layer = census.layer.name
+            self._drawn = Drawn((), {})  # two at a time would take twice the memory
+            self._drawn = _draw(census, self._measures, self._resamples, self._seed)
+        return self._drawn
 
 
 @dataclass(frozen=True)
@@ -144,22 +164,25 @@ def compare(
         if alone := [layer.name for layer in selected if layer.name not in paired[-1]]:
             warnings.append(f"{other.path} has no {shortened(alone)}")
     seeds = np.random.SeedSequence(seed).generate_state(len(results)).tolist()
-    drawn = [
-        {
-            census.layer.name: _draw(census, measures, resamples, own_seed)
-            for census in take_census(
-                store, criterion, list(dict.fromkeys(names.values())), contrasts
-            )
-        }
+    parts = ("held_out",) if set(_HELD_OUT) & set(measures) else ()
+    streams = [
+        _Drawing(take_census(store, criterion, list(dict.fromkeys(names.values())), contrasts, parts),
+                 measures, resamples, own_seed)
         for store, names, own_seed in zip(results, paired, seeds, strict=True)
-    ]
-    rows: list[Difference] = []
-    for second in range(1, len(results)):
-        base = 0 if against == "first" else second - 1
-        for layer in (layer for layer in paired[second] if layer in paired[base]):
-            names = paired[base][layer], paired[second][layer]
-            found = drawn[base][names[0]], drawn[second][names[1]]
-            rows += _rows((base + 1, second + 1), names, *found)
+    ]  # fmt: skip
+    rows: list[list[Difference]] = [[] for _ in results]
+    for layer in selected:
+        # Layers of all stores correspond in order, and only those of one layer are in memory.
+        drawn = [
+            stream.of(names[layer.name]) if layer.name in names else None
+            for stream, names in zip(streams, paired, strict=True)
+        ]
+        for second in range(1, len(results)):
+            base = 0 if against == "first" else second - 1
+            own, its = drawn[base], drawn[second]
+            if own is not None and its is not None:
+                named = paired[base][layer.name], paired[second][layer.name]
+                rows[second] += _rows((base + 1, second + 1), named, own, its)
     return Comparison(
         stores=tuple(str(store.path) for store in results),
         provenance=tuple(store.provenance for store in results),
@@ -169,7 +192,7 @@ def compare(
         resamples=resamples,
         seed=seed,
         warnings=tuple(warnings),
-        differences=tuple(rows),
+        differences=tuple(row for own in rows for row in own),
     )
 
 
@@ -205,7 +228,8 @@ def _paired(
 ) -> dict[str, str]:
     """Names of the selected layers of the first store and of their counterparts."""
     pairs = pair_layers(first.layers, other.layers, pairing)
-    names = {own.name: its.name for own, its in pairs if own in selected}
+    wanted = {layer.name for layer in selected}
+    names = {own.name: its.name for own, its in pairs if own.name in wanted}
     if not names:
         raise UserError(
             f"layers are compared with those of the same name; {other.path} has none of "
@@ -279,10 +303,10 @@ def _rows(
     for measure, (values, draws) in own.measures.items():
         other_values, other_draws = its.measures[measure]
         paired = min(len(draws), len(other_draws))
-        differences = other_draws[:paired] - draws[:paired]
+        ends = intervals(other_draws[:paired] - draws[:paired])
         for index, contrast in enumerate(own.contrasts):
             value, other = float(values[index]), float(other_values[index])
-            low, high = interval(differences[:, index])
+            low, high = ends[index]
             yield Difference(
                 layer=layers[0],
                 other_layer=layers[1],
