@@ -218,7 +218,7 @@ def _draw(results: list[Result]) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "fusiform"
     from matplotlib import pyplot
 
-    shades = dict(zip(CATEGORIES, ("#a9b7c2", "#7d92a3", "#4d6577", "#c1272d"), strict=True))
+    shades = dict(zip(CATEGORIES, ("#a9b7c2", "#7d92a3", "#4d6577", "#c1272d"), strict=False))
     panels = {"scan": list(SCANS.values()), **{name: [name] for name in ASKED}}
     figure, axes = pyplot.subplots(2, 3, figsize=(8, 4.8), layout="constrained", sharex=True)
     for axis, (title, commands) in zip(axes.flat, panels.items(), strict=True):

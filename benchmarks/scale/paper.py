@@ -141,15 +141,15 @@ def _needs(results: Sequence[Result], own: Slopes, categories: int) -> _Needs:
     from fusiform.engine.layer import Layer
     from fusiform.engine.store.writing.store_draft import max_store_bytes
 
-    layer = Layer("layer", "Block", ("unit",), (UNITS // LAYERS,))
+    layer = Layer("layer", "Block", ("unit",), (UNITS // LAYERS,), "float32")
     store = LAYERS * max_store_bytes([layer], categories, FOLDS, "float64")
     spanning = min(SHARDS - 1, categories * FOLDS)
     activations = 4.0 * PICTURES * UNITS / 1e9
     return _Needs(
         store=store,
         parts=2.0 * (SHARDS - 1) * 16 * UNITS,
-        files=_predicted(results, lambda r: r.files, store, categories),
-        root=_predicted(results, lambda r: r.root, store, categories),
+        files=_predicted(results, lambda r: r.files, LAYERS, categories, store),
+        root=_predicted(results, lambda r: r.root, LAYERS, categories),
         tasks=SHARDS + spanning + LAYERS,
         folding=own["GB of activations, s"] * activations,
         hooks=own["million (layer, batch), s"] * LAYERS * PICTURES / BATCH / 1e6,
@@ -159,16 +159,18 @@ def _needs(results: Sequence[Result], own: Slopes, categories: int) -> _Needs:
     )
 
 
-def _predicted(
-    results: Sequence[Result], of: Callable[[Result], float], store: float, categories: int
-) -> float:
-    """A number of the target by a fit over layers, categories, their product, and bytes."""
+def _predicted(results: Sequence[Result], of: Callable[[Result], float], *target: float) -> float:
+    """A number at the target: layers, categories, and bytes of the store if it depends on them."""
     measured = [r for r in results if r.bytes]
-    x = np.array([[1, r.point.layers, r.point.categories, r.point.layers * r.point.categories,
-                   r.bytes / 1e9] for r in measured])  # fmt: skip
+    known = [(r.point.layers, r.point.categories, r.bytes)[: len(target)] for r in measured]
+    x = np.array([_features(*one) for one in known])
     y = np.array([of(r) for r in measured], np.float64)
     slopes, _ = nnls(x / y[:, None], np.ones(len(y)))
-    return float(slopes @ [1, LAYERS, categories, LAYERS * categories, store / 1e9])
+    return float(slopes @ _features(*target))
+
+
+def _features(layers: float, categories: float, size: float = 0) -> list[float]:
+    return [1, layers, categories, layers * categories, size / 1e9]
 
 
 def _costs(results: Sequence[Result], own: Slopes, categories: int) -> dict[str, str]:
