@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fusiform.engine.errors import UserError
+from fusiform.engine.errors import UserError, shortened
 from fusiform.engine.registry import SAVED
 
 from .fields import command
@@ -20,12 +20,14 @@ from .shared_options import (
     Contrasts,
     CriterionFields,
     Distance,
+    Every,
     LayerNames,
     OneStore,
     Preset,
     Stores,
     criterion_of,
     remark,
+    within_budget,
 )
 from .summaries import print_results
 from .tables import of_stores, print_json, print_table, put_out
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
 
 
 @command
+@within_budget
 def summary(
     stores: Stores,
     criterion: CriterionFields,
     preset: Preset = None,
     layers: LayerNames = None,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the selective units of each layer and category.
@@ -50,7 +54,7 @@ def summary(
 
     Example: fusiform summary r50.zarr --where "q <= 0.01 and csi > 1/3"
     """
-    summarised(stores, criterion, preset, layers, as_json)
+    summarised(stores, criterion, preset, layers, every, as_json)
 
 
 def summarised(
@@ -58,6 +62,7 @@ def summarised(
     criterion: dict[str, object],
     preset: str | None = None,
     layers: list[str] | None = None,
+    every: bool = False,
     as_json: bool = False,
 ) -> None:
     """Print the summaries of stores."""
@@ -67,10 +72,11 @@ def summarised(
     opened = [fusiform.open_store(path) for path in stores]
     remark(chosen, opened)
     rows = [fusiform.summary(store, chosen, names(layers, "*")) for store in opened]
-    print_results(stores, opened, rows, chosen, "category", as_json)
+    print_results(stores, opened, rows, chosen, "category", every, as_json)
 
 
 @command
+@within_budget
 def select(
     path: OneStore,
     criterion: CriterionFields,
@@ -117,7 +123,7 @@ def select(
     if every == bool(contrasts):
         raise UserError(
             f"select takes contrasts, or --all; got {'both' if every else 'neither'}: name some of "
-            f"{', '.join(store.categories)}"
+            f"{shortened(store.categories)}"
         )
     remark(chosen, [store], contrasts)
     if save:
@@ -126,7 +132,7 @@ def select(
         contrast = contrasts[0] if contrasts else None
         fusiform.save_contrast(store, save, chosen, contrast, names(measures, *SAVED), note=note)
     rows = fusiform.summary(store, chosen, shown, None if every else contrasts)
-    print_results([path], [store], [rows], chosen, "contrast", as_json)
+    print_results([path], [store], [rows], chosen, "contrast", False, as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and chosen.test != "weighted":
             note(f"{contrast} is a weighted sum: by its t of weighted category means")
@@ -135,6 +141,7 @@ def select(
 
 
 @command
+@within_budget
 def query(
     arguments: Annotated[
         list[str],
@@ -175,6 +182,7 @@ def query(
         str | None,
         typer.Option(metavar="NAME", help="Ask what 'select --save NAME' wrote, by its criterion."),
     ] = None,
+    every: Every = False,
     form: Annotated[
         Literal["table", "csv", "json", "parquet", "npz"],
         typer.Option(
@@ -211,8 +219,8 @@ def query(
     Example: fusiform query r50.zarr "faces: t > 5 and csi > 0.33" --top 10
     """
     from fusiform import open_store
+    from fusiform.engine.querying.formats import refuse_form
     from fusiform.engine.querying.query import top_of_all
-    from fusiform.engine.querying.table import refuse_form
 
     refuse_form(form, output, guard_formulas)
     *paths, text = arguments
@@ -241,10 +249,11 @@ def query(
     found = of_stores(paths, [tables(query) for query in queries])
     if top is not None and len(paths) > 1:
         found = iter([top_of_all(list(found), top, by)])
-    put_out(found, form, output, guard_formulas)
+    put_out(found, form, output, guard_formulas, every)
 
 
 @command
+@within_budget
 def responses(
     path: Annotated[str, typer.Argument(metavar="RECORDING", help="What record wrote.")],
     what: Annotated[

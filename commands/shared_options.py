@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,7 +18,7 @@ from fusiform.engine.contrasts.language.criterion import (
     remarks,
 )
 
-from .fields import Of
+from .fields import Command, Of
 from .notes import note
 
 if TYPE_CHECKING:
@@ -81,9 +83,25 @@ AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT),
 ]
+Every = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="Every row of a long table, not only the leading contrasts and layers at even steps.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=_OUTPUT),
+]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory to use at most, as 2GiB. Answers are computed in blocks of some MiB; a "
+        "smaller budget takes smaller ones.",
+    ),
 ]
 
 # A criterion: what is not given is the preset's, or the default's.
@@ -96,6 +114,27 @@ Preset = Annotated[
         rich_help_panel=_CRITERION,
     ),
 ]
+
+
+def within_budget(function: Command) -> Command:
+    """A command that takes ``--memory-budget``, and answers within it."""
+
+    @wraps(function)
+    def run(memory_budget: str | None = None, **given: Any) -> None:
+        from fusiform.engine.blocks import memory_budget as within
+
+        with within(memory_budget):
+            function(**given)
+
+    signature = inspect.signature(function)
+    budget = inspect.Parameter(
+        "memory_budget", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MemoryBudget
+    )
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), budget]
+    )
+    run.__annotations__ = {**function.__annotations__, "memory_budget": MemoryBudget}
+    return run
 
 
 def criterion_of(given: dict[str, Any], published: str | None) -> Criterion:

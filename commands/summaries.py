@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fusiform.engine.errors import shortened
 from fusiform.engine.layer import UNITS
 
 from .notes import printable
-from .tables import print_json, print_table
+from .tables import excerpt_of, print_json, print_rest, print_table
 
 if TYPE_CHECKING:
     from fusiform.engine.contrasts.language.criterion import Criterion
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 OVERFLOW = (
     "float16 holds nothing above 65,504, this is most likely overflow: scan in bfloat16 or float32"
 )
+# Layers with nonfinite units that are named.
+_MOST_WARNED = 10
 
 
 def print_results(
@@ -28,9 +31,10 @@ def print_results(
     rows: list[list[Row]],
     criterion: Criterion,
     heading: str,
+    every: bool,
     as_json: bool,
 ) -> None:
-    """The summaries of stores, one by one or side by side."""
+    """The summaries of stores, one by one or side by side; ``every`` row, or an excerpt."""
     if as_json:
         results = zip(paths, stores, rows, strict=True)
         print_json([_as_json(*result, criterion) for result in results])
@@ -40,10 +44,19 @@ def print_results(
         model, weights = store.provenance["model"], store.provenance["weights"]
         print(printable(f"{number}{path}: {model} ({weights}){_otherwise(store)}"))
     print(printable(f"selective: {criterion}"), end="\n\n")
+    noun = "categories" if heading == "category" else "contrasts"
+    part = excerpt_of([row for found in rows for row in found], every, noun=noun)
+    excerpts = [[row for row in found if part.has(row.layer, row.contrast)] for found in rows]
     if len(paths) == 1:
-        _print_summary(rows[0], heading)
+        _print_summary(excerpts[0], heading)
     else:
-        _print_side_by_side(rows, heading)
+        _print_side_by_side(excerpts, heading)
+    print_rest(part.said)
+    _print_remarks(paths, stores, rows)
+
+
+def _print_remarks(paths: list[str], stores: list[Store], rows: list[list[Row]]) -> None:
+    """What the columns mean, what the scans lacked, and units that gave NaN or infinity."""
     if any(store.folds > 1 for store in stores):
         print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
     for path, store in zip(paths, stores, strict=True):
@@ -54,7 +67,7 @@ def print_results(
             print(f"\n{printable(said)}")
     for path, store in zip(paths, stores, strict=True):
         if store.skipped:
-            which = ", ".join(f"{name} {number}" for name, number in store.skipped.items())
+            which = shortened(f"{name} {number}" for name, number in store.skipped.items())
             shown = int(store.counts.sum())
             said = f"{path}: {sum(store.skipped.values())} stimuli could not be shown ({which})"
             print(f"\n{printable(f'{said}, {shown:,} were')}")
@@ -63,12 +76,19 @@ def print_results(
             "chance: the mean share selected under shuffled labels, of units drawn from the layer"
         )
     for path, store, found in zip(paths, stores, rows, strict=True):
-        for row in {row.layer: row for row in found if row.nonfinite}.values():
-            warning = f"{row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity"
-            halves = (store.layer(row.layer).dtype, store.provenance.get("precision"))
-            if "float16" in halves:
-                warning += f": {OVERFLOW}"
-            print(printable(f"warning: {warning}"))
+        _warn_of_nonfinite(path, store, list({r.layer: r for r in found if r.nonfinite}.values()))
+
+
+def _warn_of_nonfinite(path: str, store: Store, rows: list[Row]) -> None:
+    """A line for each of the first layers with units that gave NaN or infinity, one for others."""
+    for row in rows[:_MOST_WARNED]:
+        warning = f"{row.nonfinite:,} units of {row.layer} in {path} gave NaN or infinity"
+        if "float16" in (store.layer(row.layer).dtype, store.provenance.get("precision")):
+            warning += f": {OVERFLOW}"
+        print(printable(f"warning: {warning}"))
+    if len(rows) > _MOST_WARNED:
+        more = len(rows) - _MOST_WARNED
+        print(f"warning: so did units of {more:,} more layers: --json lists them")
 
 
 def _otherwise(store: StoreReader) -> str:

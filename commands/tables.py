@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusiform.engine.excerpt import MOST_ROWS, Excerpt, excerpt
 from fusiform.engine.urls import without_credentials
 from fusiform.engine.values import as_json
 
@@ -14,7 +16,8 @@ from .notes import note, printable
 
 if TYPE_CHECKING:
     from fusiform.engine.analyses.tables import Printed
-    from fusiform.engine.querying.table import Format, Table
+    from fusiform.engine.querying.formats import Format
+    from fusiform.engine.querying.table import Table
 
 # Columns of numbers that are written as text have one of these in their name.
 _INTERVALS = ("95", "chance", "ceiling")
@@ -50,28 +53,60 @@ def print_titled(table: Printed) -> None:
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
     """Tables of several stores, each with its name in a first column."""
-    from fusiform.engine.querying.table import Table
-
     for path, parts in zip(paths, tables, strict=True):
         for part in parts:
-            named = {"store": [without_credentials(path)] * len(part)} if len(paths) > 1 else {}
-            yield Table({**named, **part.columns})
+            yield part.labelled("store", without_credentials(path)) if len(paths) > 1 else part
+
+
+def excerpt_of(
+    rows: Sequence[Any], every: bool, value: str = "share", noun: str = "contrasts"
+) -> Excerpt:
+    """The rows to show of those with a ``layer``, a ``contrast`` and a ``value``: all, if few."""
+    values: dict[tuple[str, str], float] = {}
+    for row in rows:
+        key, own = (row.layer, row.contrast), getattr(row, value)
+        values[key] = max(values.get(key, -math.inf), -math.inf if own is None else own)
+    return excerpt(values, len(values) if every else MOST_ROWS, noun)
+
+
+def print_rest(said: str, remedy: str = "--all shows all, --json has all") -> None:
+    """A line that says what of a table is shown, and how to see the rest; none if all is."""
+    if said:
+        print(f"... {printable(said)}: {remedy}")
 
 
 def put_out(
-    tables: Iterator[Table], form: Format, output: Path | None, guard_formulas: bool
+    tables: Iterator[Table],
+    form: Format,
+    output: Path | None,
+    guard_formulas: bool,
+    every: bool = True,
 ) -> None:
-    """Print tables as one, or write them in another form."""
-    from fusiform.engine.querying.table import joined, write
+    """Print tables as one, an excerpt unless ``every``; or write them in another form."""
+    from fusiform.engine.querying.formats import write
+    from fusiform.engine.querying.table import joined
 
     if form != "table":
         written = write(tables, form, output, sys.stdout, guard_formulas)
         if output:
             note(f"wrote {written:,} rows to {output}")
         return
-    table = joined(list(tables))
+    table, said = joined(list(tables)), ""
+    if not every and len(table) > MOST_ROWS:
+        table, said = _excerpt_of(table)
     right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
     print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)
+    print_rest(said, "--all shows all, --format csv has all")
+
+
+def _excerpt_of(table: Table) -> tuple[Table, str]:
+    """Shares of the leading contrasts, or the first rows of any other table."""
+    columns = table.columns
+    if not {"layer", "contrast", "share"} <= columns.keys():
+        return table.take(slice(MOST_ROWS)), f"{MOST_ROWS:,} of {len(table):,} rows"
+    keys = list(zip(columns["layer"], columns["contrast"], strict=True))
+    shown = excerpt(dict(zip(keys, columns["share"].tolist(), strict=True)))
+    return table.take([i for i, key in enumerate(keys) if shown.has(*key)]), shown.said
 
 
 def _cell(value: Any) -> str:

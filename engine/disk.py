@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -23,6 +24,8 @@ CANNOT = {
 _NO_LOCKS = CANNOT | {errno.ENOLCK, errno.EBADF}
 # Open a folder, and no link to one, where these flags exist.
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+# Release of Linux from which syncfs reports failed writes.
+_SYNCFS_FROM = (5, 8)
 # SYNC_FILE_RANGE_WRITE, from Linux's fs.h.
 _WRITE = 2
 # Threads that flush, and how many paths are too few for them.
@@ -69,6 +72,26 @@ def flush_paths(folder: Path, names: Collection[str]) -> list[str]:
     return [name for name, exists in zip(names, flushed, strict=True) if exists]
 
 
+def flush_file_system(folder: Path) -> bool:
+    """Flush the file system of a folder in one call; False if the system cannot, or hides errors.
+
+    Thousands of small files take a tenth of the time that it takes one by one.
+    """
+    function = _syncfs()
+    if function is None:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if function(descriptor) == 0:
+            return True
+        error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)
+    if error.errno not in CANNOT:
+        raise error
+    return False
+
+
 def flush_descriptor(descriptor: int, path: Path) -> None:
     """Flush an open file to the disk, if its file system can."""
     try:
@@ -85,6 +108,20 @@ def start_flushing(descriptor: int, path: Path) -> None:
     del path
     if function := _sync_file_range():
         function(descriptor, 0, 0, _WRITE)
+
+
+@cache
+def _syncfs() -> Callable[[int], int] | None:
+    """Linux's ``syncfs``, which reports failed writes since 5.8."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release) if hasattr(os, "uname") else None
+    if not sys.platform.startswith("linux") or release is None:
+        return None
+    if tuple(map(int, release.groups())) < _SYNCFS_FROM:
+        return None
+    found = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if found is not None:
+        found.argtypes = (ctypes.c_int,)
+    return found
 
 
 @cache

@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import IO, Any
 from uuid import uuid4
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
@@ -67,13 +67,13 @@ def new_file(output: Path, what: str, text: bool = False) -> Iterator[IO[Any]]:
         raise
 
 
-def write_arrays(file: IO[bytes], arrays: Mapping[str, Any], compressed: bool = False) -> None:
+def write_arrays(file: IO[bytes], arrays: Mapping[str, Any]) -> None:
     """Write arrays of numbers and fixed-length strings as ``.npz``.
 
     ``np.savez`` is not used: array names clash with its own arguments, and on a full disk it leaves
     an open archive that raises later.
     """
-    with ZipFile(file, "w", ZIP_DEFLATED if compressed else ZIP_STORED) as whole:
+    with ZipFile(file, "w", ZIP_STORED) as whole:
         for name, values in arrays.items():
             with whole.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, values, allow_pickle=False)

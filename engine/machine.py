@@ -118,6 +118,19 @@ def memory(limits: Limits, information: str | None = None) -> Memory | None:
     return Memory(total, available, limits.memory)
 
 
+def resident_memory(process: int | str) -> dict[str, int]:
+    """Memory of a process in bytes, by Linux's names; empty on other systems.
+
+    ``VmHWM`` is the peak resident memory, ``RssAnon`` the current one without mapped files.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:  # not Linux, or the process has ended
+        return {}
+    sizes = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in sizes}
+
+
 def processor(information: str | None = None) -> str:
     """Name of the processor. ``information`` is the content of ``/proc/cpuinfo``."""
     import platform

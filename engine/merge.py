@@ -225,13 +225,35 @@ def _moments(
     draft: StoreDraft, parts: Sequence[StoreReader]
 ) -> Iterator[tuple[Layer, int, int, Moments]]:
     """The moments of every layer, category and fold, merged over the stores that have them."""
+    names = list(map(composed, draft.categories))
+    places = [{name: k for k, name in enumerate(_names(part))} for part in parts]
+    having = [set(part.layers) for part in parts]
     for layer in draft.layers:
-        with_layer = [part for part in parts if layer in part.layers]
-        for category, name in enumerate(map(composed, draft.categories)):
-            sources = [part for part in with_layer if name in _names(part)]
-            for fold in range(draft.reader.folds):
-                moments = (p.moments_of(layer, _names(p).index(name), fold) for p in sources)
-                yield layer, category, fold, reduce(merge_moments, moments)
+        sources = [(part, at) for part, at, own in zip(parts, places, having, strict=True)
+                   if layer in own]  # fmt: skip
+        for file in draft.moments.places(layer):
+            categories, folds = draft.moments.region_of(layer, file)
+            found: dict[tuple[int, int], list[Moments]] = {}
+            for part, at in sources:
+                for place, start, length in _runs([at.get(name) for name in names[categories]]):
+                    first, own = categories.start + place, slice(start, start + length)
+                    for group, moments in part.moments_between(layer, own, folds):
+                        key = first + group[0] - own.start, group[1]
+                        found.setdefault(key, []).append(moments)
+            for (category, fold), several in sorted(found.items()):
+                yield layer, category, fold, reduce(merge_moments, several)
+
+
+def _runs(indices: Sequence[int | None]) -> Iterator[tuple[int, int, int]]:
+    """Runs of consecutive indices: where each begins, its first index, and its length."""
+    start = 0
+    for place in range(1, len(indices) + 1):
+        first, before = indices[start], indices[place - 1]
+        if place < len(indices) and before is not None and indices[place] == before + 1:
+            continue
+        if first is not None:
+            yield start, first, place - start
+        start = place
 
 
 def _copy_null(draft: StoreDraft, parts: Sequence[StoreReader]) -> None:

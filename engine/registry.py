@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 RECORDING_VERSION = 1
 # Types of stored moments.
 STORE_DTYPES = ("float64", "float32")

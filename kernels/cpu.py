@@ -260,7 +260,7 @@ def _layout(shape: Sequence[int], order: Sequence[int]) -> tuple[Any, ...]:
 
 
 @exact
-def _read_units(n: float, share: float, weight: float, pivot: Any, s1: Any, s2: Any,
+def read_units(n: float, share: float, weight: float, pivot: Any, s1: Any, s2: Any,
                 mean_a: Any, m2_a: Any, mean: Any, m2: Any) -> int:  # fmt: skip
     """Moments of a run of units; counts those that are not finite."""
     for i in range(len(s1)):
@@ -302,7 +302,7 @@ def _read_out(n: float, share: float, weight: float, pivot: Array, s1: Array, s2
             own = slice(source + i * stride, source + i * stride + width)
             before = own if len(mean_a) else slice(0, 0)
             to = slice(target + i, target + i + width)
-            found += _read_units(
+            found += read_units(
                 n, share, weight, pivot[own], s1[own], s2[own], mean_a[before], m2_a[before],
                 mean[to] if step == 1 else buffer[0, i, :width],
                 m2[to] if step == 1 else buffer[1, i, :width],

@@ -134,9 +134,7 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a finished synthetic store, shared by all tests and never changed."""
     path = tmp_path_factory.mktemp("made") / "made.zarr"
-    with pytest.MonkeyPatch.context() as patch:  # a test with small chunks may come first
-        patch.setattr(chunking, "_CHUNK_UNITS", 262_144)
-        fill(path)
+    fill(path)
     return path
 
 
@@ -147,15 +145,14 @@ def own_store(made_path: Path, tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="module", params=[262_144, 12], ids=["whole layers", "small chunks"])
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A finished synthetic store, with whole layers or small chunks."""
     path = tmp_path_factory.mktemp("store") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "_CHUNK_UNITS", request.param)
+        patch.setattr(chunking, "_MOMENT_VALUES", 4 * request.param)
         fill(path)
-        yield open_store(path)
+    return open_store(path)
 
 
 @pytest.fixture

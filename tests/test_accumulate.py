@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,8 +53,8 @@ def accumulated(x: torch.Tensor, batch_size: int = 4) -> dict[tuple[int, int], M
     plan = make_plan(np.repeat(np.int32([0, 1]), 7), ("a", "b"), folds=2, batch_size=batch_size)
     finished: dict[tuple[int, int], Moments] = {}
 
-    def keep(layer: Layer, block: Block, read: Finished) -> None:
-        finished[block.category, block.fold] = read.moments()
+    def keep(layer: Layer, read: Sequence[tuple[Block, Finished]]) -> None:
+        finished.update({(block.category, block.fold): one.moments() for block, one in read})
 
     moments = LayerMoments(layer_of(x), CPU, keep)
     for batch in plan.batches():
@@ -101,7 +101,7 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     whole, cut = {}, {}
     for found, shards in ((whole, False), (cut, True)):
         moments = LayerMoments(
-            layer_of(x), CPU, lambda _, block, m, to=found: to.update({block: m.moments()})
+            layer_of(x), CPU, lambda _, read, to=found: to.update({b: m.moments() for b, m in read})
         )
         block = Block(0, 0, 0, 14)
         for start in (0, 4, 8, 12):
@@ -126,6 +126,38 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     merged = functools.reduce(merge, read)
     np.testing.assert_array_equal(other.mean, merged.mean)
     np.testing.assert_array_equal(other.m2, merged.m2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("at_once", [700, 2**20])
+def test_whole_blocks_at_once_give_the_bits_of_one_by_one(
+    layout: str, dtype: torch.dtype, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, lay_out = LAYOUTS[layout]
+    sizes = [4, 5, 9, 20, 4, 4, 6, 11, 4, 5]
+    labels = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    x = torch.randn(len(labels), *shape, generator=torch.Generator().manual_seed(5)) + 3
+    x[17, 0], x[40] = torch.nan, torch.inf
+    x = lay_out(x.to(dtype))
+    found: list[list[Any]] = []
+    for most in (at_once, 0):
+        monkeypatch.setattr(accumulate, "_AT_ONCE", most)
+        read: list[Any] = []
+
+        def keep(_: Layer, blocks: Any, read: list[Any] = read) -> None:
+            for block, one in blocks:
+                count, mean, m2 = one.moments()
+                read.append((block, mean.tobytes() + m2.tobytes(), count, one.nonfinite()))
+
+        plan = make_plan(labels, tuple("abcdefghij"), folds=2, batch_size=32)
+        moments = LayerMoments(layer_of(x), CPU, keep)
+        for batch in plan.batches():
+            runs = batch.without({3, 12}).runs  # one group loses its first, one its last stimulus
+            moments.fold_in(x[batch.stimuli], runs)
+        found.append(read)
+    assert [block for block, *_ in found[0]] == list(plan.blocks)
+    assert found[0] == found[1]
 
 
 class SlowCopies:
@@ -199,7 +231,7 @@ def test_a_layout_that_changes_between_batches_does_not_mix_units_up() -> None:
     moments = LayerMoments(
         layer_of(x),
         CPU,
-        lambda _, block, m: finished.update({(block.category, block.fold): m.moments()}),
+        lambda _, read: finished.update({(b.category, b.fold): m.moments() for b, m in read}),
     )
     formats = [torch.channels_last, torch.contiguous_format]
     for index, batch in enumerate(plan.batches()):

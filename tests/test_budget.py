@@ -174,7 +174,8 @@ def test_a_stimulus_skipped_in_one_pass_is_skipped_in_all(
         x = torch.stack([_prepared(kept[i]) for i in chosen])
         with torch.no_grad():
             out = net.body(x) if module else net.head(net.body(x).flatten(1))
-        mean = store.moments_of(store.layer(layer), 1, 0).mean
+        mean = store.read(store.layer(layer), "mean")[1, 0]
+        mean = mean.reshape(store.layer(layer).shape)
         np.testing.assert_allclose(mean, out.double().mean(0).numpy(), rtol=1e-5, atol=1e-6)
     assert again.counts.sum() == store.counts.sum() + 1
 

@@ -20,10 +20,11 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.store import chunking
 from fusiform.engine.store.chunking import (
     chunk_shape,
-    file_shape,
+    groups_held,
     is_contiguous,
-    layer_file_shape,
+    moments_grid,
     slabs,
+    variable_grid,
 )
 from fusiform.engine.store.writing.creating import create_store
 from fusiform.engine.store.writing.store_draft import StoreDraft
@@ -41,7 +42,23 @@ def test_with_few_categories_slabs_are_chunks_of_the_first_dimension() -> None:
     for groups in (1, 5, 12):
         assert chunk_shape(stem, groups) == (16, 112, 112)
     assert chunk_shape(layer_of(100, 7), 12) == (100, 7)
-    assert file_shape(stem, (16, 112, 112), 5) == (64, 112, 112)
+    grid = variable_grid(stem, (5,), (16, 112, 112), 4, compressed=False)
+    assert (grid.chunk, grid.file) == ((1, 16, 112, 112), (5, 64, 112, 112))
+    grid = moments_grid(stem, (5, 2), (16, 112, 112), 1, 8)
+    assert (grid.chunk, grid.file) == ((1, 1, 16, 112, 112), (1, 1, 64, 112, 112))
+
+
+def test_small_layers_and_many_categories_share_chunks_and_files() -> None:
+    head, leading = layer_of(1000), (5000, 2)
+    slab = chunk_shape(head, math.prod(leading))
+    grid = variable_grid(head, leading[:1], slab, 4, compressed=False)
+    chunks = math.prod(-(-s // c) for s, c in zip(grid.shape, grid.chunk, strict=True))
+    assert chunks <= 2 * math.prod(grid.shape) / 2**18
+    held = groups_held([head], math.prod(leading))["odd"]
+    assert held == 2**19 // 1000
+    moments = moments_grid(head, leading, slab, held, 8)
+    files = math.prod(-(-s // f) for s, f in zip(moments.shape, moments.file, strict=True))
+    assert files <= 2 * math.prod(moments.shape) / 2**19
 
 
 def test_with_many_categories_slabs_are_small() -> None:
@@ -56,24 +73,34 @@ def test_with_many_categories_slabs_are_small() -> None:
 @given(
     shape=st.lists(st.integers(1, 7), min_size=1, max_size=4),
     most=st.integers(1, 60),
-    rows=st.integers(1, 9),
+    leading=st.tuples(st.integers(1, 9), st.integers(1, 3)),
     values=st.integers(1, 300),
+    held=st.integers(1, 30),
 )
 def test_slabs_and_files_cover_a_layer_in_order(
-    shape: list[int], most: int, rows: int, values: int
+    shape: list[int], most: int, leading: tuple[int, int], values: int, held: int
 ) -> None:
     layer = layer_of(*shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "_CHUNK_UNITS", most)
         patch.setattr(chunking, "_FILE_VALUES", values)
         chunk = chunk_shape(layer, 1)
-        file = file_shape(layer, chunk, rows)
+        variable = variable_grid(layer, leading[:1], chunk, 4, compressed=False)
+        moments = moments_grid(layer, leading, chunk, min(held, math.prod(leading)), 8)
+    file = variable.file[1:]
     assert math.prod(chunk) <= most
-    assert all(f % c == 0 for f, c in zip(file, chunk, strict=True))
-    assert is_contiguous(shape, chunk)
-    assert is_contiguous(shape, file)
-    assert math.prod(file) * rows <= max(values, math.prod(chunk) * rows)
-    assert all(f >= s for f, s in zip(layer_file_shape(layer, chunk), shape, strict=True))
+    for grid in (variable, moments):
+        n = len(grid.shape) - len(shape)
+        assert all(f % c == 0 for f, c in zip(grid.file, grid.chunk, strict=True))
+        for part in (grid.chunk, grid.file):
+            assert is_contiguous(grid.shape[:n], part[:n])
+            assert is_contiguous(shape, part[n:])
+        assert grid.chunk[n:] == chunk
+        assert math.prod(grid.chunk) <= max(most, math.prod(chunk))
+    assert math.prod(file) * leading[0] <= max(values, math.prod(chunk) * leading[0])
+    assert variable.file[0] >= leading[0]
+    assert all(f >= s for f, s in zip(moments.file[2:], shape, strict=True))
+    assert math.prod(moments.file[:2]) <= min(held, math.prod(leading))
     flat = np.arange(layer.units).reshape(shape)
     seen, files = [], []
     for slab, units in slabs(tuple(shape), chunk):

@@ -192,11 +192,11 @@ def test_old_and_missing_libraries_are_faults() -> None:
     required = [
         "numpy>=2",
         "torch>=2.6",
-        "zarrs>=0.2",
+        "zarr>=3.1",
         "obstore>=0.6; extra == 'cloud'",
         "python>=3.11",
     ]
-    installed = {"numpy": "2.10.1", "torch": "2.10.0a0+cu128", "zarrs": "0.2", "python": "3.11.0"}
+    installed = {"numpy": "2.10.1", "torch": "2.10.0a0+cu128", "zarr": "3.1", "python": "3.11.0"}
     found = list(checks.judge_versions(required, installed))
     assert {f.severity for f in found} == {"ok"}
     assert any("torch 2.10.0a0+cu128" in f.found for f in found)

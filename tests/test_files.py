@@ -23,7 +23,7 @@ from fusiform.cli import main
 from fusiform.engine import files
 from fusiform.engine.files import new_file
 from fusiform.engine.localizer import make_stimuli
-from fusiform.engine.querying import table
+from fusiform.engine.querying import formats
 from fusiform.engine.reporting import figures
 from fusiform.engine.responses.geometry import write_matrices
 
@@ -48,7 +48,7 @@ def writers(
     query = open_store(made_path).query("t > -9")
 
     def write_table(form: Any) -> Write:
-        return lambda output: table.write(query.parts(["t"]), form, output, sys.stdout)
+        return lambda output: formats.write(query.parts(["t"]), form, output, sys.stdout)
 
     def few(_: object) -> Iterator[tuple[str, Any]]:
         yield "maps", figures._panels(2, 2)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from fractions import Fraction
 
@@ -214,6 +215,29 @@ def test_every_category_and_pairs_are_expanded() -> None:
     assert [contrast.text for contrast in every] == list(CATEGORIES)
     assert [pair.baseline for pair in pairs(every[1])] == [(0,), (2,), (3,), (4,), (5,)]
     assert {pair.target for pair in pairs(every[1])} == {(1,)}
+
+
+def test_thousands_of_categories_take_memory_linear_in_their_number() -> None:
+    names = [f"c{k}" for k in range(20_000)]
+    tracemalloc.start()
+    every = every_category(names)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 400 * len(names)
+    assert [contrast.category for contrast in every] == list(range(len(names)))
+    assert every[7].baseline == (*range(7), *range(8, len(names)))
+    assert set(every[7].weights[1:]) == {Fraction(-1, len(names) - 1)}
+
+
+def test_a_contrast_that_names_all_others_is_that_of_its_category() -> None:
+    others = " + ".join(quoted(name) for name in CATEGORIES if name != "scenes")
+    found = parse_contrast(f"scenes > {others}", CATEGORIES)
+    assert found.category == CATEGORIES.index("scenes")
+    assert found.is_same_as(parse_contrast("scenes", CATEGORIES))
+    for other in ("scenes > faces", "scenes + faces", f"scenes - ({others})/5"):
+        contrast = parse_contrast(other, CATEGORIES)
+        assert contrast.category is None
+        assert not contrast.is_same_as(found)
 
 
 @settings(deadline=None)

@@ -21,10 +21,11 @@ import fusiform
 from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
-from fusiform.engine.querying.chunks import Chunk
+from fusiform.engine.querying.block import Block
+from fusiform.engine.querying.formats import Format, write
 from fusiform.engine.querying.query import Query, top_of_all
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.querying.table import Format, Table, joined, write
+from fusiform.engine.querying.table import Table, joined
 from fusiform.engine.store.reader import map_ahead
 from fusiform.engine.store.store_reader import StoreReader
 
@@ -306,14 +307,14 @@ def test_quantiles_and_histograms_keep_infinite_values(
 ) -> None:
     """Against a plain loop, for a measure with infinite values and NaN."""
     at = [0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.9, 1]
-    units, values_of = store.query("faces:").units(["csi"]), Chunk.values
+    units, values_of = store.query("faces:").units(["csi"]), Block.values
     ends = (-0.2, 0.2)
 
     def shown(values: np.ndarray) -> np.ndarray:
         values = np.where(values > ends[1], np.inf, values)
         return np.where(values < ends[0], -np.inf, np.where(np.abs(values) < 0.02, np.nan, values))
 
-    monkeypatch.setattr(Chunk, "values", lambda *asked: shown(values_of(*asked)))
+    monkeypatch.setattr(Block, "values", lambda *asked: shown(values_of(*asked)))
     for ends in ((-0.2, 0.2), (-np.inf, 0.2)):
         both = ends[0] == -0.2
         query = store.query("faces:")

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 import fusiform
 from fusiform import UserError, analyse, open_store
-from fusiform.engine.contrasts.language.criterion import Criterion
+from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
 from fusiform.engine.markup import Markup, join, tag
 from fusiform.engine.querying.info import facts
 from fusiform.engine.querying.store import Store
-from fusiform.engine.reporting import palette
+from fusiform.engine.reporting import excerpts, palette
 from fusiform.engine.reporting.embedding import json_block
 from fusiform.engine.reporting.findings import Reported, findings, letters, rounded
 from fusiform.engine.reporting.headline import headline, peaks
@@ -58,7 +58,8 @@ def page(made_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def reported(store: Store, letter: str = "") -> Reported:
     found = analyse(store, resamples=20)
-    return Reported(letter, str(store.path), found, count_beyond(store, store.layers, None), ())
+    beyond = count_beyond(store, store.layers, None)
+    return Reported(letter, str(store.path), found, beyond, (), found.layers)
 
 
 # Content
@@ -138,7 +139,7 @@ def test_large_maps_are_shown_as_block_means_of_living_locations(high: int, wide
     row = Localisation(
         "l", "c", "image", "rook", high * wide, 1, None, None, None, None, None, cells
     )
-    shown = _in_blocks(row)
+    shown = _in_blocks(row, 64)
     assert shown["block"] == 2
     for y, x in itertools.product(range(math.ceil(high / 2)), range(math.ceil(wide / 2))):
         block = [row[2 * x : 2 * x + 2] for row in cells[2 * y : 2 * y + 2]]
@@ -161,7 +162,7 @@ def test_the_headline_is_the_largest_share(store: Store) -> None:
 
 def test_a_store_without_selective_units_says_so(store: Store) -> None:
     found = analyse(store, Criterion(where="t > 1e9"), resamples=5)
-    one = Reported("", "x", found, count_beyond(store, store.layers, None), ())
+    one = Reported("", "x", found, count_beyond(store, store.layers, None), (), found.layers)
     assert "no unit of 3 layers is selective" in headline([one])
     assert "no selective unit in any layer" in peaks([one])
     assert json_block(findings([one]))
@@ -278,11 +279,69 @@ def test_scans_of_different_stimuli_are_noted(
     assert f"B {warning} preprocessing:" in page
 
 
-def test_a_report_limits_the_number_of_stores_and_contrasts(
-    made_path: Path, tmp_path: Path
+@pytest.mark.parametrize("asked", [None, ["scenes > faces", "bodies", "faces", "scenes"]])
+def test_a_page_shows_the_leading_of_many_contrasts_and_says_so(
+    asked: list[str] | None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"at most 24 contrasts.*would have 25"):
-        fusiform.report([made_path], tmp_path / "a.html", contrasts=["faces"] * 25)
+    monkeypatch.setattr(excerpts, "MOST_CONTRASTS", 3)
+    monkeypatch.setattr(excerpts, "LEADING", 2)
+    page = written(Path(store.path), output=tmp_path / "a.html", contrasts=asked)
+    peaks: dict[str, float] = {}
+    for row in fusiform.summary(store, contrasts=asked):
+        peaks[row.contrast] = max(peaks.get(row.contrast, 0), row.share)
+    leading = sorted(peaks, key=lambda name: -peaks[name])[:2]
+    assert {one["name"] for one in data_of(page)["contrasts"]} == set(leading)
+    assert "The page shows 2 of 4 contrasts: those with the largest share" in page
+    assert "is left out: it compares" not in page
+
+
+def test_contrasts_lead_over_all_stores_and_every_store_has_one(
+    store: Store, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(excerpts, "MOST_CONTRASTS", 2)
+    monkeypatch.setattr(excerpts, "LEADING", 1)
+    found = excerpts.leading_contrasts([store, own_store], DEFAULT, "*", None)
+    assert found[0] == found[1]
+    assert len(found[0] or ()) == 1
+    monkeypatch.setattr(own_store, "categories", tuple(f"other {k}" for k in range(4)))
+    first, second = excerpts.leading_contrasts([store, own_store], DEFAULT, "*", None)
+    assert (len(first or ()), len(second or ())) == (1, 1)
+
+
+def test_curves_have_all_layers_and_figures_of_one_layer_some(
+    made_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = data_of(written(made_path, output=tmp_path / "whole.html"))
+    monkeypatch.setattr(excerpts, "MOST_LAYERS", 2)
+    monkeypatch.setattr(excerpts, "peaks_of", lambda _: {})
+    monkeypatch.setattr(excerpts, "first_layer", lambda found: found.layers[0])
+    page = written(made_path, output=tmp_path / "a.html")
+    (one,), (every,) = data_of(page)["stores"], whole["stores"]
+    assert (one["layers"], every["detailed"]) == (every["layers"], [0, 1, 2])
+    assert one["detailed"] == [0, 2]
+    assert "Curves have all 3 layers" in page
+    assert one["tables"]["shares"] == every["tables"]["shares"]
+    assert set(one["tables"]["localisation"]["layer"]) <= {0, 2}
+    histograms = zip(*(one["tables"]["specificity"][name] for name in ("layer", "histogram")),
+                     strict=True)  # fmt: skip
+    assert {layer for layer, histogram in histograms if histogram} == {0, 2}
+    rows = [[matrix[i][j] for j in (0, 2)] for matrix in [every["consistency"]["spearman"]]
+            for i in (0, 2)]  # fmt: skip
+    assert one["consistency"]["spearman"] == rows
+    for name, counts in one["thresholds"].items():
+        assert counts == [every["thresholds"][name][i] for i in (0, 2)]
+
+
+def test_all_pairs_of_many_categories_are_left_out_and_the_page_says_so(
+    made_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(excerpts, "MOST_CATEGORIES", 3)
+    page = written(made_path, output=tmp_path / "a.html")
+    assert data_of(page)["stores"][0]["consistency"] == {}
+    assert "it compares all pairs of 4 categories" in page
+
+
+def test_a_report_refuses_no_store_and_unknown_layers(made_path: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="got none"):
         fusiform.report([], tmp_path / "a.html")
     with pytest.raises(UserError, match="written into an existing folder"):

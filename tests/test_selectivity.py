@@ -137,7 +137,7 @@ def test_one_pass_equals_scipy_and_plain_loops() -> None:
             expected = (a - b) / (abs(a) + abs(b))
             np.testing.assert_allclose(values.stored["csi"][k, unit], expected, rtol=1e-5)
         for number, sample in enumerate(samples):
-            part = values.small_p.part(number, k)
+            part = slice(*(bound[k] for bound in values.small_p.bounds(number)))
             found = dict(zip(values.small_p.units[part], values.small_p.p[part], strict=True))
             for unit in range(7, 60):
                 p = max(

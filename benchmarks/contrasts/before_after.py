@@ -22,9 +22,10 @@ import numpy as np
 
 import fusiform
 from fusiform.engine.bench.measure import ratio
+from fusiform.engine.machine import resident_memory
 from fusiform.engine.querying.store import open_store
 from fusiform.engine.scanning import forward, work
-from fusiform.engine.scanning.memory import recycled, resident_memory
+from fusiform.engine.scanning.memory import recycled
 
 from .. import shared
 from ..shared import again, clocked, head, heading, row, save

@@ -130,9 +130,9 @@ def _write(source: Store, path: Path, dtype: str) -> tuple[float, float]:
     )
     taken = [0.0, 0.0]
     for layer in source.layers:
-        for k, fold in np.ndindex(source.counts.shape):
-            moments = source.moments_of(layer, int(k), int(fold))
-            taken[0] += clocked(draft.write_moments, layer, int(k), int(fold), Moments(*moments))
+        every = (slice(0, size) for size in source.counts.shape)
+        for (k, fold), moments in source.moments_between(layer, *every):
+            taken[0] += clocked(draft.write_moments, layer, k, fold, moments)
         columns = {
             name: source.read(layer, name) for name in VARIABLES if name not in ("mean", "m2")
         }

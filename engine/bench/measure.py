@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UserError
-from ..scanning.memory import resident_memory
+from ..machine import resident_memory
 from ..scanning.timing import seconds
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from ..decoding.ahead import default_workers
 from ..errors import UserError, nearest, shortened
 from ..limits import refuse_numbers
+from ..machine import resident_memory
 from ..networks.backbones import load_backbone
 from ..networks.compiled import refuse_without_compiler
 from ..networks.placement import device_for, refuse_precision
-from ..scanning.memory import recycled, resident_memory
+from ..scanning.memory import recycled
 from ..spec import Network
 from ..values import listed
 from .images import measure_decoding, measure_memory

@@ -52,8 +52,7 @@ class Evaluation:
         # The tests of every contrast: one, or one per pair.
         groups = [pairs(contrast) if criterion.pairwise else [contrast] for contrast in contrasts]
         self._tests = [test for group in groups for test in group]
-        stops = np.cumsum([len(group) for group in groups])
-        self._groups = [range(b - len(group), b) for b, group in zip(stops, groups, strict=True)]
+        self._firsts = np.cumsum([0, *(len(group) for group in groups[:-1])])
         self._needs_q = stores_q or any(c.measure == "q" for c in self._conditions)
         self._in_one_pass = (
             (criterion.test, criterion.sides, criterion.pairwise) == ("each", 1, False)
@@ -89,8 +88,8 @@ class Evaluation:
         slabs = [slab for layer in family for slab in layer]
         if self._needs_q:
             small = [slab.small_p for slab in slabs if slab.small_p]
-            for sample, test in np.ndindex(slabs[0].samples, len(self._tests)):
-                self._correct(small, sample, test)
+            for sample in range(slabs[0].samples):
+                self._correct(small, sample)
         for layer in family:
             for condition in self._conditions:
                 if isinstance(condition, Top):
@@ -98,17 +97,17 @@ class Evaluation:
 
     def decide(self, slab: SlabValues) -> Decision:
         """Decide on the units of a slab, after :meth:`settle` if it :attr:`needs_family`."""
-        masks = np.empty((slab.samples, len(self._tests), slab.units), np.bool_)
-        for sample, test in np.ndindex(masks.shape[:2]):
-            masks[sample, test] = self._passes(slab, sample, test)
-        chosen = np.stack([masks[:, group].all(axis=1) for group in self._groups])
+        masks = np.empty((len(self._tests), slab.samples, slab.units), np.bool_)
+        for sample in range(slab.samples):
+            masks[:, sample] = self._passes(slab, sample)
+        chosen = self._by_contrast(np.logical_and, masks)
         folds = chosen[:, 1:] if slab.samples > 1 else chosen
         selection = Selection(chosen[:, 0], folds, slab.dead, slab.nonfinite)
         return Decision(selection, self._q(slab) if self._stores_q else None)
 
     def measured(self, sample: Sample, index: int) -> list[Measured]:
         """Every test on the ``index``-th sample: 0 for all stimuli, then fold by fold."""
-        shared = _is_every_category(self._tests, len(sample.count))
+        shared = _is_every_category(self._tests)
         null_t = self._null_t[index] if self._null_t else [None] * len(self._tests)
         level = self._level(index)
         return [
@@ -153,7 +152,7 @@ class Evaluation:
 
     def _stored_values(self, sample: Sample, test: Test, measure: str) -> NDArray[Any]:
         criterion = replace(self._criterion, test=test)
-        shared = _is_every_category(self._contrasts, len(sample.count))
+        shared = _is_every_category(self._contrasts)
         null_t = self._null_t[0] if self._null_t else [None] * len(self._contrasts)
         dtype = MEASURE_TYPES.get(measure, "float32")
         values = np.empty((len(self._contrasts), sample.units), dtype)
@@ -173,26 +172,31 @@ class Evaluation:
             return 1.0
         return min(max(bounds, default=0.0), 1.0)
 
-    def _correct(self, slabs: Sequence[SmallPValues], sample: int, test: int) -> None:
+    def _correct(self, slabs: Sequence[SmallPValues], sample: int) -> None:
         """Turn p of a family into q, in place; omitted p are larger and change nothing."""
-        parts = [slab.p[slab.part(sample, test)] for slab in slabs]
-        size = sum(int(slab.tested[sample, test]) for slab in slabs)
-        q = adjusted(np.concatenate(parts), self._criterion.correction, size)
-        start = 0
-        for part in parts:
-            part[:] = q[start : start + len(part)]
-            start += len(part)
+        sizes = sum(slab.tested[sample] for slab in slabs)
+        starts, stops = np.swapaxes([slab.bounds(sample) for slab in slabs], 0, 1)
+        # Most of many categories are preferred by no unit: nothing to correct.
+        for test in np.flatnonzero((stops > starts).any(axis=0)):
+            bounds = zip(slabs, starts[:, test], stops[:, test], strict=True)
+            parts = [slab.p[first:stop] for slab, first, stop in bounds]
+            q = adjusted(np.concatenate(parts), self._criterion.correction, int(sizes[test]))
+            start = 0
+            for part in parts:
+                part[:] = q[start : start + len(part)]
+                start += len(part)
 
-    def _passes(self, slab: SlabValues, sample: int, test: int) -> Mask:
+    def _passes(self, slab: SlabValues, sample: int) -> Mask:
+        """Whether the units pass each test on a sample ``[test, unit]``."""
         met: dict[Condition, Mask] = {}
         for condition in self._conditions:
             if isinstance(condition, Comparison) and condition.measure == "q":
                 assert slab.small_p is not None
-                part = slab.small_p.part(sample, test)
-                met[condition] = np.full(slab.units, condition.holds(1.0))
-                met[condition][slab.small_p.units[part]] = condition.holds(slab.small_p.p[part])
+                met[condition] = np.full((len(self._tests), slab.units), condition.holds(1.0))
+                for test, units, q in slab.small_p.of(sample):
+                    met[condition][test, units] = condition.holds(q)
             else:
-                met[condition] = slab.columns[condition][sample, test]
+                met[condition] = slab.columns[condition][sample]
         passes: Mask = self._rule.decide(met) & ~slab.nonfinite
         return passes
 
@@ -201,12 +205,15 @@ class Evaluation:
         assert slab.small_p is not None
         q = np.empty((len(self._tests), slab.units), np.float32)
         q[:] = np.where(slab.nonfinite, np.nan, 1)
-        for test, row in enumerate(q):
-            part = slab.small_p.part(0, test)
-            row[slab.small_p.units[part]] = slab.small_p.p[part]
-        if len(self._groups) == len(self._tests):
-            return q
-        return np.stack([q[group].max(axis=0) for group in self._groups])
+        for test, units, small in slab.small_p.of(0):
+            q[test, units] = small
+        return self._by_contrast(np.maximum, q)
+
+    def _by_contrast(self, join: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+        """Join ``values [test, ...]`` of the tests of every contrast."""
+        if len(self._contrasts) == len(self._tests):
+            return values
+        return np.asarray(join.reduceat(values, self._firsts, axis=0))
 
 
 def _small_p(p: Floats, level: float) -> tuple[NDArray[np.int32], Floats, int]:
@@ -220,18 +227,14 @@ def samples_of(folds: Sequence[Moments]) -> list[Moments]:
     return [reduce(merge, folds), *folds] if len(folds) > 1 else list(folds)
 
 
-def _is_every_category(tests: Sequence[Contrast], categories: int) -> bool:
+def _is_every_category(tests: Sequence[Contrast]) -> bool:
     """Whether there are several tests, each of one category against all others."""
-    return len(tests) > 1 and not any(
-        test.weighted or len(test.target) > 1 or len(test.baseline) < categories - 1
-        for test in tests
-    )
+    return len(tests) > 1 and all(test.category is not None for test in tests)
 
 
 def _in_order(tests: Sequence[Contrast], categories: int) -> bool:
     """Whether there is one test for every category, in order."""
-    targets = [test.target for test in tests]
-    return targets == [(k,) for k in range(categories)] and _is_every_category(tests, categories)
+    return len(tests) > 1 and [test.category for test in tests] == list(range(categories))
 
 
 def _find_top(layer: Sequence[SlabValues], top: Top) -> None:

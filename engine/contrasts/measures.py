@@ -72,12 +72,16 @@ class Sample:
         return others
 
     @cached_property
-    def rest(self) -> list[Moments]:
-        """Pooled moments of all other categories, for every category."""
-        mean, m2 = np.empty_like(self.mean), np.empty_like(self.mean)
+    def others(self) -> Moments:
+        """Pooled moments ``[category, unit]`` of all categories but each."""
+        mean, m2 = np.empty((2, *self.mean.shape))
         tests.pool_others(self.count, self.mean, self.m2, mean, m2)
-        others = self.count.sum() - self.count
-        return [Moments(int(n), *own) for n, *own in zip(others, mean, m2, strict=True)]
+        return Moments(self.count.sum() - self.count, mean, m2)
+
+    @cached_property
+    def rest(self) -> list[Moments]:
+        """The rows of :attr:`others`."""
+        return [Moments(int(n), *own) for n, *own in zip(*self.others, strict=True)]
 
     @cached_property
     def preferred(self) -> NDArray[np.int64]:
@@ -127,7 +131,8 @@ class Measured:
 
     def measure(self, name: str) -> NDArray[Any]:
         """A measure of ``registry.MEASURES`` that does not depend on other units."""
-        return _MEASURES[name](self)
+        pooled = POOLED.get(name)
+        return pooled(self._target, self._baseline) if pooled else _MEASURES[name](self)
 
     # t, p
 
@@ -235,10 +240,10 @@ class Measured:
 
     def _rows(self, sign: int) -> tuple[tuple[NDArray[np.int64], Floats, Floats], int]:
         """Moments of the target and of each baseline category, and the target's row."""
-        sample, target, baseline = self._sample, self._contrast.target, self._contrast.baseline
-        if len(target) == 1 and len(baseline) == len(sample.count) - 1:
-            return (sample.count, sign * sample.mean, sample.m2), target[0]
-        pooled, rows = self._target, list(baseline)
+        sample, category = self._sample, self._contrast.category
+        if category is not None:
+            return (sample.count, sign * sample.mean, sample.m2), category
+        pooled, rows = self._target, list(self._contrast.baseline)
         count = np.array([pooled.count, *sample.count[rows]])
         mean = np.stack([pooled.mean, *sample.mean[rows]])
         return (count, sign * mean, np.stack([pooled.m2, *sample.m2[rows]])), 0
@@ -253,9 +258,10 @@ class Measured:
     @cached_property
     def _baseline(self) -> Moments:
         """All stimuli of the baseline's categories."""
-        first, baseline = self._contrast.target[0], self._contrast.baseline
+        first = self._contrast.target[0]
         if self._shared:
             return self._sample.rest[first]
+        baseline = self._contrast.baseline
         before = [k for k in baseline if k < first]
         return self._pooled(before, [k for k in baseline if k > first])
 
@@ -268,8 +274,8 @@ class Measured:
 
     @cached_property
     def _weights(self) -> Floats:
-        weights = np.zeros(len(self._sample.count))
-        weights[[*self._contrast.target, *self._contrast.baseline]] = self._contrast.weights
+        contrast, weights = self._contrast, np.zeros(len(self._sample.count))
+        weights[[*contrast.target, *contrast.baseline]] = contrast.weights
         return weights
 
     @cached_property
@@ -291,13 +297,7 @@ class Measured:
     @property
     def _is_one_of_many(self) -> bool:
         """Whether the contrast is one of many categories against all others."""
-        contrast, categories = self._contrast, len(self._sample.count)
-        return (
-            categories > each.FEW
-            and not contrast.weighted
-            and len(contrast.target) == 1
-            and len(contrast.baseline) == categories - 1
-        )
+        return self._contrast.category is not None and len(self._sample.count) > each.FEW
 
     def _mean_of_means(self, categories: Sequence[int]) -> Floats:
         """Mean by deviations from the first, so that equal means give exactly that mean."""
@@ -321,18 +321,21 @@ class Measured:
         return np.isin(self._sample.preferred, self._contrast.target)
 
 
+# Indices of the moments of two sides, which may have a count for every unit.
+POOLED: dict[str, Callable[[Moments, Moments], Floats]] = {
+    "csi_pooled": lambda a, b: indices.contrast_ratio(a.mean, b.mean),
+    "d_prime": indices.d_prime,
+    "cohens_d": indices.cohens_d,
+    "hedges_g": indices.hedges_g,
+}
 _MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
     "t": lambda x: x.t,
     "p": lambda x: x.p,
     "log10_p": lambda x: x.log10_p,
     "p_null": lambda x: x.p_null,
     "csi": lambda x: indices.contrast_ratio(x.response, x.baseline_response),
-    "csi_pooled": lambda x: indices.contrast_ratio(x._target.mean, x._baseline.mean),
     "csi_strongest": lambda x: indices.contrast_ratio(x.response, x._strongest()),
     "csi_clamped": lambda x: x._clamped(),
-    "d_prime": lambda x: indices.d_prime(x._target, x._baseline),
-    "cohens_d": lambda x: indices.cohens_d(x._target, x._baseline),
-    "hedges_g": lambda x: indices.hedges_g(x._target, x._baseline),
     "ratio": lambda x: indices.ratio(x.response, x.baseline_response),
     "log_ratio": lambda x: np.log2(indices.ratio(x.response, x.baseline_response)),
     "response": lambda x: x.response,

@@ -266,9 +266,10 @@ def _rows_scanned(
     """Categories of the contrasts if the scan stored the masks of all of them, else None."""
     if as_record(criterion) != store.provenance.get("criterion"):
         return None
-    every = every_category(store.categories)
-    rows = [contrast.row_in(every) for contrast in (every if contrasts is None else contrasts)]
-    return None if None in rows else [row for row in rows if row is not None]
+    if contrasts is None:
+        return list(range(len(store.categories)))
+    rows = [contrast.category for contrast in contrasts if contrast.category is not None]
+    return rows if len(rows) == len(contrasts) else None
 
 
 def _scanned(store: StoreReader, layer: Layer, rows: Sequence[int]) -> Iterator[Selection]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,10 +51,18 @@ class SmallPValues(NamedTuple):
     stops: NDArray[np.int64]
     tested: NDArray[np.int64]
 
-    def part(self, sample: int, test: int) -> slice:
-        """The slice of one test on one sample."""
-        index = int(np.ravel_multi_index((sample, test), self.stops.shape))
-        return slice(self.stops.flat[index - 1] if index else 0, self.stops.flat[index])
+    def bounds(self, sample: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Start and stop ``[test]`` of every test's part on one sample."""
+        stops = self.stops[sample]
+        first = self.stops[sample - 1, -1] if sample else 0
+        return np.concatenate([[first], stops[:-1]]), stops
+
+    def of(self, sample: int) -> Iterator[tuple[int, NDArray[np.int32], Floats]]:
+        """Every test that has any on one sample, with their units and p."""
+        starts, stops = self.bounds(sample)
+        for test in np.flatnonzero(stops > starts).tolist():
+            part = slice(starts[test], stops[test])
+            yield test, self.units[part], self.p[part]
 
 
 @dataclass

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from ..contrasts.select import annotate_criterion
 from ..errors import UserError, shortened
-from ..moments.plan import Block
+from ..layer import Layer
+from ..moments.plan import parts_within
 from ..networks.weights import looks_like_file
 from ..scanning.interrupt import Stop
 from ..scanning.loop import note_invisible
@@ -35,10 +36,13 @@ from .tasks import (
     Record,
     contrast,
     leave,
-    merge_group,
+    merge_files,
     part_of,
     show,
 )
+
+# Means in the layers whose contrasts are one task.
+_TOGETHER = 2**22
 
 
 class OnWorkers:
@@ -233,21 +237,30 @@ class Distribution:
     # Moments and contrasts
 
     def _merge(self, crew: Crew, job: Job) -> None:
-        """Merge the groups that span several shards."""
+        """Merge the groups of files that span several shards."""
         ordered = sorted(self._records.items(), key=lambda item: item[1]["batches"][0])
-
-        def task_of(block: Block) -> Task:
-            group, name = (block.category, block.fold), f"{MERGE}/{block.category}.{block.fold}"
-            keys = {layer.name: part_of(layer, group) for layer in self._draft.layers}
-            parts = {
-                layer: [(task, one["kept"][key]) for task, one in ordered if key in one["kept"]]
-                for layer, key in keys.items()
-            }
-            shown = f"merge {self._draft.categories[block.category]} fold {block.fold}"
-            return Task(name, shown, merge_group, (name, group, parts))
-
-        there = self._draft.tasks.of(MERGE)
-        tasks = [task_of(block) for block in self._plan.blocks if self._spans(block)]
+        kept: dict[str, list[Any]] = {}
+        for task, record in ordered:
+            for part, seal in record["kept"].items():
+                kept.setdefault(part, []).append((task, seal))
+        moments, draft = self._draft.moments, self._draft
+        # Layers that are divided alike are merged together.
+        alike: dict[tuple[int, ...], list[Layer]] = {}
+        for layer in draft.layers:
+            alike.setdefault(moments.rows(layer), []).append(layer)
+        tasks = []
+        for number, layers in enumerate(alike.values()):
+            for place in moments.places(layers[0]):
+                groups = moments.groups_of(layers[0], place)
+                if not self._spans(groups):
+                    continue
+                files = {layer.name: place for layer in layers}
+                keys = [part_of(layer, group) for layer in layers for group in groups]
+                name = f"{MERGE}/{number}/{place[0]}.{place[1]}"
+                shown = f"merge {draft.categories[groups[0][0]]} fold {groups[0][1]}"
+                own = {key: kept[key] for key in keys}
+                tasks.append(Task(name, shown, merge_files, (name, files, own)))
+        there = draft.tasks.of(MERGE)
         left = [task for task in tasks if task.name not in there]
         started, before = time.perf_counter(), len(tasks) - len(left)
         for done, _ in enumerate(self._done(crew, job, left), before + 1):
@@ -255,13 +268,16 @@ class Distribution:
 
     def _contrast(self, crew: Crew, job: Job) -> None:
         there, layers = self._draft.tasks.of(CONTRAST), self._draft.layers
-        names = [f"{CONTRAST}/{number}" for number in range(len(layers))]
-        tasks = [
-            Task(name, f"contrast {layer.name}", contrast, (name, number))
-            for number, (name, layer) in enumerate(zip(names, layers, strict=True))
-            if name not in there
-        ]
-        units = {name: layer.units for name, layer in zip(names, layers, strict=True)}
+        tasks, units = [], {}
+        values = len(self._draft.categories) * self._draft.reader.folds
+        for part in parts_within(layers, lambda layer: layer.units * values, _TOGETHER):
+            first = layers.index(part[0])
+            stop, name = first + len(part), f"{CONTRAST}/{first}"
+            units[name] = sum(layer.units for layer in part)
+            more = f" and {len(part) - 1} more" if len(part) > 1 else ""
+            if name not in there:
+                shown = f"contrast {part[0].name}{more}"
+                tasks.append(Task(name, shown, contrast, (name, first, stop)))
         started, before = time.perf_counter(), sum(units[name] for name in there)
         done = before
         for task, _ in self._done(crew, job, tasks):
@@ -272,13 +288,14 @@ class Distribution:
 
     def _note_what_is_done(self) -> None:
         stimuli = sum(self._stimuli(record) for record in self._records.values())
+        contrasts = self._draft.tasks.of(CONTRAST).values()
+        contrasted = sum(stop - first for first, stop in (one["contrasts"] for one in contrasts))
         passes = len({record["layers"][0] for record in self._records.values()})
         self._listener.note(
             f"resuming an unfinished scan: {len(self._records)} of "
             f"{passes * len(self._plan.shards)} shards are done ({stimuli:,} of "
             f"{passes * len(self._plan.order):,} stimuli), "
-            f"contrasts of {len(self._draft.tasks.of(CONTRAST))} of {len(self._draft.layers)} "
-            "layers are written"
+            f"contrasts of {contrasted} of {len(self._draft.layers)} layers are written"
         )
 
     def _stimuli(self, record: Any) -> int:
@@ -307,11 +324,15 @@ class Distribution:
             for stimulus, why in self._skipped_in(record).items()
         }
 
-    def _spans(self, block: Block) -> bool:
-        """Whether a block lies in more than one shard."""
+    def _spans(self, groups: Sequence[tuple[int, int]]) -> bool:
+        """Whether consecutive groups lie in more than one shard."""
+        blocks = self._plan.blocks
+        first, *_, last = [
+            blocks[k * self._plan.folds + fold] for k, fold in (groups[0], groups[-1])
+        ]
         size = self._plan.batch_size
         return not any(
-            shard.start * size <= block.start and block.stop <= shard.stop * size
+            shard.start * size <= first.start and last.stop <= shard.stop * size
             for shard in self._plan.shards
         )
 

@@ -190,11 +190,11 @@ def show(
         if last.stop > len(plan.order):
             for layer in own:
                 if part := live.layers[layer.name].part():
-                    later(results.keep, layer, last, part)
+                    later(results.keep, layer, [(last, part)])
     return {
         "batches": numbers,
         "layers": [layer.name for layer in own],
-        "finished": sorted(results.finished),
+        "written": results.written,
         "kept": results.kept,
         "skipped": failed,
         "invisible": invisible,
@@ -204,67 +204,89 @@ def show(
 
 
 class _ShardResults:
-    """Moments of a shard: complete groups are written to the draft, partial ones are kept."""
+    """Moments of a shard: those of whole files are written to the draft, others are kept."""
 
     def __init__(
         self, context: Context, plan: Plan, layers: Sequence[Layer], dtype: torch.dtype
     ) -> None:
-        self._context, self._plan, self._layers, self._dtype = context, plan, layers, dtype
-        self.finished: set[tuple[int, int]] = set()
+        self._context, self._layers, self._dtype = context, layers, dtype
+        self._cut = {
+            (block.category, block.fold)
+            for block in plan.blocks
+            if block.start < 0 or block.stop > len(plan.order)
+        }
+        self._shown = {(block.category, block.fold) for block in plan.blocks} - self._cut
+        moments = context.draft.moments
+        self.written = {
+            layer.name: [
+                place
+                for place in dict.fromkeys(moments.place_of(layer, one) for one in self._shown)
+                if self._shown.issuperset(moments.groups_of(layer, place))
+            ]
+            for layer in layers
+        }
         self.kept: dict[str, Seal] = {}
         self.warnings: dict[str, str] = {}
 
-    def keep(self, layer: Layer, block: Block, finished: Finished) -> None:
-        """Write or keep the moments of a block, and note values that are not finite."""
-        job, draft, name = self._context
-        group = block.category, block.fold
+    def keep(self, layer: Layer, finished: Sequence[tuple[Block, Finished]]) -> None:
+        """Write or keep the moments of blocks, and note values that are not finite."""
         if layer is self._layers[0]:
-            _joined(job)  # raises if another scan has replaced the draft
+            _joined(self._context.job)  # raises if another scan has replaced the draft
+        for block, moments in finished:
+            self._keep(layer, block, moments)
+
+    def _keep(self, layer: Layer, block: Block, finished: Finished) -> None:
+        _, draft, name = self._context
+        group = block.category, block.fold
         units, moments = finished.nonfinite(), finished.moments()
         if units and layer.name not in self.warnings:
             category = draft.categories[block.category]
             self.warnings[layer.name] = nonfinite(layer, units, category, self._dtype)
-        if block.start >= 0 and block.stop <= len(self._plan.order):
+        if draft.moments.place_of(layer, group) in self.written[layer.name]:
             draft.write_moments(layer, *group, moments)
-            self.finished.add(group)
         else:
-            key = part_of(layer, group)
-            self.kept[key] = draft.tasks.keep(f"{name}/{key}", moments)
+            self.kept[part_of(layer, group)] = draft.tasks.keep(name, moments)
 
 
 @_task
-def merge_group(
+def merge_files(
     context: Context,
-    group: tuple[int, int],
+    files: Mapping[str, Sequence[int]],
     parts: Mapping[str, Sequence[tuple[str, Seal]]],
 ) -> Record:
-    """Merge the shards' parts of a group in plan order, as one process does.
+    """Merge the shards' parts of the groups of a file in plan order, as one process does.
 
-    ``parts`` lists, for every layer, the names of the shards' tasks and the parts they saved.
+    Parameters
+    ----------
+    files : layer -> place of the file of its moments
+    parts : part of a group -> the shards' tasks that kept one, and its seal
     """
     draft = context.draft
     for layer in draft.layers:
-        merged: Moments | None = None
-        for task, seal in parts[layer.name]:
-            found = draft.tasks.kept(f"{task}/{part_of(layer, group)}", layer, seal)
-            if found is None:
-                draft.tasks.forget(task)
-                raise UserError(
-                    f"moments are checked when they are read; those of {task} in {draft.path} are "
-                    "damaged: run the same command to repeat that part"
-                )
-            part = Moments(found.count, *map(torch.from_numpy, found[1:]))
-            merged = merge(merged, part) if merged else part
-        assert merged is not None  # a group has at least two stimuli
-        draft.write_moments(layer, *group, Moments(merged[0], *(m.numpy() for m in merged[1:])))
-    return {"machine": machine()}
+        if layer.name not in files:
+            continue
+        for group in draft.moments.groups_of(layer, files[layer.name]):
+            merged: Moments | None = None
+            for task, seal in parts[part_of(layer, group)]:
+                found = draft.tasks.kept(task, layer, seal)
+                if found is None:
+                    draft.tasks.forget(task)
+                    raise UserError(
+                        f"moments are checked when they are read; those of {task} in {draft.path} "
+                        "are damaged: run the same command to repeat that part"
+                    )
+                part = Moments(found.count, *map(torch.from_numpy, found[1:]))
+                merged = merge(merged, part) if merged else part
+            assert merged is not None  # a group has at least two stimuli
+            draft.write_moments(layer, *group, Moments(merged[0], *(m.numpy() for m in merged[1:])))
+    return {"machine": machine(), "written": {name: [place] for name, place in files.items()}}
 
 
 @_task
-def contrast(context: Context, number: int) -> Record:
-    """Compute the contrasts of a layer."""
-    materialise(context.draft, first=number, stop=number + 1)
-    return {"machine": machine()}
+def contrast(context: Context, first: int, stop: int) -> Record:
+    """Compute the contrasts of consecutive layers."""
+    materialise(context.draft, first=first, stop=stop)
+    return {"machine": machine(), "contrasts": (first, stop)}
 
 
 def leave(token: str) -> None:

@@ -28,8 +28,8 @@ from ..errors import UserError, first_line
 from ..texts import in_bytes
 
 # A library that does not fit another one fails to load.
-_LOADED = ("torch", "torchvision", "numba", "zarrs", "PIL")
-_SHOWN = ("torch", "torchvision", "timm", "numpy", "numba", "dask", "zarr", "zarrs", "xarray")
+_LOADED = ("torch", "torchvision", "numba", "PIL")
+_SHOWN = ("torch", "torchvision", "timm", "numpy", "numba", "dask", "zarr", "xarray")
 _VECTORS = ("AVX", "NEON", "SVE", "VSX", "ZVECTOR", "RVV")
 _THREADING = ("OMP_", "GOMP_", "KMP_", "MKL_", "NUMBA_NUM", "NUMBA_THREADING")
 _OPENMP = re.compile(r"\S*/lib(?:gomp|iomp5|omp)\b\S*")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import groupby, islice
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +21,10 @@ from .plan import Block, Run
 
 # Lowest compute capability that the Triton kernel supports.
 _TRITON_FROM = (8, 0)
-OnFinished = Callable[[Layer, Block, Finished], None]
+# Finished blocks of a layer, in order.
+OnFinished = Callable[[Layer, Sequence[tuple[Block, Finished]]], None]
+# Bytes of the moments of whole blocks that are read out at once.
+_AT_ONCE = 2**20
 
 
 class LayerMoments:
@@ -72,16 +76,15 @@ class LayerMoments:
         ------
         UserError : shape or precision differ from the trial pass
         """
-        rows = self._flat.rows(activation)
-        for run in runs:
-            if run.start < run.stop:
-                x = as_arrays(rows[run.start : run.stop])
-                groups = np.zeros(len(x), dtype=np.int64)
-                self._kernels.fold_in(x, groups, self._count, *self._state)
-            if run.last:
-                finished = self.part()
-                if finished:  # None if a shard skipped all its stimuli of the block
-                    self._on_finished(self._layer, run.block, finished)
+        rows = as_arrays(self._flat.rows(activation))
+        most = _AT_ONCE // (16 * self._layer.units) if isinstance(rows, np.ndarray) else 0
+        for whole, own in groupby(runs, lambda run: most > 1 and run.is_whole):
+            if whole:
+                while together := list(islice(own, most)):
+                    self._take_whole(rows, together)
+            else:
+                for run in own:
+                    self._take(rows, run)
 
     def live(self) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
         """State of the current block for a checkpoint: a header and its arrays as bytes."""
@@ -105,6 +108,29 @@ class LayerMoments:
             parts = (part.to(self._memory.device).view(torch.float64) for part in earlier)
             self._earlier = Moments(header["earlier"], *map(as_arrays, parts))
 
+    def _take(self, rows: Any, run: Run) -> None:
+        """Add a run of rows ``[stimulus, unit]``, which may complete its block."""
+        if run.start < run.stop:
+            x = rows[run.start : run.stop]
+            groups = np.zeros(len(x), dtype=np.int64)
+            self._kernels.fold_in(x, groups, self._count, *self._state)
+        if run.last:
+            finished = self.part()
+            if finished:  # None if a shard skipped all its stimuli of the block
+                self._on_finished(self._layer, [(run.block, finished)])
+
+    def _take_whole(self, rows: NDArray[Any], runs: Sequence[Run]) -> None:
+        """Read out blocks that lie whole within a batch, one after the other."""
+        from ...kernels.groups import moments_of_groups
+
+        assert self._flat.order is not None  # a batch has an order
+        sizes, shape = [run.stop - run.start for run in runs], self._layer.shape
+        x = rows[runs[0].start : runs[-1].stop]
+        packed = moments_of_groups(x, sizes, shape, self._flat.order)
+        finished = [Finished(*own, shape) for own in zip(sizes, packed, strict=True)]
+        blocks = [run.block for run in runs]
+        self._on_finished(self._layer, list(zip(blocks, finished, strict=True)))
+
     def _read_out(self, shape: Sequence[int], order: Sequence[int]) -> tuple[int, Any]:
         """Count of the current block so far, and its moments as the kernel packs them."""
         count, sums = int(self._count[0]), (part[0] for part in self._state)
@@ -117,13 +143,14 @@ def load_kernels(layers: Iterable[Layer]) -> None:
 
     Only speed depends on it: a thread can do it while something else waits for the disk.
     """
-    from ...kernels import cpu
+    from ...kernels import cpu, groups
 
     for dtype in {layer.dtype for layer in layers}:
         x = as_arrays(torch.zeros(1, 1, dtype=getattr(torch, dtype)))
         one = np.zeros((1, 1))
         cpu.fold_in(x, np.zeros(1, np.int64), np.zeros(1, np.int64), x.copy(), one, one.copy())
         cpu.read_out(1, x[0], one[0], one[0], None, (1,), (1,))
+        groups.moments_of_groups(x, [1], (1,), (1,))
 
 
 def as_arrays(tensor: torch.Tensor) -> Any:

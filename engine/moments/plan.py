@@ -45,6 +45,11 @@ class Run(NamedTuple):
     stop: int
     last: bool
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has all stimuli of its block."""
+        return self.stop - self.start == self.block.stop - self.block.start
+
 
 class Batch(NamedTuple):
     """Stimuli ``[row]`` of a forward pass, as indices into the catalogue, and their runs.
@@ -184,12 +189,14 @@ def make_plan(
     fold_of = np.full(len(labels), -1, dtype=np.int32)
     kept = np.ones(len(labels), dtype=bool)
     kept[list(left_out)] = False
-    fewest = int(np.bincount(labels[kept], minlength=len(categories)).min())
+    sizes = np.bincount(labels[kept], minlength=len(categories))
+    fewest = int(sizes.min())
+    sorted_by_category = np.flatnonzero(kept)[np.argsort(labels[kept], kind="stable")]
+    members_of = np.split(sorted_by_category, np.cumsum(sizes)[:-1])
     order: list[NDArray[np.int64]] = []
     blocks: list[Block] = []
     shown = 0
-    for category, name in enumerate(categories):
-        members = np.flatnonzero((labels == category) & kept)
+    for category, (name, members) in enumerate(zip(categories, members_of, strict=True)):
         if len(members) < 2 * folds:
             without = np.count_nonzero(labels == category) - len(members)
             remedy = ": add images" + (f", or choose `folds={fewest // 2}`" if fewest > 1 else "")

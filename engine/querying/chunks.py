@@ -1,20 +1,14 @@
-"""Values of the units of one chunk, read from the store or computed from moments.
-
-Stored variables are read as they are (float32); other measures are computed from the moments over
-all stimuli, for the requested units only.
-"""
+"""What a query asks of a store: the source of its values, its contrasts, and its chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.moments import Moments, merge
 from ..contrasts.language.contrast import Contrast, every_category, parse_contrast
 from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
@@ -24,13 +18,10 @@ from ..store.attributes import brief
 from ..store.chunking import Slab
 from ..store.store_reader import StoreReader
 
-if TYPE_CHECKING:
-    from ..contrasts.measures import Sample
-
 Units = NDArray[np.int64]
 # Measures that depend on other units: available only if they were stored.
 _OF_A_FAMILY = ("q", "p_null")
-_CONDITIONS = ("dead", "nonfinite")
+CONDITIONS = ("dead", "nonfinite")
 
 
 @dataclass(frozen=True)
@@ -54,11 +45,11 @@ class Source:
     @property
     def flags(self) -> tuple[str, ...]:
         """Names of boolean properties."""
-        return ("selective", *_CONDITIONS, "preferred")
+        return ("selective", *CONDITIONS, "preferred")
 
     def key(self, variable: str) -> str:
         """Path of a variable within its layer."""
-        within = self.saved and variable not in _CONDITIONS
+        within = self.saved and variable not in CONDITIONS
         return f"{self.saved}/{variable}" if within else variable
 
 
@@ -118,7 +109,6 @@ def queried_contrasts(
     ------
     UserError : the text cannot be parsed, or is not the saved contrast
     """
-    every = every_category(store.categories)
     if source.saved and not store.saved[source.saved]["each_category"]:
         own = parse_contrast(store.saved[source.saved]["contrasts"][0], store.categories)
         if text is not None and not parse_contrast(text, store.categories, stop).is_same_as(own):
@@ -127,11 +117,13 @@ def queried_contrasts(
             )
         return [QueriedContrast(0, own, None, stored=True)]
     if text is None:
+        every = every_category(store.categories)
         return [QueriedContrast(row, one, row, stored=True) for row, one in enumerate(every)]
     contrast = parse_contrast(text, store.categories, stop)
-    row = contrast.row_in(every)
+    row = contrast.category
     if row is not None:
-        return [QueriedContrast(0, every[row], row, stored=True)]
+        own = replace(contrast, text=store.categories[row].strip())
+        return [QueriedContrast(0, own, row, stored=True)]
     if source.saved:
         raise UserError(f"{source.saved} was saved for every category; got {contrast.text!r}")
     return [QueriedContrast(0, contrast, None, stored=False)]
@@ -145,77 +137,17 @@ class Part(NamedTuple):
     slab: Slab
     units: slice
 
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        return int(self.units.stop - self.units.start)
+
 
 def parts_of(store: StoreReader, layers: Sequence[Layer]) -> Iterator[Part]:
     """The chunks of layers, in order."""
     for layer in layers:
         for number, (slab, units) in enumerate(store.slabs(layer)):
             yield Part(layer, number, slab, units)
-
-
-class Chunk:
-    """Values of one chunk of a layer, cached; ``rows`` is the number of contrasts queried."""
-
-    def __init__(self, store: StoreReader, source: Source, part: Part, rows: int) -> None:
-        self.layer, self.slab, self.units = part.layer, part.slab, part.units
-        self._store, self._source = store, source
-        # Reading all rows at once is cheaper than reading most of them.
-        self._at_once = 2 * rows > len(store.categories)
-        self._read: dict[tuple[str, int | None], NDArray[Any]] = {}
-        self._folds: list[Moments] = []
-
-    @property
-    def size(self) -> int:
-        """Number of units."""
-        return int(self.units.stop - self.units.start)
-
-    def values(
-        self, name: str, queried: QueriedContrast, chosen: Units | None = None
-    ) -> NDArray[Any]:
-        """A measure, flag or coordinate of ``chosen`` units, which are indices in the chunk."""
-        if name in self.layer.dims:
-            return self._coordinate(name, chosen)
-        if queried.stored and name in self._source.stored:
-            values = self._stored(name, queried.row)
-        elif name in _CONDITIONS:
-            values = self._stored(name, None)
-        else:
-            return self._computed(name, queried.contrast, chosen)
-        return values if chosen is None else values[chosen]
-
-    def responses(self, chosen: Units) -> NDArray[np.float64]:
-        """Mean responses ``[category, unit]``."""
-        return self._sample(chosen).mean
-
-    def _stored(self, name: str, row: int | None) -> NDArray[Any]:
-        whole = row is None or self._at_once
-        key = (name, None if whole else row)
-        if key not in self._read:
-            path = self._source.key(name)
-            self._read[key] = self._store.read_slab(self.layer, path, self.slab, key[1])
-        values = self._read[key]
-        return values[row] if values.ndim == 2 else values
-
-    def _coordinate(self, dim: str, chosen: Units | None) -> Units:
-        flat = np.arange(self.size) if chosen is None else chosen
-        axis = self.layer.dims.index(dim)
-        return np.asarray(np.unravel_index(flat + self.units.start, self.layer.shape)[axis])
-
-    def _computed(self, name: str, contrast: Contrast, chosen: Units | None) -> NDArray[Any]:
-        from ..contrasts.measures import Measured
-
-        test = "each" if name.endswith("_each") else self._source.criterion.test
-        criterion = replace(self._source.criterion, test=test, where="t > 0")
-        with np.errstate(all="ignore"):  # constant units divide by 0, by the rules of the kernels
-            measured = Measured(self._sample(chosen), contrast, criterion)
-            return measured.measure(name.removesuffix("_each"))
-
-    def _sample(self, chosen: Units | None) -> Sample:
-        from ..contrasts.measures import Sample
-
-        self._folds = self._folds or self._store.moments(self.layer, self.slab)
-        own: Any = slice(None) if chosen is None else chosen
-        return Sample(reduce(merge, (Moments(n, m[:, own], s[:, own]) for n, m, s in self._folds)))
 
 
 def coordinates(layer: Layer) -> dict[str, Units]:

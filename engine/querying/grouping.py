@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,48 +11,83 @@ from numpy.typing import NDArray
 
 from ..layer import Layer
 from .search import Matches
-from .table import Table
+from .table import Column, Labels, Table
 
 # A group's names, and the values of a measure in it.
 Group = tuple[tuple[str, ...], NDArray[Any]]
+Counted = NDArray[np.integer[Any]]
 
 
-def shape_along(layer: Layer, dims: Sequence[str]) -> tuple[int, ...]:
+class Counts:
+    """Counts of matching units, added up by group.
+
+    Parameters
+    ----------
+    by : the names of a group: ``layer``, ``contrast`` and ``dims``, in any order
+    """
+
+    def __init__(
+        self, by: Sequence[str], dims: Sequence[str], layers: Sequence[Layer],
+        contrasts: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        self._by, self._dims, self._layers, self._contrasts = by, dims, layers, contrasts
+        number = len(contrasts) if "contrast" in by else 1
+        self._counts = {
+            layer: np.zeros((number, *_shape_along(layer, dims)), np.int64) for layer in layers
+        }
+
+    def add(self, layer: Layer, contrasts: Counted, counts: Counted) -> None:
+        """Add ``counts [contrast, *dims]`` of some contrasts."""
+        own = self._counts[layer]
+        if len(own) == len(self._contrasts):
+            own[contrasts] += counts
+        else:
+            own += counts.sum(axis=0)
+
+    def table(self) -> Table:
+        """The groups in the order in which they are met, with their shares."""
+        names = ["contrast", *self._dims]
+        places, sums = [], []
+        for number, (layer, counts) in enumerate(self._counts.items()):
+            index = np.indices(counts.shape).reshape(len(names), -1)
+            own = {"layer": np.full(counts.size, number), **dict(zip(names, index, strict=True))}
+            places.append([own[name] for name in self._by])
+            units = np.full(counts.size, len(self._contrasts) * layer.units // counts.size)
+            sums.append([counts.ravel(), units])
+        columns, totals = np.concatenate(places, axis=1), np.concatenate(sums, axis=1)
+        if "layer" not in self._by and len(self._layers) > 1:
+            columns, totals = _added_up(columns, totals)
+        texts = {"layer": tuple(one.name for one in self._layers), "contrast": self._contrasts}
+        table: dict[str, Column] = {
+            name: Labels(column.astype(np.int32), texts[name]) if name in texts else column
+            for name, column in zip(self._by, columns, strict=True)
+        }
+        matching, units = totals
+        return Table({**table, "matching": matching, "units": units, "share": matching / units})
+
+
+def counts_along(dims: Sequence[str], found: Matches) -> tuple[Layer, Counted, Counted]:
+    """The layer of some matches, their contrasts, and counts ``[contrast, *dims]``."""
+    layer = found.block.layer
+    contrasts, rows = np.unique(found.contrasts, return_inverse=True)
+    shape = (len(contrasts), *_shape_along(layer, dims))
+    flat = np.ravel_multi_index([rows, *(found.values(dim) for dim in dims)], shape)
+    return layer, contrasts, np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
+
+
+def _shape_along(layer: Layer, dims: Sequence[str]) -> tuple[int, ...]:
     """The sizes of a layer along some dimensions."""
     return tuple(layer.shape[layer.dims.index(dim)] for dim in dims)
 
 
-def counts_along(dims: Sequence[str], found: Matches) -> tuple[Layer, int, Any]:
-    """Layer and contrast of some matches, and their counts along ``dims``."""
-    layer = found.chunk.layer
-    counts: Any = len(found.units)
-    if dims:
-        shape = shape_along(layer, dims)
-        own = [found.chunk.values(dim, found.contrast, found.units) for dim in dims]
-        flat = np.ravel_multi_index(own, shape)
-        counts = np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
-    return layer, found.contrast.number, counts
-
-
-def grouped_counts(
-    by: Sequence[str],
-    dims: Sequence[str],
-    contrasts: Sequence[str],
-    counted: Mapping[tuple[Layer, int], NDArray[np.int64]],
-) -> Table:
-    """Counts of layers and contrasts, added up by group."""
-    sums: dict[tuple[Any, ...], list[int]] = {}
-    for (layer, k), counts in counted.items():
-        units = layer.units // counts.size
-        for index, count in np.ndenumerate(counts):
-            names = {"layer": layer.name, "contrast": contrasts[k]}
-            names |= dict(zip(dims, index, strict=True))
-            total = sums.setdefault(tuple(names[name] for name in by), [0, 0])
-            total[0] += int(count)
-            total[1] += units
-    rows = [(*group, matching, units) for group, (matching, units) in sums.items()]
-    table = table_of((*by, "matching", "units"), rows)
-    return Table({**table.columns, "share": table["matching"] / table["units"]})
+def _added_up(columns: NDArray[Any], totals: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Equal groups as one, in the order of the first of each."""
+    if not len(columns):
+        return columns[:, :1], totals.sum(axis=1, keepdims=True)
+    _, first, group = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    sums = [np.bincount(group.ravel(), own).astype(np.int64)[order] for own in totals]
+    return columns[:, first[order]], np.array(sums)
 
 
 def quantile_rows(groups: Iterable[Group], at: Sequence[float]) -> Iterator[tuple[Any, ...]]:

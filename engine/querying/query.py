@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ..contrasts.language.contrast import contrast_end
 from ..contrasts.language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from ..errors import UserError, nearest
+from ..layer import Layer
 from ..limits import refuse_numbers
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
@@ -33,14 +34,14 @@ from ..values import listed
 from . import grouping
 from .chunks import Part, coordinates, queried_contrasts, source_of
 from .grouping import Group, table_of
-from .search import Matches, Search
-from .table import NOWHERE, Table, joined
+from .search import MEANS, Matches, Search
+from .table import NOWHERE, Labels, Table, joined
 
 if TYPE_CHECKING:
     import xarray
 
-# Stands for a column per category, with the mean response to it.
-MEANS = "means"
+# Categories up to which their means are default columns: a row has a value of each.
+MOST_MEANS = 100
 
 
 class Query:
@@ -84,6 +85,8 @@ class Query:
             rule = parse_rule(text, known, start)
         self._require(condition.measure for condition in rule.conditions())
         self._search = Search(store, self.layers, self._source, self._queried, rule)
+        self._layer_names = tuple(layer.name for layer in self.layers)
+        self._layer_index = {layer: index for index, layer in enumerate(self.layers)}
 
     def __repr__(self) -> str:
         units = sum(layer.units for layer in self.layers)
@@ -96,8 +99,9 @@ class Query:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The default columns of a table of units."""
-        names = (*(n for n in self._source.stored if n != "selective"), "d_prime", MEANS)
+        """The default columns of a table of units; means of up to ``MOST_MEANS`` categories."""
+        means = (MEANS,) if len(self.store.categories) <= MOST_MEANS else ()
+        names = (*(n for n in self._source.stored if n != "selective"), "d_prime", *means)
         return tuple(dict.fromkeys(name for name in names if not self._is_unavailable(name)))
 
     def units(self, columns: str | Sequence[str] | None = None) -> Table:
@@ -110,11 +114,14 @@ class Query:
         return joined(list(self.parts(columns)))
 
     def parts(self, columns: str | Sequence[str] | None = None) -> Iterator[Table]:
-        """As :meth:`units`, but in parts as they are found; the first is empty."""
+        """As :meth:`units`, but in parts as they are found; the first is empty.
+
+        A few parts are in memory at a time, whatever their number.
+        """
         names = self._named(columns)
-        yield self._table([], names)
-        tables = partial(self._table, columns=names)
-        yield from self._search.map(self._search.parts, lambda found: tables([found]))
+        yield self._table(None, names)
+        table = partial(self._table, columns=names)
+        yield from self._search.map(self._search.parts(), table, names, self._row_bytes(names))
 
     def top(self, size: int, by: str = "t", columns: str | Sequence[str] | None = None) -> Table:
         """The matching units with the largest measure (p and q: the smallest), best first.
@@ -128,7 +135,9 @@ class Query:
         names = self._named(columns)
         if by not in names:
             names = (by, *names)
-        return self._table(self._search.best(size, by), names)
+        table = partial(self._table, columns=names)
+        found, order = self._search.top(size, by, table, names, self._row_bytes(names))
+        return joined([self._table(None, names), *found]).take(order)
 
     def counts(self, by: str | Sequence[str] = ("layer", "contrast")) -> Table:
         """Numbers of matching units and of all units, by group.
@@ -145,16 +154,11 @@ class Query:
         if not layers:
             kinds = dict.fromkeys(" x ".join(layer.dims) for layer in self.layers)
             raise UserError(f"no layer has {' and '.join(dims)}: layers have {', '.join(kinds)}")
-        counted = {
-            (layer, k): np.zeros(grouping.shape_along(layer, dims), np.int64)
-            for layer in layers
-            for k in range(len(self._queried))
-        }
-        counting = set(layers)
-        parts = (part for part in self._search.parts if part.layer in counting)
-        for layer, k, counts in self._search.map(parts, partial(grouping.counts_along, dims)):
-            counted[layer, k] += counts
-        return grouping.grouped_counts(by, dims, self.contrasts, counted)
+        counted = grouping.Counts(by, dims, layers, self.contrasts)
+        add = partial(grouping.counts_along, dims)
+        for found in self._search.map(self._search.parts(layers), add, dims):
+            counted.add(*found)
+        return counted.table()
 
     def quantiles(
         self,
@@ -201,7 +205,7 @@ class Query:
 
         nodes = {}
         for layer in self.layers:
-            parts = [part for part in self._search.parts if part.layer == layer]
+            parts = list(self._search.parts([layer]))
             chunk = self.store.chunk_shape(layer)
             lengths = [
                 tuple(min(length, size - start) for start in range(0, size, length))
@@ -219,39 +223,40 @@ class Query:
             nodes[layer.name] = xarray.Dataset({"matches": mask}, index)
         return xarray.DataTree.from_dict(nodes)
 
-    def _table(self, found: Sequence[Matches], columns: Sequence[str]) -> Table:
-        """A row per unit: layer, contrast, coordinates, and the named columns."""
-        lengths = [len(one.units) for one in found]
-        layers = np.array([one.chunk.layer.name for one in found], object)
-        contrasts = np.array([one.contrast.contrast.text for one in found], object)
+    def _table(self, found: Matches | None, columns: Sequence[str]) -> Table:
+        """A row per unit: layer, contrast, coordinates, and the named columns; None gives none."""
+        rows = 0 if found is None else len(found.pairs)
+
+        def values(name: str, dtype: Any) -> NDArray[Any]:
+            return np.empty(0, dtype) if found is None else found.values(name).astype(dtype)
+
+        layer = None if found is None else found.block.layer
+        place = 0 if layer is None else self._layer_index[layer]
+        numbers = np.empty(0, np.int32) if found is None else found.contrasts
         table: dict[str, Any] = {
-            "layer": np.repeat(layers, lengths),
-            "contrast": np.repeat(contrasts, lengths),
+            "layer": Labels(np.full(rows, place, np.int32), self._layer_names),
+            "contrast": Labels(numbers, self.contrasts),
         }
         for dim in self.dims:
-            table[dim] = _concatenated(
-                [
-                    one.chunk.values(dim, one.contrast, one.units)
-                    if dim in one.chunk.layer.dims
-                    else np.full(len(one.units), NOWHERE)
-                    for one in found
-                ],
-                np.int32,
-            )
+            known = layer is None or dim in layer.dims
+            table[dim] = values(dim, np.int32) if known else np.full(rows, NOWHERE, np.int32)
         for name in columns:
             if name == MEANS:
-                means = [one.chunk.responses(one.units) for one in found]
+                means = found.block.means(found.pairs) if found else [np.empty(0)]
                 for k, category in enumerate(self.store.categories):
-                    table[f"mean {category}"] = _concatenated([m[k] for m in means], np.float64)
+                    table[f"mean {category}"] = means[k if found else 0]
             elif name not in self.dims:
-                values = [one.chunk.values(name, one.contrast, one.units) for one in found]
-                table[name] = _concatenated(values, self._dtype(name))
+                table[name] = values(name, self._dtype(name))
         return Table(table)
+
+    def _row_bytes(self, columns: Sequence[str]) -> int:
+        means = len(self.store.categories) if MEANS in columns else 0
+        return 8 * (2 + len(self.dims) + len(columns) + means)
 
     def _dtype(self, name: str) -> type:
         if name in self._source.flags:
             return np.bool_
-        stored = name in self._source.stored and all(one.stored for one in self._queried)
+        stored = name in self._source.stored and self._queried[0].stored
         return np.float32 if stored else np.float64
 
     def _values(self, measure: str, by: Sequence[str]) -> Iterator[Group]:
@@ -263,17 +268,27 @@ class Query:
             )
         self._require_measure(measure)
         groups: dict[tuple[str, ...], list[NDArray[Any]]] = {}
-        for layer, contrast in product(self.layers, self.contrasts):
+
+        def key(layer: Layer, contrast: str) -> tuple[str, ...]:
             names = {"layer": layer.name, "contrast": contrast}
-            groups[tuple(names[name] for name in by)] = []
+            return tuple(names[name] for name in by)
 
-        def values(found: Matches) -> Group:
-            names = {"layer": found.chunk.layer.name, "contrast": found.contrast.contrast.text}
-            own = found.chunk.values(measure, found.contrast, found.units)
-            return tuple(names[name] for name in by), own[~np.isnan(own)]
+        for layer, contrast in product(self.layers, self.contrasts):
+            groups[key(layer, contrast)] = []
 
-        for group, own in self._search.map(self._search.parts, values):
-            groups[group].append(own)
+        def values(found: Matches) -> list[Group]:
+            own = found.values(measure)
+            known = ~np.isnan(own)
+            numbers, starts = np.unique(found.contrasts[known], return_index=True)
+            parts = np.split(own[known], starts[1:]) if len(numbers) else []
+            return [
+                (key(found.block.layer, self.contrasts[number]), part)
+                for number, part in zip(numbers, parts, strict=True)
+            ]
+
+        for found in self._search.map(self._search.parts(), values, [measure], 8):
+            for group, own in found:
+                groups[group].append(own)
         for group, parts in groups.items():
             yield group, np.concatenate(parts) if parts else np.empty(0)
 
@@ -313,7 +328,7 @@ class Query:
     def _is_unavailable(self, name: str) -> bool:
         computed = name in self._source.measures and name not in ("q", "q_each", "p_null")
         of_any = name in (*self.dims, MEANS, "dead", "nonfinite", "preferred")
-        return not (computed or of_any or all(one.stored for one in self._queried))
+        return not (computed or of_any or self._queried[0].stored)
 
 
 def _block(
@@ -327,7 +342,3 @@ def top_of_all(tables: Sequence[Table], size: int, by: str) -> Table:
     whole = joined(tables)
     sign = 1.0 if by in PROBABILITIES else -1.0
     return whole.take(np.argsort(sign * whole[by], kind="stable")[:size])
-
-
-def _concatenated(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-    return np.concatenate([np.empty(0, dtype), *(part.astype(dtype) for part in parts)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from string import ascii_uppercase
 from typing import Any
@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 
 from ..analyses.analyse import Analysis
+from ..analyses.localisation import Localisation
 from ..analyses.shares import Share
 from ..analyses.specificity import BINS
+from ..analyses.spread import Spread
 from ..values import in_json
+from .excerpts import first_layer, peaks_of
 from .palette import THEMES, of_category
 from .thresholds import GRIDS, ThresholdCounts
 
 # Intervals from a thousand draws have no more significant digits.
 _DIGITS = 4
-# Larger maps are averaged over blocks.
-_MAP_SIDE = 64
+# Larger maps are averaged over blocks, and so are those of more cells together.
+_MAP_SIDE, _MAP_CELLS = 64, 2_000_000
 Columns = dict[str, list[Any]]
 
 
@@ -33,8 +36,9 @@ Columns = dict[str, list[Any]]
 class Reported:
     """A store on the page, with its analysis.
 
-    ``letter`` identifies it among several stores, and is empty for a single one. ``beyond`` has
-    :class:`.thresholds.ThresholdCounts` by measure and layer, ``best`` the rows of :mod:`.best`.
+    ``letter`` identifies it among several stores, and is empty for a single one. ``detailed`` are
+    the layers that are shown one by one. ``beyond`` has :class:`.thresholds.ThresholdCounts` by
+    measure and detailed layer, ``best`` the rows of :mod:`.best`.
     """
 
     letter: str
@@ -42,6 +46,7 @@ class Reported:
     analysis: Analysis
     beyond: Mapping[str, Sequence[ThresholdCounts]]
     facts: tuple[tuple[str, str], ...]
+    detailed: tuple[str, ...]
     best: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -63,11 +68,7 @@ class Reported:
     @cached_property
     def peaks(self) -> dict[str, Share]:
         """The layer with the largest share of selective units, by contrast."""
-        found: dict[str, Share] = {}
-        for row in self.analysis.shares:
-            if row.contrast not in found or row.share > found[row.contrast].share:
-                found[row.contrast] = row
-        return found
+        return peaks_of(self.analysis)
 
     @property
     def peak(self) -> Share:
@@ -107,7 +108,7 @@ def findings(
         "contrasts": [
             {"name": name, **of_category(place)} for place, name in enumerate(contrasts)
         ],
-        "layer": _first_layer(stores[0]),
+        "layer": first_layer(stores[0].analysis),
         "palette": THEMES,
         "edges": {name: _edges(name) for name in BINS},
         "thresholds": {name: GRIDS[name]._asdict() for name in GRIDS
@@ -115,13 +116,6 @@ def findings(
         "stores": [_store(one, contrasts) for one in stores],
         "stimuli": list(stimuli),
     }  # fmt: skip
-
-
-def _first_layer(one: Reported) -> str:
-    """The layer to show first: the one with the largest share, preferably among those with maps."""
-    mapped = {row.layer for row in one.analysis.localisation if row.places > 1}
-    rows = [row for row in one.analysis.shares if row.layer in mapped] or one.analysis.shares
-    return max(rows, key=lambda row: row.share).layer
 
 
 _SPREAD = ("share_with_any", "entropy", "gini")
@@ -161,62 +155,82 @@ def _store(one: Reported, contrasts: Sequence[str]) -> dict[str, Any]:
         "model": one.model,
         "label": one.label,
         "layers": list(found.layers),
+        "detailed": [found.layers.index(name) for name in one.detailed],
         "tables": _tables(one, contrasts),
         "thresholds": {name: _threshold_counts(rows, found.contrasts, contrasts)
                        for name, rows in one.beyond.items()},
-        "consistency": {} if found.consistency is None else {
-            name: rounded(getattr(found.consistency, name))
-            for name in _CONSISTENCY if getattr(found.consistency, name) is not None
-        },
+        "consistency": _consistency(one),
     }  # fmt: skip
+
+
+def _consistency(one: Reported) -> dict[str, Any]:
+    """Similarities between the detailed layers, by measure."""
+    found = one.analysis.consistency
+    if found is None:
+        return {}
+    own = [found.layers.index(name) for name in one.detailed]
+    matrices = {name: getattr(found, name) for name in _CONSISTENCY}
+    return {
+        name: [[rounded(matrix[i][j]) for j in own] for i in own]
+        for name, matrix in matrices.items()
+        if matrix is not None
+    }
 
 
 def _tables(one: Reported, contrasts: Sequence[str]) -> dict[str, Columns]:
     """The tables of a store as columns; layers, contrasts and categories are indices."""
-    found = one.analysis
+    found, own = one.analysis, set(one.detailed)
     layers = {name: i for i, name in enumerate(found.layers)}
     names = {name: i for i, name in enumerate(contrasts)}
     indices = {"layer": layers, "contrast": names, "other": names, "category": names}
-    tables: dict[str, Iterable[Any]] = {
-        "shares": found.shares,
-        "specificity": found.specificity,
+    maps = [row for row in found.localisation if row.layer in own]
+    side = min(_MAP_SIDE, max(8, math.isqrt(_MAP_CELLS // max(1, len(maps)))))
+    # Preferred categories are drawn only if every category is a contrast.
+    confusion = found.confusion if set(found.categories) <= set(contrasts) else ()
+    tables: dict[str, Iterable[Mapping[str, Any]]] = {
+        "shares": map(vars, found.shares),
+        "specificity": (vars(row) if row.layer in own else
+                        vars(row) | {"histogram": None, "quantiles": None}
+                        for row in found.specificity),
         "spread": map(_with_chance, found.spread),
-        "localisation": map(_in_blocks, found.localisation),
-        "strength": found.strength,
-        "overlap": found.overlap,
-        # Preferred categories are drawn only if every category is a contrast.
-        "confusion": found.confusion if set(found.categories) <= set(contrasts) else (),
-    }
+        "localisation": (_in_blocks(row, side) for row in maps),
+        "strength": map(vars, found.strength),
+        "overlap": (vars(row) for row in found.overlap if row.layer in own),
+        "confusion": (vars(row) for row in confusion if row.layer in own),
+    }  # fmt: skip
     if one.best:
         tables["best"] = one.best
     return {table: _columns(rows, _COLUMNS[table], indices) for table, rows in tables.items()}
 
 
 def _columns(
-    rows: Iterable[Any], names: Sequence[str], indices: Mapping[str, Mapping[str, int]]
+    rows: Iterable[Mapping[str, Any]],
+    names: Sequence[str],
+    indices: Mapping[str, Mapping[str, int]],
 ) -> Columns:
-    read = [row if isinstance(row, Mapping) else asdict(row) for row in rows]
+    read = list(rows)
     return {
         name: [indices[name][row[name]] if name in indices else rounded(row[name]) for row in read]
         for name in names
     }
 
 
-def _with_chance(row: Any) -> dict[str, Any]:
+def _with_chance(row: Spread) -> dict[str, Any]:
     """A row of spread with the value expected by chance, and its interval, for each number."""
-    columns = asdict(row)
+    columns = dict(vars(row))
     for name in _SPREAD:
-        chance = (columns["random"] or {}).get(name) or {"mean": None, "low": None, "high": None}
-        columns |= {f"{name}_chance": chance["mean"], f"{name}_low": chance["low"],
-                    f"{name}_high": chance["high"]}  # fmt: skip
+        chance = row.random[name] if row.random else None
+        known = (chance.mean, chance.low, chance.high) if chance else (None, None, None)
+        for part, value in zip(("chance", "low", "high"), known, strict=True):
+            columns[f"{name}_{part}"] = value
     return columns
 
 
-def _in_blocks(row: Any) -> dict[str, Any]:
-    """A row of localisation whose map is averaged over blocks if it is large."""
-    columns = asdict(row)
+def _in_blocks(row: Localisation, most: int) -> dict[str, Any]:
+    """A row of localisation whose map is averaged over blocks if a side is longer than ``most``."""
+    columns = dict(vars(row))
     side = max(len(row.map), *(len(cells) for cells in row.map))
-    block = math.ceil(side / _MAP_SIDE)
+    block = math.ceil(side / most)
     if block > 1:
         values = np.array(row.map, np.float64)  # None is NaN
         ends = [math.ceil(length / block) * block - length for length in values.shape]
@@ -252,13 +266,13 @@ def _edges(measure: str) -> list[float]:
 
 def rounded(value: Any) -> Any:
     """A JSON value whose numbers are rounded to four significant digits."""
-    if isinstance(value, (list, tuple)):
-        return [rounded(one) for one in value]
-    if isinstance(value, Mapping):
-        return {key: rounded(one) for key, one in value.items()}
     if isinstance(value, float):
         if not math.isfinite(value):
             return in_json(value)
         short = float(f"{value:.{_DIGITS}g}")
         return int(short) if short.is_integer() and abs(short) < 2**53 else short
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
     return value

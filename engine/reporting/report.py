@@ -11,10 +11,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..analyses.analyse import analyse
+from ..analyses.analyse import Analysis, analyse
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
-from ..errors import UserError
+from ..errors import UserError, shortened
 from ..files import new_file, output_path
 from ..markup import definitions, join, tag
 from ..preprocessing import Preprocessing
@@ -27,13 +27,12 @@ from ..values import listed
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy
+from .excerpts import analyses_of, layers_in_detail, leading_contrasts, left_out
 from .findings import Reported, findings, letters
 from .method import method
 from .pictures import pictures_of
 from .thresholds import count_beyond
 
-# Beyond this, lines are indistinguishable, and the page grows with the square of the contrasts.
-MOST_CONTRASTS = 24
 _BEST_LINK = tag("li", tag("a", "What drives them", href="#drives-title"))
 # Two scans must agree in these for their differences to be due to the networks.
 _COMPARED = ("categories", "folds", "preprocessing", "units", "precision")
@@ -63,7 +62,8 @@ def report(
     output : the HTML file
     criterion : the criterion that selects units
     layers : names or globs of layers
-    contrasts : see :mod:`..contrasts.language.contrast`; by default every category
+    contrasts : see :mod:`..contrasts.language.contrast`; by default every category. Of more than 24
+        the page shows the 12 with the largest share of selective units in any layer
     recordings : recordings of these stores' networks (``fusiform record``), to show the stimuli
         that drive their most selective units
     stimuli : where the stimuli are, if not where the recordings say
@@ -73,7 +73,7 @@ def report(
 
     Raises
     ------
-    UserError : no store, too many contrasts, a recording of another network, figures without
+    UserError : no store, a recording of another network, figures without
         matplotlib, or as raised by :func:`..analyses.analyse.analyse`
     """
     stores, output = listed(stores), Path(output)
@@ -82,30 +82,54 @@ def report(
     _check_outputs(output, figures)
     results = [Store.of(store) for store in stores]
     opened = [Recording.of(recording) for recording in listed(recordings)]
-    texts = None if contrasts is None else listed(contrasts)
+    texts = None if contrasts is None else list(dict.fromkeys(listed(contrasts)))
     for result in results:
         require_complete(result)
         result.layers_named(layers)
         parse_contrasts(texts, result.categories)
-        _refuse_many(result, texts)
     places = [store_of(recording, results) for recording in opened]
-    reported = []
-    for letter, result in zip(letters(len(results)), results, strict=True):
+    chosen = leading_contrasts(results, criterion, layers, texts)
+    analyses = []
+    for result, own in zip(results, chosen, strict=True):
         note(f"analysing {result.path}")
-        found = analyse(result, criterion, layers, texts, resamples=resamples, seed=seed)
-        beyond = count_beyond(result, result.layers_named(layers), texts)
-        shown_facts = tuple(facts(info_of(result), whole_paths=False))
-        reported.append(Reported(letter, name_of(result.path), found, beyond, shown_facts))
+        wanted = analyses_of(result)
+        found = analyse(result, criterion, layers, own, wanted, resamples=resamples, seed=seed)
+        analyses.append(found)
+    reported = _reported(results, analyses, chosen)
     reported, shown = _with_best(reported, opened, places, stimuli, note)
     data = findings(reported, shown)
     remarked = [f"{text}." for one in results for text in remarks(criterion, one.categories, texts)]
-    page_text = _page(reported, results, criterion, json_block(data), list(dict.fromkeys(remarked)))
+    asked = {name for one in results for name in texts or one.categories}
+    remarked = [tag("p", text, class_="warning") for text in dict.fromkeys(remarked)]
+    missing = left_out(analyses, [one.detailed for one in reported], len(asked))
+    remarked += [tag("p", text, class_="note") for text in missing]
+    page_text = _page(reported, results, criterion, json_block(data), remarked)
     with new_file(output, "a report", text=True) as file:
         file.write(page_text)
         if figures is not None:
             from .figures import write_figures
 
             write_figures(data, Path(figures))
+
+
+def _reported(
+    results: Sequence[Store], analyses: Sequence[Analysis], contrasts: Sequence[list[str] | None]
+) -> list[Reported]:
+    """Stores with their analyses, and counts beyond thresholds for the layers shown one by one."""
+    names, details = letters(len(results)), layers_in_detail(analyses)
+    return [
+        Reported(
+            letter,
+            name_of(result.path),
+            found,
+            count_beyond(result, [result.layer(name) for name in detailed], own),
+            tuple(facts(info_of(result), whole_paths=False)),
+            tuple(detailed),
+        )
+        for letter, result, found, own, detailed in zip(
+            names, results, analyses, contrasts, details, strict=True
+        )
+    ]
 
 
 def _check_outputs(output: Path, figures: Path | str | None) -> None:
@@ -146,25 +170,15 @@ def _with_best(
     )
 
 
-def _refuse_many(result: Store, contrasts: Sequence[str] | None) -> None:
-    number = len(result.categories if contrasts is None else contrasts)
-    if number > MOST_CONTRASTS:
-        raise UserError(
-            f"a report shows at most {MOST_CONTRASTS} contrasts; {result.path} would have "
-            f"{number:,}: choose some with `contrasts`"
-        )
-
-
 def _page(
     reported: Sequence[Reported],
     results: Sequence[Store],
     criterion: Criterion,
     data: Markup,
-    remarked: Sequence[str],
+    remarked: Sequence[Markup],
 ) -> str:
     fusiform, title = version("fusiform"), headline.title(reported)
-    texts = [*remarked, *_warnings(reported, results)]
-    warnings = [tag("p", text, class_="warning") for text in texts]
+    warnings = [tag("p", text, class_="warning") for text in _warnings(reported, results)]
     with_best = any(one.best for one in reported)
     scanned = (
         tag("article", tag("h3", one.label), definitions(one.facts), class_="store")
@@ -178,7 +192,7 @@ def _page(
             "policy": policy(page.script(), page.style()),
             "style": page.style(),
             "script": page.script(),
-            "headline": join([headline.headline(reported), *warnings]),
+            "headline": join([headline.headline(reported), *remarked, *warnings]),
             "peaks": headline.peaks(reported),
             "best": page.shipped("best.html") if with_best else "",
             "bestlink": _BEST_LINK if with_best else "",
@@ -193,7 +207,9 @@ def _page(
 def _shown(result: Store) -> str:
     """The numbers of stimuli that a scan showed, and their preprocessing, in words."""
     numbers = result.counts.sum(axis=1).tolist()
-    each = ", ".join(f"{n:,} {name}" for name, n in zip(result.categories, numbers, strict=True))
+    each = shortened(
+        (f"{n:,} {name}" for name, n in zip(result.categories, numbers, strict=True)), 24
+    )
     return f"{sum(numbers):,} stimuli ({each}; {result.folds} folds{_steps(result)})"
 
 
@@ -211,8 +227,8 @@ def _warnings(reported: Sequence[Reported], results: Sequence[Store]) -> list[st
     for one, result in zip(reported, results, strict=True):
         letter = f"{one.letter}: " if one.letter else ""
         if result.skipped:
-            listed = ", ".join(f"{name} {number}" for name, number in result.skipped.items())
-            texts.append(f"{letter}some stimuli could not be shown and are left out ({listed}).")
+            which = shortened((f"{name} {n}" for name, n in result.skipped.items()), 24)
+            texts.append(f"{letter}some stimuli could not be shown and are left out ({which}).")
         if result.folds == 1:
             texts.append(
                 f"{letter}the scan had one fold, hence no held-out stimuli: there is no CSI, d' or "

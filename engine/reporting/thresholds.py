@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ..analyses.maps import Maps
 from ..layer import Layer
+from ..querying.block import Block, Chunk
 from ..querying.chunks import (
-    Chunk,
+    Part,
     QueriedContrast,
     Source,
     parts_of,
@@ -88,10 +89,11 @@ def count_beyond(
         }
         for part in parts_of(store, [layer]):
             chunk = Chunk(store, source, part, len(queried))
-            channels = _channels(maps, chunk)
+            channels = _channels(maps, part)
             for index, one in enumerate(queried):
+                block = Block(chunk, [one])
                 for name in names:
-                    passed = _passed(GRIDS[name], chunk.values(name, one))
+                    passed = _passed(GRIDS[name], block.values(name))
                     _add(counts[name][index], channels, passed)
         for name in names:
             found[name].append(_totals(counts[name], maps, layer.units))
@@ -106,9 +108,9 @@ def _queried(
     return [queried_contrasts(store, source, text, None)[0] for text in contrasts]
 
 
-def _channels(maps: Maps, chunk: Chunk) -> NDArray[np.int64]:
-    units = np.arange(chunk.size)
-    return units * 0 if maps.channel is None else maps.of(units, chunk.slab, chunk.units)
+def _channels(maps: Maps, part: Part) -> NDArray[np.int64]:
+    units = np.arange(part.size)
+    return units * 0 if maps.channel is None else maps.of(units, part.slab, part.units)
 
 
 def _passed(grid: Grid, values: NDArray[Any]) -> NDArray[np.int64]:

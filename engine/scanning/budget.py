@@ -14,9 +14,9 @@ import torch
 
 from ..errors import UserError
 from ..layer import Layer
-from ..machine import control_group_limits, memory
+from ..machine import control_group_limits, memory, resident_memory
 from ..moments.plan import parts_within
-from .memory import recycled, resident_memory
+from .memory import recycled
 
 # The default batch size, then the ones tried if it does not fit.
 BATCH_SIZES = (32, 16, 8, 4, 2, 1)

@@ -125,8 +125,7 @@ class _Pass:
         self._work, self._draft = work, work.draft
         self._layers, self._taker, self._later = layers, taker, later
         commit = self._draft.commit
-        taker.resume(commit.live, self._draft.live)
-        self._draft.live = {}
+        taker.resume(commit.live, self._draft.take_live())
         self._batches, self._skipped = commit.batches, dict(commit.skipped)
         self._invisible = set(commit.invisible)
         self._is_whole = True  # no batch is half taken

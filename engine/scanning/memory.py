@@ -8,7 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from ..machine import resident_memory
 
 # From glibc's malloc.h: the parameters of mallopt.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
@@ -76,16 +77,3 @@ def peak_memory() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def resident_memory(process: int | str) -> dict[str, int]:
-    """Memory of a process in bytes, by Linux's names; empty on other systems.
-
-    ``VmHWM`` is the peak resident memory, ``RssAnon`` the current one without mapped files.
-    """
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:  # not Linux, or the process has ended
-        return {}
-    sizes = (line.split() for line in lines if line.endswith(" kB"))
-    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in sizes}

@@ -69,14 +69,15 @@ class Work(Passes):
         null, units = shuffled.read_out(layer.name), shuffled.units[layer.name]
         self.draft.write_shuffled_moments(layer, units, null.mean, null.m2)
 
-    def _write(self, layer: Layer, block: Block, finished: Finished) -> None:
-        """Write a finished group, in the writing thread: a GPU may still be copying it."""
-        units, category = finished.nonfinite(), self.draft.categories[block.category]
-        if units and layer.name not in self._warned:
-            self._warned.add(layer.name)
-            own = input_dtype(self.setup.backbone.model)
-            self.listener.note(nonfinite(layer, units, category, own))
-        self.draft.write_moments(layer, block.category, block.fold, finished.moments())
+    def _write(self, layer: Layer, finished: Sequence[tuple[Block, Finished]]) -> None:
+        """Write finished groups, in the writing thread: a GPU may still be copying them."""
+        for block, moments in finished:
+            units, category = moments.nonfinite(), self.draft.categories[block.category]
+            if units and layer.name not in self._warned:
+                self._warned.add(layer.name)
+                own = input_dtype(self.setup.backbone.model)
+                self.listener.note(nonfinite(layer, units, category, own))
+            self.draft.write_moments(layer, block.category, block.fold, moments.moments())
 
     def refuse_to_skip(
         self, catalogue: Catalogue, skipped: Mapping[int, str], stimulus: int

@@ -214,7 +214,7 @@ def _why_not(folder: Path) -> str:
         return "junk"
     if _UNFINISHED.search(folder.name) and not entries_of(folder).images:
         return "unfinished"
-    if any(os.path.isfile(folder / name) for name in _ZARR):  # noqa: PTH113 - raises nothing
+    if any(os.path.isfile(f"{folder}/{name}") for name in _ZARR):  # noqa: PTH113 - raises nothing
         return "zarr"
     try:
         with os.scandir(folder) as entries:
@@ -285,6 +285,12 @@ def _of_category(
         yield f"{folder}: passed over {found.others} files that are not images by name"
     if found.links:
         yield f"{folder}: passed over broken links: {shortened(sorted(found.links))}"
+    if found.folders:
+        yield from _deeper(source, folder, found, in_groups)
+
+
+def _deeper(source: Path, folder: str, found: Entries, in_groups: Collection[str]) -> Iterator[str]:
+    """Notes on images in subfolders of a category folder."""
     deeper: dict[str, int] = {}
     unread: list[str] = []
     real = (source / folder).resolve()

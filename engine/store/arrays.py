@@ -1,47 +1,48 @@
 """Reading arrays, after checking that their metadata, files and chunks are sound.
 
 Stores come from strangers, and disks fail: an array unlike the schema, or a file that is missing or
-too small, is refused before it is decoded. So memory is bounded by the bytes on the disk.
+too small, is refused before it is decoded. So memory is bounded by the bytes on the disk. Numbers
+on local disks are read by :mod:`.shards`; texts, and everything behind a URL, by zarr.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import RangeByteRequest
 from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import StorePath
 
+from . import shards
 from .attributes import brief
+from .chunking import Grid, Shape
 from .location import Location
 from .metadata import (
     ARRAY_BYTES,
+    CHECKSUM,
     CHUNK_BYTES,
     GROUP_FIELDS,
     ROOT_BYTES,
-    Grid,
     Misfit,
     Opened,
     consolidated_in,
     grid_of,
-    open_array,
+    least_bytes,
+    parse_json,
     read_json,
     refusing,
 )
+from .raw_files import FolderFiles, RawFiles
 from .schema import RootSchema
-from .shards import chunk_fault, decode_rows, is_a_chunk_per_row, shard_fault
-from .zarr_internals import read_with_zarrs, sync
+from .shards import Region, files_of, key_of
+from .zarr_internals import sync
 
-# Chunks with a verified checksum to remember: with 1,000 categories there are millions.
-_MAX_VERIFIED = 100_000
 # Metadata of every group and array, by key.
 Consolidated = Mapping[str, Any]
 Selection = Sequence[int | slice]
@@ -68,14 +69,13 @@ class Arrays:
         consolidated: Consolidated | None,
     ) -> None:
         self._store, self._schema, self._consolidated = store, schema, consolidated
-        self._folder = location if isinstance(location, Path) else None
+        self._files: RawFiles | None = FolderFiles(location) if isinstance(location, Path) else None
         self._opened: dict[str, Opened] = {}
         self._consistent: set[str] = set()
-        self._sound: set[tuple[str, tuple[int, ...]]] = set()
-        self._verified: set[tuple[str, tuple[int, ...], int]] = set()
+        self._sound: set[tuple[str, Shape]] = set()
 
     def opened(self, key: str) -> Opened:
-        """Open an array that matches the schema and is encoded as fusiform does."""
+        """An array that matches the schema and is encoded as fusiform does."""
         if key not in self._opened:
             with refusing(Misfit):
                 expected = self._schema.expected(key)
@@ -84,69 +84,76 @@ class Arrays:
                     document = self.own_metadata(key)
                 if expected is None or not isinstance(document, dict):
                     raise Misfit("is missing")
-                opened = open_array(self._store, key, document, expected)
-                # zarrs reads numbers from local files only.
-                if self._folder is not None and opened.grid.itemsize:
-                    read_with_zarrs(opened.array)
-            self._opened[key] = opened
+                grid = grid_of(document, expected)
+            self._opened[key] = Opened(self._store, key, document, grid)
         return self._opened[key]
 
     def part(
-        self,
-        key: str,
-        selection: tuple[int | slice, ...] = (),
-        out: NDArray[Any] | None = None,
+        self, key: str, selection: Selection = (), out: NDArray[Any] | None = None
     ) -> NDArray[Any]:
-        """Read part of an array; missing files are an error, not missing values as for zarr."""
+        """Read part of an array; missing files are an error, not missing values as for zarr.
+
+        Parameters
+        ----------
+        selection : indices, and slices of step 1, along the first dimensions
+        out : an array for the result, if it has no indices
+        """
         opened = self.opened(key)
-        for file in files_of(opened.array, selection):
-            self.require_file(key, file)
-        if self._folder is not None and self._consolidated is not None:
+        region = region_of(opened.grid, selection)
+        self.require_files(key, selection)
+        if self._files and self._consolidated is not None:
             self.require_consistent(key)
         with refusing(Misfit):
-            if out is not None and self._folder and is_a_chunk_per_row(opened.grid, selection):
-                files = {
-                    _path(opened, file, self._folder): (_key(opened, file), chunks)
-                    for file, chunks in _chunks_of(opened.grid, selection).items()
-                }
-                decode_rows(files, opened.grid, out)
-                return out
-            # zarrs verifies no checksums in a file that it reads in part.
-            if self._folder is not None and opened.grid.sharded and selection:
-                self._require_chunks(key, selection, self._folder)
+            if self._files and opened.grid.itemsize and sys.byteorder == "little":
+                if out is None:
+                    out = np.empty([one.stop - one.start for one in region], opened.dtype)
+                shards.read(self._files, key, opened.grid, opened.dtype, region, out)
+                return out[tuple(0 if isinstance(one, int) else slice(None) for one in selection)]
             if out is None:
-                return np.asarray(opened.array[selection or ...])
-            into = default_buffer_prototype().nd_buffer.from_numpy_array(out)
-            opened.array.get_basic_selection(selection or ..., out=into)
+                return np.asarray(opened.array[tuple(selection) or ...])
+            out[...] = np.asarray(opened.array[tuple(selection) or ...])
             return out
 
-    def require_file(self, key: str, file: tuple[int, ...]) -> None:
+    def require_files(self, key: str, selection: Selection = ()) -> None:
+        """Raise if a file that holds a part of an array is missing or cannot be whole."""
+        grid = self.opened(key).grid
+        for place in files_of(grid, region_of(grid, selection)):
+            self.require_file(key, place)
+
+    def require_file(self, key: str, place: Shape) -> None:
         """Raise if a file of an array is missing or cannot be whole."""
-        if (key, file) not in self._sound:
+        if (key, place) not in self._sound:
             opened = self.opened(key)
             with refusing(Misfit):
-                fault = _file_fault(opened, file, self._folder)
+                fault = self._fault(opened, place)
             if fault:
                 raise Misfit(fault)
-            self._sound.add((key, file))
+            self._sound.add((key, place))
 
     def faults(self, key: str) -> Iterator[str]:
         """The faults of an array's files, as far as they show without decoding."""
-        for file in files_of(self.opened(key).array):
+        grid = self.opened(key).grid
+        for place in files_of(grid, region_of(grid)):
             try:
-                self.require_file(key, file)
+                self.require_file(key, place)
             except Misfit as misfit:
                 yield str(misfit)
 
     def own_metadata(self, key: str) -> dict[str, Any]:
         """The metadata beside an array, which the root's consolidated ones repeat."""
         try:
-            document = read_json(self._store, f"{key}/zarr.json", ARRAY_BYTES)
+            document = self._document(f"{key}/zarr.json")
         except (FileNotFoundError, NotADirectoryError):
             raise Misfit("is missing") from None
         if document.get("node_type") != "array":
             raise Misfit("has unreadable metadata (not an array's)")
         return document
+
+    def _document(self, key: str) -> dict[str, Any]:
+        if not self._files:
+            return read_json(self._store, key, ARRAY_BYTES)
+        with self._files.open(key) as file:
+            return parse_json(file.read(0, ARRAY_BYTES + 1), ARRAY_BYTES)
 
     def require_consistent(self, key: str) -> None:
         """Raise if an array's own metadata differ from those consolidated in the root.
@@ -176,7 +183,7 @@ class Arrays:
             coordinates = [key for key, one in consolidated.items() if self._coordinate(key, one)]
         for key in coordinates:
             self.require_file(key, (0,))
-        if self._folder is not None:
+        if self._files:
             for key, one in consolidated.items():
                 if one.get("node_type") != "group":
                     self.require_consistent(key)
@@ -196,81 +203,47 @@ class Arrays:
         grid_of(document, expected)
         return expected.dims == (key.rpartition("/")[2],)
 
-    def _require_chunks(self, key: str, selection: Selection, folder: Path) -> None:
-        """Raise if a chunk differs from the checksum stored beside it."""
-        opened = self.opened(key)
-        for file, chunks in _chunks_of(opened.grid, selection).items():
-            unknown = [chunk for chunk in chunks if (key, file, chunk) not in self._verified]
-            if unknown:
-                path = _path(opened, file, folder)
-                fault = chunk_fault(path, _key(opened, file), opened.grid, unknown)
-                if fault:
-                    raise Misfit(fault)
-                if len(self._verified) > _MAX_VERIFIED:
-                    self._verified.clear()
-                self._verified.update((key, file, chunk) for chunk in unknown)
+    def _fault(self, opened: Opened, place: Shape) -> str | None:
+        """Why a file must not be decoded; None if it may be. Nothing is decoded."""
+        grid, key = opened.grid, key_of(place)
+        path = f"{opened.key}/{key}"
+        size = self._size(path)
+        if not size:
+            return f"file {key} is missing or empty"
+        if size < (least := least_bytes(grid)):
+            return f"file {key} is cut short: it has {size:,} bytes, of at least {least:,}"
+        if not grid.itemsize:
+            return self._text_fault(path, key, size, math.prod(grid.shape))
+        if not self._files:
+            return None
+        if not grid.sharded:
+            longer = size > grid.chunk_bytes + CHECKSUM
+            return f"file {key} has {size:,} bytes, more than {least:,}" if longer else None
+        with self._files.open(path) as file:
+            return shards.index_fault(file, key, grid)
+
+    def _text_fault(self, path: str, key: str, size: int, number: int) -> str | None:
+        if size > CHUNK_BYTES:
+            return f"file {key} has {size:,} bytes; texts have at most {CHUNK_BYTES:,}"
+        found = sync(self._store.get(path, default_buffer_prototype(), RangeByteRequest(0, 4)))
+        held = 0 if found is None else int.from_bytes(found.to_bytes(), "little")
+        return (
+            None if held == number else f"file {key} says it holds {held:,} texts, not {number:,}"
+        )
+
+    def _size(self, path: str) -> int:
+        if self._files:
+            return self._files.size(path)
+        try:
+            return int(sync(self._store.getsize(path)))
+        except FileNotFoundError:
+            return 0
 
 
-def files_of(array: zarr.Array[Any], selection: Selection = ()) -> Iterator[tuple[int, ...]]:
-    """The files that hold ``selection`` of an array, by their index in the grid of files."""
-    yield from product(*_ranges(selection, array.shape, array.shards or array.chunks))
-
-
-def _key(opened: Opened, file: tuple[int, ...]) -> str:
-    return opened.array.metadata.encode_chunk_key(file)
-
-
-def _path(opened: Opened, file: tuple[int, ...], folder: Path) -> Path:
-    return folder / opened.array.store_path.path / _key(opened, file)
-
-
-def _chunks_of(grid: Grid, selection: Selection) -> dict[tuple[int, ...], list[int]]:
-    """The chunks that hold ``selection`` of an array: their numbers in every file."""
-    inside = tuple(file // chunk for file, chunk in zip(grid.file, grid.chunk, strict=True))
-    found: dict[tuple[int, ...], list[int]] = {}
-    for index in product(*_ranges(selection, grid.shape, grid.chunk)):
-        file = tuple(one // size for one, size in zip(index, inside, strict=True))
-        within = tuple(one % size for one, size in zip(index, inside, strict=True))
-        found.setdefault(file, []).append(int(np.ravel_multi_index(within, inside)))
-    return found
-
-
-def _ranges(selection: Selection, shape: Sequence[int], sizes: Sequence[int]) -> list[range]:
-    """The parts, of ``sizes``, that ``selection`` touches along every dimension."""
-    chosen = [*selection, *[slice(None)] * (len(shape) - len(selection))]
-    ranges = []
-    for one, length, size in zip(chosen, shape, sizes, strict=True):
-        start, stop, _ = (slice(one, one + 1) if isinstance(one, int) else one).indices(length)
-        ranges.append(range(start // size, math.ceil(stop / size)))
-    return ranges
-
-
-def _file_fault(opened: Opened, file: tuple[int, ...], folder: Path | None) -> str | None:
-    """Why a file must not be decoded; None if it may be. Nothing is decoded.
-
-    Inside a ``folder`` its index and the heads of its chunks are checked, too.
-    """
-    array, grid = opened.array, opened.grid
-    key = array.metadata.encode_chunk_key(file)
-    path = array.store_path / key
-    try:
-        size = sync(path.store.getsize(path.path))
-    except FileNotFoundError:
-        size = 0
-    if not size:
-        return f"file {key} is missing or empty"
-    if size < grid.least_bytes:
-        return f"file {key} is cut short: it has {size:,} bytes, of at least {grid.least_bytes:,}"
-    if not grid.itemsize:
-        return _text_fault(path, key, size, math.prod(grid.shape))
-    if folder is None or not grid.sharded:
-        return None
-    return shard_fault(folder / path.path, key, size, grid)
-
-
-def _text_fault(path: StorePath, key: str, size: int, number: int) -> str | None:
-    if size > CHUNK_BYTES:
-        return f"file {key} has {size:,} bytes; texts have at most {CHUNK_BYTES:,}"
-    found = sync(path.store.get(path.path, default_buffer_prototype(), RangeByteRequest(0, 4)))
-    held = 0 if found is None else int.from_bytes(found.to_bytes(), "little")
-    return None if held == number else f"file {key} says it holds {held:,} texts, not {number:,}"
+def region_of(grid: Grid, selection: Selection = ()) -> Region:
+    """What a selection takes along every dimension."""
+    chosen = [*selection, *[slice(None)] * (len(grid.shape) - len(selection))]
+    return tuple(
+        slice(*(slice(one, one + 1) if isinstance(one, int) else one).indices(size)[:2])
+        for one, size in zip(chosen, grid.shape, strict=True)
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from ..errors import UserError
 from ..layer import Layer
 from ..registry import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
 from .attributes import brief
-from .chunking import Slab
+from .chunking import Shape, Slab
 from .identity import fingerprint
 from .location import Location, location_of, zarr_store
-from .metadata import Misfit, refusing
+from .metadata import Misfit, Opened, refusing
 from .reader import Reader
 from .recording_reader import RecordingReader, recorded_attribute
 from .root import kind_at
@@ -31,8 +31,8 @@ from .writing.recording_draft import RecordingDraft
 from .writing.recovery import Recovery
 from .writing.store_draft import StoreDraft
 
-# Most bytes to read at once: chunks of all categories and folds together.
-_TOGETHER = 64 * 2**20
+# Bytes to read at once: the chunks of several categories and folds.
+_TOGETHER = 16 * 2**20
 # Most faulty files to name for each array.
 _MAX_FAULTS = 3
 
@@ -150,12 +150,8 @@ class _Check:
             self._add("fingerprint", "does not match the stimuli and attributes beside it")
 
     def layer(self, layer: Layer) -> None:
-        """Check a layer's coordinates, moments, contrasts, null and saved contrasts."""
+        """Check a layer's moments, contrasts, null and saved contrasts."""
         schema = self._store.schema
-        for dim, size in zip(layer.dims, layer.shape, strict=True):
-            indices = self._whole(f"{layer.name}/{dim}")
-            if indices is not None and (indices != np.arange(size)).any():
-                self._add(f"{layer.name}/{dim}", f"does not number the indices along {dim}")
         self._variables(layer, "", VARIABLES)
         if self._store.shuffles:
             within = f"{layer.name}/{SHUFFLED}"
@@ -191,7 +187,7 @@ class _Check:
         stored = self._whole(key)
         if stored is None:
             return
-        attributes: Any = self._store.arrays.opened(key).array.attrs
+        attributes: Any = self._store.arrays.opened(key).attributes
         names = list(attributes.get("variables", []))
         if sorted(names) != sorted(compared):
             self._add(key, f"are of {brief(names)}, not of {', '.join(compared)}")
@@ -201,42 +197,34 @@ class _Check:
                 self._add(key, f"are not those of {name}: queries would miss units")
 
     def _chunks(self, key: str, layer: Layer) -> NDArray[Any] | None:
-        """Read an array chunk by chunk; give their extremes ``[bound, *leading, chunk]``."""
-        array = self._array(key)
-        if array is None:
+        """Read an array slab by slab; give their extremes ``[bound, *leading, chunk]``."""
+        opened = self._array(key)
+        if opened is None:
             return None
-        leading = array.shape[: array.ndim - len(layer.shape)]
+        grid = opened.grid
+        leading = grid.shape[: len(grid.shape) - len(layer.shape)]
         known = self._slabs(layer)
-        # A layer with unknown chunks is read at once.
+        # A layer with unknown slabs is read at once.
         slabs = known or [tuple(slice(0, size) for size in layer.shape)]
-        extremes = np.empty((2, *leading, len(slabs)), array.dtype)
-        for chunk, row in product(range(len(slabs)), np.ndindex(*leading)):
-            if not any(row):
-                together = self._together(array, key, len(leading), slabs[chunk])
-            values = (
-                self._part(key, array, (*row, *slabs[chunk])) if together is None else together[row]
-            )
-            if values is None:
-                return None
-            if key.endswith("/m2") and (values < 0).any():
-                self._add(key, f"has sums of squares below 0 at {row}")
-                return None
-            with np.errstate(invalid="ignore"):
-                index: Any = (..., *row, chunk)
-                extremes[index] = np.fmin.reduce(values.ravel()), np.fmax.reduce(values.ravel())
+        extremes = np.empty((2, *leading, len(slabs)), opened.dtype)
+        blocks = list(
+            _blocks(leading, grid.chunk, math.prod(grid.chunk[len(leading) :]) * grid.itemsize)
+        )
+        for chunk, slab in enumerate(slabs):
+            for rows in blocks:
+                values = self._part(key, (*rows, *slab))
+                if values is None:
+                    return None
+                flat = values.reshape(*values.shape[: len(leading)], -1)
+                if key.endswith("/m2") and (flat < 0).any():
+                    where = np.argwhere((flat < 0).any(axis=-1))[0]
+                    place = [int(at) + part.start for at, part in zip(where, rows, strict=True)]
+                    self._add(key, f"has sums of squares below 0 at {tuple(place)}")
+                    return None
+                with np.errstate(invalid="ignore"):
+                    for bound, reduce in enumerate((np.fmin.reduce, np.fmax.reduce)):  # NaN aside
+                        extremes[bound, ..., chunk][rows] = reduce(flat, axis=-1)
         return extremes if known else None
-
-    def _together(self, array: zarr.Array[Any], key: str, rows: int, slab: Slab) -> Any:
-        """A slab of all categories and folds; None if it is large or damaged."""
-        leading = array.shape[:rows]
-        if math.prod((*leading, *array.chunks)) * array.dtype.itemsize > _TOGETHER:
-            return None
-        try:
-            values = self._store.arrays.part(key, (*[slice(None)] * rows, *slab))
-        except Misfit:  # read again one by one, to report the chunk
-            return None
-        self.bytes_read += values.nbytes
-        return values
 
     def _slabs(self, layer: Layer) -> list[Slab]:
         try:
@@ -245,31 +233,25 @@ class _Check:
             return []
 
     def _whole(self, key: str) -> Any:
-        array = self._array(key)
-        return None if array is None else self._part(key, array, ())
+        return None if self._array(key) is None else self._part(key, ())
 
-    def _part(self, key: str, array: zarr.Array[Any], part: tuple[Any, ...]) -> Any:
+    def _part(self, key: str, part: tuple[slice, ...]) -> Any:
         try:
             values = self._store.arrays.part(key, part)
-        except Misfit as error:
-            chunk = "/".join(
-                str(one.start // array.chunks[axis]) if isinstance(one, slice) else str(one)
-                for axis, one in enumerate(part)
-            )
-            fault = f"chunk {chunk} is not what was written ({error})" if chunk else str(error)
-            self._add(key, fault)
+        except Misfit as misfit:
+            self._add(key, str(misfit))
             return None
         self.bytes_read += values.nbytes
         return values
 
-    def _array(self, key: str) -> zarr.Array[Any] | None:
+    def _array(self, key: str) -> Opened | None:
         """The array called ``key``, if it matches the schema and its files are sound."""
         self.arrays += 1
         arrays = self._store.arrays
         try:
             with refusing(Misfit):
                 arrays.own_metadata(key)
-                array = arrays.opened(key).array
+                opened: Opened = arrays.opened(key)
                 faults = list(islice(arrays.faults(key), _MAX_FAULTS + 1))
             if not faults:
                 arrays.require_consistent(key)
@@ -280,7 +262,7 @@ class _Check:
             self._add(key, fault)
         if len(faults) > _MAX_FAULTS:
             self._add(key, "more files are missing or cannot be whole")
-        return None if faults else array
+        return None if faults else opened
 
     def _add(self, key: str, problem: str) -> None:
         self.problems.append(f"{key}: {problem}")
@@ -300,15 +282,36 @@ class _RecordingCheck(_Check):
         if self._store.schema.recorded[layer.name].projected:
             self._whole(f"{layer.name}/mean")
         key = f"{layer.name}/response"
-        array = self._array(key)
-        if array is None:
+        opened = self._array(key)
+        if opened is None:
             return
         unshown = self._store.stimulus_column("stimulus_status") != SHOWN
-        for start in range(0, array.shape[0], array.chunks[0]):
-            rows = slice(start, min(start + array.chunks[0], array.shape[0]))
-            part = self._part(key, array, (rows, slice(0, array.shape[1])))
+        (stimuli, columns), itemsize = opened.grid.shape, opened.grid.itemsize
+        for rows in _blocks((stimuli,), opened.grid.chunk, columns * itemsize):
+            part = self._part(key, rows)
             if part is None:
                 return
-            if not np.isnan(part[unshown[rows]]).all():
+            if not np.isnan(part[unshown[rows[0]]]).all():
                 self._add(key, "has responses to stimuli that were not shown")
                 return
+
+
+def _blocks(sizes: Shape, chunk: Shape, row: int) -> Iterator[tuple[slice, ...]]:
+    """Regions of leading dimensions to read together: whole chunks, of some MiB.
+
+    ``row`` are the bytes of one entry of all of them.
+    """
+    if not sizes:
+        yield ()
+        return
+    first, *others = sizes
+    own = row * math.prod(others)
+    if own > _TOGETHER and others:
+        for at in range(first):
+            for rest in _blocks(tuple(others), chunk[1:], row):
+                yield (slice(at, at + 1), *rest)
+        return
+    step = max(1, _TOGETHER // own // chunk[0]) * chunk[0]
+    for start in range(0, first, step):
+        whole = (slice(0, size) for size in others)
+        yield (slice(start, min(start + step, first)), *whole)

@@ -1,25 +1,33 @@
-"""Chunk and file shapes: a layer is cut into slabs, and files hold several of them.
+"""How arrays are cut into chunks, and how many of these share a file.
 
 A slab is a contiguous run of units in the flattened layer: whole along the last dimensions, one
-index long along the first, cut along the one between. It is a chunk of every variable of its layer.
-Measurements: ``benchmarks/results/layout.md``.
+index long along the first, cut along the one between. A chunk of a variable holds a slab for as
+many categories and folds as fit; a file holds as many chunks. So small layers have few files, and
+large ones are written group by group. Measurements: ``benchmarks/results/layout.md``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from ..layer import Layer
 
-# Units per slab. Smaller slabs cost time; larger ones gain little and take memory to read.
+# Units per slab, and values per chunk. Smaller ones cost time; larger ones gain little and take
+# memory to read.
 _CHUNK_UNITS = 262_144
 # Means per slab, over all categories and folds: each takes some 60 bytes while it is processed.
 # With more than 12 categories times folds, slabs have fewer units.
 _CHUNK_VALUES = 12 * 262_144
 # Values per file of a variable, over all categories: held in memory until the file is full.
 _FILE_VALUES = 2**22
+# Values per file of moments, if it holds several groups; and the bytes of such groups of all layers
+# together, which wait in memory until their files are full.
+_MOMENT_VALUES, _HELD_BYTES = 2**19, 2**28
+# Bytes of a unit's mean and m2 in memory.
+MOMENT_BYTES = 16
 # The same for responses of a recording, and the fewest stimuli per file.
 _RESPONSE_FILE_VALUES, _MIN_ROWS = 2**21, 32
 # Values per chunk of responses; values of its columns over all stimuli, which are read together.
@@ -29,43 +37,94 @@ Shape = tuple[int, ...]
 Slab = tuple[slice, ...]
 
 
+@dataclass(frozen=True)
+class Grid:
+    """How an array is divided into files, and these into chunks.
+
+    Attributes
+    ----------
+    shape, file, chunk : of the array, of a file and of a chunk
+    itemsize : bytes of a value; 0 for texts
+    compressed : whether chunks are compressed
+    sharded : whether files hold chunks and an index of them
+    """
+
+    shape: Shape
+    file: Shape
+    chunk: Shape
+    itemsize: int
+    compressed: bool
+    sharded: bool
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a decoded chunk."""
+        return math.prod(self.chunk) * self.itemsize
+
+    @property
+    def chunks(self) -> int:
+        """Chunks in a file."""
+        return math.prod(self.file) // math.prod(self.chunk)
+
+
 def chunk_shape(layer: Layer, groups: int) -> Shape:
     """Shape of a slab of a layer, for a number of ``groups``: categories times folds.
 
     Slabs are of even size, because the last one is padded.
     """
-    most = max(1, min(_CHUNK_UNITS, _CHUNK_VALUES // groups))
-    chunk = list(layer.shape)
-    for axis, size in enumerate(layer.shape):
-        inner = math.prod(layer.shape[axis + 1 :])
-        if inner <= most:
-            chunk[axis] = even_length(size, most // inner)
-            break
-        chunk[axis] = 1
-    return tuple(chunk)
+    return _run(layer.shape, max(1, min(_CHUNK_UNITS, _CHUNK_VALUES // groups)))
 
 
-def file_shape(layer: Layer, chunk: Shape, rows: int) -> Shape:
-    """Shape of a file of a variable with ``rows`` values per unit: as many slabs as fit."""
-    file = list(chunk)
-    for axis in range(len(chunk) - 1, -1, -1):
-        blocks = math.ceil(layer.shape[axis] / chunk[axis])
-        fit = max(1, _FILE_VALUES // (rows * math.prod(file)))
-        file[axis] *= even_length(blocks, fit)
-        if fit < blocks:
-            break
-    return tuple(file)
+def moments_grid(layer: Layer, leading: Shape, slab: Shape, held: int, itemsize: int) -> Grid:
+    """The grid of moments ``[category, fold, *layer dims]``.
+
+    A file holds all slabs of some consecutive groups, up to ``held``; see :func:`groups_held`.
+
+    Parameters
+    ----------
+    leading : numbers of categories and folds
+    slab : shape of a slab
+    """
+    chunk = _run(leading, max(1, min(held, _CHUNK_UNITS // math.prod(slab))))
+    file = (*_grown(leading, chunk, held), *_covering(layer.shape, slab))
+    return Grid((*leading, *layer.shape), file, (*chunk, *slab), itemsize, True, True)
+
+
+def variable_grid(
+    layer: Layer, leading: Shape, slab: Shape, itemsize: int, compressed: bool
+) -> Grid:
+    """The grid of a variable ``[*leading, *layer dims]``: a file holds all of ``leading``."""
+    chunk = _run(leading, max(1, _CHUNK_UNITS // math.prod(slab)))
+    rows = leading[0] if leading else 1
+    units = _grown(layer.shape, slab, max(1, _FILE_VALUES // rows))
+    file = (*_covering(leading, chunk), *units)
+    return Grid((*leading, *layer.shape), file, (*chunk, *slab), itemsize, compressed, True)
+
+
+def whole_grid(shape: Shape, itemsize: int) -> Grid:
+    """The grid of a small array: one file, which is one chunk."""
+    chunk = tuple(max(size, 1) for size in shape)
+    return Grid(shape, chunk, chunk, itemsize, compressed=False, sharded=False)
+
+
+def groups_held(layers: Sequence[Layer], groups: int) -> Mapping[str, int]:
+    """Groups of moments that share a file, for every layer.
+
+    They wait in memory until the file is full: with many layers, fewer share one.
+    """
+    values = _MOMENT_VALUES
+    while True:
+        held = {one.name: min(groups, max(1, values // one.units)) for one in layers}
+        waiting = sum(MOMENT_BYTES * one.units * held[one.name] for one in layers
+                      if held[one.name] > 1)  # fmt: skip
+        if waiting <= _HELD_BYTES:
+            return held
+        values //= 2
 
 
 def min_file_values() -> int:
     """Fewest values in a file that does not hold a whole layer: evening out may halve it twice."""
     return _FILE_VALUES // 4
-
-
-def layer_file_shape(layer: Layer, chunk: Shape) -> Shape:
-    """Shape of a file that holds all slabs of a layer."""
-    sizes = zip(layer.shape, chunk, strict=True)
-    return tuple(length * math.ceil(size / length) for size, length in sizes)
 
 
 def response_shape(stimuli: int, columns: int) -> tuple[int, int]:
@@ -104,6 +163,35 @@ def is_contiguous(shape: Sequence[int], part: Sequence[int]) -> bool:
     cut = next((axis for axis, length in enumerate(part) if length > 1), len(part))
     rest = zip(shape[cut + 1 :], part[cut + 1 :], strict=True)
     return all(length >= size for size, length in rest)
+
+
+def _run(shape: Shape, most: int) -> Shape:
+    """Shape of contiguous runs of at most ``most`` entries, of about equal size."""
+    run = list(shape)
+    for axis, size in enumerate(shape):
+        inner = math.prod(shape[axis + 1 :])
+        if inner <= most:
+            run[axis] = even_length(size, most // inner)
+            break
+        run[axis] = 1
+    return tuple(run)
+
+
+def _grown(shape: Shape, part: Shape, most: int) -> Shape:
+    """Shape of contiguous runs of parts, of at most ``most`` entries, but one part at least."""
+    file = list(part)
+    for axis in range(len(part) - 1, -1, -1):
+        blocks = math.ceil(shape[axis] / part[axis])
+        fit = max(1, most // math.prod(file))
+        file[axis] *= even_length(blocks, fit)
+        if fit < blocks:
+            break
+    return tuple(file)
+
+
+def _covering(shape: Shape, part: Shape) -> Shape:
+    """Shape of whole parts that hold everything."""
+    return tuple(n * math.ceil(size / n) for size, n in zip(shape, part, strict=True))
 
 
 def even_length(size: int, longest: int) -> int:

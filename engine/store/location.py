@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from itertools import product
@@ -21,10 +21,11 @@ from uuid import uuid4
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from ..beside import MARK
-from ..disk import flush_descriptor, flush_paths, start_flushing
+from ..disk import flush_descriptor, flush_file_system, flush_paths, start_flushing
 from ..errors import UserError, first_line, require_path
 from ..urls import IS_URL, Url
 from .identity import Unchanged
@@ -37,8 +38,10 @@ _CHUNK = re.compile(r"/c(/\d+)+$")
 _RETRY_SECONDS = 30
 # Suffix of a file while it is written; zarr's own temporary files have it, too.
 _PARTIAL = ".partial"
-# Unflushed files to remember: a thousand categories write tens of thousands between two commits.
-_MAX_UNFLUSHED = 2048
+# Bytes of a file that the disk begins with when it is written.
+_LARGE = 2**18
+# Unflushed files that are better flushed with their file system, and most to remember.
+_MANY, _MAX_UNFLUSHED = 256, 8192
 
 
 def location_of(path: Path | str) -> Location:
@@ -210,29 +213,25 @@ class DurableFolder(LocalStore):
         self._turn = Lock()
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write a file.
+        """Write a file, as :meth:`write` does."""
+        await asyncio.to_thread(self._put, key, [value.as_buffer_like()])
+
+    def write(self, key: str, parts: Sequence[Any]) -> None:
+        """Write a file from its parts, in this thread; the disk begins with a large one at once.
 
         Raises
         ------
         FileNotFoundError : the folder was removed; it is not created again
         """
+        self._put(key, parts)
+
+    def _put(self, key: str, parts: Sequence[Any]) -> None:
         path = self._path(key)
         record = path.suffix == ".json" and path.name != "zarr.json"
-        if record or (path.name == "zarr.json" and await asyncio.to_thread(path.is_file)):
-            await asyncio.to_thread(_write, path, [value.as_buffer_like()], flush_descriptor)
+        if record or (path.name == "zarr.json" and os.path.isfile(path)):  # noqa: PTH113
+            _write(path, parts, flush_descriptor)
         else:
-            await super().set(key, value)
-        if self._remember(key):
-            await asyncio.to_thread(self.flush)
-
-    def write(self, key: str, parts: Iterable[Any]) -> None:
-        """Write a large file from its parts, in this thread; the disk begins with it at once.
-
-        Raises
-        ------
-        FileNotFoundError : the folder was removed; it is not created again
-        """
-        _write(self._path(key), parts, start_flushing)
+            _write(path, parts, start_flushing if sum(map(len, parts)) > _LARGE else None)
         if self._remember(key):
             self.flush()
 
@@ -258,6 +257,8 @@ class DurableFolder(LocalStore):
         with self._turn:
             keys, self._unflushed = self._unflushed, set()
         try:
+            if len(keys) > _MANY and flush_file_system(self.root):
+                return
             found = flush_paths(self.root, keys)
             folders = {str(folder) for key in found for folder in PurePosixPath(key).parents}
             flush_paths(self.root, folders | {"."})
@@ -276,6 +277,15 @@ class DurableFolder(LocalStore):
         with self._turn:
             self._unflushed.add(key)
             return len(self._unflushed) >= _MAX_UNFLUSHED
+
+
+def write(store: ZarrStore, key: str, parts: Sequence[Any]) -> None:
+    """Write a file from its parts, bytes or arrays of bytes."""
+    if isinstance(store, DurableFolder):
+        store.write(key, parts)
+    else:
+        content = b"".join(map(bytes, parts))
+        sync(store.set(key, default_buffer_prototype().buffer.from_bytes(content)))
 
 
 def flush(store: ZarrStore) -> None:
@@ -310,15 +320,22 @@ def remove_partial_files(folder: Path) -> None:
             path.unlink()
 
 
-def _write(path: Path, parts: Iterable[Any], flush: Callable[[int, Path], None]) -> None:
+def _write(
+    path: Path, parts: Iterable[Any], flush: Callable[[int, Path], None] | None = None
+) -> None:
     """Write a file under another name, ``flush`` it, and give it its name."""
     new = path.with_name(f"{path.name}.{uuid4().hex}{_PARTIAL}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with new.open("wb") as file:
+        try:
+            opened = new.open("wb")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened = new.open("wb")
+        with opened as file:
             file.writelines(parts)
-            file.flush()
-            flush(file.fileno(), new)
+            if flush:
+                file.flush()
+                flush(file.fileno(), new)
         new.replace(path)
     except Exception:
         new.unlink(missing_ok=True)

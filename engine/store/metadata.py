@@ -12,18 +12,22 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest
 from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import StorePath
+from zarr.storage import LocalStore, StorePath
 
 from ..errors import UserError, first_line, is_resource_limit
 from .attributes import brief, is_integer_in
-from .chunking import is_contiguous, min_file_values
-from .schema import Expected, describe_array
+from .chunking import Grid, is_contiguous, min_file_values
+from .schema import Expected, RootSchema, describe_array
 from .zarr_internals import sync
 
 # Most bytes of a root's metadata, which include those of all arrays; and of one array's.
@@ -51,48 +55,33 @@ class Misfit(Exception):
 
 
 @dataclass(frozen=True)
-class Grid:
-    """How an array is divided into files, and these into chunks.
-
-    Attributes
-    ----------
-    shape, file, chunk : of the array, of a file and of a chunk
-    itemsize : bytes of a value; 0 for texts
-    """
-
-    shape: tuple[int, ...]
-    file: tuple[int, ...]
-    chunk: tuple[int, ...]
-    itemsize: int
-    compressed: bool
-    sharded: bool
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of a decoded chunk."""
-        return math.prod(self.chunk) * self.itemsize
-
-    @property
-    def chunks(self) -> int:
-        """Chunks in a file."""
-        return math.prod(self.file) // math.prod(self.chunk)
-
-    @property
-    def least_bytes(self) -> int:
-        """Fewest bytes of a whole file."""
-        if not self.itemsize:  # texts: their number, and the length of each
-            return 4 + 4 * math.prod(self.shape) + CHECKSUM
-        inside = -(-self.chunk_bytes // _EXPANSION) if self.compressed else self.chunk_bytes
-        index = self.chunks * INDEX_ENTRY + CHECKSUM if self.sharded else 0
-        return self.chunks * (inside + CHECKSUM) + index
-
-
-@dataclass(frozen=True)
 class Opened:
     """An array that matches the schema, and its grid."""
 
-    array: zarr.Array[Any]
+    store: ZarrStore
+    key: str
+    document: Mapping[str, Any]
     grid: Grid
+
+    @cached_property
+    def array(self) -> zarr.Array[Any]:
+        """The array as zarr reads it; opening it takes zarr longer than reading a small one."""
+        opened: Any = zarr.AsyncArray.from_dict(
+            StorePath(self.store, self.key), dict(self.document)
+        )
+        return zarr.Array(opened)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The attributes of the array."""
+        found: Mapping[str, Any] = self.document.get("attributes", {})
+        return found
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its numbers."""
+        found: np.dtype[Any] = np.dtype(self.document["data_type"])
+        return found
 
 
 def read_json(store: ZarrStore, key: str, most: int) -> dict[str, Any]:
@@ -157,18 +146,24 @@ def consolidated_in(document: Mapping[str, Any]) -> dict[str, Any] | None:
     return consolidated
 
 
-def open_array(
-    store: ZarrStore, key: str, document: Mapping[str, Any], expected: Expected
-) -> Opened:
-    """Open the array that ``document`` describes.
+def documents_in(
+    store: ZarrStore, schema: RootSchema, known: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The metadata of all arrays of a schema, by key; those that are ``known`` are not read.
 
     Raises
     ------
-    Misfit : it is not the expected one, or not encoded as fusiform does
+    Misfit : one is missing or damaged
     """
-    grid = grid_of(document, expected)
-    opened: Any = zarr.AsyncArray.from_dict(StorePath(store, key), dict(document))
-    return Opened(zarr.Array(opened), grid)
+    keys = [*schema.of_root(), *(key for layer in schema.layers for key in schema.of_layer(layer))]
+    folder = store.root if isinstance(store, LocalStore) else None
+    return {key: known.get(key) or _own(store, folder, f"{key}/zarr.json") for key in keys}
+
+
+def _own(store: ZarrStore, folder: Path | None, key: str) -> dict[str, Any]:
+    if folder is None:
+        return read_json(store, key, ARRAY_BYTES)
+    return parse_json((folder / key).read_bytes(), ARRAY_BYTES)
 
 
 def grid_of(document: Mapping[str, Any], expected: Expected) -> Grid:
@@ -202,13 +197,26 @@ def grid_of(document: Mapping[str, Any], expected: Expected) -> Grid:
     return grid
 
 
+def least_bytes(grid: Grid) -> int:
+    """Fewest bytes of a whole file."""
+    if not grid.itemsize:  # texts: their number, and the length of each
+        return 4 + 4 * math.prod(grid.shape) + CHECKSUM
+    inside = -(-grid.chunk_bytes // _EXPANSION) if grid.compressed else grid.chunk_bytes
+    index = grid.chunks * INDEX_ENTRY + CHECKSUM if grid.sharded else 0
+    return grid.chunks * (inside + CHECKSUM) + index
+
+
 def _is_divided(grid: Grid, expected: Expected) -> bool:
     """Whether chunks and files follow the order of the array, and files are large enough."""
-    shape, file, chunk = (part[expected.split :] for part in (grid.shape, grid.file, grid.chunk))
-    whole = all(size <= length for size, length in zip(shape, file, strict=True))
-    if grid.sharded and not is_contiguous(shape, chunk):
+    every = grid.shape, grid.file, grid.chunk
+    leading, groups, rows = (part[: expected.split] for part in every)
+    shape, file, chunk = (part[expected.split :] for part in every)
+    if grid.sharded and not (
+        is_contiguous(leading, groups) and is_contiguous(leading, rows)
+        and is_contiguous(shape, chunk)
+    ):  # fmt: skip
         return False
-    return whole or (
+    return all(size <= length for size, length in zip(shape, file, strict=True)) or (
         expected.slabs and is_contiguous(shape, file) and math.prod(grid.file) >= min_file_values()
     )
 

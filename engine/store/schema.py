@@ -135,13 +135,9 @@ class StoreSchema(RootSchema):
     saved: Mapping[str, Any]
 
     def of_layer(self, layer: Layer) -> Arrays:
-        """A layer's coordinates, moments, contrasts, null and saved contrasts."""
-        found = {
-            f"{layer.name}/{dim}": Expected((dim,), (size,), "int32")
-            for dim, size in zip(layer.dims, layer.shape, strict=True)
-        }
+        """A layer's moments, contrasts, null and saved contrasts."""
         scanned = {name: (one.leading, self.dtype(name)) for name, one in VARIABLES.items()}
-        found |= self._variables(layer, "", scanned)
+        found = self._variables(layer, "", scanned)
         if self.shuffles:
             drawn = min(self.null_units, layer.units)
             within = f"{layer.name}/{SHUFFLED}"

@@ -115,20 +115,22 @@ class StoreReader(Reader):
             sizes = [part.stop - part.start for part in slab] or layer.shape
             shape = (self.folds, len(self.categories), *sizes)
             values = np.empty(shape, self.schema.store_dtype)
-            for fold in range(self.folds):
-                self._part(f"{layer.name}/{variable}", (slice(None), fold, *slab), values[fold])
+            every = slice(None), slice(None), *slab
+            self._part(f"{layer.name}/{variable}", every, values.swapaxes(0, 1))
             return values.reshape(*shape[:2], -1).astype(np.float64, copy=False)
 
         return Moments(self.counts.T[..., np.newaxis], stacked("mean"), stacked("m2"))
 
-    def moments_of(self, layer: Layer, category: int, fold: int) -> Moments:
-        """Moments of one category and fold: ``mean, m2 [*layer dims]``."""
-        own = (category, fold)
-        return Moments(
-            int(self.counts[own]),
-            self._part(f"{layer.name}/mean", own).astype(np.float64, copy=False),
-            self._part(f"{layer.name}/m2", own).astype(np.float64, copy=False),
-        )
+    def moments_between(
+        self, layer: Layer, categories: slice, folds: slice
+    ) -> Iterator[tuple[tuple[int, int], Moments]]:
+        """Moments of consecutive groups, read together: category and fold, and the moments."""
+        region = categories, folds
+        mean, m2 = (self._part(f"{layer.name}/{name}", region) for name in ("mean", "m2"))
+        for k, fold in np.ndindex(mean.shape[:2]):
+            group = categories.start + k, folds.start + fold
+            values = (part[k, fold].astype(np.float64, copy=False) for part in (mean, m2))
+            yield group, Moments(int(self.counts[group]), *values)
 
     def read(self, layer: Layer, variable: str) -> NDArray[Any]:
         """A whole variable ``[*leading, unit]``."""
@@ -140,7 +142,7 @@ class StoreReader(Reader):
     ) -> NDArray[Any]:
         """A slab of a variable ``[*leading, unit]``, or its part for one ``category``."""
         key = f"{layer.name}/{variable}"
-        leading = self._opened(key).array.ndim - len(layer.shape)
+        leading = len(self._opened(key).grid.shape) - len(layer.shape)
         if category is not None and leading == 1:
             return self._part(key, (category, *slab)).reshape(-1)
         values = self._part(key, (*[slice(None)] * leading, *slab))
@@ -161,7 +163,7 @@ class StoreReader(Reader):
         if not names:
             return {}
         values = self._part(key)
-        named: Any = self._opened(key).array.attrs.get("variables")
+        named: Any = self._opened(key).attributes.get("variables")
         chunks = n_slabs(layer.shape, self.chunk_shape(layer))
         if named is None or sorted(named) != sorted(names) or values.shape[-1] != chunks:
             raise self._unreadable(key, "it does not match the chunks and variables of its layer")

@@ -12,10 +12,6 @@ from contextlib import suppress
 from functools import cache
 from threading import Thread
 from typing import Any, TypeVar, cast
-from weakref import WeakValueDictionary
-
-import zarr
-from zarrs import ZarrsCodecPipeline
 
 T = TypeVar("T")
 # Seconds to wait for writes, which may hang with their disk.
@@ -65,29 +61,5 @@ if not __debug__:  # python -O skips an assertion of zarr 3.1 that has a side ef
     GroupMetadata.from_dict = classmethod(_of_a_group)  # type: ignore[method-assign,assignment]
 
 
-def read_with_zarrs(array: zarr.Array[Any]) -> None:
-    """Read an array by zarrs, in a third of the time, if zarr lets its codecs be replaced.
-
-    zarr's configuration is left alone: it belongs to the user's program, and arrays being written
-    need zarr's own pipeline, which also writes chunks of fill values.
-    """
-    if hasattr(array.async_array, "codec_pipeline") and not _forked:
-        pipeline = ZarrsCodecPipeline.from_array_metadata_and_store(array.metadata, array.store)
-        pipeline.python_impl = array.async_array.codec_pipeline  # type: ignore[assignment]
-        _pipelines[id(pipeline)] = pipeline
-        object.__setattr__(array.async_array, "codec_pipeline", pipeline)
-
-
-def _read_without_zarrs() -> None:
-    """Stop using zarrs in a forked child, which would wait forever for threads it does not have."""
-    global _forked
-    _forked = True
-    for pipeline in _pipelines.values():
-        pipeline.impl = None
-    _event_loop.cache_clear()
-
-
-_forked = False
-_pipelines: WeakValueDictionary[int, ZarrsCodecPipeline] = WeakValueDictionary()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_read_without_zarrs)
+if hasattr(os, "register_at_fork"):  # a child lacks the loop's thread
+    os.register_at_fork(after_in_child=_event_loop.cache_clear)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from ...errors import UserError, nearest, shortened
 from ...texts import composed
@@ -32,30 +33,53 @@ from .grammar import Token, Tokens, quoted
 class Contrast:
     """Target categories against baseline categories, as indices; ``text`` is the source text.
 
-    ``weights`` are in the order target, baseline. ``weighted`` contrasts were written as a weighted
-    sum and are tested by the weighted test only; the weights of others are equal shares of 1 and
-    -1.
+    ``named`` are the categories of the baseline; None if it is all others of ``categories``, which
+    are then listed only when they are asked for: every category against all others takes memory
+    linear in their number. ``unequal`` are the weights of a weighted sum, in the order target,
+    baseline; None if they are equal shares of 1 and -1.
     """
 
     text: str
     target: tuple[int, ...]
-    baseline: tuple[int, ...]
-    weights: tuple[Fraction, ...]
-    weighted: bool = False
+    named: tuple[int, ...] | None
+    categories: int
+    unequal: tuple[Fraction, ...] | None = None
+
+    @property
+    def baseline(self) -> tuple[int, ...]:
+        """The categories that the target is compared with."""
+        if self.named is not None:
+            return self.named
+        own = set(self.target)
+        return tuple(k for k in range(self.categories) if k not in own)
+
+    @property
+    def weights(self) -> tuple[Fraction, ...]:
+        """Weights of the categories, in the order target, baseline; they sum to 0."""
+        if self.unequal is not None:
+            return self.unequal
+        target, baseline = len(self.target), len(self.baseline)
+        return (Fraction(1, target),) * target + (Fraction(-1, baseline),) * baseline
+
+    @property
+    def weighted(self) -> bool:
+        """Whether it was written as a weighted sum, which only the weighted test applies to."""
+        return self.unequal is not None
+
+    @property
+    def category(self) -> int | None:
+        """The category that is compared with all others; None for another contrast."""
+        return self.target[0] if self.named is None and len(self.target) == 1 else None
 
     def is_same_as(self, other: Contrast) -> bool:
         """Whether both weigh the same categories equally, however they are written."""
-        own, its = ((c.target, c.baseline, c.weights, c.weighted) for c in (self, other))
+        own, its = ((c.target, c.named, c.categories, c.unequal) for c in (self, other))
         return own == its
-
-    def row_in(self, contrasts: Sequence[Contrast]) -> int | None:
-        """Index of the same contrast in ``contrasts``, or None."""
-        return next((row for row, one in enumerate(contrasts) if one.is_same_as(self)), None)
 
 
 def every_category(categories: Sequence[str]) -> list[Contrast]:
     """Each category against all others."""
-    return [_against(name, [k], _others([k], categories)) for k, name in enumerate(categories)]
+    return [_against(name, [k], None, len(categories)) for k, name in enumerate(categories)]
 
 
 def parse_contrasts(texts: str | Sequence[str] | None, categories: Sequence[str]) -> list[Contrast]:
@@ -76,7 +100,8 @@ def pairs(contrast: Contrast) -> list[Contrast]:
         raise UserError(
             f"a weighted sum is one contrast and has no pairs; got {contrast.text!r}: write A > B"
         )
-    return [_against(contrast.text, contrast.target, [other]) for other in contrast.baseline]
+    own, categories = contrast.target, contrast.categories
+    return [_against(contrast.text, own, [other], categories) for other in contrast.baseline]
 
 
 def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None) -> Contrast:
@@ -90,7 +115,7 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
         raise UserError(f"a contrast is a string, such as 'faces > bodies'; got {text!r}")
     whole = place_of(text[:stop], categories)
     if whole is not None:
-        return _against(categories[whole], [whole], _others([whole], categories))
+        return _against(categories[whole], [whole], None, len(categories))
     tokens = Tokens(text, "a contrast", stop=stop, known=categories)
     text = text[:stop]
     if tokens.current.kind == "end":
@@ -103,12 +128,12 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
         if both := set(target) & set(baseline):
             name = categories[min(both)]
             tokens.refuse(f"a category is on one side of a contrast; {name} is on both", mark)
-        return _against(text, target, baseline)
+        return _against(text, target, baseline, len(categories))
     tokens.end()
     constant = weights.pop(None, Fraction(0))
     present = {k: w for k, w in weights.items() if k is not None and w}
     if present and not constant and all(w == 1 for w in present.values()):
-        return _against(text, sorted(present), _others(sorted(present), categories))
+        return _against(text, sorted(present), None, len(categories))
     if not present or constant or sum(present.values()):
         total = sum(present.values()) + constant
         raise UserError(
@@ -119,7 +144,7 @@ def parse_contrast(text: str, categories: Sequence[str], stop: int | None = None
     target = sorted(k for k, w in present.items() if w > 0)
     baseline = sorted(k for k, w in present.items() if w < 0)
     ordered = tuple(present[k] for k in (*target, *baseline))
-    return Contrast(text.strip(), tuple(target), tuple(baseline), ordered, weighted=True)
+    return Contrast(text.strip(), tuple(target), tuple(baseline), len(categories), ordered)
 
 
 def place_of(name: str, categories: Sequence[str]) -> int | None:
@@ -127,10 +152,15 @@ def place_of(name: str, categories: Sequence[str]) -> int | None:
 
     An exact match comes first, then one that differs only in Unicode form or surrounding spaces.
     """
-    if name in categories:
-        return categories.index(name)
-    form = composed(name).strip()
-    return next((k for k, one in enumerate(categories) if composed(one).strip() == form), None)
+    exact, by_form = _places(tuple(categories))
+    return exact.get(name, by_form.get(composed(name).strip()))
+
+
+@lru_cache(1)
+def _places(categories: tuple[str, ...]) -> tuple[dict[str, int], dict[str, int]]:
+    """Indices of categories by name, and by its form without surrounding spaces; the first wins."""
+    last_first = [(name, k) for k, name in enumerate(categories)][::-1]
+    return dict(last_first), {composed(name).strip(): k for name, k in last_first}
 
 
 def contrast_end(text: str, categories: Sequence[str]) -> int | None:
@@ -159,18 +189,16 @@ def _in_quotes(tokens: Tokens, categories: Sequence[str]) -> str:
     return f"; quote categories that are numbers: {shortened(named)}" if named else ""
 
 
-def _against(text: str, target: Sequence[int], baseline: Sequence[int]) -> Contrast:
-    if not baseline:
+def _against(
+    text: str, target: Sequence[int], baseline: Sequence[int] | None, categories: int
+) -> Contrast:
+    """A contrast of equal weights; without a ``baseline``, against all other categories."""
+    if len(target) == categories:
         raise UserError(f"a contrast needs a category to compare with; {text!r} leaves none")
-    weights = (
-        *[Fraction(1, len(target))] * len(target),
-        *[Fraction(-1, len(baseline))] * len(baseline),
-    )
-    return Contrast(text.strip(), tuple(target), tuple(baseline), weights)
-
-
-def _others(target: Sequence[int], categories: Sequence[str]) -> list[int]:
-    return [k for k in range(len(categories)) if k not in target]
+    if baseline is not None and len(target) + len(baseline) == categories:
+        baseline = None
+    named = None if baseline is None else tuple(baseline)
+    return Contrast(text.strip(), tuple(target), named, categories)
 
 
 # Weights by category; None is the key of a constant.

@@ -117,6 +117,7 @@ const CONSISTENCY = Object.fromEntries(Object.entries({ spearman: "Spearman's ρ
 
 function consistencyFigure(redraw) {
   const known = Object.keys(CONSISTENCY).filter((name) => stores.some((store) => store.consistency[name]));
+  if (!known.length) return null;
   const state = { measure: known[0] };
   const shown = () => stores.filter((store) => store.consistency[state.measure]);
   return {
@@ -125,18 +126,18 @@ function consistencyFigure(redraw) {
     table: () => ({
       columns: [...(several ? ["store"] : []), "layer", "other", state.measure],
       rows: shown().flatMap((store) => store.consistency[state.measure].flatMap((cells, i) => cells.map((value, j) => [
-        ...(several ? [store.label] : []), store.layers[i], store.layers[j], value]))),
+        ...(several ? [store.label] : []), store.detailed[i], store.detailed[j], value]))),
     }),
     picture: (width, theme) => {
       const all = shown().flatMap((store) => store.consistency[state.measure].flat()).filter((value) => value != null);
-      const low = Math.min(0, ...all) < -0.005 ? -1 : 0;
+      const low = all.some((value) => value < -0.005) ? -1 : 0;
       const ramp = low ? theme.diverging : theme.ramp;
       return drawMatrices({
         label: `Consistency between layers: ${CONSISTENCY[state.measure]}`, domain: [low, 1], format: decimal, side: 420,
         scale: { low: String(low), high: "1", ramp },
         panels: shown().map((store) => ({
-          title: nameOf(store), ramp, rows: store.layers, columns: store.layers, values: store.consistency[state.measure],
-          texts: store.consistency[state.measure].map((cells, i) => cells.map((value, j) => `${joined(several && nameOf(store), `${store.layers[i]} and ${store.layers[j]}`)}: ${decimal(value)}`)),
+          title: nameOf(store), ramp, rows: store.detailed, columns: store.detailed, values: store.consistency[state.measure],
+          texts: store.consistency[state.measure].map((cells, i) => cells.map((value, j) => `${joined(several && nameOf(store), `${store.detailed[i]} and ${store.detailed[j]}`)}: ${decimal(value)}`)),
         })),
       }, width, theme);
     },

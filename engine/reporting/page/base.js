@@ -83,9 +83,12 @@ function ticks(low, high, number = 5) {
 
 /** A domain that includes 0 and all values, extended to round numbers. */
 function domainOf(values) {
-  const known = values.filter((value) => value != null && Number.isFinite(value));
-  const low = Math.min(...known, 0);
-  const high = Math.max(...known, 0);
+  let [low, high] = [0, 0];
+  for (const value of values) {
+    if (value == null || !Number.isFinite(value)) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
   if (low === high) return [0, 1];
   const step = (([a, b]) => b - a)(ticks(low, high));
   return [Math.floor(low / step + 1e-9) * step, Math.ceil(high / step - 1e-9) * step];

@@ -84,13 +84,14 @@ function shareFigure(redraw) {
     beyond,
     scale,
   ];
-  const rows = (store, k) => rowsOf(store, "shares", k).map((row) => {
+  const counted = (row, store) => !grids[state.measure] || store.placed.has(row.layer);
+  const rows = (store, k) => rowsOf(store, "shares", k, (row) => counted(row, store)).map((row) => {
     const common = { layer: row.layer, units: row.units, living: row.living };
     if (!grids[state.measure]) {
       const [share, low, high] = state.of === "units" ? [row.share, row.low, row.high] : [row.share_of_living, row.living_low, row.living_high];
       return { ...common, selective: row.selective, share, low, high };
     }
-    const found = store.thresholds[state.measure][store.layers.indexOf(row.layer)][k];
+    const found = store.thresholds[state.measure][store.placed.get(row.layer)][k];
     const times = state.of === "units" ? 1 : row.units / row.living;
     const [selective, margin] = [found.selective[state.place], found.margin[state.place] * times];
     const share = row.living || state.of === "units" ? (selective / row.units) * times : null;

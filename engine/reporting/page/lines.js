@@ -34,11 +34,13 @@ function drawLines(spec, width, theme) {
     }
     for (const one of panel.series) ribbon(plot, one.points, x, y, one.colour, 0.16);
     const size = box.right - box.left < 320 && panel.x.ticks.length > 10 ? 0.75 : 1;
+    const most = Math.max(0, ...panel.series.map((one) => one.points.length));
+    const every = most > (box.right - box.left) / 4 ? Math.ceil(most / 12) : 1; // markers would hide the lines
     for (const one of panel.series) {
-      for (const part of unbroken(one.points)) plot.line(part.map((p) => [x(p.x), y(p.y)]), one);
+      for (const part of unbroken(one.points)) plot.line(part.map((p) => [x(p.x), y(p.y)]), every > 1 ? { ...one, width: 1.25 } : one);
       const known = one.points.filter((p) => p.y != null);
-      for (const p of known) {
-        plot.marker(x(p.x), y(p.y), one, size);
+      for (const [i, p] of known.entries()) {
+        if (i % every === 0) plot.marker(x(p.x), y(p.y), one, size);
         plot.mark(row, { x: x(p.x), y: y(p.y), r: 8, text: p.text });
       }
       if (known.length) row += 1;
@@ -63,6 +65,7 @@ function drawFrame(plot, panel, box, domain, format, x, y) {
   const room = (box.right - box.left) / Math.max(1, panel.x.ticks.length - 1);
   const every = panel.x.turned ? Math.max(1, Math.ceil(13 / room)) : 1;
   panel.x.ticks.forEach(({ at, label }, i) => {
+    if (i % every && room < 3) return;
     plot.add("path", { d: `M${round(x(at))} ${round(box.bottom)}v4`, stroke: theme.muted });
     if (i % every) return;
     const place = [round(x(at)), round(box.bottom + (panel.x.turned ? 12 : 18))];

@@ -42,7 +42,8 @@ function themeButton() {
 
 function controls() {
   const options = { [-1]: "all", ...Object.fromEntries(contrasts.map(({ name }, k) => [k, name])) };
-  const layers = Object.fromEntries(layersOf(stores).map((name) => [name, name]));
+  const detailed = layersOf(stores).filter((name) => stores.some((store) => store.placed.has(name)));
+  const layers = Object.fromEntries(detailed.map((name) => [name, name]));
   return [
     choice("Category", options, chosen.contrast, (value) => { chosen.contrast = Number(value); redraw(); }),
     choice("Layer", layers, chosen.layer, (value) => { chosen.layer = value; redraw(); }),
@@ -61,7 +62,9 @@ function start() {
   document.getElementById("choices").append(...controls());
   document.getElementById("appearance").append(themeButton());
   for (const place of document.querySelectorAll("figure[data-figure]")) {
-    figures.push(new Figure(place, KNOWN[place.dataset.figure](redraw)));
+    const known = KNOWN[place.dataset.figure](redraw);
+    if (known) figures.push(new Figure(place, known));
+    else place.remove();
   }
   drawAll(findings.palette[themeName()]);
   let width = innerWidth;

@@ -9,6 +9,8 @@ const chosen = { contrast: -1, layer: null, axis: "layer" };
 // Tables come as columns, layers and contrasts as indices into their lists.
 for (const store of stores) {
   store.depth = new Map(store.layers.map((name, i) => [name, store.layers.length > 1 ? i / (store.layers.length - 1) : 0]));
+  store.detailed = store.detailed.map((i) => store.layers[i]); // layers that are shown one by one
+  store.placed = new Map(store.detailed.map((name, i) => [name, i]));
   store.rows = {};
   for (const [name, columns] of Object.entries(store.tables)) {
     const keys = Object.keys(columns);
@@ -25,10 +27,10 @@ function rowsOf(store, table, contrast, more = () => true) {
 
 /** The chosen layer of a store: by name, or the nearest in relative depth. */
 function layerOf(store, name = chosen.layer) {
-  if (store.depth.has(name)) return name;
+  if (store.placed.has(name)) return name;
   const depth = stores.find((other) => other.depth.has(name))?.depth.get(name) ?? 1;
   const far = (layer) => Math.abs(store.depth.get(layer) - depth);
-  return store.layers.reduce((best, layer) => (far(layer) < far(best) ? layer : best));
+  return store.detailed.reduce((best, layer) => (far(layer) < far(best) ? layer : best));
 }
 
 /** Layers of some stores in one order, by mean relative depth. */

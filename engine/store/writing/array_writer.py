@@ -1,149 +1,76 @@
-"""Writing arrays: codecs, files, variables of a layer slab by slab, and a background thread.
+"""Writing arrays: small ones at once, variables of a layer slab by slab, and a background thread.
 
-Measurements of the layout: ``benchmarks/results/layout.md``. Files of moments hold one category and
-fold, so that each can be written when it is finished; other files hold as many slabs as fit into
-memory. Files of layers are encoded here in zarr's ``sharding_indexed`` format, because zarr takes a
-millisecond per chunk, and 1,000 categories have millions. Chunks lie in the order of the array. A
-file is written whole, and replaces a torn one of an earlier run.
+Files are encoded here, in the order of the array, because zarr takes a millisecond per chunk and
+ten per array. A file is written whole, and replaces a torn one of an earlier run.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import google_crc32c
 import numpy as np
-import zarr
-from numcodecs import Blosc
+from numcodecs import Blosc, VLenUTF8
 from numpy.typing import NDArray
-from zarr.buffer import default_buffer_prototype
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.abc.store import Store as ZarrStore
 
-from ...layer import COORDINATES, Layer
+from ...layer import Layer
 from ...registry import EXTREMES, STIMULUS_COLUMNS
-from ..chunking import Shape, Slab, file_shape, slabs
-from ..location import DurableFolder
-from ..zarr_internals import sync
+from ..chunking import Grid, Shape, Slab, slabs, variable_grid, whole_grid
+from ..documents import GROUP, array_document, as_bytes
+from ..location import write
+from ..shards import key_of
 
-# A missing chunk is damage, even one of fill values.
-WRITE_ALL: Any = {"write_empty_chunks": True}
-_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+
+def create_group(store: ZarrStore, key: str) -> None:
+    """Write the metadata of a group without attributes."""
+    write(store, f"{key}/zarr.json", [as_bytes(GROUP)])
 
 
 def create_array(
-    group: zarr.Group,
-    variable: str,
-    layer: Layer,
-    leading: Mapping[str, int],
+    store: ZarrStore,
+    key: str,
+    grid: Grid,
     dtype: str,
+    dims: Sequence[str],
     attributes: Mapping[str, Any],
-    *,
-    shapes: tuple[Shape, Shape],
-    one_file: bool,
-) -> zarr.Array[Any]:
-    """Create an array ``[*leading, *layer dims]``.
-
-    Parameters
-    ----------
-    shapes : of a chunk and of a file, along the layer's dimensions
-    one_file : whether a file holds all of ``leading``, or one entry
-    """
-    sizes, ones = tuple(leading.values()), (1,) * len(leading)
-    chunk, file = shapes
-    return group.create_array(
-        variable,
-        shape=(*sizes, *layer.shape),
-        dtype=dtype,
-        chunks=(*ones, *chunk),
-        shards=(*(sizes if one_file else ones), *file),
-        # Queries read uncompressed numbers a quarter faster; compression saves only an eighth.
-        compressors=_codecs(compress=dtype == "bool" or not one_file),
-        fill_value=np.nan if dtype.startswith("float") else False if dtype == "bool" else 0,
-        dimension_names=(*leading, *layer.dims),
-        attributes=dict(attributes),
-        config=WRITE_ALL,
-        overwrite=True,
-    )
-
-
-def create_coordinates(group: zarr.Group, layer: Layer) -> None:
-    """Write the coordinates of a layer: indices along every dimension."""
-    for dim, size in zip(layer.dims, layer.shape, strict=True):
-        long_name = COORDINATES.get(dim, f"place along {dim}")  # axis_0, ... of odd outputs
-        put(group, dim, np.arange(size, dtype=np.int32), (dim,), long_name)
+) -> None:
+    """Write the metadata of an array."""
+    document = array_document(grid, dtype, dims, attributes)
+    write(store, f"{key}/zarr.json", [as_bytes(document)])
 
 
 def put(
-    group: zarr.Group,
-    name: str,
+    store: ZarrStore,
+    key: str,
     values: NDArray[Any],
-    dims: tuple[str, ...],
+    dims: Sequence[str],
     long_name: str,
     **attributes: Any,
 ) -> None:
     """Write a small array as one chunk; an array of objects holds text."""
-    dtype = str if values.dtype == object else values.dtype
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=dtype,
-        chunks=tuple(max(size, 1) for size in values.shape),
-        # Texts, too: zarr's compressor for them could expand without bound in a stranger's store.
-        compressors=[Crc32cCodec()],
-        dimension_names=dims,
-        attributes={"long_name": long_name, **attributes},
-        config=WRITE_ALL,
-        overwrite=True,
-    )
-    array[...] = values
+    text = values.dtype == object
+    grid = whole_grid(values.shape, 0 if text else values.dtype.itemsize)
+    dtype = "string" if text else values.dtype.name
+    create_array(store, key, grid, dtype, dims, {"long_name": long_name, **attributes})
+    content: Any = bytes(VLenUTF8().encode(values)) if text else _encoded(values)
+    write(store, f"{key}/{key_of((0,) * values.ndim)}", [content, _checksum(content)])
 
 
-def put_count(root: zarr.Group, counts: NDArray[np.int64]) -> None:
+def put_count(store: ZarrStore, counts: NDArray[np.int64]) -> None:
     """Write the number of stimuli ``[category, fold]``."""
-    put(root, "count", counts, ("category", "fold"), "number of stimuli")
+    put(store, "count", counts, ("category", "fold"), "number of stimuli")
 
 
-def put_column(root: zarr.Group, column: str, values: Sequence[Any] | NDArray[Any]) -> None:
+def put_column(store: ZarrStore, column: str, values: Sequence[Any] | NDArray[Any]) -> None:
     """Write a column ``[stimulus]`` of the stimulus table."""
     array = np.array(values, dtype=object if isinstance(values[0], str) else None)
-    put(root, column, array, ("stimulus",), STIMULUS_COLUMNS[column])
-
-
-def put_moments(
-    group: zarr.Group,
-    name: str,
-    values: NDArray[Any],
-    dims: tuple[str, ...],
-    attributes: Mapping[str, Any],
-) -> None:
-    """Write moments ``[category, fold, ...]``, a chunk for each category and fold."""
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=(1, 1, *values.shape[2:]),
-        shards=values.shape,
-        compressors=_codecs(compress=True),
-        dimension_names=dims,
-        attributes=dict(attributes),
-        config=WRITE_ALL,
-        overwrite=True,
-    )
-    array[...] = values
-
-
-def consolidate(root: zarr.Group) -> None:
-    """Copy the metadata of all arrays into the root, where one read finds them."""
-    with warnings.catch_warnings():
-        # zarr warns that other readers may not know consolidated metadata: they do without.
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        zarr.consolidate_metadata(root.store)
+    put(store, column, array, ("stimulus",), STIMULUS_COLUMNS[column])
 
 
 class SlabWriter:
@@ -151,12 +78,16 @@ class SlabWriter:
 
     Parameters
     ----------
+    group : key of the group that they lie in
     chunk : shape of a slab
     saved : name of the saved contrast, if it writes one
     """
 
-    def __init__(self, group: zarr.Group, layer: Layer, chunk: Shape, saved: str = "") -> None:
-        self._group, self._layer, self._chunk, self._saved = group, layer, chunk, saved
+    def __init__(
+        self, store: ZarrStore, group: str, layer: Layer, chunk: Shape, saved: str = ""
+    ) -> None:
+        self._store, self._group, self._layer = store, group, layer
+        self._chunk, self._saved = chunk, saved
         self._slabs = [slab for slab, _ in slabs(layer.shape, chunk)]
         self._open: dict[str, _File] = {}
         self._extremes: dict[str, NDArray[np.float32]] = {}
@@ -171,7 +102,7 @@ class SlabWriter:
     ) -> None:
         """Add the ``number``-th slab of a variable; a file is written when it is full."""
         if number == 0:
-            self._open[variable] = self._created(variable, values.dtype.name, leading, attributes)
+            self._open[variable] = self._created(variable, values.dtype, leading, attributes)
         self._open[variable].add(self._slabs[number], values.reshape(*leading.values(), -1))
         if values.dtype.kind == "f":
             if number == 0:
@@ -187,8 +118,8 @@ class SlabWriter:
         found = np.stack(list(self._extremes.values()))
         leading = ("category",) if found.ndim == 4 else ()
         put(
-            self._group,
-            EXTREMES,
+            self._store,
+            f"{self._group}/{EXTREMES}",
             found,
             # xarray wants one length for a dimension in nested groups: names must differ.
             (f"{self._saved}_variable" if self._saved else "variable", "bound", *leading, "chunk"),
@@ -197,54 +128,65 @@ class SlabWriter:
         )
 
     def _created(
-        self, variable: str, dtype: str, leading: Mapping[str, int], attributes: Mapping[str, Any]
+        self,
+        variable: str,
+        dtype: np.dtype[Any],
+        leading: Mapping[str, int],
+        attributes: Mapping[str, Any],
     ) -> _File:
-        shapes = self._chunk, file_shape(self._layer, self._chunk, leading.get("category", 1))
-        array = create_array(
-            self._group, variable, self._layer, leading, dtype, attributes,
-            shapes=shapes, one_file=True,
-        )  # fmt: skip
-        return _File(array, len(leading), self._layer.shape, *shapes)
+        sizes = tuple(leading.values())
+        compress = dtype == np.bool_
+        grid = variable_grid(self._layer, sizes, self._chunk, dtype.itemsize, compress)
+        dims, key = (*leading, *self._layer.dims), f"{self._group}/{variable}"
+        create_array(self._store, key, grid, dtype.name, dims, attributes)
+        return _File(self._store, key, grid, len(leading), dtype)
 
 
 class _File:
     """The file of a variable that is being filled slab by slab, and then the next one."""
 
     def __init__(
-        self, array: zarr.Array[Any], leading: int, shape: Shape, chunk: Shape, file: Shape
+        self, store: ZarrStore, key: str, grid: Grid, leading: int, dtype: np.dtype[Any]
     ) -> None:
-        self._array, self._leading, self._shape, self._chunk = array, leading, shape, chunk
-        self._file = file
+        self._store, self._key, self._grid, self._dtype = store, key, grid, dtype
+        self._leading = leading
         self._held: list[tuple[Slab, NDArray[Any]]] = []
 
     def add(self, slab: Slab, values: NDArray[Any]) -> None:
         """Add a slab ``[*leading, unit]``; the last one of a file writes it."""
         self._held.append((slab, values))
+        sizes = (part[self._leading :] for part in (self._grid.shape, self._grid.file))
         if all(
             part.stop == size or part.stop % length == 0
-            for part, size, length in zip(slab, self._shape, self._file, strict=True)
+            for part, size, length in zip(slab, *sizes, strict=True)
         ):
             self._write()
 
     def _write(self) -> None:
-        rows = self._array.shape[: self._leading]
-        grid = tuple(f // c for f, c in zip(self._file, self._chunk, strict=True))
-        size = math.prod(self._chunk)
-        fill = np.broadcast_to(self._array.dtype.type(self._array.fill_value), size)
-        contents: list[list[Any]] = [[fill] * math.prod(grid) for _ in np.ndindex(*rows)]
-        for slab, values in self._held:
-            index = tuple(
-                part.start % file // chunk
-                for part, file, chunk in zip(slab, self._file, self._chunk, strict=True)
+        grid, leading = self._grid, self._leading
+        cut, file = grid.chunk[leading:], grid.file[leading:]
+        inside = tuple(f // c for f, c in zip(file, cut, strict=True))
+        places = [
+            int(
+                np.ravel_multi_index(
+                    [p.start % f // c for p, f, c in zip(slab, file, cut, strict=True)], inside
+                )
             )
-            within = int(np.ravel_multi_index(index, grid))
-            for row, units in enumerate(values.reshape(math.prod(rows), -1)):
-                contents[row][within] = padded(units, slab, self._chunk, fill)
+            for slab, _ in self._held
+        ]
+        fill = padded(np.empty((0,) * len(grid.chunk), self._dtype), grid)
+        chunks: list[NDArray[Any]] = []
+        for rows, _ in slabs(grid.shape[:leading], grid.chunk[:leading]):
+            own = [fill] * math.prod(inside)
+            for place, (slab, values) in zip(places, self._held, strict=True):
+                part = values[rows]
+                lengths = (part.stop - part.start for part in slab)
+                own[place] = padded(part.reshape(*part.shape[:-1], *lengths), grid)
+            chunks += own
         first = self._held[0][0]
-        file = tuple(part.start // f for part, f in zip(first, self._file, strict=True))
+        at = tuple(part.start // f for part, f in zip(first, file, strict=True))
         self._held = []
-        chunks = (chunk for row in contents for chunk in row)
-        write_file(self._array, (*(0 for _ in rows), *file), chunks)
+        write_file(self._store, self._key, grid, (*(0 for _ in range(leading)), *at), chunks)
 
 
 class BackgroundWriter:
@@ -297,55 +239,38 @@ def background_writer(pending: int = 1) -> Iterator[BackgroundWriter]:
 
 
 def write_file(
-    array: zarr.Array[Any], file: tuple[int, ...], chunks: Iterable[NDArray[Any]]
+    store: ZarrStore, key: str, grid: Grid, place: Shape, chunks: Iterable[NDArray[Any]]
 ) -> None:
-    """Write a file of an array, by its index in the grid of files, from its chunks in order."""
-    compress = _compressor(array)
+    """Write a file of an array, by its place in the grid of files, from its chunks in order."""
+    blosc = Blosc("lz4", 1, Blosc.SHUFFLE)
     parts: list[Any] = []
     index, start = [], 0
     for chunk in chunks:
-        content = compress(np.ascontiguousarray(chunk, array.dtype))
+        content = bytes(blosc.encode(_little(chunk))) if grid.compressed else _encoded(chunk)
         parts += [content, _checksum(content)]
         index += [start, len(content) + 4]
         start += len(content) + 4
     encoded = np.array(index, "<u8").tobytes()
     parts += [encoded, _checksum(encoded)]
-    key = array.store_path / array.metadata.encode_chunk_key(file)
-    if isinstance(key.store, DurableFolder):
-        key.store.write(key.path, parts)
-    else:
-        sync(key.set(default_buffer_prototype().buffer.from_bytes(b"".join(parts))))
+    write(store, f"{key}/{key_of(place)}", parts)
 
 
-def padded(units: NDArray[Any], slab: Slab, chunk: Shape, fill: NDArray[Any]) -> NDArray[Any]:
-    """The units of a slab, padded to a whole chunk at the end of a layer."""
-    if units.size == fill.size:
-        return units
-    whole = fill.reshape(chunk).copy()
-    lengths = tuple(part.stop - part.start for part in slab)
-    whole[tuple(slice(0, length) for length in lengths)] = units.reshape(lengths)
-    return whole.ravel()
+def padded(values: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """Values of a chunk, filled up to a whole one at the end of an array."""
+    if values.shape == grid.chunk:
+        return values
+    whole = np.full(grid.chunk, np.nan if values.dtype.kind == "f" else 0, values.dtype)
+    whole[tuple(map(slice, values.shape))] = values
+    return whole
 
 
-def _codecs(compress: bool) -> list[Any]:
-    compressors = [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")] if compress else []
-    return [*compressors, Crc32cCodec()]
+def _encoded(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """The bytes of numbers, the lowest first."""
+    return _little(values).reshape(-1).view(np.uint8)
 
 
-def _compressor(array: zarr.Array[Any]) -> Callable[[NDArray[Any]], Any]:
-    """The encoder of a chunk, ahead of its checksum: the array's ``blosc``, if it has it.
-
-    It gives bytes, or the chunk's own memory as an array of bytes.
-    """
-    for codec in array.compressors:
-        if isinstance(codec, BloscCodec):
-            # From the metadata: the types of the fields differ between releases of zarr.
-            given: Any = codec.to_dict()["configuration"]
-            blosc = Blosc(
-                given["cname"], given["clevel"], _SHUFFLES[given["shuffle"]], given["blocksize"]
-            )
-            return lambda chunk: bytes(blosc.encode(chunk))
-    return lambda chunk: chunk.reshape(-1).view(np.uint8)
+def _little(values: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
 
 
 def _checksum(content: Any) -> bytes:

@@ -18,11 +18,13 @@ from ...layer import Layer
 from ...registry import SHOWN, STIMULUS_COLUMNS
 from ...urls import strip_credentials
 from ..attributes import limit_notes
+from ..documents import GROUP, as_bytes, root_document
 from ..identity import fingerprint
-from ..location import Location, flush, is_group, missing_file, zarr_store
+from ..location import Location, flush, is_group, missing_file, write, zarr_store
+from ..metadata import documents_in
 from ..reader import Reader
 from ..schema import Kind
-from .array_writer import consolidate, put_column, put_count
+from .array_writer import put_column, put_count
 from .commits import Bytes, Commit, CommitLog, FoundCommit, TaskLog
 
 # A part of an array: its key, and the selection.
@@ -55,9 +57,7 @@ class BaseDraft(Generic[ReaderT]):
         self.reader = self.reader_type(path, opened)  # type: ignore[assignment]
         self.tasks = TaskLog(root.store)
         self._commits = CommitLog(root.store)
-        self._root = root
-        # Arrays that are written part by part stay open, which saves time.
-        self._open: dict[str, Any] = {}
+        self._store = root.store
         self._lost: str | None = None
         self.found = self._commits.found()
         if self.is_complete:  # commits do not count, and a killed run may have removed some of them
@@ -185,9 +185,8 @@ class BaseDraft(Generic[ReaderT]):
 
     def annotate(self, **attributes: Any) -> None:
         """Add attributes to the root."""
-        attributes = strip_credentials(attributes)
-        self._root.attrs.update(attributes)
-        self.provenance.update(attributes)
+        self.provenance.update(strip_credentials(attributes))
+        write(self._store, "zarr.json", [as_bytes({**GROUP, "attributes": self.provenance})])
 
     def add_notes(self, notes: Iterable[str]) -> None:
         """Store notes on the stimuli or the network, each once, up to the limit."""
@@ -199,7 +198,7 @@ class BaseDraft(Generic[ReaderT]):
     def update_stimuli(self, table: Mapping[str, Sequence[Any]]) -> None:
         """Replace the contents of stimuli that were not shown yet."""
         for column in ("stimulus_sha256", "stimulus_status"):
-            put_column(self._root, column, table[column])
+            put_column(self._store, column, table[column])
         self.annotate(fingerprint=fingerprint(self.provenance, table))
 
     def leave_out(self, skipped: Mapping[int, str]) -> None:
@@ -215,8 +214,8 @@ class BaseDraft(Generic[ReaderT]):
         np.add.at(counts, (table["stimulus_category"][shown], table["stimulus_fold"][shown]), 1)
         if not skipped and (counts == reader.counts).all():
             return
-        put_count(self._root, counts)
-        put_column(self._root, "stimulus_status", table["stimulus_status"])
+        put_count(self._store, counts)
+        put_column(self._store, "stimulus_status", table["stimulus_status"])
         reader.counts = counts
         self.annotate(fingerprint=fingerprint(self.provenance, table))
 
@@ -242,6 +241,11 @@ class BaseDraft(Generic[ReaderT]):
         self._commits.write(commit)
         self.commit = commit
 
+    def take_live(self) -> dict[str, Bytes]:
+        """The live moments of the commit to continue from, which are then forgotten."""
+        live, self.live = self.live, {}
+        return live
+
     def go_back(self, before: FoundCommit) -> None:
         """Continue from an earlier commit, and forget those after it."""
         while self.found[0] is not before:
@@ -260,8 +264,10 @@ class BaseDraft(Generic[ReaderT]):
             self.annotate(status="complete")
         self._commits.remove()
         self.tasks.remove()
-        consolidate(self._root)
-        flush(self._root.store)
+        metadata = documents_in(self._store, self.reader.schema)
+        document = root_document(self.provenance, metadata)
+        write(self._store, "zarr.json", [as_bytes(document)])
+        flush(self._store)
 
 
 def _invisible(names: Sequence[str]) -> str:

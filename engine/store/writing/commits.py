@@ -25,13 +25,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.abc.store import Store as ZarrStore
-from zarr.buffer import cpu, default_buffer_prototype
+from zarr.buffer import default_buffer_prototype
 
 from ....kernels.moments import Moments
 from ...errors import UserError
 from ...layer import Layer
-from ..location import flush
+from ..location import flush, write
 from ..zarr_internals import sync
 
 _SLOTS = 2
@@ -39,8 +40,10 @@ _SLOTS = 2
 _NUMBER = re.compile(rb'^[^{]{0,20}\{"number": (\d{1,18}),')
 
 Bytes = NDArray[np.uint8]
-# Of kept moments: stimuli, bytes, checksum.
-Seal = tuple[int, int, int]
+# Of kept moments: stimuli; file, first byte and number of bytes; checksum.
+Seal = tuple[int, int, int, int, int]
+# Bytes of kept moments in a file, and in memory.
+_KEPT_BYTES = 2**25
 
 
 class CheckpointFolder:
@@ -58,11 +61,12 @@ class CheckpointFolder:
         """Remove the folder, when the scan is complete."""
         sync(self._store.delete_dir(self.folder))
 
-    def _write(self, key: str, content: Bytes) -> None:
-        sync(self._store.set(f"{self.folder}/{key}", cpu.Buffer.from_array_like(content)))
+    def _write(self, key: str, *parts: Bytes) -> None:
+        write(self._store, f"{self.folder}/{key}", parts)
 
-    def _content(self, key: str) -> Bytes:
-        found = sync(self._store.get(f"{self.folder}/{key}", default_buffer_prototype()))
+    def _content(self, key: str, part: ByteRequest | None = None) -> Bytes:
+        name, prototype = f"{self.folder}/{key}", default_buffer_prototype()
+        found = sync(self._store.get(name, prototype, part))
         return np.empty(0, np.uint8) if found is None else np.asarray(found.as_numpy_array())
 
 
@@ -118,10 +122,9 @@ class CommitLog(CheckpointFolder):
 
     def write_live(self, number: int, live: Mapping[str, Bytes]) -> None:
         """Write the live moments of commit ``number``; commit ``number - 1`` stays whole."""
-        self._sums = {}
-        for index, (name, content) in enumerate(live.items()):
-            self._sums[name] = len(content), checksum(content)
-            self._write(f"{number % _SLOTS}/{index}", content)
+        self._sums = {name: (len(part), checksum(part)) for name, part in live.items()}
+        if live:
+            self._write(_live_of(number % _SLOTS), *live.values())
 
     def write(self, commit: Commit) -> None:
         """Write the record of the live moments written last: from now on they count."""
@@ -171,15 +174,21 @@ class CommitLog(CheckpointFolder):
                 f"{self._store} was begun by another version of fusiform: resume it with that "
                 "one, or discard it with `restart=True`"
             ) from None
-        live = {}
-        for index, (name, (size, expected)) in enumerate(sums.items()):
-            content = self._content(f"{slot}/{index}")
-            if (len(content), checksum(content)) != (size, expected):
-                file = f"{self.folder}/{slot}/{index}"
+        content = self._content(_live_of(slot)) if sums else np.empty(0, np.uint8)
+        live, end = {}, 0
+        for name, (size, expected) in sums.items():
+            live[name] = content[end : end + size]
+            end += size
+            if (len(live[name]), checksum(live[name])) != (size, expected):
                 fault = "is not what was written" if len(content) else "is missing or empty"
+                file = f"{self.folder}/{_live_of(slot)}"
                 return FoundCommit(slot, commit.number, commit, {}, f"{file}: {fault}")
-            live[name] = content
         return FoundCommit(slot, commit.number, commit, live)
+
+
+def _live_of(slot: int) -> str:
+    """The file of the live moments of a commit."""
+    return f"{slot}.live"
 
 
 class TaskLog(CheckpointFolder):
@@ -187,8 +196,16 @@ class TaskLog(CheckpointFolder):
 
     folder = ".records"
 
+    def __init__(self, store: ZarrStore) -> None:
+        super().__init__(store)
+        # Moments of the current task that are not written yet, and the files written before.
+        self._keeping: list[Bytes] = []
+        self._files = 0
+
     def write(self, name: str, **fields: Any) -> None:
         """Log a task as done, when everything this process wrote is on the disk."""
+        self._write_kept(name)
+        self._files = 0
         flush(self._store)
         self._write(f"{name}.json", sealed(fields))
         flush(self._store)
@@ -217,20 +234,32 @@ class TaskLog(CheckpointFolder):
         sync(self._store.delete(f"{self.folder}/{name}.json"))
         sync(self._store.delete_dir(f"{self.folder}/{name}"))
 
-    def keep(self, name: str, moments: Moments) -> Seal:
-        """Keep a task's part of a group; the task's entry must hold the returned seal."""
-        content = np.concatenate([moments.mean.ravel(), moments.m2.ravel()]).view(np.uint8)
-        self._write(name, content)
-        return moments.count, len(content), checksum(content)
+    def keep(self, task: str, moments: Moments) -> Seal:
+        """Keep a task's part of a group; the task's entry must hold the returned seal.
 
-    def kept(self, name: str, layer: Layer, seal: Seal) -> Moments | None:
+        Parts share files, of some MiB.
+        """
+        start = sum(map(len, self._keeping))
+        content = np.concatenate([moments.mean.ravel(), moments.m2.ravel()]).view(np.uint8)
+        seal = moments.count, self._files, start, len(content), checksum(content)
+        self._keeping.append(content)
+        if start + len(content) > _KEPT_BYTES:
+            self._write_kept(task)
+        return seal
+
+    def kept(self, task: str, layer: Layer, seal: Seal) -> Moments | None:
         """The moments given to :meth:`keep`; None if they are missing or damaged."""
-        count, size, expected = seal
-        content = self._content(name)
+        count, file, start, size, expected = seal
+        content = self._content(f"{task}/{file}", RangeByteRequest(start, start + size))
         if (len(content), checksum(content)) != (size, expected):
             return None
         mean, m2 = content.view(np.float64).reshape(2, *layer.shape).copy()
         return Moments(count, mean, m2)
+
+    def _write_kept(self, task: str) -> None:
+        if self._keeping:
+            self._write(f"{task}/{self._files}", *self._keeping)
+            self._keeping, self._files = [], self._files + 1
 
     def _names(self, prefix: str) -> list[str]:
         async def listed(found: AsyncIterator[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,25 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
 
 from ...layer import Layer
 from ...registry import MOMENTS, STIMULUS_COLUMNS, VARIABLES
 from ...urls import strip_credentials
 from ...values import as_record
-from ..chunking import chunk_shape, layer_file_shape, response_shape
+from ..chunking import Grid, chunk_shape, groups_held, moments_grid, response_shape
 from ..identity import fingerprint
 from ..location import Location, location_of, zarr_store
 from ..recording_reader import Units
 from ..schema import RECORDING, STORE, Kind
-from .array_writer import (
-    WRITE_ALL,
-    create_array,
-    create_coordinates,
-    put,
-    put_column,
-    put_count,
-)
+from .array_writer import create_array, create_group, put, put_column, put_count
 from .base_draft import BaseDraft
 from .recording_draft import RecordingDraft
 from .store_draft import StoreDraft
@@ -92,11 +85,11 @@ class Blueprint:
         store = zarr_store(location, read_only=False)
         root = zarr.create_group(store, zarr_format=3, attributes=self.attributes())
         names = np.array(self.categories, dtype=object)
-        put(root, "category", names, ("category",), "stimulus category")
-        put(root, "fold", np.arange(self.counts.shape[1]), ("fold",), "part of the stimuli")
-        put_count(root, self.counts)
+        put(store, "category", names, ("category",), "stimulus category")
+        put(store, "fold", np.arange(self.counts.shape[1]), ("fold",), "part of the stimuli")
+        put_count(store, self.counts)
         for column in STIMULUS_COLUMNS:
-            put_column(root, column, self.stimuli[column])
+            put_column(store, column, self.stimuli[column])
         return root
 
 
@@ -111,19 +104,18 @@ class StoreBlueprint(Blueprint):
         """Create an empty store in a new or empty folder, or at a URL; give its draft."""
         location = location_of(output)
         root = self._create_root(location)
-        draft = StoreDraft(location, root)
-        folds, dtype = int(self.counts.shape[1]), draft.provenance["store_dtype"]
-        leading = {"category": len(self.categories), "fold": folds}
+        store, counts = root.store, self.counts.shape
+        dtype = np.dtype(str(root.attrs["store_dtype"]))
+        held = groups_held(self.layers, math.prod(counts))
         for layer in self.layers:
-            group = root.require_group(layer.name)
-            create_coordinates(group, layer)
-            chunk = chunk_shape(layer, len(self.categories) * folds)
-            for variable in MOMENTS:
-                create_array(
-                    group, variable, layer, leading, dtype, VARIABLES[variable].attributes(),
-                    shapes=(chunk, layer_file_shape(layer, chunk)), one_file=False,
-                )  # fmt: skip
-        return draft
+            create_group(store, layer.name)
+            slab = chunk_shape(layer, math.prod(counts))
+            grid = moments_grid(layer, counts, slab, held[layer.name], dtype.itemsize)
+            for name in MOMENTS:
+                dims = (*VARIABLES[name].leading, *layer.dims)
+                attributes = VARIABLES[name].attributes()
+                create_array(store, f"{layer.name}/{name}", grid, dtype.name, dims, attributes)
+        return StoreDraft(location, root)
 
 
 @dataclass(frozen=True)
@@ -148,24 +140,20 @@ class RecordingBlueprint(Blueprint):
         root = self._create_root(location)
         draft = RecordingDraft(location, root)
         schema = draft.reader.schema
+        store = root.store
         for layer in self.layers:
-            group, own = root.require_group(layer.name), schema.recorded[layer.name]
-            units, chosen = self.units[layer.name], self.chosen[layer.name]
-            put(group, "unit", units, ("unit",), "place of the unit in the flat layer")
-            put(group, "chosen", chosen, ("choice", "unit"), "what chose the unit")
-            rows, width = response_shape(schema.stimuli, own.columns)
-            group.create_array(
-                "response",
-                shape=(schema.stimuli, own.columns),
-                dtype="float32",
-                chunks=(rows, width),
-                shards=(rows, -(-own.columns // width) * width),
-                compressors=[Crc32cCodec()],
-                fill_value=np.nan,
-                dimension_names=("stimulus", "projected" if own.projected else "unit"),
-                attributes=_PROJECTED if own.projected else _SINGLE_UNITS,
-                config=WRITE_ALL,
-            )
+            key, own = layer.name, schema.recorded[layer.name]
+            create_group(store, key)
+            units, chosen = self.units[key], self.chosen[key]
+            put(store, f"{key}/unit", units, ("unit",), "place of the unit in the flat layer")
+            put(store, f"{key}/chosen", chosen, ("choice", "unit"), "what chose the unit")
+            shape = schema.stimuli, own.columns
+            rows, width = response_shape(*shape)
+            file = rows, -(-own.columns // width) * width
+            grid = Grid(shape, file, (rows, width), 4, compressed=False, sharded=True)
+            dims = "stimulus", "projected" if own.projected else "unit"
+            attributes = _PROJECTED if own.projected else _SINGLE_UNITS
+            create_array(store, f"{key}/response", grid, "float32", dims, attributes)
         return draft
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from ...layer import Layer
@@ -33,10 +32,8 @@ class RecordingDraft(BaseDraft[RecordingReader]):
     def write_rows(self, layer: Layer, number: int, values: NDArray[np.float32]) -> None:
         """Write the ``number``-th file of a layer: responses ``[stimulus, column]`` of its rows."""
         key = f"{layer.name}/response"
-        if key not in self._open:
-            self._open[key] = self._root[key]
-        array = self._open[key]
-        rows, width = array.chunks
+        grid = self.reader.arrays.opened(key).grid
+        rows, width = grid.chunk
 
         def chunk(start: int) -> NDArray[np.float32]:
             found = np.full((rows, width), np.nan, np.float32)
@@ -44,13 +41,13 @@ class RecordingDraft(BaseDraft[RecordingReader]):
             found[: part.shape[0], : part.shape[1]] = part
             return found
 
-        write_file(array, (number, 0), map(chunk, range(0, array.shape[1], width)))
+        chunks = map(chunk, range(0, grid.shape[1], width))
+        write_file(self._store, key, grid, (number, 0), chunks)
 
     def write_means(self, layer: Layer, means: NDArray[np.float64]) -> None:
         """Write the mean response to every stimulus over the units of a projected layer."""
-        group = self._root[layer.name]
-        assert isinstance(group, zarr.Group)
-        put(group, "mean", means, ("stimulus",), "mean response over the projected units")
+        named = ("stimulus",), "mean response over the projected units"
+        put(self._store, f"{layer.name}/mean", means, *named)
 
     def written(self, commit: Commit) -> Iterator[Part]:
         """The full files of live layers, and all files of finished ones."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import UserError
-from ..arrays import files_of
 from ..metadata import Misfit, refusing
 from .base_draft import BaseDraft
 from .commits import Commit, FoundCommit
@@ -137,8 +136,7 @@ class Recovery:
                 if thorough:
                     arrays.part(key, part)
                 else:
-                    for file in files_of(arrays.opened(key).array, part):
-                        arrays.require_file(key, file)
+                    arrays.require_files(key, part)
         except Misfit as misfit:
             return f"{key}: {misfit}"
         return ""

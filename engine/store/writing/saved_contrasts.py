@@ -22,29 +22,28 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
-from zarr.buffer import cpu, default_buffer_prototype
+from zarr.buffer import default_buffer_prototype
 
 from ...disk import flush_path, wait_for_lock
 from ...errors import UserError, explain_disk_errors
 from ...layer import Layer
 from ...registry import MEASURES, SHUFFLED, VARIABLES
 from ..attributes import is_free_name, is_group_of, store_schema
-from ..location import flush, zarr_store
+from ..documents import as_bytes, root_document
+from ..location import flush, write, zarr_store
 from ..metadata import (
-    ARRAY_BYTES,
     ROOT_BYTES,
     consolidated_in,
+    documents_in,
     parse_json,
     read_json,
     refusing,
 )
-from ..schema import RootSchema
 from ..store_reader import StoreReader
 from ..zarr_internals import await_writes, sync
-from .array_writer import SlabWriter
+from .array_writer import SlabWriter, create_group
 
 # File systems allow names of 255 bytes; a replaced contrast's group adds a number to its own.
 _LONGEST_NAME = 200
@@ -53,8 +52,6 @@ _MARK = ".saving"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 # Temporary files of zarr and of this package.
 _PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
-# Metadata of a group without attributes.
-_GROUP = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 
 
 class SavedContrast:
@@ -67,15 +64,17 @@ class SavedContrast:
     """
 
     def __init__(
-        self, store: StoreReader, root: zarr.Group, name: str, group: str, each_category: bool
+        self, store: StoreReader, opened: ZarrStore, name: str, group: str, each_category: bool
     ) -> None:
-        self._store, self._root, self._name, self._group = store, root, name, group
+        self._store, self._opened, self._name, self._group = store, opened, name, group
         self._leading = {"category": len(store.categories)} if each_category else {}
 
     def slab_writer(self, layer: Layer) -> SlabWriter:
         """A writer of a layer's variables, in chunks like those of the store."""
-        group = self._root.require_group(f"{layer.name}/{self._group}")
-        return SlabWriter(group, layer, self._store.chunk_shape(layer), self._name)
+        group = f"{layer.name}/{self._group}"
+        create_group(self._opened, group)
+        chunk = self._store.chunk_shape(layer)
+        return SlabWriter(self._opened, group, layer, chunk, self._name)
 
     def write(self, writer: SlabWriter, number: int, columns: Mapping[str, NDArray[Any]]) -> None:
         """Write a slab of variables ``[*leading, unit]``, by category or fold or both."""
@@ -122,10 +121,10 @@ def saving(
         group = _group_for(store, name)
         store_schema(_attributes(store, name, record, group))  # raises if no reader could open it
         groups = {name, group, *([store.schema.group_of(name)] if name in store.saved else ())}
-        opened, root = _open_to_write(store, groups)
+        opened = _open_to_write(store, groups)
         try:
             _remove_unnamed(store, opened)  # left by an interrupted saving, or in the way
-            yield SavedContrast(store, root, name, group, record["each_category"])
+            yield SavedContrast(store, opened, name, group, record["each_category"])
             _replace_root(opened, _attributes(store, name, record, group))
         except BaseException:
             await_writes()  # they would come back into a removed group
@@ -166,11 +165,10 @@ def _attributes(
     return {**store.provenance, "saved": {**store.saved, name: own}}
 
 
-def _open_to_write(store: StoreReader, groups: set[str]) -> tuple[ZarrStore, zarr.Group]:
+def _open_to_write(store: StoreReader, groups: set[str]) -> ZarrStore:
     """Open the store for writing, and mark it with the groups that may be left behind."""
     try:
         opened = zarr_store(store.path, read_only=False)
-        root = zarr.open_group(opened, mode="r+", zarr_format=3, use_consolidated=False)
         _put(opened, _MARK, {"groups": sorted(groups | _marked(opened))})
     except Exception as error:  # of the file system, or whatever is behind a URL
         if isinstance(error, OSError) and error.errno not in _READ_ONLY:
@@ -178,7 +176,7 @@ def _open_to_write(store: StoreReader, groups: set[str]) -> tuple[ZarrStore, zar
         raise UserError(
             f"{store.path} cannot be written to: copy it to a place where it can"
         ) from None
-    return opened, root
+    return opened
 
 
 def _replace_root(opened: ZarrStore, attributes: dict[str, Any]) -> None:
@@ -186,34 +184,22 @@ def _replace_root(opened: ZarrStore, attributes: dict[str, Any]) -> None:
     flush(opened)
     with refusing(_cannot_be_saved):
         known = consolidated_in(read_json(opened, "zarr.json", ROOT_BYTES)) or {}
-        document = _consolidated(opened, attributes, store_schema(attributes), known)
-        parse_json(json.dumps(document).encode(), ROOT_BYTES)  # raises if no reader could open it
+        schema = store_schema(attributes)
+        kept = {key: one for key, one in known.items() if not _is_saved(key)}
+        document = root_document(attributes, documents_in(opened, schema, kept))
+        parse_json(as_bytes(document), ROOT_BYTES)  # raises if no reader could open it
     _put(opened, "zarr.json", document)
     flush(opened)
 
 
+def _is_saved(key: str) -> bool:
+    """Whether an array is of a saved contrast, which may have been replaced."""
+    folders = key.split("/")[1:-1]
+    return bool(folders) and folders[0] != SHUFFLED
+
+
 def _cannot_be_saved(fault: str) -> UserError:
     return UserError(f"a contrast is saved in a store that is whole; the root of this one {fault}")
-
-
-def _consolidated(
-    opened: ZarrStore, attributes: Mapping[str, Any], schema: RootSchema, known: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A root's metadata with those of all arrays, to be written at once.
-
-    Metadata that are ``known`` are not read again, except those of saved contrasts.
-    """
-    keys = [*schema.of_root(), *(key for layer in schema.layers for key in schema.of_layer(layer))]
-    found: dict[str, Any] = {}
-    for key in keys:
-        folders = key.split("/")[:-1]
-        for depth in range(1, len(folders) + 1):
-            found.setdefault("/".join(folders[:depth]), _GROUP)
-        saved = len(folders) > 1 and folders[1] != SHUFFLED
-        own = None if saved else known.get(key)
-        found[key] = own or read_json(opened, f"{key}/zarr.json", ARRAY_BYTES)
-    consolidated = {"kind": "inline", "must_understand": False, "metadata": found}
-    return {**_GROUP, "attributes": dict(attributes), "consolidated_metadata": consolidated}
 
 
 def _link(store: StoreReader, folder: Path, group: str, name: str) -> None:
@@ -271,5 +257,4 @@ def _marked(opened: ZarrStore) -> set[str]:
 
 
 def _put(opened: ZarrStore, key: str, document: Mapping[str, Any]) -> None:
-    content = json.dumps(document, indent=2).encode()
-    sync(opened.set(key, cpu.Buffer.from_bytes(content)))
+    write(opened, key, [as_bytes(document)])

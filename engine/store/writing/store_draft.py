@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,13 @@ from numpy.typing import NDArray
 from ....kernels.moments import Moments
 from ...layer import Layer
 from ...registry import EXTREMES, MOMENTS, SHUFFLED, VARIABLES
-from ..chunking import slabs
+from ..chunking import Grid
+from ..location import Location
 from ..store_reader import StoreReader
-from .array_writer import SlabWriter, padded, put, put_moments, write_file
+from .array_writer import SlabWriter, create_array, create_group, put, write_file
 from .base_draft import BaseDraft, Part
-from .commits import Commit
+from .commits import Bytes, Commit
+from .moments_writer import MomentsWriter
 
 # Variables that a scan writes beside the moments.
 _CONTRASTS = tuple(name for name in VARIABLES if name not in MOMENTS)
@@ -28,31 +29,34 @@ class StoreDraft(BaseDraft[StoreReader]):
 
     reader_type = StoreReader
 
+    def __init__(self, path: Location, root: zarr.Group) -> None:
+        super().__init__(path, root)
+        self.moments = MomentsWriter(self._store, self.reader)
+
     def initial_arrays(self, layer: Layer) -> Iterator[str]:
         """The arrays of a layer that exist before the first stimulus is shown."""
-        yield from (f"{layer.name}/{name}" for name in (*layer.dims, *MOMENTS))
+        yield from (f"{layer.name}/{name}" for name in MOMENTS)
 
     def write_moments(self, layer: Layer, category: int, fold: int, moments: Moments) -> None:
-        """Write the moments of one category and fold, ``mean, m2 [*layer dims]``."""
-        for variable, values in (("mean", moments.mean), ("m2", moments.m2)):
-            key = f"{layer.name}/{variable}"
-            if key not in self._open:
-                self._open[key] = self._root[key]
-            array = self._open[key]
-            chunk = array.chunks[2:]
-            fill = np.broadcast_to(array.dtype.type(array.fill_value), math.prod(chunk))
-            # The whole file, because an earlier run may have torn it.
-            write_file(
-                array,
-                (category, fold, *(0 for _ in chunk)),
-                (padded(values[slab], slab, chunk, fill) for slab, _ in slabs(layer.shape, chunk)),
-            )
+        """Write the moments of one category and fold, ``mean, m2 [*layer dims]``.
+
+        They wait for the others of their file.
+        """
+        self.moments.add(layer, (category, fold), moments)
+
+    def save_live(self, live: Mapping[str, Bytes]) -> None:
+        """Write the live moments of the next commit, and those that wait to be written."""
+        super().save_live({**live, **self.moments.waiting()})
+
+    def take_live(self) -> dict[str, Bytes]:
+        """The live moments of the commit to continue from, which are then forgotten."""
+        live = super().take_live()
+        self.moments.resume(live)
+        return live
 
     def slab_writer(self, layer: Layer) -> SlabWriter:
         """A writer of variables beside a layer's moments."""
-        group = self._root[layer.name]
-        assert isinstance(group, zarr.Group)
-        return SlabWriter(group, layer, self.reader.chunk_shape(layer))
+        return SlabWriter(self._store, layer.name, layer, self.reader.chunk_shape(layer))
 
     def write_contrasts(self, layer: Layer, columns: Mapping[str, NDArray[Any]]) -> None:
         """Write variables ``[*leading, unit]`` of a whole layer beside its moments."""
@@ -68,27 +72,31 @@ class StoreDraft(BaseDraft[StoreReader]):
 
         ``units`` are indices of the flattened layer.
         """
-        # Overwritten, because an earlier run may have torn it.
-        group = self._root.create_group(f"{layer.name}/{SHUFFLED}", overwrite=True)
-        put(group, "drawn_unit", units, ("drawn_unit",), "place of the unit in the flat layer")
+        group = f"{layer.name}/{SHUFFLED}"
+        create_group(self._store, group)
+        named = ("drawn_unit",), "place of the unit in the flat layer"
+        put(self._store, f"{group}/drawn_unit", units, *named)
         for variable, values in (("mean", mean), ("m2", m2)):
             attributes = VARIABLES[variable].attributes()
             attributes["long_name"] += ", labels shuffled"
             dims = ("category", "fold", "shuffle", "drawn_unit")
-            put_moments(group, variable, values, dims, attributes)
+            grid = Grid(values.shape, values.shape, (1, 1, *values.shape[2:]), 8, True, True)
+            key = f"{group}/{variable}"
+            create_array(self._store, key, grid, "float64", dims, attributes)
+            chunks = (part for row in values for part in row[:, np.newaxis, np.newaxis])
+            write_file(self._store, key, grid, (0, 0, 0, 0), chunks)
 
     def written(self, commit: Commit) -> Iterator[Part]:
         """Moments of finished groups, nulls and contrasts."""
         reader = self.reader
         group = reader.stimulus_column("stimulus_category"), reader.stimulus_column("stimulus_fold")
-        groups = list(np.ndindex(len(reader.categories), reader.folds))
         coming = self.order[commit.batches * self.provenance["batch_size"] :]
         unfinished = set(zip(*(column[coming].tolist() for column in group), strict=True))
         whole = self.layers if self.is_complete else self._named(commit.finished)
         live = self._named(commit.live)
         for layer in (*whole, *live):
-            blocks = [one for one in groups if layer in whole or one not in unfinished]
-            yield from ((f"{layer.name}/{name}", own) for name in MOMENTS for own in blocks)
+            places = self.moments.places(layer, () if layer in whole else unfinished)
+            yield from self._files(layer, places)
         if reader.shuffles:
             names = [f"{SHUFFLED}/{name}" for name in ("drawn_unit", *MOMENTS)]
             yield from ((f"{layer.name}/{name}", ()) for layer in whole for name in names)
@@ -97,26 +105,29 @@ class StoreDraft(BaseDraft[StoreReader]):
 
     def written_by(self, task: str, entry: Mapping[str, Any]) -> Iterator[Part]:
         """The parts of arrays that a task of workers wrote."""
-        stage, _, rest = task.partition("/")
-        if stage == "contrast":
-            layer = self.layers[int(rest)]
+        del task
+        for layer in self.layers[slice(*entry.get("contrasts", (0, 0)))]:
             yield from ((f"{layer.name}/{one}", ()) for one in (*_CONTRASTS, EXTREMES))
-            return
-        layers, groups = list(self.layers), [tuple(map(int, rest.replace("/", ".").split(".")))]
-        if stage == "show":
-            layers, groups = self._named(entry["layers"]), entry["finished"]
-        for layer in layers:
-            yield from ((f"{layer.name}/{m}", tuple(own)) for m in MOMENTS for own in groups)
+        written = entry.get("written", {})
+        for layer in self._named(written):
+            yield from self._files(layer, written[layer.name])
+
+    def _files(self, layer: Layer, places: Iterable[Sequence[int]]) -> Iterator[Part]:
+        """The parts of a layer's moments in some files."""
+        for place in places:
+            region = self.moments.region_of(layer, place)
+            yield from ((f"{layer.name}/{name}", region) for name in MOMENTS)
 
     def damaged_moments(self, task: str, entry: Mapping[str, Any]) -> Iterator[str]:
         """The damage to moments that a task of workers kept for merging."""
         for key, seal in entry.get("kept", {}).items():
             (layer,) = self._named([key.rpartition("/")[0]])
-            if self.tasks.kept(f"{task}/{key}", layer, seal) is None:
-                yield f"{self.tasks.folder}/{task}/{key}: is not what was written"
+            if self.tasks.kept(task, layer, seal) is None:
+                yield f"{self.tasks.folder}/{task}/{seal[1]}: is not what was written"
 
     def _named(self, names: Collection[str]) -> list[Layer]:
-        return [layer for layer in self.layers if layer.name in names]
+        chosen = set(names)
+        return [layer for layer in self.layers if layer.name in chosen]
 
 
 def max_store_bytes(layers: Sequence[Layer], categories: int, folds: int, store_dtype: str) -> int:

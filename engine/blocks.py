@@ -1,0 +1,82 @@
+"""Memory of a question: how much of an answer is computed at a time, within a budget.
+
+A question is answered block by block: a slab of a layer, some categories, some rows. Blocks of tens
+of MiB serve reading and computing; larger ones gain nothing. So memory does not depend on numbers
+of layers, categories or rows, and a budget only makes blocks smaller, and fewer at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from .errors import UserError
+from .limits import bytes_of
+from .machine import resident_memory
+from .texts import in_bytes
+
+# Bytes of the parts of a block that may be of any size, and of all blocks at a time, by default.
+_BLOCK, _ALL_BLOCKS = 32 * 2**20, 512 * 2**20
+# Threads of a question; the codecs and kernels have their own.
+_MOST_WORKERS = min(4, os.cpu_count() or 1)
+# Libraries and compiled code that are loaded while a question is answered, and their buffers.
+_WORKSPACE = 192 * 2**20
+
+_budget: int | None = None
+
+
+class Blocks(NamedTuple):
+    """How a question is divided: ``items`` per block, and the blocks worked on at a time."""
+
+    items: int
+    workers: int
+
+
+@contextmanager
+def memory_budget(size: int | str | None) -> Iterator[None]:
+    """Answer within a number of bytes for the whole process, such as ``2GiB``; None for no limit.
+
+    Raises
+    ------
+    UserError : it is not a size
+    """
+    global _budget
+    earlier = _budget
+    _budget = None if size is None else bytes_of(size)
+    try:
+        yield
+    finally:
+        _budget = earlier
+
+
+def block_of(item: int, fixed: int = 0, most: int = 2**62) -> Blocks:
+    """The size and number of blocks that fit the budget.
+
+    Parameters
+    ----------
+    item : bytes per item: a row, a unit, a category
+    fixed : bytes that every block takes, whatever its size, such as a slab that is read whole
+    most : items of the largest block that makes sense
+
+    Raises
+    ------
+    UserError : one block of one item does not fit
+    """
+    whole = fixed + max(item, min(_BLOCK, item * most))
+    room = _ALL_BLOCKS if _budget is None else _room(_budget, fixed + item)
+    workers = max(1, min(_MOST_WORKERS, room // whole))
+    free = min(_BLOCK, room // workers - fixed)
+    return Blocks(max(1, min(most, free // item)), workers)
+
+
+def _room(budget: int, least: int) -> int:
+    """Bytes for blocks, beside the program."""
+    program = resident_memory("self").get("VmRSS", 0) + _WORKSPACE
+    if budget < program + least:
+        raise UserError(
+            f"an answer must fit its memory budget; the program takes {in_bytes(program)} and one "
+            f"block {in_bytes(least)} of {in_bytes(budget)}: raise `memory_budget`"
+        )
+    return budget - program

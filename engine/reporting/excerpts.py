@@ -1,0 +1,119 @@
+"""What a page shows of many contrasts and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..analyses.analyse import ANALYSES, Analysis
+from ..analyses.shares import Share
+from ..contrasts.language.contrast import parse_contrasts
+from ..contrasts.language.criterion import Criterion
+from ..contrasts.select import select_slabs
+from ..excerpt import at_steps, leading, step_over
+from ..store.store_reader import StoreReader
+
+# Beyond this, lines are indistinguishable, and the page grows with the square of the contrasts: it
+# shows the leading ones.
+MOST_CONTRASTS, LEADING = 24, 12
+# Layers with maps, distributions, thresholds and matrices. Curves have every layer.
+MOST_LAYERS = 128
+# Beyond this, dissimilarities between all pairs of categories take minutes and gigabytes.
+MOST_CATEGORIES = 500
+
+
+def leading_contrasts(
+    stores: Sequence[StoreReader],
+    criterion: Criterion,
+    layers: str | Sequence[str],
+    contrasts: Sequence[str] | None,
+) -> list[list[str] | None]:
+    """Contrasts of each store that the page shows: as given, or the leading ones if they are many.
+
+    They lead by the largest share of selective units in any layer of any store.
+    """
+    asked = [store.categories if contrasts is None else contrasts for store in stores]
+    if len({name for names in asked for name in names}) <= MOST_CONTRASTS:
+        return [None if contrasts is None else list(contrasts)] * len(stores)
+    peaks = [
+        _peaks(store, criterion, layers, names) for store, names in zip(stores, asked, strict=True)
+    ]
+    highest = {name: max(own.get(name, 0.0) for own in peaks) for one in peaks for name in one}
+    shown = set(leading(highest, LEADING))
+    return [[name for name in own if name in shown] or leading(own, 1) for own in peaks]
+
+
+def _peaks(
+    store: StoreReader,
+    criterion: Criterion,
+    layers: str | Sequence[str],
+    contrasts: Sequence[str],
+) -> dict[str, float]:
+    """The largest share of selective units in any layer, by contrast."""
+    parsed = parse_contrasts(contrasts, store.categories)
+    largest = np.zeros(len(parsed))
+    for layer, slabs in select_slabs(store, criterion, parsed, store.layers_named(layers)):
+        selective = sum(one.selective.sum(axis=1) for one in slabs)
+        np.maximum(largest, selective / layer.units, out=largest)
+    return dict(zip(contrasts, largest.tolist(), strict=True))
+
+
+def analyses_of(store: StoreReader) -> list[str]:
+    """The analyses of the page: without those of all pairs of categories if these are many."""
+    number = len(store.categories)
+    unshown = {"confusion": MOST_CONTRASTS, "consistency": MOST_CATEGORIES}
+    return [name for name in ANALYSES if number <= unshown.get(name, number)]
+
+
+def peaks_of(analysis: Analysis) -> dict[str, Share]:
+    """The layer with the largest share of selective units, by contrast."""
+    found: dict[str, Share] = {}
+    for row in analysis.shares:
+        if row.contrast not in found or row.share > found[row.contrast].share:
+            found[row.contrast] = row
+    return found
+
+
+def first_layer(analysis: Analysis) -> str:
+    """The layer to show first: the one with the largest share, preferably among those with maps."""
+    mapped = {row.layer for row in analysis.localisation if row.places > 1}
+    rows = [row for row in analysis.shares if row.layer in mapped] or analysis.shares
+    return max(rows, key=lambda row: row.share).layer
+
+
+def layers_in_detail(analyses: Sequence[Analysis]) -> list[list[str]]:
+    """Layers of each store that are shown one by one: at even steps, and those of all peaks."""
+    kept = {row.layer for one in analyses for row in peaks_of(one).values()}
+    kept.add(first_layer(analyses[0]))
+    return [
+        [name for name in one.layers if name in kept.union(own)]
+        for one in analyses
+        for own in [at_steps(one.layers, step_over(len(one.layers), MOST_LAYERS))]
+    ]
+
+
+def left_out(
+    analyses: Sequence[Analysis], details: Sequence[Sequence[str]], asked: int
+) -> list[str]:
+    """What the page leaves out of large stores, in sentences; ``asked`` counts the contrasts."""
+    texts = []
+    shown = len({name for one in analyses for name in one.contrasts})
+    if shown < asked:
+        texts.append(
+            f"The page shows {shown} of {asked:,} contrasts: those with the largest share of "
+            "selective units in any layer."
+        )
+    if any(len(own) < len(one.layers) for one, own in zip(analyses, details, strict=True)):
+        layers, own = max(len(one.layers) for one in analyses), max(map(len, details))
+        texts.append(
+            f"Curves have all {layers:,} layers. Distributions, maps, overlap, consistency and "
+            f"thresholds have {own} of them, at even steps and where a contrast peaks."
+        )
+    categories = max(len(one.categories) for one in analyses)
+    if any(one.consistency is None for one in analyses):
+        texts.append(
+            f"Consistency between layers is left out: it compares all pairs of {categories:,} "
+            "categories."
+        )
+    return texts
