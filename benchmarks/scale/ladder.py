@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from ..shared import RESULTS, head, heading, row, save
 from .commands import HERE, Limits, Measured, Taken, emptied, fusiform, plain_loop, size_of
 from .drawn import LADDER_SIDE, draw_set
-from .paper import estimated
 
 LAYERS, CATEGORIES, WORKERS = (10, 30, 100, 300, 1000), (5, 50, 500, 5000), (1, 2)
 PICTURES = 2  # of a category
@@ -96,6 +95,9 @@ def main(given: Namespace) -> None:
         grid, more = _points(given.cells * 1e6, given.short)
         results = [_result(point, measured, limits, given.repeats) for point in grid + more]
         emptied(STORE)
+    # Only now: as long as this process is small, its children do not count its memory as theirs.
+    from .paper import estimated
+
     on_grid = results[: len(grid)]
     save(__name__, [*_report(given, on_grid), *estimated(results, SCANS, LOOP, list(ASKED))])
     _draw(on_grid)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
+
+from fusiform.engine.layer import Layer
+from fusiform.engine.registry import MOMENTS, VARIABLES
+from fusiform.engine.store.chunking import (
+    chunk_shape,
+    groups_held,
+    moments_grid,
+    variable_grid,
+)
+from fusiform.engine.store.writing.store_draft import max_store_bytes
 
 from ..shared import head, row
 
@@ -127,7 +138,7 @@ class _Needs(NamedTuple):
 
     store: float
     parts: float
-    files: float
+    files: int
     root: float
     tasks: int
     folding: float
@@ -138,9 +149,6 @@ class _Needs(NamedTuple):
 
 
 def _needs(results: Sequence[Result], own: Slopes, categories: int) -> _Needs:
-    from fusiform.engine.layer import Layer
-    from fusiform.engine.store.writing.store_draft import max_store_bytes
-
     layer = Layer("layer", "Block", ("unit",), (UNITS // LAYERS,), "float32")
     store = LAYERS * max_store_bytes([layer], categories, FOLDS, "float64")
     spanning = min(SHARDS - 1, categories * FOLDS)
@@ -148,8 +156,8 @@ def _needs(results: Sequence[Result], own: Slopes, categories: int) -> _Needs:
     return _Needs(
         store=store,
         parts=2.0 * (SHARDS - 1) * 16 * UNITS,
-        files=_predicted(results, lambda r: r.files, LAYERS, categories, store),
-        root=_predicted(results, lambda r: r.root, LAYERS, categories),
+        files=LAYERS * _files(layer, categories),
+        root=_root_bytes(results, categories),
         tasks=SHARDS + spanning + LAYERS,
         folding=own["GB of activations, s"] * activations,
         hooks=own["million (layer, batch), s"] * LAYERS * PICTURES / BATCH / 1e6,
@@ -159,18 +167,34 @@ def _needs(results: Sequence[Result], own: Slopes, categories: int) -> _Needs:
     )
 
 
-def _predicted(results: Sequence[Result], of: Callable[[Result], float], *target: float) -> float:
-    """A number at the target: layers, categories, and bytes of the store if it depends on them."""
-    measured = [r for r in results if r.bytes]
-    known = [(r.point.layers, r.point.categories, r.bytes)[: len(target)] for r in measured]
-    x = np.array([_features(*one) for one in known])
-    y = np.array([of(r) for r in measured], np.float64)
+def _files(layer: Layer, categories: int) -> int:
+    """Files of a layer: of moments, contrasts, extremes, and metadata of each array and group."""
+    groups = categories * FOLDS
+    leading, slab = {"category": categories, "fold": FOLDS}, chunk_shape(layer, groups)
+    held = groups_held([layer] * LAYERS, groups)[layer.name]
+    files = 0
+    for name, variable in VARIABLES.items():
+        own = tuple(leading[dim] for dim in variable.leading)
+        grid = (
+            moments_grid(layer, own, slab, held, 8)
+            if name in MOMENTS
+            else variable_grid(layer, own, slab, 4, compressed=False)
+        )
+        files += math.prod(map(math.ceil, np.divide(grid.shape, grid.file)))
+    return files + len(VARIABLES) + 3
+
+
+def _root_bytes(results: Sequence[Result], categories: int) -> float:
+    """Bytes of the root's metadata, by those of the ladder's layers and categories."""
+
+    def features(a: int, k: int) -> list[int]:
+        return [1, a, k, a * k]
+
+    measured = [r for r in results if r.root]
+    x = np.array([features(r.point.layers, r.point.categories) for r in measured])
+    y = np.array([r.root for r in measured], np.float64)
     slopes, _ = nnls(x / y[:, None], np.ones(len(y)))
-    return float(slopes @ _features(*target))
-
-
-def _features(layers: float, categories: float, size: float = 0) -> list[float]:
-    return [1, layers, categories, layers * categories, size / 1e9]
+    return float(slopes @ features(LAYERS, categories))
 
 
 def _costs(results: Sequence[Result], own: Slopes, categories: int) -> dict[str, str]:
