@@ -82,6 +82,8 @@ def zarr_store(location: Location, read_only: bool = True) -> ZarrStore:
         if not read_only:
             writable(location)
         return ArchiveStore(location)
+    if is_archive(location):
+        raise UserError(f"archives are read from a disk; got {location}: download it")
     if location.lower().startswith(("http:", "https:")) and not read_only:
         raise UserError(f"web servers are read-only; got {location}: write to a folder or s3://")
     if find_spec("obstore") is None:
