@@ -274,7 +274,7 @@ def test_outputs_are_refused_in_one_line(pair: tuple[Path, Path], tmp_path: Path
     assert stranger.read_bytes() == before
     done = fusiform.archive(folder, tmp_path / "s.zip")
     assert fusiform.archive(folder, done, overwrite=True) == done
-    with pytest.raises(UserError, match="read from a disk; got https://host/s.zip: download it"):
+    with pytest.raises(UserError, match="archives are read from a disk; got https"):
         open_store("https://host/s.zip")
     with pytest.raises(UserError, match=r"no store at .*: make one with 'fusiform archive"):
         open_store(tmp_path / "absent.zip")
