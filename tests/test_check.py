@@ -191,7 +191,7 @@ def test_an_unknown_schema_version_raises(own: Path) -> None:
     for version in (1, 2, "x", None):
         annotate(own, schema_version=version)
         for reader in (open_store, fusiform.check):
-            with pytest.raises(UserError, match=r"reads stores of schema 3; .* scan again"):
+            with pytest.raises(UserError, match=r"reads stores of schema 4; .* scan again"):
                 reader(own)
 
 

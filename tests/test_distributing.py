@@ -30,6 +30,7 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
+from fusiform.engine.store import chunking
 from fusiform.engine.store.location import DurableFolder
 from fusiform.engine.store.writing.commits import TaskLog, sealed, unsealed
 from fusiform.kernels.moments import Moments
@@ -47,6 +48,9 @@ NETWORK = """
 import torch
 from torch import nn
 from fusiform import Preprocessing
+from fusiform.engine.store import chunking
+
+chunking._MOMENT_VALUES = 300
 
 class Net(nn.Module):
     def __init__(self):
@@ -115,6 +119,12 @@ def in_one_process(stimuli: Path, output: Path, *options: str) -> Path:
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([*command, *options], check=True, env=environment, capture_output=True)
     return output
+
+
+@pytest.fixture(autouse=True)
+def groups_per_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of moments holds a group of body, two of pool, all of head; as in NETWORK."""
+    monkeypatch.setattr(chunking, "_MOMENT_VALUES", 300)
 
 
 @pytest.fixture(scope="module")
@@ -391,11 +401,11 @@ def test_a_shard_with_missing_or_torn_moments_is_recomputed(
     draft = Path(f"{output}.partial")
     records = TaskLog(DurableFolder(draft)).of("show")
     assert len(records) == SHARDS
-    bereft = next(name for name, record in records.items() if record["finished"])
-    gone = records[bereft]["finished"][0]
+    bereft = next(name for name, record in records.items() if record["written"]["body"])
+    gone = records[bereft]["written"]["body"][0]
     shutil.rmtree(draft / "body" / "mean" / "c" / str(gone[0]) / str(gone[1]))
     torn = next(name for name, one in records.items() if one["kept"] and name != bereft)
-    part = draft / ".records" / torn / next(iter(records[torn]["kept"]))
+    part = draft / ".records" / torn / "0"
     part.write_bytes(part.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"are damaged: run the same command to repeat that part"):
         scanned(stimuli, output, scheduler=scheduler)
@@ -411,8 +421,8 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(3))
     records = TaskLog(DurableFolder(draft)).of("show")
     (first, record), (second, _), *_ = records.items()
-    moments = "/".join(map(str, record["finished"][0]))
-    damaged = {".records/" + second + ".json", f"head/mean/c/{moments}/0"}
+    moments = "/".join(map(str, record["written"]["body"][0]))
+    damaged = {".records/" + second + ".json", f"body/mean/c/{moments}/0/0/0"}
     for name in damaged:
         content = bytearray((draft / name).read_bytes())
         content[len(content) // 2] ^= 1
@@ -420,10 +430,10 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
     progress, *problems = fusiform.check(output).problems
     assert progress.startswith("the scan that fills it has not finished: ")
     assert {problem.partition(": ")[0] for problem in problems} == {
-        ".records/" + second + ".json", "head/mean",
+        ".records/" + second + ".json", "body/mean",
     }  # fmt: skip
     notes: list[str] = []
-    with pytest.raises(UserError, match="cannot read head/mean") as caught:  # by the contrasts
+    with pytest.raises(UserError, match="cannot read body/mean") as caught:  # by the contrasts
         scanned(stimuli, output, scheduler=scheduler, listener=Listener(notes.append))
     assert any(note == f"repeating {second}: its record is damaged" for note in notes)
     assert "the same command resumes it, and repeats what is damaged" in caught.value.__notes__[0]
@@ -436,11 +446,11 @@ def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
     records, layer = TaskLog(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
     assert not records.exists()
     moments = Moments(4, np.arange(3.0), np.ones(3))
-    seal = records.keep("show/0/1/a/0.0", moments)
+    seal = records.keep("show/0/1", moments)
     assert not records.exists()
     records.write("show/0/1", kept={"a": seal})
     assert records.of("show") == {"show/0/1": {"kept": {"a": list(seal)}}}
-    found = records.kept("show/0/1/a/0.0", layer, seal)
+    found = records.kept("show/0/1", layer, seal)
     assert found is not None
     assert (found.count, found.mean.tolist(), found.m2.tolist()) == (4, [0, 1, 2], [1, 1, 1])
     path = tmp_path / ".records" / "show" / "0" / "1.json"
@@ -450,7 +460,7 @@ def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
         assert not records.exists()
     path.write_bytes(text)
     records.forget("show/0/1")
-    assert records.kept("show/0/1/a/0.0", layer, seal) is None
+    assert records.kept("show/0/1", layer, seal) is None
     assert not records.exists()
     assert unsealed(sealed({"a": [1]})) == {"a": [1]}
 

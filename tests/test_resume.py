@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -32,7 +32,7 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store import location
+from fusiform.engine.store import chunking, location
 from fusiform.engine.store.location import DurableFolder
 from fusiform.engine.store.writing.commits import Commit, CommitLog
 from fusiform.engine.store.writing.store_draft import StoreDraft
@@ -71,6 +71,14 @@ def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options
     return flat.scan(net or Net(), stimuli, output, preprocessing=SMALL, **given)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def groups_per_file() -> Iterator[None]:
+    """A file of moments holds one group."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunking, "_MOMENT_VALUES", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def undisturbed(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Files of an undisturbed scan."""
@@ -98,9 +106,16 @@ def stopping_after(events: int, stage: str = "scan", how: Any = signal.SIGINT) -
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("options", [{}, {"null": 3, "null_units": 5}, {"folds": 1}])
+@pytest.mark.parametrize("values", [1, 60, 1000])  # per file of moments
 def test_a_scan_stopped_at_every_batch_resumes_to_the_same_bits(
-    stimuli: Path, tmp_path: Path, options: dict[str, Any], how: signal.Signals
+    stimuli: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    how: signal.Signals,
+    values: int,
 ) -> None:
+    monkeypatch.setattr(chunking, "_MOMENT_VALUES", values)
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
     output = tmp_path / "o.zarr"
     for _ in range(4):  # as many batches
@@ -395,8 +410,7 @@ def test_a_recording_killed_while_its_commits_are_removed_is_published(
         last, before = last_and_before(output.with_name("o.zarr.partial"))
         folder = output.with_name("o.zarr.partial")
         (folder / f"{last}.json").unlink()
-        for file in (folder / before).iterdir():  # empty here, so a removed one would not count
-            file.write_bytes(b"x")
+        (folder / f"{before}.live").write_bytes(b"x")
         raise KeyboardInterrupt
 
     output = tmp_path / "o.zarr"
@@ -418,7 +432,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
     last, before = last_and_before(several_commits / "kept")
-    ends = {f"{last}.json": "up to 7 of 15", f"{last}/1": "4 of 15"}
+    ends = {f"{last}.json": "up to 7 of 15", f"{last}.live": "4 of 15"}
     for damaged, again in ends.items():
         output = left_with(several_commits, damaged)
         for place in (output, output.with_name("o.zarr.partial")):
@@ -440,7 +454,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
         assert contents(output) == undisturbed
         shutil.rmtree(output)
     # Losing or damaging the checkpoint before the last costs nothing.
-    for damaged in (f"{before}.json", f"{before}/0"):
+    for damaged in (f"{before}.json", f"{before}.live"):
         output = left_with(several_commits, damaged)
         assert fusiform.check(output).problems == (
             "the scan that fills it has not finished: commit 3, 12 of 15 stimuli were shown to 2 "
@@ -455,9 +469,9 @@ def test_a_damaged_checkpoint_is_named_and_skipped_on_request(
 def test_without_a_whole_checkpoint_only_a_restart_helps(
     several_commits: Path, stimuli: Path, undisturbed: dict[str, Any]
 ) -> None:
-    output = left_with(several_commits, ".commits/0.json", ".commits/1/0")
+    output = left_with(several_commits, ".commits/0.json", ".commits/1.live")
     told = fusiform.check(output).problems
-    assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1/0"}
+    assert {one.partition(": ")[0] for one in told[1:3]} == {".commits/0.json", ".commits/1.live"}
     for options in ({}, {"go_back": True}):
         with pytest.raises(
             UserError, match=r"no earlier commit is whole: discard it with `restart=True`"
@@ -625,7 +639,7 @@ def test_a_checkpoint_round_trips_and_a_torn_one_is_refused(tmp_path: Path) -> N
     commits.write_live(2, live)
     commits.write(Commit(2, 4))
     assert (latest(commits) or (Commit(),))[0].number == 2
-    for name in ("0.json", "0/0"):
+    for name in ("0.json", "0.live"):
         path = tmp_path / ".commits" / name
         whole = path.read_bytes()
         for length in range(len(whole)):

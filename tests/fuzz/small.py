@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -31,12 +32,14 @@ class Net(nn.Module):
 
 
 def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
-    """Scan with a null, committing after every batch."""
-    store = flat.scan(
-        Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2, null_units=9,
-        preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
-        listener=listener or Listener(),
-    )  # fmt: skip
+    """Scan with a null, committing after every batch; files hold one, two and all groups."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunking, "_MOMENT_VALUES", 300)
+        store = flat.scan(
+            Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2,
+            null_units=9, preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,
+            listener=listener or Listener(),
+        )  # fmt: skip
     return Path(store.path)
 
 
