@@ -20,8 +20,8 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 
 from .chunking import Grid, Shape
+from .files.raw import RawFile, RawFiles
 from .metadata import CHECKSUM, INDEX_ENTRY, Misfit
-from .raw_files import RawFile, RawFiles
 
 # Head of a compressed chunk: flags, decoded bytes, size of a block, encoded bytes.
 _HEADER = struct.Struct("<2xBxIII")
