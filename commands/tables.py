@@ -49,6 +49,7 @@ def print_titled(table: Printed) -> None:
              if name.isdigit() or any(word in name for word in _INTERVALS)}  # fmt: skip
     rows = [[_cell(value) for value in row] for row in table.rows]
     print_table(table.head, rows, right=numeric | spans)
+    print_rest(table.said)
 
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:

@@ -71,12 +71,15 @@ def block_of(item: int, fixed: int = 0, most: int = 2**62) -> Blocks:
     return Blocks(max(1, min(most, free // item)), workers)
 
 
-def free_memory() -> int | None:
-    """Bytes that an answer may take in memory: what the budget leaves, or is free, if known."""
+def room(whole: bool = False) -> int:
+    """Bytes for what a question keeps: those of blocks, or as many as are free if ``whole``.
+
+    A budget takes the place of both.
+    """
     if _budget is not None:
         return max(0, _budget - _program())
-    known = memory(control_group_limits())
-    return None if known is None else known.available
+    free = memory(control_group_limits()) if whole else None
+    return free.available if free else 2**62 if whole else _ALL_BLOCKS
 
 
 def _program() -> int:

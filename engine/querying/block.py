@@ -21,7 +21,7 @@ from ..store.store_reader import StoreReader
 from .chunks import CONDITIONS, Part, QueriedContrast, Source, Units
 
 if TYPE_CHECKING:
-    from ..contrasts.measures import Sample
+    from ..contrasts.sample import Sample
 
 Pairs = NDArray[np.int64]
 # Chunks of a variable over all categories, at most.
@@ -71,7 +71,7 @@ class Chunk:
 
     def sample(self, units: Units) -> tuple[Sample, Units]:
         """Moments of some of the units over all stimuli, and the place of each unit in them."""
-        from ..contrasts.measures import Sample
+        from ..contrasts.sample import Sample
 
         asked = np.zeros(self.part.size, np.bool_)
         asked[units] = True

@@ -23,7 +23,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blocks import free_memory
+from .. import blocks
 from ..contrasts.language.contrast import contrast_end
 from ..contrasts.language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from ..errors import UserError, nearest
@@ -122,11 +122,11 @@ class Query:
         ------
         UserError : a column is unknown, or the table does not fit in memory
         """
-        tables, held, room = [], 0, free_memory()
+        tables, held, room = [], 0, blocks.room(whole=True)
         for table in self.parts(columns):
             tables.append(table)
             held += table.nbytes
-            if room is not None and 2 * held > room:
+            if 2 * held > room:
                 rows = int(self.counts(["layer"])["matching"].sum())
                 cost = 2 * rows * held // sum(map(len, tables))
                 raise UserError(
