@@ -736,7 +736,8 @@ def test_a_query_counts_and_shows_units(fusiform: Command, scanned: Path) -> Non
     ]  # fmt: skip
     assert len(answer.out.splitlines()) == 5
     assert f"{np.sort(t)[-1]:.4g}" in answer.out.splitlines()[2]
-    flags = fusiform("query", scanned, "dead", "--units", "--columns", "dead,t").out.splitlines()
+    every = ("dead", "--units", "--columns", "dead,t", "--all")
+    flags = fusiform("query", scanned, *every).out.splitlines()
     assert all(line.split()[-2:] == ["yes", "0"] for line in flags[2:])
 
 

@@ -52,8 +52,7 @@ class Measured:
 
     def measure(self, name: str) -> NDArray[Any]:
         """A measure of ``registry.MEASURES`` that does not depend on other units."""
-        pooled = POOLED.get(name)
-        return pooled(self._target, self._baseline) if pooled else _MEASURES[name](self)
+        return _MEASURES[name](self)
 
     # t, p
 
@@ -271,4 +270,7 @@ _MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
     "margin": lambda x: indices.margin(x._sample.mean),
     "preferred": lambda x: x.preferred,
     "preferred_category": lambda x: x._sample.preferred,
+    **{
+        name: lambda x, index=index: index(x._target, x._baseline) for name, index in POOLED.items()
+    },
 }
