@@ -7,7 +7,7 @@ measures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -250,6 +250,12 @@ POOLED: dict[str, Callable[[Moments, Moments], Floats]] = {
     "cohens_d": indices.cohens_d,
     "hedges_g": indices.hedges_g,
 }
+
+
+def _of_sides(index: Callable[[Moments, Moments], Floats], x: Measured) -> Floats:
+    return index(x._target, x._baseline)
+
+
 _MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
     "t": lambda x: x.t,
     "p": lambda x: x.p,
@@ -270,7 +276,5 @@ _MEASURES: dict[str, Callable[[Measured], NDArray[Any]]] = {
     "margin": lambda x: indices.margin(x._sample.mean),
     "preferred": lambda x: x.preferred,
     "preferred_category": lambda x: x._sample.preferred,
-    **{
-        name: lambda x, index=index: index(x._target, x._baseline) for name, index in POOLED.items()
-    },
+    **{name: partial(_of_sides, index) for name, index in POOLED.items()},
 }
