@@ -81,7 +81,7 @@ def test_a_table_that_does_not_fit_in_memory_says_what_it_costs(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = len(store.query("t > 1").units())
-    monkeypatch.setattr(query, "free_memory", lambda: 2000)
+    monkeypatch.setattr(blocks, "room", lambda whole: 2000)
     with pytest.raises(UserError, match=f"memory; {rows} rows take .*KiB of 2 KiB.*`parts`"):
         store.query("t > 1").units()
     assert sum(map(len, store.query("t > 1").parts())) == rows
