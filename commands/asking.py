@@ -30,7 +30,7 @@ from .shared_options import (
     within_budget,
 )
 from .summaries import print_results
-from .tables import of_stores, print_json, print_table, put_out
+from .tables import of_stores, print_json, print_rest, print_table, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.query import Query
@@ -187,7 +187,7 @@ def query(
         Literal["table", "csv", "json", "parquet", "npz"],
         typer.Option(
             "--format",
-            help="parquet and npz need --output; parquet needs pyarrow.",
+            help="parquet and npz need --output.",
             rich_help_panel="Output",
         ),
     ] = "table",
@@ -232,6 +232,9 @@ def query(
     if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
         raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
     shown = names(columns) or None
+    if (units or top is not None) and shown is None:
+        for left_out in {len(query.store.categories) for query in queries if not query.has_means}:
+            note(f"no columns of means: they are {left_out:,}; --columns t,means has them")
     groups = names(group, "layer", "contrast")
 
     def tables(query: Query) -> Iterator[Table]:
@@ -280,6 +283,7 @@ def responses(
         Path | None,
         typer.Option("--output", "-o", help="For rdm: write the matrices to a .npz file."),
     ] = None,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a recording about single units and single stimuli.
@@ -318,5 +322,6 @@ def responses(
     if as_json:
         print_json({"recording": path, what: found.records()})
         return
-    right = {i for i, name in enumerate(found.head) if name not in found.words}
-    print_table(found.head, found.lines, right)
+    head, lines, said = (found.head, found.lines, "") if every else found.excerpt()
+    print_table(head, lines, {i for i, name in enumerate(head) if name not in found.words})
+    print_rest(said)

@@ -16,7 +16,7 @@ from ...kernels.moments import Moments
 from ...kernels.similarity import correlation_distances, extend, patterns_of
 from ..contrasts.language.contrast import Contrast
 from ..contrasts.language.criterion import Criterion
-from ..contrasts.measures import Sample
+from ..contrasts.sample import Sample
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
 from ..layer import Layer
