@@ -59,8 +59,9 @@ class Answer:
             lines = [line for line in lines if part.has(line[0], line[1])]
             said.append(part.said)
         elif len(lines) > MOST_ROWS:
-            said.append(f"{MOST_ROWS:,} of {len(lines):,} rows")
-            lines = at_steps(lines, step_over(len(lines), MOST_ROWS))
+            number = len(lines)
+            lines = at_steps(lines, step_over(number, MOST_ROWS))
+            said.append(f"{len(lines):,} of {number:,} rows")
         return head, lines, ", ".join(filter(None, said))
 
 
