@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fusiform.engine.stimuli.check import check_stimuli as check_stimuli
     from fusiform.engine.stimuli.scramble import scramble_stimuli as scramble_stimuli
     from fusiform.engine.store.check import check as check
+    from fusiform.engine.store.writing.archiving import archive as archive
 
 # Public name -> module of the engine.
 _HOME = {
@@ -58,6 +59,7 @@ _HOME = {
     "UnitRequest": "recording.unit_request",
     "UserError": "errors",
     "analyse": "analyses.analyse",
+    "archive": "store.writing.archiving",
     "bench": "bench.report",
     "check": "store.check",
     "check_stimuli": "stimuli.check",

@@ -27,7 +27,7 @@ app = group("Find category-selective units in vision networks, in one pass.", co
 mount(app, "Scan", [demo.demo, scanning.layers, scanning.plan, scanning.scan, scanning.record])
 mount(app, "Ask", [asking.summary, asking.select, asking.query, asking.responses])
 mount(app, "Analyse", [analysing.analyse, analysing.compare, analysing.report])
-mount(app, "Stores", [stores.info, stores.check, stores.merge])
+mount(app, "Stores", [stores.info, stores.check, stores.archive, stores.merge])
 mount(app, "Machine", [machine.doctor, machine.bench])
 sets = group("Make, scramble, check and pack stimulus sets.")
 mount(sets, None, [stimuli.make, stimuli.scramble, stimuli.check, stimuli.pack])

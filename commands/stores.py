@@ -1,10 +1,10 @@
-"""Commands for stores as files: info, check, merge."""
+"""Commands for stores as files: info, check, archive, merge."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,12 @@ from .tables import cut, print_json, print_table
 if TYPE_CHECKING:
     from fusiform.engine.querying.info import StoreInfo
 
+ArchiveFile = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", help="The file to create: NAME.zarr.zip.", rich_help_panel="Output"
+    ),
+]
 _NAME_WIDTH, _MOST_LAYERS = 16, 30
 
 
@@ -82,6 +88,22 @@ def check(stores: Stores) -> None:
             tell(f"  {problem}")
     if damaged:
         raise typer.Exit(1)
+
+
+@command
+def archive(path: OneStore, output: ArchiveFile, overwrite: Overwrite = False) -> None:
+    """Copy a store or recording into one file, to hand on.
+
+    A zip archive, whose members are not compressed: every command that reads a store takes it in
+    place, and check verifies each byte of it. The same store gives the same file. For limits on
+    the number of files, for sharing, for a paper's supplement.
+
+    Example: fusiform archive r50.zarr -o r50.zarr.zip
+    """
+    import fusiform
+
+    written = fusiform.archive(path, output, overwrite=overwrite)
+    note(f"wrote {written}: {in_bytes(written.stat().st_size)}, checked")
 
 
 @command

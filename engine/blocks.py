@@ -77,14 +77,18 @@ def room(whole: bool = False) -> int:
     A budget takes the place of both.
     """
     if _budget is not None:
-        return max(0, _budget - resident_memory("self").get("VmRSS", 0) - _WORKSPACE)
+        return max(0, _budget - _program())
     free = memory(control_group_limits()) if whole else None
     return free.available if free else 2**62 if whole else _ALL_BLOCKS
 
 
+def _program() -> int:
+    return resident_memory("self").get("VmRSS", 0) + _WORKSPACE
+
+
 def _room(budget: int, least: int) -> int:
     """Bytes for blocks, beside the program."""
-    program = resident_memory("self").get("VmRSS", 0) + _WORKSPACE
+    program = _program()
     if budget < program + least:
         raise UserError(
             f"an answer must fit its memory budget; the program takes {in_bytes(program)} and one "

@@ -50,6 +50,23 @@ def join(a: Patterns, b: Patterns) -> Patterns:
     return Patterns(units, a.mean + delta * (b.units / units), products, a.gram + b.gram)
 
 
+def extend(patterns: Patterns, means: Floats) -> Patterns:
+    """:func:`join` with ``means [category, unit]`` of more units, in the memory of ``patterns``."""
+    categories, units = means.shape
+    if not units:
+        return patterns
+    mean = means.mean(axis=1)
+    own, delta = means - mean[:, np.newaxis], mean - patterns.mean
+    total = patterns.units + units
+    weight = patterns.units * units / total
+    for part in _tiles(categories):
+        patterns.products[part] += own[part] @ own.T + np.outer(delta[part], delta) * weight
+    own = means - means.mean(axis=0)
+    for part in _tiles(categories):
+        patterns.gram[part] += own[part] @ own.T
+    return patterns._replace(units=total, mean=patterns.mean + delta * (units / total))
+
+
 class Symmetric:
     """A symmetric matrix ``[category, category]``, as it is or as ``factor @ factor.T``.
 

@@ -40,11 +40,13 @@ scan resnet18 made -o rest.zarr --group bodies=bodies --group scenes=scenes --la
 merge half.zarr rest.zarr -o merged.zarr
 check a.zarr b.zarr c.zarr merged.zarr
 info a.zarr
+archive a.zarr -o a.zarr.zip
+check a.zarr.zip
 summary a.zarr
 analyse a.zarr --resamples 20
 select a.zarr words --where csi>0 --save words
 query a.zarr t>0 --units --format csv -o query.csv
-query a.zarr t>0 --units --format parquet -o query.parquet
+query a.zarr.zip t>0 --units --format parquet -o query.parquet
 record resnet18 made --from a.zarr --top 5 -o recording.zarr --device cpu -q
 responses recording.zarr auc
 compare a.zarr b.zarr --resamples 20

@@ -12,7 +12,7 @@ from ...kernels.similarity import (
     Symmetric,
     correlation_triangle,
     euclidean_triangle,
-    join,
+    extend,
     patterns_of,
 )
 
@@ -31,23 +31,22 @@ class CategoryMeans:
 
     def add(self, means: Floats) -> None:
         """Add units."""
-        self._parts.append(means)
-        if sum(part.shape[1] for part in self._parts) > self._categories:
-            self._sums, self._parts = self.sums, self._parts[:1]
+        if self._sums is None:
+            self._parts.append(means)
+            if self.units > self._categories:
+                self._sums, self._parts = self.sums, []
+        else:
+            self._sums = extend(self._sums, means)
 
     @property
     def units(self) -> int:
         """Number of units."""
-        summed = self._sums.units if self._sums else 0
-        return summed + sum(part.shape[1] for part in self._parts)
+        return self._sums.units if self._sums else sum(part.shape[1] for part in self._parts)
 
     @property
     def sums(self) -> Patterns:
         """Sums over units ``[category, category]``."""
-        means = np.concatenate(self._parts, axis=1)
-        if self._sums is None:
-            return patterns_of(means)
-        return join(self._sums, patterns_of(means)) if means.size else self._sums
+        return self._sums or patterns_of(np.concatenate(self._parts, axis=1))
 
     def triangle(self, distance: str) -> tuple[Floats, Floats]:
         """Distances between categories above the diagonal, row by row, and on the diagonal."""
@@ -56,15 +55,15 @@ class CategoryMeans:
     def gram(self) -> Symmetric:
         """Inner products of categories, deviations from each unit's mean over categories."""
         if self._sums:
-            return Symmetric(self.sums.gram)
+            return Symmetric(self._sums.gram)
         means = np.concatenate(self._parts, axis=1)
         return Symmetric(factor=means - means.mean(axis=0))
 
     def correlations(self) -> tuple[Floats, Floats]:
         """:func:`.correlation_triangle` of the means."""
         if self._sums:
-            sums = self.sums
-            return correlation_triangle(sums.units, sums.mean, Symmetric(sums.products))
+            units, mean, products, _ = self._sums
+            return correlation_triangle(units, mean, Symmetric(products))
         means = np.concatenate(self._parts, axis=1)
         units = means.shape[1]
         mean = means.mean(axis=1) if units else np.zeros(len(means))

@@ -165,11 +165,11 @@ def compare(
             warnings.append(f"{other.path} has no {shortened(alone)}")
     seeds = np.random.SeedSequence(seed).generate_state(len(results)).tolist()
     parts = ("held_out",) if set(_HELD_OUT) & set(measures) else ()
-    streams = [
-        _Drawing(take_census(store, criterion, list(dict.fromkeys(names.values())), contrasts, parts),
-                 measures, resamples, own_seed)
-        for store, names, own_seed in zip(results, paired, seeds, strict=True)
-    ]  # fmt: skip
+    streams = []
+    for store, names, own_seed in zip(results, paired, seeds, strict=True):
+        named = list(dict.fromkeys(names.values()))
+        censuses = take_census(store, criterion, named, contrasts, parts)
+        streams.append(_Drawing(censuses, measures, resamples, own_seed))
     rows: list[list[Difference]] = [[] for _ in results]
     for layer in selected:
         # Layers of all stores correspond in order, and only those of one layer are in memory.
@@ -181,8 +181,8 @@ def compare(
             base = 0 if against == "first" else second - 1
             own, its = drawn[base], drawn[second]
             if own is not None and its is not None:
-                named = paired[base][layer.name], paired[second][layer.name]
-                rows[second] += _rows((base + 1, second + 1), named, own, its)
+                both = paired[base][layer.name], paired[second][layer.name]
+                rows[second] += _rows((base + 1, second + 1), both, own, its)
     return Comparison(
         stores=tuple(str(store.path) for store in results),
         provenance=tuple(store.provenance for store in results),

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import UserError, shortened
 from ..layer import UNITS, Layer
+from ..store.files.archive import Archive
 from ..store.location import name_of
 from ..store.reader import Reader
 from ..store.recording_reader import RecordingReader
@@ -73,6 +74,9 @@ def info(path: Path | str) -> StoreInfo:
     """
     store = RecordingReader.open(path) if kind_at(path) is RECORDING else StoreReader.open(path)
     found = info_of(store)
+    if isinstance(store.path, Archive):
+        files = len(store.path.files.members)
+        return replace(found, files=files, bytes=os.path.getsize(store.path))  # noqa: PTH202
     if isinstance(store.path, Path):
         files, size, all_counted = _size_of(store.path)
         return replace(found, files=files, bytes=size, all_counted=all_counted)

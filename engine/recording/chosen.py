@@ -17,6 +17,7 @@ from ..querying.store import Store
 from ..store.attributes import n_columns
 from ..store.chunking import response_shape
 from ..store.recording_reader import recorded_attribute
+from ..urls import Url
 from ..values import as_record
 from .recorder import held_bytes
 from .unit_request import Masks, UnitRequest
@@ -121,7 +122,7 @@ class ChosenUnits:
         if self.source:
             fingerprint = self.source.provenance.get("fingerprint")
             path = self.source.path
-            store = str(path.absolute() if isinstance(path, Path) else path)
+            store = str(path if isinstance(path, Url) else Path(path).absolute())
             found["source"] = {"store": store, "fingerprint": fingerprint}
         return found
 

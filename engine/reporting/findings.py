@@ -63,7 +63,7 @@ class Reported:
     @property
     def short(self) -> str:
         """The store's name without its folder and suffix."""
-        return self.name.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
+        return self.name.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip").removesuffix(".zarr")
 
     @cached_property
     def peaks(self) -> dict[str, Share]:

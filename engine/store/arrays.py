@@ -22,6 +22,8 @@ from zarr.buffer import default_buffer_prototype
 from . import shards
 from .attributes import brief
 from .chunking import Grid, Shape
+from .files.archive import Archive
+from .files.raw import FolderFiles, RawFiles
 from .location import Location
 from .metadata import (
     ARRAY_BYTES,
@@ -38,7 +40,6 @@ from .metadata import (
     read_json,
     refusing,
 )
-from .raw_files import FolderFiles, RawFiles
 from .schema import RootSchema
 from .shards import Region, files_of, key_of
 from .zarr_internals import sync
@@ -69,7 +70,11 @@ class Arrays:
         consolidated: Consolidated | None,
     ) -> None:
         self._store, self._schema, self._consolidated = store, schema, consolidated
-        self._files: RawFiles | None = FolderFiles(location) if isinstance(location, Path) else None
+        self._files: RawFiles | None = None
+        if isinstance(location, Path):
+            self._files = FolderFiles(location)
+        elif isinstance(location, Archive):
+            self._files = location.files
         self._opened: dict[str, Opened] = {}
         self._consistent: set[str] = set()
         self._sound: set[tuple[str, Shape]] = set()

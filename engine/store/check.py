@@ -19,6 +19,7 @@ from ..layer import Layer
 from ..registry import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
 from .attributes import brief
 from .chunking import Shape, Slab
+from .files.archive import Archive
 from .identity import fingerprint
 from .location import Location, location_of, zarr_store
 from .metadata import Misfit, Opened, refusing
@@ -68,6 +69,8 @@ def check(path: Path | str, progress: Callable[[Layer], None] = lambda _: None) 
     store: Any = RecordingReader.open(location) if recording else StoreReader.open(location)
     if store.provenance.get("status") != "complete":
         return _unfinished(store)
+    if isinstance(location, Archive) and (fault := location.files.fault()):
+        return Checked((fault,), 0, 0)
     check = _RecordingCheck(store) if recording else _Check(store)
     check.root()
     for layer in store.layers:
@@ -90,6 +93,8 @@ def _unfinished(store: Reader) -> Checked:
     """How far an unfinished scan or recording is, and what is damaged."""
     draft_type: Any = RecordingDraft if store.kind is RECORDING else StoreDraft
     status = f"the {store.kind.work} that fills it has not finished"
+    if isinstance(store.path, Archive):
+        return Checked((status,), 0, 0, unfinished=True)
     try:
         with refusing(Misfit):
             root = zarr.open_group(zarr_store(store.path), mode="r", use_consolidated=False)

@@ -19,6 +19,7 @@ from zarr.storage import LocalStore
 
 from ..errors import UserError, shortened
 from ..registry import SHOWN, apart
+from .files.archive import Archive
 from .metadata import ROOT_BYTES, Misfit, read_json, refusing
 
 # Stimuli converted to text at a time: the whole list would take 200 bytes for each.
@@ -175,10 +176,10 @@ def _difference(name: str, own: Any, its: Any) -> str:
     return f"{own} and {its}"
 
 
-def stamp_of(folder: Path) -> Stamp | None:
-    """A stamp that changes when the root's metadata are replaced; None without metadata."""
+def stamp_of(place: Path | Archive) -> Stamp | None:
+    """A stamp that changes when a root's metadata, or an archive, are replaced; None without."""
     try:
-        found = os.stat(folder / "zarr.json")  # noqa: PTH116
+        found = os.stat(place if isinstance(place, Archive) else place / "zarr.json")  # noqa: PTH116
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
@@ -186,18 +187,18 @@ def stamp_of(folder: Path) -> Stamp | None:
 
 @dataclass
 class Unchanged:
-    """Guards readers of a store in a folder against its replacement.
+    """Guards readers of a store on a disk against its replacement.
 
     A read counts only if the root still names what was read: files are replaced only while the root
     does not name them.
 
     Attributes
     ----------
-    folder : the store
+    place : the store, a folder or archive
     stamp, attributes : of its root, when the store was opened
     """
 
-    folder: Path
+    place: Path | Archive
     stamp: Stamp | None
     attributes: Mapping[str, Any]
     _latest: tuple[Stamp | None, Mapping[str, Any]] = field(init=False)
@@ -208,7 +209,7 @@ class Unchanged:
     @property
     def is_stale(self) -> bool:
         """Whether the root's metadata were replaced since."""
-        return stamp_of(self.folder) != self.stamp
+        return stamp_of(self.place) != self.stamp
 
     def require(self, key: str) -> None:
         """Raise if the file or array just read at ``key`` belongs to another store by now.
@@ -217,28 +218,32 @@ class Unchanged:
         ------
         UserError : another store stands at the path, or the contrast was saved anew or removed
         """
-        now, attributes = stamp_of(self.folder), self.attributes
+        now, attributes = stamp_of(self.place), self.attributes
         if now == self.stamp:
             return
+        if isinstance(self.place, Archive):
+            raise UserError(f"{self.place} was replaced while it was read: open it again")
         if self._latest[0] != now:
             self._latest = now, self._read()
         latest = self._latest[1]
         if any(latest.get(name) != attributes.get(name) for name in _RUN):
-            raise UserError(f"{self.folder} was replaced while it was read: open it again")
+            raise UserError(f"{self.place} was replaced while it was read: open it again")
         within = key.split("/")[1:-1]
         for name, record in attributes.get("saved", {}).items():
             own = within[:1] == [record.get("group", name)]
             if own and latest.get("saved", {}).get(name) != record:
                 raise UserError(
-                    f"{name} of {self.folder} was saved anew while it was read: open it again"
+                    f"{name} of {self.place} was saved anew while it was read: open it again"
                 )
 
     def _read(self) -> Mapping[str, Any]:
         def changed(said: str) -> UserError:
-            return UserError(f"{self.folder} was changed while it was read ({said}): open it again")
+            return UserError(f"{self.place} was changed while it was read ({said}): open it again")
 
         with refusing(changed):
-            document = read_json(LocalStore(self.folder, read_only=True), "zarr.json", ROOT_BYTES)
+            document = read_json(
+                LocalStore(Path(self.place), read_only=True), "zarr.json", ROOT_BYTES
+            )
             attributes = document.get("attributes")
             saved = attributes.get("saved", {}) if isinstance(attributes, dict) else None
             if not isinstance(attributes, dict) or not isinstance(saved, dict):

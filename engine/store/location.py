@@ -1,4 +1,4 @@
-"""Where a store lies, a folder or a URL, and the zarr stores that read and write it."""
+"""Where a store lies, a folder, archive or URL, and the zarr stores that read and write it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -18,8 +17,7 @@ from threading import Lock
 from typing import Any
 from uuid import uuid4
 
-from zarr.abc.buffer import Buffer, BufferPrototype
-from zarr.abc.store import ByteRequest
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store as ZarrStore
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
@@ -28,12 +26,13 @@ from ..beside import MARK
 from ..disk import flush_descriptor, flush_file_system, flush_paths, start_flushing
 from ..errors import UserError, first_line, require_path
 from ..urls import IS_URL, Url
+from .files.archive import Archive, is_archive
+from .files.zarr_stores import ArchiveStore, PlainFiles
 from .identity import Unchanged
 from .zarr_internals import sync
 
-Location = Path | Url
+Location = Path | Archive | Url
 
-_CHUNK = re.compile(r"/c(/\d+)+$")
 # Seconds of retries before a server counts as unreachable.
 _RETRY_SECONDS = 30
 # Suffix of a file while it is written; zarr's own temporary files have it, too.
@@ -45,14 +44,16 @@ _MANY, _MAX_UNFLUSHED = 256, 8192
 
 
 def location_of(path: Path | str) -> Location:
-    """A URL, which hides its credentials when it is shown, or a path."""
-    if isinstance(path, Url):
+    """A URL, which hides its credentials when it is shown, an archive, or the path of a folder."""
+    if isinstance(path, Url | Archive):
         return path
     require_path(path)
     text = str(path)
     if text.startswith("file://"):
-        return Path(text.removeprefix("file://"))
-    return Url(text) if IS_URL.match(text) else Path(path)
+        path = Path(text.removeprefix("file://"))
+    elif IS_URL.match(text):
+        return Url(text)
+    return Archive(path) if is_archive(path) else Path(path)
 
 
 def name_of(location: Path | str) -> str:
@@ -77,6 +78,12 @@ def zarr_store(location: Location, read_only: bool = True) -> ZarrStore:
     """
     if isinstance(location, Path):
         return LocalStore(location, read_only=True) if read_only else DurableFolder(location)
+    if isinstance(location, Archive):
+        if not read_only:
+            writable(location)
+        return ArchiveStore(location)
+    if is_archive(location):
+        raise UserError(f"archives are read from a disk; got {location}: download it")
     if location.lower().startswith(("http:", "https:")) and not read_only:
         raise UserError(f"web servers are read-only; got {location}: write to a folder or s3://")
     if find_spec("obstore") is None:
@@ -100,6 +107,30 @@ def zarr_store(location: Location, read_only: bool = True) -> ZarrStore:
         ) from None
 
 
+def store_for_others(location: Location, unchanged: Unchanged | None) -> ZarrStore:
+    """The zarr store for readers that open whatever they find, such as xarray."""
+    if isinstance(location, Path):
+        return PlainFiles(location, unchanged=unchanged)
+    if isinstance(location, Archive):
+        return ArchiveStore(location, unchanged)
+    return zarr_store(location)
+
+
+def writable(location: Location) -> Path | Url:
+    """The location of what is to be written.
+
+    Raises
+    ------
+    UserError : it is an archive
+    """
+    if isinstance(location, Archive):
+        raise UserError(
+            f"archives are not written to; got {location}: name a folder (unzip unpacks an "
+            "archive, 'fusiform archive' makes one)"
+        )
+    return location
+
+
 def refuse_forked(location: Location) -> None:
     """Raise where reading a URL would wait for threads that only the parent process has.
 
@@ -115,13 +146,15 @@ def refuse_forked(location: Location) -> None:
 
 
 def exists(location: Location) -> bool:
-    """Whether a folder, or a zarr group behind a URL, exists.
+    """Whether a folder or archive, or a zarr group behind a URL, exists.
 
     Raises
     ------
     UserError : the URL cannot be reached
     """
-    return location.exists() if isinstance(location, Path) else is_group(location)
+    if isinstance(location, Url):
+        return is_group(location)
+    return os.path.exists(location)  # noqa: PTH110
 
 
 def is_group(location: Location) -> bool:
@@ -147,55 +180,6 @@ def remove(location: Location) -> None:
         shutil.rmtree(location, ignore_errors=True)
     else:
         sync(zarr_store(location, read_only=False).delete_dir(""))
-
-
-class PlainFiles(LocalStore):
-    """A zarr folder for readers that open whatever they find, such as xarray.
-
-    Pipes and devices, which may never end, raise an error. So do missing chunks, which zarr would
-    read as missing values, and chunks of a store that was replaced since it was opened.
-    """
-
-    def __init__(
-        self,
-        root: Path | str,
-        *,
-        read_only: bool = True,
-        unchanged: Unchanged | None = None,
-    ) -> None:
-        super().__init__(root, read_only=read_only)
-        self._unchanged = unchanged
-
-    def with_read_only(self, read_only: bool = False) -> PlainFiles:
-        """The same folder."""
-        return PlainFiles(self.root, read_only=read_only, unchanged=self._unchanged)
-
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Read a file, or part of one.
-
-        Raises
-        ------
-        OSError : it is no plain file
-        UserError : it is a chunk, and missing or replaced since the store was opened
-        """
-        path = self.root / key
-        if await asyncio.to_thread(lambda: path.exists() and not path.is_file()):
-            raise OSError(f"{path} is no plain file")
-        found = await super().get(key, prototype, byte_range)
-        if _CHUNK.search(key):
-            if self._unchanged:
-                await asyncio.to_thread(self._unchanged.require, key)
-            if found is None:
-                raise UserError(
-                    f"every chunk of a store is written; {path} is missing: it is damaged; "
-                    f"'fusiform check {self.root}' says more"
-                )
-        return found
 
 
 class DurableFolder(LocalStore):

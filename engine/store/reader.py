@@ -22,10 +22,11 @@ from ..errors import UserError, nearest
 from ..layer import Layer
 from ..registry import SHOWN
 from ..spec import Design, Network, Stimuli
+from ..urls import Url
 from ..values import listed
 from .arrays import Arrays, Consolidated
 from .identity import Stamp, Unchanged, stamp_of
-from .location import Location, PlainFiles, location_of, refuse_forked, zarr_store
+from .location import Location, location_of, refuse_forked, store_for_others
 from .metadata import Opened, refusing
 from .root import open_root
 from .scan_values import design_of, network_of, stimuli_of
@@ -48,7 +49,7 @@ class Reader:
 
     Attributes
     ----------
-    path : folder or URL
+    path : folder, archive or URL
     provenance : attributes of the root
     categories, folds, layers : of the scan
     """
@@ -89,14 +90,14 @@ class Reader:
 
         Parameters
         ----------
-        path : a folder, or the URL of an object store or web server
+        path : a folder or archive, or the URL of an object store or web server
 
         Raises
         ------
         UserError : nothing of this kind and schema version is there, or its root is damaged
         """
         location = location_of(path)
-        stamp = stamp_of(location) if isinstance(location, Path) else None
+        stamp = None if isinstance(location, Url) else stamp_of(location)
         root, consolidated = open_root(location, cls.kind)
         try:
             found = cls(location, root, consolidated)
@@ -122,14 +123,14 @@ class Reader:
 
     def refresh(self) -> None:
         """Read the root again, after something was added to the store."""
-        stamp = stamp_of(self.path) if isinstance(self.path, Path) else None
+        stamp = None if isinstance(self.path, Url) else stamp_of(self.path)
         self._root, consolidated = open_root(self.path, self.kind)
         self._describe(consolidated)
         self._watch(stamp)
 
     def _watch(self, stamp: Stamp | None) -> None:
-        """From now on, compare reads from a folder with the root as it is now."""
-        if isinstance(self.path, Path):
+        """From now on, compare reads from a disk with the root as it is now."""
+        if not isinstance(self.path, Url):
             self._unchanged = Unchanged(self.path, stamp, self.provenance)
 
     @cached_property
@@ -202,8 +203,8 @@ class Reader:
         """
         named = self.provenance.get("stimuli")
         paths = [Path(path) for path in (self.provenance.get("stimuli_path"), named) if path]
-        if named and isinstance(self.path, Path):
-            paths.insert(-1, self.path.resolve().parent / named)
+        if named and not isinstance(self.path, Url):
+            paths.insert(-1, Path(self.path).resolve().parent / named)
         return next((path for path in paths if path.exists()), paths[0] if paths else None)
 
     @cached_property
@@ -219,11 +220,7 @@ class Reader:
         """The whole store as a lazy ``xarray.DataTree`` of dask arrays, a node per layer."""
         import xarray
 
-        place: Any = (
-            PlainFiles(self.path, unchanged=self._unchanged)
-            if isinstance(self.path, Path)
-            else zarr_store(self.path)
-        )
+        place: Any = store_for_others(self.path, self._unchanged)
         try:
             with self._refusing("all"):
                 self.arrays.require_sound()

@@ -10,6 +10,7 @@ from zarr.storage import StorePath
 from ..beside import draft_path, pending_publication, resolve_output
 from ..errors import UserError
 from .arrays import Consolidated
+from .files.archive import Archive
 from .location import Location, exists, location_of, zarr_store
 from .metadata import GROUP_FIELDS, ROOT_BYTES, Misfit, consolidated_in, read_json, refusing
 from .schema import RECORDING, STORE, Kind
@@ -26,9 +27,8 @@ def open_root(location: Location, kind: Kind = STORE) -> tuple[zarr.Group, Conso
     if not exists(location):
         if isinstance(location, Path):
             _refuse_unfinished(location, kind)
-        raise UserError(
-            f"no {noun} at {location}: make one with 'fusiform {command} ... -o {location}'"
-        )
+        made = "archive STORE" if isinstance(location, Archive) else f"{command} ..."
+        raise UserError(f"no {noun} at {location}: make one with 'fusiform {made} -o {location}'")
 
     def no_store(fault: str) -> UserError:
         return UserError(

@@ -14,7 +14,7 @@ from ... import beside
 from ...disk import wait_for_lock
 from ...errors import UserError, explain_disk_errors, is_out_of_memory, is_resource_limit
 from ...urls import Url
-from ..location import Location, exists, location_of, remove, zarr_store
+from ..location import Location, exists, location_of, remove, writable, zarr_store
 from ..metadata import ROOT_BYTES, read_json
 from ..schema import RECORDING, STORE, Kind
 from ..zarr_internals import await_writes
@@ -95,9 +95,9 @@ def publish(draft: BaseDraft[Any], final: Location, overwrite: bool) -> None:
             beside.publish(draft.path, final, overwrite)
 
 
-def final_location(output: Path | str) -> Location:
+def final_location(output: Path | str) -> Path | Url:
     """Where a store will stand; links are followed, and their target is replaced."""
-    location = location_of(output)
+    location = writable(location_of(output))
     return beside.resolve_output(location) if isinstance(location, Path) else location
 
 
@@ -117,7 +117,7 @@ def refuse_existing(
     ------
     UserError : ``output`` exists and ``overwrite`` is off, or it is of another kind
     """
-    location = location_of(output)
+    location = writable(location_of(output))
     if isinstance(location, Path):
         final = beside.resolve_output(location)
         if (size := len(os.fsencode(final.name))) > _MAX_NAME:

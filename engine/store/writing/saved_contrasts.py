@@ -32,7 +32,7 @@ from ...layer import Layer
 from ...registry import MEASURES, SHUFFLED, VARIABLES
 from ..attributes import is_free_name, is_group_of, store_schema
 from ..documents import as_bytes, root_document
-from ..location import flush, write, zarr_store
+from ..location import flush, writable, write, zarr_store
 from ..metadata import (
     ROOT_BYTES,
     consolidated_in,
@@ -115,7 +115,8 @@ def saving(
             f"a contrast's name is a folder's, of at most {_LONGEST_NAME} bytes; got "
             f"{len(name.encode()):,}: choose a shorter one"
         )
-    waiting = wait_for_lock(store.path, note) if isinstance(store.path, Path) else nullcontext()
+    place = writable(store.path)
+    waiting = wait_for_lock(place, note) if isinstance(place, Path) else nullcontext()
     with explain_disk_errors(store.path), waiting:
         _take_over(store)
         group = _group_for(store, name)

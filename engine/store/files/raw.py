@@ -1,9 +1,9 @@
-"""The files of a store in a folder, read by byte ranges without zarr."""
+"""The files of a store on a disk, read by byte ranges without zarr."""
 
 from __future__ import annotations
 
 import os
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from stat import S_ISREG
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Protocol, Self
 class RawFile:
     """An open file, or a part of one: ``size`` bytes from ``start``."""
 
-    def __init__(self, file: FileIO, start: int, size: int) -> None:
+    def __init__(self, file: FileIO | BytesIO, start: int, size: int) -> None:
         self._file, self._start, self.size = file, start, size
 
     def __enter__(self) -> Self:
