@@ -19,6 +19,7 @@ from .shared_options import (
     Contrasts,
     CriterionFields,
     Distance,
+    Every,
     LayerNames,
     OneStore,
     Preset,
@@ -28,6 +29,7 @@ from .shared_options import (
     Stores,
     criterion_of,
     remark,
+    within_budget,
 )
 from .tables import print_json, print_titled
 
@@ -40,6 +42,7 @@ _WITH_REGIONS = "With regions"
 
 
 @command
+@within_budget
 def analyse(
     path: OneStore,
     criterion: CriterionFields,
@@ -48,7 +51,7 @@ def analyse(
         typer.Argument(
             metavar="[ANALYSIS...]",
             help="Some of shares, specificity, spread, localisation, strength, overlap, confusion, "
-            "consistency; all by default.",
+            "consistency; by default all, without those that cost much.",
         ),
     ] = None,
     contrasts: Contrasts = None,
@@ -60,6 +63,13 @@ def analyse(
         typer.Option(help="Neighbours on a map, for Moran's I: by an edge, or also by a corner."),
     ] = "rook",
     distance: Distance = "correlation",
+    similarities: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="How consistency compares layers: spearman, kendall, cka; all by default.",
+        ),
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,6 +78,7 @@ def analyse(
         ),
     ] = None,
     seed: Seed = 0,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe the selective units of each layer.
@@ -86,21 +97,26 @@ def analyse(
 
     chosen = criterion_of(criterion, preset)
     others = [published(name) for name in names(against)]
-    asked = {"analyses": analyses} if analyses else {}
+    asked: dict[str, Any] = {"analyses": analyses or None}
+    if similarities:
+        asked["similarities"] = names(similarities)
     store = open_store(path)
     for one in (chosen, *others):
         remark(one, [store], contrasts)
     found = analyse(
         store, chosen, names(layers, "*"), contrasts, **asked, resamples=resamples,
-        seed=seed, neighbours=neighbours, distance=distance, against=others,
+        seed=seed, neighbours=neighbours, distance=distance, against=others, note=note,
     )  # fmt: skip
+    for line in found.left_out:
+        note(line)
     if as_json:
         print_json(asdict(found))
     else:
-        _print_analysis(found)
+        _print_analysis(found, every)
 
 
 @command
+@within_budget
 def compare(
     stores: Stores,
     criterion: CriterionFields,
@@ -168,6 +184,7 @@ def compare(
         ),
     ] = False,
     seed: Seed = 0,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare networks layer by layer, or a network with brain regions.
@@ -189,7 +206,7 @@ def compare(
         remark(chosen, [one for one in sources if isinstance(one, Store)], contrasts)
         wanted |= {"correlation": correlation, "rearrangements": rearrangements}
         found = [compare_regions(source, roi, chosen, **wanted) for source in sources]
-        _print_brains(found, each_layer, as_json)
+        _print_brains(found, each_layer, every, as_json)
         return
     opened = [open_store(path) for path in stores]
     remark(chosen, opened, contrasts)
@@ -203,10 +220,11 @@ def compare(
         resamples=resamples,
         **wanted,
     )
-    _print_comparison(comparison, as_json)
+    _print_comparison(comparison, every, as_json)
 
 
 @command
+@within_budget
 def report(
     stores: Stores,
     output: Annotated[
@@ -269,7 +287,7 @@ def report(
         note(f"wrote {output} ({in_bytes(output.stat().st_size)})")
 
 
-def _print_comparison(found: Comparison, as_json: bool) -> None:
+def _print_comparison(found: Comparison, every: bool, as_json: bool) -> None:
     """Networks side by side: a table for every measure."""
     from fusiform.engine.comparing.tables import differences
 
@@ -281,14 +299,16 @@ def _print_comparison(found: Comparison, as_json: bool) -> None:
     print(printable(f"selective: {found.criterion}"))
     for warning in found.warnings:
         tell(f"warning: {warning}")
-    for table in differences(found):
+    for table in differences(found, every):
         print_titled(table)
     print(f"\n95 %: over {found.resamples:,} draws of whole feature maps", end="")
     of = f" of the difference from the {found.against} network" if len(found.stores) > 2 else ""
     print(f". *: the interval{of} is without 0")
 
 
-def _print_brains(results: list[BrainComparison], each_layer: bool, as_json: bool) -> None:
+def _print_brains(
+    results: list[BrainComparison], each_layer: bool, every: bool, as_json: bool
+) -> None:
     """Networks beside regions of brains."""
     from fusiform.engine.comparing.tables import correlations
 
@@ -301,7 +321,7 @@ def _print_brains(results: list[BrainComparison], each_layer: bool, as_json: boo
         print(printable(f"{found.source}: {said['model']} ({said['weights']})"))
         print(printable(found.chosen))
         print(printable(f"regions: {found.regions}"))
-        print_titled(correlations(found, each_layer))
+        print_titled(correlations(found, each_layer, every))
         if not found.held_out and found.chosen.startswith("selective"):
             print("\nmeasured on the stimuli that selected the units: the scan had --folds 1")
     print("\np corrected: over layers. units: a mean over the folds that select")
@@ -309,14 +329,14 @@ def _print_brains(results: list[BrainComparison], each_layer: bool, as_json: boo
         print("held-out r: of every subject with the layer that is best for all other subjects")
 
 
-def _print_analysis(analysis: Analysis) -> None:
+def _print_analysis(analysis: Analysis, every: bool) -> None:
     """The tables of a store's analyses, and what they could not say."""
     from fusiform.engine.analyses.tables import tables
 
     model, weights = analysis.provenance["model"], analysis.provenance["weights"]
     print(printable(f"{analysis.store}: {model} ({weights})"))
     print(printable(f"selective: {analysis.criterion}"))
-    for table in tables(analysis):
+    for table in tables(analysis, every):
         print_titled(table)
     print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
     if analysis.nameless:

@@ -187,7 +187,7 @@ def query(
         Literal["table", "csv", "json", "parquet", "npz"],
         typer.Option(
             "--format",
-            help="parquet and npz need --output; parquet needs pyarrow.",
+            help="parquet and npz need --output.",
             rich_help_panel="Output",
         ),
     ] = "table",
@@ -232,6 +232,9 @@ def query(
     if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
         raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
     shown = names(columns) or None
+    if (units or top is not None) and shown is None:
+        for left_out in {len(query.store.categories) for query in queries if not query.has_means}:
+            note(f"no columns of means: they are {left_out:,}; --columns t,means has them")
     groups = names(group, "layer", "contrast")
 
     def tables(query: Query) -> Iterator[Table]:

@@ -267,7 +267,9 @@ def _forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
         f"at most {in_bytes(found.peak_bytes)}{budget}, {in_bytes(found.state_bytes)} of it live "
         "moments",
     )
-    yield "store", f"at most {in_bytes(found.store_bytes)}"
+    instead = f"; all activations in float32 take {in_bytes(found.activation_bytes)}"
+    larger = found.store_bytes > found.activation_bytes
+    yield "store", f"at most {in_bytes(found.store_bytes)}{instead if larger else ''}"
     yield (
         "pace",
         f"network {found.network:,.1f} images/s, decoding {found.decoding:,.1f} by "

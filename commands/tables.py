@@ -49,6 +49,7 @@ def print_titled(table: Printed) -> None:
              if name.isdigit() or any(word in name for word in _INTERVALS)}  # fmt: skip
     rows = [[_cell(value) for value in row] for row in table.rows]
     print_table(table.head, rows, right=numeric | spans)
+    print_rest(table.said)
 
 
 def of_stores(paths: list[str], tables: list[Iterator[Table]]) -> Iterator[Table]:
@@ -84,26 +85,45 @@ def put_out(
 ) -> None:
     """Print tables as one, an excerpt unless ``every``; or write them in another form."""
     from fusiform.engine.querying.formats import write
-    from fusiform.engine.querying.table import joined
 
     if form != "table":
         written = write(tables, form, output, sys.stdout, guard_formulas)
         if output:
             note(f"wrote {written:,} rows to {output}")
         return
-    table, said = joined(list(tables)), ""
-    if not every and len(table) > MOST_ROWS:
-        table, said = _excerpt_of(table)
+    table, rows = _leading(tables, every)
+    said = ""
+    if not every and rows > MOST_ROWS:
+        table, said = _excerpt_of(table, rows)
     right = {i for i, values in enumerate(table.columns.values()) if values.dtype.kind in "fi"}
     print_table(list(table.columns), [[_cell(v) for v in row] for row in table.rows()], right)
     print_rest(said, "--all shows all, --format csv has all")
 
 
-def _excerpt_of(table: Table) -> tuple[Table, str]:
-    """Shares of the leading contrasts, or the first rows of any other table."""
+def _leading(tables: Iterator[Table], every: bool) -> tuple[Table, int]:
+    """The rows that may be shown of a table in parts, and the number of all its rows."""
+    from fusiform.engine.querying.table import joined
+
+    kept, rows = [], 0
+    for table in tables:
+        if every or _ranked(table):
+            kept.append(table)
+        elif not kept or rows < MOST_ROWS:
+            kept.append(table.take(slice(MOST_ROWS - rows)))
+        rows += len(table)
+    return joined(kept), rows
+
+
+def _ranked(table: Table) -> bool:
+    """Whether a table has shares by which its contrasts are ranked."""
+    return {"layer", "contrast", "share"} <= table.stored.keys()
+
+
+def _excerpt_of(table: Table, rows: int) -> tuple[Table, str]:
+    """Shares of the leading contrasts, or the first of the ``rows`` of any other table."""
+    if not _ranked(table):
+        return table, f"{MOST_ROWS:,} of {rows:,} rows"
     columns = table.columns
-    if not {"layer", "contrast", "share"} <= columns.keys():
-        return table.take(slice(MOST_ROWS)), f"{MOST_ROWS:,} of {len(table):,} rows"
     keys = list(zip(columns["layer"], columns["contrast"], strict=True))
     shown = excerpt(dict(zip(keys, columns["share"].tolist(), strict=True)))
     return table.take([i for i, key in enumerate(keys) if shown.has(*key)]), shown.said

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .errors import UserError
 from .limits import bytes_of
-from .machine import resident_memory
+from .machine import control_group_limits, memory, resident_memory
 from .texts import in_bytes
 
 # Bytes of the parts of a block that may be of any size, and of all blocks at a time, by default.
@@ -71,9 +71,24 @@ def block_of(item: int, fixed: int = 0, most: int = 2**62) -> Blocks:
     return Blocks(max(1, min(most, free // item)), workers)
 
 
+def room(whole: bool = False) -> int:
+    """Bytes for what a question keeps: those of blocks, or as many as are free if ``whole``.
+
+    A budget takes the place of both.
+    """
+    if _budget is not None:
+        return max(0, _budget - _program())
+    free = memory(control_group_limits()) if whole else None
+    return free.available if free else 2**62 if whole else _ALL_BLOCKS
+
+
+def _program() -> int:
+    return resident_memory("self").get("VmRSS", 0) + _WORKSPACE
+
+
 def _room(budget: int, least: int) -> int:
     """Bytes for blocks, beside the program."""
-    program = resident_memory("self").get("VmRSS", 0) + _WORKSPACE
+    program = _program()
     if budget < program + least:
         raise UserError(
             f"an answer must fit its memory budget; the program takes {in_bytes(program)} and one "

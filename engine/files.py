@@ -6,7 +6,7 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -67,14 +67,14 @@ def new_file(output: Path, what: str, text: bool = False) -> Iterator[IO[Any]]:
         raise
 
 
-def write_arrays(file: IO[bytes], arrays: Mapping[str, Any]) -> None:
-    """Write arrays of numbers and fixed-length strings as ``.npz``.
+def write_arrays(file: IO[bytes], arrays: Iterable[tuple[str, Any]]) -> None:
+    """Write named arrays of numbers and fixed-length strings as ``.npz``, one by one.
 
     ``np.savez`` is not used: array names clash with its own arguments, and on a full disk it leaves
     an open archive that raises later.
     """
     with ZipFile(file, "w", ZIP_STORED) as whole:
-        for name, values in arrays.items():
+        for name, values in arrays:
             with whole.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, values, allow_pickle=False)
 

@@ -115,7 +115,7 @@ def _count_pairs(
             for stop in range(1, items + 1):
                 if stop == items or row[order[stop]] != row[order[start]]:
                     if stop - start > 1:
-                        own[start:stop].sort()
+                        _sort(own[start:stop], spare[start:stop])
                         both[i, j] += _tied(own[start:stop])
                     start = stop
             discordant[i, j] = _sort(own, spare)

@@ -6,11 +6,15 @@ summed over chunks of units: no array is as large as the layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from .contrast import Floats
+
+# Values of a matrix that is computed as a whole; larger ones in tiles of rows.
+_WHOLE, _TILE = 2**23, 2**22
 
 
 class Patterns(NamedTuple):
@@ -46,26 +50,90 @@ def join(a: Patterns, b: Patterns) -> Patterns:
     return Patterns(units, a.mean + delta * (b.units / units), products, a.gram + b.gram)
 
 
+def extend(patterns: Patterns, means: Floats) -> Patterns:
+    """:func:`join` with ``means [category, unit]`` of more units, in the memory of ``patterns``."""
+    categories, units = means.shape
+    if not units:
+        return patterns
+    mean = means.mean(axis=1)
+    own, delta = means - mean[:, np.newaxis], mean - patterns.mean
+    total = patterns.units + units
+    weight = patterns.units * units / total
+    for part in _tiles(categories):
+        patterns.products[part] += own[part] @ own.T + np.outer(delta[part], delta) * weight
+    own = means - means.mean(axis=0)
+    for part in _tiles(categories):
+        patterns.gram[part] += own[part] @ own.T
+    return patterns._replace(units=total, mean=patterns.mean + delta * (units / total))
+
+
+class Symmetric:
+    """A symmetric matrix ``[category, category]``, as it is or as ``factor @ factor.T``.
+
+    The factor ``[category, unit]`` is smaller if there are fewer units than categories.
+    """
+
+    def __init__(self, whole: Floats | None = None, factor: Floats | None = None) -> None:
+        self.whole, self.factor = whole, factor
+
+    def __len__(self) -> int:
+        return len(self.factor if self.whole is None else self.whole)  # type: ignore[arg-type]
+
+    @property
+    def diagonal(self) -> Floats:
+        """The diagonal ``[category]``."""
+        if self.whole is not None:
+            return np.asarray(np.diag(self.whole))
+        assert self.factor is not None
+        return np.asarray(np.einsum("ij,ij->i", self.factor, self.factor))
+
+    def rows(self, part: slice) -> Floats:
+        """Some rows ``[category, category]``."""
+        if self.whole is not None:
+            return self.whole[part]
+        assert self.factor is not None
+        return np.asarray(self.factor[part] @ self.factor.T)
+
+    def inner(self, other: Symmetric) -> float:
+        """The sum of the products of two matrices' entries."""
+        if self.factor is not None and other.factor is not None:
+            across = self.factor.T @ other.factor
+            return float(np.vdot(across, across))
+        parts = _tiles(len(self))
+        return sum(float(np.vdot(self.rows(part), other.rows(part))) for part in parts)
+
+
 def correlation_distances(patterns: Patterns) -> Floats:
     """``1 - r`` between patterns, ``[category, category]``, with Pearson's r over units.
 
     Kriegeskorte, Mur & Bandettini (2008), Front. Syst. Neurosci. 2. NaN for a constant pattern.
     """
-    square = np.diag(patterns.products)
-    # Rounding errors of equal means do not count as variation.
-    varies = square > patterns.units * (4 * np.finfo(np.float64).eps * patterns.mean) ** 2
-    size = np.sqrt(np.where(varies, square, np.nan))
-    distances = 1 - (patterns.products / np.outer(size, size)).clip(-1, 1)
-    np.fill_diagonal(distances, np.where(varies, 0.0, np.nan))
-    return np.asarray(distances)
+    size = _sizes(patterns.units, patterns.mean, np.diag(patterns.products))
+    distances = _correlation(patterns.products, size, size)
+    np.fill_diagonal(distances, np.where(np.isnan(size), np.nan, 0.0))
+    return distances
 
 
 def euclidean_distances(patterns: Patterns) -> Floats:
     """``sqrt(sum_u (a_u - b_u)**2)`` between patterns, ``[category, category]``."""
     square = np.diag(patterns.gram)
-    squares = square[:, np.newaxis] + square - 2 * patterns.gram
-    np.fill_diagonal(squares, 0)
-    return np.asarray(np.sqrt(squares.clip(0)))
+    distances = _euclidean(patterns.gram, square, square)
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def correlation_triangle(units: int, mean: Floats, products: Symmetric) -> tuple[Floats, Floats]:
+    """:func:`correlation_distances` above the diagonal, row by row, and on it."""
+    size = _sizes(units, mean, products.diagonal)
+    found = _triangle(products, lambda rows, part: _correlation(rows, size[part], size))
+    return found, np.where(np.isnan(size), np.nan, 0.0)
+
+
+def euclidean_triangle(gram: Symmetric) -> tuple[Floats, Floats]:
+    """:func:`euclidean_distances` above the diagonal, row by row, and on it."""
+    square = gram.diagonal
+    found = _triangle(gram, lambda rows, part: _euclidean(rows, square[part], square))
+    return found, np.zeros(len(square))
 
 
 def linear_cka(gram: Floats, other: Floats) -> float:
@@ -74,5 +142,68 @@ def linear_cka(gram: Floats, other: Floats) -> float:
     Centred kernel alignment with linear kernels: Kornblith et al. (2019), ICML. 1 for patterns that
     differ by a rotation and scaling only. NaN if all categories of either have the same pattern.
     """
-    size = np.linalg.norm(gram) * np.linalg.norm(other)
-    return min(float((gram * other).sum() / size), 1.0) if size > 0 else float("nan")
+    return float(alignments([Symmetric(gram)], [Symmetric(other)])[0, 0])
+
+
+def alignments(first: Sequence[Symmetric], second: Sequence[Symmetric]) -> Floats:
+    """:func:`linear_cka` ``[row, row]`` between all of ``first`` and all of ``second``."""
+    if all(one.whole is not None for one in (*first, *second)):
+        inner = _products(first, second)
+    else:
+        inner = np.array([[one.inner(other) for other in second] for one in first])
+    sizes = [np.sqrt([one.inner(one) for one in side]) for side in (first, second)]
+    size = np.outer(*sizes)
+    return np.asarray(np.minimum(inner / np.where(size > 0, size, np.nan), 1))
+
+
+def _products(first: Sequence[Symmetric], second: Sequence[Symmetric]) -> Floats:
+    """Inner products of matrices, as one product in tiles."""
+    found = np.zeros((len(first), len(second)))
+    values = len(first[0]) ** 2
+    step = max(1, _TILE // max(len(first), len(second)))
+    for start in range(0, values, step):
+        tiles = [
+            np.stack(
+                [
+                    one.whole.reshape(-1)[start : start + step]
+                    for one in side
+                    if one.whole is not None
+                ]
+            )
+            for side in (first, second)
+        ]
+        found += tiles[0] @ tiles[1].T
+    return found
+
+
+def _sizes(units: int, mean: Floats, square: Floats) -> Floats:
+    """The norm of every pattern's deviations from its mean; NaN if it is constant."""
+    # Rounding errors of equal means do not count as variation.
+    varies = square > units * (4 * np.finfo(np.float64).eps * mean) ** 2
+    return np.sqrt(np.where(varies, square, np.nan))
+
+
+def _correlation(products: Floats, own: Floats, others: Floats) -> Floats:
+    return np.asarray(1 - (products / np.outer(own, others)).clip(-1, 1))
+
+
+def _euclidean(gram: Floats, own: Floats, others: Floats) -> Floats:
+    return np.asarray(np.sqrt((own[:, np.newaxis] + others - 2 * gram).clip(0)))
+
+
+def _triangle(matrix: Symmetric, distances: Callable[[Floats, slice], Floats]) -> Floats:
+    """Distances above the diagonal, row by row, from tiles of rows of a matrix."""
+    rows, place = len(matrix), 0
+    if matrix.factor is not None and rows * rows <= _WHOLE:
+        matrix = Symmetric(matrix.rows(slice(None)))
+    found = np.empty(rows * (rows - 1) // 2)
+    for part in _tiles(rows):
+        for row, own in enumerate(distances(matrix.rows(part), part), part.start + 1):
+            found[place : place + rows - row] = own[row:]
+            place += rows - row
+    return found
+
+
+def _tiles(rows: int) -> Iterator[slice]:
+    step = max(1, _TILE // max(rows, 1))
+    return (slice(start, min(rows, start + step)) for start in range(0, rows, step))

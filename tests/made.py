@@ -11,6 +11,7 @@ import zarr
 
 from fusiform.engine.contrasts import select
 from fusiform.engine.layer import Layer
+from fusiform.engine.store.store_reader import StoreReader
 from fusiform.engine.store.writing.creating import create_store
 from fusiform.engine.store.writing.store_draft import StoreDraft
 from fusiform.kernels.moments import Moments
@@ -83,6 +84,13 @@ def fill(
     write(draft, layers, drawn)
     draft.complete()
     return draft
+
+
+def moments_of(store: StoreReader, layer: Layer, category: int, fold: int) -> Moments:
+    """Moments of one category and fold: ``mean, m2 [*layer dims]``."""
+    own = slice(category, category + 1), slice(fold, fold + 1)
+    ((_, moments),) = store.moments_between(layer, *own)
+    return moments
 
 
 def annotate(path: Path, **attributes: Any) -> None:

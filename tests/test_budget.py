@@ -26,9 +26,11 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.limits import bytes_of
 from fusiform.engine.preprocessing import Preprocessing
+from fusiform.engine.scanning import setup
 from fusiform.engine.scanning.budget import BATCH_SIZES, Footprint, fit
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
+from fusiform.engine.texts import in_bytes
 
 from . import flat
 from .fuzz.small import contents
@@ -239,11 +241,45 @@ def test_the_plan_predicts_the_scan(stimuli: Path, tmp_path: Path) -> None:
     assert min(found.network, found.decoding, found.seconds) > 0
 
 
+def test_a_store_larger_than_the_activations_is_noted(
+    stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    given = {"layers": ["body", "head"], "preprocessing": SMALL, "batch_size": 4}
+    told = {**given, "listener": Listener(notes.append)}
+
+    def noted(planned: bool = True, **options: Any) -> list[str]:
+        notes.clear()
+        if planned:
+            flat.plan(Net(), stimuli, **told, **options)
+        else:
+            flat.scan(Net(), stimuli, tmp_path / "o.zarr", **told, **options)
+        return [note for note in notes if "activations themselves" in note]
+
+    assert noted() == []  # a small one matters to nobody
+    monkeypatch.setattr(setup, "_SMALL", 0)
+    found = flat.plan(Net(), stimuli, **given)
+    assert found.activation_bytes == 4 * 36 * sum(layer.units for layer in found.layers)
+    assert found.store_bytes > found.activation_bytes
+    (note,) = noted()
+    assert note == (
+        f"the store may take {in_bytes(found.store_bytes)}, the activations themselves "
+        f"{in_bytes(found.activation_bytes)} in float32: with 12 images per category, moments are "
+        'no saving; smaller with `units="channel"`, fewer `layers`, `folds=1`, '
+        '`store_dtype="float32"` or `groups` of categories'
+    )
+    assert noted(planned=False) == [note]
+    (note,) = noted(store_dtype="float32", units="channel")
+    assert note.endswith("smaller with fewer `layers`, `folds=1` or `groups` of categories")
+    assert noted(folds=1, store_dtype="float32") == []
+
+
 def test_the_plan_command(stimuli: Path, tmp_path: Path) -> None:
     given = ["plan", "resnet18", str(stimuli), "--layers", "layer4.?,avgpool", "--crop", "64"]
     result = CliRunner().invoke(app, [*given, "--resize", "64", "--batch-size", "8"])
     assert result.exit_code == 0, result.output
-    for said in ("layer4.1", "5 of 8; the stimuli are shown once", "the scan waits for", "GiB"):
+    waits, larger = "the scan waits for", "; all activations in float32 take 648 KiB"
+    for said in ("layer4.1", "5 of 8; the stimuli are shown once", waits, larger, "GiB"):
         assert said in result.output
     result = CliRunner().invoke(app, [*given, "--resize", "64", "--json", "--quiet"])
     found = json.loads(result.stdout)

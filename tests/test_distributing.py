@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fusiform
-from fusiform.engine.distributing import cluster
+from fusiform.engine.distributing import cluster, driver
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
@@ -123,8 +123,12 @@ def in_one_process(stimuli: Path, output: Path, *options: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def groups_per_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of moments holds a group of body, two of pool, all of head; as in NETWORK."""
+    """A file of moments holds a group of body, two of pool, all of head; as in NETWORK.
+
+    The contrasts of every layer are a task of their own.
+    """
     monkeypatch.setattr(chunking, "_MOMENT_VALUES", 300)
+    monkeypatch.setattr(driver, "_TOGETHER", 1)
 
 
 @pytest.fixture(scope="module")

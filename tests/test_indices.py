@@ -16,7 +16,8 @@ from scipy import stats
 
 from fusiform.engine.contrasts.language.contrast import parse_contrast
 from fusiform.engine.contrasts.language.criterion import Criterion
-from fusiform.engine.contrasts.measures import _MEASURES, Measured, Sample
+from fusiform.engine.contrasts.measures import _MEASURES, Measured
+from fusiform.engine.contrasts.sample import Sample
 from fusiform.engine.registry import MEASURES
 from fusiform.kernels import indices
 from fusiform.kernels.moments import Moments

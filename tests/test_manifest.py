@@ -143,15 +143,6 @@ def test_arrow_offsets_beyond_the_file_are_refused(tmp_path: Path) -> None:
         read_catalogue(source)
 
 
-def test_a_missing_pyarrow_raises_with_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = write(tmp_path / "set.parquet", path=[*"12"], category=[*"ab"])
-    monkeypatch.setattr(manifest, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"fusiform\[parquet\]"):
-        read_catalogue(source)
-
-
 def test_paths_whose_hashes_collide_are_distinguished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 
 import fusiform
 from fusiform.engine.contrasts.language.criterion import Criterion
-from fusiform.engine.contrasts.select import save_contrast
+from fusiform.engine.contrasts.select import materialise, save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
@@ -36,7 +36,7 @@ CATEGORIES = ("faces", "bodies", "scenes")
 def store_of(
     path: Path, x: np.ndarray, category: Sequence[int], fold: Sequence[int], own: Sequence[int]
 ) -> Store:
-    """A finished store without contrasts, of the stimuli ``own`` of a synthetic set."""
+    """A finished store of the stimuli ``own`` of a synthetic set."""
     present = list(dict.fromkeys(category[i] for i in own))
     counts = np.zeros((len(present), 2), np.int64)
     for i in own:
@@ -61,6 +61,7 @@ def store_of(
             m2 = ((mine - mine.mean(0)) ** 2).sum(0)
             moments = Moments(len(mine), mine.mean(0), m2)
             draft.write_moments(LAYER, row, f, moments)
+    materialise(draft)
     draft.complete()
     return Store.open(path)
 

@@ -370,7 +370,8 @@ def test_the_recorded_top_of_a_measure_is_the_top_of_all_units(
 ) -> None:
     from fusiform.engine.contrasts.choice import choose_units
     from fusiform.engine.contrasts.language.contrast import parse_contrast
-    from fusiform.engine.contrasts.measures import Measured, Sample
+    from fusiform.engine.contrasts.measures import Measured
+    from fusiform.engine.contrasts.sample import Sample
     from fusiform.kernels.moments import merge
 
     criterion = Criterion("rest", "q <= 0.05")

@@ -335,7 +335,11 @@ def test_curves_have_all_layers_and_figures_of_one_layer_some(
 def test_all_pairs_of_many_categories_are_left_out_and_the_page_says_so(
     made_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(excerpts, "MOST_CATEGORIES", 3)
+    monkeypatch.setattr(excerpts, "MOST_SORTED", 11)
+    page = written(made_path, output=tmp_path / "b.html")
+    assert not any("kendall" in name for name in data_of(page)["stores"][0]["consistency"])
+    assert "without Kendall" in page
+    monkeypatch.setattr(excerpts, "MOST_DISTANCES", 47)
     page = written(made_path, output=tmp_path / "a.html")
     assert data_of(page)["stores"][0]["consistency"] == {}
     assert "it compares all pairs of 4 categories" in page

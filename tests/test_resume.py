@@ -41,6 +41,7 @@ from fusiform.kernels.moments import merge
 from . import flat
 from .fuzz import disks
 from .fuzz.small import contents
+from .made import moments_of
 
 SMALL = Preprocessing(resize=16, crop=16)
 CATEGORIES = ("blobs", "noise", "stripes")
@@ -800,7 +801,7 @@ def test_skipped_stimuli_are_in_the_table_and_in_no_count(
             images = decode.normalise(pixels, SMALL, torch.device("cpu"), torch.float32)
             with torch.inference_mode():
                 x = module(images).double().numpy()
-            found = store.moments_of(store.layer(layer), int(category), int(fold))
+            found = moments_of(store, store.layer(layer), int(category), int(fold))
             assert found.count == len(names)
             np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(found.m2, x.var(0) * len(x), rtol=1e-3, atol=1e-5)
@@ -819,7 +820,7 @@ def test_contrasts_use_the_stimuli_that_were_shown(
     for target in range(3):
         sides = []
         for among in ([target], [k for k in range(3) if k != target]):
-            groups = [store.moments_of(layer, k, fold) for k in among for fold in range(2)]
+            groups = [moments_of(store, layer, k, fold) for k in among for fold in range(2)]
             sides.append(reduce(merge, groups))
         stats = [(m.mean, np.sqrt(m.m2 / (m.count - 1)), m.count) for m in sides]
         t = ttest_ind_from_stats(*stats[0], *stats[1], equal_var=False).statistic

@@ -17,7 +17,8 @@ from fusiform.engine.contrasts.chance import chance
 from fusiform.engine.contrasts.evaluate import samples_of
 from fusiform.engine.contrasts.language.contrast import every_category
 from fusiform.engine.contrasts.language.criterion import Criterion
-from fusiform.engine.contrasts.measures import Measured, Sample
+from fusiform.engine.contrasts.measures import Measured
+from fusiform.engine.contrasts.sample import Sample
 from fusiform.engine.contrasts.select import select
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer

@@ -218,7 +218,7 @@ def _precision(source: Store) -> Iterator[str]:
     from fusiform.engine.contrasts.language.contrast import every_category
     from fusiform.engine.contrasts.language.criterion import Criterion
     from fusiform.engine.contrasts.measures import Measured as Measure
-    from fusiform.engine.contrasts.measures import Sample
+    from fusiform.engine.contrasts.sample import Sample
     from fusiform.kernels.moments import merge
 
     largest, differ, units = 0.0, 0, 0

@@ -269,7 +269,7 @@ def _make_others(store: Store, folder: Path, parquet: bool) -> None:
 def _make_big(path: Path) -> None:
     """A store of noise, and no moments, in the shapes of RN50x64 at 448 pixels.
 
-    Nothing asks for its ``t_each`` and ``q_each``, which no store is without.
+    Nothing asks for its other variables, which no store is without.
     """
     layers = [
         Layer(f"{block}.{n}", "Bottleneck", ("channel", "y", "x"), (c, side, side), "float32")
@@ -296,7 +296,11 @@ def _make_big(path: Path) -> None:
         # Of t some 1 in 1,000 above 5, CSI going with it.
         t = rng.standard_t(4, (5, layer.units)).astype(np.float32)
         csi = np.tanh(t / 8 + 0.1 * rng.standard_normal(t.shape, np.float32))
-        draft.write_contrasts(layer, {"t": t, "t_each": t, "q_each": np.zeros_like(t), "csi": csi})
+        none = np.zeros((5, 2, layer.units), np.bool_)
+        draft.write_contrasts(layer, {
+            "t": t, "t_each": t, "q_each": np.zeros_like(t), "csi": csi, "selective": none[:, 0],
+            "selective_fold": none, "dead": none[0, 0], "nonfinite": none[0, 0],
+        })  # fmt: skip
     draft.complete()
     print("made", path, flush=True)
 

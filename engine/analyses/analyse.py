@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion, preset
 from ..errors import UserError, nearest
 from ..limits import refuse_numbers, refuse_seed
 from ..store.store_reader import StoreReader
 from ..values import listed
 from .agreement import Agreement, agreement
-from .census import Census, HeldOut, take_census
-from .consistency import Consistency, Distance, consistency
+from .census import Census, take_census
+from .consistency import SIMILARITIES, Consistency, Distance, LayerGeometries
+from .costs import affordable, cost_of
 from .localisation import Localisation, Neighbours, localisation
 from .overlap import Confusion, Overlap, confusion, overlap
 from .shares import Share, shares
@@ -32,7 +32,8 @@ class Analysis:
     ``store`` is its path, ``provenance`` the attributes of its root, ``criterion`` in words. An
     analysis that was not requested has no rows, or is None for ``consistency``. ``agreement``
     compares the criterion with others, if given. ``nameless`` layers have dimensions without names:
-    they lack positions or feature maps until their dimensions are named.
+    they lack positions or feature maps until their dimensions are named. ``left_out`` says which
+    analyses were not computed because of their cost, a line each.
     """
 
     store: str
@@ -54,6 +55,7 @@ class Analysis:
     consistency: Consistency | None
     agreement: tuple[Agreement, ...] = ()
     nameless: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 ANALYSES: dict[str, str] = {
@@ -68,22 +70,35 @@ ANALYSES: dict[str, str] = {
 }
 
 
+# Parts of a census that analyses need, beside counts by feature map and position.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "specificity": ("held_out",),
+    "strength": ("held_out",),
+    "overlap": ("both",),
+    "confusion": ("confusion",),
+    "consistency": ("means",),
+}
+
+
 def analyse(
     store: StoreReader | Path | str,
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
-    analyses: str | Iterable[str] = tuple(ANALYSES),
+    analyses: str | Iterable[str] | None = None,
     *,
     resamples: int = 1000,
     seed: int = 0,
     neighbours: Neighbours = "rook",
     distance: Distance = "correlation",
+    similarities: str | Sequence[str] = SIMILARITIES,
     against: str | Criterion | Sequence[str | Criterion] = (),
+    note: Callable[[str], None] = lambda _: None,
 ) -> Analysis:
     """Analyse a store under a criterion; ``docs/definitions.md`` defines every analysis.
 
-    Memory holds a slab, the census of a layer, and the rows.
+    Memory holds a slab, the census of a layer, and the rows. Analyses of all pairs of contrasts,
+    categories or layers cost much at thousands; see :mod:`.costs`.
 
     Parameters
     ----------
@@ -91,20 +106,23 @@ def analyse(
     criterion : the criterion that selects units
     layers : names or globs of layers
     contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
-    analyses : keys of :data:`ANALYSES`
+    analyses : keys of :data:`ANALYSES`; by default all whose cost is small (``left_out`` has the
+        others)
     resamples : number of draws of feature maps, of random units and of random permutations
     seed : seed of all random draws
     neighbours : neighbours on a map, for Moran's I: ``rook`` or ``queen``
     distance : distance between two categories' patterns: ``correlation`` or ``euclidean``
+    similarities : how layers are compared: some of ``spearman``, ``kendall``, ``cka``
     against : other criteria, or names of presets, to compare the criterion with
+    note : called with a line about a requested analysis that costs much, before it is computed
 
     Raises
     ------
     UserError : an unknown analysis, layer, contrast, distance or kind of neighbours; an unfinished
-        scan
+        scan; a requested analysis that takes more memory than there is
     """
     store = StoreReader.of(store)
-    requested = list(dict.fromkeys(listed(analyses)))
+    requested = list(dict.fromkeys(ANALYSES if analyses is None else listed(analyses)))
     for name in requested:
         if name not in ANALYSES:
             raise UserError(f"there is no analysis {name!r}: {nearest(name, ANALYSES)}")
@@ -124,34 +142,36 @@ def analyse(
     }
     rows: dict[str, list[Any]] = {name: [] for name in by_layer}
     others = [preset(one) if isinstance(one, str) else one for one in listed(against)]
-    taken = []
-    for census in take_census(store, criterion, layers, contrasts):
+    named = store.layers_named(layers)
+    parsed = parse_contrasts(contrasts, store.categories)
+    similarities = listed(similarities)
+    requested, left_out = affordable(
+        requested,
+        lambda name: cost_of(name, store, named, len(parsed), similarities),
+        analyses is not None,
+        note,
+    )
+    geometries = LayerGeometries(len(named), distance, similarities)
+    parts = {part for name in requested for part in _PARTS.get(name, ())}
+    for census in take_census(store, criterion, layers, contrasts, parts):
         for name in by_layer.keys() & set(requested):
             rows[name] += by_layer[name]([census])
-        taken.append(_without_channels(census))
+        if "consistency" in requested:
+            geometries.add(census)
     compared = agreement(store, [criterion, *others], layers, contrasts) if others else ()
     return Analysis(
         store=str(store.path),
         provenance=store.provenance,
         criterion=str(criterion),
-        contrasts=taken[0].contrasts,
-        categories=taken[0].categories,
+        contrasts=tuple(contrast.text for contrast in parsed),
+        categories=tuple(store.categories),
         folds=store.folds,
-        layers=tuple(census.layer.name for census in taken),
+        layers=tuple(layer.name for layer in named),
         resamples=resamples,
         seed=seed,
         **{name: tuple(found) for name, found in rows.items()},
-        consistency=consistency(taken, distance) if "consistency" in requested else None,
+        consistency=geometries.compared() if "consistency" in requested else None,
         agreement=tuple(compared),
-        nameless=tuple(census.layer.name for census in taken if census.layer.is_nameless),
+        nameless=tuple(layer.name for layer in named if layer.is_nameless),
+        left_out=tuple(left_out),
     )
-
-
-def _without_channels(census: Census) -> Census:
-    """A census reduced to its patterns: everything sized by feature maps is dropped."""
-    counts = np.zeros((0, 0), np.int64)
-    none = HeldOut((), counts, counts.astype(np.float64))
-    return replace(
-        census, channel_units=counts, channel_living=counts, by_channel=counts, place_living=None,
-        by_place=None, csi=none, d_prime=none, preferred=none, others=none,
-    )  # fmt: skip

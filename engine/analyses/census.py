@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...kernels.moments import Moments, merge
-from ...kernels.similarity import Patterns, join, patterns_of
-from ..contrasts.evaluate import samples_of
-from ..contrasts.language.contrast import Contrast, parse_contrasts
+from ...kernels.moments import Moments
+from ...kernels.similarity import Patterns
+from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
-from ..contrasts.measures import Measured
 from ..contrasts.select import select_slabs
-from ..contrasts.slab import Selection
-from ..contrasts.summary import held_out_sample
 from ..layer import Layer
-from ..store.chunking import Slab
 from ..store.store_reader import StoreReader
-from .maps import Maps
-
-Counts = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A measure of units selected on one fold and measured on all others, for all folds.
-
-    A unit counts once for every fold that selects it. Only finite values are kept: ``values`` holds
-    a float32 array per contrast, in the order of folds and units; ``number`` and ``total [contrast,
-    channel]`` are their count and sum by feature map.
-    """
-
-    values: tuple[NDArray[np.float32], ...]
-    number: Counts
-    total: Floats
+from .counting import PARTS, LayerCounter
+from .held_out import Counts, HeldOut
+from .patterns import CategoryMeans
 
 
 @dataclass(frozen=True)
@@ -62,8 +40,8 @@ class Census:
     both : units selective for two contrasts ``[contrast, contrast]``
     confusion : living units by preferred category on one fold and on a later one ``[category,
         category]``, over all pairs of folds; units with ties are left out. None for one fold
-    patterns : patterns of the category means of living units, on all stimuli
-    fold_patterns : the same for every fold; empty for one fold
+    means : category means of living units, on all stimuli
+    fold_means : the same for every fold; empty for one fold
     """
 
     layer: Layer
@@ -82,8 +60,18 @@ class Census:
     response: Moments
     both: Counts
     confusion: Counts | None
-    patterns: Patterns
-    fold_patterns: tuple[Patterns, ...]
+    means: CategoryMeans
+    fold_means: tuple[CategoryMeans, ...]
+
+    @property
+    def patterns(self) -> Patterns:
+        """Patterns of the category means of living units, on all stimuli."""
+        return self.means.sums
+
+    @property
+    def fold_patterns(self) -> tuple[Patterns, ...]:
+        """The same for every fold; empty for one fold."""
+        return tuple(means.sums for means in self.fold_means)
 
     @property
     def units(self) -> int:
@@ -106,16 +94,19 @@ def take_census(
     criterion: Criterion = DEFAULT,
     layers: str | Sequence[str] = "*",
     contrasts: str | Sequence[str] | None = None,
+    parts: Collection[str] = PARTS,
 ) -> Iterator[Census]:
     """Count the units of a store under a criterion, layer by layer.
 
-    Masks are read if the scan stored them, else computed from the moments. Memory holds a slab and
-    a :class:`Census`.
+    Masks are read if the scan stored them, else computed from the moments, which are read only if
+    they are needed. Memory holds a slab and a :class:`Census`.
 
     Parameters
     ----------
     layers : names or globs of layers
     contrasts : as :mod:`..contrasts.language.contrast` reads them; by default every category
+    parts : what to count beside units by feature map and position: ``held_out`` measures and the
+        responses of all units, ``both``, ``confusion``, ``means``. Fields of others are empty
 
     Raises
     ------
@@ -125,153 +116,13 @@ def take_census(
     parsed = parse_contrasts(contrasts, store.categories)
     named = store.layers_named(layers)
     for layer, slabs in select_slabs(store, criterion, parsed, named):
-        counter = _Counter(store, layer, criterion, parsed)
+        counter = LayerCounter(store, layer, criterion, parsed, parts)
         for (slab, flat), chosen in zip(store.slabs(layer), slabs, strict=True):
             counter.add(slab, flat, chosen)
-        yield counter.census()
-
-
-_MEASURES = {"csi": "csi", "d_prime": "d_prime", "preferred": "response",
-             "others": "baseline_response"}  # fmt: skip
-
-
-class _Counter:
-    """A census in progress, filled slab by slab."""
-
-    def __init__(
-        self, store: StoreReader, layer: Layer, criterion: Criterion, contrasts: Sequence[Contrast]
-    ) -> None:
-        self._store, self._layer = store, layer
-        self._criterion, self._contrasts = criterion, contrasts
-        self._maps = maps = Maps(layer)
-        number, categories = len(contrasts), len(store.categories)
-        self._units, self._living = np.zeros((2, 1, maps.number), np.int64)
-        self._by_channel = np.zeros((number, maps.number), np.int64)
-        self._place_living = self._by_place = None
-        if maps.shape:
-            self._place_living = np.zeros((1, *maps.shape), np.int64)
-            self._by_place = np.zeros((number, *maps.shape), np.int64)
-        self._held_out = {name: _HeldOut(number, maps.number) for name in _MEASURES}
-        self._response: Moments | None = None
-        self._both = np.zeros((number, number), np.int64)
-        self._confusion = np.zeros((categories, categories), np.int64)
-        samples = store.folds + 1 if store.folds > 1 else 1
-        none = np.zeros((categories, categories))
-        self._patterns = [Patterns(0, np.zeros(categories), none, none)] * samples
-
-    def add(self, slab: Slab, flat: slice, chosen: Selection) -> None:
-        """Count the units of a slab."""
-        maps, living = self._maps, ~(chosen.dead | chosen.nonfinite)
-        maps.count(self._units, np.ones((1, len(living)), np.bool_), slab, flat)
-        maps.count(self._living, living[np.newaxis], slab, flat)
-        maps.count(self._by_channel, chosen.selective, slab, flat)
-        if self._place_living is not None and self._by_place is not None:
-            maps.count_places(self._place_living, living[np.newaxis], slab)
-            maps.count_places(self._by_place, chosen.selective, slab)
-        masks = chosen.selective[:, chosen.selective.any(axis=0)].astype(np.float64)
-        self._both += (masks @ masks.T).astype(np.int64)  # exact: the counts are small
-        moments = self._store.moments(self._layer, slab)
-        if self._store.folds > 1:
-            self._measure(slab, flat, chosen, moments)
-        if living.any():
-            self._describe(
-                moments if living.all() else [_of_units(part, living) for part in moments]
-            )
-
-    def census(self) -> Census:
-        """The census of all slabs added."""
-        nothing = Moments(0, np.nan, np.nan)
-        several = self._store.folds > 1
-        return Census(
-            layer=self._layer,
-            categories=tuple(self._store.categories),
-            folds=self._store.folds,
-            contrasts=tuple(contrast.text for contrast in self._contrasts),
-            channel_units=self._units[0],
-            channel_living=self._living[0],
-            by_channel=self._by_channel,
-            place_living=None if self._place_living is None else self._place_living[0],
-            by_place=self._by_place,
-            **{name: held_out.joined() for name, held_out in self._held_out.items()},
-            response=nothing if self._response is None else self._response,
-            both=self._both,
-            confusion=self._confusion if several else None,
-            patterns=self._patterns[0],
-            fold_patterns=tuple(self._patterns[1:]),
+        yield Census(
+            layer=layer,
+            categories=tuple(store.categories),
+            folds=store.folds,
+            contrasts=tuple(contrast.text for contrast in parsed),
+            **counter.counted(),
         )
-
-    def _measure(
-        self, slab: Slab, flat: slice, chosen: Selection, moments: Sequence[Moments]
-    ) -> None:
-        """Measure the units selected on each fold on all other folds together."""
-        for index, fold in np.argwhere(chosen.selective_fold.any(axis=-1)):
-            own = chosen.selective_fold[index, fold]
-            channels = self._maps.of(np.flatnonzero(own), slab, flat)
-            with np.errstate(all="ignore"):
-                sample = held_out_sample(moments, int(fold), own)
-                measured = Measured(sample, self._contrasts[index], self._criterion)
-                for name, measure in _MEASURES.items():
-                    values = measured.measure(measure)
-                    self._held_out[name].add(int(index), int(fold), channels, values)
-
-    def _describe(self, moments: Sequence[Moments]) -> None:
-        """Add responses, patterns and preferred categories of living units."""
-        groups = (
-            _of_all_units(Moments(int(count[0]), mean, m2))
-            for fold in moments
-            for count, mean, m2 in zip(*fold, strict=True)
-        )
-        response = reduce(merge, groups)
-        self._response = response if self._response is None else merge(self._response, response)
-        for index, sample in enumerate(samples_of(moments)):
-            self._patterns[index] = join(self._patterns[index], patterns_of(sample.mean))
-        largest = [_preferred(fold.mean) for fold in moments]
-        for first, (one, single) in enumerate(largest):
-            for other, also_single in largest[first + 1 :]:
-                known = single & also_single
-                pairs = one[known] * len(self._confusion) + other[known]
-                counted = np.bincount(pairs, minlength=self._confusion.size)
-                self._confusion += counted.reshape(self._confusion.shape)
-
-
-class _HeldOut:
-    """Accumulates a held-out measure."""
-
-    def __init__(self, contrasts: int, maps: int) -> None:
-        self._values: list[dict[int, list[NDArray[np.float32]]]] = [{} for _ in range(contrasts)]
-        self._number = np.zeros((contrasts, maps), np.int64)
-        self._total = np.zeros((contrasts, maps))
-
-    def add(self, contrast: int, fold: int, channels: Counts, values: Floats) -> None:
-        """Add the finite ``values [unit]`` of units in the feature maps ``channels``."""
-        known = np.isfinite(values)
-        kept, own = values[known], channels[known]
-        self._values[contrast].setdefault(fold, []).append(kept.astype(np.float32))
-        np.add.at(self._number[contrast], own, 1)
-        np.add.at(self._total[contrast], own, kept)
-
-    def joined(self) -> HeldOut:
-        """All values, fold by fold, independent of the slabs."""
-        none = np.empty(0, np.float32)
-        values = tuple(
-            np.concatenate([none, *(part for fold in sorted(folds) for part in folds[fold])])
-            for folds in self._values
-        )
-        return HeldOut(values, self._number, self._total)
-
-
-def _of_units(moments: Moments, own: NDArray[np.bool_]) -> Moments:
-    return Moments(moments.count, moments.mean[:, own], moments.m2[:, own])
-
-
-def _of_all_units(moments: Moments) -> Moments:
-    """Moments of the responses of all units together, from those of each ``[unit]``."""
-    units, mean = len(moments.mean), moments.mean.mean()
-    between = moments.count * ((moments.mean - mean) ** 2).sum()
-    return Moments(moments.count * units, float(mean), float(moments.m2.sum() + between))
-
-
-def _preferred(mean: Floats) -> tuple[Counts, NDArray[np.bool_]]:
-    """The category with the largest ``mean [category, unit]``, and whether it has no tie."""
-    category = mean.argmax(axis=0)
-    return category, (mean == mean.max(axis=0)).sum(axis=0) == 1

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from ...kernels.similarity import (
-    Patterns,
-    correlation_distances,
-    euclidean_distances,
-    linear_cka,
-)
+from ...kernels.concordance import Ranks, doubled_ranks, kendall, spearman
+from ...kernels.similarity import Symmetric, alignments
 from ..errors import UserError
 from .census import Census
+from .patterns import DISTANCES
 from .resampling import Floats, or_none
 
 Distance = Literal["correlation", "euclidean"]
+Similarity = Literal["spearman", "kendall", "cka"]
+SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 Matrix = tuple[tuple[float | None, ...], ...]
-_DISTANCES: dict[str, Callable[[Patterns], Floats]] = {
-    "correlation": correlation_distances,
-    "euclidean": euclidean_distances,
-}
+# Values of all layers' dissimilarity matrices that are given as Python's numbers, at 32 bytes each.
+MOST_VALUES = 2**23
 
 
 @dataclass(frozen=True)
@@ -31,12 +28,13 @@ class Dissimilarity:
     """The dissimilarity matrix ``rdm [category][category]`` of a layer over its living ``units``.
 
     ``reliability`` is Spearman's correlation between the matrices of two folds, averaged over all
-    pairs of folds; None for one fold.
+    pairs of folds; None for one fold. ``rdm`` is None if the matrices of all layers have more than
+    8 million values: ask for fewer layers.
     """
 
     layer: str
     units: int
-    rdm: Matrix
+    rdm: Matrix | None
     reliability: float | None
 
 
@@ -47,115 +45,155 @@ class Consistency:
     ``spearman`` and ``kendall`` (tau-b) compare the upper triangles of two layers' matrices, and
     ``cka`` is the linear CKA of their category means, all on all stimuli. ``*_folds`` compare a
     layer on one fold with a layer on another fold, averaged over all ordered pairs of folds: their
-    diagonal is the reliability of a layer. They are None for one fold. A value is None if a layer
-    has no living units or all its distances are equal, as with fewer than three categories.
+    diagonal is the reliability of a layer. They are None for one fold, and all are if they were not
+    requested. A value is None if a layer has no living units or all its distances are equal, as
+    with fewer than three categories.
     """
 
     distance: str
     categories: tuple[str, ...]
     layers: tuple[str, ...]
     rdms: tuple[Dissimilarity, ...]
-    spearman: Matrix
-    kendall: Matrix
-    cka: Matrix
+    spearman: Matrix | None
+    kendall: Matrix | None
+    cka: Matrix | None
     spearman_folds: Matrix | None
     kendall_folds: Matrix | None
     cka_folds: Matrix | None
 
 
-def consistency(censuses: Iterable[Census], distance: Distance = "correlation") -> Consistency:
+def consistency(
+    censuses: Iterable[Census],
+    distance: Distance = "correlation",
+    similarities: Sequence[str] = SIMILARITIES,
+) -> Consistency:
     """Dissimilarity matrices of categories, and similarities between layers.
 
     Parameters
     ----------
     censuses : censuses of layers of one store
     distance : ``correlation`` (1 - Pearson's r over units) or ``euclidean``
+    similarities : some of ``spearman``, ``kendall`` and ``cka``
 
     Raises
     ------
-    UserError : ``distance`` is neither
+    UserError : ``distance`` or a similarity is unknown
     """
-    if distance not in _DISTANCES:
-        raise UserError(f"a distance is {' or '.join(_DISTANCES)}; got {distance!r}: choose one")
     taken = list(censuses)
-    folds = range(len(taken[0].fold_patterns))
-    samples = [
-        _Sample([_DISTANCES[distance](one) for one in patterns], [one.gram for one in patterns])
-        for patterns in (
-            [census.patterns for census in taken],
-            *([census.fold_patterns[fold] for census in taken] for fold in folds),
+    found = LayerGeometries(len(taken), distance, similarities)
+    for census in taken:
+        found.add(census)
+    return found.compared()
+
+
+class LayerGeometries:
+    """Collects what is compared between layers, layer by layer, in as few bytes as possible.
+
+    A layer and sample of the stimuli takes 2 bytes per pair of categories for the ranks of its
+    distances, and its category means or their inner products for CKA.
+    """
+
+    def __init__(
+        self, layers: int, distance: str = "correlation", similarities: Sequence[str] = SIMILARITIES
+    ) -> None:
+        if distance not in DISTANCES:
+            raise UserError(f"a distance is {' or '.join(DISTANCES)}; got {distance!r}: choose one")
+        for one in similarities:
+            if one not in SIMILARITIES:
+                raise UserError(
+                    f"layers are compared by {', '.join(SIMILARITIES)}; got {one!r}: choose some"
+                )
+        self._layers, self._distance, self._similarities = layers, distance, similarities
+        self._censuses: list[tuple[str, int, Matrix | None]] = []
+        self._categories: tuple[str, ...] = ()
+        self._samples: list[_Sample] = []
+
+    def add(self, census: Census) -> None:
+        """Add a layer."""
+        samples = [census.means, *census.fold_means]
+        if not self._censuses:
+            self._categories = census.categories
+            self._samples = [_Sample(self._layers) for _ in samples]
+        keeps = self._layers * len(census.categories) ** 2 <= MOST_VALUES
+        rdm = None
+        for number, (sample, means) in enumerate(zip(self._samples, samples, strict=True)):
+            triangle, diagonal = means.triangle(self._distance)
+            if keeps and number == 0:
+                rdm = _matrix(_square(triangle, diagonal))
+            sample.add(triangle, means.gram() if "cka" in self._similarities else None)
+        self._censuses.append((census.layer.name, census.means.units, rdm))
+
+    def compared(self) -> Consistency:
+        """The comparison of all layers that were added."""
+        whole, *folds = self._samples
+        matrices: dict[str, Matrix | None] = {}
+        for name in SIMILARITIES:
+            asked = name in self._similarities
+            matrices[name] = _matrix(whole.compared(name)) if asked else None
+            matrices[f"{name}_folds"] = _matrix(_across(name, folds)) if asked and folds else None
+        across = _across("spearman", folds).diagonal() if folds else [np.nan] * self._layers
+        return Consistency(
+            distance=self._distance,
+            categories=self._categories,
+            layers=tuple(layer for layer, *_ in self._censuses),
+            rdms=tuple(
+                Dissimilarity(layer, units, rdm, or_none(float(reliability)))
+                for (layer, units, rdm), reliability in zip(self._censuses, across, strict=True)
+            ),
+            **matrices,
         )
-    ]
-    whole = _compared(samples[0], samples[0])
-    pairs = [(a, b) for a in samples[1:] for b in samples[1:] if a is not b]
-    across = np.mean([_compared(a, b) for a, b in pairs], axis=0) if pairs else None
-    spearman, kendall, cka = map(_matrix, whole)
-    by_folds = [None] * len(whole) if across is None else [_matrix(one) for one in across]
-    return Consistency(
-        distance=distance,
-        categories=taken[0].categories,
-        layers=tuple(census.layer.name for census in taken),
-        rdms=tuple(
-            Dissimilarity(
-                layer=census.layer.name,
-                units=census.patterns.units,
-                rdm=_matrix(rdm),
-                reliability=None if across is None else or_none(float(across[0, index, index])),
-            )
-            for index, (census, rdm) in enumerate(zip(taken, samples[0].rdms, strict=True))
-        ),
-        spearman=spearman,
-        kendall=kendall,
-        cka=cka,
-        spearman_folds=by_folds[0],
-        kendall_folds=by_folds[1],
-        cka_folds=by_folds[2],
-    )
 
 
 class _Sample:
-    """Dissimilarity and Gram matrices of all layers on a sample of the stimuli."""
+    """The distances and Gram matrices of all layers on a sample of the stimuli."""
 
-    def __init__(self, rdms: list[Floats], grams: list[Floats]) -> None:
-        self.rdms, self.grams = rdms, grams
-        upper = np.triu_indices(len(rdms[0]), 1)
-        self.triangles = [np.asarray(rdm[upper]) for rdm in rdms]
-        self.ranks = [_ranks(triangle) for triangle in self.triangles]
+    def __init__(self, layers: int) -> None:
+        self._layers = layers
+        self._number = 0
+        self.ranks: Ranks = np.empty((0, 0), np.int32)
+        self.grams: list[Symmetric] = []
+
+    def add(self, triangle: Floats, gram: Symmetric | None) -> None:
+        """Add a layer."""
+        if not self._number:
+            self.ranks = np.empty((self._layers, len(triangle)), np.int32)
+        # Where there is nothing to correlate, all ranks are tied.
+        known = np.isfinite(triangle).all()
+        self.ranks[self._number] = doubled_ranks(triangle) if known else len(triangle) + 1
+        self._number += 1
+        if gram is not None:
+            self.grams.append(gram)
+
+    def compared(self, similarity: str, other: _Sample | None = None) -> Floats:
+        """A similarity ``[layer, layer]`` with another sample, or with itself."""
+        second = other or self
+        if similarity == "cka":
+            return alignments(self.grams, second.grams)
+        if similarity == "kendall":
+            return kendall(self.ranks, other.ranks if other else None)
+        return spearman(self.ranks, second.ranks)
 
 
-def _compared(one: _Sample, other: _Sample) -> Floats:
-    """Spearman, Kendall and CKA between every layer of one sample and every layer of the other."""
-    layers = range(len(one.rdms))
-    found = np.empty((3, len(layers), len(layers)))
-    for i in layers:
-        for j in layers:
-            found[0, i, j] = float(np.sum(one.ranks[i] * other.ranks[j]).clip(-1, 1))
-            found[1, i, j] = _kendall(one.triangles[i], other.triangles[j])
-            found[2, i, j] = linear_cka(one.grams[i], other.grams[j])
+def _across(similarity: str, folds: Sequence[_Sample]) -> Floats:
+    """A similarity of layers on different folds, averaged over all ordered pairs of folds."""
+    found = [
+        one.compared(similarity, other)
+        for number, one in enumerate(folds)
+        for other in folds[number + 1 :]
+    ]
+    return np.asarray(np.mean([(one + one.T) / 2 for one in found], axis=0))
+
+
+def _square(triangle: Floats, diagonal: Floats) -> Floats:
+    """A symmetric matrix from the entries above its diagonal and on it."""
+    found = np.diag(diagonal)
+    upper = np.triu_indices(len(diagonal), 1)
+    found[upper] = triangle
+    found.T[upper] = triangle
     return found
 
 
-def _ranks(values: Floats) -> Floats:
-    """Centred ranks of length 1, whose product is Spearman's rho (1904, Am. J. Psychol. 15)."""
-    from scipy.stats import rankdata
-
-    if not _varies(values):
-        return np.full(len(values), np.nan)
-    ranks = rankdata(values)
-    deviations = ranks - ranks.mean()
-    return np.asarray(deviations / np.linalg.norm(deviations))
-
-
-def _kendall(a: Floats, b: Floats) -> float:
-    """Tau-b, which accounts for ties (Kendall 1945, Biometrika 33)."""
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(a, b).statistic) if _varies(a) and _varies(b) else np.nan
-
-
-def _varies(values: Floats) -> bool:
-    return bool(len(values) > 1 and np.isfinite(values).all() and values.min() < values.max())
-
-
 def _matrix(values: Floats) -> Matrix:
-    return tuple(tuple(map(or_none, row)) for row in values.tolist())
+    known = np.isfinite(values)
+    rows = values if known.all() else np.where(known, values, None)  # type: ignore[call-overload]
+    return tuple(map(tuple, rows.tolist()))

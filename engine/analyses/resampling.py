@@ -7,25 +7,31 @@ Methods and their Application, 3.8).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .census import Census
+from .held_out import HeldOut
 
 Floats = NDArray[np.float64]
 _TAILS = (0.025, 0.975)
 # Up to this number, feature maps are drawn one by one.
 _MANY = 2**14
-# Values drawn at a time.
-_VALUES = 2**20
+# Values drawn at a time; draws of a layer that are kept for all its measures.
+_VALUES, _KEPT = 2**20, 2**22
 
 
 def generator(seed: int, census: Census, contrast: str = "") -> np.random.Generator:
     """Random numbers of a layer and contrast, independent of the others that are analysed."""
-    return np.random.default_rng([seed, *f"{census.layer.name}\n{contrast}".encode()])
+    return _generator(seed, census.layer.name, contrast)
+
+
+def _generator(seed: int, layer: str, contrast: str = "") -> np.random.Generator:
+    return np.random.default_rng([seed, *f"{layer}\n{contrast}".encode()])
 
 
 def resample(maps: NDArray[np.generic], resamples: int, rng: np.random.Generator) -> Floats:
@@ -34,38 +40,143 @@ def resample(maps: NDArray[np.generic], resamples: int, rng: np.random.Generator
     If there are many maps, as when every unit is a map, maps that are zero in all columns are drawn
     together, which is faster but gives other random numbers.
     """
-    some = maps.any(axis=1) | (len(maps) <= _MANY)
-    rows = maps[some].astype(np.float64)
+    some = _some(maps)
+    return _summed(
+        maps[some], resamples, lambda: _drawn(len(maps), int(some.sum()), resamples, rng)
+    )
+
+
+def _some(maps: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Maps ``[channel]`` that are drawn one by one."""
+    return np.asarray(maps.any(axis=1) | (len(maps) <= _MANY))
+
+
+def resampled(census: Census, columns: NDArray[np.generic], resamples: int, seed: int) -> Floats:
+    """:func:`resample` of a census's feature maps, with draws that all its measures share."""
+    some = _some(columns)
+    number = int(some.sum())
+    return _summed(columns[some], resamples, lambda: _draws_of(census, number, resamples, seed))
+
+
+def _draws_of(census: Census, some: int, resamples: int, seed: int) -> Iterable[Floats]:
+    """:func:`_drawn` for ``some`` of a census's feature maps."""
+    maps = len(census.channel_units)
+    if some < maps or maps * resamples > _KEPT:
+        return _drawn(maps, some, resamples, generator(seed, census))
+    return [_kept_draws(census.layer.name, maps, resamples, seed)]
+
+
+@lru_cache(maxsize=1)
+def _kept_draws(layer: str, maps: int, resamples: int, seed: int) -> Floats:
+    """All draws of a layer that has few maps."""
+    rng = _generator(seed, layer)
+    return np.concatenate([np.empty((0, maps)), *_drawn(maps, maps, resamples, rng)])
+
+
+def _drawn(maps: int, some: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """How many times each of ``some`` of all maps is drawn ``[resample, map]``, in blocks."""
+    step = max(1, _VALUES // max(some, 1))
+    for start in range(0, resamples, step):
+        number = min(step, resamples - start)
+        times = np.zeros((number, some))
+        if some == maps:
+            drawn = np.empty((number, maps), np.int64)
+            for own in drawn:
+                rng.random()  # where some maps are left out, it draws how many of the others
+                own[:] = rng.integers(maps, size=maps)
+            drawn += np.arange(0, number * maps, maps)[:, np.newaxis]
+            counts = np.bincount(drawn.ravel(), minlength=times.size)
+            times[:] = counts.reshape(times.shape)
+        else:
+            for row in times if some else ():
+                hits = rng.binomial(maps, some / maps)
+                row[:] = np.bincount(rng.integers(some, size=hits), minlength=some)
+        yield times
+
+
+def _summed(
+    maps: NDArray[np.generic], resamples: int, draws: Callable[[], Iterable[Floats]]
+) -> Floats:
+    """Sums of drawn maps ``[resample, column]``. Columns of zeros, which may be many, need none."""
     sums = np.zeros((resamples, maps.shape[1]))
-    for drawn in sums if len(rows) else ():
-        hits = rng.binomial(len(maps), len(rows) / len(maps))
-        times = np.bincount(rng.integers(len(rows), size=hits), minlength=len(rows))
-        drawn[:] = times @ rows
+    columns = np.flatnonzero(maps.any(axis=0))
+    if not len(columns):
+        return sums
+    rows, start = maps[:, columns].astype(np.float64), 0
+    for times in draws():
+        sums[start : start + len(times), columns] = times @ rows
+        start += len(times)
     return sums
 
 
-def ratios(census: Census, resamples: int, seed: int, *pairs: Sequence[NDArray[np.generic]]
-           ) -> list[Floats]:  # fmt: skip
-    """Resampled ratios ``[resample, contrast]`` of sums over feature maps, for each of the pairs.
+def ratios(
+    census: Census,
+    above: NDArray[np.generic],
+    below: NDArray[np.generic],
+    resamples: int,
+    seed: int,
+) -> Floats:
+    """Resampled ratios ``[resample, contrast]`` of sums over feature maps, NaN where 0 is below.
 
-    A pair is a numerator and a denominator ``[contrast, channel]``. All pairs share the draws. NaN
-    if the denominator is 0.
+    Numerator and denominator are ``[contrast, channel]``.
     """
-    columns = np.concatenate([part for pair in pairs for part in pair]).T
-    sums = resample(columns, resamples, generator(seed, census))
-    parts = np.split(sums, 2 * len(pairs), axis=1)
+    sums = resampled(census, np.concatenate([above, below]).T, resamples, seed)
+    return _ratios(*np.split(sums, 2, axis=1))
+
+
+def held_out_means(
+    census: Census, measures: Sequence[HeldOut], resamples: int, seed: int
+) -> tuple[NDArray[np.int64], list[Floats]]:
+    """Resampled means ``[resample, contrast]`` of held-out measures, which share the draws.
+
+    Also returns the contrasts: those with a value in any of the measures. NaN where no value is
+    drawn.
+    """
+    from scipy.sparse import csr_array
+
+    contrasts = np.unique(np.concatenate([one.contrast for one in measures]))
+    found = [np.empty((resamples, len(contrasts))) for _ in measures]
+    if not len(contrasts):
+        return contrasts, found
+    maps = np.arange(len(census.channel_units))
+    if len(maps) > _MANY:
+        maps = np.unique(np.concatenate([one.channel for one in measures]))
+    sides = []
+    for one in measures:
+        contrast, channel, number, total = one.cells
+        places = np.searchsorted(contrasts, contrast), np.searchsorted(maps, channel)
+        shape = len(contrasts), len(maps)
+        sides.append([csr_array((values, places), shape) for values in (total, number + 0.0)])
+    start = 0
+    for times in _draws_of(census, len(maps), resamples, seed):
+        for means, (sums, numbers) in zip(found, sides, strict=True):
+            means[start : start + len(times)] = _ratios(sums @ times.T, numbers @ times.T).T
+        start += len(times)
+    return contrasts, found
+
+
+def _ratios(above: Floats, below: Floats) -> Floats:
     with np.errstate(all="ignore"):
-        return [above / np.where(below, below, np.nan)
-                for above, below in zip(parts[::2], parts[1::2], strict=True)]  # fmt: skip
+        return np.asarray(above / np.where(below, below, np.nan))
 
 
 def interval(values: Floats) -> tuple[float | None, float | None]:
     """The middle 95 % of ``values``, ignoring NaN; None and None if none is left."""
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return None, None
-    low, high = np.quantile(known, _TAILS).tolist()
-    return low, high
+    return intervals(values[:, np.newaxis])[0]
+
+
+def intervals(values: Floats) -> list[tuple[float | None, float | None]]:
+    """:func:`interval` of every column of ``values [draw, column]``."""
+    known = np.isfinite(values)
+    found: list[tuple[float | None, float | None]] = [(None, None)] * values.shape[1]
+    whole = known.all(axis=0) & (len(values) > 0)
+    ends = np.quantile(values[:, whole], _TAILS, axis=0).T if whole.any() else ()
+    for column, (low, high) in zip(np.flatnonzero(whole), ends, strict=True):
+        found[column] = float(low), float(high)
+    for column in np.flatnonzero(known.any(axis=0) & ~whole):
+        low, high = np.quantile(values[known[:, column], column], _TAILS).tolist()
+        found[column] = low, high
+    return found
 
 
 @dataclass(frozen=True)

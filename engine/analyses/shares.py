@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .census import Census
-from .resampling import generator, interval, resample
+from .resampling import intervals, resampled
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ def _of_layer(census: Census, resamples: int, seed: int) -> list[Share]:
     several = len(census.channel_units) > 1
     # All maps have the same number of units, so only the counts of units not living are drawn.
     columns = np.vstack([census.by_channel, census.channel_units - census.channel_living])
-    drawn = resample(columns.T, resamples if several else 0, generator(seed, census))
-    selective, living = drawn[:, :-1].T, census.units - drawn[:, -1]
+    drawn = resampled(census, columns.T, resamples if several else 0, seed)
+    selective, living = drawn[:, :-1], census.units - drawn[:, -1:]
     living[living == 0] = np.nan
+    of_all, of_living = intervals(selective / census.units), intervals(selective / living)
     rows = []
     for index, (contrast, number) in enumerate(
         zip(census.contrasts, census.selective.tolist(), strict=True)
     ):
-        low, high = interval(selective[index] / census.units)
-        living_low, living_high = interval(selective[index] / living)
+        (low, high), (living_low, living_high) = of_all[index], of_living[index]
         rows.append(
             Share(
                 layer=census.layer.name,

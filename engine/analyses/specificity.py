@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .census import Census
-from .resampling import interval, ratios
+from .resampling import held_out_means, intervals
 
 # First edge, last edge and number of bins of each measure's histogram.
 BINS: dict[str, tuple[float, float, int]] = {"csi": (-1, 1, 40), "d_prime": (-4, 8, 48)}
@@ -47,27 +47,27 @@ def specificity(
 
 def _of_layer(census: Census, resamples: int, seed: int) -> list[Specificity]:
     measured = {name: getattr(census, name) for name in BINS}
-    pairs = ((one.total, one.number) for one in measured.values())
     several = len(census.channel_units) > 1
-    drawn = dict(
-        zip(measured, ratios(census, resamples if several else 0, seed, *pairs), strict=True)
-    )
+    known, drawn = held_out_means(census, [*measured.values()], resamples if several else 0, seed)
+    ends = {
+        name: dict(zip(known.tolist(), intervals(draws), strict=True))
+        for name, draws in zip(measured, drawn, strict=True)
+    }
     rows = []
     for index, contrast in enumerate(census.contrasts):
         for name, held_out in measured.items():
-            values, first, last = held_out.values[index], *BINS[name][:2]
-            low, high = interval(drawn[name][:, index])
+            values, (low, high) = held_out.values[index], ends[name].get(index, (None, None))
             rows.append(
                 Specificity(
                     layer=census.layer.name,
                     contrast=contrast,
                     measure=name,
                     units=len(values),
-                    mean=float(held_out.total[index].sum() / len(values)) if len(values) else None,
+                    mean=float(held_out.sums[index] / len(values)) if len(values) else None,
                     low=low,
                     high=high,
                     quantiles=_quantiles(values) if len(values) else None,
-                    edges=(first, last),
+                    edges=BINS[name][:2],
                     histogram=_histogram(values, name) if len(values) else None,
                 )
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .census import Census
-from .resampling import interval, ratios
+from .resampling import held_out_means, intervals
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,23 @@ def strength(censuses: Iterable[Census], resamples: int = 1000, seed: int = 0) -
 def _of_layer(census: Census, resamples: int, seed: int) -> list[Strength]:
     several = len(census.channel_units) > 1
     sides = census.preferred, census.others
-    drawn = ratios(
-        census, resamples if several else 0, seed, *((side.total, side.number) for side in sides)
-    )
+    known, drawn = held_out_means(census, sides, resamples if several else 0, seed)
     count, centre, m2 = census.response
     sd = float(np.sqrt(m2 / (count - 1))) if count > 1 else 0.0
+    with np.errstate(all="ignore"):
+        draws = [(values - centre) / sd for values in drawn]
+        draws.append((drawn[0] - drawn[1]) / sd)
+    ends = [dict(zip(known.tolist(), intervals(values), strict=True)) for values in draws]
     rows = []
     for index, contrast in enumerate(census.contrasts):
-        units = int(sides[0].number[index].sum())
+        units = int(sides[0].units[index])
         found: dict[str, float | None] = {}
         if units and sd > 0:
-            means = [side.total[index].sum() / side.number[index].sum() for side in sides]
+            means = [side.sums[index] / side.units[index] for side in sides]
             found["preferred"], found["others"] = (float((mean - centre) / sd) for mean in means)
             found["difference"] = float((means[0] - means[1]) / sd)
-            draws = [(values[:, index] - centre) / sd for values in drawn]
-            draws.append((drawn[0][:, index] - drawn[1][:, index]) / sd)
-            for name, values in zip(_NAMES, draws, strict=True):
-                found[f"{name}_low"], found[f"{name}_high"] = interval(values)
+            for name, own in zip(_NAMES, ends, strict=True):
+                found[f"{name}_low"], found[f"{name}_high"] = own[index]
         rows.append(
             Strength(
                 layer=census.layer.name,

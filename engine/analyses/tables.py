@@ -5,31 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ..excerpt import MOST_CONTRASTS, MOST_ROWS, Excerpt, at_steps, excerpt, step_over
 from .analyse import ANALYSES, Analysis
 from .consistency import Consistency, Matrix
 from .overlap import Confusion
 from .resampling import Chance
 
+# Columns of a matrix of layers that fit on a page.
+_MOST_LAYERS = 20
+
 
 class Printed(NamedTuple):
-    """A table: its title, column names, and rows of plain values."""
+    """A table: its title, column names, and rows of plain values; ``said`` if it is an excerpt."""
 
     title: str
     head: list[str]
     rows: list[list[Any]]
+    said: str = ""
 
 
-def tables(analysis: Analysis) -> Iterator[Printed]:
-    """A table for every analysis, and several for consistency."""
+def tables(analysis: Analysis, every: bool = True) -> Iterator[Printed]:
+    """A table for every analysis, and several for consistency: all rows, or an excerpt."""
+    shares = {(row.layer, row.contrast): row.share for row in analysis.shares}
+    keys = [(layer, name) for layer in analysis.layers for name in analysis.contrasts]
+    values = {key: shares.get(key, 0.0) for key in keys}
+    part = excerpt(values, len(values) if every else MOST_ROWS)
     for name, title in ANALYSES.items():
         if name == "consistency":
             if analysis.consistency is not None:
-                yield from _consistency(analysis.consistency)
+                yield from _consistency(analysis.consistency, every)
         elif rows := getattr(analysis, name):
             full = f"{name}: {title}"
-            yield _confusion(full, rows) if name == "confusion" else _table(full, name, rows)
+            if name == "confusion":
+                yield _confusion(full, rows, part, every)
+            else:
+                yield _table(full, name, rows, part, every)
     if analysis.agreement:
-        yield _table("agreement: units selective by two criteria", "agreement", analysis.agreement)
+        full = "agreement: units selective by two criteria"
+        yield _table(full, "agreement", analysis.agreement, part, every)
 
 
 # Columns of every analysis: their names, and functions of a row.
@@ -95,25 +108,42 @@ _COLUMNS: dict[str, _Columns] = {
 }
 
 
-def _table(title: str, name: str, rows: Sequence[Any]) -> Printed:
-    columns = _COLUMNS[name]
-    cells = [[row.layer, row.contrast, *(show(row) for show in columns.values())] for row in rows]
-    return Printed(title, ["layer", "contrast", *columns], cells)
+def _table(
+    title: str, name: str, rows: Sequence[Any], part: Excerpt, every: bool = True
+) -> Printed:
+    """The rows of the layers and contrasts that are shown; of pairs, those that overlap most."""
+    columns, said = _COLUMNS[name], part.said
+    shown = [row for row in rows if part.has(row.layer, row.contrast)]
+    if name == "overlap":
+        shown = [row for row in shown if row.other in part.contrasts]
+        if len(shown) > MOST_ROWS and not every:
+            ranked = sorted(shown, key=lambda row: -(row.jaccard or 0))[:MOST_ROWS]
+            kept = set(map(id, ranked))
+            shown = [row for row in shown if id(row) in kept]
+            said = f"{len(shown):,} of {len(rows):,} pairs (those that overlap most)"
+    cells = [[row.layer, row.contrast, *(show(row) for show in columns.values())] for row in shown]
+    return Printed(title, ["layer", "contrast", *columns], cells, said)
 
 
-def _confusion(title: str, rows: Sequence[Confusion]) -> Printed:
+def _confusion(title: str, rows: Sequence[Confusion], part: Excerpt, every: bool) -> Printed:
     """A row per layer and category: its preferred categories on another fold, in percent."""
+    others, said = list(dict.fromkeys(row.other for row in rows)), part.said
+    if len(others) > MOST_CONTRASTS and not every:
+        number = len(others)
+        others = [name for name in others if name in part.contrasts] or others
+        others = others[:MOST_CONTRASTS]
+        said = said or f"{len(others):,} of {number:,} categories"
     lines: dict[tuple[str, str], dict[str, Any]] = {}
+    kept = set(others)
     for row in rows:
-        lines.setdefault((row.layer, row.category), {})[row.other] = percent(row.share)
-    others = list(dict.fromkeys(row.other for row in rows))
+        if row.layer in part.layers and row.category in kept and row.other in kept:
+            lines.setdefault((row.layer, row.category), {})[row.other] = percent(row.share)
     head = ["layer", "prefers", *(f"% {other}" for other in others)]
-    return Printed(
-        title, head, [[*key, *(line[other] for other in others)] for key, line in lines.items()]
-    )
+    cells = [[*key, *(line[other] for other in others)] for key, line in lines.items()]
+    return Printed(title, head, cells, said)
 
 
-def _consistency(found: Consistency) -> Iterator[Printed]:
+def _consistency(found: Consistency, every: bool) -> Iterator[Printed]:
     """Spearman and CKA matrices on all stimuli, and Spearman across folds."""
     by = f"consistency ({found.distance} distance between categories)"
     matrices: dict[str, Matrix | None] = {
@@ -121,14 +151,26 @@ def _consistency(found: Consistency) -> Iterator[Printed]:
         f"{by}: Spearman between layers, one fold against another": found.spearman_folds,
         "consistency: linear CKA of category means between layers": found.cka,
     }
+    number = len(found.layers)
+    step = 1 if every else step_over(number, _MOST_LAYERS)
+    shown = at_steps(range(number), step)
+    said = f"{len(shown):,} of {number:,} layers (one in {step:,})" if step > 1 else ""
     for title, matrix in matrices.items():
         if matrix is not None:
-            head = ["", "layer", *map(str, range(1, len(found.layers) + 1))]
+            head = ["", "layer", *(str(place + 1) for place in shown)]
             rows = [
-                [number, layer, *(None if value is None else round(value, 2) for value in row)]
-                for number, (layer, row) in enumerate(zip(found.layers, matrix, strict=True), 1)
+                [
+                    place + 1,
+                    found.layers[place],
+                    *(_rounded(matrix[place][other]) for other in shown),
+                ]
+                for place in shown
             ]
-            yield Printed(title, head, rows)
+            yield Printed(title, head, rows, said)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def percent(share: float | None) -> float | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...kernels.spatial import gini, normalised_entropy
 from ..analyses.census import Census, take_census
-from ..analyses.resampling import generator, interval, or_none, ratios
+from ..analyses.resampling import generator, held_out_means, intervals, or_none, ratios
 from ..analyses.spread import share_with_any
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..errors import UserError, nearest, shortened
@@ -28,13 +28,13 @@ Against = Literal["first", "previous"]
 # Feature maps drawn at a time.
 _DRAWN = 2**22
 
-# Measures as ratios of sums, or statistics of the counts, over feature maps.
+# Measures as ratios of sums, means of held-out values, or statistics of the counts, over feature
+# maps.
 _RATIOS: dict[str, tuple[str, str]] = {
     "share": ("selective", "units"),
     "share_of_living": ("selective", "living"),
-    "csi": ("csi_total", "csi_number"),
-    "d_prime": ("d_prime_total", "d_prime_number"),
 }
+_HELD_OUT = ("csi", "d_prime")
 _STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
     "share_with_any": share_with_any, "entropy": normalised_entropy, "gini": gini,
 }  # fmt: skip
@@ -76,6 +76,26 @@ class Drawn(NamedTuple):
 
     contrasts: tuple[str, ...]
     measures: dict[str, tuple[Floats, Floats]]
+
+
+class _Drawing:
+    """Draws the layers of a store in its order, one at a time."""
+
+    def __init__(
+        self, censuses: Iterator[Census], measures: Sequence[str], resamples: int, seed: int
+    ) -> None:
+        self._censuses, self._measures = censuses, measures
+        self._resamples, self._seed = resamples, seed
+        self._layer, self._drawn = "", Drawn((), {})
+
+    def of(self, layer: str) -> Drawn:
+        """A layer, which is the last one or a later one."""
+        while self._layer != layer:
+            census = next(self._censuses)
+            self._layer = census.layer.name
+            self._drawn = Drawn((), {})  # two at a time would take twice the memory
+            self._drawn = _draw(census, self._measures, self._resamples, self._seed)
+        return self._drawn
 
 
 @dataclass(frozen=True)
@@ -144,22 +164,25 @@ def compare(
         if alone := [layer.name for layer in selected if layer.name not in paired[-1]]:
             warnings.append(f"{other.path} has no {shortened(alone)}")
     seeds = np.random.SeedSequence(seed).generate_state(len(results)).tolist()
-    drawn = [
-        {
-            census.layer.name: _draw(census, measures, resamples, own_seed)
-            for census in take_census(
-                store, criterion, list(dict.fromkeys(names.values())), contrasts
-            )
-        }
-        for store, names, own_seed in zip(results, paired, seeds, strict=True)
-    ]
-    rows: list[Difference] = []
-    for second in range(1, len(results)):
-        base = 0 if against == "first" else second - 1
-        for layer in (layer for layer in paired[second] if layer in paired[base]):
-            names = paired[base][layer], paired[second][layer]
-            found = drawn[base][names[0]], drawn[second][names[1]]
-            rows += _rows((base + 1, second + 1), names, *found)
+    parts = ("held_out",) if set(_HELD_OUT) & set(measures) else ()
+    streams = []
+    for store, names, own_seed in zip(results, paired, seeds, strict=True):
+        named = list(dict.fromkeys(names.values()))
+        censuses = take_census(store, criterion, named, contrasts, parts)
+        streams.append(_Drawing(censuses, measures, resamples, own_seed))
+    rows: list[list[Difference]] = [[] for _ in results]
+    for layer in selected:
+        # Layers of all stores correspond in order, and only those of one layer are in memory.
+        drawn = [
+            stream.of(names[layer.name]) if layer.name in names else None
+            for stream, names in zip(streams, paired, strict=True)
+        ]
+        for second in range(1, len(results)):
+            base = 0 if against == "first" else second - 1
+            own, its = drawn[base], drawn[second]
+            if own is not None and its is not None:
+                both = paired[base][layer.name], paired[second][layer.name]
+                rows[second] += _rows((base + 1, second + 1), both, own, its)
     return Comparison(
         stores=tuple(str(store.path) for store in results),
         provenance=tuple(store.provenance for store in results),
@@ -169,7 +192,7 @@ def compare(
         resamples=resamples,
         seed=seed,
         warnings=tuple(warnings),
-        differences=tuple(rows),
+        differences=tuple(row for own in rows for row in own),
     )
 
 
@@ -205,7 +228,8 @@ def _paired(
 ) -> dict[str, str]:
     """Names of the selected layers of the first store and of their counterparts."""
     pairs = pair_layers(first.layers, other.layers, pairing)
-    names = {own.name: its.name for own, its in pairs if own in selected}
+    wanted = {layer.name for layer in selected}
+    names = {own.name: its.name for own, its in pairs if own.name in wanted}
     if not names:
         raise UserError(
             f"layers are compared with those of the same name; {other.path} has none of "
@@ -234,22 +258,25 @@ def _draw(census: Census, measures: Sequence[str], resamples: int, seed: int) ->
     """
     several = resamples if len(census.channel_units) > 1 else 0
     contrasts, channels = census.by_channel.shape
-    numbers = {
+    counts = {
         "selective": census.by_channel,
         "units": np.broadcast_to(census.channel_units, (contrasts, channels)),
         "living": np.broadcast_to(census.channel_living, (contrasts, channels)),
-        "csi_total": census.csi.total,
-        "csi_number": census.csi.number,
-        "d_prime_total": census.d_prime.total,
-        "d_prime_number": census.d_prime.number,
     }
     found: dict[str, tuple[Floats, Floats]] = {}
     for name in measures:
-        if name in _RATIOS:
-            above, below = (numbers[part] for part in _RATIOS[name])
+        if name in _HELD_OUT:
+            own = getattr(census, name)
+            with np.errstate(all="ignore"):
+                value = own.sums / own.units
+            draws = np.full((several, contrasts), np.nan)
+            known, (draws[:, known],) = held_out_means(census, [own], several, seed)
+            found[name] = value, draws
+        elif name in _RATIOS:
+            above, below = (counts[part] for part in _RATIOS[name])
             with np.errstate(all="ignore"):
                 value = above.sum(axis=1) / below.sum(axis=1)
-            found[name] = value, ratios(census, several, seed, (above, below))[0]
+            found[name] = value, ratios(census, above, below, several, seed)
         else:
             found[name] = _draw_spread(census, _STATISTICS[name], several, seed)
     return Drawn(census.contrasts, found)
@@ -276,10 +303,10 @@ def _rows(
     for measure, (values, draws) in own.measures.items():
         other_values, other_draws = its.measures[measure]
         paired = min(len(draws), len(other_draws))
-        differences = other_draws[:paired] - draws[:paired]
+        ends = intervals(other_draws[:paired] - draws[:paired])
         for index, contrast in enumerate(own.contrasts):
             value, other = float(values[index]), float(other_values[index])
-            low, high = interval(differences[:, index])
+            low, high = ends[index]
             yield Difference(
                 layer=layers[0],
                 other_layer=layers[1],

@@ -52,6 +52,8 @@ def pair_layers(
     if pairing == "depth":
         return [(layer, other[_nearest(i, len(first), len(other))])
                 for i, layer in enumerate(first)]  # fmt: skip
+    if [one.name for one in first] == [one.name for one in other]:
+        return list(zip(first, other, strict=True))
     longest = [[0] * (len(other) + 1) for _ in range(len(first) + 1)]
     for i in range(len(first) - 1, -1, -1):
         for j in range(len(other) - 1, -1, -1):

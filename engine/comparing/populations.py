@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
-from ...kernels.similarity import Patterns, correlation_distances, join, patterns_of
+from ...kernels.similarity import correlation_distances, extend, patterns_of
 from ..contrasts.language.contrast import Contrast
 from ..contrasts.language.criterion import Criterion
-from ..contrasts.measures import Sample
+from ..contrasts.sample import Sample
 from ..contrasts.select import select_slabs
 from ..contrasts.summary import held_out_sample
 from ..layer import Layer
@@ -79,7 +79,7 @@ class _Sums:
 
     def __init__(self, categories: int) -> None:
         self._scores = np.zeros(categories)
-        self._patterns = Patterns(0, self._scores, *np.zeros((2, categories, categories)))
+        self._patterns = patterns_of(np.empty((categories, 0)))
 
     def add(self, sample: Sample) -> None:
         """Add living units; those that are constant on these stimuli are skipped."""
@@ -87,7 +87,7 @@ class _Sums:
         mean, total = sample.mean[:, varies], sample.total
         spread = np.sqrt(total.m2[varies] / (total.count - 1))
         self._scores = self._scores + ((mean - total.mean[varies]) / spread).sum(axis=1)
-        self._patterns = join(self._patterns, patterns_of(mean))
+        self._patterns = extend(self._patterns, mean)
 
     def population(self, layer: str, name: str, folds: int) -> Population:
         """The population of all units added."""

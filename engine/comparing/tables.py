@@ -6,29 +6,38 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..analyses.tables import Printed, percent, span
+from ..excerpt import MOST_ROWS, excerpt
 from .brains import BrainComparison
 from .correlations import BestLayer, LayerCorrelation
 from .differences import MEASURED, Comparison, Difference
 
 
-def differences(comparison: Comparison) -> Iterator[Printed]:
+def differences(comparison: Comparison, every: bool = True) -> Iterator[Printed]:
     """A table for every measure; ``*`` marks a difference whose interval excludes 0.
 
-    Two networks are shown with difference and interval, more with the value of each.
+    Two networks are shown with difference and interval, more with the value of each. Long tables
+    show the contrasts that differ most, unless ``every`` row is wanted.
     """
     measures: dict[str, list[Difference]] = {}
     for one in comparison.differences:
         measures.setdefault(one.measure, []).append(one)
-    for measure, rows in measures.items():
+    for measure, found in measures.items():
+        largest: dict[tuple[str, str], float] = {}
+        for one in found:
+            key = one.layer, one.contrast
+            largest[key] = max(largest.get(key, 0), abs(one.difference or 0))
+        part = excerpt(largest, len(largest) if every else MOST_ROWS)
+        rows = [one for one in found if part.has(one.layer, one.contrast)]
         is_share = "share" in measure
         title = f"{measure}: {MEASURED[measure]}{', %' if is_share else ''}"
         if len(comparison.stores) == 2:
             head = ["layer", "contrast", "1", "2", "2 - 1", "95 %", ""]
-            yield Printed(title, head, [_difference(one, is_share) for one in rows])
+            cells = [_difference(one, is_share) for one in rows]
+            yield Printed(title, head, cells, part.said)
         else:
             numbers = range(1, len(comparison.stores) + 1)
             yield Printed(title, ["layer", "contrast", *map(str, numbers)],
-                          _side_by_side(rows, len(numbers), is_share))  # fmt: skip
+                          _side_by_side(rows, len(numbers), is_share), part.said)  # fmt: skip
 
 
 def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[list[Any]]:
@@ -44,8 +53,11 @@ def _side_by_side(rows: list[Difference], stores: int, is_share: bool) -> list[l
     return [[*key, *cells] for key, cells in lines.items()]
 
 
-def correlations(found: BrainComparison, each_layer: bool) -> Printed:
-    """A row per region and population: the layer with the largest correlation, or every layer."""
+def correlations(found: BrainComparison, each_layer: bool, every: bool = True) -> Printed:
+    """A row per region and population: the layer with the largest correlation, or every layer.
+
+    A long table has the first rows only, unless ``every`` row is wanted.
+    """
     held_out = {(one.region, one.population): one for one in found.best_layers}
     shows_held_out = bool(held_out) and not each_layer
     groups: dict[tuple[str, str], list[LayerCorrelation]] = {}
@@ -58,7 +70,10 @@ def correlations(found: BrainComparison, each_layer: bool) -> Printed:
     ]
     head = ["region", "population", "layer", "units", "r", "p", "p corrected", "ceiling"]
     title = f"{found.compared}: {found.correlation} correlation, p from {found.orders:,} orders"
-    return Printed(title, [*head, *(["held-out r", "best for most"] * shows_held_out)], rows)
+    said = ""
+    if len(rows) > MOST_ROWS and not every:
+        said, rows = f"{MOST_ROWS:,} of {len(rows):,} rows", rows[:MOST_ROWS]
+    return Printed(title, [*head, *(["held-out r", "best for most"] * shows_held_out)], rows, said)
 
 
 def _difference(one: Difference, is_share: bool) -> list[Any]:

@@ -22,7 +22,8 @@ from ..registry import MEASURE_TYPES
 from .language.contrast import Contrast, pairs
 from .language.criterion import Criterion, Test
 from .language.rule import Comparison, Condition, Top
-from .measures import Floats, Measured, Sample
+from .measures import Measured
+from .sample import Floats, Sample
 from .selectivity import SCANNED, evaluate_every_category
 from .slab import Decision, Mask, Selection, SlabValues, SmallPValues, StoredMeasure
 

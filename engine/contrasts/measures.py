@@ -7,100 +7,21 @@ measures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from ...kernels import contrast as tests
 from ...kernels import each, indices, pvalues
-from ...kernels.moments import Moments, merge
+from ...kernels.moments import Moments
 from .language.contrast import Contrast
 from .language.criterion import Criterion
+from .sample import Floats, Sample, least_t, p_of
 
-Floats = NDArray[np.float64]
 # Relative difference of equal t's whose moments were merged in another order.
 _ROUNDING = 1e-12
-
-
-def least_t(level: float) -> float:
-    """A bound on t below which p exceeds ``level``: the normal has the lightest tails."""
-    return -float(ndtri(level)) if level < 1 else -np.inf
-
-
-class Sample:
-    """Moments ``[category, unit]`` of a sample of the stimuli, and values shared by contrasts."""
-
-    def __init__(self, moments: Moments) -> None:
-        self.moments = moments
-        self.count: NDArray[np.int64] = moments.count.ravel()
-        self.mean: Floats = moments.mean
-        self.m2: Floats = moments.m2
-        self.units = moments.mean.shape[1]
-        self._conjunction: tuple[float, Floats] | None = None
-
-    @cached_property
-    def total(self) -> Moments:
-        """Moments over all categories; a unit constant within each may still vary across them."""
-        return reduce(merge, (Moments(*group) for group in zip(*self.moments, strict=True)))
-
-    @cached_property
-    def against_rest(self) -> tuple[Floats, Floats]:
-        """Welch's t and df ``[category, unit]`` of every category against the pooled rest."""
-        t, df = np.empty_like(self.mean), np.empty_like(self.mean)
-        tests.against_rest(self.count, self.mean, self.m2, t, df)
-        return t, df
-
-    @cached_property
-    def against_each(self) -> Floats:
-        """The smallest t ``[category, unit]`` of every category against each other category."""
-        t = np.empty_like(self.mean)
-        each.against_each(self.count, self.mean, self.m2, t)
-        return t
-
-    @cached_property
-    def mean_of_others(self) -> Floats:
-        """The mean of the other categories' means ``[category, unit]``."""
-        return self.mean_of_others_than(slice(0, len(self.count)))
-
-    def mean_of_others_than(self, categories: slice) -> Floats:
-        """Rows of :attr:`mean_of_others`, bit for bit."""
-        others = np.empty_like(self.mean[categories])
-        tests.mean_of_others(self.mean, categories.start, others)
-        return others
-
-    @cached_property
-    def others(self) -> Moments:
-        """Pooled moments ``[category, unit]`` of all categories but each."""
-        mean, m2 = np.empty((2, *self.mean.shape))
-        tests.pool_others(self.count, self.mean, self.m2, mean, m2)
-        return Moments(self.count.sum() - self.count, mean, m2)
-
-    @cached_property
-    def rest(self) -> list[Moments]:
-        """The rows of :attr:`others`."""
-        return [Moments(int(n), *own) for n, *own in zip(*self.others, strict=True)]
-
-    @cached_property
-    def preferred(self) -> NDArray[np.int64]:
-        """The category with the largest mean ``[unit]``, the first of ties."""
-        return np.asarray(self.mean.argmax(axis=0), np.int64)
-
-    def conjunction(self, least: float) -> Floats:
-        """P ``[unit]`` of the preferred category against each other, where t is above ``least``."""
-        if self._conjunction is None or self._conjunction[0] != least:
-            category, t, p = np.empty(self.units, np.int64), *np.empty((2, self.units))
-            each.preferred_against_each(self.count, self.mean, self.m2, category, t)
-            pvalues.conjunction(self.count, self.mean, self.m2, category, t, least, p)
-            self._conjunction = least, p
-        return self._conjunction[1]
-
-    @cached_property
-    def anova(self) -> tuple[Floats, Floats]:
-        """F and eta squared."""
-        return indices.one_way_anova(self.moments)
 
 
 class Measured:
@@ -157,12 +78,10 @@ class Measured:
         if self._test == "each":
             p = self._conjunction(1)
             return np.minimum(2 * np.minimum(p, self._conjunction(-1)), 1) if self._two_sided else p
-        t, df = self._t_and_df
-        p = np.where(np.isnan(t), np.nan, 1.0)
-        large = self.extremity > self._least
-        tail = pvalues.upper_tail(self.extremity[large], df[large])
-        p[large] = np.minimum(2 * tail, 1) if self._two_sided else tail
-        return p
+        if self._test == "rest" and self._shared:
+            p = self._sample.p_against_rest(self._least, self._two_sided)
+            return np.asarray(p[self._contrast.target[0]])
+        return p_of(*self._t_and_df, self._least, self._two_sided)
 
     @cached_property
     def log10_p(self) -> Floats:
@@ -267,6 +186,10 @@ class Measured:
 
     def _pooled(self, before: Sequence[int], after: Sequence[int]) -> Moments:
         sample = self._sample
+        if len(before) == 1 and not after:
+            return Moments(
+                int(sample.count[before[0]]), sample.mean[before[0]], sample.m2[before[0]]
+            )
         mean, m2 = np.empty(sample.units), np.empty(sample.units)
         members = np.array(before, np.int64), np.array(after, np.int64)
         tests.pool(sample.count, sample.mean, sample.m2, *members, mean, m2)

@@ -26,7 +26,7 @@ from ..values import as_record, listed
 from .evaluate import Evaluation, samples_of
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion, require_criterion
-from .measures import Sample
+from .sample import Sample
 from .selectivity import SCANNED
 from .slab import Decision, Selection, SlabValues, StoredMeasure
 

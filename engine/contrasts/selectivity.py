@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...kernels import selectivity
 from ...kernels.moments import Moments
-from .measures import Floats, least_t
+from .sample import Floats, least_t
 from .slab import SlabValues, SmallPValues, StoredMeasure
 
 # Measures that a scan stores beside q and the masks; the pass computes them all.

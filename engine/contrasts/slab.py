@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .language.criterion import Test
 from .language.rule import Condition
-from .measures import Floats
+from .sample import Floats
 
 Mask = NDArray[np.bool_]
 

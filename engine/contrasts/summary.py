@@ -17,7 +17,8 @@ from ..store.store_reader import StoreReader
 from .chance import chance
 from .language.contrast import Contrast, parse_contrasts
 from .language.criterion import DEFAULT, Criterion
-from .measures import Measured, Sample
+from .measures import Measured
+from .sample import Sample
 from .select import select_slabs
 from .slab import Selection
 

@@ -257,7 +257,10 @@ class Distribution:
                 files = {layer.name: place for layer in layers}
                 keys = [part_of(layer, group) for layer in layers for group in groups]
                 name = f"{MERGE}/{number}/{place[0]}.{place[1]}"
-                shown = f"merge {draft.categories[groups[0][0]]} fold {groups[0][1]}"
+                shown = (
+                    f"merge {draft.categories[groups[0][0]]} fold {groups[0][1]}"
+                    f"{' and more' if len(groups) > 1 else ''}, {_named(layers)}"
+                )
                 own = {key: kept[key] for key in keys}
                 tasks.append(Task(name, shown, merge_files, (name, files, own)))
         there = draft.tasks.of(MERGE)
@@ -274,9 +277,8 @@ class Distribution:
             first = layers.index(part[0])
             stop, name = first + len(part), f"{CONTRAST}/{first}"
             units[name] = sum(layer.units for layer in part)
-            more = f" and {len(part) - 1} more" if len(part) > 1 else ""
             if name not in there:
-                shown = f"contrast {part[0].name}{more}"
+                shown = f"contrast {_named(part)}"
                 tasks.append(Task(name, shown, contrast, (name, first, stop)))
         started, before = time.perf_counter(), sum(units[name] for name in there)
         done = before
@@ -354,3 +356,7 @@ class Distribution:
         seconds = time.perf_counter() - started
         peak = max(self._peak, peak_memory())
         self._listener.progress(Progress(stage, done, total, seconds, peak, before))
+
+
+def _named(layers: Sequence[Layer]) -> str:
+    return layers[0].name + (f" and {len(layers) - 1} more" if len(layers) > 1 else "")

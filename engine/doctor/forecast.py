@@ -33,7 +33,8 @@ class Forecast:
 
     ``passes`` holds the layers of each pass over the ``stimuli``, in ``batches`` of ``batch_size``.
     ``state_bytes`` are the live moments of the largest pass, ``store_bytes`` the most that the
-    store takes on the disk, ``peak_bytes`` the most memory of the program where the network runs,
+    store takes on the disk, ``activation_bytes`` what all activations would take in float32,
+    ``peak_bytes`` the most memory of the program where the network runs,
     within ``budget_bytes``. ``network`` and ``decoding`` are images per second; ``advice`` says how
     to speed up decoding if the network waits for it. ``seconds`` is the time of all passes without
     compilation, ``contrast_seconds`` that of the contrasts. ``bfloat16_seconds`` is the time of the
@@ -52,6 +53,7 @@ class Forecast:
     batches: int
     state_bytes: int
     store_bytes: int
+    activation_bytes: int
     peak_bytes: int
     budget_bytes: int | None
     network: float
@@ -109,6 +111,9 @@ def _forecast(setup: Setup, listener: Listener) -> Forecast:
 
     design, plan, footprint = setup.design, setup.plan, setup.footprint
     categories, parts = setup.catalogue.categories, setup.fitting.parts
+    sizes = len(categories), design.folds, design.store_dtype
+    store_bytes = max_store_bytes(setup.layers, *sizes)
+    listener.notes(setup.remarks_on_size(store_bytes))
     per_batch, workers = _rehearsed(setup), setup.images.workers
     decoding, resize = _decoding(setup, workers), setup.backbone.preprocessing.resize
     network = len(parts) * plan.batch_size / sum(per_batch)
@@ -128,9 +133,8 @@ def _forecast(setup: Setup, listener: Listener) -> Forecast:
         batch_size=plan.batch_size,
         batches=plan.n_batches * len(parts),
         state_bytes=max(sum(map(footprint.of_layer, part)) for part in parts),
-        store_bytes=max_store_bytes(
-            setup.layers, len(categories), design.folds, design.store_dtype
-        ),
+        store_bytes=store_bytes,
+        activation_bytes=setup.activation_bytes,
         peak_bytes=setup.fitting.peak,
         budget_bytes=setup.budget,
         network=network,

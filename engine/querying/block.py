@@ -21,9 +21,11 @@ from ..store.store_reader import StoreReader
 from .chunks import CONDITIONS, Part, QueriedContrast, Source, Units
 
 if TYPE_CHECKING:
-    from ..contrasts.measures import Sample
+    from ..contrasts.sample import Sample
 
 Pairs = NDArray[np.int64]
+# Chunks of a variable over all categories, at most.
+_CHUNKS = 12
 # Measures that do not depend on the contrast.
 _OF_A_UNIT = (
     "f", "p_f", "eta_squared", "class_selectivity", "sparseness", "margin", "preferred_category",
@@ -39,8 +41,8 @@ class Chunk:
     def __init__(self, store: StoreReader, source: Source, part: Part, contrasts: int) -> None:
         self.part, self.source = part, source
         self._store = store
-        # Reading all rows at once is cheaper than reading most of them.
-        self._at_once = 2 * contrasts > len(store.categories)
+        # Reading all rows at once is cheaper than reading most of them, chunk by chunk.
+        self._at_once = 2 * contrasts > min(len(store.categories), _CHUNKS)
         self._read: dict[tuple[str, int | None], NDArray[Any]] = {}
         self._folds: list[Moments] = []
         self._whole: Sample | None = None
@@ -69,7 +71,7 @@ class Chunk:
 
     def sample(self, units: Units) -> tuple[Sample, Units]:
         """Moments of some of the units over all stimuli, and the place of each unit in them."""
-        from ..contrasts.measures import Sample
+        from ..contrasts.sample import Sample
 
         asked = np.zeros(self.part.size, np.bool_)
         asked[units] = True

@@ -193,7 +193,8 @@ def _write_npz(tables: Iterable[Table], file: IO[bytes]) -> int:
     written = 0
     pieces: dict[str, list[_Piece]] = {}
     places: dict[str, dict[str, int]] = {}
-    with SpooledTemporaryFile(_IN_MEMORY, dir=Path(file.name).parent) as spool:
+    where = str(Path(file.name).parent)
+    with SpooledTemporaryFile(_IN_MEMORY, mode="w+b", dir=where) as spool:
         for table in tables:
             for name, values in table.stored.items():
                 if isinstance(values, Labels) or values.dtype == object:

@@ -23,6 +23,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import blocks
 from ..contrasts.language.contrast import contrast_end
 from ..contrasts.language.rule import PROBABILITIES, Rule, Vocabulary, parse_rule
 from ..errors import UserError, nearest
@@ -30,12 +31,14 @@ from ..layer import Layer
 from ..limits import refuse_numbers
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
+from ..texts import in_bytes
 from ..values import listed
 from . import grouping
 from .chunks import Part, coordinates, queried_contrasts, source_of
 from .grouping import Group, table_of
+from .rows import Rows
 from .search import MEANS, Matches, Search
-from .table import NOWHERE, Labels, Table, joined
+from .table import Table, joined
 
 if TYPE_CHECKING:
     import xarray
@@ -78,15 +81,14 @@ class Query:
         self._queried = queried_contrasts(store, self._source, contrast, colon)
         self.contrasts = tuple(queried.contrast.text for queried in self._queried)
         start = 0 if colon is None else colon + 1
-        self.dims = tuple(dict.fromkeys(dim for layer in self.layers for dim in layer.dims))
+        self._rows = Rows(self._source, self.layers, self._queried, store.categories)
+        self.dims = self._rows.dims
         rule = Rule("and", ())
         if text[start:].strip():
             known = Vocabulary((*self._source.measures, *self.dims), self._source.flags, top=False)
             rule = parse_rule(text, known, start)
         self._require(condition.measure for condition in rule.conditions())
         self._search = Search(store, self.layers, self._source, self._queried, rule)
-        self._layer_names = tuple(layer.name for layer in self.layers)
-        self._layer_index = {layer: index for index, layer in enumerate(self.layers)}
 
     def __repr__(self) -> str:
         units = sum(layer.units for layer in self.layers)
@@ -99,10 +101,15 @@ class Query:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The default columns of a table of units; means of up to ``MOST_MEANS`` categories."""
-        means = (MEANS,) if len(self.store.categories) <= MOST_MEANS else ()
+        """The default columns of a table of units; ``means`` if :attr:`has_means`."""
+        means = (MEANS,) if self.has_means else ()
         names = (*(n for n in self._source.stored if n != "selective"), "d_prime", *means)
         return tuple(dict.fromkeys(name for name in names if not self._is_unavailable(name)))
+
+    @property
+    def has_means(self) -> bool:
+        """Whether the mean response to every category is a default column: up to 100 of them."""
+        return len(self.store.categories) <= MOST_MEANS
 
     def units(self, columns: str | Sequence[str] | None = None) -> Table:
         """All matching units, in the order of the store.
@@ -110,8 +117,23 @@ class Query:
         Parameters
         ----------
         columns : measures, flags, or ``means`` for the mean response to every category
+
+        Raises
+        ------
+        UserError : a column is unknown, or the table does not fit in memory
         """
-        return joined(list(self.parts(columns)))
+        tables, held, room = [], 0, blocks.room(whole=True)
+        for table in self.parts(columns):
+            tables.append(table)
+            held += table.nbytes
+            if 2 * held > room:
+                rows = int(self.counts(["layer"])["matching"].sum())
+                cost = 2 * rows * held // sum(map(len, tables))
+                raise UserError(
+                    f"a table of all units is held in memory; {rows:,} rows take "
+                    f"{in_bytes(cost)} of {in_bytes(room)}: take them in `parts`"
+                )
+        return joined(tables)
 
     def parts(self, columns: str | Sequence[str] | None = None) -> Iterator[Table]:
         """As :meth:`units`, but in parts as they are found; the first is empty.
@@ -119,9 +141,8 @@ class Query:
         A few parts are in memory at a time, whatever their number.
         """
         names = self._named(columns)
-        yield self._table(None, names)
-        table = partial(self._table, columns=names)
-        yield from self._search.map(self._search.parts(), table, names, self._row_bytes(names))
+        yield self._rows.none(names)
+        yield from self._search.map(self._search.parts(), *self._table_of(names))
 
     def top(self, size: int, by: str = "t", columns: str | Sequence[str] | None = None) -> Table:
         """The matching units with the largest measure (p and q: the smallest), best first.
@@ -135,9 +156,8 @@ class Query:
         names = self._named(columns)
         if by not in names:
             names = (by, *names)
-        table = partial(self._table, columns=names)
-        found, order = self._search.top(size, by, table, names, self._row_bytes(names))
-        return joined([self._table(None, names), *found]).take(order)
+        found, order = self._search.top(size, by, *self._table_of(names))
+        return joined([self._rows.none(names), *found]).take(order)
 
     def counts(self, by: str | Sequence[str] = ("layer", "contrast")) -> Table:
         """Numbers of matching units and of all units, by group.
@@ -223,41 +243,9 @@ class Query:
             nodes[layer.name] = xarray.Dataset({"matches": mask}, index)
         return xarray.DataTree.from_dict(nodes)
 
-    def _table(self, found: Matches | None, columns: Sequence[str]) -> Table:
-        """A row per unit: layer, contrast, coordinates, and the named columns; None gives none."""
-        rows = 0 if found is None else len(found.pairs)
-
-        def values(name: str, dtype: Any) -> NDArray[Any]:
-            return np.empty(0, dtype) if found is None else found.values(name).astype(dtype)
-
-        layer = None if found is None else found.block.layer
-        place = 0 if layer is None else self._layer_index[layer]
-        numbers = np.empty(0, np.int32) if found is None else found.contrasts
-        table: dict[str, Any] = {
-            "layer": Labels(np.full(rows, place, np.int32), self._layer_names),
-            "contrast": Labels(numbers, self.contrasts),
-        }
-        for dim in self.dims:
-            known = layer is None or dim in layer.dims
-            table[dim] = values(dim, np.int32) if known else np.full(rows, NOWHERE, np.int32)
-        for name in columns:
-            if name == MEANS:
-                means = found.block.means(found.pairs) if found else [np.empty(0)]
-                for k, category in enumerate(self.store.categories):
-                    table[f"mean {category}"] = means[k if found else 0]
-            elif name not in self.dims:
-                table[name] = values(name, self._dtype(name))
-        return Table(table)
-
-    def _row_bytes(self, columns: Sequence[str]) -> int:
-        means = len(self.store.categories) if MEANS in columns else 0
-        return 8 * (2 + len(self.dims) + len(columns) + means)
-
-    def _dtype(self, name: str) -> type:
-        if name in self._source.flags:
-            return np.bool_
-        stored = name in self._source.stored and self._queried[0].stored
-        return np.float32 if stored else np.float64
+    def _table_of(self, names: Sequence[str]) -> tuple[Any, Sequence[str], int]:
+        """What makes a table of matches, the values it asks for, and the bytes of a row."""
+        return partial(self._rows.of, columns=names), names, self._rows.bytes_per_row(names)
 
     def _values(self, measure: str, by: Sequence[str]) -> Iterator[Group]:
         """The values of a measure over the matching units by group, without NaN."""

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..analyses.analyse import ANALYSES, Analysis
+from ..analyses.consistency import SIMILARITIES
 from ..analyses.shares import Share
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import Criterion
 from ..contrasts.select import select_slabs
 from ..excerpt import at_steps, leading, step_over
+from ..layer import Layer
 from ..store.store_reader import StoreReader
 
 # Beyond this, lines are indistinguishable, and the page grows with the square of the contrasts: it
@@ -19,8 +21,9 @@ from ..store.store_reader import StoreReader
 MOST_CONTRASTS, LEADING = 24, 12
 # Layers with maps, distributions, thresholds and matrices. Curves have every layer.
 MOST_LAYERS = 128
-# Beyond this, dissimilarities between all pairs of categories take minutes and gigabytes.
-MOST_CATEGORIES = 500
+# Dissimilarities of categories, over all layers; and layers times categories, whose square is the
+# work of Kendall's tau between all pairs of layers.
+MOST_DISTANCES, MOST_SORTED = 2**26, 2**14
 
 
 def leading_contrasts(
@@ -59,11 +62,21 @@ def _peaks(
     return dict(zip(contrasts, largest.tolist(), strict=True))
 
 
-def analyses_of(store: StoreReader) -> list[str]:
-    """The analyses of the page: without those of all pairs of categories if these are many."""
-    number = len(store.categories)
-    unshown = {"confusion": MOST_CONTRASTS, "consistency": MOST_CATEGORIES}
-    return [name for name in ANALYSES if number <= unshown.get(name, number)]
+def affordable(store: StoreReader, layers: Sequence[Layer]) -> tuple[list[str], list[str]]:
+    """The analyses and similarities of layers that a page has, on any machine the same.
+
+    Pairs of very many categories are left out, and so is what takes minutes for pairs of layers.
+    """
+    number, categories = len(layers), len(store.categories)
+    left_out = {
+        "confusion": categories > MOST_CONTRASTS,  # drawn only if all categories are
+        "consistency": number * categories**2 > MOST_DISTANCES,
+        "kendall": number * categories > MOST_SORTED,
+    }
+    analyses, similarities = (
+        [name for name in names if not left_out.get(name)] for names in (ANALYSES, SIMILARITIES)
+    )
+    return analyses, similarities
 
 
 def peaks_of(analysis: Analysis) -> dict[str, Share]:
@@ -114,6 +127,8 @@ def left_out(
     if any(one.consistency is None for one in analyses):
         texts.append(
             f"Consistency between layers is left out: it compares all pairs of {categories:,} "
-            "categories."
+            "categories in every layer."
         )
+    elif any(one.consistency and one.consistency.kendall is None for one in analyses):
+        texts.append("Consistency between layers is without Kendall's tau, which would take long.")
     return texts

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import UserError
+from ..excerpt import at_steps, step_over
 from ..files import new_file, new_folders
 from .palette import THEMES
 
@@ -29,6 +30,8 @@ _STYLE: Any = {
 # In the order of MARKERS in page/plot.js.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "h", "_")
 _LINES = ("-", "--", ":", "-.")
+# Names, and markers of a line, that an axis has room for.
+_MOST_TICKS = 40
 _GREY = THEMES["light"]["muted"]
 Json = Mapping[str, Any]
 
@@ -98,7 +101,8 @@ def _figures(found: Json) -> Iterator[tuple[str, Figure]]:
     yield "maps", _maps(found)
     if any(_rows(store, "confusion") for store in found["stores"]):
         yield "preferred-category-fold-by-fold", _matrices(found, _confusion, "share")
-    yield "consistency", _matrices(found, _consistency, "Spearman's rho of category RDMs")
+    if all(store["consistency"] for store in found["stores"]):
+        yield "consistency", _matrices(found, _consistency, "Spearman's rho of category RDMs")
 
 
 def _rows(store: Json, table: str) -> list[dict[str, Any]]:
@@ -164,10 +168,15 @@ def _over_layers(found: Json, line: _Line) -> Figure:
     return figure
 
 
+def _ticks(names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Places and names of at most as many ticks as an axis has room for."""
+    places = at_steps(range(len(names)), step_over(len(names), _MOST_TICKS))
+    return places, [_plain(names[place]) for place in places]
+
+
 def _name_ticks(axis: Axes, names: Sequence[str], **style: Any) -> None:
     axis.set_xticks(
-        range(len(names)),
-        map(_plain, names),
+        *_ticks(names),
         rotation=60,
         ha="right",
         rotation_mode="anchor",
@@ -183,7 +192,7 @@ def _line(
     style: Mapping[str, Any],
 ) -> None:
     value, low, high = names
-    axis.plot(x, _column(rows, value), **style)
+    axis.plot(x, _column(rows, value), markevery=max(1, len(rows) // _MOST_TICKS), **style)
     if low:
         interval = _column(rows, low), _column(rows, high)
         axis.fill_between(x, *interval, color=style["color"], alpha=0.18, linewidth=0)
@@ -256,7 +265,7 @@ def _matrices(found: Json, matrix: Callable[[Json, Json], _Matrix], label: str) 
         shown = axis.imshow(np.array(values, np.float64), cmap=ramp, vmin=lowest, vmax=1)
         axis.set_title(_plain(title))
         _name_ticks(axis, names, fontsize=6)
-        axis.set_yticks(range(len(names)), map(_plain, names), fontsize=6)
+        axis.set_yticks(*_ticks(names), fontsize=6)
         figure.colorbar(shown, ax=axis, label=label, shrink=0.7)
     return figure
 
@@ -271,16 +280,18 @@ def _confusion(store: Json, found: Json) -> _Matrix:
 
 
 def _consistency(store: Json, _: Json) -> _Matrix:
-    return store["consistency"]["spearman"], store["layers"], store["label"]
+    names = [store["layers"][place] for place in store["detailed"]]
+    return store["consistency"]["spearman"], names, store["label"]
 
 
 def _layer_of(store: Json, found: Json) -> int:
     """Index of the layer shown, or of the one at the same relative depth."""
-    if found["layer"] in store["layers"]:
+    own = [store["layers"][place] for place in store["detailed"]]
+    if found["layer"] in own:
         return int(store["layers"].index(found["layer"]))
     first = found["stores"][0]["layers"]
     depth = first.index(found["layer"]) / max(1, len(first) - 1)
-    place: int = round(depth * (len(store["layers"]) - 1))
+    place: int = min(store["detailed"], key=lambda i: abs(i - depth * (len(store["layers"]) - 1)))
     return place
 
 

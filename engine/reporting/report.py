@@ -27,7 +27,7 @@ from ..values import listed
 from . import headline, page
 from .best import best_units, described, rows_of, shown_stimuli, store_of
 from .embedding import json_block, policy
-from .excerpts import analyses_of, layers_in_detail, leading_contrasts, left_out
+from .excerpts import affordable, layers_in_detail, leading_contrasts, left_out
 from .findings import Reported, findings, letters
 from .method import method
 from .pictures import pictures_of
@@ -92,15 +92,18 @@ def report(
     analyses = []
     for result, own in zip(results, chosen, strict=True):
         note(f"analysing {result.path}")
-        wanted = analyses_of(result)
-        found = analyse(result, criterion, layers, own, wanted, resamples=resamples, seed=seed)
+        wanted, similarities = affordable(result, result.layers_named(layers))
+        found = analyse(
+            result, criterion, layers, own, wanted, resamples=resamples, seed=seed,
+            similarities=similarities, note=note,
+        )  # fmt: skip
         analyses.append(found)
     reported = _reported(results, analyses, chosen)
     reported, shown = _with_best(reported, opened, places, stimuli, note)
     data = findings(reported, shown)
-    remarked = [f"{text}." for one in results for text in remarks(criterion, one.categories, texts)]
+    said = [f"{text}." for one in results for text in remarks(criterion, one.categories, texts)]
+    remarked = [tag("p", text, class_="warning") for text in dict.fromkeys(said)]
     asked = {name for one in results for name in texts or one.categories}
-    remarked = [tag("p", text, class_="warning") for text in dict.fromkeys(remarked)]
     missing = left_out(analyses, [one.detailed for one in reported], len(asked))
     remarked += [tag("p", text, class_="note") for text in missing]
     page_text = _page(reported, results, criterion, json_block(data), remarked)

@@ -5,9 +5,10 @@ Unlike moments, ranks need every response.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,41 +78,62 @@ def discriminate(
 
 
 class _Sample(NamedTuple):
-    """Rows of a contrast's stimuli in all folds or one, and which of them are the target's.
+    """A contrast on all folds or one: rows of its stimuli, which contrasts may share.
 
-    ``contrast`` is its index, ``fold`` that of the fold plus 1; 0 stands for all folds.
+    ``contrast`` is its index, ``fold`` that of the fold plus 1; 0 stands for all folds. ``key``
+    is that of the rows.
     """
 
     contrast: int
     fold: int
-    rows: NDArray[np.int64]
-    target: NDArray[np.bool_]
+    key: tuple[Any, int]
+    target: tuple[int, ...]
 
 
-def _samples(recording: Recording, contrasts: Sequence[Contrast]) -> Iterator[_Sample]:
-    """All samples with both target and baseline stimuli."""
+_Rows = dict[tuple[Any, int], NDArray[np.int64]]
+
+
+def _samples(recording: Recording, contrasts: Sequence[Contrast]) -> tuple[list[_Sample], _Rows]:
+    """All samples with both target and baseline stimuli, and the rows of each key."""
+    found, rows = [], _Rows()
     for number, contrast in enumerate(contrasts):
+        everything = contrast.named is None
         for index, fold in enumerate((None, *range(recording.folds))):
-            rows = recording.rows_of((*contrast.target, *contrast.baseline), fold)
-            target = np.isin(recording.labels[rows], contrast.target)
+            whose = None if everything else frozenset((*contrast.target, *contrast.baseline))
+            key = whose, index
+            if key not in rows:
+                categories = range(len(recording.categories)) if whose is None else sorted(whose)
+                rows[key] = recording.rows_of(categories, fold)
+            target = _of_target(recording, rows[key], contrast.target)
             if target.any() and not target.all():
-                yield _Sample(number, index, rows, target)
+                found.append(_Sample(number, index, key, contrast.target))
+    return found, rows
+
+
+def _of_target(
+    recording: Recording, rows: NDArray[np.int64], target: Sequence[int]
+) -> NDArray[np.bool_]:
+    return np.isin(recording.labels[rows], target)
 
 
 def _of_layer(
     recording: Recording, layer: str, contrasts: Sequence[Contrast], sides: int
 ) -> Iterator[Discrimination]:
     recording.require_units(layer)
-    units, samples = recording.units(layer), list(_samples(recording, contrasts))
+    units, (samples, rows) = recording.units(layer), _samples(recording, contrasts)
     found = np.full((3, len(contrasts), 1 + recording.folds, len(units)), np.nan)
+    order = {key: place for place, key in enumerate(rows)}
+    samples.sort(key=lambda sample: order[sample.key])
     for columns in recording.blocks(layer):
         values = recording.part(layer, columns)
-        ranked: dict[bytes, tuple[Floats, Floats]] = {}  # shared by contrasts of the same stimuli
-        for number, fold, rows, target in samples:
-            key = rows.tobytes()
-            if key not in ranked:
-                ranked[key] = average_ranks(values[rows])
-            found[:, number, fold, columns] = rank_sum(*ranked[key], target, sides)
+        # Samples of the same stimuli share their ranks, which are in memory once.
+        for key, own in itertools.groupby(samples, lambda sample: sample.key):
+            ranks, ties = average_ranks(values[rows[key]])
+            for one in own:
+                target = _of_target(recording, rows[key], one.target)
+                measured = rank_sum(ranks, ties, target, sides)
+                found[:, one.contrast, one.fold, columns] = measured
+    shown = np.bincount(recording.labels[recording.shown], minlength=len(recording.categories))
     chosen = recording.chosen(layer)
     for number, contrast in enumerate(contrasts):
         named = contrast.text in recording.choices
@@ -119,8 +141,8 @@ def _of_layer(
         yield Discrimination(
             layer=layer,
             contrast=contrast.text,
-            n_target=len(recording.rows_of(contrast.target)),
-            n_baseline=len(recording.rows_of(contrast.baseline)),
+            n_target=int(shown[list(contrast.target)].sum()),
+            n_baseline=int(shown[list(contrast.baseline)].sum()),
             units=units,
             auc=auc[0],
             u=u[0],

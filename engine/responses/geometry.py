@@ -6,25 +6,31 @@ grows with the square of the number of stimuli, but not with units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from ...kernels.concordance import doubled_ranks, kendall, spearman
 from ...kernels.similarity import (
     Patterns,
+    Symmetric,
+    alignments,
     correlation_distances,
+    correlation_triangle,
     euclidean_distances,
-    join,
-    linear_cka,
+    euclidean_triangle,
+    extend,
     patterns_of,
 )
+from .. import blocks
 from ..errors import UserError
 from ..files import new_file, output_path, write_arrays
+from ..texts import in_bytes
 from .recording import Recording
 
 Floats = NDArray[np.float64]
@@ -66,6 +72,14 @@ class Products:
             return correlation_distances(self.patterns)
         return euclidean_distances(self.patterns)
 
+    def triangle(self, distance: Distance = "correlation") -> Floats:
+        """:meth:`distances` above the diagonal, row by row."""
+        refuse_distance(distance)
+        units, mean, products, gram = self.patterns
+        if distance == "correlation":
+            return correlation_triangle(units, mean, Symmetric(products))[0]
+        return euclidean_triangle(Symmetric(gram))[0]
+
 
 def products(recording: Recording, layer: str) -> Products:
     """Inner products of a layer's responses to all shown stimuli, summed block by block of units.
@@ -91,7 +105,7 @@ def products(recording: Recording, layer: str) -> Products:
                 f"distances need finite responses; some units of {layer} gave NaN or infinity: "
                 "choose other units"
             )
-        found = join(found, patterns_of(values))
+        found = extend(found, values)
     return Products(layer, rows, found)
 
 
@@ -134,8 +148,8 @@ def geometry(
     for layer in recording.layers_named(layers):
         found, own = products(recording, layer.name), recording.recorded(layer.name)
         category = labels[found.stimuli]
-        same = (category[:, None] == category)[np.triu_indices(len(category), 1)]
-        distances = upper(found.distances(distance))
+        same = np.concatenate([category[n + 1 :] == one for n, one in enumerate(category)])
+        distances = found.triangle(distance)
         within, between = (_mean(distances[same == one]) for one in (True, False))
         rows.append(
             Geometry(
@@ -172,14 +186,12 @@ def write_matrices(
     refuse_matrices(output)
     rows = np.flatnonzero(recording.shown)
     names = np.array(recording.categories)[recording.labels[rows]]
-    arrays = {
-        layer.name: products(recording, layer.name).distances(distance)
-        for layer in recording.layers_named(layers)
-    }
+    named = recording.layers_named(layers)
+    arrays = ((one.name, products(recording, one.name).distances(distance)) for one in named)
     paths = np.array([str(path) for path in recording.stimulus_column("stimulus_path")[rows]])
-    table = {"stimulus_path": paths, "stimulus_category": names}
+    table = ("stimulus_path", paths), ("stimulus_category", names)
     with new_file(output, "a matrix") as file:
-        write_arrays(file, {**table, **arrays})
+        write_arrays(file, itertools.chain(table, arrays))
 
 
 @dataclass(frozen=True)
@@ -210,19 +222,32 @@ def agreement(
     refuse_distance(distance)
     if similarity not in (known := get_args(Similarity)):
         raise UserError(f"layers are compared by {', '.join(known)}; got {similarity!r}")
-    names = [layer.name for layer in recording.layers_named(layers)]
+    named = recording.layers_named(layers)
+    _refuse_large(recording, len(named), similarity)
+    found = (products(recording, layer.name) for layer in named)
     if similarity == "cka":
-        described = {name: products(recording, name).patterns.gram for name in names}
-        compare: Callable[[Floats, Floats], float] = linear_cka
+        grams = [Symmetric(one.patterns.gram) for one in found]
+        values = alignments(grams, grams)
     else:
-        described = {name: upper(products(recording, name).distances(distance)) for name in names}
-        compare = _spearman if similarity == "spearman" else _kendall
-    rows = []
-    for number, name in enumerate(names):
-        for other in names[number + 1 :]:
-            value = compare(described[name], described[other])
-            rows.append(Agreement(name, other, value if np.isfinite(value) else None))
-    return rows
+        values = _ranked(similarity, [one.triangle(distance) for one in found])
+    return [
+        Agreement(one.name, other.name, value if np.isfinite(value) else None)
+        for number, one in enumerate(named)
+        for other, value in zip(
+            named[number + 1 :], values[number, number + 1 :].tolist(), strict=True
+        )
+    ]
+
+
+def _refuse_large(recording: Recording, layers: int, similarity: str) -> None:
+    """Raise a ``UserError`` if what is compared between layers does not fit into memory."""
+    stimuli = int(recording.shown.sum())
+    size = layers * stimuli**2 * (8 if similarity == "cka" else 6) + 40 * stimuli**2
+    if size > (room := blocks.room(whole=True)):
+        raise UserError(
+            f"pairs of {stimuli:,} stimuli in {layers:,} layers take about {in_bytes(size)}; got "
+            f"{in_bytes(room)} of memory: choose fewer layers, or record fewer stimuli"
+        )
 
 
 def refuse_distance(distance: str) -> None:
@@ -242,20 +267,18 @@ def _centred(kernel: Floats) -> Floats:
     return np.asarray(kernel - means - means[:, None] + means.mean())
 
 
-def _spearman(one: Floats, other: Floats) -> float:
-    return _finite_correlation(one, other, lambda a, b: stats.spearmanr(a, b).statistic)
+def _ranked(similarity: str, triangles: list[Floats]) -> Floats:
+    """Spearman's or Kendall's correlation ``[layer, layer]``, over the pairs finite in both."""
+    known = [np.isfinite(one) for one in triangles]
+    if all((one == known[0]).all() for one in known):
+        return _correlated(similarity, [one[known[0]] for one in triangles])
+    found = np.full((len(triangles), len(triangles)), np.nan)
+    for i, j in itertools.combinations(range(len(triangles)), 2):
+        both = known[i] & known[j]
+        found[i, j] = _correlated(similarity, [triangles[i][both], triangles[j][both]])[0, 1]
+    return found
 
 
-def _kendall(one: Floats, other: Floats) -> float:
-    return _finite_correlation(one, other, lambda a, b: stats.kendalltau(a, b).statistic)
-
-
-def _finite_correlation(
-    one: Floats, other: Floats, correlate: Callable[[Floats, Floats], float]
-) -> float:
-    """A correlation over the pairs that are finite in both; NaN if one is constant."""
-    known = np.isfinite(one) & np.isfinite(other)
-    a, b = one[known], other[known]
-    if len(a) < 2 or a.min() == a.max() or b.min() == b.max():
-        return np.nan
-    return float(correlate(a, b))
+def _correlated(similarity: str, values: list[Floats]) -> Floats:
+    ranks = np.stack([doubled_ranks(one) for one in values])
+    return spearman(ranks, ranks) if similarity == "spearman" else kendall(ranks)

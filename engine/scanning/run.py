@@ -56,6 +56,8 @@ def run(
     setup = set_up(request, stimuli, listener, processes=executor.processes, backbone=backbone)
     _price_null(setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
+    sizes = len(catalogue.categories), setup.design.folds, setup.design.store_dtype
+    listener.notes(setup.remarks_on_size(max_store_bytes(setup.layers, *sizes)))
     blueprint = StoreBlueprint(
         layers=setup.layers,
         categories=catalogue.categories,

@@ -26,11 +26,14 @@ from ..networks.placement import device_for, multiplied, place, refuse_precision
 from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced
 from ..spec import Design, Request
 from ..stimuli.catalogue import Catalogue
+from ..texts import in_bytes
 from ..values import listed
 from .budget import BATCH_SIZES, Fit, Footprint, fit, free_memory, growth, used_memory
 from .progress import Listener
 from .stimulus_set import StimulusSet
 
+# Stores up to this size may be larger than the activations without a note.
+_SMALL = 100 * 2**20
 # Bytes held of each recorded layer; layers without any are left out.
 HeldOf = Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]]
 
@@ -66,6 +69,28 @@ class Setup:
     def axes(self) -> Axes:
         """Layer -> axes of its output that units average over."""
         return {name: averaged(dims, self.design.units) for name, dims in self.dims.items()}
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of the responses of all units to all stimuli, in float32."""
+        return 4 * len(self.plan.order) * sum(layer.units for layer in self.layers)
+
+    def remarks_on_size(self, store_bytes: int) -> list[str]:
+        """A remark if the store outgrows the activations, with ways out by what they give up."""
+        if store_bytes <= max(self.activation_bytes, _SMALL):
+            return []
+        design, images = self.design, len(self.plan.order) / len(self.catalogue.categories)
+        ways = [
+            *(['`units="channel"`'] if design.units == "all" else []),
+            "fewer `layers`",
+            *(["`folds=1`"] if design.folds > 1 else []),
+            *(['`store_dtype="float32"`'] if design.store_dtype == "float64" else []),
+        ]
+        return [
+            f"the store may take {in_bytes(store_bytes)}, the activations themselves "
+            f"{in_bytes(self.activation_bytes)} in float32: with {images:.3g} images per category, "
+            f"moments are no saving; smaller with {', '.join(ways)} or `groups` of categories"
+        ]
 
     @property
     def images(self) -> ImageSource:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # Seconds that decoding is measured for, at most.
 _SECONDS = 3.0
-# Batches that are timed, after one that does not count; a single one that takes so many seconds.
-_BATCHES, _LONG = 3, 10.0
+# Batches that are timed, after one that does not count, until they have taken so many seconds; a
+# single one that takes so many.
+_BATCHES, _ENOUGH, _LONG = 3, 1.0, 10.0
 # An image this many times larger than the network asks for is decoded in vain.
 _LARGE = 1.6
 
@@ -66,8 +67,8 @@ def seconds(work: Callable[[], object], device: torch.device | None = None) -> f
 
 def seconds_per_batch(show: Callable[[], object], device: torch.device) -> float:
     """Median time of a batch; ``show`` shows one."""
-    taken: list[float] = []
-    while len(taken) <= _BATCHES and (not taken or taken[-1] <= _LONG):
+    taken = [seconds(show, device)]
+    while len(taken) <= _BATCHES and taken[0] <= _LONG and sum(taken[1:]) < _ENOUGH:
         taken.append(seconds(show, device))
     return sorted(taken[1:] or taken)[len(taken[1:]) // 2]
 

@@ -10,7 +10,6 @@ import os
 import posixpath
 from array import array
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,8 @@ def list_manifest(source: Path) -> Listing:
 
     Raises
     ------
-    UserError : a missing column, path or category, a path listed twice, an invalid hash, a file
-        that does not match its suffix, or pyarrow is not installed
+    UserError : a missing column, path or category, a path listed twice, an invalid hash, or a
+        file that does not match its suffix
     """
     numbers, marks, digests = array("i"), array("q"), bytearray()
     known: dict[str, int] = {}
@@ -99,11 +98,6 @@ def _csv_rows(source: Path) -> Iterator[Sequence[Any]]:
 
 
 def _arrow_rows(source: Path) -> Iterator[Sequence[Any]]:
-    if find_spec("pyarrow") is None:
-        raise UserError(
-            f"{source.suffix} manifests need pyarrow; got {source}: pip install "
-            "'fusiform[parquet]', or save it as .csv"
-        )
     for number, row in enumerate(rows_of(source, _NEEDED, _OPTIONAL, _RULE), 1):
         yield number, *row
 

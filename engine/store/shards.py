@@ -160,7 +160,10 @@ def _require_header(content: NDArray[np.uint8], key: str, grid: Grid) -> None:
 def _index(file: RawFile, key: str, grid: Grid) -> NDArray[np.uint64]:
     """The index of a file: first byte and number of bytes of every chunk."""
     length = grid.chunks * INDEX_ENTRY
-    content = file.read(file.size - length - CHECKSUM, length)
-    if len(content) < length:
+    whole = file.read(file.size - length - CHECKSUM, length + CHECKSUM)
+    if len(whole) < length + CHECKSUM:
         raise Misfit(f"file {key} is cut short")
-    return np.frombuffer(content, "<u8").reshape(-1, 2)
+    content = np.frombuffer(whole, np.uint8, length)
+    if google_crc32c.value(content) != int.from_bytes(whole[length:], "little"):
+        raise Misfit(f"file {key} has an index that is not what was written: its checksum differs")
+    return content.view("<u8").reshape(-1, 2)
