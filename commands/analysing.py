@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fusiform.engine.errors import UserError
+from fusiform.engine.errors import UserError, shortened
 from fusiform.engine.texts import in_bytes
 
 from .fields import command
@@ -340,7 +340,7 @@ def _print_analysis(analysis: Analysis, every: bool) -> None:
         print_titled(table)
     print("\n95 %: over draws of whole feature maps. by chance: of as many units at random")
     if analysis.nameless:
-        said = ", ".join(analysis.nameless)
+        said = shortened(analysis.nameless)
         said = f"no names of all dimensions, and so no maps of {said}: scan with --dims"
         print(f"\n{printable(said)}")
     if analysis.folds == 1:

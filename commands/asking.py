@@ -30,7 +30,7 @@ from .shared_options import (
     within_budget,
 )
 from .summaries import print_results
-from .tables import of_stores, print_json, print_table, put_out
+from .tables import of_stores, print_json, print_rest, print_table, put_out
 
 if TYPE_CHECKING:
     from fusiform.engine.querying.query import Query
@@ -283,6 +283,7 @@ def responses(
         Path | None,
         typer.Option("--output", "-o", help="For rdm: write the matrices to a .npz file."),
     ] = None,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a recording about single units and single stimuli.
@@ -321,5 +322,6 @@ def responses(
     if as_json:
         print_json({"recording": path, what: found.records()})
         return
-    right = {i for i, name in enumerate(found.head) if name not in found.words}
-    print_table(found.head, found.lines, right)
+    head, lines, said = (found.head, found.lines, "") if every else found.excerpt()
+    print_table(head, lines, {i for i, name in enumerate(head) if name not in found.words})
+    print_rest(said)

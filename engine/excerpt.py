@@ -12,6 +12,8 @@ _T = TypeVar("_T")
 # Rows of a table that is shown whole. A longer one has fewer contrasts and, if it is still too
 # long, fewer layers.
 MOST_ROWS, MOST_CONTRASTS = 200, 10
+# Columns of a matrix, or of categories, that fit on a page.
+MOST_COLUMNS = 20
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ FEW = 48
 _LINE = 8
 # Means and errors up to here can be added and subtracted without overflow.
 _LARGE = 1e300
+# How far below a line between two rivals a third must lie, as a share of the range of means, and
+# the smallest such distance: rounding of t is far smaller.
+_BELOW, _LEAST_BELOW = 1e-12, 1e-150
 
 
 @inner
@@ -60,6 +63,7 @@ def rivals_of_tile(mean: Floats, error: Floats, t: Floats) -> None:
         for u in range(stop - start):
             if _is_ordinary(means[u], errors[u]):
                 rivals = find_rivals(means[u], errors[u], rival_mean, rival_error)
+                rivals = keep_hull(means[u], rival_mean, rival_error, rivals)
                 _among_rivals(
                     means[u], errors[u], rival_mean[:rivals], rival_error[:rivals], smallest[u]
                 )
@@ -124,6 +128,38 @@ def find_rivals(mean: Floats, error: Floats, rival_mean: Floats, rival_error: Fl
 
 
 @inner
+def keep_hull(mean: Floats, rival_mean: Floats, rival_error: Floats, found: int) -> int:
+    """Keep the rivals that no line between two others passes above; return how many.
+
+    For a category of mean m and error e, let t be the smallest over the rivals kept. A rival of
+    mean M and error E gives a smaller one only if ``f(M, E) = M + t sqrt(e + E)`` is above m. As t
+    is negative, f is convex: on a line between two rivals it is largest at one of them, at most m.
+    A rival that lies d below the line has ``f <= m - d``. Its t is larger by at least ``d / sqrt(e
+    + E)``, which rounding cannot make up for.
+    """
+    lowest = np.inf
+    for k in range(len(mean)):
+        lowest = min(lowest, mean[k])
+    margin = _BELOW * (rival_mean[0] - lowest)
+    if not margin > _LEAST_BELOW:
+        return found
+    kept = 0
+    for i in range(found):
+        while kept >= 2:
+            rise = rival_mean[kept - 2] - rival_mean[i]
+            along = (rival_mean[kept - 2] - rival_mean[kept - 1]) / rise
+            across = (rival_error[kept - 2] - rival_error[kept - 1]) / (
+                rival_error[kept - 2] - rival_error[i]
+            )
+            if not rise * (along - across) > margin:
+                break
+            kept -= 1
+        rival_mean[kept], rival_error[kept] = rival_mean[i], rival_error[i]
+        kept += 1
+    return kept
+
+
+@inner
 def _among_rivals(
     mean: Floats, error: Floats, rival_mean: Floats, rival_error: Floats, smallest: Floats
 ) -> None:
@@ -133,7 +169,7 @@ def _among_rivals(
     b is at least that against a rival with as large a mean and as small an error. Rounded
     subtraction, addition, square root and division are monotone (IEEE 754), so this holds for the
     computed numbers too: the minimum over the rivals is the minimum over all, to the bit. A
-    category may be its own rival: that t is 0.
+    category may be its own rival: that t is 0. Those that :func:`keep_hull` drops give larger ones.
 
     The preferred category, alone with the largest mean, is compared with all others. Only the sign
     of a 0 depends on the order of pairs: it is that of the first.

@@ -76,3 +76,29 @@ def gini(counts: NDArray[Any]) -> Floats:
     ranks = 2 * np.arange(1, locations + 1) - locations - 1
     total = np.where(ordered[..., -1] > 0, ordered.sum(axis=-1), np.nan)
     return np.asarray((ranks * ordered).sum(axis=-1) / (locations * total))
+
+
+def share_of_numbers(_: Floats, numbers: Floats, locations: int) -> Floats:
+    """Share of locations with a count above 0, from ``numbers [..., value]`` of them.
+
+    The first argument of this and the following are the counts above 0 that occur, ``[value]``,
+    ascending.
+    """
+    return np.asarray(numbers.sum(axis=-1) / locations)
+
+
+def entropy_of_numbers(values: Floats, numbers: Floats, locations: int) -> Floats:
+    """:func:`normalised_entropy`, from the numbers of locations as in :func:`share_of_numbers`."""
+    total = (numbers * values).sum(axis=-1)
+    total = np.where((total > 0) & (locations > 1), total, np.nan)
+    inside = (numbers * (values * np.log(values))).sum(axis=-1) / total
+    return np.asarray(((np.log(total) - inside) / np.log(max(locations, 2))).clip(0, 1))
+
+
+def gini_of_numbers(values: Floats, numbers: Floats, locations: int) -> Floats:
+    """:func:`gini`, from the numbers of locations as in :func:`share_of_numbers`."""
+    ends = locations - numbers.sum(axis=-1, keepdims=True) + numbers.cumsum(axis=-1)
+    total = (numbers * values).sum(axis=-1)
+    # The sum of 2 i - P - 1 over the ranks i of equal counts.
+    ranked = (numbers * values * (2 * ends - numbers - locations)).sum(axis=-1)
+    return np.asarray(ranked / (locations * np.where(total > 0, total, np.nan)))

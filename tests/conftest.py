@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fusiform.engine import waiting
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store import chunking
 
@@ -150,7 +151,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp("store") / "made.zarr"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "_CHUNK_UNITS", request.param)
-        patch.setattr(chunking, "_MOMENT_VALUES", 4 * request.param)
+        patch.setattr(waiting, "_MOMENT_VALUES", 4 * request.param)
         fill(path)
     return open_store(path)
 

@@ -497,3 +497,36 @@ def test_rivals_are_the_categories_no_other_dominates() -> None:
         }
         kept = list(zip(kept_mean[:number], kept_error[:number], strict=True))
         assert kept == sorted(best, reverse=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(3, 40),
+    st.sampled_from([0.0, 1e-16, 1e-13, 1e-12, 1e-11, 1e-3, 0.1]),
+    st.integers(-150, 145),
+    st.integers(-300, 295),
+    st.integers(0, 2**32 - 1),
+)
+def test_rivals_on_a_line_give_the_bits_of_all_pairs(
+    categories: int, apart: float, means: int, errors: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(0, 1, (categories, 3)) ** rng.choice([1, 8])
+    mean = place + apart * rng.uniform(-1, 1, place.shape) + rng.choice([0, 1, 1e6])
+    with np.errstate(all="ignore"):
+        error = np.float64(10) ** errors * (place + rng.choice([0, 1e-9]))
+        count = np.full(categories, 2)
+        assert_same_bits(*of_both(count, np.float64(10) ** means * mean, 2 * error))
+
+
+def test_most_rivals_lie_below_a_line_between_others() -> None:
+    rng = np.random.default_rng(4)
+    groups = rng.normal(rng.normal(-1, 0.5, (2000, 1)), 1, (2000, 10)).clip(0)
+    mean, error = groups.mean(axis=1), groups.var(axis=1, ddof=1) / 10
+    kept_mean, kept_error = np.empty((2, 2000))
+    number = each_kernels.find_rivals(mean, error, kept_mean, kept_error)
+    kept = each_kernels.keep_hull(mean, kept_mean, kept_error, number)
+    assert kept < number / 2
+    assert (np.diff(kept_mean[:kept]) < 0).all()
+    slopes = np.diff(kept_mean[:kept]) / np.diff(kept_error[:kept])
+    assert (np.diff(slopes) > 0).all()  # concave

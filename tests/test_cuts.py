@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import fusiform
 from fusiform import Criterion, open_store, save_contrast
+from fusiform.engine import waiting
 from fusiform.engine.contrasts.select import materialise, select
 from fusiform.engine.layer import Layer
 from fusiform.engine.store import chunking
 from fusiform.engine.store.chunking import (
     chunk_shape,
-    groups_held,
     is_contiguous,
     moments_grid,
     slabs,
@@ -54,7 +54,7 @@ def test_small_layers_and_many_categories_share_chunks_and_files() -> None:
     grid = variable_grid(head, leading[:1], slab, 4, compressed=False)
     chunks = math.prod(-(-s // c) for s, c in zip(grid.shape, grid.chunk, strict=True))
     assert chunks <= 2 * math.prod(grid.shape) / 2**18
-    held = groups_held([head], math.prod(leading))["odd"]
+    held = waiting.groups_held([head], math.prod(leading))["odd"]
     assert held == 2**19 // 1000
     moments = moments_grid(head, leading, slab, held, 8)
     files = math.prod(-(-s // f) for s, f in zip(moments.shape, moments.file, strict=True))

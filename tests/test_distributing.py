@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fusiform
+from fusiform.engine import waiting
 from fusiform.engine.distributing import cluster, driver
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store import chunking
 from fusiform.engine.store.location import DurableFolder
 from fusiform.engine.store.writing.commits import TaskLog, sealed, unsealed
 from fusiform.kernels.moments import Moments
@@ -48,9 +48,9 @@ NETWORK = """
 import torch
 from torch import nn
 from fusiform import Preprocessing
-from fusiform.engine.store import chunking
+from fusiform.engine import waiting
 
-chunking._MOMENT_VALUES = 300
+waiting._MOMENT_VALUES = 300
 
 class Net(nn.Module):
     def __init__(self):
@@ -127,7 +127,7 @@ def groups_per_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The contrasts of every layer are a task of their own.
     """
-    monkeypatch.setattr(chunking, "_MOMENT_VALUES", 300)
+    monkeypatch.setattr(waiting, "_MOMENT_VALUES", 300)
     monkeypatch.setattr(driver, "_TOGETHER", 1)
 
 

@@ -17,7 +17,15 @@ from fusiform.kernels.similarity import (
     linear_cka,
     patterns_of,
 )
-from fusiform.kernels.spatial import NEIGHBOURS, gini, morans_i, normalised_entropy
+from fusiform.kernels.spatial import (
+    NEIGHBOURS,
+    entropy_of_numbers,
+    gini,
+    gini_of_numbers,
+    morans_i,
+    normalised_entropy,
+    share_of_numbers,
+)
 
 from . import reference
 
@@ -38,6 +46,18 @@ def test_evenness_is_invariant_to_order_and_scale(counts: list[int], random, tim
     random.shuffle(other)
     for index in (normalised_entropy, gini):
         assert float(index(np.array(counts))) == pytest.approx(float(index(np.array(other))))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
+def test_evenness_from_numbers_of_locations_is_the_same(counts: list[int]) -> None:
+    values, numbers = np.unique([one for one in counts if one], return_counts=True)
+    given_ = values.astype(float), numbers.astype(float), len(counts)
+    for own, other in (
+        (gini_of_numbers(*given_), gini(np.array(counts))),
+        (entropy_of_numbers(*given_), normalised_entropy(np.array(counts))),
+        (share_of_numbers(*given_), np.mean(np.array(counts) > 0)),
+    ):
+        np.testing.assert_allclose(own, other, atol=1e-12)
 
 
 def test_evenness_of_extreme_distributions() -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fusiform.commands.tables import excerpt_of, put_out
+from fusiform.engine.analyses.analyse import Analysis
+from fusiform.engine.analyses.consistency import Consistency
+from fusiform.engine.analyses.overlap import Overlap
+from fusiform.engine.analyses.shares import Share
+from fusiform.engine.analyses.tables import tables
 from fusiform.engine.excerpt import MOST_CONTRASTS, MOST_ROWS, at_steps, excerpt, leading, step_over
 from fusiform.engine.querying.table import Table
+from fusiform.engine.responses.answer import Answer
 
 
 def of(layers: int, contrasts: int, **more: float) -> dict[tuple[str, str], float]:
@@ -86,3 +93,66 @@ def test_a_printed_table_has_leading_rows_and_says_how_many_there_are(
         lines = capsys.readouterr().out.splitlines()[2:]
         assert len(lines) == (len(table) if every else shown + 1)
         assert lines[-1].startswith(said) != every
+
+
+# Tables of analyses, comparisons and recordings
+
+
+def analysed(layers: int, contrasts: int) -> Analysis:
+    """Shares, overlap and consistency; the last contrasts have the largest shares."""
+    names = [f"l{place}" for place in range(layers)]
+    texts = [f"c{place}" for place in range(contrasts)]
+    shares = [
+        Share(layer, text, 10, 10, place, place / 100, None, None, None, None, None)
+        for layer in names
+        for place, text in enumerate(texts)
+    ]
+    pairs = [
+        Overlap(layer, a, b, 1, 2, 0.5, None) for layer in names for a, b in combinations(texts, 2)
+    ]
+    matrix = tuple((0.5,) * layers for _ in names)
+    compared = Consistency(
+        "correlation", ("a", "b"), tuple(names), (), matrix, None, matrix, None, None, None
+    )
+    return Analysis(
+        "s.zarr", {}, "t > 1", tuple(texts), ("a", "b"), 2, tuple(names), 10, 0, tuple(shares),
+        (), (), (), (), tuple(pairs), (), compared,
+    )  # fmt: skip
+
+
+def test_tables_of_analyses_show_leading_contrasts_and_layers_at_steps() -> None:
+    found = analysed(100, 40)
+    shares, pairs, spearman, cka = tables(found, every=False)
+    assert {row[1] for row in shares.rows} == {f"c{place}" for place in range(30, 40)}
+    assert len(shares.rows) <= 200
+    assert "10 of 40 contrasts" in shares.said
+    assert {*(row[1] for row in pairs.rows), *(row[2] for row in pairs.rows)} <= {
+        row[1] for row in shares.rows
+    }
+    assert len(pairs.rows) == 200
+    assert pairs.said == "200 of 78,000 pairs (those that overlap most)"
+    for matrix in (spearman, cka):
+        assert len(matrix.rows) <= 20
+        assert len(matrix.head) == 2 + len(matrix.rows)
+        assert [str(row[0]) for row in matrix.rows] == matrix.head[2:]
+        assert (matrix.rows[0][1], matrix.rows[-1][1]) == ("l0", "l99")
+        assert "of 100 layers (one in 6)" in matrix.said
+    whole = list(tables(found))
+    assert [len(table.rows) for table in whole] == [4000, 78_000, 100, 100]
+    assert not any(table.said for table in whole)
+
+
+def test_tables_of_recordings_are_cut_by_rows_and_columns() -> None:
+    names = [f"l{place}" for place in range(50)]
+    cells = [[name, *(str(place) for place in range(50))] for name in names]
+    head, lines, said = Answer(["layer", *names], cells, list, named=1).excerpt()
+    assert head[1:] == [line[0] for line in lines]
+    assert len(head) <= 21
+    assert said == f"{len(lines)} of 50 columns"
+    long = [["l", f"c{place}", "-" if place < 5 else str(place)] for place in range(300)]
+    head, lines, said = Answer(["layer", "contrast", "AUC"], long, list, ranked="AUC").excerpt()
+    assert lines == long[-len(lines) :]
+    assert "of 300 contrasts" in said
+    _, lines, said = Answer(["layer"], [["l"]] * 1000, list).excerpt()
+    assert len(lines) <= 200
+    assert said.endswith("of 1,000 rows")

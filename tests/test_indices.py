@@ -16,7 +16,7 @@ from scipy import stats
 
 from fusiform.engine.contrasts.language.contrast import parse_contrast
 from fusiform.engine.contrasts.language.criterion import Criterion
-from fusiform.engine.contrasts.measures import _MEASURES, Measured
+from fusiform.engine.contrasts.measures import _MEASURES, POOLED, Measured
 from fusiform.engine.contrasts.sample import Sample
 from fusiform.engine.registry import MEASURES
 from fusiform.kernels import indices
@@ -242,6 +242,6 @@ def test_indices_follow_the_documented_policy(unit: str) -> None:
 
 
 def test_every_measure_is_defined_computed_and_documented() -> None:
-    assert set(_MEASURES) == {*MEASURES, "preferred"} - {"q"}
+    assert {*_MEASURES, *POOLED} == {*MEASURES, "preferred"} - {"q"}
     for name in MEASURES:
         assert f"`{name}`" in DEFINITIONS

@@ -21,7 +21,9 @@ from PIL import Image
 
 import fusiform
 from fusiform import open_store
+from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.layer import Layer
+from fusiform.engine.reporting.excerpts import MOST_LAYERS
 
 from . import made
 from .test_report import contrast_ratio
@@ -385,6 +387,49 @@ def test_the_printed_page_is_light_and_without_controls(opened: Opened) -> None:
         assert page.locator(control).is_hidden()
     assert page.locator("#share .plot svg").is_visible()
     page.emulate_media(media="screen")
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of more layers than are shown one by one."""
+    folder = tmp_path_factory.mktemp("deep")
+    layers = [
+        Layer(f"stage.{i}", "Linear", ("unit",), (12,), "float32") for i in range(MOST_LAYERS + 40)
+    ]
+    made.fill(folder / "deep.zarr", layers)
+    output = folder / "report.html"
+    fusiform.report(
+        folder / "deep.zarr", output, resamples=5, criterion=Criterion(where="t > 1"), layers="*"
+    )
+    return output
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_many_layers_have_curves_without_crowding(browser: Any, deep: Path, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844})
+    one = Opened(context, deep)
+    page = one.page
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    last = f"stage.{MOST_LAYERS + 39}"
+    figure = page.locator("#share .plot")
+    figure.focus()
+    figure.press("Home")
+    figure.press("End")
+    assert last in str(page.locator("#share .readout").text_content())
+    # Of 168 layers some have a name, and some a marker on each line.
+    names = one.words("share").count("stage.")
+    markers = page.locator("#share .plot svg path[transform]").count()
+    assert 5 < names < 90
+    assert markers < (MOST_LAYERS + 40) * len(made.CATEGORIES) + 20
+    if width == 390:
+        assert markers < 100
+    offered = page.locator("#choices label:has(> span:text-is('Layer')) option").count()
+    assert offered <= MOST_LAYERS + len(made.CATEGORIES)
+    one.choose("#share", "Criterion", "t")
+    assert page.locator("#share .plot svg path").count() > 10
+    assert one.words("consistency").count("stage.") < 100
+    assert one.wrong == []
+    context.close()
 
 
 def test_reduced_motion_is_respected(browser: Any, report: Path) -> None:

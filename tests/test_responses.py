@@ -560,7 +560,7 @@ def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
         "head/response: has responses to stimuli that were not shown",
         "conv/chosen: has units that no choice contains",
         "wide/unit: are other units than the root says",
-        "conv/response: chunk 0/0 is not what was written",
+        "conv/response: chunk 0 of file c/0/0 is not what was written",
     ):
         assert said in told
     change(own, lambda attributes: attributes.update(status="recording"))

@@ -22,6 +22,7 @@ from scipy.stats import ttest_ind_from_stats
 from torch import nn
 
 import fusiform
+from fusiform.engine import waiting
 from fusiform.engine.decoding import ahead as decode
 from fusiform.engine.decoding.pictures import prepare
 from fusiform.engine.disk import locked
@@ -32,7 +33,7 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store import chunking, location
+from fusiform.engine.store import location
 from fusiform.engine.store.location import DurableFolder
 from fusiform.engine.store.writing.commits import Commit, CommitLog
 from fusiform.engine.store.writing.store_draft import StoreDraft
@@ -76,7 +77,7 @@ def scanned(stimuli: Path, output: Path, net: nn.Module | None = None, **options
 def groups_per_file() -> Iterator[None]:
     """A file of moments holds one group."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "_MOMENT_VALUES", 1)
+        patch.setattr(waiting, "_MOMENT_VALUES", 1)
         yield
 
 
@@ -116,7 +117,7 @@ def test_a_scan_stopped_at_every_batch_resumes_to_the_same_bits(
     how: signal.Signals,
     values: int,
 ) -> None:
-    monkeypatch.setattr(chunking, "_MOMENT_VALUES", values)
+    monkeypatch.setattr(waiting, "_MOMENT_VALUES", values)
     whole = contents(scanned(stimuli, tmp_path / "whole.zarr", **options).path)
     output = tmp_path / "o.zarr"
     for _ in range(4):  # as many batches

@@ -16,6 +16,7 @@ import pytest
 import xarray
 import zarr
 
+from fusiform.engine import waiting
 from fusiform.engine.contrasts.summary import summary
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
@@ -66,7 +67,7 @@ def test_chunks_are_even_parts_of_a_layer(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_files_hold_the_groups_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunking, "_MOMENT_VALUES", 2**7)
+    monkeypatch.setattr(waiting, "_MOMENT_VALUES", 2**7)
     store = fill(tmp_path / "s.zarr")
     found = {
         layer.name: zarr.open_array(store.path / layer.name / "mean", mode="r") for layer in LAYERS
@@ -75,7 +76,7 @@ def test_files_hold_the_groups_that_fit(tmp_path: Path, monkeypatch: pytest.Monk
     assert [found[layer.name].shards[:2] for layer in LAYERS] == [(2, 2), (2, 2), (4, 2)]
     assert [found[layer.name].chunks[:2] for layer in LAYERS] == [(2, 2), (2, 2), (4, 2)]
     # Together they hold at most so much while they wait.
-    monkeypatch.setattr(chunking, "_HELD_BYTES", 16 * 8 * 11)
+    monkeypatch.setattr(waiting, "_HELD_BYTES", 16 * 8 * 11)
     store = fill(tmp_path / "less.zarr")
     files = [len(list((store.path / layer.name / "m2" / "c").rglob("0"))) for layer in LAYERS]
     array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
@@ -332,7 +333,7 @@ def test_moments_are_decoded_as_zarr_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, units: int
 ) -> None:
     monkeypatch.setattr(chunking, "_CHUNK_UNITS", units)
-    monkeypatch.setattr(chunking, "_MOMENT_VALUES", 70)
+    monkeypatch.setattr(waiting, "_MOMENT_VALUES", 70)
     described = contents()
     described["provenance"]["store_dtype"] = dtype
     draft = create_store(tmp_path / "s.zarr", **described)

@@ -24,7 +24,7 @@ from fusiform.kernels.moments import Moments, merge
 
 from ..shared import again, files_of, head, heading, save
 
-NUMBERS = (6, 16, 32, 48, 64, 100, 300, 1000)
+NUMBERS = (6, 16, 32, 48, 64, 100, 300, 1000, 5000)
 STORES = (6, 100, 1000)
 # A convolution, a smaller one, and tokens: 402,176 units.
 LAYERS = (
@@ -114,8 +114,8 @@ def _looked_at(count: np.ndarray, mean: np.ndarray, m2: np.ndarray) -> float:
     error = m2 / (count[:, np.newaxis] - 1) / count[:, np.newaxis]
     kept_mean, kept_error = np.empty((2, len(count)))
     found = [
-        each.find_rivals(m.copy(), e.copy(), kept_mean, kept_error)
-        for m, e in zip(mean.T, error.T, strict=True)
+        each.keep_hull(m, kept_mean, kept_error, each.find_rivals(m, e, kept_mean, kept_error))
+        for m, e in zip(mean.T.copy(), error.T.copy(), strict=True)
     ]
     return float(np.mean(found)) + (len(count) - 1) / len(count)
 

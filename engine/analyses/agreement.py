@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 
@@ -52,11 +52,12 @@ def agreement(
     rows = []
     for streams in zip(*(select_slabs(store, c, parsed, named) for c in criteria), strict=True):
         layer = streams[0][0]
-        # Units selected by two criteria [contrast, criterion, criterion].
+        # Units selected by a criterion and a later one [contrast, criterion, criterion].
         both = np.zeros((len(parsed), len(criteria), len(criteria)), np.int64)
         for selections in zip(*(slabs for _, slabs in streams), strict=True):
-            masks = np.stack([one.selective for one in selections], axis=1).astype(np.float64)
-            both += (masks @ masks.swapaxes(1, 2)).astype(np.int64)
+            for i, j in combinations_with_replacement(range(len(criteria)), 2):
+                masks = selections[i].selective & selections[j].selective
+                both[:, i, j] += np.count_nonzero(masks, axis=1)
         rows += [
             _row(layer.name, contrast.text, criteria, counts, i, j)
             for contrast, counts in zip(parsed, both.tolist(), strict=True)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ..excerpt import MOST_CONTRASTS, MOST_ROWS, Excerpt, at_steps, excerpt, step_over
+from ..excerpt import MOST_COLUMNS, MOST_CONTRASTS, MOST_ROWS, Excerpt, at_steps, excerpt, step_over
 from .analyse import ANALYSES, Analysis
 from .consistency import Consistency, Matrix
 from .overlap import Confusion
 from .resampling import Chance
-
-# Columns of a matrix of layers that fit on a page.
-_MOST_LAYERS = 20
 
 
 class Printed(NamedTuple):
@@ -152,7 +149,7 @@ def _consistency(found: Consistency, every: bool) -> Iterator[Printed]:
         "consistency: linear CKA of category means between layers": found.cka,
     }
     number = len(found.layers)
-    step = 1 if every else step_over(number, _MOST_LAYERS)
+    step = 1 if every else step_over(number, MOST_COLUMNS)
     shown = at_steps(range(number), step)
     said = f"{len(shown):,} of {number:,} layers (one in {step:,})" if step > 1 else ""
     for title, matrix in matrices.items():

@@ -10,7 +10,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.spatial import gini, normalised_entropy
+from ...kernels.spatial import (
+    entropy_of_numbers,
+    gini,
+    gini_of_numbers,
+    normalised_entropy,
+    share_of_numbers,
+)
 from ..analyses.census import Census, take_census
 from ..analyses.resampling import generator, held_out_means, intervals, or_none, ratios
 from ..analyses.spread import share_with_any
@@ -35,9 +41,11 @@ _RATIOS: dict[str, tuple[str, str]] = {
     "share_of_living": ("selective", "living"),
 }
 _HELD_OUT = ("csi", "d_prime")
-_STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
-    "share_with_any": share_with_any, "entropy": normalised_entropy, "gini": gini,
-}  # fmt: skip
+_STATISTICS: dict[str, tuple[Callable[..., Floats], Callable[[Floats, Floats, int], Floats]]] = {
+    "share_with_any": (share_with_any, share_of_numbers),
+    "entropy": (normalised_entropy, entropy_of_numbers),
+    "gini": (gini, gini_of_numbers),
+}
 MEASURED: dict[str, str] = {
     "share": "share of selective units",
     "share_of_living": "share of selective among living units",
@@ -278,23 +286,39 @@ def _draw(census: Census, measures: Sequence[str], resamples: int, seed: int) ->
                 value = above.sum(axis=1) / below.sum(axis=1)
             found[name] = value, ratios(census, above, below, several, seed)
         else:
-            found[name] = _draw_spread(census, _STATISTICS[name], several, seed)
+            found[name] = _draw_spread(census, name, several, seed)
     return Drawn(census.contrasts, found)
 
 
-def _draw_spread(
-    census: Census, statistic: Callable[[NDArray[Any]], Floats], resamples: int, seed: int
-) -> tuple[Floats, Floats]:
-    """A statistic of the numbers of selective units per feature map, and its draws."""
+def _draw_spread(census: Census, name: str, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """A statistic of the numbers of selective units per feature map, and its draws.
+
+    Drawn maps are counted by their number of selective units, of which there are few kinds.
+    """
+    statistic, of_numbers = _STATISTICS[name]
     rng, channels = generator(seed, census), len(census.channel_units)
+    values = statistic(census.by_channel)
     draws = np.empty((resamples, len(census.contrasts)))
+    draws[:] = statistic(np.zeros(channels, np.int64))
+    kinds = [(row, *_by_count(census.by_channel[row])) for row in np.flatnonzero(census.selective)]
     step = max(1, _DRAWN // channels)
     for start in range(0, resamples, step):
         part = draws[start : start + step]
-        indices = rng.integers(channels, size=(len(part), channels))
-        for contrast, counts in enumerate(census.by_channel):
-            part[:, contrast] = statistic(counts[indices])
-    return statistic(census.by_channel), draws
+        drawn = rng.integers(channels, size=(len(part), channels))
+        drawn += np.arange(0, drawn.size, channels)[:, np.newaxis]
+        times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        for row, counts, maps, begins in kinds:
+            numbers = np.add.reduceat(times[:, maps], begins, axis=1)
+            part[:, row] = of_numbers(counts, numbers.astype(np.float64), channels)
+    return values, draws
+
+
+def _by_count(counts: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Counts above 0 that occur; the maps that have any, by count; where each count begins."""
+    maps = np.flatnonzero(counts)
+    maps = maps[np.argsort(counts[maps], kind="stable")]
+    values, begins = np.unique(counts[maps], return_index=True)
+    return values.astype(np.float64), maps, begins
 
 
 def _rows(

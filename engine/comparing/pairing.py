@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from ..errors import shortened
 from ..layer import UNITS, Layer
 from ..registry import SHOWN
 from ..store.store_reader import StoreReader
@@ -81,7 +82,7 @@ def _nearest(index: int, layers: int, others: int) -> int:
 def _compare_stimuli(first: StoreReader, other: StoreReader) -> str | None:
     """How the shown stimuli differ in content, category or fold; None if they do not."""
     if list(map(composed, first.categories)) != list(map(composed, other.categories)):
-        return f"categories {', '.join(first.categories)} and {', '.join(other.categories)}"
+        return f"categories {shortened(first.categories)} and {shortened(other.categories)}"
     own, its = _shown(first), _shown(other)
     if own == its:
         return None

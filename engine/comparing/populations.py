@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments
-from ...kernels.similarity import correlation_distances, extend, patterns_of
+from ...kernels.similarity import correlation_distances
+from ..analyses.patterns import CategoryMeans
 from ..contrasts.language.contrast import Contrast
 from ..contrasts.language.criterion import Criterion
 from ..contrasts.sample import Sample
@@ -32,16 +33,24 @@ class Population:
     """Units of a layer: those that a contrast selects, or all that vary.
 
     ``units`` is their number, averaged over the selecting folds. ``profile [category]`` averages
-    responses over units, each standardised over all stimuli; ``rdm [category, category]`` is
-    1 - Pearson's correlation over units between the responses to two categories. Both are NaN with
-    too few units or constant responses.
+    responses over units, each standardised over all stimuli; NaN without units. ``means`` are their
+    mean responses to the categories.
     """
 
     layer: str
     name: str
     units: float
     profile: NDArray[np.float64]
-    rdm: NDArray[np.float64]
+    means: CategoryMeans
+
+    @property
+    def rdm(self) -> NDArray[np.float64]:
+        """1 - Pearson's correlation over units between the responses to two categories.
+
+        ``[category, category]``; NaN with too few units or constant responses.
+        """
+        rdm = correlation_distances(self.means.sums)
+        return np.full_like(rdm, np.nan) if self.means.units < _FEWEST_UNITS else rdm
 
 
 def populations(
@@ -79,7 +88,7 @@ class _Sums:
 
     def __init__(self, categories: int) -> None:
         self._scores = np.zeros(categories)
-        self._patterns = patterns_of(np.empty((categories, 0)))
+        self._means = CategoryMeans(categories)
 
     def add(self, sample: Sample) -> None:
         """Add living units; those that are constant on these stimuli are skipped."""
@@ -87,14 +96,10 @@ class _Sums:
         mean, total = sample.mean[:, varies], sample.total
         spread = np.sqrt(total.m2[varies] / (total.count - 1))
         self._scores = self._scores + ((mean - total.mean[varies]) / spread).sum(axis=1)
-        self._patterns = extend(self._patterns, mean)
+        self._means.add(mean)
 
     def population(self, layer: str, name: str, folds: int) -> Population:
         """The population of all units added."""
-        units = self._patterns.units
-        with np.errstate(all="ignore"):
-            profile = self._scores / units if units else np.full_like(self._scores, np.nan)
-            rdm = correlation_distances(self._patterns)
-        if units < _FEWEST_UNITS:
-            rdm = np.full_like(rdm, np.nan)
-        return Population(layer, name, units / folds, profile, rdm)
+        units = self._means.units
+        profile = self._scores / units if units else np.full_like(self._scores, np.nan)
+        return Population(layer, name, units / folds, profile, self._means)

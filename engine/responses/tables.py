@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,9 +62,8 @@ def auc_record(one: Discrimination) -> dict[str, Any]:
     return record
 
 
-def auc_table(found: Sequence[Discrimination]) -> Table:
+def auc_table(found: Iterable[Discrimination], folds: int) -> Table:
     """A line per layer and contrast: AUC over units, on all stimuli and by fold."""
-    folds = len(found[0].auc_fold) if found else 0
     head = ["layer", "contrast", "units", f"q <= {_Q}", "AUC mean", "least", "median", "largest"]
     head += [f"mean, fold {fold}" for fold in range(folds)]
     lines = []

@@ -5,7 +5,7 @@ Memory per unit is known; memory of a forward pass is measured in the trial pass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -81,8 +81,9 @@ class Footprint:
 
     ``program`` includes the network. ``forward`` is the cost per stimulus of a forward pass over
     images of ``crop`` x ``crop`` pixels. Every unit of a layer has its moments: more if shards
-    ``cut`` groups, and more for a ``null`` of (groups, units). In a recording, ``recorded`` gives
-    the bytes of a layer instead.
+    ``cut`` groups, and more for a ``null`` of (groups, units). Finished moments are ``waiting``
+    for others of their file: bytes by layer. In a recording, ``recorded`` gives the bytes of a
+    layer instead.
     """
 
     program: int
@@ -91,6 +92,7 @@ class Footprint:
     cut: bool = False
     null: tuple[int, int] = field(default=(0, 0))
     recorded: Callable[[Layer], int] | None = None
+    waiting: Mapping[str, int] = field(default_factory=dict)
 
     def of_layer(self, layer: Layer) -> int:
         """Bytes of a layer's moments."""
@@ -98,7 +100,8 @@ class Footprint:
             return self.recorded(layer)
         groups, units = self.null
         shuffled = groups * min(units, layer.units) * (20 if layer.dtype != "float64" else 24)
-        return layer.state_bytes + (_MOMENTS * layer.units if self.cut else 0) + shuffled
+        own = layer.state_bytes + self.waiting.get(layer.name, 0) + shuffled
+        return own + (_MOMENTS * layer.units if self.cut else 0)
 
     def of_batch(self, batch_size: int) -> int:
         """Of a batch, from pixels to activations."""

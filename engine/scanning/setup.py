@@ -28,6 +28,7 @@ from ..spec import Design, Request
 from ..stimuli.catalogue import Catalogue
 from ..texts import in_bytes
 from ..values import listed
+from ..waiting import waiting_bytes
 from .budget import BATCH_SIZES, Fit, Footprint, fit, free_memory, growth, used_memory
 from .progress import Listener
 from .stimulus_set import StimulusSet
@@ -185,6 +186,8 @@ def set_up(
         backbone.preprocessing.crop,
         null=(design.null * len(plan.blocks), design.null_units),
         recorded=(lambda layer: held[layer.name]) if held_of else None,
+        # A GPU's budget is its own memory; moments wait on the host.
+        waiting=waiting_bytes(layers, len(plan.blocks)) if device.type == "cpu" else {},
     )
     footprint, fitting, budget = _fitted(request, plan, layers, footprint, device, processes)
     setup = Setup(

@@ -9,7 +9,7 @@ large ones are written group by group. Measurements: ``benchmarks/results/layout
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -23,11 +23,6 @@ _CHUNK_UNITS = 262_144
 _CHUNK_VALUES = 12 * 262_144
 # Values per file of a variable, over all categories: held in memory until the file is full.
 _FILE_VALUES = 2**22
-# Values per file of moments, if it holds several groups; and the bytes of such groups of all layers
-# together, which wait in memory until their files are full.
-_MOMENT_VALUES, _HELD_BYTES = 2**19, 2**28
-# Bytes of a unit's mean and m2 in memory.
-MOMENT_BYTES = 16
 # The same for responses of a recording, and the fewest stimuli per file.
 _RESPONSE_FILE_VALUES, _MIN_ROWS = 2**21, 32
 # Values per chunk of responses; values of its columns over all stimuli, which are read together.
@@ -78,7 +73,7 @@ def chunk_shape(layer: Layer, groups: int) -> Shape:
 def moments_grid(layer: Layer, leading: Shape, slab: Shape, held: int, itemsize: int) -> Grid:
     """The grid of moments ``[category, fold, *layer dims]``.
 
-    A file holds all slabs of some consecutive groups, up to ``held``; see :func:`groups_held`.
+    A file holds all slabs of some consecutive groups, up to ``held``; see :func:`..waiting.groups_held`.
 
     Parameters
     ----------
@@ -105,21 +100,6 @@ def whole_grid(shape: Shape, itemsize: int) -> Grid:
     """The grid of a small array: one file, which is one chunk."""
     chunk = tuple(max(size, 1) for size in shape)
     return Grid(shape, chunk, chunk, itemsize, compressed=False, sharded=False)
-
-
-def groups_held(layers: Sequence[Layer], groups: int) -> Mapping[str, int]:
-    """Groups of moments that share a file, for every layer.
-
-    They wait in memory until the file is full: with many layers, fewer share one.
-    """
-    values = _MOMENT_VALUES
-    while True:
-        held = {one.name: min(groups, max(1, values // one.units)) for one in layers}
-        waiting = sum(MOMENT_BYTES * one.units * held[one.name] for one in layers
-                      if held[one.name] > 1)  # fmt: skip
-        if waiting <= _HELD_BYTES:
-            return held
-        values //= 2
 
 
 def min_file_values() -> int:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from fusiform.engine import waiting
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
 from fusiform.engine.store import chunking
@@ -34,7 +35,7 @@ class Net(nn.Module):
 def scan(stimuli: Path, output: Path, listener: Listener | None = None) -> Path:
     """Scan with a null, committing after every batch; files hold one, two and all groups."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "_MOMENT_VALUES", 300)
+        patch.setattr(waiting, "_MOMENT_VALUES", 300)
         store = flat.scan(
             Net(), stimuli, output, layers=["body", "pool", "head"], batch_size=8, null=2,
             null_units=9, preprocessing=Preprocessing(40, 32), commit_every=0, decode_workers=2,

@@ -19,7 +19,8 @@ from ...layer import Layer
 from ...registry import MOMENTS, STIMULUS_COLUMNS, VARIABLES
 from ...urls import strip_credentials
 from ...values import as_record
-from ..chunking import Grid, chunk_shape, groups_held, moments_grid, response_shape
+from ...waiting import groups_held
+from ..chunking import Grid, chunk_shape, moments_grid, response_shape
 from ..identity import fingerprint
 from ..location import Location, location_of, zarr_store
 from ..recording_reader import Units
