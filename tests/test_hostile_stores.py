@@ -38,6 +38,13 @@ def own(made_path: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made_path, tmp_path / "own.zarr"))
 
 
+@pytest.fixture
+def fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with a chunk per category and fold."""
+    monkeypatch.setattr(chunking, "_CHUNK_UNITS", 11)
+    return Path(fill(tmp_path / "fine.zarr").path)
+
+
 @pytest.fixture(autouse=True)
 def _in_time_and_memory() -> Iterator[None]:
     """Bound the time and peak memory of every test here."""
@@ -302,9 +309,9 @@ def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
         fusiform.summary(open_store(own), Criterion("rest", "t > 1"))
 
 
-def test_a_small_file_declared_as_a_huge_array_is_refused(own: Path) -> None:
+def test_a_small_file_declared_as_a_huge_array_is_refused(fine: Path) -> None:
     """An array declared as large as layers may be, with a few bytes on disk."""
-    units = 2**24
+    own, units = fine, 2**27
 
     def enlarge(root: dict[str, Any]) -> None:
         root["attributes"]["layers"][2]["shape"] = [units]
@@ -458,20 +465,15 @@ def test_an_added_array_is_refused(own: Path) -> None:
         open_store(own).tree()
 
 
-def test_one_category_of_a_damaged_chunk_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_category_of_a_damaged_chunk_is_refused(fine: Path) -> None:
     """A read of other categories does not look at it."""
-    monkeypatch.setattr(chunking, "_CHUNK_UNITS", 11)  # a chunk per category
-    fill(tmp_path / "own.zarr")
-    own = tmp_path / "own.zarr"
     for variable in ("t", "selective"):
-        path = own / "head" / variable / "c" / "0" / "0"
+        path = fine / "head" / variable / "c" / "0" / "0"
         content = bytearray(path.read_bytes())
         start, length = struct.unpack("<QQ", content[-36:-20])  # of the third category
         content[start + length - 8] ^= 1
         path.write_bytes(content)
-        store = open_store(own)
+        store = open_store(fine)
         head = store.layer("head")
         store.read_slab(head, variable, (slice(0, 11),), 0)
         with pytest.raises(UserError, match="its checksum differs"):

@@ -22,7 +22,7 @@ from fusiform.engine.contrasts.select import materialise, save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
-from fusiform.engine.registry import VARIABLES
+from fusiform.engine.registry import MOMENTS, VARIABLES
 from fusiform.engine.store.writing.creating import create_store
 from fusiform.kernels.moments import Moments
 
@@ -61,7 +61,18 @@ def store_of(
             m2 = ((mine - mine.mean(0)) ** 2).sum(0)
             moments = Moments(len(mine), mine.mean(0), m2)
             draft.write_moments(LAYER, row, f, moments)
-    materialise(draft)
+    if len(present) > 1:
+        materialise(draft)
+    else:  # nothing to compare with
+        columns = {
+            name: np.zeros(
+                (*({"category": 1, "fold": 2}[dim] for dim in variable.leading), LAYER.units),
+                variable.dtype,
+            )
+            for name, variable in VARIABLES.items()
+            if name not in MOMENTS
+        }
+        draft.write_contrasts(LAYER, columns)
     draft.complete()
     return Store.open(path)
 

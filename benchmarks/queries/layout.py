@@ -11,17 +11,20 @@ import statistics
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 
+from fusiform.engine import waiting
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.registry import STIMULUS_COLUMNS, VARIABLES
 from fusiform.engine.store import chunking
-from fusiform.engine.store.writing import array_writer
+from fusiform.engine.store.writing import array_writer, creating
 from fusiform.engine.store.writing.creating import create_store
 from fusiform.kernels.moments import Moments
 
@@ -29,32 +32,35 @@ from ..shared import clocked, files_of, heading, save
 
 REPEATS = 3
 QUERY = "t > 5 and csi > 0.33"
-_LZ4 = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
-CODECS = {
-    "none": [],
-    "lz4, bytes shuffled": [_LZ4],
-    "lz4, bits shuffled": [BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")],
-    "zstd 1, bytes shuffled": [BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")],
-}
+# How chunks are encoded.
+CODECS = {"none": False, "lz4, bytes shuffled": True}
 
 
 class Way(NamedTuple):
-    """A layout: units per chunk, codecs of moments and of contrasts, precision of moments."""
+    """A layout: units per chunk, codecs of moments and contrasts, precision and file of moments.
+
+    ``values`` are those of a file that holds the moments of several groups.
+    """
 
     units: int
     moments: str
     contrasts: str
     dtype: str = "float64"
+    values: int = 2**19
 
 
 # Replaced while a store is written.
-REPLACED = ((chunking, "_CHUNK_UNITS"), (array_writer, "_codecs"))
+REPLACED = (
+    (chunking, "_CHUNK_UNITS"), (waiting, "_MOMENT_VALUES"), (creating, "moments_grid"),
+    (array_writer, "variable_grid"),
+)  # fmt: skip
 OWN = Way(262_144, "lz4, bytes shuffled", "none")
 WAYS = [
     OWN,
     *(OWN._replace(units=units) for units in (16_384, 65_536, 1_048_576)),
-    *(OWN._replace(contrasts=name) for name in list(CODECS)[1:]),
-    *(OWN._replace(moments=name) for name in CODECS if name != OWN.moments),
+    *(OWN._replace(values=values) for values in (1, 2**17, 2**21)),
+    OWN._replace(contrasts="lz4, bytes shuffled"),
+    OWN._replace(moments="none"),
     OWN._replace(dtype="float32"),
 ]
 
@@ -96,22 +102,32 @@ def _named(way: Way) -> str:
         "moments": f"moments: {value}",
         "contrasts": f"contrasts: {value}",
         "dtype": f"moments in {value}",
+        "values": f"files of moments of {value:,} values, or a group",
     }[name]
+
+
+def _values(way: Way) -> tuple[Any, ...]:
+    """What takes the places of ``REPLACED``."""
+
+    def moments_grid(*arguments: Any) -> chunking.Grid:
+        grid = chunking.moments_grid(*arguments)
+        return replace(grid, compressed=CODECS[way.moments])
+
+    def variable_grid(layer: Any, leading: Any, slab: Any, size: int, compressed: bool) -> Any:
+        own = compressed or CODECS[way.contrasts]
+        return chunking.variable_grid(layer, leading, slab, size, own)
+
+    return way.units, way.values, moments_grid, variable_grid
 
 
 def _measure(source: Store, way: Way) -> Measured:
     """Write what the source holds in another layout, and query it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "way.zarr"
-        codecs = array_writer._codecs
-        chunking._CHUNK_UNITS = way.units
-        array_writer._codecs = lambda compress: [
-            *CODECS[way.moments if compress else way.contrasts], Crc32cCodec(),
-        ]  # fmt: skip
-        try:
+        with ExitStack() as replaced:
+            for (module, name), value in zip(REPLACED, _values(way), strict=True):
+                replaced.enter_context(mock.patch.object(module, name, value))
             moments, contrasts = _write(source, path, way.dtype)
-        finally:
-            chunking._CHUNK_UNITS, array_writer._codecs = OWN.units, codecs
         files = files_of(path)
         store = open_store(path)
         count = statistics.median(_seconds(store) for _ in range(5))
@@ -192,7 +208,7 @@ def _head(source: Store) -> list[str]:
         f"({units * len(source.categories) * source.folds * 16 / 1e6:,.0f} MB), four contrasts in",
         "float32, masks. Writing is by one thread, what a scan does beside the network. A query is",
         f"`{QUERY}`, counted per layer and category, of files that the system has in memory: by",
-        "fusiform (zarrs), and by zarr and numpy alone.",
+        "fusiform, and by zarr and numpy alone.",
     ]
 
 

@@ -73,12 +73,13 @@ def chunk_shape(layer: Layer, groups: int) -> Shape:
 def moments_grid(layer: Layer, leading: Shape, slab: Shape, held: int, itemsize: int) -> Grid:
     """The grid of moments ``[category, fold, *layer dims]``.
 
-    A file holds all slabs of some consecutive groups, up to ``held``; see :func:`..waiting.groups_held`.
+    A file holds all slabs of some consecutive groups, up to ``held``.
 
     Parameters
     ----------
     leading : numbers of categories and folds
     slab : shape of a slab
+    held : most groups in a file; see :func:`..waiting.groups_held`
     """
     chunk = _run(leading, max(1, min(held, _CHUNK_UNITS // math.prod(slab))))
     file = (*_grown(leading, chunk, held), *_covering(layer.shape, slab))
