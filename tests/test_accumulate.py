@@ -48,13 +48,20 @@ def layer_of(x: torch.Tensor) -> Layer:
     return Layer("layer", "Module", dims, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
 
 
+def each(blocks: Sequence[Block], read: Finished) -> dict[Block, Moments]:
+    """The moments of every block."""
+    parts = zip(read.count, *read.moments(), strict=True)
+    return {block: Moments(*own) for block, own in zip(blocks, parts, strict=True)}
+
+
 def accumulated(x: torch.Tensor, batch_size: int = 4) -> dict[tuple[int, int], Moments]:
     """Moments per (category, fold) of activations ``x`` of 14 stimuli, two categories of 7."""
     plan = make_plan(np.repeat(np.int32([0, 1]), 7), ("a", "b"), folds=2, batch_size=batch_size)
     finished: dict[tuple[int, int], Moments] = {}
 
-    def keep(layer: Layer, read: Sequence[tuple[Block, Finished]]) -> None:
-        finished.update({(block.category, block.fold): one.moments() for block, one in read})
+    def keep(layer: Layer, blocks: Sequence[Block], read: Finished) -> None:
+        for block, own in each(blocks, read).items():
+            finished[block.category, block.fold] = own
 
     moments = LayerMoments(layer_of(x), CPU, keep)
     for batch in plan.batches():
@@ -100,9 +107,7 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     x = x.contiguous(memory_format=torch.channels_last)
     whole, cut = {}, {}
     for found, shards in ((whole, False), (cut, True)):
-        moments = LayerMoments(
-            layer_of(x), CPU, lambda _, read, to=found: to.update({b: m.moments() for b, m in read})
-        )
+        moments = LayerMoments(layer_of(x), CPU, lambda _, *read, to=found: to.update(each(*read)))
         block = Block(0, 0, 0, 14)
         for start in (0, 4, 8, 12):
             rows = x[start : start + 4]
@@ -121,7 +126,7 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     read = []
     for start in (0, 4, 8, 12):
         by_hand.fold_in(x[start : start + 4], [Run(block, 0, len(x[start : start + 4]), False)])
-        read.append(by_hand.part().moments())
+        read.append(each([block], by_hand.part())[block])
     assert by_hand.part() is None
     merged = functools.reduce(merge, read)
     np.testing.assert_array_equal(other.mean, merged.mean)
@@ -145,10 +150,10 @@ def test_whole_blocks_at_once_give_the_bits_of_one_by_one(
         monkeypatch.setattr(accumulate, "_AT_ONCE", most)
         read: list[Any] = []
 
-        def keep(_: Layer, blocks: Any, read: list[Any] = read) -> None:
-            for block, one in blocks:
-                count, mean, m2 = one.moments()
-                read.append((block, mean.tobytes() + m2.tobytes(), count, one.nonfinite()))
+        def keep(_: Layer, blocks: Any, one: Finished, read: list[Any] = read) -> None:
+            parts = one.count, *one.moments(), one.nonfinite()
+            for block, count, mean, m2, units in zip(blocks, *parts, strict=True):
+                read.append((block, mean.tobytes() + m2.tobytes(), count, units))
 
         plan = make_plan(labels, tuple("abcdefghij"), folds=2, batch_size=32)
         moments = LayerMoments(layer_of(x), CPU, keep)
@@ -231,7 +236,9 @@ def test_a_layout_that_changes_between_batches_does_not_mix_units_up() -> None:
     moments = LayerMoments(
         layer_of(x),
         CPU,
-        lambda _, read: finished.update({(b.category, b.fold): m.moments() for b, m in read}),
+        lambda _, *read: finished.update(
+            {(block.category, block.fold): own for block, own in each(*read).items()}
+        ),
     )
     formats = [torch.channels_last, torch.contiguous_format]
     for index, batch in enumerate(plan.batches()):

@@ -562,7 +562,7 @@ def test_moments_that_could_not_be_written_are_in_no_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     number: int,
 ) -> None:
-    calls, write = 0, StoreDraft.write_moments
+    calls, write = 0, StoreDraft.write_groups
 
     def fails(self: StoreDraft, *arguments: Any) -> None:
         nonlocal calls
@@ -571,7 +571,7 @@ def test_moments_that_could_not_be_written_are_in_no_checkpoint(
             raise OSError(5, "Input/output error")
         write(self, *arguments)
 
-    monkeypatch.setattr(StoreDraft, "write_moments", fails)
+    monkeypatch.setattr(StoreDraft, "write_groups", fails)
     with pytest.raises(UserError, match="Input/output error"):
         scanned(stimuli, tmp_path / "o.zarr")
     assert contents(scanned(stimuli, tmp_path / "o.zarr").path) == undisturbed

@@ -32,7 +32,7 @@ STAGES = {
     "normalised": (forward, "normalise"),
     "hooks": (accumulate.LayerMoments, "fold_in"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "part"),
-    "moments written to the store": (StoreDraft, "write_moments"),
+    "moments written to the store": (StoreDraft, "write_groups"),
     "contrasts, q and masks, read, computed and written": (work.Work, "contrast"),
 }
 # Replaced during a scan, beside the stages.

@@ -14,6 +14,7 @@ from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Concatenate, NamedTuple, ParamSpec, cast
 
+import numpy as np
 import torch
 
 from ...kernels.moments import Moments, merge
@@ -36,6 +37,7 @@ from ..scanning.rounding import machine
 from ..scanning.work import nonfinite
 from ..spec import Network
 from ..stimuli.catalogue import Catalogue
+from ..store.chunking import Shape
 from ..store.identity import IDENTITY, NETWORK, difference
 from ..store.location import Location, is_group
 from ..store.reader import Unreadable
@@ -190,7 +192,7 @@ def show(
         if last.stop > len(plan.order):
             for layer in own:
                 if part := live.layers[layer.name].part():
-                    later(results.keep, layer, [(last, part)])
+                    later(results.keep, layer, [last], part)
     return {
         "batches": numbers,
         "layers": [layer.name for layer in own],
@@ -217,35 +219,33 @@ class _ShardResults:
         }
         self._shown = {(block.category, block.fold) for block in plan.blocks} - self._cut
         moments = context.draft.moments
-        self.written = {
-            layer.name: [
-                place
-                for place in dict.fromkeys(moments.place_of(layer, one) for one in self._shown)
-                if self._shown.issuperset(moments.groups_of(layer, place))
-            ]
-            for layer in layers
-        }
+        # The files of every layer whose groups are all shown whole.
+        self.written: dict[str, list[Shape]] = {}
+        for layer in layers:
+            places = dict.fromkeys(moments.place_of(layer, one) for one in self._shown)
+            whole = (p for p in places if self._shown.issuperset(moments.groups_of(layer, p)))
+            self.written[layer.name] = sorted(whole)
         self.kept: dict[str, Seal] = {}
         self.warnings: dict[str, str] = {}
 
-    def keep(self, layer: Layer, finished: Sequence[tuple[Block, Finished]]) -> None:
+    def keep(self, layer: Layer, blocks: Sequence[Block], finished: Finished) -> None:
         """Write or keep the moments of blocks, and note values that are not finite."""
+        job, draft, name = self._context
         if layer is self._layers[0]:
-            _joined(self._context.job)  # raises if another scan has replaced the draft
-        for block, moments in finished:
-            self._keep(layer, block, moments)
-
-    def _keep(self, layer: Layer, block: Block, finished: Finished) -> None:
-        _, draft, name = self._context
-        group = block.category, block.fold
-        units, moments = finished.nonfinite(), finished.moments()
-        if units and layer.name not in self.warnings:
-            category = draft.categories[block.category]
-            self.warnings[layer.name] = nonfinite(layer, units, category, self._dtype)
-        if draft.moments.place_of(layer, group) in self.written[layer.name]:
-            draft.write_moments(layer, *group, moments)
-        else:
-            self.kept[part_of(layer, group)] = draft.tasks.keep(name, moments)
+            _joined(job)  # raises if another scan has replaced the draft
+        units, (mean, m2) = finished.nonfinite(), finished.moments()
+        if units.any() and layer.name not in self.warnings:
+            first = int(np.flatnonzero(units)[0])
+            category = draft.categories[blocks[first].category]
+            self.warnings[layer.name] = nonfinite(layer, int(units[first]), category, self._dtype)
+        written = set(self.written[layer.name])
+        for number, block in enumerate(blocks):
+            group, moments = (block.category, block.fold), (mean[number], m2[number])
+            own = Moments(finished.count[number], *moments)
+            if draft.moments.place_of(layer, group) in written:
+                draft.write_moments(layer, *group, own)
+            else:
+                self.kept[part_of(layer, group)] = draft.tasks.keep(name, own)
 
 
 @_task

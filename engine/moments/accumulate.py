@@ -22,7 +22,7 @@ from .plan import Block, Run
 # Lowest compute capability that the Triton kernel supports.
 _TRITON_FROM = (8, 0)
 # Finished blocks of a layer, in order.
-OnFinished = Callable[[Layer, Sequence[tuple[Block, Finished]]], None]
+OnFinished = Callable[[Layer, Sequence[Block], Finished], None]
 # Bytes of the moments of whole blocks that are read out at once.
 _AT_ONCE = 2**20
 
@@ -65,7 +65,8 @@ class LayerMoments:
         if not self._count[0] and not self._earlier:
             return None
         assert self._flat.order is not None  # a block with stimuli has an order
-        finished = Finished(*self._read_out(self._layer.shape, self._flat.order), self._layer.shape)
+        count, packed = self._read_out(self._layer.shape, self._flat.order)
+        finished = Finished([count], packed[None], self._layer.shape)
         self._count[0], self._earlier = 0, None
         return finished
 
@@ -117,7 +118,7 @@ class LayerMoments:
         if run.last:
             finished = self.part()
             if finished:  # None if a shard skipped all its stimuli of the block
-                self._on_finished(self._layer, [(run.block, finished)])
+                self._on_finished(self._layer, [run.block], finished)
 
     def _take_whole(self, rows: NDArray[Any], runs: Sequence[Run]) -> None:
         """Read out blocks that lie whole within a batch, one after the other."""
@@ -127,9 +128,7 @@ class LayerMoments:
         sizes, shape = [run.stop - run.start for run in runs], self._layer.shape
         x = rows[runs[0].start : runs[-1].stop]
         packed = moments_of_groups(x, sizes, shape, self._flat.order)
-        finished = [Finished(*own, shape) for own in zip(sizes, packed, strict=True)]
-        blocks = [run.block for run in runs]
-        self._on_finished(self._layer, list(zip(blocks, finished, strict=True)))
+        self._on_finished(self._layer, [run.block for run in runs], Finished(sizes, packed, shape))
 
     def _read_out(self, shape: Sequence[int], order: Sequence[int]) -> tuple[int, Any]:
         """Count of the current block so far, and its moments as the kernel packs them."""

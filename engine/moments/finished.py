@@ -1,4 +1,4 @@
-"""Moments of a finished block, on their way from the device to the thread that writes them."""
+"""Moments of finished blocks, on their way from the device to the thread that writes them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...kernels.moments import Moments
-
 
 class Finished:
-    """Moments of a finished block.
+    """Moments of consecutive finished blocks.
 
     A GPU copies them to the host after the work it has been given so far. Only :meth:`moments` and
     :meth:`nonfinite` wait for it: the network continues.
 
     Parameters
     ----------
-    packed : the moments as a kernel has read them out, in an array or tensor of their own
+    count : of each block
+    packed : the moments as a kernel has read them out, ``[block, 2 * units + 1]``, in an array or
+        tensor of their own
     shape : of the layer
     """
 
-    def __init__(self, count: int, packed: Any, shape: Sequence[int]) -> None:
-        self._count, self._shape = count, shape
+    def __init__(self, count: Sequence[int], packed: Any, shape: Sequence[int]) -> None:
+        self.count, self._shape = count, shape
         self._packed, self._copied = start_copy(packed)
 
-    def moments(self) -> Moments:
-        """Count, and mean and M2 ``[*layer.shape]``."""
-        mean, m2 = self._arrived()[:-1].reshape(2, *self._shape)
-        return Moments(self._count, mean, m2)
+    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and M2 ``[block, *layer.shape]``."""
+        packed, units = self._arrived(), prod(self._shape)
+        parts = packed[:, :units], packed[:, units:-1]
+        mean, m2 = (part.reshape(-1, *self._shape) for part in parts)
+        return mean, m2
 
-    def nonfinite(self) -> int:
-        """Number of units whose M2 is NaN or infinite."""
-        return int(self._arrived()[2 * prod(self._shape)])
+    def nonfinite(self) -> NDArray[np.float64]:
+        """Number of units ``[block]`` whose M2 is NaN or infinite."""
+        return self._arrived()[:, -1]
 
     def _arrived(self) -> NDArray[np.float64]:
         if self._copied is not None:
