@@ -25,7 +25,7 @@ from PIL import Image
 
 import fusiform
 from fusiform.engine import waiting
-from fusiform.engine.distributing import cluster, driver
+from fusiform.engine.distributing import cluster, stages
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
@@ -128,7 +128,7 @@ def groups_per_file(monkeypatch: pytest.MonkeyPatch) -> None:
     The contrasts of every layer are a task of their own.
     """
     monkeypatch.setattr(waiting, "_MOMENT_VALUES", 300)
-    monkeypatch.setattr(driver, "_TOGETHER", 1)
+    monkeypatch.setattr(stages, "_TOGETHER", 1)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,6 @@ from uuid import uuid4
 
 from ..contrasts.select import annotate_criterion
 from ..errors import UserError, shortened
-from ..layer import Layer
-from ..moments.plan import parts_within
 from ..networks.weights import looks_like_file
 from ..scanning.interrupt import Stop
 from ..scanning.loop import note_invisible
@@ -27,6 +25,7 @@ from ..store.writing.recovery import Recovery
 from ..store.writing.store_draft import StoreDraft
 from .cluster import Crew, Workers, connected
 from .dispatch import Task, hand_out
+from .stages import contrast_tasks, merge_tasks
 from .tasks import (
     CONTRAST,
     MERGE,
@@ -34,15 +33,9 @@ from .tasks import (
     Job,
     Outcome,
     Record,
-    contrast,
     leave,
-    merge_files,
-    part_of,
     show,
 )
-
-# Means in the layers whose contrasts are one task.
-_TOGETHER = 2**22
 
 
 class OnWorkers:
@@ -238,31 +231,8 @@ class Distribution:
 
     def _merge(self, crew: Crew, job: Job) -> None:
         """Merge the groups of files that span several shards."""
-        ordered = sorted(self._records.items(), key=lambda item: item[1]["batches"][0])
-        kept: dict[str, list[Any]] = {}
-        for task, record in ordered:
-            for part, seal in record["kept"].items():
-                kept.setdefault(part, []).append((task, seal))
-        moments, draft = self._draft.moments, self._draft
-        # Layers that are divided alike are merged together.
-        alike: dict[tuple[int, ...], list[Layer]] = {}
-        for layer in draft.layers:
-            alike.setdefault(moments.rows(layer), []).append(layer)
-        tasks = []
-        for number, layers in enumerate(alike.values()):
-            for place in moments.places(layers[0]):
-                groups = moments.groups_of(layers[0], place)
-                if not self._spans(groups):
-                    continue
-                files = {layer.name: place for layer in layers}
-                keys = [part_of(layer, group) for layer in layers for group in groups]
-                name = f"{MERGE}/{number}/{place[0]}.{place[1]}"
-                shown = (
-                    f"merge {draft.categories[groups[0][0]]} fold {groups[0][1]}"
-                    f"{' and more' if len(groups) > 1 else ''}, {_named(layers)}"
-                )
-                own = {key: kept[key] for key in keys}
-                tasks.append(Task(name, shown, merge_files, (name, files, own)))
+        draft = self._draft
+        tasks = merge_tasks(draft, self._records, self._spans)
         there = draft.tasks.of(MERGE)
         left = [task for task in tasks if task.name not in there]
         started, before = time.perf_counter(), len(tasks) - len(left)
@@ -270,19 +240,12 @@ class Distribution:
             self._report("merge", done, len(tasks), before, started)
 
     def _contrast(self, crew: Crew, job: Job) -> None:
-        there, layers = self._draft.tasks.of(CONTRAST), self._draft.layers
-        tasks, units = [], {}
-        values = len(self._draft.categories) * self._draft.reader.folds
-        for part in parts_within(layers, lambda layer: layer.units * values, _TOGETHER):
-            first = layers.index(part[0])
-            stop, name = first + len(part), f"{CONTRAST}/{first}"
-            units[name] = sum(layer.units for layer in part)
-            if name not in there:
-                shown = f"contrast {_named(part)}"
-                tasks.append(Task(name, shown, contrast, (name, first, stop)))
+        there = self._draft.tasks.of(CONTRAST)
+        tasks, units = contrast_tasks(self._draft)
+        left = [task for task in tasks if task.name not in there]
         started, before = time.perf_counter(), sum(units[name] for name in there)
         done = before
-        for task, _ in self._done(crew, job, tasks):
+        for task, _ in self._done(crew, job, left):
             done += units[task.name]
             self._report("contrasts", done, sum(units.values()), before, started)
 
@@ -356,7 +319,3 @@ class Distribution:
         seconds = time.perf_counter() - started
         peak = max(self._peak, peak_memory())
         self._listener.progress(Progress(stage, done, total, seconds, peak, before))
-
-
-def _named(layers: Sequence[Layer]) -> str:
-    return layers[0].name + (f" and {len(layers) - 1} more" if len(layers) > 1 else "")

@@ -10,21 +10,18 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Concatenate, NamedTuple, ParamSpec, cast
 
-import numpy as np
 import torch
 
 from ...kernels.moments import Moments, merge
 from ..contrasts.select import materialise
 from ..decoding.ahead import ImageSource, decode_ahead
 from ..errors import UserError
-from ..layer import Layer
 from ..moments.accumulators import Live
-from ..moments.finished import Finished
-from ..moments.plan import Block, Plan
+from ..moments.plan import Plan
 from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
 from ..networks.out_of_memory import explained
@@ -34,16 +31,15 @@ from ..scanning.budget import pending_writes
 from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
 from ..scanning.rounding import machine
-from ..scanning.work import nonfinite
 from ..spec import Network
 from ..stimuli.catalogue import Catalogue
-from ..store.chunking import Shape
 from ..store.identity import IDENTITY, NETWORK, difference
 from ..store.location import Location, is_group
 from ..store.reader import Unreadable
 from ..store.writing.array_writer import background_writer
 from ..store.writing.commits import Seal
 from ..store.writing.store_draft import StoreDraft
+from .shard_results import ShardResults, part_of
 
 # Stages of a scan: prefixes of task names.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"
@@ -169,10 +165,11 @@ def show(
     layers : layers recorded in this pass
     skipped : stimuli to leave out, and why
     """
-    job, draft, _ = context
+    job, draft, name = context
     network = _load(job, draft)
     own = [layer for layer in draft.layers if layer.name in layers]
-    results = _ShardResults(context, plan, own, input_dtype(network.backbone.model))
+    dtype = input_dtype(network.backbone.model)
+    results = ShardResults(draft, name, plan, own, dtype, partial(_joined, job))
     failed, invisible = dict(skipped), list[int]()
     with background_writer(pending_writes(own, network.device)) as later:
         live = Live(
@@ -203,49 +200,6 @@ def show(
         "machine": machine(),
         "warnings": results.warnings,
     }
-
-
-class _ShardResults:
-    """Moments of a shard: those of whole files are written to the draft, others are kept."""
-
-    def __init__(
-        self, context: Context, plan: Plan, layers: Sequence[Layer], dtype: torch.dtype
-    ) -> None:
-        self._context, self._layers, self._dtype = context, layers, dtype
-        self._cut = {
-            (block.category, block.fold)
-            for block in plan.blocks
-            if block.start < 0 or block.stop > len(plan.order)
-        }
-        self._shown = {(block.category, block.fold) for block in plan.blocks} - self._cut
-        moments = context.draft.moments
-        # The files of every layer whose groups are all shown whole.
-        self.written: dict[str, list[Shape]] = {}
-        for layer in layers:
-            places = dict.fromkeys(moments.place_of(layer, one) for one in self._shown)
-            whole = (p for p in places if self._shown.issuperset(moments.groups_of(layer, p)))
-            self.written[layer.name] = sorted(whole)
-        self.kept: dict[str, Seal] = {}
-        self.warnings: dict[str, str] = {}
-
-    def keep(self, layer: Layer, blocks: Sequence[Block], finished: Finished) -> None:
-        """Write or keep the moments of blocks, and note values that are not finite."""
-        job, draft, name = self._context
-        if layer is self._layers[0]:
-            _joined(job)  # raises if another scan has replaced the draft
-        units, (mean, m2) = finished.nonfinite(), finished.moments()
-        if units.any() and layer.name not in self.warnings:
-            first = int(np.flatnonzero(units)[0])
-            category = draft.categories[blocks[first].category]
-            self.warnings[layer.name] = nonfinite(layer, int(units[first]), category, self._dtype)
-        written = set(self.written[layer.name])
-        for number, block in enumerate(blocks):
-            group, moments = (block.category, block.fold), (mean[number], m2[number])
-            own = Moments(finished.count[number], *moments)
-            if draft.moments.place_of(layer, group) in written:
-                draft.write_moments(layer, *group, own)
-            else:
-                self.kept[part_of(layer, group)] = draft.tasks.keep(name, own)
 
 
 @_task
@@ -297,11 +251,6 @@ def leave(token: str) -> None:
             _loaded.left.close()
             _loaded = None
         _one_at_a_time.release()
-
-
-def part_of(layer: Layer, group: tuple[int, int]) -> str:
-    """Name of a shard's part of a group."""
-    return f"{layer.name}/{group[0]}.{group[1]}"
 
 
 def _joined(job: Job) -> StoreDraft:

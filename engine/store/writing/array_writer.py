@@ -22,9 +22,9 @@ from zarr.abc.store import Store as ZarrStore
 from ...layer import Layer
 from ...registry import EXTREMES, STIMULUS_COLUMNS
 from ..chunking import Grid, Shape, Slab, slabs, variable_grid, whole_grid
-from ..documents import GROUP, array_document, as_bytes
 from ..location import write
 from ..shards import key_of
+from .documents import GROUP, array_document, as_bytes
 
 
 def create_group(store: ZarrStore, key: str) -> None:

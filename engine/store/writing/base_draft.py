@@ -18,7 +18,6 @@ from ...layer import Layer
 from ...registry import SHOWN, STIMULUS_COLUMNS
 from ...urls import strip_credentials
 from ..attributes import limit_notes
-from ..documents import GROUP, as_bytes, root_document
 from ..identity import fingerprint
 from ..location import Location, flush, is_group, missing_file, write, zarr_store
 from ..metadata import documents_in
@@ -26,6 +25,7 @@ from ..reader import Reader
 from ..schema import Kind
 from .array_writer import put_column, put_count
 from .commits import Bytes, Commit, CommitLog, FoundCommit, TaskLog
+from .documents import GROUP, as_bytes, root_document
 
 # A part of an array: its key, and the selection.
 Part = tuple[str, tuple[int | slice, ...]]

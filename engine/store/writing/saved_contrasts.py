@@ -31,7 +31,6 @@ from ...errors import UserError, explain_disk_errors
 from ...layer import Layer
 from ...registry import MEASURES, SHUFFLED, VARIABLES
 from ..attributes import is_free_name, is_group_of, store_schema
-from ..documents import as_bytes, root_document
 from ..location import flush, writable, write, zarr_store
 from ..metadata import (
     ROOT_BYTES,
@@ -44,6 +43,7 @@ from ..metadata import (
 from ..store_reader import StoreReader
 from ..zarr_internals import await_writes, sync
 from .array_writer import SlabWriter, create_group
+from .documents import as_bytes, root_document
 
 # File systems allow names of 255 bytes; a replaced contrast's group adds a number to its own.
 _LONGEST_NAME = 200

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .chunking import Grid
+from ..chunking import Grid
 
 Document = dict[str, Any]
 

@@ -1,0 +1,70 @@
+"""The tasks that follow the showing of stimuli: merging moments, and contrasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..layer import Layer
+from ..moments.plan import parts_within
+from ..store.writing.store_draft import StoreDraft
+from .dispatch import Task
+from .shard_results import part_of
+from .tasks import CONTRAST, MERGE, Record, contrast, merge_files
+
+# Means in the layers whose contrasts are one task.
+_TOGETHER = 2**22
+
+
+def merge_tasks(
+    draft: StoreDraft,
+    records: Mapping[str, Record],
+    spans: Callable[[Sequence[tuple[int, int]]], bool],
+) -> list[Task]:
+    """A task for every file of moments whose groups lie in several shards.
+
+    Layers that are divided alike are merged together.
+
+    Parameters
+    ----------
+    records : of the shards, by task
+    spans : whether consecutive groups lie in several shards
+    """
+    kept: dict[str, list[Any]] = {}
+    for task, record in sorted(records.items(), key=lambda item: item[1]["batches"][0]):
+        for part, seal in record["kept"].items():
+            kept.setdefault(part, []).append((task, seal))
+    alike: dict[tuple[int, ...], list[Layer]] = {}
+    for layer in draft.layers:
+        alike.setdefault(draft.moments.rows(layer), []).append(layer)
+    tasks = []
+    for number, layers in enumerate(alike.values()):
+        for place in draft.moments.places(layers[0]):
+            groups = draft.moments.groups_of(layers[0], place)
+            if not spans(groups):
+                continue
+            category, fold = groups[0]
+            more = " and more" if len(groups) > 1 else ""
+            shown = f"merge {draft.categories[category]} fold {fold}{more}, {_named(layers)}"
+            name = f"{MERGE}/{number}/{place[0]}.{place[1]}"
+            parts = [part_of(layer, group) for layer in layers for group in groups]
+            files = {layer.name: place for layer in layers}
+            own = {part: kept[part] for part in parts}
+            tasks.append(Task(name, shown, merge_files, (name, files, own)))
+    return tasks
+
+
+def contrast_tasks(draft: StoreDraft) -> tuple[list[Task], dict[str, int]]:
+    """The tasks of the contrasts, each of consecutive layers, and the units of each by name."""
+    tasks, units, first = [], {}, 0
+    values = len(draft.categories) * draft.reader.folds
+    for part in parts_within(draft.layers, lambda layer: layer.units * values, _TOGETHER):
+        stop, name = first + len(part), f"{CONTRAST}/{first}"
+        units[name] = sum(layer.units for layer in part)
+        tasks.append(Task(name, f"contrast {_named(part)}", contrast, (name, first, stop)))
+        first = stop
+    return tasks, units
+
+
+def _named(layers: Sequence[Layer]) -> str:
+    return layers[0].name + (f" and {len(layers) - 1} more" if len(layers) > 1 else "")
