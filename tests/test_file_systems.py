@@ -198,6 +198,8 @@ def test_a_commit_is_recorded_when_its_files_and_their_folders_are_on_the_disk(
         start(descriptor, path)
 
     def note_name(path: Path, target: Path) -> Path:
+        if target.exists():  # its inode is free then
+            started.discard(target.stat().st_ino)
         if path.stat().st_ino in started:
             files.add(path.stat().st_ino)
             folders.add(path.parent.stat().st_ino)
@@ -210,6 +212,7 @@ def test_a_commit_is_recorded_when_its_files_and_their_folders_are_on_the_disk(
         for waiting in (files, folders):
             waiting.discard(os.fstat(descriptor).st_ino)
 
+    monkeypatch.setattr(location, "_LARGE", 0)
     monkeypatch.setattr(location, "start_flushing", note_start)
     monkeypatch.setattr(Path, "replace", note_name)
     monkeypatch.setattr(os, "fsync", note_flush)

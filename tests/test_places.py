@@ -128,8 +128,8 @@ def test_a_store_in_a_bucket_is_written_and_read(bucket: str, made_path: Path) -
         drafting(url, False, StoreBlueprint(**contents())),
     ):
         pass
-    with drafting(url, overwrite=True, blueprint=StoreBlueprint(**contents())):
-        pass  # its content does not matter here
+    with drafting(url, overwrite=True, blueprint=StoreBlueprint(**contents())) as draft:
+        write(draft)
     assert open_store(url).saved == {}
 
 

@@ -132,7 +132,7 @@ def _forecast(setup: Setup, listener: Listener) -> Forecast:
         folds=design.folds,
         batch_size=plan.batch_size,
         batches=plan.n_batches * len(parts),
-        state_bytes=max(sum(map(footprint.of_layer, part)) for part in parts),
+        state_bytes=max(sum(map(footprint.live, part)) for part in parts),
         store_bytes=store_bytes,
         activation_bytes=setup.activation_bytes,
         peak_bytes=setup.fitting.peak,

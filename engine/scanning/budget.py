@@ -94,14 +94,17 @@ class Footprint:
     recorded: Callable[[Layer], int] | None = None
     waiting: Mapping[str, int] = field(default_factory=dict)
 
-    def of_layer(self, layer: Layer) -> int:
-        """Bytes of a layer's moments."""
+    def live(self, layer: Layer) -> int:
+        """Bytes of a layer's live moments."""
         if self.recorded:
             return self.recorded(layer)
         groups, units = self.null
         shuffled = groups * min(units, layer.units) * (20 if layer.dtype != "float64" else 24)
-        own = layer.state_bytes + self.waiting.get(layer.name, 0) + shuffled
-        return own + (_MOMENTS * layer.units if self.cut else 0)
+        return layer.state_bytes + (_MOMENTS * layer.units if self.cut else 0) + shuffled
+
+    def of_layer(self, layer: Layer) -> int:
+        """Bytes of a layer's moments, live and waiting."""
+        return self.live(layer) + self.waiting.get(layer.name, 0)
 
     def of_batch(self, batch_size: int) -> int:
         """Of a batch, from pixels to activations."""
