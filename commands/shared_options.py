@@ -122,8 +122,10 @@ def within_budget(function: Command) -> Command:
     @wraps(function)
     def run(memory_budget: str | None = None, **given: Any) -> None:
         from fusiform.engine.blocks import memory_budget as within
+        from fusiform.engine.blocks import require_slab
 
         with within(memory_budget):
+            require_slab()
             function(**given)
 
     signature = inspect.signature(function)

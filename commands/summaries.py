@@ -51,7 +51,7 @@ def print_results(
         _print_summary(excerpts[0], heading)
     else:
         _print_side_by_side(excerpts, heading)
-    print_rest(part.said)
+    print_rest(part.said, *([] if heading == "category" else ["--json has all"]))
     _print_remarks(paths, stores, rows)
 
 

@@ -125,8 +125,14 @@ def _excerpt_of(table: Table, rows: int) -> tuple[Table, str]:
         return table, f"{MOST_ROWS:,} of {rows:,} rows"
     columns = table.columns
     keys = list(zip(columns["layer"], columns["contrast"], strict=True))
-    shown = excerpt(dict(zip(keys, columns["share"].tolist(), strict=True)))
-    return table.take([i for i, key in enumerate(keys) if shown.has(*key)]), shown.said
+    values: dict[tuple[str, str], float] = {}
+    for key, share in zip(keys, columns["share"].tolist(), strict=True):
+        values[key] = max(share, values.get(key, 0.0))
+    shown = excerpt(values)
+    kept = [i for i, key in enumerate(keys) if shown.has(*key)]
+    if len(kept) <= MOST_ROWS or len(values) == len(keys):
+        return table.take(kept), shown.said
+    return table.take(kept[:MOST_ROWS]), f"{MOST_ROWS:,} of {rows:,} rows"
 
 
 def _cell(value: Any) -> str:

@@ -24,6 +24,9 @@ _MOST_WORKERS = min(4, os.cpu_count() or 1)
 # Libraries and compiled code that are loaded while a question is answered, and their buffers.
 _WORKSPACE = 192 * 2**20
 
+# A slab of moments and what is computed from it, at most.
+_SLAB = 192 * 2**20
+
 _budget: int | None = None
 
 
@@ -80,6 +83,24 @@ def room(whole: bool = False) -> int:
         return max(0, _budget - _program())
     free = memory(control_group_limits()) if whole else None
     return free.available if free else 2**62 if whole else _ALL_BLOCKS
+
+
+def whose() -> str:
+    """Where :func:`room` comes from, to follow a size in a message."""
+    if _budget is None:
+        return ""
+    return f", what the program leaves of `memory_budget` {in_bytes(_budget)}"
+
+
+def require_slab() -> None:
+    """Raise unless the budget holds the program and a slab of a layer, which is read whole.
+
+    Raises
+    ------
+    UserError : it does not
+    """
+    if _budget is not None:
+        _room(_budget, _SLAB)
 
 
 def _program() -> int:

@@ -15,6 +15,9 @@ MOST_ROWS, MOST_CONTRASTS = 200, 10
 # Columns of a matrix, or of categories, that fit on a page.
 MOST_COLUMNS = 20
 
+# How the contrasts of an excerpt are chosen, in words.
+RANKED = "those that peak highest"
+
 
 @dataclass(frozen=True)
 class Excerpt:
@@ -60,7 +63,7 @@ def excerpt(
         shown = [layer for layer in layers if layer in chosen]
         said.append(f"{len(shown):,} of {len(layers):,} layers (one in {step:,}, and the peaks)")
     if len(led) < len(peaks):
-        said.append(f"{len(led):,} of {len(peaks):,} {noun} (those that peak highest)")
+        said.append(f"{len(led):,} of {len(peaks):,} {noun} ({RANKED})")
     return Excerpt(frozenset(shown), frozenset(led), ", ".join(said))
 
 

@@ -333,10 +333,11 @@ def test_a_small_file_declared_as_a_huge_array_is_refused(fine: Path) -> None:
         lambda: store.query("t > 1", layers="head").counts(by=("unit",)),
         lambda: store.query("t > 1", layers="head").masks(),
         lambda: list(store.slabs(head)),
-        store.tree,
     ):
         with pytest.raises(UserError, match="is cut short: it has"):
             use()
+    with pytest.raises(UserError, match="has metadata that differ from those consolidated"):
+        store.tree()
     assert fusiform.info(own).units == 54 + units
 
 

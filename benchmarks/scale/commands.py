@@ -29,7 +29,7 @@ _LOOK_EVERY = 0.02
 
 
 class Taken(NamedTuple):
-    """What a command took: seconds, of processor too, and most memory of a process, in bytes.
+    """The cost of a command: seconds, of processor too, and most memory of a process, in bytes.
 
     ``fault`` says why it did not end by itself; ``marks`` are times of a scan's stages.
     """

@@ -54,7 +54,7 @@ class Point(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a point took, by command; files and bytes of its store, and of its root's metadata."""
+    """Costs of a point, by command; files and bytes of its store, and of its root's metadata."""
 
     point: Point
     taken: dict[str, list[Taken]]

@@ -11,13 +11,9 @@ from scipy.optimize import nnls
 
 from fusiform.engine.layer import Layer
 from fusiform.engine.registry import MOMENTS, VARIABLES
-from fusiform.engine.store.chunking import (
-    chunk_shape,
-    groups_held,
-    moments_grid,
-    variable_grid,
-)
+from fusiform.engine.store.chunking import chunk_shape, moments_grid, variable_grid
 from fusiform.engine.store.writing.store_draft import max_store_bytes
+from fusiform.engine.waiting import groups_held
 
 from ..shared import head, row
 
@@ -134,7 +130,7 @@ def _paper(results: Sequence[Result], slopes: dict[str, Slopes], scan: str) -> I
 
 
 class _Needs(NamedTuple):
-    """What a scan of so many categories needs: bytes, pieces, and seconds of one worker."""
+    """The needs of a scan of so many categories: bytes, pieces, and seconds of one worker."""
 
     store: float
     parts: float

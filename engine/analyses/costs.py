@@ -1,4 +1,4 @@
-"""What analyses of all pairs cost, told before they are computed.
+"""The costs of analyses of all pairs, told before they are computed.
 
 Most analyses grow with the number of contrasts. Three grow with its square, or with that of the
 number of categories: at thousands they need a choice.
@@ -102,7 +102,9 @@ def affordable(
         own = cost(name)
         room = blocks.room(chosen)
         if own and own.bytes > room and chosen:
-            raise UserError(f"{name} must fit {in_bytes(room)} of memory; {own}: {own.remedy}")
+            raise UserError(
+                f"{name} must fit {in_bytes(room)} of memory{blocks.whose()}; {own}: {own.remedy}"
+            )
         if own and (own.bytes > room or own.seconds > _LONG) and not chosen:
             left_out.append(f"{name} is left out: {own}: ask for it by name, or {own.remedy}")
             continue

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ..excerpt import MOST_COLUMNS, MOST_CONTRASTS, MOST_ROWS, Excerpt, at_steps, excerpt, step_over
+from ..excerpt import (
+    MOST_COLUMNS,
+    MOST_CONTRASTS,
+    MOST_ROWS,
+    RANKED,
+    Excerpt,
+    at_steps,
+    excerpt,
+    step_over,
+)
 from .analyse import ANALYSES, Analysis
 from .consistency import Consistency, Matrix
 from .overlap import Confusion
@@ -27,6 +37,8 @@ def tables(analysis: Analysis, every: bool = True) -> Iterator[Printed]:
     keys = [(layer, name) for layer in analysis.layers for name in analysis.contrasts]
     values = {key: shares.get(key, 0.0) for key in keys}
     part = excerpt(values, len(values) if every else MOST_ROWS)
+    if not shares:  # nothing to rank contrasts by
+        part = replace(part, said=part.said.replace(RANKED, "the first"))
     for name, title in ANALYSES.items():
         if name == "consistency":
             if analysis.consistency is not None:
@@ -129,7 +141,7 @@ def _confusion(title: str, rows: Sequence[Confusion], part: Excerpt, every: bool
         number = len(others)
         others = [name for name in others if name in part.contrasts] or others
         others = others[:MOST_CONTRASTS]
-        said = said or f"{len(others):,} of {number:,} categories"
+        said = f"{len(others):,} of {number:,} categories"
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     kept = set(others)
     for row in rows:

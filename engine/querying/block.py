@@ -33,7 +33,7 @@ _OF_A_UNIT = (
 
 
 class Chunk:
-    """What the blocks of a chunk share: an array is read once, for whichever asks first.
+    """The arrays that the blocks of a chunk share: one is read once, for whichever asks first.
 
     ``contrasts`` is the number of contrasts that will be asked for.
     """

@@ -54,7 +54,12 @@ class Counts:
             places.append([own[name] for name in self._by])
             units = np.full(counts.size, len(self._contrasts) * layer.units // counts.size)
             sums.append([counts.ravel(), units])
-        columns, totals = np.concatenate(places, axis=1), np.concatenate(sums, axis=1)
+        totals = np.concatenate(sums, axis=1)
+        columns = (
+            np.concatenate([np.reshape(own, (len(self._by), -1)) for own in places], axis=1)
+            if self._by
+            else np.empty((0, totals.shape[1]), np.int64)
+        )
         if "layer" not in self._by and len(self._layers) > 1:
             columns, totals = _added_up(columns, totals)
         texts = {"layer": tuple(one.name for one in self._layers), "contrast": self._contrasts}

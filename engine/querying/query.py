@@ -244,7 +244,7 @@ class Query:
         return xarray.DataTree.from_dict(nodes)
 
     def _table_of(self, names: Sequence[str]) -> tuple[Any, Sequence[str], int]:
-        """What makes a table of matches, the values it asks for, and the bytes of a row."""
+        """The maker of a table of matches, the values it asks for, and the bytes of a row."""
         return partial(self._rows.of, columns=names), names, self._rows.bytes_per_row(names)
 
     def _values(self, measure: str, by: Sequence[str]) -> Iterator[Group]:

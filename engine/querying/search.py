@@ -140,6 +140,8 @@ class Search:
             least = self._least(part, by, sign)
             for block in self._blocks(part, pairs, (least <= worst) & (least < np.inf)):
                 found = Matches(block, self._matching(block))
+                if not len(found.pairs):
+                    continue
                 values = sign * found.values(by)
                 better = np.flatnonzero(values <= worst)  # drops NaN
                 own = np.empty((len(better), 4))

@@ -1,4 +1,4 @@
-"""What a page shows of many contrasts and layers."""
+"""The contrasts and layers that a page shows of many."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def _peaks(
 def affordable(store: StoreReader, layers: Sequence[Layer]) -> tuple[list[str], list[str]]:
     """The analyses and similarities of layers that a page has, on any machine the same.
 
-    Pairs of very many categories are left out, and so is what takes minutes for pairs of layers.
+    Pairs of very many categories are left out, and so is what takes minutes for pairs of layers,
+    or does not fit a memory budget.
     """
     number, categories = len(layers), len(store.categories)
     left_out = {
@@ -109,7 +110,7 @@ def layers_in_detail(analyses: Sequence[Analysis]) -> list[list[str]]:
 def left_out(
     analyses: Sequence[Analysis], details: Sequence[Sequence[str]], asked: int
 ) -> list[str]:
-    """What the page leaves out of large stores, in sentences; ``asked`` counts the contrasts."""
+    """Parts that the page leaves out of large stores, in sentences; ``asked`` counts contrasts."""
     texts = []
     shown = len({name for one in analyses for name in one.contrasts})
     if shown < asked:

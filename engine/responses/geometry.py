@@ -246,7 +246,8 @@ def _refuse_large(recording: Recording, layers: int, similarity: str) -> None:
     if size > (room := blocks.room(whole=True)):
         raise UserError(
             f"pairs of {stimuli:,} stimuli in {layers:,} layers take about {in_bytes(size)}; got "
-            f"{in_bytes(room)} of memory: choose fewer layers, or record fewer stimuli"
+            f"{in_bytes(room)} of memory{blocks.whose()}: choose fewer layers, or record fewer "
+            "stimuli"
         )
 
 

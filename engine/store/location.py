@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
 from itertools import product
@@ -16,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
 from uuid import uuid4
+from weakref import finalize
 
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store as ZarrStore
@@ -195,6 +197,7 @@ class DurableFolder(LocalStore):
         # Keys, not paths, which take kilobytes each.
         self._unflushed: set[str] = set()
         self._turn = Lock()
+        self._opened = _opened_folder(self.root)
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a file, as :meth:`write` does."""
@@ -212,10 +215,12 @@ class DurableFolder(LocalStore):
     def _put(self, key: str, parts: Sequence[Any]) -> None:
         path = self._path(key)
         record = path.suffix == ".json" and path.name != "zarr.json"
-        if record or (path.name == "zarr.json" and os.path.isfile(path)):  # noqa: PTH113
+        large = sum(map(len, parts)) > _LARGE
+        # A commit may need the file that is replaced: no crash leaves half of the new one.
+        if record or (not large and os.path.isfile(path)):  # noqa: PTH113
             _write(path, parts, flush_descriptor)
         else:
-            _write(path, parts, start_flushing if sum(map(len, parts)) > _LARGE else None)
+            _write(path, parts, start_flushing if large else None)
         if self._remember(key):
             self.flush()
 
@@ -241,7 +246,7 @@ class DurableFolder(LocalStore):
         with self._turn:
             keys, self._unflushed = self._unflushed, set()
         try:
-            if len(keys) > _MANY and flush_file_system(self.root):
+            if len(keys) > _MANY and self._flush_all(keys):
                 return
             found = flush_paths(self.root, keys)
             folders = {str(folder) for key in found for folder in PurePosixPath(key).parents}
@@ -250,6 +255,13 @@ class DurableFolder(LocalStore):
             with self._turn:
                 self._unflushed |= keys
             raise
+
+    def _flush_all(self, keys: Iterable[str]) -> bool:
+        """Flush the whole file system, if that is safe and quick."""
+        folders = {(self.root / key).parent for key in keys}
+        with suppress(OSError):
+            return self._opened is not None and flush_file_system(self._opened.fileno(), folders)
+        return False
 
     def _path(self, key: str) -> Path:
         if not os.path.isdir(self.root):  # noqa: PTH112  disks may fail
@@ -324,6 +336,24 @@ def _write(
     except Exception:
         new.unlink(missing_ok=True)
         raise
+
+
+class _OpenFolder:
+    """A folder that stays open as long as its store, so that no error of its disk is missed."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        finalize(self, os.close, descriptor)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+
+def _opened_folder(root: Path) -> _OpenFolder | None:
+    try:
+        return _OpenFolder(os.open(root, os.O_RDONLY))
+    except OSError:  # it does not exist yet, or this system cannot open folders
+        return None
 
 
 def _remember_fork() -> None:

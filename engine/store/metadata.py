@@ -27,6 +27,7 @@ from zarr.storage import LocalStore, StorePath
 from ..errors import UserError, first_line, is_resource_limit
 from .attributes import brief, is_integer_in
 from .chunking import Grid, is_contiguous, min_file_values
+from .files.raw import FolderFiles
 from .schema import Expected, RootSchema, describe_array
 from .zarr_internals import sync
 
@@ -163,7 +164,8 @@ def documents_in(
 def _own(store: ZarrStore, folder: Path | None, key: str) -> dict[str, Any]:
     if folder is None:
         return read_json(store, key, ARRAY_BYTES)
-    return parse_json((folder / key).read_bytes(), ARRAY_BYTES)
+    with FolderFiles(folder).open(key) as file:
+        return parse_json(file.read(0, ARRAY_BYTES + 1), ARRAY_BYTES)
 
 
 def grid_of(document: Mapping[str, Any], expected: Expected) -> Grid:

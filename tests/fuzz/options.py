@@ -58,6 +58,7 @@ LINES = {
     "compare": "compare a.zarr b.zarr --resamples 5",
     "report": "report a.zarr -o page.html --resamples 5 -q",
     "merge": "merge a.zarr c.zarr -o out.zarr",
+    "archive": "archive a.zarr -o a.zarr.zip",
     "check": "check a.zarr",
     "info": "info a.zarr",
     "doctor": "doctor -q",

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
@@ -38,6 +39,8 @@ class Archive(str):
         UserError : it is no zip file, or one that must not be read
         """
         found = os.stat(self)  # noqa: PTH116
+        if not S_ISREG(found.st_mode):  # a pipe may never end
+            raise _refusal(str(self), "it is no plain file")
         return _files(str(self), found.st_ino, found.st_mtime_ns, found.st_size)
 
 

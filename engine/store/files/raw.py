@@ -32,7 +32,7 @@ class RawFile:
         if start < 0:
             return b""
         self._file.seek(self._start + start)
-        return self._file.read(min(length, self.size - start)) or b""
+        return self._file.read(max(0, min(length, self.size - start))) or b""
 
 
 class RawFiles(Protocol):

@@ -52,7 +52,7 @@ class BaseDraft(Generic[ReaderT]):
     reader: ReaderT
 
     def __init__(self, path: Location, root: zarr.Group) -> None:
-        # Read by a store of its own: zarrs knows plain folders, not those that track writes.
+        # Read by a store of its own: a reader takes plain folders, not those that track writes.
         opened = zarr.open_group(zarr_store(path), mode="r", use_consolidated=False)
         self.reader = self.reader_type(path, opened)  # type: ignore[assignment]
         self.tasks = TaskLog(root.store)
@@ -244,6 +244,7 @@ class BaseDraft(Generic[ReaderT]):
     def take_live(self) -> dict[str, Bytes]:
         """The live moments of the commit to continue from, which are then forgotten."""
         live, self.live = self.live, {}
+        self.found = [one._replace(live={}) for one in self.found]
         return live
 
     def go_back(self, before: FoundCommit) -> None:

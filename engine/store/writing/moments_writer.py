@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,27 +25,24 @@ Group = tuple[int, int]
 Values = NDArray[np.float64]
 
 
-class _Stretch(NamedTuple):
-    """Consecutive groups: the number of the first, and ``mean, m2 [group, *layer dims]``."""
-
-    first: int
-    moments: tuple[Values, Values]
-
-
 class _Waiting:
-    """Stretches that wait for the others of their file."""
+    """The groups of a file that have come so far: ``values [moment, group, *layer dims]``."""
 
-    def __init__(self) -> None:
-        self.stretches: list[_Stretch] = []
+    def __init__(self, groups: int, shape: Shape) -> None:
+        self.values = np.empty((len(MOMENTS), groups, *shape))
         self.groups = 0
 
-    def add(self, stretch: _Stretch) -> None:
-        self.stretches.append(stretch)
-        self.groups += len(stretch.moments[0])
+    def add(self, moments: Sequence[Values]) -> bool:
+        """Add the next groups; whether these were the last ones."""
+        stop = self.groups + len(moments[0])
+        for own, values in zip(self.values, moments, strict=True):
+            own[self.groups : stop] = values
+        self.groups = stop
+        return stop == self.values.shape[1]
 
 
 class MomentsWriter:
-    """Writes the moments of groups, several to a file; groups come in any order, each once.
+    """Writes the moments of groups, several to a file; the groups of a file come in order.
 
     Groups are numbered category by category, fold by fold. Those that wait for others of their file
     are saved with the commits of a scan.
@@ -63,11 +60,7 @@ class MomentsWriter:
             place = self.place_of(layer, divmod(group, self._folds))
             start, stop = self._numbers(layer, place)
             own = slice(done, done + min(len(mean) - done, stop - group))
-            waiting = self._waiting.setdefault((layer.name, place), _Waiting())
-            waiting.add(_Stretch(group, (mean[own], m2[own])))
-            if waiting.groups == stop - start:
-                del self._waiting[layer.name, place]
-                self._write(layer, place, sorted(waiting.stretches, key=lambda one: one.first))
+            self._add(layer, place, stop - start, (mean[own], m2[own]))
             done = own.stop
 
     def groups_of(self, layer: Layer, place: Sequence[int]) -> list[Group]:
@@ -102,24 +95,37 @@ class MomentsWriter:
     def waiting(self) -> dict[str, Bytes]:
         """The bytes of moments that wait, for a commit."""
         return {
-            f"{_WAITING}{name}/{one.first}/{moment}": values.reshape(-1).view(np.uint8)
-            for (name, _), waiting in self._waiting.items()
-            for one in waiting.stretches
-            for moment, values in zip(MOMENTS, one.moments, strict=True)
+            f"{_WAITING}{name}/{place[0]}/{place[1]}/{moment}": _as_bytes(values[: waiting.groups])
+            for (name, place), waiting in self._waiting.items()
+            for moment, values in zip(MOMENTS, waiting.values, strict=True)
         }
 
     def resume(self, contents: Mapping[str, Bytes]) -> None:
         """Take over the moments that waited at a commit."""
         self._waiting = {}
-        found: dict[tuple[str, int], dict[str, Values]] = {}
+        found: dict[tuple[str, Shape], list[Values]] = {}
         for key, content in contents.items():
             if key.startswith(_WAITING):
-                name, first, moment = key.removeprefix(_WAITING).rsplit("/", 2)
-                found.setdefault((name, int(first)), {})[moment] = content.view(np.float64)
+                name, category, fold, _ = key.removeprefix(_WAITING).rsplit("/", 3)
+                place: Shape = int(category), int(fold)
+                found.setdefault((name, place), []).append(content.view(np.float64))
         layers = {layer.name: layer for layer in self._reader.layers}
-        for (name, number), moments in found.items():
+        for (name, place), moments in found.items():
             layer = layers[name]
-            self.add(layer, number, *(moments[one].reshape(-1, *layer.shape) for one in MOMENTS))
+            start, stop = self._numbers(layer, place)
+            shaped = [values.reshape(-1, *layer.shape) for values in moments]
+            self._add(layer, place, stop - start, shaped)
+
+    def _add(self, layer: Layer, place: Shape, groups: int, moments: Sequence[Values]) -> None:
+        """Add the next groups of a file, of so many ``groups``."""
+        key = layer.name, place
+        if len(moments[0]) == groups:  # a whole file waits for none
+            self._write(layer, place, moments)
+            return
+        waiting = self._waiting.setdefault(key, _Waiting(groups, layer.shape))
+        if waiting.add(moments):
+            del self._waiting[key]
+            self._write(layer, place, list(waiting.values))
 
     def _numbers(self, layer: Layer, place: Sequence[int]) -> tuple[int, int]:
         """The first group of a file, and the one after its last."""
@@ -130,19 +136,18 @@ class MomentsWriter:
     def _grid(self, layer: Layer) -> Grid:
         return self._reader.arrays.opened(f"{layer.name}/{MOMENTS[0]}").grid
 
-    def _write(self, layer: Layer, place: Shape, stretches: Sequence[_Stretch]) -> None:
-        grid = self._grid(layer)
-        for number, moment in enumerate(MOMENTS):
-            parts = [(one.first, one.moments[number]) for one in stretches]
-            chunks = _chunks(grid, layer.shape, place, parts)
-            whole = (*place, *(0 for _ in layer.shape))
-            write_file(self._store, f"{layer.name}/{moment}", grid, whole, chunks)
+    def _write(self, layer: Layer, place: Shape, moments: Sequence[Values]) -> None:
+        grid, whole = self._grid(layer), (*place, *(0 for _ in layer.shape))
+        first, _ = self._numbers(layer, place)
+        for name, values in zip(MOMENTS, moments, strict=True):
+            chunks = _chunks(grid, layer.shape, place, first, values)
+            write_file(self._store, f"{layer.name}/{name}", grid, whole, chunks)
 
 
 def _chunks(
-    grid: Grid, shape: Shape, place: Shape, parts: Sequence[tuple[int, Values]]
+    grid: Grid, shape: Shape, place: Shape, first: int, values: Values
 ) -> Iterator[NDArray[Any]]:
-    """The chunks of a file of moments, in order, from ``parts``: first group and values."""
+    """The chunks of a file of moments, in order, from the ``values [group, *layer dims]``."""
     dtype, (categories, folds) = np.dtype(f"f{grid.itemsize}"), grid.chunk[:2]
     starts = (
         range(at * length, (at + 1) * length, step)
@@ -150,19 +155,17 @@ def _chunks(
     )
     for category, fold in product(*starts):
         # A chunk of several categories has all folds: its groups are consecutive.
-        start = category * grid.shape[1] + fold
-        stop = start + categories * folds
-        own = [(first, values) for first, values in parts
-               if first < stop and start < first + len(values)]  # fmt: skip
+        start = category * grid.shape[1] + fold - first
+        own = values[start : start + categories * folds] if fold < grid.shape[1] else values[:0]
         for slab, _ in slabs(shape, grid.chunk[2:]):
-            if grid.chunk[:2] == (1, 1) and own and fold < grid.shape[1]:
-                ((first, values),) = own
-                units = values[start - first][slab][np.newaxis, np.newaxis]
-                yield padded(units.astype(dtype, copy=False), grid)
+            units = own[(slice(None), *slab)]
+            if grid.chunk[:2] == (1, 1) and len(own):
+                yield padded(units[np.newaxis].astype(dtype, copy=False), grid)
                 continue
             chunk = np.full((categories * folds, *grid.chunk[2:]), np.nan, dtype)
-            for first, values in own:
-                begin, end = max(first, start), min(first + len(values), stop)
-                units = values[(slice(begin - first, end - first), *slab)]
-                chunk[(slice(begin - start, end - start), *map(slice, units.shape[1:]))] = units
+            chunk[tuple(map(slice, units.shape))] = units
             yield chunk.reshape(grid.chunk)
+
+
+def _as_bytes(values: Values) -> Bytes:
+    return values.reshape(-1).view(np.uint8)
