@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .. import blocks
 from ..analyses.analyse import ANALYSES, Analysis
 from ..analyses.consistency import SIMILARITIES
+from ..analyses.costs import cost_of
 from ..analyses.shares import Share
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import Criterion
@@ -15,6 +17,7 @@ from ..contrasts.select import select_slabs
 from ..excerpt import at_steps, leading, step_over
 from ..layer import Layer
 from ..store.store_reader import StoreReader
+from ..texts import in_bytes
 
 # Beyond this, lines are indistinguishable, and the page grows with the square of the contrasts: it
 # shows the leading ones.
@@ -62,7 +65,9 @@ def _peaks(
     return dict(zip(contrasts, largest.tolist(), strict=True))
 
 
-def affordable(store: StoreReader, layers: Sequence[Layer]) -> tuple[list[str], list[str]]:
+def affordable(
+    store: StoreReader, layers: Sequence[Layer], contrasts: int, note: Callable[[str], None]
+) -> tuple[list[str], list[str]]:
     """The analyses and similarities of layers that a page has, on any machine the same.
 
     Pairs of very many categories are left out, and so is what takes minutes for pairs of layers,
@@ -77,6 +82,12 @@ def affordable(store: StoreReader, layers: Sequence[Layer]) -> tuple[list[str], 
     analyses, similarities = (
         [name for name in names if not left_out.get(name)] for names in (ANALYSES, SIMILARITIES)
     )
+    room = blocks.room(whole=True)
+    for name in list(analyses):
+        cost = cost_of(name, store, layers, contrasts, similarities)
+        if cost and cost.bytes > room:
+            analyses.remove(name)
+            note(f"{name} is left out: {cost}; got {in_bytes(room)} of memory{blocks.whose()}")
     return analyses, similarities
 
 

@@ -92,7 +92,9 @@ def report(
     analyses = []
     for result, own in zip(results, chosen, strict=True):
         note(f"analysing {result.path}")
-        wanted, similarities = affordable(result, result.layers_named(layers))
+        wanted, similarities = affordable(
+            result, result.layers_named(layers), len(own or result.categories), note
+        )
         found = analyse(
             result, criterion, layers, own, wanted, resamples=resamples, seed=seed,
             similarities=similarities, note=note,
