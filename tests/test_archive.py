@@ -8,6 +8,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from fusiform import Criterion, open_recording, open_store
 from fusiform.engine.contrasts.select import save_contrast
 from fusiform.engine.errors import UserError
 from fusiform.engine.store.files.archive import ArchiveFiles
+from fusiform.engine.store.files.raw import RawFile
 from fusiform.engine.store.files.zip_form import Member, directory, local_header
 
 from . import one_process
@@ -385,3 +387,16 @@ def test_a_directory_of_more_than_32_bits(tmp_path: Path, monkeypatch: pytest.Mo
         file.seek(40 * len(many))
         file.write(directory(many, file.tell()))
     assert len(ArchiveFiles(str(tmp_path / "many.zip")).members) == 70_000
+
+
+def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.zarr.zip")
+    with pytest.raises(UserError, match="it is no plain file"):
+        fusiform.info(tmp_path / "p.zarr.zip")
+
+
+def test_a_range_beyond_a_member_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"member, and others")
+    with RawFile(FileIO(tmp_path / "a"), 0, 6) as file:
+        assert file.read(2, 100) == b"mber"
+        assert file.read(8, 4) == b""

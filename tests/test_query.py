@@ -542,3 +542,11 @@ def test_an_abandoned_query_does_not_wait_for_its_threads() -> None:
     waits = closing.is_alive()
     proceed.set()
     assert not waits
+
+
+def test_the_top_of_no_match_is_empty(store: Store) -> None:
+    for by in ("t", "p", "cohens_d"):
+        assert len(store.query("t > 1e9").top(5, by=by)) == 0
+    assert store.query("t > 1").counts(())["matching"].tolist() == [
+        store.query("t > 1").counts()["matching"].sum()
+    ]

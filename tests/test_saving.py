@@ -343,3 +343,12 @@ def test_contrasts_that_readers_would_refuse_are_not_saved(
         save_contrast(path, "second", OLD, "faces", ["t"])
     assert set(open_store(path).saved) == {"first"}
     assert not left(path)
+
+
+def test_saving_beside_a_strangers_pipe_ends_in_one_line(own_store: Any) -> None:
+    save_contrast(own_store, "one", Criterion("rest"), "faces")
+    document = own_store.path / "head" / "one" / "t" / "zarr.json"
+    document.unlink()
+    os.mkfifo(document)
+    with pytest.raises(UserError, match=r"the root of this one .* is no plain file"):
+        save_contrast(open_store(own_store.path), "two", Criterion("rest"), "faces")

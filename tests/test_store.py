@@ -151,6 +151,25 @@ def test_after_a_failed_background_write_nothing_that_waits_is_written() -> None
     assert done == ["a"]
 
 
+@pytest.mark.parametrize("units", [1, 3])
+def test_moments_that_wait_for_their_file_are_kept_by_a_commit(tmp_path: Path, units: int) -> None:
+    layer = Layer("odd", "Odd", ("unit",), (units,), "float32")
+    drafts = [
+        create_store(tmp_path / f"{name}.zarr", **{**contents(), "layers": [layer]})
+        for name in ("whole", "first", "rest")
+    ]
+    mean, m2 = np.random.default_rng(0).random((2, 8, 2 * units))[..., ::2]  # strided
+    drafts[0].write_groups(layer, 0, mean, m2)
+    for start, stop in ((0, 1), (1, 5)):
+        drafts[1].write_groups(layer, start, mean[start:stop], m2[start:stop])
+    drafts[2].moments.resume(drafts[1].moments.waiting())
+    assert not (tmp_path / "first.zarr" / "odd" / "mean" / "c").exists()
+    drafts[2].write_groups(layer, 5, mean[5:], m2[5:])
+    whole, rest = (draft.reader.read(layer, "mean") for draft in (drafts[0], drafts[2]))
+    np.testing.assert_array_equal(whole.reshape(8, units), mean)
+    np.testing.assert_array_equal(rest, whole)
+
+
 @pytest.mark.smoke
 def test_zarr_and_xarray_read_a_store(store: Store) -> None:
     with warnings.catch_warnings():

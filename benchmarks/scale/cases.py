@@ -42,7 +42,8 @@ REPORT = ("report", STORE, "-o", PAGE, "-q")
 class Case(NamedTuple):
     """A network and a set of pictures, options of the scan, and commands that ask the store.
 
-    ``set`` has categories, pictures of each, and pixels of a side.
+    ``set`` has categories, pictures of each, and pixels of a side; they are ``alike`` within a
+    category, or noise.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Case(NamedTuple):
     options: tuple[str, ...]
     asked: tuple[tuple[str, ...], ...]
     plan: bool = False
+    alike: bool = True
 
 
 # Seconds that a command of this checkout, or a loop, may take.
@@ -64,6 +66,8 @@ CASES = {
         (5, 40, SIDE),
         ("--layers", "*"),
         (*_ASKED, ("query", STORE, "t > 2"), REPORT),
+        # Chance levels of units that are selective would take longer than all else.
+        alike=False,
     ),
     "categories": Case(
         "5,000 categories",
@@ -145,8 +149,9 @@ class _Runs:
         self._limits = {way: Limits(_LONGEST, memory) for way in (LOOP, "after")}
         self._limits["before"] = Limits(given.limit, memory)
         categories, each, side = self._case.set
-        folder = Path(f"set-{categories}-{each}-{side}").resolve()
-        self._stimuli = draw_set(folder, categories, each, side)
+        kind = "" if self._case.alike else "-noise"
+        folder = Path(f"set-{categories}-{each}-{side}{kind}").resolve()
+        self._stimuli = draw_set(folder, categories, each, side, self._case.alike)
 
     def table(self) -> Iterator[str]:
         """Measure what is not known, and give the lines of the case."""

@@ -17,14 +17,21 @@ from PIL import Image
 LADDER_SIDE, SIDE = 8, 32
 
 
-def draw_set(folder: Path, categories: int, each: int, side: int) -> Path:
-    """Draw ``each`` pictures of so many categories, alike within one; nothing if they are there."""
+def draw_set(folder: Path, categories: int, each: int, side: int, alike: bool = True) -> Path:
+    """Draw ``each`` pictures of so many categories; nothing if they are there.
+
+    Those of a category are ``alike``, or all are noise, so that no unit is selective.
+    """
     if folder.exists():
         return folder
     drawn = folder.with_name(f"{folder.name}.partial")
     for k in range(categories):
         (drawn / f"c{k:04d}").mkdir(parents=True, exist_ok=True)
-        typical = np.random.default_rng(k).integers(0, 256, (8, 8, 3))
+        typical = (
+            np.random.default_rng(k).integers(0, 256, (8, 8, 3))
+            if alike
+            else np.full((8, 8, 3), 128)
+        )
         typical = np.kron(typical, np.ones((side // 8, side // 8, 1)))
         for i in range(each):
             noise = np.random.default_rng([k, i]).normal(0, 40, typical.shape)
