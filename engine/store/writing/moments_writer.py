@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,16 @@ Values = NDArray[np.float64]
 
 
 class _Waiting:
-    """The groups of a file that have come so far: ``values [moment, group, *layer dims]``."""
+    """The groups of a file that have come so far: ``values [moment, group, *layer dims]``.
+
+    Pages of their own hold them, which go back to the system when the file is written: pieces of
+    the heap, which a scan keeps, would not fit what comes next.
+    """
 
     def __init__(self, groups: int, shape: Shape) -> None:
-        self.values = np.empty((len(MOMENTS), groups, *shape))
+        whole = len(MOMENTS), groups, *shape
+        pages = mmap(-1, math.prod(whole) * np.dtype(np.float64).itemsize)
+        self.values = np.frombuffer(pages, np.float64).reshape(whole)
         self.groups = 0
 
     def add(self, moments: Sequence[Values]) -> bool:
@@ -122,10 +129,10 @@ class MomentsWriter:
         if len(moments[0]) == groups:  # a whole file waits for none
             self._write(layer, place, moments)
             return
-        waiting = self._waiting.setdefault(key, _Waiting(groups, layer.shape))
-        if waiting.add(moments):
-            del self._waiting[key]
-            self._write(layer, place, list(waiting.values))
+        if key not in self._waiting:
+            self._waiting[key] = _Waiting(groups, layer.shape)
+        if self._waiting[key].add(moments):
+            self._write(layer, place, list(self._waiting.pop(key).values))
 
     def _numbers(self, layer: Layer, place: Sequence[int]) -> tuple[int, int]:
         """The first group of a file, and the one after its last."""
