@@ -223,7 +223,7 @@ def record(
 
 
 def _print_forecast(found: Forecast, as_json: bool) -> None:
-    """What a scan will take."""
+    """Print the memory, disk and time of a scan."""
     if as_json:
         layers = [{**asdict(one), "units": one.units, "state_bytes": one.state_bytes}
                   for one in found.layers]  # fmt: skip

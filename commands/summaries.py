@@ -56,7 +56,7 @@ def print_results(
 
 
 def _print_remarks(paths: list[str], stores: list[Store], rows: list[list[Row]]) -> None:
-    """What the columns mean, what the scans lacked, and units that gave NaN or infinity."""
+    """Lines on the columns, on what the scans lacked, and on units that gave NaN or infinity."""
     if any(store.folds > 1 for store in stores):
         print("\nreplicated, CSI, d', response: of the units selected on one fold, on the others")
     for path, store in zip(paths, stores, strict=True):

@@ -152,7 +152,7 @@ class Stimuli:
 
 @dataclass(frozen=True)
 class Design:
-    """What is measured: layers, units, cross-validation and the permutation null.
+    """The design of a scan: layers, units, cross-validation and the permutation null.
 
     Parameters
     ----------

@@ -231,3 +231,12 @@ def test_compiled_code_is_not_kept_in_the_package() -> None:
 
     for kernel in (cpu._add_parts.__wrapped__, contrast.welch_t):
         assert not Path(kernel._cache.cache_path).is_relative_to(ROOT)
+
+
+def test_docstrings_say_the_thing() -> None:
+    files = [*ENGINE, *KERNELS, *COMMANDS, ROOT / "cli.py", *(ROOT / "benchmarks").rglob("*.py")]
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                first = (ast.get_docstring(node) or "").partition(" ")[0]
+                assert first != "What", f"{path}:{getattr(node, 'lineno', 1)}"

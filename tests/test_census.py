@@ -187,10 +187,13 @@ def test_selected_units_are_measured_on_held_out_folds(odd: Odd, criterion, text
             for name, values in expected.items():
                 found = getattr(census, name)
                 np.testing.assert_allclose(found.values[index], [v for _, v in values], rtol=1e-6)
+                number, total = np.zeros(found.shape, np.int64), np.zeros(found.shape)
+                contrasts, channels, *cells = found.cells
+                number[contrasts, channels], total[contrasts, channels] = cells
                 for channel in range(len(census.channel_units)):
                     own = [v for c, v in values if c == channel]
-                    assert found.number[index, channel] == len(own)
-                    assert found.total[index, channel] == pytest.approx(math.fsum(own))
+                    assert number[index, channel] == len(own)
+                    assert total[index, channel] == pytest.approx(math.fsum(own))
                 measured += len(values)
     assert bool(measured) == (odd[0].folds > 1)
 
@@ -222,7 +225,7 @@ def test_responses_and_patterns_cover_living_units_only(odd: Odd) -> None:
         samples = [[np.concatenate(folds) for folds in groups]]
         if census.folds > 1:
             samples += [[folds[fold] for folds in groups] for fold in range(census.folds)]
-        found = [census.patterns, *census.fold_patterns]
+        found = [means.sums for means in (census.means, *census.fold_means)]
         for patterns, sample in zip(found, samples, strict=True):
             means = np.stack([group[:, alive].mean(axis=0) for group in sample])
             assert patterns.units == alive.sum()
@@ -250,5 +253,5 @@ def test_the_census_of_a_layer_without_living_units(tmp_path: Path) -> None:
     ])  # fmt: skip
     (census,) = take_census(open_store(tmp_path / "silent.zarr"))
     assert (census.units, census.living, census.response.count) == (12, 0, 0)
-    assert census.patterns.units == 0
+    assert census.means.sums.units == 0
     assert not census.confusion.any()

@@ -31,7 +31,7 @@ from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.store.location import DurableFolder
+from fusiform.engine.store.files.durable import DurableFolder
 from fusiform.engine.store.writing.commits import TaskLog, sealed, unsealed
 from fusiform.kernels.moments import Moments
 

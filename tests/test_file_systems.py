@@ -21,8 +21,8 @@ from fusiform.engine.doctor.checks import check_output
 from fusiform.engine.errors import UserError
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.progress import Listener
-from fusiform.engine.store import location
-from fusiform.engine.store.location import DurableFolder
+from fusiform.engine.store.files import durable
+from fusiform.engine.store.files.durable import DurableFolder
 
 from . import flat
 
@@ -189,7 +189,7 @@ def test_a_commit_is_recorded_when_its_files_and_their_folders_are_on_the_disk(
 ) -> None:
     started, files, folders = set[int](), set[int](), set[int]()  # by inode, until they are flushed
     records = list[int]()
-    start, replace = location.start_flushing, Path.replace
+    start, replace = durable.start_flushing, Path.replace
 
     def note_start(descriptor: int, path: Path) -> None:
         assert os.path.samestat(os.fstat(descriptor), path.stat())
@@ -212,8 +212,8 @@ def test_a_commit_is_recorded_when_its_files_and_their_folders_are_on_the_disk(
         for waiting in (files, folders):
             waiting.discard(os.fstat(descriptor).st_ino)
 
-    monkeypatch.setattr(location, "_LARGE", 0)
-    monkeypatch.setattr(location, "start_flushing", note_start)
+    monkeypatch.setattr(durable, "_LARGE", 0)
+    monkeypatch.setattr(durable, "start_flushing", note_start)
     monkeypatch.setattr(Path, "replace", note_name)
     monkeypatch.setattr(os, "fsync", note_flush)
     scan(stimuli, tmp_path / "a.zarr")

@@ -589,3 +589,13 @@ def test_info_describes_an_unfinished_store(own: Path) -> None:
     assert (found.units, found.folds, found.stimuli) == (65, 2, 87)
     assert found.files == sum(path.is_file() for path in own.rglob("*"))
     assert found.bytes == sum(p.stat().st_size for p in own.rglob("*") if p.is_file())
+
+
+def test_a_lack_of_memory_is_no_damage(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    store = open_store(own)
+    monkeypatch.setattr("fusiform.engine.store.shards.read", none_left)
+    with pytest.raises(MemoryError):
+        store.read(store.layer("head"), "t")

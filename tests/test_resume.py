@@ -33,8 +33,8 @@ from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener, Progress
 from fusiform.engine.scanning.rounding import changed
 from fusiform.engine.stimuli.images import open_image
-from fusiform.engine.store import location
-from fusiform.engine.store.location import DurableFolder
+from fusiform.engine.store.files import durable
+from fusiform.engine.store.files.durable import DurableFolder
 from fusiform.engine.store.writing.commits import Commit, CommitLog
 from fusiform.engine.store.writing.store_draft import StoreDraft
 from fusiform.kernels.moments import merge
@@ -581,7 +581,7 @@ def test_moments_that_could_not_be_written_are_in_no_checkpoint(
 def test_a_store_is_flushed_before_it_is_published(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(location, "_MAX_UNFLUSHED", most)
+    monkeypatch.setattr(durable, "_MAX_UNFLUSHED", most)
     synchronised: set[int] = set()
     place = tmp_path / "o.zarr"
 
@@ -609,7 +609,7 @@ def test_unflushed_writes_are_bounded(
     scanned(stimuli, tmp_path / "all.zarr")
     assert max(waiting) > 8
     waiting.clear()
-    monkeypatch.setattr(location, "_MAX_UNFLUSHED", 8)
+    monkeypatch.setattr(durable, "_MAX_UNFLUSHED", 8)
     scanned(stimuli, tmp_path / "few.zarr")
     assert max(waiting) == 8
 

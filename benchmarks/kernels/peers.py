@@ -220,7 +220,7 @@ def _dask(x: Array) -> Callable[[], ReadOut]:
 
 
 def _scanpy(x: Array) -> Callable[[], ReadOut]:
-    """What scanpy calls for the mean and variance of its genes."""
+    """The function that scanpy calls for the mean and variance of its genes."""
     from fast_array_utils.stats import mean_var
 
     def work() -> ReadOut:

@@ -107,7 +107,7 @@ def _named(way: Way) -> str:
 
 
 def _values(way: Way) -> tuple[Any, ...]:
-    """What takes the places of ``REPLACED``."""
+    """Values that take the places of ``REPLACED``."""
 
     def moments_grid(*arguments: Any) -> chunking.Grid:
         grid = chunking.moments_grid(*arguments)
@@ -228,7 +228,7 @@ def _table(rows: dict[str, list[Measured]]) -> Iterator[str]:
 
 
 def _precision(source: Store) -> Iterator[str]:
-    """What rounding moments to float32 does to t and to the masks of a rule."""
+    """Errors of t and of the masks of a rule, from moments rounded to float32."""
     from functools import reduce
 
     from fusiform.engine.contrasts.language.contrast import every_category

@@ -237,7 +237,7 @@ def _forget(folder: Path) -> None:
 
 
 def _make_others(store: Store, folder: Path, parquet: bool) -> None:
-    """What the other ways start from, made from the store."""
+    """Write the files from which the other ways start."""
     units = sum(layer.units for layer in store.layers)
     shape = (len(store.categories), units)
     starts = np.cumsum([0, *(layer.units for layer in store.layers[:-1])])

@@ -90,7 +90,7 @@ def _fill(folder: Path, images: int) -> int:
 
 
 class Scan(NamedTuple):
-    """What a scan took: images a second when it was under way, and seconds."""
+    """The cost of a scan: images a second when it was under way, and seconds."""
 
     rate: float
     start: float
@@ -164,5 +164,5 @@ def _workers(number: int) -> Iterator[str]:
 
 
 def _variable(setting: str) -> str:
-    """What dask reads a setting from in the environment."""
+    """The variable from which dask reads a setting."""
     return f"DASK_{setting.replace('.', '__').replace('-', '_').upper()}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...kernels.moments import Moments
-from ...kernels.similarity import Patterns
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
 from ..contrasts.select import select_slabs
@@ -62,16 +61,6 @@ class Census:
     confusion: Counts | None
     means: CategoryMeans
     fold_means: tuple[CategoryMeans, ...]
-
-    @property
-    def patterns(self) -> Patterns:
-        """Patterns of the category means of living units, on all stimuli."""
-        return self.means.sums
-
-    @property
-    def fold_patterns(self) -> tuple[Patterns, ...]:
-        """The same for every fold; empty for one fold."""
-        return tuple(means.sums for means in self.fold_means)
 
     @property
     def units(self) -> int:

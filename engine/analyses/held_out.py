@@ -52,22 +52,6 @@ class HeldOut:
         total = np.asarray(np.bincount(place, self.measured, len(cells)), np.float64)
         return cells // self.shape[1], cells % self.shape[1], number, total
 
-    @property
-    def number(self) -> Counts:
-        """Number of values ``[contrast, channel]``."""
-        contrast, channel, number, _ = self.cells
-        table = np.zeros(self.shape, np.int64)
-        table[contrast, channel] = number
-        return table
-
-    @property
-    def total(self) -> Floats:
-        """Sum of the values ``[contrast, channel]``."""
-        contrast, channel, _, total = self.cells
-        table = np.zeros(self.shape)
-        table[contrast, channel] = total
-        return table
-
 
 class HeldOutValues:
     """Accumulates a held-out measure."""

@@ -19,7 +19,7 @@ from ..scanning.progress import Listener, Progress
 from ..scanning.rounding import changed
 from ..scanning.setup import Setup
 from ..scanning.work import refuse_too_few
-from ..store.location import remove_partial_files
+from ..store.files.durable import remove_partial_files
 from ..store.reader import Unreadable
 from ..store.writing.recovery import Recovery
 from ..store.writing.store_draft import StoreDraft

@@ -1,4 +1,4 @@
-"""What a scan will take, before it is run: memory, disk, time, and what it waits for.
+"""Memory, disk and time that a scan will take, measured before it is run.
 
 The network is shown a few batches of noise, and a few of the stimuli are decoded.
 """
@@ -66,7 +66,7 @@ class Forecast:
 
     @property
     def bound(self) -> str:
-        """What the scan waits for: ``decoding`` or ``network``."""
+        """The slower of ``decoding`` and ``network``, for which the scan waits."""
         return "decoding" if self.decoding < self.network else "network"
 
 

@@ -1,4 +1,4 @@
-"""What a query asks of a store: the source of its values, its contrasts, and its chunks."""
+"""The parts of a store that a query reads: the source of its values, its contrasts, its chunks."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ class Arrays:
 
 
 def region_of(grid: Grid, selection: Selection = ()) -> Region:
-    """What a selection takes along every dimension."""
+    """A selection as a slice along every dimension."""
     chosen = [*selection, *[slice(None)] * (len(grid.shape) - len(selection))]
     return tuple(
         slice(*(slice(one, one + 1) if isinstance(one, int) else one).indices(size)[:2])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +36,8 @@ from .zarr_internals import sync
 ROOT_BYTES, ARRAY_BYTES = 64 * 2**20, 2**20
 # Most numbers, texts and lists in a root: each takes some hundred bytes of memory.
 _MAX_VALUES = 4_000_000
+# Documents of a store behind a URL that are asked for at a time.
+_REQUESTS = 16
 # Most decoded bytes of a chunk, and of an array of texts.
 CHUNK_BYTES = 2**30
 # Most decoded bytes per encoded byte: 255 by lz4, and some for its frame.
@@ -158,7 +161,12 @@ def documents_in(
     """
     keys = [*schema.of_root(), *(key for layer in schema.layers for key in schema.of_layer(layer))]
     folder = store.root if isinstance(store, LocalStore) else None
-    return {key: known.get(key) or _own(store, folder, f"{key}/zarr.json") for key in keys}
+    missing = [key for key in keys if not known.get(key)]
+    # Behind a URL every document is a request, which waits for its answer.
+    with ThreadPoolExecutor(1 if folder else _REQUESTS, thread_name_prefix="documents") as pool:
+        read = pool.map(lambda key: _own(store, folder, f"{key}/zarr.json"), missing)
+        found = dict(zip(missing, read, strict=True))
+    return {key: known.get(key) or found[key] for key in keys}
 
 
 def _own(store: ZarrStore, folder: Path | None, key: str) -> dict[str, Any]:
@@ -325,6 +333,6 @@ def refusing(refusal: Callable[[str], Exception]) -> Iterator[None]:
     except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        if is_resource_limit(error):
+        if is_resource_limit(error) or isinstance(error, MemoryError):  # not damage
             raise
         raise refusal(first_line(error)) from None

@@ -25,7 +25,7 @@ from zarr.abc.buffer import Buffer
 from fusiform.engine.errors import UserError
 from fusiform.engine.localizer import make_stimuli
 from fusiform.engine.store import location
-from fusiform.engine.store.location import DurableFolder
+from fusiform.engine.store.files.durable import DurableFolder
 from fusiform.engine.store.writing import publishing, resuming
 
 from .small import contents, scan

@@ -1,1 +1,1 @@
-"""How the bytes of a store are read: in a folder, and in an archive."""
+"""How the bytes of a store are read and written: in a folder, and in an archive."""

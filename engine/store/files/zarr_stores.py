@@ -61,14 +61,7 @@ class PlainFiles(LocalStore):
         if await asyncio.to_thread(lambda: path.exists() and not path.is_file()):
             raise OSError(f"{path} is no plain file")
         found = await super().get(key, prototype, byte_range)
-        if _CHUNK.search(key):
-            if self._unchanged:
-                await asyncio.to_thread(self._unchanged.require, key)
-            if found is None:
-                raise UserError(
-                    f"every chunk of a store is written; {path} is missing: it is damaged; "
-                    f"'fusiform check {self.root}' says more"
-                )
+        await _require_chunk(key, found is not None, self.root, self._unchanged)
         return found
 
 
@@ -109,14 +102,7 @@ class ArchiveStore(ZarrStore):
         UserError : it is a chunk, and missing or replaced since the store was opened
         """
         found = await asyncio.to_thread(self._read, key, byte_range)
-        if _CHUNK.search(key):
-            if self._unchanged:
-                await asyncio.to_thread(self._unchanged.require, key)
-            if found is None:
-                raise UserError(
-                    f"every chunk of a store is written; {key} of {self.archive} is missing: it is "
-                    f"damaged; 'fusiform check {self.archive}' says more"
-                )
+        await _require_chunk(key, found is not None, self.archive, self._unchanged)
         buffer = (prototype or default_buffer_prototype()).buffer
         return None if found is None else buffer.from_bytes(found)
 
@@ -181,3 +167,18 @@ class ArchiveStore(ZarrStore):
         names = (key.removeprefix(within) for key in keys if key.startswith(within))
         for name in dict.fromkeys(name.partition("/")[0] for name in names):
             yield name
+
+
+async def _require_chunk(
+    key: str, is_there: bool, store: Path | str, unchanged: Unchanged | None
+) -> None:
+    """Raise if a key is that of a chunk, and it is missing, or its store was replaced."""
+    if not _CHUNK.search(key):
+        return
+    if unchanged:
+        await asyncio.to_thread(unchanged.require, key)
+    if not is_there:
+        raise UserError(
+            f"every chunk of a store is written; {key} of {store} is missing: it is damaged; "
+            f"'fusiform check {store}' says more"
+        )

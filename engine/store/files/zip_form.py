@@ -35,7 +35,7 @@ class Member(NamedTuple):
 
 
 def local_header(member: Member) -> bytes:
-    """What stands before the content of a member."""
+    """The header of a member, which stands before its content."""
     name, size = member.key.encode(), min(member.size, _MOST)
     extra = _wide([member.size, member.size] if size == _MOST else [])
     needed = _ZIP64 if extra else _PLAIN
@@ -44,7 +44,7 @@ def local_header(member: Member) -> bytes:
 
 
 def directory(members: Sequence[Member], start: int) -> bytes:
-    """What stands behind the last member, from ``start``: an entry for each, and the end."""
+    """The directory, behind the last member, from ``start``: an entry for each, and the end."""
     entries = b"".join(map(_entry, members))
     number, size = len(members), len(entries)
     end = b""

@@ -17,8 +17,9 @@ from ... import beside
 from ...disk import Lock, add_limitation, locked, note_limitations
 from ...errors import UserError, explain_disk_errors
 from ...spec import Request
+from ..files.durable import remove_partial_files
 from ..identity import difference, not_compared
-from ..location import Location, exists, is_group, remove, remove_partial_files, zarr_store
+from ..location import Location, exists, is_group, remove, zarr_store
 from ..reader import Unreadable
 from ..root import require_kind
 from ..zarr_internals import await_writes

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ....kernels.moments import Moments
 from ...layer import Layer
 from ...registry import EXTREMES, MOMENTS, SHUFFLED, VARIABLES
+from ...waiting import waiting_bytes
 from ..chunking import Grid
 from ..location import Location
 from ..store_reader import StoreReader
@@ -146,7 +147,8 @@ def max_store_bytes(layers: Sequence[Layer], categories: int, folds: int, store_
         for name, variable in VARIABLES.items()
         if name not in MOMENTS
     )
-    commits = 2 * sum(layer.state_bytes for layer in layers)
+    waiting = waiting_bytes(layers, categories * folds)
+    commits = 2 * sum(layer.state_bytes + waiting[layer.name] for layer in layers)
     return int(commits + (moments + contrasts) * sum(layer.units for layer in layers))
 
 
