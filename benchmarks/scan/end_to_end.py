@@ -73,7 +73,7 @@ def _run(way: str, number: int) -> Finished:
 
 
 def _script(keep: str, stimuli: Path) -> dict[str, float]:
-    """The script that one would write: every activation of every block kept, and then the t-tests."""
+    """The usual script: every activation of every block kept, and then the t-tests."""
     import torch
     from scipy.stats import ttest_ind
     from torch.utils.data import DataLoader

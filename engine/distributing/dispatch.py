@@ -49,8 +49,9 @@ def hand_out(
         while waiting or under_way:
             while waiting and len(under_way) < roll.size:
                 task = waiting.popleft()
-                # Keys are shared by the cluster, and another scan has shards of the same names.
-                key = f"{task.shown} #{job.token[:6]}"
+                # Keys are shared by the cluster, and another scan has shards of the same names. Two
+                # tasks of one key would be done once.
+                key = f"{task.shown} ({task.name}) #{job.token[:6]}"
                 future = client.submit(task.function, job, *task.arguments, key=key, pure=False)
                 under_way[key] = task, future
                 future.add_done_callback(done.put)
