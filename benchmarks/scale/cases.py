@@ -111,22 +111,21 @@ def main(given: Namespace) -> None:
     trees = {"after": HERE}
     if given.beside:
         trees = {"before": given.beside.resolve(), "after": HERE}
-    lines = [*_about(given, trees)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
         measured = Measured(Path("cases.json"))
         for name in given.cases:
-            lines += _Runs(name, trees, given, measured).table()
-    save(__name__, lines)
+            lines = [*_about(name, given, trees), *_Runs(name, trees, given, measured).table()]
+            save(f"{__name__}_{name}", lines)
 
 
-def _about(given: Namespace, trees: dict[str, Path]) -> Iterator[str]:
+def _about(name: str, given: Namespace, trees: dict[str, Path]) -> Iterator[str]:
     beside = "--beside PARENT " * (len(trees) > 1)
-    used = f"{beside}--cases {' '.join(given.cases)} --turns {given.turns}"
+    used = f"{beside}--cases {name} --turns {given.turns}"
     commits = [f"{way}: {commit_of(tree)}" for way, tree in trees.items()]
-    yield from heading(__name__, "Many layers, many categories, and THINGS' size", used)
+    yield from heading(__name__, CASES[name].title, used)
     yield from (
         f"{'; '.join(commits)}. Whole processes in turns, medians of at most {given.turns}, ratios",
         f"turn by turn. Ended after {given.limit:g} s (before) or {given.memory:g} GiB. Memory is",
@@ -164,8 +163,6 @@ class _Runs:
         categories, each, side = case.set
         self._clean()
         yield from (
-            f"## {case.title}",
-            "",
             f"`fusiform scan {case.model.rpartition(':')[2]} ... {' '.join(case.options)}`; "
             f"{categories:,} categories x {each}",
             f"pictures of {side} pixels.",
@@ -177,7 +174,6 @@ class _Runs:
         yield ""
         for way in self._trees:
             yield from self._store_of(way)
-        yield ""
 
     def _commands(self) -> dict[str, tuple[Any, ...]]:
         """Names and arguments of commands, in their order."""
