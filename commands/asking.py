@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fusiform.engine.errors import UserError, shortened
+from fusiform.engine.errors import UserError
 from fusiform.engine.registry import SAVED
 
 from .fields import command
@@ -75,6 +75,15 @@ def summarised(
     print_results(stores, opened, rows, chosen, "category", every, as_json)
 
 
+def _refuse_without(given: dict[str, Any], needed: dict[str, Any]) -> None:
+    """Refuse options that say nothing without others."""
+    if all(value is None for value in needed.values()):
+        for name in (name for name, value in given.items() if value is not None):
+            raise UserError(
+                f"{name} is for {' or '.join(needed)}; got it without: leave it out, or add one"
+            )
+
+
 @command
 @within_budget
 def select(
@@ -85,12 +94,10 @@ def select(
         typer.Argument(
             metavar="[CONTRAST...]",
             help="'faces' (against all others), 'faces + bodies > scenes', "
-            "'faces - (bodies + scenes)/2'. Names with other characters stand in quotes.",
+            "'faces - (bodies + scenes)/2'. Names with other characters stand in quotes. By "
+            "default every category.",
         ),
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Every category against all others.")
-    ] = False,
     preset: Preset = None,
     layers: LayerNames = None,
     save: Annotated[
@@ -104,6 +111,7 @@ def select(
             f"default {','.join(SAVED)}."
         ),
     ] = None,
+    every: Every = False,
     as_json: AsJson = False,
 ) -> None:
     """Select units under any contrast of categories, by any criterion.
@@ -120,19 +128,15 @@ def select(
     store = fusiform.open_store(path)
     shown = names(layers, "*")
     store.layers_named(shown)  # before anything is saved
-    if every == bool(contrasts):
-        raise UserError(
-            f"select takes contrasts, or --all; got {'both' if every else 'neither'}: name some of "
-            f"{shortened(store.categories)}"
-        )
+    _refuse_without({"--measures": measures}, {"--save": save})
     remark(chosen, [store], contrasts)
     if save:
         if contrasts and len(contrasts) > 1:
             raise UserError(f"a name is for one contrast; got {len(contrasts)}: save one by one")
         contrast = contrasts[0] if contrasts else None
         fusiform.save_contrast(store, save, chosen, contrast, names(measures, *SAVED), note=note)
-    rows = fusiform.summary(store, chosen, shown, None if every else contrasts)
-    print_results([path], [store], [rows], chosen, "contrast", False, as_json)
+    rows = fusiform.summary(store, chosen, shown, contrasts or None)
+    print_results([path], [store], [rows], chosen, "contrast", every, as_json)
     for contrast in contrasts or ():
         if parse_contrast(contrast, store.categories).weighted and chosen.test != "weighted":
             note(f"{contrast} is a weighted sum: by its t of weighted category means")
@@ -155,7 +159,9 @@ def query(
         int | None,
         typer.Option(metavar="N", help="The N matching units that are highest in --by."),
     ] = None,
-    by: Annotated[str, typer.Option(help="The measure that --top sorts by.")] = "t",
+    by: Annotated[
+        str | None, typer.Option(help="The measure that --top sorts by, by default t.")
+    ] = None,
     units: Annotated[bool, typer.Option("--units", help="All units that match.")] = False,
     columns: Annotated[
         list[str] | None,
@@ -170,7 +176,7 @@ def query(
     histogram: Annotated[
         str | None, typer.Option(metavar="MEASURE", help="Its histogram over matching units.")
     ] = None,
-    bins: Annotated[int, typer.Option(help="Bins of the histogram.")] = 20,
+    bins: Annotated[int | None, typer.Option(help="Bins of the histogram, by default 20.")] = None,
     group: Annotated[
         list[str] | None,
         typer.Option(
@@ -231,6 +237,12 @@ def query(
               "--histogram": histogram}  # fmt: skip
     if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
         raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
+    listed = {name: wanted[name] for name in ("--top", "--units")}
+    _refuse_without({"--by": by}, {"--top": top})
+    _refuse_without({"--bins": bins}, {"--histogram": histogram})
+    _refuse_without({"--columns": columns}, listed)
+    if group and (asked := [name for name, value in listed.items() if value is not None]):
+        raise UserError(f"--group is for counts; got it with {asked[0]}: leave one of them out")
     shown = names(columns) or None
     if (units or top is not None) and shown is None:
         for left_out in {len(query.store.categories) for query in queries if not query.has_means}:
@@ -241,17 +253,17 @@ def query(
         if units:
             yield from query.parts(shown)
         elif top is not None:
-            yield query.top(top, by, shown)
+            yield query.top(top, by or "t", shown)
         elif quantiles:
             yield query.quantiles(quantiles, by=groups)
         elif histogram:
-            yield query.histogram(histogram, bins, by=groups)
+            yield query.histogram(histogram, 20 if bins is None else bins, by=groups)
         else:
             yield query.counts(groups)
 
     found = of_stores(paths, [tables(query) for query in queries])
     if top is not None and len(paths) > 1:
-        found = iter([top_of_all(list(found), top, by)])
+        found = iter([top_of_all(list(found), top, by or "t")])
     put_out(found, form, output, guard_formulas, every)
 
 
@@ -268,17 +280,23 @@ def responses(
     contrasts: Contrasts = None,
     layers: LayerNames = None,
     top: Annotated[
-        int, typer.Option(metavar="N", help="For best: units of each layer and contrast.")
-    ] = 3,
-    images: Annotated[int, typer.Option(help="For best: images of each unit.")] = 5,
+        int | None,
+        typer.Option(metavar="N", help="For best: units of each layer and contrast, by default 3."),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="For best: images of each unit, by default 5.")
+    ] = None,
     sides: Annotated[
-        int, typer.Option(help="For auc: 1, p that the target's responses are larger; 2, differ.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="For auc: 1, p that the target's responses are larger, the default; 2, differ."
+        ),
+    ] = None,
     distance: Distance = "correlation",
     similarity: Annotated[
-        Literal["spearman", "kendall", "cka"],
-        typer.Option(help="For layers: how similar two layers are."),
-    ] = "spearman",
+        Literal["spearman", "kendall", "cka"] | None,
+        typer.Option(help="For layers: how similar two layers are, by default spearman."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="For rdm: write the matrices to a .npz file."),
@@ -301,20 +319,25 @@ def responses(
     from fusiform.engine.responses.geometry import refuse_matrices, write_matrices
 
     recording, named = open_recording(path), names(layers, "*")
-    if output and what != "rdm":
-        raise UserError(f"--output is for the matrices of rdm; got it with {what}: leave it out")
+    of_others = {
+        "best": {"--top": top, "--images": images},
+        "auc": {"--sides": sides},
+        "layers": {"--similarity": similarity},
+        "rdm": {"--output": output},
+    }
+    for question, own in of_others.items():
+        if what != question and (asked := [name for name, one in own.items() if one is not None]):
+            raise UserError(f"{asked[0]} is for {question}; got it with {what}: leave it out")
     if output:
         refuse_matrices(output)
+    given = {"units": top, "images": images, "sides": sides, "similarity": similarity}
     found = answer(
         recording,
         what,
         contrasts=contrasts,
         layers=named,
-        units=top,
-        images=images,
-        sides=sides,
         distance=distance,
-        similarity=similarity,
+        **{name: value for name, value in given.items() if value is not None},
     )
     if output:
         write_matrices(recording, output, named, distance)

@@ -85,6 +85,11 @@ def room(whole: bool = False) -> int:
     return free.available if free else 2**62 if whole else _ALL_BLOCKS
 
 
+def threads(each: int) -> int:
+    """Threads that compute at a time, each with so many bytes; one at least."""
+    return max(1, min(_MOST_WORKERS, room() // each))
+
+
 def whose() -> str:
     """Where :func:`room` comes from, to follow a size in a message."""
     if _budget is None:

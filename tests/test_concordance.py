@@ -206,7 +206,9 @@ def test_large_matrices_of_dissimilarities_are_not_given(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers_compared, "MOST_VALUES", 32)
-    found = analyse(store, analyses="consistency").consistency
+    analysis = analyse(store, analyses="consistency")
+    assert "choose fewer layers" in analysis.left_out[0]
+    found = analysis.consistency
     assert found is not None
     assert [one.rdm for one in found.rdms] == [None] * 3
     one = analyse(store, analyses="consistency", layers="head").consistency

@@ -115,7 +115,7 @@ def test_planned_files_equal_those_zarr_writes(tmp_path: Path) -> None:
     fill(tmp_path / "own.zarr")
     root = zarr.open_group(tmp_path / "own.zarr", mode="r+")
     for name in ("layer1.0/mean", "head/m2", "encoder.ln/mean"):
-        files = sorted(f for f in (tmp_path / "own.zarr" / name / "c").rglob("*") if f.is_file())
+        files = sorted((tmp_path / "own.zarr" / name).glob("c.*"))
         before = [file.read_bytes() for file in files]
         root[name][...] = root[name][...]
         assert [file.read_bytes() for file in files] == before
@@ -130,8 +130,7 @@ def test_fine_chunks_hold_the_same_numbers(
     monkeypatch.setattr(chunking, "_FILE_VALUES", values)
     fill(tmp_path / "cut.zarr")
     cut, whole = open_store(tmp_path / "cut.zarr"), open_store(whole.path)
-    files = list((cut.path / "layer1.0" / "t" / "c").rglob("*"))
-    assert sum(file.is_file() for file in files) > 1
+    assert len(list((cut.path / "layer1.0" / "t").glob("c.*"))) > 1
     for store in (cut, whole):
         save_contrast(store, "mine", Criterion("rest", "q <= 0.2 and csi > 0"), None, ["t", "q"])
         save_contrast(store, "one", Criterion("each", "top 3 or d_prime > 2"), "faces", ["csi"])

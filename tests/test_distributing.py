@@ -26,6 +26,7 @@ from PIL import Image
 import fusiform
 from fusiform.engine import waiting
 from fusiform.engine.distributing import cluster, stages
+from fusiform.engine.distributing.shard_results import joined
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.moments.plan import make_plan
@@ -407,7 +408,7 @@ def test_a_shard_with_missing_or_torn_moments_is_recomputed(
     assert len(records) == SHARDS
     bereft = next(name for name, record in records.items() if record["written"]["body"])
     gone = records[bereft]["written"]["body"][0]
-    shutil.rmtree(draft / "body" / "mean" / "c" / str(gone[0]) / str(gone[1]))
+    (draft / "body" / "mean" / f"c.{gone[0]}.{gone[1]}.0.0.0").unlink()
     torn = next(name for name, one in records.items() if one["kept"] and name != bereft)
     part = draft / ".records" / torn / "0"
     part.write_bytes(part.read_bytes()[:-1])
@@ -425,8 +426,8 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
         scanned(stimuli, output, scheduler=scheduler, listener=stopping_after(3))
     records = TaskLog(DurableFolder(draft)).of("show")
     (first, record), (second, _), *_ = records.items()
-    moments = "/".join(map(str, record["written"]["body"][0]))
-    damaged = {".records/" + second + ".json", f"body/mean/c/{moments}/0/0/0"}
+    moments = ".".join(map(str, record["written"]["body"][0]))
+    damaged = {".records/" + second + ".json", f"body/mean/c.{moments}.0.0.0"}
     for name in damaged:
         content = bytearray((draft / name).read_bytes())
         content[len(content) // 2] ^= 1
@@ -449,14 +450,16 @@ def test_tasks_with_damaged_logs_or_moments_are_recomputed_and_named(
 def test_a_torn_task_log_is_ignored(tmp_path: Path) -> None:
     records, layer = TaskLog(DurableFolder(tmp_path)), Layer("a", "M", ("unit",), (3,), "float32")
     assert not records.exists()
-    moments = Moments(4, np.arange(3.0), np.ones(3))
-    seal = records.keep("show/0/1", moments)
+    moments = Moments([4, 7], np.arange(6.0).reshape(2, 3), np.ones((2, 3)))
+    seal = records.keep("show/0/1", 5, moments)
+    assert seal[:2] == (5, 2)
     assert not records.exists()
     records.write("show/0/1", kept={"a": seal})
     assert records.of("show") == {"show/0/1": {"kept": {"a": list(seal)}}}
     found = records.kept("show/0/1", layer, seal)
     assert found is not None
-    assert (found.count, found.mean.tolist(), found.m2.tolist()) == (4, [0, 1, 2], [1, 1, 1])
+    assert (found.count.tolist(), found.mean.tolist()) == ([4, 7], [[0, 1, 2], [3, 4, 5]])
+    assert found.m2.tolist() == np.ones((2, 3)).tolist()
     path = tmp_path / ".records" / "show" / "0" / "1.json"
     text = path.read_bytes()
     for length in range(len(text)):
@@ -596,3 +599,25 @@ def test_a_script_with_workers_needs_no_main_guard(
     )
     assert (ended.stdout, ended.stderr) == ("once\n", "")
     assert contents(tmp_path / "o.zarr") == whole
+
+
+# Parts of groups
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=6), st.data())
+def test_parts_of_shards_join_to_the_moments_of_whole_groups(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    first, total = data.draw(st.integers(0, 3)), sum(sizes)
+    values = np.random.default_rng(total).normal(size=(total, 2))
+    group = np.repeat(np.arange(first, first + len(sizes)), sizes)
+    cuts = data.draw(st.sets(st.integers(1, total - 1), max_size=4))
+    parts = []
+    for rows in np.split(np.arange(total), sorted(cuts)):
+        own = [values[rows[group[rows] == number]] for number in np.unique(group[rows])]
+        moments = zip(*((len(x), x.mean(0), x.var(0) * len(x)) for x in own), strict=True)
+        parts.append((int(group[rows[0]]), Moments(*map(np.array, moments))))
+    mean, m2 = joined(parts)
+    whole = [values[group == number] for number in np.unique(group)]
+    np.testing.assert_allclose(mean, [x.mean(0) for x in whole], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(m2, [x.var(0) * len(x) for x in whole], rtol=1e-9, atol=1e-12)

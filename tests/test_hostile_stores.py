@@ -272,9 +272,10 @@ def test_a_decompression_bomb_is_refused(own: Path, codec: Any) -> None:
     zeros = root.create_array("head/t", shape=(4, 11), chunks=(4, 50_000_000), dtype="float32",
                               compressors=[codec], dimension_names=["category", "unit"],
                               config={"write_empty_chunks": True})  # fmt: skip
-    (own / "head" / "t" / "c" / "0").mkdir(parents=True)
-    (own / "head" / "t" / "c" / "0" / "0").write_bytes(zlib.compress(bytes(1_000_000)))
-    rewrite_array(own, "head/t", codecs=zeros.metadata.to_dict()["codecs"])
+    (own / "head" / "t" / "c.0.0").write_bytes(zlib.compress(bytes(1_000_000)))
+    names = json.loads((own / "head" / "csi" / "zarr.json").read_text())["chunk_key_encoding"]
+    codecs = zeros.metadata.to_dict()["codecs"]
+    rewrite_array(own, "head/t", codecs=codecs, chunk_key_encoding=names)
     with pytest.raises(UserError, match="which fusiform does not write"):
         open_store(own).query("t > 1").counts()
 
@@ -291,7 +292,7 @@ def _lz4_bomb(path: Path, declared: int) -> None:
 @pytest.mark.parametrize("declared", [0, 1, 10**6, 2**31 - 1, 2**32 - 1])
 def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared: int) -> None:
     # The decoder would allocate that much, and abort the program without it.
-    _lz4_bomb(own / "head" / "mean" / "c" / "0" / "0" / "0", declared)
+    _lz4_bomb(own / "head" / "mean" / "c.0.0.0", declared)
     with pytest.raises(UserError, match=r"a chunk that declares .* bytes, not 704"):
         fusiform.summary(open_store(own), Criterion("rest", "t > 1"))
     problems = fusiform.check(own).problems
@@ -300,7 +301,7 @@ def test_a_chunk_that_declares_more_than_it_holds_is_refused(own: Path, declared
 
 def test_a_chunk_of_another_compressor_is_refused(own: Path) -> None:
     """The decoder trusts the chunk over the metadata; fusiform never writes zstd."""
-    path = own / "head" / "mean" / "c" / "0" / "0" / "0"
+    path = own / "head" / "mean" / "c.0.0.0"
     content = bytearray(path.read_bytes())
     start, length = struct.unpack("<QQ", content[-20:-4])
     content[start + 2] = content[start + 2] & 0b11111 | 4 << 5
@@ -365,7 +366,7 @@ def test_a_huge_number_of_declared_files_is_not_searched_for(own: Path) -> None:
 
 
 def test_overlapping_chunks_are_refused(own: Path) -> None:
-    path = own / "head" / "selective" / "c" / "0" / "0"
+    path = own / "head" / "selective" / "c.0.0"
     content = path.read_bytes()
     index = content[-68:-4]
     path.write_bytes(
@@ -379,12 +380,12 @@ def test_overlapping_chunks_are_refused(own: Path) -> None:
 
 
 def test_texts_with_false_lengths_are_refused(own: Path) -> None:
-    path = own / "stimulus_path" / "c" / "0"
+    path = own / "stimulus_path" / "c.0"
     content = path.read_bytes()[:-4]
     path.write_bytes(seal(struct.pack("<I", 2**32 - 1) + content[4:]))
     with pytest.raises(UserError, match="says it holds 4,294,967,295 texts, not 87"):
         open_store(own).stimulus_column("stimulus_path")
-    assert "stimulus_path: file c/0 says it holds" in fusiform.check(own).problems[0]
+    assert "stimulus_path: file c.0 says it holds" in fusiform.check(own).problems[0]
     path.write_bytes(seal(content[:4] + struct.pack("<I", 2**31 - 1) + content[8:]))
     with pytest.raises(UserError, match="cannot read stimulus_path"):
         open_store(own).stimulus_column("stimulus_path")
@@ -413,7 +414,7 @@ def test_a_table_with_indices_out_of_range_is_refused(
 
 
 def test_links_are_followed_only_to_regular_files(own: Path, tmp_path: Path) -> None:
-    path = own / "head" / "t" / "c" / "0" / "0"
+    path = own / "head" / "t" / "c.0.0"
     elsewhere = tmp_path / "t"
     shutil.move(path, elsewhere)
     path.symlink_to(elsewhere)  # as users do who move large files to another disk
@@ -426,7 +427,7 @@ def test_links_are_followed_only_to_regular_files(own: Path, tmp_path: Path) -> 
             open_store(own).query("t > 1").counts()
 
 
-@pytest.mark.parametrize("name", ["zarr.json", "head/t/zarr.json", "head/t/c/0/0", "count/c/0/0"])
+@pytest.mark.parametrize("name", ["zarr.json", "head/t/zarr.json", "head/t/c.0.0", "count/c.0.0"])
 def test_a_pipe_in_a_store_is_not_waited_for(own: Path, name: str) -> None:
     (own / name).unlink()
     os.mkfifo(own / name)
@@ -440,7 +441,7 @@ def test_a_pipe_in_a_store_is_not_waited_for(own: Path, name: str) -> None:
 
 def test_a_pipe_in_a_lazily_read_array_is_not_waited_for(own: Path) -> None:
     """xarray opens any file in the place of a chunk."""
-    pipe = own / "head" / "t" / "c" / "0" / "0"
+    pipe = own / "head" / "t" / "c.0.0"
     pipe.unlink()
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
@@ -469,7 +470,7 @@ def test_an_added_array_is_refused(own: Path) -> None:
 def test_one_category_of_a_damaged_chunk_is_refused(fine: Path) -> None:
     """A read of other categories does not look at it."""
     for variable in ("t", "selective"):
-        path = fine / "head" / variable / "c" / "0" / "0"
+        path = fine / "head" / variable / "c.0.0"
         content = bytearray(path.read_bytes())
         start, length = struct.unpack("<QQ", content[-36:-20])  # of the third category
         content[start + length - 8] ^= 1

@@ -120,7 +120,7 @@ def test_names_are_stored_unchanged(store: StoreReader, stimuli: Path) -> None:
     [
         ["summary"],
         ["summary", "--where", "t > 0"],
-        ["select", "--all"],
+        ["select"],
         ["check"],
         ["query", "t > 0"],
         ["query", "t > -1e9", "--top", "30"],

@@ -194,10 +194,10 @@ def test_damage_in_a_bucket_is_found(bucket: str) -> None:
     url, s3 = f"{bucket}/damaged.zarr", boto3.client("s3")
     with drafting(url, overwrite=False, blueprint=StoreBlueprint(**contents())) as draft:
         write(draft)
-    s3.delete_object(Bucket="bucket", Key="damaged.zarr/head/t/c/0/0")
-    s3.put_object(Bucket="bucket", Key="damaged.zarr/head/csi/c/0/0", Body=b"")
+    s3.delete_object(Bucket="bucket", Key="damaged.zarr/head/t/c.0.0")
+    s3.put_object(Bucket="bucket", Key="damaged.zarr/head/csi/c.0.0", Body=b"")
     assert fusiform.check(url).problems == tuple(
-        f"head/{name}: file c/0/0 is missing or empty" for name in ("t", "csi")
+        f"head/{name}: file c.0.0 is missing or empty" for name in ("t", "csi")
     )
     for rule in ("t > 1", "csi > 0.1"):
         with pytest.raises(UserError, match="cannot read head/"):
@@ -253,18 +253,18 @@ def test_invalid_urls_raise(monkeypatch: pytest.MonkeyPatch, made_path: Path) ->
 def test_a_hostile_store_behind_a_url_is_refused(own_store: Store) -> None:
     folder = own_store.path
     assert isinstance(folder, Path)
-    bomb = folder / "head" / "mean" / "c" / "0" / "0" / "0"
+    bomb = folder / "head" / "mean" / "c.0.0.0"
     content = bytearray(bomb.read_bytes())
     start, length = struct.unpack("<QQ", content[-20:-4])
     content[start + 4 : start + 8] = struct.pack("<I", 2**31 - 1)  # declared decoded bytes
     checksum = google_crc32c.value(bytes(content[start : start + length - 4]))
     content[start + length - 4 : start + length] = struct.pack("<I", checksum)
     bomb.write_bytes(content)
-    texts = folder / "stimulus_path" / "c" / "0"
+    texts = folder / "stimulus_path" / "c.0"
     content = bytearray(texts.read_bytes()[:-4])
     content[:4] = struct.pack("<I", 2**32 - 1)
     texts.write_bytes(content + struct.pack("<I", google_crc32c.value(bytes(content))))
-    (folder / "head" / "t" / "c" / "0" / "0").write_bytes(b"short")
+    (folder / "head" / "t" / "c.0.0").write_bytes(b"short")
     with served(folder.parent) as url:
         store = open_store(f"{url}/{folder.name}")
         assert fusiform.info(store.path).files is None

@@ -487,7 +487,7 @@ def test_an_unfinished_recording_is_refused(own: Path) -> None:
 
 
 def test_every_flipped_byte_of_a_response_is_found(own: Path) -> None:
-    file = own / "head" / "response" / "c" / "0" / "0"
+    file = own / "head" / "response" / "c.0.0"
     content = file.read_bytes()
     for place in (0, len(content) // 3, len(content) - 5):
         flipped = bytearray(content)
@@ -551,7 +551,7 @@ def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
     group["head/response"][37, 0] = 1.0
     group["conv/chosen"][:, 2] = False
     group["wide/unit"][3] = 7
-    file = own / "conv" / "response" / "c" / "0" / "0"
+    file = own / "conv" / "response" / "c.0.0"
     content = bytearray(file.read_bytes())
     content[5] ^= 1
     file.write_bytes(content)
@@ -560,7 +560,7 @@ def test_check_reads_a_whole_recording_and_names_problems(own: Path) -> None:
         "head/response: has responses to stimuli that were not shown",
         "conv/chosen: has units that no choice contains",
         "wide/unit: are other units than the root says",
-        "conv/response: chunk 0 of file c/0/0 is not what was written",
+        "conv/response: chunk 0 of file c.0.0 is not what was written",
     ):
         assert said in told
     change(own, lambda attributes: attributes.update(status="recording"))

@@ -78,7 +78,7 @@ def test_files_hold_the_groups_that_fit(tmp_path: Path, monkeypatch: pytest.Monk
     # Together they hold at most so much while they wait.
     monkeypatch.setattr(waiting, "_HELD_BYTES", 16 * 8 * 11)
     store = fill(tmp_path / "less.zarr")
-    files = [len(list((store.path / layer.name / "m2" / "c").rglob("0"))) for layer in LAYERS]
+    files = [len(list((store.path / layer.name / "m2").glob("c.*"))) for layer in LAYERS]
     array = zarr.open_array(store.path / "layer1.0" / "mean", mode="r")
     assert array.shards == (1, 1, 5, 3, 2)
     assert files[0] > files[2]
@@ -163,7 +163,7 @@ def test_moments_that_wait_for_their_file_are_kept_by_a_commit(tmp_path: Path, u
     for start, stop in ((0, 1), (1, 5)):
         drafts[1].write_groups(layer, start, mean[start:stop], m2[start:stop])
     drafts[2].moments.resume(drafts[1].moments.waiting())
-    assert not (tmp_path / "first.zarr" / "odd" / "mean" / "c").exists()
+    assert not list((tmp_path / "first.zarr" / "odd" / "mean").glob("c.*"))
     drafts[2].write_groups(layer, 5, mean[5:], m2[5:])
     whole, rest = (draft.reader.read(layer, "mean") for draft in (drafts[0], drafts[2]))
     np.testing.assert_array_equal(whole.reshape(8, units), mean)
@@ -256,9 +256,7 @@ def test_chunks_carry_checksums(store: Store) -> None:
 
 
 def test_a_flipped_byte_is_found(own_store: Store) -> None:
-    chunk = max(
-        (own_store.path / "head" / "mean" / "c").rglob("*"), key=lambda p: (p.is_file(), str(p))
-    )
+    chunk = max((own_store.path / "head" / "mean").glob("c.*"))
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1
     chunk.write_bytes(content)
@@ -372,7 +370,7 @@ def test_a_damaged_chunk_of_moments_is_named(tmp_path: Path) -> None:
     fill(tmp_path / "s.zarr")
     store = StoreReader.open(tmp_path / "s.zarr")
     layer = store.layers[0]
-    file = next((tmp_path / "s.zarr" / layer.name / "mean" / "c").rglob("0/0/0/0/0"))
+    file = tmp_path / "s.zarr" / layer.name / "mean" / "c.0.0.0.0.0"
     content = bytearray(file.read_bytes())
     content[20] ^= 1
     file.write_bytes(content)

@@ -18,8 +18,8 @@ from . import flat
 from .fuzz import small
 
 PARTS = [
-    *("", "zarr.json", "count", "stimulus_path/zarr.json", "stimulus_sha256/c/0"),
-    *("body", "body/zarr.json", "body/mean", "body/m2/zarr.json", "body/channel", "body/mean/c/0"),
+    *("", "zarr.json", "count", "stimulus_path/zarr.json", "stimulus_sha256/c.0"),
+    *("body", "body/zarr.json", "body/mean", "body/m2/zarr.json", "body/mean/c.0.0.0.0.0"),
 ]
 
 
@@ -115,9 +115,9 @@ def test_a_store_with_a_vanished_moments_file_is_not_whole(stimuli: Path, tmp_pa
     def last(event: Progress) -> None:
         if event.stage == "contrasts" and event.done == event.total:
             found.append(event)
-            remove(output.with_name("o.zarr.partial") / "pool" / "m2" / "c" / "0")
+            remove(output.with_name("o.zarr.partial") / "pool" / "m2" / "c.0.0.0.0.0")
 
-    with pytest.raises(UserError, match=r"pool/m2/c/0/0.* is gone") as caught:
+    with pytest.raises(UserError, match=r"pool/m2/c.0.0.0.0.0 is gone") as caught:
         small.scan(stimuli, output, Listener(progress=last))
     assert found
     assert "the same command resumes it" not in "".join(getattr(caught.value, "__notes__", ()))
@@ -161,7 +161,9 @@ def test_a_recording_whose_output_vanishes_says_so(
     assert not refused_or_whole(work, output)
 
 
-@pytest.mark.parametrize("part", ["", "body", "head/mean", "count/zarr.json", "pool/m2/c"])
+@pytest.mark.parametrize(
+    "part", ["", "body", "head/mean", "count/zarr.json", "pool/m2/c.0.0.0.0.0"]
+)
 def test_a_merged_store_that_vanishes_is_not_published(
     parts: list[Path], tmp_path: Path, part: str
 ) -> None:

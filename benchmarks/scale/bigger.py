@@ -27,7 +27,7 @@ SCANS = (
 STORE = ("--store-dtype", "float32")
 ASKED = (
     ["summary", "--layers", "layer4.*"],
-    ["select", "--all", "--test", "rest", "--where", "t > 5"],
+    ["select", "--test", "rest", "--where", "t > 5"],
     ["query", "t > 5 and csi > 1/3"],
 )
 _GIB = 2**30

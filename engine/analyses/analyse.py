@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..blocks import threads
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion, preset
 from ..errors import UserError, nearest
 from ..limits import refuse_numbers, refuse_seed
+from ..store.reader import map_ahead
 from ..store.store_reader import StoreReader
 from ..values import listed
 from .agreement import Agreement, agreement
@@ -70,6 +72,8 @@ ANALYSES: dict[str, str] = {
 }
 
 
+# Bytes of the random draws that the analyses of a layer hold at a time.
+_DRAWN = 2**25
 # Parts of a census that analyses need, beside counts by feature map and position.
 _PARTS: dict[str, tuple[str, ...]] = {
     "specificity": ("held_out",),
@@ -97,8 +101,8 @@ def analyse(
 ) -> Analysis:
     """Analyse a store under a criterion; ``docs/definitions.md`` defines every analysis.
 
-    Memory holds a slab, the census of a layer, and the rows. Analyses of all pairs of contrasts,
-    categories or layers cost much at thousands; see :mod:`.costs`.
+    Memory holds a slab, the census of every layer that a thread analyses, and the rows. Analyses of
+    all pairs of contrasts, categories or layers cost much at thousands; see :mod:`.costs`.
 
     Parameters
     ----------
@@ -153,11 +157,26 @@ def analyse(
     )
     geometries = LayerGeometries(len(named), distance, similarities)
     parts = {part for name in requested for part in _PARTS.get(name, ())}
-    for census in take_census(store, criterion, layers, contrasts, parts):
-        for name in by_layer.keys() & set(requested):
-            rows[name] += by_layer[name]([census])
-        if "consistency" in requested:
-            geometries.add(census)
+
+    def censuses() -> Iterator[Census]:
+        for census in take_census(store, criterion, layers, contrasts, parts):
+            if "consistency" in requested:
+                geometries.add(census)
+            yield census
+
+    def of_layer(census: Census) -> dict[str, list[Any]]:
+        return {name: by_layer[name]([census]) for name in by_layer.keys() & set(requested)}
+
+    # Random numbers depend on the layer alone: any number of threads draws the same.
+    for found in map_ahead(of_layer, censuses(), threads(_DRAWN)):
+        for name, own in found.items():
+            rows[name] += own
+    consistency = geometries.compared() if "consistency" in requested else None
+    if consistency and any(one.rdm is None for one in consistency.rdms):
+        values = len(named) * len(store.categories) ** 2
+        left_out.append(
+            f"matrices of dissimilarities are left out: {values:,} numbers: choose fewer layers"
+        )
     compared = agreement(store, [criterion, *others], layers, contrasts) if others else ()
     return Analysis(
         store=str(store.path),
@@ -169,8 +188,8 @@ def analyse(
         layers=tuple(layer.name for layer in named),
         resamples=resamples,
         seed=seed,
-        **{name: tuple(found) for name, found in rows.items()},
-        consistency=geometries.compared() if "consistency" in requested else None,
+        **{name: tuple(own) for name, own in rows.items()},
+        consistency=consistency,
         agreement=tuple(compared),
         nameless=tuple(layer.name for layer in named if layer.is_nameless),
         left_out=tuple(left_out),

@@ -66,7 +66,7 @@ def _draws_of(census: Census, some: int, resamples: int, seed: int) -> Iterable[
     return [_kept_draws(census.layer.name, maps, resamples, seed)]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)  # threads analyse one layer each
 def _kept_draws(layer: str, maps: int, resamples: int, seed: int) -> Floats:
     """All draws of a layer that has few maps."""
     rng = _generator(seed, layer)

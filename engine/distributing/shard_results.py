@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ...kernels.moments import Moments
+from ...kernels.moments import Moments, merge
 from ..layer import Layer
 from ..moments.finished import Finished
 from ..moments.plan import Block, Plan
@@ -20,6 +22,8 @@ from ..store.writing.store_draft import StoreDraft
 class ShardResults:
     """Moments of a shard: those of whole files are written to the draft, others are kept.
 
+    A shard shows consecutive groups, so it has a part of no more than two files of a layer.
+
     Parameters
     ----------
     task : name of the shard's task
@@ -30,7 +34,7 @@ class ShardResults:
     Attributes
     ----------
     written : layer -> places of the files that this shard writes
-    kept : part of a group -> its seal
+    kept : layer -> places of the files of which it has a part, and its seal
     warnings : layer -> warning of values that are not finite
     """
 
@@ -45,23 +49,25 @@ class ShardResults:
     ) -> None:
         self._draft, self._task, self._layers, self._dtype = draft, task, layers, dtype
         self._require_draft = require_draft
-        self._cut = {
-            (block.category, block.fold)
+        self._folds = draft.reader.folds
+        whole = [
+            self._number(block)
             for block in plan.blocks
-            if block.start < 0 or block.stop > len(plan.order)
-        }
-        self._shown = {(block.category, block.fold) for block in plan.blocks} - self._cut
-        moments = draft.moments
+            if block.start >= 0 and block.stop <= len(plan.order)
+        ]
         # The files of every layer whose groups are all shown whole.
         self.written: dict[str, list[Shape]] = {}
         for layer in layers:
-            places = dict.fromkeys(moments.place_of(layer, one) for one in self._shown)
-            whole = (p for p in places if self._shown.issuperset(moments.groups_of(layer, p)))
-            self.written[layer.name] = sorted(whole)
-        self.kept: dict[str, Seal] = {}
+            files = draft.moments.files_of(layer, min(whole, default=0), len(whole))
+            self.written[layer.name] = [
+                place for place, own, groups in files if own.stop - own.start == groups
+            ]
+        self.kept: dict[str, list[tuple[Shape, Seal]]] = {}
         self.warnings: dict[str, str] = {}
+        # Parts of a layer's file that have come so far: the file, its first group, and moments.
+        self._parts: dict[str, tuple[Shape, int, list[Moments]]] = {}
 
-    def keep(self, layer: Layer, blocks: Sequence[Block], finished: Finished) -> None:
+    def take(self, layer: Layer, blocks: Sequence[Block], finished: Finished) -> None:
         """Write or keep the moments of blocks, and note values that are not finite."""
         draft = self._draft
         if layer is self._layers[0]:
@@ -71,16 +77,54 @@ class ShardResults:
             first = int(np.flatnonzero(units)[0])
             category = draft.categories[blocks[first].category]
             self.warnings[layer.name] = nonfinite(layer, int(units[first]), category, self._dtype)
-        written = set(self.written[layer.name])
-        for number, block in enumerate(blocks):
-            group, moments = (block.category, block.fold), (mean[number], m2[number])
-            own = Moments(finished.count[number], *moments)
-            if draft.moments.place_of(layer, group) in written:
-                draft.write_moments(layer, *group, own)
+        first = self._number(blocks[0])
+        for place, own, _ in draft.moments.files_of(layer, first, len(blocks)):
+            if place in self.written[layer.name]:
+                draft.write_groups(layer, first + own.start, mean[own], m2[own])
             else:
-                self.kept[part_of(layer, group)] = draft.tasks.keep(self._task, own)
+                part = Moments(finished.count[own], mean[own], m2[own])
+                self._add(layer, place, first + own.start, part)
+
+    def keep(self) -> None:
+        """Keep the parts of files that have come, when all blocks are taken."""
+        for layer in self._layers:
+            self._keep(layer)
+
+    def _number(self, block: Block) -> int:
+        return block.category * self._folds + block.fold
+
+    def _add(self, layer: Layer, place: Shape, first: int, part: Moments) -> None:
+        if layer.name in self._parts and self._parts[layer.name][0] != place:
+            self._keep(layer)
+        self._parts.setdefault(layer.name, (place, first, []))[2].append(part)
+
+    def _keep(self, layer: Layer) -> None:
+        if layer.name in self._parts:
+            place, first, parts = self._parts.pop(layer.name)
+            moments = Moments(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+            seal = self._draft.tasks.keep(self._task, first, moments)
+            self.kept.setdefault(layer.name, []).append((place, seal))
 
 
-def part_of(layer: Layer, group: tuple[int, int]) -> str:
-    """Name of a shard's part of a group."""
-    return f"{layer.name}/{group[0]}.{group[1]}"
+def joined(parts: Iterable[tuple[int, Moments]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean and M2 ``[group, *layer dims]`` of consecutive parts, each with its first group.
+
+    A group that is cut between shards is the last one of a part and the first of the next.
+    """
+    found: list[Moments] = []
+    end = 0
+    for first, part in parts:
+        cut = first < end
+        if cut:
+            count, mean, m2 = found[-1]
+            one, other = _one_group(found[-1], -1), _one_group(part, 0)
+            count[-1], mean[-1], m2[-1] = merge(one, other)
+        end = first + len(part.count)
+        if len(part.count) > cut:
+            found.append(Moments(*(values[cut:] for values in part)))
+    return np.concatenate([part.mean for part in found]), np.concatenate([p.m2 for p in found])
+
+
+def _one_group(moments: Moments, number: int) -> Moments:
+    mean, m2 = (torch.from_numpy(values[number]) for values in moments[1:])
+    return Moments(int(moments.count[number]), mean, m2)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ..layer import Layer
 from ..moments.plan import parts_within
+from ..store.writing.commits import Seal
 from ..store.writing.store_draft import StoreDraft
 from .dispatch import Task
-from .shard_results import part_of
 from .tasks import CONTRAST, MERGE, Record, contrast, merge_files
 
 # Means in the layers whose contrasts are one task.
@@ -30,10 +29,11 @@ def merge_tasks(
     records : of the shards, by task
     spans : whether consecutive groups lie in several shards
     """
-    kept: dict[str, list[Any]] = {}
+    kept: dict[tuple[str, tuple[int, ...]], list[tuple[str, Seal]]] = {}
     for task, record in sorted(records.items(), key=lambda item: item[1]["batches"][0]):
-        for part, seal in record["kept"].items():
-            kept.setdefault(part, []).append((task, seal))
+        for layer, parts in record["kept"].items():
+            for place, seal in parts:
+                kept.setdefault((layer, tuple(place)), []).append((task, seal))
     alike: dict[tuple[int, ...], list[Layer]] = {}
     for layer in draft.layers:
         alike.setdefault(draft.moments.rows(layer), []).append(layer)
@@ -47,10 +47,8 @@ def merge_tasks(
             more = " and more" if len(groups) > 1 else ""
             shown = f"merge {draft.categories[category]} fold {fold}{more}, {_named(layers)}"
             name = f"{MERGE}/{number}/{place[0]}.{place[1]}"
-            parts = [part_of(layer, group) for layer in layers for group in groups]
-            files = {layer.name: place for layer in layers}
-            own = {part: kept[part] for part in parts}
-            tasks.append(Task(name, shown, merge_files, (name, files, own)))
+            parts = {layer.name: kept[layer.name, place] for layer in layers}
+            tasks.append(Task(name, shown, merge_files, (name, place, parts)))
     return tasks
 
 

@@ -16,10 +16,11 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, cast
 
 import torch
 
-from ...kernels.moments import Moments, merge
+from ...kernels.moments import Moments
 from ..contrasts.select import materialise
 from ..decoding.ahead import ImageSource, decode_ahead
 from ..errors import UserError
+from ..layer import Layer
 from ..moments.accumulators import Live
 from ..moments.plan import Plan
 from ..networks.backbones import load_backbone
@@ -39,7 +40,7 @@ from ..store.reader import Unreadable
 from ..store.writing.array_writer import background_writer
 from ..store.writing.commits import Seal
 from ..store.writing.store_draft import StoreDraft
-from .shard_results import ShardResults, part_of
+from .shard_results import ShardResults, joined
 
 # Stages of a scan: prefixes of task names.
 SHOW, MERGE, CONTRAST = "show", "merge", "contrast"
@@ -173,7 +174,7 @@ def show(
     failed, invisible = dict(skipped), list[int]()
     with background_writer(pending_writes(own, network.device)) as later:
         live = Live(
-            own, network.device, lambda *finished: later(results.keep, *finished), None,
+            own, network.device, lambda *finished: later(results.take, *finished), None,
             draft.reader.units, axes=job.axes,
         )  # fmt: skip
         workers = job.decode_workers or min(8, _threads(job))
@@ -189,7 +190,8 @@ def show(
         if last.stop > len(plan.order):
             for layer in own:
                 if part := live.layers[layer.name].part():
-                    later(results.keep, layer, [last], part)
+                    later(results.take, layer, [last], part)
+        later(results.keep)
     return {
         "batches": numbers,
         "layers": [layer.name for layer in own],
@@ -205,35 +207,23 @@ def show(
 @_task
 def merge_files(
     context: Context,
-    files: Mapping[str, Sequence[int]],
+    place: Sequence[int],
     parts: Mapping[str, Sequence[tuple[str, Seal]]],
 ) -> Record:
-    """Merge the shards' parts of the groups of a file in plan order, as one process does.
+    """Merge the shards' parts of a file in plan order, as one process does.
 
     Parameters
     ----------
-    files : layer -> place of the file of its moments
-    parts : part of a group -> the shards' tasks that kept one, and its seal
+    place : of the file in the grid of files of moments
+    parts : layer -> the shards' tasks that kept a part of this file, and its seal
     """
     draft = context.draft
     for layer in draft.layers:
-        if layer.name not in files:
-            continue
-        for group in draft.moments.groups_of(layer, files[layer.name]):
-            merged: Moments | None = None
-            for task, seal in parts[part_of(layer, group)]:
-                found = draft.tasks.kept(task, layer, seal)
-                if found is None:
-                    draft.tasks.forget(task)
-                    raise UserError(
-                        f"moments are checked when they are read; those of {task} in {draft.path} "
-                        "are damaged: run the same command to repeat that part"
-                    )
-                part = Moments(found.count, *map(torch.from_numpy, found[1:]))
-                merged = merge(merged, part) if merged else part
-            assert merged is not None  # a group has at least two stimuli
-            draft.write_moments(layer, *group, Moments(merged[0], *(m.numpy() for m in merged[1:])))
-    return {"machine": machine(), "written": {name: [place] for name, place in files.items()}}
+        if own := parts.get(layer.name):
+            first = own[0][1][0]
+            found = (_kept(draft, task, layer, seal) for task, seal in own)
+            draft.write_groups(layer, first, *joined(found))
+    return {"machine": machine(), "written": {name: [place] for name in parts}}
 
 
 @_task
@@ -241,6 +231,23 @@ def contrast(context: Context, first: int, stop: int) -> Record:
     """Compute the contrasts of consecutive layers."""
     materialise(context.draft, first=first, stop=stop)
     return {"machine": machine(), "contrasts": (first, stop)}
+
+
+def _kept(draft: StoreDraft, task: str, layer: Layer, seal: Seal) -> tuple[int, Moments]:
+    """The first group of a part that a task kept, and its moments.
+
+    Raises
+    ------
+    UserError : they are damaged; the task will be repeated
+    """
+    found = draft.tasks.kept(task, layer, seal)
+    if found is None:
+        draft.tasks.forget(task)
+        raise UserError(
+            f"moments are checked when they are read; those of {task} in {draft.path} "
+            "are damaged: run the same command to repeat that part"
+        )
+    return seal[0], found
 
 
 def leave(token: str) -> None:

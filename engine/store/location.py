@@ -192,10 +192,11 @@ def missing_file(array: Path) -> str | None:
         sizes = zip(
             found["shape"], found["chunk_grid"]["configuration"]["chunk_shape"], strict=True
         )
+        separator = found["chunk_key_encoding"]["configuration"]["separator"]
     except (OSError, ValueError, LookupError, TypeError):
         return "zarr.json"
     for index in product(*(range(-(-length // size)) for length, size in sizes)):
-        key = "/".join(("c", *map(str, index)))
+        key = separator.join(("c", *map(str, index)))
         try:
             if not (array / key).stat().st_size:
                 return key

@@ -102,7 +102,7 @@ def files_of(grid: Grid, region: Region) -> Iterator[Shape]:
 
 def key_of(place: Sequence[int]) -> str:
     """Name of a file of an array."""
-    return "/".join(("c", *map(str, place)))
+    return ".".join(("c", *map(str, place)))
 
 
 def _pieces(grid: Grid, region: Region, place: Shape) -> Iterator[Piece]:

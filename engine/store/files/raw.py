@@ -36,7 +36,7 @@ class RawFile:
 
 
 class RawFiles(Protocol):
-    """The files of a store by key, such as ``conv1/mean/c/0/0``."""
+    """The files of a store by key, such as ``conv1/mean/c.0.0``."""
 
     def size(self, key: str) -> int:
         """Bytes of a file; 0 if it is missing."""

@@ -20,7 +20,7 @@ from .archive import Archive
 if TYPE_CHECKING:
     from ..identity import Unchanged
 
-_CHUNK = re.compile(r"/c(/\d+)+$")
+_CHUNK = re.compile(r"/c(\.\d+)+$")
 
 
 class PlainFiles(LocalStore):

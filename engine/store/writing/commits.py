@@ -32,6 +32,7 @@ from zarr.buffer import default_buffer_prototype
 from ....kernels.moments import Moments
 from ...errors import UserError
 from ...layer import Layer
+from ...registry import MOMENTS
 from ..location import flush, write
 from ..zarr_internals import sync
 
@@ -40,7 +41,7 @@ _SLOTS = 2
 _NUMBER = re.compile(rb'^[^{]{0,20}\{"number": (\d{1,18}),')
 
 Bytes = NDArray[np.uint8]
-# Of kept moments: stimuli; file, first byte and number of bytes; checksum.
+# Of kept moments: the first group, and how many; file and first byte; checksum.
 Seal = tuple[int, int, int, int, int]
 # Bytes of kept moments in a file, and in memory.
 _KEPT_BYTES = 2**25
@@ -234,27 +235,30 @@ class TaskLog(CheckpointFolder):
         sync(self._store.delete(f"{self.folder}/{name}.json"))
         sync(self._store.delete_dir(f"{self.folder}/{name}"))
 
-    def keep(self, task: str, moments: Moments) -> Seal:
-        """Keep a task's part of a group; the task's entry must hold the returned seal.
+    def keep(self, task: str, first: int, moments: Moments) -> Seal:
+        """Keep a task's part of consecutive groups; the task's entry must hold the returned seal.
 
-        Parts share files, of some MiB.
+        ``count [group]``, ``mean, m2 [group, *layer dims]``. Parts share files, of some MiB.
         """
         start = sum(map(len, self._keeping))
-        content = np.concatenate([moments.mean.ravel(), moments.m2.ravel()]).view(np.uint8)
-        seal = moments.count, self._files, start, len(content), checksum(content)
+        flat = [np.asarray(values, np.float64).ravel() for values in moments]
+        content = np.concatenate(flat).view(np.uint8)
         self._keeping.append(content)
+        seal = first, len(moments.count), self._files, start, checksum(content)
         if start + len(content) > _KEPT_BYTES:
             self._write_kept(task)
         return seal
 
     def kept(self, task: str, layer: Layer, seal: Seal) -> Moments | None:
         """The moments given to :meth:`keep`; None if they are missing or damaged."""
-        count, file, start, size, expected = seal
+        _, groups, file, start, expected = seal
+        size = groups * (1 + len(MOMENTS) * layer.units) * np.dtype(np.float64).itemsize
         content = self._content(f"{task}/{file}", RangeByteRequest(start, start + size))
         if (len(content), checksum(content)) != (size, expected):
             return None
-        mean, m2 = content.view(np.float64).reshape(2, *layer.shape).copy()
-        return Moments(count, mean, m2)
+        count, moments = np.split(content.view(np.float64), [groups])
+        mean, m2 = moments.reshape(len(MOMENTS), groups, *layer.shape).copy()
+        return Moments(count.astype(np.int64), mean, m2)
 
     def _write_kept(self, task: str) -> None:
         if self._keeping:

@@ -30,7 +30,7 @@ def array_document(
         "shape": list(grid.shape),
         "data_type": dtype,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(grid.file)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": "NaN" if dtype.startswith("float") else fill,
         "codecs": _codecs(grid),
         "attributes": dict(attributes),

@@ -61,13 +61,19 @@ class MomentsWriter:
 
     def add(self, layer: Layer, first: int, mean: Values, m2: Values) -> None:
         """Add moments of consecutive groups; the last group of a file writes it."""
+        for place, own, groups in self.files_of(layer, first, len(mean)):
+            self._add(layer, place, groups, (mean[own], m2[own]))
+
+    def files_of(self, layer: Layer, first: int, groups: int) -> Iterator[tuple[Shape, slice, int]]:
+        """Files of consecutive groups: place, which of these are in it, and groups of the file."""
+        if first + groups > len(self._reader.categories) * self._folds:
+            raise IndexError(f"there are no groups {first} to {first + groups - 1}")
         done = 0
-        while done < len(mean):
-            group = first + done
-            place = self.place_of(layer, divmod(group, self._folds))
+        while done < groups:
+            place = self.place_of(layer, divmod(first + done, self._folds))
             start, stop = self._numbers(layer, place)
-            own = slice(done, done + min(len(mean) - done, stop - group))
-            self._add(layer, place, stop - start, (mean[own], m2[own]))
+            own = slice(done, min(groups, stop - first))
+            yield place, own, stop - start
             done = own.stop
 
     def groups_of(self, layer: Layer, place: Sequence[int]) -> list[Group]:

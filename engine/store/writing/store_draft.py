@@ -127,10 +127,11 @@ class StoreDraft(BaseDraft[StoreReader]):
 
     def damaged_moments(self, task: str, entry: Mapping[str, Any]) -> Iterator[str]:
         """The damage to moments that a task of workers kept for merging."""
-        for key, seal in entry.get("kept", {}).items():
-            (layer,) = self._named([key.rpartition("/")[0]])
-            if self.tasks.kept(task, layer, seal) is None:
-                yield f"{self.tasks.folder}/{task}/{seal[1]}: is not what was written"
+        kept = entry.get("kept", {})
+        for layer in self._named(kept):
+            for _, seal in kept[layer.name]:
+                if self.tasks.kept(task, layer, seal) is None:
+                    yield f"{self.tasks.folder}/{task}/{seal[2]}: is not what was written"
 
     def _named(self, names: Collection[str]) -> list[Layer]:
         chosen = set(names)
