@@ -36,6 +36,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.store import chunking
+from fusiform.kernels.spatial import gini, normalised_entropy
 
 from . import reference
 from .made import CATEGORIES, COUNTS, LAYERS, fill
@@ -107,8 +108,12 @@ def test_spread_recovers_planted_units(found: list[Census]) -> None:
     assert one.per_channel_median == 0
     assert (one.entropy, one.gini) == (0, 1 - 1 / 8)
     assert one.random["share_with_any"].low >= 7 / 8
-    assert one.random["entropy"].low > 0.9
-    assert one.random["gini"].high < 0.4
+    placed = stats.multivariate_hypergeom(np.full(8, 36), 36).rvs(20_000, random_state=0)
+    for name, statistic in {"entropy": normalised_entropy, "gini": gini}.items():
+        expected = np.quantile(statistic(placed), [0.025, 0.975])
+        drawn = one.random[name].low, one.random[name].high
+        np.testing.assert_allclose(drawn, expected, atol=0.02)
+        assert one.random[name].mean == pytest.approx(statistic(placed).mean(), abs=0.005)
     even = rows[BODIES]
     assert even.with_any == even.channels - 1 == 7
     assert even.entropy == pytest.approx(math.log(7) / math.log(8))
@@ -248,7 +253,12 @@ def test_the_interval_of_no_values_is_none() -> None:
     assert interval(np.array([np.nan, 2.0])) == (2, 2)
 
 
-def test_random_placement_uses_living_units_only() -> None:
+@pytest.mark.parametrize("by_place", [False, True])
+def test_random_placement_uses_living_units_only(
+    monkeypatch: pytest.MonkeyPatch, by_place: bool
+) -> None:
+    if by_place:  # as of many units at few places
+        monkeypatch.setattr(resampling, "_UNITS_PER_PLACE", 0)
     living = np.array([5, 0, 40, 1, 14])
     statistics: dict[str, Callable[[Any], Any]] = {
         "share": share_with_any,

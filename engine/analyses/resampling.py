@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ Floats = NDArray[np.float64]
 _TAILS = (0.025, 0.975)
 # Up to this number, feature maps are drawn one by one.
 _MANY = 2**14
+# The number of units at a place takes as long to draw as so many units.
+_UNITS_PER_PLACE = 8
 # Values drawn at a time; draws of a layer that are kept for all its measures.
 _VALUES, _KEPT = 2**20, 2**22
 
@@ -218,9 +221,12 @@ def _random_counts(
     units: int, living: NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
     step = max(1, _VALUES // len(living))
+    # Either the units are drawn one by one, or those left out, or the number of every place.
+    few = min(units, int(living.sum()) - units) < _UNITS_PER_PLACE * len(living)
+    method: Literal["count", "marginals"] = "count" if few else "marginals"
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        yield rng.multivariate_hypergeometric(living, units, size=size, method="marginals")
+        yield rng.multivariate_hypergeometric(living, units, size=size, method=method)
 
 
 def or_none(value: float) -> float | None:

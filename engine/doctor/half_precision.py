@@ -24,7 +24,7 @@ NOISE = 0.05
 _INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
 # Turns after one that does not count. Images are as many as take a third of a second in float32; an
 # image that takes so many seconds is too slow to try, and turns that take so many are the last.
-_TURNS, _SECONDS, _SLOW, _LONG = 3, 0.33, 3.0, 15.0
+_TURNS, _SECONDS, _SLOW, _LONG = 3, 0.15, 3.0, 15.0
 # The network that doctor measures, and its images in a batch.
 _NETWORK, _IMAGES = "resnet18", 8
 
