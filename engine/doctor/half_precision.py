@@ -22,7 +22,7 @@ CHANGE_IN_T = "99 in 100 t's of a trained ResNet-18 move by less than 0.16"
 # Savings of less than this share of the time are within the noise of the measurement.
 NOISE = 0.05
 _INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
-# Turns after one that does not count. Images are as many as take a third of a second in float32; an
+# Turns after one that does not count. Images are as many as take 0.15 seconds in float32; an
 # image that takes so many seconds is too slow to try, and turns that take so many are the last.
 _TURNS, _SECONDS, _SLOW, _LONG = 3, 0.15, 3.0, 15.0
 # The network that doctor measures, and its images in a batch.
