@@ -319,7 +319,7 @@ def responses(
     from fusiform.engine.responses.geometry import refuse_matrices, write_matrices
 
     recording, named = open_recording(path), names(layers, "*")
-    of_others = {
+    of_others: dict[str, dict[str, Any]] = {
         "best": {"--top": top, "--images": images},
         "auc": {"--sides": sides},
         "layers": {"--similarity": similarity},
@@ -330,7 +330,12 @@ def responses(
             raise UserError(f"{asked[0]} is for {question}; got it with {what}: leave it out")
     if output:
         refuse_matrices(output)
-    given = {"units": top, "images": images, "sides": sides, "similarity": similarity}
+    given: dict[str, Any] = {
+        "units": top,
+        "images": images,
+        "sides": sides,
+        "similarity": similarity,
+    }
     found = answer(
         recording,
         what,
