@@ -237,12 +237,11 @@ def query(
               "--histogram": histogram}  # fmt: skip
     if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
         raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
-    listed = {name: wanted[name] for name in ("--top", "--units")}
     _refuse_without({"--by": by}, {"--top": top})
     _refuse_without({"--bins": bins}, {"--histogram": histogram})
-    _refuse_without({"--columns": columns}, listed)
-    if group and (asked := [name for name, value in listed.items() if value is not None]):
-        raise UserError(f"--group is for counts; got it with {asked[0]}: leave one of them out")
+    _refuse_without({"--columns": columns}, {"--top": top, "--units": units or None})
+    if group and (units or top is not None):
+        raise UserError("--group is for counts; got it with --top or --units: leave one out")
     shown = names(columns) or None
     if (units or top is not None) and shown is None:
         for left_out in {len(query.store.categories) for query in queries if not query.has_means}:
@@ -330,12 +329,8 @@ def responses(
             raise UserError(f"{asked[0]} is for {question}; got it with {what}: leave it out")
     if output:
         refuse_matrices(output)
-    given: dict[str, Any] = {
-        "units": top,
-        "images": images,
-        "sides": sides,
-        "similarity": similarity,
-    }
+    given: dict[str, Any] = {"units": top, "images": images, "sides": sides,
+                             "similarity": similarity}  # fmt: skip
     found = answer(
         recording,
         what,

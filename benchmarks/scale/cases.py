@@ -1,4 +1,4 @@
-"""Many layers, many categories, and a set of THINGS' size, before and after, in turns.
+"""Many layers, many categories, a set of THINGS' size, and few of all, before and after, in turns.
 
 ``--beside`` names the folder that holds an older checkout as a folder ``fusiform``. What would take
 it minutes or all memory is ended by ``--limit`` and ``--memory``, or left out by ``--skip-before``.
@@ -77,6 +77,16 @@ CASES = {
         (*_ASKED, QUERY, ("select", STORE, "c0000"), REPORT),
         plan=True,
     ),
+    **{
+        name: Case(
+            f"ResNet-{name[6:]}, five categories",
+            name,
+            (5, 60, 64),
+            ("--weights", "none"),
+            (*_ASKED, ("query", STORE, "t > 2"), REPORT),
+        )
+        for name in ("resnet18", "resnet50")
+    },
     "channels": Case(
         "THINGS' size, every block by channel",
         "resnet18",
