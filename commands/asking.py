@@ -19,7 +19,6 @@ from .shared_options import (
     AsJson,
     Contrasts,
     CriterionFields,
-    Distance,
     Every,
     LayerNames,
     OneStore,
@@ -79,9 +78,8 @@ def _refuse_without(given: dict[str, Any], needed: dict[str, Any]) -> None:
     """Refuse options that say nothing without others."""
     if all(value is None for value in needed.values()):
         for name in (name for name, value in given.items() if value is not None):
-            raise UserError(
-                f"{name} is for {' or '.join(needed)}; got it without: leave it out, or add one"
-            )
+            said = " or ".join(needed)
+            raise UserError(f"{name} is for {said}; got it without: leave it out, or add {said}")
 
 
 @command
@@ -180,8 +178,8 @@ def query(
     group: Annotated[
         list[str] | None,
         typer.Option(
-            help="Groups that are counted: layer, contrast, channel, y, x, token, unit, joined by "
-            "commas; repeatable. By default layer,contrast."
+            help="Groups, each with its number or distribution: layer, contrast, channel, y, x, "
+            "token, unit, joined by commas; repeatable. By default layer,contrast."
         ),
     ] = None,
     saved: Annotated[
@@ -241,7 +239,8 @@ def query(
     _refuse_without({"--bins": bins}, {"--histogram": histogram})
     _refuse_without({"--columns": columns}, {"--top": top, "--units": units or None})
     if group and (units or top is not None):
-        raise UserError("--group is for counts; got it with --top or --units: leave one out")
+        raise UserError("--group is for counts and distributions; got it with --top or --units: "
+                        "leave one out")  # fmt: skip
     shown = names(columns) or None
     if (units or top is not None) and shown is None:
         for left_out in {len(query.store.categories) for query in queries if not query.has_means}:
@@ -264,6 +263,12 @@ def query(
     if top is not None and len(paths) > 1:
         found = iter([top_of_all(list(found), top, by or "t")])
     put_out(found, form, output, guard_formulas, every)
+
+
+# Options of ``responses``, and the questions that they are for.
+_OF_QUESTIONS = {"--contrast": ("best", "auc"), "--top": ("best",), "--images": ("best",),
+                 "--sides": ("auc",), "--distance": ("rdm", "ceiling", "layers"),
+                 "--similarity": ("layers",), "--output": ("rdm",)}  # fmt: skip
 
 
 @command
@@ -291,7 +296,10 @@ def responses(
             help="For auc: 1, p that the target's responses are larger, the default; 2, differ."
         ),
     ] = None,
-    distance: Distance = "correlation",
+    distance: Annotated[
+        Literal["correlation", "euclidean"] | None,
+        typer.Option(help="Distance between two patterns, by default correlation."),
+    ] = None,
     similarity: Annotated[
         Literal["spearman", "kendall", "cka"] | None,
         typer.Option(help="For layers: how similar two layers are, by default spearman."),
@@ -318,29 +326,20 @@ def responses(
     from fusiform.engine.responses.geometry import refuse_matrices, write_matrices
 
     recording, named = open_recording(path), names(layers, "*")
-    of_others: dict[str, dict[str, Any]] = {
-        "best": {"--top": top, "--images": images},
-        "auc": {"--sides": sides},
-        "layers": {"--similarity": similarity},
-        "rdm": {"--output": output},
-    }
-    for question, own in of_others.items():
-        if what != question and (asked := [name for name, one in own.items() if one is not None]):
-            raise UserError(f"{asked[0]} is for {question}; got it with {what}: leave it out")
+    given = {"--contrast": contrasts or None, "--top": top, "--images": images, "--sides": sides,
+             "--distance": distance, "--similarity": similarity, "--output": output}  # fmt: skip
+    for name, questions in _OF_QUESTIONS.items():
+        if given[name] is not None and what not in questions:
+            said = " and ".join(questions)
+            raise UserError(f"{name} is for {said}; got it with {what}: leave it out")
     if output:
         refuse_matrices(output)
-    given: dict[str, Any] = {"units": top, "images": images, "sides": sides,
-                             "similarity": similarity}  # fmt: skip
-    found = answer(
-        recording,
-        what,
-        contrasts=contrasts,
-        layers=named,
-        distance=distance,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    chosen: dict[str, Any] = {"units": top, "images": images, "sides": sides,
+                              "distance": distance, "similarity": similarity}  # fmt: skip
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    found = answer(recording, what, contrasts=contrasts, layers=named, **chosen)
     if output:
-        write_matrices(recording, output, named, distance)
+        write_matrices(recording, output, named, distance or "correlation")
         note(f"wrote {output}")
     if as_json:
         print_json({"recording": path, what: found.records()})

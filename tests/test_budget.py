@@ -269,7 +269,7 @@ def test_a_store_larger_than_the_activations_is_noted(
         '`store_dtype="float32"` or `groups` of categories'
     )
     assert noted(planned=False) == [note]
-    (note,) = noted(store_dtype="float32", units="channel")
+    (note,) = noted(folds=4, store_dtype="float32", units="channel")
     assert note.endswith("smaller with fewer `layers`, `folds=1` or `groups` of categories")
     assert noted(folds=1, store_dtype="float32") == []
 

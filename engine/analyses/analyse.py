@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .consistency import SIMILARITIES, Consistency, Distance, LayerGeometries
 from .costs import affordable, cost_of
 from .localisation import Localisation, Neighbours, localisation
 from .overlap import Confusion, Overlap, confusion, overlap
+from .patterns import CategoryMeans
 from .shares import Share, shares
 from .specificity import Specificity, specificity
 from .spread import Spread, spread
@@ -72,8 +73,8 @@ ANALYSES: dict[str, str] = {
 }
 
 
-# Bytes of the random draws that the analyses of a layer hold at a time.
-_DRAWN = 2**25
+# Bytes of a layer's census, of its draws (:mod:`.resampling` keeps half as many), and of others.
+_LAYER = 2**26
 # Parts of a census that analyses need, beside counts by feature map and position.
 _PARTS: dict[str, tuple[str, ...]] = {
     "specificity": ("held_out",),
@@ -101,8 +102,9 @@ def analyse(
 ) -> Analysis:
     """Analyse a store under a criterion; ``docs/definitions.md`` defines every analysis.
 
-    Memory holds a slab, the census of every layer that a thread analyses, and the rows. Analyses of
-    all pairs of contrasts, categories or layers cost much at thousands; see :mod:`.costs`.
+    Memory holds a slab, the rows, and the census of every layer that a thread analyses or that
+    waits for one. Analyses of all pairs of contrasts, categories or layers cost much at thousands;
+    see :mod:`.costs`.
 
     Parameters
     ----------
@@ -162,13 +164,14 @@ def analyse(
         for census in take_census(store, criterion, layers, contrasts, parts):
             if "consistency" in requested:
                 geometries.add(census)
-            yield census
+            # Nobody else needs the means, which are large for thousands of categories.
+            yield replace(census, means=CategoryMeans(0), fold_means=())
 
     def of_layer(census: Census) -> dict[str, list[Any]]:
         return {name: by_layer[name]([census]) for name in by_layer.keys() & set(requested)}
 
     # Random numbers depend on the layer alone: any number of threads draws the same.
-    for found in map_ahead(of_layer, censuses(), threads(_DRAWN)):
+    for found in map_ahead(of_layer, censuses(), threads(_LAYER)):
         for name, own in found.items():
             rows[name] += own
     consistency = geometries.compared() if "consistency" in requested else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import local
 from typing import Literal
 
 import numpy as np
@@ -22,10 +22,11 @@ Floats = NDArray[np.float64]
 _TAILS = (0.025, 0.975)
 # Up to this number, feature maps are drawn one by one.
 _MANY = 2**14
-# The number of units at a place takes as long to draw as so many units.
+# Drawing the number of units at a place takes as long as drawing so many units one by one.
 _UNITS_PER_PLACE = 8
 # Values drawn at a time; draws of a layer that are kept for all its measures.
 _VALUES, _KEPT = 2**20, 2**22
+_latest = local()
 
 
 def generator(seed: int, census: Census, contrast: str = "") -> np.random.Generator:
@@ -69,11 +70,17 @@ def _draws_of(census: Census, some: int, resamples: int, seed: int) -> Iterable[
     return [_kept_draws(census.layer.name, maps, resamples, seed)]
 
 
-@lru_cache(maxsize=4)  # threads analyse one layer each
 def _kept_draws(layer: str, maps: int, resamples: int, seed: int) -> Floats:
-    """All draws of a layer that has few maps."""
-    rng = _generator(seed, layer)
-    return np.concatenate([np.empty((0, maps)), *_drawn(maps, maps, resamples, rng)])
+    """All draws of a layer that has few maps; a thread keeps those of its latest layer."""
+    asked = layer, maps, resamples, seed
+    if getattr(_latest, "asked", None) != asked:
+        _latest.draws, start = np.empty((resamples, maps)), 0
+        for times in _drawn(maps, maps, resamples, _generator(seed, layer)):
+            _latest.draws[start : start + len(times)] = times
+            start += len(times)
+        _latest.asked = asked
+    draws: Floats = _latest.draws
+    return draws
 
 
 def _drawn(maps: int, some: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
@@ -220,9 +227,11 @@ def chance_levels(
 def _random_counts(
     units: int, living: NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
-    step = max(1, _VALUES // len(living))
-    # Either the units are drawn one by one, or those left out, or the number of every place.
-    few = min(units, int(living.sum()) - units) < _UNITS_PER_PLACE * len(living)
+    step, every = min(max(1, _VALUES // len(living)), resamples), int(living.sum())
+    # Either the units are drawn one by one, or those left out, or the number of every place. The
+    # first needs a list of all living units.
+    listed = every / step if every <= _KEPT else np.inf
+    few = min(units, every - units) + listed < _UNITS_PER_PLACE * len(living)
     method: Literal["count", "marginals"] = "count" if few else "marginals"
     for start in range(0, resamples, step):
         size = min(step, resamples - start)

@@ -34,7 +34,7 @@ class ShardResults:
     Attributes
     ----------
     written : layer -> places of the files that this shard writes
-    kept : layer -> places of the files of which it has a part, and its seal
+    kept : layer -> place of each file of which it has a part, and the seal of the part
     warnings : layer -> warning of values that are not finite
     """
 

@@ -1,4 +1,4 @@
-"""Tasks of a worker: run a shard of stimuli, merge a group, compute contrasts.
+"""Tasks of a worker: run a shard of stimuli, merge a file, compute contrasts.
 
 Functions here run in the worker's process. Each opens the draft, writes to it, and records the
 result. A repeated task writes the same bytes again.
@@ -157,7 +157,7 @@ def show(
 ) -> Record:
     """Run the network on a shard and return its record.
 
-    Complete groups are written to the draft. Partial groups are saved for merging.
+    Files of whole groups are written to the draft. Parts of others are kept for merging.
 
     Parameters
     ----------

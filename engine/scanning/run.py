@@ -17,7 +17,7 @@ from ..store.location import Location, stimuli_attributes
 from ..store.writing.creating import StoreBlueprint
 from ..store.writing.publishing import final_location
 from ..store.writing.resuming import Existing, resuming
-from ..store.writing.store_draft import StoreDraft, max_store_bytes
+from ..store.writing.store_draft import StoreDraft, max_commit_bytes, max_store_bytes
 from .interrupt import Stop, asked_to_stop
 from .progress import Listener
 from .setup import Setup, check_machine, set_up
@@ -121,9 +121,9 @@ def _warn_of_little_space(draft: StoreDraft, output: str | Path, listener: Liste
     """Warn if the disk may be too small; when it is full the scan stops and nothing is lost."""
     if not isinstance(draft.path, Path):
         return
-    needed = max_store_bytes(
-        draft.layers, len(draft.categories), draft.reader.folds, draft.provenance["store_dtype"]
-    )
+    sizes, dtype = (len(draft.categories), draft.reader.folds), draft.provenance["store_dtype"]
+    needed = max_store_bytes(draft.layers, *sizes, dtype)
+    needed += max_commit_bytes(draft.layers, sizes[0] * sizes[1])
     free = shutil.disk_usage(draft.path).free
     if needed > free:
         listener.note(

@@ -196,7 +196,7 @@ def missing_file(array: Path) -> str | None:
     except (OSError, ValueError, LookupError, TypeError):
         return "zarr.json"
     for index in product(*(range(-(-length // size)) for length, size in sizes)):
-        key: str = separator.join(("c", *map(str, index)))
+        key = str(separator).join(("c", *map(str, index)))
         try:
             if not (array / key).stat().st_size:
                 return key

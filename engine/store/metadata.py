@@ -44,7 +44,7 @@ CHUNK_BYTES = 2**30
 _EXPANSION = 300
 CHECKSUM, INDEX_ENTRY = 4, 16
 _TYPES = {"float64": 8, "float32": 4, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "bool": 1}
-# Files named c.0.1.2 lie in the folder of their array: folders take time, and count in quotas.
+# Files named c.0.1.2: a folder for every category and fold would take time, and count in quotas.
 _KEYS = {"name": "default", "configuration": {"separator": "."}}
 # Fields of the metadata of arrays and groups.
 _ARRAY_FIELDS = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -18,6 +18,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from ..daemons import daemons
 from ..errors import UserError, nearest
 from ..layer import Layer
 from ..registry import SHOWN
@@ -308,17 +309,14 @@ def require_complete(store: Reader) -> None:
 def map_ahead(function: Callable[[T], U], items: Iterable[T], threads: int) -> Iterator[U]:
     """``function`` of every item, in order, computed ahead by a few threads.
 
-    At most ``threads`` results wait to be taken.
+    At most ``threads`` results wait to be taken. Nothing waits for an abandoned iterator, which may
+    be collected in zarr's thread, and readers need that.
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
     pending: deque[Future[U]] = deque()
-    try:
+    with daemons(threads, "ahead") as submit:
         for item in items:
-            pending.append(pool.submit(function, item))
+            pending.append(submit(function, item))
             if len(pending) > threads:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    finally:
-        # Never wait: an abandoned iterator may be collected in zarr's thread, and readers need it.
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -9,8 +9,8 @@ with their checksums. A record replaces an earlier one by renaming, so one of th
 whole. If live moments do not match their record, that commit was interrupted, and the other record
 is later; a torn record, or a last one without its moments, is damage.
 
-A task is logged last, when everything it wrote is on the disk: only then does it count. Moments of
-a group that other tasks share are kept beside the log until all of them can be merged. A torn entry
+A task is logged last, when everything it wrote is on the disk: only then does it count. A task's
+part of a file of moments is kept beside the log until all parts can be merged. A torn entry
 counts as missing, because a repeated task writes the same bytes again.
 """
 

@@ -139,7 +139,7 @@ class StoreDraft(BaseDraft[StoreReader]):
 
 
 def max_store_bytes(layers: Sequence[Layer], categories: int, folds: int, store_dtype: str) -> int:
-    """Upper bound of the bytes that a scan takes on the disk, as if nothing was compressed."""
+    """Upper bound of the bytes of a store, as if nothing was compressed."""
     moments = categories * folds * len(MOMENTS) * np.dtype(store_dtype).itemsize
     contrasts: int = sum(
         np.dtype(variable.dtype).itemsize
@@ -148,9 +148,13 @@ def max_store_bytes(layers: Sequence[Layer], categories: int, folds: int, store_
         for name, variable in VARIABLES.items()
         if name not in MOMENTS
     )
-    waiting = waiting_bytes(layers, categories * folds)
-    commits = 2 * sum(layer.state_bytes + waiting[layer.name] for layer in layers)
-    return int(commits + (moments + contrasts) * sum(layer.units for layer in layers))
+    return int((moments + contrasts) * sum(layer.units for layer in layers))
+
+
+def max_commit_bytes(layers: Sequence[Layer], groups: int) -> int:
+    """Upper bound of the bytes of an unfinished scan's two commits, beside its store."""
+    waiting = waiting_bytes(layers, groups)
+    return 2 * sum(layer.state_bytes + waiting[layer.name] for layer in layers)
 
 
 def write_slab(writer: SlabWriter, number: int, columns: Mapping[str, NDArray[Any]]) -> None:
