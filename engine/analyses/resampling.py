@@ -74,7 +74,8 @@ def _kept_draws(layer: str, maps: int, resamples: int, seed: int) -> Floats:
     """All draws of a layer that has few maps; a thread keeps those of its latest layer."""
     asked = layer, maps, resamples, seed
     if getattr(_latest, "asked", None) != asked:
-        _latest.draws, start = np.empty((resamples, maps)), 0
+        _latest.asked, start = None, 0  # an interrupt must not leave other draws under a name
+        _latest.draws = np.empty((resamples, maps))
         for times in _drawn(maps, maps, resamples, _generator(seed, layer)):
             _latest.draws[start : start + len(times)] = times
             start += len(times)
