@@ -54,6 +54,7 @@ def test_small_layers_and_many_categories_share_chunks_and_files() -> None:
     grid = variable_grid(head, leading[:1], slab, 4, compressed=False)
     chunks = math.prod(-(-s // c) for s, c in zip(grid.shape, grid.chunk, strict=True))
     assert chunks <= 2 * math.prod(grid.shape) / 2**18
+    assert 5000 <= grid.file[0] <= 5000 * 65 / 64
     held = waiting.groups_held([head], math.prod(leading))["odd"]
     assert held == 2**19 // 1000
     moments = moments_grid(head, leading, slab, held, 8)
@@ -89,6 +90,7 @@ def test_slabs_and_files_cover_a_layer_in_order(
         moments = moments_grid(layer, leading, chunk, min(held, math.prod(leading)), 8)
     file = variable.file[1:]
     assert math.prod(chunk) <= most
+    assert variable.file[0] == leading[0]  # what is not compressed is hardly filled up
     for grid in (variable, moments):
         n = len(grid.shape) - len(shape)
         assert all(f % c == 0 for f, c in zip(grid.file, grid.chunk, strict=True))

@@ -9,7 +9,7 @@ large ones are written group by group. Measurements: ``benchmarks/results/layout
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -21,6 +21,8 @@ _CHUNK_UNITS = 262_144
 # Means per slab, over all categories and folds: each takes some 60 bytes while it is processed.
 # With more than 12 categories times folds, slabs have fewer units.
 _CHUNK_VALUES = 12 * 262_144
+# Most of a chunked axis that is added to fill its last chunk.
+_SPARE = 1 / 64
 # Values per file of a variable, over all categories: held in memory until the file is full.
 _FILE_VALUES = 2**22
 # The same for responses of a recording, and the fewest stimuli per file.
@@ -90,7 +92,9 @@ def variable_grid(
     layer: Layer, leading: Shape, slab: Shape, itemsize: int, compressed: bool
 ) -> Grid:
     """The grid of a variable ``[*leading, *layer dims]``: a file holds all of ``leading``."""
-    chunk = _run(leading, max(1, _CHUNK_UNITS // math.prod(slab)))
+    # Of what is not compressed, the rest of a last chunk takes its bytes.
+    length = even_length if compressed else _snug_length
+    chunk = _run(leading, max(1, _CHUNK_UNITS // math.prod(slab)), length)
     rows = leading[0] if leading else 1
     units = _grown(layer.shape, slab, max(1, _FILE_VALUES // rows))
     file = (*_covering(leading, chunk), *units)
@@ -146,13 +150,24 @@ def is_contiguous(shape: Sequence[int], part: Sequence[int]) -> bool:
     return all(length >= size for size, length in rest)
 
 
-def _run(shape: Shape, most: int) -> Shape:
-    """Shape of contiguous runs of at most ``most`` entries, of about equal size."""
+def even_length(size: int, longest: int) -> int:
+    """Length of parts of about equal size, none longer than ``longest``."""
+    return math.ceil(size / math.ceil(size / max(1, min(size, longest))))
+
+
+def _snug_length(size: int, longest: int) -> int:
+    """As :func:`even_length`, or shorter, so that all parts are hardly longer than ``size``."""
+    lengths = range(even_length(size, longest), 0, -1)
+    return next(one for one in lengths if -size % one <= _SPARE * size)
+
+
+def _run(shape: Shape, most: int, length: Callable[[int, int], int] = even_length) -> Shape:
+    """Shape of contiguous runs of at most ``most`` entries; ``length`` is that of the axis cut."""
     run = list(shape)
     for axis, size in enumerate(shape):
         inner = math.prod(shape[axis + 1 :])
         if inner <= most:
-            run[axis] = even_length(size, most // inner)
+            run[axis] = length(size, most // inner)
             break
         run[axis] = 1
     return tuple(run)
@@ -173,8 +188,3 @@ def _grown(shape: Shape, part: Shape, most: int) -> Shape:
 def _covering(shape: Shape, part: Shape) -> Shape:
     """Shape of whole parts that hold everything."""
     return tuple(n * math.ceil(size / n) for size, n in zip(shape, part, strict=True))
-
-
-def even_length(size: int, longest: int) -> int:
-    """Length of parts of about equal size, none longer than ``longest``."""
-    return math.ceil(size / math.ceil(size / max(1, min(size, longest))))
