@@ -74,12 +74,11 @@ def summarised(
     print_results(stores, opened, rows, chosen, "category", every, as_json)
 
 
-def _refuse_without(given: dict[str, Any], needed: dict[str, Any]) -> None:
-    """Refuse options that say nothing without others."""
-    if all(value is None for value in needed.values()):
-        for name in (name for name, value in given.items() if value is not None):
-            said = " or ".join(needed)
-            raise UserError(f"{name} is for {said}; got it without: leave it out, or add {said}")
+def _refuse_alone(name: str, value: Any, needed: dict[str, Any]) -> None:
+    """Refuse an option that has no effect without one of those ``needed``."""
+    if value is not None and all(other is None for other in needed.values()):
+        said = " or ".join(needed)
+        raise UserError(f"{name} is for {said}; got {name} alone: leave it out, or add {said}")
 
 
 @command
@@ -126,7 +125,7 @@ def select(
     store = fusiform.open_store(path)
     shown = names(layers, "*")
     store.layers_named(shown)  # before anything is saved
-    _refuse_without({"--measures": measures}, {"--save": save})
+    _refuse_alone("--measures", measures, {"--save": save})
     remark(chosen, [store], contrasts)
     if save:
         if contrasts and len(contrasts) > 1:
@@ -235,9 +234,10 @@ def query(
               "--histogram": histogram}  # fmt: skip
     if len(asked := [name for name, value in wanted.items() if value is not None]) > 1:
         raise UserError(f"a query gives one table; got {' and '.join(asked)}: ask one by one")
-    _refuse_without({"--by": by}, {"--top": top})
-    _refuse_without({"--bins": bins}, {"--histogram": histogram})
-    _refuse_without({"--columns": columns}, {"--top": top, "--units": units or None})
+    _refuse_alone("--by", by, {"--top": top})
+    _refuse_alone("--bins", bins, {"--histogram": histogram})
+    _refuse_alone("--columns", columns, {"--top": top, "--units": units or None})
+    measure, number = by or "t", 20 if bins is None else bins
     if group and (units or top is not None):
         raise UserError("--group is for counts and distributions; got it with --top or --units: "
                         "leave one out")  # fmt: skip
@@ -251,24 +251,18 @@ def query(
         if units:
             yield from query.parts(shown)
         elif top is not None:
-            yield query.top(top, by or "t", shown)
+            yield query.top(top, measure, shown)
         elif quantiles:
             yield query.quantiles(quantiles, by=groups)
         elif histogram:
-            yield query.histogram(histogram, 20 if bins is None else bins, by=groups)
+            yield query.histogram(histogram, number, by=groups)
         else:
             yield query.counts(groups)
 
     found = of_stores(paths, [tables(query) for query in queries])
     if top is not None and len(paths) > 1:
-        found = iter([top_of_all(list(found), top, by or "t")])
+        found = iter([top_of_all(list(found), top, measure)])
     put_out(found, form, output, guard_formulas, every)
-
-
-# Options of ``responses``, and the questions that they are for.
-_OF_QUESTIONS = {"--contrast": ("best", "auc"), "--top": ("best",), "--images": ("best",),
-                 "--sides": ("auc",), "--distance": ("rdm", "ceiling", "layers"),
-                 "--similarity": ("layers",), "--output": ("rdm",)}  # fmt: skip
 
 
 @command
@@ -326,12 +320,19 @@ def responses(
     from fusiform.engine.responses.geometry import refuse_matrices, write_matrices
 
     recording, named = open_recording(path), names(layers, "*")
-    given = {"--contrast": contrasts or None, "--top": top, "--images": images, "--sides": sides,
-             "--distance": distance, "--similarity": similarity, "--output": output}  # fmt: skip
-    for name, questions in _OF_QUESTIONS.items():
-        if given[name] is not None and what not in questions:
-            said = " and ".join(questions)
-            raise UserError(f"{name} is for {said}; got it with {what}: leave it out")
+    given: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "--contrast": (contrasts or None, ("best", "auc")),
+        "--top": (top, ("best",)),
+        "--images": (images, ("best",)),
+        "--sides": (sides, ("auc",)),
+        "--distance": (distance, ("rdm", "ceiling", "layers")),
+        "--similarity": (similarity, ("layers",)),
+        "--output": (output, ("rdm",)),
+    }
+    for name, (value, questions) in given.items():
+        if value is not None and what not in questions:
+            said = f"{name} is for {' and '.join(questions)}"
+            raise UserError(f"{said}; got it with {what}: leave it out")
     if output:
         refuse_matrices(output)
     chosen: dict[str, Any] = {"units": top, "images": images, "sides": sides,

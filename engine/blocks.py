@@ -86,7 +86,7 @@ def room(whole: bool = False) -> int:
 
 
 def threads(each: int) -> int:
-    """Threads that compute at a time, each with so many bytes; one at least."""
+    """Number of threads that fit the budget, if each takes ``each`` bytes; at least one."""
     return max(1, min(_MOST_WORKERS, room() // each))
 
 

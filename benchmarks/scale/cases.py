@@ -134,6 +134,9 @@ def main(given: Namespace) -> None:
 def _about(name: str, given: Namespace, trees: dict[str, Path]) -> Iterator[str]:
     beside = "--beside PARENT " * (len(trees) > 1)
     used = f"{beside}--cases {name} --turns {given.turns}"
+    if given.beside:
+        own = [skipped for skipped in given.skip_before if skipped.partition(":")[0] == name]
+        used += f" --limit {given.limit:g}" + f" --skip-before {' '.join(own)}" * bool(own)
     commits = [f"{way}: {commit_of(tree)}" for way, tree in trees.items()]
     yield from heading(__name__, CASES[name].title, used)
     yield from (

@@ -172,6 +172,7 @@ def _result(point: Point, measured: Measured, limits: Limits, repeats: int) -> R
 
 def _report(given: Namespace, results: list[Result]) -> Iterator[str]:
     used = f"{'--short ' * given.short}--cells {given.cells:g} --repeats {given.repeats}"
+    used += f" --limit {given.limit:g}"
     yield from heading(__name__, "The ladder: the same bytes in few or many pieces", used)
     yield from (
         f"Networks of cheap layers; {PICTURES} drawn pictures of {LADDER_SIDE} pixels in each",

@@ -73,7 +73,7 @@ ANALYSES: dict[str, str] = {
 }
 
 
-# Bytes of a layer's census, of its draws (:mod:`.resampling` keeps half as many), and of others.
+# Bytes that a thread takes: the census of a layer, and its random draws (32 MiB at most are kept).
 _LAYER = 2**26
 # Parts of a census that analyses need, beside counts by feature map and position.
 _PARTS: dict[str, tuple[str, ...]] = {

@@ -230,9 +230,9 @@ class Distribution:
     # Moments and contrasts
 
     def _merge(self, crew: Crew, job: Job) -> None:
-        """Merge the groups of files that span several shards."""
+        """Merge the parts of files that shards have kept."""
         draft = self._draft
-        tasks = merge_tasks(draft, self._records, self._spans)
+        tasks = merge_tasks(draft, self._records)
         there = draft.tasks.of(MERGE)
         left = [task for task in tasks if task.name not in there]
         started, before = time.perf_counter(), len(tasks) - len(left)
@@ -288,18 +288,6 @@ class Distribution:
             for record in self._records.values()
             for stimulus, why in self._skipped_in(record).items()
         }
-
-    def _spans(self, groups: Sequence[tuple[int, int]]) -> bool:
-        """Whether consecutive groups lie in more than one shard."""
-        blocks = self._plan.blocks
-        first, *_, last = [
-            blocks[k * self._plan.folds + fold] for k, fold in (groups[0], groups[-1])
-        ]
-        size = self._plan.batch_size
-        return not any(
-            shard.start * size <= first.start and last.stop <= shard.stop * size
-            for shard in self._plan.shards
-        )
 
     def _done(self, crew: Crew, job: Job, tasks: Sequence[Task]) -> Iterator[Any]:
         """Run tasks and yield each with its outcome as it finishes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..layer import Layer
 from ..moments.plan import parts_within
@@ -18,16 +18,14 @@ _TOGETHER = 2**22
 def merge_tasks(
     draft: StoreDraft,
     records: Mapping[str, Record],
-    spans: Callable[[Sequence[tuple[int, int]]], bool],
 ) -> list[Task]:
-    """A task for every file of moments whose groups lie in several shards.
+    """A task for every file of moments of which shards have kept parts.
 
     Layers that are divided alike are merged together.
 
     Parameters
     ----------
     records : of the shards, by task
-    spans : whether consecutive groups lie in several shards
     """
     kept: dict[tuple[str, tuple[int, ...]], list[tuple[str, Seal]]] = {}
     for task, record in sorted(records.items(), key=lambda item: item[1]["batches"][0]):
@@ -40,14 +38,14 @@ def merge_tasks(
     tasks = []
     for number, layers in enumerate(alike.values()):
         for place in draft.moments.places(layers[0]):
-            groups = draft.moments.groups_of(layers[0], place)
-            if not spans(groups):
+            parts = {one.name: kept[one.name, place] for one in layers if (one.name, place) in kept}
+            if not parts:
                 continue
+            groups = draft.moments.groups_of(layers[0], place)
             category, fold = groups[0]
             more = " and more" if len(groups) > 1 else ""
             shown = f"merge {draft.categories[category]} fold {fold}{more}, {_named(layers)}"
             name = f"{MERGE}/{number}/{place[0]}.{place[1]}"
-            parts = {layer.name: kept[layer.name, place] for layer in layers}
             tasks.append(Task(name, shown, merge_files, (name, place, parts)))
     return tasks
 

@@ -21,7 +21,7 @@ _CHUNK_UNITS = 262_144
 # Means per slab, over all categories and folds: each takes some 60 bytes while it is processed.
 # With more than 12 categories times folds, slabs have fewer units.
 _CHUNK_VALUES = 12 * 262_144
-# Most of a chunked axis that is added to fill its last chunk.
+# Largest padding of an axis, as a share of it.
 _SPARE = 1 / 64
 # Values per file of a variable, over all categories: held in memory until the file is full.
 _FILE_VALUES = 2**22
@@ -92,7 +92,7 @@ def variable_grid(
     layer: Layer, leading: Shape, slab: Shape, itemsize: int, compressed: bool
 ) -> Grid:
     """The grid of a variable ``[*leading, *layer dims]``: a file holds all of ``leading``."""
-    # Of what is not compressed, the rest of a last chunk takes its bytes.
+    # An array that is not compressed stores the padding of its last chunk.
     length = even_length if compressed else _snug_length
     chunk = _run(leading, max(1, _CHUNK_UNITS // math.prod(slab)), length)
     rows = leading[0] if leading else 1
@@ -156,7 +156,7 @@ def even_length(size: int, longest: int) -> int:
 
 
 def _snug_length(size: int, longest: int) -> int:
-    """As :func:`even_length`, or shorter, so that all parts are hardly longer than ``size``."""
+    """As :func:`even_length`, or shorter, so that the last part needs little padding."""
     lengths = range(even_length(size, longest), 0, -1)
     return next(one for one in lengths if -size % one <= _SPARE * size)
 

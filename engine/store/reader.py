@@ -309,8 +309,8 @@ def require_complete(store: Reader) -> None:
 def map_ahead(function: Callable[[T], U], items: Iterable[T], threads: int) -> Iterator[U]:
     """``function`` of every item, in order, computed ahead by a few threads.
 
-    At most ``threads`` results wait to be taken. Nothing waits for an abandoned iterator, which may
-    be collected in zarr's thread, and readers need that.
+    At most ``threads`` results wait to be taken. An abandoned iterator does not wait for its
+    threads: it may be collected in zarr's own thread, which readers need.
     """
     pending: deque[Future[U]] = deque()
     with daemons(threads, "ahead") as submit:

@@ -65,7 +65,7 @@ class MomentsWriter:
             self._add(layer, place, groups, (mean[own], m2[own]))
 
     def files_of(self, layer: Layer, first: int, groups: int) -> Iterator[tuple[Shape, slice, int]]:
-        """Files of consecutive groups: place, which of these are in it, and groups of the file."""
+        """Files of consecutive groups: place, slice of these groups, and size in groups."""
         if first + groups > len(self._reader.categories) * self._folds:
             raise IndexError(f"there are no groups {first} to {first + groups - 1}")
         done = 0
