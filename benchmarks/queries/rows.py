@@ -57,7 +57,9 @@ def _section(path: Path, rule: str, formats: list[str], repeats: int) -> Iterato
                 output.unlink(missing_ok=True)
     layers, categories = len(query.layers), len(query.store.categories)
     yield from ("", f"## {path.name}", "")
-    yield f"{layers:,} layers, {categories:,} categories; {rows:,} rows of {columns} columns."
+    given = query.store.provenance
+    yield f"{given['model']} ({given['weights']}): {layers:,} layers, {categories:,} categories;"
+    yield f"{rows:,} rows of {columns} columns."
     yield from ("", *head("format", "s", "rows/s", "times Parquet", "GB", "peak, MiB"))
     for form, finished in taken.items():
         seconds = [one.seconds for one in finished]
