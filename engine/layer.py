@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .errors import UserError, nearest
@@ -53,6 +54,14 @@ class Layer:
         """Bytes of live moments: two float64 sums and a pivot in the activations' precision."""
         pivot = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[self.dtype]
         return self.units * (16 + pivot)
+
+
+def columns(layers: Sequence[Layer]) -> Iterator[tuple[Layer, slice]]:
+    """The layers of a bundle, and the slice of its units that each has."""
+    start = 0
+    for layer in layers:
+        yield layer, slice(start, start + layer.units)
+        start += layer.units
 
 
 def dims_of(shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -48,9 +48,10 @@ def layer_of(x: torch.Tensor) -> Layer:
     return Layer("layer", "Module", dims, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
 
 
-def each(blocks: Sequence[Block], read: Finished) -> dict[Block, Moments]:
-    """The moments of every block."""
-    parts = zip(read.count, *read.moments(), strict=True)
+def each(blocks: Sequence[Block], read: Finished, shape: Sequence[int]) -> dict[Block, Moments]:
+    """The moments of every block, in the shape of their layer."""
+    shaped = (part.reshape(-1, *shape) for part in read.moments())
+    parts = zip(read.count, *shaped, strict=True)
     return {block: Moments(*own) for block, own in zip(blocks, parts, strict=True)}
 
 
@@ -59,8 +60,8 @@ def accumulated(x: torch.Tensor, batch_size: int = 4) -> dict[tuple[int, int], M
     plan = make_plan(np.repeat(np.int32([0, 1]), 7), ("a", "b"), folds=2, batch_size=batch_size)
     finished: dict[tuple[int, int], Moments] = {}
 
-    def keep(layer: Layer, blocks: Sequence[Block], read: Finished) -> None:
-        for block, own in each(blocks, read).items():
+    def keep(blocks: Sequence[Block], read: Finished) -> None:
+        for block, own in each(blocks, read, x.shape[1:]).items():
             finished[block.category, block.fold] = own
 
     moments = LayerMoments(layer_of(x), CPU, keep)
@@ -107,7 +108,9 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     x = x.contiguous(memory_format=torch.channels_last)
     whole, cut = {}, {}
     for found, shards in ((whole, False), (cut, True)):
-        moments = LayerMoments(layer_of(x), CPU, lambda _, *read, to=found: to.update(each(*read)))
+        moments = LayerMoments(
+            layer_of(x), CPU, lambda *read, to=found: to.update(each(*read, x.shape[1:]))
+        )
         block = Block(0, 0, 0, 14)
         for start in (0, 4, 8, 12):
             rows = x[start : start + 4]
@@ -126,7 +129,7 @@ def test_a_block_split_over_shards_is_merged_from_its_parts() -> None:
     read = []
     for start in (0, 4, 8, 12):
         by_hand.fold_in(x[start : start + 4], [Run(block, 0, len(x[start : start + 4]), False)])
-        read.append(each([block], by_hand.part())[block])
+        read.append(each([block], by_hand.part(), x.shape[1:])[block])
     assert by_hand.part() is None
     merged = functools.reduce(merge, read)
     np.testing.assert_array_equal(other.mean, merged.mean)
@@ -150,8 +153,8 @@ def test_whole_blocks_at_once_give_the_bits_of_one_by_one(
         monkeypatch.setattr(accumulate, "_AT_ONCE", most)
         read: list[Any] = []
 
-        def keep(_: Layer, blocks: Any, one: Finished, read: list[Any] = read) -> None:
-            parts = one.count, *one.moments(), one.nonfinite()
+        def keep(blocks: Any, one: Finished, read: list[Any] = read) -> None:
+            parts = one.count, *one.moments(), one._packed[:, -1]
             for block, count, mean, m2, units in zip(blocks, *parts, strict=True):
                 read.append((block, mean.tobytes() + m2.tobytes(), count, units))
 
@@ -236,8 +239,8 @@ def test_a_layout_that_changes_between_batches_does_not_mix_units_up() -> None:
     moments = LayerMoments(
         layer_of(x),
         CPU,
-        lambda _, *read: finished.update(
-            {(block.category, block.fold): own for block, own in each(*read).items()}
+        lambda *read: finished.update(
+            {(k.category, k.fold): own for k, own in each(*read, x.shape[1:]).items()}
         ),
     )
     formats = [torch.channels_last, torch.contiguous_format]

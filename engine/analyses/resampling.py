@@ -178,11 +178,18 @@ def interval(values: Floats) -> tuple[float | None, float | None]:
 
 def intervals(values: Floats) -> list[tuple[float | None, float | None]]:
     """:func:`interval` of every column of ``values [draw, column]``."""
-    known = np.isfinite(values)
     found: list[tuple[float | None, float | None]] = [(None, None)] * values.shape[1]
-    whole = known.all(axis=0) & (len(values) > 0)
-    ends = np.quantile(values[:, whole], _TAILS, axis=0).T if whole.any() else ()
-    for column, (low, high) in zip(np.flatnonzero(whole), ends, strict=True):
+    if not len(values):
+        return found
+    known = np.isfinite(values)
+    whole = known.all(axis=0)
+    # Contrasts without selective units, which may be many, have the same value in all draws.
+    constant = whole & (values == values[0]).all(axis=0)
+    for column in np.flatnonzero(constant):
+        found[column] = float(values[0, column]), float(values[0, column])
+    varied = np.flatnonzero(whole & ~constant)
+    ends = np.quantile(values[:, varied], _TAILS, axis=0).T if len(varied) else ()
+    for column, (low, high) in zip(varied, ends, strict=True):
         found[column] = float(low), float(high)
     for column in np.flatnonzero(known.any(axis=0) & ~whole):
         low, high = np.quantile(values[known[:, column], column], _TAILS).tolist()

@@ -55,10 +55,12 @@ _STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
 
 
 def _of_layer(census: Census, resamples: int, seed: int) -> list[Spread]:
-    channels = len(census.channel_units)
+    channels, by_channel = len(census.channel_units), census.by_channel
+    medians, largest = np.median(by_channel, axis=1).tolist(), by_channel.max(axis=1).tolist()
+    with_any, totals = (by_channel > 0).sum(axis=1).tolist(), by_channel.sum(axis=1).tolist()
     rows = []
-    for contrast, counts in zip(census.contrasts, census.by_channel, strict=True):
-        selective = int(counts.sum())
+    for index, (contrast, counts) in enumerate(zip(census.contrasts, by_channel, strict=True)):
+        selective = totals[index]
         random, found = None, dict.fromkeys(_STATISTICS)
         if selective and channels > 1:
             found = {name: float(statistic(counts)) for name, statistic in _STATISTICS.items()}
@@ -70,10 +72,10 @@ def _of_layer(census: Census, resamples: int, seed: int) -> list[Spread]:
                 contrast=contrast,
                 channels=channels,
                 selective=selective,
-                with_any=int((counts > 0).sum()),
-                share_with_any=float(share_with_any(counts)),
-                per_channel_median=float(np.median(counts)),
-                per_channel_largest=int(counts.max()),
+                with_any=with_any[index],
+                share_with_any=with_any[index] / channels,
+                per_channel_median=medians[index],
+                per_channel_largest=largest[index],
                 entropy=found["entropy"],
                 gini=found["gini"],
                 random=random,

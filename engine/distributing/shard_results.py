@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, merge
-from ..layer import Layer
+from ..layer import Layer, columns
 from ..moments.finished import Finished
 from ..moments.plan import Block, Plan
 from ..scanning.work import nonfinite
@@ -58,56 +58,59 @@ class ShardResults:
         # The files of every layer whose groups are all shown whole.
         self.written: dict[str, list[Shape]] = {}
         for layer in layers:
-            files = draft.moments.files_of(layer, min(whole, default=0), len(whole))
+            files = draft.moments.files_of([layer], min(whole, default=0), len(whole))
             self.written[layer.name] = [
-                place for place, own, groups in files if own.stop - own.start == groups
+                part.place for part in files if part.groups.stop - part.groups.start == part.size
             ]
         self.kept: dict[str, list[tuple[Shape, Seal]]] = {}
         self.warnings: dict[str, str] = {}
-        # Parts of a layer's file that have come so far: the file, its first group, and moments.
-        self._parts: dict[str, tuple[Shape, int, list[Moments]]] = {}
+        # Parts of a file that have come so far, by its first layer: its layers and place, the first
+        # group, and moments [group, unit].
+        self._parts: dict[str, tuple[Sequence[Layer], Shape, int, list[Moments]]] = {}
 
-    def take(self, layer: Layer, blocks: Sequence[Block], finished: Finished) -> None:
+    def take(self, layers: Sequence[Layer], blocks: Sequence[Block], finished: Finished) -> None:
         """Write or keep the moments of blocks, and note values that are not finite."""
         draft = self._draft
-        if layer is self._layers[0]:
+        if layers[0] is self._layers[0]:
             self._require_draft()
-        units, (mean, m2) = finished.nonfinite(), finished.moments()
-        if units.any() and layer.name not in self.warnings:
-            first = int(np.flatnonzero(units)[0])
-            category = draft.categories[blocks[first].category]
-            self.warnings[layer.name] = nonfinite(layer, int(units[first]), category, self._dtype)
-        first = self._number(blocks[0])
-        for place, own, _ in draft.moments.files_of(layer, first, len(blocks)):
-            if place in self.written[layer.name]:
-                draft.write_groups(layer, first + own.start, mean[own], m2[own])
+        for layer, number, units in finished.nonfinite(layers):
+            category = draft.categories[blocks[number].category]
+            self.warnings.setdefault(layer.name, nonfinite(layer, units, category, self._dtype))
+        first, (mean, m2) = self._number(blocks[0]), finished.moments()
+        for part in draft.moments.files_of(layers, first, len(blocks)):
+            own = part.groups, part.units
+            start = first + part.groups.start
+            if part.place in self.written[part.layers[0].name]:
+                draft.write_groups(part.layers, start, mean[own], m2[own])
             else:
-                part = Moments(finished.count[own], mean[own], m2[own])
-                self._add(layer, place, first + own.start, part)
+                count = finished.count[part.groups]
+                self._add(part.layers, part.place, start, Moments(count, mean[own], m2[own]))
 
     def keep(self) -> None:
         """Keep the parts of files that have come, when all blocks are taken."""
-        for layer in self._layers:
-            self._keep(layer)
+        for name in list(self._parts):
+            self._keep(name)
 
     def _number(self, block: Block) -> int:
         return block.category * self._folds + block.fold
 
-    def _add(self, layer: Layer, place: Shape, first: int, part: Moments) -> None:
-        if layer.name in self._parts and self._parts[layer.name][0] != place:
-            self._keep(layer)
-        self._parts.setdefault(layer.name, (place, first, []))[2].append(part)
+    def _add(self, layers: Sequence[Layer], place: Shape, first: int, part: Moments) -> None:
+        name = layers[0].name
+        if name in self._parts and self._parts[name][1] != place:
+            self._keep(name)
+        self._parts.setdefault(name, (layers, place, first, []))[-1].append(part)
 
-    def _keep(self, layer: Layer) -> None:
-        if layer.name in self._parts:
-            place, first, parts = self._parts.pop(layer.name)
-            moments = Moments(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-            seal = self._draft.tasks.keep(self._task, first, moments)
+    def _keep(self, name: str) -> None:
+        layers, place, first, parts = self._parts.pop(name)
+        count, *moments = (np.concatenate(values) for values in zip(*parts, strict=True))
+        for layer, units in columns(layers):
+            own = Moments(count, *(values[:, units] for values in moments))
+            seal = self._draft.tasks.keep(self._task, first, own)
             self.kept.setdefault(layer.name, []).append((place, seal))
 
 
 def joined(parts: Iterable[tuple[int, Moments]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Mean and M2 ``[group, *layer dims]`` of consecutive parts, each with its first group.
+    """Mean and M2 ``[group, unit]`` of consecutive parts, each with its first group.
 
     A group that is cut between shards is the last one of a part and the first of the next.
     """

@@ -188,9 +188,9 @@ def show(
                 show_batch(decoded.but_for(failed))
         last = plan.blocks[-1]
         if last.stop > len(plan.order):
-            for layer in own:
-                if part := live.layers[layer.name].part():
-                    later(results.take, layer, [last], part)
+            for bundle in live.bundles:
+                if part := bundle.moments.part():
+                    later(results.take, bundle.layers, [last], part)
         later(results.keep)
     return {
         "batches": numbers,
@@ -222,7 +222,7 @@ def merge_files(
         if own := parts.get(layer.name):
             first = own[0][1][0]
             found = (_kept(draft, task, layer, seal) for task, seal in own)
-            draft.write_groups(layer, first, *joined(found))
+            draft.write_groups([layer], first, *joined(found))
     return {"machine": machine(), "written": {name: [place] for name in parts}}
 
 

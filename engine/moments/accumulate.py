@@ -21,8 +21,8 @@ from .plan import Block, Run
 
 # Lowest compute capability that the Triton kernel supports.
 _TRITON_FROM = (8, 0)
-# Finished blocks of a layer, in order.
-OnFinished = Callable[[Layer, Sequence[Block], Finished], None]
+# Finished blocks, in order.
+OnFinished = Callable[[Sequence[Block], Finished], None]
 # Bytes of the moments of whole blocks that are read out at once.
 _AT_ONCE = 2**20
 
@@ -66,7 +66,7 @@ class LayerMoments:
             return None
         assert self._flat.order is not None  # a block with stimuli has an order
         count, packed = self._read_out(self._layer.shape, self._flat.order)
-        finished = Finished([count], packed[None], self._layer.shape)
+        finished = Finished([count], packed[None])
         self._count[0], self._earlier = 0, None
         return finished
 
@@ -118,17 +118,17 @@ class LayerMoments:
         if run.last:
             finished = self.part()
             if finished:  # None if a shard skipped all its stimuli of the block
-                self._on_finished(self._layer, [run.block], finished)
+                self._on_finished([run.block], finished)
 
     def _take_whole(self, rows: NDArray[Any], runs: Sequence[Run]) -> None:
         """Read out blocks that lie whole within a batch, one after the other."""
         from ...kernels.groups import moments_of_groups
 
         assert self._flat.order is not None  # a batch has an order
-        sizes, shape = [run.stop - run.start for run in runs], self._layer.shape
+        sizes = [run.stop - run.start for run in runs]
         x = rows[runs[0].start : runs[-1].stop]
-        packed = moments_of_groups(x, sizes, shape, self._flat.order)
-        self._on_finished(self._layer, [run.block for run in runs], Finished(sizes, packed, shape))
+        packed = moments_of_groups(x, sizes, self._layer.shape, self._flat.order)
+        self._on_finished([run.block for run in runs], Finished(sizes, packed))
 
     def _read_out(self, shape: Sequence[int], order: Sequence[int]) -> tuple[int, Any]:
         """Count of the current block so far, and its moments as the kernel packs them."""

@@ -1,8 +1,9 @@
-"""Accumulators of a scan: the current group of every layer, and the null."""
+"""Accumulators of a scan: the current block of every bundle of layers, and the null."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count, takewhile
 from types import MappingProxyType
 from typing import Any
@@ -11,11 +12,49 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..layer import Layer
+from ..errors import UserError
+from ..layer import Layer, columns
 from ..networks.units import Axes, reduce
-from .accumulate import LayerMoments, OnFinished
+from .accumulate import LayerMoments
+from .finished import Finished
+from .memory_layout import refuse_change
 from .null import ShuffledMoments
-from .plan import Batch, Run
+from .plan import Batch, Block, Run, bundles
+
+# Finished blocks of a bundle of layers, in order.
+OnFinished = Callable[[Sequence[Layer], Sequence[Block], Finished], None]
+
+
+class Bundle:
+    """Moments of some layers. Those of several are added as those of one, when all have come."""
+
+    def __init__(
+        self, layers: Sequence[Layer], device: torch.device, on_finished: OnFinished
+    ) -> None:
+        self.layers = layers
+        units, dtype = sum(layer.units for layer in layers), layers[0].dtype
+        whole = Layer("bundle", "", ("unit",), (units,), dtype) if len(layers) > 1 else layers[0]
+        self.moments = LayerMoments(whole, device, partial(on_finished, layers))
+        self._columns = {layer.name: (layer, units) for layer, units in columns(layers)}
+        # Activations of the current batch: [stimulus, unit], and the number of layers that came.
+        self._rows: torch.Tensor | None = None
+        self._came = 0
+
+    def take(self, name: str, activation: torch.Tensor, runs: Sequence[Run]) -> None:
+        """Add the activation ``[stimulus, ...]`` of a layer; the last of a batch adds them all."""
+        if len(self.layers) == 1:
+            self.moments.fold_in(activation, runs)
+            return
+        layer, units = self._columns[name]
+        refuse_change(layer, activation)
+        if self._rows is None:
+            size = len(activation), sum(layer.units for layer in self.layers)
+            self._rows = activation.new_empty(size)
+        self._rows[:, units].view(activation.shape).copy_(activation)
+        self._came += 1
+        if self._came == len(self.layers):
+            rows, self._rows, self._came = self._rows, None, 0
+            self.moments.fold_in(rows, runs)
 
 
 class Live:
@@ -33,24 +72,30 @@ class Live:
     ) -> None:
         self._recorded = tuple(layers)
         self._write_null = write_null
-        self.layers = {layer.name: LayerMoments(layer, device, on_finished) for layer in layers}
+        self.bundles = [Bundle(some, device, on_finished) for some in bundles(layers)]
+        self._bundle_of = {one.name: bundle for bundle in self.bundles for one in bundle.layers}
         self._shuffled = shuffled
         self._units, self._axes = units, axes
         self._runs: tuple[Run, ...] = ()
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers."""
+        return list(self._bundle_of)
 
     def begin(self, batch: Batch) -> None:
         """Begin a batch. Its activations follow, layer by layer."""
         self._runs = batch.runs
         if batch.begins_shard:
-            for moments in self.layers.values():
-                moments.cut()
+            for bundle in self.bundles:
+                bundle.moments.cut()
         if self._shuffled:
             self._shuffled.begin(batch.stimuli)
 
     def take(self, layer: str, activation: torch.Tensor) -> None:
         """Add a layer's activation ``[stimulus, ...]`` of the current batch."""
         activation = reduce(activation, self._units, self._axes.get(layer))
-        self.layers[layer].fold_in(activation, self._runs)
+        self._bundle_of[layer].take(layer, activation, self._runs)
         if self._shuffled:
             self._shuffled.fold_in(layer, activation)
 
@@ -61,22 +106,39 @@ class Live:
                 self._write_null(layer, self._shuffled)
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
-        """State for a checkpoint: a header per layer, and all arrays as bytes."""
+        """State for a checkpoint: a header per layer, and all arrays as bytes.
+
+        The first layer of a bundle stands for all of them.
+        """
         headers: dict[str, Any] = {}
         contents: dict[str, NDArray[np.uint8]] = {}
-        for name, moments in self.layers.items():
-            headers[name], parts = moments.live()
-            contents |= {f"{name} {index}": part for index, part in enumerate(parts)}
+        for bundle in self.bundles:
+            first, *others = (layer.name for layer in bundle.layers)
+            header, parts = bundle.moments.live()
+            headers |= {first: {**header, "with": others}, **dict.fromkeys(others)}
+            contents |= {f"{first} {index}": part for index, part in enumerate(parts)}
         for index, part in enumerate(self._shuffled.live() if self._shuffled else ()):
             contents[_null(index)] = part.reshape(-1).view(np.uint8)
         return headers, contents
 
     def resume(self, headers: Mapping[str, Any], contents: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Restore the state of :meth:`save`, which may be empty."""
-        for name, header in headers.items():
-            parts = (f"{name} {index}" for index in count())
+        """Restore the state of :meth:`save`, which may be empty.
+
+        Raises
+        ------
+        UserError : another version of fusiform saved it, with other bundles
+        """
+        for bundle in self.bundles if headers else ():
+            first, *others = (layer.name for layer in bundle.layers)
+            header = headers[first]
+            if not header or header.get("with") != others:
+                raise UserError(
+                    "the scan was begun by another version of fusiform: resume it with that one, "
+                    "or discard it with `restart=True`"
+                )
+            parts = (f"{first} {index}" for index in count())
             own = [contents[part] for part in takewhile(contents.__contains__, parts)]
-            self.layers[name].resume(header, own)
+            bundle.moments.resume(header, own)
         if contents and self._shuffled:
             for index, part in enumerate(self._shuffled.live()):
                 part[...] = contents[_null(index)].view(part.dtype).reshape(part.shape)

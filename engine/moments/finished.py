@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..layer import Layer, columns
+
 
 class Finished:
-    """Moments of consecutive finished blocks.
+    """Moments of consecutive finished blocks of a bundle of layers.
 
     A GPU copies them to the host after the work it has been given so far. Only :meth:`moments` and
     :meth:`nonfinite` wait for it: the network continues.
@@ -22,23 +23,29 @@ class Finished:
     count : of each block
     packed : the moments as a kernel has read them out, ``[block, 2 * units + 1]``, in an array or
         tensor of their own
-    shape : of the layer
     """
 
-    def __init__(self, count: Sequence[int], packed: Any, shape: Sequence[int]) -> None:
-        self.count, self._shape = count, shape
+    def __init__(self, count: Sequence[int], packed: Any) -> None:
+        self.count = count
         self._packed, self._copied = start_copy(packed)
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and M2 ``[block, *layer.shape]``."""
-        packed, units = self._arrived(), prod(self._shape)
-        parts = packed[:, :units], packed[:, units:-1]
-        mean, m2 = (part.reshape(-1, *self._shape) for part in parts)
-        return mean, m2
+        """Mean and M2 ``[block, unit]``, with the units of the layers side by side."""
+        packed = self._arrived()
+        units = packed.shape[1] // 2
+        return packed[:, :units], packed[:, units:-1]
 
-    def nonfinite(self) -> NDArray[np.float64]:
-        """Number of units ``[block]`` whose M2 is NaN or infinite."""
-        return self._arrived()[:, -1]
+    def nonfinite(self, layers: Sequence[Layer]) -> Iterator[tuple[Layer, int, int]]:
+        """The layers that have units whose M2 is NaN or infinite.
+
+        Each comes with the first block that has some, and their number in it.
+        """
+        if self._arrived()[:, -1].any():
+            for layer, units in columns(layers):
+                found = np.count_nonzero(~np.isfinite(self.moments()[1][:, units]), axis=1)
+                if found.any():
+                    first = int(np.flatnonzero(found)[0])
+                    yield layer, first, int(found[first])
 
     def _arrived(self) -> NDArray[np.float64]:
         if self._copied is not None:

@@ -30,16 +30,7 @@ class Flat:
         ------
         UserError : shape or precision differ from the trial pass
         """
-        if tuple(activation.shape[1:]) != self._layer.shape:
-            raise UserError(
-                f"a layer has one shape for all stimuli; {self._layer.name} had "
-                f"{list(self._layer.shape)} and now has {list(activation.shape[1:])}"
-            )
-        if activation.dtype != getattr(torch, self._layer.dtype):
-            raise UserError(
-                f"a layer has one precision for all stimuli; {self._layer.name} had "
-                f"{self._layer.dtype} and now has {activation.dtype}: scan without autocast inside"
-            )
+        refuse_change(self._layer, activation)
         if self.order is None:
             self.order = memory_order(activation)
         return activation.permute(0, *self.order).contiguous().flatten(1)
@@ -53,6 +44,25 @@ class Flat:
             step = prod(self._layer.shape[later - 1] for later in self.order[number + 1 :])
             found += coordinates[axis - 1] * step
         return found
+
+
+def refuse_change(layer: Layer, activation: torch.Tensor) -> None:
+    """Raise if an activation ``[stimulus, ...]`` differs from the trial pass.
+
+    Raises
+    ------
+    UserError : in shape or precision
+    """
+    if tuple(activation.shape[1:]) != layer.shape:
+        raise UserError(
+            f"a layer has one shape for all stimuli; {layer.name} had "
+            f"{list(layer.shape)} and now has {list(activation.shape[1:])}"
+        )
+    if activation.dtype != getattr(torch, layer.dtype):
+        raise UserError(
+            f"a layer has one precision for all stimuli; {layer.name} had "
+            f"{layer.dtype} and now has {activation.dtype}: scan without autocast inside"
+        )
 
 
 def memory_order(activation: torch.Tensor) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import torch
 from ..errors import UserError
 from ..layer import Layer
 from ..machine import control_group_limits, memory, resident_memory
-from ..moments.plan import parts_within
+from ..moments.plan import bundles, parts_within
 from .memory import recycled
 
 # The default batch size, then the ones tried if it does not fit.
@@ -57,7 +57,7 @@ def pending_writes(layers: Sequence[Layer], device: torch.device) -> int:
     """Most finished groups of a layer that may wait to be written."""
     if device.type != "cuda":
         return _PENDING
-    return max(_PENDING, _PENDING_BYTES // (_MOMENTS * max(layer.units for layer in layers)))
+    return max(_PENDING, _PENDING_BYTES // (_MOMENTS * _most_units(layers)))
 
 
 @contextmanager
@@ -113,7 +113,7 @@ class Footprint:
 
     def without_moments(self, layers: Sequence[Layer], batch_size: int) -> int:
         """Bytes of everything except the layers' moments."""
-        read_out = 0 if self.recorded else _READ_OUT * max(layer.units for layer in layers)
+        read_out = 0 if self.recorded else _READ_OUT * _most_units(layers)
         return self.program + self.of_batch(batch_size) + read_out + _WORKSPACE
 
     def peak(self, layers: Sequence[Layer], batch_size: int) -> int:
@@ -160,6 +160,11 @@ def fit(
         assert budget is not None
         raise _too_little(layers, footprint_of(sizes[-1]), budget, sizes[-1])
     return min(fits, key=lambda one: len(one.parts) * (1 + _OVERHEAD / one.batch_size))
+
+
+def _most_units(layers: Sequence[Layer]) -> int:
+    """Units of the largest bundle."""
+    return max(sum(layer.units for layer in bundle) for bundle in bundles(layers))
 
 
 def _too_little(

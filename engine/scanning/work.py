@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 
 from ..contrasts.select import materialise
@@ -70,16 +69,16 @@ class Work(Passes):
         null, units = shuffled.read_out(layer.name), shuffled.units[layer.name]
         self.draft.write_shuffled_moments(layer, units, null.mean, null.m2)
 
-    def _write(self, layer: Layer, blocks: Sequence[Block], finished: Finished) -> None:
+    def _write(self, layers: Sequence[Layer], blocks: Sequence[Block], finished: Finished) -> None:
         """Write finished groups, in the writing thread: a GPU may still be copying them."""
-        units = finished.nonfinite()
-        if units.any() and layer.name not in self._warned:
-            self._warned.add(layer.name)
-            first, own = int(np.flatnonzero(units)[0]), input_dtype(self.setup.backbone.model)
-            category = self.draft.categories[blocks[first].category]
-            self.listener.note(nonfinite(layer, int(units[first]), category, own))
+        for layer, first, units in finished.nonfinite(layers):
+            if layer.name not in self._warned:
+                self._warned.add(layer.name)
+                category = self.draft.categories[blocks[first].category]
+                own = input_dtype(self.setup.backbone.model)
+                self.listener.note(nonfinite(layer, units, category, own))
         group = blocks[0].category * self.draft.reader.folds + blocks[0].fold
-        self.draft.write_groups(layer, group, *finished.moments())
+        self.draft.write_groups(layers, group, *finished.moments())
 
     def refuse_to_skip(
         self, catalogue: Catalogue, skipped: Mapping[int, str], stimulus: int

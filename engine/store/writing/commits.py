@@ -238,7 +238,7 @@ class TaskLog(CheckpointFolder):
     def keep(self, task: str, first: int, moments: Moments) -> Seal:
         """Keep a task's part of consecutive groups; the task's entry must hold the returned seal.
 
-        ``count [group]``, ``mean, m2 [group, *layer dims]``. Parts share files, of some MiB.
+        ``count [group]``, ``mean, m2 [group, unit]``. Parts share files, of some MiB.
         """
         start = sum(map(len, self._keeping))
         flat = [np.asarray(values, np.float64).ravel() for values in moments]
@@ -257,7 +257,7 @@ class TaskLog(CheckpointFolder):
         if (len(content), checksum(content)) != (size, expected):
             return None
         count, moments = np.split(content.view(np.float64), [groups])
-        mean, m2 = moments.reshape(len(MOMENTS), groups, *layer.shape).copy()
+        mean, m2 = moments.reshape(len(MOMENTS), groups, layer.units).copy()
         return Moments(count.astype(np.int64), mean, m2)
 
     def _write_kept(self, task: str) -> None:

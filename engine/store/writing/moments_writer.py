@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import groupby, product
 from mmap import mmap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store as ZarrStore
 
-from ...layer import Layer
+from ...layer import Layer, columns
 from ...registry import MOMENTS
 from ..chunking import Grid, Shape, slabs
 from ..reader import Reader
@@ -23,18 +23,22 @@ from .commits import Bytes
 _WAITING = "/waiting/"
 # Category and fold.
 Group = tuple[int, int]
+# Name of a layer, and place of a file in the grid of its files.
+Key = tuple[str, Shape]
 Values = NDArray[np.float64]
 
 
 class _Waiting:
-    """The groups of a file that have come so far: ``values [moment, group, *layer dims]``.
+    """The groups of a file that have come so far: ``values [moment, group, unit]``.
 
-    Pages of their own hold them, which go back to the system when the file is written: pieces of
-    the heap, which a scan keeps, would not fit what comes next.
+    Layers that are divided alike share it, with their units side by side. Pages of their own hold
+    the values, which go back to the system when the file is written: pieces of the heap, which a
+    scan keeps, would not fit what comes next.
     """
 
-    def __init__(self, groups: int, shape: Shape) -> None:
-        whole = len(MOMENTS), groups, *shape
+    def __init__(self, layers: Sequence[Layer], groups: int) -> None:
+        self.layers = layers
+        whole = len(MOMENTS), groups, sum(layer.units for layer in layers)
         pages = mmap(-1, math.prod(whole) * np.dtype(np.float64).itemsize)
         self.values = np.frombuffer(pages, np.float64).reshape(whole)
         self.groups = 0
@@ -47,6 +51,27 @@ class _Waiting:
         self.groups = stop
         return stop == self.values.shape[1]
 
+    def resume(self, moments: Sequence[Sequence[Values]]) -> None:
+        """Take over the groups of every layer that had come at a commit."""
+        self.groups = len(moments[0][0])
+        for (_, units), layer in zip(columns(self.layers), moments, strict=True):
+            for own, values in zip(self.values, layer, strict=True):
+                own[: self.groups, units] = values
+
+
+class FilePart(NamedTuple):
+    """Consecutive groups of one file, for layers that are divided alike.
+
+    ``layers`` have the ``units`` of a bundle, and the file the ``groups`` of those given; it holds
+    ``size`` groups. ``place`` is its place in the grid of files.
+    """
+
+    layers: Sequence[Layer]
+    units: slice
+    place: Shape
+    groups: slice
+    size: int
+
 
 class MomentsWriter:
     """Writes the moments of groups, several to a file; the groups of a file come in order.
@@ -57,24 +82,32 @@ class MomentsWriter:
 
     def __init__(self, store: ZarrStore, reader: Reader) -> None:
         self._store, self._reader, self._folds = store, reader, reader.folds
-        self._waiting: dict[tuple[str, Shape], _Waiting] = {}
+        self._waiting: dict[Key, _Waiting] = {}
+        # What waited at the commit that this scan continues from, until its next groups come.
+        self._resumed: dict[Key, list[Values]] = {}
+        self._alike: dict[tuple[str, str], list[tuple[Sequence[Layer], slice]]] = {}
 
-    def add(self, layer: Layer, first: int, mean: Values, m2: Values) -> None:
-        """Add moments of consecutive groups; the last group of a file writes it."""
-        for place, own, groups in self.files_of(layer, first, len(mean)):
-            self._add(layer, place, groups, (mean[own], m2[own]))
+    def add(self, layers: Sequence[Layer], first: int, mean: Values, m2: Values) -> None:
+        """Add moments ``[group, unit]`` of consecutive groups, with the layers' units side by side.
 
-    def files_of(self, layer: Layer, first: int, groups: int) -> Iterator[tuple[Shape, slice, int]]:
-        """Files of consecutive groups: place, slice of these groups, and size in groups."""
+        The last group of a file writes it.
+        """
+        for part in self.files_of(layers, first, len(mean)):
+            own = part.groups, part.units
+            self._add(part, (mean[own], m2[own]))
+
+    def files_of(self, layers: Sequence[Layer], first: int, groups: int) -> Iterator[FilePart]:
+        """The files of consecutive groups of a bundle of layers."""
         if first + groups > len(self._reader.categories) * self._folds:
             raise IndexError(f"there are no groups {first} to {first + groups - 1}")
-        done = 0
-        while done < groups:
-            place = self.place_of(layer, divmod(first + done, self._folds))
-            start, stop = self._numbers(layer, place)
-            own = slice(done, min(groups, stop - first))
-            yield place, own, stop - start
-            done = own.stop
+        for alike, units in self._divided(layers):
+            done = 0
+            while done < groups:
+                place = self.place_of(alike[0], divmod(first + done, self._folds))
+                start, stop = self._numbers(alike[0], place)
+                own = slice(done, min(groups, stop - first))
+                yield FilePart(alike, units, place, own, stop - start)
+                done = own.stop
 
     def groups_of(self, layer: Layer, place: Sequence[int]) -> list[Group]:
         """The groups of a file, by its place in the grid of files."""
@@ -107,38 +140,50 @@ class MomentsWriter:
 
     def waiting(self) -> dict[str, Bytes]:
         """The bytes of moments that wait, for a commit."""
+        found = dict(self._resumed)
+        for (_, place), waiting in self._waiting.items():
+            for layer, units in columns(waiting.layers):
+                found[layer.name, place] = list(waiting.values[:, : waiting.groups, units])
         return {
-            f"{_WAITING}{name}/{place[0]}/{place[1]}/{moment}": _as_bytes(values[: waiting.groups])
-            for (name, place), waiting in self._waiting.items()
-            for moment, values in zip(MOMENTS, waiting.values, strict=True)
+            f"{_WAITING}{name}/{place[0]}/{place[1]}/{moment}": _as_bytes(values)
+            for (name, place), moments in found.items()
+            for moment, values in zip(MOMENTS, moments, strict=True)
         }
 
     def resume(self, contents: Mapping[str, Bytes]) -> None:
         """Take over the moments that waited at a commit."""
-        self._waiting = {}
-        found: dict[tuple[str, Shape], list[Values]] = {}
+        self._waiting, self._resumed = {}, {}
+        layers = {layer.name: layer for layer in self._reader.layers}
         for key, content in contents.items():
             if key.startswith(_WAITING):
                 name, category, fold, _ = key.removeprefix(_WAITING).rsplit("/", 3)
+                values = content.view(np.float64).reshape(-1, layers[name].units)
                 place: Shape = int(category), int(fold)
-                found.setdefault((name, place), []).append(content.view(np.float64))
-        layers = {layer.name: layer for layer in self._reader.layers}
-        for (name, place), moments in found.items():
-            layer = layers[name]
-            start, stop = self._numbers(layer, place)
-            shaped = [values.reshape(-1, *layer.shape) for values in moments]
-            self._add(layer, place, stop - start, shaped)
+                self._resumed.setdefault((name, place), []).append(values)
 
-    def _add(self, layer: Layer, place: Shape, groups: int, moments: Sequence[Values]) -> None:
-        """Add the next groups of a file, of so many ``groups``."""
-        key = layer.name, place
-        if len(moments[0]) == groups:  # a whole file waits for none
-            self._write(layer, place, moments)
+    def _divided(self, layers: Sequence[Layer]) -> list[tuple[Sequence[Layer], slice]]:
+        """Consecutive layers whose files hold the same groups, and their units in the bundle."""
+        key = layers[0].name, layers[-1].name
+        if key not in self._alike:
+            self._alike[key] = []
+            for _, some in groupby(columns(layers), lambda one: self.rows(one[0])):
+                alike, units = zip(*some, strict=True)
+                self._alike[key].append((alike, slice(units[0].start, units[-1].stop)))
+        return self._alike[key]
+
+    def _add(self, part: FilePart, moments: Sequence[Values]) -> None:
+        """Add the next groups of a file."""
+        layers, place = part.layers, part.place
+        if len(moments[0]) == part.size:  # a whole file waits for none
+            self._write(layers, place, moments)
             return
+        key = layers[0].name, place
         if key not in self._waiting:
-            self._waiting[key] = _Waiting(groups, layer.shape)
+            self._waiting[key] = _Waiting(layers, part.size)
+            if key in self._resumed:
+                self._waiting[key].resume([self._resumed.pop((one.name, place)) for one in layers])
         if self._waiting[key].add(moments):
-            self._write(layer, place, list(self._waiting.pop(key).values))
+            self._write(layers, place, list(self._waiting.pop(key).values))
 
     def _numbers(self, layer: Layer, place: Sequence[int]) -> tuple[int, int]:
         """The first group of a file, and the one after its last."""
@@ -149,12 +194,14 @@ class MomentsWriter:
     def _grid(self, layer: Layer) -> Grid:
         return self._reader.arrays.opened(f"{layer.name}/{MOMENTS[0]}").grid
 
-    def _write(self, layer: Layer, place: Shape, moments: Sequence[Values]) -> None:
-        grid, whole = self._grid(layer), (*place, *(0 for _ in layer.shape))
-        first, _ = self._numbers(layer, place)
-        for name, values in zip(MOMENTS, moments, strict=True):
-            chunks = _chunks(grid, layer.shape, place, first, values)
-            write_file(self._store, f"{layer.name}/{name}", grid, whole, chunks)
+    def _write(self, layers: Sequence[Layer], place: Shape, moments: Sequence[Values]) -> None:
+        for layer, units in columns(layers):
+            grid, whole = self._grid(layer), (*place, *(0 for _ in layer.shape))
+            first, _ = self._numbers(layer, place)
+            for name, values in zip(MOMENTS, moments, strict=True):
+                own = values[:, units].reshape(-1, *layer.shape)
+                chunks = _chunks(grid, layer.shape, place, first, own)
+                write_file(self._store, f"{layer.name}/{name}", grid, whole, chunks)
 
 
 def _chunks(
@@ -181,4 +228,4 @@ def _chunks(
 
 
 def _as_bytes(values: Values) -> Bytes:
-    return values.reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)

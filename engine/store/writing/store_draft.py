@@ -41,15 +41,17 @@ class StoreDraft(BaseDraft[StoreReader]):
     def write_moments(self, layer: Layer, category: int, fold: int, moments: Moments) -> None:
         """Write the moments of one category and fold, ``mean, m2 [*layer dims]``."""
         group = category * self.reader.folds + fold
-        self.write_groups(layer, group, moments.mean[np.newaxis], moments.m2[np.newaxis])
+        self.write_groups([layer], group, *(part.reshape(1, -1) for part in moments[1:]))
 
-    def write_groups(self, layer: Layer, first: int, mean: NDArray[Any], m2: NDArray[Any]) -> None:
-        """Write the moments of consecutive groups, ``mean, m2 [group, *layer dims]``.
+    def write_groups(
+        self, layers: Sequence[Layer], first: int, mean: NDArray[Any], m2: NDArray[Any]
+    ) -> None:
+        """Write moments ``[group, unit]`` of consecutive groups; layers' units are side by side.
 
         Groups are numbered category by category, fold by fold. They wait for the others of their
         file.
         """
-        self.moments.add(layer, first, mean, m2)
+        self.moments.add(layers, first, mean, m2)
 
     def save_live(self, live: Mapping[str, Bytes]) -> None:
         """Write the live moments of the next commit, and those that wait to be written."""
