@@ -88,23 +88,24 @@ def _asked(options: tuple[str, ...]) -> Finished:
 
 def _record() -> dict[str, int]:
     """Keep what the scan of ``r50.zarr`` saw: ``LAYER.npy [stimulus shown, unit]``, and labels."""
-    from fusiform.engine.moments.accumulate import LayerMoments
+    from fusiform.engine.moments.accumulators import Live
 
     kept: dict[str, Any] = {}
     shown: dict[str, int] = {}
-    fold_in = LayerMoments.fold_in
+    take = Live.take
 
-    def keeping(self: Any, activation: Any, runs: Any) -> None:
-        fold_in(self, activation, runs)
-        name, rows = self._layer.name, sum(run.stop - run.start for run in runs)
-        if name not in kept:
-            shape = (IMAGES, self._layer.units)
-            kept[name] = np.lib.format.open_memmap(f"{name}.npy", "w+", np.float32, shape)
-            shown[name] = 0
-        kept[name][shown[name] : shown[name] + rows] = activation[:rows].flatten(1).numpy()
-        shown[name] += rows
+    def keeping(self: Any, layer: str, activation: Any) -> None:
+        take(self, layer, activation)
+        rows = sum(run.stop - run.start for run in self._runs)
+        own = activation[:rows].flatten(1).numpy()
+        if layer not in kept:
+            shape = (IMAGES, own.shape[1])
+            kept[layer] = np.lib.format.open_memmap(f"{layer}.npy", "w+", np.float32, shape)
+            shown[layer] = 0
+        kept[layer][shown[layer] : shown[layer] + rows] = own
+        shown[layer] += rows
 
-    LayerMoments.fold_in = keeping
+    Live.take = keeping  # type: ignore[method-assign]
     store = scan("resnet50", "stimuli", "kept.zarr", weights="r50.safetensors").store
     np.save("labels.npy", np.repeat(np.arange(5), store.counts.sum(axis=1)))
     return shown

@@ -15,7 +15,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from fusiform.engine.moments import accumulate
+from fusiform.engine.moments import accumulate, accumulators
 from fusiform.engine.scanning import forward, loop, run, setup, work
 from fusiform.engine.scanning.stimulus_set import Reading
 from fusiform.engine.store.writing.store_draft import StoreDraft
@@ -30,7 +30,7 @@ STAGES = {
     "waiting for files to be hashed": (Reading, "read"),
     "loop": (work.Work, "show"),
     "normalised": (forward, "normalise"),
-    "hooks": (accumulate.LayerMoments, "fold_in"),
+    "hooks": (accumulators.Live, "take"),
     "moments read out of finished blocks": (accumulate.LayerMoments, "part"),
     "moments written to the store": (StoreDraft, "write_groups"),
     "contrasts, q and masks, read, computed and written": (work.Work, "contrast"),
