@@ -43,12 +43,11 @@ def chance(
     decider = Evaluation(criterion, contrasts)
     if criterion.family == "layer":
         for layer in layers:
-            shuffles = _shuffles(store, layer, evaluation_of(store, layer, criterion, contrasts))
+            shuffles = _shuffles(store, layer, evaluation_of(store, layer, decider))
             yield layer, _shares(decider, [shuffles])[0]
         return
     by_layer = [
-        _shuffles(store, layer, evaluation_of(store, layer, criterion, contrasts))
-        for layer in store.layers
+        _shuffles(store, layer, evaluation_of(store, layer, decider)) for layer in store.layers
     ]
     shares = _shares(decider, by_layer)
     yield from (pair for pair in zip(store.layers, shares, strict=True) if pair[0] in layers)

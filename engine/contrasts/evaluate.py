@@ -9,6 +9,7 @@ values; other conditions of such a rule keep a byte per unit, sample and contras
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -32,8 +33,7 @@ class Evaluation:
     """Evaluates a criterion on contrasts, slab by slab.
 
     ``stored`` measures are computed on all stimuli, and so is q if ``stores_q``. p is exact where q
-    is stored, else only as far as the rule needs. ``null_t [sample][test]`` are the t's under
-    shuffled labels that p_null compares with.
+    is stored, else only as far as the rule needs.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Evaluation:
         contrasts: Sequence[Contrast],
         stored: Sequence[StoredMeasure] = (),
         stores_q: bool = False,
-        null_t: Sequence[Sequence[Floats]] | None = None,
     ) -> None:
         self._criterion = criterion
         self._contrasts = contrasts
         self._rule = criterion.rule()
         self._conditions = tuple(dict.fromkeys(self._rule.conditions()))
         self._stored, self._stores_q = stored, stores_q
-        self._null_t = null_t
+        # Extremity of t under shuffled labels, [sample][test].
+        self._null_t: list[list[Floats]] = []
         # The tests of every contrast: one, or one per pair.
         groups = [pairs(contrast) if criterion.pairwise else [contrast] for contrast in contrasts]
         self._tests = [test for group in groups for test in group]
@@ -61,11 +61,37 @@ class Evaluation:
             and self._needs_q
             and tuple(stored) in ((), SCANNED)
         )
+        # Number of categories if there is one test for every one, in order.
+        number = len(self._tests)
+        in_order = [test.category for test in self._tests] == list(range(number))
+        self._every = number if number > 1 and in_order else 0
 
     @property
     def needs_family(self) -> bool:
         """Whether a decision on any unit needs the values of its whole family."""
         return self._needs_q or any(isinstance(condition, Top) for condition in self._conditions)
+
+    @property
+    def needs_shuffles(self) -> bool:
+        """Whether units are compared with shuffled labels."""
+        measures = (one.measure for one in (*self._conditions, *self._stored))
+        return "p_null" in measures
+
+    def with_shuffles(self, folds: Sequence[Moments]) -> Evaluation:
+        """Return an evaluation that compares with a layer's moments under shuffled labels.
+
+        Parameters
+        ----------
+        folds : of every fold, ``[category, unit and shuffle]``
+        """
+        null_t = []
+        with np.errstate(all="ignore"):
+            for index, moments in enumerate(samples_of(folds)):
+                found = (one.extremity for one in self.measured(Sample(moments), index))
+                null_t.append([np.sort(values[~np.isnan(values)]) for values in found])
+        own = copy(self)
+        own._null_t = null_t
+        return own
 
     def evaluate(self, moments: Moments) -> SlabValues:
         """Evaluate the units of a slab.
@@ -75,7 +101,7 @@ class Evaluation:
         moments : ``count [fold, category, 1]``, ``mean, m2 [fold, category, unit]``
         """
         folds, categories, _ = moments.mean.shape
-        if self._in_one_pass and _in_order(self._tests, categories):
+        if self._in_one_pass and self._every == categories:
             levels = [self._level(sample) for sample in range(folds + 1 if folds > 1 else 1)]
             return evaluate_every_category(moments, levels, bool(self._stored))
         with np.errstate(all="ignore"):  # constant units divide by 0, by the rules of the kernels
@@ -231,11 +257,6 @@ def samples_of(folds: Sequence[Moments]) -> list[Moments]:
 def _is_every_category(tests: Sequence[Contrast]) -> bool:
     """Whether there are several tests, each of one category against all others."""
     return len(tests) > 1 and all(test.category is not None for test in tests)
-
-
-def _in_order(tests: Sequence[Contrast], categories: int) -> bool:
-    """Whether there is one test for every category, in order."""
-    return len(tests) > 1 and [test.category for test in tests] == list(range(categories))
 
 
 def _find_top(layer: Sequence[SlabValues], top: Top) -> None:

@@ -23,10 +23,9 @@ from ..store.writing.array_writer import SlabWriter, background_writer
 from ..store.writing.saved_contrasts import saving
 from ..store.writing.store_draft import StoreDraft, write_slab
 from ..values import as_record, listed
-from .evaluate import Evaluation, samples_of
+from .evaluate import Evaluation
 from .language.contrast import Contrast, every_category, parse_contrast
 from .language.criterion import DEFAULT, Criterion, require_criterion
-from .sample import Sample
 from .selectivity import SCANNED
 from .slab import Decision, Selection, SlabValues, StoredMeasure
 
@@ -222,29 +221,17 @@ def _require_savable(store: StoreReader, criterion: Criterion, measures: Sequenc
         )
 
 
-def evaluation_of(
-    store: StoreReader,
-    layer: Layer,
-    criterion: Criterion,
-    contrasts: Sequence[Contrast],
-    stored: Sequence[StoredMeasure] = (),
-    stores_q: bool = False,
-) -> Evaluation:
-    """The evaluation of a layer, with its t's under shuffled labels if they are needed.
+def evaluation_of(store: StoreReader, layer: Layer, evaluation: Evaluation) -> Evaluation:
+    """The evaluation of a layer, with its moments under shuffled labels if they are needed.
 
     Raises
     ------
     UserError : they are needed, and the scan had no shuffled labels
     """
-    if not _needs_shuffles(criterion, [one.measure for one in stored]):
-        return Evaluation(criterion, contrasts, stored, stores_q)
+    if not evaluation.needs_shuffles:
+        return evaluation
     require_shuffles(store)
-    evaluation, null_t = Evaluation(criterion, contrasts), []
-    with np.errstate(all="ignore"):
-        for index, moments in enumerate(samples_of(store.shuffled_moments(layer))):
-            measured = evaluation.measured(Sample(moments), index)
-            null_t.append([np.sort(one.extremity[~np.isnan(one.extremity)]) for one in measured])
-    return Evaluation(criterion, contrasts, stored, stores_q, null_t)
+    return evaluation.with_shuffles(store.shuffled_moments(layer))
 
 
 def require_shuffles(store: StoreReader) -> None:
@@ -303,7 +290,7 @@ def _decisions(
     ahead = map_ahead(lambda part: (part, store.stacked_moments(*part)), parts, threads=1)
 
     def evaluated(layer: Layer) -> Iterator[SlabValues]:
-        evaluation = evaluation_of(store, layer, criterion, contrasts, stored, stores_q)
+        evaluation = evaluation_of(store, layer, decider)
         for number, (slab, _) in enumerate(store.slabs(layer)):
             # The caller may have left out layers.
             own = next(moments for part, moments in ahead if part == (layer, slab))
