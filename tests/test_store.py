@@ -19,7 +19,7 @@ import zarr
 from fusiform.engine import waiting
 from fusiform.engine.contrasts.summary import summary
 from fusiform.engine.errors import UserError
-from fusiform.engine.layer import Layer
+from fusiform.engine.layer import Layer, columns
 from fusiform.engine.querying.store import Store, open_store
 from fusiform.engine.registry import VARIABLES
 from fusiform.engine.store import chunking
@@ -151,23 +151,34 @@ def test_after_a_failed_background_write_nothing_that_waits_is_written() -> None
     assert done == ["a"]
 
 
-@pytest.mark.parametrize("units", [1, 3])
-def test_moments_that_wait_for_their_file_are_kept_by_a_commit(tmp_path: Path, units: int) -> None:
-    layer = Layer("odd", "Odd", ("unit",), (units,), "float32")
+@pytest.mark.parametrize("units", [[1], [3], [2, 1, 4]])
+def test_moments_that_wait_for_their_file_are_kept_by_a_commit(
+    tmp_path: Path, units: list[int]
+) -> None:
+    layers = [Layer(f"odd{n}", "Odd", ("unit",), (n,), "float32") for n in units]
     drafts = [
-        create_store(tmp_path / f"{name}.zarr", **{**contents(), "layers": [layer]})
+        create_store(tmp_path / f"{name}.zarr", **{**contents(), "layers": layers})
         for name in ("whole", "first", "rest")
     ]
-    mean, m2 = np.random.default_rng(0).random((2, 8, 2 * units))[..., ::2]  # strided
-    drafts[0].write_groups(layer, 0, mean, m2)
+    whole, first, rest = drafts
+    mean, m2 = np.random.default_rng(0).random((2, 8, 2 * sum(units)))[..., ::2]  # strided
+    whole.write_groups(layers, 0, mean, m2)
     for start, stop in ((0, 1), (1, 5)):
-        drafts[1].write_groups(layer, start, mean[start:stop], m2[start:stop])
-    drafts[2].moments.resume(drafts[1].moments.waiting())
-    assert not list((tmp_path / "first.zarr" / "odd" / "mean").glob("c.*"))
-    drafts[2].write_groups(layer, 5, mean[5:], m2[5:])
-    whole, rest = (draft.reader.read(layer, "mean") for draft in (drafts[0], drafts[2]))
-    np.testing.assert_array_equal(whole.reshape(8, units), mean)
-    np.testing.assert_array_equal(rest, whole)
+        first.write_groups(layers, start, mean[start:stop], m2[start:stop])
+    waiting = first.moments.waiting()
+    rest.moments.resume(waiting)
+    again = rest.moments.waiting()  # a commit before the next groups come
+    assert again.keys() == waiting.keys()
+    assert all(again[key].tobytes() == waiting[key].tobytes() for key in waiting)
+    assert not any(np.shares_memory(again[key], waiting[key]) for key in waiting)
+    assert not list((tmp_path / "first.zarr").glob("*/mean/c.*"))
+    rest.write_groups(layers, 5, mean[5:], m2[5:])
+    assert not rest.moments.waiting()
+    for layer, own in columns(layers):
+        for variable, expected in (("mean", mean), ("m2", m2)):
+            for draft in (whole, rest):
+                found = draft.reader.read(layer, variable).reshape(8, -1)
+                np.testing.assert_array_equal(found, expected[:, own])
 
 
 @pytest.mark.smoke

@@ -56,8 +56,10 @@ _STATISTICS: dict[str, Callable[[NDArray[Any]], Floats]] = {
 
 def _of_layer(census: Census, resamples: int, seed: int) -> list[Spread]:
     channels, by_channel = len(census.channel_units), census.by_channel
-    medians, largest = np.median(by_channel, axis=1).tolist(), by_channel.max(axis=1).tolist()
-    with_any, totals = (by_channel > 0).sum(axis=1).tolist(), by_channel.sum(axis=1).tolist()
+    with_any, totals = np.count_nonzero(by_channel, axis=1), by_channel.sum(axis=1).tolist()
+    largest, medians = by_channel.max(axis=1).tolist(), np.zeros(len(by_channel))
+    half = 2 * with_any >= channels  # the median of others is 0
+    medians[half] = np.median(by_channel[half], axis=1)
     rows = []
     for index, (contrast, counts) in enumerate(zip(census.contrasts, by_channel, strict=True)):
         selective = totals[index]
@@ -72,9 +74,9 @@ def _of_layer(census: Census, resamples: int, seed: int) -> list[Spread]:
                 contrast=contrast,
                 channels=channels,
                 selective=selective,
-                with_any=with_any[index],
-                share_with_any=with_any[index] / channels,
-                per_channel_median=medians[index],
+                with_any=int(with_any[index]),
+                share_with_any=float(with_any[index] / channels),
+                per_channel_median=float(medians[index]),
                 per_channel_largest=largest[index],
                 entropy=found["entropy"],
                 gini=found["gini"],

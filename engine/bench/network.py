@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 
+import numpy as np
 import torch
 
 from ..layer import Layer
-from ..moments.accumulate import LayerMoments
-from ..moments.plan import Block, Run
+from ..moments.accumulators import Live
+from ..moments.plan import Batch, Block, Run
 from ..networks.backbones import load_backbone
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
@@ -43,19 +44,23 @@ def measure_network(
     pixels = pixels.permute(0, 3, 1, 2)
     plain_pixels = pixels.contiguous()
     layers, _ = choose(trial(module, crop), ["blocks"])
-    moments = {layer.name: LayerMoments(layer, target, lambda *_: None) for layer in layers}
-    runs = [Run(Block(0, 0, 0, 2**62), 0, batch_size, last=False)]
+    live = Live(layers, target, lambda *_: None, None)
+    stimuli = np.arange(batch_size)
+    live.begin(Batch(stimuli, (Run(Block(0, 0, 0, 2**62), 0, batch_size, last=False),)))
     in_hooks = 0.0
 
-    def fold_in(layer: str, activation: torch.Tensor) -> None:
+    def take(layer: str, activation: torch.Tensor) -> None:
         nonlocal in_hooks
         started = time.perf_counter()
-        moments[layer].fold_in(activation, runs)
+        live.take(layer, activation)
         in_hooks += time.perf_counter() - started
 
     @contextmanager
     def as_in_a_scan() -> Iterator[None]:
-        with multiplied(backbone.precision, target), compiled(module, moments if compile else ()):
+        with (
+            multiplied(backbone.precision, target),
+            compiled(module, live.layers if compile else ()),
+        ):
             yield
 
     batches = queued(target)
@@ -71,7 +76,7 @@ def measure_network(
                 plain(plain_pixels)
 
     def recorded() -> None:
-        with capture(module, moments, fold_in) as show:
+        with capture(module, live.layers, take) as show:
             for _ in range(batches):
                 show(pixels)
 

@@ -170,11 +170,13 @@ def save_contrast(
     store, measures = StoreReader.of(store), listed(measures)
     require_complete(store)
     require_criterion(criterion)
-    _require_savable(store, criterion, measures)
+    _require_savable(criterion, measures)
     every = every_category(store.categories)
     contrasts = [parse_contrast(contrast, store.categories)] if contrast else every
-    Evaluation(criterion, contrasts)  # raises if contrasts do not fit, before anything changes
     stored = [StoredMeasure(name, criterion.test, name) for name in measures if name != "q"]
+    # Raises if contrasts do not fit, before anything changes.
+    if Evaluation(criterion, contrasts, stored).needs_shuffles:
+        require_shuffles(store)
     record = {
         "contrasts": [one.text for one in contrasts],
         "criterion": as_record(criterion),
@@ -209,12 +211,10 @@ def save_contrast(
             later(finish, layer)
 
 
-def _require_savable(store: StoreReader, criterion: Criterion, measures: Sequence[str]) -> None:
+def _require_savable(criterion: Criterion, measures: Sequence[str]) -> None:
     for measure in measures:
         if measure not in MEASURES:
             raise UserError(f"there is no measure {measure!r}: {nearest(measure, MEASURES)}")
-    if _needs_shuffles(criterion, measures):
-        require_shuffles(store)
     if "p_null" in measures and criterion.pairwise:
         raise UserError(
             "p_null is saved for a single test; a pairwise criterion has several: save t"
@@ -240,11 +240,6 @@ def require_shuffles(store: StoreReader) -> None:
         raise UserError(
             f"chance levels need shuffled labels; {store.path} has none: scan with `null=100`"
         )
-
-
-def _needs_shuffles(criterion: Criterion, measures: Sequence[str]) -> bool:
-    conditions = (condition.measure for condition in criterion.rule().conditions())
-    return "p_null" in (*conditions, *measures)
 
 
 def _rows_scanned(

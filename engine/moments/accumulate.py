@@ -21,21 +21,24 @@ from .plan import Block, Run
 
 # Lowest compute capability that the Triton kernel supports.
 _TRITON_FROM = (8, 0)
-# Finished blocks, in order.
-OnFinished = Callable[[Sequence[Block], Finished], None]
 # Bytes of the moments of whole blocks that are read out at once.
 _AT_ONCE = 2**20
 
 
 class LayerMoments:
-    """Moments of one layer, one block at a time, in reused buffers.
+    """Moments of one layer, or of a bundle as one, one block at a time, in reused buffers.
 
     Activations are added in memory order (channels last, for example) without a copy; reading out
     restores the layer's own order of units. A block that spans several shards of the plan is merged
     from its parts in order.
     """
 
-    def __init__(self, layer: Layer, device: torch.device, on_finished: OnFinished) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        device: torch.device,
+        on_finished: Callable[[Sequence[Block], Finished], None],
+    ) -> None:
         self._layer = layer
         self._on_finished = on_finished
         self._kernels = kernels_for(device)
@@ -150,6 +153,13 @@ def load_kernels(layers: Iterable[Layer]) -> None:
         cpu.fold_in(x, np.zeros(1, np.int64), np.zeros(1, np.int64), x.copy(), one, one.copy())
         cpu.read_out(1, x[0], one[0], one[0], None, (1,), (1,))
         groups.moments_of_groups(x, [1], (1,), (1,))
+
+
+def rounds_by_shape(device: torch.device) -> bool:
+    """Whether the last bits of a unit depend on the units beside it, as in torch's sums."""
+    from ...kernels import device as on_device
+
+    return kernels_for(device) is on_device
 
 
 def as_arrays(tensor: torch.Tensor) -> Any:

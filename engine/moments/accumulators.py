@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..layer import Layer, columns
 from ..networks.units import Axes, reduce
-from .accumulate import LayerMoments
+from .accumulate import LayerMoments, rounds_by_shape
 from .finished import Finished
 from .memory_layout import refuse_change
 from .null import ShuffledMoments
@@ -32,10 +32,12 @@ class Bundle:
         self, layers: Sequence[Layer], device: torch.device, on_finished: OnFinished
     ) -> None:
         self.layers = layers
-        units, dtype = sum(layer.units for layer in layers), layers[0].dtype
-        whole = Layer("bundle", "", ("unit",), (units,), dtype) if len(layers) > 1 else layers[0]
-        self.moments = LayerMoments(whole, device, partial(on_finished, layers))
-        self._columns = {layer.name: (layer, units) for layer, units in columns(layers)}
+        self._units, dtype = sum(layer.units for layer in layers), layers[0].dtype
+        whole = Layer("bundle", "", ("unit",), (self._units,), dtype)
+        self.moments = LayerMoments(
+            whole if len(layers) > 1 else layers[0], device, partial(on_finished, layers)
+        )
+        self._columns = {layer.name: (layer, own) for layer, own in columns(layers)}
         # Activations of the current batch: [stimulus, unit], and the number of layers that came.
         self._rows: torch.Tensor | None = None
         self._came = 0
@@ -45,12 +47,14 @@ class Bundle:
         if len(self.layers) == 1:
             self.moments.fold_in(activation, runs)
             return
-        layer, units = self._columns[name]
+        layer, own = self._columns[name]
         refuse_change(layer, activation)
         if self._rows is None:
-            size = len(activation), sum(layer.units for layer in self.layers)
-            self._rows = activation.new_empty(size)
-        self._rows[:, units].view(activation.shape).copy_(activation)
+            size, (dtype, device) = len(activation), (activation.dtype, activation.device)
+            # Others cannot write to a tensor that was made in inference mode.
+            with torch.inference_mode(False):
+                self._rows = torch.empty(size, self._units, dtype=dtype, device=device)
+        self._rows[:, own].view(activation.shape).copy_(activation)
         self._came += 1
         if self._came == len(self.layers):
             rows, self._rows, self._came = self._rows, None, 0
@@ -72,7 +76,10 @@ class Live:
     ) -> None:
         self._recorded = tuple(layers)
         self._write_null = write_null
-        self.bundles = [Bundle(some, device, on_finished) for some in bundles(layers)]
+        # Bits must not depend on which layers a pass shows.
+        alone = rounds_by_shape(device)
+        some = [[layer] for layer in layers] if alone else bundles(layers)
+        self.bundles = [Bundle(own, device, on_finished) for own in some]
         self._bundle_of = {one.name: bundle for bundle in self.bundles for one in bundle.layers}
         self._shuffled = shuffled
         self._units, self._axes = units, axes

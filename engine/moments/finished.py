@@ -41,8 +41,9 @@ class Finished:
         Each comes with the first block that has some, and their number in it.
         """
         if self._arrived()[:, -1].any():
+            _, m2 = self.moments()
             for layer, units in columns(layers):
-                found = np.count_nonzero(~np.isfinite(self.moments()[1][:, units]), axis=1)
+                found = np.count_nonzero(~np.isfinite(m2[:, units]), axis=1)
                 if found.any():
                     first = int(np.flatnonzero(found)[0])
                     yield layer, first, int(found[first])

@@ -1,4 +1,6 @@
-"""Plan of a scan: folds, order of stimuli, blocks, batches and shards. Pure functions; no torch.
+"""Plan of a scan: order of stimuli, blocks, batches and shards; layers that are added together.
+
+Pure functions; no torch.
 
 Stimuli are shown category by category and fold by fold, as in a block design: only one group of
 moments is in memory at a time, for any number of categories. Batches are cut from that order
@@ -11,7 +13,7 @@ shard and merged in the order of the plan, so bits do not depend on the number o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -26,9 +28,9 @@ from ..limits import refuse_numbers
 # Fewest batches per shard, and most shards per plan. The end of a shard costs a merge and a
 # synchronous write to disk.
 _LEAST_BATCHES, _MOST_SHARDS = 8, 256
-# Most units of a layer in a bundle, and of a bundle: 64 KiB of a stimulus in float32. Adding fewer
-# costs more in calls than in arithmetic.
-_SMALL, _BUNDLE = 4096, 16_384
+# Most units of a layer in a bundle, and of a bundle of several: 64 KiB of a stimulus in float32.
+# Adding fewer costs more in calls than in arithmetic.
+_SMALL, BUNDLE = 4096, 16_384
 
 
 class Block(NamedTuple):
@@ -237,20 +239,21 @@ def parts_within(
     return parts
 
 
-def bundles(layers: Sequence[Layer]) -> list[tuple[Layer, ...]]:
-    """Consecutive small layers of one precision, whose activations are added in one call.
+def bundles(layers: Iterable[Layer]) -> list[list[Layer]]:
+    """Small layers of one precision, whose activations are added in one call.
 
     A larger layer is a bundle of its own.
     """
-    found: list[tuple[Layer, ...]] = []
-    room = 0
+    found: list[list[Layer]] = []
+    open_ones: dict[str, tuple[list[Layer], int]] = {}  # precision -> bundle, and its room
     for layer in layers:
-        fits = layer.units <= min(room, _SMALL) and layer.dtype == found[-1][-1].dtype
-        if not fits:
-            found.append(())
-            room = _BUNDLE if layer.units <= _SMALL else 0
-        found[-1] += (layer,)
-        room -= layer.units
+        bundle, room = open_ones.get(layer.dtype, ([], 0))
+        if layer.units > min(room, _SMALL):
+            bundle, room = [], BUNDLE
+            found.append(bundle)
+        bundle.append(layer)
+        if layer.units <= _SMALL:
+            open_ones[layer.dtype] = bundle, room - layer.units
     return found
 
 

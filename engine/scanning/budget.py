@@ -15,7 +15,7 @@ import torch
 from ..errors import UserError
 from ..layer import Layer
 from ..machine import control_group_limits, memory, resident_memory
-from ..moments.plan import bundles, parts_within
+from ..moments.plan import BUNDLE, parts_within
 from .memory import recycled
 
 # The default batch size, then the ones tried if it does not fit.
@@ -24,8 +24,9 @@ BATCH_SIZES = (32, 16, 8, 4, 2, 1)
 _OVERHEAD = 4
 # Share of free memory left to other programs if no budget is given.
 _MARGIN = 0.1
-# Bytes per unit: moments of a group; and, for the largest layer, finished groups. On the CPU one is
-# read out, others wait or are written, and a file of one is encoded. A GPU needs room to compute.
+# Bytes per unit: moments of a group; and, for the largest layer or bundle, finished groups. On the
+# CPU one is read out, others wait or are written, and a file of one is encoded. A GPU needs room to
+# compute.
 _MOMENTS, _READ_OUT = 16, 112
 # Finished groups that may wait on the CPU; on a GPU, their bytes on the host, which are not part of
 # its budget. There a batch takes milliseconds and does not wait for a group of all layers.
@@ -54,7 +55,7 @@ def used_memory(device: torch.device) -> int:
 
 
 def pending_writes(layers: Sequence[Layer], device: torch.device) -> int:
-    """Most finished groups of a layer that may wait to be written."""
+    """Most finished groups of a bundle of layers that may wait to be written."""
     if device.type != "cuda":
         return _PENDING
     return max(_PENDING, _PENDING_BYTES // (_MOMENTS * _most_units(layers)))
@@ -163,8 +164,8 @@ def fit(
 
 
 def _most_units(layers: Sequence[Layer]) -> int:
-    """Units of the largest bundle."""
-    return max(sum(layer.units for layer in bundle) for bundle in bundles(layers))
+    """Units of the largest layer, at least those of a full bundle."""
+    return max(BUNDLE, *(layer.units for layer in layers))
 
 
 def _too_little(

@@ -55,7 +55,7 @@ class Work(Passes):
         self._show(self._live_of)
 
     def pending_writes(self, layers: Sequence[Layer]) -> int:
-        """Most finished groups of a layer that may wait to be written."""
+        """Most finished groups of a bundle of layers that may wait to be written."""
         return pending_writes(layers, self.setup.device)
 
     def _live_of(self, layers: Sequence[Layer], later: BackgroundWriter) -> Live:

@@ -83,7 +83,8 @@ class Commit:
     batches : of the plan, shown to the layers that are ``live``
     contrasts : number of layers with written contrasts
     skipped : stimuli left out on the way, and why
-    live : layer -> description of its state, whose bytes are kept beside the record
+    live : layer -> description of its state, whose bytes are kept beside the record; None for
+        layers that are saved with another
     machine : properties of the machine that change rounding
     finished : layers that were shown all stimuli
     invisible : stimuli without visible content

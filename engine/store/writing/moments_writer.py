@@ -37,7 +37,6 @@ class _Waiting:
     """
 
     def __init__(self, layers: Sequence[Layer], groups: int) -> None:
-        self.layers = layers
         whole = len(MOMENTS), groups, sum(layer.units for layer in layers)
         pages = mmap(-1, math.prod(whole) * np.dtype(np.float64).itemsize)
         self.values = np.frombuffer(pages, np.float64).reshape(whole)
@@ -50,13 +49,6 @@ class _Waiting:
             own[self.groups : stop] = values
         self.groups = stop
         return stop == self.values.shape[1]
-
-    def resume(self, moments: Sequence[Sequence[Values]]) -> None:
-        """Take over the groups of every layer that had come at a commit."""
-        self.groups = len(moments[0][0])
-        for (_, units), layer in zip(columns(self.layers), moments, strict=True):
-            for own, values in zip(self.values, layer, strict=True):
-                own[: self.groups, units] = values
 
 
 class FilePart(NamedTuple):
@@ -139,31 +131,28 @@ class MomentsWriter:
         )
 
     def waiting(self) -> dict[str, Bytes]:
-        """The bytes of moments that wait, for a commit."""
-        found = dict(self._resumed)
-        for (_, place), waiting in self._waiting.items():
-            for layer, units in columns(waiting.layers):
-                found[layer.name, place] = list(waiting.values[:, : waiting.groups, units])
+        """The bytes of moments that wait, for a commit; the first of several layers names them."""
+        come = {key: [*own.values[:, : own.groups]] for key, own in self._waiting.items()}
         return {
-            f"{_WAITING}{name}/{place[0]}/{place[1]}/{moment}": _as_bytes(values)
-            for (name, place), moments in found.items()
+            f"{_WAITING}{name}/{place[0]}/{place[1]}/{moment}": values.reshape(-1).view(np.uint8)
+            for (name, place), moments in {**self._resumed, **come}.items()
             for moment, values in zip(MOMENTS, moments, strict=True)
         }
 
     def resume(self, contents: Mapping[str, Bytes]) -> None:
         """Take over the moments that waited at a commit."""
         self._waiting, self._resumed = {}, {}
-        layers = {layer.name: layer for layer in self._reader.layers}
         for key, content in contents.items():
             if key.startswith(_WAITING):
                 name, category, fold, _ = key.removeprefix(_WAITING).rsplit("/", 3)
-                values = content.view(np.float64).reshape(-1, layers[name].units)
+                # A copy: the contents are views into the whole commit.
+                values = content.view(np.float64).copy()
                 place: Shape = int(category), int(fold)
                 self._resumed.setdefault((name, place), []).append(values)
 
     def _divided(self, layers: Sequence[Layer]) -> list[tuple[Sequence[Layer], slice]]:
-        """Consecutive layers whose files hold the same groups, and their units in the bundle."""
-        key = layers[0].name, layers[-1].name
+        """Neighbours whose files hold the same groups, and their units in the bundle."""
+        key = layers[0].name, layers[-1].name  # the bundles of a scan stay the same
         if key not in self._alike:
             self._alike[key] = []
             for _, some in groupby(columns(layers), lambda one: self.rows(one[0])):
@@ -179,9 +168,10 @@ class MomentsWriter:
             return
         key = layers[0].name, place
         if key not in self._waiting:
-            self._waiting[key] = _Waiting(layers, part.size)
+            self._waiting[key] = waiting = _Waiting(layers, part.size)
             if key in self._resumed:
-                self._waiting[key].resume([self._resumed.pop((one.name, place)) for one in layers])
+                earlier = self._resumed.pop(key)
+                waiting.add([values.reshape(-1, waiting.values.shape[-1]) for values in earlier])
         if self._waiting[key].add(moments):
             self._write(layers, place, list(self._waiting.pop(key).values))
 
@@ -225,7 +215,3 @@ def _chunks(
             chunk = np.full((categories * folds, *grid.chunk[2:]), np.nan, dtype)
             chunk[tuple(map(slice, units.shape))] = units
             yield chunk.reshape(grid.chunk)
-
-
-def _as_bytes(values: Values) -> Bytes:
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
