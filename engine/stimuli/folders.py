@@ -6,9 +6,9 @@ Everything in the folder is either a stimulus or named in a note.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from array import array
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import UserError, shortened
 from .columns import Texts
 from .images import SUFFIXES, natural_key, suffix_of
-from .listing import Listing, are_alike, rows_by_category
+from .listing import Listing, Source, refuse_repeated, rows_by_category
 from .manifest import FilesByName
 from .shards import COMPRESSED, SHARD, Index
 
@@ -86,11 +86,14 @@ def image_files(directory: Path) -> list[Path]:
     return [directory / name for name in entries_of(directory).images]
 
 
-def list_folders(source: Path, named: Collection[str]) -> Listing:
-    """Images of every category folder; folders ``named`` by groups may be nested."""
+def list_folders(given: Source) -> Listing | None:
+    """Images of every category folder; folders that groups name may be nested."""
+    source = given.path
+    if not source.is_dir():
+        return None
     top, files = entries_of(source), FilesByName(source)
     notes: list[str] = []
-    in_groups = {files.find(name) for name in named}
+    in_groups = {files.find(posixpath.normpath(name)) for name in given.named}
     folders, gone = _categories(source, top, in_groups, notes)
     rows: dict[str, NDArray[np.int64]] = {}
 
@@ -113,7 +116,7 @@ def list_folders(source: Path, named: Collection[str]) -> Listing:
                     notes.extend(_of_category(source, folder, found, in_groups))
             rows[folder] = np.arange(listed, listed := listed + len(images))
 
-    return Listing(Texts.of(names()), rows, tuple(notes))
+    return Listing(source, Texts.of(names()), rows, tuple(notes))
 
 
 def shards_in(source: Path) -> list[Path]:
@@ -129,17 +132,29 @@ def shards_in(source: Path) -> list[Path]:
     ):
         return []
     if compressed and not shards:
-        refuse_compressed(source, compressed)
+        _refuse_compressed(source, compressed)
     return shards
 
 
-def list_shards(shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
+def list_shards(given: Source) -> Listing | None:
     """Images of shards in their order; categories in natural order.
 
     Raises
     ------
-    UserError : see :class:`.shards.Index`; a shard that lists a name twice
+    UserError : see :class:`.shards.Index`; a shard that lists a name twice; compressed archives
     """
+    source = given.path
+    if source.is_dir():
+        shards = shards_in(source)
+        return _list_shards(source, shards, beside_shards(source)) if shards else None
+    if source.name.lower().endswith(COMPRESSED) and source.is_file():
+        _refuse_compressed(source.parent, [source.name])
+    if source.suffix.lower() == SHARD and source.is_file():
+        return _list_shards(source.parent, [source])
+    return None
+
+
+def _list_shards(base: Path, shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
     index, known = Index(shards), dict[str, int]()
     numbers, marks = array("i"), array("q")
 
@@ -150,20 +165,18 @@ def list_shards(shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
             yield found.name
 
     listed = Texts.of(names())
-    if are_alike(np.frombuffer(marks, np.int64)):
-        for name, count in Counter(listed).items():
-            if count > 1:
-                raise UserError(f"a shard holds every name once; {name} occurs {count} times")
+    refuse_repeated(listed, marks, "a shard holds every name once")
     rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
     return Listing(
+        base,
         listed,
         {category: rows[category] for category in sorted(rows, key=natural_key)},
         (*notes, *index.notes),
-        members=index.members(),
+        images=index.members(),
     )
 
 
-def refuse_compressed(source: Path, names: Collection[str]) -> NoReturn:
+def _refuse_compressed(source: Path, names: Collection[str]) -> NoReturn:
     """Raise for stimuli in compressed archives."""
     raise UserError(
         f"shards are uncompressed tar files; {source} has {shortened(names, 3)}: decompress them "

@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..texts import column_indices, composed, csv_rows
 from .arrow_tables import rows_of
 from .columns import LONGEST_TEXT, SHA256_BYTES, Texts
-from .listing import Listing, are_alike, rows_by_category
+from .listing import Listing, Source, are_alike, rows_by_category
 
 _ARROW = (".parquet", ".arrow", ".feather")
 MANIFESTS = (".csv", *_ARROW)
@@ -33,7 +33,7 @@ _RULE = "a manifest has the columns path and category"
 _Row = tuple[str, str, str, str | None]
 
 
-def list_manifest(source: Path) -> Listing:
+def list_manifest(given: Source) -> Listing | None:
     """Images and categories of a manifest, both in its order.
 
     Raises
@@ -41,6 +41,9 @@ def list_manifest(source: Path) -> Listing:
     UserError : a missing column, path or category, a path listed twice, an invalid hash, or a
         file that does not match its suffix
     """
+    source = given.path
+    if source.suffix.lower() not in MANIFESTS or not source.is_file():
+        return None
     numbers, marks, digests = array("i"), array("q"), bytearray()
     known: dict[str, int] = {}
     files = FilesByName(source.parent)
@@ -67,9 +70,9 @@ def list_manifest(source: Path) -> Listing:
     notes: tuple[str, ...] = ()
     if files.renamed:
         notes = (f"{files.renamed:,} files have the listed names in another Unicode form",)
-    given = np.frombuffer(digests, np.uint8).reshape(-1, SHA256_BYTES) if digests else None
+    hashes = np.frombuffer(digests, np.uint8).reshape(-1, SHA256_BYTES) if digests else None
     rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
-    return Listing(names, rows, notes, digests=given)
+    return Listing(source.parent, names, rows, notes, hashes, confined=True)
 
 
 def _rows(source: Path) -> Iterator[_Row]:
