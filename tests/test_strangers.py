@@ -99,7 +99,7 @@ import sys
 from pathlib import Path
 from fusiform.engine.stimuli import arrow_tables
 arrow_tables.MEMORY = 64 * 2**20
-arrow_tables.serve(Path(sys.argv[1]), ["path", "category"], [], "a manifest", sys.stdout)
+arrow_tables.serve(Path(sys.argv[1]), ["path", "category"], [], "a manifest", "", sys.stdout)
 """
 
 

@@ -1,8 +1,8 @@
-"""Rows of untrusted Parquet and Arrow tables, read in a separate process.
+"""Rows of untrusted Parquet and Arrow tables and datasets, read in a separate process.
 
 A malicious table can expand without bound or point outside the file, and crash the C++ library that
 reads it. It then crashes only that process, whose memory and time are limited. The process sends
-texts of limited length, some rows at a time.
+texts of limited length, some rows at a time; of images, where their bytes are in the file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -33,18 +33,20 @@ _SPARING = {"OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALL
 
 
 def rows_of(
-    source: Path, needed: Sequence[str], optional: Sequence[str], rule: str
-) -> Iterator[list[str | None]]:
+    source: Path, needed: Sequence[str], optional: Sequence[str], rule: str, image: str = ""
+) -> Iterator[list[Any]]:
     """Rows of a table as texts: the ``needed`` columns, and the ``optional`` ones that it has.
 
-    Longer texts are cut after ``LONGEST_TEXT + 1`` characters.
+    Longer texts are cut after ``LONGEST_TEXT + 1`` characters. A column ``image`` comes before the
+    others, as three: first byte of the image in the file (-1 if it is not there), number of bytes,
+    path.
 
     Raises
     ------
     UserError : not such a table, or columns are missing or hold something else, see
         :func:`column_indices <fusiform.engine.texts.column_indices>`
     """
-    with _reader(source, needed, optional, rule) as process:
+    with _reader(source, needed, optional, rule, image) as process:
         assert process.stdout
         try:
             for line in process.stdout:
@@ -68,9 +70,9 @@ def rows_of(
 
 
 def _reader(
-    source: Path, needed: Sequence[str], optional: Sequence[str], rule: str
+    source: Path, needed: Sequence[str], optional: Sequence[str], rule: str, image: str
 ) -> subprocess.Popen[bytes]:
-    arguments = json.dumps([os.fspath(source), [*needed], [*optional], rule])
+    arguments = json.dumps([os.fspath(source), [*needed], [*optional], rule, image])
     # The same import path as in this process.
     folders = (Path(__file__).parents[3], *map(Path, sys.path))
     path = os.pathsep.join(str(folder.absolute()) for folder in folders)
@@ -85,20 +87,33 @@ def _reader(
 
 
 def serve(
-    source: Path, needed: Sequence[str], optional: Sequence[str], rule: str, answers: IO[str]
+    source: Path,
+    needed: Sequence[str],
+    optional: Sequence[str],
+    rule: str,
+    image: str,
+    answers: IO[str],
 ) -> None:
     """Main function of the process: write rows as lines of JSON, then an error or null."""
     import pyarrow
 
     answer: Any = None
     try:
-        _bound(source.stat().st_size)
-        for batch in _batches(source, needed, optional, rule):
+        size = source.stat().st_size
+        _bound(size, mapped=size if image else 0)
+        batches = (
+            _placed(source, image, needed)
+            if image
+            else ((batch, None) for batch in _batches(source, needed, optional, rule))
+        )
+        for batch, places in batches:
             batch.validate(full=True)  # offsets may point outside the file
             for start in range(0, len(batch), _AT_ONCE):
                 part = batch.slice(start, _AT_ONCE)
-                rows = zip(*map(_texts, part.columns), strict=True)
-                print(json.dumps(list(rows)), file=answers)
+                columns = [*map(_texts, part.columns)]
+                if places:
+                    columns = [*places(start, len(part)), *columns]
+                print(json.dumps(list(zip(*columns, strict=True))), file=answers)
     except UserError as error:
         answer = {"refused": str(error)}
     except MemoryError:
@@ -112,7 +127,7 @@ def serve(
 
 def _no_table(source: Path, reason: str) -> str:
     kind = "Parquet" if source.suffix.lower() == _PARQUET else "an Arrow file"
-    return f"a {source.suffix} manifest is {kind}; {source} is not ({reason})"
+    return f"a {source.suffix} table is {kind}; {source} is not ({reason})"
 
 
 def _batches(
@@ -127,7 +142,7 @@ def _batches(
     def columns_in(schema: Any) -> list[int]:
         found = column_indices(schema.names, needed, optional, rule, source)
         for name, column in found.items():
-            _refuse_kind(schema.field(column).type, name, source)
+            _refuse_kind(schema.field(column).type, name, source, numbers=name == "category")
         return list(found.values())
 
     if source.suffix.lower() == _PARQUET:
@@ -154,13 +169,85 @@ def _batches(
         yield from (batch.select(order) for batch in batches)
 
 
-def _refuse_kind(kind: Any, name: str, source: Path) -> None:
+def _placed(source: Path, image: str, needed: Sequence[str]) -> Iterator[Any]:
+    """Record batches of the ``needed`` columns, and where the images of each are in the file.
+
+    The file is mapped: nothing of the images is read.
+    """
+    import pyarrow
+
+    with pyarrow.memory_map(os.fspath(source)) as file:
+        begin = file.read_buffer(1).address
+        file.seek(0)
+        is_file = file.read(6) == b"ARROW1"
+        file.seek(0)
+        reader = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(file)
+        names = reader.schema.names
+        if lacking := [name for name in (image, *needed) if names.count(name) != 1]:
+            raise UserError(
+                "files of a dataset have its columns, each once; "
+                f"{source} has not {', '.join(lacking)}: save the dataset again"
+            )
+        for name in needed:
+            _refuse_kind(reader.schema.field(name).type, name, source, numbers=True)
+        number = reader.num_record_batches if is_file else None
+        batches = iter(reader) if number is None else map(reader.get_batch, range(number))
+        for batch in filter(len, batches):
+            images = batch.column(image)
+            images.validate(full=True)
+            yield batch.select(list(needed)), _places_of(images, begin, file.size(), source)
+
+
+def _places_of(
+    images: Any, begin: int, size: int, source: Path
+) -> Callable[[int, int], list[list[Any]]]:
+    """Function that gives first byte, length and path of some images of a column.
+
+    Parameters
+    ----------
+    begin, size : address and bytes of the mapped file
+    """
+    import numpy as np
+    import pyarrow.types as types
+
+    kind = images.type
+    parts = range(kind.num_fields if types.is_struct(kind) else 0)
+    fields = {kind.field(i).name: images.field(i) for i in parts}
+    content, paths = fields.get("bytes"), fields.get("path")
+    bytes_of = (types.is_binary, types.is_large_binary)
+    if content is None or not any(is_own(content.type) for is_own in bytes_of):
+        raise UserError(
+            f"images of a dataset are files in a column of bytes and path; that of {source} holds "
+            f"{str(kind)[:80]}: cast it to datasets.Image()"
+        )
+    _, offsets, data = content.buffers()
+    wide = types.is_large_binary(content.type)
+    ends = np.frombuffer(offsets, np.int64 if wide else np.int32)[content.offset :]
+    shift = data.address - begin if data is not None else 0
+    if data is not None and data.size and not 0 <= shift <= size - data.size:
+        raise UserError(
+            f"images of a dataset are read in place; {source} is compressed: save it again "
+            "(save_to_disk)"
+        )
+
+    def places(start: int, number: int) -> list[list[Any]]:
+        own = ends[start : start + number + 1].astype(np.int64)
+        valid = (one.slice(start, number).is_valid() for one in (images, content))
+        there = np.logical_and(*(one.to_numpy(zero_copy_only=False) for one in valid))
+        first = np.where(there, own[:-1] + shift, -1).tolist()
+        texts = _texts(paths.slice(start, number)) if paths is not None else [None] * number
+        return [first, np.diff(own).tolist(), texts]
+
+    return places
+
+
+def _refuse_kind(kind: Any, name: str, source: Path, *, numbers: bool) -> None:
     import pyarrow.types as types
 
     own = kind.value_type if types.is_dictionary(kind) else kind
     is_text = types.is_string(own) or types.is_large_string(own) or types.is_string_view(own)
-    if not (is_text or types.is_null(own) or (types.is_integer(own) and name == "category")):
-        raise UserError(f"columns of a manifest hold text; {name} of {source} holds {own}")
+    if not (is_text or types.is_null(own) or (types.is_integer(own) and numbers)):
+        raise UserError(f"columns of a table hold text; {name} of {source} holds {own}")
 
 
 def _texts(column: Any) -> list[str | None]:
@@ -169,7 +256,7 @@ def _texts(column: Any) -> list[str | None]:
     return [None if value is None else str(value)[: LONGEST_TEXT + 1] for value in values]
 
 
-def _bound(size: int) -> None:
+def _bound(size: int, mapped: int) -> None:
     """Limit this process's memory and CPU time, for a table of ``size`` bytes."""
     with suppress(ImportError, OSError, ValueError):
         import resource
@@ -178,13 +265,13 @@ def _bound(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + MEMORY
+        most = pages * resource.getpagesize() + MEMORY + mapped
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 if __name__ == "__main__":
-    source, needed, optional, rule = json.loads(sys.argv[1])
+    source, needed, optional, rule, image = json.loads(sys.argv[1])
     # Output of libraries goes to stderr, so that it does not mix with answers.
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        serve(Path(source), needed, optional, rule, answers)
+        serve(Path(source), needed, optional, rule, image, answers)

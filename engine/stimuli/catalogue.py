@@ -25,21 +25,28 @@ from ..daemons import daemons
 from ..errors import UserError, require_path, shortened
 from ..texts import composed
 from ..values import listed
+from .arrays.sets import list_arrays
+from .bids import list_events
 from .columns import SHA256_BYTES, Contents, Texts, storable
+from .datasets import list_dataset
 from .folders import archives_in, list_folders, list_shards
 from .images import UnfitStimulus, read_header
 from .listing import FILES, Images, Listing, Source, joined
 from .listing import Groups as Groups
-from .manifest import MANIFESTS, list_manifest, refuse_outside
+from .manifest import MANIFESTS, list_manifest
 from .packed.pictures import Pictures
 from .packed.table import list_packed
+from .paths import refuse_outside
 
 # Kinds of stimulus sources, in the order in which they are tried.
 KINDS: tuple[Callable[[Source], Listing | None], ...] = (
     list_packed,
     list_shards,
+    list_dataset,
+    list_arrays,
     list_folders,
     list_manifest,
+    list_events,
 )
 # Stimuli per job of a reading thread: a job for each would take a gigabyte for a million.
 _AT_ONCE = 64
