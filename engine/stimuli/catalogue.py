@@ -25,8 +25,9 @@ from ..daemons import daemons
 from ..errors import UserError, require_path, shortened
 from ..texts import composed
 from ..values import listed
+from .arrays.named import ARRAYS
 from .arrays.sets import list_arrays
-from .bids import list_events
+from .bids import TABLE, list_events
 from .columns import SHA256_BYTES, Contents, Texts, storable
 from .datasets import list_dataset
 from .folders import archives_in, list_folders, list_shards
@@ -244,7 +245,8 @@ def read_catalogue(
             state = "is neither" if source.exists() else "does not exist"
             raise UserError(
                 "stimuli are a folder with a folder per category, a folder of .tar shards, a "
-                f"packed set, or a manifest ({', '.join(MANIFESTS)}); {source} {state}"
+                f"packed set, a dataset folder, arrays ({', '.join(ARRAYS)}), a manifest "
+                f"({', '.join(MANIFESTS)}), or a BIDS table ({TABLE}); {source} {state}"
             )
     except OSError as error:
         reason = error.strerror or error

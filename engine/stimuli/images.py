@@ -161,7 +161,7 @@ def read_part(file: Path, start: int, size: int, path: Path) -> bytes:
     try:
         with file.open("rb", buffering=0) as whole:
             if not stat.S_ISREG(os.fstat(whole.fileno()).st_mode):
-                raise UnfitStimulus(path, "is in a shard that is not a file any more")
+                raise UnfitStimulus(path, "is in a file that is not a regular one any more")
             whole.seek(start)
             content = whole.read(size)
     except OSError as error:
@@ -169,13 +169,16 @@ def read_part(file: Path, start: int, size: int, path: Path) -> bytes:
             raise
         raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
     if len(content or b"") < size:
-        raise UnfitStimulus(path, "is in a shard that is cut short")
+        raise UnfitStimulus(path, "is in a file that is cut short")
     return bytes(content)
 
 
 def as_pnm(pixels: bytes, height: int, width: int, channels: int) -> bytes:
-    """Raw pixels ``[y, x, channel]`` as an image file: grey for one channel, RGB for three."""
-    return b"P%d %d %d 255\n" % (6 if channels == 3 else 5, width, height) + pixels
+    """Raw pixels ``[y, x, channel]`` as a PNM file: grey for one channel, RGB for three.
+
+    The header is that of Netpbm and Pillow, so the file has the hash of one that they write.
+    """
+    return b"P%d\n%d %d\n255\n" % (6 if channels == 3 else 5, width, height) + pixels
 
 
 def open_image(source: Path, content: bytes | None = None) -> Image.Image:

@@ -84,6 +84,10 @@ def _found(opened: Any, file: Path, name: str) -> Found:
     if node is None:
         raise UserError(f"an array is named as in its file; {file} has no {name!r}: "
                         f"{nearest(name, _names(opened))}")  # fmt: skip
+    if node.file.filename != opened.filename:
+        raise UserError(
+            f"an array is in its own file; {name} of {file} is a link to another: name that file"
+        )
     is_chosen = isinstance(node, h5py.Dataset)
     group, chosen = node, ""
     if is_chosen:
@@ -99,10 +103,6 @@ def _found(opened: Any, file: Path, name: str) -> Found:
             entries[own] = _entry(file, f"{inside}{own}", item)
         else:
             others.append(own)
-    if chosen and chosen not in entries:
-        raise UserError(
-            f"an array is in its own file; {name} of {file} is a link to another: name that file"
-        )
     passed = f"passed over what is no array in {file.name}: {shortened(others)}"
     return Found(entries, chosen, (passed,) if others and not chosen else ())
 
