@@ -99,7 +99,7 @@ import sys
 from pathlib import Path
 from fusiform.engine.stimuli import arrow_tables
 arrow_tables.MEMORY = 64 * 2**20
-arrow_tables.serve(Path(sys.argv[1]), ["path", "category"], [], "a manifest", "", sys.stdout)
+arrow_tables.serve([Path(sys.argv[1])], ["path", "category"], [], "a manifest", "", sys.stdout)
 """
 
 
@@ -118,7 +118,7 @@ def test_a_table_that_decompresses_without_bound_is_refused(tmp_path: Path, name
         text=True,
         check=True,
     )
-    assert "reading it" in json.loads(reading.stdout)["refused"]
+    assert "reading it" in json.loads(reading.stdout.splitlines()[-1])["refused"]
 
 
 def test_an_endless_row_is_refused_as_it_arrives(tmp_path: Path) -> None:

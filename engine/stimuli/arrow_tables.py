@@ -14,6 +14,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,25 +35,45 @@ _SPARING = {"OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALL
 
 
 def rows_of(
-    source: Path, needed: Sequence[str], optional: Sequence[str], rule: str, image: str = ""
-) -> Iterator[list[Any]]:
+    source: Path, needed: Sequence[str], optional: Sequence[str], rule: str
+) -> Iterator[list[str | None]]:
     """Rows of a table as texts: the ``needed`` columns, and the ``optional`` ones that it has.
 
-    Longer texts are cut after ``LONGEST_TEXT + 1`` characters. A column ``image`` comes before the
-    others, as three: first byte of the image in the file (-1 if it is not there), number of bytes,
-    path.
+    Longer texts are cut after ``LONGEST_TEXT + 1`` characters.
 
     Raises
     ------
     UserError : not such a table, or columns are missing or hold something else, see
         :func:`column_indices <fusiform.engine.texts.column_indices>`
     """
-    with _reader(source, needed, optional, rule, image) as process:
+    return _answers([source], needed, optional, rule, "")
+
+
+def places_of(
+    sources: Sequence[Path], image: str, label: str
+) -> Iterator[tuple[int, int, int, str | None, str | None]]:
+    """Places of the images in the files of a dataset, and their labels.
+
+    Yields for every row the number of the file, first byte of the image in it (-1 if it is not
+    there), number of bytes, path and label.
+
+    Raises
+    ------
+    UserError : a file is damaged or compressed, or its columns are missing or hold something else
+    """
+    return _answers(sources, [label], [], "", image)
+
+
+def _answers(sources: Sequence[Path], *asked: Any) -> Iterator[Any]:
+    number = 0
+    with _reader(sources, *asked) as process:
         assert process.stdout
         try:
             for line in process.stdout:
                 answer = json.loads(line)
-                if isinstance(answer, list):
+                if isinstance(answer, int):
+                    number = answer
+                elif isinstance(answer, list):
                     yield from answer
                 elif answer:
                     raise UserError(answer["refused"])
@@ -66,13 +88,11 @@ def rows_of(
     )
     if code in (-signal.SIGKILL, -getattr(signal, "SIGXCPU", 0)):
         how = "reading it takes more memory or time than a table needs"
-    raise UserError(_no_table(source, how))
+    raise UserError(_no_table(sources[number], how))
 
 
-def _reader(
-    source: Path, needed: Sequence[str], optional: Sequence[str], rule: str, image: str
-) -> subprocess.Popen[bytes]:
-    arguments = json.dumps([os.fspath(source), [*needed], [*optional], rule, image])
+def _reader(sources: Sequence[Path], *asked: Any) -> subprocess.Popen[bytes]:
+    arguments = json.dumps([[*map(os.fspath, sources)], *asked])
     # The same import path as in this process.
     folders = (Path(__file__).parents[3], *map(Path, sys.path))
     path = os.pathsep.join(str(folder.absolute()) for folder in folders)
@@ -87,33 +107,33 @@ def _reader(
 
 
 def serve(
-    source: Path,
+    sources: Sequence[Path],
     needed: Sequence[str],
     optional: Sequence[str],
     rule: str,
     image: str,
     answers: IO[str],
 ) -> None:
-    """Main function of the process: write rows as lines of JSON, then an error or null."""
+    """Main function of the process: write rows as lines of JSON, then an error or null.
+
+    The number of each file comes before its rows.
+    """
     import pyarrow
 
     answer: Any = None
+    source = sources[0]
     try:
-        size = source.stat().st_size
+        size = sum(one.stat().st_size for one in sources)
         _bound(size, mapped=size if image else 0)
-        batches = (
-            _placed(source, image, needed)
-            if image
-            else ((batch, None) for batch in _batches(source, needed, optional, rule))
-        )
-        for batch, places in batches:
-            batch.validate(full=True)  # offsets may point outside the file
-            for start in range(0, len(batch), _AT_ONCE):
-                part = batch.slice(start, _AT_ONCE)
-                columns = [*map(_texts, part.columns)]
-                if places:
-                    columns = [*places(start, len(part)), *columns]
-                print(json.dumps(list(zip(*columns, strict=True))), file=answers)
+        for number, source in enumerate(sources):
+            print(number, file=answers, flush=True)
+            rows = (
+                _placed(number, source, image, needed)
+                if image
+                else map(_rows, _batches(source, needed, optional, rule))
+            )
+            for part in chain.from_iterable(rows):
+                print(json.dumps(part), file=answers)
     except UserError as error:
         answer = {"refused": str(error)}
     except MemoryError:
@@ -169,8 +189,17 @@ def _batches(
         yield from (batch.select(order) for batch in batches)
 
 
-def _placed(source: Path, image: str, needed: Sequence[str]) -> Iterator[Any]:
-    """Record batches of the ``needed`` columns, and where the images of each are in the file.
+def _rows(batch: Any, own: Callable[[int, int], list[list[Any]]] | None = None) -> Iterator[Any]:
+    """Rows of a batch as texts, some at a time; columns of their ``own`` come first."""
+    batch.validate(full=True)  # offsets may point outside the file
+    for start in range(0, len(batch), _AT_ONCE):
+        part = batch.slice(start, _AT_ONCE)
+        first = own(start, len(part)) if own else []
+        yield list(zip(*first, *map(_texts, part.columns), strict=True))
+
+
+def _placed(number: int, source: Path, image: str, needed: Sequence[str]) -> Iterator[Any]:
+    """Rows of a dataset's file: its number, where the image is in it, and ``needed`` columns.
 
     The file is mapped: nothing of the images is read.
     """
@@ -190,15 +219,23 @@ def _placed(source: Path, image: str, needed: Sequence[str]) -> Iterator[Any]:
             )
         for name in needed:
             _refuse_kind(reader.schema.field(name).type, name, source, numbers=True)
-        number = reader.num_record_batches if is_file else None
-        batches = iter(reader) if number is None else map(reader.get_batch, range(number))
+        batches = (
+            map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
+        )
         for batch in filter(len, batches):
             images = batch.column(image)
             images.validate(full=True)
-            yield batch.select(list(needed)), _places_of(images, begin, file.size(), source)
+            places = _places(images, begin, file.size(), source)
+            yield _rows(batch.select(list(needed)), partial(_numbered, number, places))
 
 
-def _places_of(
+def _numbered(
+    number: int, places: Callable[[int, int], list[list[Any]]], start: int, length: int
+) -> list[list[Any]]:
+    return [[number] * length, *places(start, length)]
+
+
+def _places(
     images: Any, begin: int, size: int, source: Path
 ) -> Callable[[int, int], list[list[Any]]]:
     """Function that gives first byte, length and path of some images of a column.
@@ -229,16 +266,27 @@ def _places_of(
             f"images of a dataset are read in place; {source} is compressed: save it again "
             "(save_to_disk)"
         )
+    there = _valid(images) & _valid(content)
 
-    def places(start: int, number: int) -> list[list[Any]]:
-        own = ends[start : start + number + 1].astype(np.int64)
-        valid = (one.slice(start, number).is_valid() for one in (images, content))
-        there = np.logical_and(*(one.to_numpy(zero_copy_only=False) for one in valid))
-        first = np.where(there, own[:-1] + shift, -1).tolist()
-        texts = _texts(paths.slice(start, number)) if paths is not None else [None] * number
-        return [first, np.diff(own).tolist(), texts]
+    def places(start: int, length: int) -> list[list[Any]]:
+        own = slice(start, start + length)
+        cuts = ends[start : start + length + 1].astype(np.int64)
+        first = np.where(there[own], cuts[:-1] + shift, -1).tolist()
+        texts = _texts(paths.slice(start, length)) if paths is not None else [None] * length
+        return [first, np.diff(cuts).tolist(), texts]
 
     return places
+
+
+def _valid(column: Any) -> Any:
+    """Which values of a column are not null; pyarrow's own function imports pandas."""
+    import numpy as np
+
+    bits = column.buffers()[0]
+    if bits is None:
+        return np.ones(len(column), bool)
+    every = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    return every[column.offset : column.offset + len(column)].astype(bool)
 
 
 def _refuse_kind(kind: Any, name: str, source: Path, *, numbers: bool) -> None:
@@ -270,8 +318,8 @@ def _bound(size: int, mapped: int) -> None:
 
 
 if __name__ == "__main__":
-    source, needed, optional, rule, image = json.loads(sys.argv[1])
+    sources, needed, optional, rule, image = json.loads(sys.argv[1])
     # Output of libraries goes to stderr, so that it does not mix with answers.
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        serve(Path(source), needed, optional, rule, image, answers)
+        serve([*map(Path, sources)], needed, optional, rule, image, answers)

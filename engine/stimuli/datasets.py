@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UserError, nearest, shortened
-from .arrow_tables import rows_of
+from .arrow_tables import places_of
 from .columns import LONGEST_TEXT, Texts
 from .images import natural_key
 from .listing import Listing, Source, refuse_repeated, rows_by_category
@@ -67,25 +67,24 @@ def _listing(folder: Path, files: Sequence[str], columns: _Columns) -> Listing:
     numbers, marks, places = array("i"), array("q"), array("q")
 
     def names() -> Iterator[str]:
-        for number, file in enumerate(files):
-            rows = rows_of(folder / file, [columns.label], [], "", columns.image)
-            for row, (start, size, path, label) in enumerate(rows):
-                where = f"row {row} of {folder / file}"
-                category = _category(label, columns, where)
-                numbers.append(known.setdefault(category, len(known)))
-                places.extend((number if start >= 0 else -1, start, size))
-                if start < 0 and not path:
-                    raise UserError(
-                        f"every row of a dataset has an image; {where} has none: leave the row out "
-                        "(filter)"
-                    )
-                if len(path or "") > LONGEST_TEXT:
-                    raise UserError(
-                        f"a path has at most {LONGEST_TEXT:,} characters; {where} has more"
-                    )
-                name = f"{file}/{row}" if start >= 0 else path
-                marks.append(hash(name))
-                yield name
+        found = places_of([folder / file for file in files], columns.image, columns.label)
+        row = before = -1
+        for number, start, size, path, label in found:
+            row, before = row + 1 if number == before else 0, number
+            where = f"row {row} of {folder / files[number]}"
+            category = _category(label, columns, where)
+            numbers.append(known.setdefault(category, len(known)))
+            places.extend((number if start >= 0 else -1, start, size))
+            if start < 0 and not path:
+                raise UserError(
+                    f"every row of a dataset has an image; {where} has none: leave the row out "
+                    "(filter)"
+                )
+            if len(path or "") > LONGEST_TEXT:
+                raise UserError(f"a path has at most {LONGEST_TEXT:,} characters; {where} has more")
+            name = path if start < 0 and path else f"{files[number]}/{row}"
+            marks.append(hash(name))
+            yield name
 
     listed = Texts.of(names())
     refuse_repeated(listed, marks, "a dataset holds a file once")
