@@ -425,7 +425,7 @@ def test_images_of_another_type_or_shape_are_refused_with_a_remedy(tmp_path: Pat
     ("labels", "said"),
     [
         (LABELS[:7], "has 7 for 12 images"),
-        (np.arange(12) / 2, "holds float64: save it with astype(int)"),
+        (np.arange(12) / 2, "is float64: save it with astype(int)"),
         (np.array(["a", " ", *"bcdefghijk"]), "number 1 of set"),
         (np.array(["a", "x" * 5000, *"bcdefghijk"]), "has 5,000 characters"),
     ],

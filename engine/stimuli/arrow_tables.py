@@ -1,19 +1,13 @@
 """Rows of untrusted Parquet and Arrow tables and datasets, read in a separate process.
 
-A malicious table can expand without bound or point outside the file, and crash the C++ library that
-reads it. It then crashes only that process, whose memory and time are limited. The process sends
-texts of limited length, some rows at a time; of images, where their bytes are in the file.
+A malicious table can point outside the file. The process (see :mod:`.apart`) sends texts of limited
+length, some rows at a time; of images, where their bytes are in the file.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,17 +15,14 @@ from typing import IO, Any
 
 from ..errors import UserError
 from ..texts import column_indices
+from . import apart
+from .apart import SECONDS, answers_of, bound, tell
 from .columns import LONGEST_TEXT
 
 _MODULE = "fusiform.engine.stimuli.arrow_tables"
 _PARQUET = ".parquet"
 # Rows sent at a time.
 _AT_ONCE = 1024
-# Limits of the process: bytes beyond those of its libraries (on Linux), and CPU seconds, plus one
-# second per MiB of the file.
-MEMORY, _SECONDS = 2**30, 60
-# One thread, and no memory allocated in advance.
-_SPARING = {"OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 
 
 def rows_of(
@@ -66,83 +57,49 @@ def places_of(
 
 def _answers(sources: Sequence[Path], *asked: Any) -> Iterator[Any]:
     number = 0
-    with _reader(sources, *asked) as process:
-        assert process.stdout
-        try:
-            for line in process.stdout:
-                answer = json.loads(line)
-                if isinstance(answer, int):
-                    number = answer
-                elif isinstance(answer, list):
-                    yield from answer
-                elif answer:
-                    raise UserError(answer["refused"])
-                else:
-                    return
-        finally:
-            process.kill()
-    # The process has ended without a final answer.
-    code = process.returncode
-    how = (
-        f"reading it ended by signal {-code}" if code < 0 else f"reading it ended with code {code}"
-    )
-    if code in (-signal.SIGKILL, -getattr(signal, "SIGXCPU", 0)):
-        how = "reading it takes more memory or time than a table needs"
-    raise UserError(_no_table(sources[number], how))
+
+    def refused(how: str) -> UserError:
+        return UserError(_no_table(sources[number], how))
+
+    for answer in answers_of(_MODULE, [[*map(os.fspath, sources)], *asked], refused):
+        if isinstance(answer, int):
+            number = answer
+        else:
+            yield from answer
 
 
-def _reader(sources: Sequence[Path], *asked: Any) -> subprocess.Popen[bytes]:
-    arguments = json.dumps([[*map(os.fspath, sources)], *asked])
-    # The same import path as in this process.
-    folders = (Path(__file__).parents[3], *map(Path, sys.path))
-    path = os.pathsep.join(str(folder.absolute()) for folder in folders)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", _MODULE, arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **_SPARING, "PYTHONPATH": path},
-        process_group=0 if os.name == "posix" else None,  # not reached by Ctrl-C
-    )
-
-
-def serve(
-    sources: Sequence[Path],
-    needed: Sequence[str],
-    optional: Sequence[str],
-    rule: str,
-    image: str,
-    answers: IO[str],
-) -> None:
-    """Main function of the process: write rows as lines of JSON, then an error or null.
+def serve(asked: Sequence[Any], answers: IO[str]) -> None:
+    """Main function of the process: write rows, then an error or null.
 
     The number of each file comes before its rows.
     """
     import pyarrow
 
+    paths, needed, optional, rule, image = asked
+    sources = [*map(Path, paths)]
     answer: Any = None
     source = sources[0]
     try:
         size = sum(one.stat().st_size for one in sources)
-        _bound(size, mapped=size if image else 0)
+        bound(SECONDS + size // 2**20, mapped=size if image else 0)
         for number, source in enumerate(sources):
-            print(number, file=answers, flush=True)
+            tell(number, answers)
             rows = (
                 _placed(number, source, image, needed)
                 if image
                 else map(_rows, _batches(source, needed, optional, rule))
             )
             for part in chain.from_iterable(rows):
-                print(json.dumps(part), file=answers)
+                tell(part, answers)
     except UserError as error:
         answer = {"refused": str(error)}
     except MemoryError:
-        reason = f"reading it takes more than {MEMORY >> 20:,} MiB of memory"
+        reason = f"reading it takes more than {apart.MEMORY >> 20:,} MiB of memory"
         answer = {"refused": _no_table(source, reason)}
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = "".join(filter(str.isprintable, str(error).partition("\n")[0]))[:200]
         answer = {"refused": _no_table(source, reason)}
-    print(json.dumps(answer), file=answers, flush=True)
+    tell(answer, answers)
 
 
 def _no_table(source: Path, reason: str) -> str:
@@ -304,22 +261,5 @@ def _texts(column: Any) -> list[str | None]:
     return [None if value is None else str(value)[: LONGEST_TEXT + 1] for value in values]
 
 
-def _bound(size: int, mapped: int) -> None:
-    """Limit this process's memory and CPU time, for a table of ``size`` bytes."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        most = _SECONDS + size // 2**20
-        resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + MEMORY + mapped
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
 if __name__ == "__main__":
-    sources, needed, optional, rule, image = json.loads(sys.argv[1])
-    # Output of libraries goes to stderr, so that it does not mix with answers.
-    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)
-        serve([*map(Path, sources)], needed, optional, rule, image, answers)
+    apart.run(serve)

@@ -31,8 +31,8 @@ class Array(Protocol):
         UnfitStimulus : it cannot be read
         """
 
-    def values(self) -> NDArray[Any]:
-        """The whole array: labels, not images.
+    def values(self) -> list[Any]:
+        """All values, flat: labels, not images.
 
         Raises
         ------

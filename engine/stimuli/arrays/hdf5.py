@@ -1,24 +1,30 @@
 """Arrays in HDF5 files. Only this file imports h5py.
 
-Each image is read with the file opened anew: threads, processes and workers share no handle, and a
-file that changes is noticed by the hash of what is read.
+A separate process lists the arrays and reads the labels (see :mod:`..apart`): the library reads
+some damaged files forever. Each image is read with the file opened anew: threads, processes and
+workers share no handle, and a file that changes is noticed by the hash of what is read.
 """
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import UserError, is_resource_limit, nearest, shortened
+from ..apart import answers_of, bound, run, tell
 from ..images import LARGEST, UnfitStimulus
 from .entry import LABELS, MOST_LABELS, Entry, Found
 
 HDF5 = (".h5", ".hdf5")
+_MODULE = "fusiform.engine.stimuli.arrays.hdf5"
+# Values sent at a time.
+_AT_ONCE = 1024
 # What h5py raises for damaged files.
 _ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 
@@ -44,17 +50,9 @@ class Dataset:
                 raise
             raise UnfitStimulus(path, f"cannot be read ({_reason(error)})") from None
 
-    def values(self) -> NDArray[Any]:
-        """The whole dataset; texts as Python's."""
-        import h5py
-
-        try:
-            with _opened(self.file) as opened:
-                dataset = opened[self.name]
-                is_text = h5py.check_string_dtype(dataset.dtype) is not None
-                return np.asarray((dataset.asstr() if is_text else dataset)[()])
-        except (*_ERRORS, MemoryError) as error:
-            raise _unreadable(self.file, error) from None
+    def values(self) -> list[Any]:
+        """The whole dataset, flat; texts as Python's."""
+        return [value for part in _ask(self.file, self.name, values=True) for value in part]
 
     def absolute(self) -> Dataset:
         """The same with an absolute path."""
@@ -68,16 +66,52 @@ def hdf5_file(file: Path, name: str) -> Found:
     ------
     UserError : h5py is not installed; the file is unreadable or damaged, or has no such name
     """
+    _library(file)
+    chosen, notes, *entries = _ask(file, name)
+    return Found(
+        {
+            own: Entry(f"{file.name}:{place}", dtype, tuple(shape),
+                       Dataset(file, place, tuple(shape)), unfit, note)
+            for own, place, dtype, shape, unfit, note in entries
+        },
+        chosen,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _ask(file: Path, name: str, *, values: bool = False) -> Iterator[Any]:
+    """Answers of the process about a file."""
+    return answers_of(_MODULE, [os.fspath(file), name, values], lambda how: _unreadable(file, how))
+
+
+def serve(asked: Sequence[Any], answers: IO[str]) -> None:
+    """Main function of the process: write the arrays or values, then an error or null."""
+    path, name, values = asked
+    file, answer = Path(path), None
     try:
+        bound()
         with _opened(file) as opened:
-            return _found(opened, file, name.strip("/"))
-    except _ERRORS as error:
-        if isinstance(error, UserError):
-            raise
-        raise _unreadable(file, error) from None
+            for part in _values(opened[name]) if values else _found(opened, file, name.strip("/")):
+                tell(part, answers)
+    except UserError as error:
+        answer = {"refused": str(error)}
+    except (*_ERRORS, MemoryError) as error:
+        answer = {"refused": str(_unreadable(file, error))}
+    tell(answer, answers)
 
 
-def _found(opened: Any, file: Path, name: str) -> Found:
+def _values(dataset: Any) -> Iterator[list[Any]]:
+    """Values of a dataset, flat, some at a time."""
+    import h5py
+
+    is_text = h5py.check_string_dtype(dataset.dtype) is not None
+    flat = np.asarray((dataset.asstr() if is_text else dataset)[()]).ravel()
+    for start in range(0, len(flat), _AT_ONCE):
+        yield flat[start : start + _AT_ONCE].tolist()
+
+
+def _found(opened: Any, file: Path, name: str) -> Iterator[Any]:
+    """The chosen dataset, notes, then every dataset: its name in the group and that in the file."""
     import h5py
 
     node = opened.get(name) if name else opened
@@ -94,17 +128,19 @@ def _found(opened: Any, file: Path, name: str) -> Found:
         parent, _, chosen = name.rpartition("/")
         group = opened[parent] if parent else opened
     inside = "" if group.name == "/" else f"{group.name.strip('/')}/"
-    entries: dict[str, Entry] = {}
+    entries: list[list[Any]] = []
     others: list[str] = []
     for own in (one for one in (chosen, *LABELS) if one in group) if chosen else group:
         link = group.get(own, getlink=True)
         item = None if isinstance(link, h5py.ExternalLink) else group.get(own)
         if isinstance(item, h5py.Dataset):
-            entries[own] = _entry(file, f"{inside}{own}", item)
+            entries.append([own, f"{inside}{own}", *_described(file, f"{inside}{own}", item)])
         else:
             others.append(own)
     passed = f"passed over what is no array in {file.name}: {shortened(others)}"
-    return Found(entries, chosen, (passed,) if others and not chosen else ())
+    yield chosen
+    yield [passed] if others and not chosen else []
+    yield from entries
 
 
 def _names(opened: Any) -> list[str]:
@@ -114,7 +150,8 @@ def _names(opened: Any) -> list[str]:
     return names
 
 
-def _entry(file: Path, name: str, dataset: Any) -> Entry:
+def _described(file: Path, name: str, dataset: Any) -> tuple[str, tuple[int, ...], str, str]:
+    """Type, shape, why it cannot be read in place (or ""), and a note (or "")."""
     shape = dataset.shape or ()
     chunks = dataset.chunks
     unfit = note = ""
@@ -131,9 +168,7 @@ def _entry(file: Path, name: str, dataset: Any) -> Entry:
             f"{file.name}:{name} is compressed in chunks of {' x '.join(map(str, chunks))}, which "
             f"are decompressed for every image: {_repack(name, shape)} is faster"
         )
-    return Entry(
-        f"{file.name}:{name}", str(dataset.dtype), shape, Dataset(file, name, shape), unfit, note
-    )
+    return str(dataset.dtype), shape, unfit, note
 
 
 def _repack(name: str, shape: tuple[int, ...]) -> str:
@@ -152,21 +187,30 @@ def _lacking_filter(dataset: Any) -> str:
     return ""
 
 
-def _opened(file: Path) -> Any:
-    """The file opened for reading, without a lock: other programs may have it open."""
+def _library(file: Path) -> Any:
+    """The module h5py."""
     try:
         import h5py
     except ImportError:
         raise UserError(f"HDF5 files need h5py; got {file}: pip install 'fusiform[hdf5]'") from None
-    return h5py.File(file, "r", locking=False)
+    return h5py
 
 
-def _unreadable(file: Path, error: BaseException) -> UserError:
+def _opened(file: Path) -> Any:
+    """The file opened for reading, without a lock: other programs may have it open."""
+    return _library(file).File(file, "r", locking=False)
+
+
+def _unreadable(file: Path, error: BaseException | str) -> UserError:
     return UserError(
         f"{file.suffix} files are HDF5; {file} is not, or is damaged ({_reason(error)}): restore it"
     )
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException | str) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+if __name__ == "__main__":
+    run(serve)

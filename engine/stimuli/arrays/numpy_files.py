@@ -12,7 +12,6 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from ...errors import UserError, nearest
 from ..images import read_part
@@ -39,15 +38,15 @@ class Bytes:
         size = math.prod(self.shape[1:])
         return read_part(self.file, self.start + row * size, size, path)
 
-    def values(self) -> NDArray[Any]:
-        """The whole array."""
+    def values(self) -> list[Any]:
+        """All values, flat."""
         try:
             loaded = np.load(self.file, allow_pickle=False)
             if not self.member:
-                return np.asarray(loaded)
+                return list(loaded.ravel().tolist())
             with loaded:
-                return np.asarray(loaded[self.member])
-        except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+                return list(loaded[self.member].ravel().tolist())
+        except Exception as error:
             raise _unreadable(self.file, error) from None
 
     def absolute(self) -> Bytes:
@@ -85,9 +84,9 @@ def npz_file(file: Path, name: str) -> Found:
                 for own, one in members.items()
                 if not name or own in (name, *LABELS)
             }
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # readers of zip files and of headers raise many kinds
         raise _unreadable(file, error) from None
     return Found(entries, name)
 
@@ -97,7 +96,7 @@ def _of_npy(file: Path) -> Entry:
         with file.open("rb") as opened:
             dtype, shape, is_c = _header(opened)
             start, size = opened.tell(), os.fstat(opened.fileno()).st_size
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy's reader raises many kinds for damaged files
         raise _unreadable(file, error) from None
     unfit = _unfit(dtype, shape, is_c)
     if not dtype.hasobject and start + math.prod(shape) * dtype.itemsize > size:

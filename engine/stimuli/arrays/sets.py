@@ -6,6 +6,7 @@ category.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -107,18 +108,17 @@ def _texts(entry: Entry, number: int) -> Iterator[str]:
     """Labels as texts."""
     if entry.unfit:
         raise UserError(f"labels are read in place; {entry.name} {entry.unfit}")
-    values = entry.array.values()
-    if values.dtype.kind not in "iuUSO":
+    if math.prod(entry.shape) != number:
         raise UserError(
-            f"labels are texts or whole numbers; {entry.name} holds {values.dtype}: save it with "
-            "astype(int) or astype(str)"
+            f"every image of an array has one label; {entry.name} has {math.prod(entry.shape):,} "
+            f"for {number:,} images: save one for each"
         )
-    if values.size != number:
-        raise UserError(
-            f"every image of an array has one label; {entry.name} has {values.size:,} for "
-            f"{number:,} images: save one for each"
-        )
-    for row, value in enumerate(values.ravel().tolist()):
+    for row, value in enumerate(entry.array.values()):
+        if isinstance(value, bool) or not isinstance(value, int | str | bytes):
+            raise UserError(
+                f"labels are texts or whole numbers; {entry.name} is {entry.dtype}: save it with "
+                "astype(int) or astype(str)"
+            )
         text = _text(value)
         if not text or len(text) > LONGEST_TEXT:
             given = "is empty" if not text else f"has {len(text):,} characters"
