@@ -30,7 +30,7 @@ SPARING = {"OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLO
 def answers_of(
     module: str, asked: Sequence[Any], refused: Callable[[str], UserError]
 ) -> Iterator[Any]:
-    """What the process of a module answers, until its last answer, which is null.
+    """Answers of the process of a module, until the last, which is null.
 
     Parameters
     ----------

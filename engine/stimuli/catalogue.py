@@ -1,8 +1,7 @@
 """Catalogue of stimuli: images and their categories, in an order that is the same on any machine.
 
-A stimulus set is a folder with one folder per category, a manifest (see :mod:`.manifest`), tar
-shards (see :mod:`.shards`), or a packed set (see :mod:`.packed`). Groups select and join folders
-(or categories of the other kinds) under a new name.
+A stimulus set is a folder with one folder per category, or of another kind in ``KINDS``. Groups
+select and join folders (or categories of the other kinds) under a new name.
 
 Names may hold anything that a file system allows. Files are opened by the original name; stores and
 messages have it as valid UTF-8 (see :func:`storable`).
@@ -211,7 +210,9 @@ def read_catalogue(
     ----------
     source : a folder with one folder of images per category; a manifest (``.csv``, ``.parquet``,
         ``.arrow``) with the columns ``path`` (relative to the manifest, or absolute), ``category``
-        and optionally ``sha256``; a folder of ``.tar`` shards, or one shard; a packed set
+        and optionally ``sha256``; a BIDS table (``.tsv``); a folder of ``.tar`` shards, or one
+        shard; arrays in HDF5 or NumPy files (``FILE`` or ``FILE:ARRAY``); a folder written by
+        Hugging Face's ``save_to_disk``; a packed set
     groups : new category -> the folder or folders (or manifest categories) it joins; only these are
         used, in this order
     root : another folder for stimuli of a manifest

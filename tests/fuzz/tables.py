@@ -28,6 +28,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
+import h5py
+import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -74,7 +76,23 @@ def seeds() -> dict[str, bytes]:
     }
     for name, form in (("pax", tarfile.PAX_FORMAT), ("gnu", tarfile.GNU_FORMAT)):
         files[f"tar {name}"] = _tar(form)
+    images = np.arange(6 * 9 * 7 * 3, dtype=np.uint8).reshape(6, 9, 7, 3)
+    content = io.BytesIO()
+    np.savez(content, images=images, labels=np.array([*"ababab"]))
+    files["npz"] = content.getvalue()
+    files["h5 plain"] = _hdf5(images, np.array([*"ababab"], "S"))
+    files["h5 gzip"] = _hdf5(
+        images, np.array([*"ababab"], object), compression="gzip", chunks=(2, 9, 7, 3)
+    )
     return files
+
+
+def _hdf5(images: Any, labels: Any, **options: Any) -> bytes:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_dataset("images", data=images, **options)
+        file["labels"] = labels
+    return content.getvalue()
 
 
 def _arrow(table: Any, new: Callable[..., Any], compression: str | None = None) -> bytes:

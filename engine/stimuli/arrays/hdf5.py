@@ -23,8 +23,8 @@ from .entry import LABELS, MOST_LABELS, Entry, Found
 
 HDF5 = (".h5", ".hdf5")
 _MODULE = "fusiform.engine.stimuli.arrays.hdf5"
-# Values sent at a time.
-_AT_ONCE = 1024
+# Values sent at a time, and CPU seconds of the process: a million labels take one.
+_AT_ONCE, _SECONDS = 1024, 8
 # What h5py raises for damaged files.
 _ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 
@@ -89,7 +89,7 @@ def serve(asked: Sequence[Any], answers: IO[str]) -> None:
     path, name, values = asked
     file, answer = Path(path), None
     try:
-        bound()
+        bound(_SECONDS)
         with _opened(file) as opened:
             for part in _values(opened[name]) if values else _found(opened, file, name.strip("/")):
                 tell(part, answers)
