@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import fusiform
 from fusiform.engine.decoding.pictures import picture_of
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
@@ -338,6 +339,21 @@ def test_recordings_find_the_images_of_a_scan(
     np.testing.assert_array_equal(*values)
 
 
+def test_a_store_finds_arrays_that_were_moved_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    hdf5(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    source = "set.h5:stim/imgBrick"
+    flat.scan(net, source, "s.zarr", layers="0", device="cpu", preprocessing=SIZES)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").rename(tmp_path / "there")
+    store = fusiform.open_store(tmp_path / "there" / "s.zarr")
+    assert store.stimuli.source == tmp_path / "there" / source
+
+
 # ---- stimuli that cannot be shown
 
 
@@ -541,6 +557,13 @@ def test_hdf5_that_leads_to_other_files_is_refused(tmp_path: Path) -> None:
         assert "is a link to another" in refusal(tmp_path / f"set.h5:{name}")
     for name in ("virtual", "external"):
         assert "has its values in other files" in refusal(tmp_path / f"set.h5:{name}")
+
+
+def test_arrays_that_claim_images_without_end_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        for name in "ab":
+            file.create_dataset(name, (2**40, 8, 8, 3), np.uint8, chunks=(1, 8, 8, 3))
+    assert "more images than its file has bytes" in refusal(tmp_path / "set.h5")
 
 
 @pytest.mark.parametrize("way", ["dots", "absolute", "link"])

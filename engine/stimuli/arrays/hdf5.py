@@ -163,6 +163,8 @@ def _described(file: Path, name: str, dataset: Any) -> tuple[str, tuple[int, ...
         unfit = f"is compressed by {lacking}, which h5py lacks here: repack it (h5repack -f GZIP=1)"
     elif chunks and dataset.size and len(shape) < 3 and dataset.nbytes > MOST_LABELS:
         unfit = f"has more than {MOST_LABELS:,} bytes: labels are short texts or numbers"
+    elif len(shape) > 2 and shape[0] > max(file.stat().st_size, 1):
+        unfit = "has more images than its file has bytes: write them into it"
     elif chunks and chunks[0] > 1 and dataset.compression and len(shape) > 2:
         note = (
             f"{file.name}:{name} is compressed in chunks of {' x '.join(map(str, chunks))}, which "
