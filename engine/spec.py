@@ -107,8 +107,10 @@ class Stimuli:
     Parameters
     ----------
     source
-        Folder with a folder per category, manifest, tar shards or packed set. A manifest is a
-        ``.csv``, ``.parquet`` or ``.arrow`` file with columns path, category and perhaps sha256.
+        Folder with a folder per category, manifest, shards, arrays, dataset or packed set. A
+        manifest is a ``.csv``, ``.parquet`` or ``.arrow`` file with columns path, category and
+        perhaps sha256, or an ``events.tsv`` of BIDS. Arrays are in HDF5 (``FILE.h5:ARRAY``) or
+        NumPy files, a dataset is Hugging Face's on disk.
     groups
         Join folders into a category; only these are shown. A mapping of category to folders.
     root

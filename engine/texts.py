@@ -10,8 +10,8 @@ from unicodedata import normalize
 
 from .errors import UserError, shortened
 
-# Delimiters other than the comma.
-_OTHER_DELIMITERS = (";", "|", "\t")
+# Delimiters of columns, in the order in which a head is searched for them, and their names.
+_DELIMITERS = {";": "semicolons", "|": "bars", "\t": "tabs", ",": "commas"}
 # In characters; the csv module itself limits cells to 131,072.
 _LONGEST_LINE = 2**20
 
@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(source: Path, what: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Rows of a CSV file with their line numbers; the first row holds the column names.
 
     The file is UTF-8, with or without a byte order mark. Spaces around cells are stripped and blank
@@ -45,8 +45,8 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
 
     Raises
     ------
-    UserError : it is not a file, not CSV in UTF-8, has another delimiter than the comma, or a row
-        has more cells than columns
+    UserError : it is not a file, not CSV in UTF-8, has another ``delimiter``, or a row has more
+        cells than columns
     """
     width = 0
     if source.exists() and not (source.is_file() or source.is_dir()):
@@ -54,14 +54,17 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             head = next((line for line in _lines(file) if line.strip()), "")
-            delimiter = next((mark for mark in _OTHER_DELIMITERS if mark in head), "")
-            if delimiter and "," not in head:
+            found = next((mark for mark in _DELIMITERS if mark in head), "")
+            if found and delimiter not in head:
+                name = _DELIMITERS[delimiter]
                 raise UserError(
-                    f"{what} has commas between its columns; {source} has {delimiter!r}: save it "
-                    "with commas"
+                    f"{what} has {name} between its columns; {source} has {found!r}: save it with "
+                    f"{name}"
                 )
             file.seek(0)
-            reader = csv.reader(_lines(file), strict=True, skipinitialspace=True)
+            reader = csv.reader(
+                _lines(file), delimiter=delimiter, strict=True, skipinitialspace=True
+            )
             for row in reader:
                 cells = [cell.strip() for cell in row]
                 if not any(cells):
@@ -71,7 +74,7 @@ def csv_rows(source: Path, what: str) -> Iterator[tuple[int, list[str]]]:
                     raise UserError(
                         f"every row of a table has one cell per column; line {reader.line_num} of "
                         f"{source} has {len(cells)} for {width} columns: quote cells that contain "
-                        "a comma"
+                        f"{_DELIMITERS[delimiter]}"
                     )
                 yield reader.line_num, cells[:width]
     except (UnicodeDecodeError, csv.Error) as error:

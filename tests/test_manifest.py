@@ -17,7 +17,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.stimuli import catalogue as catalogue_module
-from fusiform.engine.stimuli import manifest
+from fusiform.engine.stimuli import listing, manifest
 from fusiform.engine.stimuli.catalogue import Catalogue, read_catalogue
 
 from . import flat
@@ -167,7 +167,7 @@ def test_with_given_hashes_no_file_is_read_before_it_is_shown(
     listed: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = hashes(listed.root, listed.names)
-    monkeypatch.setattr(catalogue_module, "read_stimulus", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr(listing, "read_stimulus", lambda _: pytest.fail("it was read"))
     assert [one.sha256 for one in listed.contents] == expected
 
 

@@ -239,12 +239,12 @@ def test_every_damaged_byte_of_a_packed_file_is_noticed(packed: Path) -> None:
     assert pictures
     path = picture_file(packed, 2)  # of pictures 10 and 11
     content = path.read_bytes()
-    sound = [pictures.read(i, path).tobytes() for i in (10, 11)]
+    sound = [pictures.picture(i, path).tobytes() for i in (10, 11)]
 
     def is_refused(i: int, expected: bytes) -> bool:
         """Either it raises, or the pictures are unchanged."""
         try:
-            found = pictures.read(i, path)
+            found = pictures.picture(i, path)
         except UnfitStimulus as unfit:
             return unfit.reason == "is damaged in its packed set, by its checksum"
         assert found.tobytes() == expected
@@ -587,7 +587,7 @@ def test_plan_measures_packed_sets(files: Path, packed: Path, tmp_path: Path) ->
     left_to_do = as_measured(PREPROCESSING, catalogue)
     measured = measure_decoding(paths, left_to_do, 1)
     assert (measured.tried, measured.failed, measured.side) == (6, 0, 8)
-    expected = [catalogue.pictures.read(i, packed) for i in range(0, 12, 2)]
+    expected = [catalogue.pictures.picture(i, packed) for i in range(0, 12, 2)]
     found = [prepare(open_image(path), left_to_do) for path in paths]
     np.testing.assert_array_equal(found, expected)
     assert as_measured(PREPROCESSING, read_catalogue(files)) == PREPROCESSING

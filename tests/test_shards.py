@@ -304,7 +304,7 @@ def test_a_shard_that_changes_during_a_scan_is_noticed(whole: Path) -> None:
     whole.write_bytes(content[:1200])
     problems = [content.problem for content in look_again(found)]
     assert problems[0] == ""
-    assert set(problems[1:]) == {"is in a shard that is cut short"}
+    assert set(problems[1:]) == {"is in a file that is cut short"}
     assert not kept.problems
     whole.unlink()
     assert {one.problem for one in look_again(found)} == {

@@ -20,7 +20,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.imports import uncollected
 from fusiform.engine.scanning import run, stimulus_set
 from fusiform.engine.scanning.progress import Listener, Progress
-from fusiform.engine.stimuli import catalogue
+from fusiform.engine.stimuli import catalogue, listing
 
 from . import flat
 
@@ -71,7 +71,7 @@ def test_an_output_that_exists_is_refused_before_torch_is_imported(tmp_path: Pat
 def test_stimuli_are_read_while_the_network_is_built(
     stimuli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built, read = threading.Event(), catalogue.read_stimulus
+    built, read = threading.Event(), listing.read_stimulus
     beside: list[bool] = []
 
     def build(network: object) -> object:
@@ -84,7 +84,7 @@ def test_stimuli_are_read_while_the_network_is_built(
 
     run_load = run.load_backbone
     monkeypatch.setattr(run, "load_backbone", build)
-    monkeypatch.setattr(catalogue, "read_stimulus", read_later)
+    monkeypatch.setattr(listing, "read_stimulus", read_later)
     flat.scan(small_network(), stimuli, tmp_path / "s.zarr", **SMALL)
     assert beside
     assert all(beside)
@@ -99,7 +99,7 @@ def test_stimuli_that_do_not_exist_are_told_before_weights_are_downloaded(
 
 
 def test_an_error_ends_the_reading(stimuli: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths, read = [], catalogue.read_stimulus
+    paths, read = [], listing.read_stimulus
 
     def read_slowly(path: Path) -> bytes:
         paths.append(path)
@@ -112,7 +112,7 @@ def test_an_error_ends_the_reading(stimuli: Path, monkeypatch: pytest.MonkeyPatc
             raise KeyboardInterrupt
 
     monkeypatch.setattr(catalogue, "_AT_ONCE", 1)
-    monkeypatch.setattr(catalogue, "read_stimulus", read_slowly)
+    monkeypatch.setattr(listing, "read_stimulus", read_slowly)
     monkeypatch.setattr(catalogue, "daemons", lambda _, name: daemons(1, name))
     with pytest.raises(KeyboardInterrupt):
         fail()
@@ -140,9 +140,9 @@ def test_an_error_does_not_wait_for_a_file_that_hangs(stimuli: Path) -> None:
         "import threading, time\n"
         "from fusiform import Stimuli\n"
         "from fusiform.engine.scanning import stimulus_set\n"
-        "from fusiform.engine.stimuli import catalogue\n"
+        "from fusiform.engine.stimuli import listing\n"
         "asked = threading.Event()\n"
-        "catalogue.read_stimulus = lambda _: (asked.set(), time.sleep(1000))\n"
+        "listing.read_stimulus = lambda _: (asked.set(), time.sleep(1000))\n"
         f"with stimulus_set.reading(Stimuli({str(stimuli)!r})):\n"
         "    asked.wait()\n"
         "    raise KeyboardInterrupt"
@@ -191,7 +191,7 @@ def test_the_kernels_of_a_scan_are_loaded_ahead(stimuli: Path, tmp_path: Path) -
 def test_progress_is_reported_while_stimuli_are_read(
     stimuli: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waited, read = threading.Event(), catalogue.read_stimulus
+    waited, read = threading.Event(), listing.read_stimulus
     told: list[Progress] = []
 
     def read_later(path: Path) -> bytes:
@@ -202,7 +202,7 @@ def test_progress_is_reported_while_stimuli_are_read(
         told.append(event)
         waited.set()
 
-    monkeypatch.setattr(catalogue, "read_stimulus", read_later)
+    monkeypatch.setattr(listing, "read_stimulus", read_later)
     monkeypatch.setattr(stimulus_set, "_SAY_EVERY", 0.05)
     with stimulus_set.reading(Stimuli(stimuli)) as begun:
         found = begun.read(Listener(progress=progress))

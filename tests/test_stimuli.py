@@ -26,7 +26,7 @@ from fusiform.engine.errors import UserError
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.stimuli.check import StimuliReport, check_stimuli
 from fusiform.engine.stimuli.columns import Content
-from fusiform.engine.stimuli.folders import image_files
+from fusiform.engine.stimuli.entries import image_files
 from fusiform.engine.stimuli.images import (
     UnfitStimulus,
     natural_key,

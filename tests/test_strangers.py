@@ -17,7 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from fusiform.engine.errors import UserError
-from fusiform.engine.stimuli import arrow_tables
+from fusiform.engine.stimuli import apart, arrow_tables
 from fusiform.engine.stimuli.catalogue import read_catalogue
 from fusiform.engine.texts import csv_rows
 
@@ -96,10 +96,9 @@ def test_a_text_longer_than_any_path_raises_with_its_row(tmp_path: Path, suffix:
 # A reading process with less memory: what a forked one inherits may already be allocated.
 LIMITED = """
 import sys
-from pathlib import Path
-from fusiform.engine.stimuli import arrow_tables
-arrow_tables.MEMORY = 64 * 2**20
-arrow_tables.serve(Path(sys.argv[1]), ["path", "category"], [], "a manifest", sys.stdout)
+from fusiform.engine.stimuli import apart, arrow_tables
+apart.MEMORY = 64 * 2**20
+arrow_tables.serve([[sys.argv[1]], ["path", "category"], [], "a manifest", ""], sys.stdout)
 """
 
 
@@ -113,12 +112,12 @@ def test_a_table_that_decompresses_without_bound_is_refused(tmp_path: Path, name
     assert (tmp_path / name).stat().st_size < MIB
     reading = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path / name)],
-        env={**os.environ, **arrow_tables._SPARING},
+        env={**os.environ, **apart.SPARING},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "reading it" in json.loads(reading.stdout)["refused"]
+    assert "reading it" in json.loads(reading.stdout.splitlines()[-1])["refused"]
 
 
 def test_an_endless_row_is_refused_as_it_arrives(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def measure(source: str) -> dict[str, Any]:
     from fusiform.engine.moments.plan import make_plan
     from fusiform.engine.scanning.memory import peak_memory
     from fusiform.engine.stimuli.catalogue import read_catalogue
+    from fusiform.engine.stimuli.shards import Members
 
     started, cpu = time.perf_counter(), time.process_time()
     catalogue = read_catalogue(source)
@@ -135,9 +136,10 @@ def measure(source: str) -> dict[str, Any]:
     started = time.perf_counter()
     digests = catalogue.contents.digests
     hashed = time.perf_counter() - started
-    names, members = catalogue.names, catalogue.members
+    names, members = catalogue.names, catalogue.images
     arrays = [names.content, names.ends, catalogue.labels, digests, plan.order, plan.fold_of]
-    arrays += [members.shard, members.start, members.size] if members else []
+    if isinstance(members, Members):
+        arrays += [members.shard, members.start, members.size]
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "entries": len(catalogue),

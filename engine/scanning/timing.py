@@ -141,10 +141,12 @@ def _processes(
 
 
 def spread(catalogue: Catalogue, most: int, folder: Path) -> list[Path]:
-    """Stimuli from all over a set; those in shards or packed are copied into ``folder``."""
+    """Stimuli from all over a set; those that are no files are copied into ``folder``."""
+    from ..stimuli.listing import Files
+
     count = min(most, len(catalogue))
     chosen = [index * len(catalogue) // count for index in range(count)]
-    if catalogue.members is None and catalogue.pictures is None:
+    if isinstance(catalogue.images, Files):
         return [catalogue.path(index) for index in chosen]
     paths = [folder / f"{index}" for index in chosen]
     for index, path in zip(chosen, paths, strict=True):

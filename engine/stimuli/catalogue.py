@@ -1,8 +1,7 @@
 """Catalogue of stimuli: images and their categories, in an order that is the same on any machine.
 
-A stimulus set is a folder with one folder per category, a manifest (see :mod:`.manifest`), tar
-shards (see :mod:`.shards`), or a packed set (see :mod:`.packed`). Groups select and join folders
-(or categories of the other kinds) under a new name.
+A stimulus set is a folder with one folder per category, or of another kind in ``KINDS``. Groups
+select and join folders (or categories of the other kinds) under a new name.
 
 Names may hold anything that a file system allows. Files are opened by the original name; stores and
 messages have it as valid UTF-8 (see :func:`storable`).
@@ -25,24 +24,30 @@ from ..daemons import daemons
 from ..errors import UserError, require_path, shortened
 from ..texts import composed
 from ..values import listed
+from .arrays.named import ARRAYS
+from .arrays.sets import list_arrays
+from .bids import TABLE, list_events
 from .columns import SHA256_BYTES, Contents, Texts, storable
-from .folders import (
-    archives_in,
-    beside_shards,
-    list_folders,
-    list_shards,
-    refuse_compressed,
-    shards_in,
-)
-from .images import UnfitStimulus, read_header, read_stimulus
+from .datasets import list_dataset
+from .folders import archives_in, list_folders, list_shards
+from .images import UnfitStimulus, read_header
+from .listing import FILES, Images, Listing, Source, joined
 from .listing import Groups as Groups
-from .listing import Listing, joined, tidied
-from .manifest import MANIFESTS, list_manifest, refuse_outside
-from .packed.layout import METADATA
+from .manifest import MANIFESTS, list_manifest
 from .packed.pictures import Pictures
 from .packed.table import list_packed
-from .shards import COMPRESSED, SHARD, Members
+from .paths import refuse_outside
 
+# Kinds of stimulus sources, in the order in which they are tried.
+KINDS: tuple[Callable[[Source], Listing | None], ...] = (
+    list_packed,
+    list_shards,
+    list_dataset,
+    list_arrays,
+    list_folders,
+    list_manifest,
+    list_events,
+)
 # Stimuli per job of a reading thread: a job for each would take a gigabyte for a million.
 _AT_ONCE = 64
 
@@ -53,8 +58,8 @@ class Catalogue:
 
     ``names`` are paths relative to ``root``; ``labels [stimulus]`` index into ``categories``, and
     stimuli are sorted by category. ``notes`` say what was left out. Categories and notes are valid
-    UTF-8, and so are ``shown_names``. ``members`` are the locations in tar shards, ``pictures``
-    those in a packed set, and ``listed [stimulus, byte]`` the SHA-256 of a manifest or packed set.
+    UTF-8, and so are ``shown_names``. ``images`` reads them, and ``listed [stimulus, byte]`` are
+    the SHA-256 of a manifest or packed set.
     """
 
     root: Path
@@ -62,29 +67,29 @@ class Catalogue:
     names: Texts
     labels: NDArray[np.int32]
     notes: tuple[str, ...] = ()
-    members: Members | None = None
+    images: Images = FILES
     listed: NDArray[np.uint8] | None = None
-    pictures: Pictures | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def path(self, stimulus: int) -> Path:
-        """Path of the image; a shard or packed set counts as a folder."""
+        """Path of the image; a shard, array or packed set counts as a folder."""
         return self.root / self.names[stimulus]
 
+    @property
+    def pictures(self) -> Pictures | None:
+        """Pictures of a packed set; None for another set."""
+        return self.images if isinstance(self.images, Pictures) else None
+
     def read(self, stimulus: int) -> bytes:
-        """Bytes of the image file; for a packed set, a PNM file of the pixels.
+        """Bytes of the image file; for raw pixels, a PNM file of them.
 
         Raises
         ------
-        UnfitStimulus : see :func:`.images.read_stimulus`, :meth:`.shards.Members.read` and
-            :meth:`.packed.pictures.Pictures.read`
+        UnfitStimulus : see :meth:`.listing.Images.read`
         """
-        path = self.path(stimulus)
-        if self.pictures:
-            return self.pictures.as_file(stimulus, path)
-        return self.members.read(stimulus, path) if self.members else read_stimulus(path)
+        return self.images.read(stimulus, self.path(stimulus))
 
     def require_unchanged(self, stimulus: int, content: bytes) -> None:
         """Raise if ``content`` does not have the SHA-256 of the catalogue.
@@ -172,9 +177,8 @@ class Catalogue:
             categories=tuple(categories),
             names=self.names.take(stimuli),
             labels=labels,
-            members=self.members and self.members.take(stimuli),
+            images=self.images.take(stimuli),
             listed=None if self.listed is None else self.listed[stimuli],
-            pictures=self.pictures and self.pictures.take(stimuli),
         )
         if "contents" in self.__dict__:
             known = self.contents
@@ -188,13 +192,7 @@ class Catalogue:
 
     def absolute(self) -> Catalogue:
         """The catalogue with absolute paths."""
-        members = self.members
-        if members:
-            members = replace(members, shards=tuple(path.absolute() for path in members.shards))
-        pictures = self.pictures
-        if pictures:
-            pictures = replace(pictures, folder=pictures.folder.absolute())
-        part = replace(self, root=self.root.absolute(), members=members, pictures=pictures)
+        part = replace(self, root=self.root.absolute(), images=self.images.absolute())
         part.__dict__["contents"] = self.contents
         return part
 
@@ -212,7 +210,9 @@ def read_catalogue(
     ----------
     source : a folder with one folder of images per category; a manifest (``.csv``, ``.parquet``,
         ``.arrow``) with the columns ``path`` (relative to the manifest, or absolute), ``category``
-        and optionally ``sha256``; a folder of ``.tar`` shards, or one shard; a packed set
+        and optionally ``sha256``; a BIDS table (``.tsv``); a folder of ``.tar`` shards, or one
+        shard; arrays in HDF5 or NumPy files (``FILE`` or ``FILE:ARRAY``); a folder written by
+        Hugging Face's ``save_to_disk``; a packed set
     groups : new category -> the folder or folders (or manifest categories) it joins; only these are
         used, in this order
     root : another folder for stimuli of a manifest
@@ -238,27 +238,16 @@ def read_catalogue(
     ):
         raise UserError(f"groups are {{category: folders}}; got {groups!r}: pass a dict of strings")
     groups = groups and {category: listed(given) for category, given in groups.items()}
-    is_manifest = False
+    named = [folder for joined in (groups or {}).values() for folder in joined]
+    asked = Source(source, named, None if root is None else Path(root))
     try:
-        if os.path.isfile(source / METADATA):  # noqa: PTH113 - raises nothing
-            listing, base = list_packed(source), source
-        elif source.is_dir() and (shards := shards_in(source)):
-            listing, base = list_shards(shards, beside_shards(source)), source
-        elif source.is_dir():
-            groups = groups and tidied(groups)
-            named = [folder for joined in (groups or {}).values() for folder in joined]
-            listing, base = list_folders(source, named), source
-        elif source.suffix.lower() == SHARD and source.is_file():
-            listing, base = list_shards([source]), source.parent
-        elif source.suffix.lower() in MANIFESTS and source.is_file():
-            listing, base, is_manifest = list_manifest(source), source.parent, True
-        elif source.name.lower().endswith(COMPRESSED) and source.is_file():
-            refuse_compressed(source.parent, [source.name])
-        else:
+        listing = next(filter(None, (kind(asked) for kind in KINDS)), None)
+        if listing is None:
             state = "is neither" if source.exists() else "does not exist"
             raise UserError(
                 "stimuli are a folder with a folder per category, a folder of .tar shards, a "
-                f"packed set, or a manifest ({', '.join(MANIFESTS)}); {source} {state}"
+                f"packed set, a dataset folder, arrays ({', '.join(ARRAYS)}), a manifest "
+                f"({', '.join(MANIFESTS)}), or a BIDS table ({TABLE}); {source} {state}"
             )
     except OSError as error:
         reason = error.strerror or error
@@ -270,9 +259,9 @@ def read_catalogue(
     if root is not None and not Path(root).is_dir():
         _refuse_unusable(rows, listing, source)
         raise UserError(f"`root` is a folder; {root} is not: name another")
-    catalogue = _catalogue(base, listing, rows, source)
-    if is_manifest:
-        refuse_outside(base, catalogue.names, root)
+    catalogue = _catalogue(listing, rows, source)
+    if listing.confined:
+        refuse_outside(listing.base, catalogue.names, root)
     return catalogue
 
 
@@ -292,9 +281,7 @@ def catalogue_of(source: Path | str, groups: Groups, root: Path | str | None = N
         return read_catalogue(source, None, root)
 
 
-def _catalogue(
-    base: Path, listing: Listing, rows: Mapping[str, NDArray[np.int64]], source: Path
-) -> Catalogue:
+def _catalogue(listing: Listing, rows: Mapping[str, NDArray[np.int64]], source: Path) -> Catalogue:
     """Catalogue of the categories in ``rows``, in their order."""
     _refuse_unusable(rows, listing, source)
     order = np.concatenate(list(rows.values()))
@@ -303,14 +290,13 @@ def _catalogue(
     for byte in np.flatnonzero(names.content == 0)[:1].tolist():
         _refuse_nul(list(rows)[labels[names.row_of(byte)]])
     return Catalogue(
-        base,
+        listing.base,
         tuple(map(storable, rows)),
         names,
         labels,
         tuple(map(storable, listing.notes)),
-        listing.members and listing.members.take(order),
+        listing.images.take(order),
         None if listing.digests is None else listing.digests[order],
-        listing.pictures and listing.pictures.take(order),
     )
 
 

@@ -6,91 +6,38 @@ Everything in the folder is either a stimulus or named in a note.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from array import array
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
+from .arrays.named import ARRAYS
 from .columns import Texts
-from .images import SUFFIXES, natural_key, suffix_of
-from .listing import Listing, are_alike, rows_by_category
-from .manifest import FilesByName
+from .entries import Entries, entries_of, holds_stimuli, why_not
+from .images import natural_key
+from .listing import Listing, Source, refuse_repeated, rows_by_category
+from .paths import FilesByName
 from .shards import COMPRESSED, SHARD, Index
 
-# Folders added by archives, file systems and programs.
-_JUNK = frozenset({
-    "__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found",
-})  # fmt: skip
-_JUNK_FILES = frozenset({"thumbs.db", "desktop.ini"})
-_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-# Names of unfinished scans, and of stores being replaced.
-_UNFINISHED = re.compile(r".\.(partial(-[0-9a-f]{8})?|old)$")
 # Names of broken links to files, and their targets in git-annex.
 _FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 _ANNEXED = re.compile(r"annex[/\\]objects")
 
 
-class Entries(NamedTuple):
-    """Entries of a folder, without hidden ones (with a leading dot).
-
-    ``images`` have the suffix of an image, in natural order, and are not folders; ``lost`` counts
-    the broken links among them. ``links`` are other broken links, and ``others`` counts the rest.
-    """
-
-    images: list[str]
-    folders: list[str]
-    links: list[str]
-    lost: int
-    others: int
-
-
-def entries_of(directory: Path) -> Entries:
-    """List the entries of a folder, following links."""
-    images: list[str] = []
-    folders: list[str] = []
-    links: list[str] = []
-    lost = others = 0
-    with os.scandir(directory) as entries:  # ten times as fast as pathlib
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            is_file = _is(entry.is_file)
-            if not is_file and _is(entry.is_dir):
-                folders.append(entry.name)
-            elif suffix_of(entry.name) in SUFFIXES:
-                images.append(entry.name)
-                lost += not is_file and entry.is_symlink()
-            elif not is_file and entry.is_symlink():
-                links.append(entry.name)
-            else:
-                others += 1
-    images.sort(key=natural_key)
-    return Entries(images, folders, links, lost, others)
-
-
-def _is(kind: Callable[[], bool]) -> bool:
-    try:
-        return kind()
-    except OSError:  # a circular link, or one to an inaccessible target
-        return False
-
-
-def image_files(directory: Path) -> list[Path]:
-    """Image files directly in a folder; see :class:`Entries`."""
-    return [directory / name for name in entries_of(directory).images]
-
-
-def list_folders(source: Path, named: Collection[str]) -> Listing:
-    """Images of every category folder; folders ``named`` by groups may be nested."""
+def list_folders(given: Source) -> Listing | None:
+    """Images of every category folder; folders that groups name may be nested."""
+    source = given.path
+    if not source.is_dir():
+        return None
     top, files = entries_of(source), FilesByName(source)
     notes: list[str] = []
-    in_groups = {files.find(name) for name in named}
+    in_groups = {files.find(posixpath.normpath(name)) for name in given.named}
     folders, gone = _categories(source, top, in_groups, notes)
     rows: dict[str, NDArray[np.int64]] = {}
 
@@ -113,7 +60,7 @@ def list_folders(source: Path, named: Collection[str]) -> Listing:
                     notes.extend(_of_category(source, folder, found, in_groups))
             rows[folder] = np.arange(listed, listed := listed + len(images))
 
-    return Listing(Texts.of(names()), rows, tuple(notes))
+    return Listing(source, Texts.of(names()), rows, tuple(notes))
 
 
 def shards_in(source: Path) -> list[Path]:
@@ -129,17 +76,29 @@ def shards_in(source: Path) -> list[Path]:
     ):
         return []
     if compressed and not shards:
-        refuse_compressed(source, compressed)
+        _refuse_compressed(source, compressed)
     return shards
 
 
-def list_shards(shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
+def list_shards(given: Source) -> Listing | None:
     """Images of shards in their order; categories in natural order.
 
     Raises
     ------
-    UserError : see :class:`.shards.Index`; a shard that lists a name twice
+    UserError : see :class:`.shards.Index`; a shard that lists a name twice; compressed archives
     """
+    source = given.path
+    if source.is_dir():
+        shards = shards_in(source)
+        return _list_shards(source, shards, beside_shards(source)) if shards else None
+    if source.name.lower().endswith(COMPRESSED) and source.is_file():
+        _refuse_compressed(source.parent, [source.name])
+    if source.suffix.lower() == SHARD and source.is_file():
+        return _list_shards(source.parent, [source])
+    return None
+
+
+def _list_shards(base: Path, shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
     index, known = Index(shards), dict[str, int]()
     numbers, marks = array("i"), array("q")
 
@@ -150,20 +109,18 @@ def list_shards(shards: Sequence[Path], notes: Iterable[str] = ()) -> Listing:
             yield found.name
 
     listed = Texts.of(names())
-    if are_alike(np.frombuffer(marks, np.int64)):
-        for name, count in Counter(listed).items():
-            if count > 1:
-                raise UserError(f"a shard holds every name once; {name} occurs {count} times")
+    refuse_repeated(listed, marks, "a shard holds every name once")
     rows = rows_by_category(known, np.frombuffer(numbers, np.int32))
     return Listing(
+        base,
         listed,
         {category: rows[category] for category in sorted(rows, key=natural_key)},
         (*notes, *index.notes),
-        members=index.members(),
+        images=index.members(),
     )
 
 
-def refuse_compressed(source: Path, names: Collection[str]) -> NoReturn:
+def _refuse_compressed(source: Path, names: Collection[str]) -> NoReturn:
     """Raise for stimuli in compressed archives."""
     raise UserError(
         f"shards are uncompressed tar files; {source} has {shortened(names, 3)}: decompress them "
@@ -178,6 +135,7 @@ def beside_shards(source: Path) -> Iterator[str]:
         (top.images, "images"),
         (top.links, "broken links"),
         (_compressed(source), f"compressed archives (decompress them to {SHARD})"),
+        (_arrays(source), "files of arrays"),
     ):
         if names:
             yield f"passed over {len(names):,} {what} beside the shards: {shortened(names, 3)}"
@@ -191,7 +149,15 @@ def shard_paths(source: Path) -> list[Path]:
 
 
 def _compressed(source: Path) -> list[str]:
-    names = (path.name for path in source.iterdir() if path.name.lower().endswith(COMPRESSED))
+    return _with_suffix(source, COMPRESSED)
+
+
+def _arrays(source: Path) -> list[str]:
+    return _with_suffix(source, ARRAYS)
+
+
+def _with_suffix(source: Path, suffixes: tuple[str, ...]) -> list[str]:
+    names = (path.name for path in source.iterdir() if path.name.lower().endswith(suffixes))
     return sorted((name for name in names if not name.startswith(".")), key=natural_key)
 
 
@@ -203,34 +169,12 @@ def archives_in(folder: Path) -> list[str]:
         return []
 
 
-def holds_stimuli(folder: Path) -> bool:
-    """Whether a folder could be a category: not a store, not junk, not empty."""
-    return not _why_not(folder)
-
-
-def _why_not(folder: Path) -> str:
-    """Reason why a folder is not a category, or ""; unreadable folders could be categories."""
-    if folder.name in _JUNK:
-        return "junk"
-    if _UNFINISHED.search(folder.name) and not entries_of(folder).images:
-        return "unfinished"
-    if any(os.path.isfile(f"{folder}/{name}") for name in _ZARR):  # noqa: PTH113 - raises nothing
-        return "zarr"
-    try:
-        with os.scandir(folder) as entries:
-            names = (entry.name for entry in entries)
-            empty = all(name.startswith(".") or name.lower() in _JUNK_FILES for name in names)
-    except OSError:
-        return ""
-    return "empty" if empty else ""
-
-
 def _categories(
     source: Path, top: Entries, in_groups: Collection[str], notes: list[str]
 ) -> tuple[list[str], set[str]]:
     """Category folders, and those of them that are broken links."""
     passed = {name: why for name in top.folders if name not in in_groups
-              and (why := _why_not(source / name))}  # fmt: skip
+              and (why := why_not(source / name))}  # fmt: skip
     gone = {*gone_folders(source, top), *(name for name in top.links if name in in_groups)}
     folders = sorted(gone.union(top.folders) - set(passed), key=natural_key)
     deep = sorted(name for name in in_groups if "/" in name)
@@ -270,6 +214,7 @@ def _beside(
         (top.images, "images outside the category folders"),
         ([path.name for path in shard_paths(source)], f"{SHARD} files beside the folders"),
         (_compressed(source), "compressed archives beside the folders"),
+        (_arrays(source), "files of arrays beside the folders"),
     ):
         if names:
             yield f"passed over {len(names):,} {what}: {shortened(names, 3)}"

@@ -147,6 +147,40 @@ def read_stimulus(path: Path) -> bytes:
     return content
 
 
+def read_part(file: Path, start: int, size: int, path: Path) -> bytes:
+    """Content of a stimulus that is part of a ``file``; errors name it by ``path``.
+
+    Raises
+    ------
+    UnfitStimulus : empty, larger than 1 GiB, or in a file that is unreadable or truncated
+    """
+    if size > LARGEST:
+        raise UnfitStimulus(path, f"has {size:,} bytes; at most {LARGEST:,} are read")
+    if not size:
+        raise UnfitStimulus(path, "is empty")
+    try:
+        with file.open("rb", buffering=0) as whole:
+            if not stat.S_ISREG(os.fstat(whole.fileno()).st_mode):
+                raise UnfitStimulus(path, "is in a file that is not a regular one any more")
+            whole.seek(start)
+            content = whole.read(size)
+    except OSError as error:
+        if is_resource_limit(error):  # not the file's fault, so it must not be skipped
+            raise
+        raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
+    if len(content or b"") < size:
+        raise UnfitStimulus(path, "is in a file that is cut short")
+    return bytes(content)
+
+
+def as_pnm(pixels: bytes, height: int, width: int, channels: int) -> bytes:
+    """Raw pixels ``[y, x, channel]`` as a PNM file: grey for one channel, RGB for three.
+
+    The header is that of Netpbm and Pillow, so the file has the hash of one that they write.
+    """
+    return b"P%d\n%d %d\n255\n" % (6 if channels == 3 else 5, width, height) + pixels
+
+
 def open_image(source: Path, content: bytes | None = None) -> Image.Image:
     """Read an image file as an upright 8-bit picture, mode ``L`` or ``RGB``.
 

@@ -1,12 +1,18 @@
-"""Listing of a stimulus source, before categories are chosen, and joining of categories."""
+"""Listing of a stimulus source, before categories are chosen, and joining of categories.
+
+A kind of stimulus source is a function from a :class:`Source` to its :class:`Listing`, or None if
+the source is of another kind.
+"""
 
 from __future__ import annotations
 
 import posixpath
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +20,76 @@ from numpy.typing import NDArray
 from ..errors import UserError, nearest
 from ..texts import composed
 from .columns import Texts
-from .packed.pictures import Pictures
-from .shards import Members
+from .images import read_stimulus
 
 Groups = Mapping[str, str | Sequence[str]]
+
+
+class Source(NamedTuple):
+    """A stimulus source as given; ``named`` are the folders in its groups."""
+
+    path: Path
+    named: Sequence[str] = ()
+    root: Path | None = None
+
+
+class Images(Protocol):
+    """Where the images of a set are, and how one is read."""
+
+    def take(self, order: NDArray[np.int64]) -> Self:
+        """Images of the stimuli in ``order``."""
+
+    def read(self, stimulus: int, path: Path) -> bytes:
+        """Image file of a stimulus; pixels that are stored raw come as a PNM file.
+
+        Parameters
+        ----------
+        path : of the stimulus in the catalogue; named in errors
+
+        Raises
+        ------
+        UnfitStimulus : it cannot be read
+        """
+
+    def absolute(self) -> Self:
+        """The same with absolute paths."""
+
+
+class Files:
+    """Images that are files, at their paths in the catalogue."""
+
+    def take(self, order: NDArray[np.int64]) -> Files:  # noqa: ARG002
+        """All of them: the paths tell them apart."""
+        return self
+
+    def read(self, stimulus: int, path: Path) -> bytes:  # noqa: ARG002
+        """Content of the file; see :func:`.images.read_stimulus`."""
+        return read_stimulus(path)
+
+    def absolute(self) -> Files:
+        """The same: the catalogue has the paths."""
+        return self
+
+
+FILES = Files()
 
 
 @dataclass(frozen=True)
 class Listing:
     """Names in the order of a source, and the rows of each category.
 
-    ``digests [row, byte]`` are the SHA-256 of a manifest, ``members`` the locations in tar shards,
-    ``pictures`` those in a packed set; None for other sources. ``notes`` say what was left out.
+    ``base`` is the folder of the names. ``digests [row, byte]`` are the SHA-256 of a manifest or
+    packed set. ``notes`` say what was left out. Names of a ``confined`` listing must not lead out
+    of ``base``.
     """
 
+    base: Path
     names: Texts
     rows: Mapping[str, NDArray[np.int64]]
     notes: tuple[str, ...] = ()
     digests: NDArray[np.uint8] | None = None
-    members: Members | None = None
-    pictures: Pictures | None = None
+    images: Images = FILES
+    confined: bool = False
 
     def of_one_form(self) -> Self:
         """Join categories whose names differ only in Unicode form.
@@ -67,15 +123,10 @@ def _written_alike(names: Texts) -> int:
     return len(marks) - len(np.unique(np.frombuffer(marks, np.int64)))
 
 
-def tidied(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Normalise folder names: ``a/`` and ``./a`` become ``a``."""
-    return {category: [posixpath.normpath(f) for f in given] for category, given in groups.items()}
-
-
 def joined(
     rows: Mapping[str, NDArray[np.int64]], groups: Mapping[str, Sequence[str]], source: object
 ) -> dict[str, NDArray[np.int64]]:
-    """Rows of every group, in the order of its folders; errors name ``source``.
+    """Rows of every group, in the order of its folders (``a/`` is ``a``); errors name ``source``.
 
     Raises
     ------
@@ -87,12 +138,12 @@ def joined(
     for category, folders in groups.items():
         own = [np.empty(0, np.int64)]
         for given in folders:
-            if composed(given) not in forms:
+            folder = forms.get(composed(given)) or forms.get(composed(posixpath.normpath(given)))
+            if folder is None:
                 raise UserError(
                     f"a group joins categories of {source}; {category} names {given!r}: "
                     f"{nearest(given, rows)}"
                 )
-            folder = forms[composed(given)]
             if folder in owner:
                 raise UserError(
                     f"a stimulus has one category; {folder} is in the groups {owner[folder]} and "
@@ -112,6 +163,25 @@ def rows_by_category(
     order = np.argsort(numbers, kind="stable").astype(np.int64)
     cuts = np.cumsum(np.bincount(numbers, minlength=len(names)))[:-1]
     return dict(zip(names, np.split(order, cuts), strict=True)) if names else {}
+
+
+def renumbered(own: NDArray[np.int32]) -> tuple[list[int], NDArray[np.int32]]:
+    """The distinct numbers in ``own``, and ``own`` as indices of them; negative ones stay."""
+    used = np.unique(own[own >= 0])
+    return used.tolist(), np.where(own < 0, own, np.searchsorted(used, own)).astype(np.int32)
+
+
+def refuse_repeated(names: Texts, marks: array[int], rule: str) -> None:
+    """Raise for a name that occurs twice; ``marks`` are the hashes of all, ``rule`` opens the text.
+
+    Raises
+    ------
+    UserError : there is one
+    """
+    if are_alike(np.frombuffer(marks, np.int64)):
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise UserError(f"{rule}; {name} occurs {count} times: keep one")
 
 
 def are_alike(marks: NDArray[np.int64]) -> bool:

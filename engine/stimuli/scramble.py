@@ -27,7 +27,8 @@ from PIL import Image
 from ..beside import fill_folder, resolve_output
 from ..errors import UserError
 from ..limits import refuse_seed
-from .folders import entries_of, gone_folders, image_files
+from .entries import entries_of, image_files
+from .folders import gone_folders
 from .images import FETCH, LOST, UnfitStimulus, open_image
 
 Method = Literal["phase", "blocks"]

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import tarfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -26,7 +25,8 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, shortened
 from .columns import LONGEST_TEXT
-from .images import LARGEST, SUFFIXES, UnfitStimulus, suffix_of
+from .images import SUFFIXES, read_part, read_stimulus, suffix_of
+from .listing import renumbered
 from .tar_headers import files_in
 
 SHARD = ".tar"
@@ -39,7 +39,10 @@ _LONGEST_LABEL = 2**20
 
 @dataclass(frozen=True)
 class Members:
-    """Locations of stimuli in shards: ``shard``, first byte and number of bytes ``[stimulus]``."""
+    """Locations of stimuli in shards: ``shard``, first byte and number of bytes ``[stimulus]``.
+
+    Those of shard -1 are files of their own.
+    """
 
     shards: tuple[Path, ...]
     shard: NDArray[np.int32]
@@ -48,33 +51,21 @@ class Members:
 
     def take(self, order: NDArray[np.int64]) -> Members:
         """Locations of the stimuli in ``order``, with their shards alone."""
-        used, shard = np.unique(self.shard[order], return_inverse=True)
-        shards = tuple(self.shards[number] for number in used.tolist())
-        return Members(shards, shard.astype(np.int32), self.start[order], self.size[order])
+        used, shard = renumbered(self.shard[order])
+        shards = tuple(self.shards[number] for number in used)
+        return Members(shards, shard, self.start[order], self.size[order])
 
     def read(self, stimulus: int, path: Path) -> bytes:
-        """Content of a stimulus; errors name it by ``path``.
-
-        Raises
-        ------
-        UnfitStimulus : empty, larger than 1 GiB, or in a shard that is unreadable or truncated
-        """
+        """Content of a stimulus; see :func:`.images.read_part`."""
+        shard = int(self.shard[stimulus])
+        if shard < 0:
+            return read_stimulus(path)
         start, size = int(self.start[stimulus]), int(self.size[stimulus])
-        if size > LARGEST:
-            raise UnfitStimulus(path, f"has {size:,} bytes; at most {LARGEST:,} are read")
-        if not size:
-            raise UnfitStimulus(path, "is empty")
-        try:
-            with self.shards[self.shard[stimulus]].open("rb", buffering=0) as shard:
-                if not stat.S_ISREG(os.fstat(shard.fileno()).st_mode):
-                    raise UnfitStimulus(path, "is in a shard that is not a file any more")
-                shard.seek(start)
-                content = shard.read(size)
-        except OSError as error:
-            raise UnfitStimulus(path, f"cannot be read ({error.strerror or error})") from None
-        if len(content or b"") < size:
-            raise UnfitStimulus(path, "is in a shard that is cut short")
-        return bytes(content)
+        return read_part(self.shards[shard], start, size, path)
+
+    def absolute(self) -> Members:
+        """The same with absolute paths."""
+        return replace(self, shards=tuple(path.absolute() for path in self.shards))
 
 
 class Found(NamedTuple):

@@ -206,7 +206,8 @@ class Reader:
         paths = [Path(path) for path in (self.provenance.get("stimuli_path"), named) if path]
         if named and not isinstance(self.path, Url):
             paths.insert(-1, Path(self.path).resolve().parent / named)
-        return next((path for path in paths if path.exists()), paths[0] if paths else None)
+        there = (path for path in paths if path.exists() or _file_of(path).exists())
+        return next(there, paths[0] if paths else None)
 
     @cached_property
     def skipped(self) -> dict[str, int]:
@@ -320,3 +321,8 @@ def map_ahead(function: Callable[[T], U], items: Iterable[T], threads: int) -> I
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _file_of(path: Path) -> Path:
+    """The file of an array of stimuli, ``FILE:ARRAY``."""
+    return Path(str(path).rpartition(":")[0] or path)

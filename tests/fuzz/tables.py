@@ -24,22 +24,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
+import h5py
+import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
 from fusiform.commands.notes import printable
 from fusiform.engine.errors import UserError
-from fusiform.engine.stimuli import arrow_tables
+from fusiform.engine.stimuli import apart
 from fusiform.engine.stimuli.catalogue import read_catalogue
 
 from .mutations import Report, damaged
 
 # Limits per file: CPU seconds, and bytes above the program's own; and seconds until a case counts
 # as hanging.
-SECONDS, MEMORY = 10.0, arrow_tables.MEMORY + 2**28
+SECONDS, MEMORY = 10.0, apart.MEMORY + 2**28
 _PATIENCE, _LONGEST_LINE = 120, 20_000
 _NUMBERS = (-1, 0, 1, -2, 512, -512, 2**20, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1)
 _KINDS = (b"0", b"1", b"2", b"3", b"5", b"7", b"g", b"x", b"X", b"L", b"K", b"S", b"V", b"\0")
@@ -73,7 +76,23 @@ def seeds() -> dict[str, bytes]:
     }
     for name, form in (("pax", tarfile.PAX_FORMAT), ("gnu", tarfile.GNU_FORMAT)):
         files[f"tar {name}"] = _tar(form)
+    images = np.arange(6 * 9 * 7 * 3, dtype=np.uint8).reshape(6, 9, 7, 3)
+    content = io.BytesIO()
+    np.savez(content, images=images, labels=np.array([*"ababab"]))
+    files["npz"] = content.getvalue()
+    files["h5 plain"] = _hdf5(images, np.array([*"ababab"], "S"))
+    files["h5 gzip"] = _hdf5(
+        images, np.array([*"ababab"], object), compression="gzip", chunks=(2, 9, 7, 3)
+    )
     return files
+
+
+def _hdf5(images: Any, labels: Any, **options: Any) -> bytes:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_dataset("images", data=images, **options)
+        file["labels"] = labels
+    return content.getvalue()
 
 
 def _arrow(table: Any, new: Callable[..., Any], compression: str | None = None) -> bytes:
@@ -159,9 +178,9 @@ def _header(content: bytes, chance: random.Random) -> bytes:
 
 
 class _Forked:
-    """A forked child that reads a table, in place of a ``subprocess.Popen``."""
+    """A forked child that reads a file, in place of a ``subprocess.Popen``."""
 
-    def __init__(self, *asked: Any) -> None:
+    def __init__(self, module: str, asked: Any) -> None:
         read, write = os.pipe()
         self.returncode = 0
         self._child = os.fork()
@@ -172,7 +191,7 @@ class _Forked:
                 with os.fdopen(write, "w", encoding="utf-8") as answers:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
                     faulthandler.disable()
-                    arrow_tables.serve(*asked, answers)
+                    import_module(module).serve(asked, answers)
                 code = 0
             finally:
                 os._exit(code)
@@ -194,12 +213,12 @@ class _Forked:
 @contextmanager
 def forking() -> Iterator[None]:
     """Read tables in forked processes."""
-    own = arrow_tables._reader
-    arrow_tables._reader = _Forked  # type: ignore[assignment]
+    own = apart.reader
+    apart.reader = _Forked  # type: ignore[assignment]
     try:
         yield
     finally:
-        arrow_tables._reader = own
+        apart.reader = own
 
 
 def outcome(path: Path) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import UserError
 from ...preprocessing import Preprocessing
-from ..images import UnfitStimulus
+from ..images import UnfitStimulus, as_pnm
 from .layout import CHECKSUM, INDEX_ENTRY, checksum_of, per_shard, prepared, shard_path
 
 
@@ -65,7 +65,7 @@ class Pictures:
                     except OSError as error:
                         yield i, _unreadable(error)
 
-    def read(self, stimulus: int, path: Path) -> NDArray[np.uint8]:
+    def picture(self, stimulus: int, path: Path) -> NDArray[np.uint8]:
         """Picture ``[y, x, channel]`` of a stimulus; errors name it by ``path``.
 
         Raises
@@ -78,10 +78,14 @@ class Pictures:
             raise UnfitStimulus(path, reason)
         return picture
 
-    def as_file(self, stimulus: int, path: Path) -> bytes:
-        """Picture of a stimulus as a PNM file; see :meth:`read`."""
-        side = self.preprocessing.crop
-        return b"P6 %d %d 255\n" % (side, side) + self.read(stimulus, path).tobytes()
+    def read(self, stimulus: int, path: Path) -> bytes:
+        """Picture of a stimulus as a PNM file; see :meth:`picture`."""
+        picture = self.picture(stimulus, path)
+        return as_pnm(picture.tobytes(), *picture.shape)
+
+    def absolute(self) -> Pictures:
+        """The same with an absolute path."""
+        return replace(self, folder=self.folder.absolute())
 
     def lost(self) -> dict[int, str]:
         """Stimuli whose files are missing or truncated, and which of the two."""

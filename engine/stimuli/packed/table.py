@@ -6,6 +6,7 @@ Never reads more into memory than the files have bytes, whatever the metadata sa
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from ...errors import UserError
 from ...preprocessing import Preprocessing
 from ..columns import LONGEST_TEXT, SHA256_BYTES, Texts
-from ..listing import Listing, rows_by_category
+from ..listing import Listing, Source, rows_by_category
 from .layout import (
     CHECKSUM,
     METADATA,
@@ -34,13 +35,16 @@ from .pictures import Pictures
 _MOST_METADATA, _MOST_STIMULI = 2**20, 2**27
 
 
-def list_packed(folder: Path) -> Listing:
+def list_packed(source: Source) -> Listing | None:
     """Pictures and categories of a packed set, in its order.
 
     Raises
     ------
     UserError : not a packed set written by ``fusiform stimuli pack``, or damaged
     """
+    folder = source.path
+    if not os.path.isfile(folder / METADATA):  # noqa: PTH113 - raises nothing
+        return None
     try:
         return _listed(folder)
     except (_Misfit, OSError, ValueError, RecursionError) as error:
@@ -83,11 +87,12 @@ def _listed(folder: Path) -> Listing:
     paths = Texts.of(_texts(folder, "stimulus_path", number))
     row = np.arange(number, dtype=np.int64)
     return Listing(
+        folder,
         paths,
         rows_by_category(names, labels),
         _notes(root["attributes"].get("notes", [])),
         digests=_digests(folder, number),
-        pictures=Pictures(folder, preprocessing, number, row),
+        images=Pictures(folder, preprocessing, number, row),
     )
 
 

@@ -1,0 +1,1 @@
+"""Images in arrays of HDF5 and NumPy files, read in place."""
