@@ -79,7 +79,9 @@ def layers(
     refuse_units(units)
     network = Network.of(network)
     if isinstance(network.model, str):
-        backbone = load_backbone(replace(network, weights="none"))
+        # With a crop, a network whose own preprocessing is unknown is listed too.
+        given = network.preprocessing if crop is None else Preprocessing()
+        backbone = load_backbone(replace(network, weights="none", preprocessing=given))
         found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
     else:
         side = overridden(Preprocessing(), network.preprocessing).crop if crop is None else crop
