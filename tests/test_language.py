@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fusiform.engine.contrasts.language.contrast import every_category, pairs, parse_contrast
 from fusiform.engine.contrasts.language.criterion import Criterion
-from fusiform.engine.contrasts.language.presets import MARGALIT2024, remarks
 from fusiform.engine.contrasts.language.grammar import quoted
+from fusiform.engine.contrasts.language.presets import MARGALIT2024, remarks
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 

@@ -279,9 +279,7 @@ def test_prince2024_equals_its_recipe(store: StoreReader) -> None:
 def test_margalit2024_and_floc_equal_their_recipes(store: StoreReader) -> None:
     for layer in LAYERS:
         groups = parts(layer)[0]
-        pooled, weighted = (
-            chosen(store, layer, preset(name)) for name in ("margalit2024", "floc")
-        )
+        pooled, weighted = (chosen(store, layer, preset(name)) for name in ("margalit2024", "floc"))
         for k, name in enumerate(CATEGORIES):
             t, _ = oracle(parse_contrast(f"'{name}'", CATEGORIES), groups, "rest", False)
             np.testing.assert_array_equal(pooled.selective[k], t >= 10)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -33,7 +34,8 @@ class Backbone:
 
     ``weights`` says where the weights come from; ``weights_hash`` is the hash of their content
     before casting to ``precision`` (None: the network's own). ``compiled`` networks run under
-    torch.compile. ``notes`` are messages to the user about the weights.
+    torch.compile. ``notes`` are messages to the user about the weights. ``package`` is the one that
+    the network is from, if that is none of fusiform's own requirements.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Backbone:
     precision: str | None = None
     compiled: bool = False
     notes: tuple[str, ...] = ()
+    package: str = ""
 
 
 def load_backbone(network: Network | str | nn.Module) -> Backbone:
@@ -124,7 +127,9 @@ def _built(network: Network, name: str) -> Backbone:
     model = plain(model).requires_grad_(False)
     chosen = overridden(preprocessing, network.preprocessing)
     hashed = hash_weights(model)
-    return Backbone(source.name, model, chosen, described, hashed, notes=tuple(notes))
+    return Backbone(
+        source.name, model, chosen, described, hashed, notes=tuple(notes), package=source.package
+    )
 
 
 def preprocessing_of(network: Network | None) -> Preprocessing:
@@ -183,4 +188,5 @@ def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         **({"precision": backbone.precision} if backbone.precision else {}),
         **({"compiled": True} if backbone.compiled else {}),
+        **({"versions": {package: version(package)}} if (package := backbone.package) else {}),
     }

@@ -49,6 +49,8 @@ class Architecture:
         The library's weights, the default first.
     tower
         Name of this network inside a larger one that a checkpoint may hold.
+    package
+        Installed package that computes it, whose version the store keeps.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Architecture:
     trained: Callable[[str], Built | nn.Module] | None = None
     tags: list[str] = field(default_factory=list)
     tower: str = ""
+    package: str = ""
 
     def tag(self, weights: str) -> str:
         """The library's tag that ``weights`` names; the default one for ``default``.

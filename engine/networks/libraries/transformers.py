@@ -80,7 +80,7 @@ def find(name: str) -> Architecture:
         model = _read(fetch, f"the weights of {full}") if folder else fetch()
         return _in_order(model), preprocessing
 
-    return Architecture(full, untrained, trained, ["default"], tower.part)
+    return Architecture(full, untrained, trained, ["default"], tower.part, "transformers")
 
 
 def _folder(name: str) -> Path | None:
@@ -137,12 +137,10 @@ def _tower(full: str, config: PreTrainedConfig) -> _Tower:
     """
     import transformers
 
-    kind = getattr(transformers, (config.architectures or [""])[0], None)
+    kind: Any = getattr(transformers, (config.architectures or [""])[0], None)
+    known = inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel)
     with torch.device("meta"):
-        if inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel):
-            whole = kind(config)
-        else:
-            whole = transformers.AutoModel.from_config(config, trust_remote_code=False)
+        whole: Any = kind(config) if known else transformers.AutoModel.from_config(config)
     hides = type(whole).__name__.endswith(_HIDING)
     tower = (whole.base_model if hides else whole).get_encoder(modality="image")
     first, *others = inspect.signature(tower.forward).parameters.values()
