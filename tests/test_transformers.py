@@ -334,7 +334,9 @@ def test_other_image_processors_ask_for_the_preprocessing(
     assert load_backbone(name, "none", preprocessing=GIVEN).preprocessing == Preprocessing(**GIVEN)
     whole = Preprocessing(SIDE, SIDE)
     assert load_backbone(name, "none", preprocessing=whole).preprocessing == whole
-    assert [layer.name for layer in fusiform.layers(name, crop=SIDE).layers][-1] == "output"
+    listed = fusiform.layers(name, crop=SIDE)
+    assert listed == fusiform.layers(fusiform.Network(name, preprocessing={"crop": SIDE}))
+    assert listed.layers[-1].name == "output"
 
 
 # Names and weights
@@ -391,7 +393,7 @@ def test_weights_of_another_architecture_raise_with_the_difference(
 ) -> None:
     deeper = rewritten(saved("vit"), tmp_path / "deeper", num_hidden_layers=3)
     said = refusal(deeper)
-    assert f"those of {deeper} do not fit its config.json: 16 missing (vit.layers.2." in said
+    assert f"those of {deeper} do not fit its config.json: 16 missing (vit." in said
     wider = refusal(rewritten(saved("vit"), tmp_path / "wider", intermediate_size=96))
     assert "6 misshapen (" in wider
 

@@ -27,7 +27,6 @@ _Read = TypeVar("_Read")
 _ON_THE_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # Models of pre-training hide a part of the image at random; the encoder inside them need not.
 _HIDING = ("ForPreTraining", "ForMaskedImageModeling")
-_GIVEN = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")
 
 
 class _Tower(NamedTuple):
@@ -144,7 +143,9 @@ def _tower(full: str, config: PreTrainedConfig) -> _Tower:
     hides = type(whole).__name__.endswith(_HIDING)
     tower = (whole.base_model if hides else whole).get_encoder(modality="image")
     first, *others = inspect.signature(tower.forward).parameters.values()
-    needed = [one.name for one in others if one.default is one.empty and one.kind.name in _GIVEN]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = [one for one in others if one.kind not in variable]
+    needed = [one.name for one in named if one.default is one.empty]
     if first.name != "pixel_values" or needed:
         raise UserError(
             f"fusiform shows networks images; {type(tower).__name__} of {full} takes "
