@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fusiform.engine.networks.backbones import load_backbone as load_backbone
     from fusiform.engine.networks.hooks import lesion as lesion
     from fusiform.engine.networks.layers import layers as layers
+    from fusiform.engine.networks.libraries.architecture import Architecture as Architecture
     from fusiform.engine.preprocessing import Preprocessing as Preprocessing
     from fusiform.engine.querying.info import info as info
     from fusiform.engine.querying.store import Store as Store
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 # Public name -> module of the engine.
 _HOME = {
     "Analysis": "analyses.analyse",
+    "Architecture": "networks.libraries.architecture",
     "Criterion": "contrasts.language.criterion",
     "Design": "spec",
     "Network": "spec",

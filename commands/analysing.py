@@ -93,7 +93,7 @@ def analyse(
     Example: fusiform analyse r50.zarr shares overlap --preset floc
     """
     from fusiform import analyse, open_store
-    from fusiform.engine.contrasts.language.criterion import preset as published
+    from fusiform.engine.contrasts.language.presets import preset as published
 
     chosen = criterion_of(criterion, preset)
     others = [published(name) for name in names(against)]

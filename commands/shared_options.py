@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fusiform.engine.contrasts.language.criterion import (
-    DEFAULT,
-    PRESETS,
-    Criterion,
-    preset,
-    remarks,
-)
+from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
+from fusiform.engine.contrasts.language.presets import PRESETS, preset, remarks
 
 from .fields import Command, Of
 from .notes import note
@@ -26,7 +21,7 @@ if TYPE_CHECKING:
 
 _CRITERION, _OUTPUT = "Criterion", "Output"
 NOTHING_KEPT = "nothing was committed yet: nothing is left"
-MODEL_HELP = "NAME, torchvision:NAME, timm:NAME, clip:NAME, or package.module:factory."
+MODEL_HELP = "NAME, torchvision:NAME, timm:NAME, clip:NAME, hf:NAME, or package.module:factory."
 
 Stores = Annotated[list[str], typer.Argument(metavar="STORE", help="Stores that scan wrote.")]
 OneStore = Annotated[str, typer.Argument(metavar="STORE", help="A store that scan wrote.")]
@@ -109,7 +104,7 @@ CriterionFields = Annotated[dict[str, Any], Of(given=Criterion, defaults=True)]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help=f"The criterion of a publication: {', '.join(PRESETS)} (see docs/definitions.md; "
+        help=f"The criterion of a publication: {', '.join(PRESETS.own)} (see docs/definitions.md; "
         "margalit2024 was without scrambled pictures).",
         rich_help_panel=_CRITERION,
     ),

@@ -31,7 +31,8 @@ from fusiform.engine.analyses.specificity import BINS, specificity
 from fusiform.engine.analyses.spread import share_with_any, spread
 from fusiform.engine.analyses.strength import strength
 from fusiform.engine.analyses.tables import tables
-from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion
+from fusiform.engine.contrasts.language.criterion import Criterion
+from fusiform.engine.contrasts.language.presets import preset
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
 from fusiform.engine.querying.store import Store, open_store
@@ -427,7 +428,7 @@ def test_layer_comparisons_equal_scipy(odd_store: Store, distance: str) -> None:
 
 
 def test_agreement_of_criteria_equals_plain_loops(odd_store: Store) -> None:
-    criteria = [LOOSE, LOOSE, Criterion("each", "t > 1"), PRESETS["floc"]]
+    criteria = [LOOSE, LOOSE, Criterion("each", "t > 1"), preset("floc")]
     rows = agreement(odd_store, criteria, contrasts=["faces", "faces > bodies"])
     assert len(rows) == len(ODD_LAYERS) * 2 * 6
     masks = [odd_store.select(["faces", "faces > bodies"], one) for one in criteria]

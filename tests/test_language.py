@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusiform.engine.contrasts.language.contrast import every_category, pairs, parse_contrast
-from fusiform.engine.contrasts.language.criterion import PRESETS, Criterion, remarks
+from fusiform.engine.contrasts.language.criterion import Criterion
 from fusiform.engine.contrasts.language.grammar import quoted
+from fusiform.engine.contrasts.language.presets import MARGALIT2024, remarks
 from fusiform.engine.errors import UserError
 from fusiform.engine.moments.plan import make_plan
 
@@ -341,7 +342,7 @@ def test_a_top_larger_than_the_layer_selects_all_units() -> None:
 
 def test_presets_note_what_authors_did_besides_their_criterion() -> None:
     scrambled = ("faces", "scenes", "Phase_Scrambled")
-    preset = PRESETS["margalit2024"]
+    preset = MARGALIT2024
     (said,) = remarks(preset, scrambled)
     assert "left scrambled images out; this store has Phase_Scrambled:" in said
     assert remarks(preset, scrambled, "faces > scenes") == []

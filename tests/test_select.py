@@ -21,7 +21,8 @@ import fusiform
 from fusiform.engine import waiting
 from fusiform.engine.contrasts.evaluate import Evaluation
 from fusiform.engine.contrasts.language.contrast import Contrast, every_category, parse_contrast
-from fusiform.engine.contrasts.language.criterion import DEFAULT, PRESETS, Criterion
+from fusiform.engine.contrasts.language.criterion import DEFAULT, Criterion
+from fusiform.engine.contrasts.language.presets import preset
 from fusiform.engine.contrasts.select import materialise, save_contrast, select, select_slabs
 from fusiform.engine.contrasts.slab import Selection
 from fusiform.engine.contrasts.summary import HeldOut, Row, _replication
@@ -263,7 +264,7 @@ def test_pairwise_equals_every_pair_alone(store: StoreReader) -> None:
 
 def test_prince2024_equals_its_recipe(store: StoreReader) -> None:
     for layer in LAYERS:
-        found = chosen(store, layer, PRESETS["prince2024"])
+        found = chosen(store, layer, preset("prince2024"))
         for k, group in enumerate(parts(layer)[0]):
             mask = np.ones(layer.units, bool)
             for j, other in enumerate(parts(layer)[0]):
@@ -278,9 +279,7 @@ def test_prince2024_equals_its_recipe(store: StoreReader) -> None:
 def test_margalit2024_and_floc_equal_their_recipes(store: StoreReader) -> None:
     for layer in LAYERS:
         groups = parts(layer)[0]
-        pooled, weighted = (
-            chosen(store, layer, PRESETS[name]) for name in ("margalit2024", "floc")
-        )
+        pooled, weighted = (chosen(store, layer, preset(name)) for name in ("margalit2024", "floc"))
         for k, name in enumerate(CATEGORIES):
             t, _ = oracle(parse_contrast(f"'{name}'", CATEGORIES), groups, "rest", False)
             np.testing.assert_array_equal(pooled.selective[k], t >= 10)
@@ -292,7 +291,7 @@ def test_margalit2024_and_floc_equal_their_recipes(store: StoreReader) -> None:
 
 def test_a_weighted_sum_cannot_be_pairwise(store: StoreReader) -> None:
     with pytest.raises(UserError, match="write A > B"):
-        chosen(store, LAYERS[0], PRESETS["prince2024"], [A_SUM])
+        chosen(store, LAYERS[0], preset("prince2024"), [A_SUM])
 
 
 # Saved contrasts
@@ -497,9 +496,9 @@ def test_selection_does_not_depend_on_folds_order_or_merging(seed: int, folds: i
 
 
 def test_criteria_round_trip_through_json(own_store: StoreReader) -> None:
-    save_contrast(own_store, "kept", PRESETS["prince2024"], "faces", ["t"])
+    save_contrast(own_store, "kept", preset("prince2024"), "faces", ["t"])
     record = open_store(own_store.path).saved["kept"]
-    assert Criterion(**json.loads(json.dumps(record["criterion"]))) == PRESETS["prince2024"]
+    assert Criterion(**json.loads(json.dumps(record["criterion"]))) == preset("prince2024")
 
 
 # Lazily, in xarray

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..blocks import threads
 from ..contrasts.language.contrast import parse_contrasts
-from ..contrasts.language.criterion import DEFAULT, Criterion, preset
+from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..contrasts.language.presets import preset
 from ..errors import UserError, nearest
 from ..limits import refuse_numbers, refuse_seed
 from ..store.reader import map_ahead

@@ -1,6 +1,6 @@
 """Name to network, with its weights, preprocessing and precision.
 
-A local weights file and ``none`` (untrained, from a seed) work for every library
+A local weights file and ``none`` (untrained, from a seed) work for every library and plug-in
 (:mod:`.libraries`).
 """
 
@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import UserError
+from ..imports import uncollected
 from ..preprocessing import Preprocessing
 from ..spec import Network
 from ..values import as_record
 from .checkpoints import local_file
-from .libraries import find_architecture
+from .libraries.architecture import LIBRARIES, Architecture, in_one_line
+from .libraries.factory import factory
 from .placement import cast
 from .uncompiled import plain
 from .weights import download, hash_weights, load_strictly
@@ -31,7 +34,8 @@ class Backbone:
 
     ``weights`` says where the weights come from; ``weights_hash`` is the hash of their content
     before casting to ``precision`` (None: the network's own). ``compiled`` networks run under
-    torch.compile. ``notes`` are messages to the user about the weights.
+    torch.compile. ``notes`` are messages to the user about the weights. ``package`` is the one that
+    the network is from, if that is none of fusiform's own requirements.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Backbone:
     precision: str | None = None
     compiled: bool = False
     notes: tuple[str, ...] = ()
+    package: str = ""
 
 
 def load_backbone(network: Network | str | nn.Module) -> Backbone:
@@ -59,7 +64,7 @@ def load_backbone(network: Network | str | nn.Module) -> Backbone:
     """
     network = Network.of(network)
     if isinstance(network.model, str):
-        backbone = _built(network.model, network.weights, network.seed)
+        backbone = _built(network, network.model)
     else:
         if network.weights != "default":
             raise UserError(
@@ -68,40 +73,63 @@ def load_backbone(network: Network | str | nn.Module) -> Backbone:
             )
         model = plain(network.model)
         name = type(model).__name__
-        backbone = Backbone(name, model, Preprocessing(), "as given", hash_weights(model))
+        preprocessing = overridden(Preprocessing(), network.preprocessing)
+        backbone = Backbone(name, model, preprocessing, "as given", hash_weights(model))
     own = isinstance(network.model, str)
     model, precision = cast(backbone.model, network.precision, own=own)
-    return replace(
-        backbone,
-        model=model,
-        precision=precision,
-        compiled=network.compile,
-        preprocessing=overridden(backbone.preprocessing, network.preprocessing),
-    )
+    return replace(backbone, model=model, precision=precision, compiled=network.compile)
 
 
-def _built(name: str, weights: str, seed: int) -> Backbone:
-    """A network by name, with its weights and the library's preprocessing."""
-    source = find_architecture(name)
+def find_architecture(name: str) -> Architecture:
+    """Architecture by name, see :func:`load_backbone`.
+
+    Raises
+    ------
+    UserError : unknown name, or a plug-in that fails
+    """
+    library, colon, rest = name.partition(":")
+    if not colon:
+        library, rest = "torchvision", name
+    with uncollected(), in_one_line(name):  # libraries are imported now
+        find = LIBRARIES.load(library)
+        found = find(rest) if find else factory(name, library, rest)
+    if not isinstance(found, Architecture):
+        raise UserError(
+            f"a plug-in of {LIBRARIES.group} returns a fusiform.Architecture; {library!r} returned "
+            f"{type(found).__name__}: see docs/plugins.md"
+        )
+    return found
+
+
+def _built(network: Network, name: str) -> Backbone:
+    """A network by name, with its weights and its own or the given preprocessing."""
+    source, weights, seed = find_architecture(name), network.weights, network.seed
     notes: list[str] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if file := local_file(weights):
-            model, preprocessing = source.untrained()
+            model, preprocessing = source.build()
             model = plain(model)
             described, notes = load_strictly(model, *file, source.name, source.tower)
         elif weights == "none" or (weights == "default" and source.trained is None):
-            model, preprocessing = source.untrained()
+            model, preprocessing = source.build()
             described = f"untrained, seed {seed}" if weights == "none" else "as the factory built"
         else:
-            tag = source.tag(weights)
+            described = source.tag(weights)
             assert source.trained is not None
             trained = source.trained
-            model, preprocessing = download(lambda: trained(tag), f"{source.name} ({tag})")
-            described = tag
+            built = download(
+                lambda: trained(described),
+                f"the weights of {source.name} ({described})",
+                'give `weights` as a file, or `weights="none"` for an untrained network',
+            )
+            model, preprocessing = source.checked(built)
     model = plain(model).requires_grad_(False)
+    chosen = overridden(preprocessing, network.preprocessing)
     hashed = hash_weights(model)
-    return Backbone(source.name, model, preprocessing, described, hashed, notes=tuple(notes))
+    return Backbone(
+        source.name, model, chosen, described, hashed, notes=tuple(notes), package=source.package
+    )
 
 
 def preprocessing_of(network: Network | None) -> Preprocessing:
@@ -119,16 +147,21 @@ def preprocessing_of(network: Network | None) -> Preprocessing:
 
 
 def overridden(
-    own: Preprocessing, given: Preprocessing | Mapping[str, Any] | None
+    own: Preprocessing | UserError, given: Preprocessing | Mapping[str, Any] | None
 ) -> Preprocessing:
     """A network's own preprocessing, replaced as a whole or by single values.
 
     Raises
     ------
-    UserError : a crop larger than the resized image, or a value out of range
+    UserError : a crop larger than the resized image, or a value out of range; ``own``, if that is
+        an error and size, mean and std are not all given
     """
     if isinstance(given, Preprocessing):
         return given
+    if isinstance(own, UserError):
+        if not {"resize", "crop", "mean", "std"} <= {*(given or {})}:
+            raise own
+        own = Preprocessing()
     chosen = replace(own, **dict(given or {}))
     if chosen.pads and not own.pads:
         raise UserError(
@@ -155,4 +188,5 @@ def provenance_of(backbone: Backbone, device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         **({"precision": backbone.precision} if backbone.precision else {}),
         **({"compiled": True} if backbone.compiled else {}),
+        **({"versions": {package: version(package)}} if (package := backbone.package) else {}),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -79,7 +79,11 @@ def layers(
     refuse_units(units)
     network = Network.of(network)
     if isinstance(network.model, str):
-        backbone = load_backbone(replace(network, weights="none"))
+        given = network.preprocessing
+        crop = given.get("crop") if crop is None and isinstance(given, Mapping) else crop
+        if crop is not None:
+            given = Preprocessing()  # the network's own may be unknown
+        backbone = load_backbone(replace(network, weights="none", preprocessing=given))
         found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
     else:
         side = overridden(Preprocessing(), network.preprocessing).crop if crop is None else crop

@@ -18,7 +18,7 @@ from ..layer import Layer, dims_of, refuse_units
 # Layer name -> axes that the mean is over.
 Axes = Mapping[str, Sequence[int]]
 _TOKENS = ("token", "channel")
-# Names of the class token's parameter in torchvision, timm and open_clip.
+# Names of the class token's parameter in torchvision, timm, open_clip and transformers.
 _CLASS_TOKENS = ("class_token", "cls_token", "class_embedding")
 NO_CLASS_TOKEN = (
     f"warning: no parameter of the network is named {', '.join(_CLASS_TOKENS)}: its first token "

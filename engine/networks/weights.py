@@ -185,8 +185,8 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def download(fetch: Callable[[], _Loaded], what: str) -> _Loaded:
-    """Run ``fetch``, which may download weights.
+def download(fetch: Callable[[], _Loaded], what: str, otherwise: str) -> _Loaded:
+    """Run ``fetch``, which may download ``what``; ``otherwise`` says what to do without.
 
     Raises
     ------
@@ -196,8 +196,8 @@ def download(fetch: Callable[[], _Loaded], what: str) -> _Loaded:
     if all(os.path.expanduser(one or "~").startswith("~") for one in folders):  # noqa: PTH111
         # The libraries would create a folder named ~ in the current one.
         raise UserError(
-            f"weights are downloaded to the user's home folder, and this user has none; got "
-            f"{what}: set XDG_CACHE_HOME to a folder, or give `weights` as a file or none"
+            f"downloads go to the user's home folder, and this user has none; got {what}: set "
+            f"XDG_CACHE_HOME to a folder, or {otherwise}"
         )
     try:
         with quiet(), _offline_at_once():
@@ -207,8 +207,7 @@ def download(fetch: Callable[[], _Loaded], what: str) -> _Loaded:
     except Exception as error:  # network, hub, disk and cache errors of three libraries
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"cannot download the weights of {what} ({reason[:120]}): if this machine is offline, "
-            'give `weights` as a file, or `weights="none"` for an untrained network'
+            f"cannot download {what} ({reason[:120]}): if this machine is offline, {otherwise}"
         ) from error
 
 

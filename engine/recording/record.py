@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from ..contrasts.choice import Choice
-from ..contrasts.language.criterion import remarks
+from ..contrasts.language.presets import remarks
 from ..layer import Layer
 from ..querying.store import Store
 from ..responses.recording import Recording

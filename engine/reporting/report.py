@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from ..analyses.analyse import Analysis, analyse
 from ..contrasts.language.contrast import parse_contrasts
-from ..contrasts.language.criterion import DEFAULT, Criterion, remarks
+from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..contrasts.language.presets import remarks
 from ..errors import UserError, shortened
 from ..files import new_file, output_path
 from ..markup import definitions, join, tag

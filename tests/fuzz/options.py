@@ -93,7 +93,8 @@ TEXTS = (
     ),
     *("json:dumps", "os:getcwd", "sys:exit", "builtins:input", "tiny:fails", "tiny:none", "tiny:"),
     *(":make", "tiny:huge", "timm:", "clip:", "torchvision:", "resnet18", "timm:nosuch", "none"),
-    *("tcp://127.0.0.1:1", "tcp://", "nosuch:1", "float64", "all", "blocks", "act", "pool,act"),
+    *("hf:", "tcp://127.0.0.1:1", "tcp://", "nosuch:1", "float64", "all", "blocks", "act"),
+    "pool,act",
 )
 PATHS = (
     *(".", "..", "nosuch", "nosuch/x", "file.txt", "file.txt/x", "folder", "loop", "dangling"),

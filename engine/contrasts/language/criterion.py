@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ...errors import UserError, nearest, shortened
+from ...errors import UserError
 from ...registry import MEASURES
-from .contrast import parse_contrasts
 from .rule import Rule, Vocabulary, parse_rule
 
 Test = Literal["each", "rest", "weighted", "student"]
@@ -82,39 +80,10 @@ class Criterion:
         return "; ".join(parts)
 
 
-def preset(name: str) -> Criterion:
-    """The criterion of a publication.
-
-    Raises
-    ------
-    UserError : the preset is unknown
-    """
-    if name not in PRESETS:
-        raise UserError(f"a preset names a publication; got {name!r}: {nearest(name, PRESETS)}")
-    return PRESETS[name]
-
-
 def require_criterion(criterion: object) -> None:
     """Raise a ``UserError`` for anything but a criterion, such as the name of a preset."""
     if not isinstance(criterion, Criterion):
         raise UserError(f"a criterion is fusiform.Criterion(...); got {criterion!r}")
-
-
-def remarks(
-    criterion: Criterion, categories: Sequence[str], contrasts: str | Sequence[str] | None = None
-) -> list[str]:
-    """Notes on steps of a preset's authors that the criterion does not include."""
-    if criterion != PRESETS["margalit2024"]:
-        return []
-    sides = [(*one.target, *one.baseline) for one in parse_contrasts(contrasts, categories)]
-    used = [categories[k] for k in sorted({k for side in sides for k in side})]
-    scrambled = [name for name in used if "scrambl" in name.casefold()]
-    if not scrambled:
-        return []
-    return [
-        "margalit2024: the authors left scrambled images out; this store has "
-        f"{shortened(scrambled)}: name contrasts without them, or scan without them (`groups`)"
-    ]
 
 
 def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
@@ -124,12 +93,3 @@ def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
 
 
 DEFAULT = Criterion()
-
-# Criteria of publications; docs/definitions.md describes them and their differences.
-PRESETS: dict[str, Criterion] = {
-    "prince2024": Criterion(
-        "student", "q <= 0.05 and t > 0", sides=2, correction="by", pairwise=True
-    ),
-    "margalit2024": Criterion("rest", "t >= 10"),
-    "floc": Criterion("weighted", "t > 3"),
-}

@@ -69,9 +69,12 @@ class Blueprint:
             "schema_version": self.kind.version,
             "status": self.kind.under_way,
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "versions": {name: version(name) for name in _PACKAGES},
             **({"store_dtype": "float64"} if self.kind is STORE else {}),
             **strip_credentials(dict(self.provenance)),
+            "versions": {
+                **{name: version(name) for name in _PACKAGES},
+                **self.provenance.get("versions", {}),
+            },
             "categories": list(self.categories),
             "folds": int(self.counts.shape[1]),
             "layers": [as_record(layer) for layer in self.layers],

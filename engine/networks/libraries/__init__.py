@@ -1,0 +1,1 @@
+"""Libraries of networks: torchvision, open_clip's visual towers, timm, transformers, factories."""

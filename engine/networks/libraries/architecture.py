@@ -1,0 +1,157 @@
+"""Libraries of networks, and the protocol that fusiform's own and those of plug-ins keep to."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from ...errors import UserError, describe_failure, first_line, shortened
+from ...plugins import Plugins
+from ...preprocessing import Preprocessing
+
+_HERE = __name__.rpartition(".")[0]
+LIBRARIES = Plugins(
+    "fusiform.backbones",
+    {
+        "torchvision": f"{_HERE}.torchvision:find",
+        "clip": f"{_HERE}.open_clip:find",
+        "timm": f"{_HERE}.timm:find",
+        "hf": f"{_HERE}.transformers:find",
+    },
+)
+# A network and its preprocessing, or why only the user can give that.
+Built = tuple[nn.Module, Preprocessing | UserError]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture of a library.
+
+    Parameters
+    ----------
+    name
+        Its full name, ``library:name``, as the store names it.
+    untrained
+        Builds it with weights from torch's random numbers: a module, or a module and its
+        :class:`fusiform.Preprocessing`. A ``UserError`` in place of that is raised where the user
+        gives none.
+    trained
+        Builds it with the library's weights of a tag, and may download them.
+    tags
+        The library's weights, the default first.
+    tower
+        Name of this network inside a larger one that a checkpoint may hold.
+    package
+        Installed package that computes it, whose version the store keeps.
+    """
+
+    name: str
+    untrained: Callable[[], Built | nn.Module]
+    trained: Callable[[str], Built | nn.Module] | None = None
+    tags: list[str] = field(default_factory=list)
+    tower: str = ""
+    package: str = ""
+
+    def tag(self, weights: str) -> str:
+        """The library's tag that ``weights`` names; the default one for ``default``.
+
+        Raises
+        ------
+        UserError : unknown tag, or no weights in the library
+        """
+        if self.trained is None or not self.tags:
+            raise UserError(
+                f"weights of {self.name} are 'none' or a local file; got {weights!r}"
+                + ("" if weights == "default" else ", which does not exist")
+            )
+        if weights.lower() == "default":
+            return self.tags[0]
+        if weights not in self.tags:
+            raise UserError(
+                f"weights are default, none, a local file, or a tag of {self.name} "
+                f"({shortened(self.tags)}); got {weights!r}"
+            )
+        return weights
+
+    def build(self) -> Built:
+        """The untrained network and its preprocessing.
+
+        Raises
+        ------
+        UserError : the library, or the user's factory, raised an error or built no network
+        """
+        with in_one_line(self.name):
+            return self.checked(self.untrained())
+
+    def checked(self, built: Any) -> Built:
+        """The network and preprocessing that a library has built.
+
+        Raises
+        ------
+        UserError : it has built something else
+        """
+        match built:
+            case nn.Module() as model:
+                return model, Preprocessing()
+            case (nn.Module() as model, (Preprocessing() | UserError()) as preprocessing):
+                return model, preprocessing
+            case (*parts,):
+                returned = ", ".join(type(part).__name__ for part in parts) or "nothing"
+            case other:
+                returned = type(other).__name__
+        raise UserError(
+            f"a network is built as a torch module, or a module and a fusiform.Preprocessing; "
+            f"{self.name} returned {returned}"
+        )
+
+
+class Library(Protocol):
+    """A library of networks: the function that an entry point of ``fusiform.backbones`` names."""
+
+    def __call__(self, name: str, /) -> Architecture:
+        """The architecture of this name, the text behind ``library:``.
+
+        Raises
+        ------
+        UserError : unknown name
+        """
+
+
+def forms() -> str:
+    """Forms of a network's name, for error messages."""
+    return f"{', '.join(f'{name}:NAME' for name in LIBRARIES.names())} or package.module:factory"
+
+
+@contextmanager
+def in_one_line(name: str) -> Iterator[None]:
+    """Build a network without stdin, and turn a failure into one line that says where.
+
+    Raises
+    ------
+    UserError : the code raised an error that is not the machine's fault, or exited
+    """
+    stdin = sys.stdin
+    try:
+        with Path(os.devnull).open() as sys.stdin:
+            yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if describe_failure(error):
+            raise
+        *_, last = traceback.extract_tb(error.__traceback__)
+        location = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UserError(
+            f"the code of a network must run; that of {name} raised {type(error).__name__} "
+            f"({first_line(error)}; {location}): fix it"
+        ) from error
+    finally:
+        sys.stdin = stdin
