@@ -59,7 +59,7 @@ def net() -> Small:
 class Pairs(Dataset[Any]):
     """A Dataset of the pictures of ``MAPPING``, category by category in turn."""
 
-    classes = list(CATEGORIES)
+    classes = CATEGORIES
 
     def __init__(self, as_input: Callable[[NDArray[np.uint8]], Any] = Image.fromarray) -> None:
         self.as_input = as_input
@@ -428,6 +428,11 @@ class Endless(IterableDataset[Any]):
         yield as_tensor(MAPPING["faces"][0]), 0
 
 
+def one_batch(labels: list[int]) -> Stimuli:
+    """A stream of nine pictures with these labels, of categories a and b."""
+    return Stimuli(iter([(MAPPING["faces"], labels)]), categories=["a", "b"])
+
+
 FACE = MAPPING["faces"][0]
 TOKENS = torch.zeros(4, 7, dtype=torch.long)
 
@@ -441,9 +446,9 @@ TOKENS = torch.zeros(4, 7, dtype=torch.long)
         ({**MAPPING, "words": MAPPING["words"][:3]}, r"4 with `folds=2`\); words has 3"),
         ({**MAPPING, "words": MAPPING["words"][:0]}, "words has 0"),
         ({**MAPPING, "words": []}, "words has 0"),
-        ({**MAPPING, "words": MAPPING["words"] / 255}, r"uint8 .*; words is float64 \[9, 20, 24, 3"),
+        ({**MAPPING, "words": MAPPING["words"] / 255}, r"words is float64 \[9, 20, 24, 3"),
         ({**MAPPING, "words": MAPPING["words"][0]}, r"words is uint8 \[20, 24, 3\]"),
-        ({**MAPPING, "words": MAPPING["words"][..., :1]}, r"words/0 is an array of uint8 \[20, 24, 1"),
+        ({**MAPPING, "words": MAPPING["words"][..., :1]}, r"words/0 is an array of uint8"),
         ({**MAPPING, "words": TOKENS}, r"form of the first, a picture; words/0 is int64 \[7\]"),
         ({"a": TOKENS, "b": TOKENS[:, 1:]}, r"the first, int64 \[7\]; b/0 is int64 \[6\]"),
         ({"a": TOKENS, "b": TOKENS.int()}, r"b/0 is int32 \[7\]"),
@@ -469,9 +474,9 @@ TOKENS = torch.zeros(4, 7, dtype=torch.long)
         (Stimuli(iter([]), categories=["a", "b"]), "this one has none"),
         (Stimuli(iter([FACE]), categories=["a", "b"]), "batch 0 is a ndarray"),
         (Stimuli(Endless(), categories=["a", "b"]), "batch 0 has 3 inputs and labels int"),
-        (Stimuli(iter([(MAPPING["faces"], [0] * 8)]), categories=["a", "b"]), "9 inputs and labels 8"),
-        (Stimuli(iter([(MAPPING["faces"], [2] * 9)]), categories=["a", "b"]), "of batch 0 is 2"),
-        (Stimuli(iter([(MAPPING["faces"], [0] * 9)]), categories=["a", "b"]), "the stream had 0 of b"),
+        (one_batch([0] * 8), "9 inputs and labels 8"),
+        (one_batch([2] * 9), "of batch 0 is 2"),
+        (one_batch([0] * 9), "the stream had 0 of b"),
         (
             Stimuli(iter([(TOKENS, [0] * 4), (TOKENS[:, 1:], [0] * 4)]), categories=["a", "b"]),
             r"batch 1 is int64 \[6\]",
