@@ -139,7 +139,12 @@ class _Value:
     def fields(self) -> list[Field[Any]]:
         """The fields that are options."""
         only = self.of.only
-        return [one for one in fields(self.noun) if not only or one.name in only or self._in(one)]
+        return [
+            one
+            for one in fields(self.noun)
+            if (not only or one.name in only or self._in(one))
+            and one.metadata.get("python_only") is None
+        ]
 
     def taken_from(self, given: dict[str, Any]) -> Any:
         """Take the fields out of ``given`` and return the value, or a dict of those not None."""

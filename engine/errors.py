@@ -82,7 +82,8 @@ def shortened(names: Iterable[object], limit: int = 8) -> str:
 def require_path(given: object) -> None:
     """Raise a ``UserError`` unless ``given`` is a string or path."""
     if not isinstance(given, str | os.PathLike) or isinstance(given, bytes):
-        raise UserError(f"a location is a path or a URL; got {given!r}: give a string or a Path")
+        came = " ".join(repr(given).split())[:80]
+        raise UserError(f"a location is a path or a URL; got {came}: give a string or a Path")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

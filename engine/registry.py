@@ -126,6 +126,8 @@ SAVED = ("t", "log10_p", "q", "csi", "d_prime")
 # Measures not saved as float32.
 MEASURE_TYPES: dict[str, str] = {"preferred_category": "int32"}
 
+# Preprocessing of a store whose stimuli were shown as they were given.
+AS_GIVEN: dict[str, str] = {"inputs": "as given"}
 # Random projections kept of a layer's answers to fixed images.
 PROJECTIONS = 3
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .distributing.cluster import workers_asked_for
+from .errors import UserError
 from .imports import uncollected
 from .querying.store import Store
 from .scanning.progress import Listener
 from .scanning.stimulus_set import reading
 from .spec import Design, Network, Request, Resources, Stimuli
+from .store.files.memory import Memory
 from .store.writing.publishing import refuse_existing
 from .store.writing.resuming import Existing, as_begun
 
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
 
 def scan(
     network: Network | str | nn.Module,
-    stimuli: Stimuli | str | Path,
-    output: str | Path,
+    stimuli: Any,
+    output: str | Path | None = None,
     *,
     design: Design = Design(),
     resources: Resources = Resources(),
@@ -42,9 +46,12 @@ def scan(
 
     Parameters
     ----------
-    network : a :class:`fusiform.Network`, or its name or torch module alone
-    stimuli : :class:`fusiform.Stimuli`, or the path of their source alone
-    output : the store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store
+    network : a :class:`fusiform.Network`, or its name or torch module alone. A module is given
+        back as it was: its mode, device and memory format
+    stimuli : :class:`fusiform.Stimuli`, or their source alone: a path, ``{category: images}``, a
+        map-style Dataset of (input, label), or an iterable of (inputs, labels)
+    output : the store to create, by custom ``NAME.zarr``; a folder, or the URL of an object store.
+        By default the store is in memory
     design : layers, units, folds, the null
     resources : device, memory, threads, workers; they never change what is measured
     overwrite : replace an earlier store at ``output``
@@ -72,7 +79,18 @@ def scan(
     """
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
     existing, workers = Existing(overwrite, restart, go_back), workers_asked_for(request)
+    listener = listener or Listener()
+    if output is None:
+        if workers:
+            raise UserError("workers share a folder or URL; got no `output`: name one")
+        output = Memory()
+        # A commit would be lost with the store.
+        request = replace(request, resources=replace(resources, commit_every=inf))
     refuse_existing(output, overwrite, unfinished=True)
+    if request.stimuli.is_stream:
+        from .scanning.stream import run_stream
+
+        return Store.open(run_stream(request, output, overwrite, listener))
     if not restart:
         request = as_begun(request, output)
     with reading(request.stimuli) as begun:
@@ -81,5 +99,5 @@ def scan(
             from .scanning.run import run
             from .scanning.work import InProcess
         executor = OnWorkers(workers) if workers else InProcess()
-        place = run(request, output, existing, executor, listener or Listener(), begun)
+        place = run(request, output, existing, executor, listener, begun)
     return Store.open(place)

@@ -7,8 +7,9 @@ Nothing here imports torch, NumPy, zarr or dask, so that the command line starts
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ PRECISIONS: tuple[str, ...] = ("float32", "tf32", "bfloat16", "float16")
 ON_NONDETERMINISM = ("note", "stop")
 # Policies for stimuli that cannot be decoded.
 ON_ERROR = ("stop", "skip")
+# Mark of a field that is no option of a command.
+PYTHON_ONLY = {"python_only": True}
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ class Stimuli:
         manifest is a ``.csv``, ``.parquet`` or ``.arrow`` file with columns path, category and
         perhaps sha256, or an ``events.tsv`` of BIDS. Arrays are in HDF5 (``FILE.h5:ARRAY``) or
         NumPy files, a dataset is Hugging Face's on disk.
+        From Python also ``{category: images}``, a map-style Dataset of (input, label), or an
+        iterable of (inputs, labels): see ``docs/python.md``.
     groups
         Join folders into a category; only these are shown. A mapping of category to folders.
     root
@@ -118,15 +123,18 @@ class Stimuli:
     on_error
         ``stop`` at a stimulus that cannot be shown, or ``skip`` it. A skipped stimulus is left out
         of the counts and marked in the stimulus table.
+    categories
+        Names of the labels of a Dataset or iterable, by default its ``classes``. From Python only.
     """
 
-    source: str | Path
+    source: Any
     groups: Mapping[str, str | Sequence[str]] | None = None
     root: str | Path | None = None
     on_error: str = "stop"
+    categories: Sequence[str] | None = field(default=None, metadata=PYTHON_ONLY)
 
     def __post_init__(self) -> None:
-        require_path(self.source)
+        self._refuse_mixture()
         if self.root is not None:
             require_path(self.root)
         groups: Any = self.groups
@@ -147,9 +155,45 @@ class Stimuli:
             )
 
     @classmethod
-    def of(cls, given: Stimuli | str | Path) -> Stimuli:
-        """Stimuli given as such, or by the path of their source."""
-        return given if isinstance(given, cls) else cls(given)  # type: ignore[arg-type]
+    def of(cls, given: Any) -> Stimuli:
+        """Stimuli given as such, or by their source alone."""
+        return given if isinstance(given, cls) else cls(given)
+
+    @property
+    def are_objects(self) -> bool:
+        """Whether they are objects of the program, and not in files."""
+        return not isinstance(self.source, str | bytes | os.PathLike)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether they come in one pass, in an order that nobody knows."""
+        # torch gives its IterableDataset the method of a map-style one, which raises.
+        kinds = {kind.__name__ for kind in type(self.source).__mro__}
+        has_order = hasattr(self.source, "__getitem__") and "IterableDataset" not in kinds
+        return self.are_objects and not has_order
+
+    def _refuse_mixture(self) -> None:
+        """Raise for a source of no kind, and for options of another kind of source."""
+        source, names = self.source, self.categories
+        if not (self.are_objects and hasattr(source, "__iter__" if self.is_stream else "__len__")):
+            require_path(source)
+        labelled = self.are_objects and not isinstance(source, Mapping)
+        if names is not None:
+            if not labelled:
+                raise UserError(
+                    "`categories` name the labels of a Dataset or iterable; this source names its "
+                    "own: leave them out"
+                )
+            names = tuple(listed(names))
+            if not names or not all(isinstance(one, str) for one in names):
+                raise UserError(f"`categories` are names, in the order of labels; got {names!r}")
+            _set(self, categories=names)
+        own = {"groups": self.groups, "root": self.root, "on_error": self.on_error != "stop"}
+        if self.are_objects and (odd := [name for name, value in own.items() if value]):
+            raise UserError(
+                f"`{odd[0]}` is for stimuli in files; got objects of the program: leave it out, "
+                "and choose and join them beforehand"
+            )
 
 
 @dataclass(frozen=True)
@@ -282,6 +326,16 @@ class Request:
     stimuli: Stimuli
     design: Design
     resources: Resources
+
+    def __post_init__(self) -> None:
+        if not self.stimuli.are_objects:
+            return
+        for name in ("workers", "scheduler", "decode_workers"):
+            if getattr(self.resources, name) is not None:
+                raise UserError(
+                    f"`{name}` is for stimuli in files; got objects of the program, which its own "
+                    "process prepares: leave it out"
+                )
 
 
 def _set(noun: object, **values: Any) -> None:

@@ -137,7 +137,7 @@ def test_recordings_import_only_the_language_of_contrasts() -> None:
 
 def test_only_scan_loop_and_packing_join_stimuli_and_networks_to_the_store() -> None:
     # Packing uses how a folder survives a crash: a packed set is no store.
-    joining = {"run", "work", "loop", "pack"}
+    joining = {"run", "work", "loop", "stream", "pack"}
     others = [path for path in files_of("scanning") if path.stem not in joining]
     rooms = ("store", "contrasts", "querying", "responses")
     assert not offending(others, *(f"fusiform.engine.{room}" for room in rooms), "zarr")

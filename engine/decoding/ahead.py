@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ..daemons import daemons
 from ..errors import UserError
 from ..moments.plan import Batch, Plan
+from ..networks.inputs import Inputs
 from ..preprocessing import Preprocessing
 from ..stimuli.catalogue import Catalogue
 from ..stimuli.images import UnfitStimulus
@@ -54,11 +55,11 @@ _CPU = torch.device("cpu")
 class Decoded(NamedTuple):
     """A batch with its images ``[stimulus, crop, crop, 3]``; ``failed`` maps a row to the reason.
 
-    For a GPU, ``pixels`` are there already.
+    For a GPU, ``pixels`` are there already. Stimuli that are no pictures come as they are.
     """
 
     batch: Batch
-    pixels: NDArray[np.uint8] | torch.Tensor
+    pixels: NDArray[np.uint8] | torch.Tensor | Inputs
     failed: dict[int, str]
 
     def but_for(self, skipped: Mapping[int, str]) -> Decoded:

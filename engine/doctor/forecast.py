@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..layer import Layer
@@ -72,7 +72,7 @@ class Forecast:
 
 def plan(
     network: Network | str | nn.Module,
-    stimuli: Stimuli | str | Path,
+    stimuli: Any,
     *,
     design: Design = Design(),
     resources: Resources = Resources(),
@@ -91,6 +91,7 @@ def plan(
     --------
     >>> fusiform.plan("resnet50", "stimuli/").seconds  # doctest: +SKIP
     """
+    from ..networks.lending import lent
     from ..scanning.progress import Listener
     from ..scanning.setup import check_machine, set_up
     from ..scanning.stimulus_set import listed_stimuli
@@ -99,8 +100,15 @@ def plan(
     if isinstance(network.model, str):
         network = replace(network, weights="none", seed=0)
     request = Request(network, Stimuli.of(stimuli), design, resources)
+    if request.stimuli.is_stream:
+        raise UserError(
+            "a plan says how long all stimuli take, and a stream does not say how many come: give "
+            "a map-style Dataset"
+        )
     check_machine(request)
-    return _forecast(set_up(request, listed_stimuli(request.stimuli, listener), listener), listener)
+    with lent(network.model):
+        shown = listed_stimuli(request.stimuli, listener)
+        return _forecast(set_up(request, shown, listener), listener)
 
 
 def _forecast(setup: Setup, listener: Listener) -> Forecast:
@@ -121,6 +129,8 @@ def _forecast(setup: Setup, listener: Listener) -> Forecast:
     # On the CPU both share the cores; else the slower one sets the pace.
     spent = (per_image + 1 / network) if setup.device.type == "cpu" else max(per_image, 1 / network)
     share = share_of_scan(setup, network, listener)
+    cores = usable_cores(control_group_limits())
+    advised = not setup.request.stimuli.are_objects  # the program prepares them
     units = sum(layer.units for layer in setup.layers)
     return Forecast(
         model=setup.backbone.name,
@@ -139,8 +149,8 @@ def _forecast(setup: Setup, listener: Listener) -> Forecast:
         budget_bytes=setup.budget,
         network=network,
         decoding=decoding.rate,
-        decode_workers=workers,
-        advice=decoding.advice(network, resize, usable_cores(control_group_limits())),
+        decode_workers=decoding.workers,
+        advice=decoding.advice(network, resize, cores) if advised else "",
         seconds=shown * spent,
         contrast_seconds=units * seconds_per_unit(len(categories), design.folds),
         bfloat16_seconds=None if share is None else shown * (per_image + share / network),
@@ -159,14 +169,17 @@ def _rehearsed(setup: Setup) -> list[float]:
 
     plan, side = setup.plan, setup.backbone.preprocessing.crop
     batch = next(plan.batches())
-    shape = (len(batch.stimuli), side, side, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    number = len(batch.stimuli)
+    if setup.sample:
+        pixels: Any = setup.sample[[0] * number]
+    else:
+        pixels = np.random.default_rng(0).integers(0, 256, (number, side, side, 3), np.uint8)
     seconds = []
     for part in setup.fitting.parts:
         live = Live(part, setup.device, lambda *_: None, None, setup.design.units, axes=setup.axes)
         with (
             recycled(),
-            showing(setup.backbone, setup.layers, plan, setup.device, live) as show,
+            showing(setup.backbone, setup.layers, plan, setup.device, live, setup.sample) as show,
         ):
             shown = partial(show, Decoded(batch, pixels, {}))
             if setup.backbone.compiled:
@@ -176,15 +189,18 @@ def _rehearsed(setup: Setup) -> list[float]:
 
 
 def _decoding(setup: Setup, workers: int) -> Decoding:
-    """Speed of decoding stimuli spread over the set.
+    """Speed of decoding stimuli spread over the set, or of asking for objects.
 
     Raises
     ------
     UserError : none of them can be
     """
     from ..decoding.ahead import needs_processes
+    from ..decoding.objects import ObjectCatalogue
     from ..scanning.timing import as_measured, measure_decoding, spread
 
+    if isinstance(setup.catalogue, ObjectCatalogue):
+        return _asking(setup)
     with tempfile.TemporaryDirectory() as folder:
         paths = spread(setup.catalogue, _STIMULI, Path(folder))
         preprocessing = as_measured(setup.backbone.preprocessing, setup.catalogue)
@@ -196,3 +212,14 @@ def _decoding(setup: Setup, workers: int) -> Decoding:
             "'fusiform stimuli check' says why"
         )
     return measured
+
+
+def _asking(setup: Setup) -> Decoding:
+    """Speed of asking for objects, and of resizing them, in this thread."""
+    from ..scanning.timing import Decoding, seconds
+
+    plan = replace(setup.plan, order=setup.plan.order[:_STIMULI])
+    some = replace(setup, plan=plan)
+    taken = seconds(lambda: [*some.batches(0, lambda: None, lambda _: None)])
+    number = len(plan.order)
+    return Decoding(number / taken, 1, 0, 0, number)

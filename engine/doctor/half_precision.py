@@ -75,7 +75,7 @@ def share_of_scan(setup: Setup, pace: float, listener: Listener) -> float | None
     """:func:`share_of_time` of a scan's network.
 
     None if the scan names a precision or is compiled, if its network is not in float32 on a CPU
-    with :func:`instructions`, or if it could not be measured.
+    with :func:`instructions` or sees no pictures, or if it could not be measured.
 
     Parameters
     ----------
@@ -88,6 +88,8 @@ def share_of_scan(setup: Setup, pace: float, listener: Listener) -> float | None
     if network.precision is not None or backbone.compiled or setup.device.type != "cpu":
         return None
     dtypes = {parameter.dtype for parameter in backbone.model.parameters()}
+    if setup.sample is not None:  # it is no picture of noise
+        return None
     if dtypes != {torch.float32} or instructions() is None:
         return None
     if pace * _SLOW < 1:

@@ -22,9 +22,10 @@ from torch import nn
 
 from ..registry import PROJECTIONS, apart
 from .backbones import Backbone, provenance_of
+from .inputs import Inputs
 from .layers import named_modules
 from .placement import TF32_EPS, multiplied
-from .probe import probe
+from .probe import IMAGES, probe
 
 # Modules listed in a store, and characters per module.
 _MOST_MODULES, _LONGEST = 1_000, 200
@@ -42,9 +43,15 @@ _MOST_TENSORS = 8
 
 
 def network_of(
-    backbone: Backbone, device: torch.device, layers: Collection[str]
+    backbone: Backbone,
+    device: torch.device,
+    layers: Collection[str],
+    shown: int | Inputs | None = None,
 ) -> tuple[str | None, dict[str, Any]]:
     """Probe a network and describe it for the root of a store.
+
+    It is shown images of the side ``shown`` (by default its own), or three stimuli, whose answers
+    are not kept: those of other stimuli could not be compared with them.
 
     Returns
     -------
@@ -54,8 +61,11 @@ def network_of(
     tf32 = TF32_EPS if backbone.precision == "tf32" else 0
     root = next(name for name, _ in named_modules(backbone.model))
     answers = Answers([*layers, root])
+    shown = backbone.preprocessing.crop if shown is None else shown
+    kept = None if isinstance(shown, Inputs) else answers
     with multiplied(backbone.precision, device):
-        warning = probe(backbone.model, backbone.preprocessing.crop, layers, tf32, answers)
+        shown = shown[:IMAGES] if isinstance(shown, Inputs) else shown
+        warning = probe(backbone.model, shown, layers, tf32, kept)
     attributes = {**provenance_of(backbone, device), **configuration(backbone.model)}
     if known := answers.record():
         attributes["answers"] = known

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import UserError, nearest
 from ..layer import refuse_units
+from .inputs import Inputs, called
 from .layers import named_modules, single_tensor
 from .uncompiled import uncompiled
 from .units import spread
@@ -27,7 +28,7 @@ class _Enough(Exception):
 @contextmanager
 def capture(
     model: nn.Module, layers: Collection[str], on_activation: OnActivation
-) -> Iterator[Callable[[torch.Tensor], None]]:
+) -> Iterator[Callable[[torch.Tensor | Inputs], None]]:
     """Hook ``layers`` of ``model`` and yield a function that runs it on a batch of images.
 
     ``on_activation(layer, activation)`` is called right after the module and before later in-place
@@ -67,14 +68,14 @@ def capture(
 
         return hook
 
-    def show(images: torch.Tensor) -> None:
+    def show(images: torch.Tensor | Inputs) -> None:
         nonlocal rows
         seen.clear()
         rows = len(images)
         try:
             # Not inference mode: tensors that the network caches in it could never be trained with.
             with torch.no_grad():
-                model(images)
+                called(model, images)
         except _Enough:
             return
         absent = [name for name in layers if name not in seen]

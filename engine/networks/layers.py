@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from fnmatch import fnmatchcase
 from numbers import Number
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -24,6 +22,8 @@ from ..spec import Network
 from .backbones import load_backbone, overridden
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
+from .inputs import Inputs, called
+from .lending import generators_kept
 from .placement import as_input
 from .uncompiled import plain
 from .units import reduced, reduced_layer
@@ -132,17 +132,25 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, Number | str | torch.dtype | torch.device)
 
 
-def trial(model: nn.Module, crop: int) -> Recordable:
-    """Run ``model``, in evaluation mode, on two batches of noise to find its recordable layers.
+def trial(model: nn.Module, shown: int | Inputs) -> Recordable:
+    """Run ``model``, in evaluation mode, on two batches to find its recordable layers.
+
+    Parameters
+    ----------
+    shown : the side of images of noise; or some stimuli, where the network takes something else
 
     Raises
     ------
-    UserError : the network does not run on images of side ``crop``, or in its own precision
+    UserError : the network does not run on these, or in its own precision
     """
-    refuse_numbers(crop=crop)
-    if crop < 1:
-        raise UserError(f"the side of an image is 1 pixel or more; got crop {crop}")
-    images = as_input(trial_images(crop), model)
+    images: torch.Tensor | Inputs
+    if isinstance(shown, Inputs):
+        images = shown
+    else:
+        refuse_numbers(crop=shown)
+        if shown < 1:
+            raise UserError(f"the side of an image is 1 pixel or more; got crop {shown}")
+        images = as_input(trial_images(shown), model)
     with untouched(model):
         calls, found = _described(model, images)
         again, other = _described(model, images[:_OTHER_NUMBER])
@@ -156,7 +164,6 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
     Modules in training mode update their running statistics in every forward pass.
     """
-    drawn, drawn_by_numpy = random.getstate(), np.random.get_state()
     before = [
         (module, name, buffer, buffer.detach().clone())
         for module in model.modules()
@@ -164,13 +171,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices):
+    with generators_kept(model.parameters()):
         try:
             yield
         finally:
-            random.setstate(drawn)
-            np.random.set_state(drawn_by_numpy)
             with torch.no_grad():
                 for module, name, buffer, values in before:
                     module._buffers[name] = buffer
@@ -179,15 +183,16 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def _described(
-    model: nn.Module, images: torch.Tensor
+    model: nn.Module, images: torch.Tensor | Inputs
 ) -> tuple[dict[str, int], dict[str, Layer | str]]:
     """Number of calls of every module, and its output: a layer, or the reason why it is none."""
     calls: dict[str, int] = {}
     outputs: dict[str, Layer | str] = {}
+    is_noise = len(images) == TRIAL_STIMULI and isinstance(images, torch.Tensor)
 
     def note(name: str, module: nn.Module, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
-        outputs[name] = _describe(name, module, output, len(images))
+        outputs[name] = _describe(name, module, output, len(images), is_noise)
 
     hooks = [
         module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
@@ -201,7 +206,7 @@ def _described(
     return calls, outputs
 
 
-def run(model: nn.Module, images: torch.Tensor) -> None:
+def run(model: nn.Module, images: torch.Tensor | Inputs) -> None:
     """Run ``model`` without gradients. Not in inference mode, or it could not be trained later.
 
     Raises
@@ -221,11 +226,16 @@ def run(model: nn.Module, images: torch.Tensor) -> None:
         ]
     try:
         with torch.no_grad():
-            model(images)
+            called(model, images)
     except (
         RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError
     ) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(images, Inputs):
+            raise UserError(
+                f"the network must run on its stimuli as they are; it fails with {reason!r}: give "
+                "it what it takes, a tuple for several arguments, a dictionary for named ones"
+            ) from error
         if _DTYPES_CLASH.search(reason):
             dtype = str(images.dtype).removeprefix("torch.")
             raise UserError(
@@ -243,7 +253,7 @@ def run(model: nn.Module, images: torch.Tensor) -> None:
             hook.remove()
 
 
-def _describe(name: str, module: nn.Module, output: Any, rows: int) -> Layer | str:
+def _describe(name: str, module: nn.Module, output: Any, rows: int, is_noise: bool) -> Layer | str:
     tensor = single_tensor(output)
     if tensor is None:
         inside = f" of {len(output)}" if isinstance(output, tuple | list | dict) else ""
@@ -254,7 +264,7 @@ def _describe(name: str, module: nn.Module, output: Any, rows: int) -> Layer | s
         return f"returns shape {list(tensor.shape)} for {rows} images: no row per image"
     shape = tuple(tensor.shape[1:])
     dtype = str(tensor.dtype).removeprefix("torch.")
-    dims = name_dims(module, tensor) if rows == TRIAL_STIMULI else dims_of(shape)
+    dims = name_dims(module, tensor) if is_noise else dims_of(shape)
     return Layer(name, type(module).__name__, dims, shape, dtype)
 
 

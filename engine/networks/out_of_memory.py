@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError, first_line, is_device_failure, is_out_of_memory
+from .inputs import Inputs, called
 
 
 def is_of_the_machine(error: Exception) -> bool:
@@ -19,9 +20,15 @@ def is_of_the_machine(error: Exception) -> bool:
 
 @contextmanager
 def explained(
-    model: nn.Module, batch: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    model: nn.Module,
+    batch: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    inputs: Inputs | None = None,
 ) -> Iterator[None]:
     """Explain a forward pass over a ``batch [stimulus, 3, y, x]`` that fails through the machine.
+
+    ``inputs`` are some stimuli, where the network takes something else than images.
 
     Hooks must be removed before the error arrives here.
 
@@ -35,7 +42,7 @@ def explained(
         reason = first_line(error)[:120]
         if is_out_of_memory(error):
             clear_frames(error.__traceback__)  # they hold activations
-            fitting = _fitting(model, batch, dtype, device)
+            fitting = _fitting(model, batch, dtype, device, inputs)
             remedy = f"`batch_size={fitting}` fits" if fitting else "not even one image fits"
             raise UserError(
                 f"out of memory at a batch of {batch[0]} ({reason}): {remedy} (this starts a new "
@@ -50,7 +57,11 @@ def explained(
 
 
 def _fitting(
-    model: nn.Module, batch: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    model: nn.Module,
+    batch: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    inputs: Inputs | None,
 ) -> int | None:
     """Largest half, quarter, ... of the batch that fits into memory."""
     size = batch[0] // 2
@@ -59,7 +70,8 @@ def _fitting(
             torch.cuda.empty_cache()
         try:
             with torch.no_grad():
-                model(torch.zeros(size, *batch[1:], dtype=dtype, device=device))
+                zeros = torch.zeros(size, *batch[1:], dtype=dtype, device=device)
+                called(model, zeros if inputs is None else inputs[[0] * size])
             return size
         except (RuntimeError, MemoryError):
             size //= 2

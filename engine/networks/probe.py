@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .inputs import Inputs
 from .layers import named_modules, run, untouched
 from .placement import as_input
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 # Values compared per image and tensor.
 _VALUES = 1024
 # Number of images; a pair of them; the larger batch with the pair in it, and the pair's rows there.
-_IMAGES, _PAIR, _LARGER_BATCH, _ROWS = 3, (0, 1), (2, 1, 0), (2, 1)
+IMAGES, _PAIR, _LARGER_BATCH, _ROWS = 3, (0, 1), (2, 1, 0), (2, 1)
 # Repetitions for a network that draws random numbers: if it drops a part of itself one time in
 # five, all but a thousandth of probes see it.
 _REPEATS = 30
@@ -47,7 +48,7 @@ _Observer = Callable[[str, int, torch.Tensor], None]
 
 def probe(
     model: nn.Module,
-    crop: int,
+    shown: int | Inputs,
     layers: Collection[str],
     eps: float = 0,
     answers: Answers | None = None,
@@ -57,9 +58,10 @@ def probe(
     Runs the same images twice (``_REPEATS`` times if the network draws random numbers), then in
     another batch. Differences of the size of rounding errors do not count: ``eps``, or the coarsest
     precision of any tensor, sets that size. Restores the state of the network and of random
-    generators. ``answers`` receive the outputs of layers.
+    generators. Images have the side ``shown``, or it holds three stimuli. ``answers`` receive the
+    outputs of layers.
     """
-    images = _scenes(model, crop)
+    images = shown if isinstance(shown, Inputs) else _scenes(model, shown)
     pair = images[list(_PAIR)]
     with untouched(model):
         once, drawn = _shown(model, pair, _PAIR, seed=0, observe=answers.add if answers else None)
@@ -106,7 +108,7 @@ def _drawn_so_far(model: nn.Module) -> list[Any]:
 
 def _shown(
     model: nn.Module,
-    images: torch.Tensor,
+    images: torch.Tensor | Inputs,
     rows: Collection[int],
     seed: int,
     observe: _Observer | None = None,
@@ -125,7 +127,7 @@ def _scenes(model: nn.Module, crop: int) -> torch.Tensor:
     """Images that differ in colour, contrast and layout."""
     own = torch.Generator().manual_seed(0)
     colour, contrast, coarse, fine = (
-        torch.randn(_IMAGES, 3, side, side, generator=own) for side in (1, 1, 8, crop)
+        torch.randn(IMAGES, 3, side, side, generator=own) for side in (1, 1, 8, crop)
     )
     coarse = nn.functional.interpolate(coarse, (crop, crop), mode="bilinear")
     scenes = colour + (0.3 + contrast.abs()) * (coarse + 0.2 * fine)
@@ -133,15 +135,20 @@ def _scenes(model: nn.Module, crop: int) -> torch.Tensor:
     return as_input(scenes, model)
 
 
-def _noisy(images: torch.Tensor, share: float) -> torch.Tensor:
-    """The images with noise of about the size of rounding errors."""
+def _noisy(images: Any, share: float) -> Any:
+    """The images with noise of about the size of rounding errors; whole numbers as they are."""
+    if isinstance(images, Inputs):
+        return images.mapped(lambda one: _noisy(one, share) if one.is_floating_point() else one)
     own = torch.Generator().manual_seed(1)
     noise = torch.randn(images.shape, generator=own).to(images.device)
     return (images.float() * (1 + share * noise)).to(images.dtype)
 
 
 def _events(
-    model: nn.Module, images: torch.Tensor, rows: Collection[int], observe: _Observer | None
+    model: nn.Module,
+    images: torch.Tensor | Inputs,
+    rows: Collection[int],
+    observe: _Observer | None,
 ) -> _Events:
     """Sample ``[row, value]`` every input and output of every module, in order of execution.
 

@@ -13,14 +13,21 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
+from ..contrasts.summary import summary
 from ..layer import Layer
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
 from .chunks import coordinates
 from .query import Query
+from .table import Table
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
+
+# Columns of a frame: counts, and means of the selected units that may be missing.
+_COUNTED = ("layer", "contrast", "units", "dead", "nonfinite", "selective", "share")
+_MEASURED = ("replicated", "csi", "d_prime", "response")
 
 
 class Store(StoreReader):
@@ -35,6 +42,24 @@ class Store(StoreReader):
         from .notebook import store_html
 
         return store_html(self)
+
+    def frame(
+        self,
+        criterion: Criterion = DEFAULT,
+        layers: str | Sequence[str] = "*",
+        contrasts: str | Sequence[str] | None = None,
+    ) -> pandas.DataFrame:
+        """The summary of the store as a pandas DataFrame, a row per layer and contrast.
+
+        Parameters and columns are those of :func:`fusiform.summary`; those of held-out stimuli are
+        averaged over folds.
+        """
+        rows = summary(self, criterion, layers, contrasts)
+        columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in _COUNTED}
+        for name in _MEASURED:
+            values = [getattr(row, name) for row in rows]
+            columns[name] = np.array(values, np.float64)  # NaN for None
+        return Table(columns).frame()
 
     def query(
         self, text: str, layers: str | Sequence[str] = "*", saved: str | None = None

@@ -14,7 +14,7 @@ from ..preprocessing import Preprocessing
 from ..querying.store import Store
 from ..scanning.progress import Listener
 from ..scanning.setup import Setup
-from ..scanning.stimulus_set import reporting
+from ..scanning.stimulus_set import listed_stimuli, reporting
 from ..spec import Design, Network, Stimuli
 from ..stimuli.catalogue import Catalogue, catalogue_of
 from ..store.identity import difference, not_compared
@@ -40,8 +40,8 @@ def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network
     own, scanned = source.network, source.design
     asked, defaults = _compared(network, design), _compared(Network(""), Design())
     refuse_other_settings(source, {n: v for n, v in asked.items() if v != defaults[n]})
-    assert isinstance(own.preprocessing, Preprocessing)
-    known = as_record(own.preprocessing)
+    assert isinstance(own.preprocessing, Preprocessing | None)
+    known = as_record(own.preprocessing) if own.preprocessing else {}
     for name, value in _asked_preprocessing(network).items():
         if known.get(name) != value:
             raise UserError(
@@ -131,18 +131,24 @@ def scanned_stimuli(source: Store, stimuli: Stimuli, listener: Listener) -> Cata
     groups: dict[str, list[str]] = {category: [] for category in source.categories}
     for name, label in dict.fromkeys(zip(map(dirname, names), labels[order].tolist(), strict=True)):
         groups[source.categories[label]].append(name)
-    found = catalogue_of(stimuli.source, groups, stimuli.root)
+    if stimuli.are_objects:
+        found = listed_stimuli(stimuli, listener).catalogue
+    else:
+        found = catalogue_of(stimuli.source, groups, stimuli.root)
     contents = found.look(reporting(listener))
     held = {contents.sha256(place): place for place in range(len(found))}
     if not (held.keys() & set(hashes)) - {""}:
         return found
-    own = {name: place for place, name in enumerate(found.shown_names)}
+    # A number in a mapping or Dataset is no name of a stimulus: it may be another's by now.
+    named = () if stimuli.are_objects else found.shown_names
+    own = {name: at for at, name in enumerate(named)}
     places = [own.get(name, held.get(sha, -1) if sha else -1)
               for name, sha in zip(names, hashes, strict=True)]  # fmt: skip
-    _refuse(source, names, [at < 0 for at in places], f"are not in {stimuli.source}")
+    place = "these objects" if stimuli.are_objects else stimuli.source
+    _refuse(source, names, [at < 0 for at in places], f"are not in {place}")
     changed = [contents.sha256(at) != sha and at not in contents.problems
                for at, sha in zip(places, hashes, strict=True)]  # fmt: skip
-    _refuse(source, names, changed, f"have changed in {stimuli.source}")
+    _refuse(source, names, changed, f"have changed in {place}")
     chosen = found.labelled(np.array(places), source.categories, labels[order])
     others = np.setdiff1d(np.arange(len(found)), places).tolist()
     if not others:

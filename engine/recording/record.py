@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
 from ..contrasts.choice import Choice
 from ..contrasts.language.presets import remarks
+from ..errors import UserError
 from ..layer import Layer
+from ..networks.lending import lent
 from ..querying.store import Store
 from ..responses.recording import Recording
 from ..scanning.interrupt import asked_to_stop
@@ -23,6 +26,7 @@ from ..scanning.setup import Setup, check_machine, set_up
 from ..scanning.stimulus_set import read_stimuli, stimulus_table
 from ..spec import Design, Network, Request, Resources, Stimuli
 from ..stimuli.catalogue import Catalogue
+from ..store.files.memory import Memory
 from ..store.location import stimuli_attributes
 from ..store.schema import RECORDING
 from ..store.writing.array_writer import BackgroundWriter
@@ -38,8 +42,8 @@ from .unit_request import UnitRequest
 
 def record(
     network: Network | str | nn.Module,
-    stimuli: Stimuli | str | Path,
-    output: str | Path,
+    stimuli: Any,
+    output: str | Path | None = None,
     *,
     store: str | Path | Store | None = None,
     units: UnitRequest = UnitRequest(),
@@ -65,7 +69,7 @@ def record(
     Parameters
     ----------
     network, stimuli, resources, overwrite, restart, go_back, listener : see :func:`fusiform.scan`
-    output : the recording to create, by custom ``NAME.responses.zarr``
+    output : the recording to create, by custom ``NAME.responses.zarr``; by default it is in memory
     store : store of a scan of the same network
     units : which units are recorded
     design : layers, units, folds and batch size; a recording has no null
@@ -87,12 +91,21 @@ def record(
     """
     request = Request(Network.of(network), Stimuli.of(stimuli), design, resources)
     existing, listener = Existing(overwrite, restart, go_back), listener or Listener()
+    if request.stimuli.is_stream:
+        raise UserError(
+            "a recording has a row for every stimulus, and a stream does not say how many come: "
+            "give a map-style Dataset"
+        )
+    if output is None:
+        output = Memory()
+        request = replace(request, resources=replace(resources, commit_every=inf))
     refuse_existing(output, overwrite, unfinished=True, kind=RECORDING)
     source = None if store is None else Store.of(store)
     if not restart:
         request = as_begun(request, output)
-    planned = _planned(request, units, source, listener)
-    _write(planned, output, existing, listener)
+    with lent(request.network.model):
+        planned = _planned(request, units, source, listener)
+        _write(planned, output, existing, listener)
     return Recording.open(final_location(output))
 
 
@@ -159,7 +172,7 @@ def _write(planned: _Planned, output: str | Path, existing: Existing, listener: 
         counts=plan.counts(len(catalogue.categories)),
         stimuli=stimulus_table(catalogue, plan),
         provenance={
-            **stimuli_attributes(setup.request.stimuli.source),
+            **stimuli_attributes(setup.request.stimuli),
             "batch_size": plan.batch_size,
             **setup.attributes,
             **({"units": units, "dims": setup.dims} if units != "all" else {}),

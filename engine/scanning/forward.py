@@ -16,6 +16,7 @@ from ..moments.plan import Batch, Plan
 from ..networks.backbones import Backbone
 from ..networks.compiled import compiled
 from ..networks.hooks import capture
+from ..networks.inputs import Inputs
 from ..networks.layers import untouched
 from ..networks.out_of_memory import explained
 from ..networks.placement import input_dtype, multiplied
@@ -46,12 +47,17 @@ class Taker(Protocol):
 
 @contextmanager
 def showing(
-    backbone: Backbone, layers: Sequence[Layer], plan: Plan, device: torch.device, taker: Taker
+    backbone: Backbone,
+    layers: Sequence[Layer],
+    plan: Plan,
+    device: torch.device,
+    taker: Taker,
+    sample: Inputs | None = None,
 ) -> Iterator[Callable[[Decoded], None]]:
     """Yield a function that shows the network one batch of ``plan`` and calls ``taker``.
 
     Failed stimuli still pass through the network, but are not counted. ``layers`` are those of the
-    whole scan; ``taker`` may take some of them.
+    whole scan; ``taker`` may take some of them. ``sample`` are stimuli that are no images.
     """
     dtype = input_dtype(backbone.model)
     side = backbone.preprocessing.crop
@@ -59,7 +65,7 @@ def showing(
     with (
         untouched(backbone.model),
         multiplied(backbone.precision, device),
-        explained(backbone.model, shape, dtype, device),
+        explained(backbone.model, shape, dtype, device, sample),
         compiled(backbone.model, [layer.name for layer in layers] if backbone.compiled else []),
         capture(backbone.model, taker.layers, taker.take) as show,
     ):
@@ -67,14 +73,17 @@ def showing(
         def shown(decoded: Decoded) -> None:
             taker.begin(decoded.batch.without(decoded.failed))
             pixels = _filled(decoded.pixels, plan)
-            show(normalise(pixels, backbone.preprocessing, device, dtype))
+            if isinstance(pixels, Inputs):
+                show(pixels.to(device, dtype))
+            else:
+                show(normalise(pixels, backbone.preprocessing, device, dtype))
 
         yield shown
 
 
 def _filled(
-    pixels: NDArray[np.uint8] | torch.Tensor, plan: Plan
-) -> NDArray[np.uint8] | torch.Tensor:
+    pixels: NDArray[np.uint8] | torch.Tensor | Inputs, plan: Plan
+) -> NDArray[np.uint8] | torch.Tensor | Inputs:
     """A short last batch filled up with its last image; the extra rows belong to no run.
 
     Networks round differently at another batch size: a constant unit would seem to vary.

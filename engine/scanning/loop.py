@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..decoding.ahead import Decoded, decode_ahead
+from ..decoding.ahead import Decoded
 from ..errors import UserError
 from ..layer import Layer
 from ..stimuli.catalogue import Catalogue
@@ -133,14 +133,9 @@ class _Pass:
     def run(self, report: Callable[[int], None]) -> None:
         """Decode, show, take; commit from time to time, and at an error."""
         work, setup = self._work, self._work.setup
-        images = decode_ahead(
-            setup.images,
-            setup.plan,
-            first=self._batches,
-            look=work.stop.look,
-            invisible=self._hear_invisible,
-        )
-        with showing(setup.backbone, setup.layers, setup.plan, setup.device, self._taker) as show:
+        images = setup.batches(self._batches, work.stop.look, self._hear_invisible)
+        how = setup.plan, setup.device, self._taker, setup.sample
+        with showing(setup.backbone, setup.layers, *how) as show:
             try:
                 for decoded in images:
                     self._take(decoded, show)

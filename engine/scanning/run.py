@@ -12,6 +12,7 @@ from ..contrasts.selectivity import load_kernel
 from ..daemons import daemons
 from ..moments.accumulate import load_kernels
 from ..networks.backbones import load_backbone
+from ..networks.lending import lent
 from ..spec import Request
 from ..store.location import Location, stimuli_attributes
 from ..store.writing.creating import StoreBlueprint
@@ -21,7 +22,7 @@ from ..store.writing.store_draft import StoreDraft, max_commit_bytes, max_store_
 from .interrupt import Stop, asked_to_stop
 from .progress import Listener
 from .setup import Setup, check_machine, set_up
-from .stimulus_set import Reading, stimulus_table
+from .stimulus_set import Reading, ReadObjects, stimulus_table
 from .work import InProcess, null_of
 
 
@@ -40,7 +41,7 @@ def run(
     existing: Existing,
     executor: Executor,
     listener: Listener,
-    reading: Reading,
+    reading: Reading | ReadObjects,
 ) -> Location:
     """Carry out a scan, and return where its store is. The network is built during the ``reading``.
 
@@ -49,11 +50,30 @@ def run(
     UserError : see :func:`fusiform.scan`
     """
     check_machine(request)
+    with lent(request.network.model):
+        setup = _set_up(request, executor, listener, reading)
+        _write(setup, output, existing, executor, listener)
+    return final_location(output)
+
+
+def _set_up(
+    request: Request, executor: Executor, listener: Listener, reading: Reading | ReadObjects
+) -> Setup:
     reading.listed()  # or weights would be downloaded for stimuli that do not exist
     stimuli = reading.read(listener) if reading.is_over else None
     backbone = load_backbone(request.network)
     stimuli = stimuli or reading.read(listener)
-    setup = set_up(request, stimuli, listener, processes=executor.processes, backbone=backbone)
+    return set_up(request, stimuli, listener, processes=executor.processes, backbone=backbone)
+
+
+def _write(
+    setup: Setup,
+    output: str | Path,
+    existing: Existing,
+    executor: Executor,
+    listener: Listener,
+) -> None:
+    """Show the stimuli and write the store."""
     _price_null(setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
     sizes = len(catalogue.categories), setup.design.folds, setup.design.store_dtype
@@ -63,7 +83,7 @@ def run(
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
         stimuli=stimulus_table(catalogue, plan),
-        provenance=_provenance(setup),
+        provenance=provenance_of(setup),
     )
     with (
         _kernels_loaded(setup, executor),
@@ -73,7 +93,6 @@ def run(
         _warn_of_little_space(draft, output, listener)
         with asked_to_stop() as stop:
             executor.fill(draft, setup, listener, stop)
-    return final_location(output)
 
 
 @contextmanager
@@ -89,13 +108,13 @@ def _kernels_loaded(setup: Setup, executor: Executor) -> Iterator[None]:
         yield
 
 
-def _provenance(setup: Setup) -> dict[str, object]:
+def provenance_of(setup: Setup) -> dict[str, object]:
     """Attributes of the store's root."""
     design = setup.design
     seed = setup.request.network.seed
     null = {"shuffles": design.null, "units": design.null_units, "seed": seed}
     return {
-        **stimuli_attributes(setup.request.stimuli.source),
+        **stimuli_attributes(setup.request.stimuli),
         "batch_size": setup.plan.batch_size,
         "store_dtype": design.store_dtype,
         **setup.attributes,

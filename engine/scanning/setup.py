@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...kernels import jit
-from ..decoding.ahead import ImageSource, default_workers
+from ..decoding.ahead import Decoded, ImageSource, decode_ahead, default_workers
 from ..decoding.jpegs import jpegs_of
+from ..decoding.objects import ObjectCatalogue
 from ..errors import UserError
 from ..layer import UNITS, Layer
 from ..moments.plan import Plan, make_plan, shuffled_labels
@@ -21,9 +23,11 @@ from ..networks.backbones import Backbone, load_backbone
 from ..networks.behaviour import network_of
 from ..networks.compiled import refuse_without_compiler
 from ..networks.dims import given_dims, nameless
+from ..networks.inputs import Inputs
 from ..networks.layers import TRIAL_STIMULI, choose, trial
-from ..networks.placement import device_for, multiplied, place, refuse_precision
+from ..networks.placement import device_for, input_dtype, multiplied, place, refuse_precision
 from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced
+from ..registry import AS_GIVEN
 from ..spec import Design, Request
 from ..stimuli.catalogue import Catalogue
 from ..texts import in_bytes
@@ -45,7 +49,8 @@ class Setup:
 
     ``layers`` are reduced to the design's units; ``dims`` are those of their outputs before. The
     scan fits into ``budget`` bytes as ``fitting`` says. ``attributes`` identify the network in the
-    root of a store, which also keeps the ``notes``.
+    root of a store, which also keeps the ``notes``. ``sample`` are some stimuli, where they are no
+    pictures and shown as they are.
     """
 
     request: Request
@@ -60,6 +65,7 @@ class Setup:
     attributes: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sample: Inputs | None = None
 
     @property
     def design(self) -> Design:
@@ -107,6 +113,15 @@ class Setup:
             device=self.device,
         )
 
+    def batches(
+        self, first: int, look: Callable[[], None], invisible: Callable[[int], None]
+    ) -> Iterator[Decoded]:
+        """Batches from number ``first`` on; see :func:`..decoding.ahead.decode_ahead`."""
+        if isinstance(self.catalogue, ObjectCatalogue):
+            preprocessing = None if self.sample else self.backbone.preprocessing
+            return self.catalogue.batches(self.plan, preprocessing, first, invisible)
+        return decode_ahead(self.images, self.plan, first=first, look=look, invisible=invisible)
+
     @cached_property
     def shuffled_labels(self) -> NDArray[np.int32]:
         """Labels ``[shuffle, stimulus]`` of the null."""
@@ -146,6 +161,7 @@ def set_up(
     processes: int = 1,
     held_of: HeldOf | None = None,
     backbone: Backbone | None = None,
+    plan: Plan | None = None,
 ) -> Setup:
     """Load the network, try it, choose its layers and fit the scan into memory.
 
@@ -154,13 +170,14 @@ def set_up(
     processes : processes of the same kind that share the memory
     held_of : in a recording, the bytes held of each layer
     backbone : the network, if it is loaded already
+    plan : of stimuli whose order cannot be planned
 
     Raises
     ------
     UserError : the scan cannot be carried out as requested
     """
     design, catalogue = request.design, stimuli.catalogue
-    plan = make_plan(
+    plan = plan or make_plan(
         catalogue.labels,
         catalogue.categories,
         folds=design.folds,
@@ -174,16 +191,22 @@ def set_up(
     device = device_for(request.resources.device, request.network.model)
     jpegs = jpegs_of(backbone.preprocessing, device)
     jpeg_bytes = jpegs.device_bytes if jpegs else 0
-    tried = _tried(backbone, device, design)
+    place(backbone.model, device)
+    sample = _sample(request, catalogue, backbone, device)
+    seen = _seen(backbone, sample)
+    tried = _tried(backbone, device, design, seen)
     listener.notes(tried.notes)
     held = held_of(catalogue, tried.layers) if held_of else {}
     layers = tuple(one for one in tried.layers if not held_of or one.name in held)
-    unsteady, attributes = _probed(backbone, device, layers, request)
+    unsteady, attributes = _probed(backbone, device, layers, request, seen)
+    if sample:
+        attributes["preprocessing"] = AS_GIVEN
     listener.notes(unsteady)
     footprint = Footprint(
         used_memory(device) + jpeg_bytes,
         tried.grown // TRIAL_STIMULI,
-        backbone.preprocessing.crop,
+        # The side of an image with as many values.
+        ceil((sample.bytes_each / 12) ** 0.5) if sample else backbone.preprocessing.crop,
         null=(design.null * len(plan.blocks), design.null_units),
         recorded=(lambda layer: held[layer.name]) if held_of else None,
         # A GPU's budget is its own memory; moments wait on the host.
@@ -203,16 +226,50 @@ def set_up(
         attributes,
         (*catalogue.notes, *backbone.notes, *tried.unnamed, *unsteady),
         {layer.name: tried.dims[layer.name] for layer in layers},
+        sample,
     )
     _announce(setup, plan.batch_size, listener)
     return setup
 
 
-def _tried(backbone: Backbone, device: torch.device, design: Design) -> _Trial:
-    """Show the network noise, and choose the design's layers from what it runs."""
-    network, crop = place(backbone.model, device), backbone.preprocessing.crop
+def _sample(
+    request: Request, catalogue: Catalogue, backbone: Backbone, device: torch.device
+) -> Inputs | None:
+    """Some stimuli on the device, if they are shown as they are; None for pictures.
+
+    Raises
+    ------
+    UserError : the preprocessing is of files alone
+    """
+    if not isinstance(catalogue, ObjectCatalogue):
+        return None
+    if backbone.preprocessing.decoder != "pillow":
+        raise UserError(
+            f"`decoder` {backbone.preprocessing.decoder} is for JPEG files; got objects of the "
+            "program: leave it out"
+        )
+    preprocessed = request.network.preprocessing is not None
+    found = catalogue.sample(TRIAL_STIMULI, preprocessed=preprocessed)
+    return found and found.to(device, input_dtype(backbone.model))
+
+
+def _seen(backbone: Backbone, sample: Inputs | None) -> int | Inputs:
+    """Side of the images of noise that a network is tried on, or a sample of its inputs."""
+    if sample is None:
+        return backbone.preprocessing.crop
+    values = sample.values
+    if isinstance(values, torch.Tensor) and values.is_floating_point():
+        channels, *sides = values.shape[1:]
+        if channels == 3 and len(sides) == 2 and sides[0] == sides[1]:
+            return int(sides[0])
+    return sample
+
+
+def _tried(backbone: Backbone, device: torch.device, design: Design, seen: int | Inputs) -> _Trial:
+    """Show the network noise or a sample, and choose the design's layers from what it runs."""
+    network = backbone.model
     with growth(device) as grown, multiplied(backbone.precision, device):
-        found = trial(network, crop)
+        found = trial(network, seen)
     chosen, notes = choose(found, listed(design.layers))
     chosen = given_dims(chosen, design.dims or {})
     unnamed = nameless(chosen)
@@ -224,7 +281,11 @@ def _tried(backbone: Backbone, device: torch.device, design: Design) -> _Trial:
 
 
 def _probed(
-    backbone: Backbone, device: torch.device, layers: Sequence[Layer], request: Request
+    backbone: Backbone,
+    device: torch.device,
+    layers: Sequence[Layer],
+    request: Request,
+    seen: int | Inputs,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Notes on responses that depend on the batch or the run, and the network's attributes.
 
@@ -232,7 +293,8 @@ def _probed(
     ------
     UserError : they do, and the request says to stop then
     """
-    found, attributes = network_of(backbone, device, [layer.name for layer in layers])
+    names = [layer.name for layer in layers]
+    found, attributes = network_of(backbone, device, names, seen)
     if found and request.network.on_nondeterminism == "stop":
         raise UserError(
             f"{found.removeprefix('warning: ')}: repair it, or scan it as it is with "
@@ -276,10 +338,11 @@ def _announce(setup: Setup, default_size: int, listener: Listener) -> None:
     listener.note(
         f"{backbone.name} ({backbone.weights}){said}: {len(setup.layers)} layers, "
         f"{sum(layer.units for layer in setup.layers):,} units{meant}; "
-        f"{len(setup.plan.order)} stimuli, {len(setup.catalogue.categories)} categories, "
+        f"{len(setup.plan.order) or 'a stream of'} stimuli, "
+        f"{len(setup.catalogue.categories)} categories, "
         f"{design.folds} folds"
     )
-    listener.note(f"preprocessing: {backbone.preprocessing}")
+    listener.note(f"preprocessing: {'none' if setup.sample else backbone.preprocessing}")
     if design.folds == 1 and not setup.footprint.recorded:
         listener.note("one fold: nothing will say how many of the selected units replicate")
     budgeted = setup.request.resources.memory_budget is not None

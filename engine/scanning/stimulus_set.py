@@ -33,12 +33,14 @@ class StimulusSet:
 
 
 def listed_stimuli(stimuli: Stimuli, listener: Listener) -> StimulusSet:
-    """The stimuli by name; their files are not read.
+    """The stimuli by name; files are not read, objects are.
 
     Raises
     ------
     UserError : see :func:`..stimuli.catalogue.read_catalogue`
     """
+    if stimuli.are_objects:
+        return ReadObjects(stimuli).read(listener)
     catalogue = read_catalogue(stimuli.source, stimuli.groups, stimuli.root)
     listener.notes(catalogue.notes)
     return StimulusSet(catalogue)
@@ -53,6 +55,8 @@ def read_stimuli(
     ------
     UserError : some cannot be shown, unless they are skipped
     """
+    if catalogue is None and stimuli.are_objects:
+        return listed_stimuli(stimuli, listener)
     if catalogue is None:
         catalogue = listed_stimuli(stimuli, listener).catalogue
     else:
@@ -104,9 +108,35 @@ class Reading:
             raise InterruptedError
 
 
+class ReadObjects:
+    """Stimuli that are objects, read in the thread of the program that gave them."""
+
+    is_over = True
+
+    def __init__(self, stimuli: Stimuli) -> None:
+        self._stimuli = stimuli
+
+    def listed(self) -> None:
+        """They are listed as they are read."""
+
+    def read(self, listener: Listener) -> StimulusSet:
+        """The stimuli, each asked for once.
+
+        Raises
+        ------
+        UserError : see :func:`..decoding.objects.catalogue_of_objects`
+        """
+        from ..decoding.objects import catalogue_of_objects  # loads torch
+
+        return StimulusSet(catalogue_of_objects(self._stimuli, reporting(listener)))
+
+
 @contextmanager
-def reading(stimuli: Stimuli) -> Iterator[Reading]:
+def reading(stimuli: Stimuli) -> Iterator[Reading | ReadObjects]:
     """List and read stimuli in a thread; an error in the context does not wait for it."""
+    if stimuli.are_objects:
+        yield ReadObjects(stimuli)
+        return
     given_up = threading.Event()
     with daemons(1, "stimuli") as submit:
         try:

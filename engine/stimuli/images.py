@@ -203,13 +203,22 @@ def open_image(source: Path, content: bytes | None = None) -> Image.Image:
         content = read_stimulus(source)
     try:
         with _opened(source, content) as image:
-            picture = decoded(image, content)
-            method = _UPRIGHT.get(_orientation(image))
-            return _eight_bit(picture.transpose(method) if method is not None else picture, source)
+            return upright(decoded(image, content), orientation_of(image), source)
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         raise UnfitStimulus(source, f"cannot be decoded ({_one_line(error)})") from None
+
+
+def upright(image: Image.Image, orientation: Any, source: Path) -> Image.Image:
+    """A decoded picture as an upright 8-bit one, by its orientation; see :func:`open_image`.
+
+    Raises
+    ------
+    UnfitStimulus : its values have no known scale
+    """
+    method = _UPRIGHT.get(orientation)
+    return _eight_bit(image.transpose(method) if method is not None else image, source)
 
 
 def read_header(source: Path | str, content: bytes) -> Header:
@@ -238,11 +247,11 @@ def plain_jpeg_size(source: Path | str, content: bytes) -> tuple[int, int] | Non
         plain = image.format == "JPEG" and image.mode in ("L", "RGB")
         converted = image.info.get("adobe_transform") != 0
         if plain and converted and content.endswith(_END_OF_JPEG):
-            return image.size if _orientation(image) not in _UPRIGHT else None
+            return image.size if orientation_of(image) not in _UPRIGHT else None
     return None
 
 
-def _orientation(image: Image.Image) -> Any:
+def orientation_of(image: Image.Image) -> Any:
     """Orientation in EXIF or XMP; upright if that is damaged."""
     with suppress(Exception):  # Pillow raises many kinds of errors
         return image.getexif().get(_ORIENTATION, 1)

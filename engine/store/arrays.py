@@ -23,6 +23,7 @@ from . import shards
 from .attributes import brief
 from .chunking import Grid, Shape
 from .files.archive import Archive
+from .files.memory import Memory, MemoryFiles
 from .files.raw import FolderFiles, RawFiles
 from .location import Location
 from .metadata import (
@@ -75,6 +76,8 @@ class Arrays:
             self._files = FolderFiles(location)
         elif isinstance(location, Archive):
             self._files = location.files
+        elif isinstance(location, Memory):
+            self._files = MemoryFiles(location.files)
         self._opened: dict[str, Opened] = {}
         self._consistent: set[str] = set()
         self._sound: set[tuple[str, Shape]] = set()

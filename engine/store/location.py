@@ -18,9 +18,11 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from ..errors import UserError, first_line, require_path
+from ..spec import Stimuli
 from ..urls import IS_URL, Url
 from .files.archive import Archive, is_archive
 from .files.durable import DurableFolder
+from .files.memory import Memory, MemoryFolder
 from .files.zarr_stores import ArchiveStore, PlainFiles
 from .identity import Unchanged
 from .zarr_internals import sync
@@ -49,9 +51,12 @@ def name_of(location: Path | str) -> str:
     return str(location).rstrip("/").rpartition("/")[2]
 
 
-def stimuli_attributes(stimuli: Path | str) -> dict[str, str]:
-    """The attributes that locate the stimuli: their path as given, and in full."""
-    return {"stimuli": str(stimuli), "stimuli_path": os.path.abspath(stimuli)}  # noqa: PTH100
+def stimuli_attributes(stimuli: Stimuli) -> dict[str, str]:
+    """The attributes that locate stimuli in files: their path as given, and in full."""
+    if stimuli.are_objects:
+        return {}
+    source = stimuli.source
+    return {"stimuli": str(source), "stimuli_path": os.path.abspath(source)}  # noqa: PTH100
 
 
 def zarr_store(location: Location, read_only: bool = True) -> ZarrStore:
@@ -66,6 +71,8 @@ def zarr_store(location: Location, read_only: bool = True) -> ZarrStore:
     """
     if isinstance(location, Path):
         return LocalStore(location, read_only=True) if read_only else DurableFolder(location)
+    if isinstance(location, Memory):
+        return MemoryFolder(location.files, read_only=read_only)
     if isinstance(location, Archive):
         if not read_only:
             writable(location)
@@ -172,7 +179,7 @@ def remove(location: Location) -> None:
 
 def write(store: ZarrStore, key: str, parts: Sequence[Any]) -> None:
     """Write a file from its parts, bytes or arrays of bytes."""
-    if isinstance(store, DurableFolder):
+    if isinstance(store, DurableFolder | MemoryFolder):
         store.write(key, parts)
     else:
         content = b"".join(map(bytes, parts))

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -28,7 +27,8 @@ from zarr.storage import LocalStore, StorePath
 from ..errors import UserError, first_line, is_resource_limit
 from .attributes import brief, is_integer_in
 from .chunking import Grid, is_contiguous, min_file_values
-from .files.raw import FolderFiles
+from .files.memory import MemoryFiles, MemoryFolder
+from .files.raw import FolderFiles, RawFiles
 from .schema import Expected, RootSchema, describe_array
 from .zarr_internals import sync
 
@@ -160,19 +160,23 @@ def documents_in(
     Misfit : one is missing or damaged
     """
     keys = [*schema.of_root(), *(key for layer in schema.layers for key in schema.of_layer(layer))]
-    folder = store.root if isinstance(store, LocalStore) else None
+    files: RawFiles | None = None
+    if isinstance(store, LocalStore):
+        files = FolderFiles(store.root)
+    elif isinstance(store, MemoryFolder):
+        files = MemoryFiles(store.files)
     missing = [key for key in keys if not known.get(key)]
     # Behind a URL every document is a request, which waits for its answer.
-    with ThreadPoolExecutor(1 if folder else _REQUESTS, thread_name_prefix="documents") as pool:
-        read = pool.map(lambda key: _own(store, folder, f"{key}/zarr.json"), missing)
+    with ThreadPoolExecutor(1 if files else _REQUESTS, thread_name_prefix="documents") as pool:
+        read = pool.map(lambda key: _own(store, files, f"{key}/zarr.json"), missing)
         found = dict(zip(missing, read, strict=True))
     return {key: known.get(key) or found[key] for key in keys}
 
 
-def _own(store: ZarrStore, folder: Path | None, key: str) -> dict[str, Any]:
-    if folder is None:
+def _own(store: ZarrStore, files: RawFiles | None, key: str) -> dict[str, Any]:
+    if files is None:
         return read_json(store, key, ARRAY_BYTES)
-    with FolderFiles(folder).open(key) as file:
+    with files.open(key) as file:
         return parse_json(file.read(0, ARRAY_BYTES + 1), ARRAY_BYTES)
 
 

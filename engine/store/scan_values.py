@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..preprocessing import Preprocessing
-from ..registry import SHOWN
+from ..registry import AS_GIVEN, SHOWN
 from ..spec import Design, Network, Stimuli
 from .attributes import is_integer_in
 
@@ -107,9 +107,11 @@ def _dims(root: Reader) -> dict[str, list[str]]:
     }
 
 
-def _preprocessing(root: Reader) -> Preprocessing:
-    """How images were shown; the root may come from a stranger."""
+def _preprocessing(root: Reader) -> Preprocessing | None:
+    """How images were shown, None for stimuli as they were; the root may come from a stranger."""
     record: Any = root.provenance.get("preprocessing")
+    if record == AS_GIVEN:
+        return None
     try:
         if not is_integer_in(root.provenance.get("batch_size"), 1, 2**31 - 1):
             raise TypeError

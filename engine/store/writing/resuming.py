@@ -18,6 +18,7 @@ from ...disk import Lock, add_limitation, locked, note_limitations
 from ...errors import UserError, explain_disk_errors
 from ...spec import Request
 from ..files.durable import remove_partial_files
+from ..files.memory import Memory
 from ..identity import difference, not_compared
 from ..location import Location, exists, is_group, remove, zarr_store
 from ..reader import Unreadable
@@ -102,7 +103,8 @@ def resuming(
                 publish(draft, final, overwrite)
         except BaseException as error:
             await_writes()  # they would come back into a removed folder
-            if draft and draft.was_committed and is_group(location):
+            in_memory = isinstance(location, Memory)
+            if draft and draft.was_committed and is_group(location) and not in_memory:
                 error.add_note(_kept(draft, error))
             elif begun or lock:
                 _clear(location, lock, begun, draft)

@@ -30,6 +30,7 @@ from ...disk import flush_path, wait_for_lock
 from ...errors import UserError, explain_disk_errors
 from ...layer import Layer
 from ...registry import MEASURES, SHUFFLED, VARIABLES
+from ...urls import Url
 from ..attributes import is_free_name, is_group_of, store_schema
 from ..location import flush, writable, write, zarr_store
 from ..metadata import (
@@ -235,7 +236,7 @@ def _remove_unnamed(store: StoreReader, opened: ZarrStore) -> None:
     for group in _marked(opened) - named:
         for layer in store.layers:
             folder = Path(store.path) / layer.name / group
-            if isinstance(store.path, str):
+            if isinstance(store.path, Url):
                 sync(opened.delete_dir(f"{layer.name}/{group}"))
             elif folder.is_symlink():
                 folder.unlink()
