@@ -29,9 +29,10 @@ WITHOUT_NETWORK = ["unshare", "--map-root-user", "--net"]
 
 
 class Run(NamedTuple):
-    """A run of the demo: seconds, what it printed, and its largest resident memory."""
+    """A run of the demo: seconds, those of processors, its output, its largest resident memory."""
 
     seconds: float
+    busy: float
     output: str
     peak: str
 
@@ -59,8 +60,11 @@ def main() -> None:
             "In a new environment with empty caches. The weights are "
             f"{weights / 1e6:.0f} MB; all files take {in_bytes(disk)}.",
             "",
-            *head("run", "seconds", "memory"),
-            *(row(which, f"{one.seconds:.0f}", one.peak) for which, one in runs.items()),
+            *head("run", "seconds", "of processors", "memory"),
+            *(
+                row(which, f"{one.seconds:.0f}", f"{one.busy:.0f}", one.peak)
+                for which, one in runs.items()
+            ),
             "",
             "```",
             "$ fusiform demo",
@@ -86,11 +90,13 @@ def _run(program: list[str], folder: Path) -> Run:
     folder.mkdir()
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     own |= {"HOME": str(folder.parent), "XDG_CACHE_HOME": str(folder.parent / "cache")}
-    started = time.perf_counter()
+    started, before = time.perf_counter(), os.times()
     done = subprocess.run(
         [*program, "demo"], cwd=folder, env=own, capture_output=True, text=True, check=True
     )
-    return Run(time.perf_counter() - started, done.stdout, re.findall("peak (.*)", done.stderr)[-1])
+    seconds, after = time.perf_counter() - started, os.times()
+    busy = sum(after[2:4]) - sum(before[2:4])  # of children
+    return Run(seconds, busy, done.stdout, re.findall("peak (.*)", done.stderr)[-1])
 
 
 def _picture(page: Path) -> None:
@@ -107,4 +113,4 @@ def _picture(page: Path) -> None:
         tab.wait_for_selector("html[data-ready]")
         tab.screenshot(path=path)
         browser.close()
-    Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE).save(path, optimize=True)
+    Image.open(path).convert("RGB").save(path, optimize=True)
