@@ -29,6 +29,7 @@ DOMAINS = {
 }
 RESNET18 = "resnet18_imagenet_compressed.safetensors"
 RESNET50 = "resnet50_imagenet_compressed.safetensors"
+VIT = "vit_tiny_patch16_224_imagenet.safetensors"
 
 
 # Photographs and weights

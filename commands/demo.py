@@ -1,10 +1,13 @@
-"""The demo: draw, scan, summarise."""
+"""The demo: a trained network and its untrained twin on the built-in localizer set."""
 
 from __future__ import annotations
 
 import shutil
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,66 +15,126 @@ from fusiform.engine.errors import UserError
 
 from .asking import summarised
 from .fields import command
-from .notes import printable, stopped_in_a_line
+from .notes import note, printable, stopped_in_a_line
 from .progress import listener
-from .shared_options import MODEL_HELP, NOTHING_KEPT, Quiet, Seed
+from .shared_options import NOTHING_KEPT, Quiet, Seed
+
+if TYPE_CHECKING:
+    from fusiform.engine.scanning.progress import Listener
+
+_WITH_EXTRA = "pip install 'fusiform[demo]'"
 
 
 @command
 def demo(
-    directory: Annotated[Path, typer.Argument(help="Where the stimuli and the store go.")] = Path(
+    directory: Annotated[Path, typer.Argument(help="The folder to create for all files.")] = Path(
         "fusiform-demo"
     ),
-    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "resnet18",
-    weights: Annotated[
-        str, typer.Option(help="Weights of the network; none is untrained, without a download.")
-    ] = "none",
     per_category: Annotated[int, typer.Option(help="Stimuli drawn per category.")] = 48,
     seed: Seed = 0,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the report in a browser.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw the built-in localizer set, scan a network, and summarise.
+    """Find category-selective units in a trained network and in its untrained twin.
 
-    Example: fusiform demo
+    Draws the built-in localizer set, scans EfficientNet-Lite0 trained and untrained, and writes a
+    report. The trained weights come with the extra demo; nothing is downloaded.
+
+    Example: fusiform demo --open
     """
-    from fusiform import Network, make_stimuli, scan
-    from fusiform.engine.beside import draft_path, is_ours, mark, tidy, unmark
-    from fusiform.engine.errors import explain_disk_errors
+    from fusiform import make_stimuli, report
+    from fusiform.engine.networks.efficientnet_lite0 import installed_weights
 
-    stimuli, output = directory / "stimuli", directory / "demo.zarr"
-    draft, new = draft_path(output), not directory.exists()
-    ours = new or is_ours(directory)
-    if not ours and not (stimuli.is_dir() and draft.exists()):
+    told, trained = listener(quiet), installed_weights()
+    stimuli, page = directory / "stimuli", directory / "report.html"
+    with _resumable(directory):
+        if trained is None:
+            told.note(f"the trained network is not installed ({_WITH_EXTRA}): scanning untrained")
+        if not stimuli.exists():
+            make_stimuli(stimuli, per_category=per_category, seed=seed)
+            told.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
+        stores = _scanned(directory, trained, seed, told)
+        report(stores, page, seed=seed, note=told.note)
+    _print_answer(stores, directory, is_trained=trained is not None)
+    print(f"\nThe report: {printable(str(page))}")
+    if open_page and not webbrowser.open(page.resolve().as_uri()):
+        note("no browser could be started: open the report yourself")
+
+
+@contextmanager
+def _resumable(directory: Path) -> Iterator[None]:
+    """Mark the demo's folder until all is done: the same command continues in a marked one.
+
+    After an error before anything was committed, nothing is left.
+
+    Raises
+    ------
+    UserError : the folder exists, and is not that of an unfinished demo
+    """
+    from fusiform.engine.beside import is_ours, mark, tidy, unmark
+    from fusiform.engine.files import new_folders
+
+    if directory.exists() and not is_ours(directory):
         raise UserError(
             f"the demo needs a new folder; {directory} exists: remove it or name another"
         )
-    if ours:
-        with explain_disk_errors(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-            mark(directory)  # until all is done: a killed run resumes here
-        tidy(stimuli)
-        tidy(output)
-    told, drawn = listener(quiet), stimuli.exists()
-    try:
-        if not drawn:
-            make_stimuli(stimuli, per_category=per_category, seed=seed)
-            told.note(f"drew {per_category} stimuli for each of six categories in {stimuli}")
-        if not (ours and output.exists()):
-            with stopped_in_a_line(NOTHING_KEPT):
-                scan(Network(model, weights, seed), stimuli, output, listener=told)
-    except BaseException:
-        if not drawn and not draft.exists():
-            shutil.rmtree(stimuli, ignore_errors=True)
-            unmark(directory)
-            if new:
-                directory.rmdir()
-        raise
-    unmark(directory)
-    summarised([str(output)], {"test": "rest"})
-    if weights == "none":
-        print("\nThis network is untrained: what it selects, it selects for low-level reasons.")
-    print(
-        f"\nNext, by the stricter default criterion, and with a trained network:"
-        f"\n  fusiform summary {printable(str(output))}"
-        f"\n  fusiform scan resnet50 {printable(str(stimuli))} -o r50.zarr"
+    with new_folders(directory):
+        mark(directory)  # until all is done: a killed run resumes here
+        for name in ("stimuli", "trained.zarr", "untrained.zarr"):
+            tidy(directory / name)
+        try:
+            yield
+        except BaseException:
+            if not any(directory.glob("*.zarr*")):
+                shutil.rmtree(directory / "stimuli", ignore_errors=True)
+                for path in directory.glob("*.safetensors"):
+                    path.unlink()
+                unmark(directory)
+            raise
+        unmark(directory)
+
+
+def _scanned(directory: Path, trained: bytes | None, seed: int, told: Listener) -> list[str]:
+    """Scan the network with its trained weights, if there are any, and untrained."""
+    from fusiform import Network, scan
+    from fusiform.engine.networks.efficientnet_lite0 import (
+        LICENCE,
+        MODEL,
+        PACKAGE,
+        write_weights,
     )
+
+    networks = {"untrained.zarr": "none"}
+    if trained is not None:
+        weights = directory / "efficientnet_lite0.safetensors"
+        write_weights(trained, weights)
+        told.note(f"trained weights: {PACKAGE} ({LICENCE}), in {weights}")
+        networks = {"trained.zarr": str(weights), **networks}
+    for name, weights_of in networks.items():
+        if not (directory / name).exists():
+            kept = f"the rest is kept in {directory}: the same command resumes it"
+            with stopped_in_a_line(kept if any(directory.glob("*.zarr")) else NOTHING_KEPT):
+                network = Network(MODEL, weights_of, seed)
+                scan(network, directory / "stimuli", directory / name, listener=told)
+    return [str(directory / name) for name in networks]
+
+
+def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
+    """Print the units selective at thirds of the depth, and what to do next."""
+    from fusiform import open_store
+    from fusiform.engine.networks.efficientnet_lite0 import MODEL
+
+    layers = [layer.name for layer in open_store(stores[0]).layers]
+    third = len(layers) // 3
+    summarised(stores, {}, layers=layers[third - 1 :: third])
+    weights = directory / "efficientnet_lite0.safetensors" if is_trained else "none"
+    if is_trained:
+        said = "2 is the same network before training. The stimuli are drawings: a study needs"
+        print(f"\n{said} photographs.")
+    else:
+        print(f"\nThis network is untrained. To see a trained one beside it: {_WITH_EXTRA}")
+    print("\nAll layers, and the same network on your own images in a folder per category:")
+    print(printable(f"  fusiform summary {' '.join(stores)}"))
+    print(printable(f"  fusiform scan {MODEL} FOLDER --weights {weights} -o own.zarr"))

@@ -707,15 +707,6 @@ def test_stimuli_can_be_made_and_scrambled(fusiform: Command) -> None:
     assert len(list(Path("scrambled").rglob("*.png"))) == 2
 
 
-def test_the_demo_ends_with_a_summary_and_the_next_command(fusiform: Command) -> None:
-    answer = fusiform("demo", "tour", "--per-category", "4", "--model", "timm:test_resnet")
-    assert answer.code == 0
-    assert answer.err.startswith("drew 4 stimuli for each of six categories in tour/stimuli\n")
-    assert "tour/demo.zarr: timm:test_resnet (untrained, seed 0)" in answer.out
-    assert "fusiform scan resnet50 tour/stimuli -o r50.zarr" in answer.out
-    assert open_store("tour/demo.zarr").counts.tolist() == [[2, 2]] * 6
-
-
 # Querying, merging, checking
 
 

@@ -259,6 +259,15 @@ def test_category_names_with_markup_are_shown_as_text(page: str) -> None:
     assert "&lt;b&gt;words&lt;/b&gt;" in page
 
 
+def test_long_names_of_categories_break_at_underscores(
+    made_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(made, "CATEGORIES", ("scrambled_<b>", "bodies", "words", "x"))
+    made.fill(tmp_path / "named.zarr", made.LAYERS[2:])
+    found = str(peaks([reported(open_store(tmp_path / "named.zarr"))]))
+    assert "<span>scrambled_<wbr>&lt;b&gt;</span>" in found
+
+
 def test_the_same_stores_give_the_same_bytes(made_path: Path, tmp_path: Path) -> None:
     first = written(made_path, made_path, output=tmp_path / "a.html")
     assert written(made_path, made_path, output=tmp_path / "b.html") == first

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -132,6 +133,27 @@ def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterat
     one = Opened(context, report)
     yield one
     assert one.wrong == []
+    context.close()
+
+
+@pytest.mark.parametrize(("order", "scale"), [("ab", "shared"), ("ba", "own")])
+def test_panels_share_a_scale_unless_the_first_would_be_flat(
+    order: str, scale: str, browser: Any, tmp_path: Path
+) -> None:
+    def few(layer: Layer) -> list[list[np.ndarray]]:
+        drawn = made.samples(layer)
+        for group in (group for groups in drawn for group in groups):
+            group[:, 6:] = 0.5  # dead
+        return drawn
+
+    made.fill(tmp_path / "a.zarr", made.LAYERS[:1])
+    made.fill(tmp_path / "b.zarr", made.LAYERS[:1], few)
+    stores = [tmp_path / f"{name}.zarr" for name in order]
+    fusiform.report(stores, tmp_path / "page.html", resamples=20)
+    context = browser.new_context()
+    page = Opened(context, tmp_path / "page.html").page
+    chosen = page.locator("#share label.choice:has(> span:text-is('Scale')) select")
+    assert chosen.input_value() == scale
     context.close()
 
 

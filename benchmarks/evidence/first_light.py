@@ -69,7 +69,7 @@ def main() -> None:
         ]
         lines += ["", "## Trained and untrained side by side", "", *_side_by_side()]
         lines += ["", "## Labels shuffled", "", *_shuffled(data, by_domain)]
-        lines += ["", "## What the README shows", "", *_readme(data)]
+        lines += ["", "## What the tutorial shows", "", *_tutorial(data)]
     save(__name__, re.sub(r"\n{3,}", "\n\n", "\n".join(lines).strip()).splitlines())
 
 
@@ -180,20 +180,17 @@ def _shown(*arguments: str) -> list[str]:
     return ["```", command, *_run(*arguments).splitlines(), "```", ""]
 
 
-def _readme(data: Path) -> list[str]:
-    """The two outputs on the README's first screens."""
+def _tutorial(data: Path) -> list[str]:
+    """The tutorial's outputs."""
     Path("stimuli").symlink_to(data / "stimuli")
     Path("r50.safetensors").symlink_to(data / "weights" / RESNET50)
     groups = [f"{domain}={','.join(folders)}" for domain, folders in DOMAINS.items()]
     joined = [argument for group in groups for argument in ("--group", group)]
     scan = ["resnet50", "stimuli/floc", *joined, "--weights", "r50.safetensors", "-o", "r50.zarr"]
     shown = ("--layers", "layer4.2,avgpool")
-    demo = _run("demo")
     _run("scan", *scan, "--overwrite")
     return [
         "```",
-        "$ fusiform demo",
-        *demo.splitlines(),
         f"$ fusiform scan {shlex.join(scan)}",
         "```",
         "",

@@ -65,7 +65,8 @@ def peaks(stores: Sequence[Reported]) -> Markup:
     tiles = []
     for place, contrast in enumerate(contrasts_of(stores)):
         lines = [_peak(one, contrast, first=index == 0) for index, one in enumerate(stores)]
-        head = tag("h3", _swatch(place), contrast)
+        name = Markup("_<wbr>").join(join([part]) for part in contrast.split("_"))
+        head = tag("h3", _swatch(place), tag("span", name))
         tiles.append(tag("li", head, *lines))
     return tag("ul", *tiles, class_="peaks")
 

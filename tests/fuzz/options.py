@@ -63,7 +63,7 @@ LINES = {
     "info": "info a.zarr",
     "doctor": "doctor -q",
     "bench": "bench tiny:make --parts kernels --units 300000 --batch-sizes 2 --repeats 1 -q",
-    "demo": "demo new --model tiny:make --per-category 4 -q",
+    "demo": "demo new --per-category 2 -q",
     "stimuli make": "stimuli make new --per-category 1 --size 32",
     "stimuli scramble": "stimuli scramble stimuli -o new",
     "stimuli check": "stimuli check stimuli",
@@ -173,7 +173,7 @@ def case(number: int, seed: int, quick: bool = False) -> tuple[str, ...]:
         _, flag, kind, _ = rng.choice(known[name])
         if kind is bool:
             # Never compiled: in a forked child the compiler waits for threads that do not exist.
-            line += [f"--{flag}"] if flag != "compile" else []
+            line += [f"--{flag}"] if flag not in ("compile", "open") else []
         elif kind in (tuple[float, float, float], tuple[float, float, float] | None):
             line += [f"--{flag}", *(rng.choice((*NUMBERS[:12], "0.5", "1")) for _ in range(3))]
         else:

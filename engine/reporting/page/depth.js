@@ -54,7 +54,7 @@ function shareFigure(redraw) {
   const state = { of: "units", measure: "criterion", place: 0, axes: "shared" };
   const grids = findings.thresholds;
   const largest = stores.map((store) => Math.max(...store.rows.shares.map((row) => row.share)));
-  if (Math.max(...largest) > 3 * Math.min(...largest)) state.axes = "own";
+  if (Math.max(...largest) > 3 * largest[0]) state.axes = "own"; // the first would be flat
   const output = el("output", { class: "threshold", id: "threshold-value" });
   const slider = el("input", {
     type: "range", min: "0", max: "0", step: "1", "aria-label": "Threshold",
