@@ -140,7 +140,7 @@ class _EveryGroup:
             self._moments[key].fold_in(activation, [run])
 
     def taken(self, layer: Layer, block: Block) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Mean and M2 ``[1, *layer dims]`` of a group, which is then forgotten."""
+        """Mean and M2 ``[1, unit]`` of a group, which is then forgotten."""
         finished = self._moments.pop((layer.name, block)).part()
         assert finished  # every group has stimuli
         return finished.moments()
@@ -291,7 +291,7 @@ def _write(
         draft.add_notes(chain(setup.notes, [_NOTE]))
         for layer in setup.layers:
             for number, block in enumerate(setup.plan.blocks):
-                draft.write_groups(layer, number, *groups.taken(layer, block))
+                draft.write_groups([layer], number, *groups.taken(layer, block))
         materialise(draft)
 
 
