@@ -313,7 +313,7 @@ def test_preprocessing_is_that_of_the_image_processor(
 @pytest.mark.parametrize(
     ("processor", "culprit"),
     [
-        (None, "has none"),
+        (None, "has none that transformers reads"),
         (hf.LevitImageProcessor(), "LevitImageProcessor"),
         (hf.MobileViTImageProcessor(), "MobileViTImageProcessor"),  # blue comes first
         (hf.CLIPImageProcessor(do_resize=False), "CLIPImageProcessor"),
