@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -312,7 +313,7 @@ def test_preprocessing_is_that_of_the_image_processor(
 @pytest.mark.parametrize(
     ("processor", "culprit"),
     [
-        (None, "has none"),
+        (None, "has none that transformers reads"),
         (hf.LevitImageProcessor(), "LevitImageProcessor"),
         (hf.MobileViTImageProcessor(), "MobileViTImageProcessor"),  # blue comes first
         (hf.CLIPImageProcessor(do_resize=False), "CLIPImageProcessor"),
@@ -453,6 +454,22 @@ def test_a_hub_name_that_is_not_cached_raises_at_once(weights: str) -> None:
     said = refusal("hf:nobody/nothing-of-this-name", weights)
     assert "cannot download the configuration of hf:nobody/nothing-of-this-name (" in said
     assert "name a folder that holds its config.json" in said
+
+
+def test_a_hub_name_that_is_cached_needs_no_network(
+    saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cached, commit = tmp_path / "hub" / "models--lab--tiny", "0" * 40
+    shutil.copytree(saved("clip"), cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    found, local = load_backbone("hf:lab/tiny"), load_backbone(f"hf:{saved('clip')}")
+    assert (found.name, found.weights) == ("hf:lab/tiny", "default")
+    assert found.weights_hash == local.weights_hash
+    assert found.preprocessing == local.preprocessing
+    (cached / "snapshots" / commit / "model.safetensors").unlink()
+    assert "cannot download the weights of hf:lab/tiny (default) (" in refusal("hf:lab/tiny")
 
 
 def test_models_that_take_no_images_raise(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ..preprocessing import Preprocessing
 from ..spec import Network
 from ..values import as_record
 from .checkpoints import local_file
-from .libraries.architecture import LIBRARIES, Architecture, in_one_line
+from .libraries.architecture import LIBRARIES, Architecture, Library, in_one_line
 from .libraries.factory import factory
 from .placement import cast
 from .uncompiled import plain
@@ -91,7 +91,7 @@ def find_architecture(name: str) -> Architecture:
     if not colon:
         library, rest = "torchvision", name
     with uncollected(), in_one_line(name):  # libraries are imported now
-        find = LIBRARIES.load(library)
+        find: Library | None = LIBRARIES.load(library)
         found = find(rest) if find else factory(name, library, rest)
     if not isinstance(found, Architecture):
         raise UserError(

@@ -37,7 +37,8 @@ def preprocessing_of(source: str, name: str) -> Preprocessing | UserError:
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
     except Exception:  # transformers raises all kinds
         return UserError(
-            f"images are prepared as a model's image processor says; {name} has none: {give}"
+            f"images are prepared as a model's image processor says; {name} has none that "
+            f"transformers reads: {give}"
         )
     try:
         found = _as_preprocessing(processor)
