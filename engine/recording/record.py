@@ -13,6 +13,7 @@ from torch import nn
 from ..contrasts.choice import Choice
 from ..contrasts.language.criterion import remarks
 from ..layer import Layer
+from ..networks.placement import moments_device
 from ..querying.store import Store
 from ..responses.recording import Recording
 from ..scanning.interrupt import asked_to_stop
@@ -197,7 +198,7 @@ class _RecordingPass(Passes):
                         draft.reader.schema.seed,
                         len(setup.catalogue),
                         draft.rows_per_file(layer),
-                        setup.device,
+                        moments_device(setup.device),
                         lambda *given: later(draft.write_rows, *given),
                     )
                     for layer in layers
