@@ -47,6 +47,10 @@ def demo(
     from fusiform import make_stimuli, report
     from fusiform.engine.networks.efficientnet_lite0 import installed_weights
 
+    if per_category < 4:
+        raise UserError(
+            f"two folds need at least 4 stimuli per category; got {per_category}: draw more"
+        )
     told, trained = listener(quiet), installed_weights()
     stimuli, page = directory / "stimuli", directory / "report.html"
     with _resumable(directory):

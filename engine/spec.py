@@ -269,8 +269,8 @@ class Resources:
     Parameters
     ----------
     device
-        ``cpu``, ``cuda``, ``cuda:1``; by default a GPU if there is one. A torch module stays where
-        it is.
+        ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default ``cuda`` if there is one. A torch module
+        stays where it is.
     memory_budget
         Memory to use at most, as ``8GiB``; by default 90 % of the free. It counts the program where
         the network runs. Where it is short, stimuli are shown several times, to some of the layers

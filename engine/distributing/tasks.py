@@ -26,7 +26,7 @@ from ..moments.plan import Plan
 from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
 from ..networks.out_of_memory import explained
-from ..networks.placement import device_for, input_dtype, place
+from ..networks.placement import device_for, input_dtype, moments_device, place
 from ..networks.units import Axes
 from ..scanning.budget import pending_writes
 from ..scanning.forward import showing
@@ -174,8 +174,8 @@ def show(
     failed, invisible = dict(skipped), list[int]()
     with background_writer(pending_writes(own, network.device)) as later:
         live = Live(
-            own, network.device, lambda *finished: later(results.take, *finished), None,
-            draft.reader.units, axes=job.axes,
+            own, moments_device(network.device), lambda *finished: later(results.take, *finished),
+            None, draft.reader.units, axes=job.axes,
         )  # fmt: skip
         workers = job.decode_workers or min(8, _threads(job))
         source = ImageSource(

@@ -130,7 +130,7 @@ def check_devices(device: str | None) -> Iterator[Finding]:
     """The processor, every GPU, and the device that a scan would take."""
     import torch
 
-    from ..networks.placement import device_for
+    from ..networks.placement import device_for, has_float64
 
     yield judge_processor(machine.processor(), torch.backends.cpu.get_cpu_capability())
     with warnings.catch_warnings(record=True) as said:
@@ -143,7 +143,9 @@ def check_devices(device: str | None) -> Iterator[Finding]:
     for index in range(gpus):
         yield _gpu(index)
     try:
-        yield Finding("device", f"{device_for(device)}, float64 works")
+        chosen = device_for(device)
+        adds_up = "float64 works" if has_float64(chosen) else "no float64: the CPU adds up moments"
+        yield Finding("device", f"{chosen}, {adds_up}")
     except UserError as error:
         said_of = f"{device or 'the default one'} cannot be used"
         yield Finding("device", said_of, str(error), "fault")

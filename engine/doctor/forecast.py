@@ -163,6 +163,7 @@ def _rehearsed(setup: Setup) -> list[float]:
 
     from ..decoding.ahead import Decoded
     from ..moments.accumulators import Live
+    from ..networks.placement import moments_device
     from ..scanning.forward import showing
     from ..scanning.memory import recycled
     from ..scanning.timing import seconds_per_batch
@@ -176,7 +177,8 @@ def _rehearsed(setup: Setup) -> list[float]:
         pixels = np.random.default_rng(0).integers(0, 256, (number, side, side, 3), np.uint8)
     seconds = []
     for part in setup.fitting.parts:
-        live = Live(part, setup.device, lambda *_: None, None, setup.design.units, axes=setup.axes)
+        device = moments_device(setup.device)
+        live = Live(part, device, lambda *_: None, None, setup.design.units, axes=setup.axes)
         with (
             recycled(),
             showing(setup.backbone, setup.layers, plan, setup.device, live, setup.sample) as show,

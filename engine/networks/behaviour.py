@@ -140,8 +140,8 @@ def _summed(tensor: torch.Tensor) -> list[float]:
     blocks = (block for image in tensor for block in torch.split(image.reshape(-1), _BLOCK))
     for number, block in enumerate(blocks):
         finite = torch.where(block.isfinite(), block, 0)
-        padded = nn.functional.pad(finite, (0, -len(block) % _WIDTH)).to(torch.float64)
-        rows = padded.cpu().numpy().reshape(-1, _WIDTH)
+        padded = nn.functional.pad(finite, (0, -len(block) % _WIDTH))
+        rows = padded.cpu().to(torch.float64).numpy().reshape(-1, _WIDTH)
         # einsum runs on one thread: small blocks are not worth the threads of a BLAS.
         square += np.einsum("rw,rw", rows, rows)
         across, down = _weights(0, PROJECTIONS, _WIDTH), _weights(1 + number, 1, len(rows))[0]

@@ -157,7 +157,7 @@ class _Changes:
         for with_patch in output[1:]:
             change = (with_patch.float() - scene).square_()
             along.append([change.sum([a - 1 for a in axes if a != axis]) for axis in axes])
-        shares = [torch.stack(own).double().cpu() for own in zip(*along, strict=True)]
+        shares = [torch.stack(own).cpu().double() for own in zip(*along, strict=True)]
         self._along = [own / own.sum(1, keepdim=True).clamp_min(1e-300) for own in shares]
 
     def support(self, dims: Sequence[str]) -> bool:

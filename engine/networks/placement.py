@@ -28,20 +28,31 @@ def device_for(device: str | None, model: str | nn.Module = "") -> torch.device:
 
     Raises
     ------
-    UserError : the device is unavailable or does not support float64
+    UserError : the device is unavailable
     """
     if device is None and isinstance(model, nn.Module):
         return next((p.device for p in model.parameters()), torch.device("cpu"))
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         target = torch.device(name)
-        torch.zeros(1, dtype=torch.float64, device=target).item()
+        torch.zeros(1, device=target).item()
     except (RuntimeError, AssertionError, TypeError):
-        raise UserError(
-            f"a device must be available and support float64 (mps does not); got {name!r}: "
-            'use `device="cpu"`'
-        ) from None
+        raise UserError(f'a device must be available; got {name!r}: use `device="cpu"`') from None
     return target
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64; Apple's ``mps`` does not."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device).item()
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def moments_device(device: torch.device) -> torch.device:
+    """Device that adds up the activations of ``device``: the CPU for one without float64."""
+    return device if has_float64(device) else torch.device("cpu")
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:

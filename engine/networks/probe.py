@@ -252,7 +252,7 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
     """Norm of the difference relative to the first sample, over values finite in both."""
     if one.shape != other.shape:
         return 0.0
-    a, b = one.double(), other.double()
+    a, b = one.cpu().double(), other.cpu().double()
     both = a.isfinite() & b.isfinite()
     apart, size = float((a - b)[both].norm()), float(a[both].norm())
     return apart / max(size, 1e-300) if apart else 0.0

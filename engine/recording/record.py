@@ -16,6 +16,7 @@ from ..contrasts.language.presets import remarks
 from ..errors import UserError
 from ..layer import Layer
 from ..networks.lending import lent
+from ..networks.placement import moments_device
 from ..querying.store import Store
 from ..responses.recording import Recording
 from ..scanning.interrupt import asked_to_stop
@@ -210,7 +211,7 @@ class _RecordingPass(Passes):
                         draft.reader.schema.seed,
                         len(setup.catalogue),
                         draft.rows_per_file(layer),
-                        setup.device,
+                        moments_device(setup.device),
                         lambda *given: later(draft.write_rows, *given),
                     )
                     for layer in layers

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -12,14 +14,18 @@ from numpy.typing import NDArray
 
 from ..decoding.ahead import Decoded, normalise
 from ..layer import Layer
+from ..moments.accumulate import kernels_for
 from ..moments.plan import Batch, Plan
 from ..networks.backbones import Backbone
 from ..networks.compiled import compiled
-from ..networks.hooks import capture
+from ..networks.hooks import OnActivation, capture
 from ..networks.inputs import Inputs
 from ..networks.layers import untouched
 from ..networks.out_of_memory import explained
-from ..networks.placement import input_dtype, multiplied
+from ..networks.placement import has_float64, input_dtype, multiplied
+
+# Activations on the host at most, of a device without float64.
+ON_HOST = 2
 
 
 class Taker(Protocol):
@@ -67,7 +73,8 @@ def showing(
         multiplied(backbone.precision, device),
         explained(backbone.model, shape, dtype, device, sample),
         compiled(backbone.model, [layer.name for layer in layers] if backbone.compiled else []),
-        capture(backbone.model, taker.layers, taker.take) as show,
+        _handing(taker, device) as (take, all_taken),
+        capture(backbone.model, taker.layers, take) as show,
     ):
 
         def shown(decoded: Decoded) -> None:
@@ -77,8 +84,39 @@ def showing(
                 show(pixels.to(device, dtype))
             else:
                 show(normalise(pixels, backbone.preprocessing, device, dtype))
+            all_taken()
 
         yield shown
+
+
+@contextmanager
+def _handing(
+    taker: Taker, device: torch.device
+) -> Iterator[tuple[OnActivation, Callable[[], None]]]:
+    """Yield how activations reach ``taker``, and a function that waits until it has taken all.
+
+    Those of a device without float64 are copied to the host. A thread hands them on, in order,
+    while the network continues on the device.
+    """
+    if has_float64(device):
+        yield taker.take, lambda: None
+        return
+    pending: deque[Future[Any]] = deque()
+
+    def wait(left: int = 0) -> None:
+        while len(pending) > left:
+            pending.popleft().result()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="moments") as pool:
+        pending.append(pool.submit(kernels_for, torch.device("cpu")))  # of this thread
+
+        def take(layer: str, activation: torch.Tensor) -> None:
+            wait(ON_HOST - 1)
+            # Copied now, also on the CPU: a later operation may change it in place.
+            copy = activation.to("cpu", copy=True)
+            pending.append(pool.submit(taker.take, layer, copy))
+
+        yield take, wait
 
 
 def _filled(

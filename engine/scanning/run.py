@@ -13,6 +13,7 @@ from ..daemons import daemons
 from ..moments.accumulate import load_kernels
 from ..networks.backbones import load_backbone
 from ..networks.lending import lent
+from ..networks.placement import moments_device
 from ..spec import Request
 from ..store.location import Location, stimuli_attributes
 from ..store.writing.creating import StoreBlueprint
@@ -102,7 +103,7 @@ def _kernels_loaded(setup: Setup, executor: Executor) -> Iterator[None]:
     Nobody waits for it: a kernel that it did not load is loaded where it is called.
     """
     with daemons(1, "kernels") as submit:
-        if setup.device.type == "cpu" and isinstance(executor, InProcess):
+        if moments_device(setup.device).type == "cpu" and isinstance(executor, InProcess):
             submit(load_kernels, setup.layers)
             submit(load_kernel)
         yield

@@ -25,7 +25,15 @@ from ..networks.compiled import refuse_without_compiler
 from ..networks.dims import given_dims, nameless
 from ..networks.inputs import Inputs
 from ..networks.layers import TRIAL_STIMULI, choose, trial
-from ..networks.placement import device_for, input_dtype, multiplied, place, refuse_precision
+from ..networks.placement import (
+    device_for,
+    has_float64,
+    input_dtype,
+    moments_device,
+    multiplied,
+    place,
+    refuse_precision,
+)
 from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced
 from ..registry import AS_GIVEN
 from ..spec import Design, Request
@@ -34,6 +42,7 @@ from ..texts import in_bytes
 from ..values import listed
 from ..waiting import waiting_bytes
 from .budget import BATCH_SIZES, Fit, Footprint, fit, free_memory, growth, used_memory
+from .forward import ON_HOST
 from .progress import Listener
 from .stimulus_set import StimulusSet
 
@@ -198,6 +207,7 @@ def set_up(
     listener.notes(tried.notes)
     held = held_of(catalogue, tried.layers) if held_of else {}
     layers = tuple(one for one in tried.layers if not held_of or one.name in held)
+    is_host = moments_device(device).type == "cpu"
     unsteady, attributes = _probed(backbone, device, layers, request, seen)
     if sample:
         attributes["preprocessing"] = AS_GIVEN
@@ -210,7 +220,7 @@ def set_up(
         null=(design.null * len(plan.blocks), design.null_units),
         recorded=(lambda layer: held[layer.name]) if held_of else None,
         # A GPU's budget is its own memory; moments wait on the host.
-        waiting=waiting_bytes(layers, len(plan.blocks)) if device.type == "cpu" else {},
+        waiting=waiting_bytes(layers, len(plan.blocks)) if is_host else {},
     )
     footprint, fitting, budget = _fitted(request, plan, layers, footprint, device, processes)
     setup = Setup(
@@ -277,7 +287,9 @@ def _tried(backbone: Backbone, device: torch.device, design: Design, seen: int |
     if design.units == "cls" and not has_class_token(network):
         otherwise.append(NO_CLASS_TOKEN)
     dims = {layer.name: layer.dims for layer in chosen}
-    return _Trial(layers, dims, unnamed, (*notes, *unnamed, *otherwise), grown[0])
+    sizes = (layer.units * getattr(torch, layer.dtype).itemsize for layer in chosen)
+    copies = 0 if has_float64(device) else ON_HOST * TRIAL_STIMULI * max(sizes)
+    return _Trial(layers, dims, unnamed, (*notes, *unnamed, *otherwise), grown[0] + copies)
 
 
 def _probed(
@@ -318,9 +330,10 @@ def _fitted(
 
     budget = request.resources.memory_bytes
     known = free_memory(device) if budget is None else budget
-    if known is not None and device.type == "cpu":
+    is_host = moments_device(device).type == "cpu"
+    if known is not None and is_host:
         known //= processes
-    if budget is not None and not footprint.program and device.type == "cpu":
+    if budget is not None and not footprint.program and is_host:
         raise UserError(
             "memory budgets require Linux, where the memory of a program is known: leave out "
             "`memory_budget`, and choose a `batch_size`"

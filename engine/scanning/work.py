@@ -15,7 +15,7 @@ from ..moments.accumulators import Live
 from ..moments.finished import Finished
 from ..moments.null import ShuffledMoments
 from ..moments.plan import Block, Plan
-from ..networks.placement import input_dtype
+from ..networks.placement import input_dtype, moments_device
 from ..stimuli.catalogue import Catalogue
 from ..store.writing.array_writer import BackgroundWriter
 from ..store.writing.store_draft import StoreDraft
@@ -62,7 +62,8 @@ class Work(Passes):
         setup, units = self.setup, self.setup.design.units
         write, write_null = partial(later, self._write), partial(later, self._write_null)
         shuffled = null_of(setup, layers)
-        return Live(layers, setup.device, write, shuffled, units, write_null, setup.axes)
+        device = moments_device(setup.device)
+        return Live(layers, device, write, shuffled, units, write_null, setup.axes)
 
     def _write_null(self, layer: Layer, shuffled: ShuffledMoments) -> None:
         """Write a layer's null, read out in the writing thread: one is held at a time."""
