@@ -86,7 +86,7 @@ def scan(
         output = Memory()
         # A commit would be lost with the store.
         request = replace(request, resources=replace(resources, commit_every=inf))
-    refuse_existing(output, overwrite, unfinished=True)
+    refuse_existing(output, overwrite, unfinished=not request.stimuli.is_stream)
     if request.stimuli.is_stream:
         from .scanning.stream import run_stream
 

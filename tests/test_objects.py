@@ -318,7 +318,9 @@ def test_a_store_in_memory_is_a_store(
     assert store.saved["kept"]["contrasts"] == ["faces > words"]
     assert "kept" in store.tree()["conv"].children
     assert fusiform.analyse(store, resamples=5).shares
-    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+    kept = fusiform.archive(store.path, tmp_path / "kept.zarr.zip")
+    require_equal(store, fusiform.open_store(kept))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "kept.zarr.zip"]
     with pytest.raises(UserError, match="does not say where: name them"):
         _ = store.stimuli
 
@@ -576,3 +578,21 @@ def test_other_functions_refuse_objects_in_one_line() -> None:
     with pytest.raises(UserError, match="a location is a path") as caught:
         fusiform.check_stimuli(Stimuli(MAPPING))
     assert "\n" not in str(caught.value)
+
+
+def test_a_stream_notes_what_files_note(net: Small) -> None:
+    from fusiform.engine.scanning.progress import Listener
+
+    class Infinite(Small):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images) + torch.inf
+
+    grey = np.full((1, 20, 24, 3), 128, np.uint8)
+    images = [np.concatenate([own, grey]) for own in MAPPING.values()]
+    stream = ((own, [label] * len(own)) for label, own in enumerate(images))
+    notes: list[str] = []
+    stimuli = Stimuli(stream, categories=CATEGORIES)
+    fusiform.scan(small(Infinite()), stimuli, listener=Listener(note=notes.append))
+    assert f"nothing is visible in stimulus {EACH}" in "\n".join(notes)
+    assert "5 of 5 units of output gave NaN or infinity for faces" in "\n".join(notes)
+    assert "a scan that is stopped begins anew" in "\n".join(notes)
