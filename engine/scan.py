@@ -91,7 +91,7 @@ def scan(
         from .scanning.stream import run_stream
 
         return Store.open(run_stream(request, output, overwrite, listener))
-    if not restart:
+    if not restart and not isinstance(output, Memory):
         request = as_begun(request, output)
     with reading(request.stimuli) as begun:
         with uncollected():  # torch is imported meanwhile
