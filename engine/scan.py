@@ -86,12 +86,12 @@ def scan(
         output = Memory()
         # A commit would be lost with the store.
         request = replace(request, resources=replace(resources, commit_every=inf))
-    refuse_existing(output, overwrite, unfinished=True)
+    refuse_existing(output, overwrite, unfinished=not request.stimuli.is_stream)
     if request.stimuli.is_stream:
         from .scanning.stream import run_stream
 
         return Store.open(run_stream(request, output, overwrite, listener))
-    if not restart:
+    if not restart and not isinstance(output, Memory):
         request = as_begun(request, output)
     with reading(request.stimuli) as begun:
         with uncollected():  # torch is imported meanwhile

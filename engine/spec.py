@@ -46,7 +46,7 @@ class Network:
     model
         ``NAME`` of torchvision, ``clip:NAME``, ``timm:NAME``, ``hf:NAME``,
         ``package.module:factory``. From Python also a torch module, which is put in evaluation mode
-        on the scan's device, with channels last.
+        on the scan's device, with channels last, and given back as it was.
     weights
         ``default`` (the library's own), ``none``, a tag, or FILE[:KEY]. ``none`` draws them from
         ``seed``. A file is in the ``.safetensors`` or the torch format; KEY names one of several

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -284,7 +286,7 @@ def test_training_goes_on_as_without_scans(net: Small) -> None:
         own = copy.deepcopy(net)
         optimiser = torch.optim.Adam(own.parameters())
         torch.manual_seed(3)
-        for _ in range(3):
+        for _ in range(2):
             optimiser.zero_grad()
             own(torch.rand(4, 3, SIDE, SIDE)).square().sum().backward()
             optimiser.step()
@@ -318,9 +320,25 @@ def test_a_store_in_memory_is_a_store(
     assert store.saved["kept"]["contrasts"] == ["faces > words"]
     assert "kept" in store.tree()["conv"].children
     assert fusiform.analyse(store, resamples=5).shares
-    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+    kept = fusiform.archive(store.path, tmp_path / "kept.zarr.zip")
+    require_equal(store, fusiform.open_store(kept))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "kept.zarr.zip"]
     with pytest.raises(UserError, match="does not say where: name them"):
         _ = store.stimuli
+
+
+def test_a_store_in_memory_is_freed_with_its_last_name(net: Small) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for source in (MAPPING, DataLoader(Pairs(as_tensor), batch_size=5)):
+            store = fusiform.scan(small(net), source)
+            store.frame()
+            place = weakref.ref(store.path)
+            del store
+            assert place() is None
+    finally:
+        gc.enable()
 
 
 def test_files_are_scanned_into_memory(net: Small, folder: Path, tmp_path: Path) -> None:
@@ -576,3 +594,18 @@ def test_other_functions_refuse_objects_in_one_line() -> None:
     with pytest.raises(UserError, match="a location is a path") as caught:
         fusiform.check_stimuli(Stimuli(MAPPING))
     assert "\n" not in str(caught.value)
+
+
+def test_a_stream_notes_what_files_note(net: Small) -> None:
+    from fusiform.engine.scanning.progress import Listener
+
+    grey = np.full((1, 20, 24, 3), 128, np.uint8)
+    images = [np.concatenate([own, grey]) for own in MAPPING.values()]
+    stream = ((own, [label] * len(own)) for label, own in enumerate(images))
+    notes: list[str] = []
+    stimuli = Stimuli(stream, categories=CATEGORIES)
+    nn.init.constant_(net.out.bias, torch.inf)
+    fusiform.scan(small(net), stimuli, listener=Listener(note=notes.append))
+    assert f"nothing is visible in stimulus {EACH}" in "\n".join(notes)
+    assert "5 of 5 units of out gave NaN or infinity for faces" in "\n".join(notes)
+    assert "a scan that is stopped begins anew" in "\n".join(notes)

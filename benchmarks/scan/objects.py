@@ -29,7 +29,7 @@ from ..shared import clocked, head, heading, row, save, scan
 # Images of two categories, their side, and those in a batch.
 NUMBER, SIDE, BATCH = 300, 32, 32
 # Turns that are timed after some that do not count; scans that memory is watched over.
-TURNS, FIRST, SCANS = 9, 2, 200
+TURNS, FIRST, SCANS = 5, 1, 200
 OPTIONS: dict[str, Any] = {"weights": "default", "preprocessing": {"resize": SIDE, "crop": SIDE}}
 
 
@@ -63,6 +63,7 @@ def main() -> None:
                 if turn >= FIRST:
                     wall[name].append(seconds)
                     core[name].append(time.process_time() - before)
+            print(turn, *(f"{name}: {own[-1:]}" for name, own in wall.items()), flush=True)
         load = os.getloadavg()[0]
         memory = watched(ways["mapping, in memory"])
     alone, *others = ways
@@ -142,5 +143,6 @@ def watched(way: Callable[[], Any]) -> list[tuple[int, float]]:
         if number in (1, 10, 50, 100, 150, SCANS):
             gc.collect()
             time.sleep(0.1)  # a writing thread may still end
+            print(found[-1:], flush=True)
             found.append((number, resident_memory("self")["VmRSS"] / 2**20))
     return found

@@ -74,8 +74,22 @@ class ObjectCatalogue(Catalogue):
             )
         return item
 
-    def sample(self, number: int, *, preprocessed: bool) -> Inputs | None:
-        """Inputs from all over the set; None if it holds pictures."""
+    def sample(
+        self, number: int, preprocessing: Preprocessing, *, preprocessed: bool
+    ) -> Inputs | None:
+        """Inputs from all over the set; None if it holds pictures.
+
+        ``preprocessed``: the preprocessing was asked for, so that tensors count as pictures.
+
+        Raises
+        ------
+        UserError : the preprocessing is of files alone, or for what is no picture
+        """
+        if preprocessing.decoder != "pillow":
+            raise UserError(
+                f"`decoder` {preprocessing.decoder} is for JPEG files; got objects of the program: "
+                "leave it out"
+            )
         if isinstance(shown(self.item(0), self.names[0], preprocessed), Image.Image):
             return None
         places = np.linspace(0, len(self) - 1, number).astype(int).tolist()

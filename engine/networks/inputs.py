@@ -40,6 +40,15 @@ class Inputs:
         """Bytes of the input of one stimulus."""
         return sum(one[:1].nbytes for one in tensors_in(self.values))
 
+    @property
+    def side(self) -> int | None:
+        """Side of square colour images in floating point; None for anything else."""
+        one = self.values
+        is_square = isinstance(one, torch.Tensor) and one.ndim == 4 and one.shape[2] == one.shape[3]
+        if is_square and one.shape[1] == 3 and one.is_floating_point():
+            return int(one.shape[2])
+        return None
+
     @classmethod
     def joined(cls, items: list[Any]) -> Inputs:
         """A batch of single inputs of the same form."""

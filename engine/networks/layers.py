@@ -23,7 +23,7 @@ from .backbones import load_backbone, overridden
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
 from .inputs import Inputs, called
-from .lending import generators_kept
+from .lending import generators_kept, lent
 from .placement import as_input
 from .uncompiled import plain
 from .units import reduced, reduced_layer
@@ -87,21 +87,11 @@ def layers(
         found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
     else:
         side = overridden(Preprocessing(), network.preprocessing).crop if crop is None else crop
-        found = _trial_in_training(network.model, side)
+        with lent(network.model):
+            found = trial(plain(network.model), side)
     left_out = [layer.name for layer in found.layers if not reduced_layer(layer, units)]
     refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}
     return replace(found, layers=reduced(found.layers, units)[0], refused=refused)
-
-
-def _trial_in_training(model: nn.Module, crop: int) -> Recordable:
-    """Trial pass of a user's module, whose modules keep their training mode."""
-    modules = [module for module in model.modules() if hasattr(module, "training")]
-    training = [module.training for module in modules]
-    try:
-        return trial(plain(model), crop)
-    finally:
-        for module, was in zip(modules, training, strict=True):
-            module.training = was
 
 
 def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

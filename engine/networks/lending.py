@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 
 @contextmanager
@@ -45,7 +46,11 @@ def lent(model: str | nn.Module) -> Iterator[None]:
     ]
     parameters = list(model.parameters())
     gradients = (one.grad for one in parameters if one.grad is not None)
-    placed = [(one, one.device, one.stride()) for one in chain(parameters, gradients)]
+    placed = [
+        (one, one.device, one.stride())
+        for one in chain(parameters, gradients)
+        if one.layout == torch.strided and not is_lazy(one)
+    ]
     with generators_kept(parameters):
         try:
             yield

@@ -102,7 +102,7 @@ def record(
         request = replace(request, resources=replace(resources, commit_every=inf))
     refuse_existing(output, overwrite, unfinished=True, kind=RECORDING)
     source = None if store is None else Store.of(store)
-    if not restart:
+    if not restart and not isinstance(output, Memory):
         request = as_begun(request, output)
     with lent(request.network.model):
         planned = _planned(request, units, source, listener)

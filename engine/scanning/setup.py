@@ -201,8 +201,12 @@ def set_up(
     jpegs = jpegs_of(backbone.preprocessing, device)
     jpeg_bytes = jpegs.device_bytes if jpegs else 0
     place(backbone.model, device)
-    sample = _sample(request, catalogue, backbone, device)
-    seen = _seen(backbone, sample)
+    sample = None
+    if isinstance(catalogue, ObjectCatalogue):
+        own, given = backbone.preprocessing, request.network.preprocessing
+        sample = catalogue.sample(TRIAL_STIMULI, own, preprocessed=given is not None)
+        sample = sample and sample.to(device, input_dtype(backbone.model))
+    seen = (sample.side or sample) if sample else backbone.preprocessing.crop
     tried = _tried(backbone, device, design, seen)
     listener.notes(tried.notes)
     held = held_of(catalogue, tried.layers) if held_of else {}
@@ -240,39 +244,6 @@ def set_up(
     )
     _announce(setup, plan.batch_size, listener)
     return setup
-
-
-def _sample(
-    request: Request, catalogue: Catalogue, backbone: Backbone, device: torch.device
-) -> Inputs | None:
-    """Some stimuli on the device, if they are shown as they are; None for pictures.
-
-    Raises
-    ------
-    UserError : the preprocessing is of files alone
-    """
-    if not isinstance(catalogue, ObjectCatalogue):
-        return None
-    if backbone.preprocessing.decoder != "pillow":
-        raise UserError(
-            f"`decoder` {backbone.preprocessing.decoder} is for JPEG files; got objects of the "
-            "program: leave it out"
-        )
-    preprocessed = request.network.preprocessing is not None
-    found = catalogue.sample(TRIAL_STIMULI, preprocessed=preprocessed)
-    return found and found.to(device, input_dtype(backbone.model))
-
-
-def _seen(backbone: Backbone, sample: Inputs | None) -> int | Inputs:
-    """Side of the images of noise that a network is tried on, or a sample of its inputs."""
-    if sample is None:
-        return backbone.preprocessing.crop
-    values = sample.values
-    if isinstance(values, torch.Tensor) and values.is_floating_point():
-        channels, *sides = values.shape[1:]
-        if channels == 3 and len(sides) == 2 and sides[0] == sides[1]:
-            return int(sides[0])
-    return sample
 
 
 def _tried(backbone: Backbone, device: torch.device, design: Design, seen: int | Inputs) -> _Trial:

@@ -22,12 +22,15 @@ from ..contrasts.select import materialise
 from ..decoding.ahead import Decoded
 from ..decoding.items import batch_of, digest_of, form_of, item_of, require_form, rows_of
 from ..decoding.objects import catalogue, categories_of, label_of
+from ..decoding.pictures import invisible_rows
 from ..errors import UserError
 from ..layer import Layer
 from ..moments.accumulate import LayerMoments
+from ..moments.finished import Finished
 from ..moments.plan import Batch, Block, Plan, Run
 from ..networks.backbones import load_backbone
 from ..networks.lending import lent
+from ..networks.placement import input_dtype, moments_device
 from ..networks.units import reduce
 from ..spec import Request, Stimuli
 from ..store.location import Location
@@ -35,11 +38,13 @@ from ..store.writing.creating import StoreBlueprint
 from ..store.writing.publishing import drafting, final_location
 from .forward import showing
 from .interrupt import asked_to_stop
+from .loop import note_invisible
 from .memory import peak_memory, recycled
 from .progress import Listener, Progress
 from .run import provenance_of
 from .setup import Setup, check_machine, set_up
 from .stimulus_set import StimulusSet, stimulus_table
+from .work import nonfinite
 
 # How often progress is reported, in seconds.
 _SAY_EVERY = 0.5
@@ -131,7 +136,7 @@ class _EveryGroup:
 
     def take(self, layer: str, activation: torch.Tensor) -> None:
         """Add a layer's activation ``[stimulus, ...]`` of the current batch."""
-        design, device = self._setup.design, self._setup.device
+        design, device = self._setup.design, moments_device(self._setup.device)
         activation = reduce(activation, design.units, self._setup.axes.get(layer))
         for run in self._runs:
             key = layer, run.block
@@ -139,11 +144,11 @@ class _EveryGroup:
                 self._moments[key] = LayerMoments(self.layers[layer], device, lambda *_: None)
             self._moments[key].fold_in(activation, [run])
 
-    def taken(self, layer: Layer, block: Block) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Mean and M2 ``[1, unit]`` of a group, which is then forgotten."""
+    def taken(self, layer: Layer, block: Block) -> Finished:
+        """The moments of a group, which is then forgotten."""
         finished = self._moments.pop((layer.name, block)).part()
         assert finished  # every group has stimuli
-        return finished.moments()
+        return finished
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Nothing: a stream cannot be shown again from where it stopped."""
@@ -186,12 +191,14 @@ def run_stream(
         how = setup.plan, setup.device, groups, setup.sample
         with recycled(), showing(setup.backbone, setup.layers, *how) as show:
             for items, labels in batches:
-                show(_decoded(setup, items, labels, seen))
+                decoded = _decoded(setup, items, labels, seen)
+                _note_invisible(decoded, listener)
+                show(decoded)
                 if (now := time.perf_counter()) - said >= _SAY_EVERY:
                     said, done = now, len(seen.labels)
                     listener.progress(Progress("scan", done, done, now - started, peak_memory()))
                 stop.look()
-        _write(setup, seen, groups, output, overwrite)
+        _write(setup, seen, groups, output, overwrite, listener)
     return final_location(output)
 
 
@@ -250,8 +257,20 @@ def _decoded(setup: Setup, items: Sequence[Any], labels: Sequence[int], seen: _S
     return Decoded(Batch(first + order, runs), pixels, {})
 
 
+def _note_invisible(decoded: Decoded, listener: Listener) -> None:
+    """Name the pictures of a batch in which nothing is visible."""
+    if isinstance(decoded.pixels, np.ndarray):
+        for row in invisible_rows(decoded.pixels):
+            note_invisible(Path(f"stimulus {decoded.batch.stimuli[row]}"), listener)
+
+
 def _write(
-    setup: Setup, seen: _Seen, groups: _EveryGroup, output: str | Path, overwrite: bool
+    setup: Setup,
+    seen: _Seen,
+    groups: _EveryGroup,
+    output: str | Path,
+    overwrite: bool,
+    listener: Listener,
 ) -> None:
     """Write the store of a stream that has ended.
 
@@ -290,8 +309,14 @@ def _write(
     with drafting(output, overwrite, blueprint) as draft:
         draft.add_notes(chain(setup.notes, [_NOTE]))
         for layer in setup.layers:
+            warned = False
             for number, block in enumerate(setup.plan.blocks):
-                draft.write_groups([layer], number, *groups.taken(layer, block))
+                finished = groups.taken(layer, block)
+                for _, _, units in finished.nonfinite([layer]):
+                    if not warned:
+                        dtype, warned = input_dtype(setup.backbone.model), True
+                        listener.note(nonfinite(layer, units, categories[block.category], dtype))
+                draft.write_groups([layer], number, *finished.moments())
         materialise(draft)
 
 

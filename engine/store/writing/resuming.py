@@ -83,7 +83,8 @@ def resuming(
             "`restart=True`: choose one"
         )
     final, location = final_location(output), _draft_location(output)
-    draft, begun = None, False
+    # An error of zarr about a group that is not there would keep the store in a reference cycle.
+    draft, begun, in_memory = None, False, isinstance(location, Memory)
     with note_limitations(note, final), explain_disk_errors(final), ExitStack() as stack:
         lock = stack.enter_context(_locked(location)) if isinstance(location, Path) else None
         try:
@@ -93,7 +94,7 @@ def resuming(
                 if beside.pending_publication(final)[0]:
                     raise _taken(location)
                 beside.mark(location)
-            if not existing.restart:
+            if not existing.restart and not in_memory:
                 draft = _earlier_draft(location, blueprint, order, existing.go_back, note)
             if draft is None:
                 begun = True
@@ -103,7 +104,6 @@ def resuming(
                 publish(draft, final, overwrite)
         except BaseException as error:
             await_writes()  # they would come back into a removed folder
-            in_memory = isinstance(location, Memory)
             if draft and draft.was_committed and is_group(location) and not in_memory:
                 error.add_note(_kept(draft, error))
             elif begun or lock:
