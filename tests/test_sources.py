@@ -68,7 +68,7 @@ def tar(place: Path) -> Path:
 
 
 def hdf5(place: Path, labels: Any = LABELS.astype(object), **options: Any) -> Path:
-    with h5py.File(place / "set.h5", "w") as file:
+    with h5py.File(place / "set.h5", "w", userblock_size=512) as file:
         file.create_dataset("stim/imgBrick", data=IMAGES, **options)
         if labels is not None:
             file["stim/labels"] = labels
@@ -158,6 +158,7 @@ def events(place: Path) -> Path:
 KINDS: dict[str, Callable[[Path], Path]] = {
     "tar": tar,
     "hdf5": hdf5,
+    "hdf5 chunks": lambda place: hdf5(place, chunks=(5, 8, 16, 1)),
     "hdf5 compressed": lambda place: hdf5(place, compression="gzip", chunks=(5, 8, 16, 1)),
     "hdf5 of categories": of_categories,
     "manifest of hdf5": listed,

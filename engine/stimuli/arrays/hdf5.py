@@ -2,7 +2,8 @@
 
 A separate process lists the arrays and reads the labels (see :mod:`..apart`): the library reads
 some damaged files forever. Each image is read with the file opened anew: threads, processes and
-workers share no handle, and a file that changes is noticed by the hash of what is read.
+workers share no handle, and a file that changes is noticed by the hash of what is read. What is not
+in chunks is read without the library.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from ...errors import UserError, is_resource_limit, nearest, shortened
 from ..apart import answers_of, bound, run, tell
 from ..images import LARGEST, UnfitStimulus
-from .entry import LABELS, MOST_LABELS, Entry, Found
+from .entry import LABELS, MOST_LABELS, Array, Entry, Found
+from .numpy_files import Bytes
 
 HDF5 = (".h5", ".hdf5")
 _MODULE = "fusiform.engine.stimuli.arrays.hdf5"
@@ -68,15 +70,14 @@ def hdf5_file(file: Path, name: str) -> Found:
     """
     _library(file)
     chosen, notes, *entries = _ask(file, name)
-    return Found(
-        {
-            own: Entry(f"{file.name}:{place}", dtype, tuple(shape),
-                       Dataset(file, place, tuple(shape)), unfit, note)
-            for own, place, dtype, shape, unfit, note in entries
-        },
-        chosen,
-        tuple(notes),
-    )  # fmt: skip
+    found: dict[str, Entry] = {}
+    for own, place, dtype, lengths, start, unfit, note in entries:
+        shape = tuple(lengths)
+        # Images in one piece need no library; labels do.
+        plain = start is not None and len(shape) > 2
+        array: Array = Bytes(file, start, shape) if plain else Dataset(file, place, shape)
+        found[own] = Entry(f"{file.name}:{place}", dtype, shape, array, unfit, note)
+    return Found(found, chosen, tuple(notes))
 
 
 def _ask(file: Path, name: str, *, values: bool = False) -> Iterator[Any]:
@@ -150,9 +151,14 @@ def _names(opened: Any) -> list[str]:
     return names
 
 
-def _described(file: Path, name: str, dataset: Any) -> tuple[str, tuple[int, ...], str, str]:
-    """Type, shape, why it cannot be read in place (or ""), and a note (or "")."""
-    shape = dataset.shape or ()
+def _described(
+    file: Path, name: str, dataset: Any
+) -> tuple[str, tuple[int, ...], int | None, str, str]:
+    """Type, shape, first byte in the file, why it cannot be read in place (or ""), and a note.
+
+    The first byte is None if the dataset is not in one piece.
+    """
+    shape: tuple[int, ...] = dataset.shape or ()
     chunks = dataset.chunks
     unfit = note = ""
     if dataset.is_virtual or dataset.external:
@@ -170,7 +176,7 @@ def _described(file: Path, name: str, dataset: Any) -> tuple[str, tuple[int, ...
             f"{file.name}:{name} is compressed in chunks of {' x '.join(map(str, chunks))}, which "
             f"are decompressed for every image: {_repack(name, shape)} is faster"
         )
-    return str(dataset.dtype), shape, unfit, note
+    return str(dataset.dtype), shape, dataset.id.get_offset(), unfit, note
 
 
 def _repack(name: str, shape: tuple[int, ...]) -> str:
