@@ -10,6 +10,7 @@ import gc
 import os
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,12 +29,17 @@ from ..shared import clocked, head, heading, row, save, scan
 
 # Images of two categories, their side, and those in a batch.
 NUMBER, SIDE, BATCH = 300, 32, 32
-# Turns that are timed after some that do not count; scans that memory is watched over.
-TURNS, FIRST, SCANS = 5, 1, 200
+# Turns that do not count.
+FIRST = 1
 OPTIONS: dict[str, Any] = {"weights": "default", "preprocessing": {"resize": SIDE, "crop": SIDE}}
 
 
-def main() -> None:
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--turns", type=int, default=9, help="that are timed")
+    parser.add_argument("--scans", type=int, default=200, help="that memory is watched over")
+
+
+def main(given: Namespace) -> None:
     network, images, labels = made()
     uint8 = TensorDataset(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
     uint8.classes = ["faces", "places"]  # type: ignore[attr-defined]
@@ -56,23 +62,22 @@ def main() -> None:
         same = require_same([ways[name]().store for name in list(ways)[1:] if "stream" not in name])
         wall: dict[str, list[float]] = {name: [] for name in ways}
         core: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(FIRST + TURNS):
+        for turn in range(FIRST + given.turns):
             for name, way in ways.items():
                 before = time.process_time()
                 seconds = clocked(way)
                 if turn >= FIRST:
                     wall[name].append(seconds)
                     core[name].append(time.process_time() - before)
-            print(turn, *(f"{name}: {own[-1:]}" for name, own in wall.items()), flush=True)
         load = os.getloadavg()[0]
-        memory = watched(ways["mapping, in memory"])
+        memory = watched(ways["mapping, in memory"], given.scans)
     alone, *others = ways
     lines = [
-        *heading(__name__, "Images of the program"),
+        *heading(__name__, "Images of the program", f"--turns {given.turns} --scans {given.scans}"),
         f"{NUMBER} images of {SIDE} x {SIDE} pixels in two categories, a network of 8 layers and",
         "53,322 units, two folds; t, q, CSI and masks included. All ways took turns in a process,",
-        f"{TURNS} each. `of the cores` is the time of all threads of the process, which other",
-        f"programs do not change much: the load of the machine was {load:.1f}. Milliseconds.",
+        f"{given.turns} each. `of the cores` is the time of all threads of the process; others",
+        f"do not change it much: the load of the machine was {load:.1f}. Milliseconds.",
         "",
         f"The mapping, the Dataset and the folder give the same bits in {same} arrays.",
         "",
@@ -88,7 +93,7 @@ def main() -> None:
             for name in (alone, *others)
         ),
         "",
-        f"Resident memory over {SCANS} scans of the mapping, each with its table",
+        f"Resident memory over {given.scans} scans of the mapping, each with its table",
         "(`scan(...).frame()`):",
         "",
         *head("scans", "MiB"),
@@ -135,14 +140,13 @@ def over(taken: list[float], alone: list[float]) -> str:
     return "" if taken is alone else f"{1e3 * (min(taken) - min(alone)):,.0f}"
 
 
-def watched(way: Callable[[], Any]) -> list[tuple[int, float]]:
+def watched(way: Callable[[], Any], scans: int) -> list[tuple[int, float]]:
     """Resident memory, in MiB, after so many scans."""
     found = []
-    for number in range(1, SCANS + 1):
+    for number in range(1, scans + 1):
         way().store.frame()
-        if number in (1, 10, 50, 100, 150, SCANS):
+        if number in (1, 5, 10, 20, 50, 100, 150, scans):
             gc.collect()
             time.sleep(0.1)  # a writing thread may still end
-            print(found[-1:], flush=True)
             found.append((number, resident_memory("self")["VmRSS"] / 2**20))
     return found
