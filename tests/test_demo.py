@@ -16,7 +16,7 @@ import fusiform as package
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks import efficientnet_lite0
 from fusiform.engine.networks.efficientnet_lite0 import MODEL, installed_weights, write_weights
-from fusiform.engine.networks.libraries import find_architecture
+from fusiform.engine.networks.backbones import find_architecture
 from fusiform.engine.querying.store import open_store
 
 from .made import LAYERS, fill

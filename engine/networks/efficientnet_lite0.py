@@ -50,7 +50,7 @@ def write_weights(content: bytes, output: Path) -> None:
     import torch
     from safetensors.torch import save
 
-    from .libraries import find_architecture
+    from .backbones import find_architecture
 
     tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     names = find_architecture(MODEL).untrained()[0].state_dict()
