@@ -74,7 +74,7 @@ FORMS: dict[str, Form] = {
     "on_nondeterminism": Form(Literal[*ON_NONDETERMINISM]),
     "precision": Form(Literal[*PRECISIONS]),
     "layers": Form(list[str], metavar="NAME,...", parse=parsing.names, also=_JOINED),
-    "units": Form(Literal[*UNITS]),
+    "units": Form(metavar=f"[{'|'.join(UNITS)}|MODULE:FUNCTION]"),
     "dims": Form(list[str], metavar="LAYER=DIM,DIM,...", parse=parsing.dims),
     "store_dtype": Form(Literal[*STORE_DTYPES]),
     "memory_budget": Form(str, metavar="SIZE"),

@@ -157,11 +157,15 @@ class Design:
     Parameters
     ----------
     layers
-        ``blocks``, ``all``, ``leaf``, dotted names or globs.
+        ``blocks``, ``all``, ``leaf``, dotted names or globs. ``NAME.input`` is what a module takes.
     units
-        ``all`` elements, means by ``channel`` or ``token``, or ``cls``. ``channel`` averages over
-        positions, ``token`` over channels; ``cls`` takes the channels of the first token. Layers
-        without these dimensions are recorded whole, or with ``cls`` left out.
+        ``all`` elements, means by ``channel``, ``token`` or ``patch``, ``cls``, attention ``head``,
+        or a function of yours. ``channel`` averages over positions (all tokens, class token and
+        registers too), ``patch`` over patches alone, ``token`` over channels; ``cls`` takes the
+        channels of the first token. ``head`` is a head's output before the output projection: its
+        norm, averaged over tokens. Layers without these dimensions are recorded whole, or with
+        ``cls``, ``patch`` and ``head`` left out. ``package.module:function`` takes activations
+        ``[stimulus, ...]`` and returns units ``[stimulus, unit]``.
     dims
         Dimensions of a layer, where they cannot be told. A mapping of layer, by name or glob, to
         names: ``channel,y,x``, ``token,channel``, ``axis_N`` for any other.

@@ -163,7 +163,7 @@ def _rehearsed(setup: Setup) -> list[float]:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     seconds = []
     for part in setup.fitting.parts:
-        live = Live(part, setup.device, lambda *_: None, None, setup.design.units, axes=setup.axes)
+        live = Live(part, setup.device, lambda *_: None, None, reductions=setup.reductions)
         with (
             recycled(),
             showing(setup.backbone, setup.layers, plan, setup.device, live) as show,

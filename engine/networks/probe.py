@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .layers import named_modules, run, untouched
+from .layers import untouched
+from .modules import INPUT, named_modules, run
 from .placement import as_input
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class _Event(NamedTuple):
     number: int
     made_by: str
 
+    @property
+    def layer(self) -> str:
+        """Name of the layer that the tensor belongs to."""
+        return self.module if self.is_output else self.module + INPUT
+
 
 _Events = dict[_Event, torch.Tensor]
 _Observer = Callable[[str, int, torch.Tensor], None]
@@ -57,7 +63,7 @@ def probe(
     Runs the same images twice (``_REPEATS`` times if the network draws random numbers), then in
     another batch. Differences of the size of rounding errors do not count: ``eps``, or the coarsest
     precision of any tensor, sets that size. Restores the state of the network and of random
-    generators. ``answers`` receive the outputs of layers.
+    generators. ``answers`` receive the tensors of layers.
     """
     images = _scenes(model, crop)
     pair = images[list(_PAIR)]
@@ -69,7 +75,7 @@ def probe(
             found = _lost(once, again)
             found += _changed(once, again, max(_LEAST, _ULPS["run"] * eps))
             if answers:
-                answers.drop({event.module for event in found if event.is_output})
+                answers.drop({event.layer for event in found})
             if affected := _affected(found, layers):
                 return (
                     "warning: the network gives different responses to the same images, from "
@@ -113,7 +119,7 @@ def _shown(
 ) -> tuple[_Events, bool]:
     """Tensors of a forward pass, and whether it drew random numbers.
 
-    ``observe(module, number, tensor)`` receives every output ``[image, ...]``.
+    ``observe(layer, number, tensor)`` receives every input and output ``[image, ...]``.
     """
     torch.manual_seed(seed)
     before = _drawn_so_far(model)
@@ -158,8 +164,8 @@ def _events(
             if by_image is not None:
                 event = _Event(name, is_output, calls[name, is_output], number, made_by)
                 found[event] = _sample(by_image, rows)
-                if is_output and observe:
-                    observe(name, number, by_image)
+                if observe:
+                    observe(event.layer, number, by_image)
 
     def enter(name: str, given: Any) -> None:
         keep(name, False, given, inside[-1])
@@ -252,7 +258,7 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _affected(found: Collection[_Event], layers: Collection[str]) -> int:
-    return len({event.module for event in found if event.is_output} & set(layers))
+    return len({event.layer for event in found} & set(layers))
 
 
 def _named(model: nn.Module, event: _Event) -> str:

@@ -192,6 +192,7 @@ def refuse_other_network(source: Store, setup: Setup) -> str | None:
         **setup.attributes,
         "batch_size": setup.plan.batch_size,
         "units": setup.design.units,
+        **setup.units_attributes,
     }
     names = ("recorded", "projection", "model", *_OTHERS)
     scanned_as = {**source.provenance, "units": source.units}

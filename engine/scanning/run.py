@@ -99,7 +99,7 @@ def _provenance(setup: Setup) -> dict[str, object]:
         "batch_size": setup.plan.batch_size,
         "store_dtype": design.store_dtype,
         **setup.attributes,
-        **({"units": design.units, "dims": setup.dims} if design.units != "all" else {}),
+        **setup.units_attributes,
         **({"null": null} if design.null else {}),
     }
 

@@ -10,20 +10,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ...kernels import jit
 from ..decoding.ahead import ImageSource, default_workers
 from ..decoding.jpegs import jpegs_of
 from ..errors import UserError
-from ..layer import UNITS, Layer
+from ..layer import Layer, describe_units, is_function
 from ..moments.plan import Plan, make_plan, shuffled_labels
 from ..networks.backbones import Backbone, load_backbone
 from ..networks.behaviour import network_of
 from ..networks.compiled import refuse_without_compiler
-from ..networks.dims import given_dims, nameless
-from ..networks.layers import TRIAL_STIMULI, choose, trial
-from ..networks.placement import device_for, multiplied, place, refuse_precision
-from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced
+from ..networks.dims import given_dims, nameless, trial_images
+from ..networks.functions import called, source_sha256
+from ..networks.hooks import capture
+from ..networks.layers import TRIAL_STIMULI, choose, trial, untouched
+from ..networks.placement import as_input, device_for, multiplied, place, refuse_precision
+from ..networks.units import Reductions, reduced
 from ..spec import Design, Request
 from ..stimuli.catalogue import Catalogue
 from ..texts import in_bytes
@@ -43,9 +46,9 @@ HeldOf = Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]]
 class Setup:
     """A request made concrete on this machine.
 
-    ``layers`` are reduced to the design's units; ``dims`` are those of their outputs before. The
-    scan fits into ``budget`` bytes as ``fitting`` says. ``attributes`` identify the network in the
-    root of a store, which also keeps the ``notes``.
+    ``layers`` are reduced to the design's units, as ``reductions`` say; ``dims`` are those of their
+    outputs before. The scan fits into ``budget`` bytes as ``fitting`` says. ``attributes`` identify
+    the network in the root of a store, which also keeps the ``notes``.
     """
 
     request: Request
@@ -60,6 +63,7 @@ class Setup:
     attributes: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reductions: Reductions = field(default_factory=dict)
 
     @property
     def design(self) -> Design:
@@ -67,9 +71,18 @@ class Setup:
         return self.request.design
 
     @property
-    def axes(self) -> Axes:
-        """Layer -> axes of its output that units average over."""
-        return {name: averaged(dims, self.design.units) for name, dims in self.dims.items()}
+    def units_attributes(self) -> dict[str, Any]:
+        """Attributes of a root on its units; none for all elements."""
+        units = self.design.units
+        if units == "all":
+            return {}
+        first = {name: how.first for name, how in self.reductions.items() if how.first}
+        return {
+            "units": units,
+            "dims": self.dims,
+            **({"prefix_tokens": first} if first else {}),
+            **({"units_sha256": source_sha256(units)} if is_function(units) else {}),
+        }
 
     @property
     def activation_bytes(self) -> int:
@@ -119,6 +132,7 @@ class _Trial(NamedTuple):
 
     layers: tuple[Layer, ...]
     dims: dict[str, tuple[str, ...]]
+    reductions: Reductions
     unnamed: tuple[str, ...]
     notes: tuple[str, ...]
     grown: int
@@ -203,6 +217,7 @@ def set_up(
         attributes,
         (*catalogue.notes, *backbone.notes, *tried.unnamed, *unsteady),
         {layer.name: tried.dims[layer.name] for layer in layers},
+        {layer.name: tried.reductions[layer.name] for layer in layers},
     )
     _announce(setup, plan.batch_size, listener)
     return setup
@@ -211,16 +226,49 @@ def set_up(
 def _tried(backbone: Backbone, device: torch.device, design: Design) -> _Trial:
     """Show the network noise, and choose the design's layers from what it runs."""
     network, crop = place(backbone.model, device), backbone.preprocessing.crop
+    patterns = listed(design.layers)
     with growth(device) as grown, multiplied(backbone.precision, device):
-        found = trial(network, crop)
-    chosen, notes = choose(found, listed(design.layers))
-    chosen = given_dims(chosen, design.dims or {})
+        found = trial(network, crop, patterns, design.units)
+        chosen, notes = choose(found, patterns)
+        chosen = given_dims(chosen, design.dims or {})
+        layers, reductions, otherwise = reduced(chosen, design.units, found.transformer)
+        if is_function(design.units):
+            layers = _made(design.units, network, crop, layers)
     unnamed = nameless(chosen)
-    layers, otherwise = reduced(chosen, design.units)
-    if design.units == "cls" and not has_class_token(network):
-        otherwise.append(NO_CLASS_TOKEN)
     dims = {layer.name: layer.dims for layer in chosen}
-    return _Trial(layers, dims, unnamed, (*notes, *unnamed, *otherwise), grown[0])
+    notes = [*notes, *unnamed, *otherwise]
+    return _Trial(layers, dims, reductions, unnamed, tuple(notes), grown[0])
+
+
+def _made(units: str, network: nn.Module, crop: int, layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Layers as a function of the user makes ``units`` of them, found by two passes over noise.
+
+    A vector for each stimulus has the dimension ``unit``, anything else ``axis_N``.
+
+    Raises
+    ------
+    UserError : the function fails, or gives another number of units for another number of stimuli
+    """
+    by_name = {layer.name: layer for layer in layers}
+    found: dict[str, Layer] = {}
+
+    def note(layer: str, activation: torch.Tensor) -> None:
+        made = called(units, activation)
+        shape, dtype = tuple(made.shape[1:]), str(made.dtype).removeprefix("torch.")
+        dims = ("unit",) if len(shape) == 1 else tuple(f"axis_{axis}" for axis in range(len(shape)))
+        new = replace(by_name[layer], dims=dims, shape=shape, dtype=dtype)
+        if (first := found.setdefault(layer, new)) != new:
+            raise UserError(
+                f"a function of units gives as many for any number of stimuli; {units} makes "
+                f"{list(first.shape)} of {layer} for {TRIAL_STIMULI}, and {list(shape)} for "
+                f"{len(activation)}: fix it"
+            )
+
+    images = as_input(trial_images(crop), network)
+    with untouched(network), capture(network, list(by_name), note) as show:
+        show(images)
+        show(images[:2])
+    return tuple(found[layer.name] for layer in layers)
 
 
 def _probed(
@@ -272,7 +320,7 @@ def _announce(setup: Setup, default_size: int, listener: Listener) -> None:
     backbone, design, fitting = setup.backbone, setup.design, setup.fitting
     said = f" in {backbone.precision}" if backbone.precision else ""
     said += ", compiled" if backbone.compiled else ""
-    meant = f" ({UNITS[design.units]})" if design.units != "all" else ""
+    meant = f" ({describe_units(design.units)})" if design.units != "all" else ""
     listener.note(
         f"{backbone.name} ({backbone.weights}){said}: {len(setup.layers)} layers, "
         f"{sum(layer.units for layer in setup.layers):,} units{meant}; "

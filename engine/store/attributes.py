@@ -12,7 +12,7 @@ from reprlib import Repr
 from typing import Any
 
 from ..errors import UserError
-from ..layer import COORDINATES, UNITS, Layer
+from ..layer import COORDINATES, UNITS, Layer, is_function
 from ..registry import (
     EXTREMES,
     MEASURES,
@@ -47,6 +47,7 @@ _REQUIRED = ("model", "weights")
 _TEXTS = (
     *("status", "created", "fingerprint", "device", "device_type"),
     *("stimuli", "stimuli_path", "weights_sha256", "modules_sha256", "configuration_sha256"),
+    "units_sha256",
 )
 _LAYER_FIELDS = {"name": str, "kind": str, "dims": list, "shape": list, "dtype": str}
 _LAYER_DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -74,9 +75,11 @@ def root_schema(attributes: Mapping[str, Any]) -> RootSchema:
     folds = _integer(attributes.get("folds"), "folds")
     groups = len(categories) * folds
     require(groups <= LIMITS["groups"], "categories times folds", _up_to("groups"), groups)
-    for name, allowed in (("units", tuple(UNITS)), ("precision", PRECISIONS)):
-        value = attributes.get(name, allowed[0])
-        require(value in allowed, name, f"one of {', '.join(allowed)}", value)
+    value = attributes.get("precision", PRECISIONS[0])
+    require(value in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", value)
+    value = attributes.get("units", "all")
+    known = isinstance(value, str) and (value in UNITS or _is_short_function(value))
+    require(known, "units", f"one of {', '.join(UNITS)}, or package.module:function", value)
     value = attributes.get("compiled", False)
     require(isinstance(value, bool), "compiled", "true or false", value)
     notes = attributes.get("notes", [])
@@ -158,6 +161,10 @@ def limit_notes(notes: Sequence[str]) -> list[str]:
     texts = [note for note in texts if not _MORE_NOTES.fullmatch(note)]
     rest = len(texts) - (most - 1) + sum(earlier)
     return [*texts[: most - 1], f"and {rest} more notes"]
+
+
+def _is_short_function(units: str) -> bool:
+    return len(units) <= _MAX_NAME and is_function(units)
 
 
 def is_free_name(name: str) -> bool:

@@ -74,7 +74,7 @@ class StoreReader(Reader):
 
     @property
     def units(self) -> str:
-        """The units of the scan, one of :data:`..layer.UNITS`."""
+        """The units of the scan, see :data:`..layer.UNITS`."""
         return str(self.provenance.get("units", "all"))
 
     def chunk_shape(self, layer: Layer) -> Shape:
