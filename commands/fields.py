@@ -75,6 +75,7 @@ FORMS: dict[str, Form] = {
     "precision": Form(Literal[*PRECISIONS]),
     "layers": Form(list[str], metavar="NAME,...", parse=parsing.names, also=_JOINED),
     "units": Form(metavar=f"[{'|'.join(UNITS)}|MODULE:FUNCTION]"),
+    "coordinates": Form(Path, metavar="TABLE"),
     "dims": Form(list[str], metavar="LAYER=DIM,DIM,...", parse=parsing.dims),
     "store_dtype": Form(Literal[*STORE_DTYPES]),
     "memory_budget": Form(str, metavar="SIZE"),

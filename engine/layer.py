@@ -94,7 +94,7 @@ def is_function(units: str) -> bool:
 
 
 def describe_units(units: str) -> str:
-    """What each of a scan's units is, in words."""
+    """Meaning of a scan's units, in words."""
     return f"those of the function {units}" if is_function(units) else UNITS[units]
 
 

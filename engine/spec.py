@@ -181,6 +181,11 @@ class Design:
     store_dtype
         ``float64``, or ``float32`` at half the size. It is the type of stored means and sums of
         squares; ``float32`` rounds them to 6e-8 of themselves.
+    coordinates
+        Coordinates of units, such as places on a simulated cortical sheet, kept beside them. A
+        ``.csv`` or ``.parquet`` file with columns layer, unit (its index in the flattened layer)
+        and numbers such as x_mm, y_mm; in Python also a mapping of such columns. They do not change
+        what is measured.
     """
 
     layers: str | Sequence[str] = "blocks"
@@ -191,6 +196,7 @@ class Design:
     null_units: int = 1000
     batch_size: int | None = None
     store_dtype: str = "float64"
+    coordinates: str | Path | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         _set(self, layers=tuple(listed(self.layers)))
@@ -200,6 +206,10 @@ class Design:
             if not isinstance(dims, Mapping) or not all(isinstance(layer, str) for layer in dims):
                 raise UserError(f"dimensions are {{layer: names}}; got {dims!r}: give a dict")
             _set(self, dims=FrozenMapping(_frozen(dims)))
+        if isinstance(self.coordinates, Mapping):
+            _set(self, coordinates=FrozenMapping(_frozen(self.coordinates)))
+        elif self.coordinates is not None:
+            require_path(self.coordinates)
         if self.store_dtype not in STORE_DTYPES:
             raise UserError(f"store_dtype is {' or '.join(STORE_DTYPES)}; got {self.store_dtype!r}")
         self._refuse_counts()

@@ -363,6 +363,9 @@ def test_layers_and_info_commands_describe_reduced_units(
     assert "; units: means over positions, one per channel" in run("summary", store).splitlines()[0]
     assert json.loads(run("summary", store, "--json"))[0]["units"] == "channel"
     assert "means over positions, one per channel" in run("info", store)
+    page = tmp_path / "page.html"
+    run("report", store, "-o", str(page), "--resamples", "5", "-q")
+    assert "units are reported (means over positions, one per channel; " in page.read_text()
     assert json.loads(run("info", store, "--json"))["attributes"]["units"] == "channel"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import pytest
 import torch
@@ -25,6 +28,7 @@ from fusiform.engine.scanning.progress import Listener
 from . import flat
 from .fuzz.small import contents
 from .test_compiled import needs_compiler
+from .test_distributing import ONE_THREAD
 from .test_resume import stopping_after
 
 # Images of 32 pixels in 16 patches.
@@ -346,8 +350,11 @@ def by_batch(x):
 def a_list(x):
     return [x]
 
-def missing_file(x):
-    return torch.zeros(5)[10]
+def asks(x):
+    return float(input()) * x.flatten(1)
+
+def leaves(x):
+    raise SystemExit(3)
 
 number = 3
 """
@@ -356,8 +363,6 @@ number = 3
 @pytest.fixture
 def own_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module with functions of a user, imported anew."""
-    import sys
-
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "own_latents.py").write_text(SOURCE)
@@ -388,15 +393,39 @@ def test_a_stopped_scan_of_any_units_continues_to_the_same_bits(
     assert fusiform.open_store(resumed.path).layers == whole.layers
 
 
-@pytest.mark.slow
 def test_workers_give_the_same_bits_for_any_units(
     stimuli: Path, tmp_path: Path, own_latents: Path
 ) -> None:
-    for number, (units, layers) in enumerate(UNITS):
-        given = {"null": 0, "null_units": 1000}
-        alone = scanned(stimuli, tmp_path / f"{number}.zarr", units, layers, workers=1, **given)
-        both = scanned(stimuli, tmp_path / f"{number}b.zarr", units, layers, workers=2, **given)
-        assert contents(both.path) == contents(alone.path)
+    threads, given = torch.get_num_threads(), {"null": 0, "null_units": 1000}
+    torch.set_num_threads(1)  # as the workers have
+    try:
+        with distributed.LocalCluster(
+            2, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as both:
+            for number, (units, layers) in enumerate(UNITS):
+                paths = [tmp_path / f"{number}{name}.zarr" for name in ("alone", "both")]
+                scanned(stimuli, paths[0], units, layers, **given)
+                scanned(stimuli, paths[1], units, layers, scheduler=both, **given)
+                assert contents(paths[0]) == contents(paths[1])
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_worker_processes_import_the_function_of_a_user(
+    stimuli: Path, tmp_path: Path, own_latents: Path
+) -> None:
+    def written(name: str, *options: str) -> dict[str, Any]:
+        command = [
+            *(sys.executable, "-m", "fusiform", "scan", "own_latents:network", str(stimuli)),
+            *("-o", str(tmp_path / name), "--layers", "blocks.1", "--units", UNITS[3][0]),
+            *("--batch-size", "4", "-q", *options),
+        ]
+        environment = {**os.environ, **ONE_THREAD}
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        return contents(tmp_path / name)
+
+    assert written("both.zarr", "--workers", "2") == written("alone.zarr")
 
 
 @needs_compiler
@@ -442,6 +471,8 @@ def test_a_function_of_the_user_makes_units(
         ("fewer", r"own_latents:fewer returned shape \[4, 504\] for 5 stimuli"),
         ("by_batch", r"own_latents:by_batch makes \[5\] of blocks.1 for 5, and \[2\] for 2"),
         ("a_list", "own_latents:a_list returned list"),
+        ("asks", "own_latents:asks raised EOFError"),
+        ("leaves", "own_latents:leaves raised SystemExit"),
         ("number", "own_latents:number is a int"),
         ("absent", "cannot import 'own_latents:absent'"),
     ],
@@ -477,8 +508,6 @@ def test_a_changed_function_is_another_scan(
 
 
 def test_no_function_runs_unless_it_is_named(own_latents: Path) -> None:
-    import sys
-
     with pytest.raises(UserError, match=r"units are all, .* or package.module:function"):
         fusiform.Design(units="own_latents.latents")
     assert fusiform.Design(units="own_latents:latents").units == "own_latents:latents"

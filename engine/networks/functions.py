@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -89,14 +90,16 @@ def _imported(name: str) -> Callable[[torch.Tensor], Any]:
 
 @contextmanager
 def _explained(name: str, activation: torch.Tensor) -> Iterator[None]:
-    """Turn an error of the user's code into one line that says where.
+    """Run the user's code without stdin, and turn its error into one line that says where.
 
     Raises
     ------
     UserError : the code raised an error that is not the machine's fault, or exited
     """
+    stdin = sys.stdin
     try:
-        yield
+        with Path(os.devnull).open() as sys.stdin:
+            yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -108,3 +111,5 @@ def _explained(name: str, activation: torch.Tensor) -> Iterator[None]:
             f"{list(activation.shape)} ({first_line(error)}; {Path(last.filename).name}, line "
             f"{last.lineno}): fix it, or choose other `layers`"
         ) from error
+    finally:
+        sys.stdin = stdin

@@ -26,7 +26,7 @@ GROUPS = {"blocks", "all", "leaf"}
 # Stimuli that a message names.
 _NAMED = 3
 # Attributes of a root that do not determine a network's responses to an image.
-_OTHERS = ("layers", "categories", "folds", "device_type", "store_dtype", "null")
+_OTHERS = ("layers", "categories", "folds", "device_type", "store_dtype", "null", "coordinates")
 
 
 def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network, Design]:

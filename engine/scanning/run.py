@@ -18,6 +18,7 @@ from ..store.writing.creating import StoreBlueprint
 from ..store.writing.publishing import final_location
 from ..store.writing.resuming import Existing, resuming
 from ..store.writing.store_draft import StoreDraft, max_commit_bytes, max_store_bytes
+from .coordinates import Coordinates, hashes_of, read_coordinates
 from .interrupt import Stop, asked_to_stop
 from .progress import Listener
 from .setup import Setup, check_machine, set_up
@@ -56,6 +57,7 @@ def run(
     setup = set_up(request, stimuli, listener, processes=executor.processes, backbone=backbone)
     _price_null(setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
+    coordinates = read_coordinates(setup.design.coordinates, setup.layers)
     sizes = len(catalogue.categories), setup.design.folds, setup.design.store_dtype
     listener.notes(setup.remarks_on_size(max_store_bytes(setup.layers, *sizes)))
     blueprint = StoreBlueprint(
@@ -63,7 +65,8 @@ def run(
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
         stimuli=stimulus_table(catalogue, plan),
-        provenance=_provenance(setup),
+        provenance=_provenance(setup, coordinates),
+        coordinates=coordinates,
     )
     with (
         _kernels_loaded(setup, executor),
@@ -89,7 +92,7 @@ def _kernels_loaded(setup: Setup, executor: Executor) -> Iterator[None]:
         yield
 
 
-def _provenance(setup: Setup) -> dict[str, object]:
+def _provenance(setup: Setup, coordinates: Coordinates) -> dict[str, object]:
     """Attributes of the store's root."""
     design = setup.design
     seed = setup.request.network.seed
@@ -101,6 +104,7 @@ def _provenance(setup: Setup) -> dict[str, object]:
         **setup.attributes,
         **setup.units_attributes,
         **({"null": null} if design.null else {}),
+        **({"coordinates": hashes_of(coordinates)} if coordinates else {}),
     }
 
 

@@ -16,11 +16,13 @@ from ..layer import COORDINATES, UNITS, Layer, is_function
 from ..registry import (
     EXTREMES,
     MEASURES,
+    PLACED,
     PROJECTIONS,
     ROOT_NAMES,
     SHUFFLED,
     STORE_DTYPES,
     VARIABLES,
+    is_coordinate_name,
 )
 from ..spec import PRECISIONS
 from .schema import RecordedLayer, RecordingSchema, RootSchema, StoreSchema
@@ -78,7 +80,7 @@ def root_schema(attributes: Mapping[str, Any]) -> RootSchema:
     value = attributes.get("precision", PRECISIONS[0])
     require(value in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", value)
     value = attributes.get("units", "all")
-    known = isinstance(value, str) and (value in UNITS or _is_short_function(value))
+    known = _are_texts([value], _MAX_NAME) and (value in UNITS or is_function(value))
     require(known, "units", f"one of {', '.join(UNITS)}, or package.module:function", value)
     value = attributes.get("compiled", False)
     require(isinstance(value, bool), "compiled", "true or false", value)
@@ -112,6 +114,7 @@ def store_schema(attributes: Mapping[str, Any]) -> StoreSchema:
         _integer(null.get("shuffles"), "shuffles of the null", "shuffles", least=0),
         _integer(null.get("units"), "units of the null", "units"),
         _saved(attributes.get("saved", {})),
+        _coordinates(attributes.get("coordinates", {}), root.layers),
     )
 
 
@@ -163,13 +166,9 @@ def limit_notes(notes: Sequence[str]) -> list[str]:
     return [*texts[: most - 1], f"and {rest} more notes"]
 
 
-def _is_short_function(units: str) -> bool:
-    return len(units) <= _MAX_NAME and is_function(units)
-
-
 def is_free_name(name: str) -> bool:
     """Whether a contrast can be saved under this name, beside the scan's own variables."""
-    taken = {*VARIABLES, *COORDINATES, SHUFFLED, EXTREMES}
+    taken = {*VARIABLES, *COORDINATES, SHUFFLED, PLACED, EXTREMES}
     return name.isidentifier() and name not in taken and not name.startswith("axis_")
 
 
@@ -292,6 +291,18 @@ def _can_be_folder(name: str) -> bool:
     """Whether a layer's group can lie under its name, in the store and nowhere else."""
     odd = not name.isprintable() or "/" in name or "\\" in name or name.startswith((".", "__"))
     return bool(name) and not odd and name not in ROOT_NAMES and len(name.encode()) <= 255
+
+
+def _coordinates(records: Any, layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
+    known = isinstance(records, dict) and records.keys() <= {layer.name for layer in layers}
+    known = known and all(
+        isinstance(own, dict)
+        and 1 <= len(own) <= LIMITS["saved"]
+        and all(is_coordinate_name(name) and isinstance(one, str) for name, one in own.items())
+        for own in records.values()
+    )
+    require(known, "coordinates", "hashes by name, of layers", records)
+    return {name: tuple(own) for name, own in records.items()}
 
 
 def _saved(records: Any) -> dict[str, Any]:

@@ -42,6 +42,7 @@ IDENTITY: dict[str, str] = {
     "device_type": "kind of device",
     "store_dtype": "precision of the store",
     "null": "shuffled labels",
+    "coordinates": "coordinates of units",
     # Of a recording.
     "recorded": "recorded units",
     "projection": "projection",
@@ -169,7 +170,8 @@ def _difference(name: str, own: Any, its: Any) -> str:
         names = [{record["name"] for record in records} for records in (own, its)]
         alone = sorted(names[0] ^ names[1])
         return f"only one has {shortened(alone)}" if alone else "some have other shapes"
-    if name == "recorded":
+    if name in ("recorded", "coordinates"):
+        own, its = own or {}, its or {}
         differing = [key for key in {**own, **its} if own.get(key) != its.get(key)]
         return f"others of {shortened(differing)}"
     if isinstance(own, Mapping) and isinstance(its, Mapping):
