@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fusiform.engine.errors import shortened
-from fusiform.engine.layer import UNITS
+from fusiform.engine.layer import describe_units
 
 from .notes import printable
 from .tables import excerpt_of, print_json, print_rest, print_table
@@ -96,7 +96,7 @@ def _otherwise(store: StoreReader) -> str:
     units, precision = store.units, store.provenance.get("precision")
     said = [*([f"in {precision}"] if precision else []),
             *(["compiled"] if store.provenance.get("compiled") else []),
-            *([f"units: {UNITS[units]}"] if units != "all" else [])]  # fmt: skip
+            *([f"units: {describe_units(units)}"] if units != "all" else [])]  # fmt: skip
     return f"; {', '.join(said)}" if said else ""
 
 

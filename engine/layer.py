@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,14 @@ from .errors import UserError, nearest
 # Units of a layer, and what each of them is.
 UNITS: dict[str, str] = {
     "all": "every element of a layer's output",
-    "channel": "means over positions, one per channel",
+    "channel": "means over positions, one per channel; class token and registers are positions too",
     "token": "means over channels, one per token or place",
     "cls": "channels of the first token",
+    "patch": "means over patches, one per channel; without class token and registers",
+    "head": "norms of attention heads' outputs before the output projection, means over tokens",
 }
+# Units that a user's function makes of a layer's output: package.module:function.
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 # Names of dimensions that number the units of a layer.
 COORDINATES: dict[str, str] = {
@@ -22,6 +27,7 @@ COORDINATES: dict[str, str] = {
     "y": "row, from the top",
     "x": "column, from the left",
     "token": "place in the sequence",
+    "head": "attention head",
     "unit": "unit",
 }
 
@@ -82,14 +88,25 @@ def dims_of(shape: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(f"axis_{axis}" for axis in range(len(shape)))
 
 
+def is_function(units: str) -> bool:
+    """Whether units are those of a user's function, ``package.module:function``."""
+    return _FUNCTION.fullmatch(units) is not None
+
+
+def describe_units(units: str) -> str:
+    """Meaning of a scan's units, in words."""
+    return f"those of the function {units}" if is_function(units) else UNITS[units]
+
+
 def refuse_units(units: str) -> None:
-    """Raise for units other than ``UNITS``.
+    """Raise for units other than ``UNITS`` and functions.
 
     Raises
     ------
     UserError : unknown units
     """
-    if not isinstance(units, str) or units not in UNITS:
+    if not isinstance(units, str) or not (units in UNITS or is_function(units)):
         raise UserError(
-            f"units are {', '.join(UNITS)}; got {units!r}: {nearest(str(units), UNITS)}"
+            f"units are {', '.join(UNITS)}, or package.module:function; got {units!r}: "
+            f"{nearest(str(units), UNITS)}"
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.moments import Moments
 from ..kernels.moments import merge as merge_moments
@@ -35,7 +36,7 @@ from .values import listed
 
 # Provenance that may differ when stimuli or layers are merged. Layers are merged only once the
 # categories have been found equal.
-_STIMULI, _LAYERS = ("categories",), ("categories", "layers")
+_STIMULI, _LAYERS = ("categories",), ("categories", "layers", "coordinates")
 _KEPT = ("weights", "stimuli", "device", *IDENTITY)
 Note = Callable[[str], None]
 
@@ -93,7 +94,7 @@ def merge(
         note(not_verified)
     provenance = _provenance(parts, by_layers, keeps_null, verified=not not_verified)
     contents = _by_layers(parts) if by_layers else _by_stimuli(parts)
-    blueprint = StoreBlueprint(**contents, provenance=provenance)
+    blueprint = StoreBlueprint(**contents, provenance=provenance, coordinates=_coordinates(parts))
     with note_limitations(note, location), drafting(location, overwrite, blueprint) as draft:
         draft.add_notes(text for part in parts for text in part.provenance.get("notes", ()))
         draft.add_notes(filter(None, [not_verified]))
@@ -120,11 +121,24 @@ def _provenance(
         provenance.pop("configuration_sha256", None)
     if not keeps_null:
         provenance.pop("null", None)
+    hashes = [part.provenance.get("coordinates", {}) for part in parts]
+    placed = {layer: own for hashed in hashes for layer, own in hashed.items()}
+    if placed:
+        provenance["coordinates"] = placed
     if not by_layers:
         sources = dict.fromkeys(part.provenance.get("stimuli", "") for part in parts)
         provenance["stimuli"] = ", ".join(sources)
     provenance["merged"] = [part.provenance["fingerprint"] for part in parts]
     return provenance
+
+
+def _coordinates(parts: Sequence[StoreReader]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Coordinates of the units of all layers."""
+    return {
+        layer: {name: part.coordinate(part.layer(layer), name) for name in names}
+        for part in parts
+        for layer, names in part.coordinates.items()
+    }
 
 
 def _tables_are_equal(parts: Sequence[StoreReader]) -> bool:

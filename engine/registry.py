@@ -45,6 +45,14 @@ ROOT_NAMES = frozenset(("category", "fold", "count", "stimulus", *STIMULUS_COLUM
 MOMENTS = ("mean", "m2")
 # Group of a layer with its moments under shuffled labels.
 SHUFFLED = "shuffled"
+# Names in tables and rules of queries that are no measures.
+_QUERIED = frozenset((
+    "layer", "unit", "contrast", "category", "fold", "channel", "y", "x", "token", "head", "means",
+    "matching", "units", "dead", "nonfinite", "preferred", "selective", "and", "or", "not", "top",
+    "by", "chunk", "bound", "variable",
+))  # fmt: skip
+# Group of a layer with coordinates of its units.
+PLACED = "coordinates"
 # Smallest and largest value of every chunk, so that queries can skip chunks.
 EXTREMES = "extremes"
 
@@ -141,3 +149,15 @@ def apart(one: Sequence[float], other: Sequence[float]) -> float:
     own, its = (values[1 : 1 + PROJECTIONS] for values in (one, other))
     distance = math.dist(own, its) / math.sqrt(PROJECTIONS)
     return max(abs(one[0] - other[0]), distance) / size if size else 0.0
+
+
+def is_coordinate_name(name: Any) -> bool:
+    """Whether a coordinate of units can have this name, beside all that queries and tables name."""
+    taken = {*VARIABLES, *MEASURES, *_QUERIED}
+    return (
+        isinstance(name, str)
+        and len(name) <= 100
+        and name.isidentifier()
+        and name not in taken
+        and not name.startswith("axis_")
+    )

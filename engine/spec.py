@@ -203,11 +203,15 @@ class Design:
     Parameters
     ----------
     layers
-        ``blocks``, ``all``, ``leaf``, dotted names or globs.
+        ``blocks``, ``all``, ``leaf``, dotted names or globs. ``NAME.input`` is what a module takes.
     units
-        ``all`` elements, means by ``channel`` or ``token``, or ``cls``. ``channel`` averages over
-        positions, ``token`` over channels; ``cls`` takes the channels of the first token. Layers
-        without these dimensions are recorded whole, or with ``cls`` left out.
+        ``all`` elements, means by ``channel``, ``token`` or ``patch``, ``cls``, attention ``head``,
+        or a function of yours. ``channel`` averages over positions (all tokens, class token and
+        registers too), ``patch`` over patches alone, ``token`` over channels; ``cls`` takes the
+        channels of the first token. ``head`` is a head's output before the output projection: its
+        norm, averaged over tokens. Layers without these dimensions are recorded whole, or with
+        ``cls``, ``patch`` and ``head`` left out. ``package.module:function`` takes activations
+        ``[stimulus, ...]`` and returns units ``[stimulus, unit]``.
     dims
         Dimensions of a layer, where they cannot be told. A mapping of layer, by name or glob, to
         names: ``channel,y,x``, ``token,channel``, ``axis_N`` for any other.
@@ -223,6 +227,11 @@ class Design:
     store_dtype
         ``float64``, or ``float32`` at half the size. It is the type of stored means and sums of
         squares; ``float32`` rounds them to 6e-8 of themselves.
+    coordinates
+        Coordinates of units, such as places on a simulated cortical sheet, kept beside them. A
+        ``.csv`` or ``.parquet`` file with columns layer, unit (its index in the flattened layer)
+        and numbers such as x_mm, y_mm; in Python also a mapping of such columns. They do not change
+        what is measured.
     """
 
     layers: str | Sequence[str] = "blocks"
@@ -233,6 +242,7 @@ class Design:
     null_units: int = 1000
     batch_size: int | None = None
     store_dtype: str = "float64"
+    coordinates: str | Path | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         _set(self, layers=tuple(listed(self.layers)))
@@ -242,6 +252,10 @@ class Design:
             if not isinstance(dims, Mapping) or not all(isinstance(layer, str) for layer in dims):
                 raise UserError(f"dimensions are {{layer: names}}; got {dims!r}: give a dict")
             _set(self, dims=FrozenMapping(_frozen(dims)))
+        if isinstance(self.coordinates, Mapping):
+            _set(self, coordinates=FrozenMapping(_frozen(self.coordinates)))
+        elif self.coordinates is not None:
+            require_path(self.coordinates)
         if self.store_dtype not in STORE_DTYPES:
             raise UserError(f"store_dtype is {' or '.join(STORE_DTYPES)}; got {self.store_dtype!r}")
         self._refuse_counts()

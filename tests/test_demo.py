@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 import fusiform as package
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks import efficientnet_lite0
-from fusiform.engine.networks.efficientnet_lite0 import MODEL, installed_weights, write_weights
 from fusiform.engine.networks.backbones import find_architecture
+from fusiform.engine.networks.efficientnet_lite0 import MODEL, installed_weights, write_weights
 from fusiform.engine.querying.store import open_store
 
 from .made import LAYERS, fill

@@ -166,7 +166,7 @@ def test_a_layer_without_dimension_names_is_noted_and_takes_given_names(
         ({"mode": "token,channel"}, "there is no 'mode': did you mean made"),
         ({"made": "channel"}, r"made has 2 dimensions \[64, 12\].*got channel"),
         ({"made": "x,x"}, "each with a name of its own"),
-        ({"made": "row,column"}, r"\(channel, y, x, token, axis_0, axis_1\); got row,column"),
+        ({"made": "row,column"}, r"\(channel, y, x, token, head, axis_0, axis_1\); got row,column"),
     ],
 )
 def test_dimension_names_that_do_not_fit_raise(

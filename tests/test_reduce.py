@@ -21,7 +21,14 @@ import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer, dims_of
-from fusiform.engine.networks.units import has_class_token, reduce, reduced, reduced_layer, spread
+from fusiform.engine.networks.transformer import Transformer, transformer_of
+from fusiform.engine.networks.units import (
+    reduce,
+    reduced,
+    reduced_layer,
+    reduction_of,
+    spread,
+)
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener
@@ -64,6 +71,17 @@ class Net(nn.Module):
         return self.unit(x.flatten(1))
 
 
+def layer_of(x: torch.Tensor) -> Layer:
+    shape = tuple(x.shape[1:])
+    return Layer("any", "Any", dims_of(shape), shape, str(x.dtype)[6:])
+
+
+def recorded_of(x: torch.Tensor, units: str) -> torch.Tensor:
+    how = reduction_of(layer_of(x), units)
+    assert how is not None
+    return reduce(x, how)
+
+
 def plainly(x: np.ndarray, units: str) -> np.ndarray:
     """One stimulus reduced by plain loops in float64."""
     dims = dims_of(x.shape)
@@ -90,15 +108,16 @@ def test_reduced_activations_equal_plain_means(
     dtype: torch.dtype, shape: list[int], units: str, turned: bool
 ) -> None:
     layer = Layer("any", "Any", dims_of(tuple(shape)), tuple(shape), str(dtype)[6:])
-    smaller = reduced_layer(layer, units)
+    how = reduction_of(layer, units)
     if units == "cls" and len(shape) != 2:
-        assert smaller is None
+        assert how is None
         return
+    assert how is not None
+    smaller = reduced_layer(layer, how)
     x = torch.randn((3, *shape), generator=torch.Generator().manual_seed(0)).to(dtype)
     if turned:  # another memory layout
         x = x.transpose(-1, 1).contiguous().transpose(-1, 1)
-    found = reduce(x, units)
-    assert smaller is not None
+    found = reduce(x, how)
     assert tuple(found.shape[1:]) == smaller.shape
     assert f"torch.{smaller.dtype}" == str(found.dtype)
     expected = [plainly(row, units) for row in x.double().numpy()]
@@ -109,7 +128,8 @@ def test_reduced_activations_equal_plain_means(
 def test_every_kind_of_layer_is_reduced(dtype: str) -> None:
     def dims(units: str) -> list[tuple[Any, ...] | None]:
         layers = [Layer("any", "Any", dims_of(s), s, dtype) for s in shapes]
-        found = [reduced_layer(layer, units) for layer in layers]
+        every = [(layer, reduction_of(layer, units)) for layer in layers]
+        found = [how and reduced_layer(layer, how) for layer, how in every]
         return [layer and (layer.dims, layer.shape, layer.dtype) for layer in found]
 
     shapes: list[tuple[int, ...]] = [(6, 4, 4), (4, 4, 6), (8, 12), (5,), (2, 2, 4, 6)]
@@ -126,11 +146,11 @@ def test_every_kind_of_layer_is_reduced(dtype: str) -> None:
 def test_half_precision_is_widened_before_summing() -> None:
     x = torch.full((2, 3, 64, 64), 1.0).bfloat16()
     x[..., 0] = 1 / 128  # lost in a row's sum with 8 bits of mantissa
-    mean = reduce(x, "channel")
+    mean = recorded_of(x, "channel")
     assert mean.dtype == torch.float32
     np.testing.assert_allclose(mean.numpy(), (63 + 1 / 128) / 64, rtol=1e-6)
     # float16 ends at 65,504; sums of such maps exceed it.
-    assert (reduce(torch.full((1, 2, 9, 9), 60_000.0).half(), "channel") == 60_000).all()
+    assert (recorded_of(torch.full((1, 2, 9, 9), 60_000.0).half(), "channel") == 60_000).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -190,7 +210,7 @@ def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path)
     said = notes(Net(), "channel", LAYERS)
     assert "units channel: unknown shape, recorded whole: odd" in said
     assert (
-        "Net (as given): 5 layers, 125 units (means over positions, one per channel); "
+        "Net (as given): 5 layers, 125 units (means over positions, one per channel; "
         in " ".join(said)
     )
     said = notes(Net(), "cls", LAYERS)
@@ -201,7 +221,10 @@ def test_notes_name_unreduced_and_left_out_layers(stimuli: Path, tmp_path: Path)
     assert any(line.startswith("warning: no parameter") for line in notes(plain, "cls", ["tokens"]))
     with pytest.raises(UserError, match=r"no layer has tokens \(maps, unit\): choose transformer"):
         notes(Net(), "cls", ["maps", "unit"])
-    with pytest.raises(UserError, match="units are all, channel, token, cls; got 'chanel'"):
+    with pytest.raises(
+        UserError,
+        match=r"units are all, .*, head, or package.module:function; got 'chanel'",
+    ):
         notes(Net(), "chanel", LAYERS)
 
 
@@ -210,11 +233,11 @@ def test_class_tokens_are_recognised_in_three_libraries() -> None:
     import timm
     from torchvision.models import vit_b_32
 
-    assert has_class_token(vit_b_32())
-    assert has_class_token(open_clip.create_model("ViT-B-32").visual)
-    assert has_class_token(timm.create_model("vit_tiny_patch16_224"))
+    assert transformer_of(vit_b_32()).has_class_token
+    assert transformer_of(open_clip.create_model("ViT-B-32").visual).has_class_token
+    assert transformer_of(timm.create_model("vit_tiny_patch16_224")).has_class_token
     without = timm.create_model("vit_tiny_patch16_224", class_token=False, global_pool="avg")
-    assert not has_class_token(without)
+    assert not transformer_of(without).has_class_token
 
 
 def test_a_reduced_scan_resumes_to_the_same_bits_and_only_as_started(
@@ -276,18 +299,19 @@ def test_a_lesion_of_a_reduced_unit_silences_all_its_parts(stimuli: Path, tmp_pa
 
     whole = {name: seen(name) for name in LAYERS}
     for units, layer in itertools.product(("channel", "token", "cls"), LAYERS):
-        recorded = reduce(whole[layer], units)
-        mask = np.arange(recorded[0].numel()).reshape(recorded.shape[1:]) % 2 == 0
         if units == "cls" and layer != "tokens":
+            mask = np.ones(whole[layer].shape[2:], bool)
             with (
                 fusiform.lesion(net, {layer: mask}, units=units),
                 pytest.raises(UserError, match=f"reduced to units cls; {layer} returns"),
             ):
                 net(images)
             continue
+        recorded = recorded_of(whole[layer], units)
+        mask = np.arange(recorded[0].numel()).reshape(recorded.shape[1:]) % 2 == 0
         with fusiform.lesion(net, {layer: mask}, to=-1.5, units=units):
             changed = seen(layer)
-        after = reduce(changed, units)
+        after = recorded_of(changed, units)
         torch.testing.assert_close(after[:, mask], torch.full_like(after[:, mask], -1.5))
         torch.testing.assert_close(after[:, ~mask], recorded[:, ~mask])
         into_each = 1 if units == "cls" else whole[layer][0].numel() // mask.size
@@ -300,7 +324,7 @@ def test_a_lesion_of_a_reduced_unit_silences_all_its_parts(stimuli: Path, tmp_pa
         ),
     ):
         net(images)
-    assert spread(torch.ones(4, dtype=torch.bool), (6, 4, 4), "channel") is None
+    assert spread(torch.ones(4, dtype=torch.bool), "maps", (6, 4, 4), "channel") is None
 
     result = flat.scan(
         net, stimuli, tmp_path / "o.zarr", layers="maps", units="channel", preprocessing=SMALL
@@ -339,6 +363,9 @@ def test_layers_and_info_commands_describe_reduced_units(
     assert "; units: means over positions, one per channel" in run("summary", store).splitlines()[0]
     assert json.loads(run("summary", store, "--json"))[0]["units"] == "channel"
     assert "means over positions, one per channel" in run("info", store)
+    page = tmp_path / "page.html"
+    run("report", store, "-o", str(page), "--resamples", "5", "-q")
+    assert "units are reported (means over positions, one per channel; " in page.read_text()
     assert json.loads(run("info", store, "--json"))["attributes"]["units"] == "channel"
 
 
@@ -360,7 +387,10 @@ def test_a_store_with_unknown_units_is_refused(own_store: Any) -> None:
     from .made import annotate
 
     annotate(own_store.path, units="chanel")
-    with pytest.raises(UserError, match="units must be one of all, channel, token, cls"):
+    with pytest.raises(
+        UserError,
+        match=r"units must be one of all, channel, token, cls, patch, head, or",
+    ):
         fusiform.open_store(own_store.path)
 
 
@@ -369,14 +399,14 @@ def test_a_store_with_unknown_units_is_refused(own_store: Any) -> None:
 )
 def test_layers_without_a_class_token_are_named(tokens: int, patches: bool) -> None:
     layer = Layer("early", "Block", ("token", "channel"), (tokens, 8), "float32")
-    _, notes = reduced([layer], "cls")
+    notes = reduced([layer], "cls", Transformer(has_class_token=True)).notes
     endings = [note.endswith("so the first may be an image patch: early") for note in notes]
     assert endings == [True] * patches
-    assert reduced([layer], "channel")[1] == []
+    assert reduced([layer], "channel", Transformer()).notes == []
 
 
 def test_no_layer_is_reduced_when_all_units_are_requested() -> None:
     layers = [Layer("odd", "Any", dims_of((2, 2, 2, 2)), (2, 2, 2, 2), "float32")]
-    assert reduced(layers, "all") == (tuple(layers), [])
+    assert reduced(layers, "all", Transformer())[::2] == (tuple(layers), [])
     x = torch.randn(2, 3, 4)
-    assert reduce(x, "all") is x
+    assert recorded_of(x, "all") is x

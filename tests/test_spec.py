@@ -51,7 +51,7 @@ EXAMPLES = (
         (Stimuli, {"groups": ["a=b"]}, r"groups are \{category: folders\}; got"),
         (Stimuli, {"groups": {"a": [3]}}, r"groups are \{category: folders\}; got"),
         (Stimuli, {"on_error": "wait"}, "is stop or skip; got 'wait'"),
-        (Design, {"units": "pixel"}, "units are all, channel, token, cls; got 'pixel'"),
+        (Design, {"units": "pixel"}, "or package.module:function; got 'pixel'"),
         (Design, {"dims": "channel,y,x"}, r"dimensions are \{layer: names\}"),
         (Design, {"folds": 0}, "folds and batch size are at least 1; got 0"),
         (Design, {"folds": 2.5}, "folds has to be a whole number; got 2.5"),

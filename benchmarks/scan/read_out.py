@@ -160,9 +160,9 @@ def _scan_of(draft: Any) -> Any:
     work.draft, work.listener, work._warned = draft, Listener(), set()
     work.setup = SimpleNamespace(
         device=torch.device("cpu"),
-        axes={},
+        reductions={},
         backbone=SimpleNamespace(model=torch.nn.Linear(1, 1)),
-        design=SimpleNamespace(null=0, units="all"),
+        design=SimpleNamespace(null=0),
     )
     return work
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from ..errors import shortened
-from ..layer import UNITS, Layer
+from ..layer import Layer, describe_units
 from ..registry import SHOWN
 from ..store.store_reader import StoreReader
 from ..texts import composed
@@ -36,8 +36,10 @@ def mismatches(first: StoreReader, other: StoreReader) -> Iterator[Mismatch]:
     if geometries[0] != geometries[1]:
         yield Mismatch("preprocessing", " and ".join(geometries),
                        "scan both with the same `resize`, `crop`, `interpolation`")  # fmt: skip
-    if first.units != other.units:
-        description = f"{UNITS[first.units]} and {UNITS[other.units]}"
+    made = [(one.units, one.provenance.get("units_sha256")) for one in (first, other)]
+    if made[0] != made[1]:
+        description = f"{describe_units(first.units)} and {describe_units(other.units)}"
+        description += " of another file" if first.units == other.units else ""
         yield Mismatch("units", description, "scan both with the same `units`")
 
 

@@ -68,7 +68,7 @@ class OnWorkers:
             workers.threads_each,
             request.resources.decode_workers,
             request.stimuli.on_error == "skip",
-            setup.axes,
+            setup.reductions,
         )
         with connected(workers, listener) as crew:
             try:

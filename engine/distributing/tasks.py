@@ -20,14 +20,15 @@ from ...kernels.moments import Moments
 from ..contrasts.select import materialise
 from ..decoding.ahead import ImageSource, decode_ahead
 from ..errors import UserError
-from ..layer import Layer
+from ..layer import Layer, is_function
 from ..moments.accumulators import Live
 from ..moments.plan import Plan
 from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
+from ..networks.functions import source_sha256
 from ..networks.out_of_memory import explained
 from ..networks.placement import device_for, input_dtype, moments_device, place
-from ..networks.units import Axes
+from ..networks.units import Reductions
 from ..scanning.budget import pending_writes
 from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled
@@ -57,8 +58,8 @@ class Job:
     """Settings shared by all tasks of a scan.
 
     ``token`` names the run, ``place`` and ``identity`` the draft.
-    ``threads`` and ``decode_workers`` are per worker, None for its default. ``axes`` are those that
-    means of a layer are over.
+    ``threads`` and ``decode_workers`` are per worker, None for its default. ``reductions`` make
+    units of layers.
     """
 
     token: str
@@ -69,7 +70,7 @@ class Job:
     threads: int | None
     decode_workers: int | None
     skip: bool
-    axes: Axes
+    reductions: Reductions
 
 
 class Outcome(NamedTuple):
@@ -105,6 +106,8 @@ class _LoadedNetwork:
         model, crop = self.backbone.model, self.backbone.preprocessing.crop
         with explained(model, (_PROBED, 3, crop, crop), input_dtype(model), self.device):
             _, found = network_of(self.backbone, self.device, [one.name for one in draft.layers])
+        if is_function(draft.reader.units):
+            found["units_sha256"] = source_sha256(draft.reader.units)
         if differing := difference(draft.provenance, found, IDENTITY.keys() - _OF_A_WORKER):
             raise UserError(
                 f"all workers must run the same network; one has different {differing}: give all "
@@ -175,7 +178,7 @@ def show(
     with background_writer(pending_writes(own, network.device)) as later:
         live = Live(
             own, moments_device(network.device), lambda *finished: later(results.take, *finished),
-            None, draft.reader.units, axes=job.axes,
+            None, reductions=job.reductions,
         )  # fmt: skip
         workers = job.decode_workers or min(8, _threads(job))
         source = ImageSource(

@@ -178,7 +178,7 @@ def _rehearsed(setup: Setup) -> list[float]:
     seconds = []
     for part in setup.fitting.parts:
         device = moments_device(setup.device)
-        live = Live(part, device, lambda *_: None, None, setup.design.units, axes=setup.axes)
+        live = Live(part, device, lambda *_: None, None, reductions=setup.reductions)
         with (
             recycled(),
             showing(setup.backbone, setup.layers, plan, setup.device, live, setup.sample) as show,

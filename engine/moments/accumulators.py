@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..layer import Layer, columns
-from ..networks.units import Axes, reduce
+from ..networks.units import Reduction, Reductions, reduce
 from .accumulate import LayerMoments, rounds_by_shape
 from .finished import Finished
 from .memory_layout import refuse_change
@@ -70,9 +70,8 @@ class Live:
         device: torch.device,
         on_finished: OnFinished,
         shuffled: ShuffledMoments | None,
-        units: str = "all",
         write_null: Callable[[Layer, ShuffledMoments], None] = lambda *_: None,
-        axes: Axes = MappingProxyType({}),
+        reductions: Reductions = MappingProxyType({}),
     ) -> None:
         self._recorded = tuple(layers)
         self._write_null = write_null
@@ -82,7 +81,7 @@ class Live:
         self.bundles = [Bundle(own, device, on_finished) for own in some]
         self._bundle_of = {one.name: bundle for bundle in self.bundles for one in bundle.layers}
         self._shuffled = shuffled
-        self._units, self._axes = units, axes
+        self._reductions = reductions
         self._runs: tuple[Run, ...] = ()
 
     @property
@@ -101,7 +100,7 @@ class Live:
 
     def take(self, layer: str, activation: torch.Tensor) -> None:
         """Add a layer's activation ``[stimulus, ...]`` of the current batch."""
-        activation = reduce(activation, self._units, self._axes.get(layer))
+        activation = reduce(activation, self._reductions.get(layer, Reduction()))
         self._bundle_of[layer].take(layer, activation, self._runs)
         if self._shuffled:
             self._shuffled.fold_in(layer, activation)

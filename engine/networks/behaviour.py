@@ -23,7 +23,7 @@ from torch import nn
 from ..registry import PROJECTIONS, apart
 from .backbones import Backbone, provenance_of
 from .inputs import Inputs
-from .layers import named_modules
+from .modules import named_modules
 from .placement import TF32_EPS, multiplied
 from .probe import IMAGES, probe
 
@@ -105,12 +105,12 @@ class Answers:
         self._least: dict[tuple[str, int], float] = {}
 
     def add(self, name: str, number: int, tensor: torch.Tensor) -> None:
-        """Add output ``number`` of a layer, ``[image, ...]``."""
+        """Add tensor ``number`` of a layer, ``[image, ...]``."""
         if name in self._names and number < _MOST_TENSORS:
             self._sums[name, number] = _summed(tensor)
 
     def add_rounded(self, eps: float, name: str, number: int, tensor: torch.Tensor) -> None:
-        """Add a layer's output for images perturbed by about the size of rounding errors.
+        """Add a layer's tensor for images perturbed by about the size of rounding errors.
 
         ``eps`` is that of the coarsest precision in the network.
         """

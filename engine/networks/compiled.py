@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from .layers import OUTPUT, named_modules
+from .modules import OUTPUT, module_of, named_modules
 
 # Limit on compilations of one function. Blocks of a class share a function and compile it once per
 # shape; a shape that changed with every batch would compile forever.
@@ -78,11 +78,11 @@ def compiled(model: nn.Module, layers: Collection[str]) -> Iterator[None]:
 def innermost(model: nn.Module, layers: Collection[str]) -> list[nn.Module]:
     """Modules of ``layers`` that contain no other of them."""
     modules = dict(named_modules(model))
-    recorded = {modules[name] for name in layers}
+    recorded = dict.fromkeys(module_of(modules, name) for name in layers)
     found = []
-    for name in layers:
-        own, *inside = modules[name].modules()
-        if recorded.isdisjoint(inside):
+    for module in recorded:
+        own, *inside = module.modules()
+        if recorded.keys().isdisjoint(inside):
             found.append(own)
     return found
 

@@ -50,10 +50,11 @@ def write_weights(content: bytes, output: Path) -> None:
     import torch
     from safetensors.torch import save
 
-    from .backbones import find_architecture
+    from ..spec import Network
+    from .backbones import load_backbone
 
     tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    names = find_architecture(MODEL).untrained()[0].state_dict()
+    names = load_backbone(Network(MODEL, weights="none")).model.state_dict()
     named = {name: one.contiguous() for name, one in zip(names, tensors.values(), strict=True)}
     with new_file(output, "weights") as file:
         file.write(save(named))

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import UserError, nearest
-from ..layer import refuse_units
+from ..layer import is_function, refuse_units
 from .inputs import Inputs, called
-from .layers import named_modules, single_tensor
+from .modules import is_layer, named_modules, single_tensor, watch
+from .transformer import Transformer, transformer_of
 from .uncompiled import uncompiled
 from .units import spread
 
@@ -31,9 +32,9 @@ def capture(
 ) -> Iterator[Callable[[torch.Tensor | Inputs], None]]:
     """Hook ``layers`` of ``model`` and yield a function that runs it on a batch of images.
 
-    ``on_activation(layer, activation)`` is called right after the module and before later in-place
-    operations can change the tensor, which must not be kept. The forward pass stops after the last
-    chosen layer. Hooks are removed on exit.
+    ``on_activation(layer, activation)`` is called right after the module, for its input right
+    before, and before later in-place operations can change the tensor, which must not be kept. The
+    forward pass stops after the last chosen layer. Hooks are removed on exit.
 
     Raises
     ------
@@ -44,8 +45,8 @@ def capture(
     seen: set[str] = set()
     rows = 0  # of the batch
 
-    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def hook_for(name: str) -> Callable[[Any], None]:
+        def hook(output: Any) -> None:
             if name in seen:
                 raise UserError(
                     f"a layer is recorded once per forward pass; {name} is called twice: "
@@ -81,7 +82,7 @@ def capture(
         absent = [name for name in layers if name not in seen]
         raise UserError(f"a layer runs in every forward pass; {absent[0]} was skipped in one")
 
-    hooks = [modules[name].register_forward_hook(hook_for(name)) for name in layers]
+    hooks = [watch(modules, name, hook_for(name)) for name in layers]
     try:
         yield show
     finally:
@@ -107,7 +108,8 @@ def lesion(
     to : value of a silenced unit
     units : the units of the masks, as in the scan (``store.units``). Everything behind a unit of a
         reduced layer is silenced: for ``channel`` the whole feature map, for ``token`` all channels
-        of a token or location, for ``cls`` a channel of the first token only
+        of a token or location, for ``cls`` a channel of the first token only, for ``patch`` a
+        channel of all patches, for ``head`` all channels of an attention head
 
     Yields
     ------
@@ -126,10 +128,15 @@ def lesion(
     ...     logits = model(images)
     """
     refuse_units(units)
+    if is_function(units):
+        raise UserError(
+            f"a lesion silences elements of a layer; which of them a unit of {units} depends on is "
+            "not known: scan other `units`, or change the network with hooks of your own"
+        )
     network = uncompiled(model)
-    modules = dict(named_modules(network))
+    modules, transformer = dict(named_modules(network)), transformer_of(network)
     for name, mask in masks.items():
-        if name not in modules:
+        if not is_layer(modules, name):
             raise UserError(
                 f"a lesion is in a layer; there is no {name!r}: {nearest(name, modules)}"
             )
@@ -139,8 +146,8 @@ def lesion(
                 "comparison such as t > 3"
             )
     hooks = [
-        modules[name].register_forward_hook(
-            _silence(name, torch.from_numpy(np.array(mask)), to, units)
+        watch(
+            modules, name, _silence(name, torch.from_numpy(np.array(mask)), to, units, transformer)
         )
         for name, mask in masks.items()
     ]
@@ -155,14 +162,14 @@ def lesion(
 
 
 def _silence(
-    name: str, mask: torch.Tensor, to: float, units: str
-) -> Callable[[nn.Module, Any, Any], Any]:
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    name: str, mask: torch.Tensor, to: float, units: str, transformer: Transformer
+) -> Callable[[Any], Any]:
+    def hook(output: Any) -> Any:
         activation = single_tensor(output)
         if activation is None:
             raise UserError(f"a lesion needs one tensor; {name} returned {type(output).__name__}")
         shape = tuple(activation.shape[1:])
-        whole = spread(mask, shape, units)
+        whole = spread(mask, name, shape, units, transformer)
         if whole is None:
             reduction = f", reduced to units {units}" if units != "all" else ""
             remedy = ": pass the scan's `units` if it reduced it" if mask.ndim < len(shape) else ""

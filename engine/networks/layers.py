@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from numbers import Number
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import UserError, nearest, shortened
-from ..layer import Layer, dims_of, refuse_units
+from ..layer import Layer, dims_of, is_function, refuse_units
 from ..limits import refuse_numbers
 from ..preprocessing import Preprocessing
 from ..registry import ROOT_NAMES
@@ -22,22 +21,20 @@ from ..spec import Network
 from .backbones import load_backbone, overridden
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
-from .inputs import Inputs, called
+from .functions import called
+from .hooks import capture
+from .inputs import Inputs
 from .lending import generators_kept, lent
+from .modules import INPUT, module_of, named_modules, run, single_tensor, watch
 from .placement import as_input
+from .transformer import Transformer, transformer_of
 from .uncompiled import plain
-from .units import reduced, reduced_layer
+from .units import reduced
 
-# Layer name of the whole network.
-OUTPUT = "output"
 # Patterns that name groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
 # Images of the trial pass, and of a second one: a layer may have as many rows by chance.
 TRIAL_STIMULI, _OTHER_NUMBER = 5, 2
-# Messages of torch about mixed or unsupported precisions.
-_DTYPES_CLASH = re.compile(
-    r"dtype|scalar ?type|bfloat16|\bhalf\b|\b(input|weight|bias) type\b|can't be cast", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,15 @@ class Recordable:
     """Result of the trial pass.
 
     ``layers`` are in the order in which they finished. ``refused`` maps modules that cannot be
-    recorded to the reason. ``blocks`` and ``leaves`` are the modules of these patterns.
+    recorded to the reason. ``blocks`` and ``leaves`` are the modules of these patterns;
+    ``transformer`` tells of tokens and heads.
     """
 
     layers: tuple[Layer, ...]
     refused: dict[str, str]
     blocks: tuple[str, ...]
     leaves: tuple[str, ...]
+    transformer: Transformer
 
 
 def layers(
@@ -77,6 +76,11 @@ def layers(
     ['conv1', 'bn1', 'maxpool']
     """
     refuse_units(units)
+    if is_function(units):
+        raise UserError(
+            f"units of a function are known of the layers that a scan gives it; got {units!r}: "
+            "`plan` a scan, or list layers without `units`"
+        )
     network = Network.of(network)
     if isinstance(network.model, str):
         given = network.preprocessing
@@ -84,68 +88,121 @@ def layers(
         if crop is not None:
             given = Preprocessing()  # the network's own may be unknown
         backbone = load_backbone(replace(network, weights="none", preprocessing=given))
-        found = trial(backbone.model, backbone.preprocessing.crop if crop is None else crop)
+        side = backbone.preprocessing.crop if crop is None else crop
+        found = trial(backbone.model, side, units=units)
     else:
         side = overridden(Preprocessing(), network.preprocessing).crop if crop is None else crop
         with lent(network.model):
-            found = trial(plain(network.model), side)
-    left_out = [layer.name for layer in found.layers if not reduced_layer(layer, units)]
+            found = trial(plain(network.model), side, units=units)
+    taken = reduced(found.layers, units, found.transformer)
+    left_out = [layer.name for layer in found.layers if layer.name not in taken.reductions]
     refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}
-    return replace(found, layers=reduced(found.layers, units)[0], refused=refused)
+    return replace(found, layers=taken.layers, refused=refused)
 
 
-def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All modules by dotted name; the network itself is ``output``, or ``output_`` if taken."""
-    root = f"{OUTPUT}_" if OUTPUT in dict(model.named_children()) else OUTPUT
-    for name, module in model.named_modules():
-        yield name or root, module
-
-
-def single_tensor(output: Any) -> torch.Tensor | None:
-    """The only tensor of a module's output, alone or beside plain values in a tuple or dict."""
-    if isinstance(output, torch.Tensor):
-        return output
-    inside = list(output.values()) if isinstance(output, dict) else output
-    if isinstance(inside, tuple | list):
-        tensors = [item for item in inside if not _is_plain(item)]
-        if len(tensors) == 1 and isinstance(tensors[0], torch.Tensor):
-            return tensors[0]
-    return None
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value holds no tensor: a number, string, dtype or device, or several of them."""
-    if isinstance(value, dict):
-        return all(map(_is_plain, value.values()))
-    if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, Number | str | torch.dtype | torch.device)
-
-
-def trial(model: nn.Module, shown: int | Inputs) -> Recordable:
+def trial(
+    model: nn.Module, shown: int | Inputs, layers: Iterable[str] = (), units: str = "all"
+) -> Recordable:
     """Run ``model``, in evaluation mode, on two batches to find its recordable layers.
 
     Parameters
     ----------
     shown : the side of images of noise; or some stimuli, where the network takes something else
 
+    Inputs of modules are found where a pattern of ``layers`` names them. With units ``head`` the
+    inputs of attention's output projections are the only layers.
+
     Raises
     ------
-    UserError : the network does not run on these, or in its own precision
+    UserError : the network does not run on these, or in its own precision; or there are no heads
     """
-    images: torch.Tensor | Inputs
-    if isinstance(shown, Inputs):
-        images = shown
-    else:
-        refuse_numbers(crop=shown)
-        if shown < 1:
-            raise UserError(f"the side of an image is 1 pixel or more; got crop {shown}")
-        images = as_input(trial_images(shown), model)
+    images = noise(model, shown)
+    modules = dict(named_modules(model))
+    heads = transformer_of(model).heads if units == "head" else {}
+    asked = [pattern for pattern in layers if isinstance(pattern, str) and pattern.endswith(INPUT)]
+    inputs = [name for name in (module + INPUT for module in modules) if name not in modules
+              and (name in heads or any(fnmatchcase(name, own) for own in asked))]  # fmt: skip
     with untouched(model):
-        calls, found = _described(model, images)
-        again, other = _described(model, images[:_OTHER_NUMBER])
+        calls, found = _described(model, images, inputs)
+        again, other = _described(model, images[:_OTHER_NUMBER], inputs)
     outputs = {name: _in_both(output, other.get(name, output)) for name, output in found.items()}
-    return _sort_out(model, {**again, **calls}, {**outputs, **other, **outputs})
+    names = [*modules, *inputs]
+    sorted_out = _sort_out(model, names, {**again, **calls}, {**outputs, **other, **outputs})
+    return _heads_alone(sorted_out, model) if units == "head" else sorted_out
+
+
+def noise(model: nn.Module, shown: int | Inputs) -> torch.Tensor | Inputs:
+    """Images of noise of a side, as the network takes them; other stimuli as they are.
+
+    Raises
+    ------
+    UserError : the side is below 1
+    """
+    if isinstance(shown, Inputs):
+        return shown
+    refuse_numbers(crop=shown)
+    if shown < 1:
+        raise UserError(f"the side of an image is 1 pixel or more; got crop {shown}")
+    return as_input(trial_images(shown), model)
+
+
+def made(
+    units: str, model: nn.Module, shown: int | Inputs, layers: Sequence[Layer]
+) -> tuple[Layer, ...]:
+    """Layers as a function of the user makes ``units`` of them, found by two passes.
+
+    A vector for each stimulus has the dimension ``unit``, anything else ``axis_N``.
+
+    Raises
+    ------
+    UserError : the function fails, or gives another number of units for another number of stimuli
+    """
+    by_name = {layer.name: layer for layer in layers}
+    found: dict[str, Layer] = {}
+
+    def note(layer: str, activation: torch.Tensor) -> None:
+        reduced = called(units, activation)
+        shape, dtype = tuple(reduced.shape[1:]), str(reduced.dtype).removeprefix("torch.")
+        dims = ("unit",) if len(shape) == 1 else tuple(f"axis_{axis}" for axis in range(len(shape)))
+        new = replace(by_name[layer], dims=dims, shape=shape, dtype=dtype)
+        if (first := found.setdefault(layer, new)) != new:
+            raise UserError(
+                f"a function of units gives as many for any number of stimuli; {units} makes "
+                f"{list(first.shape)} of {layer} for {TRIAL_STIMULI}, and {list(shape)} for "
+                f"{len(activation)}: fix it"
+            )
+
+    images = noise(model, shown)
+    with untouched(model), capture(model, list(by_name), note) as show:
+        show(images)
+        show(images[:_OTHER_NUMBER])
+    return tuple(found[layer.name] for layer in layers)
+
+
+def _heads_alone(found: Recordable, model: nn.Module) -> Recordable:
+    """The inputs of attention's output projections.
+
+    Raises
+    ------
+    UserError : there are none, or none can be recorded
+    """
+    heads = found.transformer.heads
+    layers = tuple(layer for layer in found.layers if layer.name in heads)
+    refused = {name: why for name, why in found.refused.items() if name in heads}
+    if not layers:
+        inside = [name for name, module in named_modules(model)
+                  if isinstance(module, nn.MultiheadAttention)]  # fmt: skip
+        why = (
+            f"torch's MultiheadAttention computes it inside ({shortened(inside, 3)}): scan a "
+            "network that calls it as a module, such as one of timm"
+            if inside
+            else f"{next(iter(refused))} {next(iter(refused.values()))}: choose other units"
+            if refused
+            else "this network has none with a known number of heads: choose other units"
+        )
+        raise UserError(f"units head come from the input of attention's output projection; {why}")
+    names = tuple(layer.name for layer in layers)
+    return replace(found, layers=layers, refused=refused, blocks=names, leaves=names)
 
 
 @contextmanager
@@ -173,21 +230,23 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def _described(
-    model: nn.Module, images: torch.Tensor | Inputs
+    model: nn.Module, images: torch.Tensor | Inputs, inputs: Iterable[str]
 ) -> tuple[dict[str, int], dict[str, Layer | str]]:
-    """Number of calls of every module, and its output: a layer, or the reason why it is none."""
+    """Number of calls of every module, and its output: a layer, or the reason why it is none.
+
+    The same of ``inputs``.
+    """
+    modules = dict(named_modules(model))
     calls: dict[str, int] = {}
     outputs: dict[str, Layer | str] = {}
     is_noise = len(images) == TRIAL_STIMULI and isinstance(images, torch.Tensor)
 
-    def note(name: str, module: nn.Module, output: Any) -> None:
+    def note(name: str, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
+        module = module_of(modules, name)
         outputs[name] = _describe(name, module, output, len(images), is_noise)
 
-    hooks = [
-        module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
-        for name, module in named_modules(model)
-    ]
+    hooks = [watch(modules, name, partial(note, name)) for name in (*modules, *inputs)]
     try:
         run(model, images)
     finally:
@@ -196,62 +255,16 @@ def _described(
     return calls, outputs
 
 
-def run(model: nn.Module, images: torch.Tensor | Inputs) -> None:
-    """Run ``model`` without gradients. Not in inference mode, or it could not be trained later.
-
-    Raises
-    ------
-    UserError : the network does not run on these images
-    """
-    entered: list[str] = []
-    hooks = []
-
-    def leave(*_: Any) -> None:
-        entered.pop()
-
-    for name, module in named_modules(model):
-        hooks += [
-            module.register_forward_pre_hook(lambda *_, name=name: entered.append(name)),
-            module.register_forward_hook(leave),
-        ]
-    try:
-        with torch.no_grad():
-            called(model, images)
-    except (
-        RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError
-    ) as error:  # fmt: skip
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if isinstance(images, Inputs):
-            raise UserError(
-                f"the network must run on its stimuli as they are; it fails with {reason!r}: give "
-                "it what it takes, a tuple for several arguments, a dictionary for named ones"
-            ) from error
-        if _DTYPES_CLASH.search(reason):
-            dtype = str(images.dtype).removeprefix("torch.")
-            raise UserError(
-                f"a network with {dtype} input computes in it throughout; "
-                f"{entered[-1] if entered else OUTPUT} does not, and fails with {reason!r}: choose "
-                "another `precision`, or leave it out"
-            ) from error
-        crop = images.shape[-1]
-        raise UserError(
-            f"the network must run on images [batch, 3, {crop}, {crop}]; it fails with "
-            f"{reason!r}: choose its input size with `crop`"
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def _describe(name: str, module: nn.Module, output: Any, rows: int, is_noise: bool) -> Layer | str:
     tensor = single_tensor(output)
+    does = "takes" if name.endswith(INPUT) and isinstance(output, tuple) else "returns"
     if tensor is None:
         inside = f" of {len(output)}" if isinstance(output, tuple | list | dict) else ""
-        return f"returns a {type(output).__name__}{inside}, not one tensor"
+        return f"{does} a {type(output).__name__}{inside}, not one tensor"
     if not tensor.is_floating_point():
-        return f"returns {tensor.dtype}, not floating-point numbers"
+        return f"{does} {tensor.dtype}, not floating-point numbers"
     if tensor.ndim < 2 or tensor.shape[0] != rows:
-        return f"returns shape {list(tensor.shape)} for {rows} images: no row per image"
+        return f"{does} shape {list(tensor.shape)} for {rows} images: no row per image"
     shape = tuple(tensor.shape[1:])
     dtype = str(tensor.dtype).removeprefix("torch.")
     dims = name_dims(module, tensor) if is_noise else dims_of(shape)
@@ -273,10 +286,10 @@ def _in_both(one: Layer | str, other: Layer | str) -> Layer | str:
 
 
 def _sort_out(
-    model: nn.Module, calls: dict[str, int], outputs: dict[str, Layer | str]
+    model: nn.Module, names: Iterable[str], calls: dict[str, int], outputs: dict[str, Layer | str]
 ) -> Recordable:
     modules = dict(named_modules(model))
-    refused = {name: "is not run by a forward pass" for name in modules if name not in calls}
+    refused = {name: _not_run(modules, name) for name in names if name not in calls}
     layers = []
     for name, output in outputs.items():
         if name in ROOT_NAMES:
@@ -288,10 +301,18 @@ def _sort_out(
         else:
             layers.append(output)
     layers = join(layers)
-    names = [layer.name for layer in layers]
-    leaves = tuple(name for name in names if not any(modules[name].children()))
-    blocks = name_blocks(model, list(outputs), layers)
-    return Recordable(tuple(layers), refused, blocks, leaves)
+    returned = [layer for layer in layers if layer.name in modules]
+    leaves = tuple(one.name for one in returned if not any(modules[one.name].children()))
+    blocks = name_blocks(model, [name for name in outputs if name in modules], returned)
+    transformer = transformer_of(model, layers)
+    return Recordable(tuple(layers), refused, blocks, leaves, transformer)
+
+
+def _not_run(modules: Mapping[str, nn.Module], name: str) -> str:
+    around = modules.get(name.removesuffix(INPUT).rpartition(".")[0])
+    inside = isinstance(around, nn.MultiheadAttention)
+    why = ", as torch's MultiheadAttention computes it inside" if inside else ""
+    return f"is not run by a forward pass{why}"
 
 
 def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...], list[str]]:
@@ -299,7 +320,7 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
 
     A pattern is ``blocks`` (every residual or transformer block, the stem before and the pooled
     output after them), ``all``, ``leaf`` (modules without children), a dotted name, or a glob on
-    dotted names.
+    dotted names. ``NAME.input`` is what a module takes.
 
     Raises
     ------
@@ -323,8 +344,9 @@ def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...
         matched = [name for name in meant if name in by_name]
         left_out = [name for name in meant if name in found.refused]
         if not matched:
+            why = f"{left_out[0]} {found.refused[left_out[0]]}" if left_out else ""
             raise UserError(
-                f"no layer matches {pattern!r}: {nearest(pattern, by_name)} "
+                f"no layer matches {pattern!r}: {why or nearest(pattern, by_name)} "
                 "('fusiform layers MODEL' lists them)"
             )
         if pattern == "blocks" and not found.blocks:

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from .inputs import Inputs
-from .layers import named_modules, run, untouched
+from .layers import untouched
+from .modules import INPUT, named_modules, run
 from .placement import as_input
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class _Event(NamedTuple):
     number: int
     made_by: str
 
+    @property
+    def layer(self) -> str:
+        """Name of the layer that the tensor belongs to."""
+        return self.module if self.is_output else self.module + INPUT
+
 
 _Events = dict[_Event, torch.Tensor]
 _Observer = Callable[[str, int, torch.Tensor], None]
@@ -59,7 +65,7 @@ def probe(
     another batch. Differences of the size of rounding errors do not count: ``eps``, or the coarsest
     precision of any tensor, sets that size. Restores the state of the network and of random
     generators. Images have the side ``shown``, or it holds three stimuli. ``answers`` receive the
-    outputs of layers.
+    tensors of layers.
     """
     images = shown if isinstance(shown, Inputs) else _scenes(model, shown)
     pair = images[list(_PAIR)]
@@ -71,7 +77,7 @@ def probe(
             found = _lost(once, again)
             found += _changed(once, again, max(_LEAST, _ULPS["run"] * eps))
             if answers:
-                answers.drop({event.module for event in found if event.is_output})
+                answers.drop({event.layer for event in found})
             if affected := _affected(found, layers):
                 return (
                     "warning: the network gives different responses to the same images, from "
@@ -115,7 +121,7 @@ def _shown(
 ) -> tuple[_Events, bool]:
     """Tensors of a forward pass, and whether it drew random numbers.
 
-    ``observe(module, number, tensor)`` receives every output ``[image, ...]``.
+    ``observe(layer, number, tensor)`` receives every input and output ``[image, ...]``.
     """
     torch.manual_seed(seed)
     before = _drawn_so_far(model)
@@ -165,8 +171,8 @@ def _events(
             if by_image is not None:
                 event = _Event(name, is_output, calls[name, is_output], number, made_by)
                 found[event] = _sample(by_image, rows)
-                if is_output and observe:
-                    observe(name, number, by_image)
+                if observe:
+                    observe(event.layer, number, by_image)
 
     def enter(name: str, given: Any) -> None:
         keep(name, False, given, inside[-1])
@@ -259,7 +265,7 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _affected(found: Collection[_Event], layers: Collection[str]) -> int:
-    return len({event.module for event in found if event.is_output} & set(layers))
+    return len({event.layer for event in found} & set(layers))
 
 
 def _named(model: nn.Module, event: _Event) -> str:

@@ -1,149 +1,244 @@
-"""Units of a layer: its whole output, means over space or channels, or its first token.
+"""Units of a layer: its whole output, means, tokens, attention heads, or a function of it.
 
 A reduced layer is a :class:`.Layer` with other dimensions, treated like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from math import isqrt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from ..errors import UserError, shortened
-from ..layer import Layer, dims_of, refuse_units
+from ..layer import Layer, dims_of, is_function, refuse_units
+from .functions import called
+from .transformer import CLASS_TOKENS, Transformer, is_square
 
-# Layer name -> axes that the mean is over.
-Axes = Mapping[str, Sequence[int]]
 _TOKENS = ("token", "channel")
-# Names of the class token's parameter in torchvision, timm, open_clip and transformers.
-_CLASS_TOKENS = ("class_token", "cls_token", "class_embedding")
 NO_CLASS_TOKEN = (
-    f"warning: no parameter of the network is named {', '.join(_CLASS_TOKENS)}: its first token "
+    f"warning: no parameter of the network is named {', '.join(CLASS_TOKENS)}: its first token "
     "may be a patch of the image like any other"
 )
 
 
-def reduced(layers: Iterable[Layer], units: str) -> tuple[tuple[Layer, ...], list[str]]:
-    """Layers as a scan with these ``units`` records them, and notes on exceptions.
+@dataclass(frozen=True)
+class Reduction:
+    """How an activation ``[stimulus, ...]`` becomes that of the recorded units.
+
+    Parameters
+    ----------
+    units : see :data:`..layer.UNITS`
+    axes : axes of the layer, from 0, that a mean is over
+    token : axis of the layer that numbers its tokens, for ``patch``
+    first : tokens before the patches, which are left out
+    heads : attention heads that the channels belong to, in equal parts
+    """
+
+    units: str = "all"
+    axes: tuple[int, ...] = ()
+    token: int = 0
+    first: int = 0
+    heads: int = 0
+
+
+# Layer name -> its reduction.
+Reductions = Mapping[str, Reduction]
+
+
+class Reduced(NamedTuple):
+    """Layers as they are recorded, how each is reduced, and notes on exceptions."""
+
+    layers: tuple[Layer, ...]
+    reductions: dict[str, Reduction]
+    notes: list[str]
+
+
+def reduced(layers: Iterable[Layer], units: str, transformer: Transformer) -> Reduced:
+    """Layers as a scan with these ``units`` records them; those of functions as they are.
 
     Raises
     ------
     UserError : unknown units, or units that no layer has
     """
     layers = tuple(layers)
-    found = {layer.name: reduced_layer(layer, units) for layer in layers}
-    kept = tuple(layer for layer in found.values() if layer)
-    left_out = [name for name, layer in found.items() if not layer]
+    every = {layer.name: reduction_of(layer, units, transformer) for layer in layers}
+    found = {name: how for name, how in every.items() if how}
+    kept = tuple(reduced_layer(layer, found[layer.name]) for layer in layers if layer.name in found)
+    left_out = [name for name in every if name not in found]
     if not kept:
         raise UserError(
-            f"units {units} are channels of the first token; no layer has tokens "
+            f"units {units} are taken from tokens; no layer has tokens "
             f'({shortened(left_out)}): choose transformer blocks, or `units="channel"`'
         )
+    return Reduced(kept, found, _notes(layers, units, found, transformer))
+
+
+def _notes(
+    layers: tuple[Layer, ...], units: str, found: Reductions, transformer: Transformer
+) -> list[str]:
     notes = []
-    if left_out:
+    if left_out := [layer.name for layer in layers if layer.name not in found]:
         notes.append(f"units {units}: left out layers without tokens: {shortened(left_out)}")
-    squares = [one.name for one in layers if one.dims == _TOKENS and _is_square(one.shape[0])]
+    tokens = {one.name: one.shape[0] for one in layers if one.dims == _TOKENS}
+    squares = [name for name, number in tokens.items() if number > 1 and is_square(number)]
     if units == "cls" and squares:
         notes.append(
             "warning: a square number of tokens, so the first may be an image patch: "
             f"{shortened(squares)}"
         )
+    if units == "cls" and not transformer.has_class_token:
+        notes.append(NO_CLASS_TOKEN)
+    if units == "patch":
+        notes += _notes_on_patches(layers, found, transformer)
     odd = [one.name for one in layers if "axis_0" in one.dims and "channel" not in one.dims]
-    if units != "all" and odd:
+    if units in ("channel", "token") and odd:
         notes.append(f"units {units}: unknown shape, recorded whole: {shortened(odd)}")
-    return kept, notes
+    return notes
 
 
-def reduced_layer(layer: Layer, units: str) -> Layer | None:
-    """A layer as a scan with these ``units`` records it; None if it has none.
+def _notes_on_patches(
+    layers: tuple[Layer, ...], found: Reductions, transformer: Transformer
+) -> list[str]:
+    """How many tokens are left out, and where that is a guess."""
+    by_number: dict[int, list[str]] = {}
+    guessed = []
+    for layer in layers:
+        if layer.name in found and "token" in layer.dims:
+            how = found[layer.name]
+            by_number.setdefault(how.first, []).append(layer.name)
+            if transformer.before_patches(layer.shape[how.token])[1]:
+                guessed.append(layer.name)
+    notes = [
+        f"units patch: of {shortened(names, 3)} the first {first} tokens are left out"
+        for first, names in by_number.items()
+        if first
+    ]
+    if guessed:
+        notes.append(
+            "warning: no name in the network tells how many tokens come before the patches; their "
+            f"number does by the rest alone: {shortened(guessed)}"
+        )
+    return notes
+
+
+def reduction_of(
+    layer: Layer, units: str, transformer: Transformer = Transformer()
+) -> Reduction | None:
+    """How a scan with these ``units`` reduces a layer; None if the layer has none.
 
     Raises
     ------
     UserError : unknown units
     """
     refuse_units(units)
+    dims = layer.dims
     if units == "cls":
-        if layer.dims != _TOKENS:
-            return None
+        return Reduction(units) if dims == _TOKENS else None
+    if units == "head":
+        heads = transformer.heads.get(layer.name, 0)
+        fits = heads and layer.shape[-1] % heads == 0
+        return Reduction(units, heads=heads) if fits else None
+    if units == "patch" and any(dim.startswith("axis_") for dim in dims):
+        return None
+    if units not in ("channel", "token", "patch") or "channel" not in dims:
+        return Reduction(units if is_function(units) else "all")
+    axes = tuple(axis for axis, dim in enumerate(dims) if (dim == "channel") == (units == "token"))
+    if units == "patch" and "token" in dims:
+        token = dims.index("token")
+        first, _ = transformer.before_patches(layer.shape[token])
+        return Reduction(units, axes, token, first)
+    return Reduction(units, axes)
+
+
+def reduced_layer(layer: Layer, how: Reduction) -> Layer:
+    """A layer as it is recorded; that of a function as it is."""
+    wide = "float64" if layer.dtype == "float64" else "float32"
+    if how.units == "cls":
         return replace(layer, dims=("channel",), shape=layer.shape[1:])
-    axes = averaged(layer.dims, units)
-    if not axes:
+    if how.units == "head":
+        return replace(layer, dims=("head",), shape=(how.heads,), dtype=wide)
+    if not how.axes:
         return layer
-    kept = [axis for axis in range(len(layer.dims)) if axis not in axes]
+    kept = [axis for axis in range(len(layer.dims)) if axis not in how.axes]
     return replace(
         layer,
         dims=tuple(layer.dims[axis] for axis in kept),
         shape=tuple(layer.shape[axis] for axis in kept),
-        dtype="float64" if layer.dtype == "float64" else "float32",
+        dtype=wide,
     )
 
 
-def reduce(activation: torch.Tensor, units: str, axes: Sequence[int] | None = None) -> torch.Tensor:
+def reduce(activation: torch.Tensor, how: Reduction) -> torch.Tensor:
     """Reduce an activation ``[stimulus, *layer dims]`` to its recorded units, on its device.
 
-    Means are over ``axes``, those of :func:`averaged`; by default they follow from the shape. They
-    are float32, or float64 for a float64 activation. The first token is a view.
+    Means and norms are float32, or float64 for a float64 activation. The first token is a view.
+
+    Raises
+    ------
+    UserError : the user's function fails
     """
-    if units == "cls":
+    if how.units == "cls":
         return activation[:, 0]
-    if axes is None:
-        axes = averaged(dims_of(tuple(activation.shape[1:])), units)
-    if not axes:
+    if is_function(how.units):
+        return called(how.units, activation)
+    if how.first:
+        activation = activation.narrow(
+            how.token + 1, how.first, activation.shape[how.token + 1] - how.first
+        )
+    if not how.axes and not how.heads:
         return activation
     wide = torch.float64 if activation.dtype == torch.float64 else torch.float32
     if activation.device.type == "cpu" and activation.dtype != wide:
-        return _means_of_halves(activation, axes, wide)
-    return activation.mean([axis + 1 for axis in axes], dtype=wide)
+        return _of_halves(activation, how, wide)
+    return _summarised(activation, how, wide)
 
 
-def spread(mask: torch.Tensor, shape: tuple[int, ...], units: str) -> torch.Tensor | None:
-    """Expand a ``mask`` of reduced units to the output ``shape`` they were reduced from.
-
-    To the whole map of a channel, all channels of a location, or the channels of the first token.
-    None if the mask does not fit the shape.
-    """
-    dims = dims_of(shape)
-    if units == "cls":
-        if dims != _TOKENS or mask.shape != shape[1:]:
-            return None
-        whole = torch.zeros(shape, dtype=torch.bool, device=mask.device)
-        whole[0] = mask
-        return whole
-    axes = averaged(dims, units)
-    if tuple(mask.shape) != tuple(size for axis, size in enumerate(shape) if axis not in axes):
-        return None
-    for axis in axes:
-        mask = mask.unsqueeze(axis)
-    return mask.expand(shape)
+def _summarised(x: torch.Tensor, how: Reduction, wide: torch.dtype) -> torch.Tensor:
+    if not how.heads:
+        return x.mean([axis + 1 for axis in how.axes], dtype=wide)
+    by_head = x.reshape(*x.shape[:-1], how.heads, -1)  # [stimulus, ..., head, channel of the head]
+    norms: torch.Tensor = torch.linalg.vector_norm(by_head, dim=-1, dtype=wide)
+    return norms.flatten(1, -2).mean(1) if norms.ndim > 2 else norms
 
 
-def has_class_token(model: nn.Module) -> bool:
-    """Whether a network has a class token, judged by the names of its parameters."""
-    return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in model.named_parameters())
-
-
-def _is_square(tokens: int) -> bool:
-    return tokens > 1 and isqrt(tokens) ** 2 == tokens
-
-
-def averaged(dims: Sequence[str], units: str) -> list[int]:
-    """Axes of a layer that the mean is over: all but channels, or only channels; may be empty."""
-    if units not in ("channel", "token") or "channel" not in dims:
-        return []
-    return [axis for axis, dim in enumerate(dims) if (dim == "channel") == (units == "token")]
-
-
-def _means_of_halves(x: torch.Tensor, axes: Sequence[int], wide: torch.dtype) -> torch.Tensor:
-    """Means of half-precision activations on the CPU, one stimulus at a time.
+def _of_halves(x: torch.Tensor, how: Reduction, wide: torch.dtype) -> torch.Tensor:
+    """Summaries of half-precision activations on the CPU, one stimulus at a time.
 
     torch would widen the whole activation first, to a copy of twice its size.
     """
-    kept = [size for axis, size in enumerate(x.shape[1:]) if axis not in axes]
-    means = torch.empty((len(x), *kept), dtype=wide)
-    widened = torch.empty_like(x[0], dtype=wide)
-    for row, mean in zip(x, means, strict=True):
-        torch.mean(widened.copy_(row), list(axes), out=mean)
-    return means
+    widened = torch.empty_like(x[:1], dtype=wide)
+    rows = [_summarised(widened.copy_(x[row : row + 1]), how, wide) for row in range(len(x))]
+    return torch.cat(rows)
+
+
+def spread(
+    mask: torch.Tensor,
+    name: str,
+    shape: tuple[int, ...],
+    units: str,
+    transformer: Transformer = Transformer(),
+) -> torch.Tensor | None:
+    """Expand a ``mask`` of reduced units to the output ``shape`` of the layer they are of.
+
+    To the whole map of a channel, all channels of a location, the channels of the first token, a
+    channel of all patches, or the channels of a head. None if the mask does not fit the shape.
+    """
+    layer = Layer(name, "", dims_of(shape), shape, "float32")
+    how = reduction_of(layer, units, transformer)
+    if how is None or tuple(mask.shape) != reduced_layer(layer, how).shape:
+        return None
+    whole = torch.zeros(shape, dtype=torch.bool, device=mask.device)
+    if how.units == "cls":
+        whole[0] = mask
+        return whole
+    if how.heads:
+        return mask.repeat_interleave(shape[-1] // how.heads).expand(shape)
+    for axis in how.axes:
+        mask = mask.unsqueeze(axis)
+    left = shape[how.token] - how.first
+    whole.narrow(how.token, how.first, left).copy_(
+        mask.expand(shape).narrow(how.token, how.first, left)
+    )
+    return whole

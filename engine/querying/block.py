@@ -125,7 +125,7 @@ class Block:
             flat = chosen % self.size + self.chunk.part.units.start
             axis = self.layer.dims.index(name)
             return np.asarray(np.unravel_index(flat, self.layer.shape)[axis])
-        if name in CONDITIONS:
+        if name in CONDITIONS or name in self.chunk.source.coordinates:
             return np.asarray(self.chunk.rows(name, [None])[0, chosen % self.size])
         return self._computed(name, chosen)
 

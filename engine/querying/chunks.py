@@ -13,7 +13,7 @@ from ..contrasts.language.contrast import Contrast, every_category, parse_contra
 from ..contrasts.language.criterion import Criterion
 from ..errors import UserError, nearest
 from ..layer import Layer
-from ..registry import MEASURES, VARIABLES
+from ..registry import MEASURES, PLACED, VARIABLES
 from ..store.attributes import brief
 from ..store.chunking import Slab
 from ..store.store_reader import StoreReader
@@ -28,12 +28,14 @@ CONDITIONS = ("dead", "nonfinite")
 class Source:
     """The variables of a query: those that the scan stored, or those of a saved contrast.
 
-    Measures that are not ``stored`` are computed by the ``criterion``'s test.
+    ``coordinates`` are those of units of any layer. Measures that are not ``stored`` are computed
+    by the ``criterion``'s test.
     """
 
     saved: str
     stored: tuple[str, ...]
     criterion: Criterion
+    coordinates: tuple[str, ...] = ()
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -49,6 +51,8 @@ class Source:
 
     def key(self, variable: str) -> str:
         """Path of a variable within its layer."""
+        if variable in self.coordinates:
+            return f"{PLACED}/{variable}"
         within = self.saved and variable not in CONDITIONS
         return f"{self.saved}/{variable}" if within else variable
 
@@ -60,15 +64,16 @@ def source_of(store: StoreReader, saved: str | None) -> Source:
     ------
     UserError : no contrast was saved under the name, or its criterion is invalid
     """
+    placed = tuple(dict.fromkeys(name for own in store.coordinates.values() for name in own))
     if saved is None:
         numbers = [n for n, v in VARIABLES.items() if v.leading == ("category",)]
-        return Source("", tuple(numbers), Criterion("rest"))
+        return Source("", tuple(numbers), Criterion("rest"), placed)
     if saved not in store.saved:
         known = nearest(saved, store.saved) if store.saved else "nothing is saved in it"
         raise UserError(f"{store.path} has no saved contrast {saved!r}: {known}")
     record = store.saved[saved]
     criterion = read_criterion(record["criterion"])
-    return Source(saved, (*record["measures"], "selective"), criterion)
+    return Source(saved, (*record["measures"], "selective"), criterion, placed)
 
 
 def read_criterion(record: Any) -> Criterion:
@@ -151,5 +156,5 @@ def parts_of(store: StoreReader, layers: Sequence[Layer]) -> Iterator[Part]:
 
 
 def coordinates(layer: Layer) -> dict[str, Units]:
-    """The coordinates of a layer by dimension."""
+    """The indices of a layer by dimension."""
     return {dim: np.arange(size) for dim, size in zip(layer.dims, layer.shape, strict=True)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, shortened
-from ..layer import UNITS, Layer
+from ..layer import Layer, describe_units
 from ..store.files.archive import Archive
 from ..store.location import name_of
 from ..store.reader import Reader
@@ -126,7 +126,7 @@ def facts(found: StoreInfo, *, whole_paths: bool = True) -> Iterator[tuple[str, 
         "preprocessing": listed.get("preprocessing", ""),
         "precision": str(attributes.get("precision") or ""),
         "compiled": "yes" if attributes.get("compiled") else "",
-        "units": UNITS[attributes["units"]] if "units" in attributes else "",
+        "units": describe_units(attributes["units"]) if "units" in attributes else "",
         "layers": f"{len(found.layers):,}, of {found.units:,} units",
         "recorded": "" if found.recorded is None else _recorded(found.recorded, attributes, shown),
         "categories": f"{len(found.categories):,}: {shortened(found.categories)}",

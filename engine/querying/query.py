@@ -81,11 +81,13 @@ class Query:
         self._queried = queried_contrasts(store, self._source, contrast, colon)
         self.contrasts = tuple(queried.contrast.text for queried in self._queried)
         start = 0 if colon is None else colon + 1
-        self._rows = Rows(self._source, self.layers, self._queried, store.categories)
+        rows = self.layers, self._queried, store.categories, store.coordinates
+        self._rows = Rows(self._source, *rows)
         self.dims = self._rows.dims
         rule = Rule("and", ())
         if text[start:].strip():
-            known = Vocabulary((*self._source.measures, *self.dims), self._source.flags, top=False)
+            numbers = (*self._source.measures, *self._places)
+            known = Vocabulary(numbers, self._source.flags, top=False)
             rule = parse_rule(text, known, start)
         self._require(condition.measure for condition in rule.conditions())
         self._search = Search(store, self.layers, self._source, self._queried, rule)
@@ -98,6 +100,11 @@ class Query:
         from .notebook import query_html
 
         return query_html(self.text, self.store, self.layers, self.contrasts, self.columns)
+
+    @property
+    def _places(self) -> tuple[str, ...]:
+        """Dimensions of layers, and coordinates of units."""
+        return (*self.dims, *self._source.coordinates)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -239,7 +246,9 @@ class Query:
             )
             attributes = {"long_name": "unit matches the query", "query": self.text}
             mask = xarray.DataArray(lazy, dims=("contrast", *layer.dims), attrs=attributes)
-            index = {"contrast": list(self.contrasts), **coordinates(layer)}
+            index: dict[str, Any] = {"contrast": list(self.contrasts), **coordinates(layer)}
+            for name in self.store.coordinates.get(layer.name, ()):
+                index[name] = layer.dims, self.store.coordinate(layer, name)
             nodes[layer.name] = xarray.Dataset({"matches": mask}, index)
         return xarray.DataTree.from_dict(nodes)
 
@@ -297,7 +306,7 @@ class Query:
     def _require(self, names: Iterable[str]) -> None:
         """Raise for names that are unknown, or unavailable under the contrasts of the query."""
         for name in names:
-            known = (*self._source.measures, *self._source.flags, *self.dims)
+            known = (*self._source.measures, *self._source.flags, *self._places)
             if name not in known:
                 raise UserError(
                     f"there is no measure or dimension {name!r}: {nearest(name, known)}"
@@ -309,13 +318,13 @@ class Query:
                 )
 
     def _require_measure(self, name: str) -> None:
-        if name in (*self._source.flags, *self.dims):
+        if name in (*self._source.flags, *self._places):
             raise UserError(f"a measure such as t is needed; {name} is none")
         self._require([name])
 
     def _is_unavailable(self, name: str) -> bool:
         computed = name in self._source.measures and name not in ("q", "q_each", "p_null")
-        of_any = name in (*self.dims, MEANS, "dead", "nonfinite", "preferred")
+        of_any = name in (*self._places, MEANS, "dead", "nonfinite", "preferred")
         return not (computed or of_any or self._queried[0].stored)
 
 

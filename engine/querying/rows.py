@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from .table import NOWHERE, Labels, Table
 class Rows:
     """Tables of the units of ``layers`` under ``contrasts``.
 
-    ``dims`` are the dimensions of any of the layers; ``categories`` those of ``means``.
+    ``dims`` are the dimensions of any of the layers; ``categories`` those of ``means``; ``placed``
+    are layers and the coordinates of their units.
     """
 
     def __init__(
@@ -25,8 +26,9 @@ class Rows:
         layers: Sequence[Layer],
         contrasts: Sequence[QueriedContrast],
         categories: Sequence[str],
+        placed: Mapping[str, Sequence[str]],
     ) -> None:
-        self._source, self._categories = source, categories
+        self._source, self._categories, self._placed = source, categories, placed
         self._stored = contrasts[0].stored
         self._layers = tuple(layer.name for layer in layers)
         self._contrasts = tuple(one.contrast.text for one in contrasts)
@@ -44,6 +46,9 @@ class Rows:
             known = dim in layer.dims
             places = found.values(dim) if known else np.full(len(found.pairs), NOWHERE)
             table[dim] = places.astype(np.int32)
+        for name in self._source.coordinates:
+            known = name in self._placed.get(layer.name, ())
+            table[name] = found.values(name) if known else np.full(len(found.pairs), np.nan)
         for name, dtype in self._types(columns).items():
             if name == MEANS:
                 means = found.block.means(found.pairs)
@@ -59,6 +64,7 @@ class Rows:
             "layer": Labels(nothing, self._layers),
             "contrast": Labels(nothing, self._contrasts),
             **dict.fromkeys(self.dims, nothing),
+            **dict.fromkeys(self._source.coordinates, np.empty(0)),
         }
         for name, dtype in self._types(columns).items():
             names = self._mean_names() if name == MEANS else [name]
@@ -68,11 +74,13 @@ class Rows:
     def bytes_per_row(self, columns: Sequence[str]) -> int:
         """Bytes of a row, at most."""
         means = len(self._categories) if MEANS in columns else 0
-        return 8 * (2 + len(self.dims) + len(columns) + means)
+        places = len(self.dims) + len(self._source.coordinates)
+        return 8 * (2 + places + len(columns) + means)
 
     def _types(self, columns: Sequence[str]) -> dict[str, Any]:
-        """The columns that are no dimensions, and their types."""
-        return {name: self._dtype(name) for name in columns if name not in self.dims}
+        """The columns that are no dimensions or coordinates, and their types."""
+        shown = {*self.dims, *self._source.coordinates}
+        return {name: self._dtype(name) for name in columns if name not in shown}
 
     def _dtype(self, name: str) -> type:
         if name in self._source.flags:

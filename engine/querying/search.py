@@ -71,7 +71,14 @@ class Search:
         self._store, self._source = store, source
         self._layers, self._contrasts, self._rule = layers, contrasts, rule
         self._dims = {dim for layer in layers for dim in layer.dims}
+        self._placed = store.coordinates
         self._extremes: dict[Layer, Extremes] = {}
+
+    def knows(self, layer: Layer, name: str) -> bool:
+        """Whether a layer has a dimension or coordinate, or the name is of neither."""
+        if name in self._source.coordinates:
+            return name in self._placed.get(layer.name, ())
+        return name not in self._dims or name in layer.dims
 
     def parts(self, layers: Sequence[Layer] | None = None) -> Iterator[Part]:
         """The chunks of some layers, by default all."""
@@ -168,7 +175,7 @@ class Search:
         """Pairs of a block, and the blocks that are worked on at a time."""
         units = max(math.prod(self._store.chunk_shape(layer)) for layer in self._layers)
         asked = {*names, *(condition.measure for condition in self._rule.conditions())}
-        stored = asked & {*self._source.stored, *CONDITIONS}
+        stored = asked & {*self._source.stored, *CONDITIONS, *self._source.coordinates}
         value = _STORED * len(stored)
         if asked - stored - self._dims:
             value += _FOLD * self._store.folds + _COMPUTED
@@ -200,7 +207,7 @@ class Search:
             return chosen  # nothing needs to be read
         if not isinstance(part, Rule):
             assert not isinstance(part, Top)  # not in the vocabulary
-            if part.measure in self._dims and part.measure not in block.layer.dims:
+            if not self.knows(block.layer, part.measure):
                 return np.empty(0, np.int64)
             met = np.flatnonzero(part.holds(block.values(part.measure, chosen)))
             return met if chosen is None else chosen[met]

@@ -26,7 +26,7 @@ GROUPS = {"blocks", "all", "leaf"}
 # Stimuli that a message names.
 _NAMED = 3
 # Attributes of a root that do not determine a network's responses to an image.
-_OTHERS = ("layers", "categories", "folds", "device_type", "store_dtype", "null")
+_OTHERS = ("layers", "categories", "folds", "device_type", "store_dtype", "null", "coordinates")
 
 
 def as_scanned(source: Store, network: Network, design: Design) -> tuple[Network, Design]:
@@ -198,6 +198,7 @@ def refuse_other_network(source: Store, setup: Setup) -> str | None:
         **setup.attributes,
         "batch_size": setup.plan.batch_size,
         "units": setup.design.units,
+        **setup.units_attributes,
     }
     names = ("recorded", "projection", "model", *_OTHERS)
     scanned_as = {**source.provenance, "units": source.units}

@@ -166,7 +166,7 @@ def _planned(
 def _write(planned: _Planned, output: str | Path, existing: Existing, listener: Listener) -> None:
     """Show the stimuli and write the recording."""
     setup, chosen, choice = planned
-    catalogue, plan, units = setup.catalogue, setup.plan, setup.design.units
+    catalogue, plan = setup.catalogue, setup.plan
     blueprint = RecordingBlueprint(
         layers=setup.layers,
         categories=catalogue.categories,
@@ -176,7 +176,7 @@ def _write(planned: _Planned, output: str | Path, existing: Existing, listener: 
             **stimuli_attributes(setup.request.stimuli),
             "batch_size": plan.batch_size,
             **setup.attributes,
-            **({"units": units, "dims": setup.dims} if units != "all" else {}),
+            **setup.units_attributes,
             **chosen.provenance(choice),
         },
         units=choice.units,
@@ -216,9 +216,8 @@ class _RecordingPass(Passes):
                     )
                     for layer in layers
                 ],
-                setup.design.units,
                 lambda *given: later(draft.write_means, *given),
-                setup.axes,
+                setup.reductions,
             )
 
         self._show(recorder_of)

@@ -15,7 +15,7 @@ from ...kernels import projection
 from ..layer import Layer
 from ..moments.memory_layout import Flat
 from ..moments.plan import Batch, Run
-from ..networks.units import Axes, reduce
+from ..networks.units import Reduction, Reductions, reduce
 
 # Bytes of a projection kept between batches; the rest is generated again.
 _KEPT_BYTES = 64 * 2**20
@@ -171,12 +171,11 @@ class Recorder:
     def __init__(
         self,
         layers: Sequence[LayerRecorder],
-        units: str,
         write_means: WriteMeans,
-        axes: Axes = MappingProxyType({}),
+        reductions: Reductions = MappingProxyType({}),
     ) -> None:
         self._layers = {one.layer.name: one for one in layers}
-        self._units, self._write_means, self._axes = units, write_means, axes
+        self._write_means, self._reductions = write_means, reductions
         self._batch: Batch | None = None
 
     @property
@@ -191,7 +190,7 @@ class Recorder:
     def take(self, layer: str, activation: torch.Tensor) -> None:
         """Add a layer's activation ``[stimulus, ...]`` of the current batch."""
         assert self._batch is not None
-        recorded = reduce(activation, self._units, self._axes.get(layer))
+        recorded = reduce(activation, self._reductions.get(layer, Reduction()))
         self._layers[layer].take(recorded, self._batch)
 
     def save(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
 from ..analyses.analyse import Analysis
 from ..contrasts.language.criterion import Criterion
+from ..layer import describe_units
 from ..markup import join, tag
 from .findings import Reported, contrasts_of
 from .page import fill, shipped
@@ -82,8 +84,13 @@ def _network(one: Reported, shown: str) -> str:
     units = sum({row.layer: row.units for row in one.analysis.shares}.values())
     return (
         f"{letter}{provenance['model']} ({provenance['weights']}{hashed}) was shown {shown}. "
-        f"{len(one.analysis.layers):,} layers with {units:,} units are reported."
+        f"{len(one.analysis.layers):,} layers with {units:,} units are reported{_kind(provenance)}."
     )
+
+
+def _kind(provenance: Mapping[str, Any]) -> str:
+    units = str(provenance.get("units", "all"))
+    return "" if units == "all" else f" ({describe_units(units)})"
 
 
 def _criterion(criterion: Criterion, contrasts: Sequence[str]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from ..store.writing.creating import StoreBlueprint
 from ..store.writing.publishing import final_location
 from ..store.writing.resuming import Existing, resuming
 from ..store.writing.store_draft import StoreDraft, max_commit_bytes, max_store_bytes
+from .coordinates import Coordinates, hashes_of, read_coordinates
 from .interrupt import Stop, asked_to_stop
 from .progress import Listener
 from .setup import Setup, check_machine, set_up
@@ -77,6 +78,7 @@ def _write(
     """Show the stimuli and write the store."""
     _price_null(setup, listener)
     catalogue, plan = setup.catalogue, setup.plan
+    coordinates = read_coordinates(setup.design.coordinates, setup.layers)
     sizes = len(catalogue.categories), setup.design.folds, setup.design.store_dtype
     listener.notes(setup.remarks_on_size(max_store_bytes(setup.layers, *sizes)))
     blueprint = StoreBlueprint(
@@ -84,7 +86,8 @@ def _write(
         categories=catalogue.categories,
         counts=plan.counts(len(catalogue.categories)),
         stimuli=stimulus_table(catalogue, plan),
-        provenance=provenance_of(setup),
+        provenance=provenance_of(setup, coordinates),
+        coordinates=coordinates,
     )
     with (
         _kernels_loaded(setup, executor),
@@ -109,7 +112,7 @@ def _kernels_loaded(setup: Setup, executor: Executor) -> Iterator[None]:
         yield
 
 
-def provenance_of(setup: Setup) -> dict[str, object]:
+def provenance_of(setup: Setup, coordinates: Coordinates) -> dict[str, object]:
     """Attributes of the store's root."""
     design = setup.design
     seed = setup.request.network.seed
@@ -119,8 +122,9 @@ def provenance_of(setup: Setup) -> dict[str, object]:
         "batch_size": setup.plan.batch_size,
         "store_dtype": design.store_dtype,
         **setup.attributes,
-        **({"units": design.units, "dims": setup.dims} if design.units != "all" else {}),
+        **setup.units_attributes,
         **({"null": null} if design.null else {}),
+        **({"coordinates": hashes_of(coordinates)} if coordinates else {}),
     }
 
 

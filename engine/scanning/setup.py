@@ -17,14 +17,15 @@ from ..decoding.ahead import Decoded, ImageSource, decode_ahead, default_workers
 from ..decoding.jpegs import jpegs_of
 from ..decoding.objects import ObjectCatalogue
 from ..errors import UserError
-from ..layer import UNITS, Layer
+from ..layer import Layer, describe_units, is_function
 from ..moments.plan import Plan, make_plan, shuffled_labels
 from ..networks.backbones import Backbone, load_backbone
 from ..networks.behaviour import network_of
 from ..networks.compiled import refuse_without_compiler
 from ..networks.dims import given_dims, nameless
+from ..networks.functions import source_sha256
 from ..networks.inputs import Inputs
-from ..networks.layers import TRIAL_STIMULI, choose, trial
+from ..networks.layers import TRIAL_STIMULI, choose, made, trial
 from ..networks.placement import (
     device_for,
     has_float64,
@@ -34,7 +35,7 @@ from ..networks.placement import (
     place,
     refuse_precision,
 )
-from ..networks.units import NO_CLASS_TOKEN, Axes, averaged, has_class_token, reduced
+from ..networks.units import Reductions, reduced
 from ..registry import AS_GIVEN
 from ..spec import Design, Request
 from ..stimuli.catalogue import Catalogue
@@ -56,10 +57,10 @@ HeldOf = Callable[[Catalogue, Sequence[Layer]], Mapping[str, int]]
 class Setup:
     """A request made concrete on this machine.
 
-    ``layers`` are reduced to the design's units; ``dims`` are those of their outputs before. The
-    scan fits into ``budget`` bytes as ``fitting`` says. ``attributes`` identify the network in the
-    root of a store, which also keeps the ``notes``. ``sample`` are some stimuli, where they are no
-    pictures and shown as they are.
+    ``layers`` are reduced to the design's units, as ``reductions`` say; ``dims`` are those of their
+    outputs before. The scan fits into ``budget`` bytes as ``fitting`` says. ``attributes`` identify
+    the network in the root of a store, which also keeps the ``notes``. ``sample`` are some stimuli,
+    where they are no pictures and shown as they are.
     """
 
     request: Request
@@ -74,6 +75,7 @@ class Setup:
     attributes: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reductions: Reductions = field(default_factory=dict)
     sample: Inputs | None = None
 
     @property
@@ -82,9 +84,18 @@ class Setup:
         return self.request.design
 
     @property
-    def axes(self) -> Axes:
-        """Layer -> axes of its output that units average over."""
-        return {name: averaged(dims, self.design.units) for name, dims in self.dims.items()}
+    def units_attributes(self) -> dict[str, Any]:
+        """Attributes of a root on its units; none for all elements."""
+        units = self.design.units
+        if units == "all":
+            return {}
+        first = {name: how.first for name, how in self.reductions.items() if how.first}
+        return {
+            "units": units,
+            "dims": self.dims,
+            **({"prefix_tokens": first} if first else {}),
+            **({"units_sha256": source_sha256(units)} if is_function(units) else {}),
+        }
 
     @property
     def activation_bytes(self) -> int:
@@ -143,6 +154,7 @@ class _Trial(NamedTuple):
 
     layers: tuple[Layer, ...]
     dims: dict[str, tuple[str, ...]]
+    reductions: Reductions
     unnamed: tuple[str, ...]
     notes: tuple[str, ...]
     grown: int
@@ -240,6 +252,7 @@ def set_up(
         attributes,
         (*catalogue.notes, *backbone.notes, *tried.unnamed, *unsteady),
         {layer.name: tried.dims[layer.name] for layer in layers},
+        {layer.name: tried.reductions[layer.name] for layer in layers},
         sample,
     )
     _announce(setup, plan.batch_size, listener)
@@ -248,19 +261,20 @@ def set_up(
 
 def _tried(backbone: Backbone, device: torch.device, design: Design, seen: int | Inputs) -> _Trial:
     """Show the network noise or a sample, and choose the design's layers from what it runs."""
-    network = backbone.model
+    network, patterns = backbone.model, listed(design.layers)
     with growth(device) as grown, multiplied(backbone.precision, device):
-        found = trial(network, seen)
-    chosen, notes = choose(found, listed(design.layers))
-    chosen = given_dims(chosen, design.dims or {})
+        found = trial(network, seen, patterns, design.units)
+        chosen, notes = choose(found, patterns)
+        chosen = given_dims(chosen, design.dims or {})
+        layers, reductions, otherwise = reduced(chosen, design.units, found.transformer)
+        if is_function(design.units):
+            layers = made(design.units, network, seen, layers)
     unnamed = nameless(chosen)
-    layers, otherwise = reduced(chosen, design.units)
-    if design.units == "cls" and not has_class_token(network):
-        otherwise.append(NO_CLASS_TOKEN)
     dims = {layer.name: layer.dims for layer in chosen}
     sizes = (layer.units * getattr(torch, layer.dtype).itemsize for layer in chosen)
     copies = 0 if has_float64(device) else ON_HOST * TRIAL_STIMULI * max(sizes)
-    return _Trial(layers, dims, unnamed, (*notes, *unnamed, *otherwise), grown[0] + copies)
+    notes = [*notes, *unnamed, *otherwise]
+    return _Trial(layers, dims, reductions, unnamed, tuple(notes), grown[0] + copies)
 
 
 def _probed(
@@ -318,7 +332,7 @@ def _announce(setup: Setup, default_size: int, listener: Listener) -> None:
     backbone, design, fitting = setup.backbone, setup.design, setup.fitting
     said = f" in {backbone.precision}" if backbone.precision else ""
     said += ", compiled" if backbone.compiled else ""
-    meant = f" ({UNITS[design.units]})" if design.units != "all" else ""
+    meant = f" ({describe_units(design.units)})" if design.units != "all" else ""
     listener.note(
         f"{backbone.name} ({backbone.weights}){said}: {len(setup.layers)} layers, "
         f"{sum(layer.units for layer in setup.layers):,} units{meant}; "

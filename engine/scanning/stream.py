@@ -36,6 +36,7 @@ from ..spec import Request, Stimuli
 from ..store.location import Location
 from ..store.writing.creating import StoreBlueprint
 from ..store.writing.publishing import drafting, final_location
+from .coordinates import read_coordinates
 from .forward import showing
 from .interrupt import asked_to_stop
 from .loop import note_invisible
@@ -136,8 +137,8 @@ class _EveryGroup:
 
     def take(self, layer: str, activation: torch.Tensor) -> None:
         """Add a layer's activation ``[stimulus, ...]`` of the current batch."""
-        design, device = self._setup.design, moments_device(self._setup.device)
-        activation = reduce(activation, design.units, self._setup.axes.get(layer))
+        activation = reduce(activation, self._setup.reductions[layer])
+        device = moments_device(self._setup.device)
         for run in self._runs:
             key = layer, run.block
             if key not in self._moments:
@@ -299,12 +300,14 @@ def _write(
     plan = replace(setup.plan, fold_of=fold_of)
     counts = np.zeros((len(categories), folds), np.int64)
     np.add.at(counts, (labels[order], fold_of), 1)
+    coordinates = read_coordinates(setup.design.coordinates, setup.layers)
     blueprint = StoreBlueprint(
         layers=setup.layers,
         categories=categories,
         counts=counts,
         stimuli=stimulus_table(shown, plan),
-        provenance=provenance_of(setup),
+        provenance=provenance_of(setup, coordinates),
+        coordinates=coordinates,
     )
     with drafting(output, overwrite, blueprint) as draft:
         draft.add_notes(chain(setup.notes, [_NOTE]))

@@ -59,11 +59,11 @@ class Work(Passes):
         return pending_writes(layers, self.setup.device)
 
     def _live_of(self, layers: Sequence[Layer], later: BackgroundWriter) -> Live:
-        setup, units = self.setup, self.setup.design.units
+        setup = self.setup
         write, write_null = partial(later, self._write), partial(later, self._write_null)
         shuffled = null_of(setup, layers)
         device = moments_device(setup.device)
-        return Live(layers, device, write, shuffled, units, write_null, setup.axes)
+        return Live(layers, device, write, shuffled, write_null, setup.reductions)
 
     def _write_null(self, layer: Layer, shuffled: ShuffledMoments) -> None:
         """Write a layer's null, read out in the writing thread: one is held at a time."""

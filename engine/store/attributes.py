@@ -12,15 +12,17 @@ from reprlib import Repr
 from typing import Any
 
 from ..errors import UserError
-from ..layer import COORDINATES, UNITS, Layer
+from ..layer import COORDINATES, UNITS, Layer, is_function
 from ..registry import (
     EXTREMES,
     MEASURES,
+    PLACED,
     PROJECTIONS,
     ROOT_NAMES,
     SHUFFLED,
     STORE_DTYPES,
     VARIABLES,
+    is_coordinate_name,
 )
 from ..spec import PRECISIONS
 from .schema import RecordedLayer, RecordingSchema, RootSchema, StoreSchema
@@ -47,6 +49,7 @@ _REQUIRED = ("model", "weights")
 _TEXTS = (
     *("status", "created", "fingerprint", "device", "device_type"),
     *("stimuli", "stimuli_path", "weights_sha256", "modules_sha256", "configuration_sha256"),
+    "units_sha256",
 )
 _LAYER_FIELDS = {"name": str, "kind": str, "dims": list, "shape": list, "dtype": str}
 _LAYER_DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -74,9 +77,11 @@ def root_schema(attributes: Mapping[str, Any]) -> RootSchema:
     folds = _integer(attributes.get("folds"), "folds")
     groups = len(categories) * folds
     require(groups <= LIMITS["groups"], "categories times folds", _up_to("groups"), groups)
-    for name, allowed in (("units", tuple(UNITS)), ("precision", PRECISIONS)):
-        value = attributes.get(name, allowed[0])
-        require(value in allowed, name, f"one of {', '.join(allowed)}", value)
+    value = attributes.get("precision", PRECISIONS[0])
+    require(value in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", value)
+    value = attributes.get("units", "all")
+    known = _are_texts([value], _MAX_NAME) and (value in UNITS or is_function(value))
+    require(known, "units", f"one of {', '.join(UNITS)}, or package.module:function", value)
     value = attributes.get("compiled", False)
     require(isinstance(value, bool), "compiled", "true or false", value)
     notes = attributes.get("notes", [])
@@ -109,6 +114,7 @@ def store_schema(attributes: Mapping[str, Any]) -> StoreSchema:
         _integer(null.get("shuffles"), "shuffles of the null", "shuffles", least=0),
         _integer(null.get("units"), "units of the null", "units"),
         _saved(attributes.get("saved", {})),
+        _coordinates(attributes.get("coordinates", {}), root.layers),
     )
 
 
@@ -162,7 +168,7 @@ def limit_notes(notes: Sequence[str]) -> list[str]:
 
 def is_free_name(name: str) -> bool:
     """Whether a contrast can be saved under this name, beside the scan's own variables."""
-    taken = {*VARIABLES, *COORDINATES, SHUFFLED, EXTREMES}
+    taken = {*VARIABLES, *COORDINATES, SHUFFLED, PLACED, EXTREMES}
     return name.isidentifier() and name not in taken and not name.startswith("axis_")
 
 
@@ -285,6 +291,18 @@ def _can_be_folder(name: str) -> bool:
     """Whether a layer's group can lie under its name, in the store and nowhere else."""
     odd = not name.isprintable() or "/" in name or "\\" in name or name.startswith((".", "__"))
     return bool(name) and not odd and name not in ROOT_NAMES and len(name.encode()) <= 255
+
+
+def _coordinates(records: Any, layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
+    known = isinstance(records, dict) and records.keys() <= {layer.name for layer in layers}
+    known = known and all(
+        isinstance(own, dict)
+        and 1 <= len(own) <= LIMITS["saved"]
+        and all(is_coordinate_name(name) and isinstance(one, str) for name, one in own.items())
+        for own in records.values()
+    )
+    require(known, "coordinates", "hashes by name, of layers", records)
+    return {name: tuple(own) for name, own in records.items()}
 
 
 def _saved(records: Any) -> dict[str, Any]:

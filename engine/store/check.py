@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..beside import draft_path, resolve_output
 from ..errors import UserError
 from ..layer import Layer
-from ..registry import EXTREMES, MOMENTS, SHOWN, SHUFFLED, VARIABLES
+from ..registry import EXTREMES, MOMENTS, PLACED, SHOWN, SHUFFLED, VARIABLES
 from .attributes import brief
 from .chunking import Shape, Slab
 from .files.archive import Archive
@@ -155,7 +155,7 @@ class _Check:
             self._add("fingerprint", "does not match the stimuli and attributes beside it")
 
     def layer(self, layer: Layer) -> None:
-        """Check a layer's moments, contrasts, null and saved contrasts."""
+        """Check a layer's moments, contrasts, null, saved contrasts and coordinates."""
         schema = self._store.schema
         self._variables(layer, "", VARIABLES)
         if self._store.shuffles:
@@ -165,6 +165,8 @@ class _Check:
                 self._add(f"{within}/drawn_unit", "names units outside of the layer")
             for variable in MOMENTS:
                 self._whole(f"{within}/{variable}")
+        for name in self._store.coordinates.get(layer.name, ()):
+            self._whole(f"{layer.name}/{PLACED}/{name}")
         for name in self._store.saved:
             group = schema.group_of(name)
             self._variables(layer, f"{group}/", schema.saved_variables(name), name)

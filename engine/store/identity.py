@@ -34,6 +34,7 @@ IDENTITY: dict[str, str] = {
     "precision": "precision of the network",
     "compiled": "compiled network",
     "units": "units",
+    "units_sha256": "function of the units",
     "layers": "layers",
     "categories": "categories",
     "folds": "folds",
@@ -41,13 +42,14 @@ IDENTITY: dict[str, str] = {
     "device_type": "kind of device",
     "store_dtype": "precision of the store",
     "null": "shuffled labels",
+    "coordinates": "coordinates of units",
     # Of a recording.
     "recorded": "recorded units",
     "projection": "projection",
 }
 # Those that identify a network, apart from its answers.
 NETWORK = ("model", "weights_sha256", "modules_sha256", "configuration_sha256", "preprocessing",
-           "precision", "units")  # fmt: skip
+           "precision", "units", "units_sha256")  # fmt: skip
 # Factor on the tolerance of answers between two kinds of device.
 _OTHER_DEVICE = 10
 # Meaning of a missing attribute of a root, or of its preprocessing.
@@ -114,6 +116,10 @@ def difference(
             continue
         if name == "weights_sha256":
             own, its = (f"{root['weights']} ({str(root.get(name))[:12]})" for root in (one, other))
+        if name == "units_sha256":
+            own, its = (
+                f"{root.get('units')} ({str(root.get(name))[:12]})" for root in (one, other)
+            )
         if name in ("modules_sha256", "configuration_sha256"):
             own, its = _differing_module(one, other, str(own)[:12], str(its)[:12])
         return f"{shown}: {_difference(name, own, its)}"
@@ -164,7 +170,8 @@ def _difference(name: str, own: Any, its: Any) -> str:
         names = [{record["name"] for record in records} for records in (own, its)]
         alone = sorted(names[0] ^ names[1])
         return f"only one has {shortened(alone)}" if alone else "some have other shapes"
-    if name == "recorded":
+    if name in ("recorded", "coordinates"):
+        own, its = own or {}, its or {}
         differing = [key for key in {**own, **its} if own.get(key) != its.get(key)]
         return f"others of {shortened(differing)}"
     if isinstance(own, Mapping) and isinstance(its, Mapping):

@@ -11,6 +11,7 @@ from ..registry import (
     EXTREMES,
     MEASURE_TYPES,
     MOMENTS,
+    PLACED,
     RECORDING_VERSION,
     SCHEMA_VERSION,
     SHUFFLED,
@@ -133,9 +134,10 @@ class StoreSchema(RootSchema):
     shuffles: int
     null_units: int
     saved: Mapping[str, Any]
+    coordinates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of_layer(self, layer: Layer) -> Arrays:
-        """A layer's moments, contrasts, null and saved contrasts."""
+        """A layer's moments, contrasts, null, saved contrasts and coordinates."""
         scanned = {name: (one.leading, self.dtype(name)) for name, one in VARIABLES.items()}
         found = self._variables(layer, "", scanned)
         if self.shuffles:
@@ -147,6 +149,8 @@ class StoreSchema(RootSchema):
                 found[f"{within}/{name}"] = Expected(
                     tuple(sizes), tuple(sizes.values()), "float64", split=2
                 )
+        for name in self.coordinates.get(layer.name, ()):
+            found[f"{layer.name}/{PLACED}/{name}"] = Expected(layer.dims, layer.shape, "float64")
         for name in self.saved:
             found |= self._variables(layer, name, self.saved_variables(name), self.group_of(name))
         return found

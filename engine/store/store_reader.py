@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...kernels.moments import Moments, folds_of
 from ..layer import Layer
-from ..registry import EXTREMES, SHUFFLED
+from ..registry import EXTREMES, PLACED, SHUFFLED
 from .attributes import store_schema
 from .chunking import Shape, Slab, n_slabs, slabs
 from .location import name_of
@@ -74,8 +74,26 @@ class StoreReader(Reader):
 
     @property
     def units(self) -> str:
-        """The units of the scan, one of :data:`..layer.UNITS`."""
+        """The units of the scan, see :data:`..layer.UNITS`."""
         return str(self.provenance.get("units", "all"))
+
+    @property
+    def coordinates(self) -> dict[str, tuple[str, ...]]:
+        """Layer -> names of the coordinates of its units."""
+        return dict(self.schema.coordinates)
+
+    def coordinate(self, layer: Layer, name: str) -> NDArray[np.float64]:
+        """A coordinate of the units of a layer, in its shape."""
+        return self._part(f"{layer.name}/{PLACED}/{name}")
+
+    def dataset(self, layer: str) -> xarray.Dataset:
+        """One layer as a lazy ``xarray.Dataset`` of dask arrays, with named dims and categories.
+
+        Coordinates of units are coordinates of it.
+        """
+        node = self.tree()[self.layer(layer).name]
+        names = self.coordinates.get(layer, ())
+        return node.to_dataset().assign_coords({one: node[PLACED][one] for one in names})
 
     def chunk_shape(self, layer: Layer) -> Shape:
         """Shape of a slab of a layer, which is a chunk of all its variables.

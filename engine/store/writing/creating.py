@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ...layer import Layer
-from ...registry import MOMENTS, STIMULUS_COLUMNS, VARIABLES
+from ...registry import MOMENTS, PLACED, STIMULUS_COLUMNS, VARIABLES
 from ...urls import strip_credentials
 from ...values import as_record
 from ...waiting import groups_held
@@ -99,10 +99,17 @@ class Blueprint:
 
 @dataclass(frozen=True)
 class StoreBlueprint(Blueprint):
-    """The contents of a new store; see :class:`Blueprint`."""
+    """The contents of a new store; see :class:`Blueprint`.
+
+    Attributes
+    ----------
+    coordinates : layer -> coordinate of its units -> values, a number for each
+    """
 
     kind: ClassVar[Kind] = STORE
     draft_type: ClassVar[type[BaseDraft[Any]]] = StoreDraft
+
+    coordinates: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     def create(self, output: Path | str) -> StoreDraft:
         """Create an empty store in a new or empty folder, or at a URL; give its draft."""
@@ -119,6 +126,12 @@ class StoreBlueprint(Blueprint):
                 dims = (*VARIABLES[name].leading, *layer.dims)
                 attributes = VARIABLES[name].attributes()
                 create_array(store, f"{layer.name}/{name}", grid, dtype.name, dims, attributes)
+            own = self.coordinates.get(layer.name, {})
+            if own:
+                create_group(store, f"{layer.name}/{PLACED}")
+            for name, values in own.items():
+                key = f"{layer.name}/{PLACED}/{name}"
+                put(store, key, values.reshape(layer.shape), layer.dims, "coordinate of the unit")
         return StoreDraft(location, root)
 
 

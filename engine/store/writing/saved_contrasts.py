@@ -29,7 +29,7 @@ from zarr.buffer import default_buffer_prototype
 from ...disk import flush_path, wait_for_lock
 from ...errors import UserError, explain_disk_errors
 from ...layer import Layer
-from ...registry import MEASURES, SHUFFLED, VARIABLES
+from ...registry import MEASURES, PLACED, SHUFFLED, VARIABLES
 from ...urls import Url
 from ..attributes import is_free_name, is_group_of, store_schema
 from ..location import flush, writable, write, zarr_store
@@ -197,7 +197,7 @@ def _replace_root(opened: ZarrStore, attributes: dict[str, Any]) -> None:
 def _is_saved(key: str) -> bool:
     """Whether an array is of a saved contrast, which may have been replaced."""
     folders = key.split("/")[1:-1]
-    return bool(folders) and folders[0] != SHUFFLED
+    return bool(folders) and folders[0] not in (SHUFFLED, PLACED)
 
 
 def _cannot_be_saved(fault: str) -> UserError:

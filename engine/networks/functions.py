@@ -1,0 +1,115 @@
+"""A user's own function from a layer's activation to its units, such as a sparse autoencoder.
+
+The name ``package.module:function`` is imported wherever the network runs, on workers too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UserError, describe_failure, first_line
+
+
+def called(name: str, activation: torch.Tensor) -> torch.Tensor:
+    """Units ``[stimulus, ...]`` that a function makes of an activation ``[stimulus, ...]``.
+
+    Raises
+    ------
+    UserError : it cannot be imported, fails, changes the activation, or does not return a
+        floating-point tensor with one row per stimulus
+    """
+    function, version = _imported(name), activation._version
+    with _explained(name, activation):
+        units = function(activation)
+    if activation._version != version:
+        raise UserError(
+            f"a function of units leaves the activation as it is; {name} changes it in place: let "
+            "it work on a copy"
+        )
+    if not isinstance(units, torch.Tensor):
+        came = type(units).__name__
+    elif not units.is_floating_point() or units.layout != torch.strided:
+        came = f"{units.dtype} ({units.layout})"
+    elif units.ndim < 2 or len(units) != len(activation) or not units[0].numel():
+        came = f"shape {list(units.shape)} for {len(activation)} stimuli"
+    else:
+        return units.detach()
+    raise UserError(
+        "a function of units returns a floating-point tensor [stimulus, unit, ...] with one row "
+        f"per stimulus; {name} returned {came}: fix it"
+    )
+
+
+def source_sha256(name: str) -> str:
+    """SHA-256 of the file that defines the function; of its name where there is no such file.
+
+    Raises
+    ------
+    UserError : it cannot be imported
+    """
+    function = _imported(name)
+    defined = inspect.unwrap(function) if inspect.isroutine(function) else type(function)
+    try:
+        source = Path(inspect.getfile(defined)).read_bytes()
+    except (TypeError, OSError):  # built in, or from no file
+        source = name.encode()
+    return hashlib.sha256(source).hexdigest()
+
+
+def _imported(name: str) -> Callable[[torch.Tensor], Any]:
+    module, _, attribute = name.partition(":")
+    if module not in sys.modules and "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as python -m does
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        if describe_failure(error):
+            raise
+        raise UserError(
+            f"units are made by package.module:function; cannot import {name!r} "
+            f"({type(error).__name__}: {first_line(error)}): check its name"
+        ) from None  # its text may hold credentials
+    if not callable(found):
+        raise UserError(
+            f"units are made by a function of an activation; {name} is a {type(found).__name__}"
+        )
+    function: Callable[[torch.Tensor], Any] = found
+    return function
+
+
+@contextmanager
+def _explained(name: str, activation: torch.Tensor) -> Iterator[None]:
+    """Run the user's code without stdin, and turn its error into one line that says where.
+
+    Raises
+    ------
+    UserError : the code raised an error that is not the machine's fault, or exited
+    """
+    stdin = sys.stdin
+    try:
+        with Path(os.devnull).open() as sys.stdin:
+            yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if describe_failure(error):
+            raise
+        *_, last = traceback.extract_tb(error.__traceback__)
+        raise UserError(
+            f"a function of units takes an activation; {name} raised {type(error).__name__} for "
+            f"{list(activation.shape)} ({first_line(error)}; {Path(last.filename).name}, line "
+            f"{last.lineno}): fix it, or choose other `layers`"
+        ) from error
+    finally:
+        sys.stdin = stdin
