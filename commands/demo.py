@@ -45,7 +45,7 @@ def demo(
     Example: fusiform demo --open
     """
     from fusiform import make_stimuli, report
-    from fusiform.engine.networks.efficientnet_lite0 import installed_weights
+    from fusiform.engine.networks.libraries.efficientnet_lite0 import installed_weights
 
     if per_category < 4:
         raise UserError(
@@ -103,7 +103,7 @@ def _resumable(directory: Path) -> Iterator[None]:
 def _scanned(directory: Path, trained: bytes | None, seed: int, told: Listener) -> list[str]:
     """Scan the network with its trained weights, if there are any, and untrained."""
     from fusiform import Network, scan
-    from fusiform.engine.networks.efficientnet_lite0 import (
+    from fusiform.engine.networks.libraries.efficientnet_lite0 import (
         LICENCE,
         MODEL,
         PACKAGE,
@@ -128,7 +128,7 @@ def _scanned(directory: Path, trained: bytes | None, seed: int, told: Listener) 
 def _print_answer(stores: list[str], directory: Path, is_trained: bool) -> None:
     """Print the units selective at thirds of the depth, and what to do next."""
     from fusiform import open_store
-    from fusiform.engine.networks.efficientnet_lite0 import MODEL
+    from fusiform.engine.networks.libraries.efficientnet_lite0 import MODEL
 
     layers = [layer.name for layer in open_store(stores[0]).layers]
     third = len(layers) // 3

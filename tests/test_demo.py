@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
 import fusiform as package
 from fusiform.engine.errors import UserError
 from fusiform.engine.networks import efficientnet_lite0
-from fusiform.engine.networks.backbones import find_architecture
-from fusiform.engine.networks.efficientnet_lite0 import MODEL, installed_weights, write_weights
+from fusiform.engine.networks.libraries.efficientnet_lite0 import (
+    MODEL,
+    installed_weights,
+    write_weights,
+)
 from fusiform.engine.querying.store import open_store
 
 from .made import LAYERS, fill
@@ -92,7 +96,7 @@ def test_weights_are_written_by_the_names_of_timm(tmp_path: Path) -> None:
     named = load_file(tmp_path / "named.safetensors")
     original = torch.load(io.BytesIO(TRAINED), weights_only=True)
     assert len(named) == len(original)
-    model = find_architecture(MODEL).untrained()[0]
+    model = timm.create_model(MODEL.removeprefix("timm:"))
     block = 0
     outside = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1",
                "classifier": "_fc"}  # fmt: skip

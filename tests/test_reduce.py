@@ -21,14 +21,14 @@ import fusiform
 from fusiform.cli import app
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer, dims_of
-from fusiform.engine.networks.transformer import Transformer, transformer_of
-from fusiform.engine.networks.units import (
+from fusiform.engine.networks.units.reduction import (
     reduce,
     reduced,
     reduced_layer,
     reduction_of,
     spread,
 )
+from fusiform.engine.networks.units.transformer import Transformer, transformer_of
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener

@@ -23,7 +23,7 @@ from torch import nn
 import fusiform
 from fusiform import Preprocessing, UserError
 from fusiform.engine.decoding.pictures import prepare
-from fusiform.engine.networks.units import has_class_token
+from fusiform.engine.networks.units.reduction import has_class_token
 
 from .flat import load_backbone, scan
 

@@ -19,8 +19,8 @@ from torch import nn
 import fusiform
 from fusiform.engine.errors import UserError
 from fusiform.engine.layer import Layer
-from fusiform.engine.networks.transformer import Transformer, transformer_of
-from fusiform.engine.networks.units import reduced
+from fusiform.engine.networks.units.reduction import reduced
+from fusiform.engine.networks.units.transformer import Transformer, transformer_of
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.scanning.interrupt import Interrupted
 from fusiform.engine.scanning.progress import Listener

@@ -25,10 +25,10 @@ from ..moments.accumulators import Live
 from ..moments.plan import Plan
 from ..networks.backbones import load_backbone
 from ..networks.behaviour import network_of
-from ..networks.functions import source_sha256
 from ..networks.out_of_memory import explained
 from ..networks.placement import device_for, input_dtype, moments_device, place
-from ..networks.units import Reductions
+from ..networks.units.functions import source_sha256
+from ..networks.units.reduction import Reductions
 from ..scanning.budget import pending_writes
 from ..scanning.forward import showing
 from ..scanning.memory import peak_memory, recycled

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..layer import Layer, columns
-from ..networks.units import Reduction, Reductions, reduce
+from ..networks.units.reduction import Reduction, Reductions, reduce
 from .accumulate import LayerMoments, rounds_by_shape
 from .finished import Finished
 from .memory_layout import refuse_change

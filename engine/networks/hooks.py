@@ -15,9 +15,9 @@ from ..errors import UserError, nearest
 from ..layer import is_function, refuse_units
 from .inputs import Inputs, called
 from .modules import is_layer, named_modules, single_tensor, watch
-from .transformer import Transformer, transformer_of
 from .uncompiled import uncompiled
-from .units import spread
+from .units.reduction import spread
+from .units.transformer import Transformer, transformer_of
 
 OnActivation = Callable[[str, torch.Tensor], None]
 

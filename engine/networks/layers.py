@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -21,15 +21,13 @@ from ..spec import Network
 from .backbones import load_backbone, overridden
 from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
-from .functions import called
-from .hooks import capture
 from .inputs import Inputs
 from .lending import generators_kept, lent
 from .modules import INPUT, module_of, named_modules, run, single_tensor, watch
 from .placement import as_input
-from .transformer import Transformer, transformer_of
 from .uncompiled import plain
-from .units import reduced
+from .units.reduction import reduced
+from .units.transformer import Transformer, transformer_of
 
 # Patterns that name groups of layers.
 _GROUPS = ("blocks", "all", "leaf")
@@ -144,39 +142,6 @@ def noise(model: nn.Module, shown: int | Inputs) -> torch.Tensor | Inputs:
     if shown < 1:
         raise UserError(f"the side of an image is 1 pixel or more; got crop {shown}")
     return as_input(trial_images(shown), model)
-
-
-def made(
-    units: str, model: nn.Module, shown: int | Inputs, layers: Sequence[Layer]
-) -> tuple[Layer, ...]:
-    """Layers as a function of the user makes ``units`` of them, found by two passes.
-
-    A vector for each stimulus has the dimension ``unit``, anything else ``axis_N``.
-
-    Raises
-    ------
-    UserError : the function fails, or gives another number of units for another number of stimuli
-    """
-    by_name = {layer.name: layer for layer in layers}
-    found: dict[str, Layer] = {}
-
-    def note(layer: str, activation: torch.Tensor) -> None:
-        reduced = called(units, activation)
-        shape, dtype = tuple(reduced.shape[1:]), str(reduced.dtype).removeprefix("torch.")
-        dims = ("unit",) if len(shape) == 1 else tuple(f"axis_{axis}" for axis in range(len(shape)))
-        new = replace(by_name[layer], dims=dims, shape=shape, dtype=dtype)
-        if (first := found.setdefault(layer, new)) != new:
-            raise UserError(
-                f"a function of units gives as many for any number of stimuli; {units} makes "
-                f"{list(first.shape)} of {layer} for {TRIAL_STIMULI}, and {list(shape)} for "
-                f"{len(activation)}: fix it"
-            )
-
-    images = noise(model, shown)
-    with untouched(model), capture(model, list(by_name), note) as show:
-        show(images)
-        show(images[:_OTHER_NUMBER])
-    return tuple(found[layer.name] for layer in layers)
 
 
 def _heads_alone(found: Recordable, model: nn.Module) -> Recordable:

@@ -15,7 +15,7 @@ from ...kernels import projection
 from ..layer import Layer
 from ..moments.memory_layout import Flat
 from ..moments.plan import Batch, Run
-from ..networks.units import Reduction, Reductions, reduce
+from ..networks.units.reduction import Reduction, Reductions, reduce
 
 # Bytes of a projection kept between batches; the rest is generated again.
 _KEPT_BYTES = 64 * 2**20

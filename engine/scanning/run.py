@@ -14,6 +14,7 @@ from ..moments.accumulate import load_kernels
 from ..networks.backbones import load_backbone
 from ..networks.lending import lent
 from ..networks.placement import moments_device
+from ..networks.units.reduction import attributes_of
 from ..spec import Request
 from ..store.location import Location, stimuli_attributes
 from ..store.writing.creating import StoreBlueprint
@@ -122,7 +123,7 @@ def provenance_of(setup: Setup, coordinates: Coordinates) -> dict[str, object]:
         "batch_size": setup.plan.batch_size,
         "store_dtype": design.store_dtype,
         **setup.attributes,
-        **setup.units_attributes,
+        **attributes_of(design.units, setup.dims, setup.reductions),
         **({"null": null} if design.null else {}),
         **({"coordinates": hashes_of(coordinates)} if coordinates else {}),
     }

@@ -23,9 +23,8 @@ from ..networks.backbones import Backbone, load_backbone
 from ..networks.behaviour import network_of
 from ..networks.compiled import refuse_without_compiler
 from ..networks.dims import given_dims, nameless
-from ..networks.functions import source_sha256
 from ..networks.inputs import Inputs
-from ..networks.layers import TRIAL_STIMULI, choose, made, trial
+from ..networks.layers import TRIAL_STIMULI, choose, trial
 from ..networks.placement import (
     device_for,
     has_float64,
@@ -35,7 +34,8 @@ from ..networks.placement import (
     place,
     refuse_precision,
 )
-from ..networks.units import Reductions, reduced
+from ..networks.units.made import made
+from ..networks.units.reduction import Reductions, reduced
 from ..registry import AS_GIVEN
 from ..spec import Design, Request
 from ..stimuli.catalogue import Catalogue
@@ -82,20 +82,6 @@ class Setup:
     def design(self) -> Design:
         """The design of the request; its batch size may differ from the plan's."""
         return self.request.design
-
-    @property
-    def units_attributes(self) -> dict[str, Any]:
-        """Attributes of a root on its units; none for all elements."""
-        units = self.design.units
-        if units == "all":
-            return {}
-        first = {name: how.first for name, how in self.reductions.items() if how.first}
-        return {
-            "units": units,
-            "dims": self.dims,
-            **({"prefix_tokens": first} if first else {}),
-            **({"units_sha256": source_sha256(units)} if is_function(units) else {}),
-        }
 
     @property
     def activation_bytes(self) -> int:

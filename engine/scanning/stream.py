@@ -31,7 +31,7 @@ from ..moments.plan import Batch, Block, Plan, Run
 from ..networks.backbones import load_backbone
 from ..networks.lending import lent
 from ..networks.placement import input_dtype, moments_device
-from ..networks.units import reduce
+from ..networks.units.reduction import reduce
 from ..spec import Request, Stimuli
 from ..store.location import Location
 from ..store.writing.creating import StoreBlueprint

