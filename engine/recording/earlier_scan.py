@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, shortened
+from ..networks.units.reduction import attributes_of
 from ..preprocessing import Preprocessing
 from ..querying.store import Store
 from ..scanning.progress import Listener
@@ -198,7 +199,7 @@ def refuse_other_network(source: Store, setup: Setup) -> str | None:
         **setup.attributes,
         "batch_size": setup.plan.batch_size,
         "units": setup.design.units,
-        **setup.units_attributes,
+        **attributes_of(setup.design.units, setup.dims, setup.reductions),
     }
     names = ("recorded", "projection", "model", *_OTHERS)
     scanned_as = {**source.provenance, "units": source.units}

@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..layer import Layer
 from ..networks.lending import lent
 from ..networks.placement import moments_device
+from ..networks.units.reduction import attributes_of
 from ..querying.store import Store
 from ..responses.recording import Recording
 from ..scanning.interrupt import asked_to_stop
@@ -176,7 +177,7 @@ def _write(planned: _Planned, output: str | Path, existing: Existing, listener: 
             **stimuli_attributes(setup.request.stimuli),
             "batch_size": plan.batch_size,
             **setup.attributes,
-            **setup.units_attributes,
+            **attributes_of(setup.design.units, setup.dims, setup.reductions),
             **chosen.provenance(choice),
         },
         units=choice.units,

@@ -25,7 +25,7 @@ _PROJECTIONS = ("proj", "out_proj", "o_proj")
 
 @dataclass(frozen=True)
 class Transformer:
-    """What is known of a network's tokens and attention.
+    """Tokens and attention heads of a network, as far as names and shapes tell.
 
     Parameters
     ----------
