@@ -24,7 +24,7 @@ import fusiform
 from fusiform.cli import main
 from fusiform.engine import beside
 from fusiform.engine.errors import UserError
-from fusiform.engine.networks import efficientnet_lite0
+from fusiform.engine.networks.libraries import efficientnet_lite0
 from fusiform.engine.preprocessing import Preprocessing
 from fusiform.engine.store.writing.creating import StoreBlueprint
 from fusiform.engine.store.writing.publishing import drafting

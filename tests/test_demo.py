@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import fusiform as package
 from fusiform.engine.errors import UserError
-from fusiform.engine.networks import efficientnet_lite0
+from fusiform.engine.networks.libraries import efficientnet_lite0
 from fusiform.engine.networks.libraries.efficientnet_lite0 import (
     MODEL,
     installed_weights,

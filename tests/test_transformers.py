@@ -23,7 +23,7 @@ from torch import nn
 import fusiform
 from fusiform import Preprocessing, UserError
 from fusiform.engine.decoding.pictures import prepare
-from fusiform.engine.networks.units.reduction import has_class_token
+from fusiform.engine.networks.units.transformer import transformer_of
 
 from .flat import load_backbone, scan
 
@@ -210,7 +210,7 @@ def test_t_of_a_scan_equals_hooks_on_the_librarys_own_model(
     assert store.provenance["model"] == f"hf:{folder}"
     assert store.provenance["versions"]["transformers"] == hf.__version__
     assert {layer.dims for layer in store.layers} <= {("token", "channel"), ("unit",)}
-    assert has_class_token(own) == (kind != "siglip")
+    assert transformer_of(own).has_class_token == (kind != "siglip")
 
 
 def tiny_clip(folder: Path, kind: str) -> str:

@@ -250,7 +250,7 @@ def warm() -> None:
     from fusiform.engine import merge
     from fusiform.engine.analyses import analyse
     from fusiform.engine.comparing import brains
-    from fusiform.engine.networks import efficientnet_lite0
+    from fusiform.engine.networks.libraries import efficientnet_lite0
     from fusiform.engine.recording import record
     from fusiform.engine.reporting import figures, report
     from fusiform.engine.responses import answer
