@@ -152,9 +152,9 @@ def test_weights_are_not_downloaded_into_a_folder_named_tilde(
     for name in ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match="set XDG_CACHE_HOME to a folder"):
-        download(lambda: 1, "resnet18")
+        download(lambda: 1, "resnet18", "use none")
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert download(lambda: 1, "resnet18") == 1
+    assert download(lambda: 1, "resnet18", "use none") == 1
 
 
 def test_triton_caches_code_in_a_writable_folder(

@@ -36,7 +36,7 @@ STAGES = {
     "contrasts, q and masks, read, computed and written": (work.Work, "contrast"),
 }
 # Replaced during a scan, beside the stages.
-REPLACED = ((loop, "decode_ahead"), (loop, "background_writer"))
+REPLACED = ((setup, "decode_ahead"), (loop, "background_writer"))
 
 
 def main() -> None:
@@ -84,8 +84,8 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, clocked(stage, originals[stage]))
-    decode_ahead, background_writer = loop.decode_ahead, loop.background_writer
-    loop.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
+    decode_ahead, background_writer = setup.decode_ahead, loop.background_writer
+    setup.decode_ahead = lambda *given, **options: _waited(decode_ahead(*given, **options), clocks)
 
     @contextmanager
     def behind(*pending: int) -> Iterator[Any]:
@@ -100,7 +100,7 @@ def _scan(stimuli: Path, output: Path) -> dict[str, float]:
     finally:
         for stage, (owner, name) in STAGES.items():
             setattr(owner, name, originals[stage])
-        loop.decode_ahead, loop.background_writer = decode_ahead, background_writer
+        setup.decode_ahead, loop.background_writer = decode_ahead, background_writer
     in_loop, hooks = clocks.pop("loop"), clocks.pop("hooks")
     written = clocks.pop("moments written to the store")
     inside = ("moments read out of finished blocks", "waiting for moments to be written")

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ..contrasts.language.contrast import parse_contrasts
 from ..contrasts.language.criterion import DEFAULT, Criterion
-from ..contrasts.summary import summary
 from ..layer import Layer
 from ..store.reader import require_complete
 from ..store.store_reader import StoreReader
@@ -54,6 +53,8 @@ class Store(StoreReader):
         Parameters and columns are those of :func:`fusiform.summary`; those of held-out stimuli are
         averaged over folds.
         """
+        from ..contrasts.summary import summary  # compiled code, which few need
+
         rows = summary(self, criterion, layers, contrasts)
         columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in _COUNTED}
         for name in _MEASURED:

@@ -1,1 +1,1 @@
-"""What is a unit of a layer: reductions, tokens and heads of transformers, functions of users."""
+"""Units of a layer: reductions, tokens and heads of transformers, functions of the user."""
