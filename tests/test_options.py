@@ -25,7 +25,7 @@ TWICE = ("--layers", "layer4.1", "--layers", "avgpool")
 # Options that take one text; a new option with several names must be repeatable instead.
 SINGLE = {
     "by", "device", "for", "from", "histogram", "interpolation", "memory-budget", "model",
-    "output", "preset", "quantiles", "save", "saved", "scheduler", "weights", "where",
+    "output", "preset", "quantiles", "save", "saved", "scheduler", "units", "weights", "where",
 }  # fmt: skip
 
 
