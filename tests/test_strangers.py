@@ -49,7 +49,7 @@ def fuzzed(count: int, seed: int) -> tables.Report:
 
 def test_damaged_tables_and_archives_are_read_or_refused() -> None:
     report = fuzzed(150, seed=7)
-    assert {kind for kind, _ in report.outcomes} == {"arrow", "parquet", "tar"}
+    assert {kind for kind, _ in report.outcomes} == {"arrow", "h5", "npz", "parquet", "tar"}
     for became in ("read", "refused"):
         assert sum(n for (_, one), n in report.outcomes.items() if one == became) > 10
 

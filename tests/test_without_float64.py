@@ -153,9 +153,9 @@ def test_copies_on_the_host_count_towards_the_memory_budget(
     backbone = flat.load_backbone(net, preprocessing=SMALL)
     design = setup.Design(layers=["first", "head"])
     monkeypatch.setattr(setup, "growth", lambda _: nullcontext([0]))
-    assert setup._tried(backbone, CPU, design).grown == 0
+    assert setup._tried(backbone, CPU, design, backbone.preprocessing.crop).grown == 0
     force(monkeypatch)
-    grown = setup._tried(backbone, CPU, design).grown
+    grown = setup._tried(backbone, CPU, design, backbone.preprocessing.crop).grown
     assert grown == forward.ON_HOST * setup.TRIAL_STIMULI * largest
 
 
