@@ -2,8 +2,8 @@
 
 Layers x units x categories stay the same, and so do the pictures of a category: only the number of
 pieces grows. Flat lines in ``results/ladder.svg`` say that cost follows bytes. ``--folder`` keeps
-sets and measurements, so that a run that was stopped goes on; ``--short`` measures the corners, in
-``results/ladder_corners.md``. The last table says on paper what a far larger scan would cost.
+sets and measurements, so that a run that was stopped goes on; ``--short`` measures the corners. The
+last table says on paper what a far larger scan would cost.
 """
 
 from __future__ import annotations
@@ -75,9 +75,7 @@ class Result(NamedTuple):
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--short", action="store_true", help="only the corners, in a result of their own"
-    )
+    parser.add_argument("--short", action="store_true", help="fewest and most layers, categories")
     cells = "layers x units x categories, in millions; a store has about 34 bytes for each"
     parser.add_argument("--cells", type=float, default=10, help=cells)
     parser.add_argument("--repeats", type=int, default=1)
@@ -101,11 +99,7 @@ def main(given: Namespace) -> None:
     from .paper import estimated
 
     on_grid = results[: len(grid)]
-    lines = [*_report(given, on_grid), *estimated(results, SCANS, LOOP, list(ASKED))]
-    if given.short:  # two points make no line
-        save(f"{__name__}_corners", [one for one in lines if not one.startswith("![")])
-        return
-    save(__name__, lines)
+    save(__name__, [*_report(given, on_grid), *estimated(results, SCANS, LOOP, list(ASKED))])
     _draw(on_grid)
 
 
