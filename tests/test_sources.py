@@ -40,6 +40,7 @@ SIZES = {"resize": 12, "crop": 8}
 PREPROCESSING = Preprocessing(**SIZES)
 # Not in natural order, and in turns: sources sort them, and keep the order within a category.
 LABELS = np.array(["faces 10", "faces 9"] * 6)
+AS_OBJECTS = LABELS.astype(object)
 ORDER = [*range(1, 12, 2), *range(0, 12, 2)]
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 20, 16, 3), dtype=np.uint8)
 BY_CATEGORY = {name: IMAGES[name == LABELS] for name in ("faces 10", "faces 9")}
@@ -67,7 +68,7 @@ def tar(place: Path) -> Path:
     return place / "set.tar"
 
 
-def hdf5(place: Path, labels: Any = LABELS.astype(object), **options: Any) -> Path:
+def hdf5(place: Path, labels: Any = AS_OBJECTS, **options: Any) -> Path:
     with h5py.File(place / "set.h5", "w", userblock_size=512) as file:
         file.create_dataset("stim/imgBrick", data=IMAGES, **options)
         if labels is not None:

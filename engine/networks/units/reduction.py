@@ -17,6 +17,7 @@ from .functions import called, source_sha256
 from .transformer import CLASS_TOKENS, Transformer, is_square
 
 _TOKENS = ("token", "channel")
+NO_TRANSFORMER = Transformer()
 NO_CLASS_TOKEN = (
     f"warning: no parameter of the network is named {', '.join(CLASS_TOKENS)}: its first token "
     "may be a patch of the image like any other"
@@ -144,7 +145,7 @@ def _notes_on_patches(
 
 
 def reduction_of(
-    layer: Layer, units: str, transformer: Transformer = Transformer()
+    layer: Layer, units: str, transformer: Transformer = NO_TRANSFORMER
 ) -> Reduction | None:
     """How a scan with these ``units`` reduces a layer; None if the layer has none.
 
@@ -238,7 +239,7 @@ def spread(
     name: str,
     shape: tuple[int, ...],
     units: str,
-    transformer: Transformer = Transformer(),
+    transformer: Transformer = NO_TRANSFORMER,
 ) -> torch.Tensor | None:
     """Expand a ``mask`` of reduced units to the output ``shape`` of the layer they are of.
 
