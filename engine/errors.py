@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -155,6 +157,34 @@ def explain_disk_errors(
             if isinstance(one, OSError) or _errno_of(one) is not None:
                 raise UserError(_cannot(f"write {place}", one)) from error
         raise
+
+
+@contextmanager
+def users_code(explain: Callable[[str, str], str]) -> Iterator[None]:
+    """Run a user's code without stdin, and turn its error into one line.
+
+    Parameters
+    ----------
+    explain : makes the line from the type of the error, and from its text and place
+
+    Raises
+    ------
+    UserError : the code raised an error that is not the machine's fault, or exited
+    """
+    stdin = sys.stdin
+    try:
+        with Path(os.devnull).open() as sys.stdin:
+            yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if describe_failure(error):
+            raise
+        *_, last = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UserError(explain(type(error).__name__, f"{first_line(error)}; {place}")) from error
+    finally:
+        sys.stdin = stdin
 
 
 def draft_removed(draft: Path | str, part: str = "") -> str:

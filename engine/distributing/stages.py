@@ -19,7 +19,7 @@ def merge_tasks(
     draft: StoreDraft,
     records: Mapping[str, Record],
 ) -> list[Task]:
-    """A task for every file of moments of which shards have kept parts.
+    """A task for every file of moments that shards kept in parts.
 
     Layers that are divided alike are merged together.
 

@@ -65,9 +65,9 @@ def is_layer(modules: Mapping[str, nn.Module], name: str) -> bool:
 def watch(
     modules: Mapping[str, nn.Module], layer: str, see: Callable[[Any], Any]
 ) -> RemovableHandle:
-    """Call ``see`` with what a module returns, or with the tuple of what it takes by position.
+    """Call ``see`` with the output of a module, or with the tuple of its positional inputs.
 
-    A value that it returns takes their place.
+    A value that ``see`` returns replaces them.
     """
     module = module_of(modules, layer)
     if layer in modules:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 
-from ...errors import UserError, describe_failure, first_line, shortened
+from ...errors import UserError, shortened, users_code
 from ...plugins import Plugins
 from ...preprocessing import Preprocessing
 
@@ -130,28 +126,10 @@ def forms() -> str:
     return f"{', '.join(f'{name}:NAME' for name in LIBRARIES.names())} or package.module:factory"
 
 
-@contextmanager
-def in_one_line(name: str) -> Iterator[None]:
-    """Build a network without stdin, and turn a failure into one line that says where.
-
-    Raises
-    ------
-    UserError : the code raised an error that is not the machine's fault, or exited
-    """
-    stdin = sys.stdin
-    try:
-        with Path(os.devnull).open() as sys.stdin:
-            yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        if describe_failure(error):
-            raise
-        *_, last = traceback.extract_tb(error.__traceback__)
-        location = f"{Path(last.filename).name}, line {last.lineno}"
-        raise UserError(
-            f"the code of a network must run; that of {name} raised {type(error).__name__} "
-            f"({first_line(error)}; {location}): fix it"
-        ) from error
-    finally:
-        sys.stdin = stdin
+def in_one_line(name: str) -> AbstractContextManager[None]:
+    """Build the network ``name``, which may run a user's code; see :func:`..errors.users_code`."""
+    return users_code(
+        lambda kind, why: (
+            f"the code of a network must run; that of {name} raised {kind} ({why}): fix it"
+        )
+    )

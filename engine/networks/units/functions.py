@@ -8,17 +8,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...errors import UserError, describe_failure, first_line
+from ...errors import UserError, describe_failure, first_line, users_code
 
 
 def called(name: str, activation: torch.Tensor) -> torch.Tensor:
@@ -30,7 +27,12 @@ def called(name: str, activation: torch.Tensor) -> torch.Tensor:
         floating-point tensor with one row per stimulus
     """
     function, version = _imported(name), activation._version
-    with _explained(name, activation):
+    with users_code(
+        lambda kind, why: (
+            f"a function of units takes an activation; {name} raised {kind} for "
+            f"{list(activation.shape)} ({why}): fix it, or choose other `layers`"
+        )
+    ):
         units = function(activation)
     if activation._version != version:
         raise UserError(
@@ -86,30 +88,3 @@ def _imported(name: str) -> Callable[[torch.Tensor], Any]:
         )
     function: Callable[[torch.Tensor], Any] = found
     return function
-
-
-@contextmanager
-def _explained(name: str, activation: torch.Tensor) -> Iterator[None]:
-    """Run the user's code without stdin, and turn its error into one line that says where.
-
-    Raises
-    ------
-    UserError : the code raised an error that is not the machine's fault, or exited
-    """
-    stdin = sys.stdin
-    try:
-        with Path(os.devnull).open() as sys.stdin:
-            yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        if describe_failure(error):
-            raise
-        *_, last = traceback.extract_tb(error.__traceback__)
-        raise UserError(
-            f"a function of units takes an activation; {name} raised {type(error).__name__} for "
-            f"{list(activation.shape)} ({first_line(error)}; {Path(last.filename).name}, line "
-            f"{last.lineno}): fix it, or choose other `layers`"
-        ) from error
-    finally:
-        sys.stdin = stdin

@@ -65,7 +65,7 @@ class MemoryFiles:
 
 
 class _MemoryFile(RawFile):
-    """A file in memory, of which only what is read is copied."""
+    """A file in memory; only the bytes that are read are copied."""
 
     def __init__(self, content: memoryview) -> None:
         self._content, self.size = content, len(content)
