@@ -169,6 +169,25 @@ def test_files_whose_flush_failed_are_flushed_by_the_next(
     assert flushed == {tmp_path.stat().st_ino}
 
 
+def test_a_folder_that_is_removed_during_a_write_is_not_made_again(tmp_path: Path) -> None:
+    root, moved = tmp_path / "o.zarr", tmp_path / "moved"
+    root.mkdir()
+
+    class Vanishing(DurableFolder):
+        def _path(self, key: str) -> Path:
+            path = super()._path(key)
+            if key == "pool/late":
+                root.rename(moved)
+            return path
+
+    folder = Vanishing(root)
+    folder.write("body/mean/c.0", [b"1"])
+    assert (root / "body/mean/c.0").read_bytes() == b"1"
+    with pytest.raises(FileNotFoundError):
+        folder.write("pool/late", [b"2"])
+    assert not root.exists()
+
+
 def test_files_are_flushed_one_by_one_where_threads_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,9 +61,9 @@ class DurableFolder(LocalStore):
         large = sum(map(len, parts)) > _LARGE
         # A commit may need the file that is replaced: no crash leaves half of the new one.
         if record or (not large and os.path.isfile(path)):  # noqa: PTH113
-            _write(path, parts, flush_descriptor)
+            self._write(path, parts, flush_descriptor)
         else:
-            _write(path, parts, start_flushing if large else None)
+            self._write(path, parts, start_flushing if large else None)
         if self._remember(key):
             self.flush()
 
@@ -111,6 +111,33 @@ class DurableFolder(LocalStore):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
         return self.root / key
 
+    def _write(
+        self, path: Path, parts: Iterable[Any], flush: Callable[[int, Path], None] | None
+    ) -> None:
+        """Write a file under another name, ``flush`` it, and give it its name."""
+        new = path.with_name(f"{path.name}.{uuid4().hex}{_PARTIAL}")
+        try:
+            try:
+                opened = new.open("wb")
+            except FileNotFoundError:
+                self._make_folders(path)
+                opened = new.open("wb")
+            with opened as file:
+                file.writelines(parts)
+                if flush:
+                    file.flush()
+                    flush(file.fileno(), new)
+            new.replace(path)
+        except Exception:
+            new.unlink(missing_ok=True)
+            raise
+
+    def _make_folders(self, path: Path) -> None:
+        """Make the folders above a file, but not the root, which may have been removed."""
+        *below, _ = path.relative_to(self.root).parents
+        for folder in reversed(below):
+            (self.root / folder).mkdir(exist_ok=True)
+
     def _remember(self, key: str) -> bool:
         """Remember to flush a file; True if there are too many to remember more."""
         with self._turn:
@@ -123,28 +150,6 @@ def remove_partial_files(folder: Path) -> None:
     for path in folder.rglob(f"*{_PARTIAL}"):
         if path.is_file():
             path.unlink()
-
-
-def _write(
-    path: Path, parts: Iterable[Any], flush: Callable[[int, Path], None] | None = None
-) -> None:
-    """Write a file under another name, ``flush`` it, and give it its name."""
-    new = path.with_name(f"{path.name}.{uuid4().hex}{_PARTIAL}")
-    try:
-        try:
-            opened = new.open("wb")
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            opened = new.open("wb")
-        with opened as file:
-            file.writelines(parts)
-            if flush:
-                file.flush()
-                flush(file.fileno(), new)
-        new.replace(path)
-    except Exception:
-        new.unlink(missing_ok=True)
-        raise
 
 
 class _OpenFolder:
