@@ -462,7 +462,7 @@ def test_arrays_that_do_not_exist_are_refused_by_name(tmp_path: Path) -> None:
     npz(tmp_path)
     assert "no 'stim/imgs'" in refusal(tmp_path / "set.h5:stim/imgs")
     assert "did you mean images?" in refusal(tmp_path / "set.npz:image")
-    assert "passed over what is no array in set.h5: stim" in refusal(tmp_path / "set.h5")
+    assert "passed over what is no array of set.h5 itself: stim" in refusal(tmp_path / "set.h5")
     assert "does not exist" in refusal(tmp_path / "gone.h5:images")
     np.save(tmp_path / "images.npy", IMAGES)
     assert "leave out :x" in refusal(tmp_path / "images.npy:x")
@@ -559,6 +559,21 @@ def test_hdf5_that_leads_to_other_files_is_refused(tmp_path: Path) -> None:
         assert "is a link to another" in refusal(tmp_path / f"set.h5:{name}")
     for name in ("virtual", "external"):
         assert "has its values in other files" in refusal(tmp_path / f"set.h5:{name}")
+
+
+def test_soft_links_through_other_hdf5_files_are_passed_over(tmp_path: Path) -> None:
+    """At the place of the other file's images, this file has other bytes."""
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["images"], file["labels"] = IMAGES, LABELS.astype(object)
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["padding"] = np.zeros(2**17, np.uint8)
+        file["inside"] = h5py.ExternalLink("other.h5", "/")
+        file["linked"], file["labels"] = (h5py.SoftLink(f"/inside/{one}") for one in ("images", "labels"))
+        file["here"], file["own"] = IMAGES, h5py.SoftLink("/here")
+    noted = "passed over what is no array of set.h5 itself: inside, labels, linked"
+    assert noted in read_catalogue(tmp_path / "set.h5").notes
+    assert read_catalogue(tmp_path / "set.h5").categories == ("here", "own")
+    assert "itself: labels" in refusal(tmp_path / "set.h5:here")
 
 
 def test_arrays_that_claim_images_without_end_are_refused(tmp_path: Path) -> None:

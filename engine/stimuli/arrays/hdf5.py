@@ -134,13 +134,14 @@ def _found(opened: Any, file: Path, name: str) -> Iterator[Any]:
     for own in (one for one in (chosen, *LABELS) if one in group) if chosen else group:
         link = group.get(own, getlink=True)
         item = None if isinstance(link, h5py.ExternalLink) else group.get(own)
-        if isinstance(item, h5py.Dataset):
+        # A soft link may pass through an external one: this file's bytes are then not its values.
+        if isinstance(item, h5py.Dataset) and item.file.filename == opened.filename:
             entries.append([own, f"{inside}{own}", *_described(file, f"{inside}{own}", item)])
         else:
             others.append(own)
-    passed = f"passed over what is no array in {file.name}: {shortened(others)}"
+    passed = f"passed over what is no array of {file.name} itself: {shortened(others)}"
     yield chosen
-    yield [passed] if others and not chosen else []
+    yield [passed] if others else []
     yield from entries
 
 

@@ -59,9 +59,9 @@ def _listing(base: Path, found: Found, source: Path) -> Listing:
         for name, entry in entries.items()
         if name == found.chosen or (not found.chosen and len(entry.shape) > 2)
     }
+    noted = f" ({'; '.join(found.notes)})" if found.notes else ""
     if not images:
         have = [f"{one.name} ({one.dtype})" for one in entries.values()]
-        noted = f" ({'; '.join(found.notes)})" if found.notes else ""
         raise UserError(
             f"a set of arrays has arrays of images; {source} has {shortened(have, 3) or 'none'}"
             f"{noted}: name the file and group with the images, as FILE:GROUP"
@@ -72,7 +72,7 @@ def _listing(base: Path, found: Found, source: Path) -> Listing:
             f"{label}: name one, as FILE:ARRAY"
         )
     if len(images) == 1 and label is None:
-        _refuse_unlabelled(*images.values())
+        _refuse_unlabelled(*images.values(), noted)
     chosen = [images[name] for name in sorted(images, key=natural_key)]
     pixels = tuple(map(pixels_of, chosen))
     lengths = [entry.shape[0] for entry in chosen]
@@ -81,7 +81,7 @@ def _listing(base: Path, found: Found, source: Path) -> Listing:
         rows = rows_by_category(sorted(images, key=natural_key), numbers)
     else:
         rows = _by_label(entries[label], lengths[0])
-    others = [] if found.chosen else [name for name in entries if name not in (*images, label)]
+    others = [name for name in entries if name not in (*images, label)]
     notes = [*found.notes, *(entry.note for entry in chosen if entry.note)]
     if others:
         notes.append(f"passed over arrays that are not images: {shortened(sorted(others), 3)}")
@@ -134,8 +134,8 @@ def _text(value: Any) -> str:
     return text.strip()
 
 
-def _refuse_unlabelled(entry: Entry) -> NoReturn:
+def _refuse_unlabelled(entry: Entry, noted: str) -> NoReturn:
     raise UserError(
-        f"images of one array need labels; {entry.name} has no array {LABELS[0]} beside it: save "
-        f"one label for each image, or list the images in a manifest, as {entry.name}/0"
+        f"images of one array need labels; {entry.name} has no array {LABELS[0]} beside it{noted}: "
+        f"save one label for each image, or list the images in a manifest, as {entry.name}/0"
     )
