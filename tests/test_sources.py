@@ -284,6 +284,13 @@ def test_labels_are_texts_or_whole_numbers(tmp_path: Path, labels: NDArray[Any])
         assert found.shown_names[0].endswith("/0" if labels.dtype.kind == "i" else "/1")
 
 
+def test_labels_in_utf8_are_read_whatever_they_are_declared_as(tmp_path: Path) -> None:
+    labels = np.char.encode(np.array(["Gesichter", "Häuser"] * 6), "utf-8")
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=labels)
+    for source in (hdf5(tmp_path, labels), tmp_path / "set.npz"):
+        assert read_catalogue(source).categories == ("Gesichter", "Häuser")
+
+
 def test_workers_open_hdf5_themselves(
     tmp_path: Path, write_module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,6 +462,23 @@ def test_labels_that_are_no_categories_are_refused(
     assert said in refusal(tmp_path / "set.npz")
     texts = labels.astype(object) if labels.dtype.kind == "U" else labels
     assert said in refusal(hdf5(tmp_path, texts))
+
+
+@pytest.mark.parametrize("kind", ["V4", complex, h5py.ref_dtype, h5py.vlen_dtype(int), "i4,f4"])
+def test_hdf5_has_labels_that_are_neither_texts_nor_numbers(tmp_path: Path, kind: Any) -> None:
+    source = hdf5(tmp_path, None)
+    with h5py.File(tmp_path / "set.h5", "a") as file:
+        file.create_dataset("stim/labels", 12, kind)
+    assert "labels are texts or whole numbers; set.h5:stim/labels is" in refusal(source)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_numbers_that_are_no_characters_are_refused(tmp_path: Path, order: str) -> None:
+    codes = LABELS.astype(f"{order}U8").view(f"{order}u4")
+    codes[3] |= 2**30
+    np.save(tmp_path / "images.npy", IMAGES)
+    np.save(tmp_path / "labels.npy", codes.view(f"{order}U8"))
+    assert "labels.npy is not, or is damaged (its texts are none)" in refusal(tmp_path / "images.npy")
 
 
 def test_arrays_that_do_not_exist_are_refused_by_name(tmp_path: Path) -> None:

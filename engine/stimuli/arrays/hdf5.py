@@ -53,7 +53,7 @@ class Dataset:
             raise UnfitStimulus(path, f"cannot be read ({_reason(error)})") from None
 
     def values(self) -> list[Any]:
-        """The whole dataset, flat; texts as Python's."""
+        """The whole dataset, flat; None for what is no text or whole number."""
         return [value for part in _ask(self.file, self.name, values=True) for value in part]
 
     def absolute(self) -> Dataset:
@@ -102,13 +102,16 @@ def serve(asked: Sequence[Any], answers: IO[str]) -> None:
 
 
 def _values(dataset: Any) -> Iterator[list[Any]]:
-    """Values of a dataset, flat, some at a time."""
+    """Values of a dataset, flat, some at a time; None for what is no text or whole number."""
     import h5py
 
-    is_text = h5py.check_string_dtype(dataset.dtype) is not None
-    flat = np.asarray((dataset.asstr() if is_text else dataset)[()]).ravel()
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        # Programs declare texts as ASCII that are not.
+        dataset = dataset.asstr("utf-8", "surrogateescape")
+    flat = np.asarray(dataset[()]).ravel()
     for start in range(0, len(flat), _AT_ONCE):
-        yield flat[start : start + _AT_ONCE].tolist()
+        part = flat[start : start + _AT_ONCE].tolist()
+        yield [value if isinstance(value, int | str) else None for value in part]
 
 
 def _found(opened: Any, file: Path, name: str) -> Iterator[Any]:

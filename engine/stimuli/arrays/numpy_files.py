@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import sys
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from ...errors import UserError, nearest
 from ..images import read_part
@@ -43,15 +45,25 @@ class Bytes:
         try:
             loaded = np.load(self.file, allow_pickle=False)
             if not self.member:
-                return list(loaded.ravel().tolist())
+                return _flat(loaded)
             with loaded:
-                return list(loaded[self.member].ravel().tolist())
+                return _flat(loaded[self.member])
         except Exception as error:
             raise _unreadable(self.file, error) from None
 
     def absolute(self) -> Bytes:
         """The same with an absolute path."""
         return replace(self, file=self.file.absolute())
+
+
+def _flat(labels: NDArray[Any]) -> list[Any]:
+    # Damaged texts have numbers that are no characters, on which Python fails later.
+    if labels.dtype.kind == "U":
+        codes = labels.ravel().view(np.dtype(np.uint32).newbyteorder(labels.dtype.byteorder))
+        if codes.max(initial=0) > sys.maxunicode:
+            raise ValueError("its texts are none")
+    values: list[Any] = labels.ravel().tolist()
+    return values
 
 
 def npy_file(file: Path, name: str) -> Found:
