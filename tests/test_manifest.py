@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,23 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, suffix: str, damag
     whole = source.read_bytes()
     source.write_bytes({"emptied": b"", "cut": whole[:-9], "text": b"path,category\n"}[damage])
     with pytest.raises(UserError, match=r"is not \("):
+        read_catalogue(source)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_streams_that_do_not_end_as_one_are_refused(tmp_path: Path, joined: bool) -> None:
+    """pyarrow takes a stream cut between its batches for a shorter one."""
+    source = tmp_path / "set.arrow"
+    table = pa.table({"path": [*"1234"], "category": [*"abab"]})
+    with pa.ipc.new_stream(os.fspath(source), table.schema) as writer:
+        writer.write_table(table, 2)
+    whole = source.read_bytes()
+    assert len(read_catalogue(source)) == 4
+    with pa.OSFile(os.fspath(source)) as file:
+        pa.ipc.open_stream(file).read_next_batch()
+        between = file.tell()
+    source.write_bytes(whole * 2 if joined else whole[:between])
+    with pytest.raises(UserError, match="does not end as a stream does"):
         read_catalogue(source)
 
 

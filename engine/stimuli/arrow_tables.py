@@ -23,6 +23,8 @@ _MODULE = "fusiform.engine.stimuli.arrow_tables"
 _PARQUET = ".parquet"
 # Rows sent at a time.
 _AT_ONCE = 1024
+# Last bytes of a stream.
+_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def rows_of(
@@ -104,7 +106,7 @@ def serve(asked: Sequence[Any], answers: IO[str]) -> None:
 
 def _no_table(source: Path, reason: str) -> str:
     kind = "Parquet" if source.suffix.lower() == _PARQUET else "an Arrow file"
-    return f"a {source.suffix} table is {kind}; {source} is not ({reason})"
+    return f"a {source.suffix} table is {kind}; {source} is not ({reason}): save it again"
 
 
 def _batches(
@@ -141,9 +143,23 @@ def _batches(
         reader = opened(file, options=options)
         # Included fields come in the file's order.
         order = [sorted(columns).index(column) for column in columns]
-        number = reader.num_record_batches if is_file else None
-        batches = iter(reader) if number is None else map(reader.get_batch, range(number))
-        yield from (batch.select(order) for batch in batches)
+        yield from (batch.select(order) for batch in _whole(file, reader))
+
+
+def _whole(file: Any, reader: Any) -> Iterator[Any]:
+    """Record batches of a file or stream.
+
+    pyarrow takes a stream that is cut short between two batches, or goes on behind its end, for a
+    shorter one.
+    """
+    if hasattr(reader, "get_batch"):
+        yield from map(reader.get_batch, range(reader.num_record_batches))
+        return
+    yield from reader
+    end, size = file.tell(), file.size()
+    file.seek(max(size - len(_END), 0))
+    if file.read() != _END or end != size:
+        raise ValueError("it does not end as a stream does: it was cut short, or joined to another")
 
 
 def _rows(batch: Any, own: Callable[[int, int], list[list[Any]]] | None = None) -> Iterator[Any]:
@@ -176,10 +192,7 @@ def _placed(number: int, source: Path, image: str, needed: Sequence[str]) -> Ite
             )
         for name in needed:
             _refuse_kind(reader.schema.field(name).type, name, source, numbers=True)
-        batches = (
-            map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-        )
-        for batch in filter(len, batches):
+        for batch in filter(len, _whole(file, reader)):
             images = batch.column(image)
             images.validate(full=True)
             places = _places(images, begin, file.size(), source)
