@@ -426,6 +426,35 @@ def test_a_dataset_cut_short_is_refused(tmp_path: Path) -> None:
     path = dataset(tmp_path) / "data-00001-of-00002.arrow"
     os.truncate(path, path.stat().st_size * 2 // 3)
     assert f"{path} is not (" in refusal(tmp_path / "dataset")
+    with pa.OSFile(os.fspath(dataset(tmp_path) / path.name)) as file:
+        pa.ipc.open_stream(file).read_next_batch()
+        between = file.tell()
+    os.truncate(path, between)
+    assert f"{path} is not (it does not end as a stream" in refusal(tmp_path / "dataset")
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("data-00001-of-00002.arrow", "lacks data-00001-of-00002.arrow: restore"),
+        ("state.json", "lacks state.json: restore"),
+        ("dataset_info.json", "lacks dataset_info.json: restore"),
+    ],
+)
+def test_a_dataset_without_one_of_its_files_is_refused(
+    tmp_path: Path, lost: str, said: str
+) -> None:
+    source = dataset(tmp_path)
+    (source / lost).unlink()
+    assert said in refusal(source)
+
+
+def test_archives_beside_a_dataset_do_not_replace_it(tmp_path: Path) -> None:
+    source = dataset(tmp_path)
+    (source / "backup.tar.gz").touch()
+    assert len(read_catalogue(source)) == 12
+    shutil.move(tar(tmp_path), source)
+    assert len(read_catalogue(source)) == 12
 
 
 # ---- refusals
@@ -681,7 +710,7 @@ CLASSES = {"names": ["faces 9", "faces 10"], "_type": "ClassLabel"}
 @pytest.mark.parametrize(
     ("features", "said"),
     [
-        ({"image": IMAGE}, "one column of categories; {source} has none (columns: image)"),
+        ({"image": IMAGE}, "{source} has none (columns: image): name one"),
         ({"label": CLASSES}, "one column of images; {source} has none (columns: label)"),
         ({"image": IMAGE, "a": CLASSES, "b": CLASSES}, "has a, b (columns: image, a, b): name one"),
         ({"image": IMAGE, "other": IMAGE, "label": CLASSES}, "has image, other"),
@@ -702,6 +731,13 @@ def test_a_column_of_a_dataset_can_be_named(tmp_path: Path) -> None:
     source = dataset(tmp_path, {"image": IMAGE, "kind": TEXT, "x": TEXT}, label=labels)
     assert read_catalogue(Path(f"{source}:kind")).categories == ("faces 9", "faces 10")
     assert "did you mean kind?" in refusal(Path(f"{source}:kin"))
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int64", "uint64"])
+def test_whole_numbers_of_any_size_are_categories(tmp_path: Path, kind: str) -> None:
+    numbers = pa.array([0, 1] * 6, getattr(pa, kind)())
+    source = dataset(tmp_path, {"image": IMAGE, "label": {"dtype": kind}}, label=numbers)
+    assert read_catalogue(source).categories == ("0", "1")
 
 
 @pytest.mark.parametrize("label", [-1, 2, None])

@@ -426,7 +426,7 @@ def test_manifest_paths_outside_its_folder_raise(tmp_path: Path, kind: str) -> N
         entry = "sub/../../elsewhere/1.png"
     source = manifest(root / "set.csv", f"path,category\n1.png,a\n{entry},b\n")
     message = refusal(source)
-    assert f"{entry} leads out of {root}, and so do 0 more" in message
+    assert f"{entry} leads out of {root}: copy" in message
     assert "`root`" in message
     assert read_catalogue(source, root=tmp_path).names == ("1.png", entry)
     assert f"leads out of {root} and {root / 'sub'}" in refusal(source, root=root / "sub")

@@ -41,8 +41,8 @@ from .paths import refuse_outside
 # Kinds of stimulus sources, in the order in which they are tried.
 KINDS: tuple[Callable[[Source], Listing | None], ...] = (
     list_packed,
-    list_shards,
     list_dataset,
+    list_shards,
     list_arrays,
     list_folders,
     list_manifest,

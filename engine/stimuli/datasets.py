@@ -27,7 +27,10 @@ _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 _MOST_METADATA = 2**26
 # Columns that hold categories although their type does not say so, in order of precedence.
 _LABELS = ("label", "labels", "category", "class")
-_TEXT_OR_NUMBER = ("string", "large_string", "int8", "int16", "int32", "int64")
+_TEXT_OR_NUMBER = (
+    *("string", "large_string", "int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64"),
+)
 
 
 class _Columns(NamedTuple):
@@ -45,8 +48,8 @@ def list_dataset(source: Source) -> Listing | None:
 
     Raises
     ------
-    UserError : several splits; no column of images or of categories, or several; a damaged or
-        compressed file; a row without image or category
+    UserError : several splits; no column of images or of categories, or several; a missing,
+        damaged or compressed file; a row without image or category
     """
     folder, column = source.path, ""
     if not folder.exists() and ":" in folder.name:
@@ -56,7 +59,13 @@ def list_dataset(source: Source) -> Listing | None:
         splits = _document(folder / _SPLITS).get("splits")
         named = shortened(map(str, splits), 5) if isinstance(splits, list) else "none"
         raise UserError(f"a stimulus set is one split of a dataset; {folder} has {named}: name one")
-    if not (folder / _STATE).is_file() or not (folder / _INFO).is_file():
+    lacking = [name for name in (_STATE, _INFO) if not (folder / name).is_file()]
+    if len(lacking) == 1 and any(folder.glob("*.arrow")):
+        raise UserError(
+            f"a dataset is a folder that save_to_disk wrote, with {_STATE} and {_INFO}; {folder} "
+            f"lacks {lacking[0]}: restore it, or save the dataset again"
+        )
+    if lacking:
         return None
     columns = _columns(_document(folder / _INFO).get("features"), column, folder)
     return _listing(folder, _files(folder, source.root), columns)
@@ -110,7 +119,7 @@ def _category(label: str | None, columns: _Columns, where: str) -> str:
         return columns.classes[int(label)]
     raise UserError(
         f"every row of a dataset has a category; {columns.label} in {where} is "
-        f"{str(label)[:80]}: correct it, or leave the row out (filter)"
+        f"{'none' if label is None else repr(label[:80])}: correct it, or leave the row out (filter)"
     )
 
 
@@ -137,8 +146,9 @@ def _columns(features: Any, column: str, folder: Path) -> _Columns:
     chosen = [column] if column else classes or [name for name in _LABELS if name in plain][:1]
     if len(chosen) != 1:
         raise UserError(
-            f"a dataset has one column of categories; {folder} has {shortened(chosen) or 'none'} "
-            f"(columns: {shortened(known)}): name one, as {folder}:COLUMN"
+            "a dataset has one column of categories (classes, texts or whole numbers); "
+            f"{folder} has {shortened(chosen) or 'none'} (columns: {shortened(known)}): name one, "
+            f"as {folder}:COLUMN"
         )
     (label,) = chosen
     return _Columns(images[0], label, _classes(known[label], label, folder))
@@ -165,14 +175,23 @@ def _files(folder: Path, root: Path | None) -> list[str]:
         for one in (listed if isinstance(listed, list) else ())
     ]
     if not files or not all(isinstance(name, str) and name for name in files):
-        raise UserError(f"a dataset names its files; {folder / _STATE} does not: save it again")
+        raise UserError(
+            f"a dataset names the files of its rows; {folder / _STATE} names none: save it again, "
+            "with rows"
+        )
     if state.get("_indices_data_files"):
         raise UserError(
             f"rows of a dataset are all shown; {folder} chooses some by an index file: save it "
             "again after flatten_indices()"
         )
-    refuse_outside(folder, Texts.of(map(str, files)), root)
-    return [str(name) for name in files]
+    names = [str(name) for name in files]
+    refuse_outside(folder, Texts.of(names), root)
+    if lost := [name for name in names if not (folder / name).is_file()]:
+        raise UserError(
+            f"a dataset has the files that {_STATE} names; {folder} lacks {shortened(lost)}: "
+            "restore them"
+        )
+    return names
 
 
 def _document(path: Path) -> dict[str, Any]:

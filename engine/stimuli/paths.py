@@ -61,10 +61,11 @@ def refuse_outside(base: Path, names: Texts, root: Path | str | None) -> None:
     first = next(outside, None)
     if first is not None:
         more = sum(1 for _ in outside)
+        others = f", and so do {more:,} more" if more else ""
         raise UserError(
-            f"stimuli of a manifest are inside its folder; {first} leads out of "
-            f"{base if root is None else f'{base} and {root}'}, "
-            f"and so do {more:,} more: copy them in, or name their folder with `root`"
+            "files that a table or dataset names are inside its folder; "
+            f"{first} leads out of {base if root is None else f'{base} and {root}'}{others}: "
+            "copy them in, or name their folder with `root`"
         )
 
 
