@@ -10,6 +10,7 @@ import signal
 import sys
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ def events(place: Path) -> Path:
     func.mkdir(parents=True)
     rows = ["onset\tduration\ttrial_type\tstim_file"]
     rows += [f"{t}\t1\t{LABELS[row]}\t{LABELS[row]}/{row}.png" for t, row in enumerate(ORDER)]
-    rows += ["99\t1\tfixation\tn/a", rows[1], rows[2]]
+    rows += ["99\t1\tfixation\tn/a", rows[1], rows[2].replace("\tfaces 9/", "\t./faces 9/")]
     (func / "sub-01_task-loc_events.tsv").write_text("\n".join(rows) + "\n")
     return func / "sub-01_task-loc_events.tsv"
 
@@ -507,7 +508,9 @@ def test_numbers_that_are_no_characters_are_refused(tmp_path: Path, order: str) 
     codes[3] |= 2**30
     np.save(tmp_path / "images.npy", IMAGES)
     np.save(tmp_path / "labels.npy", codes.view(f"{order}U8"))
-    assert "labels.npy is not, or is damaged (its texts are none)" in refusal(tmp_path / "images.npy")
+    assert "labels.npy is not, or is damaged (its texts are none)" in refusal(
+        tmp_path / "images.npy"
+    )
 
 
 def test_arrays_that_do_not_exist_are_refused_by_name(tmp_path: Path) -> None:
@@ -567,6 +570,37 @@ def test_arrays_beside_folders_are_named(tmp_path: Path) -> None:
     assert any("set.npz" in note for note in read_catalogue(tmp_path).notes)
 
 
+def test_other_files_beside_numpy_arrays_are_named(tmp_path: Path) -> None:
+    source = npy_of_categories(tmp_path)
+    for name in ("a.png", "b.npz", "c.tar.gz"):
+        (source / name).touch()
+    expected = "passed over 3 files beside the .npy files: a.png, b.npz, c.tar.gz"
+    assert read_catalogue(source).notes == (expected,)
+    npz(tmp_path)
+    with zipfile.ZipFile(tmp_path / "set.npz", "a") as file:
+        file.writestr("readme.txt", "")
+    expected = "passed over 1 files beside the .npy files: readme.txt"
+    assert read_catalogue(tmp_path / "set.npz").notes == (expected,)
+
+
+def test_labels_beside_those_that_count_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, category=LABELS)
+    expected = "passed over arrays that are not images: category"
+    for name in ("set.npz", "set.npz:images"):
+        assert read_catalogue(tmp_path / name).notes == (expected,)
+
+
+def test_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    source = npy_of_categories(tmp_path)
+    shutil.copy(source / "faces 9.npy", source / "faces 9.NPY")
+    if len(list(source.iterdir())) == 3:  # case counts in this file system
+        assert "has faces 9 2 times: keep one" in refusal(source)
+    npz(tmp_path)
+    with zipfile.ZipFile(tmp_path / "set.npz", "a") as file, pytest.warns(UserWarning):
+        file.writestr("images.npy", (source / "faces 9.npy").read_bytes())
+    assert "has images.npy 2 times: keep one" in refusal(tmp_path / "set.npz")
+
+
 # ---- strangers
 
 
@@ -621,7 +655,9 @@ def test_soft_links_through_other_hdf5_files_are_passed_over(tmp_path: Path) -> 
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file["padding"] = np.zeros(2**17, np.uint8)
         file["inside"] = h5py.ExternalLink("other.h5", "/")
-        file["linked"], file["labels"] = (h5py.SoftLink(f"/inside/{one}") for one in ("images", "labels"))
+        file["linked"], file["labels"] = (
+            h5py.SoftLink(f"/inside/{one}") for one in ("images", "labels")
+        )
         file["here"], file["own"] = IMAGES, h5py.SoftLink("/here")
     noted = "passed over what is no array of set.h5 itself: inside, labels, linked"
     assert noted in read_catalogue(tmp_path / "set.h5").notes
@@ -666,9 +702,11 @@ def test_manifests_name_images_of_arrays_beside_files(tmp_path: Path) -> None:
     ("row", "said"),
     [
         ("set.npz:images/12", "set.npz:images has 12"),
-        ("set.npz/0", "name one"),
+        ("set.npz/0", "set.csv line 3 names set.npz without its array: known: images, labels"),
+        ("set.npz:images/2.0", "set.csv line 3 names set.npz:images/2.0: correct it"),
+        ("set.npz:images[2]", "set.csv line 3 names set.npz:images[2]: correct it"),
         ("set.npz:labels/0", "an array of images is uint8"),
-        ("gone.npz:images/0", "gone.npz"),
+        ("gone.npz:images/0", "set.csv line 3 names the file gone.npz, which is not in"),
         ("set.npz:images/001", "repeats set.npz:images/001"),
     ],
 )

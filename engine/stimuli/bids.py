@@ -6,6 +6,7 @@ A stimulus that was shown in several trials counts once.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -64,9 +65,10 @@ def _rows(source: Path, passed: dict[str, int]) -> Iterator[Row]:
                 f"every trial with a stimulus has a trial type; {source} line {line} has "
                 f"{kind[:80] or 'none'} for {file[:80]}: correct it, or write n/a for its stim_file"
             )
-        before = known.setdefault(file, "")
+        name = posixpath.normpath(file)
+        before = known.setdefault(name, "")
         if not before:
-            known[file] = kind
+            known[name] = kind
             yield f"line {line}", file, kind, None
         elif before == kind:
             passed[_REPEATED] = passed.get(_REPEATED, 0) + 1

@@ -68,14 +68,14 @@ def shards_in(source: Path) -> list[Path]:
 
     Raises
     ------
-    UserError : the folder has only compressed archives
+    UserError : the folder has compressed archives, and neither shards nor arrays
     """
     shards, compressed = shard_paths(source), _compressed(source)
     if (shards or compressed) and any(
         holds_stimuli(source / name) for name in entries_of(source).folders
     ):
         return []
-    if compressed and not shards:
+    if compressed and not shards and not _arrays(source):
         _refuse_compressed(source, compressed)
     return shards
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from array import array
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, nearest
 from ..columns import Texts
 from ..listing import FILES, Images
 from ..paths import FilesByName, refuse_outside
@@ -26,6 +27,7 @@ _READERS: dict[str, Callable[[Path, str], Found]] = {
 }
 ARRAYS = tuple(_READERS)
 _NAME = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, ARRAYS))}))(?::(.+))?", re.I | re.S)
+_RULE = "FILE:ARRAY/INDEX, counted from 0"
 _INDEX = re.compile(r"[0-9]{1,18}")
 
 
@@ -64,11 +66,12 @@ class NamedImages:
         name, _, index = listed.rpartition("/")
         found = split(name) if _INDEX.fullmatch(index) else None
         if found is None:
+            self._refuse_misnamed(listed, where)
             self._array.append(-1)
             self._row.append(0)
             return self._files.find(listed)
         if name not in self._known:
-            self._known[name] = len(self._arrays), self._open(*found, name)
+            self._known[name] = len(self._arrays), self._open(*found, where)
         (number, known), row = self._known[name], int(index)
         if row >= self._lengths[number]:
             raise UserError(
@@ -86,16 +89,27 @@ class NamedImages:
         numbers, rows = np.frombuffer(self._array, np.int32), np.frombuffer(self._row, np.int64)
         return ArrayImages(tuple(self._arrays), numbers.copy(), rows.copy())
 
-    def _open(self, file: Path, own: str, name: str) -> str:
+    def _open(self, file: Path, own: str, where: str) -> str:
         path = self._files.find(str(file))
         refuse_outside(self._base, Texts.of([path]), self._root)
+        if not (self._base / path).is_file():
+            raise UserError(
+                f"an image of an array is {_RULE}; {where} names the file {file}, which is not in "
+                f"{self._base}: correct it"
+            )
         found = arrays_of(self._base / path, own)
         if not found.chosen:
             raise UserError(
-                f"an image of an array is FILE:ARRAY/INDEX; got {name}, and {file} holds "
-                "several: name one"
+                f"an image of an array is {_RULE}; {where} names {file} without its array: "
+                f"{nearest(own, found.entries)}"
             )
         entry = found.entries[found.chosen]
         self._arrays.append(pixels_of(entry))
         self._lengths.append(entry.shape[0])
         return posixpath.join(posixpath.dirname(path), entry.name)
+
+    def _refuse_misnamed(self, listed: str, where: str) -> None:
+        """Raise for an image of an array without a whole number, unless a file has its name."""
+        named = split(listed) if ":" in listed else None
+        if named and named[1] and not os.path.lexists(self._base / listed):  # noqa: PTH118
+            raise UserError(f"an image of an array is {_RULE}; {where} names {listed}: correct it")

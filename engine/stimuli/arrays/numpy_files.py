@@ -7,6 +7,8 @@ import os
 import struct
 import sys
 import zipfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ...errors import UserError, nearest
+from ...errors import UserError, nearest, shortened
 from ..images import read_part
 from .entry import LABELS, MOST_LABELS, Entry, Found
 
@@ -76,18 +78,28 @@ def npy_file(file: Path, name: str) -> Found:
 
 
 def npy_folder(folder: Path) -> Found:
-    """The arrays of all ``.npy`` files of a folder."""
-    files = (path for path in folder.iterdir() if path.suffix.lower() == NPY)
-    visible = (path for path in files if not path.name.startswith(".") and not path.is_dir())
-    return Found({path.stem: _of_npy(path) for path in visible})
+    """The arrays of all ``.npy`` files of a folder.
+
+    Raises
+    ------
+    UserError : a file is damaged, or two have the name of one array
+    """
+    files = sorted(path for path in folder.iterdir()
+                   if not path.name.startswith(".") and not path.is_dir())  # fmt: skip
+    own = [path for path in files if path.suffix.lower() == NPY]
+    _refuse_repeated(folder, [path.stem for path in own])
+    others = [path.name for path in files if path.suffix.lower() != NPY]
+    return Found({path.stem: _of_npy(path) for path in own}, notes=_passed(others))
 
 
 def npz_file(file: Path, name: str) -> Found:
     """The arrays of a ``.npz`` file."""
     try:
         with zipfile.ZipFile(file) as opened, file.open("rb") as raw:
-            members = {one.filename.removesuffix(NPY): one for one in opened.infolist()
-                       if one.filename.endswith(NPY)}  # fmt: skip
+            own = [one for one in opened.infolist() if one.filename.endswith(NPY)]
+            members = {one.filename.removesuffix(NPY): one for one in own}
+            _refuse_repeated(file, [one.filename for one in own])
+            others = [one for one in opened.namelist() if not one.endswith((NPY, "/"))]
             if name and name not in members:
                 raise UserError(f"an array is named as in its file; {file} has no {name!r}: "
                                 f"{nearest(name, members)}")  # fmt: skip
@@ -100,7 +112,22 @@ def npz_file(file: Path, name: str) -> Found:
         raise
     except Exception as error:  # readers of zip files and of headers raise many kinds
         raise _unreadable(file, error) from None
-    return Found(entries, name)
+    return Found(entries, name, _passed(others))
+
+
+def _refuse_repeated(source: Path, names: list[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(
+                f"an array has a name of its own; {source} has {name} {count} times: keep one"
+            )
+
+
+def _passed(others: Sequence[str]) -> tuple[str, ...]:
+    """Note on files that are no arrays."""
+    if not others:
+        return ()
+    return (f"passed over {len(others):,} files beside the {NPY} files: {shortened(others, 3)}",)
 
 
 def _of_npy(file: Path) -> Entry:
