@@ -117,9 +117,10 @@ def _category(label: str | None, columns: _Columns, where: str) -> str:
             return category
     elif label and label.isdecimal() and int(label) < len(columns.classes):
         return columns.classes[int(label)]
+    given = "none" if label is None else repr(label[:80])
     raise UserError(
-        f"every row of a dataset has a category; {columns.label} in {where} is "
-        f"{'none' if label is None else repr(label[:80])}: correct it, or leave the row out (filter)"
+        f"every row of a dataset has a category; {columns.label} in {where} is {given}: correct "
+        "it, or leave the row out (filter)"
     )
 
 

@@ -111,5 +111,5 @@ class NamedImages:
     def _refuse_misnamed(self, listed: str, where: str) -> None:
         """Raise for an image of an array without a whole number, unless a file has its name."""
         named = split(listed) if ":" in listed else None
-        if named and named[1] and not os.path.lexists(self._base / listed):  # noqa: PTH118
+        if named and named[1] and not os.path.lexists(self._base / listed):
             raise UserError(f"an image of an array is {_RULE}; {where} names {listed}: correct it")
