@@ -520,6 +520,8 @@ def test_arrays_that_do_not_exist_are_refused_by_name(tmp_path: Path) -> None:
     assert "did you mean images?" in refusal(tmp_path / "set.npz:image")
     assert "passed over what is no array of set.h5 itself: stim" in refusal(tmp_path / "set.h5")
     assert "does not exist" in refusal(tmp_path / "gone.h5:images")
+    np.savez(tmp_path / "flat.npz", images=IMAGES.reshape(12, -1), labels=LABELS)
+    assert "flat.npz:images (uint8, 12 x 960)" in refusal(tmp_path / "flat.npz")
     np.save(tmp_path / "images.npy", IMAGES)
     assert "leave out :x" in refusal(tmp_path / "images.npy:x")
 

@@ -56,6 +56,11 @@ class Entry(NamedTuple):
     unfit: str = ""
     note: str = ""
 
+    @property
+    def form(self) -> str:
+        """Type and shape, for messages."""
+        return f"{self.dtype}, {' x '.join(map(str, self.shape)) or 'a single value'}"
+
 
 class Found(NamedTuple):
     """Arrays of a file by name, and notes on other content.
@@ -120,10 +125,9 @@ def pixels_of(entry: Entry) -> Pixels:
     """
     size = _size(entry.shape)
     if entry.dtype != "uint8" or size is None:
-        shape = " x ".join(map(str, entry.shape)) or "a single value"
         raise UserError(
             "an array of images is uint8, image x height x width x 3 (grey: image x height x "
-            f"width); {entry.name} is {entry.dtype}, {shape}: {_remedy(entry, size)}"
+            f"width); {entry.name} is {entry.form}: {_remedy(entry, size)}"
         )
     if entry.unfit:
         raise UserError(f"images of an array are read in place; {entry.name} {entry.unfit}")

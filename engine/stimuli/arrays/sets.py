@@ -61,10 +61,10 @@ def _listing(base: Path, found: Found, source: Path) -> Listing:
     }
     noted = f" ({'; '.join(found.notes)})" if found.notes else ""
     if not images:
-        have = [f"{one.name} ({one.dtype})" for one in entries.values()]
+        have = [f"{one.name} ({one.form})" for one in entries.values()]
         raise UserError(
-            f"a set of arrays has arrays of images; {source} has {shortened(have, 3) or 'none'}"
-            f"{noted}: name the file and group with the images, as FILE:GROUP"
+            f"arrays of images have 3 or 4 dimensions; {source} has {shortened(have, 3) or 'none'}"
+            f"{noted}: give them the shape of images, or name their group (FILE:GROUP)"
         )
     if len(images) > 1 and label is not None:
         raise UserError(
@@ -72,7 +72,7 @@ def _listing(base: Path, found: Found, source: Path) -> Listing:
             f"{label}: name one, as FILE:ARRAY"
         )
     if len(images) == 1 and label is None:
-        _refuse_unlabelled(*images.values(), noted)
+        _refuse_unlabelled(next(iter(images.values())), noted)
     chosen = [images[name] for name in sorted(images, key=natural_key)]
     pixels = tuple(map(pixels_of, chosen))
     lengths = [entry.shape[0] for entry in chosen]
