@@ -168,7 +168,7 @@ def _described(
     if dataset.is_virtual or dataset.external:
         unfit = "has its values in other files: copy them into one (h5repack)"
     elif chunks and math.prod(chunks) * dataset.dtype.itemsize > LARGEST:
-        unfit = f"has chunks of more than {LARGEST:,} bytes: {_repack(name, shape)}"
+        unfit = f"has chunks of more than {LARGEST:,} bytes: {_repack(file, name, shape)}"
     elif lacking := _lacking_filter(dataset):
         unfit = f"is compressed by {lacking}, which h5py lacks here: repack it (h5repack -f GZIP=1)"
     elif chunks and dataset.size and len(shape) < 3 and dataset.nbytes > MOST_LABELS:
@@ -178,13 +178,14 @@ def _described(
     elif chunks and chunks[0] > 1 and dataset.compression and len(shape) > 2:
         note = (
             f"{file.name}:{name} is compressed in chunks of {' x '.join(map(str, chunks))}, which "
-            f"are decompressed for every image: {_repack(name, shape)} is faster"
+            f"are decompressed for every image: {_repack(file, name, shape)} is faster"
         )
     return str(dataset.dtype), shape, dataset.id.get_offset(), unfit, note
 
 
-def _repack(name: str, shape: tuple[int, ...]) -> str:
-    return f"h5repack -l {name}:CHUNK={'x'.join(map(str, (1, *shape[1:])))}"
+def _repack(file: Path, name: str, shape: tuple[int, ...]) -> str:
+    chunk = "x".join(map(str, (1, *shape[1:])))
+    return f"h5repack -l {name}:CHUNK={chunk} {file.name} NEW{file.suffix}"
 
 
 def _lacking_filter(dataset: Any) -> str:
