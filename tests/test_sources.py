@@ -661,10 +661,17 @@ def test_soft_links_through_other_hdf5_files_are_passed_over(tmp_path: Path) -> 
             h5py.SoftLink(f"/inside/{one}") for one in ("images", "labels")
         )
         file["here"], file["own"] = IMAGES, h5py.SoftLink("/here")
-    noted = "passed over what is no array of set.h5 itself: inside, labels, linked"
+        file["pipe"] = h5py.ExternalLink("pipe", "/")  # opened, it would wait for a writer
+        file["loop"], file["waits"] = h5py.SoftLink("/loop"), h5py.SoftLink("pipe/images")
+    os.mkfifo(tmp_path / "pipe")
+    noted = (
+        "passed over what is no array of set.h5 itself: inside, labels, linked, loop, pipe, waits"
+    )
     assert noted in read_catalogue(tmp_path / "set.h5").notes
     assert read_catalogue(tmp_path / "set.h5").categories == ("here", "own")
     assert "itself: labels" in refusal(tmp_path / "set.h5:here")
+    for name in ("pipe/images", "waits", "loop"):
+        assert "is a link to another" in refusal(tmp_path / f"set.h5:{name}")
 
 
 def test_arrays_that_claim_images_without_end_are_refused(tmp_path: Path) -> None:

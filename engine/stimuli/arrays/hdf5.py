@@ -27,6 +27,8 @@ HDF5 = (".h5", ".hdf5")
 _MODULE = "fusiform.engine.stimuli.arrays.hdf5"
 # Values sent at a time, and CPU seconds of the process: a million labels take one.
 _AT_ONCE, _SECONDS = 1024, 8
+# Most soft links on the way to an array, as in the library.
+_MOST_LINKS = 16
 # What h5py raises for damaged files.
 _ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 
@@ -118,14 +120,14 @@ def _found(opened: Any, file: Path, name: str) -> Iterator[Any]:
     """The chosen dataset, notes, then every dataset: its name in the group and that in the file."""
     import h5py
 
+    if _leads_out(opened, name):
+        raise UserError(
+            f"an array is in its own file; {name} of {file} is a link to another: name that file"
+        )
     node = opened.get(name) if name else opened
     if node is None:
         raise UserError(f"an array is named as in its file; {file} has no {name!r}: "
                         f"{nearest(name, _names(opened))}")  # fmt: skip
-    if node.file.filename != opened.filename:
-        raise UserError(
-            f"an array is in its own file; {name} of {file} is a link to another: name that file"
-        )
     is_chosen = isinstance(node, h5py.Dataset)
     group, chosen = node, ""
     if is_chosen:
@@ -135,10 +137,8 @@ def _found(opened: Any, file: Path, name: str) -> Iterator[Any]:
     entries: list[list[Any]] = []
     others: list[str] = []
     for own in (one for one in (chosen, *LABELS) if one in group) if chosen else group:
-        link = group.get(own, getlink=True)
-        item = None if isinstance(link, h5py.ExternalLink) else group.get(own)
-        # A soft link may pass through an external one: this file's bytes are then not its values.
-        if isinstance(item, h5py.Dataset) and item.file.filename == opened.filename:
+        item = None if _leads_out(group, own) else group.get(own)
+        if isinstance(item, h5py.Dataset):
             entries.append([own, f"{inside}{own}", *_described(file, f"{inside}{own}", item)])
         else:
             others.append(own)
@@ -146,6 +146,27 @@ def _found(opened: Any, file: Path, name: str) -> Iterator[Any]:
     yield chosen
     yield [passed] if others else []
     yield from entries
+
+
+def _leads_out(group: Any, name: str, links: int = _MOST_LINKS) -> bool:
+    """Whether the way to ``name`` passes a link to another file, which is not opened.
+
+    A pipe would not let go of the process, and places in another file are not those in this one.
+    """
+    import h5py
+
+    for part in filter(None, name.split("/")):
+        link = group.get(part, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            return True
+        if isinstance(link, h5py.SoftLink):
+            start = group.file if link.path.startswith("/") else group
+            if not links or _leads_out(start, link.path, links - 1):
+                return True
+        group = group.get(part)
+        if not isinstance(group, h5py.Group):
+            return False
+    return False
 
 
 def _names(opened: Any) -> list[str]:
