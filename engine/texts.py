@@ -78,7 +78,9 @@ def csv_rows(source: Path, what: str, delimiter: str = ",") -> Iterator[tuple[in
                     )
                 yield reader.line_num, cells[:width]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{what} is CSV in UTF-8; {source} is not ({error})") from None
+        raise UserError(
+            f"{what} is CSV in UTF-8; {source} is not ({error}): correct it, or save it so"
+        ) from None
     except IsADirectoryError:
         raise UserError(f"{what} is a CSV file; {source} is a folder") from None
 

@@ -762,6 +762,7 @@ CLASSES = {"names": ["faces 9", "faces 10"], "_type": "ClassLabel"}
         ({"image": IMAGE, "a": CLASSES, "b": CLASSES}, "has a, b (columns: image, a, b): name one"),
         ({"image": IMAGE, "other": IMAGE, "label": CLASSES}, "has image, other"),
         ({"image": IMAGE, "label": {**CLASSES, "names": ["a", "a"]}}, "different names"),
+        ({"image": IMAGE, "label": {**CLASSES, "names": ["a", ""]}}, "different names, none empty"),
         ("features", "one column of images"),
     ],
 )

@@ -159,10 +159,11 @@ def _classes(feature: Mapping[str, Any], label: str, folder: Path) -> list[str] 
     if feature.get("_type") != "ClassLabel":
         return None
     names: Any = feature.get("names")
-    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    texts = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
     if not texts or len(set(names)) < len(names) or max(map(len, names), default=0) > LONGEST_TEXT:
         raise UserError(
-            f"classes have different names; those of {label} in {folder} do not: save it again"
+            f"classes have different names, none empty; those of {label} in {folder} do not: "
+            "rename them"
         )
     return list(names)
 
