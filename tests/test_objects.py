@@ -469,6 +469,12 @@ class Relabelled(Pairs):
         return image, label if self.asked <= len(self) else (label + 1) % 3
 
 
+class Numbered(Pairs):
+    """A Dataset that counts its classes."""
+
+    classes = 3  # type: ignore[assignment]
+
+
 class Several(Pairs):
     """A Dataset of items of another form."""
 
@@ -516,11 +522,13 @@ TOKENS = torch.zeros(4, 7, dtype=torch.long)
         ({"a": torch.tensor(1.0), "b": TOKENS}, "a are several, .* got Tensor: collect them"),
         ({"a": iter(MAPPING["faces"]), "b": MAPPING["words"]}, "collect them in a list"),
         ({**MAPPING, "faces": MAPPING["faces"][:, :0]}, r"faces/0 is an array of uint8 \[0, 24, 3"),
+        ({**MAPPING, "words": [Image.new("RGB", (0, 9))] * 4}, "words/0 is Image: convert it"),
         ({**MAPPING, "words": "words/"}, "words are several, .* got str"),
         ({**MAPPING, "words": 3}, "words are several, .* got int"),
         ({**MAPPING, "words": ["a.png"] * 5}, "words/0 is str: convert it"),
         (Changing(), "asks for each at least twice; faces/0 has changed"),
         (Relabelled(), "the label of item 0 has changed"),
+        (Numbered(), "names of categories are texts; got 3: give texts, those of a Dataset in"),
         (Several((FACE, 3)), "that of item 5 is 3, and categories are faces, places, words"),
         (Several((FACE, -1)), "that of item 5 is -1"),
         (Several((FACE, "dogs")), "that of item 5 is 'dogs'"),

@@ -83,7 +83,7 @@ def item_of(given: Any, name: str) -> Any:
     ------
     UserError : it is neither
     """
-    if isinstance(given, Image.Image):
+    if isinstance(given, Image.Image) and all(given.size):
         return upright(given, orientation_of(given), Path(name))
     is_array = isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.size
     if is_array and given.shape[2:] == (3,):

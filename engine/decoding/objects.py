@@ -184,11 +184,12 @@ def categories_of(stimuli: Stimuli) -> tuple[str, ...]:
     return _categories(names)
 
 
-def _categories(names: Iterable[Any]) -> tuple[str, ...]:
-    names = tuple(names)
+def _categories(names: Any) -> tuple[str, ...]:
+    names = tuple(names) if isinstance(names, Iterable) else (names,)
     if not all(isinstance(name, str) and name and "\0" not in name for name in names):
         raise UserError(
-            f"names of categories are texts; got {shortened(map(repr, names))}: give them as str"
+            f"names of categories are texts; got {shortened(map(repr, names))}: give texts, those "
+            "of a Dataset in `categories`"
         )
     names = tuple(map(str.__str__, names))  # of str_ of NumPy or an enumeration, which zarr refuses
     if len({composed(storable(name)) for name in names}) < max(2, len(names)):
