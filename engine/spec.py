@@ -175,7 +175,15 @@ class Stimuli:
     def _refuse_mixture(self) -> None:
         """Raise for a source of no kind, and for options of another kind of source."""
         source, names = self.source, self.categories
-        if not (self.are_objects and hasattr(source, "__iter__" if self.is_stream else "__len__")):
+        if self.are_objects:
+            needed = "__iter__" if self.is_stream else "__len__"
+            if isinstance(source, type) or not hasattr(source, needed):
+                came = " ".join(repr(source).split())[:80]
+                raise UserError(
+                    "stimuli are a path or URL, {category: images}, a Dataset with `__len__`, or "
+                    f"an iterable of (inputs, labels); got {came}: give one of these"
+                )
+        else:
             require_path(source)
         labelled = self.are_objects and not isinstance(source, Mapping)
         if names is not None:

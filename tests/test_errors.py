@@ -239,7 +239,7 @@ def test_seeds_are_whole_numbers_of_63_bits(seed: object) -> None:
         ({"model": None}, "a model is a name or a torch module; got NoneType"),
         ({"model": torch.nn.ReLU}, "got the class ReLU: pass an instance"),
         ({"model": b"resnet18"}, "a model is a name"),
-        ({"stimuli": None}, "a location is a path or a URL; got None"),
+        ({"stimuli": None}, "stimuli are a path or URL, .* got None"),
         ({"output": 3}, "a location is a path or a URL; got 3"),
         ({"output": "/"}, "an output has a name; got /"),
         ({"output": "x" * 300}, "File name too long.*: choose a shorter name|at most 238 bytes"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import random
 import weakref
 from collections.abc import Callable, Iterator
@@ -298,7 +299,45 @@ def test_training_goes_on_as_without_scans(net: Small) -> None:
     assert all(values.equal(with_scans[name]) for name, values in without.items())
 
 
+def test_a_network_is_in_one_scan_at_a_time(net: Small) -> None:
+    class Nested(Pairs):
+        def __getitem__(self, number: int) -> tuple[Any, Any]:
+            fusiform.scan(small(nn.Sequential(net)), MAPPING)
+            return super().__getitem__(number)
+
+    net.train()
+    with pytest.raises(UserError, match="in one scan at a time; Sequential or a part of it is in"):
+        fusiform.scan(small(net), Nested())
+    assert net.training
+    fusiform.scan(small(net), MAPPING)
+
+
+def test_autocast_of_the_program_does_not_apply(net: Small) -> None:
+    usual = fusiform.scan(small(net), MAPPING)
+    with torch.autocast("cpu", torch.bfloat16):
+        require_equal(usual, fusiform.scan(small(net), MAPPING))
+        loader = DataLoader(Pairs(as_tensor), batch_size=5)
+        assert fusiform.scan(small(net), loader).layers == usual.layers
+        assert torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("module", [nn.Conv2d(3, 2, 3, device="meta"), nn.LazyConv2d(2, 3)])
+def test_a_network_without_weights_is_refused(module: nn.Module) -> None:
+    with pytest.raises(UserError, match="has some without values, lazy or on the device meta"):
+        fusiform.scan(module, MAPPING)
+
+
 # A store in memory
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_store_in_memory_is_copied(copied: Callable[[Store], Store], net: Small) -> None:
+    store = fusiform.scan(small(net), MAPPING)
+    other = copied(store)
+    require_equal(store, other)
+    fusiform.save_contrast(other, "own", contrast="words > faces")
+    assert "own" in other.saved
+    assert "own" not in fusiform.open_store(store.path).saved
 
 
 def test_a_store_in_memory_is_a_store(
@@ -430,6 +469,12 @@ class Relabelled(Pairs):
         return image, label if self.asked <= len(self) else (label + 1) % 3
 
 
+class Numbered(Pairs):
+    """A Dataset that counts its classes."""
+
+    classes = 3  # type: ignore[assignment]
+
+
 class Several(Pairs):
     """A Dataset of items of another form."""
 
@@ -446,7 +491,7 @@ class Endless(IterableDataset[Any]):
         yield as_tensor(MAPPING["faces"][0]), 0
 
 
-def one_batch(labels: list[int]) -> Stimuli:
+def one_batch(labels: Any) -> Stimuli:
     """A stream of nine pictures with these labels, of categories a and b."""
     return Stimuli(iter([(MAPPING["faces"], labels)]), categories=["a", "b"])
 
@@ -471,15 +516,24 @@ TOKENS = torch.zeros(4, 7, dtype=torch.long)
         ({"a": TOKENS, "b": TOKENS[:, 1:]}, r"the first, int64 \[7\]; b/0 is int64 \[6\]"),
         ({"a": TOKENS, "b": TOKENS.int()}, r"b/0 is int32 \[7\]"),
         ({"a": (TOKENS, TOKENS[1:]), "b": TOKENS}, "those of a have 3, 4: give as many"),
+        ({"a": TOKENS.to_sparse(), "b": TOKENS}, "a dense block; a is a sparse_coo tensor"),
+        ({"a": TOKENS.to("meta"), "b": TOKENS}, "a dense block; a is a meta tensor"),
+        ({"a": [TOKENS[0].to("meta")] * 4, "b": TOKENS}, "a/0 is a meta tensor"),
+        ({"a": torch.tensor(1.0), "b": TOKENS}, "a are several, .* got Tensor: collect them"),
+        ({"a": iter(MAPPING["faces"]), "b": MAPPING["words"]}, "collect them in a list"),
+        ({**MAPPING, "faces": MAPPING["faces"][:, :0]}, r"faces/0 is an array of uint8 \[0, 24, 3"),
+        ({**MAPPING, "words": [Image.new("RGB", (0, 9))] * 4}, "words/0 is Image: convert it"),
         ({**MAPPING, "words": "words/"}, "words are several, .* got str"),
         ({**MAPPING, "words": 3}, "words are several, .* got int"),
         ({**MAPPING, "words": ["a.png"] * 5}, "words/0 is str: convert it"),
         (Changing(), "asks for each at least twice; faces/0 has changed"),
         (Relabelled(), "the label of item 0 has changed"),
+        (Numbered(), "names of categories are texts; got 3: give texts, those of a Dataset in"),
         (Several((FACE, 3)), "that of item 5 is 3, and categories are faces, places, words"),
         (Several((FACE, -1)), "that of item 5 is -1"),
         (Several((FACE, "dogs")), "that of item 5 is 'dogs'"),
         (Several((FACE, 0.5)), "that of item 5 is 0.5"),
+        (Several((FACE, torch.eye(3)[0])), "that of item 5 is tensor"),
         (Several(FACE), r"gives \(input, label\); item 5 is a ndarray"),
         (Several((FACE, 0, 1)), "item 5 is a tuple of 3"),
         (Several((FACE.astype(float), 0)), r"item 5 is an array of float64 \[20, 24, 3\]"),
@@ -491,7 +545,8 @@ TOKENS = torch.zeros(4, 7, dtype=torch.long)
         ([(FACE, 0)] * 4, "list has no `classes`: give `categories`"),
         (Stimuli(iter([]), categories=["a", "b"]), "this one has none"),
         (Stimuli(iter([FACE]), categories=["a", "b"]), "batch 0 is a ndarray"),
-        (Stimuli(Endless(), categories=["a", "b"]), "batch 0 has 3 inputs and labels int"),
+        (Stimuli(Endless(), categories=["a", "b"]), "labels of batch 0 are a single int"),
+        (one_batch(torch.tensor(0)), "labels of batch 0 are a single Tensor: give batches"),
         (one_batch([0] * 8), "9 inputs and labels 8"),
         (one_batch([2] * 9), "of batch 0 is 2"),
         (one_batch([0] * 9), "the stream had 0 of b"),
@@ -532,10 +587,46 @@ def test_options_of_files_are_refused_for_objects(options: dict[str, Any], said:
         Stimuli(MAPPING, **options)
 
 
-@pytest.mark.parametrize("source", [3, None, 2.5, b"stimuli", object()])
+class Unsized(Dataset[Any]):
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        return FACE, 0
+
+
+@pytest.mark.parametrize("source", [3, None, 2.5, object(), Pairs, Unsized()])
 def test_what_is_no_source_is_refused(source: Any) -> None:
-    with pytest.raises(UserError, match="a location is a path or a URL"):
+    with pytest.raises(UserError, match=r"stimuli are a path or URL, .* a Dataset with `__len__`"):
         Stimuli(source)
+
+
+def test_bytes_are_no_source() -> None:
+    with pytest.raises(UserError, match="a location is a path or a URL"):
+        Stimuli(b"stimuli")
+
+
+def test_names_of_categories_may_be_of_a_kind_of_text(net: Small) -> None:
+    names = [np.str_(name) for name in CATEGORIES]
+    mapping = dict(zip(names, MAPPING.values(), strict=True))
+    for source in (mapping, Stimuli(Pairs(), categories=names)):
+        assert fusiform.scan(small(net), source).categories == CATEGORIES
+
+
+def test_an_error_of_the_programs_files_is_not_of_the_scan(net: Small, tmp_path: Path) -> None:
+    class Full(Stopped):
+        def __getitem__(self, number: int) -> tuple[Any, Any]:
+            try:
+                return super().__getitem__(number)
+            except RuntimeError:
+                raise OSError(28, "no space") from None
+
+    for at in (5, 45):
+        with pytest.raises(UserError, match=r"failed with OSError .*no space") as told:
+            fusiform.scan(small(net), Full(at), tmp_path / "a.zarr", design=Design(batch_size=4))
+        assert "cannot write" not in str(told.value)
+
+
+def test_what_is_beyond_a_picture_is_told_by_its_range(net: Small) -> None:
+    with pytest.raises(UserError, match=r"float32 \[3, 20, 24\] from -0.5 to 0.\d+: convert"):
+        fusiform.scan(small(net), Pairs(lambda one: as_floats(one) - 0.5))
 
 
 def test_categories_are_for_objects_and_names() -> None:

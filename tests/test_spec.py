@@ -46,7 +46,7 @@ EXAMPLES = (
         (Network, {"preprocessing": {"crob": 3}}, "preprocessing has no 'crob': .*crop"),
         (Network, {"preprocessing": 3}, "preprocessing is a fusiform.Preprocessing or"),
         (Network, {"on_nondeterminism": "warn"}, "choose note or stop; got 'warn'"),
-        (Stimuli, {"source": 3}, "a location is a path or a URL; got 3"),
+        (Stimuli, {"source": 3}, "stimuli are a path or URL, .* got 3"),
         (Stimuli, {"root": 3}, "a location is a path or a URL; got 3"),
         (Stimuli, {"groups": ["a=b"]}, r"groups are \{category: folders\}; got"),
         (Stimuli, {"groups": {"a": [3]}}, r"groups are \{category: folders\}; got"),

@@ -52,12 +52,13 @@ def rows_of(images: Any, name: str) -> Sequence[Any]:
                 f"{shortened(sorted(sizes)) or 'none'}: give as many of each"
             )
         return _Rows(Inputs(images), *sizes)
-    if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")) or isinstance(
-        images, str | bytes
-    ):
+    if isinstance(images, torch.Tensor):
+        images = _inputs(images, name)
+    is_single = isinstance(images, str | bytes | type) or getattr(images, "ndim", 1) == 0
+    if is_single or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise UserError(
             f"the stimuli of {name} are several, in an array, a tensor or a list; got "
-            f"{type(images).__name__}"
+            f"{type(images).__name__}: collect them in a list"
         )
     return images  # type: ignore[no-any-return]
 
@@ -82,9 +83,10 @@ def item_of(given: Any, name: str) -> Any:
     ------
     UserError : it is neither
     """
-    if isinstance(given, Image.Image):
+    if isinstance(given, Image.Image) and all(given.size):
         return upright(given, orientation_of(given), Path(name))
-    if isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.shape[2:] == (3,):
+    is_array = isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.size
+    if is_array and given.shape[2:] == (3,):
         return Image.fromarray(given)
     if isinstance(given, torch.Tensor) and given.dtype == torch.uint8 and _is_picture(given):
         return Image.fromarray(given.permute(1, 2, 0).cpu().contiguous().numpy())
@@ -92,11 +94,17 @@ def item_of(given: Any, name: str) -> Any:
 
 
 def _is_picture(tensor: torch.Tensor) -> bool:
-    return tensor.ndim == 3 and len(tensor) == 3
+    return tensor.ndim == 3 and len(tensor) == 3 and tensor.numel() > 0
 
 
 def _inputs(given: Any, name: str) -> Any:
     if isinstance(given, torch.Tensor):
+        if given.layout != torch.strided or given.is_meta or given.is_nested:
+            kind = "meta" if given.is_meta else str(given.layout).removeprefix("torch.")
+            kind = "nested" if given.is_nested else kind
+            raise UserError(
+                f"tensors hold their values in a dense block; {name} is a {kind} tensor: convert it"
+            )
         return given.detach()
     if isinstance(given, Mapping) and given and all(isinstance(key, str) for key in given):
         return {key: _inputs(one, name) for key, one in given.items()}
@@ -154,14 +162,13 @@ def shown(item: Any, name: str, preprocessed: bool) -> Any:
     """
     if isinstance(item, Image.Image) or not preprocessed:
         return item
-    if (
-        not isinstance(item, torch.Tensor)
-        or not (_is_picture(item) and item.is_floating_point())
-        or not ((item >= 0) & (item <= 1)).all()
-    ):
+    like = isinstance(item, torch.Tensor) and _is_picture(item) and item.is_floating_point()
+    if not like or not ((item >= 0) & (item <= 1)).all():
+        beyond = f" from {item.min():.3g} to {item.max():.3g}" if like else ""
         raise UserError(
             "a preprocessing is for pictures, as PIL images, uint8, or float tensors [3, height, "
-            f"width] from 0 to 1; {name} is {form_of(item)} or beyond: leave out `preprocessing`"
+            f"width] from 0 to 1; {name} is {form_of(item)}{beyond}: convert it, or leave out "
+            "`preprocessing`"
         )
     pixels = (item.float() * 255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().contiguous().numpy())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import UserError, shortened
+from ..errors import UserError, first_line, shortened
 from ..moments.plan import Plan
 from ..networks.inputs import Inputs
 from ..preprocessing import Preprocessing
@@ -66,7 +66,7 @@ class ObjectCatalogue(Catalogue):
         ------
         UserError : it is not
         """
-        item = item_of(self.get(int(self.numbers[stimulus])), self.names[stimulus])
+        item = _asked(self.get, int(self.numbers[stimulus]), self.names[stimulus])
         if digest_of(item) != self.known.digests[stimulus].tobytes():
             raise UserError(
                 "stimuli stay the same during a scan, which asks for each at least twice; "
@@ -184,10 +184,14 @@ def categories_of(stimuli: Stimuli) -> tuple[str, ...]:
     return _categories(names)
 
 
-def _categories(names: Iterable[Any]) -> tuple[str, ...]:
-    names = tuple(names)
+def _categories(names: Any) -> tuple[str, ...]:
+    names = tuple(names) if isinstance(names, Iterable) else (names,)
     if not all(isinstance(name, str) and name and "\0" not in name for name in names):
-        raise UserError(f"names of categories are texts; got {shortened(map(repr, names))}")
+        raise UserError(
+            f"names of categories are texts; got {shortened(map(repr, names))}: give texts, those "
+            "of a Dataset in `categories`"
+        )
+    names = tuple(map(str.__str__, names))  # of str_ of NumPy or an enumeration, which zarr refuses
     if len({composed(storable(name)) for name in names}) < max(2, len(names)):
         raise UserError(
             "a contrast needs two or more categories of different names; got "
@@ -217,12 +221,29 @@ def _read(get: Callable[[int], Any], names: Sequence[str], progress: Progress) -
     digests = np.zeros((len(names), SHA256_BYTES), np.uint8)
     form = None
     for number, name in enumerate(names):
-        item = item_of(get(number), name)
+        item = _asked(get, number, name)
         form = form or form_of(item)
         require_form(item, form, name)
         digests[number] = np.frombuffer(digest_of(item), np.uint8)
         progress(number + 1, len(names))
     return digests
+
+
+def _asked(get: Callable[[int], Any], number: int, name: str) -> Any:
+    """The stimulus that the program gives for a number.
+
+    Raises
+    ------
+    UserError : it is no stimulus, or the program cannot read it: the scan's own files would seem to
+        be at fault
+    """
+    try:
+        return item_of(get(number), name)
+    except OSError as error:
+        raise UserError(
+            f"a stimulus can be read whenever it is asked for; {name} failed with "
+            f"{type(error).__name__} ({first_line(error)}): repair what gives it, and scan again"
+        ) from error
 
 
 def _pair(item: Any, name: str) -> tuple[Any, Any]:

@@ -10,10 +10,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import UserError
 from ..imports import uncollected
@@ -72,6 +74,11 @@ def load_backbone(network: Network | str | nn.Module) -> Backbone:
                 "them into it first"
             )
         model = plain(network.model)
+        if any(is_lazy(one) or one.is_meta for one in chain(model.parameters(), model.buffers())):
+            raise UserError(
+                f"a network has its weights; {type(model).__name__} has some without values, lazy "
+                "or on the device meta: run or load it first"
+            )
         name = type(model).__name__
         preprocessing = overridden(Preprocessing(), network.preprocessing)
         backbone = Backbone(name, model, preprocessing, "as given", hash_weights(model))

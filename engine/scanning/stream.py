@@ -106,11 +106,16 @@ class _Batches:
                 f"{type(batch).__name__}: give these two, as a torch DataLoader does"
             )
         items = [item_of(one, name) for one in rows_of(batch[0], name)]
-        if not hasattr(batch[1], "__len__") or len(batch[1]) != len(items) or not items:
-            given = len(batch[1]) if hasattr(batch[1], "__len__") else type(batch[1]).__name__
+        labels = batch[1]
+        if not hasattr(labels, "__len__") or getattr(labels, "ndim", 1) == 0:
+            raise UserError(
+                f"a stream gives batches of (inputs, labels); the labels of {name} are a single "
+                f"{type(labels).__name__}: give batches, as a torch DataLoader does"
+            )
+        if len(labels) != len(items) or not items:
             raise UserError(
                 f"a batch has a label for every input; {name} has {len(items)} inputs and labels "
-                f"{given}: give as many of both"
+                f"{len(labels)}: give as many of both"
             )
         if self.size and len(items) > self.size:
             raise UserError(
@@ -119,7 +124,7 @@ class _Batches:
             )
         for item in items:
             require_form(item, self.form or form_of(items[0]), name)
-        return items, [label_of(label, self.categories, name) for label in batch[1]]
+        return items, [label_of(label, self.categories, name) for label in labels]
 
 
 class _EveryGroup:

@@ -28,6 +28,10 @@ class Memory(Url):
         found.files = {}
         return found
 
+    def __getnewargs__(self) -> tuple[()]:  # type: ignore[override]
+        """A copy is made as a new one, and given the files."""
+        return ()
+
 
 class MemoryFolder(MemoryStore):
     """A zarr store in memory, whose files are also written and read without zarr's event loop."""
