@@ -283,8 +283,9 @@ def _not_run(modules: Mapping[str, nn.Module], name: str) -> str:
 def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...], list[str]]:
     """Layers that match ``patterns``, in network order, and notes on what was left out.
 
-    A pattern is ``blocks`` (see :func:`.blocks.name_blocks`; leaves where there are none), ``all``, ``leaf`` (modules without children), a dotted name, or a glob on
-    dotted names. ``NAME.input`` is what a module takes.
+    A pattern is ``blocks`` (see :func:`.blocks.name_blocks`; leaves where there are none), ``all``,
+    ``leaf`` (modules without children), a dotted name, or a glob on dotted names. ``NAME.input`` is
+    what a module takes.
 
     Raises
     ------
