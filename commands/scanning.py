@@ -46,11 +46,13 @@ def layers(
     Example: fusiform layers resnet50
     """
     import fusiform
+    from fusiform.engine.networks.layers import choose
 
     found = fusiform.layers(network, units=design.units)
+    default, notes = choose(found, ["blocks"])
     if as_json:
         rows = [{**asdict(layer), "units": layer.units, "state_bytes": layer.state_bytes,
-                 "in_blocks": layer.name in found.blocks} for layer in found.layers]  # fmt: skip
+                 "default": layer in default} for layer in found.layers]  # fmt: skip
         print_json({"layers": rows, "refused": found.refused})
         return
     print_table(
@@ -62,13 +64,14 @@ def layers(
                 " x ".join(map(str, layer.shape)) + f" ({', '.join(layer.dims)})",
                 f"{layer.units:,}",
                 in_bytes(layer.state_bytes),
-                "blocks" if layer.name in found.blocks else "",
+                "default" if layer in default else "",
             ]
             for layer in found.layers
         ],
         right={3, 4},
     )
-    default = [layer for layer in found.layers if layer.name in found.blocks]
+    for note in notes:
+        tell(note)
     print(
         f"\n--layers blocks (the default): {len(default)} layers, "
         f"{sum(layer.units for layer in default):,} units, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import fusiform
 from fusiform.engine.errors import UserError
+from fusiform.engine.networks import backbones
 from fusiform.engine.networks.weights import hash_weights
 from fusiform.engine.preprocessing import Preprocessing
+from fusiform.engine.scanning.progress import Listener
+from fusiform.engine.spec import Network
 
 from .flat import load_backbone
 
@@ -364,6 +369,52 @@ def test_a_factory_returns_a_network_with_or_without_preprocessing(
     assert own.weights == "untrained, seed 3"
     assert own.weights_hash == plain.weights_hash
     assert load_backbone(f"{module}:network", seed=4).weights_hash != plain.weights_hash
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [("timm", "vit_tiny_patch16_224"), ("clip", "RN50"), ("timm", "inception_v4")],
+)
+def test_a_module_of_a_library_is_shown_images_as_the_library_prepares_them(
+    library: str, name: str
+) -> None:
+    if library == "timm":
+        module = timm.create_model(name)
+    else:
+        module = open_clip.create_model(name, load_weights=False).visual
+    named = backbones.load_backbone(Network(f"{library}:{name}", weights="none"))
+    given = backbones.load_backbone(module)
+    assert given.preprocessing == named.preprocessing != Preprocessing()
+    assert given.assumed == ""
+    changed = backbones.load_backbone(Network(module, preprocessing={"mean": (0, 0, 0)}))
+    assert changed.preprocessing == replace(named.preprocessing, mean=(0, 0, 0))
+
+
+def test_an_assumed_preprocessing_is_said(
+    write_module: Callable[[str], str], stimuli: Path, tmp_path: Path
+) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1))
+    said = backbones.load_backbone(module).assumed
+    assert said.startswith("warning: nothing tells how images are prepared for this network; ")
+    assert "resize 256, crop 224, mean (0.485, 0.456, 0.406), std" in said
+    assert "give `resize`, `crop`, `mean`, `std`" in said
+    small = {"resize": 32, "crop": 32}
+    assert backbones.load_backbone(Network(module, preprocessing=small)).assumed.endswith(
+        "assumed: mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225) "
+        "(others: give `mean`, `std`)"
+    )
+    for known in (Preprocessing(), {**small, "mean": (0, 0, 0), "std": (1, 1, 1)}):
+        assert backbones.load_backbone(Network(module, preprocessing=known)).assumed == ""
+    written = write_module("from torch import nn\ndef make():\n    return nn.Conv2d(3, 1, 1)")
+    assert backbones.load_backbone(f"{written}:make").assumed == said
+    notes: list[str] = []
+    network = Network(module, preprocessing=small)
+    fusiform.scan(network, stimuli, tmp_path / "o.zarr", listener=Listener(notes.append))
+    assert sum("nothing tells how images are prepared" in note for note in notes) == 1
+    tensors = {name: torch.randn(4, 3, 8, 8) for name in ("faces", "words")}
+    notes.clear()
+    fusiform.scan(module, tensors, listener=Listener(notes.append))
+    assert not any("prepared" in note for note in notes)
 
 
 def test_a_factory_in_the_working_directory_is_found(

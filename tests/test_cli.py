@@ -677,9 +677,9 @@ def test_layers_lists_the_recordable_layers(fusiform: Command) -> None:
     assert layers["layer1.0"] == {
         "name": "layer1.0", "kind": "BasicBlock", "dims": ["channel", "y", "x"],
         "shape": [64, 16, 16], "dtype": "float32", "units": 16384, "state_bytes": 327680,
-        "in_blocks": True,
+        "default": True,
     }  # fmt: skip
-    assert [name for name, layer in layers.items() if layer["in_blocks"]] == [
+    assert [name for name, layer in layers.items() if layer["default"]] == [
         "maxpool",
         *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)),
         "avgpool",
@@ -692,7 +692,7 @@ def test_layers_is_a_table_for_people(fusiform: Command) -> None:
     rows = [line.split("  ") for line in answer.out.splitlines()]
     (block,) = [[cell.strip() for cell in row if cell] for row in rows if row[0] == "layer1.0"]
     assert block == [
-        "layer1.0", "BasicBlock", "64 x 16 x 16 (channel, y, x)", "16,384", "320 KiB", "blocks",
+        "layer1.0", "BasicBlock", "64 x 16 x 16 (channel, y, x)", "16,384", "320 KiB", "default",
     ]  # fmt: skip
     assert "--layers blocks (the default): 10 layers" in answer.out
     assert "not recordable: layer1.0.relu is called 2 times in a forward pass" in answer.out

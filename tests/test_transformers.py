@@ -310,6 +310,17 @@ def test_preprocessing_is_that_of_the_image_processor(
     np.testing.assert_allclose(found.std, expected.std, atol=1e-7)
 
 
+def test_a_model_of_a_folder_is_shown_images_as_its_image_processor_prepares_them(
+    tmp_path: Path,
+) -> None:
+    vit().save_pretrained(tmp_path)
+    hf.ViTImageProcessor(size=SIZE).save_pretrained(tmp_path)
+    module = hf.AutoModel.from_pretrained(tmp_path)
+    named = load_backbone(f"hf:{tmp_path}").preprocessing
+    assert load_backbone(module).preprocessing == named != Preprocessing()
+    assert load_backbone(vit()).preprocessing == Preprocessing()  # built from a configuration
+
+
 @pytest.mark.parametrize(
     ("processor", "culprit"),
     [

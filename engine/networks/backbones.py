@@ -25,9 +25,12 @@ from ..values import as_record
 from .checkpoints import local_file
 from .libraries.architecture import LIBRARIES, Architecture, Library, in_one_line
 from .libraries.factory import factory
+from .libraries.given import own_preprocessing
 from .placement import cast
 from .uncompiled import plain
 from .weights import download, hash_weights, load_strictly
+
+_PREPARED = ("resize", "crop", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Backbone:
 
     ``weights`` says where the weights come from; ``weights_hash`` is the hash of their content
     before casting to ``precision`` (None: the network's own). ``compiled`` networks run under
-    torch.compile. ``notes`` are messages to the user about the weights. ``package`` is the one that
+    torch.compile. ``assumed`` says what is assumed of a preprocessing that nothing tells.
+    ``notes`` are messages to the user about the weights. ``package`` is the one that
     the network is from, if that is none of fusiform's own requirements.
     """
 
@@ -47,6 +51,7 @@ class Backbone:
     weights_hash: str
     precision: str | None = None
     compiled: bool = False
+    assumed: str = ""
     notes: tuple[str, ...] = ()
     package: str = ""
 
@@ -80,8 +85,11 @@ def load_backbone(network: Network | str | nn.Module) -> Backbone:
                 "or on the device meta: run or load it first"
             )
         name = type(model).__name__
-        preprocessing = overridden(Preprocessing(), network.preprocessing)
-        backbone = Backbone(name, model, preprocessing, "as given", hash_weights(model))
+        found = own_preprocessing(model)
+        chosen = overridden(found, network.preprocessing)
+        backbone = Backbone(
+            name, model, chosen, "as given", hash_weights(model), assumed=_assumed(found, network)
+        )
     own = isinstance(network.model, str)
     model, precision = cast(backbone.model, network.precision, own=own)
     return replace(backbone, model=model, precision=precision, compiled=network.compile)
@@ -135,7 +143,22 @@ def _built(network: Network, name: str) -> Backbone:
     chosen = overridden(preprocessing, network.preprocessing)
     hashed = hash_weights(model)
     return Backbone(
-        source.name, model, chosen, described, hashed, notes=tuple(notes), package=source.package
+        source.name, model, chosen, described, hashed,
+        assumed=_assumed(preprocessing, network), notes=tuple(notes), package=source.package,
+    )  # fmt: skip
+
+
+def _assumed(found: Preprocessing | UserError | None, network: Network) -> str:
+    """A note on the values that are assumed, where neither the network nor the user gives them."""
+    given = network.preprocessing
+    if found is not None or isinstance(given, Preprocessing):
+        return ""
+    usual = Preprocessing()
+    values = {name: getattr(usual, name) for name in _PREPARED if name not in (given or {})}
+    said = ", ".join(f"{name} {value}" for name, value in values.items())
+    return said and (
+        f"warning: nothing tells how images are prepared for this network; assumed: {said} "
+        f"(others: give `{'`, `'.join(values)}`)"
     )
 
 
@@ -154,9 +177,9 @@ def preprocessing_of(network: Network | None) -> Preprocessing:
 
 
 def overridden(
-    own: Preprocessing | UserError, given: Preprocessing | Mapping[str, Any] | None
+    own: Preprocessing | UserError | None, given: Preprocessing | Mapping[str, Any] | None
 ) -> Preprocessing:
-    """A network's own preprocessing, replaced as a whole or by single values.
+    """A network's own preprocessing, or the usual one, replaced as a whole or by single values.
 
     Raises
     ------
@@ -168,7 +191,8 @@ def overridden(
     if isinstance(own, UserError):
         if not {"resize", "crop", "mean", "std"} <= {*(given or {})}:
             raise own
-        own = Preprocessing()
+        own = None
+    own = own or Preprocessing()
     chosen = replace(own, **dict(given or {}))
     if chosen.pads and not own.pads:
         raise UserError(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, takewhile
 
 from torch import nn
 
 from ..layer import Layer
 
+# Most modules between two blocks; where there are more, they are branches.
+_BETWEEN = 2
+
 
 def name_blocks(
     model: nn.Module, finished: Sequence[str], layers: Sequence[Layer]
 ) -> tuple[str, ...]:
-    """Names of the stem, every residual or transformer block, and the pooled output.
+    """Names of the stem, every block, what stands between two blocks, and the pooled output.
 
     Parameters
     ----------
@@ -24,13 +27,46 @@ def name_blocks(
     -------
     names in network order, including blocks that cannot be recorded; empty if no block can
     """
-    blocks = find_blocks(model)
+    modules = dict(model.named_modules())
     recordable = [layer.name for layer in layers]
+    blocks = _recorded(find_blocks(model), modules, finished, recordable)
     inner = [name for name in blocks if name in recordable]
     if not inner:
         return ()
+    body = _with_what_is_between(blocks, modules, finished, recordable)
     stem = _stem(finished, recordable, inner[0])
-    return (*stem, *blocks, *_pooled(layers, dict(model.named_modules()), inner[-1]))
+    return (*stem, *body, *_pooled(layers, modules, inner[-1]))
+
+
+def find_blocks(model: nn.Module) -> list[str]:
+    """Residual and transformer blocks, by structure.
+
+    Blocks are the outermost composite modules that hold no stage and are members of a container or
+    stage; single layers before the first of them belong to the stem. If there are none, they are
+    the composite modules whose class occurs more than once.
+    """
+    stages = _stages(model)
+    members: dict[str, nn.Module] = {}
+    elsewhere: dict[str, nn.Module] = {}
+
+    def descend(parent: nn.Module, prefix: str) -> None:
+        is_around = _is_container(parent) or type(parent) in stages
+        for name, child in parent.named_children():
+            if _is_container(child) or type(child) in stages or _holds_stage(child):
+                descend(child, f"{prefix}{name}.")
+            elif _is_composite(child):
+                (members if is_around else elsewhere)[prefix + name] = child
+
+    descend(model, "")
+    large = {type(module) for module in (*members.values(), *elsewhere.values())
+             if _has_weights(module, 2)}  # fmt: skip
+    for name, module in list(members.items()):
+        if type(module) in large or large.isdisjoint(map(type, members.values())):
+            return list(members)
+        del members[name]
+    kinds = [type(module) for module in elsewhere.values()]
+    often = {name: module for name, module in elsewhere.items() if kinds.count(type(module)) > 1}
+    return [name for name, module in often.items() if type(module) in large] or list(often)
 
 
 def _is_container(module: nn.Module) -> bool:
@@ -38,40 +74,113 @@ def _is_container(module: nn.Module) -> bool:
 
 
 def _is_composite(module: nn.Module) -> bool:
-    return not _is_container(module) and any(True for _ in module.children())
+    """Whether a module is made of others, with weights; norms and activations have none."""
+    return not _is_container(module) and _has_parts(module)
 
 
-def _holds_blocks(module: nn.Module) -> bool:
-    """Whether the module holds a stage: a container of nothing but composite modules."""
-    return any(
-        _is_container(part)
-        and len(list(part.children()))
-        and all(map(_is_composite, part.children()))
-        for part in module.modules()
-    )
+def _has_parts(module: nn.Module) -> bool:
+    """Whether a module or container is made of others, with weights."""
+    return any(True for _ in module.children()) and _has_weights(module, 1)
 
 
-def find_blocks(model: nn.Module) -> list[str]:
-    """Residual and transformer blocks, by structure.
+def _is_block(module: nn.Module) -> bool:
+    """Whether a composite module may be a block: two of its layers mix channels, or more."""
+    return _is_composite(module) and _has_weights(module, 2, mixing=True)
 
-    Blocks are the outermost composite modules that hold no stage and are members of a container. If
-    no container has any, they are the composite modules whose class occurs more than once.
+
+def _stages(model: nn.Module) -> set[type[nn.Module]]:
+    """Classes of stages that are no containers: made of blocks of one class alone."""
+    found = set()
+    for parent in model.modules():
+        for module in () if _is_container(parent) else parent.children():
+            parts = list(module.children())
+            alike = len(parts) > 1 and len(set(map(type, parts))) == 1
+            if alike and not _is_container(module) and all(map(_is_block, parts)):
+                found.add(type(module))
+    return found
+
+
+def _holds_stage(module: nn.Module) -> bool:
+    """Whether a container of blocks alone is inside; parts without parameters do not count."""
+    for container in filter(_is_container, module.modules()):
+        parts = [part for part in container.children() if any(True for _ in part.parameters())]
+        if parts and all(map(_is_block, parts)):
+            return True
+    return False
+
+
+def _has_weights(module: nn.Module, number: int, *, mixing: bool = False) -> bool:
+    """Whether so many parts of a module have weights; ``mixing``: depthwise ones do not count."""
+    found = 0
+    for part in module.modules():
+        is_depthwise = getattr(part, "groups", 1) == getattr(part, "in_channels", 0)
+        weights = any(one.ndim > 1 for one in part.parameters(recurse=False))
+        found += weights and not (mixing and is_depthwise)
+        if found == number:
+            return True
+    return False
+
+
+def _recorded(
+    blocks: Iterable[str],
+    modules: dict[str, nn.Module],
+    finished: Sequence[str],
+    recordable: Sequence[str],
+) -> list[str]:
+    """Blocks, with others in place of those that cannot be recorded.
+
+    The others are the outermost inside; if none of them can be recorded, the module around it.
     """
-    in_containers: list[str] = []
-    elsewhere: dict[str, type[nn.Module]] = {}
+    blocks = list(blocks)
+    good = set(blocks).intersection(recordable)
 
-    def descend(parent: nn.Module, prefix: str) -> None:
-        for name, child in parent.named_children():
-            if _is_container(child) or _holds_blocks(child):
-                descend(child, f"{prefix}{name}.")
-            elif _is_composite(child) and _is_container(parent):
-                in_containers.append(prefix + name)
-            elif _is_composite(child):
-                elsewhere[prefix + name] = type(child)
+    def others(block: str) -> list[str]:
+        if block not in finished:  # only training runs it
+            return []
+        inside = [one for one in recordable if _is_in(one, block) and _has_parts(modules[one])]
+        around = "" if inside else block.rpartition(".")[0]
+        while around and not any(_is_in(one, around) for one in good):
+            if around in recordable:
+                return [around]
+            around = around.rpartition(".")[0]
+        return _outermost(inside) or [block]
 
-    descend(model, "")
-    kinds = list(elsewhere.values())
-    return in_containers or [name for name, kind in elsewhere.items() if kinds.count(kind) > 1]
+    found = (name for block in blocks for name in ([block] if block in good else others(block)))
+    return list(dict.fromkeys(found))
+
+
+def _with_what_is_between(
+    blocks: Sequence[str],
+    modules: dict[str, nn.Module],
+    finished: Sequence[str],
+    recordable: Sequence[str],
+) -> list[str]:
+    """Blocks, and what stands between two of them, such as a downsampling."""
+    place = {name: number for number, name in enumerate(finished)}
+    run = [name for name in blocks if name in place]
+    run.sort(key=place.__getitem__)
+    between: dict[str, list[str]] = {}
+    for before, after in pairwise(run):
+        passed = finished[place[before] + 1 : place[after]]
+        own = _outermost(
+            name
+            for name in passed
+            if _has_parts(modules[name])
+            and not any(_is_in(one, name) or _is_in(name, one) for one in run)
+        )
+        if len(own) <= _BETWEEN:
+            between[before] = [name for name in own if name in recordable]
+    return [one for name in blocks for one in (name, *between.get(name, ()))]
+
+
+def _is_in(name: str, around: str) -> bool:
+    return name.startswith(f"{around}.")
+
+
+def _outermost(names: Iterable[str]) -> list[str]:
+    """Names that are in none of the others."""
+    names = list(names)
+    return [name for name in names if not any(_is_in(name, around) for around in names)]
 
 
 def _stem(finished: Sequence[str], recordable: Sequence[str], first: str) -> list[str]:
@@ -83,8 +192,8 @@ def _stem(finished: Sequence[str], recordable: Sequence[str], first: str) -> lis
 def _pooled(layers: Sequence[Layer], modules: dict[str, nn.Module], last: str) -> list[str]:
     """Pooled output: the first layer after the last block with one vector per stimulus.
 
-    Only layers before a classifier count. If none has one vector per stimulus (a class token), the
-    last of them is taken.
+    Only layers before a classifier count, and none inside a module that returns more. If none has
+    one vector per stimulus (a class token), the last of them is taken.
     """
 
     def classifies(layer: Layer) -> bool:
@@ -97,4 +206,10 @@ def _pooled(layers: Sequence[Layer], modules: dict[str, nn.Module], last: str) -
     # A container around the last block repeats the block's output.
     after = [layer for layer in after if not last.startswith(f"{layer.name}.")]
     body = list(takewhile(lambda layer: not classifies(layer), after))
-    return [layer.name for layer in ([layer for layer in body if pools(layer)][:1] or body[-1:])]
+    larger = [layer.name for layer in after if not pools(layer)]
+    pooled = [
+        layer
+        for layer in body
+        if pools(layer) and not any(_is_in(layer.name, around) for around in larger)
+    ]
+    return [layer.name for layer in pooled[:1] or body[-1:]]

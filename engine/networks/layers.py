@@ -23,6 +23,7 @@ from .blocks import name_blocks
 from .dims import join, name_dims, trial_images
 from .inputs import Inputs
 from .lending import generators_kept, lent
+from .libraries.given import own_preprocessing
 from .modules import INPUT, module_of, named_modules, run, single_tensor, watch
 from .placement import as_input
 from .uncompiled import plain
@@ -89,9 +90,10 @@ def layers(
         side = backbone.preprocessing.crop if crop is None else crop
         found = trial(backbone.model, side, units=units)
     else:
-        side = overridden(Preprocessing(), network.preprocessing).crop if crop is None else crop
+        if crop is None:
+            crop = overridden(own_preprocessing(network.model), network.preprocessing).crop
         with lent(network.model):
-            found = trial(plain(network.model), side, units=units)
+            found = trial(plain(network.model), crop, units=units)
     taken = reduced(found.layers, units, found.transformer)
     left_out = [layer.name for layer in found.layers if layer.name not in taken.reductions]
     refused = {**found.refused, **dict.fromkeys(left_out, "has no tokens")}
@@ -283,9 +285,9 @@ def _not_run(modules: Mapping[str, nn.Module], name: str) -> str:
 def choose(found: Recordable, patterns: Iterable[str]) -> tuple[tuple[Layer, ...], list[str]]:
     """Layers that match ``patterns``, in network order, and notes on what was left out.
 
-    A pattern is ``blocks`` (every residual or transformer block, the stem before and the pooled
-    output after them), ``all``, ``leaf`` (modules without children), a dotted name, or a glob on
-    dotted names. ``NAME.input`` is what a module takes.
+    A pattern is ``blocks`` (see :func:`.blocks.name_blocks`; leaves where there are none), ``all``,
+    ``leaf`` (modules without children), a dotted name, or a glob on dotted names. ``NAME.input`` is
+    what a module takes.
 
     Raises
     ------

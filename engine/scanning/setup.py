@@ -192,7 +192,6 @@ def set_up(
         left_out=stimuli.left_out,
     )
     backbone = backbone or load_backbone(request.network)
-    listener.notes(backbone.notes)
     if catalogue.pictures:
         catalogue.pictures.refuse_other(backbone.preprocessing, backbone.name)
     device = device_for(request.resources.device, request.network.model)
@@ -205,6 +204,8 @@ def set_up(
         sample = catalogue.sample(TRIAL_STIMULI, own, preprocessed=given is not None)
         sample = sample and sample.to(device, input_dtype(backbone.model))
     seen = (sample.side or sample) if sample else backbone.preprocessing.crop
+    told = backbone.notes if sample else tuple(filter(None, (*backbone.notes, backbone.assumed)))
+    listener.notes(told)
     tried = _tried(backbone, device, design, seen)
     listener.notes(tried.notes)
     held = held_of(catalogue, tried.layers) if held_of else {}
@@ -236,7 +237,7 @@ def set_up(
         fitting,
         budget,
         attributes,
-        (*catalogue.notes, *backbone.notes, *tried.unnamed, *unsteady),
+        (*catalogue.notes, *told, *tried.unnamed, *unsteady),
         {layer.name: tried.dims[layer.name] for layer in layers},
         {layer.name: tried.reductions[layer.name] for layer in layers},
         sample,

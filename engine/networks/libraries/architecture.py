@@ -12,6 +12,7 @@ from torch import nn
 from ...errors import UserError, shortened, users_code
 from ...plugins import Plugins
 from ...preprocessing import Preprocessing
+from .given import own_preprocessing
 
 _HERE = __name__.rpartition(".")[0]
 LIBRARIES = Plugins(
@@ -23,8 +24,8 @@ LIBRARIES = Plugins(
         "hf": f"{_HERE}.transformers:find",
     },
 )
-# A network and its preprocessing, or why only the user can give that.
-Built = tuple[nn.Module, Preprocessing | UserError]
+# A network and its preprocessing, why only the user can give that, or None where it is unknown.
+Built = tuple[nn.Module, Preprocessing | UserError | None]
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ class Architecture:
         """
         match built:
             case nn.Module() as model:
-                return model, Preprocessing()
-            case (nn.Module() as model, (Preprocessing() | UserError()) as preprocessing):
+                return model, own_preprocessing(model)
+            case (nn.Module() as model, (Preprocessing() | UserError() | None) as preprocessing):
                 return model, preprocessing
             case (*parts,):
                 returned = ", ".join(type(part).__name__ for part in parts) or "nothing"

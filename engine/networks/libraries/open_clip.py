@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from ...errors import UserError, nearest
 from ...preprocessing import Preprocessing
 from ..weights import quiet
@@ -30,18 +32,7 @@ def find(name: str) -> Architecture:
             model = open_clip.create_model(
                 name, pretrained=tag, force_quick_gelu=bool(offered.get("quick_gelu"))
             )
-        chosen = open_clip.get_model_preprocess_cfg(model)
-        size = chosen["size"] if isinstance(chosen["size"], int) else chosen["size"][0]
-        if chosen["resize_mode"] == "longest":
-            raise UserError(f"fusiform crops images to a square; clip:{name} pads them")
-        return model.visual, Preprocessing(
-            size,
-            size,
-            chosen["interpolation"],
-            tuple(chosen["mean"]),
-            tuple(chosen["std"]),
-            squash=chosen["resize_mode"] == "squash",
-        )
+        return model.visual, preprocessing_of(model.visual, f"clip:{name}")
 
     return Architecture(
         f"clip:{name}",
@@ -49,4 +40,27 @@ def find(name: str) -> Architecture:
         build,
         sorted(tags, key=lambda tag: tag != "openai"),
         tower="visual",
+    )
+
+
+def preprocessing_of(tower: nn.Module, name: str) -> Preprocessing:
+    """Preprocessing as a visual tower of open_clip keeps it.
+
+    Raises
+    ------
+    UserError : it pads images
+    """
+    import open_clip
+
+    chosen = open_clip.get_model_preprocess_cfg(tower)
+    size = chosen["size"] if isinstance(chosen["size"], int) else chosen["size"][0]
+    if chosen["resize_mode"] == "longest":
+        raise UserError(f"fusiform crops images to a square; {name} pads them")
+    return Preprocessing(
+        size,
+        size,
+        chosen["interpolation"],
+        tuple(chosen["mean"]),
+        tuple(chosen["std"]),
+        squash=chosen["resize_mode"] == "squash",
     )

@@ -24,17 +24,19 @@ _SQUASHED = 384
 _SAME = 0.03
 
 
-def preprocessing_of(source: str, name: str) -> Preprocessing | UserError:
+def preprocessing_of(source: str, name: str, *, local: bool = False) -> Preprocessing | UserError:
     """Preprocessing as the image processor of ``source``, a folder or a name on the hub, does it.
 
     An error that asks the user for it if the processor is missing, or does more than resize, crop
-    and normalise. A picture is shown to both: they agree on it.
+    and normalise. A picture is shown to both: they agree on it. ``local``: do not ask the hub.
     """
     from transformers import AutoImageProcessor
 
     give = "give `resize`, `crop`, `interpolation`, `mean` and `std`"
     try:
-        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(
+            source, trust_remote_code=False, local_files_only=local
+        )
     except Exception:  # transformers raises all kinds
         return UserError(
             f"images are prepared as a model's image processor says; {name} has none that "
