@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -41,12 +42,29 @@ def _is_composite(module: nn.Module) -> bool:
     return not _is_container(module) and any(True for _ in module.children())
 
 
-def _holds_blocks(module: nn.Module) -> bool:
-    """Whether the module holds a stage: a container of nothing but composite modules."""
+def _is_one_layer(module: nn.Module) -> bool:
+    """Whether one part of the module has weights, as in a convolution and its norm."""
+    owners = [any(p.ndim > 1 for p in part.parameters(recurse=False)) for part in module.modules()]
+    return sum(owners) == 1
+
+
+def _are_layers(container: nn.Module) -> bool:
+    """Whether most modules in a container are one layer each; others may gate channels."""
+    single = [_is_one_layer(part) for part in container.children()]
+    return 2 * sum(single) > len(single)
+
+
+def _holds_blocks(module: nn.Module, repeated: bool) -> bool:
+    """Whether the module holds a stage: a container of nothing but composite modules.
+
+    Layers in a row, each with its norm, are a stage only in a module that is not ``repeated``: one
+    that is, is itself the block (ResNets of transformers, Inception-v4).
+    """
     return any(
         _is_container(part)
         and len(list(part.children()))
         and all(map(_is_composite, part.children()))
+        and not (repeated and _are_layers(part))
         for part in module.modules()
     )
 
@@ -57,12 +75,14 @@ def find_blocks(model: nn.Module) -> list[str]:
     Blocks are the outermost composite modules that hold no stage and are members of a container. If
     no container has any, they are the composite modules whose class occurs more than once.
     """
+    kinds = Counter(map(type, model.modules()))
     in_containers: list[str] = []
     elsewhere: dict[str, type[nn.Module]] = {}
 
     def descend(parent: nn.Module, prefix: str) -> None:
         for name, child in parent.named_children():
-            if _is_container(child) or _holds_blocks(child):
+            repeated = _is_container(parent) and kinds[type(child)] > 1
+            if _is_container(child) or _holds_blocks(child, repeated):
                 descend(child, f"{prefix}{name}.")
             elif _is_composite(child) and _is_container(parent):
                 in_containers.append(prefix + name)
@@ -70,8 +90,8 @@ def find_blocks(model: nn.Module) -> list[str]:
                 elsewhere[prefix + name] = type(child)
 
     descend(model, "")
-    kinds = list(elsewhere.values())
-    return in_containers or [name for name, kind in elsewhere.items() if kinds.count(kind) > 1]
+    others = list(elsewhere.values())
+    return in_containers or [name for name, kind in elsewhere.items() if others.count(kind) > 1]
 
 
 def _stem(finished: Sequence[str], recordable: Sequence[str], first: str) -> list[str]:
