@@ -166,8 +166,8 @@ def _loaded(source: str, full: str, tower: _Tower) -> PreTrainedModel:
     """
     if not hasattr(tower.kind, "from_pretrained"):
         raise UserError(
-            f"transformers loads {tower.kind.__name__} of {full} inside its whole model alone: give "
-            "`weights` as the file that holds them, such as model.safetensors"
+            f"transformers loads {tower.kind.__name__} of {full} inside its whole model alone: "
+            "give `weights` as the file that holds them, such as model.safetensors"
         )
 
     def load(**options: Any) -> tuple[PreTrainedModel, list[str], list[str]]:
